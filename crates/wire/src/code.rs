@@ -1,0 +1,97 @@
+//! Codes that frames and WebSocket closes carry.
+
+use crate::DecodeError;
+
+/// WebSocket close codes: those of RFC 6455 section 7.4.1 that tabmux uses, and its own from the
+/// private range of section 7.4.2.
+pub mod close {
+    /// The purpose was fulfilled.
+    pub const NORMAL: u16 = 1000;
+    /// The server goes away.
+    pub const GOING_AWAY: u16 = 1001;
+    /// A frame could not be decoded, or came when it must not.
+    pub const PROTOCOL_ERROR: u16 = 1002;
+    /// A text message came where only binary ones are allowed.
+    pub const UNSUPPORTED_DATA: u16 = 1003;
+    /// No code was given. Never on the wire of a WebSocket.
+    pub const NO_STATUS: u16 = 1005;
+    /// Broken without a close. Never on the wire of a WebSocket.
+    pub const ABNORMAL: u16 = 1006;
+    /// The peer broke a rule of the application, such as the origin check.
+    pub const POLICY: u16 = 1008;
+    /// A message was larger than the limit.
+    pub const TOO_BIG: u16 = 1009;
+    /// The server is at a limit; try again later.
+    pub const TRY_AGAIN_LATER: u16 = 1013;
+    /// The hub received what it cannot decode. A browser may not send 1002.
+    pub const HUB_PROTOCOL_ERROR: u16 = 4002;
+    /// No HELLO, or no WELCOME, in time.
+    pub const HANDSHAKE_TIMEOUT: u16 = 4008;
+    /// Nothing was heard from the peer for too long.
+    pub const HEARTBEAT_TIMEOUT: u16 = 4009;
+}
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident, $field:literal { $($(#[$vdoc:meta])* $variant:ident = $n:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant = $n,)* }
+
+        impl $name {
+            /// Every code, for tests and tables.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            pub(crate) const fn from_byte(byte: u8) -> Result<Self, DecodeError> {
+                match byte {
+                    $($n => Ok(Self::$variant),)*
+                    _ => Err(DecodeError::BadValue($field)),
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Why a server refuses a HELLO.
+    RefusedReason, "refused reason" {
+        /// The hub claims a session with a term that is not the current one.
+        Stale = 1,
+        /// No version in common.
+        Version = 2,
+        /// Token, identity or origin do not match.
+        Denied = 3,
+        /// The server is at a limit.
+        Limit = 4,
+        /// The server is shutting down.
+        Draining = 5,
+    }
+}
+
+codes! {
+    /// Why a server asks a hub to leave.
+    GoAwayReason, "go-away reason" {
+        /// The server shuts down.
+        Shutdown = 1,
+        /// The server moves links elsewhere.
+        Rebalance = 2,
+    }
+}
+
+codes! {
+    /// What an ERROR frame is about.
+    ErrorCode, "error code" {
+        /// No handler is mapped to the path of an OPEN.
+        NoRoute = 1,
+        /// The handler refused the OPEN.
+        Rejected = 2,
+        /// The session has as many tabs as it may.
+        TabLimit = 3,
+        /// The tab has as many virtual sockets as it may.
+        SocketLimit = 4,
+        /// A frame named a tab the session does not know.
+        UnknownTab = 5,
+        /// The frame is understood but not offered by this server.
+        Unsupported = 6,
+    }
+}

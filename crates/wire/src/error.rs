@@ -1,0 +1,53 @@
+//! Why bytes are no frame. The fault is always the sender's.
+
+use std::fmt;
+
+/// Why [`HubFrame::decode`](crate::HubFrame::decode) or
+/// [`ServerFrame::decode`](crate::ServerFrame::decode) refused a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The message ended inside a field.
+    Truncated,
+    /// Bytes were left after the last field.
+    TrailingBytes,
+    /// A varint was longer than it needs to be, or larger than its field.
+    BadVarint,
+    /// The type belongs to the other direction, or is none: `0x00`, `0x40` and the gaps between.
+    BadType(u8),
+    /// HELLO or WELCOME without the magic bytes: the sender is no tabmux peer.
+    NotTabmux,
+    /// HELLO or WELCOME of versions this peer does not speak.
+    UnsupportedVersion {
+        /// The oldest version the sender speaks.
+        min: u32,
+        /// The newest version the sender speaks.
+        max: u32,
+    },
+    /// A text field was not UTF-8.
+    BadText,
+    /// A field held a value that has no meaning; the text names the field.
+    BadValue(&'static str),
+    /// A field was longer than version 1 allows; the text names the field.
+    TooLong(&'static str),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("the message ended inside a field"),
+            Self::TrailingBytes => f.write_str("bytes were left after the last field"),
+            Self::BadVarint => f.write_str("a varint was not minimal or out of range"),
+            Self::BadType(code) => write!(f, "no frame of this direction has type {code:#04x}"),
+            Self::NotTabmux => f.write_str("the magic bytes of tabmux were missing"),
+            Self::UnsupportedVersion { min, max } => {
+                write!(f, "the peer speaks versions {min} to {max}, not {}", crate::VERSION)
+            }
+            Self::BadText => f.write_str("a text field was not UTF-8"),
+            Self::BadValue(field) => write!(f, "{field} held a value that has no meaning"),
+            Self::TooLong(field) => write!(f, "{field} was longer than allowed"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}

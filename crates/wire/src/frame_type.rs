@@ -1,0 +1,93 @@
+//! The table of frame types. `cargo xtask tidy` compares it with PROTOCOL.md.
+
+/// Set in the type byte of a frame that is counted in its lane, so that a peer that does not know
+/// the type can still count it.
+pub const RELIABLE: u8 = 0x80;
+
+/// Who sends a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The hub, in the browser.
+    Hub,
+    /// The server.
+    Server,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameType {
+    /// The type byte, with its [`RELIABLE`] bit.
+    pub code: u8,
+    /// The name used in PROTOCOL.md and in logs.
+    pub name: &'static str,
+    /// The end that may send it.
+    pub sender: Sender,
+}
+
+macro_rules! frame_types {
+    ($($sender:ident $name:ident = $code:literal,)*) => {
+        /// Every frame type of version 1.
+        pub const FRAME_TYPES: &[FrameType] = &[$(
+            FrameType { code: $code, name: stringify!($name), sender: Sender::$sender },
+        )*];
+
+        pub(crate) mod hub { frame_types!(@of Hub $($sender $name $code)*); }
+        pub(crate) mod server { frame_types!(@of Server $($sender $name $code)*); }
+    };
+    (@of $want:ident) => {};
+    (@of Hub Hub $name:ident $code:literal $($rest:tt)*) => {
+        pub(crate) const $name: u8 = $code;
+        frame_types!(@of Hub $($rest)*);
+    };
+    (@of Server Server $name:ident $code:literal $($rest:tt)*) => {
+        pub(crate) const $name: u8 = $code;
+        frame_types!(@of Server $($rest)*);
+    };
+    (@of $want:ident $other:ident $name:ident $code:literal $($rest:tt)*) => {
+        frame_types!(@of $want $($rest)*);
+    };
+}
+
+frame_types! {
+    Hub HELLO = 0x01,
+    Hub ATTACH = 0x02,
+    Hub PARK = 0x03,
+    Hub GONE = 0x04,
+    Hub SUSPEND = 0x05,
+    Hub ACK = 0x06,
+    Hub PING = 0x07,
+    Hub SUBSCRIBE = 0x08,
+    Hub UNSUBSCRIBE = 0x09,
+    Hub OPEN = 0x90,
+    Hub DATA_TEXT = 0x91,
+    Hub DATA_BINARY = 0x92,
+    Hub CLOSE = 0x93,
+    Hub CREDIT = 0x94,
+    Server WELCOME = 0x41,
+    Server ATTACHED = 0x42,
+    Server FENCED = 0x43,
+    Server REFUSED = 0x44,
+    Server GO_AWAY = 0x45,
+    Server ACK = 0x46,
+    Server PONG = 0x47,
+    Server SUBSCRIBED = 0x48,
+    Server UNSUBSCRIBED = 0x49,
+    Server ERROR = 0x4a,
+    Server OPENED = 0xd0,
+    Server DATA_TEXT = 0xd1,
+    Server DATA_BINARY = 0xd2,
+    Server CLOSE = 0xd3,
+    Server CREDIT = 0xd4,
+    Server MESSAGE_TEXT = 0xe0,
+    Server MESSAGE_BINARY = 0xe1,
+    Server PUBLICATION_TEXT = 0xe2,
+    Server PUBLICATION_BINARY = 0xe3,
+    Server GAP = 0xe4,
+}
+
+/// Whether an unknown type byte may be a later version's frame from this sender: hub types have
+/// bit 6 clear, server types have it set; 0 in the low six bits is no type.
+pub(crate) const fn may_be_from(code: u8, sender: Sender) -> bool {
+    let from_server = code & 0x40 != 0;
+    code & 0x3f != 0 && from_server == matches!(sender, Sender::Server)
+}

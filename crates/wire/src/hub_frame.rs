@@ -1,0 +1,389 @@
+//! What a hub says to a server.
+
+use crate::{
+    Alias, DecodeError, HubId, LaneCount, MAGIC, Payload, Position, SessionId, SocketId, TabId,
+    Term, Token, VERSION,
+    codec::{Put, Reader},
+    frame_type::{RELIABLE, Sender, hub as code, may_be_from},
+    limit::{
+        MAX_ACK_ENTRIES, MAX_CREDENTIALS, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, MAX_REASON,
+        MAX_TOPIC_NAME,
+    },
+};
+
+/// A frame from a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HubFrame<'a> {
+    /// The first frame of a link.
+    Hello(Hello<'a>),
+    /// A tab is there, and has received `last` frames of its lane.
+    Attach {
+        /// The tab.
+        tab: TabId,
+        /// Frames of its lane that it has received.
+        last: u64,
+    },
+    /// A tab is in the back/forward cache; nothing may be posted to it.
+    Park {
+        /// The tab.
+        tab: TabId,
+    },
+    /// A tab is no more.
+    Gone {
+        /// The tab.
+        tab: TabId,
+    },
+    /// Every tab is parked: the hub may freeze at any moment, and the server closes the link
+    /// unless a frame comes.
+    Suspend,
+    /// Reliable frames that were received.
+    Ack {
+        /// The count of each lane that changed.
+        lanes: Vec<LaneCount>,
+        /// Tabs that lane 0 was acknowledged without.
+        aside: Vec<Alias>,
+    },
+    /// Are you there? The server answers PONG with the same nonce.
+    Ping {
+        /// Any number.
+        nonce: u64,
+    },
+    /// The browser wants a topic, from a position or from now.
+    Subscribe {
+        /// Where to go on, if the hub knows.
+        position: Option<Position>,
+        /// The topic's name.
+        topic: &'a str,
+    },
+    /// The browser no longer wants a topic.
+    Unsubscribe {
+        /// The topic's name.
+        topic: &'a str,
+    },
+    /// A tab opens a virtual socket.
+    Open {
+        /// The tab and its count.
+        up: Upstream,
+        /// The new socket.
+        socket: SocketId,
+        /// Bytes of data the server may send before it is given more.
+        credit: u64,
+        /// Path and query.
+        path: &'a str,
+        /// The sub-protocols offered, best first.
+        protocols: Vec<&'a str>,
+    },
+    /// A message of a virtual socket.
+    Data {
+        /// The tab and its count.
+        up: Upstream,
+        /// The socket.
+        socket: SocketId,
+        /// The message.
+        payload: Payload<'a>,
+    },
+    /// A tab closes a virtual socket.
+    Close {
+        /// The tab and its count.
+        up: Upstream,
+        /// The socket.
+        socket: SocketId,
+        /// The close code, 0 when the tab gave none.
+        code: u16,
+        /// The close reason.
+        reason: &'a str,
+    },
+    /// The server may send more on a virtual socket.
+    Credit {
+        /// The tab and its count.
+        up: Upstream,
+        /// The socket.
+        socket: SocketId,
+        /// Bytes of data to add.
+        bytes: u64,
+    },
+    /// A type of a later version. Ignored, but counted if it is reliable.
+    Unknown {
+        /// The type byte.
+        code: u8,
+        /// The tab and its count, when the type byte has the reliable bit.
+        up: Option<Upstream>,
+        /// All that follows.
+        body: &'a [u8],
+    },
+}
+
+/// The first frame of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// The oldest version the hub speaks.
+    pub min_version: u32,
+    /// The newest version the hub speaks.
+    pub max_version: u32,
+    /// This run of the hub.
+    pub hub: HubId,
+    /// The session to go on with, if there is one.
+    pub resume: Option<Resume>,
+    /// Who the browser's user is, in the form the application chose; empty when unused.
+    pub credentials: &'a str,
+}
+
+/// What a hub knows of the session it wants to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The session.
+    pub session: SessionId,
+    /// The proof.
+    pub token: Token,
+    /// The term the hub knows.
+    pub term: Term,
+    /// Frames of lane 0 that this very hub has received; `None` when it has received none itself.
+    pub have0: Option<u64>,
+}
+
+/// The header of every reliable frame from a hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The tab that sends.
+    pub tab: Alias,
+    /// Grows by one with each reliable frame of the tab, beginning at 1.
+    pub n: u64,
+}
+
+impl<'a> HubFrame<'a> {
+    /// The frame that `bytes`, one whole message, holds.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one frame of a hub.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let frame = Self::read(&mut reader)?;
+        reader.end()?;
+        Ok(frame)
+    }
+
+    fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let code = r.u8()?;
+        let up = if code & RELIABLE == 0 {
+            None
+        } else if may_be_from(code, Sender::Hub) {
+            Some(Upstream { tab: r.alias()?, n: r.u64()? })
+        } else {
+            return Err(DecodeError::BadType(code));
+        };
+        match up {
+            None => Self::read_control(code, r),
+            Some(up) => Self::read_reliable(code, up, r),
+        }
+    }
+
+    fn read_control(code: u8, r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(match code {
+            code::HELLO => Self::Hello(Hello::read(r)?),
+            code::ATTACH => Self::Attach { tab: r.tab()?, last: r.u64()? },
+            code::PARK => Self::Park { tab: r.tab()? },
+            code::GONE => Self::Gone { tab: r.tab()? },
+            code::SUSPEND => Self::Suspend,
+            code::ACK => {
+                let lanes = r.lane_counts()?;
+                let len = r.len(MAX_ACK_ENTRIES, "aside")?;
+                Self::Ack { lanes, aside: (0..len).map(|_| r.alias()).collect::<Result<_, _>>()? }
+            }
+            code::PING => Self::Ping { nonce: r.u64()? },
+            code::SUBSCRIBE => Self::Subscribe {
+                position: if r.bool("position")? { Some(r.position()?) } else { None },
+                topic: topic(r)?,
+            },
+            code::UNSUBSCRIBE => Self::Unsubscribe { topic: topic(r)? },
+            code if may_be_from(code, Sender::Hub) => {
+                Self::Unknown { code, up: None, body: r.rest() }
+            }
+            code => return Err(DecodeError::BadType(code)),
+        })
+    }
+
+    fn read_reliable(code: u8, up: Upstream, r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(match code {
+            code::OPEN => {
+                let (socket, credit) = (r.socket()?, r.u64()?);
+                let path = r.str(MAX_PATH, "path")?;
+                let len = r.len(MAX_PROTOCOLS, "protocols")?;
+                let protocols =
+                    (0..len).map(|_| r.str(MAX_PROTOCOL, "protocol")).collect::<Result<_, _>>()?;
+                Self::Open { up, socket, credit, path, protocols }
+            }
+            code::DATA_TEXT | code::DATA_BINARY => Self::Data {
+                up,
+                socket: r.socket()?,
+                payload: r.payload(code == code::DATA_TEXT)?,
+            },
+            code::CLOSE => Self::Close {
+                up,
+                socket: r.socket()?,
+                code: r.u16()?,
+                reason: r.rest_str(MAX_REASON, "reason")?,
+            },
+            code::CREDIT => Self::Credit { up, socket: r.socket()?, bytes: r.u64()? },
+            code => Self::Unknown { code, up: Some(up), body: r.rest() },
+        })
+    }
+
+    /// Appends the frame to `out`.
+    ///
+    /// The caller keeps the limits of version 1; a frame beyond them encodes, and the peer
+    /// refuses it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.code());
+        if let Some(Upstream { tab, n }) = self.upstream() {
+            out.put_u64(u64::from(tab.0));
+            out.put_u64(n);
+        }
+        match self {
+            Self::Hello(hello) => hello.write(out),
+            Self::Attach { tab, last } => {
+                out.extend_from_slice(&tab.0.to_be_bytes());
+                out.put_u64(*last);
+            }
+            Self::Park { tab } | Self::Gone { tab } => {
+                out.extend_from_slice(&tab.0.to_be_bytes());
+            }
+            Self::Suspend => {}
+            Self::Ack { lanes, aside } => {
+                out.put_lane_counts(lanes);
+                out.put_u64(aside.len() as u64);
+                aside.iter().for_each(|alias| out.put_u64(u64::from(alias.0)));
+            }
+            Self::Ping { nonce } => out.put_u64(*nonce),
+            Self::Subscribe { position, topic } => {
+                out.push(u8::from(position.is_some()));
+                if let Some(position) = position {
+                    out.put_position(*position);
+                }
+                out.extend_from_slice(topic.as_bytes());
+            }
+            Self::Unsubscribe { topic } => out.extend_from_slice(topic.as_bytes()),
+            Self::Open { socket, credit, path, protocols, .. } => {
+                out.put_u64(u64::from(socket.0));
+                out.put_u64(*credit);
+                out.put_bytes(path.as_bytes());
+                out.put_u64(protocols.len() as u64);
+                protocols.iter().for_each(|name| out.put_bytes(name.as_bytes()));
+            }
+            Self::Data { socket, payload, .. } => {
+                out.put_u64(u64::from(socket.0));
+                out.extend_from_slice(payload.as_bytes());
+            }
+            Self::Close { socket, code, reason, .. } => {
+                out.put_u64(u64::from(socket.0));
+                out.put_u64(u64::from(*code));
+                out.extend_from_slice(reason.as_bytes());
+            }
+            Self::Credit { socket, bytes, .. } => {
+                out.put_u64(u64::from(socket.0));
+                out.put_u64(*bytes);
+            }
+            Self::Unknown { body, .. } => out.extend_from_slice(body),
+        }
+    }
+
+    /// The frame as one message.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    /// The type byte.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Hello(_) => code::HELLO,
+            Self::Attach { .. } => code::ATTACH,
+            Self::Park { .. } => code::PARK,
+            Self::Gone { .. } => code::GONE,
+            Self::Suspend => code::SUSPEND,
+            Self::Ack { .. } => code::ACK,
+            Self::Ping { .. } => code::PING,
+            Self::Subscribe { .. } => code::SUBSCRIBE,
+            Self::Unsubscribe { .. } => code::UNSUBSCRIBE,
+            Self::Open { .. } => code::OPEN,
+            Self::Data { payload: Payload::Text(_), .. } => code::DATA_TEXT,
+            Self::Data { payload: Payload::Binary(_), .. } => code::DATA_BINARY,
+            Self::Close { .. } => code::CLOSE,
+            Self::Credit { .. } => code::CREDIT,
+            Self::Unknown { code, .. } => *code,
+        }
+    }
+
+    /// The tab and count of a reliable frame, `None` for any other.
+    pub const fn upstream(&self) -> Option<Upstream> {
+        match self {
+            Self::Open { up, .. }
+            | Self::Data { up, .. }
+            | Self::Close { up, .. }
+            | Self::Credit { up, .. } => Some(*up),
+            Self::Unknown { up, .. } => *up,
+            Self::Hello(_)
+            | Self::Attach { .. }
+            | Self::Park { .. }
+            | Self::Gone { .. }
+            | Self::Suspend
+            | Self::Ack { .. }
+            | Self::Ping { .. }
+            | Self::Subscribe { .. }
+            | Self::Unsubscribe { .. } => None,
+        }
+    }
+}
+
+impl<'a> Hello<'a> {
+    fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        // Magic and versions never move: a server of any version reads this far.
+        if r.array()? != MAGIC {
+            return Err(DecodeError::NotTabmux);
+        }
+        let (min_version, max_version) = (r.u32()?, r.u32()?);
+        if !(min_version..=max_version).contains(&VERSION) {
+            return Err(DecodeError::UnsupportedVersion { min: min_version, max: max_version });
+        }
+        let hub = r.hub()?;
+        let resume = if r.bool("resume")? { Some(Resume::read(r)?) } else { None };
+        let credentials = r.rest_str(MAX_CREDENTIALS, "credentials")?;
+        Ok(Self { min_version, max_version, hub, resume, credentials })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&MAGIC);
+        out.put_u64(u64::from(self.min_version));
+        out.put_u64(u64::from(self.max_version));
+        out.extend_from_slice(&self.hub.0.to_be_bytes());
+        out.push(u8::from(self.resume.is_some()));
+        if let Some(resume) = &self.resume {
+            out.extend_from_slice(&resume.session.0);
+            out.extend_from_slice(&resume.token.0);
+            out.put_u64(resume.term.0);
+            out.push(u8::from(resume.have0.is_some()));
+            if let Some(have0) = resume.have0 {
+                out.put_u64(have0);
+            }
+        }
+        out.extend_from_slice(self.credentials.as_bytes());
+    }
+}
+
+impl Resume {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            session: r.session()?,
+            token: r.token()?,
+            term: Term(r.u64()?),
+            have0: if r.bool("have0")? { Some(r.u64()?) } else { None },
+        })
+    }
+}
+
+fn topic<'a>(r: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+    match r.rest_str(MAX_TOPIC_NAME, "topic")? {
+        "" => Err(DecodeError::BadValue("topic")),
+        topic => Ok(topic),
+    }
+}

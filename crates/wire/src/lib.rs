@@ -1,0 +1,52 @@
+//! The tabmux wire format, version 1: what a hub and a server say to each other on a link.
+//!
+//! One frame is one binary WebSocket message. Its first byte is the frame type, followed by a
+//! header of varints and, in some frames, a payload that reaches to the end of the message and is
+//! never touched. `PROTOCOL.md` at the root of the repository describes every byte.
+//!
+//! The encoding is canonical: there is exactly one way to write a frame, and [`HubFrame::decode`]
+//! and [`ServerFrame::decode`] refuse every other. So for any bytes either decoding fails with a
+//! [`DecodeError`], or encoding the decoded frame gives the same bytes back.
+//!
+//! ```
+//! use tabmux_wire::{HubFrame, TabId};
+//!
+//! let mut bytes = Vec::new();
+//! HubFrame::Attach { tab: TabId(7), last: 0 }.encode(&mut bytes);
+//! assert_eq!(HubFrame::decode(&bytes), Ok(HubFrame::Attach { tab: TabId(7), last: 0 }));
+//! ```
+//!
+//! No IO, no clock, no randomness, no dependency, no `unsafe`.
+
+#![forbid(unsafe_code)]
+
+mod codec;
+mod code;
+mod error;
+mod frame_type;
+mod hub_frame;
+mod id;
+mod limit;
+mod server_frame;
+
+pub use self::{
+    code::{ErrorCode, GoAwayReason, RefusedReason, close},
+    error::DecodeError,
+    frame_type::{FRAME_TYPES, FrameType, RELIABLE, Sender},
+    hub_frame::{Hello, HubFrame, Resume, Upstream},
+    id::{
+        Alias, HubId, LaneCount, Payload, Position, SessionId, SocketId, TabId, Term, Token,
+        TopicId,
+    },
+    limit::{
+        MAX_ACK_ENTRIES, MAX_CREDENTIALS, MAX_MESSAGE_TEXT, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS,
+        MAX_REASON, MAX_TOPIC_NAME, MAX_WELCOME_TABS,
+    },
+    server_frame::{Limits, ServerFrame, Welcome, WelcomeTab},
+};
+
+/// The version of the wire format that this crate speaks.
+pub const VERSION: u32 = 1;
+
+/// The bytes after the type byte of HELLO and WELCOME: they tell a tabmux peer from any other.
+pub const MAGIC: [u8; 6] = *b"tabmux";

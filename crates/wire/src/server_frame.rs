@@ -1,0 +1,561 @@
+//! What a server says to a hub.
+
+use crate::{
+    Alias, DecodeError, ErrorCode, GoAwayReason, LaneCount, MAGIC, Payload, Position,
+    RefusedReason, SessionId, SocketId, TabId, Term, Token, TopicId, VERSION,
+    codec::{Put, Reader},
+    frame_type::{RELIABLE, Sender, may_be_from, server as code},
+    limit::{MAX_MESSAGE_TEXT, MAX_PROTOCOL, MAX_REASON, MAX_TOPIC_NAME, MAX_WELCOME_TABS},
+};
+
+/// A frame from a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerFrame<'a> {
+    /// The answer to HELLO.
+    Welcome(Welcome),
+    /// The answer to ATTACH.
+    Attached {
+        /// The tab.
+        tab: TabId,
+        /// Its short name from now on.
+        alias: Alias,
+        /// The number of the next frame of its lane.
+        next: u64,
+        /// Reliable frames of the tab that the server has received.
+        n_seen: u64,
+        /// Lane 0 went on without this tab: it must resynchronise.
+        aside: bool,
+    },
+    /// Another hub took the session over; nothing more is read from this link.
+    Fenced {
+        /// The term of the hub that has it now.
+        term: Term,
+    },
+    /// The HELLO is refused; the link closes.
+    Refused {
+        /// Why.
+        reason: RefusedReason,
+        /// The session's current term, 0 when there is none to tell.
+        term: Term,
+        /// When to try again, in milliseconds; 0 when trying again is of no use.
+        retry_ms: u64,
+        /// For the log of whoever reads it.
+        message: &'a str,
+    },
+    /// The server wants the hub to reconnect: after `after_ms`, plus a random part of `spread_ms`.
+    GoAway {
+        /// Why.
+        reason: GoAwayReason,
+        /// Milliseconds to wait at least.
+        after_ms: u64,
+        /// Milliseconds over which to spread.
+        spread_ms: u64,
+    },
+    /// Reliable frames of tabs that were received.
+    Ack {
+        /// The count of each tab that changed, by alias.
+        lanes: Vec<LaneCount>,
+    },
+    /// The answer to PING.
+    Pong {
+        /// The nonce of the PING.
+        nonce: u64,
+    },
+    /// The answer to SUBSCRIBE.
+    Subscribed {
+        /// The topic's number while this server runs.
+        topic: TopicId,
+        /// Whether all that the hub missed since its position follows.
+        recovered: bool,
+        /// Where the topic is now.
+        position: Position,
+        /// The topic's name.
+        name: &'a str,
+    },
+    /// A subscription ended, or was refused.
+    Unsubscribed {
+        /// The topic's name.
+        name: &'a str,
+        /// Why.
+        message: &'a str,
+    },
+    /// Something of one tab or socket failed; the link goes on.
+    Error {
+        /// What failed.
+        code: ErrorCode,
+        /// The tab it is about, if one.
+        tab: Option<Alias>,
+        /// The virtual socket it is about, if one.
+        socket: Option<SocketId>,
+        /// For the programmer who reads it.
+        message: &'a str,
+    },
+    /// A virtual socket is open.
+    Opened {
+        /// The lane: the tab.
+        tab: Alias,
+        /// The socket.
+        socket: SocketId,
+        /// Bytes of data the tab may send before it is given more.
+        credit: u64,
+        /// The sub-protocol chosen, empty for none.
+        protocol: &'a str,
+    },
+    /// A message of a virtual socket.
+    Data {
+        /// The lane: the tab.
+        tab: Alias,
+        /// The socket.
+        socket: SocketId,
+        /// The message.
+        payload: Payload<'a>,
+    },
+    /// A virtual socket is closed.
+    Close {
+        /// The lane: the tab.
+        tab: Alias,
+        /// The socket.
+        socket: SocketId,
+        /// The close code; 1005 for none, 1006 when it was not clean.
+        code: u16,
+        /// The close reason.
+        reason: &'a str,
+    },
+    /// The tab may send more on a virtual socket.
+    Credit {
+        /// The lane: the tab.
+        tab: Alias,
+        /// The socket.
+        socket: SocketId,
+        /// Bytes of data to add.
+        bytes: u64,
+    },
+    /// A message to all tabs of the browser, in lane 0.
+    Message {
+        /// The message.
+        payload: Payload<'a>,
+    },
+    /// A publication of a topic, in lane 0.
+    Publication {
+        /// The topic.
+        topic: TopicId,
+        /// Its place in the topic.
+        position: Position,
+        /// The offset of the publication before it.
+        previous: u64,
+        /// What was published.
+        payload: Payload<'a>,
+    },
+    /// Publications, or with topic 0 messages to all tabs, are missing here; in lane 0.
+    Gap {
+        /// The topic.
+        topic: TopicId,
+        /// Where the topic goes on.
+        position: Position,
+    },
+    /// A type of a later version. Ignored, but counted if it is reliable.
+    Unknown {
+        /// The type byte.
+        code: u8,
+        /// The lane, when the type byte has the reliable bit.
+        lane: Option<u32>,
+        /// All that follows.
+        body: &'a [u8],
+    },
+}
+
+/// The answer to HELLO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The version both speak from now on.
+    pub version: u32,
+    /// The session.
+    pub session: SessionId,
+    /// The proof for resuming it.
+    pub token: Token,
+    /// The session's term.
+    pub term: Term,
+    /// Whether the session is the one the hub asked for.
+    pub resumed: bool,
+    /// The number of the next frame of lane 0.
+    pub next0: u64,
+    /// How often the hub sends PING, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// What the server holds the hub to.
+    pub limits: Limits,
+    /// The tabs of a resumed session.
+    pub tabs: Vec<WelcomeTab>,
+}
+
+/// What a server holds a hub to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message on the link, either way.
+    pub message_bytes: u64,
+    /// Unacknowledged bytes of one lane.
+    pub lane_bytes: u64,
+    /// Unacknowledged bytes of the session.
+    pub session_bytes: u64,
+    /// Milliseconds a session outlives its link.
+    pub detached_ms: u64,
+    /// Milliseconds a parked tab is kept.
+    pub parked_ms: u64,
+    /// Tabs of one session.
+    pub tabs: u32,
+    /// Virtual sockets of one tab.
+    pub sockets: u32,
+}
+
+/// A tab of a resumed session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WelcomeTab {
+    /// The tab.
+    pub tab: TabId,
+    /// Its short name.
+    pub alias: Alias,
+    /// Whether it was parked.
+    pub parked: bool,
+}
+
+impl<'a> ServerFrame<'a> {
+    /// The frame that `bytes`, one whole message, holds.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one frame of a server.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let code = reader.u8()?;
+        if !may_be_from(code, Sender::Server) {
+            return Err(DecodeError::BadType(code));
+        }
+        let frame = if code & RELIABLE == 0 {
+            Self::read_control(code, &mut reader)?
+        } else {
+            Self::read_reliable(code, &mut reader)?
+        };
+        reader.end()?;
+        Ok(frame)
+    }
+
+    fn read_control(code: u8, r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(match code {
+            code::WELCOME => Self::Welcome(Welcome::read(r)?),
+            code::ATTACHED => Self::Attached {
+                tab: r.tab()?,
+                alias: r.alias()?,
+                next: r.u64()?,
+                n_seen: r.u64()?,
+                aside: r.bool("aside")?,
+            },
+            code::FENCED => Self::Fenced { term: Term(r.u64()?) },
+            code::REFUSED => Self::Refused {
+                reason: RefusedReason::from_byte(r.u8()?)?,
+                term: Term(r.u64()?),
+                retry_ms: r.u64()?,
+                message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
+            },
+            code::GO_AWAY => Self::GoAway {
+                reason: GoAwayReason::from_byte(r.u8()?)?,
+                after_ms: r.u64()?,
+                spread_ms: r.u64()?,
+            },
+            code::ACK => Self::Ack { lanes: r.lane_counts()? },
+            code::PONG => Self::Pong { nonce: r.u64()? },
+            code::SUBSCRIBED => Self::Subscribed {
+                topic: TopicId(r.u64()?),
+                recovered: r.bool("recovered")?,
+                position: r.position()?,
+                name: r.rest_str(MAX_TOPIC_NAME, "topic")?,
+            },
+            code::UNSUBSCRIBED => Self::Unsubscribed {
+                name: r.str(MAX_TOPIC_NAME, "topic")?,
+                message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
+            },
+            code::ERROR => Self::Error {
+                code: ErrorCode::from_byte(r.u8()?)?,
+                tab: Some(r.u32()?).filter(|&n| n != 0).map(Alias),
+                socket: Some(r.u32()?).filter(|&n| n != 0).map(SocketId),
+                message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
+            },
+            code => Self::Unknown { code, lane: None, body: r.rest() },
+        })
+    }
+
+    fn read_reliable(code: u8, r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let lane = r.u32()?;
+        let (tab, all) = (lane_of_tab(lane), lane_of_all(lane));
+        Ok(match code {
+            code::OPENED => Self::Opened {
+                tab: tab?,
+                socket: r.socket()?,
+                credit: r.u64()?,
+                protocol: r.rest_str(MAX_PROTOCOL, "protocol")?,
+            },
+            code::DATA_TEXT | code::DATA_BINARY => Self::Data {
+                tab: tab?,
+                socket: r.socket()?,
+                payload: r.payload(code == code::DATA_TEXT)?,
+            },
+            code::CLOSE => Self::Close {
+                tab: tab?,
+                socket: r.socket()?,
+                code: r.u16()?,
+                reason: r.rest_str(MAX_REASON, "reason")?,
+            },
+            code::CREDIT => Self::Credit { tab: tab?, socket: r.socket()?, bytes: r.u64()? },
+            code::MESSAGE_TEXT | code::MESSAGE_BINARY => {
+                all?;
+                Self::Message { payload: r.payload(code == code::MESSAGE_TEXT)? }
+            }
+            code::PUBLICATION_TEXT | code::PUBLICATION_BINARY => {
+                all?;
+                Self::Publication {
+                    topic: TopicId(r.u64()?),
+                    position: r.position()?,
+                    previous: r.u64()?,
+                    payload: r.payload(code == code::PUBLICATION_TEXT)?,
+                }
+            }
+            code::GAP => {
+                all?;
+                Self::Gap { topic: TopicId(r.u64()?), position: r.position()? }
+            }
+            code => Self::Unknown { code, lane: Some(lane), body: r.rest() },
+        })
+    }
+
+    /// Appends the frame to `out`.
+    ///
+    /// The caller keeps the limits of version 1; a frame beyond them encodes, and the peer
+    /// refuses it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.code());
+        if let Some(lane) = self.lane() {
+            out.put_u64(u64::from(lane));
+        }
+        match self {
+            Self::Welcome(welcome) => welcome.write(out),
+            Self::Attached { tab, alias, next, n_seen, aside } => {
+                out.extend_from_slice(&tab.0.to_be_bytes());
+                out.put_u64(u64::from(alias.0));
+                out.put_u64(*next);
+                out.put_u64(*n_seen);
+                out.push(u8::from(*aside));
+            }
+            Self::Fenced { term } => out.put_u64(term.0),
+            Self::Refused { reason, term, retry_ms, message } => {
+                out.push(*reason as u8);
+                out.put_u64(term.0);
+                out.put_u64(*retry_ms);
+                out.extend_from_slice(message.as_bytes());
+            }
+            Self::GoAway { reason, after_ms, spread_ms } => {
+                out.push(*reason as u8);
+                out.put_u64(*after_ms);
+                out.put_u64(*spread_ms);
+            }
+            Self::Ack { lanes } => out.put_lane_counts(lanes),
+            Self::Pong { nonce } => out.put_u64(*nonce),
+            Self::Subscribed { topic, recovered, position, name } => {
+                out.put_u64(topic.0);
+                out.push(u8::from(*recovered));
+                out.put_position(*position);
+                out.extend_from_slice(name.as_bytes());
+            }
+            Self::Unsubscribed { name, message } => {
+                out.put_bytes(name.as_bytes());
+                out.extend_from_slice(message.as_bytes());
+            }
+            Self::Error { code, tab, socket, message } => {
+                out.push(*code as u8);
+                out.put_u64(tab.map_or(0, |tab| u64::from(tab.0)));
+                out.put_u64(socket.map_or(0, |socket| u64::from(socket.0)));
+                out.extend_from_slice(message.as_bytes());
+            }
+            Self::Opened { .. }
+            | Self::Data { .. }
+            | Self::Close { .. }
+            | Self::Credit { .. }
+            | Self::Message { .. }
+            | Self::Publication { .. }
+            | Self::Gap { .. }
+            | Self::Unknown { .. } => self.write_body(out),
+        }
+    }
+
+    /// The part of a reliable or unknown frame after its header.
+    fn write_body(&self, out: &mut Vec<u8>) {
+        if let Self::Opened { socket, .. }
+        | Self::Data { socket, .. }
+        | Self::Close { socket, .. }
+        | Self::Credit { socket, .. } = self
+        {
+            out.put_u64(u64::from(socket.0));
+        }
+        match self {
+            Self::Opened { credit, protocol, .. } => {
+                out.put_u64(*credit);
+                out.extend_from_slice(protocol.as_bytes());
+            }
+            Self::Data { payload, .. } | Self::Message { payload } => {
+                out.extend_from_slice(payload.as_bytes());
+            }
+            Self::Close { code, reason, .. } => {
+                out.put_u64(u64::from(*code));
+                out.extend_from_slice(reason.as_bytes());
+            }
+            Self::Credit { bytes, .. } => out.put_u64(*bytes),
+            Self::Publication { topic, position, previous, payload } => {
+                out.put_u64(topic.0);
+                out.put_position(*position);
+                out.put_u64(*previous);
+                out.extend_from_slice(payload.as_bytes());
+            }
+            Self::Gap { topic, position } => {
+                out.put_u64(topic.0);
+                out.put_position(*position);
+            }
+            Self::Unknown { body, .. } => out.extend_from_slice(body),
+            _ => unreachable!("encode() wrote the control frames itself"),
+        }
+    }
+
+    /// The frame as one message.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    /// The type byte.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Welcome(_) => code::WELCOME,
+            Self::Attached { .. } => code::ATTACHED,
+            Self::Fenced { .. } => code::FENCED,
+            Self::Refused { .. } => code::REFUSED,
+            Self::GoAway { .. } => code::GO_AWAY,
+            Self::Ack { .. } => code::ACK,
+            Self::Pong { .. } => code::PONG,
+            Self::Subscribed { .. } => code::SUBSCRIBED,
+            Self::Unsubscribed { .. } => code::UNSUBSCRIBED,
+            Self::Error { .. } => code::ERROR,
+            Self::Opened { .. } => code::OPENED,
+            Self::Data { payload: Payload::Text(_), .. } => code::DATA_TEXT,
+            Self::Data { payload: Payload::Binary(_), .. } => code::DATA_BINARY,
+            Self::Close { .. } => code::CLOSE,
+            Self::Credit { .. } => code::CREDIT,
+            Self::Message { payload: Payload::Text(_) } => code::MESSAGE_TEXT,
+            Self::Message { payload: Payload::Binary(_) } => code::MESSAGE_BINARY,
+            Self::Publication { payload: Payload::Text(_), .. } => code::PUBLICATION_TEXT,
+            Self::Publication { payload: Payload::Binary(_), .. } => code::PUBLICATION_BINARY,
+            Self::Gap { .. } => code::GAP,
+            Self::Unknown { code, .. } => *code,
+        }
+    }
+
+    /// The lane of a reliable frame: 0 for all tabs, else a tab's alias. `None` for any other.
+    pub const fn lane(&self) -> Option<u32> {
+        match self {
+            Self::Opened { tab, .. }
+            | Self::Data { tab, .. }
+            | Self::Close { tab, .. }
+            | Self::Credit { tab, .. } => Some(tab.0),
+            Self::Message { .. } | Self::Publication { .. } | Self::Gap { .. } => Some(0),
+            Self::Unknown { lane, .. } => *lane,
+            Self::Welcome(_)
+            | Self::Attached { .. }
+            | Self::Fenced { .. }
+            | Self::Refused { .. }
+            | Self::GoAway { .. }
+            | Self::Ack { .. }
+            | Self::Pong { .. }
+            | Self::Subscribed { .. }
+            | Self::Unsubscribed { .. }
+            | Self::Error { .. } => None,
+        }
+    }
+}
+
+impl Welcome {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        // Magic and version never move: a hub of any version reads this far.
+        if r.array()? != MAGIC {
+            return Err(DecodeError::NotTabmux);
+        }
+        let version = r.u32()?;
+        if version != VERSION {
+            return Err(DecodeError::UnsupportedVersion { min: version, max: version });
+        }
+        Ok(Self {
+            version,
+            session: r.session()?,
+            token: r.token()?,
+            term: Term(r.u64()?),
+            resumed: r.bool("resumed")?,
+            next0: r.u64()?,
+            heartbeat_ms: r.u64()?,
+            limits: Limits::read(r)?,
+            tabs: {
+                let len = r.len(MAX_WELCOME_TABS, "tabs")?;
+                (0..len).map(|_| WelcomeTab::read(r)).collect::<Result<_, _>>()?
+            },
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&MAGIC);
+        out.put_u64(u64::from(self.version));
+        out.extend_from_slice(&self.session.0);
+        out.extend_from_slice(&self.token.0);
+        out.put_u64(self.term.0);
+        out.push(u8::from(self.resumed));
+        out.put_u64(self.next0);
+        out.put_u64(self.heartbeat_ms);
+        self.limits.write(out);
+        out.put_u64(self.tabs.len() as u64);
+        for WelcomeTab { tab, alias, parked } in &self.tabs {
+            out.extend_from_slice(&tab.0.to_be_bytes());
+            out.put_u64(u64::from(alias.0));
+            out.push(u8::from(*parked));
+        }
+    }
+}
+
+impl WelcomeTab {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { tab: r.tab()?, alias: r.alias()?, parked: r.bool("parked")? })
+    }
+}
+
+impl Limits {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            message_bytes: r.u64()?,
+            lane_bytes: r.u64()?,
+            session_bytes: r.u64()?,
+            detached_ms: r.u64()?,
+            parked_ms: r.u64()?,
+            tabs: r.u32()?,
+            sockets: r.u32()?,
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.message_bytes);
+        out.put_u64(self.lane_bytes);
+        out.put_u64(self.session_bytes);
+        out.put_u64(self.detached_ms);
+        out.put_u64(self.parked_ms);
+        out.put_u64(u64::from(self.tabs));
+        out.put_u64(u64::from(self.sockets));
+    }
+}
+
+const fn lane_of_tab(lane: u32) -> Result<Alias, DecodeError> {
+    if lane == 0 { Err(DecodeError::BadValue("lane")) } else { Ok(Alias(lane)) }
+}
+
+const fn lane_of_all(lane: u32) -> Result<(), DecodeError> {
+    if lane == 0 { Ok(()) } else { Err(DecodeError::BadValue("lane")) }
+}
