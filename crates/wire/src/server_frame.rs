@@ -83,9 +83,9 @@ pub enum ServerFrame<'a> {
     Error {
         /// What failed.
         code: ErrorCode,
-        /// The tab it is about, if one.
-        tab: Option<Alias>,
-        /// The virtual socket it is about, if one.
+        /// The tab it is about, if one. Its id, because a refused tab has no alias.
+        tab: Option<TabId>,
+        /// The virtual socket of that tab it is about, if one.
         socket: Option<SocketId>,
         /// For the programmer who reads it.
         message: &'a str,
@@ -273,7 +273,7 @@ impl<'a> ServerFrame<'a> {
             },
             code::ERROR => Self::Error {
                 code: ErrorCode::from_byte(r.u8()?)?,
-                tab: Some(r.u32()?).filter(|&n| n != 0).map(Alias),
+                tab: if r.bool("tab")? { Some(r.tab()?) } else { None },
                 socket: Some(r.u32()?).filter(|&n| n != 0).map(SocketId),
                 message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
             },
@@ -368,7 +368,10 @@ impl<'a> ServerFrame<'a> {
             }
             Self::Error { code, tab, socket, message } => {
                 out.push(*code as u8);
-                out.put_u64(tab.map_or(0, |tab| u64::from(tab.0)));
+                out.push(u8::from(tab.is_some()));
+                if let Some(tab) = tab {
+                    out.extend_from_slice(&tab.0.to_be_bytes());
+                }
                 out.put_u64(socket.map_or(0, |socket| u64::from(socket.0)));
                 out.extend_from_slice(message.as_bytes());
             }
