@@ -24,6 +24,7 @@ fn main() -> anyhow::Result<()> {
         .input_path(input)
         .web(true)?
         .omit_default_module_path(true)
+        .reset_state_function(true)
         .typescript(true)
         .generate(out)
         .with_context(|| format!("no glue for {}", input.display()))?;

@@ -1,0 +1,95 @@
+// Bundles the package: src/index.ts to client.js, src/worker.ts with the wasm module inside to
+// worker.js, and the types. `cargo xtask dist` makes src/generated and then runs this.
+//
+//   node build.mjs [--out DIR] [--wasm FILE]
+//
+// --wasm FILE inlines that module (an optimised one) in place of the one in src/generated.
+
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+import { build } from 'esbuild';
+
+const root = dirname(fileURLToPath(import.meta.url));
+const { values: options } = parseArgs({
+  options: { out: { type: 'string' }, wasm: { type: 'string' } },
+});
+const out = resolve(options.out ?? join(root, 'dist'));
+const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+
+if (!existsSync(join(root, 'src/generated'))) {
+  console.error('src/generated is missing: run `cargo xtask dist`, which makes it');
+  process.exit(1);
+}
+
+await rm(out, { recursive: true, force: true });
+await mkdir(out, { recursive: true });
+await Promise.all([scripts(), types()]);
+
+/** The worker first: the client asks for it by the hash of its bytes. */
+async function scripts() {
+  const worker = await bundle({
+    entryPoints: [join(root, 'src/worker.ts')],
+    format: 'iife',
+    define: { __VERSION__: JSON.stringify(version) },
+    plugins: options.wasm === undefined ? [] : [inlineInstead(resolve(options.wasm))],
+  });
+  const hash = createHash('sha256').update(worker).digest('hex').slice(0, 16);
+  const client = await bundle({
+    entryPoints: [join(root, 'src/index.ts')],
+    format: 'esm',
+    define: {
+      __VERSION__: JSON.stringify(version),
+      __WORKER_VERSION__: JSON.stringify(hash),
+    },
+  });
+  await Promise.all([
+    writeFile(join(out, 'worker.js'), worker),
+    writeFile(join(out, 'client.js'), client),
+  ]);
+}
+
+async function bundle(settings) {
+  const result = await build({
+    absWorkingDir: root,
+    bundle: true,
+    minify: true,
+    write: false,
+    target: 'es2022',
+    charset: 'utf8',
+    legalComments: 'none',
+    logLevel: 'warning',
+    loader: { '.wasm': 'binary' },
+    ...settings,
+  });
+  if (result.warnings.length > 0) process.exit(1);
+  return result.outputFiles[0].contents;
+}
+
+function inlineInstead(file) {
+  return {
+    name: 'inline-instead',
+    setup({ onLoad }) {
+      onLoad({ filter: /\.wasm$/ }, async () => ({
+        contents: await readFile(file),
+        loader: 'binary',
+      }));
+    },
+  };
+}
+
+async function types() {
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  const args = ['-p', root, '--noEmit', 'false', '--declaration', '--emitDeclarationOnly'];
+  args.push('--rootDir', join(root, 'src'), '--outDir', out);
+  try {
+    await promisify(execFile)(process.execPath, [tsc, ...args]);
+  } catch (error) {
+    console.error(error.stdout);
+    process.exit(1);
+  }
+}

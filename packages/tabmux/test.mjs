@@ -1,0 +1,45 @@
+// Runs the unit tests: bundles test/unit/*.test.ts for Node, then `node --test` over them and over
+// test/unit/*.test.mjs. Arguments go to `node --test`.
+
+import { spawn } from 'node:child_process';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = dirname(fileURLToPath(import.meta.url));
+const unit = join(root, 'test/unit');
+const out = join(root, 'node_modules/.tabmux-test');
+const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+
+const files = await readdir(unit);
+const sources = files.filter((name) => name.endsWith('.test.ts'));
+const scripts = files.filter((name) => name.endsWith('.test.mjs'));
+
+await rm(out, { recursive: true, force: true });
+await build({
+  entryPoints: sources.map((name) => join(unit, name)),
+  outdir: out,
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  packages: 'external',
+  target: 'node20',
+  sourcemap: 'inline',
+  logLevel: 'warning',
+  loader: { '.wasm': 'binary' },
+  define: {
+    __VERSION__: JSON.stringify(version),
+    __WORKER_VERSION__: JSON.stringify('unit-test'),
+  },
+});
+
+const tests = [
+  ...sources.map((name) => join(out, name.replace(/\.ts$/, '.mjs'))),
+  ...scripts.map((name) => join(unit, name)),
+];
+const args = ['--enable-source-maps', '--test', ...process.argv.slice(2), ...tests];
+spawn(process.execPath, args, { stdio: 'inherit' }).on('exit', (code) => {
+  process.exitCode = code ?? 1;
+});
