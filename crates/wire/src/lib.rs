@@ -20,8 +20,8 @@
 
 #![forbid(unsafe_code)]
 
-mod codec;
 mod code;
+mod codec;
 mod error;
 mod frame_type;
 mod hub_frame;

@@ -247,7 +247,9 @@ impl<'a> ServerFrame<'a> {
                 n_seen: r.u64()?,
                 aside: r.bool("aside")?,
             },
-            code::FENCED => Self::Fenced { term: Term(r.u64()?) },
+            code::FENCED => Self::Fenced {
+                term: Term(r.u64()?),
+            },
             code::REFUSED => Self::Refused {
                 reason: RefusedReason::from_byte(r.u8()?)?,
                 term: Term(r.u64()?),
@@ -259,7 +261,9 @@ impl<'a> ServerFrame<'a> {
                 after_ms: r.u64()?,
                 spread_ms: r.u64()?,
             },
-            code::ACK => Self::Ack { lanes: r.lane_counts()? },
+            code::ACK => Self::Ack {
+                lanes: r.lane_counts()?,
+            },
             code::PONG => Self::Pong { nonce: r.u64()? },
             code::SUBSCRIBED => Self::Subscribed {
                 topic: TopicId(r.u64()?),
@@ -277,7 +281,11 @@ impl<'a> ServerFrame<'a> {
                 socket: Some(r.u32()?).filter(|&n| n != 0).map(SocketId),
                 message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
             },
-            code => Self::Unknown { code, lane: None, body: r.rest() },
+            code => Self::Unknown {
+                code,
+                lane: None,
+                body: r.rest(),
+            },
         })
     }
 
@@ -302,10 +310,16 @@ impl<'a> ServerFrame<'a> {
                 code: r.u16()?,
                 reason: r.rest_str(MAX_REASON, "reason")?,
             },
-            code::CREDIT => Self::Credit { tab: tab?, socket: r.socket()?, bytes: r.u64()? },
+            code::CREDIT => Self::Credit {
+                tab: tab?,
+                socket: r.socket()?,
+                bytes: r.u64()?,
+            },
             code::MESSAGE_TEXT | code::MESSAGE_BINARY => {
                 all?;
-                Self::Message { payload: r.payload(code == code::MESSAGE_TEXT)? }
+                Self::Message {
+                    payload: r.payload(code == code::MESSAGE_TEXT)?,
+                }
             }
             code::PUBLICATION_TEXT | code::PUBLICATION_BINARY => {
                 all?;
@@ -318,9 +332,16 @@ impl<'a> ServerFrame<'a> {
             }
             code::GAP => {
                 all?;
-                Self::Gap { topic: TopicId(r.u64()?), position: r.position()? }
+                Self::Gap {
+                    topic: TopicId(r.u64()?),
+                    position: r.position()?,
+                }
             }
-            code => Self::Unknown { code, lane: Some(lane), body: r.rest() },
+            code => Self::Unknown {
+                code,
+                lane: Some(lane),
+                body: r.rest(),
+            },
         })
     }
 
@@ -335,7 +356,13 @@ impl<'a> ServerFrame<'a> {
         }
         match self {
             Self::Welcome(welcome) => welcome.write(out),
-            Self::Attached { tab, alias, next, n_seen, aside } => {
+            Self::Attached {
+                tab,
+                alias,
+                next,
+                n_seen,
+                aside,
+            } => {
                 out.extend_from_slice(&tab.0.to_be_bytes());
                 out.put_u64(u64::from(alias.0));
                 out.put_u64(*next);
@@ -343,20 +370,34 @@ impl<'a> ServerFrame<'a> {
                 out.push(u8::from(*aside));
             }
             Self::Fenced { term } => out.put_u64(term.0),
-            Self::Refused { reason, term, retry_ms, message } => {
+            Self::Refused {
+                reason,
+                term,
+                retry_ms,
+                message,
+            } => {
                 out.push(*reason as u8);
                 out.put_u64(term.0);
                 out.put_u64(*retry_ms);
                 out.extend_from_slice(message.as_bytes());
             }
-            Self::GoAway { reason, after_ms, spread_ms } => {
+            Self::GoAway {
+                reason,
+                after_ms,
+                spread_ms,
+            } => {
                 out.push(*reason as u8);
                 out.put_u64(*after_ms);
                 out.put_u64(*spread_ms);
             }
             Self::Ack { lanes } => out.put_lane_counts(lanes),
             Self::Pong { nonce } => out.put_u64(*nonce),
-            Self::Subscribed { topic, recovered, position, name } => {
+            Self::Subscribed {
+                topic,
+                recovered,
+                position,
+                name,
+            } => {
                 out.put_u64(topic.0);
                 out.push(u8::from(*recovered));
                 out.put_position(*position);
@@ -366,7 +407,12 @@ impl<'a> ServerFrame<'a> {
                 out.put_bytes(name.as_bytes());
                 out.extend_from_slice(message.as_bytes());
             }
-            Self::Error { code, tab, socket, message } => {
+            Self::Error {
+                code,
+                tab,
+                socket,
+                message,
+            } => {
                 out.push(*code as u8);
                 out.push(u8::from(tab.is_some()));
                 if let Some(tab) = tab {
@@ -396,7 +442,9 @@ impl<'a> ServerFrame<'a> {
             out.put_u64(u64::from(socket.0));
         }
         match self {
-            Self::Opened { credit, protocol, .. } => {
+            Self::Opened {
+                credit, protocol, ..
+            } => {
                 out.put_u64(*credit);
                 out.extend_from_slice(protocol.as_bytes());
             }
@@ -408,7 +456,12 @@ impl<'a> ServerFrame<'a> {
                 out.extend_from_slice(reason.as_bytes());
             }
             Self::Credit { bytes, .. } => out.put_u64(*bytes),
-            Self::Publication { topic, position, previous, payload } => {
+            Self::Publication {
+                topic,
+                position,
+                previous,
+                payload,
+            } => {
                 out.put_u64(topic.0);
                 out.put_position(*position);
                 out.put_u64(*previous);
@@ -444,14 +497,30 @@ impl<'a> ServerFrame<'a> {
             Self::Unsubscribed { .. } => code::UNSUBSCRIBED,
             Self::Error { .. } => code::ERROR,
             Self::Opened { .. } => code::OPENED,
-            Self::Data { payload: Payload::Text(_), .. } => code::DATA_TEXT,
-            Self::Data { payload: Payload::Binary(_), .. } => code::DATA_BINARY,
+            Self::Data {
+                payload: Payload::Text(_),
+                ..
+            } => code::DATA_TEXT,
+            Self::Data {
+                payload: Payload::Binary(_),
+                ..
+            } => code::DATA_BINARY,
             Self::Close { .. } => code::CLOSE,
             Self::Credit { .. } => code::CREDIT,
-            Self::Message { payload: Payload::Text(_) } => code::MESSAGE_TEXT,
-            Self::Message { payload: Payload::Binary(_) } => code::MESSAGE_BINARY,
-            Self::Publication { payload: Payload::Text(_), .. } => code::PUBLICATION_TEXT,
-            Self::Publication { payload: Payload::Binary(_), .. } => code::PUBLICATION_BINARY,
+            Self::Message {
+                payload: Payload::Text(_),
+            } => code::MESSAGE_TEXT,
+            Self::Message {
+                payload: Payload::Binary(_),
+            } => code::MESSAGE_BINARY,
+            Self::Publication {
+                payload: Payload::Text(_),
+                ..
+            } => code::PUBLICATION_TEXT,
+            Self::Publication {
+                payload: Payload::Binary(_),
+                ..
+            } => code::PUBLICATION_BINARY,
             Self::Gap { .. } => code::GAP,
             Self::Unknown { code, .. } => *code,
         }
@@ -488,7 +557,10 @@ impl Welcome {
         }
         let version = r.u32()?;
         if version != VERSION {
-            return Err(DecodeError::UnsupportedVersion { min: version, max: version });
+            return Err(DecodeError::UnsupportedVersion {
+                min: version,
+                max: version,
+            });
         }
         Ok(Self {
             version,
@@ -501,7 +573,9 @@ impl Welcome {
             limits: Limits::read(r)?,
             tabs: {
                 let len = r.len(MAX_WELCOME_TABS, "tabs")?;
-                (0..len).map(|_| WelcomeTab::read(r)).collect::<Result<_, _>>()?
+                (0..len)
+                    .map(|_| WelcomeTab::read(r))
+                    .collect::<Result<_, _>>()?
             },
         })
     }
@@ -527,7 +601,11 @@ impl Welcome {
 
 impl WelcomeTab {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { tab: r.tab()?, alias: r.alias()?, parked: r.bool("parked")? })
+        Ok(Self {
+            tab: r.tab()?,
+            alias: r.alias()?,
+            parked: r.bool("parked")?,
+        })
     }
 }
 
@@ -556,9 +634,17 @@ impl Limits {
 }
 
 const fn lane_of_tab(lane: u32) -> Result<Alias, DecodeError> {
-    if lane == 0 { Err(DecodeError::BadValue("lane")) } else { Ok(Alias(lane)) }
+    if lane == 0 {
+        Err(DecodeError::BadValue("lane"))
+    } else {
+        Ok(Alias(lane))
+    }
 }
 
 const fn lane_of_all(lane: u32) -> Result<(), DecodeError> {
-    if lane == 0 { Ok(()) } else { Err(DecodeError::BadValue("lane")) }
+    if lane == 0 {
+        Ok(())
+    } else {
+        Err(DecodeError::BadValue("lane"))
+    }
 }

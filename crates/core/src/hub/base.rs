@@ -1,0 +1,314 @@
+//! What both machines stand on: the tabs, the lock, the link's number and its outbox.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use tabmux_wire::{Payload, SocketId, TabId};
+
+use super::{
+    config::HubConfig,
+    io::{AttemptId, Event, HubMessage, LinkState, Output, OwnedPayload, WakeReason},
+    outbox::{Entry, Outbox},
+    rng::Rng,
+    tabs::{Delivery, TabRegistry},
+};
+use crate::Timestamp;
+
+/// How soon a hub looks again how much the link has sent.
+const OUTBOX_INTERVAL: Duration = Duration::from_millis(25);
+/// How long word of what was sent may wait, so that one message serves for many.
+const REPORT_DELAY: Duration = Duration::from_millis(20);
+
+/// A socket, by tab and the tab's number for it.
+pub(super) type SocketKey = (TabId, SocketId);
+
+/// What differs between mirror and mux mode. Each call may queue orders in `base`.
+pub(super) trait Machine: std::fmt::Debug + Send {
+    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
+    fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
+    fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
+    /// More waits for a parked tab than may: its sockets are lost, and it must be told so.
+    fn tab_overflowed(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
+    fn open(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, wish: Wish<'_>);
+    fn send(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, payload: Payload<'_>);
+    fn close(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, close: Close<'_>);
+    fn lock_granted(&mut self, now: Timestamp, base: &mut Base);
+    fn link_opened(&mut self, now: Timestamp, base: &mut Base, protocol: &str, extensions: &str);
+    fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>);
+    fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>);
+    fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool);
+    fn handle_timeout(&mut self, now: Timestamp, base: &mut Base);
+    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)>;
+    /// The link's state, and why it is so.
+    fn state(&self) -> (LinkState, &str);
+}
+
+/// What a tab asked for in Open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) path: &'a str,
+    pub(super) protocols: &'a [&'a str],
+}
+
+/// How something was closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Close<'a> {
+    pub(super) code: u16,
+    pub(super) reason: &'a str,
+    pub(super) clean: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Base {
+    pub(super) config: HubConfig,
+    pub(super) rng: Rng,
+    pub(super) tabs: TabRegistry,
+    outputs: VecDeque<Output>,
+    outbox: Outbox,
+    lock: Lock,
+    attempts: u32,
+    link: Option<AttemptId>,
+    /// Tabs whose queue overflowed, to be told to the machine when it is done.
+    overflowed: Vec<TabId>,
+    sent: BTreeMap<SocketKey, u64>,
+    unreported: BTreeSet<SocketKey>,
+    outbox_at: Option<Timestamp>,
+    report_at: Option<Timestamp>,
+}
+
+/// The lock that only the owner of the link may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    Free,
+    Requested,
+    Held,
+}
+
+impl Base {
+    pub(super) fn new(config: HubConfig, seed: u64) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            tabs: TabRegistry::default(),
+            outputs: VecDeque::new(),
+            outbox: Outbox::new(config.outbox_bytes, config.link_bytes),
+            lock: Lock::Free,
+            attempts: 0,
+            link: None,
+            overflowed: Vec::new(),
+            sent: BTreeMap::new(),
+            unreported: BTreeSet::new(),
+            outbox_at: None,
+            report_at: None,
+            config,
+        }
+    }
+
+    pub(super) fn order(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.order(Output::Event(event));
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Posts to one tab, or keeps the message until the tab is back.
+    pub(super) fn post(&mut self, tab: TabId, message: HubMessage) {
+        match self.tabs.deliver(tab, message, self.config.held_bytes) {
+            Delivery::Post(message) => self.order(Output::PostToTab { tab, message }),
+            Delivery::Overflow => self.overflowed.push(tab),
+            Delivery::Held | Delivery::Nobody => {}
+        }
+    }
+
+    /// Posts the same to several tabs, or keeps it for those that are away.
+    pub(super) fn post_all(&mut self, tabs: Vec<TabId>, message: &HubMessage) {
+        let mut present = Vec::with_capacity(tabs.len());
+        for tab in tabs {
+            match self
+                .tabs
+                .deliver(tab, message.clone(), self.config.held_bytes)
+            {
+                Delivery::Post(_) => present.push(tab),
+                Delivery::Overflow => self.overflowed.push(tab),
+                Delivery::Held | Delivery::Nobody => {}
+            }
+        }
+        if !present.is_empty() {
+            self.order(Output::PostToTabs {
+                tabs: present,
+                message: message.clone(),
+            });
+        }
+    }
+
+    /// The next tab whose queue overflowed.
+    pub(super) fn pop_overflowed(&mut self) -> Option<TabId> {
+        self.overflowed.pop()
+    }
+
+    /// Tells a tab that a socket failed: why, if it was not open yet, then that it is closed.
+    pub(super) fn fail(&mut self, (tab, socket): SocketKey, error: Option<&str>) {
+        self.forget(&(tab, socket));
+        if let Some(error) = error {
+            self.post(
+                tab,
+                HubMessage::Error {
+                    socket,
+                    message: error.to_owned(),
+                },
+            );
+        }
+        let close = Close {
+            code: tabmux_wire::close::ABNORMAL,
+            reason: "",
+            clean: false,
+        };
+        self.closed((tab, socket), close);
+    }
+
+    /// Tells a tab that a socket is closed.
+    pub(super) fn closed(&mut self, (tab, socket): SocketKey, close: Close<'_>) {
+        self.forget(&(tab, socket));
+        let Close {
+            code,
+            reason,
+            clean,
+        } = close;
+        self.post(
+            tab,
+            HubMessage::Closed {
+                socket,
+                code,
+                clean,
+                reason: reason.to_owned(),
+            },
+        );
+    }
+
+    /// A socket is open: from now on what it sends is counted.
+    pub(super) fn track(&mut self, socket: SocketKey) {
+        self.sent.insert(socket, 0);
+    }
+
+    fn forget(&mut self, socket: &SocketKey) {
+        self.sent.remove(socket);
+        self.unreported.remove(socket);
+    }
+
+    /// Whether the hub holds the lock; asks for it if not.
+    pub(super) fn has_lock(&mut self) -> bool {
+        if self.lock == Lock::Free {
+            self.lock = Lock::Requested;
+            self.order(Output::RequestLinkLock);
+        }
+        self.lock == Lock::Held
+    }
+
+    /// Whether the grant was asked for.
+    pub(super) fn lock_granted(&mut self) -> bool {
+        let wanted = self.lock == Lock::Requested;
+        if wanted {
+            self.lock = Lock::Held;
+        }
+        wanted
+    }
+
+    pub(super) fn release_lock(&mut self) {
+        if self.lock != Lock::Free {
+            self.lock = Lock::Free;
+            self.order(Output::ReleaseLinkLock);
+        }
+    }
+
+    pub(super) fn open_link(&mut self) {
+        self.attempts += 1;
+        let attempt = AttemptId(self.attempts);
+        self.link = Some(attempt);
+        self.outbox.clear();
+        self.order(Output::OpenLink { attempt });
+        self.event(Event::Dialled(attempt));
+    }
+
+    pub(super) fn is_link(&self, attempt: AttemptId) -> bool {
+        self.link == Some(attempt)
+    }
+
+    /// The link is no more: nothing it says counts, nothing waits for it.
+    pub(super) fn drop_link(&mut self) {
+        self.link = None;
+        self.outbox.clear();
+        self.outbox_at = None;
+    }
+
+    /// Asks the link to close, after what is queued; its `LinkClosed` is still heard.
+    pub(super) fn close_link(&mut self, now: Timestamp, code: u16, reason: &str) {
+        self.flush(now);
+        if let Some(attempt) = self.link {
+            self.order(Output::CloseLink {
+                attempt,
+                code,
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    /// Queues a tab's message for the link. False when the queue is full.
+    pub(super) fn send(&mut self, payload: OwnedPayload, socket: SocketKey, len: usize) -> bool {
+        let owner = Some((socket.0, socket.1, len));
+        self.outbox.push(Entry { payload, owner }).is_ok()
+    }
+
+    /// Queues a frame of the hub's own.
+    pub(super) fn send_control(&mut self, frame: Vec<u8>) {
+        let payload = OwnedPayload::Binary(frame);
+        self.outbox.push_control(Entry {
+            payload,
+            owner: None,
+        });
+    }
+
+    pub(super) const fn set_buffered(&mut self, bytes: u64) {
+        self.outbox.set_buffered(bytes);
+    }
+
+    /// Gives the link what it may be given now.
+    pub(super) fn flush(&mut self, now: Timestamp) {
+        let Some(attempt) = self.link else { return };
+        while let Some(Entry { payload, owner }) = self.outbox.pop() {
+            if let Some((tab, socket, len)) = owner
+                && let Some(total) = self.sent.get_mut(&(tab, socket))
+            {
+                *total += len as u64;
+                self.unreported.insert((tab, socket));
+                self.report_at.get_or_insert(now + REPORT_DELAY);
+            }
+            self.order(Output::SendLink { attempt, payload });
+        }
+        self.outbox_at = (!self.outbox.is_empty()).then(|| now + OUTBOX_INTERVAL);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        if self.report_at.is_some_and(|at| at <= now) {
+            self.report_at = None;
+            for (tab, socket) in std::mem::take(&mut self.unreported) {
+                let total = self.sent.get(&(tab, socket)).copied().unwrap_or_default();
+                self.post(tab, HubMessage::Sent { socket, total });
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        let outbox = self.outbox_at.map(|at| (at, WakeReason::Outbox));
+        let report = self.report_at.map(|at| (at, WakeReason::Report));
+        [outbox, report, self.tabs.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,82 @@
+//! What a hub is told at its birth, and its limits.
+
+use std::time::Duration;
+
+use tabmux_wire::HubId;
+
+/// How a hub uses its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In front of any WebSocket server: every tab sees every message.
+    Mirror,
+    /// To a tabmux server: every socket is a virtual socket of its own.
+    Mux,
+}
+
+/// The configuration of a hub. Every limit has a default.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// Mirror or mux.
+    pub mode: Mode,
+    /// The random name of this run.
+    pub hub: HubId,
+    /// Where the link goes; only for messages to people.
+    pub url: String,
+    /// How long a link may take to open. 20 s.
+    pub dial_timeout: Duration,
+    /// How long the server may take to say WELCOME. 10 s.
+    pub handshake_timeout: Duration,
+    /// How long the server may take to answer a PING. 10 s.
+    pub pong_timeout: Duration,
+    /// The first ceiling of the random wait between dials; it doubles with each failure. 500 ms.
+    pub backoff_first: Duration,
+    /// The last ceiling. 30 s.
+    pub backoff_last: Duration,
+    /// A link that lived this long makes the next wait a first one again. 10 s.
+    pub backoff_reset: Duration,
+    /// How long a tab whose lock was granted may take to say park or bye. 500 ms.
+    pub tab_grace: Duration,
+    /// How long a tab may stay parked. 10 min.
+    pub parked_ttl: Duration,
+    /// How long the link outlives the last tab, so that the next page finds it. 2 s in mux mode,
+    /// 0 in mirror mode.
+    pub linger: Duration,
+    /// Tabs. 1024.
+    pub tabs: usize,
+    /// Sockets of one tab. 256.
+    pub sockets: usize,
+    /// Bytes kept for a tab that is parked. 256 KiB.
+    pub held_bytes: usize,
+    /// Bytes the link may hold unsent before messages wait in the hub. 1 MiB.
+    pub link_bytes: u64,
+    /// Bytes of messages that may wait in the hub. 16 MiB.
+    pub outbox_bytes: usize,
+}
+
+impl HubConfig {
+    /// The defaults for a mode.
+    pub fn new(mode: Mode, hub: HubId, url: impl Into<String>) -> Self {
+        Self {
+            mode,
+            hub,
+            url: url.into(),
+            dial_timeout: Duration::from_secs(20),
+            handshake_timeout: Duration::from_secs(10),
+            pong_timeout: Duration::from_secs(10),
+            backoff_first: Duration::from_millis(500),
+            backoff_last: Duration::from_secs(30),
+            backoff_reset: Duration::from_secs(10),
+            tab_grace: Duration::from_millis(500),
+            parked_ttl: Duration::from_secs(600),
+            linger: match mode {
+                Mode::Mirror => Duration::ZERO,
+                Mode::Mux => Duration::from_secs(2),
+            },
+            tabs: 1024,
+            sockets: 256,
+            held_bytes: 256 << 10,
+            link_bytes: 1 << 20,
+            outbox_bytes: 16 << 20,
+        }
+    }
+}

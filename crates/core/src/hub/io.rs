@@ -1,0 +1,366 @@
+//! What goes into a hub and what comes out of it.
+
+use tabmux_wire::{DecodeError, Payload, SessionId, SocketId, TabId};
+
+/// Numbers the dials of one hub, so that news of an earlier link cannot be taken for the present
+/// one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId(pub u32);
+
+/// A fact from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// A tab sent a message through its port.
+    TabMessage {
+        /// The tab.
+        tab: TabId,
+        /// What it said.
+        message: TabMessage<'a>,
+    },
+    /// The lock a tab holds while it lives was granted to the hub: the tab died, or let go of it
+    /// on its way out. The shell has released it again.
+    TabLockGranted {
+        /// The tab.
+        tab: TabId,
+    },
+    /// The hub now holds the lock that only the owner of the link may hold.
+    LinkLockGranted,
+    /// The link is open.
+    LinkOpened {
+        /// Which.
+        attempt: AttemptId,
+        /// The sub-protocol the server chose.
+        protocol: &'a str,
+        /// The extensions in use.
+        extensions: &'a str,
+    },
+    /// A message came on the link.
+    LinkMessage {
+        /// Which.
+        attempt: AttemptId,
+        /// The message.
+        payload: Payload<'a>,
+    },
+    /// The link is closed, or could not be opened.
+    LinkClosed {
+        /// Which.
+        attempt: AttemptId,
+        /// The close code.
+        code: u16,
+        /// The close reason.
+        reason: &'a str,
+        /// Whether the closing handshake was completed.
+        clean: bool,
+    },
+    /// How many bytes the link has not yet given to the network. Shells tell it before every
+    /// `handle_timeout`, since browsers have no event for it.
+    LinkBuffered {
+        /// Which.
+        attempt: AttemptId,
+        /// The bytes.
+        bytes: u64,
+    },
+    /// The network came or went.
+    NetworkChanged {
+        /// Whether there is one now.
+        online: bool,
+    },
+}
+
+/// What a tab says to its hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TabMessage<'a> {
+    /// The tab is there: the first message of its life, and the first after a park.
+    Attach,
+    /// The tab enters the back/forward cache: nothing may be posted to it.
+    Park,
+    /// The tab goes for good.
+    Bye,
+    /// Open a socket: a virtual socket, or in mirror mode a view of the one there is.
+    Open {
+        /// The tab's number for it.
+        socket: SocketId,
+        /// Path and query; unused in mirror mode.
+        path: &'a str,
+        /// The sub-protocols offered; unused in mirror mode.
+        protocols: Vec<&'a str>,
+    },
+    /// Send on a socket.
+    Send {
+        /// The socket.
+        socket: SocketId,
+        /// The message.
+        payload: Payload<'a>,
+    },
+    /// Close a socket.
+    Close {
+        /// The socket.
+        socket: SocketId,
+        /// The close code, 0 when none was given.
+        code: u16,
+        /// The close reason.
+        reason: &'a str,
+    },
+}
+
+/// An order to the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Queue for the lock that only the owner of the link may hold.
+    RequestLinkLock,
+    /// Give that lock back, or stop queueing for it, in this very task.
+    ReleaseLinkLock,
+    /// Open the link.
+    OpenLink {
+        /// What to call it.
+        attempt: AttemptId,
+    },
+    /// Send a message on the link.
+    SendLink {
+        /// Which.
+        attempt: AttemptId,
+        /// The message.
+        payload: OwnedPayload,
+    },
+    /// Close the link.
+    CloseLink {
+        /// Which.
+        attempt: AttemptId,
+        /// The close code, 0 for none.
+        code: u16,
+        /// The close reason.
+        reason: String,
+    },
+    /// Post a message to a tab.
+    PostToTab {
+        /// The tab.
+        tab: TabId,
+        /// The message.
+        message: HubMessage,
+    },
+    /// Post the same message to several tabs.
+    PostToTabs {
+        /// The tabs.
+        tabs: Vec<TabId>,
+        /// The message.
+        message: HubMessage,
+    },
+    /// Queue for the lock this tab holds while it lives, and tell when it is granted.
+    WatchTab {
+        /// The tab.
+        tab: TabId,
+    },
+    /// Forget the tab: its port, and the wait for its lock.
+    DropTab {
+        /// The tab.
+        tab: TabId,
+    },
+    /// Something worth a line in a log. Nothing depends on it.
+    Event(Event),
+}
+
+/// What a hub says to a tab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HubMessage {
+    /// The answer to Attach.
+    Attached {
+        /// The link.
+        state: LinkState,
+        /// Tabs of this hub, parked ones included.
+        tabs: u32,
+    },
+    /// The link's state or the number of tabs changed.
+    State {
+        /// The link.
+        state: LinkState,
+        /// Tabs of this hub, parked ones included.
+        tabs: u32,
+        /// Why the link is as it is, empty when there is nothing to say.
+        reason: String,
+    },
+    /// A socket is open.
+    Opened {
+        /// The socket.
+        socket: SocketId,
+        /// Whether the link was open before this socket asked.
+        reused: bool,
+        /// The sub-protocol chosen.
+        protocol: String,
+        /// The extensions in use.
+        extensions: String,
+    },
+    /// A message of a virtual socket.
+    Message {
+        /// The socket.
+        socket: SocketId,
+        /// The message.
+        payload: OwnedPayload,
+    },
+    /// A message of the server in mirror mode, for every open view of the tab.
+    Mirror {
+        /// The message.
+        payload: OwnedPayload,
+    },
+    /// A socket is closed.
+    Closed {
+        /// The socket.
+        socket: SocketId,
+        /// The close code.
+        code: u16,
+        /// Whether the closing handshake was completed.
+        clean: bool,
+        /// The close reason.
+        reason: String,
+    },
+    /// A socket failed; `Closed` follows.
+    Error {
+        /// The socket.
+        socket: SocketId,
+        /// What failed and what to do.
+        message: String,
+    },
+    /// Bytes of a socket's messages that were handed to the link since it opened.
+    Sent {
+        /// The socket.
+        socket: SocketId,
+        /// The bytes.
+        total: u64,
+    },
+    /// A message to all tabs of the browser.
+    Browser {
+        /// The message.
+        payload: OwnedPayload,
+    },
+    /// The hub does not know the tab: attach again.
+    Resync,
+    /// The hub will not have the tab: all its sockets fail.
+    Refused {
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// Text or bytes, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedPayload {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Binary(Vec<u8>),
+}
+
+/// What a tab is told of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LinkState {
+    /// Nobody needs it.
+    Idle = 0,
+    /// It is being opened: waiting for the lock, dialling, or saying hello.
+    Connecting = 1,
+    /// It works.
+    Connected = 2,
+    /// It failed; the hub waits before it tries again.
+    Backoff = 3,
+}
+
+/// Why a hub wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WakeReason {
+    /// The link took too long to open or to be welcomed.
+    Dial,
+    /// Time to try again.
+    Backoff,
+    /// Time for a PING, or no answer to one.
+    Heartbeat,
+    /// A tab whose lock was granted has not said park or bye.
+    TabGrace,
+    /// A tab was parked for too long.
+    ParkedTab,
+    /// The link has outlived its last tab for long enough.
+    Linger,
+    /// Messages wait until the link has sent others.
+    Outbox,
+    /// Tabs wait to hear what was sent.
+    Report,
+}
+
+/// Something worth a line in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A link is being opened.
+    Dialled(AttemptId),
+    /// The server said WELCOME.
+    Welcomed {
+        /// The session.
+        session: SessionId,
+        /// Whether it is the one the hub had.
+        resumed: bool,
+    },
+    /// The link is gone.
+    LinkDown(String),
+    /// A tab attached.
+    TabAttached(TabId),
+    /// A tab parked.
+    TabParked(TabId),
+    /// A tab is no more.
+    TabGone(TabId),
+    /// The server sent what is no frame.
+    BadFrame(DecodeError),
+    /// A tab sent what has no meaning.
+    BadTabMessage(TabId),
+    /// A queue was full; the socket of this tab was closed.
+    Overflow(TabId),
+}
+
+impl From<Payload<'_>> for OwnedPayload {
+    fn from(payload: Payload<'_>) -> Self {
+        match payload {
+            Payload::Text(text) => Self::Text(text.to_owned()),
+            Payload::Binary(bytes) => Self::Binary(bytes.to_owned()),
+        }
+    }
+}
+
+impl OwnedPayload {
+    /// Its length in bytes.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it has no bytes.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same, borrowed.
+    pub fn as_payload(&self) -> Payload<'_> {
+        match self {
+            Self::Text(text) => Payload::Text(text),
+            Self::Binary(bytes) => Payload::Binary(bytes),
+        }
+    }
+}
+
+impl HubMessage {
+    /// The bytes it holds on to while it waits for a parked tab: payload and a fixed part.
+    pub(crate) const fn cost(&self) -> usize {
+        64 + match self {
+            Self::Message { payload, .. }
+            | Self::Mirror { payload }
+            | Self::Browser { payload } => payload.len(),
+            Self::Closed { reason, .. } => reason.len(),
+            Self::Error { message, .. } => message.len(),
+            Self::Opened {
+                protocol,
+                extensions,
+                ..
+            } => protocol.len() + extensions.len(),
+            Self::State { reason, .. } => reason.len(),
+            Self::Refused { message } => message.len(),
+            Self::Attached { .. } | Self::Sent { .. } | Self::Resync => 0,
+        }
+    }
+}

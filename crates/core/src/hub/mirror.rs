@@ -1,0 +1,346 @@
+//! Mirror mode: one link to any WebSocket server, and a view of it for each socket of each tab.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+
+use tabmux_wire::{Payload, TabId, close as code};
+
+use super::{
+    base::{Base, Close, Machine, SocketKey, Wish},
+    io::{Event, HubMessage, LinkState, OwnedPayload, WakeReason},
+};
+use crate::Timestamp;
+
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    link: Link,
+    views: BTreeMap<SocketKey, View>,
+}
+
+#[derive(Debug, Default)]
+enum Link {
+    /// There is no view.
+    #[default]
+    Idle,
+    /// Another hub, a dying one perhaps, still owns the link.
+    WaitingForLock,
+    /// Being opened; given up at `until`.
+    Dialling { until: Timestamp },
+    Open {
+        protocol: String,
+        extensions: String,
+    },
+    /// The closing handshake is under way. `last` hears how it ended; views that open meanwhile
+    /// wait for the next link.
+    Closing { last: Option<SocketKey> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum View {
+    Connecting,
+    Open,
+}
+
+impl Mirror {
+    /// Opens the link, once the hub may.
+    fn dial(&mut self, now: Timestamp, base: &mut Base) {
+        if base.has_lock() {
+            self.link = Link::Dialling {
+                until: now + base.config.dial_timeout,
+            };
+            base.open_link();
+        } else {
+            self.link = Link::WaitingForLock;
+        }
+    }
+
+    /// The link is gone, or cannot be: says so to every view that it had.
+    fn fail_views(&mut self, base: &mut Base, was_open: bool, close: Close<'_>, error: &str) {
+        for (key, view) in mem::take(&mut self.views) {
+            match view {
+                View::Open => base.closed(key, close),
+                // It came while the old link was closing and waits for the next one.
+                View::Connecting if was_open => drop(self.views.insert(key, view)),
+                View::Connecting => base.fail(key, Some(error)),
+            }
+        }
+    }
+
+    /// After the link is gone: another one for the views that wait, or none.
+    fn next(&mut self, now: Timestamp, base: &mut Base) {
+        self.link = Link::Idle;
+        if self.views.is_empty() {
+            base.release_lock();
+        } else {
+            self.dial(now, base);
+        }
+    }
+
+    /// A view is gone. The link goes with the last one.
+    fn view_removed(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
+        if !self.views.is_empty() {
+            if base.tabs.contains(key.0) {
+                let code = if close.code == 0 {
+                    code::NO_STATUS
+                } else {
+                    close.code
+                };
+                base.closed(key, Close { code, ..close });
+            }
+            return;
+        }
+        match self.link {
+            Link::Dialling { .. } | Link::Open { .. } => {
+                base.close_link(now, close.code, close.reason);
+                self.link = Link::Closing { last: Some(key) };
+            }
+            Link::WaitingForLock => {
+                base.release_lock();
+                self.link = Link::Idle;
+                base.fail(key, None);
+            }
+            Link::Idle | Link::Closing { .. } => base.fail(key, None),
+        }
+    }
+}
+
+impl Machine for Mirror {
+    fn tab_attached(&mut self, _: Timestamp, _: &mut Base, _: TabId) {}
+
+    fn tab_parked(&mut self, now: Timestamp, base: &mut Base, _: TabId) {
+        if base.tabs.any_present() {
+            return;
+        }
+        // The worker may freeze right after this task. A server that speaks no tabmux cannot be
+        // told, so the link must close now, as a page's own WebSocket would.
+        match self.link {
+            Link::Dialling { .. } | Link::Open { .. } => {
+                base.close_link(now, 0, "");
+                self.link = Link::Closing { last: None };
+            }
+            Link::Idle | Link::WaitingForLock | Link::Closing { .. } => {}
+        }
+        base.release_lock();
+    }
+
+    fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        let gone: Vec<_> = self
+            .views
+            .keys()
+            .filter(|(owner, _)| *owner == tab)
+            .copied()
+            .collect();
+        for key in gone {
+            self.views.remove(&key);
+            self.view_removed(
+                now,
+                base,
+                key,
+                Close {
+                    code: 0,
+                    reason: "",
+                    clean: true,
+                },
+            );
+        }
+    }
+
+    fn tab_overflowed(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        let lost: Vec<_> = self
+            .views
+            .keys()
+            .filter(|(owner, _)| *owner == tab)
+            .copied()
+            .collect();
+        for key @ (tab, socket) in lost {
+            self.views.remove(&key);
+            base.tabs.hold(tab, lost_view(socket));
+            if self.views.is_empty() {
+                self.view_removed(
+                    now,
+                    base,
+                    key,
+                    Close {
+                        code: 0,
+                        reason: "",
+                        clean: true,
+                    },
+                );
+            }
+        }
+    }
+
+    fn open(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, _: Wish<'_>) {
+        if self.views.contains_key(&key) {
+            base.event(Event::BadTabMessage(key.0));
+            return;
+        }
+        if self.views.keys().filter(|(tab, _)| *tab == key.0).count() >= base.config.sockets {
+            let error = format!("tabmux: a tab has {} sockets at most", base.config.sockets);
+            base.fail(key, Some(&error));
+            return;
+        }
+        if let Link::Open {
+            protocol,
+            extensions,
+        } = &self.link
+        {
+            self.views.insert(key, View::Open);
+            base.track(key);
+            base.post(key.0, opened(key, true, protocol, extensions));
+            return;
+        }
+        self.views.insert(key, View::Connecting);
+        if matches!(self.link, Link::Idle) {
+            self.dial(now, base);
+        }
+    }
+
+    fn send(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, payload: Payload<'_>) {
+        if self.views.get(&key) != Some(&View::Open) || !matches!(self.link, Link::Open { .. }) {
+            return;
+        }
+        if !base.send(OwnedPayload::from(payload), key, payload.len()) {
+            self.views.remove(&key);
+            base.event(Event::Overflow(key.0));
+            let limit = base.config.outbox_bytes;
+            base.fail(
+                key,
+                Some(&format!("tabmux: more than {limit} bytes wait to be sent")),
+            );
+            if self.views.is_empty() {
+                self.view_removed(
+                    now,
+                    base,
+                    key,
+                    Close {
+                        code: 0,
+                        reason: "",
+                        clean: false,
+                    },
+                );
+            }
+        }
+    }
+
+    fn close(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
+        match self.views.remove(&key) {
+            Some(View::Connecting) if !self.views.is_empty() => {
+                base.fail(
+                    key,
+                    Some("tabmux: the socket was closed before it was open"),
+                );
+            }
+            Some(_) => self.view_removed(now, base, key, close),
+            None => {}
+        }
+    }
+
+    fn lock_granted(&mut self, now: Timestamp, base: &mut Base) {
+        if matches!(self.link, Link::WaitingForLock) {
+            self.dial(now, base);
+        }
+    }
+
+    fn link_opened(&mut self, _: Timestamp, base: &mut Base, protocol: &str, extensions: &str) {
+        if !matches!(self.link, Link::Dialling { .. }) {
+            return;
+        }
+        self.link = Link::Open {
+            protocol: protocol.to_owned(),
+            extensions: extensions.to_owned(),
+        };
+        for (index, (key, view)) in self.views.iter_mut().enumerate() {
+            *view = View::Open;
+            base.track(*key);
+            base.post(key.0, opened(*key, index > 0, protocol, extensions));
+        }
+    }
+
+    fn link_message(&mut self, _: Timestamp, base: &mut Base, payload: Payload<'_>) {
+        if !matches!(self.link, Link::Open { .. }) {
+            return;
+        }
+        let tabs: BTreeSet<TabId> = self.views.keys().map(|(tab, _)| *tab).collect();
+        let message = HubMessage::Mirror {
+            payload: payload.into(),
+        };
+        base.post_all(tabs.into_iter().collect(), &message);
+    }
+
+    fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {
+        let was_dialling = matches!(self.link, Link::Dialling { .. });
+        base.event(Event::LinkDown(format!(
+            "closed with {} {}",
+            close.code, close.reason
+        )));
+        if let Link::Closing { last: Some(key) } = self.link {
+            base.closed(key, close);
+        }
+        let error = format!(
+            "tabmux: the WebSocket to {} could not be opened (code {})",
+            base.config.url, close.code,
+        );
+        self.fail_views(base, !was_dialling, close, &error);
+        self.next(now, base);
+    }
+
+    fn network_changed(&mut self, _: Timestamp, _: &mut Base, _: bool) {}
+
+    fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
+        if let Link::Dialling { until } = self.link
+            && until <= now
+        {
+            base.close_link(now, 0, "");
+            base.drop_link();
+            let close = Close {
+                code: code::ABNORMAL,
+                reason: "",
+                clean: false,
+            };
+            let seconds = base.config.dial_timeout.as_secs();
+            let error = format!("tabmux: {} did not answer for {seconds} s", base.config.url);
+            self.fail_views(base, false, close, &error);
+            self.next(now, base);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        match self.link {
+            Link::Dialling { until } => Some((until, WakeReason::Dial)),
+            Link::Idle | Link::WaitingForLock | Link::Open { .. } | Link::Closing { .. } => None,
+        }
+    }
+
+    fn state(&self) -> (LinkState, &str) {
+        let state = match self.link {
+            Link::Idle => LinkState::Idle,
+            Link::WaitingForLock | Link::Dialling { .. } | Link::Closing { .. } => {
+                LinkState::Connecting
+            }
+            Link::Open { .. } => LinkState::Connected,
+        };
+        (state, "")
+    }
+}
+
+fn opened((_, socket): SocketKey, reused: bool, protocol: &str, extensions: &str) -> HubMessage {
+    HubMessage::Opened {
+        socket,
+        reused,
+        protocol: protocol.to_owned(),
+        extensions: extensions.to_owned(),
+    }
+}
+
+fn lost_view(socket: tabmux_wire::SocketId) -> HubMessage {
+    let reason = "the tab was away for too long".to_owned();
+    HubMessage::Closed {
+        socket,
+        code: code::ABNORMAL,
+        clean: false,
+        reason,
+    }
+}

@@ -1,0 +1,272 @@
+//! The hub: the one place per browser profile, origin and key that owns the link and routes its
+//! messages to the tabs.
+
+mod backoff;
+mod base;
+mod config;
+mod io;
+mod mirror;
+mod mux;
+mod outbox;
+mod rng;
+mod tabs;
+
+pub use self::{
+    config::{HubConfig, Mode},
+    io::{
+        AttemptId, Event, HubMessage, Input, LinkState, Output, OwnedPayload, TabMessage,
+        WakeReason,
+    },
+};
+
+use tabmux_wire::{SocketId, TabId};
+
+use self::{
+    base::{Base, Close, Machine, Wish},
+    mirror::Mirror,
+    mux::Mux,
+};
+use crate::Timestamp;
+
+/// A hub. See the [crate documentation](crate) for how to run it.
+///
+/// After every `handle_*`, either [`poll_output`](Self::poll_output) has orders or
+/// [`poll_timeout`](Self::poll_timeout) names a moment, if there is anything left to do; and
+/// after `handle_timeout(now)` that moment lies after `now`.
+#[derive(Debug)]
+pub struct Hub {
+    base: Base,
+    machine: Box<dyn Machine>,
+    /// What the tabs were last told.
+    told: (LinkState, usize),
+}
+
+impl Hub {
+    /// A hub without tabs, which therefore does nothing. `seed` is for jitter only.
+    pub fn new(config: HubConfig, seed: u64) -> Self {
+        let machine: Box<dyn Machine> = match config.mode {
+            Mode::Mirror => Box::new(Mirror::default()),
+            Mode::Mux => Box::new(Mux::new(&config)),
+        };
+        Self {
+            base: Base::new(config, seed),
+            machine,
+            told: (LinkState::Idle, 0),
+        }
+    }
+
+    /// The state of the link.
+    pub fn state(&self) -> LinkState {
+        self.machine.state().0
+    }
+
+    /// Tabs of this hub, parked ones included.
+    pub fn tabs(&self) -> usize {
+        self.base.tabs.len()
+    }
+
+    /// Something happened. Never fails; facts about links of the past are ignored.
+    pub fn handle_input(&mut self, now: Timestamp, input: Input<'_>) {
+        let mut fresh = None;
+        match input {
+            Input::TabMessage {
+                tab,
+                message: TabMessage::Attach,
+            } => {
+                fresh = self.attach(now, tab);
+            }
+            Input::TabMessage { tab, message } if self.base.tabs.contains(tab) => {
+                self.tab_message(now, tab, message);
+            }
+            // It was thought dead, and is not.
+            Input::TabMessage { tab, .. } => {
+                self.base.order(Output::PostToTab {
+                    tab,
+                    message: HubMessage::Resync,
+                });
+            }
+            Input::TabLockGranted { tab } => {
+                self.base.tabs.doubt(tab, now + self.base.config.tab_grace);
+            }
+            Input::LinkLockGranted => {
+                if self.base.lock_granted() {
+                    self.machine.lock_granted(now, &mut self.base);
+                }
+            }
+            Input::LinkOpened {
+                attempt,
+                protocol,
+                extensions,
+            } => {
+                if self.base.is_link(attempt) {
+                    self.machine
+                        .link_opened(now, &mut self.base, protocol, extensions);
+                }
+            }
+            Input::LinkMessage { attempt, payload } => {
+                if self.base.is_link(attempt) {
+                    self.machine.link_message(now, &mut self.base, payload);
+                }
+            }
+            Input::LinkClosed {
+                attempt,
+                code,
+                reason,
+                clean,
+            } => {
+                if self.base.is_link(attempt) {
+                    self.base.drop_link();
+                    let close = Close {
+                        code,
+                        reason,
+                        clean,
+                    };
+                    self.machine.link_closed(now, &mut self.base, close);
+                }
+            }
+            Input::LinkBuffered { attempt, bytes } => {
+                if self.base.is_link(attempt) {
+                    self.base.set_buffered(bytes);
+                }
+            }
+            Input::NetworkChanged { online } => {
+                self.machine.network_changed(now, &mut self.base, online);
+            }
+        }
+        self.settle(now, fresh);
+    }
+
+    /// Time has passed. A call before its time does nothing.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        for tab in self.base.tabs.expired(now) {
+            self.remove(now, tab);
+        }
+        self.machine.handle_timeout(now, &mut self.base);
+        self.base.handle_timeout(now);
+        self.settle(now, None);
+    }
+
+    /// The next order to carry out.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.base.poll_output()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and why.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        [self.base.poll_timeout(), self.machine.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Returns the tab when it must not be told the news twice.
+    fn attach(&mut self, now: Timestamp, tab: TabId) -> Option<TabId> {
+        if !self.base.tabs.contains(tab) && self.base.tabs.len() >= self.base.config.tabs {
+            let message = format!("tabmux: a hub has {} tabs at most", self.base.config.tabs);
+            self.base.order(Output::PostToTab {
+                tab,
+                message: HubMessage::Refused { message },
+            });
+            self.base.event(Event::Overflow(tab));
+            return None;
+        }
+        let held = self.base.tabs.attach(tab);
+        self.base.order(Output::WatchTab { tab });
+        self.base.event(Event::TabAttached(tab));
+        self.machine.tab_attached(now, &mut self.base, tab);
+        let attached = HubMessage::Attached {
+            state: self.state(),
+            tabs: self.tab_count(),
+        };
+        for message in std::iter::once(attached).chain(held) {
+            self.base.order(Output::PostToTab { tab, message });
+        }
+        Some(tab)
+    }
+
+    fn tab_message(&mut self, now: Timestamp, tab: TabId, message: TabMessage<'_>) {
+        let Self { base, machine, .. } = self;
+        match message {
+            TabMessage::Attach => unreachable!("handle_input took it"),
+            TabMessage::Park => {
+                if base.tabs.park(tab, now + base.config.parked_ttl) {
+                    base.event(Event::TabParked(tab));
+                    machine.tab_parked(now, base, tab);
+                }
+            }
+            TabMessage::Bye => self.remove(now, tab),
+            TabMessage::Open {
+                socket: SocketId(0),
+                ..
+            } => base.event(Event::BadTabMessage(tab)),
+            TabMessage::Open {
+                socket,
+                path,
+                protocols,
+            } => {
+                let wish = Wish {
+                    path,
+                    protocols: &protocols,
+                };
+                machine.open(now, base, (tab, socket), wish);
+            }
+            TabMessage::Send { socket, payload } => {
+                machine.send(now, base, (tab, socket), payload);
+            }
+            TabMessage::Close {
+                socket,
+                code,
+                reason,
+            } => {
+                let close = Close {
+                    code,
+                    reason,
+                    clean: true,
+                };
+                machine.close(now, base, (tab, socket), close);
+            }
+        }
+    }
+
+    fn remove(&mut self, now: Timestamp, tab: TabId) {
+        if self.base.tabs.remove(tab) {
+            self.base.order(Output::DropTab { tab });
+            self.base.event(Event::TabGone(tab));
+            self.machine.tab_gone(now, &mut self.base, tab);
+        }
+    }
+
+    /// Leaves nothing half done: sends what may be sent, and tells the tabs what changed.
+    fn settle(&mut self, now: Timestamp, fresh: Option<TabId>) {
+        while let Some(tab) = self.base.pop_overflowed() {
+            self.base.event(Event::Overflow(tab));
+            self.machine.tab_overflowed(now, &mut self.base, tab);
+        }
+        self.base.flush(now);
+        let (state, reason) = self.machine.state();
+        let news = (state, self.base.tabs.len());
+        if news == self.told {
+            return;
+        }
+        self.told = news;
+        let tabs = self.tab_count();
+        let reason = reason.to_owned();
+        let mut others = self.base.tabs.attached();
+        others.retain(|tab| Some(*tab) != fresh);
+        if !others.is_empty() {
+            let message = HubMessage::State {
+                state,
+                tabs,
+                reason,
+            };
+            self.base.order(Output::PostToTabs {
+                tabs: others,
+                message,
+            });
+        }
+    }
+
+    fn tab_count(&self) -> u32 {
+        u32::try_from(self.base.tabs.len()).unwrap_or(u32::MAX)
+    }
+}

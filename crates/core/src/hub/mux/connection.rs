@@ -1,0 +1,164 @@
+//! The link to a tabmux server, from the wish for one to its end.
+
+use std::time::Duration;
+
+use tabmux_wire::{Limits, Welcome};
+
+use crate::{
+    Timestamp,
+    hub::{config::HubConfig, io::LinkState, io::WakeReason},
+};
+
+/// Where the link is. The data of a state lives in the state.
+#[derive(Debug)]
+pub(super) enum Connection {
+    /// Nobody needs it.
+    Idle,
+    /// Another hub, a dying one perhaps, still owns the link.
+    WaitingForLock,
+    /// Being opened; given up at `until`.
+    Dialling { until: Timestamp },
+    /// Open, and HELLO is sent; given up at `until`.
+    Handshaking { until: Timestamp },
+    /// The server said WELCOME.
+    Connected(Connected),
+    /// The last link failed; the next one is dialled at `until`.
+    Backoff { until: Timestamp },
+}
+
+/// A link that works.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) since: Timestamp,
+    pub(super) limits: Limits,
+    /// The server was told that every tab is parked.
+    pub(super) suspended: bool,
+    /// The server asked the hub to leave, and to come back after this.
+    pub(super) go_away: Option<Duration>,
+    /// Every tab is gone; closed at this moment unless one comes.
+    pub(super) linger_until: Option<Timestamp>,
+    heartbeat: Heartbeat,
+}
+
+/// The server must answer a PING, or send anything else, in time.
+#[derive(Debug)]
+struct Heartbeat {
+    interval: Duration,
+    patience: Duration,
+    nonce: u64,
+    state: Beat,
+}
+
+#[derive(Debug)]
+enum Beat {
+    /// The next PING goes out at this moment.
+    Quiet { ping_at: Timestamp },
+    /// A PING went out; the link is dead at this moment.
+    Waiting { until: Timestamp },
+}
+
+/// What a heartbeat wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pulse {
+    Nothing,
+    Ping { nonce: u64 },
+    Dead,
+}
+
+impl Connection {
+    pub(super) const fn state(&self) -> LinkState {
+        match self {
+            Self::Idle => LinkState::Idle,
+            Self::WaitingForLock | Self::Dialling { .. } | Self::Handshaking { .. } => {
+                LinkState::Connecting
+            }
+            Self::Connected(_) => LinkState::Connected,
+            Self::Backoff { .. } => LinkState::Backoff,
+        }
+    }
+
+    /// Whether frames may be sent: the server reads them in order, HELLO first.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self, Self::Handshaking { .. } | Self::Connected(_))
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        match self {
+            Self::Idle | Self::WaitingForLock => None,
+            Self::Dialling { until } | Self::Handshaking { until } => {
+                Some((*until, WakeReason::Dial))
+            }
+            Self::Connected(connected) => connected.poll_timeout(),
+            Self::Backoff { until } => Some((*until, WakeReason::Backoff)),
+        }
+    }
+}
+
+impl Connected {
+    pub(super) fn new(now: Timestamp, welcome: &Welcome, config: &HubConfig) -> Self {
+        // A server that says 0 would have the hub do nothing else.
+        let interval = Duration::from_millis(welcome.heartbeat_ms.max(1000));
+        Self {
+            since: now,
+            limits: welcome.limits,
+            suspended: false,
+            go_away: None,
+            linger_until: None,
+            heartbeat: Heartbeat {
+                interval,
+                patience: config.pong_timeout,
+                nonce: 0,
+                state: Beat::Quiet {
+                    ping_at: now + interval,
+                },
+            },
+        }
+    }
+
+    /// Something came from the server: it lives.
+    pub(super) fn heard(&mut self, now: Timestamp) {
+        self.heartbeat.state = Beat::Quiet {
+            ping_at: now + self.heartbeat.interval,
+        };
+    }
+
+    /// Asks the server now whether it lives.
+    pub(super) fn probe(&mut self, now: Timestamp) -> Pulse {
+        self.heartbeat.ping(now)
+    }
+
+    /// What the heartbeat wants done by now.
+    pub(super) fn pulse(&mut self, now: Timestamp) -> Pulse {
+        match self.heartbeat.state {
+            Beat::Quiet { ping_at } if ping_at <= now => self.heartbeat.ping(now),
+            // Far beyond its time: the machine slept, and the answer may be waiting to be read.
+            Beat::Waiting { until } if until + self.heartbeat.patience <= now => {
+                self.heartbeat.ping(now)
+            }
+            Beat::Waiting { until } if until <= now => Pulse::Dead,
+            Beat::Quiet { .. } | Beat::Waiting { .. } => Pulse::Nothing,
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        let beat = match self.heartbeat.state {
+            Beat::Quiet { ping_at } => ping_at,
+            Beat::Waiting { until } => until,
+        };
+        let linger = self.linger_until.map(|until| (until, WakeReason::Linger));
+        [Some((beat, WakeReason::Heartbeat)), linger]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+impl Heartbeat {
+    fn ping(&mut self, now: Timestamp) -> Pulse {
+        self.nonce += 1;
+        self.state = Beat::Waiting {
+            until: now + self.patience,
+        };
+        Pulse::Ping { nonce: self.nonce }
+    }
+}

@@ -1,0 +1,672 @@
+//! Mux mode: a link to a tabmux server, in which every socket is a virtual socket of its own.
+
+mod connection;
+mod tabs;
+
+use std::time::Duration;
+
+use tabmux_wire::{
+    Alias, ErrorCode, Hello, HubFrame, Payload, ServerFrame, SocketId, TabId, VERSION, Welcome,
+    close as code,
+};
+
+use self::{
+    connection::{Connected, Connection, Pulse},
+    tabs::{Lane, MuxTab, MuxTabs, Socket},
+};
+use super::{
+    backoff::Backoff,
+    base::{Base, Close, Machine, SocketKey, Wish},
+    config::HubConfig,
+    io::{Event, HubMessage, LinkState, OwnedPayload, WakeReason},
+};
+use crate::Timestamp;
+
+/// Bytes of data a server may send on a virtual socket before it is given more.
+const CREDIT: u64 = 256 << 10;
+/// The longest wait a server may ask for.
+const LONGEST_HINT: Duration = Duration::from_secs(600);
+
+#[derive(Debug)]
+pub(super) struct Mux {
+    connection: Connection,
+    tabs: MuxTabs,
+    backoff: Backoff,
+    /// Why the last link ended; empty while one works.
+    reason: String,
+}
+
+impl Mux {
+    pub(super) fn new(config: &HubConfig) -> Self {
+        Self {
+            connection: Connection::Idle,
+            tabs: MuxTabs::default(),
+            backoff: Backoff::new(config.backoff_first, config.backoff_last),
+            reason: String::new(),
+        }
+    }
+
+    /// Opens the link, once the hub may.
+    fn dial(&mut self, now: Timestamp, base: &mut Base) {
+        if base.has_lock() {
+            self.connection = Connection::Dialling {
+                until: now + base.config.dial_timeout,
+            };
+            base.open_link();
+        } else {
+            self.connection = Connection::WaitingForLock;
+        }
+    }
+
+    /// Says that every socket is lost, and decides when to try again. `hint` is what the server
+    /// asked for.
+    fn fail(&mut self, now: Timestamp, base: &mut Base, reason: String, hint: Option<Duration>) {
+        base.drop_link();
+        base.event(Event::LinkDown(reason.clone()));
+        for (tab, socket, state) in self.tabs.reset() {
+            let was_open = matches!(state, Socket::Open | Socket::Closing);
+            base.fail((tab, socket), (!was_open).then_some(&*reason));
+        }
+        if let Connection::Connected(connected) = &self.connection
+            && now.saturating_since(connected.since) >= base.config.backoff_reset
+        {
+            self.backoff.reset();
+        }
+        self.reason = reason;
+        if base.tabs.any_present() {
+            let wait = hint.unwrap_or_else(|| self.backoff.next(&mut base.rng));
+            self.connection = Connection::Backoff { until: now + wait };
+        } else {
+            self.stop(base);
+        }
+    }
+
+    /// Closes the link from this end, then as above.
+    fn abandon(&mut self, now: Timestamp, base: &mut Base, code: u16, reason: String) {
+        let brief = reason.get(..reason.len().min(100)).unwrap_or_default();
+        base.close_link(now, code, brief);
+        self.fail(now, base, reason, None);
+    }
+
+    /// Nobody needs a link any more.
+    fn stop(&mut self, base: &mut Base) {
+        base.drop_link();
+        base.release_lock();
+        self.connection = Connection::Idle;
+    }
+
+    fn not_tabmux(base: &Base, what: &str) -> String {
+        let url = &base.config.url;
+        format!(
+            "tabmux: {url} is no tabmux server: it {what}. mode 'mux' needs a tabmux server; \
+             mode 'mirror' works with any WebSocket server"
+        )
+    }
+
+    fn handle_frame(&mut self, now: Timestamp, base: &mut Base, frame: ServerFrame<'_>) {
+        if let Connection::Connected(connected) = &mut self.connection {
+            connected.heard(now);
+        }
+        match frame {
+            ServerFrame::Welcome(welcome) => self.welcomed(now, base, &welcome),
+            ServerFrame::Refused {
+                reason,
+                retry_ms,
+                message,
+                ..
+            } => {
+                let why = format!(
+                    "tabmux: {} refused: {message} ({reason:?})",
+                    base.config.url
+                );
+                let hint = match retry_ms {
+                    0 => base.config.backoff_last,
+                    ms => Duration::from_millis(ms).min(LONGEST_HINT),
+                };
+                base.close_link(now, code::NORMAL, "");
+                self.fail(now, base, why, Some(hint));
+            }
+            ServerFrame::Fenced { .. } => {
+                self.abandon(
+                    now,
+                    base,
+                    code::NORMAL,
+                    "tabmux: another hub took over".to_owned(),
+                );
+            }
+            // Before WELCOME nothing else may come.
+            _ if !matches!(self.connection, Connection::Connected(_)) => {
+                let why = Self::not_tabmux(base, "sent something else before WELCOME");
+                self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
+            }
+            ServerFrame::Attached {
+                tab, alias, n_seen, ..
+            } => {
+                self.tabs.set_alias(tab, alias, n_seen);
+                self.open_wanted(base, tab);
+            }
+            ServerFrame::GoAway {
+                after_ms,
+                spread_ms,
+                ..
+            } => {
+                let spread = Duration::from_millis(spread_ms).min(LONGEST_HINT);
+                let after = Duration::from_millis(after_ms).min(LONGEST_HINT);
+                let wait = after + base.rng.below(spread);
+                if let Connection::Connected(connected) = &mut self.connection {
+                    connected.go_away = Some(wait);
+                }
+            }
+            ServerFrame::Error {
+                code,
+                tab,
+                socket,
+                message,
+            } => {
+                self.handle_error(base, code, tab, socket, message);
+            }
+            ServerFrame::Opened {
+                tab,
+                socket,
+                protocol,
+                ..
+            } => {
+                self.socket_opened(base, tab, socket, protocol);
+            }
+            ServerFrame::Data {
+                tab,
+                socket,
+                payload,
+            } => {
+                if let Some((id, tab)) = self.tabs.by_alias(tab)
+                    && matches!(
+                        tab.sockets.get(&socket),
+                        Some(Socket::Open | Socket::Closing)
+                    )
+                {
+                    base.post(
+                        id,
+                        HubMessage::Message {
+                            socket,
+                            payload: payload.into(),
+                        },
+                    );
+                }
+            }
+            ServerFrame::Close {
+                tab,
+                socket,
+                code,
+                reason,
+            } => {
+                if let Some((id, tab)) = self.tabs.by_alias(tab)
+                    && tab.sockets.remove(&socket).is_some()
+                {
+                    let clean = code != code::ABNORMAL;
+                    base.closed(
+                        (id, socket),
+                        Close {
+                            code,
+                            reason,
+                            clean,
+                        },
+                    );
+                }
+            }
+            ServerFrame::Message { payload } => {
+                let message = HubMessage::Browser {
+                    payload: payload.into(),
+                };
+                base.post_all(base.tabs.all(), &message);
+            }
+            // Laid down in version 1, and not yet asked for by this hub.
+            ServerFrame::Ack { .. }
+            | ServerFrame::Pong { .. }
+            | ServerFrame::Subscribed { .. }
+            | ServerFrame::Unsubscribed { .. }
+            | ServerFrame::Credit { .. }
+            | ServerFrame::Publication { .. }
+            | ServerFrame::Gap { .. }
+            | ServerFrame::Unknown { .. } => {}
+        }
+    }
+
+    fn welcomed(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome) {
+        if !matches!(self.connection, Connection::Handshaking { .. }) {
+            let why = "tabmux: the server said WELCOME twice".to_owned();
+            self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
+            return;
+        }
+        let (session, resumed) = (welcome.session, welcome.resumed);
+        base.event(Event::Welcomed { session, resumed });
+        self.reason.clear();
+        let mut connected = Connected::new(now, welcome, &base.config);
+        if base.tabs.len() == 0 {
+            connected.linger_until = Some(now + base.config.linger);
+        }
+        self.connection = Connection::Connected(connected);
+    }
+
+    fn handle_error(
+        &mut self,
+        base: &mut Base,
+        code: ErrorCode,
+        tab: Option<TabId>,
+        socket: Option<SocketId>,
+        message: &str,
+    ) {
+        let Some((id, tab)) = tab.and_then(|id| Some((id, self.tabs.get_mut(id)?))) else {
+            return;
+        };
+        let error = format!("tabmux: {message}");
+        if let Some(socket) = socket {
+            if tab.sockets.contains_key(&socket) {
+                base.post(
+                    id,
+                    HubMessage::Error {
+                        socket,
+                        message: error,
+                    },
+                );
+            }
+        } else if code == ErrorCode::TabLimit {
+            for socket in std::mem::take(&mut tab.sockets).into_keys() {
+                base.fail((id, socket), Some(&error));
+            }
+            tab.lane = Lane::Refused { error };
+        }
+    }
+
+    fn socket_opened(&mut self, base: &mut Base, tab: Alias, socket: SocketId, protocol: &str) {
+        let Some((id, tab)) = self.tabs.by_alias(tab) else {
+            return;
+        };
+        if let Some(state) = tab.sockets.get_mut(&socket)
+            && let Socket::Opening { reused } = *state
+        {
+            *state = Socket::Open;
+            base.track((id, socket));
+            let (protocol, extensions) = (protocol.to_owned(), String::new());
+            base.post(
+                id,
+                HubMessage::Opened {
+                    socket,
+                    reused,
+                    protocol,
+                    extensions,
+                },
+            );
+        }
+    }
+
+    /// Opens what a tab wished for before the server knew it.
+    fn open_wanted(&mut self, base: &mut Base, id: TabId) {
+        let Some(tab) = self.tabs.get_mut(id) else {
+            return;
+        };
+        let wanted: Vec<SocketId> = tab
+            .sockets
+            .iter()
+            .filter(|(_, state)| matches!(state, Socket::Wanted { .. }))
+            .map(|(socket, _)| *socket)
+            .collect();
+        for socket in wanted {
+            open_socket(base, tab, socket, false);
+        }
+    }
+
+    fn attach_frame(tab: TabId) -> Vec<u8> {
+        HubFrame::Attach { tab, last: 0 }.to_bytes()
+    }
+}
+
+/// Sends OPEN for a socket that is wanted, if the server knows the tab. `reused` says that the
+/// link was there before the wish.
+fn open_socket(base: &mut Base, tab: &mut MuxTab, socket: SocketId, reused: bool) {
+    let Some(up) = tab.next_up() else { return };
+    let Some(state) = tab.sockets.get_mut(&socket) else {
+        return;
+    };
+    let opening = Socket::Opening { reused };
+    if let Socket::Wanted { path, protocols } = std::mem::replace(state, opening) {
+        let protocols = protocols.iter().map(String::as_str).collect();
+        let open = HubFrame::Open {
+            up,
+            socket,
+            credit: CREDIT,
+            path: &path,
+            protocols,
+        };
+        base.send_control(open.to_bytes());
+    }
+}
+
+impl Machine for Mux {
+    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        self.tabs.insert(tab);
+        match &mut self.connection {
+            Connection::Idle => self.dial(now, base),
+            Connection::Handshaking { .. } => base.send_control(Self::attach_frame(tab)),
+            Connection::Connected(connected) => {
+                connected.linger_until = None;
+                if std::mem::take(&mut connected.suspended) {
+                    // The link may have died meanwhile; the lock is needed for the next one.
+                    base.has_lock();
+                    if let Pulse::Ping { nonce } = connected.probe(now) {
+                        base.send_control(HubFrame::Ping { nonce }.to_bytes());
+                    }
+                }
+                base.send_control(Self::attach_frame(tab));
+            }
+            Connection::WaitingForLock
+            | Connection::Dialling { .. }
+            | Connection::Backoff { .. } => {}
+        }
+    }
+
+    fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        if self.connection.is_open() {
+            base.send_control(HubFrame::Park { tab }.to_bytes());
+        }
+        if base.tabs.any_present() {
+            return;
+        }
+        // No timer will run once the browser freezes the worker, so all is done in this task.
+        match &mut self.connection {
+            Connection::Connected(connected) => {
+                connected.suspended = true;
+                base.send_control(HubFrame::Suspend.to_bytes());
+                base.release_lock();
+            }
+            Connection::Handshaking { .. } | Connection::Dialling { .. } => {
+                base.close_link(now, code::NORMAL, "");
+                self.stop(base);
+            }
+            Connection::Idle | Connection::WaitingForLock | Connection::Backoff { .. } => {
+                self.stop(base);
+            }
+        }
+    }
+
+    fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        self.tabs.remove(tab);
+        if self.connection.is_open() {
+            base.send_control(HubFrame::Gone { tab }.to_bytes());
+        }
+        if base.tabs.len() > 0 {
+            return;
+        }
+        match &mut self.connection {
+            Connection::Connected(connected) => {
+                connected.linger_until = Some(now + base.config.linger);
+            }
+            Connection::Handshaking { .. } | Connection::Dialling { .. } => {
+                base.close_link(now, code::NORMAL, "");
+                self.stop(base);
+            }
+            Connection::Idle | Connection::WaitingForLock | Connection::Backoff { .. } => {
+                self.stop(base);
+            }
+        }
+    }
+
+    fn tab_overflowed(&mut self, _: Timestamp, base: &mut Base, id: TabId) {
+        for socket in self.tabs.forget(id) {
+            let reason = "the tab was away for too long".to_owned();
+            let code = code::ABNORMAL;
+            base.tabs.hold(
+                id,
+                HubMessage::Closed {
+                    socket,
+                    code,
+                    clean: false,
+                    reason,
+                },
+            );
+        }
+        // The server forgets the tab as well; when it attaches again it gets a new alias.
+        if self.connection.is_open() {
+            base.send_control(HubFrame::Gone { tab: id }.to_bytes());
+        }
+    }
+
+    fn open(&mut self, _: Timestamp, base: &mut Base, key: SocketKey, wish: Wish<'_>) {
+        let (id, socket) = key;
+        let Some(tab) = self.tabs.get_mut(id) else {
+            return;
+        };
+        if tab.sockets.contains_key(&socket) {
+            base.event(Event::BadTabMessage(id));
+            return;
+        }
+        if let Lane::Refused { error } = &tab.lane {
+            base.fail(key, Some(error));
+            return;
+        }
+        if tab.sockets.len() >= base.config.sockets {
+            let error = format!("tabmux: a tab has {} sockets at most", base.config.sockets);
+            base.fail(key, Some(&error));
+            return;
+        }
+        let protocols = wish.protocols.iter().map(|&name| name.to_owned()).collect();
+        let wanted = Socket::Wanted {
+            path: wish.path.to_owned(),
+            protocols,
+        };
+        tab.sockets.insert(socket, wanted);
+        open_socket(base, tab, socket, true);
+    }
+
+    fn send(&mut self, _: Timestamp, base: &mut Base, key: SocketKey, payload: Payload<'_>) {
+        let (id, socket) = key;
+        let Connection::Connected(connected) = &self.connection else {
+            return;
+        };
+        let limit = connected.limits.message_bytes;
+        let Some(tab) = self.tabs.get_mut(id) else {
+            return;
+        };
+        if !matches!(tab.sockets.get(&socket), Some(Socket::Open)) {
+            return;
+        }
+        let Some(up) = tab.next_up() else { return };
+        let frame = HubFrame::Data {
+            up,
+            socket,
+            payload,
+        }
+        .to_bytes();
+        let error = if frame.len() as u64 > limit {
+            format!("tabmux: the server takes messages of {limit} bytes at most")
+        } else if base.send(OwnedPayload::Binary(frame), key, payload.len()) {
+            return;
+        } else {
+            format!(
+                "tabmux: more than {} bytes wait to be sent",
+                base.config.outbox_bytes
+            )
+        };
+        // The frame was not sent, so its number goes to the CLOSE.
+        base.event(Event::Overflow(id));
+        tab.sockets.remove(&socket);
+        let close = HubFrame::Close {
+            up,
+            socket,
+            code: code::TOO_BIG,
+            reason: "",
+        };
+        base.send_control(close.to_bytes());
+        base.fail(key, Some(&error));
+    }
+
+    fn close(&mut self, _: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
+        let (id, socket) = key;
+        let Some(tab) = self.tabs.get_mut(id) else {
+            return;
+        };
+        match tab.sockets.get(&socket) {
+            Some(Socket::Wanted { .. }) => {
+                tab.sockets.remove(&socket);
+                base.fail(
+                    key,
+                    Some("tabmux: the socket was closed before it was open"),
+                );
+            }
+            Some(Socket::Opening { .. } | Socket::Open) => {
+                let Some(up) = tab.next_up() else { return };
+                tab.sockets.insert(socket, Socket::Closing);
+                let Close { code, reason, .. } = close;
+                base.send_control(
+                    HubFrame::Close {
+                        up,
+                        socket,
+                        code,
+                        reason,
+                    }
+                    .to_bytes(),
+                );
+            }
+            Some(Socket::Closing) | None => {}
+        }
+    }
+
+    fn lock_granted(&mut self, now: Timestamp, base: &mut Base) {
+        if matches!(self.connection, Connection::WaitingForLock) {
+            self.dial(now, base);
+        }
+    }
+
+    fn link_opened(&mut self, now: Timestamp, base: &mut Base, _: &str, _: &str) {
+        if !matches!(self.connection, Connection::Dialling { .. }) {
+            return;
+        }
+        self.connection = Connection::Handshaking {
+            until: now + base.config.handshake_timeout,
+        };
+        let hello = Hello {
+            min_version: VERSION,
+            max_version: VERSION,
+            hub: base.config.hub,
+            resume: None,
+            credentials: "",
+        };
+        base.send_control(HubFrame::Hello(hello).to_bytes());
+        // A parked tab attaches when it is back.
+        for tab in base.tabs.present() {
+            base.send_control(Self::attach_frame(tab));
+        }
+    }
+
+    fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>) {
+        let welcomed = matches!(self.connection, Connection::Connected(_));
+        let why = match payload {
+            Payload::Binary(bytes) => match ServerFrame::decode(bytes) {
+                Ok(frame) => return self.handle_frame(now, base, frame),
+                Err(error) => {
+                    base.event(Event::BadFrame(error));
+                    error.to_string()
+                }
+            },
+            Payload::Text(_) => "sent a text message".to_owned(),
+        };
+        let why = if welcomed {
+            format!("tabmux: the server sent what is no frame: {why}")
+        } else {
+            Self::not_tabmux(base, "did not answer HELLO with WELCOME")
+        };
+        self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
+    }
+
+    fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {
+        let Close { code, reason, .. } = close;
+        let url = &base.config.url;
+        let (why, hint) = match &self.connection {
+            Connection::Handshaking { .. } => {
+                (Self::not_tabmux(base, "closed before WELCOME"), None)
+            }
+            Connection::Connected(connected) => (
+                format!("tabmux: the link was closed ({code} {reason})"),
+                connected.go_away,
+            ),
+            Connection::Idle
+            | Connection::WaitingForLock
+            | Connection::Dialling { .. }
+            | Connection::Backoff { .. } => (
+                format!(
+                    "tabmux: could not connect to {url}: the server is not there, or it refused \
+                     this page's origin"
+                ),
+                None,
+            ),
+        };
+        self.fail(now, base, why, hint);
+    }
+
+    fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool) {
+        if !online {
+            return;
+        }
+        match &mut self.connection {
+            Connection::Backoff { until } => {
+                // All browsers of a network come back with it: spread them.
+                let soon = now + base.rng.below(base.config.backoff_first);
+                *until = (*until).min(soon);
+            }
+            Connection::Connected(connected) => {
+                if let Pulse::Ping { nonce } = connected.probe(now) {
+                    base.send_control(HubFrame::Ping { nonce }.to_bytes());
+                }
+            }
+            Connection::Idle
+            | Connection::WaitingForLock
+            | Connection::Dialling { .. }
+            | Connection::Handshaking { .. } => {}
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
+        match &mut self.connection {
+            Connection::Dialling { until } if *until <= now => {
+                let why = format!("tabmux: {} did not answer in time", base.config.url);
+                self.abandon(now, base, 0, why);
+            }
+            Connection::Handshaking { until } if *until <= now => {
+                let seconds = base.config.handshake_timeout.as_secs();
+                let what = format!("did not say WELCOME within {seconds} s");
+                let why = Self::not_tabmux(base, &what);
+                self.abandon(now, base, code::HANDSHAKE_TIMEOUT, why);
+            }
+            Connection::Backoff { until } if *until <= now => self.dial(now, base),
+            Connection::Connected(connected) => {
+                if connected.linger_until.is_some_and(|until| until <= now) {
+                    base.close_link(now, code::NORMAL, "");
+                    self.stop(base);
+                    return;
+                }
+                match connected.pulse(now) {
+                    Pulse::Nothing => {}
+                    Pulse::Ping { nonce } => {
+                        base.send_control(HubFrame::Ping { nonce }.to_bytes());
+                    }
+                    Pulse::Dead => {
+                        let why = "tabmux: the server fell silent".to_owned();
+                        self.abandon(now, base, code::HEARTBEAT_TIMEOUT, why);
+                    }
+                }
+            }
+            Connection::Idle
+            | Connection::WaitingForLock
+            | Connection::Dialling { .. }
+            | Connection::Handshaking { .. }
+            | Connection::Backoff { .. } => {}
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        self.connection.poll_timeout()
+    }
+
+    fn state(&self) -> (LinkState, &str) {
+        (self.connection.state(), &self.reason)
+    }
+}

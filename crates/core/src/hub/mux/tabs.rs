@@ -1,0 +1,127 @@
+//! What the link knows of each tab: its lane and its virtual sockets.
+
+use std::collections::BTreeMap;
+
+use tabmux_wire::{Alias, SocketId, TabId, Upstream};
+
+/// The tabs of a hub, as the server sees them.
+#[derive(Debug, Default)]
+pub(super) struct MuxTabs {
+    tabs: BTreeMap<TabId, MuxTab>,
+    by_alias: BTreeMap<Alias, TabId>,
+}
+
+/// A tab.
+#[derive(Debug, Default)]
+pub(super) struct MuxTab {
+    pub(super) lane: Lane,
+    pub(super) sockets: BTreeMap<SocketId, Socket>,
+}
+
+/// How the server knows a tab.
+#[derive(Debug, Default)]
+pub(super) enum Lane {
+    /// It does not, or has not said so yet.
+    #[default]
+    Unknown,
+    /// By this alias; `n` reliable frames were sent.
+    Known { alias: Alias, n: u64 },
+    /// It will not have the tab.
+    Refused { error: String },
+}
+
+/// A virtual socket.
+#[derive(Debug)]
+pub(super) enum Socket {
+    /// To be opened once the server knows the tab.
+    Wanted {
+        path: String,
+        protocols: Vec<String>,
+    },
+    /// OPEN is sent; `reused` if the link was there before the wish.
+    Opening { reused: bool },
+    /// The server said OPENED.
+    Open,
+    /// CLOSE is sent.
+    Closing,
+}
+
+impl MuxTabs {
+    pub(super) fn insert(&mut self, tab: TabId) {
+        self.tabs.entry(tab).or_default();
+    }
+
+    pub(super) fn get_mut(&mut self, tab: TabId) -> Option<&mut MuxTab> {
+        self.tabs.get_mut(&tab)
+    }
+
+    pub(super) fn remove(&mut self, tab: TabId) {
+        if let Some(MuxTab {
+            lane: Lane::Known { alias, .. },
+            ..
+        }) = self.tabs.remove(&tab)
+        {
+            self.by_alias.remove(&alias);
+        }
+    }
+
+    /// The tab the server calls so.
+    pub(super) fn by_alias(&mut self, alias: Alias) -> Option<(TabId, &mut MuxTab)> {
+        let tab = *self.by_alias.get(&alias)?;
+        Some((tab, self.tabs.get_mut(&tab)?))
+    }
+
+    /// The server calls the tab so, and has seen `n_seen` of its frames.
+    pub(super) fn set_alias(&mut self, tab: TabId, alias: Alias, n_seen: u64) {
+        let Some(known) = self.tabs.get_mut(&tab) else {
+            return;
+        };
+        match known.lane {
+            Lane::Known { alias: old, .. } if old == alias => return,
+            Lane::Known { alias: old, .. } => drop(self.by_alias.remove(&old)),
+            Lane::Unknown | Lane::Refused { .. } => {}
+        }
+        known.lane = Lane::Known { alias, n: n_seen };
+        self.by_alias.insert(alias, tab);
+    }
+
+    /// The link is gone, and the session with it: every socket is lost.
+    pub(super) fn reset(&mut self) -> Vec<(TabId, SocketId, Socket)> {
+        self.by_alias.clear();
+        let mut lost = Vec::new();
+        for (id, tab) in &mut self.tabs {
+            tab.lane = Lane::Unknown;
+            let sockets = std::mem::take(&mut tab.sockets);
+            lost.extend(
+                sockets
+                    .into_iter()
+                    .map(|(socket, state)| (*id, socket, state)),
+            );
+        }
+        lost
+    }
+
+    /// The server forgets the tab: its alias means nothing any more.
+    pub(super) fn forget(&mut self, tab: TabId) -> Vec<SocketId> {
+        let Some(known) = self.tabs.get_mut(&tab) else {
+            return Vec::new();
+        };
+        if let Lane::Known { alias, .. } = std::mem::take(&mut known.lane) {
+            self.by_alias.remove(&alias);
+        }
+        std::mem::take(&mut known.sockets).into_keys().collect()
+    }
+}
+
+impl MuxTab {
+    /// The header of the tab's next reliable frame.
+    pub(super) const fn next_up(&mut self) -> Option<Upstream> {
+        match &mut self.lane {
+            Lane::Known { alias, n } => {
+                *n += 1;
+                Some(Upstream { tab: *alias, n: *n })
+            }
+            Lane::Unknown | Lane::Refused { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Who is there: the tabs of a hub, from attach to death.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tabmux_wire::TabId;
+
+use super::io::{HubMessage, WakeReason};
+use crate::Timestamp;
+
+/// The tabs of a hub.
+#[derive(Debug, Default)]
+pub(super) struct TabRegistry {
+    tabs: BTreeMap<TabId, Tab>,
+}
+
+#[derive(Debug)]
+struct Tab {
+    presence: Presence,
+    held: Held,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// Its port is open.
+    Attached,
+    /// Its lock was granted; unless it says park or bye by then, it is dead.
+    Doubtful { until: Timestamp },
+    /// It is in the back/forward cache, and is kept until then.
+    Parked { until: Timestamp },
+}
+
+/// Messages for a tab to which nothing may be posted now.
+#[derive(Debug, Default)]
+struct Held {
+    messages: VecDeque<HubMessage>,
+    bytes: usize,
+}
+
+/// What became of a message to a tab.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// Post it.
+    Post(HubMessage),
+    /// It waits for the tab.
+    Held,
+    /// More waits for the tab than may.
+    Overflow,
+    /// There is no such tab.
+    Nobody,
+}
+
+impl TabRegistry {
+    /// The tab is there, for the first time or again. Returns what waited for it.
+    pub(super) fn attach(&mut self, tab: TabId) -> VecDeque<HubMessage> {
+        let tab = self.tabs.entry(tab).or_insert(Tab {
+            presence: Presence::Attached,
+            held: Held::default(),
+        });
+        tab.presence = Presence::Attached;
+        std::mem::take(&mut tab.held).messages
+    }
+
+    /// The tab is in the back/forward cache. Returns whether this is news.
+    pub(super) fn park(&mut self, tab: TabId, until: Timestamp) -> bool {
+        let Some(tab) = self.tabs.get_mut(&tab) else {
+            return false;
+        };
+        let news = !matches!(tab.presence, Presence::Parked { .. });
+        tab.presence = Presence::Parked { until };
+        news
+    }
+
+    /// The tab's lock was granted.
+    pub(super) fn doubt(&mut self, tab: TabId, until: Timestamp) {
+        if let Some(tab) = self.tabs.get_mut(&tab)
+            && tab.presence == Presence::Attached
+        {
+            tab.presence = Presence::Doubtful { until };
+        }
+    }
+
+    /// The tab is no more. Returns whether it was there.
+    pub(super) fn remove(&mut self, tab: TabId) -> bool {
+        self.tabs.remove(&tab).is_some()
+    }
+
+    /// Where a message to the tab goes.
+    pub(super) fn deliver(&mut self, tab: TabId, message: HubMessage, limit: usize) -> Delivery {
+        let Some(tab) = self.tabs.get_mut(&tab) else {
+            return Delivery::Nobody;
+        };
+        if tab.presence == Presence::Attached {
+            return Delivery::Post(message);
+        }
+        let held = &mut tab.held;
+        if held.bytes + message.cost() > limit {
+            *held = Held::default();
+            return Delivery::Overflow;
+        }
+        held.bytes += message.cost();
+        held.messages.push_back(message);
+        Delivery::Held
+    }
+
+    /// A message that is kept whatever the limit: there is one for each socket at most.
+    pub(super) fn hold(&mut self, tab: TabId, message: HubMessage) {
+        if let Some(tab) = self.tabs.get_mut(&tab) {
+            tab.held.messages.push_back(message);
+        }
+    }
+
+    /// Tabs that are dead, or were parked for too long.
+    pub(super) fn expired(&self, now: Timestamp) -> Vec<TabId> {
+        let due = |tab: &Tab| match tab.presence {
+            Presence::Attached => false,
+            Presence::Doubtful { until } | Presence::Parked { until } => until <= now,
+        };
+        self.tabs
+            .iter()
+            .filter(|(_, tab)| due(tab))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        self.tabs
+            .values()
+            .filter_map(|tab| match tab.presence {
+                Presence::Attached => None,
+                Presence::Doubtful { until } => Some((until, WakeReason::TabGrace)),
+                Presence::Parked { until } => Some((until, WakeReason::ParkedTab)),
+            })
+            .min()
+    }
+
+    /// Tabs to which messages may be posted now.
+    pub(super) fn attached(&self) -> Vec<TabId> {
+        self.filter(|presence| presence == Presence::Attached)
+    }
+
+    /// Tabs that are not parked.
+    pub(super) fn present(&self) -> Vec<TabId> {
+        self.filter(|presence| !matches!(presence, Presence::Parked { .. }))
+    }
+
+    /// Whether any tab is not parked.
+    pub(super) fn any_present(&self) -> bool {
+        self.tabs
+            .values()
+            .any(|tab| !matches!(tab.presence, Presence::Parked { .. }))
+    }
+
+    pub(super) fn all(&self) -> Vec<TabId> {
+        self.filter(|_| true)
+    }
+
+    pub(super) fn contains(&self, tab: TabId) -> bool {
+        self.tabs.contains_key(&tab)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tabs.len()
+    }
+
+    fn filter(&self, wanted: impl Fn(Presence) -> bool) -> Vec<TabId> {
+        self.tabs
+            .iter()
+            .filter(|(_, tab)| wanted(tab.presence))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}
