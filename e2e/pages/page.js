@@ -1,0 +1,138 @@
+// The test page: `T` opens sockets and clients and records what happens to them. Everything waits
+// for events and never for a timer, because timers of hidden tabs crawl.
+
+const records = new Map();
+const log = [];
+
+/** What a test compares of a message: texts and short binaries whole, the rest by sum. */
+const describe = (data) => {
+  if (typeof data === 'string') {
+    return data.length <= 200 ? data : `text of ${data.length}, sum ${sum(new TextEncoder().encode(data))}`;
+  }
+  if (data instanceof Blob) return `Blob of ${data.size}`;
+  const bytes = new Uint8Array(data);
+  if (bytes.length > 32) return `${data.constructor.name} of ${bytes.length}, sum ${sum(bytes)}`;
+  return `${data.constructor.name} [${bytes.join(' ')}]`;
+};
+
+/** Tells apart what has another order or other bytes. */
+const sum = (bytes) => {
+  let value = 1;
+  for (const byte of bytes) value = (Math.imul(value, 31) + byte) >>> 0;
+  return value;
+};
+
+const makeRecord = (name, target) => {
+  const record = { name, target, events: [], waiting: [] };
+  records.set(name, record);
+  return record;
+};
+
+const note = (record, event) => {
+  record.events.push(event);
+  log.push(`${record.name}: ${JSON.stringify(event)}`);
+  record.waiting = record.waiting.filter((check) => !check());
+};
+
+const find = (name) => {
+  const record = records.get(name);
+  if (!record) throw new Error(`nothing is called ${name}`);
+  return record;
+};
+
+/** Resolves with what `select` gives for the events of `name`, once that is not undefined. */
+const when = (name, select) => {
+  const record = find(name);
+  return new Promise((resolve) => {
+    const check = () => {
+      const value = select(record.events);
+      if (value === undefined) return false;
+      resolve(value);
+      return true;
+    };
+    if (!check()) record.waiting.push(check);
+  });
+};
+
+const watchSocket = (name, socket) => {
+  const record = makeRecord(name, socket);
+  socket.addEventListener('open', () => note(record, { type: 'open' }));
+  socket.addEventListener('message', ({ data }) => {
+    note(record, { type: 'message', data: describe(data) });
+  });
+  socket.addEventListener('error', ({ message }) => {
+    note(record, message === undefined ? { type: 'error' } : { type: 'error', message });
+  });
+  socket.addEventListener('close', ({ code, reason, wasClean }) => {
+    note(record, { type: 'close', code, reason, wasClean });
+  });
+  return socket;
+};
+
+const T = {
+  log,
+  /** Every SharedWorker that this page has made, in order. */
+  workers: [],
+
+  /** Opens a SharedWebSocket. */
+  shared: (name, url, protocols, options) => {
+    watchSocket(name, new T.SharedWebSocket(url, protocols, options)).binaryType = 'arraybuffer';
+  },
+  /** Opens a virtual socket. */
+  mux: (name, url, options) => T.shared(name, url, [], { mode: 'mux', ...options }),
+  /** Opens a WebSocket of the browser. */
+  native: (name, url, protocols) => {
+    watchSocket(name, new WebSocket(url, protocols)).binaryType = 'arraybuffer';
+  },
+  /** Opens a client. */
+  client: (name, url, options) => {
+    const client = T.connect(url, options);
+    const record = makeRecord(name, client);
+    client.on('status', () => note(record, { type: 'status', ...client.status }));
+    client.on('message', ({ data }) => note(record, { type: 'message', data: describe(data) }));
+    note(record, { type: 'status', ...client.status });
+  },
+
+  /** What was opened under that name. */
+  get: (name) => find(name).target,
+  /** All events of a name so far. */
+  events: (name) => find(name).events,
+  /** The first `count` events of one type, once there are so many. */
+  until: (name, type, count = 1) => when(name, (events) => {
+    const found = events.filter((event) => event.type === type);
+    return found.length < count ? undefined : found.slice(0, count);
+  }),
+  /** The data of the first `count` messages. */
+  messages: async (name, count = 1) => {
+    const messages = await T.until(name, 'message', count);
+    return messages.map(({ data }) => data);
+  },
+  /** The last status of a client, once it is in that state. */
+  state: (name, state) => when(name, (events) => {
+    const last = events.findLast(({ type }) => type === 'status');
+    return last?.state === state ? last : undefined;
+  }),
+  /** The states a client went through; a change of something else is no new state. */
+  states: (name) => find(name).events
+    .filter(({ type }) => type === 'status')
+    .map(({ state }) => state)
+    .filter((state, index, states) => state !== states[index - 1]),
+  describe,
+};
+
+const NativeSharedWorker = window.SharedWorker;
+window.SharedWorker = class extends NativeSharedWorker {
+  constructor(...options) {
+    super(...options);
+    T.workers.push(this);
+  }
+};
+
+window.T = T;
+try {
+  const { SharedWebSocket, connect } = await import('/tabmux/client.js');
+  Object.assign(T, { SharedWebSocket, connect });
+  window.pageReady(true);
+} catch (error) {
+  window.pageFailed(error);
+}

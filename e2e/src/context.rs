@@ -1,0 +1,116 @@
+//! What a test has in hand: the browser, pages on a fresh origin, and servers.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{
+    Result,
+    browser::{Browser, Kind, Tab},
+    engine::Engine,
+    pages::PageServer,
+    paths,
+    server::{LinkServer, Log},
+};
+
+/// One run of one test in one engine.
+pub struct Context<'a> {
+    /// The engine.
+    pub engine: Engine,
+    /// The browser, with no tab open but home.
+    pub browser: &'a mut Browser,
+    /// Serves the test page on an origin that no other test uses.
+    pub pages: PageServer,
+    logs: Vec<Log>,
+}
+
+impl<'a> Context<'a> {
+    /// Prepares a test.
+    pub fn new(engine: Engine, browser: &'a mut Browser) -> Result<Self> {
+        let pages = PageServer::start(paths::assets()?)?;
+        Ok(Self {
+            engine,
+            browser,
+            pages,
+            logs: Vec::new(),
+        })
+    }
+
+    /// Starts the real server; pages of this test may open links to it.
+    pub fn server(&mut self) -> Result<LinkServer> {
+        let server = LinkServer::start(&[self.pages.origin()])?;
+        self.logs.push(server.log());
+        Ok(server)
+    }
+
+    /// Opens the test page in a new tab and waits for its script.
+    pub fn tab(&mut self) -> Result<Tab> {
+        self.page(Kind::Tab, "page.html")
+    }
+
+    /// Opens the test page `count` times, every third time in a window of its own.
+    pub fn tabs(&mut self, count: usize) -> Result<Vec<Tab>> {
+        let kinds = [Kind::Tab, Kind::Tab, Kind::Window];
+        (0..count)
+            .map(|index| self.page(kinds[index % kinds.len()], "page.html"))
+            .collect()
+    }
+
+    /// Opens a page, with or without a query, and waits for its script.
+    pub fn page(&mut self, kind: Kind, page: &str) -> Result<Tab> {
+        let url = self.pages.url(page);
+        let tab = self.browser.open(kind, &url)?;
+        self.browser.run(&tab, "await ready")?;
+        Ok(tab)
+    }
+
+    /// Evaluates an expression in a tab: see [`Browser::run`].
+    pub fn run(&mut self, tab: &Tab, expression: impl AsRef<str>) -> Result<Value> {
+        self.browser.run(tab, expression.as_ref())
+    }
+
+    /// Evaluates the same expression in each tab, one after another.
+    pub fn run_all(&mut self, tabs: &[Tab], expression: impl AsRef<str>) -> Result<Vec<Value>> {
+        tabs.iter()
+            .map(|tab| self.run(tab, expression.as_ref()))
+            .collect()
+    }
+
+    /// What helps to understand a failure: each tab's own log and the end of each server's.
+    pub fn evidence(&mut self) -> Vec<String> {
+        let mut evidence = Vec::new();
+        for (index, tab) in self.browser.tabs().unwrap_or_default().iter().enumerate() {
+            let log = self
+                .browser
+                .run(tab, "window.T ? T.log.slice(-12) : [document.title]");
+            let lines = match &log {
+                Ok(log) => strings(log),
+                Err(error) => vec![error.clone()],
+            };
+            evidence.extend(
+                lines
+                    .iter()
+                    .map(|line| format!("tab {}: {line}", index + 1)),
+            );
+        }
+        for log in &self.logs {
+            let lines = log.lines();
+            let last = &lines[lines.len().saturating_sub(20)..];
+            evidence.extend(last.iter().map(|line| format!("server: {line}")));
+        }
+        evidence
+    }
+}
+
+/// Time for something that happens at once on an idle machine.
+pub const SOON: Duration = Duration::from_secs(5);
+
+/// Time for a new link after a cut: the hub's backoff included.
+pub const RECONNECT: Duration = Duration::from_secs(15);
+
+fn strings(value: &Value) -> Vec<String> {
+    let lines = value.as_array().into_iter().flatten();
+    lines
+        .map(|line| line.as_str().unwrap_or_default().to_owned())
+        .collect()
+}

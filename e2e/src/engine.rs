@@ -1,0 +1,331 @@
+//! The three engines: where Debian's packages put them, how each is started, how it ends.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Result,
+    browser::Browser,
+    marionette::Marionette,
+    ports,
+    process::Group,
+    wait,
+    webdriver::{Crash, WebDriver},
+};
+
+/// A browser engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Chromium by chromedriver.
+    Chromium,
+    /// Firefox by Marionette.
+    Firefox,
+    /// WebKitGTK's MiniBrowser by WebKitWebDriver.
+    WebKit,
+}
+
+impl Engine {
+    /// All engines, in the order in which they are tested.
+    pub const ALL: [Self; 3] = [Self::Chromium, Self::Firefox, Self::WebKit];
+
+    /// The engine of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|engine| engine.to_string() == name)
+    }
+
+    /// Fails with the install command where a program of this engine is missing.
+    pub fn check(self) -> Result<()> {
+        for program in self.programs() {
+            if find(program).is_none() {
+                return Err(format!(
+                    "{program} is missing: apt-get install -y --no-install-recommends {}",
+                    self.packages()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Chromium => &["chromium", "chromedriver"],
+            Self::Firefox => &["firefox-esr"],
+            Self::WebKit => &["WebKitWebDriver", MINI_BROWSER, "Xvfb"],
+        }
+    }
+
+    fn packages(self) -> &'static str {
+        match self {
+            Self::Chromium => "chromium chromium-driver",
+            Self::Firefox => "firefox-esr",
+            Self::WebKit => "webkit2gtk-driver xvfb xauth",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Chromium => "chromium",
+            Self::Firefox => "firefox",
+            Self::WebKit => "webkit",
+        })
+    }
+}
+
+/// A running browser with all its processes and its own empty profile; all of it goes on drop.
+pub struct Session {
+    /// The tabs.
+    pub browser: Browser,
+    groups: Vec<Group>,
+    folder: Folder,
+}
+
+impl Session {
+    /// Starts `engine` with a new profile.
+    pub fn start(engine: Engine) -> Result<Self> {
+        engine.check()?;
+        let folder = Folder::new()?;
+        let (browser, groups) = match engine {
+            Engine::Chromium => start_chromium(&folder.0),
+            Engine::Firefox => start_firefox(&folder.0),
+            Engine::WebKit => start_webkit(&folder.0),
+        }
+        .map_err(|error| format!("cannot start {engine}: {error}{}", folder.driver_log()))?;
+        Ok(Self {
+            browser,
+            groups,
+            folder,
+        })
+    }
+
+    /// The process groups of this session, for a deadline that has to kill them.
+    pub fn group_ids(&self) -> Vec<i32> {
+        self.groups.iter().map(Group::id).collect()
+    }
+
+    /// The last lines that the driver wrote.
+    pub fn driver_log(&self) -> String {
+        self.folder.driver_log()
+    }
+}
+
+/// How long a driver or a browser may take to listen. A cold start on a busy machine is slow.
+const START: Duration = Duration::from_secs(30);
+
+const MINI_BROWSER: &str = "webkit2gtk-4.1/MiniBrowser";
+
+fn start_chromium(folder: &Path) -> Result<(Browser, Vec<Group>)> {
+    let port = ports::free()?;
+    let mut command = driver("chromedriver", folder)?;
+    let group = Group::spawn(command.arg(format!("--port={port}")))?;
+    let capabilities = json!({
+        "browserName": "chrome",
+        "goog:chromeOptions": {
+            "binary": program("chromium")?,
+            "args": [
+                "--headless",
+                // Chromium's sandbox refuses to run as root.
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+                format!("--user-data-dir={}", folder.join("profile").display()),
+            ],
+        },
+    });
+    let crash = Crash::Page("chrome://crash");
+    Ok((connect(port, &capabilities, crash)?, vec![group]))
+}
+
+fn start_firefox(folder: &Path) -> Result<(Browser, Vec<Group>)> {
+    let port = ports::free()?;
+    let profile = folder.join("profile");
+    fs::create_dir_all(&profile).map_err(|error| error.to_string())?;
+    fs::write(profile.join("user.js"), firefox_preferences(port))
+        .map_err(|error| error.to_string())?;
+    let mut command = driver("firefox-esr", folder)?;
+    command
+        // The last flag lets a test read the process number of a tab, to kill it.
+        .args([
+            "-headless",
+            "-no-remote",
+            "--marionette",
+            "-remote-allow-system-access",
+            "-profile",
+        ])
+        .arg(&profile)
+        .env("MOZ_CRASHREPORTER_DISABLE", "1");
+    let group = Group::spawn(&mut command)?;
+    let session = Marionette::connect(local(port), START)?;
+    Ok((Browser::new(Box::new(session))?, vec![group]))
+}
+
+fn start_webkit(folder: &Path) -> Result<(Browser, Vec<Group>)> {
+    // MiniBrowser has no headless switch.
+    let (display, screen) = start_screen(folder)?;
+    let port = ports::free()?;
+    let mut command = driver("WebKitWebDriver", folder)?;
+    command
+        .args([format!("--port={port}"), "--host=127.0.0.1".into()])
+        .env("DISPLAY", display)
+        .env("XDG_RUNTIME_DIR", folder)
+        .env("NO_AT_BRIDGE", "1")
+        .env("GSETTINGS_BACKEND", "memory")
+        .env("GDK_BACKEND", "x11")
+        .env("LIBGL_ALWAYS_SOFTWARE", "1");
+    let group = Group::spawn(&mut command)?;
+    let capabilities = json!({
+        "browserName": "MiniBrowser",
+        "webkitgtk:browserOptions": { "binary": program(MINI_BROWSER)?, "args": ["--automation"] },
+    });
+    let crash = Crash::Impossible("WebKitWebDriver ends the session when a page's process dies");
+    // The driver goes first: a browser without its screen would only complain.
+    Ok((connect(port, &capabilities, crash)?, vec![group, screen]))
+}
+
+/// Starts an X server without a screen on a free display, and returns the display's name.
+fn start_screen(folder: &Path) -> Result<(String, Group)> {
+    let mut command = driver("Xvfb", folder)?;
+    command
+        .args([
+            "-displayfd",
+            "1",
+            "-screen",
+            "0",
+            "1280x1024x24",
+            "-nolisten",
+            "tcp",
+        ])
+        .stdout(Stdio::piped());
+    let mut group = Group::spawn(&mut command)?;
+    let output = group.leader().stdout.take().ok_or("Xvfb has no output")?;
+    let mut number = String::new();
+    BufReader::new(output)
+        .read_line(&mut number)
+        .map_err(|error| error.to_string())?;
+    if number.trim().is_empty() {
+        return Err("Xvfb ended without a display".into());
+    }
+    Ok((format!(":{}", number.trim()), group))
+}
+
+fn connect(port: u16, capabilities: &Value, crash: Crash) -> Result<Browser> {
+    wait::until("the driver to listen", START, || {
+        TcpStream::connect(local(port)).map_err(|error| error.to_string())
+    })?;
+    Browser::new(Box::new(WebDriver::connect(
+        local(port),
+        capabilities,
+        crash,
+    )?))
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// A command whose home is `folder` and whose output goes into a file there.
+fn driver(name: &str, folder: &Path) -> Result<Command> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join(DRIVER_LOG))
+        .map_err(|error| error.to_string())?;
+    let mut command = Command::new(program(name)?);
+    command
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .stderr(log.try_clone().map_err(|error| error.to_string())?)
+        .stdout(log);
+    Ok(command)
+}
+
+const DRIVER_LOG: &str = "driver.log";
+
+fn program(name: &str) -> Result<PathBuf> {
+    find(name).ok_or_else(|| format!("{name} is missing"))
+}
+
+/// Looks for a program on the path, and for MiniBrowser in the folders of its library.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let in_library = libraries.map(|folder| folder.path().join(name));
+    on_path.chain(in_library).find(|file| file.is_file())
+}
+
+/// Everything that would make Firefox talk to the network by itself is off.
+fn firefox_preferences(port: u16) -> String {
+    let preferences = json!({
+        "marionette.port": port,
+        "app.normandy.enabled": false,
+        "app.update.enabled": false,
+        "browser.region.network.url": "",
+        "browser.safebrowsing.downloads.remote.enabled": false,
+        "browser.safebrowsing.malware.enabled": false,
+        "browser.safebrowsing.phishing.enabled": false,
+        "browser.shell.checkDefaultBrowser": false,
+        "browser.startup.page": 0,
+        "datareporting.policy.dataSubmissionEnabled": false,
+        "datareporting.policy.dataSubmissionPolicyBypassNotification": true,
+        "dom.push.connection.enabled": false,
+        "extensions.update.enabled": false,
+        "network.captive-portal-service.enabled": false,
+        "network.connectivity-service.enabled": false,
+        "network.trr.mode": 5,
+        "services.settings.server": "http://127.0.0.1:9/",
+        "toolkit.telemetry.enabled": false,
+    });
+    let preferences = preferences.as_object().into_iter().flatten();
+    preferences
+        .map(|(name, value)| format!("user_pref({name:?}, {value});\n"))
+        .collect()
+}
+
+/// The folder of one session's profile and logs.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        static SESSIONS: AtomicU32 = AtomicU32::new(0);
+        let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tabmux-e2e-{}-{session}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        Ok(Self(folder))
+    }
+
+    fn driver_log(&self) -> String {
+        let log = fs::read(self.0.join(DRIVER_LOG)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(10)..];
+        last.iter().map(|line| format!("\n    {line}")).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A browser that is just dying may still write; a leftover in the temporary folder is fine.
+        drop(fs::remove_dir_all(&self.0));
+    }
+}

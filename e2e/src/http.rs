@@ -1,0 +1,86 @@
+//! One HTTP exchange per connection: enough for the drivers and for the server's statistics.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::Result;
+
+/// Status and body of an answer.
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body, whole.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| format!("answer {} is no JSON: {error}", self.status))
+    }
+}
+
+/// Sends one request and reads the whole answer; the connection is closed afterwards.
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    timeout: Duration,
+) -> Result<Answer> {
+    exchange(address, method, path, body, timeout)
+        .map_err(|error| format!("{method} http://{address}{path}: {error}"))
+}
+
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    timeout: Duration,
+) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(timeout))?;
+    let body = body.map(Value::to_string).unwrap_or_default();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    read_answer(&mut BufReader::new(stream))
+}
+
+fn read_answer(reader: &mut impl BufRead) -> std::io::Result<Answer> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| std::io::Error::other(format!("no HTTP status in {line:?}")))?;
+    let mut length = None;
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let header = line.trim().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse::<u64>().ok();
+        }
+    }
+    let mut body = Vec::new();
+    match length {
+        Some(length) => reader.take(length).read_to_end(&mut body)?,
+        None => reader.read_to_end(&mut body)?,
+    };
+    Ok(Answer { status, body })
+}

@@ -1,0 +1,51 @@
+//! Drives Chromium, Firefox and WebKitGTK through one small blocking client.
+//!
+//! The tests are in `tests/browsers`. Everything they use is real: the built page library, the
+//! `tabmux` binary and the browsers of the distribution. Pages come from [`pages::PageServer`] on
+//! one port and links go to [`server::LinkServer`] on another, so that [`sockets::established`]
+//! counts WebSockets and nothing else.
+//!
+//! Chromium and WebKitGTK are driven by W3C WebDriver over HTTP ([`webdriver`]), Firefox by
+//! Marionette ([`marionette`]): the same commands in other clothes, hence one [`browser::Browser`].
+
+#![forbid(unsafe_code)]
+
+pub mod browser;
+pub mod context;
+pub mod engine;
+pub mod http;
+pub mod marionette;
+pub mod pages;
+pub mod paths;
+pub mod plain;
+pub mod ports;
+pub mod process;
+pub mod runner;
+pub mod server;
+pub mod sockets;
+pub mod wait;
+pub mod webdriver;
+
+/// What every fallible step of the harness returns; the text is for a person who reads a failure.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// Why a test ended without passing.
+#[derive(Debug)]
+pub enum Stop {
+    /// Something is wrong.
+    Failed(String),
+    /// This engine's driver cannot do what the test needs.
+    Skipped(String),
+}
+
+impl From<String> for Stop {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+impl From<&str> for Stop {
+    fn from(reason: &str) -> Self {
+        Self::Failed(reason.into())
+    }
+}

@@ -1,0 +1,137 @@
+//! Serves the test page and the built page library, each server on a port (so: an origin) of its
+//! own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Component, Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{Result, paths, ports};
+
+/// A static file server; it ends on drop.
+pub struct PageServer {
+    port: u16,
+    stopped: Arc<AtomicBool>,
+}
+
+impl PageServer {
+    /// Serves `e2e/pages` at `/` and the folder `assets` at `/tabmux/`.
+    pub fn start(assets: PathBuf) -> Result<Self> {
+        let port = ports::free()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .map_err(|error| format!("cannot serve pages: {error}"))?;
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopped);
+        thread::spawn(move || accept(&listener, &stop, &assets));
+        Ok(Self { port, stopped })
+    }
+
+    /// What the browser sends as `Origin`.
+    pub fn origin(&self) -> String {
+        // A secure context in all engines, so that pages have Web Locks.
+        format!("http://localhost:{}", self.port)
+    }
+
+    /// The address of a page.
+    pub fn url(&self, page: &str) -> String {
+        format!("{}/{page}", self.origin())
+    }
+}
+
+impl Drop for PageServer {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits for a connection.
+        drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
+    }
+}
+
+fn accept(listener: &TcpListener, stop: &AtomicBool, assets: &Path) {
+    for stream in listener.incoming().flatten() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let assets = assets.to_owned();
+        // A browser that goes away in the middle of an answer is no concern of ours.
+        thread::spawn(move || drop(answer(&stream, &assets)));
+    }
+}
+
+fn answer(mut stream: &TcpStream, assets: &Path) -> std::io::Result<()> {
+    // Browsers open connections ahead of need and may never use them.
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut reader = BufReader::new(stream);
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    let mut header = String::new();
+    while reader.read_line(&mut header)? > 2 {
+        header.clear();
+    }
+    let target = request.split(' ').nth(1).unwrap_or("/");
+    let page = Page::find(target, assets);
+    write!(
+        stream,
+        "HTTP/1.1 {}\r\ncontent-type: {}\r\ncontent-length: {}\r\n{}\
+         cache-control: no-cache\r\nconnection: close\r\n\r\n",
+        page.status,
+        page.content_type,
+        page.body.len(),
+        page.policy,
+    )?;
+    stream.write_all(&page.body)
+}
+
+struct Page {
+    status: &'static str,
+    content_type: &'static str,
+    policy: &'static str,
+    body: Vec<u8>,
+}
+
+impl Page {
+    fn find(target: &str, assets: &Path) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let file = match path.strip_prefix("/tabmux/") {
+            Some(name) => assets.join(name),
+            None => paths::pages().join(path.trim_start_matches('/')),
+        };
+        let inside = !file.components().any(|part| part == Component::ParentDir);
+        let body = if inside { fs::read(&file).ok() } else { None };
+        Self {
+            status: if body.is_some() {
+                "200 OK"
+            } else {
+                "404 Not Found"
+            },
+            content_type: content_type(&file),
+            policy: policy(query),
+            body: body.unwrap_or_default(),
+        }
+    }
+}
+
+/// The query `no-workers` serves a page whose policy refuses every worker.
+fn policy(query: &str) -> &'static str {
+    if query == "no-workers" {
+        "content-security-policy: worker-src 'none'\r\n"
+    } else {
+        ""
+    }
+}
+
+fn content_type(file: &Path) -> &'static str {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("map" | "json") => "application/json",
+        _ => "application/octet-stream",
+    }
+}

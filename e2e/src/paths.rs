@@ -1,0 +1,57 @@
+//! Where the built product and the pages are.
+
+use std::path::PathBuf;
+
+use crate::Result;
+
+/// The `tabmux` binary: `TABMUX_BIN`, else the one built into the same folder as the harness.
+pub fn server_binary() -> Result<PathBuf> {
+    let harness = std::env::current_exe().map_err(|error| error.to_string())?;
+    let profile = harness.ancestors().nth(2).unwrap_or(&harness);
+    existing(
+        std::env::var_os("TABMUX_BIN").map(PathBuf::from),
+        profile.join("tabmux"),
+        "run `cargo build -p tabmux-server`",
+    )
+}
+
+/// The folder with `client.js` and `worker.js`: `TABMUX_DIST`, else the package's `dist`.
+pub fn assets() -> Result<PathBuf> {
+    let folder = existing(
+        std::env::var_os("TABMUX_DIST").map(PathBuf::from),
+        package().join("dist"),
+        "run `cargo xtask dist`",
+    )?;
+    existing(None, folder.join("client.js"), "run `cargo xtask dist`")?;
+    Ok(folder)
+}
+
+/// The npm package; Node finds `ws` from there.
+pub fn package() -> PathBuf {
+    root().join("packages/tabmux")
+}
+
+/// The folder with the test page.
+pub fn pages() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("pages")
+}
+
+/// The script of the plain WebSocket server.
+pub fn plain_server() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plain-server.mjs")
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
+
+fn existing(chosen: Option<PathBuf>, default: PathBuf, advice: &str) -> Result<PathBuf> {
+    let path = chosen.unwrap_or(default);
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(format!("{} is missing: {advice}", path.display()))
+}

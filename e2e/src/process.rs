@@ -1,0 +1,117 @@
+//! Child processes that never outlive the harness.
+//!
+//! A driver starts a browser, and a browser starts dozens of processes; killing the driver alone
+//! leaves them running. So each child leads a process group and the whole group is killed: on
+//! drop (which a panic runs too) and on SIGINT or SIGTERM.
+
+use std::{
+    collections::BTreeSet,
+    process::{Child, Command, ExitStatus},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{Result, wait};
+
+/// A child process and everything it started.
+pub struct Group {
+    child: Child,
+    leader: Pid,
+}
+
+impl Group {
+    /// Starts `command` as the leader of a new process group.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        use std::os::unix::process::CommandExt as _;
+
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("cannot start {program}: {error}"))?;
+        let leader = Pid::from_child(&child);
+        live(|groups| groups.insert(leader.as_raw_nonzero().get()));
+        Ok(Self { child, leader })
+    }
+
+    /// The process that leads the group, for its standard streams.
+    pub fn leader(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// The number that names the group, for [`kill`].
+    pub fn id(&self) -> i32 {
+        self.leader.as_raw_nonzero().get()
+    }
+
+    /// Asks the leader alone to end, and waits until it has.
+    pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+        rustix::process::kill_process(self.leader, Signal::TERM)
+            .map_err(|error| format!("cannot send SIGTERM: {error}"))?;
+        wait::until("the process to end after SIGTERM", within, || {
+            match self.child.try_wait() {
+                Ok(Some(status)) => Ok(status),
+                Ok(None) => Err("it still runs".into()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        kill(self.id());
+        // Only ends the zombie: SIGKILL cannot be refused.
+        drop(self.child.wait());
+        live(|groups| groups.remove(&self.leader.as_raw_nonzero().get()));
+    }
+}
+
+/// Kills the process group `id` at once.
+pub fn kill(id: i32) {
+    if let Some(leader) = Pid::from_raw(id) {
+        // It may be gone already.
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+}
+
+/// Kills the one process `id`, which must be there.
+pub fn kill_one(id: i64) -> Result<()> {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| format!("{id} is no process number"))?;
+    rustix::process::kill_process(pid, Signal::KILL)
+        .map_err(|error| format!("cannot kill process {id}: {error}"))
+}
+
+/// Kills every group that still runs.
+pub fn kill_all() {
+    for id in live(std::mem::take) {
+        kill(id);
+    }
+}
+
+/// Makes ctrl-c, SIGTERM and a closed terminal end the children before the harness.
+pub fn end_children_on_signals() -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|error| format!("cannot watch for signals: {error}"))?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            kill_all();
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+/// The groups that run now, by leader.
+static LIVE: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn live<T>(change: impl FnOnce(&mut BTreeSet<i32>) -> T) -> T {
+    change(&mut LIVE.lock().unwrap_or_else(PoisonError::into_inner))
+}

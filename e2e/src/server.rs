@@ -1,0 +1,171 @@
+//! The real `tabmux` server as a process that tests kill and start again.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::{Ipv4Addr, SocketAddr},
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{Result, http, paths, ports, process::Group, sockets, wait};
+
+/// The lines a process has written so far.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Adds what comes out of `stream`, in the background, until it ends.
+    pub fn follow(&self, stream: impl Read + Send + 'static) {
+        let log = self.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stream)
+                .lines()
+                .map_while(std::result::Result::ok)
+            {
+                log.0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
+            }
+        });
+    }
+}
+
+/// `tabmux serve --demo` on a port of its own, which stays the same when it is started again.
+pub struct LinkServer {
+    port: u16,
+    origins: Vec<String>,
+    process: Option<Group>,
+    log: Log,
+}
+
+impl LinkServer {
+    /// Starts the server and waits until it is healthy. Pages of `origins` may open links.
+    pub fn start(origins: &[String]) -> Result<Self> {
+        let mut server = Self {
+            port: ports::free()?,
+            origins: origins.to_vec(),
+            process: None,
+            log: Log::default(),
+        };
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// The port of links.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What the server has written so far, over all its runs.
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// The address of a virtual socket.
+    pub fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address())
+    }
+
+    /// Ends the server without a chance to say anything.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks the server to end by SIGTERM.
+    pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+        let mut process = self.process.take().ok_or("the server does not run")?;
+        process.terminate(within)
+    }
+
+    /// Starts the server again on the same port.
+    pub fn restart(&mut self) -> Result<()> {
+        let mut command = Command::new(paths::server_binary()?);
+        command.args([
+            "serve",
+            "--demo",
+            "--listen",
+            &self.address().to_string(),
+            "--assets",
+        ]);
+        command.arg(paths::assets()?);
+        for origin in &self.origins {
+            command.args(["--allow-origin", origin]);
+        }
+        command.current_dir(paths::root());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = Group::spawn(&mut command)?;
+        let child = process.leader();
+        child
+            .stdout
+            .take()
+            .into_iter()
+            .for_each(|stream| self.log.follow(stream));
+        child
+            .stderr
+            .take()
+            .into_iter()
+            .for_each(|stream| self.log.follow(stream));
+        self.process = Some(process);
+        wait::until("the server to be healthy", Duration::from_secs(10), || {
+            let answer = self.get("/healthz")?;
+            wait::equal("status of /healthz", answer.status, 200)
+        })
+    }
+
+    /// The numbers of `/tabmux/stats`.
+    pub fn stats(&self) -> Result<Value> {
+        self.get("/tabmux/stats")?.json()
+    }
+
+    /// One number of `/tabmux/stats`.
+    pub fn stat(&self, name: &str) -> Result<u64> {
+        let stats = self.stats()?;
+        stats[name]
+            .as_u64()
+            .ok_or_else(|| format!("no number {name} in {stats}"))
+    }
+
+    /// Waits until the server knows `wanted` attached tabs.
+    pub fn wait_for_tabs(&self, wanted: u64, within: Duration) -> Result<()> {
+        wait::until(&format!("{wanted} tabs in the registry"), within, || {
+            wait::equal("tabs", self.stat("tabs")?, wanted)
+        })
+    }
+
+    /// How many connections the kernel counts on the port of links. Nothing but links goes there,
+    /// besides our own requests, which are over when they return.
+    pub fn connections(&self) -> Result<usize> {
+        sockets::established(self.port)
+    }
+
+    /// Waits until the kernel counts `wanted` connections.
+    pub fn wait_for_connections(&self, wanted: usize, within: Duration) -> Result<()> {
+        wait::until(&format!("{wanted} connections"), within, || {
+            wait::equal("connections", self.connections()?, wanted)
+        })
+    }
+
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    fn get(&self, path: &str) -> Result<http::Answer> {
+        http::request(self.address(), "GET", path, None, Duration::from_secs(5))
+    }
+}

@@ -1,0 +1,80 @@
+//! The W3C WebDriver protocol: JSON over HTTP, one connection for each command.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Result, Stop,
+    browser::{Command, NAVIGATE, Transport},
+    http,
+};
+
+/// What a driver answers when it was asked to crash a tab, besides an error text.
+pub enum Crash {
+    /// Loading this address crashes the tab's process, and the session lives on.
+    Page(&'static str),
+    /// It cannot be done; the text says why.
+    Impossible(&'static str),
+}
+
+/// A session of chromedriver or WebKitWebDriver.
+pub struct WebDriver {
+    driver: SocketAddr,
+    session: String,
+    crash: Crash,
+}
+
+impl WebDriver {
+    /// Makes a session with the wanted `capabilities`.
+    pub fn connect(driver: SocketAddr, capabilities: &Value, crash: Crash) -> Result<Self> {
+        let body = json!({ "capabilities": { "alwaysMatch": capabilities } });
+        let value = exchange(driver, "POST", "/session", Some(&body))?;
+        let id = value["sessionId"]
+            .as_str()
+            .ok_or("the driver gave no session")?;
+        Ok(Self {
+            driver,
+            session: format!("/session/{id}"),
+            crash,
+        })
+    }
+}
+
+impl Transport for WebDriver {
+    fn call(&mut self, command: Command, parameters: Value) -> Result<Value> {
+        let path = format!("{}{}", self.session, command.path);
+        let body = (command.method == "POST").then_some(&parameters);
+        exchange(self.driver, command.method, &path, body)
+    }
+
+    fn crash(&mut self) -> std::result::Result<(), Stop> {
+        match self.crash {
+            Crash::Page(url) => {
+                // Success would be a page that has loaded.
+                match self.call(NAVIGATE, json!({ "url": url })) {
+                    Ok(_) => Err(Stop::Failed(format!("{url} did not crash the tab"))),
+                    Err(_) => Ok(()),
+                }
+            }
+            Crash::Impossible(reason) => Err(Stop::Skipped(reason.into())),
+        }
+    }
+
+    fn process(&mut self) -> Result<Option<i64>> {
+        Ok(None)
+    }
+}
+
+/// Longer than any time-out inside the driver, so that the driver's own error comes first.
+const TIMEOUT: Duration = Duration::from_secs(40);
+
+fn exchange(driver: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+    let answer = http::request(driver, method, path, body, TIMEOUT)?;
+    let mut answer_body = answer.json()?;
+    let value = answer_body["value"].take();
+    if answer.status >= 400 {
+        return Err(format!("{}: {}", value["error"], value["message"]));
+    }
+    Ok(value)
+}
