@@ -1,3 +1,48 @@
-//! The tasks of this repository. `cargo xtask --help` lists them.
+//! The tasks of this repository. `cargo xtask --help` lists them; `cargo demo` and `cargo ci` are
+//! short for two of them.
 
-fn main() {}
+mod browsers;
+mod ci;
+mod demo;
+mod dist;
+mod flags;
+mod fuzz;
+mod process;
+mod repo;
+mod size;
+mod smoke;
+mod tidy;
+
+use std::process::ExitCode;
+
+use crate::{
+    flags::{Xtask, XtaskCmd},
+    repo::Repo,
+};
+
+fn main() -> ExitCode {
+    let flags = Xtask::from_env_or_exit();
+    match run(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Xtask) -> anyhow::Result<()> {
+    let repo = Repo::open()?;
+    match flags.subcommand {
+        XtaskCmd::Dist(flags) => dist::run(&repo, flags),
+        XtaskCmd::Demo(flags) => demo::run(&repo, flags),
+        XtaskCmd::Ci(flags) => ci::run(&repo, &flags),
+        XtaskCmd::Tidy(_) => tidy::run(&repo),
+        XtaskCmd::Size(flags) => size::run(&repo, flags),
+        XtaskCmd::Smoke(_) => smoke::run(&repo),
+        XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),
+        XtaskCmd::Browsers(_) => browsers::install(&repo),
+        XtaskCmd::Fuzz(flags) => fuzz::run(&repo, flags),
+        XtaskCmd::Sim(flags) => fuzz::sim(&repo, flags),
+    }
+}

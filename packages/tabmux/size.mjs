@@ -1,0 +1,44 @@
+// Measures what a browser downloads. Prints one line a bundle: its bytes minified, as gzip and as
+// brotli, and its name. `cargo xtask size` runs it and holds the result against the budgets.
+//
+//   node size.mjs DIST
+
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+const root = dirname(fileURLToPath(import.meta.url));
+const dist = process.argv[2] ?? join(root, 'dist');
+
+print('page library', await readFile(join(dist, 'client.js')));
+print('`SharedWebSocket` alone', await dropIn());
+print('worker with wasm', await readFile(join(dist, 'worker.js')));
+
+function print(name, bytes) {
+  const gzip = gzipSync(bytes, { level: 9 });
+  const brotli = brotliCompressSync(bytes, {
+    params: {
+      [constants.BROTLI_PARAM_QUALITY]: 11,
+      [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length,
+    },
+  });
+  console.log([bytes.length, gzip.length, brotli.length, name].join('\t'));
+}
+
+/** What a bundler keeps of the package for an application that imports nothing else. */
+async function dropIn() {
+  const entry = `export { SharedWebSocket } from ${JSON.stringify(join(dist, 'client.js'))}`;
+  const result = await build({
+    stdin: { contents: entry, resolveDir: root },
+    bundle: true,
+    minify: true,
+    write: false,
+    format: 'esm',
+    target: 'es2022',
+    legalComments: 'none',
+    logLevel: 'warning',
+  });
+  return result.outputFiles[0].contents;
+}

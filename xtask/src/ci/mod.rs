@@ -1,0 +1,120 @@
+//! `cargo ci`: every check there is. All of them run, whatever fails; the last line counts.
+
+mod steps;
+mod tally;
+
+use std::{
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use xshell::Cmd;
+
+use crate::{
+    ci::tally::{Count, Tally},
+    flags,
+    process::{self, Clock},
+    repo::Repo,
+};
+
+/// Lines of a failed step's output that are shown.
+const TAIL: usize = 60;
+
+pub(crate) fn run(repo: &Repo, flags: &flags::Ci) -> anyhow::Result<()> {
+    // Cargo may replace this executable while it runs, when it builds the tests.
+    let xtask = std::env::current_exe()?;
+    let only = flags.only.as_deref().unwrap_or("");
+    let before = steps::tree(repo);
+    let steps = steps::all(xtask, before);
+    let mut total = Tally::default();
+    for step in steps.iter().filter(|step| step.name.contains(only)) {
+        total += step.perform(repo);
+    }
+    println!("{total}");
+    if total.failed > 0 {
+        // The count above is the message; nothing may follow it.
+        std::process::exit(1);
+    }
+    if total.passed == 0 {
+        bail!("no step ran: is `{only}` part of a step's name?");
+    }
+    Ok(())
+}
+
+/// One check.
+struct Step {
+    name: &'static str,
+    count: Count,
+    work: Work,
+}
+
+type Work = Box<dyn Fn(&Repo) -> anyhow::Result<Outcome>>;
+
+/// How a step ended, when it did not end in an error of its own.
+enum Outcome {
+    Ran { status: ExitStatus, output: String },
+    Skipped { why: String },
+}
+
+impl Outcome {
+    /// Runs a program; its exit status decides.
+    fn of(command: Cmd<'_>) -> anyhow::Result<Self> {
+        let process::Ran { status, output } = process::capture(command)?;
+        Ok(Self::Ran { status, output })
+    }
+}
+
+impl Step {
+    fn perform(&self, repo: &Repo) -> Tally {
+        let start = Instant::now();
+        let clock = Clock::start(self.name);
+        let outcome = (self.work)(repo);
+        clock.stop();
+        self.report(outcome, start.elapsed())
+    }
+
+    fn report(&self, outcome: anyhow::Result<Outcome>, took: Duration) -> Tally {
+        let name = self.name;
+        let seconds = took.as_secs_f64();
+        match outcome {
+            Ok(Outcome::Skipped { why }) => {
+                println!("skipped: {name} ({why})");
+                Tally {
+                    skipped: 1,
+                    ..Tally::default()
+                }
+            }
+            Ok(Outcome::Ran { status, output }) => {
+                let tally = self.count.of(&output, status.success());
+                let verdict = if tally.failed == 0 { "ok  " } else { "FAIL" };
+                println!(
+                    "{verdict} {name} ({}{seconds:.1} s)",
+                    tally.detail(self.count)
+                );
+                for line in tally::skips(self.count, &output) {
+                    println!("     {line}");
+                }
+                if tally.failed > 0 {
+                    print_tail(&output);
+                }
+                tally
+            }
+            Err(error) => {
+                println!("FAIL {name} ({seconds:.1} s)");
+                print_tail(&format!("{error:#}"));
+                Tally {
+                    failed: 1,
+                    ..Tally::default()
+                }
+            }
+        }
+    }
+}
+
+fn print_tail(output: &str) {
+    let lines: Vec<&str> = output.trim_end().lines().collect();
+    for line in &lines[lines.len().saturating_sub(TAIL)..] {
+        println!("     | {line}");
+    }
+}

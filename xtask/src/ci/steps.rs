@@ -1,0 +1,170 @@
+//! The list of checks.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use xshell::cmd;
+
+use crate::{
+    browsers,
+    ci::{Outcome, Step, tally::Count},
+    dist, fuzz,
+    repo::Repo,
+};
+
+/// All checks, in their order: what fails fast first, what needs `dist` after it.
+pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
+    let task = |args: &'static [&'static str]| {
+        let xtask = xtask.clone();
+        move |repo: &Repo| Outcome::of(cmd!(repo.sh, "{xtask} {args...}"))
+    };
+    vec![
+        step("fmt", Count::One, |repo| {
+            Outcome::of(cmd!(repo.sh, "cargo fmt --all --check"))
+        }),
+        step("clippy", Count::One, clippy),
+        step("clippy wasm32", Count::One, clippy_wasm),
+        step("cargo test", Count::CargoTest, cargo_test),
+        step("cargo doc", Count::One, cargo_doc),
+        step("dist --release", Count::One, task(&["dist", "--release"])),
+        step("wasm imports", Count::One, wasm_imports),
+        step("types", Count::One, |repo| npm(repo, "check")),
+        step("npm test", Count::NodeTest, |repo| npm(repo, "test")),
+        step(
+            "size",
+            Count::One,
+            task(&["size", "--dist", "packages/tabmux/dist"]),
+        ),
+        step("tidy", Count::One, task(&["tidy"])),
+        step("fuzz decode", Count::One, fuzz_decode(xtask.clone())),
+        step("cargo deny", Count::One, cargo_deny),
+        step("demo", Count::Summary, task(&["smoke"])),
+        step("browsers", Count::One, install_browsers(xtask.clone())),
+        step("e2e", Count::Summary, task(&["e2e"])),
+        step("tree unchanged", Count::One, move |repo| {
+            tree_unchanged(repo, before.as_deref())
+        }),
+    ]
+}
+
+/// What git says of the working tree; nothing outside a git repository.
+pub(super) fn tree(repo: &Repo) -> Option<String> {
+    let status = cmd!(repo.sh, "git status --porcelain -uall")
+        .quiet()
+        .ignore_stderr();
+    let diff = cmd!(repo.sh, "git diff HEAD").quiet().ignore_stderr();
+    Some(format!("{}\n{}", status.read().ok()?, diff.read().ok()?))
+}
+
+fn step(
+    name: &'static str,
+    count: Count,
+    work: impl Fn(&Repo) -> anyhow::Result<Outcome> + 'static,
+) -> Step {
+    Step {
+        name,
+        count,
+        work: Box::new(work),
+    }
+}
+
+fn clippy(repo: &Repo) -> anyhow::Result<Outcome> {
+    Outcome::of(cmd!(
+        repo.sh,
+        "cargo clippy --workspace --all-targets -- -D warnings"
+    ))
+}
+
+/// What goes into the module, as the module sees it.
+fn clippy_wasm(repo: &Repo) -> anyhow::Result<Outcome> {
+    repo.need_wasm_target()?;
+    let packages = [
+        "-p",
+        "tabmux-wire",
+        "-p",
+        "tabmux-core",
+        "-p",
+        "tabmux-wasm",
+    ];
+    Outcome::of(cmd!(
+        repo.sh,
+        "cargo clippy {packages...} --target wasm32-unknown-unknown -- -D warnings"
+    ))
+}
+
+/// Unit, integration and documentation tests. The module's crate is all imports from JavaScript:
+/// natively there is nothing to run in it.
+fn cargo_test(repo: &Repo) -> anyhow::Result<Outcome> {
+    Outcome::of(cmd!(
+        repo.sh,
+        "cargo test --workspace --exclude tabmux-wasm --no-fail-fast"
+    ))
+}
+
+fn cargo_doc(repo: &Repo) -> anyhow::Result<Outcome> {
+    let doc = cmd!(repo.sh, "cargo doc --workspace --no-deps");
+    Outcome::of(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// An import from `env` means that something leaked in that no browser offers.
+fn wasm_imports(repo: &Repo) -> anyhow::Result<Outcome> {
+    const SCRIPT: &str = "
+        const module = new WebAssembly.Module(require('fs').readFileSync(process.argv[1]));
+        const from = new Set(WebAssembly.Module.imports(module).map((i) => i.module));
+        console.log('imports from:', ...from);
+        process.exitCode = [...from].every((name) => name.startsWith('./tabmux_wasm')) ? 0 : 1;
+    ";
+    let module = dist::generated(repo).join("tabmux_wasm_bg.wasm");
+    Outcome::of(cmd!(repo.sh, "node -e {SCRIPT} {module}"))
+}
+
+fn npm(repo: &Repo, script: &str) -> anyhow::Result<Outcome> {
+    repo.need_node()?;
+    repo.need_npm_packages()?;
+    let _dir = repo.sh.push_dir(repo.package());
+    Outcome::of(cmd!(repo.sh, "npm run --silent {script}"))
+}
+
+fn fuzz_decode(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
+    move |repo| match fuzz::missing(repo) {
+        Some(why) => Ok(Outcome::Skipped { why }),
+        None => Outcome::of(cmd!(repo.sh, "{xtask} fuzz --seconds 20")),
+    }
+}
+
+fn cargo_deny(repo: &Repo) -> anyhow::Result<Outcome> {
+    if cmd!(repo.sh, "cargo deny --version")
+        .quiet()
+        .ignore_stderr()
+        .read()
+        .is_err()
+    {
+        return Ok(Outcome::Skipped {
+            why: "needs cargo-deny".to_owned(),
+        });
+    }
+    Outcome::of(cmd!(repo.sh, "cargo deny check bans licenses sources"))
+}
+
+fn install_browsers(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
+    move |repo| match browsers::obstacle(repo) {
+        Some(why) => Ok(Outcome::Skipped { why }),
+        None => Outcome::of(cmd!(repo.sh, "{xtask} browsers")),
+    }
+}
+
+/// Generated files are ignored or equal to what is committed; tests leave nothing behind.
+fn tree_unchanged(repo: &Repo, before: Option<&str>) -> anyhow::Result<Outcome> {
+    let Some(before) = before else {
+        return Ok(Outcome::Skipped {
+            why: "not a git repository".to_owned(),
+        });
+    };
+    if tree(repo).as_deref() != Some(before) {
+        let status = cmd!(repo.sh, "git status --porcelain -uall")
+            .quiet()
+            .read()?;
+        bail!("the checks changed the working tree; git status says now:\n{status}");
+    }
+    Outcome::of(cmd!(repo.sh, "git --version"))
+}

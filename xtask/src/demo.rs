@@ -1,0 +1,53 @@
+//! `cargo demo`: from a fresh clone to a page in the browser.
+
+use std::net::TcpListener;
+
+use anyhow::{Context, bail};
+use xshell::cmd;
+
+use crate::{
+    dist, flags,
+    process::{progress, step},
+    repo::Repo,
+};
+
+const PORT: u16 = 3000;
+
+pub(crate) fn run(repo: &Repo, flags: flags::Demo) -> anyhow::Result<()> {
+    let port = flags.port.unwrap_or(PORT);
+    // Before the minutes a first build takes; the server looks again.
+    if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+        bail!(
+            "cannot listen on 127.0.0.1:{port} ({error}): stop what uses the port, or take \
+             another, as in `cargo demo --port {}`",
+            if port == u16::MAX { PORT } else { port + 1 }
+        );
+    }
+    let assets = dist::default_out(repo);
+    dist::build(repo, &assets, false)?;
+    step("server", || build_server(repo))?;
+    let server = repo.binary("tabmux");
+    let listen = format!("127.0.0.1:{port}");
+    let serve = cmd!(
+        repo.sh,
+        "{server} serve --listen {listen} --demo --assets {assets}"
+    );
+    become_process(serve.into())
+}
+
+pub(crate) fn build_server(repo: &Repo) -> anyhow::Result<()> {
+    progress(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux"))
+}
+
+/// The server takes this process's place, so that ctrl-c and its exit status are its own.
+#[cfg(unix)]
+fn become_process(mut command: std::process::Command) -> anyhow::Result<()> {
+    use std::os::unix::process::CommandExt;
+    Err(command.exec()).context("the server does not start")
+}
+
+#[cfg(not(unix))]
+fn become_process(mut command: std::process::Command) -> anyhow::Result<()> {
+    let status = command.status().context("the server does not start")?;
+    std::process::exit(status.code().unwrap_or(1))
+}

@@ -1,0 +1,54 @@
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf};
+
+xflags::xflags! {
+    /// The tasks of the tabmux repository.
+    cmd xtask {
+        /// Builds the wasm module, the page library and the worker into packages/tabmux/dist.
+        cmd dist {
+            /// Optimises the module for size (wasm-opt -Oz), as it is published.
+            optional --release
+            /// Where to put the result, in place of packages/tabmux/dist.
+            optional --out dir: PathBuf
+        }
+        /// Builds everything and serves the demo on 127.0.0.1.
+        cmd demo {
+            /// The port; 3000 when not given.
+            optional --port number: u16
+        }
+        /// Runs every check there is. Ends with one line: N passed, N failed.
+        cmd ci {
+            /// Runs only the steps whose name contains this text.
+            optional --only text: String
+        }
+        /// Checks the repository itself: who imports whom, PROTOCOL.md, sizes, files, links.
+        cmd tidy {}
+        /// Measures what browsers download, against the budgets, and README's table.
+        cmd size {
+            /// Writes the table in README.md.
+            optional --write
+            /// Measures this result of `dist --release`, in place of making one.
+            optional --dist dir: PathBuf
+        }
+        /// Starts the demo server on a free port and asks it for what a browser would.
+        cmd smoke {}
+        /// Runs the tests in real browsers; what follows `--` goes to the test program.
+        cmd e2e {
+            /// Arguments of the test program.
+            repeated args: OsString
+        }
+        /// Installs the browsers and drivers that `e2e` drives, from Debian's packages.
+        cmd browsers {}
+        /// Fuzzes the decoder (needs a nightly toolchain and a C++ compiler).
+        cmd fuzz {
+            /// For how long; 60 when not given.
+            optional --seconds number: u32
+        }
+        /// Runs the simulator.
+        cmd sim {
+            /// How many seeds; the simulator's own default when not given.
+            optional --seeds number: u64
+        }
+    }
+}

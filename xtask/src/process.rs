@@ -1,0 +1,112 @@
+//! Running programs: quietly, with what they said kept for the case of failure.
+
+use std::{
+    io::{IsTerminal, Read, Write},
+    process::{Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use xshell::Cmd;
+
+/// What a program did.
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    /// stdout and stderr, in the order they were written.
+    pub(crate) output: String,
+}
+
+/// Runs to the end and keeps the output. The program has no stdin.
+pub(crate) fn capture(command: Cmd<'_>) -> anyhow::Result<Ran> {
+    let name = command.to_string();
+    let mut command = Command::from(command);
+    let (mut reader, writer) = std::io::pipe()?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run `{name}`"))?;
+    // The command holds the pipe's other end: without this, reading would never end.
+    drop(command);
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes)?;
+    let status = child.wait()?;
+    Ok(Ran {
+        status,
+        output: String::from_utf8_lossy(&bytes).into_owned(),
+    })
+}
+
+/// Runs to the end; what it said is shown only if it failed.
+pub(crate) fn quiet(command: Cmd<'_>) -> anyhow::Result<()> {
+    let name = command.to_string();
+    let Ran { status, output } = capture(command)?;
+    if !status.success() {
+        bail!("`{name}` failed ({status}):\n{}", output.trim_end());
+    }
+    Ok(())
+}
+
+/// Like [`quiet`], for programs with a progress display of their own: at a terminal they show it.
+pub(crate) fn progress(command: Cmd<'_>) -> anyhow::Result<()> {
+    if !std::io::stderr().is_terminal() {
+        return quiet(command);
+    }
+    command.quiet().run()?;
+    Ok(())
+}
+
+/// Runs one step of a task and prints its name and time.
+pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let start = Instant::now();
+    let clock = Clock::start(name);
+    let result = work();
+    clock.stop();
+    let verdict = if result.is_ok() { "ok  " } else { "FAIL" };
+    println!("{verdict} {name} ({:.1} s)", start.elapsed().as_secs_f64());
+    result
+}
+
+/// Shows what runs: a counting line at a terminal, one plain line elsewhere.
+pub(crate) struct Clock {
+    stop: mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Clock {
+    pub(crate) fn start(name: &str) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let name = name.to_owned();
+        let thread = std::thread::spawn(move || {
+            let start = Instant::now();
+            let terminal = std::io::stdout().is_terminal();
+            // Short steps need no line of their own.
+            let mut wait = Duration::from_millis(if terminal { 300 } else { 2000 });
+            while stopped.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let seconds = start.elapsed().as_secs();
+                if terminal {
+                    print!("\r\x1b[K...  {name} ({seconds} s)");
+                    wait = Duration::from_secs(1);
+                } else {
+                    println!("...  {name}");
+                    wait = Duration::MAX;
+                }
+                // Nobody to tell when the terminal is gone.
+                let _ = std::io::stdout().flush();
+            }
+            if terminal {
+                print!("\r\x1b[K");
+            }
+        });
+        Self { stop, thread }
+    }
+
+    pub(crate) fn stop(self) {
+        drop(self.stop);
+        // It cannot panic: it only waits and prints.
+        let _ = self.thread.join();
+    }
+}

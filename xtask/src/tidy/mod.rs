@@ -1,0 +1,39 @@
+//! `cargo xtask tidy`: rules of the repository that no compiler checks.
+
+mod edges;
+mod files;
+mod links;
+mod protocol;
+
+use anyhow::bail;
+
+use crate::{repo::Repo, size};
+
+/// What is wrong, where, and what to do about it; nothing when all is well.
+type Findings = Vec<String>;
+
+pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
+    let files = files::Files::list(repo)?;
+    let checks: [(&str, Findings); 5] = [
+        ("who imports whom", edges::check(repo)?),
+        ("PROTOCOL.md and crates/wire", protocol::check(repo)?),
+        ("sizes in README.md", size::compare(repo)?),
+        ("files", files::check(&files)),
+        ("links", links::check(repo, &files)),
+    ];
+    let mut wrong = 0;
+    for (name, findings) in checks {
+        println!(
+            "{} {name}",
+            if findings.is_empty() { "ok  " } else { "FAIL" }
+        );
+        for finding in &findings {
+            println!("     {finding}");
+        }
+        wrong += findings.len();
+    }
+    if wrong > 0 {
+        bail!("{wrong} to mend");
+    }
+    Ok(())
+}
