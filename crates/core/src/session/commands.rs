@@ -1,0 +1,197 @@
+//! What the application tells a registry to do.
+
+use std::time::Duration;
+
+use tabmux_wire::{
+    ErrorCode, GoAwayReason, MAX_PROTOCOL, MAX_REASON, Payload, ServerFrame, SessionId, close,
+};
+
+use super::{LinkDown, LinkId, Registry, SendError, SocketRef, cut, place, state::Socket};
+use crate::Timestamp;
+
+impl Registry {
+    /// Accepts a socket with a sub-protocol, empty for none. Does nothing unless it waits for
+    /// this answer.
+    pub fn accept(&mut self, now: Timestamp, socket: SocketRef, protocol: &str) {
+        self.advance(now);
+        let SocketRef {
+            session,
+            tab,
+            socket: number,
+        } = socket;
+        let state = self.sessions.get_mut(&session).and_then(|session| {
+            let tab = session.tabs.get_mut(&tab)?;
+            tab.sockets.get_mut(&number)
+        });
+        if let Some(state @ Socket::Opening) = state {
+            *state = Socket::Open;
+            let protocol = cut(protocol, MAX_PROTOCOL);
+            let credit = self.config.message_bytes as u64;
+            let opened = ServerFrame::Opened {
+                tab,
+                socket: number,
+                credit,
+                protocol,
+            };
+            self.send_lane(session, tab, &opened);
+        }
+        self.settle();
+    }
+
+    /// Refuses a socket: its tab gets the message as an error, and a close with 1006. Does
+    /// nothing unless the socket waits for this answer.
+    pub fn reject(&mut self, now: Timestamp, socket: SocketRef, code: ErrorCode, message: &str) {
+        self.advance(now);
+        if self.socket(socket) == Some(Socket::Opening) {
+            self.take_socket(socket);
+            self.stats.sockets -= 1;
+            self.refuse_socket(socket, code, message);
+        }
+        self.settle();
+    }
+
+    /// Sends a message on an open socket.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when too much waits to be written; the socket is told when to try
+    /// again. [`SendError::TooLarge`], [`SendError::Closed`].
+    pub fn send(
+        &mut self,
+        now: Timestamp,
+        socket: SocketRef,
+        payload: Payload<'_>,
+    ) -> Result<(), SendError> {
+        self.advance(now);
+        if self.socket(socket) != Some(Socket::Open) {
+            return Err(SendError::Closed);
+        }
+        let SocketRef {
+            session,
+            tab,
+            socket: number,
+        } = socket;
+        let frame = ServerFrame::Data {
+            tab,
+            socket: number,
+            payload,
+        };
+        let sent = self.send_message(session, &frame, payload.len());
+        let Some(session) = self.sessions.get_mut(&session) else {
+            return sent;
+        };
+        match sent {
+            Ok(()) => {
+                if let Some(tab) = session.tabs.get_mut(&tab) {
+                    tab.sent += 1;
+                }
+            }
+            Err(SendError::Full) => {
+                session.waiting.insert(place(socket));
+            }
+            Err(_) => {}
+        }
+        sent
+    }
+
+    /// Sends a message to all tabs of a browser: one frame on its link.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], [`SendError::TooLarge`]; [`SendError::Closed`] when the session has
+    /// ended.
+    pub fn broadcast(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        payload: Payload<'_>,
+    ) -> Result<(), SendError> {
+        self.advance(now);
+        self.send_message(session, &ServerFrame::Message { payload }, payload.len())
+    }
+
+    /// Closes an open socket. Its tab sees a clean close with this code and reason; the
+    /// application gets its `SocketClosed`.
+    ///
+    /// The code is one that a WebSocket may carry, from 1000 to 4999; a longer reason than 123
+    /// bytes is cut.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] when it is not open.
+    pub fn close(
+        &mut self,
+        now: Timestamp,
+        socket: SocketRef,
+        code: u16,
+        reason: &str,
+    ) -> Result<(), SendError> {
+        self.advance(now);
+        if self.socket(socket) != Some(Socket::Open) {
+            return Err(SendError::Closed);
+        }
+        self.take_socket(socket);
+        let (code, reason) = (code.clamp(1000, 4999), cut(reason, MAX_REASON));
+        self.send_close(socket, code, reason);
+        self.socket_closed(socket, code, reason, true);
+        self.settle();
+        Ok(())
+    }
+
+    /// Asks every hub to reconnect elsewhere, after `after` and a random part of `spread`, and
+    /// refuses every HELLO from now on.
+    pub fn drain(&mut self, now: Timestamp, after: Duration, spread: Duration) {
+        self.advance(now);
+        self.draining = Some(after);
+        let links = self
+            .sessions
+            .values()
+            .map(|session| session.link)
+            .collect::<Vec<LinkId>>();
+        let go_away = ServerFrame::GoAway {
+            reason: GoAwayReason::Shutdown,
+            after_ms: super::config::millis(after),
+            spread_ms: super::config::millis(spread),
+        };
+        for link in links {
+            self.send_frame(link, &go_away);
+        }
+        self.settle();
+    }
+
+    /// Closes every link with 1001.
+    pub fn shutdown(&mut self, now: Timestamp) {
+        self.advance(now);
+        let links = self.links.keys().copied().collect::<Vec<_>>();
+        for link in links {
+            let reason = "the server shuts down".into();
+            self.close_link(link, close::GOING_AWAY, reason, LinkDown::Shutdown);
+        }
+    }
+
+    /// Sends a frame that carries an application's message, if the limits allow it.
+    fn send_message(
+        &mut self,
+        session: SessionId,
+        frame: &ServerFrame<'_>,
+        len: usize,
+    ) -> Result<(), SendError> {
+        let id = self.sessions.get(&session).ok_or(SendError::Closed)?.link;
+        let queued = self.links.get(&id).ok_or(SendError::Closed)?.queued;
+        let too_large = |len| len > self.config.message_bytes;
+        if too_large(len) {
+            self.stats.too_large += 1;
+            return Err(SendError::TooLarge);
+        }
+        // An empty queue takes any message that is not too large, else it could never be sent.
+        if queued > 0 && queued + len > self.config.queue_bytes {
+            self.stats.queue_full += 1;
+            return Err(SendError::Full);
+        }
+        let bytes = frame.to_bytes();
+        if too_large(bytes.len()) {
+            self.stats.too_large += 1;
+            return Err(SendError::TooLarge);
+        }
+        self.stats.messages_out += 1;
+        self.send_bytes(id, bytes);
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! What a registry holds its peers to.
+
+use std::time::Duration;
+
+use tabmux_wire::Limits;
+
+/// The configuration of a [`Registry`](super::Registry). Every limit has a default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Links of this registry. 65,536.
+    pub links: usize,
+    /// Tabs of one session. 64.
+    pub tabs: u32,
+    /// Virtual sockets of one tab. 256.
+    pub sockets: u32,
+    /// Bytes of one message on the link, either way. 1 MiB. The shell enforces it on what it
+    /// reads, before decoding.
+    pub message_bytes: usize,
+    /// Bytes sent on a link and not yet written; beyond it, messages are refused with
+    /// [`SendError::Full`](super::SendError::Full). 1 MiB.
+    pub queue_bytes: usize,
+    /// Bytes that answers (PONG, ERROR, CLOSE, …) may add to a full queue. A hub that makes the
+    /// server answer and never reads is closed here. 256 KiB.
+    pub control_bytes: usize,
+    /// How long a link may take to say HELLO. 10 s.
+    pub handshake_timeout: Duration,
+    /// How often a hub sends PING; a link silent for two and a half intervals is closed. 25 s.
+    pub heartbeat: Duration,
+    /// How long a link lives on after SUSPEND. 10 s.
+    pub suspend_timeout: Duration,
+    /// When a hub that was refused for a limit may try again. 5 s.
+    pub retry_after: Duration,
+    /// Unacknowledged bytes of one lane, told in WELCOME. Nothing is acknowledged yet. 256 KiB.
+    pub lane_bytes: usize,
+    /// Unacknowledged bytes of a session, told in WELCOME. Nothing is acknowledged yet. 1 MiB.
+    pub session_bytes: usize,
+    /// How long a parked tab is kept by its hub, told in WELCOME. 10 min.
+    pub parked: Duration,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            links: 65_536,
+            tabs: 64,
+            sockets: 256,
+            message_bytes: 1 << 20,
+            queue_bytes: 1 << 20,
+            control_bytes: 256 << 10,
+            handshake_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(25),
+            suspend_timeout: Duration::from_secs(10),
+            retry_after: Duration::from_secs(5),
+            lane_bytes: 256 << 10,
+            session_bytes: 1 << 20,
+            parked: Duration::from_secs(600),
+        }
+    }
+}
+
+impl SessionConfig {
+    /// What WELCOME tells the hub.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            message_bytes: self.message_bytes as u64,
+            lane_bytes: self.lane_bytes as u64,
+            session_bytes: self.session_bytes as u64,
+            // A session ends with its link until sessions resume.
+            detached_ms: 0,
+            parked_ms: millis(self.parked),
+            tabs: self.tabs,
+            sockets: self.sockets,
+        }
+    }
+
+    /// How long a link may be silent.
+    pub(super) fn silence(&self) -> Duration {
+        self.heartbeat.saturating_mul(5) / 2
+    }
+}
+
+/// A span for the wire.
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,379 @@
+//! What each frame of a hub does.
+
+use tabmux_wire::{
+    DecodeError, ErrorCode, Hello, HubFrame, RefusedReason, ServerFrame, SessionId, SocketId,
+    TabId, Term, Token, Upstream, VERSION, Welcome, close,
+};
+
+use super::{
+    Event, LinkId, Output, PeerMisbehaved, Registry, SocketRef,
+    state::{Phase, Session, Socket},
+};
+
+type Handled = Result<(), PeerMisbehaved>;
+
+const NO_TOPICS: &str = "topics are not offered by this server yet";
+
+impl Registry {
+    pub(super) fn on_link_message(&mut self, id: LinkId, bytes: &[u8]) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let session = match link.phase {
+            Phase::Hello { .. } => None,
+            Phase::Session(session) => Some(session),
+        };
+        link.suspended = None;
+        let handled = match (HubFrame::decode(bytes), session) {
+            (Err(error @ DecodeError::UnsupportedVersion { .. }), None) => {
+                let (reason, retry) = (RefusedReason::Version, std::time::Duration::ZERO);
+                self.refuse(id, reason, retry, &error.to_string());
+                Ok(())
+            }
+            (Err(error), _) => Err(PeerMisbehaved::Undecodable(error)),
+            (Ok(HubFrame::Hello(hello)), None) => {
+                self.on_hello(id, &hello);
+                Ok(())
+            }
+            (Ok(_), None) => Err(PeerMisbehaved::BeforeHello),
+            (Ok(frame), Some(session)) => {
+                link.heard = self.now;
+                self.on_frame(id, session, frame)
+            }
+        };
+        if let Err(what) = handled {
+            self.misbehaved(id, what);
+        }
+    }
+
+    fn on_hello(&mut self, id: LinkId, hello: &Hello<'_>) {
+        if let Some(retry) = self.draining {
+            self.refuse(
+                id,
+                RefusedReason::Draining,
+                retry,
+                "the server is shutting down",
+            );
+            return;
+        }
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let Phase::Hello { entropy } = link.phase else {
+            return;
+        };
+        let (session_id, token) = halves(entropy);
+        link.phase = Phase::Session(session_id);
+        link.heard = self.now;
+        let previous = self.sessions.insert(session_id, Session::new(id));
+        assert!(
+            previous.is_none(),
+            "the shell gave the entropy of a session that lives"
+        );
+        self.stats.sessions += 1;
+        self.set_timer(id);
+        let welcome = Welcome {
+            version: VERSION,
+            session: session_id,
+            token,
+            term: Term(1),
+            // Sessions do not resume yet: whatever the hub claims, this one is new.
+            resumed: false,
+            next0: 1,
+            heartbeat_ms: super::config::millis(self.config.heartbeat),
+            limits: self.config.limits(),
+            tabs: Vec::new(),
+        };
+        self.send_frame(id, &ServerFrame::Welcome(welcome));
+        let event = Event::LinkUp {
+            link: id,
+            session: session_id,
+            hub: hello.hub,
+        };
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn on_frame(&mut self, link: LinkId, session: SessionId, frame: HubFrame<'_>) -> Handled {
+        if let Some(up) = frame.upstream()
+            && !self.count(link, session, up)?
+        {
+            return Ok(());
+        }
+        match frame {
+            HubFrame::Hello(_) => return Err(PeerMisbehaved::HelloTwice),
+            // What the tab received of its lane is of use only when a session resumes.
+            HubFrame::Attach { tab, last: _ } => self.on_attach(link, session, tab),
+            HubFrame::Park { tab } => self.on_park(session, tab),
+            HubFrame::Gone { tab } => self.on_gone(session, tab),
+            HubFrame::Suspend => self.on_suspend(link),
+            HubFrame::Ping { nonce } => self.send_frame(link, &ServerFrame::Pong { nonce }),
+            HubFrame::Subscribe { topic, .. } => {
+                let refusal = ServerFrame::Unsubscribed {
+                    name: topic,
+                    message: NO_TOPICS,
+                };
+                self.send_frame(link, &refusal);
+            }
+            HubFrame::Open {
+                up,
+                socket,
+                path,
+                protocols,
+                ..
+            } => {
+                let socket = SocketRef {
+                    session,
+                    tab: up.tab,
+                    socket,
+                };
+                return self.on_open(socket, path, &protocols);
+            }
+            HubFrame::Data {
+                up,
+                socket,
+                payload,
+            } => {
+                let socket = SocketRef {
+                    session,
+                    tab: up.tab,
+                    socket,
+                };
+                if self.is_open(socket) {
+                    self.stats.messages_in += 1;
+                    let payload = payload.into();
+                    self.outputs
+                        .push_back(Output::SocketMessage { socket, payload });
+                }
+            }
+            HubFrame::Close {
+                up,
+                socket,
+                code,
+                reason,
+            } => {
+                let socket = SocketRef {
+                    session,
+                    tab: up.tab,
+                    socket,
+                };
+                return self.on_close(socket, code, reason);
+            }
+            HubFrame::Ack { .. }
+            | HubFrame::Unsubscribe { .. }
+            | HubFrame::Credit { .. }
+            | HubFrame::Unknown { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Counts a tab's reliable frame; `false` if there is nothing to do for it.
+    fn count(
+        &mut self,
+        link: LinkId,
+        session: SessionId,
+        up: Upstream,
+    ) -> Result<bool, PeerMisbehaved> {
+        let session = self.sessions.get_mut(&session);
+        if let Some(tab) = session.and_then(|session| session.tabs.get_mut(&up.tab)) {
+            return tab.count(up.n);
+        }
+        let message = format!("this session has no tab with alias {}", up.tab.0);
+        self.send_error(link, ErrorCode::UnknownTab, None, None, &message);
+        Ok(false)
+    }
+
+    fn on_attach(&mut self, link: LinkId, session_id: SessionId, tab: TabId) {
+        let limit = self.config.tabs as usize;
+        let Some(session) = self.sessions.get_mut(&session_id) else {
+            return;
+        };
+        let known = session.alias(tab);
+        let alias = match known {
+            Some(alias) => Some(alias),
+            None if session.tabs.len() >= limit => None,
+            None => session.add_tab(tab),
+        };
+        let entry = alias.and_then(|alias| Some((alias, session.tabs.get_mut(&alias)?)));
+        let Some((alias, entry)) = entry else {
+            self.stats.tabs_refused += 1;
+            let message = format!("a browser may have {limit} tabs on this server");
+            self.send_error(link, ErrorCode::TabLimit, Some(tab), None, &message);
+            return;
+        };
+        self.stats.parked -= usize::from(std::mem::take(&mut entry.parked));
+        self.stats.tabs += usize::from(known.is_none());
+        let (next, n_seen) = (entry.sent + 1, entry.seen());
+        self.send_frame(
+            link,
+            &ServerFrame::Attached {
+                tab,
+                alias,
+                next,
+                n_seen,
+                aside: false,
+            },
+        );
+        self.outputs.push_back(Output::Event(Event::TabAttached {
+            session: session_id,
+            tab,
+        }));
+    }
+
+    fn on_park(&mut self, session: SessionId, tab: TabId) {
+        let entry = self.sessions.get_mut(&session).and_then(|session| {
+            let alias = session.alias(tab)?;
+            session.tabs.get_mut(&alias)
+        });
+        if let Some(entry) = entry
+            && !std::mem::replace(&mut entry.parked, true)
+        {
+            self.stats.parked += 1;
+            self.outputs
+                .push_back(Output::Event(Event::TabParked { session, tab }));
+        }
+    }
+
+    fn on_gone(&mut self, session_id: SessionId, tab: TabId) {
+        let Some(session) = self.sessions.get_mut(&session_id) else {
+            return;
+        };
+        let Some(alias) = session.alias(tab) else {
+            return;
+        };
+        let Some(entry) = session.tabs.remove(&alias) else {
+            return;
+        };
+        session.waiting.retain(|(waiting, _)| *waiting != alias);
+        self.forget_tab(session_id, alias, &entry);
+        self.outputs.push_back(Output::Event(Event::TabGone {
+            session: session_id,
+            tab,
+        }));
+    }
+
+    fn on_suspend(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.suspended = Some(self.now);
+            self.set_timer(id);
+        }
+    }
+
+    fn on_open(&mut self, socket: SocketRef, path: &str, protocols: &[&str]) -> Handled {
+        let limit = self.config.sockets as usize;
+        let Some(session) = self.sessions.get_mut(&socket.session) else {
+            return Ok(());
+        };
+        let Some(tab) = session.tabs.get_mut(&socket.tab) else {
+            return Ok(());
+        };
+        if tab.sockets.contains_key(&socket.socket) {
+            return Err(PeerMisbehaved::SocketInUse);
+        }
+        if tab.sockets.len() >= limit {
+            self.stats.sockets_refused += 1;
+            let message = format!("a tab may have {limit} sockets on this server");
+            self.refuse_socket(socket, ErrorCode::SocketLimit, &message);
+            return Ok(());
+        }
+        tab.sockets.insert(socket.socket, Socket::Opening);
+        self.stats.sockets += 1;
+        self.outputs.push_back(Output::SocketOpen {
+            socket,
+            tab: tab.id,
+            path: path.to_owned(),
+            protocols: protocols.iter().map(|&name| name.to_owned()).collect(),
+        });
+        Ok(())
+    }
+
+    /// A tab closes a socket: the handler is told, and the frame goes back, which completes the
+    /// closing handshake. A socket that was never open fails, as a WebSocket does.
+    fn on_close(&mut self, socket: SocketRef, code: u16, reason: &str) -> Handled {
+        let code = match code {
+            0 => close::NO_STATUS,
+            1000..=4999 => code,
+            _ => return Err(PeerMisbehaved::BadCloseCode),
+        };
+        // An unknown socket was closed by the server, and the two closes crossed.
+        let Some(state) = self.take_socket(socket) else {
+            return Ok(());
+        };
+        let clean = state == Socket::Open;
+        let (code, reason) = if clean {
+            (code, reason)
+        } else {
+            (close::ABNORMAL, "")
+        };
+        self.socket_closed(socket, code, reason, clean);
+        self.send_close(socket, code, reason);
+        Ok(())
+    }
+
+    fn is_open(&self, socket: SocketRef) -> bool {
+        self.socket(socket) == Some(Socket::Open)
+    }
+
+    pub(super) fn socket(&self, socket: SocketRef) -> Option<Socket> {
+        let tab = self.sessions.get(&socket.session)?.tabs.get(&socket.tab)?;
+        tab.sockets.get(&socket.socket).copied()
+    }
+
+    /// Tells a tab that its socket failed, and why.
+    pub(super) fn refuse_socket(&mut self, socket: SocketRef, code: ErrorCode, message: &str) {
+        let Some(session) = self.sessions.get(&socket.session) else {
+            return;
+        };
+        let (link, tab) = (
+            session.link,
+            session.tabs.get(&socket.tab).map(|tab| tab.id),
+        );
+        self.send_error(link, code, tab, Some(socket.socket), message);
+        self.send_close(socket, close::ABNORMAL, "");
+    }
+
+    pub(super) fn send_close(&mut self, socket: SocketRef, code: u16, reason: &str) {
+        let SocketRef {
+            session,
+            tab,
+            socket,
+        } = socket;
+        self.send_lane(
+            session,
+            tab,
+            &ServerFrame::Close {
+                tab,
+                socket,
+                code,
+                reason,
+            },
+        );
+    }
+
+    fn send_error(
+        &mut self,
+        link: LinkId,
+        code: ErrorCode,
+        tab: Option<TabId>,
+        socket: Option<SocketId>,
+        message: &str,
+    ) {
+        let message = super::cut(message, tabmux_wire::MAX_MESSAGE_TEXT);
+        self.send_frame(
+            link,
+            &ServerFrame::Error {
+                code,
+                tab,
+                socket,
+                message,
+            },
+        );
+    }
+}
+
+/// The two secrets that a link's entropy makes.
+fn halves(entropy: [u8; 32]) -> (SessionId, Token) {
+    let (mut session, mut token) = ([0; 16], [0; 16]);
+    session.copy_from_slice(&entropy[..16]);
+    token.copy_from_slice(&entropy[16..]);
+    (SessionId(session), Token(token))
+}

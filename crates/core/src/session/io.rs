@@ -1,0 +1,287 @@
+//! What goes into a registry and what comes out of it.
+
+use std::{borrow::Cow, fmt};
+
+use tabmux_wire::{
+    Alias, DecodeError, HubId, Payload, RefusedReason, SessionId, SocketId, TabId, close,
+};
+
+/// A link, numbered by the shell. A number is not used again while its link lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// A virtual socket of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketRef {
+    /// The session of the browser.
+    pub session: SessionId,
+    /// The tab.
+    pub tab: Alias,
+    /// The tab's number for it.
+    pub socket: SocketId,
+}
+
+/// A fact from outside. Facts about a link that is not known, or no longer, are ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// A link is open: its WebSocket handshake is done.
+    LinkOpened {
+        /// Which.
+        link: LinkId,
+        /// Bytes of the operating system's random source, for the session's id and token.
+        entropy: [u8; 32],
+    },
+    /// A binary message came.
+    LinkMessage {
+        /// Which.
+        link: LinkId,
+        /// The whole message.
+        bytes: &'a [u8],
+    },
+    /// A text message came, which no hub sends.
+    LinkText {
+        /// Which.
+        link: LinkId,
+    },
+    /// Bytes of [`Output::Send`] went to the kernel.
+    LinkWritten {
+        /// Which.
+        link: LinkId,
+        /// How many.
+        bytes: usize,
+    },
+    /// The link is closed or broken.
+    LinkClosed {
+        /// Which.
+        link: LinkId,
+    },
+}
+
+/// An order to the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a binary message.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// The whole message.
+        bytes: Vec<u8>,
+    },
+    /// Close a link, after what was sent before. The registry has forgotten it already.
+    CloseLink {
+        /// Which.
+        link: LinkId,
+        /// The close code.
+        code: u16,
+        /// The close reason, of at most 123 bytes.
+        reason: Cow<'static, str>,
+    },
+    /// A tab wants a socket: answer with `accept` or `reject`, now or later.
+    SocketOpen {
+        /// Its name.
+        socket: SocketRef,
+        /// The tab's own id.
+        tab: TabId,
+        /// Path and query.
+        path: String,
+        /// The sub-protocols offered, best first.
+        protocols: Vec<String>,
+    },
+    /// A message came on an accepted socket.
+    SocketMessage {
+        /// Which.
+        socket: SocketRef,
+        /// The message.
+        payload: OwnedPayload,
+    },
+    /// A socket that was told [`SendError::Full`] may try again.
+    SocketWritable {
+        /// Which.
+        socket: SocketRef,
+    },
+    /// A socket is closed: comes once for each [`Output::SocketOpen`] that was not rejected,
+    /// also when the application closed it.
+    SocketClosed {
+        /// Which.
+        socket: SocketRef,
+        /// The close code: 1005 when none was given, 1006 when it was not clean.
+        code: u16,
+        /// The close reason.
+        reason: String,
+        /// Whether one end closed it on purpose.
+        clean: bool,
+    },
+    /// Something worth a line in a log. Nothing depends on it.
+    Event(Event),
+}
+
+/// Something worth a line in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A hub was welcomed.
+    LinkUp {
+        /// Its link.
+        link: LinkId,
+        /// Its new session.
+        session: SessionId,
+        /// The hub.
+        hub: HubId,
+    },
+    /// A link is no more: comes once for each link that was opened.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        cause: LinkDown,
+    },
+    /// A tab attached, for the first time or again.
+    TabAttached {
+        /// Its session.
+        session: SessionId,
+        /// The tab.
+        tab: TabId,
+    },
+    /// A tab parked.
+    TabParked {
+        /// Its session.
+        session: SessionId,
+        /// The tab.
+        tab: TabId,
+    },
+    /// A tab is no more. Not told for the tabs of a session that ends.
+    TabGone {
+        /// Its session.
+        session: SessionId,
+        /// The tab.
+        tab: TabId,
+    },
+}
+
+/// Why a link is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkDown {
+    /// The hub closed it, or the network did.
+    Closed,
+    /// The hub broke the protocol.
+    Misbehaved(PeerMisbehaved),
+    /// The hub was refused.
+    Refused(RefusedReason),
+    /// No HELLO in time.
+    HandshakeTimeout,
+    /// The hub was silent for too long.
+    HeartbeatTimeout,
+    /// All tabs are parked, and none came back in time.
+    Suspended,
+    /// The hub did not read what it made the server answer.
+    NotReading,
+    /// The server shuts down.
+    Shutdown,
+}
+
+/// What a hub did that the protocol forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerMisbehaved {
+    /// It sent what is no frame.
+    Undecodable(DecodeError),
+    /// It sent a text message.
+    Text,
+    /// It sent another frame before HELLO.
+    BeforeHello,
+    /// It sent HELLO twice.
+    HelloTwice,
+    /// The count of a tab's reliable frames jumped.
+    CountJumped,
+    /// A tab opened a socket with a number that is in use.
+    SocketInUse,
+    /// A close code was outside of 1000 to 4999.
+    BadCloseCode,
+}
+
+/// Why a registry wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WakeReason {
+    /// A link has not said HELLO.
+    Handshake,
+    /// A link may have been silent for too long.
+    Heartbeat,
+    /// A link whose tabs are all parked.
+    Suspended,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The socket is not open, or the session has ended.
+    Closed,
+    /// Too much waits to be written to the link; [`Output::SocketWritable`] tells when to try
+    /// again.
+    Full,
+    /// The message is larger than the limit; it can never be sent.
+    TooLarge,
+}
+
+/// Text or bytes, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedPayload {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Binary(Vec<u8>),
+}
+
+impl From<Payload<'_>> for OwnedPayload {
+    fn from(payload: Payload<'_>) -> Self {
+        match payload {
+            Payload::Text(text) => Self::Text(text.to_owned()),
+            Payload::Binary(bytes) => Self::Binary(bytes.to_owned()),
+        }
+    }
+}
+
+impl OwnedPayload {
+    /// The same, borrowed.
+    pub fn as_payload(&self) -> Payload<'_> {
+        match self {
+            Self::Text(text) => Payload::Text(text),
+            Self::Binary(bytes) => Payload::Binary(bytes),
+        }
+    }
+}
+
+impl PeerMisbehaved {
+    /// The code its link closes with.
+    pub(super) const fn close_code(self) -> u16 {
+        match self {
+            Self::Text => close::UNSUPPORTED_DATA,
+            _ => close::PROTOCOL_ERROR,
+        }
+    }
+}
+
+impl fmt::Display for PeerMisbehaved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Undecodable(error) => return error.fmt(f),
+            Self::Text => "a link carries binary messages only",
+            Self::BeforeHello => "a frame came before HELLO",
+            Self::HelloTwice => "HELLO came twice",
+            Self::CountJumped => "the count of a tab's reliable frames jumped",
+            Self::SocketInUse => "a tab opened a socket number that is in use",
+            Self::BadCloseCode => "a close code was outside of 1000 to 4999",
+        })
+    }
+}
+
+impl std::error::Error for PeerMisbehaved {}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the socket is not open",
+            Self::Full => "too much waits to be written to the browser",
+            Self::TooLarge => "the message is larger than the limit",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}

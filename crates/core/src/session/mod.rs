@@ -1,0 +1,386 @@
+//! The server's half: links, sessions, tabs and virtual sockets, in one [`Registry`] a shard.
+//!
+//! A link is a WebSocket that was accepted; HELLO makes it a session; ATTACH adds tabs; OPEN adds
+//! virtual sockets, which the application accepts and then reads and writes. In this version a
+//! session ends with its link, and nothing is acknowledged or sent again.
+//!
+//! Credit travels in OPEN and OPENED, and no end enforces it yet: what bounds a link is its queue
+//! ([`SessionConfig::queue_bytes`]), and what bounds a hub is that the server stops reading.
+
+mod commands;
+mod config;
+mod frames;
+mod io;
+mod state;
+mod stats;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use tabmux_wire::{
+    Alias, MAX_REASON, RefusedReason, ServerFrame, SessionId, SocketId, TabId, Term, close,
+};
+
+use self::state::{Link, Phase, Session, Tab};
+pub use self::{
+    config::SessionConfig,
+    io::{
+        Event, Input, LinkDown, LinkId, Output, OwnedPayload, PeerMisbehaved, SendError, SocketRef,
+        WakeReason,
+    },
+    stats::Stats,
+};
+use crate::Timestamp;
+
+/// The links, sessions, tabs and virtual sockets of one shard.
+///
+/// Its methods are of four kinds:
+///
+/// - getters: [`stats`](Self::stats), [`config`](Self::config), [`tab_id`](Self::tab_id);
+/// - facts: [`handle_input`](Self::handle_input) and [`handle_timeout`](Self::handle_timeout),
+///   which never fail and never panic on a peer's bytes;
+/// - commands of the application: [`accept`](Self::accept), [`reject`](Self::reject),
+///   [`send`](Self::send), [`close`](Self::close), [`broadcast`](Self::broadcast),
+///   [`drain`](Self::drain), [`shutdown`](Self::shutdown). A command about what is no more does
+///   nothing, since news of the end may still wait in the outputs;
+/// - polls: [`poll_output`](Self::poll_output) until `None` after any number of facts and
+///   commands, then [`poll_timeout`](Self::poll_timeout).
+///
+/// Time never runs backwards: an earlier `now` counts as the latest one.
+pub struct Registry {
+    config: SessionConfig,
+    now: Timestamp,
+    links: BTreeMap<LinkId, Link>,
+    sessions: BTreeMap<SessionId, Session>,
+    /// One entry a link, at or before its deadline, so that a message need not move it.
+    timers: BTreeSet<(Timestamp, LinkId)>,
+    outputs: VecDeque<Output>,
+    /// Links whose queue passed the last limit; closed before the call that did it returns.
+    overflowed: Vec<LinkId>,
+    /// When set, HELLO is refused with this hint.
+    draining: Option<Duration>,
+    stats: Stats,
+}
+
+impl Registry {
+    /// An empty registry. A queue smaller than one message is made as large as one message.
+    pub fn new(config: SessionConfig, now: Timestamp) -> Self {
+        let queue_bytes = config.queue_bytes.max(config.message_bytes);
+        Self {
+            config: SessionConfig {
+                queue_bytes,
+                ..config
+            },
+            now,
+            links: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            overflowed: Vec::new(),
+            draining: None,
+            stats: Stats::default(),
+        }
+    }
+
+    /// What it holds and what it has counted.
+    pub const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Its configuration.
+    pub const fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    /// The id of a tab by its alias.
+    pub fn tab_id(&self, session: SessionId, tab: Alias) -> Option<TabId> {
+        Some(self.sessions.get(&session)?.tabs.get(&tab)?.id)
+    }
+
+    /// Takes a fact.
+    ///
+    /// # Panics
+    /// When the shell opens a link under a number that is in use, or gives the entropy of a
+    /// session that lives. No bytes of a peer can do that.
+    pub fn handle_input(&mut self, now: Timestamp, input: Input<'_>) {
+        self.advance(now);
+        match input {
+            Input::LinkOpened { link, entropy } => self.on_link_opened(link, entropy),
+            Input::LinkMessage { link, bytes } => self.on_link_message(link, bytes),
+            Input::LinkText { link } => self.misbehaved(link, PeerMisbehaved::Text),
+            Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
+            Input::LinkClosed { link } => self.forget_link(link, LinkDown::Closed),
+        }
+        self.settle();
+    }
+
+    /// Does what is due at `now`. A call too early or too often does nothing; after it,
+    /// `poll_timeout` names a later time, or outputs are pending.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.advance(now);
+        while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
+            self.timers.remove(&(at, id));
+            let Some(link) = self.links.get_mut(&id) else {
+                continue;
+            };
+            let (deadline, reason) = link.deadline(&self.config);
+            if deadline > self.now {
+                link.timer = deadline;
+                self.timers.insert((deadline, id));
+            } else {
+                self.time_out(id, reason);
+            }
+        }
+        self.settle();
+    }
+
+    /// The next order, if there is one.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call `handle_timeout` next, and why; `None` while there is no link.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        let (at, link) = self.timers.first()?;
+        Some((*at, self.links.get(link)?.deadline(&self.config).1))
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    fn on_link_opened(&mut self, id: LinkId, entropy: [u8; 32]) {
+        let full = self.links.len() >= self.config.links;
+        let link = Link::new(entropy, self.now);
+        let previous = self.links.insert(id, link);
+        assert!(previous.is_none(), "the shell opened a link twice: {id:?}");
+        self.timers.insert((self.now, id));
+        self.stats.links += 1;
+        self.set_timer(id);
+        if full {
+            let retry = self.config.retry_after;
+            self.refuse(
+                id,
+                RefusedReason::Limit,
+                retry,
+                "the server is at its limit of links",
+            );
+        }
+    }
+
+    fn on_link_written(&mut self, id: LinkId, bytes: usize) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.queued = link.queued.saturating_sub(bytes);
+        let Phase::Session(session_id) = link.phase else {
+            return;
+        };
+        if link.queued > self.config.queue_bytes / 2 {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&session_id) else {
+            return;
+        };
+        for (tab, socket) in std::mem::take(&mut session.waiting) {
+            let socket = SocketRef {
+                session: session_id,
+                tab,
+                socket,
+            };
+            self.outputs.push_back(Output::SocketWritable { socket });
+        }
+    }
+
+    fn time_out(&mut self, id: LinkId, reason: WakeReason) {
+        match reason {
+            WakeReason::Handshake => {
+                self.stats.handshake_timeouts += 1;
+                let (code, cause) = (close::HANDSHAKE_TIMEOUT, LinkDown::HandshakeTimeout);
+                self.close_link(id, code, "no HELLO came in time".into(), cause);
+            }
+            WakeReason::Heartbeat => {
+                self.stats.heartbeat_timeouts += 1;
+                let (code, cause) = (close::HEARTBEAT_TIMEOUT, LinkDown::HeartbeatTimeout);
+                self.close_link(id, code, "nothing was heard for too long".into(), cause);
+            }
+            WakeReason::Suspended => {
+                let reason = "all tabs are parked".into();
+                self.close_link(id, close::GOING_AWAY, reason, LinkDown::Suspended);
+            }
+        }
+    }
+
+    /// Closes a link for what its hub did; no other link notices.
+    fn misbehaved(&mut self, link: LinkId, what: PeerMisbehaved) {
+        if self.links.contains_key(&link) {
+            self.stats.protocol_errors += 1;
+            let reason = cut(&what.to_string(), MAX_REASON).to_owned();
+            self.close_link(
+                link,
+                what.close_code(),
+                reason.into(),
+                LinkDown::Misbehaved(what),
+            );
+        }
+    }
+
+    fn refuse(&mut self, link: LinkId, reason: RefusedReason, retry: Duration, message: &str) {
+        self.stats.refused += 1;
+        let code = match reason {
+            RefusedReason::Version | RefusedReason::Stale => close::PROTOCOL_ERROR,
+            RefusedReason::Denied => close::POLICY,
+            RefusedReason::Limit => close::TRY_AGAIN_LATER,
+            RefusedReason::Draining => close::GOING_AWAY,
+        };
+        let retry_ms = config::millis(retry);
+        self.send_frame(
+            link,
+            &ServerFrame::Refused {
+                reason,
+                term: Term(0),
+                retry_ms,
+                message,
+            },
+        );
+        let text = cut(message, MAX_REASON).to_owned();
+        self.close_link(link, code, text.into(), LinkDown::Refused(reason));
+    }
+
+    fn close_link(&mut self, link: LinkId, code: u16, why: Cow<'static, str>, cause: LinkDown) {
+        self.outputs.push_back(Output::CloseLink {
+            link,
+            code,
+            reason: why,
+        });
+        self.forget_link(link, cause);
+    }
+
+    /// Forgets a link and all that hangs on it.
+    fn forget_link(&mut self, id: LinkId, cause: LinkDown) {
+        let Some(link) = self.links.remove(&id) else {
+            return;
+        };
+        self.timers.remove(&(link.timer, id));
+        self.stats.links -= 1;
+        if let Phase::Session(session) = link.phase {
+            self.forget_session(session);
+        }
+        self.outputs
+            .push_back(Output::Event(Event::LinkDown { link: id, cause }));
+    }
+
+    fn forget_session(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.remove(&id) else {
+            return;
+        };
+        self.stats.sessions -= 1;
+        for (alias, tab) in session.tabs {
+            self.forget_tab(id, alias, &tab);
+        }
+    }
+
+    /// Tells the handlers of a tab that is no more.
+    fn forget_tab(&mut self, session: SessionId, alias: Alias, tab: &Tab) {
+        self.stats.tabs -= 1;
+        self.stats.parked -= usize::from(tab.parked);
+        for &socket in tab.sockets.keys() {
+            let socket = SocketRef {
+                session,
+                tab: alias,
+                socket,
+            };
+            self.socket_closed(socket, close::ABNORMAL, "", false);
+        }
+    }
+
+    /// Tells the handler of a socket that was taken out of its tab.
+    fn socket_closed(&mut self, socket: SocketRef, code: u16, reason: &str, clean: bool) {
+        self.stats.sockets -= 1;
+        let reason = reason.to_owned();
+        self.outputs.push_back(Output::SocketClosed {
+            socket,
+            code,
+            reason,
+            clean,
+        });
+    }
+
+    /// Takes a socket out of its tab.
+    fn take_socket(&mut self, socket: SocketRef) -> Option<state::Socket> {
+        let session = self.sessions.get_mut(&socket.session)?;
+        session.waiting.remove(&(socket.tab, socket.socket));
+        session
+            .tabs
+            .get_mut(&socket.tab)?
+            .sockets
+            .remove(&socket.socket)
+    }
+
+    /// Sends a frame of a tab's lane.
+    fn send_lane(&mut self, session: SessionId, tab: Alias, frame: &ServerFrame<'_>) {
+        let Some(session) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        if let Some(tab) = session.tabs.get_mut(&tab) {
+            tab.sent += 1;
+            let link = session.link;
+            self.send_frame(link, frame);
+        }
+    }
+
+    fn send_frame(&mut self, link: LinkId, frame: &ServerFrame<'_>) {
+        self.send_bytes(link, frame.to_bytes());
+    }
+
+    fn send_bytes(&mut self, id: LinkId, bytes: Vec<u8>) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.queued += bytes.len();
+        if link.queued
+            > self
+                .config
+                .queue_bytes
+                .saturating_add(self.config.control_bytes)
+        {
+            self.overflowed.push(id);
+        }
+        self.outputs.push_back(Output::Send { link: id, bytes });
+    }
+
+    /// Closes what the call in progress overflowed: not at once, so that no half of the call
+    /// finds its session gone.
+    fn settle(&mut self) {
+        for link in std::mem::take(&mut self.overflowed) {
+            if self.links.contains_key(&link) {
+                self.stats.not_reading += 1;
+                let reason = "the hub does not read".into();
+                self.close_link(link, close::POLICY, reason, LinkDown::NotReading);
+            }
+        }
+    }
+
+    /// Moves a link's timer to its deadline if that came nearer, or is not yet known.
+    fn set_timer(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        self.timers.remove(&(link.timer, id));
+        link.timer = link.deadline(&self.config).0;
+        self.timers.insert((link.timer, id));
+    }
+}
+
+/// The longest beginning of `text` that has at most `max` bytes.
+fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+/// A socket's place in a session, for the set of those that wait.
+const fn place(socket: SocketRef) -> (Alias, SocketId) {
+    (socket.tab, socket.socket)
+}

@@ -1,0 +1,38 @@
+//! Numbers for operators.
+
+/// What a registry holds now, and what it has counted since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Links, those that have not said HELLO included.
+    pub links: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Tabs, parked ones included.
+    pub tabs: usize,
+    /// Parked tabs.
+    pub parked: usize,
+    /// Virtual sockets, those not yet accepted included.
+    pub sockets: usize,
+    /// Messages of virtual sockets that came.
+    pub messages_in: u64,
+    /// Messages of virtual sockets that were sent; a message to all tabs counts once per link.
+    pub messages_out: u64,
+    /// Links closed because their hub broke the protocol.
+    pub protocol_errors: u64,
+    /// Links refused: the limit of links, another version, draining.
+    pub refused: u64,
+    /// Tabs refused by their limit.
+    pub tabs_refused: u64,
+    /// Virtual sockets refused by their limit.
+    pub sockets_refused: u64,
+    /// Messages refused because a link's queue was full.
+    pub queue_full: u64,
+    /// Messages refused because they were too large.
+    pub too_large: u64,
+    /// Links closed because they did not say HELLO in time.
+    pub handshake_timeouts: u64,
+    /// Links closed because they were silent.
+    pub heartbeat_timeouts: u64,
+    /// Links closed because they did not read.
+    pub not_reading: u64,
+}

@@ -1,0 +1,254 @@
+//! Whatever hubs send: no panic, no spinning, no count that drifts.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use proptest::prelude::*;
+use tabmux_core::{
+    session::{Input, LinkId, Output, SessionConfig, SocketRef, Stats},
+    wire::{Alias, ErrorCode, HubFrame, LaneCount, Payload, SocketId, TabId, Upstream, close},
+};
+
+use super::support::{Server, hello};
+
+/// One thing that happens to a server with a few links.
+#[derive(Clone, Debug)]
+enum Step {
+    Open(u64),
+    Frame(u64, Vec<u8>),
+    Text(u64),
+    Written(u64, usize),
+    Closed(u64),
+    Pass(u32),
+    Reply { send: bool, close: bool },
+}
+
+fn upstream() -> impl Strategy<Value = Upstream> {
+    (1..4_u32, 1..6_u64).prop_map(|(tab, n)| Upstream { tab: Alias(tab), n })
+}
+
+fn frame() -> impl Strategy<Value = Vec<u8>> {
+    let (tab, socket) = (
+        || (1..5_u64).prop_map(TabId),
+        || (1..4_u32).prop_map(SocketId),
+    );
+    let code = prop_oneof![
+        Just(0_u16),
+        Just(1000),
+        Just(close::NO_STATUS),
+        any::<u16>()
+    ];
+    let open = (upstream(), socket()).prop_map(|(up, socket)| {
+        HubFrame::Open {
+            up,
+            socket,
+            credit: 9,
+            path: "/p",
+            protocols: vec!["a"],
+        }
+        .to_bytes()
+    });
+    let data = (upstream(), socket(), ".{0,9}").prop_map(|(up, socket, text)| {
+        HubFrame::Data {
+            up,
+            socket,
+            payload: Payload::Text(&text),
+        }
+        .to_bytes()
+    });
+    let closing = (upstream(), socket(), code).prop_map(|(up, socket, code)| {
+        HubFrame::Close {
+            up,
+            socket,
+            code,
+            reason: "r",
+        }
+        .to_bytes()
+    });
+    prop_oneof![
+        2 => Just(hello().to_bytes()),
+        4 => tab().prop_map(|tab| HubFrame::Attach { tab, last: 0 }.to_bytes()),
+        1 => tab().prop_map(|tab| HubFrame::Park { tab }.to_bytes()),
+        1 => tab().prop_map(|tab| HubFrame::Gone { tab }.to_bytes()),
+        1 => Just(HubFrame::Suspend.to_bytes()),
+        1 => any::<u64>().prop_map(|nonce| HubFrame::Ping { nonce }.to_bytes()),
+        1 => Just(HubFrame::Subscribe { position: None, topic: "t" }.to_bytes()),
+        1 => Just(HubFrame::Ack { lanes: vec![LaneCount { lane: 0, count: 9 }], aside: vec![] }
+            .to_bytes()),
+        6 => open,
+        6 => data,
+        3 => closing,
+        1 => prop::collection::vec(any::<u8>(), 0..40),
+    ]
+}
+
+/// A frame, sometimes with one byte of it changed.
+fn perhaps_mutated() -> impl Strategy<Value = Vec<u8>> {
+    (
+        frame(),
+        prop::option::weighted(0.1, (any::<prop::sample::Index>(), any::<u8>())),
+    )
+        .prop_map(|(mut bytes, mutation)| {
+            if let Some((index, byte)) = mutation
+                && !bytes.is_empty()
+            {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes
+        })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let link = || 1..4_u64;
+    prop_oneof![
+        2 => link().prop_map(Step::Open),
+        20 => (link(), perhaps_mutated()).prop_map(|(link, bytes)| Step::Frame(link, bytes)),
+        1 => link().prop_map(Step::Text),
+        2 => (link(), 0..500_usize).prop_map(|(link, bytes)| Step::Written(link, bytes)),
+        1 => link().prop_map(Step::Closed),
+        2 => (0..30_000_u32).prop_map(Step::Pass),
+        4 => any::<(bool, bool)>().prop_map(|(send, close)| Step::Reply { send, close }),
+    ]
+}
+
+/// What the application and the shell know.
+#[derive(Default)]
+struct Known {
+    links: BTreeSet<u64>,
+    next_link: u64,
+    opening: BTreeSet<SocketRef>,
+    open: BTreeSet<SocketRef>,
+}
+
+impl Known {
+    /// Checks each output against what was known, and learns from it.
+    fn learn(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { link, .. } => assert!(self.links.contains(&link.0)),
+                Output::CloseLink { link, code, reason } => {
+                    assert!(self.links.remove(&link.0));
+                    assert!((1000..=4999).contains(&code) && reason.len() <= 123);
+                }
+                Output::SocketOpen { socket, .. } => assert!(self.opening.insert(socket)),
+                Output::SocketMessage { socket, .. } | Output::SocketWritable { socket } => {
+                    assert!(self.open.contains(&socket));
+                }
+                Output::SocketClosed { socket, .. } => {
+                    assert!(self.opening.remove(&socket) != self.open.remove(&socket));
+                }
+                Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn reply(&mut self, server: &mut Server, send: bool, close: bool) {
+        for socket in std::mem::take(&mut self.opening) {
+            if socket.socket == SocketId(3) {
+                server
+                    .registry
+                    .reject(server.now, socket, ErrorCode::Rejected, "three");
+            } else {
+                server.registry.accept(server.now, socket, "");
+                self.open.insert(socket);
+            }
+            self.learn(server.drain());
+        }
+        for socket in self.open.clone() {
+            if send {
+                let _ = server
+                    .registry
+                    .send(server.now, socket, Payload::Text("reply"));
+                let _ = server
+                    .registry
+                    .broadcast(server.now, socket.session, Payload::Text("x"));
+            }
+            if close && self.open.contains(&socket) {
+                server.registry.close(server.now, socket, 1000, "").unwrap();
+            }
+            self.learn(server.drain());
+        }
+    }
+}
+
+/// Few links, small queues: the limits are in reach.
+fn small() -> SessionConfig {
+    let config = SessionConfig {
+        links: 2,
+        tabs: 2,
+        sockets: 2,
+        ..SessionConfig::default()
+    };
+    SessionConfig {
+        message_bytes: 100,
+        queue_bytes: 200,
+        control_bytes: 100,
+        ..config
+    }
+}
+
+fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Step) {
+    let outputs = match step {
+        Step::Open(slot) => {
+            known.next_link += 1;
+            names[slot as usize] = known.next_link;
+            known.links.insert(known.next_link);
+            server.open(known.next_link)
+        }
+        Step::Frame(slot, bytes) => {
+            let link = LinkId(names[slot as usize]);
+            server.input(Input::LinkMessage {
+                link,
+                bytes: &bytes,
+            })
+        }
+        Step::Text(slot) => server.input(Input::LinkText {
+            link: LinkId(names[slot as usize]),
+        }),
+        Step::Written(slot, bytes) => server.written(names[slot as usize], bytes),
+        Step::Closed(slot) => {
+            known.links.remove(&names[slot as usize]);
+            server.input(Input::LinkClosed {
+                link: LinkId(names[slot as usize]),
+            })
+        }
+        Step::Pass(millis) => server.pass(Duration::from_millis(millis.into())),
+        Step::Reply { send, close } => return known.reply(server, send, close),
+    };
+    known.learn(outputs);
+}
+
+/// The counters of what there is now; those that only grow are left out.
+fn held(stats: Stats) -> [usize; 5] {
+    [
+        stats.links,
+        stats.sessions,
+        stats.tabs,
+        stats.parked,
+        stats.sockets,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_sequence_breaks_the_registry(steps in prop::collection::vec(step(), 1..120)) {
+        let (mut server, mut known, mut names) = (Server::with(small()), Known::default(), [0; 4]);
+        for step in steps {
+            apply(&mut server, &mut known, &mut names, step);
+            let [links, sessions, tabs, parked, sockets] = held(server.registry.stats());
+            prop_assert_eq!(links, known.links.len());
+            prop_assert_eq!(sockets, known.opening.len() + known.open.len());
+            prop_assert!(sessions <= links && tabs <= sessions * 2 && parked <= tabs);
+            prop_assert!(links <= 2 && sockets <= tabs * 2);
+            // While a link lives there is a time to look at it again, and it lies ahead.
+            prop_assert_eq!(server.registry.poll_timeout().is_some(), links > 0);
+            server.registry.handle_timeout(server.now);
+            prop_assert!(server.registry.poll_timeout().is_none_or(|(at, _)| at > server.now));
+        }
+        known.learn(server.pass(Duration::from_secs(3600)));
+        prop_assert_eq!(held(server.registry.stats()), [0; 5]);
+        prop_assert!(known.opening.is_empty() && known.open.is_empty());
+    }
+}

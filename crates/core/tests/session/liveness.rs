@@ -1,0 +1,114 @@
+//! PING, SUSPEND, the heartbeat, and waking up.
+
+use std::time::Duration;
+
+use tabmux_core::{
+    session::{Input, LinkDown, LinkId, WakeReason},
+    wire::{HubFrame, ServerFrame},
+};
+
+use super::support::{Server, attach, cause, closed, frame};
+
+#[test]
+fn ping_is_answered_with_its_nonce() {
+    let mut server = Server::new();
+    server.welcomed(1);
+    let outputs = server.say(1, &HubFrame::Ping { nonce: 77 });
+    assert_eq!(frame(&outputs), ServerFrame::Pong { nonce: 77 });
+}
+
+#[test]
+fn a_silent_link_is_closed_after_two_and_a_half_heartbeats() {
+    let mut server = Server::new();
+    server.welcomed(1);
+    assert_eq!(server.pass(Duration::from_millis(62_499)), []);
+    let outputs = server.pass(Duration::from_millis(1));
+    assert_eq!(closed(&outputs).1, 4009);
+    assert_eq!(cause(&outputs), LinkDown::HeartbeatTimeout);
+    assert_eq!(server.registry.stats().heartbeat_timeouts, 1);
+}
+
+#[test]
+fn any_frame_is_a_sign_of_life() {
+    let mut server = Server::new();
+    server.welcomed(1);
+    for _ in 0..3 {
+        server.pass(Duration::from_secs(60));
+        server.say(1, &HubFrame::Ping { nonce: 0 });
+    }
+    assert_eq!(server.registry.stats().links, 1);
+}
+
+#[test]
+fn a_suspended_link_is_closed_after_ten_seconds() {
+    let mut server = Server::new();
+    server.welcomed(1);
+    server.say(1, &HubFrame::Suspend);
+    let (at, reason) = server.registry.poll_timeout().unwrap();
+    assert_eq!(
+        (at, reason),
+        (server.now + Duration::from_secs(10), WakeReason::Suspended)
+    );
+    let outputs = server.pass(Duration::from_secs(10));
+    assert_eq!(closed(&outputs).1, 1001);
+    assert_eq!(cause(&outputs), LinkDown::Suspended);
+}
+
+#[test]
+fn a_frame_lifts_a_suspension() {
+    let mut server = Server::new();
+    server.attached(1);
+    server.say(1, &HubFrame::Suspend);
+    server.pass(Duration::from_secs(9));
+    server.say(1, &attach(1));
+    assert_eq!(server.pass(Duration::from_secs(60)), []);
+}
+
+#[test]
+fn a_text_message_closes_the_link_with_1003() {
+    let mut server = Server::new();
+    server.welcomed(1);
+    let outputs = server.input(Input::LinkText { link: LinkId(1) });
+    assert_eq!(
+        closed(&outputs),
+        (1, 1003, "a link carries binary messages only")
+    );
+    assert_eq!(server.registry.stats().protocol_errors, 1);
+}
+
+#[test]
+fn one_link_that_misbehaves_does_not_touch_another() {
+    let mut server = Server::new();
+    server.welcomed(1);
+    server.welcomed(2);
+    let outputs = server.input(Input::LinkMessage {
+        link: LinkId(1),
+        bytes: &[0xff; 4],
+    });
+    assert_eq!(closed(&outputs).0, 1);
+    let outputs = server.say(2, &HubFrame::Ping { nonce: 1 });
+    assert_eq!(frame(&outputs), ServerFrame::Pong { nonce: 1 });
+}
+
+#[test]
+fn waking_without_need_does_nothing() {
+    let mut server = Server::new();
+    server.registry.handle_timeout(server.now);
+    server.welcomed(1);
+    let before = server.registry.poll_timeout();
+    server.registry.handle_timeout(server.now);
+    assert_eq!(server.drain(), []);
+    assert_eq!(server.registry.poll_timeout(), before);
+}
+
+#[test]
+fn news_of_a_closed_link_is_ignored() {
+    let mut server = Server::new();
+    server.welcomed(1);
+    server.input(Input::LinkClosed { link: LinkId(1) });
+    let link = LinkId(1);
+    assert_eq!(server.input(Input::LinkMessage { link, bytes: &[1] }), []);
+    assert_eq!(server.input(Input::LinkText { link }), []);
+    assert_eq!(server.input(Input::LinkWritten { link, bytes: 5 }), []);
+    assert_eq!(server.input(Input::LinkClosed { link }), []);
+}

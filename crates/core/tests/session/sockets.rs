@@ -1,0 +1,286 @@
+//! Virtual sockets: open, messages, close.
+
+use tabmux_core::{
+    session::{Output, OwnedPayload, SendError},
+    wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId},
+};
+
+use super::support::{Server, close, closed, frame, frames, open, text, up};
+
+#[test]
+fn open_asks_the_application() {
+    let mut server = Server::new();
+    server.attached(1);
+    let outputs = server.say(1, &open(1, 7));
+    let [
+        Output::SocketOpen {
+            socket,
+            tab,
+            path,
+            protocols,
+        },
+    ] = &outputs[..]
+    else {
+        panic!("not asked: {outputs:?}")
+    };
+    assert_eq!(
+        (socket.tab, socket.socket, *tab),
+        (Alias(1), SocketId(7), TabId(1))
+    );
+    assert_eq!(
+        (path.as_str(), &protocols[..]),
+        ("/echo?x=1", &["a".to_owned(), "b".to_owned()][..])
+    );
+}
+
+#[test]
+fn an_accepted_socket_is_opened_with_its_protocol() {
+    let mut server = Server::new();
+    let socket = server.opening(1);
+    server.registry.accept(server.now, socket, "b");
+    let outputs = server.drain();
+    let (tab, socket) = (Alias(1), SocketId(1));
+    let opened = ServerFrame::Opened {
+        tab,
+        socket,
+        credit: 1 << 20,
+        protocol: "b",
+    };
+    assert_eq!(frame(&outputs), opened);
+}
+
+#[test]
+fn accepting_twice_opens_once() {
+    let mut server = Server::new();
+    let socket = server.socket(1);
+    server.registry.accept(server.now, socket, "");
+    server
+        .registry
+        .reject(server.now, socket, ErrorCode::Rejected, "late");
+    assert_eq!(server.drain(), []);
+}
+
+#[test]
+fn a_rejected_socket_fails_with_the_message() {
+    let mut server = Server::new();
+    let socket = server.opening(1);
+    server.registry.reject(
+        server.now,
+        socket,
+        ErrorCode::NoRoute,
+        "no handler at /nowhere",
+    );
+    let outputs = server.drain();
+    let error = ServerFrame::Error {
+        code: ErrorCode::NoRoute,
+        tab: Some(TabId(1)),
+        socket: Some(SocketId(1)),
+        message: "no handler at /nowhere",
+    };
+    let close = ServerFrame::Close {
+        tab: Alias(1),
+        socket: SocketId(1),
+        code: 1006,
+        reason: "",
+    };
+    assert_eq!(frames(&outputs), [error, close]);
+    assert_eq!(
+        outputs.len(),
+        2,
+        "the application knows that it rejected the socket"
+    );
+    assert_eq!(server.registry.stats().sockets, 0);
+}
+
+#[test]
+fn messages_go_both_ways() {
+    let mut server = Server::new();
+    let socket = server.socket(1);
+    let outputs = server.say(1, &text(2, 1, "up"));
+    let payload = OwnedPayload::Text("up".to_owned());
+    assert_eq!(outputs, [Output::SocketMessage { socket, payload }]);
+    let payload = Payload::Binary(&[0, 255]);
+    server.registry.send(server.now, socket, payload).unwrap();
+    let outputs = server.drain();
+    assert_eq!(
+        frame(&outputs),
+        ServerFrame::Data {
+            tab: Alias(1),
+            socket: SocketId(1),
+            payload
+        }
+    );
+    let stats = server.registry.stats();
+    assert_eq!((stats.messages_in, stats.messages_out), (1, 1));
+}
+
+#[test]
+fn a_message_before_accept_or_after_close_is_ignored() {
+    let mut server = Server::new();
+    let socket = server.opening(1);
+    assert_eq!(server.say(1, &text(2, 1, "early")), []);
+    server.registry.accept(server.now, socket, "");
+    server.registry.close(server.now, socket, 1000, "").unwrap();
+    server.drain();
+    assert_eq!(server.say(1, &text(3, 1, "late")), []);
+    assert_eq!(server.say(1, &close(4, 1, 1000, "crossed")), []);
+    assert_eq!(server.registry.stats().messages_in, 0);
+}
+
+#[test]
+fn a_tab_that_closes_gets_its_own_code_back() {
+    let mut server = Server::new();
+    let socket = server.socket(1);
+    let outputs = server.say(1, &close(2, 1, 4001, "done"));
+    let told = Output::SocketClosed {
+        socket,
+        code: 4001,
+        reason: "done".to_owned(),
+        clean: true,
+    };
+    assert_eq!(outputs[0], told);
+    let (tab, socket) = (Alias(1), SocketId(1));
+    assert_eq!(
+        frame(&outputs),
+        ServerFrame::Close {
+            tab,
+            socket,
+            code: 4001,
+            reason: "done"
+        }
+    );
+}
+
+#[test]
+fn a_close_without_a_code_is_1005() {
+    let mut server = Server::new();
+    server.socket(1);
+    let outputs = server.say(1, &close(2, 1, 0, ""));
+    assert!(matches!(
+        outputs[0],
+        Output::SocketClosed {
+            code: 1005,
+            clean: true,
+            ..
+        }
+    ));
+    assert!(matches!(
+        frame(&outputs),
+        ServerFrame::Close { code: 1005, .. }
+    ));
+}
+
+#[test]
+fn a_socket_closed_before_it_was_accepted_fails() {
+    let mut server = Server::new();
+    let socket = server.opening(1);
+    let outputs = server.say(1, &close(2, 1, 1000, ""));
+    assert!(matches!(
+        outputs[0],
+        Output::SocketClosed {
+            code: 1006,
+            clean: false,
+            ..
+        }
+    ));
+    assert!(matches!(
+        frame(&outputs),
+        ServerFrame::Close { code: 1006, .. }
+    ));
+    server.registry.accept(server.now, socket, "");
+    assert_eq!(server.drain(), []);
+}
+
+#[test]
+fn the_application_closes_with_code_and_reason() {
+    let mut server = Server::new();
+    let socket = server.socket(1);
+    server
+        .registry
+        .close(server.now, socket, 4002, "enough")
+        .unwrap();
+    let outputs = server.drain();
+    let (tab, number) = (Alias(1), SocketId(1));
+    let close = ServerFrame::Close {
+        tab,
+        socket: number,
+        code: 4002,
+        reason: "enough",
+    };
+    assert_eq!(frame(&outputs), close);
+    let told = Output::SocketClosed {
+        socket,
+        code: 4002,
+        reason: "enough".to_owned(),
+        clean: true,
+    };
+    assert_eq!(outputs[1], told);
+    assert_eq!(
+        server.registry.close(server.now, socket, 1000, ""),
+        Err(SendError::Closed)
+    );
+}
+
+#[test]
+fn a_socket_that_is_not_open_sends_nothing() {
+    let mut server = Server::new();
+    let socket = server.opening(1);
+    let payload = Payload::Text("early");
+    assert_eq!(
+        server.registry.send(server.now, socket, payload),
+        Err(SendError::Closed)
+    );
+    assert_eq!(
+        server.registry.close(server.now, socket, 1000, ""),
+        Err(SendError::Closed)
+    );
+    assert_eq!(server.drain(), []);
+}
+
+#[test]
+fn a_socket_number_in_use_closes_the_link() {
+    let mut server = Server::new();
+    server.socket(1);
+    let outputs = server.say(1, &open(2, 1));
+    assert_eq!(
+        closed(&outputs),
+        (1, 1002, "a tab opened a socket number that is in use")
+    );
+}
+
+#[test]
+fn a_close_code_no_websocket_carries_closes_the_link() {
+    let mut server = Server::new();
+    server.socket(1);
+    let outputs = server.say(1, &close(2, 1, 70, ""));
+    assert_eq!(closed(&outputs).1, 1002);
+}
+
+#[test]
+fn credit_is_counted_and_not_yet_enforced() {
+    let mut server = Server::new();
+    server.socket(1);
+    let credit = HubFrame::Credit {
+        up: up(2),
+        socket: SocketId(1),
+        bytes: 10,
+    };
+    assert_eq!(server.say(1, &credit), []);
+    assert_eq!(server.say(1, &text(3, 1, "next")).len(), 1);
+}
+
+#[test]
+fn a_long_close_reason_is_cut_at_a_character() {
+    let mut server = Server::new();
+    let socket = server.socket(1);
+    let reason = "é".repeat(100);
+    server
+        .registry
+        .close(server.now, socket, 1000, &reason)
+        .unwrap();
+    let outputs = server.drain();
+    let ServerFrame::Close { reason, .. } = frame(&outputs) else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(reason, "é".repeat(61));
+}

@@ -1,0 +1,208 @@
+//! A registry with a clock, and the hubs at the other end of its links.
+
+use std::time::Duration;
+
+use tabmux_core::{
+    Timestamp,
+    session::{Event, Input, LinkDown, LinkId, Output, Registry, SessionConfig, SocketRef},
+    wire::{
+        Alias, Hello, HubFrame, HubId, Payload, ServerFrame, SessionId, SocketId, TabId, Upstream,
+        VERSION,
+    },
+};
+
+pub(crate) struct Server {
+    pub(crate) registry: Registry,
+    pub(crate) now: Timestamp,
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        Self::with(SessionConfig::default())
+    }
+
+    pub(crate) fn with(config: SessionConfig) -> Self {
+        let now = Timestamp::from_millis(1_000);
+        Self {
+            registry: Registry::new(config, now),
+            now,
+        }
+    }
+
+    pub(crate) fn input(&mut self, input: Input<'_>) -> Vec<Output> {
+        self.registry.handle_input(self.now, input);
+        self.drain()
+    }
+
+    pub(crate) fn drain(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.registry.poll_output()).collect()
+    }
+
+    /// Time passes, and the registry is woken whenever it asks to be.
+    pub(crate) fn pass(&mut self, span: Duration) -> Vec<Output> {
+        let (end, mut outputs) = (self.now + span, Vec::new());
+        while let Some((at, _)) = self.registry.poll_timeout().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(at);
+            self.registry.handle_timeout(self.now);
+            outputs.extend(self.drain());
+        }
+        self.now = end;
+        outputs
+    }
+
+    pub(crate) fn open(&mut self, link: u64) -> Vec<Output> {
+        let mut entropy = [7; 32];
+        entropy[..8].copy_from_slice(&link.to_be_bytes());
+        self.input(Input::LinkOpened {
+            link: LinkId(link),
+            entropy,
+        })
+    }
+
+    pub(crate) fn say(&mut self, link: u64, frame: &HubFrame<'_>) -> Vec<Output> {
+        self.input(Input::LinkMessage {
+            link: LinkId(link),
+            bytes: &frame.to_bytes(),
+        })
+    }
+
+    /// A link that was welcomed, and its session.
+    pub(crate) fn welcomed(&mut self, link: u64) -> SessionId {
+        self.open(link);
+        let outputs = self.say(link, &hello());
+        match event(&outputs) {
+            Event::LinkUp { session, .. } => *session,
+            other => panic!("not welcomed: {other:?}"),
+        }
+    }
+
+    /// A welcomed link whose tab 1 has alias 1.
+    pub(crate) fn attached(&mut self, link: u64) -> SessionId {
+        let session = self.welcomed(link);
+        self.say(link, &attach(1));
+        session
+    }
+
+    /// An attached link whose tab opened socket 1 with frame 1; not yet accepted.
+    pub(crate) fn opening(&mut self, link: u64) -> SocketRef {
+        let session = self.attached(link);
+        self.say(link, &open(1, 1));
+        SocketRef {
+            session,
+            tab: Alias(1),
+            socket: SocketId(1),
+        }
+    }
+
+    /// The same, accepted.
+    pub(crate) fn socket(&mut self, link: u64) -> SocketRef {
+        let socket = self.opening(link);
+        self.registry.accept(self.now, socket, "");
+        self.drain();
+        socket
+    }
+
+    /// All that was sent goes to the kernel.
+    pub(crate) fn written(&mut self, link: u64, bytes: usize) -> Vec<Output> {
+        self.input(Input::LinkWritten {
+            link: LinkId(link),
+            bytes,
+        })
+    }
+}
+
+pub(crate) fn hello() -> HubFrame<'static> {
+    HubFrame::Hello(Hello {
+        min_version: VERSION,
+        max_version: VERSION,
+        hub: HubId(9),
+        resume: None,
+        credentials: "",
+    })
+}
+
+pub(crate) fn attach(tab: u64) -> HubFrame<'static> {
+    HubFrame::Attach {
+        tab: TabId(tab),
+        last: 0,
+    }
+}
+
+pub(crate) fn open(n: u64, socket: u32) -> HubFrame<'static> {
+    let (path, protocols) = ("/echo?x=1", vec!["a", "b"]);
+    HubFrame::Open {
+        up: up(n),
+        socket: SocketId(socket),
+        credit: 1 << 20,
+        path,
+        protocols,
+    }
+}
+
+pub(crate) fn text(n: u64, socket: u32, text: &str) -> HubFrame<'_> {
+    HubFrame::Data {
+        up: up(n),
+        socket: SocketId(socket),
+        payload: Payload::Text(text),
+    }
+}
+
+pub(crate) fn close(n: u64, socket: u32, code: u16, reason: &str) -> HubFrame<'_> {
+    HubFrame::Close {
+        up: up(n),
+        socket: SocketId(socket),
+        code,
+        reason,
+    }
+}
+
+/// The header of a frame of the tab with alias 1.
+pub(crate) fn up(n: u64) -> Upstream {
+    Upstream { tab: Alias(1), n }
+}
+
+/// The frames among the outputs.
+pub(crate) fn frames(outputs: &[Output]) -> Vec<ServerFrame<'_>> {
+    let bytes = outputs.iter().filter_map(|output| match output {
+        Output::Send { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    bytes
+        .map(|bytes| ServerFrame::decode(bytes).unwrap())
+        .collect()
+}
+
+/// The one frame among the outputs.
+pub(crate) fn frame(outputs: &[Output]) -> ServerFrame<'_> {
+    let mut frames = frames(outputs);
+    assert_eq!(frames.len(), 1, "{outputs:?}");
+    frames.remove(0)
+}
+
+/// The one event among the outputs.
+pub(crate) fn event(outputs: &[Output]) -> &Event {
+    let events = outputs.iter().filter_map(|output| match output {
+        Output::Event(event) => Some(event),
+        _ => None,
+    });
+    let events = events.collect::<Vec<_>>();
+    assert_eq!(events.len(), 1, "{outputs:?}");
+    events[0]
+}
+
+/// The link that was closed, its code and why.
+pub(crate) fn closed(outputs: &[Output]) -> (u64, u16, &str) {
+    let close = outputs.iter().find_map(|output| match output {
+        Output::CloseLink { link, code, reason } => Some((link.0, *code, &**reason)),
+        _ => None,
+    });
+    close.unwrap_or_else(|| panic!("no link was closed: {outputs:?}"))
+}
+
+/// Why the link is down.
+pub(crate) fn cause(outputs: &[Output]) -> LinkDown {
+    match event(outputs) {
+        Event::LinkDown { cause, .. } => *cause,
+        other => panic!("no link is down: {other:?}"),
+    }
+}
