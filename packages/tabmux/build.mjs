@@ -36,7 +36,7 @@ async function scripts() {
     entryPoints: [join(root, 'src/worker.ts')],
     format: 'iife',
     define: { __VERSION__: JSON.stringify(version) },
-    plugins: options.wasm === undefined ? [] : [inlineInstead(resolve(options.wasm))],
+    plugins: [inline(options.wasm)],
   });
   const hash = createHash('sha256').update(worker).digest('hex').slice(0, 16);
   const client = await bundle({
@@ -63,21 +63,30 @@ async function bundle(settings) {
     charset: 'utf8',
     legalComments: 'none',
     logLevel: 'warning',
-    loader: { '.wasm': 'binary' },
     ...settings,
   });
   if (result.warnings.length > 0) process.exit(1);
   return result.outputFiles[0].contents;
 }
 
-function inlineInstead(file) {
+/**
+ * Importing a .wasm file gives its bytes, from a string in the script: the character of a byte is
+ * 35 above it. So no byte becomes a control character or a quote, most are one byte of UTF-8, and
+ * the repetitions that a compressor lives on stay whole: a quarter less to download than base64.
+ */
+function inline(wasm) {
   return {
-    name: 'inline-instead',
+    name: 'inline',
     setup({ onLoad }) {
-      onLoad({ filter: /\.wasm$/ }, async () => ({
-        contents: await readFile(file),
-        loader: 'binary',
-      }));
+      onLoad({ filter: /\.wasm$/ }, async ({ path }) => {
+        const bytes = await readFile(wasm === undefined ? path : resolve(wasm));
+        const text = Array.from(bytes, (byte) => String.fromCharCode(byte + 35)).join('');
+        const literal = JSON.stringify(text);
+        return {
+          contents: `export default Uint8Array.from(${literal}, (c) => c.charCodeAt() - 35);`,
+          loader: 'js',
+        };
+      });
     },
   };
 }
