@@ -1,15 +1,13 @@
 //! What both machines stand on: the tabs, the lock, the link's number and its outbox.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use tabmux_wire::{Payload, SocketId, TabId};
 
 use super::{
     config::HubConfig,
     io::{AttemptId, Event, HubMessage, LinkState, Output, OwnedPayload, WakeReason},
+    map::Map,
     outbox::{Entry, Outbox},
     rng::Rng,
     tabs::{Delivery, TabRegistry},
@@ -25,7 +23,9 @@ const REPORT_DELAY: Duration = Duration::from_millis(20);
 pub(super) type SocketKey = (TabId, SocketId);
 
 /// What differs between mirror and mux mode. Each call may queue orders in `base`.
-pub(super) trait Machine: std::fmt::Debug + Send {
+///
+/// Not `Debug`: through the vtable all of its formatting would end up in the wasm module.
+pub(super) trait Machine: Send {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
@@ -72,10 +72,16 @@ pub(super) struct Base {
     link: Option<AttemptId>,
     /// Tabs whose queue overflowed, to be told to the machine when it is done.
     overflowed: Vec<TabId>,
-    sent: BTreeMap<SocketKey, u64>,
-    unreported: BTreeSet<SocketKey>,
+    sent: Map<SocketKey, Sent>,
     outbox_at: Option<Timestamp>,
     report_at: Option<Timestamp>,
+}
+
+/// Bytes of a socket's messages that the link was given, and of how many the tab knows.
+#[derive(Debug, Default)]
+struct Sent {
+    total: u64,
+    reported: u64,
 }
 
 /// The lock that only the owner of the link may hold.
@@ -97,8 +103,7 @@ impl Base {
             attempts: 0,
             link: None,
             overflowed: Vec::new(),
-            sent: BTreeMap::new(),
-            unreported: BTreeSet::new(),
+            sent: Map::default(),
             outbox_at: None,
             report_at: None,
             config,
@@ -154,7 +159,7 @@ impl Base {
 
     /// Tells a tab that a socket failed: why, if it was not open yet, then that it is closed.
     pub(super) fn fail(&mut self, (tab, socket): SocketKey, error: Option<&str>) {
-        self.forget(&(tab, socket));
+        self.sent.remove((tab, socket));
         if let Some(error) = error {
             self.post(
                 tab,
@@ -174,7 +179,7 @@ impl Base {
 
     /// Tells a tab that a socket is closed.
     pub(super) fn closed(&mut self, (tab, socket): SocketKey, close: Close<'_>) {
-        self.forget(&(tab, socket));
+        self.sent.remove((tab, socket));
         let Close {
             code,
             reason,
@@ -193,12 +198,7 @@ impl Base {
 
     /// A socket is open: from now on what it sends is counted.
     pub(super) fn track(&mut self, socket: SocketKey) {
-        self.sent.insert(socket, 0);
-    }
-
-    fn forget(&mut self, socket: &SocketKey) {
-        self.sent.remove(socket);
-        self.unreported.remove(socket);
+        self.sent.insert(socket, Sent::default());
     }
 
     /// Whether the hub holds the lock; asks for it if not.
@@ -282,10 +282,9 @@ impl Base {
         let Some(attempt) = self.link else { return };
         while let Some(Entry { payload, owner }) = self.outbox.pop() {
             if let Some((tab, socket, len)) = owner
-                && let Some(total) = self.sent.get_mut(&(tab, socket))
+                && let Some(sent) = self.sent.get_mut((tab, socket))
             {
-                *total += len as u64;
-                self.unreported.insert((tab, socket));
+                sent.total += len as u64;
                 self.report_at.get_or_insert(now + REPORT_DELAY);
             }
             self.order(Output::SendLink { attempt, payload });
@@ -296,8 +295,12 @@ impl Base {
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         if self.report_at.is_some_and(|at| at <= now) {
             self.report_at = None;
-            for (tab, socket) in std::mem::take(&mut self.unreported) {
-                let total = self.sent.get(&(tab, socket)).copied().unwrap_or_default();
+            for (tab, socket) in self.sent.keys_where(|_, sent| sent.reported < sent.total) {
+                let Some(sent) = self.sent.get_mut((tab, socket)) else {
+                    continue;
+                };
+                sent.reported = sent.total;
+                let total = sent.total;
                 self.post(tab, HubMessage::Sent { socket, total });
             }
         }

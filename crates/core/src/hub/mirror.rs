@@ -1,22 +1,18 @@
 //! Mirror mode: one link to any WebSocket server, and a view of it for each socket of each tab.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem,
-};
-
 use tabmux_wire::{Payload, TabId, close as code};
 
 use super::{
     base::{Base, Close, Machine, SocketKey, Wish},
     io::{Event, HubMessage, LinkState, OwnedPayload, WakeReason},
+    map::Map,
 };
 use crate::Timestamp;
 
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     link: Link,
-    views: BTreeMap<SocketKey, View>,
+    views: Map<SocketKey, View>,
 }
 
 #[derive(Debug, Default)]
@@ -58,11 +54,11 @@ impl Mirror {
 
     /// The link is gone, or cannot be: says so to every view that it had.
     fn fail_views(&mut self, base: &mut Base, was_open: bool, close: Close<'_>, error: &str) {
-        for (key, view) in mem::take(&mut self.views) {
+        for (key, view) in self.views.take() {
             match view {
                 View::Open => base.closed(key, close),
                 // It came while the old link was closing and waits for the next one.
-                View::Connecting if was_open => drop(self.views.insert(key, view)),
+                View::Connecting if was_open => self.views.insert(key, view),
                 View::Connecting => base.fail(key, Some(error)),
             }
         }
@@ -126,14 +122,9 @@ impl Machine for Mirror {
     }
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
-        let gone: Vec<_> = self
-            .views
-            .keys()
-            .filter(|(owner, _)| *owner == tab)
-            .copied()
-            .collect();
+        let gone = self.views.keys_where(|(owner, _), _| owner == tab);
         for key in gone {
-            self.views.remove(&key);
+            self.views.remove(key);
             self.view_removed(
                 now,
                 base,
@@ -148,14 +139,9 @@ impl Machine for Mirror {
     }
 
     fn tab_overflowed(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
-        let lost: Vec<_> = self
-            .views
-            .keys()
-            .filter(|(owner, _)| *owner == tab)
-            .copied()
-            .collect();
+        let lost = self.views.keys_where(|(owner, _), _| owner == tab);
         for key @ (tab, socket) in lost {
-            self.views.remove(&key);
+            self.views.remove(key);
             base.tabs.hold(tab, lost_view(socket));
             if self.views.is_empty() {
                 self.view_removed(
@@ -173,11 +159,11 @@ impl Machine for Mirror {
     }
 
     fn open(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, _: Wish<'_>) {
-        if self.views.contains_key(&key) {
+        if self.views.contains(key) {
             base.event(Event::BadTabMessage(key.0));
             return;
         }
-        if self.views.keys().filter(|(tab, _)| *tab == key.0).count() >= base.config.sockets {
+        if self.views.keys_where(|(tab, _), _| tab == key.0).len() >= base.config.sockets {
             let error = format!("tabmux: a tab has {} sockets at most", base.config.sockets);
             base.fail(key, Some(&error));
             return;
@@ -199,11 +185,11 @@ impl Machine for Mirror {
     }
 
     fn send(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, payload: Payload<'_>) {
-        if self.views.get(&key) != Some(&View::Open) || !matches!(self.link, Link::Open { .. }) {
+        if self.views.get(key) != Some(&View::Open) || !matches!(self.link, Link::Open { .. }) {
             return;
         }
         if !base.send(OwnedPayload::from(payload), key, payload.len()) {
-            self.views.remove(&key);
+            self.views.remove(key);
             base.event(Event::Overflow(key.0));
             let limit = base.config.outbox_bytes;
             base.fail(
@@ -226,7 +212,7 @@ impl Machine for Mirror {
     }
 
     fn close(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
-        match self.views.remove(&key) {
+        match self.views.remove(key) {
             Some(View::Connecting) if !self.views.is_empty() => {
                 base.fail(
                     key,
@@ -254,8 +240,8 @@ impl Machine for Mirror {
         };
         for (index, (key, view)) in self.views.iter_mut().enumerate() {
             *view = View::Open;
-            base.track(*key);
-            base.post(key.0, opened(*key, index > 0, protocol, extensions));
+            base.track(key);
+            base.post(key.0, opened(key, index > 0, protocol, extensions));
         }
     }
 
@@ -263,11 +249,12 @@ impl Machine for Mirror {
         if !matches!(self.link, Link::Open { .. }) {
             return;
         }
-        let tabs: BTreeSet<TabId> = self.views.keys().map(|(tab, _)| *tab).collect();
+        let mut tabs: Vec<TabId> = self.views.iter().map(|((tab, _), _)| tab).collect();
+        tabs.dedup();
         let message = HubMessage::Mirror {
             payload: payload.into(),
         };
-        base.post_all(tabs.into_iter().collect(), &message);
+        base.post_all(tabs, &message);
     }
 
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {

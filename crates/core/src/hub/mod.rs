@@ -5,6 +5,7 @@ mod backoff;
 mod base;
 mod config;
 mod io;
+mod map;
 mod mirror;
 mod mux;
 mod outbox;
@@ -18,6 +19,8 @@ pub use self::{
         WakeReason,
     },
 };
+
+use std::fmt;
 
 use tabmux_wire::{SocketId, TabId};
 
@@ -33,7 +36,6 @@ use crate::Timestamp;
 /// After every `handle_*`, either [`poll_output`](Self::poll_output) has orders or
 /// [`poll_timeout`](Self::poll_timeout) names a moment, if there is anything left to do; and
 /// after `handle_timeout(now)` that moment lies after `now`.
-#[derive(Debug)]
 pub struct Hub {
     base: Base,
     machine: Box<dyn Machine>,
@@ -268,5 +270,13 @@ impl Hub {
 
     fn tab_count(&self) -> u32 {
         u32::try_from(self.base.tabs.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("told", &self.told)
+            .finish_non_exhaustive()
     }
 }

@@ -1,16 +1,19 @@
 //! Who is there: the tabs of a hub, from attach to death.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use tabmux_wire::TabId;
 
-use super::io::{HubMessage, WakeReason};
+use super::{
+    io::{HubMessage, WakeReason},
+    map::Map,
+};
 use crate::Timestamp;
 
 /// The tabs of a hub.
 #[derive(Debug, Default)]
 pub(super) struct TabRegistry {
-    tabs: BTreeMap<TabId, Tab>,
+    tabs: Map<TabId, Tab>,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub(super) enum Delivery {
 impl TabRegistry {
     /// The tab is there, for the first time or again. Returns what waited for it.
     pub(super) fn attach(&mut self, tab: TabId) -> VecDeque<HubMessage> {
-        let tab = self.tabs.entry(tab).or_insert(Tab {
+        let tab = self.tabs.entry(tab, || Tab {
             presence: Presence::Attached,
             held: Held::default(),
         });
@@ -62,7 +65,7 @@ impl TabRegistry {
 
     /// The tab is in the back/forward cache. Returns whether this is news.
     pub(super) fn park(&mut self, tab: TabId, until: Timestamp) -> bool {
-        let Some(tab) = self.tabs.get_mut(&tab) else {
+        let Some(tab) = self.tabs.get_mut(tab) else {
             return false;
         };
         let news = !matches!(tab.presence, Presence::Parked { .. });
@@ -72,7 +75,7 @@ impl TabRegistry {
 
     /// The tab's lock was granted.
     pub(super) fn doubt(&mut self, tab: TabId, until: Timestamp) {
-        if let Some(tab) = self.tabs.get_mut(&tab)
+        if let Some(tab) = self.tabs.get_mut(tab)
             && tab.presence == Presence::Attached
         {
             tab.presence = Presence::Doubtful { until };
@@ -81,12 +84,12 @@ impl TabRegistry {
 
     /// The tab is no more. Returns whether it was there.
     pub(super) fn remove(&mut self, tab: TabId) -> bool {
-        self.tabs.remove(&tab).is_some()
+        self.tabs.remove(tab).is_some()
     }
 
     /// Where a message to the tab goes.
     pub(super) fn deliver(&mut self, tab: TabId, message: HubMessage, limit: usize) -> Delivery {
-        let Some(tab) = self.tabs.get_mut(&tab) else {
+        let Some(tab) = self.tabs.get_mut(tab) else {
             return Delivery::Nobody;
         };
         if tab.presence == Presence::Attached {
@@ -104,7 +107,7 @@ impl TabRegistry {
 
     /// A message that is kept whatever the limit: there is one for each socket at most.
     pub(super) fn hold(&mut self, tab: TabId, message: HubMessage) {
-        if let Some(tab) = self.tabs.get_mut(&tab) {
+        if let Some(tab) = self.tabs.get_mut(tab) {
             tab.held.messages.push_back(message);
         }
     }
@@ -115,17 +118,13 @@ impl TabRegistry {
             Presence::Attached => false,
             Presence::Doubtful { until } | Presence::Parked { until } => until <= now,
         };
-        self.tabs
-            .iter()
-            .filter(|(_, tab)| due(tab))
-            .map(|(id, _)| *id)
-            .collect()
+        self.tabs.keys_where(|_, tab| due(tab))
     }
 
     pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         self.tabs
-            .values()
-            .filter_map(|tab| match tab.presence {
+            .iter()
+            .filter_map(|(_, tab)| match tab.presence {
                 Presence::Attached => None,
                 Presence::Doubtful { until } => Some((until, WakeReason::TabGrace)),
                 Presence::Parked { until } => Some((until, WakeReason::ParkedTab)),
@@ -146,8 +145,8 @@ impl TabRegistry {
     /// Whether any tab is not parked.
     pub(super) fn any_present(&self) -> bool {
         self.tabs
-            .values()
-            .any(|tab| !matches!(tab.presence, Presence::Parked { .. }))
+            .iter()
+            .any(|(_, tab)| !matches!(tab.presence, Presence::Parked { .. }))
     }
 
     pub(super) fn all(&self) -> Vec<TabId> {
@@ -155,7 +154,7 @@ impl TabRegistry {
     }
 
     pub(super) fn contains(&self, tab: TabId) -> bool {
-        self.tabs.contains_key(&tab)
+        self.tabs.contains(tab)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -163,10 +162,6 @@ impl TabRegistry {
     }
 
     fn filter(&self, wanted: impl Fn(Presence) -> bool) -> Vec<TabId> {
-        self.tabs
-            .iter()
-            .filter(|(_, tab)| wanted(tab.presence))
-            .map(|(id, _)| *id)
-            .collect()
+        self.tabs.keys_where(|_, tab| wanted(tab.presence))
     }
 }

@@ -180,7 +180,7 @@ impl Mux {
             } => {
                 if let Some((id, tab)) = self.tabs.by_alias(tab)
                     && matches!(
-                        tab.sockets.get(&socket),
+                        tab.sockets.get(socket),
                         Some(Socket::Open | Socket::Closing)
                     )
                 {
@@ -200,7 +200,7 @@ impl Mux {
                 reason,
             } => {
                 if let Some((id, tab)) = self.tabs.by_alias(tab)
-                    && tab.sockets.remove(&socket).is_some()
+                    && tab.sockets.remove(socket).is_some()
                 {
                     let clean = code != code::ABNORMAL;
                     base.closed(
@@ -260,7 +260,7 @@ impl Mux {
         };
         let error = format!("tabmux: {message}");
         if let Some(socket) = socket {
-            if tab.sockets.contains_key(&socket) {
+            if tab.sockets.contains(socket) {
                 base.post(
                     id,
                     HubMessage::Error {
@@ -270,7 +270,7 @@ impl Mux {
                 );
             }
         } else if code == ErrorCode::TabLimit {
-            for socket in std::mem::take(&mut tab.sockets).into_keys() {
+            for (socket, _) in tab.sockets.take() {
                 base.fail((id, socket), Some(&error));
             }
             tab.lane = Lane::Refused { error };
@@ -281,7 +281,7 @@ impl Mux {
         let Some((id, tab)) = self.tabs.by_alias(tab) else {
             return;
         };
-        if let Some(state) = tab.sockets.get_mut(&socket)
+        if let Some(state) = tab.sockets.get_mut(socket)
             && let Socket::Opening { reused } = *state
         {
             *state = Socket::Open;
@@ -304,13 +304,10 @@ impl Mux {
         let Some(tab) = self.tabs.get_mut(id) else {
             return;
         };
-        let wanted: Vec<SocketId> = tab
+        for socket in tab
             .sockets
-            .iter()
-            .filter(|(_, state)| matches!(state, Socket::Wanted { .. }))
-            .map(|(socket, _)| *socket)
-            .collect();
-        for socket in wanted {
+            .keys_where(|_, state| matches!(state, Socket::Wanted { .. }))
+        {
             open_socket(base, tab, socket, false);
         }
     }
@@ -324,7 +321,7 @@ impl Mux {
 /// link was there before the wish.
 fn open_socket(base: &mut Base, tab: &mut MuxTab, socket: SocketId, reused: bool) {
     let Some(up) = tab.next_up() else { return };
-    let Some(state) = tab.sockets.get_mut(&socket) else {
+    let Some(state) = tab.sockets.get_mut(socket) else {
         return;
     };
     let opening = Socket::Opening { reused };
@@ -435,7 +432,7 @@ impl Machine for Mux {
         let Some(tab) = self.tabs.get_mut(id) else {
             return;
         };
-        if tab.sockets.contains_key(&socket) {
+        if tab.sockets.contains(socket) {
             base.event(Event::BadTabMessage(id));
             return;
         }
@@ -466,7 +463,7 @@ impl Machine for Mux {
         let Some(tab) = self.tabs.get_mut(id) else {
             return;
         };
-        if !matches!(tab.sockets.get(&socket), Some(Socket::Open)) {
+        if !matches!(tab.sockets.get(socket), Some(Socket::Open)) {
             return;
         }
         let Some(up) = tab.next_up() else { return };
@@ -488,7 +485,7 @@ impl Machine for Mux {
         };
         // The frame was not sent, so its number goes to the CLOSE.
         base.event(Event::Overflow(id));
-        tab.sockets.remove(&socket);
+        tab.sockets.remove(socket);
         let close = HubFrame::Close {
             up,
             socket,
@@ -504,9 +501,9 @@ impl Machine for Mux {
         let Some(tab) = self.tabs.get_mut(id) else {
             return;
         };
-        match tab.sockets.get(&socket) {
+        match tab.sockets.get(socket) {
             Some(Socket::Wanted { .. }) => {
-                tab.sockets.remove(&socket);
+                tab.sockets.remove(socket);
                 base.fail(
                     key,
                     Some("tabmux: the socket was closed before it was open"),

@@ -1,21 +1,20 @@
 //! What the link knows of each tab: its lane and its virtual sockets.
 
-use std::collections::BTreeMap;
-
 use tabmux_wire::{Alias, SocketId, TabId, Upstream};
+
+use crate::hub::map::Map;
 
 /// The tabs of a hub, as the server sees them.
 #[derive(Debug, Default)]
 pub(super) struct MuxTabs {
-    tabs: BTreeMap<TabId, MuxTab>,
-    by_alias: BTreeMap<Alias, TabId>,
+    tabs: Map<TabId, MuxTab>,
 }
 
 /// A tab.
 #[derive(Debug, Default)]
 pub(super) struct MuxTab {
     pub(super) lane: Lane,
-    pub(super) sockets: BTreeMap<SocketId, Socket>,
+    pub(super) sockets: Map<SocketId, Socket>,
 }
 
 /// How the server knows a tab.
@@ -48,54 +47,44 @@ pub(super) enum Socket {
 
 impl MuxTabs {
     pub(super) fn insert(&mut self, tab: TabId) {
-        self.tabs.entry(tab).or_default();
+        self.tabs.entry(tab, MuxTab::default);
     }
 
     pub(super) fn get_mut(&mut self, tab: TabId) -> Option<&mut MuxTab> {
-        self.tabs.get_mut(&tab)
+        self.tabs.get_mut(tab)
     }
 
     pub(super) fn remove(&mut self, tab: TabId) {
-        if let Some(MuxTab {
-            lane: Lane::Known { alias, .. },
-            ..
-        }) = self.tabs.remove(&tab)
-        {
-            self.by_alias.remove(&alias);
-        }
+        self.tabs.remove(tab);
     }
 
-    /// The tab the server calls so.
+    /// The tab the server calls so. There are some dozens at most, so looking is quick.
     pub(super) fn by_alias(&mut self, alias: Alias) -> Option<(TabId, &mut MuxTab)> {
-        let tab = *self.by_alias.get(&alias)?;
-        Some((tab, self.tabs.get_mut(&tab)?))
+        self.tabs
+            .iter_mut()
+            .find(|(_, tab)| matches!(tab.lane, Lane::Known { alias: known, .. } if known == alias))
     }
 
     /// The server calls the tab so, and has seen `n_seen` of its frames.
     pub(super) fn set_alias(&mut self, tab: TabId, alias: Alias, n_seen: u64) {
-        let Some(known) = self.tabs.get_mut(&tab) else {
+        let Some(tab) = self.tabs.get_mut(tab) else {
             return;
         };
-        match known.lane {
-            Lane::Known { alias: old, .. } if old == alias => return,
-            Lane::Known { alias: old, .. } => drop(self.by_alias.remove(&old)),
-            Lane::Unknown | Lane::Refused { .. } => {}
+        if !matches!(tab.lane, Lane::Known { alias: known, .. } if known == alias) {
+            tab.lane = Lane::Known { alias, n: n_seen };
         }
-        known.lane = Lane::Known { alias, n: n_seen };
-        self.by_alias.insert(alias, tab);
     }
 
     /// The link is gone, and the session with it: every socket is lost.
     pub(super) fn reset(&mut self) -> Vec<(TabId, SocketId, Socket)> {
-        self.by_alias.clear();
         let mut lost = Vec::new();
-        for (id, tab) in &mut self.tabs {
+        for (id, tab) in self.tabs.iter_mut() {
             tab.lane = Lane::Unknown;
-            let sockets = std::mem::take(&mut tab.sockets);
             lost.extend(
-                sockets
+                tab.sockets
+                    .take()
                     .into_iter()
-                    .map(|(socket, state)| (*id, socket, state)),
+                    .map(|(socket, state)| (id, socket, state)),
             );
         }
         lost
@@ -103,13 +92,15 @@ impl MuxTabs {
 
     /// The server forgets the tab: its alias means nothing any more.
     pub(super) fn forget(&mut self, tab: TabId) -> Vec<SocketId> {
-        let Some(known) = self.tabs.get_mut(&tab) else {
+        let Some(tab) = self.tabs.get_mut(tab) else {
             return Vec::new();
         };
-        if let Lane::Known { alias, .. } = std::mem::take(&mut known.lane) {
-            self.by_alias.remove(&alias);
-        }
-        std::mem::take(&mut known.sockets).into_keys().collect()
+        tab.lane = Lane::Unknown;
+        tab.sockets
+            .take()
+            .into_iter()
+            .map(|(socket, _)| socket)
+            .collect()
     }
 }
 

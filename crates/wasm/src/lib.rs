@@ -1,0 +1,387 @@
+//! The hub as a wasm module: turns calls from `worker.ts` into inputs of
+//! [`tabmux_core::hub::Hub`], and its orders into calls of the [`Shell`] that `worker.ts`
+//! implements. No logic, no clock, no state of its own.
+//!
+//! Every method of [`Hub`] takes the time in milliseconds, carries out all orders before it
+//! returns, and returns the moment of the next wake-up in milliseconds, or -1 for none.
+
+// wasm-bindgen's generated code is the only reason that this crate cannot forbid unsafe code.
+#![deny(clippy::all)]
+
+use tabmux_core::{
+    Timestamp,
+    hub::{
+        AttemptId, Event, Hub as CoreHub, HubConfig, HubMessage, Input, Mode, Output, OwnedPayload,
+        TabMessage,
+    },
+};
+use tabmux_wire::{HubId, Payload, SocketId, TabId};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+#[wasm_bindgen]
+extern "C" {
+    /// What carries out a hub's orders.
+    pub type Shell;
+
+    #[wasm_bindgen(method, js_name = requestLock)]
+    fn request_lock(this: &Shell);
+    #[wasm_bindgen(method, js_name = releaseLock)]
+    fn release_lock(this: &Shell);
+    #[wasm_bindgen(method, js_name = openLink)]
+    fn open_link(this: &Shell, attempt: u32);
+    #[wasm_bindgen(method, js_name = sendLink)]
+    fn send_text(this: &Shell, attempt: u32, text: &str);
+    #[wasm_bindgen(method, js_name = sendLink)]
+    fn send_binary(this: &Shell, attempt: u32, bytes: &[u8]);
+    #[wasm_bindgen(method, js_name = closeLink)]
+    fn close_link(this: &Shell, attempt: u32, code: u16, reason: &str);
+    #[wasm_bindgen(method, js_name = watchTab)]
+    fn watch_tab(this: &Shell, tab: u64);
+    #[wasm_bindgen(method, js_name = dropTab)]
+    fn drop_tab(this: &Shell, tab: u64);
+    /// Posts `[hub, kind, socket, a, b, data]` to the tabs; the bytes must be copied.
+    #[wasm_bindgen(method, js_name = post)]
+    fn post_text(this: &Shell, tabs: &[u64], kind: u8, socket: u32, a: f64, b: u32, data: &str);
+    #[wasm_bindgen(method, js_name = post)]
+    fn post_binary(this: &Shell, tabs: &[u64], kind: u8, socket: u32, a: f64, b: u32, data: &[u8]);
+    #[wasm_bindgen(method)]
+    fn log(this: &Shell, line: &str);
+}
+
+/// A hub and the shell that carries out its orders.
+#[wasm_bindgen]
+pub struct Hub {
+    hub: CoreHub,
+    shell: Shell,
+}
+
+#[wasm_bindgen]
+impl Hub {
+    /// A hub without tabs. `seed` is for jitter only.
+    #[wasm_bindgen(constructor)]
+    pub fn new(shell: Shell, mux: bool, hub: u64, seed: u64, url: &str) -> Self {
+        let mode = if mux { Mode::Mux } else { Mode::Mirror };
+        Self {
+            hub: CoreHub::new(HubConfig::new(mode, HubId(hub), url), seed),
+            shell,
+        }
+    }
+
+    /// A tab attached.
+    pub fn attach(&mut self, now: f64, tab: u64) -> f64 {
+        self.tab(now, tab, TabMessage::Attach)
+    }
+
+    /// A tab parked.
+    pub fn park(&mut self, now: f64, tab: u64) -> f64 {
+        self.tab(now, tab, TabMessage::Park)
+    }
+
+    /// A tab said bye.
+    pub fn bye(&mut self, now: f64, tab: u64) -> f64 {
+        self.tab(now, tab, TabMessage::Bye)
+    }
+
+    /// A tab opens a socket; `protocols` are separated by commas, which none can contain.
+    pub fn open(&mut self, now: f64, tab: u64, socket: u32, path: &str, protocols: &str) -> f64 {
+        let protocols = protocols
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .collect();
+        self.tab(
+            now,
+            tab,
+            TabMessage::Open {
+                socket: SocketId(socket),
+                path,
+                protocols,
+            },
+        )
+    }
+
+    /// A tab sends text.
+    #[wasm_bindgen(js_name = sendText)]
+    pub fn send_text(&mut self, now: f64, tab: u64, socket: u32, text: &str) -> f64 {
+        let payload = Payload::Text(text);
+        self.tab(
+            now,
+            tab,
+            TabMessage::Send {
+                socket: SocketId(socket),
+                payload,
+            },
+        )
+    }
+
+    /// A tab sends bytes.
+    #[wasm_bindgen(js_name = sendBinary)]
+    pub fn send_binary(&mut self, now: f64, tab: u64, socket: u32, bytes: &[u8]) -> f64 {
+        let payload = Payload::Binary(bytes);
+        self.tab(
+            now,
+            tab,
+            TabMessage::Send {
+                socket: SocketId(socket),
+                payload,
+            },
+        )
+    }
+
+    /// A tab closes a socket.
+    pub fn close(&mut self, now: f64, tab: u64, socket: u32, code: u16, reason: &str) -> f64 {
+        self.tab(
+            now,
+            tab,
+            TabMessage::Close {
+                socket: SocketId(socket),
+                code,
+                reason,
+            },
+        )
+    }
+
+    /// The lock of a tab was granted.
+    #[wasm_bindgen(js_name = tabLockGranted)]
+    pub fn tab_lock_granted(&mut self, now: f64, tab: u64) -> f64 {
+        self.input(now, Input::TabLockGranted { tab: TabId(tab) })
+    }
+
+    /// The lock of the link was granted.
+    #[wasm_bindgen(js_name = linkLockGranted)]
+    pub fn link_lock_granted(&mut self, now: f64) -> f64 {
+        self.input(now, Input::LinkLockGranted)
+    }
+
+    /// The link is open.
+    #[wasm_bindgen(js_name = linkOpened)]
+    pub fn link_opened(&mut self, now: f64, attempt: u32, protocol: &str, ext: &str) -> f64 {
+        let attempt = AttemptId(attempt);
+        self.input(
+            now,
+            Input::LinkOpened {
+                attempt,
+                protocol,
+                extensions: ext,
+            },
+        )
+    }
+
+    /// Text came on the link.
+    #[wasm_bindgen(js_name = linkText)]
+    pub fn link_text(&mut self, now: f64, attempt: u32, text: &str) -> f64 {
+        let payload = Payload::Text(text);
+        self.input(
+            now,
+            Input::LinkMessage {
+                attempt: AttemptId(attempt),
+                payload,
+            },
+        )
+    }
+
+    /// Bytes came on the link.
+    #[wasm_bindgen(js_name = linkBinary)]
+    pub fn link_binary(&mut self, now: f64, attempt: u32, bytes: &[u8]) -> f64 {
+        let payload = Payload::Binary(bytes);
+        self.input(
+            now,
+            Input::LinkMessage {
+                attempt: AttemptId(attempt),
+                payload,
+            },
+        )
+    }
+
+    /// The link is closed.
+    #[wasm_bindgen(js_name = linkClosed)]
+    pub fn link_closed(
+        &mut self,
+        now: f64,
+        attempt: u32,
+        code: u16,
+        reason: &str,
+        clean: bool,
+    ) -> f64 {
+        let attempt = AttemptId(attempt);
+        self.input(
+            now,
+            Input::LinkClosed {
+                attempt,
+                code,
+                reason,
+                clean,
+            },
+        )
+    }
+
+    /// The network came or went.
+    #[wasm_bindgen(js_name = networkChanged)]
+    pub fn network_changed(&mut self, now: f64, online: bool) -> f64 {
+        self.input(now, Input::NetworkChanged { online })
+    }
+
+    /// Time has passed; the link still holds so many bytes.
+    pub fn wake(&mut self, now: f64, attempt: u32, buffered: f64) -> f64 {
+        #[expect(
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation,
+            reason = "saturates"
+        )]
+        let bytes = buffered as u64;
+        self.input(
+            now,
+            Input::LinkBuffered {
+                attempt: AttemptId(attempt),
+                bytes,
+            },
+        );
+        self.hub.handle_timeout(time(now));
+        self.carry_out()
+    }
+
+    /// Traps, as a broken invariant would: so that tests can see what follows.
+    pub fn trap(&self) {
+        panic!("a test asked for it");
+    }
+
+    fn tab(&mut self, now: f64, tab: u64, message: TabMessage<'_>) -> f64 {
+        self.input(
+            now,
+            Input::TabMessage {
+                tab: TabId(tab),
+                message,
+            },
+        )
+    }
+
+    fn input(&mut self, now: f64, input: Input<'_>) -> f64 {
+        self.hub.handle_input(time(now), input);
+        self.carry_out()
+    }
+
+    fn carry_out(&mut self) -> f64 {
+        while let Some(output) = self.hub.poll_output() {
+            self.order(output);
+        }
+        match self.hub.poll_timeout() {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "2^53 microseconds are 285 years"
+            )]
+            Some((at, _)) => at.as_micros() as f64 / 1000.0,
+            None => -1.0,
+        }
+    }
+
+    fn order(&self, output: Output) {
+        let shell = &self.shell;
+        match output {
+            Output::RequestLinkLock => shell.request_lock(),
+            Output::ReleaseLinkLock => shell.release_lock(),
+            Output::OpenLink { attempt } => shell.open_link(attempt.0),
+            Output::SendLink {
+                attempt,
+                payload: OwnedPayload::Text(text),
+            } => {
+                shell.send_text(attempt.0, &text);
+            }
+            Output::SendLink {
+                attempt,
+                payload: OwnedPayload::Binary(bytes),
+            } => {
+                shell.send_binary(attempt.0, &bytes);
+            }
+            Output::CloseLink {
+                attempt,
+                code,
+                reason,
+            } => {
+                shell.close_link(attempt.0, code, &reason);
+            }
+            Output::PostToTab { tab, message } => self.post(&[tab.0], message),
+            Output::PostToTabs { tabs, message } => {
+                let tabs: Vec<u64> = tabs.iter().map(|tab| tab.0).collect();
+                self.post(&tabs, message);
+            }
+            Output::WatchTab { tab } => shell.watch_tab(tab.0),
+            Output::DropTab { tab } => shell.drop_tab(tab.0),
+            Output::Event(event) => self.log(&event),
+        }
+    }
+
+    /// The kinds are those of `HubKind` in protocol.ts.
+    fn post(&self, tabs: &[u64], message: HubMessage) {
+        let text = |kind, socket, a: f64, b, data: &str| {
+            self.shell.post_text(tabs, kind, socket, a, b, data);
+        };
+        let payload = |kind, socket, payload: OwnedPayload| match payload {
+            OwnedPayload::Text(data) => {
+                self.shell.post_text(tabs, kind, socket, 0.0, 0, &data);
+            }
+            OwnedPayload::Binary(data) => {
+                self.shell.post_binary(tabs, kind, socket, 0.0, 0, &data);
+            }
+        };
+        match message {
+            HubMessage::Attached { state, tabs } => text(0, 0, f64::from(state as u8), tabs, ""),
+            HubMessage::State {
+                state,
+                tabs,
+                reason,
+            } => {
+                text(1, 0, f64::from(state as u8), tabs, &reason);
+            }
+            HubMessage::Opened {
+                socket,
+                reused,
+                protocol,
+                extensions,
+            } => {
+                let data = protocol + "\n" + &extensions;
+                text(2, socket.0, f64::from(u8::from(reused)), 0, &data);
+            }
+            HubMessage::Message {
+                socket,
+                payload: data,
+            } => payload(3, socket.0, data),
+            HubMessage::Mirror { payload: data } => payload(4, 0, data),
+            HubMessage::Closed {
+                socket,
+                code,
+                clean,
+                reason,
+            } => {
+                text(5, socket.0, f64::from(code), u32::from(clean), &reason);
+            }
+            HubMessage::Error { socket, message } => text(6, socket.0, 0.0, 0, &message),
+            #[expect(clippy::cast_precision_loss, reason = "nobody sends 2^53 bytes")]
+            HubMessage::Sent { socket, total } => text(7, socket.0, total as f64, 0, ""),
+            HubMessage::Browser { payload: data } => payload(8, 0, data),
+            HubMessage::Resync => text(9, 0, 0.0, 0, ""),
+            HubMessage::Refused { message } => text(10, 0, 0.0, 0, &message),
+        }
+    }
+
+    fn log(&self, event: &Event) {
+        match event {
+            Event::LinkDown(why) => self.shell.log(why),
+            Event::BadFrame(_)
+            | Event::BadTabMessage(_)
+            | Event::Overflow(_)
+            | Event::Dialled(_)
+            | Event::Welcomed { .. }
+            | Event::TabAttached(_)
+            | Event::TabParked(_)
+            | Event::TabGone(_) => {}
+        }
+    }
+}
+
+fn time(millis: f64) -> Timestamp {
+    #[expect(
+        clippy::cast_sign_loss,
+        clippy::cast_possible_truncation,
+        reason = "saturates"
+    )]
+    Timestamp::from_micros((millis * 1000.0) as u64)
+}

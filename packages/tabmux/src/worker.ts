@@ -1,0 +1,269 @@
+// The worker: the shell of the hub. It carries bytes and facts between ports, locks, the link and
+// the wasm module, and decides nothing.
+//
+// A classic script on purpose: nothing is awaited before `onconnect` is installed, since a port
+// that arrives earlier is lost for ever, in every engine.
+
+import wasm from './generated/tabmux_wasm_bg.wasm';
+import { Hub, __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
+import { HubKind, PageKind, hubLock, tabLock } from './protocol.js';
+import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
+
+declare const self: SharedWorkerGlobalScope;
+
+/** A hub that trapped so often is not started again: something makes it trap each time. */
+const MAX_TRAPS = 5;
+
+const locks: LockManager | undefined = self.navigator.locks;
+const ports: MessagePort[] = [];
+let module: WebAssembly.Module | undefined;
+let failure = '';
+let traps = 0;
+let host: Host | undefined;
+
+self.onconnect = (event) => {
+  const port = event.ports[0];
+  if (port === undefined) return;
+  if (module === undefined && failure === '') ports.push(port);
+  else serve(port);
+};
+
+self.addEventListener('online', () => host?.call((hub, now) => hub.networkChanged(now, true)));
+
+WebAssembly.compile(wasm as Uint8Array<ArrayBuffer>).then(
+  (compiled) => {
+    module = compiled;
+    initSync({ module });
+    ports.splice(0).forEach(serve);
+  },
+  (error: unknown) => {
+    failure = `tabmux: the browser refused the WebAssembly of ${self.location.href} (${error}). ` +
+      "Serve it with a Content-Security-Policy whose script-src has 'wasm-unsafe-eval'.";
+    ports.splice(0).forEach(serve);
+  },
+);
+
+/** Listens to a port. What it said before now was kept by the port. */
+function serve(port: MessagePort): void {
+  let tab: bigint | undefined;
+  port.onmessage = (event: MessageEvent<PageMessage>) => {
+    const message = event.data;
+    if (!Array.isArray(message)) return;
+    if (failure !== '') {
+      port.postMessage([0n, HubKind.Failed, 0, 0, 0, failure] satisfies HubMessage);
+    } else if (message[0] === PageKind.Attach) {
+      tab = message[1];
+      host ??= new Host(message[2]);
+      host.attach(tab, port, message[2]);
+    } else if (tab !== undefined && host?.tabs.get(tab) === port) {
+      host.message(tab, message);
+    } else {
+      // A port of an earlier run of this script, or of a tab that was given up.
+      port.postMessage([host?.id ?? 0n, HubKind.Resync, 0, 0, 0, ''] satisfies HubMessage);
+    }
+  };
+}
+
+/** One hub and all it holds. */
+class Host {
+  readonly id = random();
+  readonly tabs = new Map<bigint, MessagePort>();
+  readonly #hub: Hub;
+  readonly #watches = new Map<bigint, AbortController>();
+  /** What waits to be posted until the lock that tells the tabs this hub lives is held. */
+  #waiting: (() => void)[] | undefined;
+  #alive = true;
+  #letGo = (): void => undefined;
+  #linkLock: AbortController | undefined;
+  #link: WebSocket | undefined;
+  #attempt = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(private readonly config: HubConfig) {
+    this.#hub = new Hub(this, config.mode === 'mux', this.id, random(), config.url);
+    if (locks === undefined) return;
+    this.#waiting = [];
+    void locks.request(hubLock(this.id), () => {
+      this.#waiting?.forEach((post) => post());
+      this.#waiting = undefined;
+      return new Promise<void>((letGo) => (this.#letGo = letGo));
+    });
+  }
+
+  attach(tab: bigint, port: MessagePort, config: HubConfig): void {
+    if (config.lock !== this.config.lock) {
+      const text = `tabmux: this worker serves ${this.config.lock}, not ${config.lock}`;
+      port.postMessage([0n, HubKind.Failed, 0, 0, 0, text] satisfies HubMessage);
+      return;
+    }
+    this.tabs.set(tab, port);
+    this.call((hub, now) => hub.attach(now, tab));
+  }
+
+  message(tab: bigint, message: Exclude<PageMessage, { 0: PageKind.Attach }>): void {
+    this.call((hub, now) => {
+      switch (message[0]) {
+        case PageKind.Park:
+          return hub.park(now, tab);
+        case PageKind.Bye:
+          return hub.bye(now, tab);
+        case PageKind.Open:
+          return hub.open(now, tab, message[1], message[2], message[3].join());
+        case PageKind.Send:
+          return typeof message[2] === 'string'
+            ? hub.sendText(now, tab, message[1], message[2])
+            : hub.sendBinary(now, tab, message[1], message[2]);
+        case PageKind.Close:
+          return hub.close(now, tab, message[1], message[2], message[3]);
+        case PageKind.Trap:
+          hub.trap();
+          return -1;
+        default:
+          // Not ours: a page may post what it likes.
+          return undefined;
+      }
+    });
+  }
+
+  /** Tells the hub a fact. It has given all its orders when this returns. */
+  call(fact: (hub: Hub, now: number) => number | undefined): void {
+    if (!this.#alive) return;
+    let wakeAt;
+    try {
+      wakeAt = fact(this.#hub, performance.now());
+    } catch (error) {
+      return this.#trapped(error);
+    }
+    if (wakeAt === undefined) return;
+    clearTimeout(this.#timer);
+    if (wakeAt >= 0) {
+      // Never early: timers count whole milliseconds.
+      const wait = Math.max(0, Math.ceil(wakeAt - performance.now()));
+      this.#timer = setTimeout(() => this.#wake(), Math.min(wait, 0x7fff_ffff));
+    }
+  }
+
+  #wake(): void {
+    this.call((hub, now) => hub.wake(now, this.#attempt, this.#link?.bufferedAmount ?? 0));
+  }
+
+  /** A trap leaves the module in an unknown state: throw it away and start another hub. */
+  #trapped(error: unknown): void {
+    this.#alive = false;
+    clearTimeout(this.#timer);
+    this.#link?.close();
+    this.releaseLock();
+    this.#watches.forEach((watch) => watch.abort());
+    console.error('tabmux: the hub trapped and is replaced', error);
+    traps += 1;
+    if (traps > MAX_TRAPS) failure = `tabmux: the hub trapped ${traps} times (${error})`;
+    else resetState();
+    host = failure === '' ? new Host(this.config) : undefined;
+    const news: HubMessage = host === undefined
+      ? [0n, HubKind.Failed, 0, 0, 0, failure]
+      : [host.id, HubKind.Resync, 0, 0, 0, ''];
+    this.tabs.forEach((port) => port.postMessage(news));
+    this.#letGo();
+  }
+
+  // The orders of the hub.
+
+  post(
+    tabs: BigUint64Array,
+    kind: HubKind,
+    socket: number,
+    a: number,
+    b: number,
+    data: string | Uint8Array,
+  ): void {
+    // The bytes lie in the module's memory: a copy of them, not of all of it, is to be sent.
+    const body = typeof data === 'string' ? data : data.slice();
+    const message: HubMessage = [this.id, kind, socket, a, b, body];
+    const to = [...tabs].map((tab) => this.tabs.get(tab));
+    const post = (): void => to.forEach((port) => port?.postMessage(message));
+    if (this.#waiting === undefined) post();
+    else this.#waiting.push(post);
+  }
+
+  requestLock(): void {
+    const granted = (): void => this.call((hub, now) => hub.linkLockGranted(now));
+    const abort = (this.#linkLock = new AbortController());
+    if (locks === undefined) return queueMicrotask(granted);
+    locks
+      .request(this.config.lock, { signal: abort.signal }, () => {
+        // A request that is granted can no longer be aborted: the lock is let go of by hand.
+        const held = new Promise<void>((letGo) => {
+          abort.signal.addEventListener('abort', () => letGo());
+        });
+        if (!abort.signal.aborted) granted();
+        return held;
+      })
+      .catch(() => undefined);
+  }
+
+  releaseLock(): void {
+    this.#linkLock?.abort();
+    this.#linkLock = undefined;
+  }
+
+  openLink(attempt: number): void {
+    this.#attempt = attempt;
+    const closed = (code: number, reason: string, clean: boolean): void =>
+      this.call((hub, now) => hub.linkClosed(now, attempt, code, reason, clean));
+    let link: WebSocket;
+    try {
+      link = new WebSocket(this.config.url, this.config.protocols);
+    } catch {
+      // Firefox and WebKit throw when the worker's own policy forbids the connection.
+      return queueMicrotask(() => closed(1006, '', false));
+    }
+    this.#link = link;
+    link.binaryType = 'arraybuffer';
+    link.onopen = () => {
+      this.call((hub, now) => hub.linkOpened(now, attempt, link.protocol, link.extensions));
+    };
+    link.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
+      this.call((hub, now) =>
+        typeof data === 'string'
+          ? hub.linkText(now, attempt, data)
+          : hub.linkBinary(now, attempt, new Uint8Array(data)),
+      );
+    };
+    link.onclose = ({ code, reason, wasClean }) => closed(code, reason, wasClean);
+  }
+
+  sendLink(attempt: number, data: string | Uint8Array): void {
+    if (attempt === this.#attempt) this.#link?.send(data as Uint8Array<ArrayBuffer>);
+  }
+
+  closeLink(attempt: number, code: number, reason: string): void {
+    if (attempt === this.#attempt) this.#link?.close(...(code === 0 ? [] : [code, reason]));
+  }
+
+  watchTab(tab: bigint): void {
+    if (locks === undefined || this.#watches.has(tab)) return;
+    const abort = new AbortController();
+    this.#watches.set(tab, abort);
+    locks
+      .request(tabLock(tab), { signal: abort.signal }, () => {
+        // Returning lets go of it at once: the tab may be on its way back.
+        this.#watches.delete(tab);
+        this.call((hub, now) => hub.tabLockGranted(now, tab));
+      })
+      .catch(() => undefined);
+  }
+
+  dropTab(tab: bigint): void {
+    this.tabs.delete(tab);
+    this.#watches.get(tab)?.abort();
+    this.#watches.delete(tab);
+  }
+
+  log(line: string): void {
+    console.info(line);
+  }
+}
+
+function random(): bigint {
+  return crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;
+}
