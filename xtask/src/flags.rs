@@ -40,7 +40,7 @@ xflags::xflags! {
         }
         /// Installs the browsers and drivers that `e2e` drives, from Debian's packages.
         cmd browsers {}
-        /// Fuzzes the decoder (needs a nightly toolchain and a C++ compiler).
+        /// Fuzzes the decoder (needs a C++ compiler).
         cmd fuzz {
             /// For how long; 60 when not given.
             optional --seconds number: u32

@@ -1,30 +1,64 @@
 //! The long runs: fuzzing and simulation.
 
+use anyhow::Context;
 use xshell::cmd;
 
 use crate::{flags, process::step, repo::Repo};
 
-/// `cargo xtask fuzz`.
+/// What cargo-fuzz passes to the compiler, without the address sanitizer. That needs a nightly
+/// toolchain and would look for what safe code cannot do; so this runs everywhere, and faster.
+const INSTRUMENTED: &[&str] = &[
+    "--cfg=fuzzing",
+    "-Ccodegen-units=1",
+    "-Cdebug-assertions",
+    "-Coverflow-checks",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+
+/// `cargo xtask fuzz`. What it learns stays in fuzz/corpus, what breaks in fuzz/artifacts.
 pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
     if let Some(why) = missing(repo) {
         anyhow::bail!("fuzzing {why}");
     }
-    let seconds = flags.seconds.unwrap_or(60).to_string();
     let _dir = repo.sh.push_dir(repo.path("fuzz"));
-    let limit = format!("-max_total_time={seconds}");
-    let fuzz = cmd!(
-        repo.sh,
-        "cargo +nightly fuzz run decode -- {limit} -max_len=4096"
-    );
-    step("fuzz decode", || Ok(fuzz.quiet().run()?))
+    let host = host(repo)?;
+    let target = repo.path("fuzz/target");
+    step("build the fuzz target", || {
+        // With `--target` the flags do not reach build scripts and macros.
+        let build = cmd!(
+            repo.sh,
+            "cargo build --release --target {host} --target-dir {target}"
+        );
+        crate::process::progress(build.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f")))
+    })?;
+    repo.sh.create_dir("corpus/decode")?;
+    repo.sh.create_dir("artifacts/decode")?;
+    seed(repo)?;
+    let fuzzer = target.join(host).join("release/decode");
+    let seconds = flags.seconds.unwrap_or(60).to_string();
+    step(&format!("fuzz decode for {seconds} s"), || {
+        let limits = ["-max_len=4096", "-rss_limit_mb=1024"];
+        let fuzz = cmd!(
+            repo.sh,
+            "{fuzzer} corpus/decode {limits...} -max_total_time={seconds} -verbosity=0
+             -artifact_prefix=artifacts/decode/"
+        );
+        crate::process::quiet(fuzz)
+    })
 }
 
 /// What fuzzing needs and this machine has not.
 pub(crate) fn missing(repo: &Repo) -> Option<String> {
-    let has = |command: xshell::Cmd<'_>| command.quiet().ignore_stderr().read().is_ok();
-    let nightly = has(cmd!(repo.sh, "cargo +nightly --version"));
-    let cargo_fuzz = has(cmd!(repo.sh, "cargo fuzz --version"));
-    (!nightly || !cargo_fuzz).then(|| "needs a nightly toolchain and cargo-fuzz".to_owned())
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    let version = cmd!(repo.sh, "{compiler} --version")
+        .quiet()
+        .ignore_stderr()
+        .read();
+    version.is_err().then(|| "needs a C++ compiler".to_owned())
 }
 
 /// `cargo xtask sim`.
@@ -39,4 +73,51 @@ pub(crate) fn sim(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
     )
     .quiet()
     .run()?)
+}
+
+fn host(repo: &Repo) -> anyhow::Result<String> {
+    let version = cmd!(repo.sh, "rustc -vV").quiet().read()?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("`rustc -vV` names no host")?.to_owned())
+}
+
+/// One frame of each kind to start from.
+fn seed(repo: &Repo) -> anyhow::Result<()> {
+    for file in repo.sh.read_dir(repo.path("crates/wire/tests/golden"))? {
+        let name = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let text = repo.sh.read_file(&file)?;
+        let bytes = unhex(&text).with_context(|| format!("{} is no hex", file.display()))?;
+        repo.sh.write_file(format!("corpus/decode/{name}"), bytes)?;
+    }
+    Ok(())
+}
+
+/// Bytes of hex digits; white space and what follows `#` do not count.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default());
+    let digits = lines.flat_map(str::chars).filter(|c| !c.is_whitespace());
+    let digits: Vec<u8> = digits
+        .map(|c| c.to_digit(16).map(|d| d as u8))
+        .collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty()
+        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unhex;
+
+    #[test]
+    fn hex_is_read() {
+        assert_eq!(unhex("01 ff # type\n7A\n"), Some(vec![0x01, 0xff, 0x7a]));
+        assert_eq!(unhex("012"), None);
+        assert_eq!(unhex("0x12"), None);
+    }
 }
