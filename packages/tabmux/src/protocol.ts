@@ -1,0 +1,99 @@
+// What the page library and the worker say to each other over a port, and the names they agree on.
+// This file is the only definition. Both sides are always of one build, since the page asks for the
+// worker by the hash of its bytes, so there is no version here.
+
+/** What a tab says to its hub: the first element of a `PageMessage`. */
+export const enum PageKind {
+  /** This tab is here. The first message on a port, and the first after `Resync`. */
+  Attach,
+  /** The page goes into the back/forward cache: nothing may be posted to it. */
+  Park,
+  /** The page is leaving, or it needs the hub no more. */
+  Bye,
+  /** Opens a socket. In mirror mode the path is empty and there are no protocols. */
+  Open,
+  /** Sends a message on a socket. */
+  Send,
+  /** Closes a socket. Code 0: none was given. */
+  Close,
+  /** Makes the hub trap. Only tests post it. */
+  Trap = 99,
+}
+
+/** What a hub is for. The first tab tells it; every other tab says the same. */
+export interface HubConfig {
+  mode: 'mirror' | 'mux';
+  /** What the hub dials. */
+  url: string;
+  /** The sub-protocols the link offers. */
+  protocols: string[];
+  /** The lock without which the hub does not dial. */
+  lock: string;
+}
+
+/** A message from a tab to its hub. */
+export type PageMessage =
+  | [kind: PageKind.Attach, tab: bigint, config: HubConfig]
+  | [kind: PageKind.Park]
+  | [kind: PageKind.Bye]
+  | [kind: PageKind.Open, socket: number, path: string, protocols: string[]]
+  | [kind: PageKind.Send, socket: number, data: string | Uint8Array]
+  | [kind: PageKind.Close, socket: number, code: number, reason: string]
+  | [kind: PageKind.Trap];
+
+/** What a hub says to a tab: the second element of a `HubMessage`. */
+export const enum HubKind {
+  /** Answers `Attach`, once the hub runs. a: `LinkState`, b: tabs. */
+  Attached,
+  /** The link or the number of tabs changed. a: `LinkState`, b: tabs, data: reason. */
+  State,
+  /** A socket is open. a: 1 if its link was there before, data: protocol, newline, extensions. */
+  Opened,
+  /** A message on one socket. */
+  Message,
+  /** A message on every open socket of this tab (mirror mode). */
+  Mirror,
+  /** A socket is closed. a: code, b: 1 if it was clean, data: reason. */
+  Closed,
+  /** Comes before `Closed`. data: the text of the `error` event. */
+  Error,
+  /** a: how many bytes of this socket were handed to the link so far. */
+  Sent,
+  /** A message to all tabs of the browser. */
+  Browser,
+  /** The hub does not know this port: attach again and say all wishes again. */
+  Resync,
+  /** There is no hub, whose id is given as 0. data: why. */
+  Failed,
+}
+
+/** The state of a hub's link, as `Attached` and `State` tell it. */
+export const enum LinkState {
+  Idle,
+  Connecting,
+  Connected,
+  Backoff,
+  Closed,
+}
+
+/**
+ * A message from a hub to a tab, always of this shape, unused places 0 or ''. Another hub id than
+ * before means another hub: the old one is gone, with all it knew.
+ */
+export type HubMessage = [
+  hub: bigint,
+  kind: HubKind,
+  socket: number,
+  a: number,
+  b: number,
+  data: string | Uint8Array,
+];
+
+/** An id as it is shown and as it stands in the name of a lock: 16 hexadecimal digits. */
+export const hex = (id: bigint): string => id.toString(16).padStart(16, '0');
+
+/** The lock a tab holds while it lives and is not parked; its hub waits for it. */
+export const tabLock = (tab: bigint): string => 'tabmux:tab:' + hex(tab);
+
+/** The lock a hub holds while it lives; its tabs wait for it. */
+export const hubLock = (hub: bigint): string => 'tabmux:hub:' + hex(hub);
