@@ -3,8 +3,13 @@
 //   {"send": text} {"sendBinary": [bytes]}      to every connection
 //   {"close": code, "reason": text}             closes every connection
 //   {"drop": true}                              cuts every connection without a closing handshake
-// A path /echo sends every frame back, /refuse answers 403, /protocol takes the last sub-protocol
-// that was offered, and /hello greets in the same flight as the upgrade.
+// Some paths do something by themselves:
+//   /echo       sends every frame back; the text "close" makes it close with 4000
+//   /hello      greets in the same flight as the upgrade
+//   /close      closes at once, with the code and the reason of its query
+//   /drop       cuts the connection at once
+//   /protocol   takes the last sub-protocol that was offered; every other path takes none
+//   /refuse     answers 403
 // It runs in the folder of the npm package, where `ws` is installed.
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
@@ -26,15 +31,29 @@ let connections = 0;
 server.on('connection', (socket, request) => {
   const id = (connections += 1);
   report({ type: 'open', id, url: request.url, protocol: socket.protocol });
-  if (request.url === '/hello') socket.send('hello');
+  greet(socket, new URL(request.url, 'ws://localhost'));
   socket.on('message', (data, binary) => {
     report({ type: 'message', id, data: binary ? [...data] : data.toString() });
-    if (request.url === '/echo') socket.send(data, { binary });
+    if (request.url === '/echo') echo(socket, data, binary);
   });
   socket.on('close', (code, reason) => {
     report({ type: 'close', id, code, reason: reason.toString() });
   });
 });
+
+const greet = (socket, { pathname, searchParams }) => {
+  if (pathname === '/hello') socket.send('hello');
+  if (pathname === '/drop') socket.terminate();
+  if (pathname !== '/close') return;
+  const code = searchParams.get('code');
+  if (code) socket.close(Number(code), searchParams.get('reason'));
+  else socket.close();
+};
+
+const echo = (socket, data, binary) => {
+  if (!binary && data.toString() === 'close') socket.close(4000);
+  else socket.send(data, { binary });
+};
 
 const obey = ({ send, sendBinary, close, reason, drop }) => {
   for (const socket of server.clients) {

@@ -7,7 +7,8 @@ const log = [];
 /** What a test compares of a message: texts and short binaries whole, the rest by sum. */
 const describe = (data) => {
   if (typeof data === 'string') {
-    return data.length <= 200 ? data : `text of ${data.length}, sum ${sum(new TextEncoder().encode(data))}`;
+    if (data.length <= 200) return data;
+    return `text of ${data.length}, sum ${sum(new TextEncoder().encode(data))}`;
   }
   if (data instanceof Blob) return `Blob of ${data.size}`;
   const bytes = new Uint8Array(data);
@@ -95,6 +96,10 @@ const T = {
 
   /** What was opened under that name. */
   get: (name) => find(name).target,
+  /** Whether something was opened under that name by this load of the page. */
+  has: (name) => records.has(name),
+  /** How many events of one type there were so far. */
+  count: (name, type) => find(name).events.filter((event) => event.type === type).length,
   /** All events of a name so far. */
   events: (name) => find(name).events,
   /** The first `count` events of one type, once there are so many. */
@@ -111,6 +116,11 @@ const T = {
   state: (name, state) => when(name, (events) => {
     const last = events.findLast(({ type }) => type === 'status');
     return last?.state === state ? last : undefined;
+  }),
+  /** The last status of a client, once it counts so many tabs. */
+  tabs: (name, tabs) => when(name, (events) => {
+    const last = events.findLast(({ type }) => type === 'status');
+    return last?.tabs === tabs ? last : undefined;
   }),
   /** The states a client went through; a change of something else is no new state. */
   states: (name) => find(name).events

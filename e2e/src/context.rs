@@ -1,6 +1,6 @@
 //! What a test has in hand: the browser, pages on a fresh origin, and servers.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use serde_json::Value;
 
@@ -10,7 +10,8 @@ use crate::{
     engine::Engine,
     pages::PageServer,
     paths,
-    server::{LinkServer, Log},
+    plain::PlainServer,
+    server::LinkServer,
 };
 
 /// One run of one test in one engine.
@@ -21,7 +22,10 @@ pub struct Context<'a> {
     pub browser: &'a mut Browser,
     /// Serves the test page on an origin that no other test uses.
     pub pages: PageServer,
-    logs: Vec<Log>,
+    // Kept until the test is over: what a tab says about a failure must not be that its server
+    // went away afterwards.
+    servers: Vec<Rc<LinkServer>>,
+    plain_servers: Vec<Rc<PlainServer>>,
 }
 
 impl<'a> Context<'a> {
@@ -32,14 +36,22 @@ impl<'a> Context<'a> {
             engine,
             browser,
             pages,
-            logs: Vec::new(),
+            servers: Vec::new(),
+            plain_servers: Vec::new(),
         })
     }
 
     /// Starts the real server; pages of this test may open links to it.
-    pub fn server(&mut self) -> Result<LinkServer> {
-        let server = LinkServer::start(&[self.pages.origin()])?;
-        self.logs.push(server.log());
+    pub fn server(&mut self) -> Result<Rc<LinkServer>> {
+        let server = Rc::new(LinkServer::start(&[self.pages.origin()])?);
+        self.servers.push(Rc::clone(&server));
+        Ok(server)
+    }
+
+    /// Starts a WebSocket server that knows nothing of tabmux.
+    pub fn plain_server(&mut self) -> Result<Rc<PlainServer>> {
+        let server = Rc::new(PlainServer::start()?);
+        self.plain_servers.push(Rc::clone(&server));
         Ok(server)
     }
 
@@ -93,10 +105,18 @@ impl<'a> Context<'a> {
                     .map(|line| format!("tab {}: {line}", index + 1)),
             );
         }
-        for log in &self.logs {
-            let lines = log.lines();
+        for server in &self.servers {
+            let lines = server.log();
             let last = &lines[lines.len().saturating_sub(20)..];
             evidence.extend(last.iter().map(|line| format!("server: {line}")));
+        }
+        for server in &self.plain_servers {
+            evidence.extend(
+                server
+                    .all_events()
+                    .iter()
+                    .map(|event| format!("plain: {event}")),
+            );
         }
         evidence
     }

@@ -48,12 +48,12 @@ fn exchange(
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(timeout))?;
     let body = body.map(Value::to_string).unwrap_or_default();
-    write!(
-        stream,
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     read_answer(&mut BufReader::new(stream))
 }
 

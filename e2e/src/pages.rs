@@ -77,15 +77,15 @@ fn answer(mut stream: &TcpStream, assets: &Path) -> std::io::Result<()> {
     }
     let target = request.split(' ').nth(1).unwrap_or("/");
     let page = Page::find(target, assets);
-    write!(
-        stream,
+    let head = format!(
         "HTTP/1.1 {}\r\ncontent-type: {}\r\ncontent-length: {}\r\n{}\
          cache-control: no-cache\r\nconnection: close\r\n\r\n",
         page.status,
         page.content_type,
         page.body.len(),
         page.policy,
-    )?;
+    );
+    stream.write_all(head.as_bytes())?;
     stream.write_all(&page.body)
 }
 
@@ -118,12 +118,12 @@ impl Page {
     }
 }
 
-/// The query `no-workers` serves a page whose policy refuses every worker.
+/// A query asks for a content security policy that gets in the way.
 fn policy(query: &str) -> &'static str {
-    if query == "no-workers" {
-        "content-security-policy: worker-src 'none'\r\n"
-    } else {
-        ""
+    match query {
+        "no-workers" => "content-security-policy: worker-src 'none'\r\n",
+        "no-wasm" => "content-security-policy: script-src 'self'; connect-src *\r\n",
+        _ => "",
     }
 }
 

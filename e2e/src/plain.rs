@@ -72,8 +72,8 @@ impl PlainServer {
     }
 
     /// Sends a command to the server: see `plain-server.mjs`.
-    pub fn command(&mut self, command: &Value) -> Result<()> {
-        writeln!(self.commands, "{command}")
+    pub fn command(&self, command: &Value) -> Result<()> {
+        writeln!(&self.commands, "{command}")
             .map_err(|error| format!("the plain server takes no command: {error}"))
     }
 

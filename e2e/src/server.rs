@@ -1,6 +1,7 @@
 //! The real `tabmux` server as a process that tests kill and start again.
 
 use std::{
+    cell::RefCell,
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr},
     process::{Command, ExitStatus, Stdio},
@@ -13,51 +14,21 @@ use serde_json::Value;
 
 use crate::{Result, http, paths, ports, process::Group, sockets, wait};
 
-/// The lines a process has written so far.
-#[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    /// All lines so far.
-    pub fn lines(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Adds what comes out of `stream`, in the background, until it ends.
-    pub fn follow(&self, stream: impl Read + Send + 'static) {
-        let log = self.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(stream)
-                .lines()
-                .map_while(std::result::Result::ok)
-            {
-                log.0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
-            }
-        });
-    }
-}
-
 /// `tabmux serve --demo` on a port of its own, which stays the same when it is started again.
 pub struct LinkServer {
     port: u16,
     origins: Vec<String>,
-    process: Option<Group>,
+    process: RefCell<Option<Group>>,
     log: Log,
 }
 
 impl LinkServer {
     /// Starts the server and waits until it is healthy. Pages of `origins` may open links.
     pub fn start(origins: &[String]) -> Result<Self> {
-        let mut server = Self {
+        let server = Self {
             port: ports::free()?,
             origins: origins.to_vec(),
-            process: None,
+            process: RefCell::new(None),
             log: Log::default(),
         };
         server.restart()?;
@@ -70,8 +41,8 @@ impl LinkServer {
     }
 
     /// What the server has written so far, over all its runs.
-    pub fn log(&self) -> Log {
-        self.log.clone()
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
     }
 
     /// The address of a virtual socket.
@@ -80,18 +51,18 @@ impl LinkServer {
     }
 
     /// Ends the server without a chance to say anything.
-    pub fn kill(&mut self) {
-        self.process = None;
+    pub fn kill(&self) {
+        self.process.take();
     }
 
     /// Asks the server to end by SIGTERM.
-    pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+    pub fn terminate(&self, within: Duration) -> Result<ExitStatus> {
         let mut process = self.process.take().ok_or("the server does not run")?;
         process.terminate(within)
     }
 
     /// Starts the server again on the same port.
-    pub fn restart(&mut self) -> Result<()> {
+    pub fn restart(&self) -> Result<()> {
         let mut command = Command::new(paths::server_binary()?);
         command.args([
             "serve",
@@ -121,7 +92,7 @@ impl LinkServer {
             .take()
             .into_iter()
             .for_each(|stream| self.log.follow(stream));
-        self.process = Some(process);
+        self.process.replace(Some(process));
         wait::until("the server to be healthy", Duration::from_secs(10), || {
             let answer = self.get("/healthz")?;
             wait::equal("status of /healthz", answer.status, 200)
@@ -167,5 +138,35 @@ impl LinkServer {
 
     fn get(&self, path: &str) -> Result<http::Answer> {
         http::request(self.address(), "GET", path, None, Duration::from_secs(5))
+    }
+}
+
+/// The lines a process has written so far.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// All lines so far.
+    fn lines(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Adds what comes out of `stream`, in the background, until it ends.
+    fn follow(&self, stream: impl Read + Send + 'static) {
+        let log = self.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stream)
+                .lines()
+                .map_while(std::result::Result::ok)
+            {
+                log.0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
+            }
+        });
     }
 }

@@ -1,9 +1,33 @@
-//! Tests of the built product in real browsers.
+//! Tests of the built product in real browsers: one file for each subject.
+//!
+//! `cargo test -p tabmux-e2e --test browsers -- --list` prints the names.
 
 use std::process::ExitCode;
 
 use tabmux_e2e::runner;
 
+mod bad_input;
+mod crash;
+mod demo;
+mod mirror;
+mod parity;
+mod recovery;
+mod registry;
+mod sending;
+mod sharing;
+mod steps;
+
 fn main() -> ExitCode {
-    runner::main(&[])
+    let tests = [
+        sharing::TESTS,
+        registry::TESTS,
+        recovery::TESTS,
+        sending::TESTS,
+        mirror::TESTS,
+        parity::TESTS,
+        bad_input::TESTS,
+        demo::TESTS,
+        crash::TESTS,
+    ];
+    runner::main(&tests.concat())
 }

@@ -1,0 +1,186 @@
+//! What is wrong is said, where it can be understood, and harms nobody else.
+
+use std::{
+    net::{Ipv4Addr, TcpStream},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tabmux_e2e::{
+    Result,
+    browser::{Kind, Tab},
+    context::{Context, SOON},
+    runner::Test,
+    server::LinkServer,
+    wait::{self, equal},
+};
+use tungstenite::{
+    Message, WebSocket, client::IntoClientRequest, protocol::frame::coding::CloseCode,
+};
+
+use crate::steps::{Outcome, ask, connect, one_link, open_echo};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "a missing worker script is named in an error event",
+        run: missing_worker,
+    },
+    Test {
+        name: "a worker blocked by the page's policy is named in an error event",
+        run: blocked,
+    },
+    Test {
+        name: "a worker whose policy refuses wasm says so",
+        run: no_wasm,
+    },
+    Test {
+        name: "mux mode: a server that is no tabmux server is told so",
+        run: no_tabmux,
+    },
+    Test {
+        name: "a frame the server cannot decode closes that link alone",
+        run: bad_frame,
+    },
+    Test {
+        name: "a text frame closes that link alone",
+        run: text_frame,
+    },
+];
+
+fn missing_worker(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    let worker = "{ worker: '/tabmux/missing.js' }";
+    context.run(
+        &tab,
+        format!("T.mux('socket', '{}', {worker})", server.url("/echo")),
+    )?;
+    expect_error(context, &tab, &["/tabmux/missing.js"])?;
+    Ok(())
+}
+
+fn blocked(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.page(Kind::Tab, "page.html?no-workers")?;
+    context.run(&tab, format!("T.mux('socket', '{}')", server.url("/echo")))?;
+    expect_error(context, &tab, &["/tabmux/worker.js"])?;
+    Ok(())
+}
+
+fn no_wasm(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    let worker = "{ worker: '/tabmux/worker.js?no-wasm' }";
+    context.run(
+        &tab,
+        format!("T.mux('socket', '{}', {worker})", server.url("/echo")),
+    )?;
+    expect_error(context, &tab, &["wasm"])?;
+    Ok(())
+}
+
+fn no_tabmux(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tab = context.tab()?;
+    context.run(&tab, format!("T.mux('socket', '{}')", server.url("/echo")))?;
+    expect_error(
+        context,
+        &tab,
+        &["tabmux server", &server.port().to_string()],
+    )?;
+    Ok(())
+}
+
+fn bad_frame(context: &mut Context<'_>) -> Outcome {
+    reject(context, Message::binary(vec![0xff; 8]))
+}
+
+fn text_frame(context: &mut Context<'_>) -> Outcome {
+    reject(context, Message::text("hello?"))
+}
+
+/// Sends `message` on a raw link beside a browser's link.
+fn reject(context: &mut Context<'_>, message: Message) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    connect(context, &server, &tab)?;
+    open_echo(context, &server, &tab, "echo")?;
+    let lines_before = server.log().len();
+
+    let mut raw = raw_link(&server, &context.pages.origin())?;
+    raw.send(message).map_err(|error| error.to_string())?;
+    equal(
+        "close code",
+        close_code(&mut raw)?,
+        Some(CloseCode::Protocol),
+    )?;
+    drop(raw);
+
+    wait::until("a log line with the reason", SOON, || {
+        let lines = server.log().split_off(lines_before);
+        let about: Vec<&String> = lines
+            .iter()
+            .filter(|line| line.contains("decode"))
+            .collect();
+        equal("lines about the frame", about.len(), 1)
+            .map_err(|seen| format!("{seen} in {lines:?}"))
+    })?;
+    ask(context, &tab, "echo", "unharmed")?;
+    let states = context.run(
+        &tab,
+        "T.states('client').filter((state) => state === 'backoff')",
+    )?;
+    equal("cuts of the other link", states, json!([]))?;
+    server.wait_for_connections(1, SOON)?;
+    one_link(&server, 1)?;
+    Ok(())
+}
+
+fn raw_link(server: &LinkServer, origin: &str) -> Result<WebSocket<TcpStream>> {
+    let error = |error: String| format!("raw link: {error}");
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port()))
+        .map_err(|failure| error(failure.to_string()))?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .map_err(|e| error(e.to_string()))?;
+    let mut request = server
+        .url("/tabmux/ws")
+        .into_client_request()
+        .map_err(|failure| error(failure.to_string()))?;
+    let origin = origin
+        .parse()
+        .map_err(|_| error(format!("bad origin {origin}")))?;
+    request.headers_mut().insert("origin", origin);
+    let (socket, _) = tungstenite::client(request, stream).map_err(|e| error(e.to_string()))?;
+    Ok(socket)
+}
+
+/// Reads until the server closes.
+fn close_code(raw: &mut WebSocket<TcpStream>) -> Result<Option<CloseCode>> {
+    loop {
+        match raw.read() {
+            Ok(Message::Close(frame)) => return Ok(frame.map(|frame| frame.code)),
+            Ok(_) => {}
+            Err(error) => return Err(format!("the link ended without a close frame: {error}")),
+        }
+    }
+}
+
+/// The socket gets one `error` event whose message contains all of `wanted`, then it closes.
+fn expect_error(context: &mut Context<'_>, tab: &Tab, wanted: &[&str]) -> Result<()> {
+    let closed = context.run(tab, "await T.until('socket', 'close')")?;
+    equal("code", closed[0]["code"].clone(), json!(1006))?;
+    let events = context.run(tab, "T.events('socket')")?;
+    let types: Vec<&Value> = events
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|e| &e["type"])
+        .collect();
+    equal("events", types, vec![&json!("error"), &json!("close")])?;
+    let message = events[0]["message"].as_str().unwrap_or_default();
+    match wanted.iter().find(|part| !message.contains(**part)) {
+        Some(part) => Err(format!("{message:?} does not contain {part:?}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,190 @@
+//! Mirror mode in front of a WebSocket server that knows nothing of tabmux.
+
+use serde_json::{Value, json};
+use tabmux_e2e::{
+    Result, browser::Tab, context::Context, plain::PlainServer, runner::Test, wait::equal,
+};
+
+use crate::steps::Outcome;
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "mirror mode: every view gets every frame",
+        run: every_frame,
+    },
+    Test {
+        name: "mirror mode: sends go out in order",
+        run: sends,
+    },
+    Test {
+        name: "mirror mode: a late view opens at once",
+        run: late_view,
+    },
+    Test {
+        name: "mirror mode: one view closes, the others stay",
+        run: close_one,
+    },
+    Test {
+        name: "mirror mode: the server's close reaches every view",
+        run: server_closes,
+    },
+    Test {
+        name: "mirror mode: a cut connection reaches every view",
+        run: cut,
+    },
+];
+
+fn every_frame(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = open_views(context, &server, 5)?;
+    server.command(&json!({ "send": "text" }))?;
+    server.command(&json!({ "sendBinary": [0, 1, 254, 255] }))?;
+    server.command(&json!({ "send": "" }))?;
+    server.command(&json!({ "send": "last" }))?;
+    let wanted = json!(["text", "ArrayBuffer [0 1 254 255]", "", "last"]);
+    for messages in context.run_all(&tabs, "await T.messages('view', 4)")? {
+        equal("messages", messages, wanted.clone())?;
+    }
+    equal("connections", server.events("open").len(), 1)?;
+    Ok(())
+}
+
+fn sends(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = open_views(context, &server, 3)?;
+    for (index, tab) in tabs.iter().enumerate() {
+        let send = format!(
+            "(() => {{
+                const socket = T.get('view');
+                for (let n = 0; n < 20; n += 1) socket.send('{index} ' + n);
+                socket.send(new Blob([new Uint8Array([{index}])]));
+                socket.send(new Uint8Array([{index}, 1]));
+                socket.send('{index} end');
+            }})()"
+        );
+        context.run(tab, send)?;
+    }
+    let received = server.wait_for("message", 23 * tabs.len())?;
+    for index in 0..tabs.len() {
+        let mut wanted: Vec<Value> = (0..20).map(|n| json!(format!("{index} {n}"))).collect();
+        wanted.extend([
+            json!([index]),
+            json!([index, 1]),
+            json!(format!("{index} end")),
+        ]);
+        let own: Vec<Value> = received
+            .iter()
+            .map(|message| message["data"].clone())
+            .filter(|data| sender(data) == Some(index as u64))
+            .collect();
+        equal("frames of one tab", own, wanted)?;
+    }
+    equal("connections", server.events("open").len(), 1)?;
+    Ok(())
+}
+
+fn late_view(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let url = server.url("/protocol");
+    for _ in 0..2 {
+        let tab = context.tab()?;
+        let open = format!("T.shared('view', '{url}', ['one', 'two']), T.get('view').readyState");
+        equal("readyState", context.run(&tab, open)?, json!(0))?;
+        context.run(&tab, "await T.until('view', 'open')")?;
+        equal(
+            "protocol",
+            context.run(&tab, "T.get('view').protocol")?,
+            json!("two"),
+        )?;
+        equal(
+            "events",
+            context.run(&tab, "T.events('view')")?,
+            json!([{ "type": "open" }]),
+        )?;
+    }
+    equal("connections", server.events("open").len(), 1)?;
+    Ok(())
+}
+
+fn close_one(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = open_views(context, &server, 3)?;
+    let wanted = json!([{ "type": "close", "code": 3001, "reason": "bye", "wasClean": true }]);
+    for tab in &tabs[..2] {
+        context.run(tab, "T.get('view').close(3001, 'bye')")?;
+        equal(
+            "close",
+            context.run(tab, "await T.until('view', 'close')")?,
+            wanted.clone(),
+        )?;
+    }
+    equal("closes at the server", server.events("close").len(), 0)?;
+    server.command(&json!({ "send": "for the last view" }))?;
+    let messages = context.run(&tabs[2], "await T.messages('view')")?;
+    equal("messages", messages, json!(["for the last view"]))?;
+    equal(
+        "messages of a closed view",
+        context.run(&tabs[0], "T.count('view', 'message')")?,
+        json!(0),
+    )?;
+    context.run(&tabs[2], "T.get('view').close(4321, 'the last')")?;
+    let closed = server.wait_for("close", 1)?;
+    equal("code", closed[0]["code"].clone(), json!(4321))?;
+    equal("reason", closed[0]["reason"].clone(), json!("the last"))?;
+    let wanted = json!([{ "type": "close", "code": 4321, "reason": "the last", "wasClean": true }]);
+    equal(
+        "close",
+        context.run(&tabs[2], "await T.until('view', 'close')")?,
+        wanted,
+    )?;
+    Ok(())
+}
+
+fn server_closes(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = open_views(context, &server, 3)?;
+    server.command(&json!({ "close": 4001, "reason": "enough" }))?;
+    let wanted = json!([{ "type": "close", "code": 4001, "reason": "enough", "wasClean": true }]);
+    for closed in context.run_all(&tabs, "await T.until('view', 'close')")? {
+        equal("close", closed, wanted.clone())?;
+    }
+    for errors in context.run_all(&tabs, "T.count('view', 'error')")? {
+        equal("errors", errors, json!(0))?;
+    }
+    // Like a WebSocket, a view does not come back by itself; another one dials anew.
+    let again = server.url("/");
+    context.run(&tabs[0], format!("T.shared('again', '{again}')"))?;
+    context.run(&tabs[0], "await T.until('again', 'open')")?;
+    equal("connections", server.wait_for("open", 2)?.len(), 2)?;
+    Ok(())
+}
+
+fn cut(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = open_views(context, &server, 3)?;
+    server.command(&json!({ "drop": true }))?;
+    let wanted = json!([{ "type": "close", "code": 1006, "reason": "", "wasClean": false }]);
+    for closed in context.run_all(&tabs, "await T.until('view', 'close')")? {
+        equal("close", closed, wanted.clone())?;
+    }
+    Ok(())
+}
+
+/// Opens a view of the same URL in `count` tabs.
+fn open_views(context: &mut Context<'_>, server: &PlainServer, count: usize) -> Result<Vec<Tab>> {
+    let tabs = context.tabs(count)?;
+    for tab in &tabs {
+        context.run(tab, format!("T.shared('view', '{}')", server.url("/")))?;
+        context.run(tab, "await T.until('view', 'open')")?;
+    }
+    Ok(tabs)
+}
+
+/// The tab that sent a frame: the first number in it.
+fn sender(data: &Value) -> Option<u64> {
+    match data {
+        Value::Array(bytes) => bytes.first()?.as_u64(),
+        Value::String(text) => text.split(' ').next()?.parse().ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,90 @@
+//! `SharedWebSocket` against the browser's own `WebSocket`: same inputs, same outcome. The tables
+//! are in `pages/parity.js`.
+
+use serde_json::{Value, json};
+use tabmux_e2e::{Result, context::Context, ports, runner::Test};
+
+use crate::steps::Outcome;
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "parity: the constructor takes and refuses the same URLs",
+        run: urls,
+    },
+    Test {
+        name: "parity: the constructor takes and refuses the same protocols",
+        run: protocols,
+    },
+    Test {
+        name: "parity: send before open",
+        run: early_send,
+    },
+    Test {
+        name: "parity: close takes and refuses the same codes and reasons",
+        run: closes,
+    },
+    Test {
+        name: "parity: constants, attributes and handlers",
+        run: surface,
+    },
+    Test {
+        name: "parity: a connection's events",
+        run: events,
+    },
+];
+
+fn urls(context: &mut Context<'_>) -> Outcome {
+    compare(context, "urls", &json!({ "port": ports::free()? }))
+}
+
+fn protocols(context: &mut Context<'_>) -> Outcome {
+    compare(context, "protocols", &json!({ "port": ports::free()? }))
+}
+
+fn early_send(context: &mut Context<'_>) -> Outcome {
+    compare(context, "sends", &json!({ "port": ports::free()? }))
+}
+
+fn closes(context: &mut Context<'_>) -> Outcome {
+    compare(context, "closes", &json!({ "port": ports::free()? }))
+}
+
+fn surface(context: &mut Context<'_>) -> Outcome {
+    compare(context, "surface", &json!({ "port": ports::free()? }))
+}
+
+fn events(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    compare(
+        context,
+        "events",
+        &json!({ "port": ports::free()?, "plain": server.port() }),
+    )
+}
+
+/// Runs a table of `parity.js` in the page; it gives a line for each difference.
+fn compare(context: &mut Context<'_>, table: &str, setting: &Value) -> Outcome {
+    let tab = context.tab()?;
+    let outcome = context.run(
+        &tab,
+        format!("(await import('/parity.js')).{table}({setting})"),
+    )?;
+    let differences = lines(&outcome["differences"])?;
+    if outcome["compared"].as_u64().unwrap_or_default() == 0 {
+        return Err(format!("nothing was compared: {outcome}").into());
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(differences.join("\n    ").into())
+}
+
+fn lines(value: &Value) -> Result<Vec<String>> {
+    let lines = value
+        .as_array()
+        .ok_or_else(|| format!("{value} is no list"))?;
+    Ok(lines
+        .iter()
+        .map(|line| line.as_str().unwrap_or_default().to_owned())
+        .collect())
+}

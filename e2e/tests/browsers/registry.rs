@@ -1,0 +1,126 @@
+//! Tabs come and go, and the server knows.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tabmux_e2e::{
+    context::{Context, SOON},
+    runner::Test,
+    wait::equal,
+};
+
+use crate::steps::{Outcome, ask, connect, connect_all, one_link, open_echo};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "a closed tab leaves the registry within a second",
+        run: closed_tab,
+    },
+    Test {
+        name: "the last tab gone, the connection closes within three seconds",
+        run: last_tab,
+    },
+    Test {
+        name: "a reload of the only tab works",
+        run: reload,
+    },
+    Test {
+        name: "the only tab goes to another page and back",
+        run: back_alone,
+    },
+    Test {
+        name: "one of two tabs goes to another page and back",
+        run: back_beside,
+    },
+];
+
+fn closed_tab(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(4)?;
+    connect_all(context, &server, &tabs)?;
+    open_echo(context, &server, &tabs[1], "echo")?;
+    one_link(&server, 4)?;
+    context.browser.close(&tabs[1])?;
+    server.wait_for_tabs(3, Duration::from_secs(1))?;
+    equal("virtual sockets", server.stat("sockets")?, 0)?;
+    context.run(&tabs[0], "await T.tabs('client', 3)")?;
+    one_link(&server, 3)?;
+    Ok(())
+}
+
+fn last_tab(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(3)?;
+    connect_all(context, &server, &tabs)?;
+    one_link(&server, 3)?;
+    for tab in &tabs {
+        context.browser.close(tab)?;
+    }
+    server.wait_for_connections(0, Duration::from_secs(3))?;
+    server.wait_for_tabs(0, SOON)?;
+    Ok(())
+}
+
+fn reload(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    connect(context, &server, &tab)?;
+    open_echo(context, &server, &tab, "echo")?;
+    for round in 0..3 {
+        context.browser.reload(&tab)?;
+        context.run(&tab, "await ready")?;
+        connect(context, &server, &tab)?;
+        open_echo(context, &server, &tab, "echo")?;
+        ask(context, &tab, "echo", &format!("round {round}"))?;
+        server.wait_for_connections(1, SOON)?;
+        one_link(&server, 1)?;
+    }
+    Ok(())
+}
+
+fn back_alone(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    connect(context, &server, &tab)?;
+    one_link(&server, 1)?;
+    let elsewhere = context.pages.url("blank.html");
+    context.browser.navigate(&tab, &elsewhere)?;
+    server.wait_for_tabs(0, Duration::from_secs(1))?;
+    come_back(context, &server, &tab)?;
+    server.wait_for_connections(1, SOON)?;
+    one_link(&server, 1)?;
+    Ok(())
+}
+
+fn back_beside(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(2)?;
+    connect_all(context, &server, &tabs)?;
+    let elsewhere = context.pages.url("blank.html");
+    context.browser.navigate(&tabs[1], &elsewhere)?;
+    server.wait_for_tabs(1, Duration::from_secs(1))?;
+    context.run(&tabs[0], "await T.tabs('client', 1)")?;
+    come_back(context, &server, &tabs[1])?;
+    context.run(&tabs[0], "await T.tabs('client', 2)")?;
+    one_link(&server, 2)?;
+    Ok(())
+}
+
+/// Goes back. The page may come out of the back/forward cache, with its client, or be loaded
+/// again; either way it must work.
+fn come_back(
+    context: &mut Context<'_>,
+    server: &tabmux_e2e::server::LinkServer,
+    tab: &tabmux_e2e::browser::Tab,
+) -> Outcome {
+    context.browser.back(tab)?;
+    context.run(tab, "await ready")?;
+    if context.run(tab, "T.has('client')")? == json!(true) {
+        context.run(tab, "await T.state('client', 'connected')")?;
+    } else {
+        connect(context, server, tab)?;
+    }
+    open_echo(context, server, tab, "after")?;
+    ask(context, tab, "after", "here again")?;
+    Ok(())
+}

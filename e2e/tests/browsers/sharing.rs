@@ -1,0 +1,157 @@
+//! Many tabs, one link; and who gets what.
+
+use serde_json::{Value, json};
+use tabmux_e2e::{browser::Kind, context::Context, runner::Test, wait::equal};
+
+use crate::steps::{Outcome, ask, connect, connect_all, hub_of, one_link, open_echo};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "fifteen tabs and windows have one connection",
+        run: fifteen_tabs,
+    },
+    Test {
+        name: "a reply reaches only the tab that asked",
+        run: reply,
+    },
+    Test {
+        name: "a broadcast reaches all fifteen tabs",
+        run: broadcast,
+    },
+    Test {
+        name: "a late tab has its state at once",
+        run: late_tab,
+    },
+    Test {
+        name: "mux mode: two paths are one connection",
+        run: two_paths,
+    },
+    Test {
+        name: "mirror mode: two URLs are two connections",
+        run: two_urls,
+    },
+];
+
+fn fifteen_tabs(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    for index in 0..15 {
+        let kind = if index % 3 == 2 {
+            Kind::Window
+        } else {
+            Kind::Tab
+        };
+        let tab = context.page(kind, "page.html")?;
+        connect(context, &server, &tab)?;
+        open_echo(context, &server, &tab, "echo")?;
+        // Not even for a moment may there be a second one.
+        equal("connections", server.connections()?, 1)?;
+    }
+    one_link(&server, 15)?;
+    equal("virtual sockets", server.stat("sockets")?, 15)?;
+    Ok(())
+}
+
+fn reply(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(15)?;
+    for tab in &tabs {
+        open_echo(context, &server, tab, "echo")?;
+    }
+    ask(context, &tabs[7], "echo", "question")?;
+    // Whatever had gone astray would be in front of the tab's own second answer.
+    for (index, tab) in tabs.iter().enumerate() {
+        context.run(tab, "T.get('echo').send('own')")?;
+        let wanted = if index == 7 {
+            vec!["question", "own"]
+        } else {
+            vec!["own"]
+        };
+        let messages = format!("await T.messages('echo', {})", wanted.len());
+        equal("messages", context.run(tab, messages)?, Value::from(wanted))?;
+    }
+    one_link(&server, 15)?;
+    Ok(())
+}
+
+fn broadcast(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(15)?;
+    connect_all(context, &server, &tabs)?;
+    context.run(
+        &tabs[4],
+        format!("T.mux('notify', '{}')", server.url("/demo/notify")),
+    )?;
+    context.run(&tabs[4], "await T.until('notify', 'open')")?;
+    context.run(&tabs[4], "T.get('notify').send('to everyone')")?;
+    for tab in &tabs {
+        let messages = context.run(tab, "await T.messages('client')")?;
+        let text = messages[0].as_str().unwrap_or_default();
+        if !text.contains("to everyone") {
+            return Err(format!("{messages} instead of the broadcast").into());
+        }
+    }
+    Ok(())
+}
+
+fn late_tab(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(3)?;
+    connect_all(context, &server, &tabs)?;
+    let hub = hub_of(context, &tabs[0])?;
+    let late = context.tab()?;
+    let begin = context.run(&late, "performance.now()")?;
+    connect(context, &server, &late)?;
+    equal("hub", hub_of(context, &late)?, hub)?;
+    equal(
+        "tabs",
+        context.run(&late, "T.get('client').status.tabs")?,
+        json!(4),
+    )?;
+    // The hub's first word to the tab is its state: no dialling, no retry in between.
+    let took = context.run(&late, format!("performance.now() - {begin}"))?;
+    if took.as_f64().is_none_or(|ms| ms > 1000.0) {
+        return Err(format!("the late tab was connected after {took} ms").into());
+    }
+    open_echo(context, &server, &late, "echo")?;
+    equal(
+        "reused",
+        context.run(&late, "T.get('echo').shared.reused")?,
+        json!(true),
+    )?;
+    one_link(&server, 4)?;
+    Ok(())
+}
+
+fn two_paths(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    for (name, path) in [("echo", "/echo"), ("game", "/demo/game")] {
+        context.run(&tab, format!("T.mux('{name}', '{}')", server.url(path)))?;
+        context.run(&tab, format!("await T.until('{name}', 'open')"))?;
+    }
+    one_link(&server, 1)?;
+    equal("virtual sockets", server.stat("sockets")?, 2)?;
+    Ok(())
+}
+
+fn two_urls(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = context.tabs(2)?;
+    for tab in &tabs {
+        for name in ["one", "two"] {
+            context.run(
+                tab,
+                format!("T.shared('{name}', '{}')", server.url(&format!("/{name}"))),
+            )?;
+            context.run(tab, format!("await T.until('{name}', 'open')"))?;
+        }
+    }
+    let mut urls: Vec<Value> = server
+        .wait_for("open", 2)?
+        .iter()
+        .map(|open| open["url"].clone())
+        .collect();
+    urls.sort_by_key(Value::to_string);
+    equal("connections", urls, vec![json!("/one"), json!("/two")])?;
+    Ok(())
+}

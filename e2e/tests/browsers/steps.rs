@@ -1,0 +1,66 @@
+//! Steps that many tests share.
+
+use serde_json::Value;
+use tabmux_e2e::{
+    Result, Stop,
+    browser::Tab,
+    context::{Context, SOON},
+    server::LinkServer,
+    wait::equal,
+};
+
+/// What a test returns.
+pub(crate) type Outcome = std::result::Result<(), Stop>;
+
+/// Connects a client called `client` in each tab, and waits until each is connected.
+pub(crate) fn connect_all(
+    context: &mut Context<'_>,
+    server: &LinkServer,
+    tabs: &[Tab],
+) -> Result<()> {
+    tabs.iter()
+        .try_for_each(|tab| connect(context, server, tab))
+}
+
+/// Connects a client called `client` in `tab`, and waits until it is connected.
+pub(crate) fn connect(context: &mut Context<'_>, server: &LinkServer, tab: &Tab) -> Result<()> {
+    context.run(tab, format!("T.client('client', '{}')", server.url("/")))?;
+    context
+        .run(tab, "await T.state('client', 'connected')")
+        .map(drop)
+}
+
+/// Opens a virtual socket called `name` in `tab` that sends everything back.
+pub(crate) fn open_echo(
+    context: &mut Context<'_>,
+    server: &LinkServer,
+    tab: &Tab,
+    name: &str,
+) -> Result<()> {
+    context.run(tab, format!("T.mux('{name}', '{}')", server.url("/echo")))?;
+    context
+        .run(tab, format!("await T.until('{name}', 'open')"))
+        .map(drop)
+}
+
+/// Sends `text` on the echo socket `name`, and waits for it to come back as the first message.
+pub(crate) fn ask(context: &mut Context<'_>, tab: &Tab, name: &str, text: &str) -> Result<()> {
+    context.run(tab, format!("T.get('{name}').send('{text}')"))?;
+    let answers = context.run(tab, format!("await T.messages('{name}')"))?;
+    equal("answers", answers, Value::from(vec![text]))
+}
+
+/// Checks that `tabs` tabs share one link, by the server's numbers and by the kernel's.
+pub(crate) fn one_link(server: &LinkServer, tabs: usize) -> Result<()> {
+    server.wait_for_tabs(tabs as u64, SOON)?;
+    equal("links", server.stat("links")?, 1)?;
+    equal("connections on the link's port", server.connections()?, 1)
+}
+
+/// The hub that the client of `tab` is attached to.
+pub(crate) fn hub_of(context: &mut Context<'_>, tab: &Tab) -> Result<String> {
+    let hub = context.run(tab, "T.get('client').status.hubId")?;
+    hub.as_str()
+        .map(String::from)
+        .ok_or_else(|| format!("{hub} is no hub id"))
+}
