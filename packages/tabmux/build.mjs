@@ -8,7 +8,7 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
@@ -26,9 +26,14 @@ if (!existsSync(join(root, 'src/generated'))) {
   process.exit(1);
 }
 
+// A failed build leaves the last good one in its place.
+const typesOut = join(root, 'node_modules/.tabmux-types');
+const [{ worker, client }] = await Promise.all([scripts(), types()]);
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
-await Promise.all([scripts(), types()]);
+await writeFile(join(out, 'worker.js'), worker);
+await writeFile(join(out, 'client.js'), client);
+await cp(typesOut, out, { recursive: true });
 
 /** The worker first: the client asks for it by the hash of its bytes. */
 async function scripts() {
@@ -47,10 +52,7 @@ async function scripts() {
       __WORKER_VERSION__: JSON.stringify(hash),
     },
   });
-  await Promise.all([
-    writeFile(join(out, 'worker.js'), worker),
-    writeFile(join(out, 'client.js'), client),
-  ]);
+  return { worker, client };
 }
 
 async function bundle(settings) {
@@ -64,7 +66,7 @@ async function bundle(settings) {
     legalComments: 'none',
     logLevel: 'warning',
     ...settings,
-  });
+  }).catch(() => process.exit(1)); // It has said why.
   if (result.warnings.length > 0) process.exit(1);
   return result.outputFiles[0].contents;
 }
@@ -94,7 +96,8 @@ function inline(wasm) {
 async function types() {
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const args = ['-p', root, '--noEmit', 'false', '--declaration', '--emitDeclarationOnly'];
-  args.push('--rootDir', join(root, 'src'), '--outDir', out);
+  args.push('--rootDir', join(root, 'src'), '--outDir', typesOut);
+  await rm(typesOut, { recursive: true, force: true });
   try {
     await promisify(execFile)(process.execPath, [tsc, ...args]);
   } catch (error) {

@@ -25,6 +25,7 @@ fn main() -> anyhow::Result<()> {
         .web(true)?
         .omit_default_module_path(true)
         .reset_state_function(true)
+        .remove_name_section(true)
         .typescript(true)
         .generate(out)
         .with_context(|| format!("no glue for {}", input.display()))?;
