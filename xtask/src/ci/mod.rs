@@ -18,7 +18,7 @@ use crate::{
     repo::Repo,
 };
 
-/// Lines of a failed step's output that are shown.
+/// Lines of a failed step's output that are shown, those of passed tests not counted.
 const TAIL: usize = 60;
 
 pub(crate) fn run(repo: &Repo, flags: &flags::Ci) -> anyhow::Result<()> {
@@ -113,7 +113,8 @@ impl Step {
 }
 
 fn print_tail(output: &str) {
-    let lines: Vec<&str> = output.trim_end().lines().collect();
+    let lines = output.trim_end().lines();
+    let lines: Vec<&str> = lines.filter(|line| !line.contains(" ... ok")).collect();
     for line in &lines[lines.len().saturating_sub(TAIL)..] {
         println!("     | {line}");
     }

@@ -107,7 +107,7 @@ pub(super) fn skips(count: Count, output: &str) -> impl Iterator<Item = &str> {
         Count::One => false,
         Count::CargoTest => line.starts_with("test ") && line.contains("... ignored"),
         Count::NodeTest => line.contains("# SKIP"),
-        Count::Summary => line.starts_with("skip"),
+        Count::Summary => line.contains("... skipped"),
     })
 }
 
