@@ -1,0 +1,142 @@
+//! Bytes from outside never panic, and cost at most the link they came on.
+
+use proptest::prelude::*;
+use std::time::Duration;
+use tabmux_core::hub::{HubMessage, Input, LinkState, Mode, Output, TabMessage};
+use tabmux_wire::{Payload, ServerFrame, SocketId, TabId};
+
+use crate::support::{Bench, ONE, closed, data, opened, welcome};
+
+#[test]
+fn a_server_that_is_no_tabmux_server_is_called_so() {
+    for answer in [
+        Payload::Text("hello"),
+        Payload::Binary(b"\x01echo"),
+        Payload::Binary(b""),
+    ] {
+        let mut bench = dialling();
+        bench.link(answer);
+        assert!(says_no_tabmux_server(&bench), "{answer:?}");
+        let closes = |output: &Output| matches!(output, Output::CloseLink { code: 4002, .. });
+        assert!(bench.outputs.iter().any(closes));
+    }
+}
+
+#[test]
+fn a_server_that_closes_before_welcome_is_called_so() {
+    let mut bench = dialling();
+    bench.link_closed(1000);
+    assert!(says_no_tabmux_server(&bench));
+}
+
+#[test]
+fn a_server_that_never_says_welcome_is_called_so() {
+    let mut bench = dialling();
+    bench.pass(Duration::from_secs(10));
+    assert!(says_no_tabmux_server(&bench));
+}
+
+#[test]
+fn garbage_on_a_working_link_costs_that_link() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    bench.take();
+    bench.link(Payload::Binary(&[0xff, 0xff]));
+    assert!(bench.posted(1).contains(&closed(ONE, 1006, false)));
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
+}
+
+#[test]
+fn frames_of_a_later_version_are_ignored() {
+    let mut bench = Bench::connected();
+    let unknown = ServerFrame::Unknown {
+        code: 0x7f,
+        lane: None,
+        body: b"later",
+    };
+    bench.server(&unknown);
+    assert_eq!(bench.hub.state(), LinkState::Connected);
+    assert_eq!(bench.take(), []);
+}
+
+#[test]
+fn a_tab_that_sends_nonsense_harms_nobody() {
+    let mut bench = Bench::connected();
+    bench.open(1, SocketId(0));
+    bench.open(1, ONE);
+    bench.open(1, ONE);
+    bench.send(1, SocketId(77), "no such socket");
+    bench.close(1, SocketId(77), 9);
+    assert_eq!(bench.hub.state(), LinkState::Connected);
+    assert_eq!(bench.posted(1), []);
+}
+
+proptest! {
+    /// Whatever comes, in whatever order: no panic, and every wish to be woken is for later.
+    #[test]
+    fn any_input_leaves_the_hub_alive(
+        mirror: bool,
+        steps in prop::collection::vec((0..14_u8, 0..4_u8, 0..4_u8, prop::collection::vec(any::<u8>(), 0..40)), 0..60),
+    ) {
+        let mut bench = Bench::new(if mirror { Mode::Mirror } else { Mode::Mux });
+        for (step, tab, socket, bytes) in steps {
+            random_step(&mut bench, step, u64::from(tab), SocketId(u32::from(socket)), &bytes);
+            bench.pass(Duration::ZERO);
+            bench.take();
+        }
+    }
+}
+
+fn random_step(bench: &mut Bench, step: u8, tab: u64, socket: SocketId, bytes: &[u8]) {
+    let attempt = bench.attempt;
+    match step {
+        0 => bench.tab(tab, TabMessage::Attach),
+        1 => bench.tab(tab, TabMessage::Park),
+        2 => bench.tab(tab, TabMessage::Bye),
+        3 => bench.open(tab, socket),
+        4 => bench.send(tab, socket, &String::from_utf8_lossy(bytes)),
+        5 => bench.close(tab, socket, 3000),
+        6 => bench.input(Input::TabLockGranted { tab: TabId(tab) }),
+        7 => bench.input(Input::LinkLockGranted),
+        8 => bench.input(Input::LinkOpened {
+            attempt,
+            protocol: "",
+            extensions: "",
+        }),
+        9 => bench.link(Payload::Binary(bytes)),
+        10 => bench.link_closed(1006),
+        11 => bench.server(&ServerFrame::Welcome(welcome())),
+        12 if tab > 0 && socket.0 > 0 => {
+            let alias = crate::support::alias(tab);
+            let (tab_id, next, n_seen, aside) = (TabId(tab), 1, 0, false);
+            bench.server(&ServerFrame::Attached {
+                tab: tab_id,
+                alias,
+                next,
+                n_seen,
+                aside,
+            });
+            bench.server(&opened(tab, socket));
+            bench.server(&data(tab, socket, "x"));
+        }
+        _ => bench.pass(Duration::from_secs(u64::from(
+            bytes.first().copied().unwrap_or(1),
+        ))),
+    }
+}
+
+fn dialling() -> Bench {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, TabMessage::Attach);
+    bench.open(1, ONE);
+    bench.grant_and_open();
+    bench.take();
+    bench
+}
+
+fn says_no_tabmux_server(bench: &Bench) -> bool {
+    bench.posted(1).iter().any(|message| {
+        matches!(message, HubMessage::Error { message, .. } if message.contains("no tabmux server"))
+    }) && bench.posted(1).contains(&closed(ONE, 1006, false))
+}

@@ -1,0 +1,56 @@
+//! A link that says nothing is asked, and given up.
+
+use std::time::Duration;
+
+use tabmux_core::hub::{Input, LinkState, Output, WakeReason};
+use tabmux_wire::{HubFrame, ServerFrame};
+
+use crate::support::Bench;
+
+#[test]
+fn a_quiet_link_is_pinged_at_the_interval_the_server_asked_for() {
+    let mut bench = Bench::connected();
+    bench.pass(Duration::from_millis(24_999));
+    assert!(bench.sent().is_empty());
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(bench.sent(), [HubFrame::Ping { nonce: 1 }.to_bytes()]);
+}
+
+#[test]
+fn a_server_that_answers_keeps_its_link() {
+    let mut bench = Bench::connected();
+    for nonce in 1..10 {
+        bench.pass(Duration::from_secs(25));
+        bench.server(&ServerFrame::Pong { nonce });
+    }
+    assert_eq!(bench.hub.state(), LinkState::Connected);
+}
+
+#[test]
+fn a_server_that_does_not_answer_loses_its_link() {
+    let mut bench = Bench::connected();
+    bench.pass(Duration::from_secs(25));
+    bench.take();
+    bench.pass(Duration::from_secs(10));
+    let closed = |output: &Output| matches!(output, Output::CloseLink { code: 4009, .. });
+    assert!(bench.outputs.iter().any(closed));
+}
+
+#[test]
+fn after_a_long_sleep_the_server_is_asked_before_it_is_given_up() {
+    let mut bench = Bench::connected();
+    bench.pass(Duration::from_secs(25));
+    bench.take();
+    // Timers do not run while the laptop sleeps: one wake-up, an hour late.
+    bench.sleep(Duration::from_secs(3600));
+    assert_eq!(bench.hub.state(), LinkState::Connected);
+    assert_eq!(bench.sent(), [HubFrame::Ping { nonce: 2 }.to_bytes()]);
+}
+
+#[test]
+fn the_network_coming_back_makes_the_hub_ask_at_once() {
+    let mut bench = Bench::connected();
+    bench.input(Input::NetworkChanged { online: true });
+    assert_eq!(bench.sent(), [HubFrame::Ping { nonce: 1 }.to_bytes()]);
+    assert_eq!(bench.wakes_for(), Some(WakeReason::Heartbeat));
+}

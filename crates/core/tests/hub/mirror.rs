@@ -1,0 +1,197 @@
+//! Mirror mode: one link to any WebSocket server, seen by every view.
+
+use tabmux_core::hub::{HubMessage, LinkState, Mode, Output, TabMessage};
+use tabmux_wire::Payload;
+
+use crate::support::{Bench, ONE, TWO, closed, is_opened, text};
+
+#[test]
+fn the_first_view_opens_the_link_once_the_lock_is_held() {
+    let mut bench = Bench::new(Mode::Mirror);
+    bench.tab(1, TabMessage::Attach);
+    bench.open(1, ONE);
+    assert!(bench.outputs.contains(&Output::RequestLinkLock));
+    assert!(
+        !bench
+            .outputs
+            .iter()
+            .any(|output| matches!(output, Output::OpenLink { .. }))
+    );
+    bench.grant_and_open();
+    let opened = bench.posted(1).into_iter().find(is_opened);
+    let expected = HubMessage::Opened {
+        socket: ONE,
+        reused: false,
+        protocol: "chat".to_owned(),
+        extensions: String::new(),
+    };
+    assert_eq!(opened, Some(expected));
+}
+
+#[test]
+fn a_late_view_opens_at_once_on_the_same_link() {
+    let mut bench = Bench::mirrored();
+    bench.tab(2, TabMessage::Attach);
+    bench.open(2, ONE);
+    assert!(bench.posted(2).iter().any(is_opened));
+    assert!(
+        !bench
+            .take()
+            .iter()
+            .any(|output| matches!(output, Output::OpenLink { .. }))
+    );
+}
+
+#[test]
+fn every_tab_with_a_view_gets_every_message_once() {
+    let mut bench = Bench::mirrored();
+    bench.open(1, TWO);
+    bench.tab(2, TabMessage::Attach);
+    bench.open(2, ONE);
+    bench.tab(3, TabMessage::Attach);
+    bench.take();
+    bench.link(Payload::Text("hi"));
+    let message = HubMessage::Mirror {
+        payload: text("hi"),
+    };
+    assert_eq!(bench.posted(1), std::slice::from_ref(&message));
+    assert_eq!(bench.posted(2), [message]);
+    assert_eq!(bench.posted(3), []);
+}
+
+#[test]
+fn sends_of_all_views_go_out_in_order() {
+    let mut bench = Bench::mirrored();
+    bench.tab(2, TabMessage::Attach);
+    bench.open(2, ONE);
+    bench.take();
+    bench.send(1, ONE, "a");
+    bench.send(2, ONE, "b");
+    bench.send(1, ONE, "c");
+    assert_eq!(bench.sent(), [b"a", b"b", b"c"]);
+}
+
+#[test]
+fn closing_one_view_leaves_the_link_to_the_others() {
+    let mut bench = Bench::mirrored();
+    bench.open(1, TWO);
+    bench.take();
+    bench.close(1, TWO, 3000);
+    assert_eq!(bench.posted(1), [closed(TWO, 3000, true)]);
+    assert!(
+        !bench
+            .outputs
+            .iter()
+            .any(|output| matches!(output, Output::CloseLink { .. }))
+    );
+}
+
+#[test]
+fn the_last_view_closes_the_link_with_its_code_and_hears_the_servers_answer() {
+    let mut bench = Bench::mirrored();
+    bench.close(1, ONE, 3001);
+    let attempt = bench.attempt;
+    let order = Output::CloseLink {
+        attempt,
+        code: 3001,
+        reason: String::new(),
+    };
+    assert!(bench.outputs.contains(&order));
+    assert_eq!(
+        bench.posted(1).iter().find(|message| is_closed(message)),
+        None
+    );
+    bench.link_closed(3001);
+    assert!(bench.posted(1).contains(&closed(ONE, 3001, true)));
+    assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
+    assert_eq!(bench.hub.state(), LinkState::Idle);
+}
+
+#[test]
+fn the_servers_close_reaches_every_view() {
+    let mut bench = Bench::mirrored();
+    bench.open(1, TWO);
+    bench.tab(2, TabMessage::Attach);
+    bench.open(2, ONE);
+    bench.take();
+    bench.link_closed(4001);
+    assert!(bench.posted(1).contains(&closed(ONE, 4001, true)));
+    assert!(bench.posted(1).contains(&closed(TWO, 4001, true)));
+    assert!(bench.posted(2).contains(&closed(ONE, 4001, true)));
+}
+
+#[test]
+fn a_view_that_opens_while_the_link_closes_gets_the_next_one() {
+    let mut bench = Bench::mirrored();
+    bench.close(1, ONE, 1000);
+    bench.open(1, TWO);
+    bench.take();
+    bench.link_closed(1000);
+    assert!(
+        bench
+            .outputs
+            .iter()
+            .any(|output| matches!(output, Output::OpenLink { .. }))
+    );
+    bench.grant_and_open();
+    let opened = bench.posted(1).into_iter().find(is_opened);
+    assert!(matches!(
+        opened,
+        Some(HubMessage::Opened { socket: TWO, .. })
+    ));
+}
+
+#[test]
+fn a_link_that_cannot_open_fails_its_views_with_an_error_that_names_the_url() {
+    let mut bench = Bench::new(Mode::Mirror);
+    bench.tab(1, TabMessage::Attach);
+    bench.open(1, ONE);
+    bench.input(tabmux_core::hub::Input::LinkLockGranted);
+    bench.take();
+    bench.link_closed(1006);
+    let posted = bench.posted(1);
+    assert!(
+        matches!(&posted[0], HubMessage::Error { socket: ONE, message }
+        if message.contains("ws://server/tabmux/ws"))
+    );
+    assert_eq!(posted[1], closed(ONE, 1006, false));
+}
+
+#[test]
+fn the_last_tab_takes_the_link_with_it() {
+    let mut bench = Bench::mirrored();
+    bench.tab(1, TabMessage::Bye);
+    assert!(
+        bench
+            .outputs
+            .iter()
+            .any(|output| matches!(output, Output::CloseLink { .. }))
+    );
+    bench.link_closed(1005);
+    assert_eq!(bench.hub.state(), LinkState::Idle);
+    assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
+}
+
+#[test]
+fn when_every_tab_is_parked_the_link_closes_in_the_same_task() {
+    let mut bench = Bench::mirrored();
+    bench.tab(1, TabMessage::Park);
+    assert!(
+        bench
+            .outputs
+            .iter()
+            .any(|output| matches!(output, Output::CloseLink { .. }))
+    );
+    assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
+    bench.link_closed(1005);
+    bench.take();
+    bench.tab(1, TabMessage::Attach);
+    assert!(
+        bench.posted(1).contains(&closed(ONE, 1005, true)),
+        "the tab hears of it on return"
+    );
+}
+
+fn is_closed(message: &HubMessage) -> bool {
+    matches!(message, HubMessage::Closed { .. })
+}

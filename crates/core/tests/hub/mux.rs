@@ -1,0 +1,301 @@
+//! Mux mode: virtual sockets in one link.
+
+use std::time::Duration;
+
+use tabmux_core::hub::{HubConfig, HubMessage, Input, Mode, Output, TabMessage, WakeReason};
+use tabmux_wire::{ErrorCode, HubFrame, HubId, Payload, ServerFrame, TabId, Upstream};
+
+use crate::support::{Bench, ONE, TWO, alias, closed, data, is_opened, opened, text, welcome};
+
+#[test]
+fn hello_and_every_attach_go_out_in_one_flight() {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, TabMessage::Attach);
+    bench.tab(2, TabMessage::Attach);
+    bench.grant_and_open();
+    let sent = bench.sent();
+    assert!(
+        matches!(HubFrame::decode(&sent[0]), Ok(HubFrame::Hello(hello)) if hello.hub == HubId(1))
+    );
+    let attach = |tab| HubFrame::Attach {
+        tab: TabId(tab),
+        last: 0,
+    };
+    assert_eq!(HubFrame::decode(&sent[1]), Ok(attach(1)));
+    assert_eq!(HubFrame::decode(&sent[2]), Ok(attach(2)));
+}
+
+#[test]
+fn a_socket_opens_once_the_server_knows_its_tab() {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(7, TabMessage::Attach);
+    bench.open(7, ONE);
+    bench.grant_and_open();
+    let hello = bench.sent();
+    bench.server(&ServerFrame::Welcome(welcome()));
+    bench.take();
+    bench.answer_attaches(&hello);
+    let up = Upstream {
+        tab: alias(7),
+        n: 1,
+    };
+    let open = HubFrame::Open {
+        up,
+        socket: ONE,
+        credit: 256 << 10,
+        path: "/p",
+        protocols: vec![],
+    };
+    assert_eq!(bench.sent(), [open.to_bytes()]);
+    bench.server(&opened(7, ONE));
+    assert!(bench.posted(7).iter().any(is_opened));
+}
+
+#[test]
+fn a_message_reaches_only_the_tab_that_owns_the_socket() {
+    let mut bench = two_tabs_with_a_socket_each();
+    bench.server(&data(2, ONE, "for two"));
+    assert_eq!(bench.posted(1), []);
+    let message = HubMessage::Message {
+        socket: ONE,
+        payload: text("for two"),
+    };
+    assert_eq!(bench.posted(2), [message]);
+}
+
+#[test]
+fn a_message_to_the_browser_reaches_every_tab() {
+    let mut bench = two_tabs_with_a_socket_each();
+    bench.server(&ServerFrame::Message {
+        payload: Payload::Text("all"),
+    });
+    let message = HubMessage::Browser {
+        payload: text("all"),
+    };
+    assert_eq!(bench.posted(1), std::slice::from_ref(&message));
+    assert_eq!(bench.posted(2), [message]);
+}
+
+#[test]
+fn what_a_tab_sends_is_counted_for_that_tab() {
+    let mut bench = two_tabs_with_a_socket_each();
+    bench.send(1, ONE, "a");
+    bench.send(2, ONE, "b");
+    bench.send(1, ONE, "c");
+    let frame = |tab, n, text| {
+        let up = Upstream { tab: alias(tab), n };
+        HubFrame::Data {
+            up,
+            socket: ONE,
+            payload: Payload::Text(text),
+        }
+        .to_bytes()
+    };
+    assert_eq!(
+        bench.sent(),
+        [frame(1, 2, "a"), frame(2, 2, "b"), frame(1, 3, "c")]
+    );
+}
+
+#[test]
+fn the_tab_is_told_how_much_of_its_socket_was_sent() {
+    let mut bench = two_tabs_with_a_socket_each();
+    bench.send(1, ONE, "12345");
+    assert_eq!(bench.wakes_for(), Some(WakeReason::Report));
+    bench.pass(Duration::from_millis(30));
+    assert_eq!(
+        bench.posted(1),
+        [HubMessage::Sent {
+            socket: ONE,
+            total: 5
+        }]
+    );
+    assert_eq!(bench.posted(2), []);
+}
+
+#[test]
+fn a_close_of_the_tab_ends_when_the_server_answers_it() {
+    let mut bench = two_tabs_with_a_socket_each();
+    bench.close(1, ONE, 3000);
+    let up = Upstream {
+        tab: alias(1),
+        n: 2,
+    };
+    let close = HubFrame::Close {
+        up,
+        socket: ONE,
+        code: 3000,
+        reason: "",
+    };
+    assert_eq!(bench.sent(), [close.to_bytes()]);
+    assert_eq!(bench.posted(1), []);
+    let answer = ServerFrame::Close {
+        tab: alias(1),
+        socket: ONE,
+        code: 3000,
+        reason: "",
+    };
+    bench.server(&answer);
+    assert_eq!(bench.posted(1), [closed(ONE, 3000, true)]);
+}
+
+#[test]
+fn a_socket_closed_before_the_server_knew_of_it_fails_as_a_websocket_does() {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, TabMessage::Attach);
+    bench.open(1, ONE);
+    bench.take();
+    bench.close(1, ONE, 1000);
+    let posted = bench.posted(1);
+    assert!(matches!(posted[0], HubMessage::Error { socket: ONE, .. }));
+    assert_eq!(posted[1], closed(ONE, 1006, false));
+}
+
+#[test]
+fn a_refused_socket_says_why() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.take();
+    bench.server(&ServerFrame::Error {
+        code: ErrorCode::NoRoute,
+        tab: Some(TabId(1)),
+        socket: Some(ONE),
+        message: "no handler for /p",
+    });
+    bench.server(&ServerFrame::Close {
+        tab: alias(1),
+        socket: ONE,
+        code: 1006,
+        reason: "",
+    });
+    let posted = bench.posted(1);
+    assert!(matches!(&posted[0], HubMessage::Error { message, .. } if message.contains("/p")));
+    assert_eq!(posted[1], closed(ONE, 1006, false));
+}
+
+#[test]
+fn a_tab_the_server_refuses_hears_so_on_every_socket() {
+    let mut bench = Bench::connected();
+    bench.tab(2, TabMessage::Attach);
+    bench.open(2, ONE);
+    bench.take();
+    bench.server(&ServerFrame::Error {
+        code: ErrorCode::TabLimit,
+        tab: Some(TabId(2)),
+        socket: None,
+        message: "64 tabs at most",
+    });
+    bench.open(2, TWO);
+    let fails: Vec<_> = bench.posted(2);
+    assert!(
+        matches!(&fails[0], HubMessage::Error { socket: ONE, message } if message.contains("64"))
+    );
+    assert_eq!(fails[1], closed(ONE, 1006, false));
+    assert!(matches!(&fails[2], HubMessage::Error { socket: TWO, .. }));
+    assert_eq!(fails[3], closed(TWO, 1006, false));
+}
+
+#[test]
+fn a_message_over_the_servers_limit_costs_its_socket_and_nothing_else() {
+    let mut bench = two_tabs_with_a_socket_each();
+    bench.send(1, ONE, &"x".repeat(2000));
+    let posted = bench.posted(1);
+    assert!(matches!(&posted[0], HubMessage::Error { message, .. } if message.contains("1000")));
+    assert_eq!(posted[1], closed(ONE, 1006, false));
+    bench.take();
+    bench.send(2, ONE, "still here");
+    assert_eq!(bench.sent().len(), 1);
+}
+
+#[test]
+fn the_limit_of_sockets_is_of_one_tab_only() {
+    let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
+    config.sockets = 1;
+    let mut bench = Bench::with(config);
+    bench.tab(1, TabMessage::Attach);
+    bench.tab(2, TabMessage::Attach);
+    bench.open(1, ONE);
+    bench.take();
+    bench.open(1, TWO);
+    bench.open(2, ONE);
+    assert_eq!(bench.posted(1).last(), Some(&closed(TWO, 1006, false)));
+    assert_eq!(bench.posted(2), []);
+}
+
+#[test]
+fn what_the_link_has_not_sent_holds_the_rest_back_up_to_a_limit() {
+    let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
+    (config.link_bytes, config.outbox_bytes) = (10, 102);
+    let mut bench = Bench::with(config);
+    bench.tab(1, TabMessage::Attach);
+    bench.connect();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    let attempt = bench.attempt;
+    bench.input(Input::LinkBuffered { attempt, bytes: 11 });
+    bench.take();
+    for _ in 0..3 {
+        bench.send(1, ONE, &"x".repeat(30));
+    }
+    assert!(bench.sent().is_empty());
+    assert_eq!(bench.wakes_for(), Some(WakeReason::Outbox));
+    bench.send(1, ONE, &"x".repeat(30));
+    assert_eq!(
+        bench.posted(1).last(),
+        Some(&closed(ONE, 1006, false)),
+        "the queue is full"
+    );
+    bench.input(Input::LinkBuffered { attempt, bytes: 0 });
+    assert!(!bench.sent().is_empty());
+}
+
+#[test]
+fn every_socket_of_a_lost_link_closes_with_1006() {
+    let mut bench = two_tabs_with_a_socket_each();
+    bench.open(1, TWO);
+    bench.take();
+    bench.link_closed(1006);
+    let one = bench.posted(1);
+    assert!(one.contains(&closed(ONE, 1006, false)));
+    assert!(one.contains(&closed(TWO, 1006, false)));
+    assert!(bench.posted(2).contains(&closed(ONE, 1006, false)));
+}
+
+#[test]
+fn the_link_outlives_the_last_tab_for_a_moment_so_that_the_next_page_finds_it() {
+    let mut bench = Bench::connected();
+    bench.tab(1, TabMessage::Bye);
+    assert_eq!(bench.wakes_for(), Some(WakeReason::Linger));
+    bench.pass(Duration::from_millis(1500));
+    bench.tab(2, TabMessage::Attach);
+    bench.pass(Duration::from_secs(5));
+    assert!(
+        !bench
+            .take()
+            .iter()
+            .any(|output| matches!(output, Output::CloseLink { .. }))
+    );
+    bench.tab(2, TabMessage::Bye);
+    bench.pass(Duration::from_secs(3));
+    let outputs = bench.take();
+    assert!(
+        outputs
+            .iter()
+            .any(|output| matches!(output, Output::CloseLink { code: 1000, .. }))
+    );
+    assert!(outputs.contains(&Output::ReleaseLinkLock));
+    assert_eq!(bench.hub.poll_timeout(), None);
+}
+
+fn two_tabs_with_a_socket_each() -> Bench {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, TabMessage::Attach);
+    bench.tab(2, TabMessage::Attach);
+    bench.connect();
+    for tab in [1, 2] {
+        bench.open(tab, ONE);
+        bench.server(&opened(tab, ONE));
+    }
+    bench.take();
+    bench
+}
