@@ -72,7 +72,9 @@ mod tests {
     fn a_reset_starts_over() {
         let mut rng = Rng::new(3);
         let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_secs(30));
-        (0..20).for_each(|_| drop(backoff.next(&mut rng)));
+        for _ in 0..20 {
+            let _ = backoff.next(&mut rng);
+        }
         backoff.reset();
         assert!(backoff.next(&mut rng) <= Duration::from_millis(1));
     }

@@ -225,14 +225,17 @@ fn the_limit_of_sockets_is_of_one_tab_only() {
 #[test]
 fn what_the_link_has_not_sent_holds_the_rest_back_up_to_a_limit() {
     let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
-    (config.link_bytes, config.outbox_bytes) = (10, 102);
+    (config.link_bytes, config.outbox_bytes) = (100, 102);
     let mut bench = Bench::with(config);
     bench.tab(1, TabMessage::Attach);
     bench.connect();
     bench.open(1, ONE);
     bench.server(&opened(1, ONE));
     let attempt = bench.attempt;
-    bench.input(Input::LinkBuffered { attempt, bytes: 11 });
+    bench.input(Input::LinkBuffered {
+        attempt,
+        bytes: 101,
+    });
     bench.take();
     for _ in 0..3 {
         bench.send(1, ONE, &"x".repeat(30));
