@@ -30,7 +30,7 @@ self.onconnect = (event) => {
 
 self.addEventListener('online', () => host?.call((hub, now) => hub.networkChanged(now, true)));
 
-WebAssembly.compile(wasm as Uint8Array<ArrayBuffer>).then(
+WebAssembly.compile(wasm).then(
   (compiled) => {
     module = compiled;
     initSync({ module });
@@ -237,7 +237,9 @@ class Host {
   }
 
   closeLink(attempt: number, code: number, reason: string): void {
-    if (attempt === this.#attempt) this.#link?.close(...(code === 0 ? [] : [code, reason]));
+    if (attempt !== this.#attempt) return;
+    if (code === 0) this.#link?.close();
+    else this.#link?.close(code, reason);
   }
 
   watchTab(tab: bigint): void {
