@@ -7,7 +7,7 @@
 //   /echo       sends every frame back; the text "close" makes it close with 4000
 //   /hello      greets in the same flight as the upgrade
 //   /close      closes at once, with the code and the reason of its query
-//   /drop       cuts the connection at once
+//   /drop       cuts the connection at the first frame
 //   /protocol   takes the last sub-protocol that was offered; every other path takes none
 //   /refuse     answers 403
 // It runs in the folder of the npm package, where `ws` is installed.
@@ -35,6 +35,7 @@ server.on('connection', (socket, request) => {
   socket.on('message', (data, binary) => {
     report({ type: 'message', id, data: binary ? [...data] : data.toString() });
     if (request.url === '/echo') echo(socket, data, binary);
+    if (request.url === '/drop') socket.terminate();
   });
   socket.on('close', (code, reason) => {
     report({ type: 'close', id, code, reason: reason.toString() });
@@ -43,7 +44,6 @@ server.on('connection', (socket, request) => {
 
 const greet = (socket, { pathname, searchParams }) => {
   if (pathname === '/hello') socket.send('hello');
-  if (pathname === '/drop') socket.terminate();
   if (pathname !== '/close') return;
   const code = searchParams.get('code');
   if (code) socket.close(Number(code), searchParams.get('reason'));

@@ -130,6 +130,9 @@ const T = {
   describe,
 };
 
+window.addEventListener('error', ({ message }) => log.push(`uncaught: ${message}`));
+window.addEventListener('unhandledrejection', ({ reason }) => log.push(`unhandled: ${reason}`));
+
 const NativeSharedWorker = window.SharedWorker;
 window.SharedWorker = class extends NativeSharedWorker {
   constructor(...options) {

@@ -244,7 +244,9 @@ export const events = ({ port, plain }) => {
     })],
     ['the server closes with a code', at('/close?code=4001&reason=enough', [])],
     ['the server closes without a code', at('/close', [])],
-    ['the server cuts the connection', at('/drop', [])],
+    ['the server cuts the connection', at('/drop', [], {
+      open: (socket) => socket.send('now'),
+    })],
     ['a sub-protocol is chosen', at('/protocol', ['one', 'two'], {
       open: (socket) => socket.close(),
     })],

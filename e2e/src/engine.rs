@@ -300,6 +300,16 @@ fn firefox_preferences(port: u16) -> String {
         .collect()
 }
 
+/// Removes what the sessions of this process have left on disk.
+pub fn remove_folders() {
+    // A browser that is just dying may still write; a leftover in the temporary folder is fine.
+    drop(fs::remove_dir_all(all_folders()));
+}
+
+fn all_folders() -> PathBuf {
+    std::env::temp_dir().join(format!("tabmux-e2e-{}", std::process::id()))
+}
+
 /// The folder of one session's profile and logs.
 struct Folder(PathBuf);
 
@@ -307,8 +317,7 @@ impl Folder {
     fn new() -> Result<Self> {
         static SESSIONS: AtomicU32 = AtomicU32::new(0);
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let name = format!("tabmux-e2e-{}-{session}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
+        let folder = all_folders().join(session.to_string());
         fs::create_dir_all(&folder)
             .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         Ok(Self(folder))
@@ -325,7 +334,8 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A browser that is just dying may still write; a leftover in the temporary folder is fine.
         drop(fs::remove_dir_all(&self.0));
+        // Fails, as it should, while another session has its folder there.
+        drop(fs::remove_dir(all_folders()));
     }
 }

@@ -96,13 +96,15 @@ pub fn kill_all() {
     }
 }
 
-/// Makes ctrl-c, SIGTERM and a closed terminal end the children before the harness.
-pub fn end_children_on_signals() -> Result<()> {
+/// Makes ctrl-c, SIGTERM and a closed terminal end the children before the harness; `clean_up`
+/// runs in between.
+pub fn end_children_on_signals(clean_up: impl FnOnce() + Send + 'static) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             kill_all();
+            clean_up();
             std::process::exit(128 + signal);
         }
     });

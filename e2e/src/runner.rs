@@ -12,17 +12,25 @@ use std::{
 use crate::{
     Result, Stop,
     context::Context,
-    engine::{Engine, Session},
+    engine::{self, Engine, Session},
     process,
 };
 
 /// A named test.
 #[derive(Clone, Copy)]
 pub struct Test {
-    /// A sentence.
-    pub name: &'static str,
-    /// The steps.
-    pub run: fn(&mut Context<'_>) -> std::result::Result<(), Stop>,
+    name: &'static str,
+    run: Steps,
+}
+
+/// What a test does.
+pub type Steps = fn(&mut Context<'_>) -> std::result::Result<(), Stop>;
+
+impl Test {
+    /// A test whose name is a sentence.
+    pub const fn new(name: &'static str, run: Steps) -> Self {
+        Self { name, run }
+    }
 }
 
 /// Runs `tests` as the arguments of the command line say.
@@ -39,7 +47,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
         tests.iter().for_each(|test| println!("{}", test.name));
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = process::end_children_on_signals() {
+    if let Err(error) = process::end_children_on_signals(engine::remove_folders) {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
@@ -165,7 +173,13 @@ fn run_test(
     let mut outcome = catch_unwind(AssertUnwindSafe(|| attempt(engine, test, current)))
         .unwrap_or_else(|_| Err(Stop::Failed("the test panicked".into())));
     if deadline.passed() {
-        outcome = Err(format!("{LIMIT:?} were not enough").into());
+        let step = match outcome {
+            Ok(()) => String::new(),
+            Err(Stop::Failed(reason) | Stop::Skipped(reason)) => {
+                format!("; it ended with {reason}")
+            }
+        };
+        outcome = Err(format!("{LIMIT:?} were not enough{step}").into());
     }
     if let Err(error) = current.browser.close_all() {
         // The next test gets a new browser.

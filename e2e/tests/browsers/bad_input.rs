@@ -21,30 +21,24 @@ use tungstenite::{
 use crate::steps::{Outcome, ask, connect, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "a missing worker script is named in an error event",
-        run: missing_worker,
-    },
-    Test {
-        name: "a worker blocked by the page's policy is named in an error event",
-        run: blocked,
-    },
-    Test {
-        name: "a worker whose policy refuses wasm says so",
-        run: no_wasm,
-    },
-    Test {
-        name: "mux mode: a server that is no tabmux server is told so",
-        run: no_tabmux,
-    },
-    Test {
-        name: "a frame the server cannot decode closes that link alone",
-        run: bad_frame,
-    },
-    Test {
-        name: "a text frame closes that link alone",
-        run: text_frame,
-    },
+    Test::new(
+        "a missing worker script is named in an error event",
+        missing_worker,
+    ),
+    Test::new(
+        "a worker blocked by the page's policy is named in an error event",
+        blocked,
+    ),
+    Test::new("a worker whose policy refuses wasm says so", no_wasm),
+    Test::new(
+        "mux mode: a server that is no tabmux server is told so",
+        no_tabmux,
+    ),
+    Test::new(
+        "a frame the server cannot decode closes that link alone",
+        bad_frame,
+    ),
+    Test::new("a text frame closes that link alone", text_frame),
 ];
 
 fn missing_worker(context: &mut Context<'_>) -> Outcome {

@@ -13,14 +13,11 @@ use tabmux_e2e::{
 use crate::steps::{Outcome, ask, connect_all, hub_of, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "a tab whose process is killed leaves the registry",
-        run: killed_tab,
-    },
-    Test {
-        name: "the process of the worker is killed",
-        run: killed_worker,
-    },
+    Test::new(
+        "a tab whose process is killed leaves the registry",
+        killed_tab,
+    ),
+    Test::new("the process of the worker is killed", killed_worker),
 ];
 
 fn killed_tab(context: &mut Context<'_>) -> Outcome {

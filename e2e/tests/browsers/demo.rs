@@ -11,10 +11,7 @@ use tabmux_e2e::{
 
 use crate::steps::Outcome;
 
-pub(crate) const TESTS: &[Test] = &[Test {
-    name: "the demo works in three tabs",
-    run: demo,
-}];
+pub(crate) const TESTS: &[Test] = &[Test::new("the demo works in three tabs", demo)];
 
 fn demo(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;

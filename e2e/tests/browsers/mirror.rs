@@ -8,30 +8,15 @@ use tabmux_e2e::{
 use crate::steps::Outcome;
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "mirror mode: every view gets every frame",
-        run: every_frame,
-    },
-    Test {
-        name: "mirror mode: sends go out in order",
-        run: sends,
-    },
-    Test {
-        name: "mirror mode: a late view opens at once",
-        run: late_view,
-    },
-    Test {
-        name: "mirror mode: one view closes, the others stay",
-        run: close_one,
-    },
-    Test {
-        name: "mirror mode: the server's close reaches every view",
-        run: server_closes,
-    },
-    Test {
-        name: "mirror mode: a cut connection reaches every view",
-        run: cut,
-    },
+    Test::new("mirror mode: every view gets every frame", every_frame),
+    Test::new("mirror mode: sends go out in order", sends),
+    Test::new("mirror mode: a late view opens at once", late_view),
+    Test::new("mirror mode: one view closes, the others stay", close_one),
+    Test::new(
+        "mirror mode: the server's close reaches every view",
+        server_closes,
+    ),
+    Test::new("mirror mode: a cut connection reaches every view", cut),
 ];
 
 fn every_frame(context: &mut Context<'_>) -> Outcome {

@@ -7,30 +7,21 @@ use tabmux_e2e::{Result, context::Context, ports, runner::Test};
 use crate::steps::Outcome;
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "parity: the constructor takes and refuses the same URLs",
-        run: urls,
-    },
-    Test {
-        name: "parity: the constructor takes and refuses the same protocols",
-        run: protocols,
-    },
-    Test {
-        name: "parity: send before open",
-        run: early_send,
-    },
-    Test {
-        name: "parity: close takes and refuses the same codes and reasons",
-        run: closes,
-    },
-    Test {
-        name: "parity: constants, attributes and handlers",
-        run: surface,
-    },
-    Test {
-        name: "parity: a connection's events",
-        run: events,
-    },
+    Test::new(
+        "parity: the constructor takes and refuses the same URLs",
+        urls,
+    ),
+    Test::new(
+        "parity: the constructor takes and refuses the same protocols",
+        protocols,
+    ),
+    Test::new("parity: send before open", early_send),
+    Test::new(
+        "parity: close takes and refuses the same codes and reasons",
+        closes,
+    ),
+    Test::new("parity: constants, attributes and handlers", surface),
+    Test::new("parity: a connection's events", events),
 ];
 
 fn urls(context: &mut Context<'_>) -> Outcome {

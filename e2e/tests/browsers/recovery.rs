@@ -15,18 +15,12 @@ use tabmux_e2e::{
 use crate::steps::{Outcome, ask, connect_all, hub_of, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "the server is killed and started again",
-        run: killed,
-    },
-    Test {
-        name: "the server ends by SIGTERM and is started again",
-        run: terminated,
-    },
-    Test {
-        name: "a trap in the worker's wasm makes a new hub",
-        run: trapped,
-    },
+    Test::new("the server is killed and started again", killed),
+    Test::new(
+        "the server ends by SIGTERM and is started again",
+        terminated,
+    ),
+    Test::new("a trap in the worker's wasm makes a new hub", trapped),
 ];
 
 fn killed(context: &mut Context<'_>) -> Outcome {

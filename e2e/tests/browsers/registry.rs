@@ -12,26 +12,17 @@ use tabmux_e2e::{
 use crate::steps::{Outcome, ask, connect, connect_all, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "a closed tab leaves the registry within a second",
-        run: closed_tab,
-    },
-    Test {
-        name: "the last tab gone, the connection closes within three seconds",
-        run: last_tab,
-    },
-    Test {
-        name: "a reload of the only tab works",
-        run: reload,
-    },
-    Test {
-        name: "the only tab goes to another page and back",
-        run: back_alone,
-    },
-    Test {
-        name: "one of two tabs goes to another page and back",
-        run: back_beside,
-    },
+    Test::new(
+        "a closed tab leaves the registry within a second",
+        closed_tab,
+    ),
+    Test::new(
+        "the last tab gone, the connection closes within three seconds",
+        last_tab,
+    ),
+    Test::new("a reload of the only tab works", reload),
+    Test::new("the only tab goes to another page and back", back_alone),
+    Test::new("one of two tabs goes to another page and back", back_beside),
 ];
 
 fn closed_tab(context: &mut Context<'_>) -> Outcome {

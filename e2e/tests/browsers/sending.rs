@@ -6,18 +6,15 @@ use tabmux_e2e::{context::Context, runner::Test, wait::equal};
 use crate::steps::{Outcome, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "mux mode: texts, binaries and Blobs arrive in order and whole",
-        run: every_kind,
-    },
-    Test {
-        name: "mux mode: messages of a megabyte arrive whole",
-        run: large,
-    },
-    Test {
-        name: "mux mode: binaryType chooses Blob or ArrayBuffer",
-        run: binary_type,
-    },
+    Test::new(
+        "mux mode: texts, binaries and Blobs arrive in order and whole",
+        every_kind,
+    ),
+    Test::new("mux mode: messages of a megabyte arrive whole", large),
+    Test::new(
+        "mux mode: binaryType chooses Blob or ArrayBuffer",
+        binary_type,
+    ),
 ];
 
 fn every_kind(context: &mut Context<'_>) -> Outcome {

@@ -6,30 +6,17 @@ use tabmux_e2e::{browser::Kind, context::Context, runner::Test, wait::equal};
 use crate::steps::{Outcome, ask, connect, connect_all, hub_of, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "fifteen tabs and windows have one connection",
-        run: fifteen_tabs,
-    },
-    Test {
-        name: "a reply reaches only the tab that asked",
-        run: reply,
-    },
-    Test {
-        name: "a broadcast reaches all fifteen tabs",
-        run: broadcast,
-    },
-    Test {
-        name: "a late tab has its state at once",
-        run: late_tab,
-    },
-    Test {
-        name: "mux mode: two paths are one connection",
-        run: two_paths,
-    },
-    Test {
-        name: "mirror mode: two URLs are two connections",
-        run: two_urls,
-    },
+    Test::new("fifteen tabs and windows have one connection", fifteen_tabs),
+    Test::new("a reply reaches only the tab that asked", reply),
+    Test::new("a broadcast reaches all fifteen tabs", broadcast),
+    Test::new("a late tab has its state at once", late_tab),
+    Test::new("mux mode: two paths are one connection", two_paths),
+    Test::new("mirror mode: two URLs are two connections", two_urls),
+    Test::new("mirror mode: two keys are two connections", two_keys),
+    Test::new(
+        "mode exclusive: each tab has a connection of its own",
+        exclusive,
+    ),
 ];
 
 fn fifteen_tabs(context: &mut Context<'_>) -> Outcome {
@@ -153,5 +140,35 @@ fn two_urls(context: &mut Context<'_>) -> Outcome {
         .collect();
     urls.sort_by_key(Value::to_string);
     equal("connections", urls, vec![json!("/one"), json!("/two")])?;
+    Ok(())
+}
+
+fn two_keys(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    for key in ["anna", "bert", "anna"] {
+        let tab = context.tab()?;
+        let url = server.url("/");
+        context.run(
+            &tab,
+            format!("T.shared('view', '{url}', [], {{ key: '{key}' }})"),
+        )?;
+        context.run(&tab, "await T.until('view', 'open')")?;
+    }
+    equal("connections", server.events("open").len(), 2)?;
+    Ok(())
+}
+
+fn exclusive(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    for _ in 0..2 {
+        let tab = context.tab()?;
+        let url = server.url("/");
+        context.run(
+            &tab,
+            format!("T.shared('view', '{url}', [], {{ mode: 'exclusive' }})"),
+        )?;
+        context.run(&tab, "await T.until('view', 'open')")?;
+    }
+    equal("connections", server.events("open").len(), 2)?;
     Ok(())
 }
