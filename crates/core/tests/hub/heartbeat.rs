@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tabmux_core::hub::{Input, LinkState, Output, WakeReason};
-use tabmux_wire::{HubFrame, ServerFrame};
+use tabmux_wire::{HubFrame, Payload, ServerFrame};
 
 use crate::support::Bench;
 
@@ -13,6 +13,18 @@ fn a_quiet_link_is_pinged_at_the_interval_the_server_asked_for() {
     bench.pass(Duration::from_millis(24_999));
     assert!(bench.sent().is_empty());
     bench.pass(Duration::from_millis(1));
+    assert_eq!(bench.sent(), [HubFrame::Ping { nonce: 1 }.to_bytes()]);
+}
+
+#[test]
+fn a_server_that_talks_all_the_time_is_pinged_all_the_same() {
+    let mut bench = Bench::connected();
+    for _ in 0..26 {
+        bench.pass(Duration::from_secs(1));
+        bench.server(&ServerFrame::Message {
+            payload: Payload::Text("tick"),
+        });
+    }
     assert_eq!(bench.sent(), [HubFrame::Ping { nonce: 1 }.to_bytes()]);
 }
 

@@ -115,11 +115,14 @@ impl Connected {
         }
     }
 
-    /// Something came from the server: it lives.
+    /// Something came from the server: it lives. The next PING is due all the same, since it is
+    /// also what tells the server that the hub lives.
     pub(super) fn heard(&mut self, now: Timestamp) {
-        self.heartbeat.state = Beat::Quiet {
-            ping_at: now + self.heartbeat.interval,
-        };
+        if matches!(self.heartbeat.state, Beat::Waiting { .. }) {
+            self.heartbeat.state = Beat::Quiet {
+                ping_at: now + self.heartbeat.interval,
+            };
+        }
     }
 
     /// Asks the server now whether it lives.
