@@ -1,0 +1,84 @@
+//! Putting a server together.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::{
+    Config, Error, Server, SocketHandler, files::Folder, handler::Factory, origin::Origins,
+};
+
+/// What a server is made of. Begin with [`Server::builder`](crate::Server::builder).
+#[must_use]
+pub struct Builder {
+    pub(crate) config: Config,
+    pub(crate) routes: BTreeMap<String, Factory>,
+    pub(crate) site: Option<PathBuf>,
+    fault: Option<String>,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            config: Config::default(),
+            routes: BTreeMap::new(),
+            site: None,
+            fault: None,
+        }
+    }
+
+    /// Maps the path of virtual sockets, such as `/chat`, to what makes their handlers.
+    pub fn socket<H: SocketHandler>(
+        mut self,
+        path: &str,
+        factory: impl Fn() -> H + Send + Sync + 'static,
+    ) -> Self {
+        if !path.starts_with('/') || path.contains(['?', '#']) {
+            self.fault = Some(format!(
+                "the path {path:?} must begin with / and have no ? or #"
+            ));
+        }
+        let factory: Factory = Box::new(move || Box::new(factory()));
+        if self.routes.insert(path.to_owned(), factory).is_some() {
+            self.fault = Some(format!("the path {path} has two handlers"));
+        }
+        self
+    }
+
+    /// Replaces the whole configuration. Call it before the methods that change a part.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The folder with `client.js` and `worker.js`.
+    pub fn assets(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.config.assets = folder.into();
+        self
+    }
+
+    /// An origin that may open links besides the server's own, such as `https://example.org`;
+    /// `*` allows every site to use this server in its visitors' name.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.config.allow_origins.push(origin.into());
+        self
+    }
+
+    /// A folder of static files to serve at `/`.
+    pub fn site(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.site = Some(folder.into());
+        self
+    }
+
+    /// The server.
+    ///
+    /// # Errors
+    /// When a setting has no meaning; the text names it.
+    pub fn build(self) -> Result<Server, Error> {
+        if let Some(fault) = self.fault {
+            return Err(Error::Config(fault));
+        }
+        self.config.check()?;
+        let origins = Origins::new(&self.config.allow_origins)?;
+        let site = self.site.map(Folder::new);
+        Ok(Server::new(self.config, origins, self.routes, site))
+    }
+}

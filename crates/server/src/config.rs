@@ -1,0 +1,152 @@
+//! The configuration, as a file may give it. Every key has a default.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tabmux_core::session::SessionConfig;
+
+use crate::Error;
+
+/// The configuration of a [`Server`](crate::Server) and of the binary. In TOML the keys are the
+/// names of the fields; an unknown key is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address that the binary listens on. 127.0.0.1:3000.
+    pub listen: SocketAddr,
+    /// The folder with `client.js` and `worker.js`. `packages/tabmux/dist`.
+    pub assets: PathBuf,
+    /// Origins that may open a link besides the server's own, such as `https://example.org`.
+    /// `*` allows every site on the web to use this server in its visitors' name.
+    pub allow_origins: Vec<String>,
+    /// How often a hub shows that it lives, in milliseconds; a link silent for two and a half
+    /// intervals is closed. 25,000.
+    pub heartbeat_ms: u64,
+    /// How long a link may take to say HELLO, in milliseconds. 10,000.
+    pub handshake_timeout_ms: u64,
+    /// How long a link lives on when all its tabs are in the back/forward cache, in
+    /// milliseconds. 10,000.
+    pub suspend_timeout_ms: u64,
+    /// How long a link may live on after the server asked its hub to leave, in milliseconds.
+    /// 1,000; at most 5,000.
+    pub shutdown_grace_ms: u64,
+    /// What a peer can reach.
+    pub limits: Limits,
+}
+
+/// What a peer can reach.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Links. 65,536.
+    pub links: usize,
+    /// Tabs of one browser. 64.
+    pub tabs: u32,
+    /// Virtual sockets of one tab. 256.
+    pub sockets: u32,
+    /// Bytes of one message, either way. 1 MiB.
+    pub message_bytes: usize,
+    /// Bytes that may wait to be written to one link. 1 MiB.
+    pub queue_bytes: usize,
+    /// Bytes of messages that tasks have sent and the shard has not yet taken. 16 MiB.
+    pub inbox_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let session = SessionConfig::default();
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)),
+            assets: PathBuf::from("packages/tabmux/dist"),
+            allow_origins: Vec::new(),
+            heartbeat_ms: millis(session.heartbeat),
+            handshake_timeout_ms: millis(session.handshake_timeout),
+            suspend_timeout_ms: millis(session.suspend_timeout),
+            shutdown_grace_ms: 1_000,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let session = SessionConfig::default();
+        Self {
+            links: session.links,
+            tabs: session.tabs,
+            sockets: session.sockets,
+            message_bytes: session.message_bytes,
+            queue_bytes: session.queue_bytes,
+            inbox_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no TOML, or has a key that is unknown or of another type.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let at = |message: String| Error::ConfigFile {
+            path: path.to_owned(),
+            message,
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| at(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| at(error.to_string()))
+    }
+
+    /// Checks what the types do not say.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let limits = &self.limits;
+        let faults = [
+            (self.heartbeat_ms == 0, "heartbeat_ms must be at least 1"),
+            (
+                self.handshake_timeout_ms == 0,
+                "handshake_timeout_ms must be at least 1",
+            ),
+            (
+                self.suspend_timeout_ms == 0,
+                "suspend_timeout_ms must be at least 1",
+            ),
+            (
+                self.shutdown_grace_ms > 5_000,
+                "shutdown_grace_ms must be at most 5000",
+            ),
+            (
+                limits.message_bytes < 1_024,
+                "limits.message_bytes must be at least 1024",
+            ),
+            (
+                limits.queue_bytes < limits.message_bytes,
+                "limits.queue_bytes must be at least limits.message_bytes",
+            ),
+        ];
+        match faults.into_iter().find(|(fault, _)| *fault) {
+            Some((_, message)) => Err(Error::Config(message.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn session(&self) -> SessionConfig {
+        SessionConfig {
+            links: self.limits.links,
+            tabs: self.limits.tabs,
+            sockets: self.limits.sockets,
+            message_bytes: self.limits.message_bytes,
+            queue_bytes: self.limits.queue_bytes,
+            heartbeat: Duration::from_millis(self.heartbeat_ms),
+            handshake_timeout: Duration::from_millis(self.handshake_timeout_ms),
+            suspend_timeout: Duration::from_millis(self.suspend_timeout_ms),
+            ..SessionConfig::default()
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,116 @@
+//! What a handler can do while it is called.
+
+use std::sync::Arc;
+
+use tabmux_core::{
+    Timestamp,
+    session::{Registry, SendError, SocketRef, Stats},
+    wire::{Payload, SessionId, TabId},
+};
+
+use crate::{ServerHandle, SocketSender, shard::Shard};
+
+/// The socket that a handler serves, and its surroundings.
+pub struct Ctx<'a> {
+    pub(crate) registry: &'a mut Registry,
+    pub(crate) shard: &'a Arc<Shard>,
+    pub(crate) now: Timestamp,
+    pub(crate) socket: SocketRef,
+    pub(crate) tab: TabId,
+    pub(crate) target: &'a str,
+}
+
+impl Ctx<'_> {
+    /// Sends a message to the tab.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when too much waits to be written to this browser:
+    /// [`SocketHandler::writable`](crate::SocketHandler::writable) tells when to try again.
+    /// [`SendError::TooLarge`]. [`SendError::Closed`] when the socket is not open.
+    pub fn send(&mut self, message: Payload<'_>) -> Result<(), SendError> {
+        self.registry.send(self.now, self.socket, message)
+    }
+
+    /// Sends a text message; errors as for [`send`](Self::send).
+    ///
+    /// # Errors
+    /// See [`send`](Self::send).
+    pub fn send_text(&mut self, text: &str) -> Result<(), SendError> {
+        self.send(Payload::Text(text))
+    }
+
+    /// Sends a binary message; errors as for [`send`](Self::send).
+    ///
+    /// # Errors
+    /// See [`send`](Self::send).
+    pub fn send_binary(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.send(Payload::Binary(bytes))
+    }
+
+    /// Sends a message to every tab of this browser, at the cost of one.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send); `writable` does not tell when to try again.
+    pub fn broadcast(&mut self, message: Payload<'_>) -> Result<(), SendError> {
+        self.registry
+            .broadcast(self.now, self.socket.session, message)
+    }
+
+    /// Sends a text message to every tab of this browser.
+    ///
+    /// # Errors
+    /// See [`broadcast`](Self::broadcast).
+    pub fn broadcast_text(&mut self, text: &str) -> Result<(), SendError> {
+        self.broadcast(Payload::Text(text))
+    }
+
+    /// Sends a binary message to every tab of this browser.
+    ///
+    /// # Errors
+    /// See [`broadcast`](Self::broadcast).
+    pub fn broadcast_binary(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.broadcast(Payload::Binary(bytes))
+    }
+
+    /// Closes the socket with a code from 1000 to 4999; the handler's `close` follows. Nothing
+    /// happens when it is closed already. A reason longer than 123 bytes is cut.
+    pub fn close(&mut self, code: u16, reason: &str) {
+        // The only error is that it is not open.
+        let _ = self.registry.close(self.now, self.socket, code, reason);
+    }
+
+    /// A way to send on this socket after this call, from anywhere.
+    pub fn sender(&self) -> SocketSender {
+        SocketSender::new(self.socket, self.shard)
+    }
+
+    /// The tab.
+    pub const fn tab(&self) -> TabId {
+        self.tab
+    }
+
+    /// The session of its browser.
+    pub const fn session(&self) -> SessionId {
+        self.socket.session
+    }
+
+    /// The socket's name in this server.
+    pub const fn socket(&self) -> SocketRef {
+        self.socket
+    }
+
+    /// Path and query that the socket was opened with.
+    pub const fn target(&self) -> &str {
+        self.target
+    }
+
+    /// The numbers of this moment.
+    pub const fn stats(&self) -> Stats {
+        self.registry.stats()
+    }
+
+    /// The server.
+    pub fn server(&self) -> ServerHandle {
+        ServerHandle::new(self.shard)
+    }
+}

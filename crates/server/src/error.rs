@@ -1,0 +1,60 @@
+//! What can go wrong before a server runs.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
+
+/// Why a server could not be built or run. The text is for the operator and says what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting has no meaning.
+    Config(String),
+    /// A configuration file could not be read.
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// Why, with the name of the key at fault.
+        message: String,
+    },
+    /// Another program listens on the address.
+    AddressInUse(SocketAddr),
+    /// The address cannot be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The network or the system failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(message) => f.write_str(message),
+            Self::ConfigFile { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::AddressInUse(address) => write!(
+                f,
+                "{address} is already in use; stop the other program or choose another port \
+                 with --listen"
+            ),
+            Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen { source, .. } | Self::Io(source) => Some(source),
+            Self::Config(_) | Self::ConfigFile { .. } | Self::AddressInUse(_) => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

@@ -1,0 +1,120 @@
+//! What an application implements.
+
+use tabmux_core::wire::{Payload, SessionId, TabId};
+
+use crate::Ctx;
+
+/// Serves one virtual socket: one tab's own stream of messages.
+///
+/// A value is made for each socket, by the factory given to
+/// [`Builder::socket`](crate::Builder::socket); one without fields takes no memory. Its methods
+/// are called by the shard, one at a time, and must not block: the other sockets of the shard
+/// wait meanwhile. To answer later, or from a task, keep a [`Ctx::sender`].
+///
+/// A handler that panics loses its socket, which closes with 1011, and no other.
+pub trait SocketHandler: Send + 'static {
+    /// A tab wants to open the socket. Nothing can be sent yet. By default it is accepted,
+    /// without a sub-protocol.
+    fn open(&mut self, ctx: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
+        let _ = (ctx, request);
+        Decision::accept()
+    }
+
+    /// The socket is open: the first moment to send.
+    fn opened(&mut self, ctx: &mut Ctx<'_>) {
+        let _ = ctx;
+    }
+
+    /// A message came.
+    fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>);
+
+    /// There is room again after [`SendError::Full`](crate::SendError::Full).
+    fn writable(&mut self, ctx: &mut Ctx<'_>) {
+        let _ = ctx;
+    }
+
+    /// The socket is closed, by either end or because the link broke. Comes once for each
+    /// socket that was accepted; nothing can be sent any more.
+    fn close(&mut self, ctx: &mut Ctx<'_>, close: &CloseInfo<'_>) {
+        let _ = (ctx, close);
+    }
+}
+
+/// What a tab asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenRequest<'a> {
+    /// Path and query, as in `/chat?room=7`.
+    pub target: &'a str,
+    /// The sub-protocols offered, best first.
+    pub protocols: &'a [String],
+    /// The tab.
+    pub tab: TabId,
+    /// The session of its browser.
+    pub session: SessionId,
+}
+
+impl<'a> OpenRequest<'a> {
+    /// The path without the query.
+    pub fn path(&self) -> &'a str {
+        self.target
+            .split_once('?')
+            .map_or(self.target, |(path, _)| path)
+    }
+
+    /// The query, empty when there is none.
+    pub fn query(&self) -> &'a str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+}
+
+/// What to do with an open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Open the socket.
+    Accept {
+        /// The sub-protocol chosen, one of those offered; empty for none.
+        protocol: String,
+    },
+    /// Refuse it: the tab sees an error and a close with 1006.
+    Reject {
+        /// Why; the tab's programmer reads it.
+        message: String,
+    },
+}
+
+impl Decision {
+    /// Accepts without a sub-protocol.
+    pub const fn accept() -> Self {
+        Self::Accept {
+            protocol: String::new(),
+        }
+    }
+
+    /// Accepts with a sub-protocol.
+    pub fn accept_protocol(protocol: impl Into<String>) -> Self {
+        Self::Accept {
+            protocol: protocol.into(),
+        }
+    }
+
+    /// Refuses.
+    pub fn reject(message: impl Into<String>) -> Self {
+        Self::Reject {
+            message: message.into(),
+        }
+    }
+}
+
+/// How a socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseInfo<'a> {
+    /// The close code: 1005 when none was given, 1006 when the link broke or the tab is gone.
+    pub code: u16,
+    /// The close reason.
+    pub reason: &'a str,
+    /// Whether one end closed it on purpose.
+    pub clean: bool,
+}
+
+/// Makes the handler of a new socket.
+pub(crate) type Factory = Box<dyn Fn() -> Box<dyn SocketHandler> + Send + Sync>;

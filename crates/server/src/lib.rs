@@ -1,0 +1,57 @@
+//! The tabmux server: an axum router whose links carry the virtual sockets of many tabs, each
+//! served by a handler of yours.
+//!
+//! ```no_run
+//! use tabmux_server::{Ctx, Message, Server, SocketHandler};
+//!
+//! struct Echo;
+//!
+//! impl SocketHandler for Echo {
+//!     fn message(&mut self, ctx: &mut Ctx<'_>, message: Message<'_>) {
+//!         if let Err(error) = ctx.send(message) {
+//!             ctx.close(1013, &error.to_string());
+//!         }
+//!     }
+//! }
+//!
+//! # async fn serve() -> Result<(), tabmux_server::Error> {
+//! let server = Server::builder().socket("/echo", || Echo).build()?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! server.run(listener, std::future::pending()).await
+//! # }
+//! ```
+//!
+//! All protocol logic is in [`tabmux_core::session`]; this crate reads and writes sockets, calls
+//! handlers, and speaks HTTP. [`Server::router`] mounts it inside an axum app of yours.
+
+#![forbid(unsafe_code)]
+
+mod assets;
+mod builder;
+mod config;
+mod context;
+pub mod demo;
+mod error;
+mod files;
+mod handler;
+mod http;
+mod inbox;
+mod link;
+mod origin;
+mod sender;
+mod server;
+mod shard;
+
+pub use self::{
+    builder::Builder,
+    config::{Config, Limits},
+    context::Ctx,
+    error::Error,
+    handler::{CloseInfo, Decision, OpenRequest, SocketHandler},
+    sender::SocketSender,
+    server::{Server, ServerHandle},
+};
+pub use tabmux_core::{
+    session::{SendError, SocketRef, Stats},
+    wire::{Payload as Message, SessionId, TabId},
+};

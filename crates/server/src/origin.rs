@@ -1,0 +1,159 @@
+//! Which pages may open a link. A browser sends cookies with a WebSocket handshake from any page,
+//! so a server that does not look at the origin lets every site speak in its visitors' name.
+
+use axum::http::{HeaderMap, header};
+
+use crate::Error;
+
+/// The origins that are allowed besides the server's own.
+pub(crate) struct Origins {
+    exact: Vec<String>,
+    all: bool,
+}
+
+impl Origins {
+    pub(crate) fn new(allowed: &[String]) -> Result<Self, Error> {
+        let mut exact = Vec::new();
+        for origin in allowed.iter().filter(|origin| *origin != "*") {
+            exact.push(normal(origin).ok_or_else(|| {
+                Error::Config(format!(
+                    "allow_origins: {origin:?} is no origin; write it as https://example.org"
+                ))
+            })?);
+        }
+        Ok(Self {
+            exact,
+            all: allowed.iter().any(|origin| origin == "*"),
+        })
+    }
+
+    /// Whether the headers of a handshake may open a link; if not, why, and what to do.
+    ///
+    /// Without an `Origin` the peer is no browser, and may.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), String> {
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return Ok(());
+        };
+        let origin = String::from_utf8_lossy(origin.as_bytes());
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        if self.all || self.allows(&origin, host) {
+            return Ok(());
+        }
+        Err(format!(
+            "the origin {origin} may not open a link to {}; to allow it, start the server with \
+             --allow-origin {origin}, or put it into allow_origins of the configuration",
+            host.unwrap_or("this server"),
+        ))
+    }
+
+    fn allows(&self, origin: &str, host: Option<&str>) -> bool {
+        let Some(origin) = normal(origin) else {
+            return false;
+        };
+        let same_host = host.is_some_and(|host| {
+            let (scheme, authority) = origin.split_once("://").unwrap_or(("", &origin));
+            authority == without_default_port(scheme, &host.to_ascii_lowercase())
+        });
+        same_host || self.exact.contains(&origin)
+    }
+}
+
+/// An origin in lower case without a default port; `None` if it is none, such as `null`.
+fn normal(origin: &str) -> Option<String> {
+    let origin = origin.to_ascii_lowercase();
+    let (scheme, authority) = origin.split_once("://")?;
+    if scheme.is_empty() || authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
+        return None;
+    }
+    Some(format!(
+        "{scheme}://{}",
+        without_default_port(scheme, authority)
+    ))
+}
+
+fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    authority.strip_suffix(port).unwrap_or(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(allowed: &[&str], origin: Option<&str>, host: &str) -> Result<(), String> {
+        let allowed = allowed
+            .iter()
+            .map(|&origin| origin.to_owned())
+            .collect::<Vec<_>>();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        Origins::new(&allowed).unwrap().check(&headers)
+    }
+
+    #[test]
+    fn no_origin_is_no_browser() {
+        assert_eq!(check(&[], None, "a.example"), Ok(()));
+    }
+
+    #[test]
+    fn the_servers_own_host_may() {
+        for (origin, host) in [
+            ("https://a.example", "a.example"),
+            ("https://a.example", "A.example:443"),
+            ("http://a.example", "a.example:80"),
+            ("http://localhost:3000", "localhost:3000"),
+            ("http://[::1]:3000", "[::1]:3000"),
+        ] {
+            assert_eq!(check(&[], Some(origin), host), Ok(()), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn another_host_port_or_none_may_not() {
+        for (origin, host) in [
+            ("https://b.example", "a.example"),
+            ("http://localhost:3001", "localhost:3000"),
+            ("https://a.example.b.example", "a.example"),
+            ("http://a.example:443", "a.example"),
+            ("null", "null"),
+            ("https://a.example/path", "a.example/path"),
+        ] {
+            assert!(check(&[], Some(origin), host).is_err(), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_option() {
+        let refusal = check(&[], Some("https://b.example"), "a.example").unwrap_err();
+        assert!(
+            refusal.contains("--allow-origin https://b.example"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn a_listed_origin_may() {
+        assert_eq!(
+            check(&["https://B.example:443"], Some("https://b.example"), "a"),
+            Ok(())
+        );
+        assert!(check(&["https://b.example"], Some("http://b.example"), "a").is_err());
+    }
+
+    #[test]
+    fn a_star_allows_all() {
+        assert_eq!(check(&["*"], Some("null"), "a.example"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_an_error() {
+        for origin in ["example.org", "https://", "https://a.example/", "null"] {
+            assert!(Origins::new(&[origin.to_owned()]).is_err(), "{origin}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Sending from outside a handler.
+
+use std::sync::{Arc, Weak};
+
+use tabmux_core::{
+    session::{OwnedPayload, SendError, SocketRef},
+    wire::Payload,
+};
+
+use crate::{
+    inbox::{Command, Post},
+    shard::Shard,
+};
+
+/// Sends on one virtual socket from any task or thread. Cheap to clone; it keeps nothing alive.
+///
+/// What it sends goes to the shard's inbox first. If the link then turns out to be full, or the
+/// message too large, the socket is closed with 1013 or 1009, since nobody is there to be told.
+#[derive(Clone)]
+pub struct SocketSender {
+    socket: SocketRef,
+    shard: Weak<Shard>,
+}
+
+impl SocketSender {
+    pub(crate) fn new(socket: SocketRef, shard: &Arc<Shard>) -> Self {
+        Self {
+            socket,
+            shard: Arc::downgrade(shard),
+        }
+    }
+
+    /// The socket's name in this server.
+    pub const fn socket(&self) -> SocketRef {
+        self.socket
+    }
+
+    /// Sends a message to the tab. To a socket that is closed, it does nothing.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when the inbox is full; [`SendError::Closed`] when the server is gone.
+    pub fn send(&self, message: Payload<'_>) -> Result<(), SendError> {
+        self.post(Command::Send(OwnedPayload::from(message)))
+    }
+
+    /// Sends a text message.
+    ///
+    /// # Errors
+    /// See [`send`](Self::send).
+    pub fn send_text(&self, text: &str) -> Result<(), SendError> {
+        self.send(Payload::Text(text))
+    }
+
+    /// Sends a binary message.
+    ///
+    /// # Errors
+    /// See [`send`](Self::send).
+    pub fn send_binary(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.send(Payload::Binary(bytes))
+    }
+
+    /// Closes the socket with a code from 1000 to 4999.
+    ///
+    /// # Errors
+    /// See [`send`](Self::send).
+    pub fn close(&self, code: u16, reason: &str) -> Result<(), SendError> {
+        self.post(Command::Close {
+            code,
+            reason: reason.to_owned(),
+        })
+    }
+
+    fn post(&self, command: Command) -> Result<(), SendError> {
+        let shard = self.shard.upgrade().ok_or(SendError::Closed)?;
+        shard.post(Post {
+            socket: self.socket,
+            command,
+        })
+    }
+}
