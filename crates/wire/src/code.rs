@@ -1,7 +1,5 @@
 //! Codes that frames and WebSocket closes carry.
 
-use crate::DecodeError;
-
 /// WebSocket close codes: those of RFC 6455 section 7.4.1 that tabmux uses, and its own from the
 /// private range of section 7.4.2.
 pub mod close {
@@ -32,20 +30,32 @@ pub mod close {
 }
 
 macro_rules! codes {
-    ($(#[$doc:meta])* $name:ident, $field:literal { $($(#[$vdoc:meta])* $variant:ident = $n:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $n:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum $name { $($(#[$vdoc])* $variant = $n,)* }
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)*
+            /// A code of a later release; never one of the above. The frame's other fields say
+            /// enough to act on.
+            Other(u8),
+        }
 
         impl $name {
-            /// Every code, for tests and tables.
+            /// Every code that has a name, for tests and tables.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            pub(crate) const fn from_byte(byte: u8) -> Result<Self, DecodeError> {
+            /// The code as it travels.
+            pub const fn byte(self) -> u8 {
+                match self {
+                    $(Self::$variant => $n,)*
+                    Self::Other(byte) => byte,
+                }
+            }
+
+            pub(crate) const fn from_byte(byte: u8) -> Self {
                 match byte {
-                    $($n => Ok(Self::$variant),)*
-                    _ => Err(DecodeError::BadValue($field)),
+                    $($n => Self::$variant,)*
+                    other => Self::Other(other),
                 }
             }
         }
@@ -54,7 +64,7 @@ macro_rules! codes {
 
 codes! {
     /// Why a server refuses a HELLO.
-    RefusedReason, "refused reason" {
+    RefusedReason {
         /// The hub claims a session with a term that is not the current one.
         Stale = 1,
         /// No version in common.
@@ -70,7 +80,7 @@ codes! {
 
 codes! {
     /// Why a server asks a hub to leave.
-    GoAwayReason, "go-away reason" {
+    GoAwayReason {
         /// The server shuts down.
         Shutdown = 1,
         /// The server moves links elsewhere.
@@ -79,8 +89,24 @@ codes! {
 }
 
 codes! {
+    /// Why a subscription was refused, or ended.
+    UnsubscribedReason {
+        /// The browser may not have the topic, or not any longer.
+        Denied = 1,
+        /// The session has as many subscriptions as it may.
+        Limit = 2,
+        /// The server has no topics.
+        Unsupported = 3,
+        /// The hub fell too far behind: subscribe again from the last position.
+        Slow = 4,
+        /// The topic is no more.
+        Closed = 5,
+    }
+}
+
+codes! {
     /// What an ERROR frame is about.
-    ErrorCode, "error code" {
+    ErrorCode {
         /// No handler is mapped to the path of an OPEN.
         NoRoute = 1,
         /// The handler refused the OPEN.

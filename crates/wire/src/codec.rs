@@ -3,7 +3,8 @@
 
 use crate::{
     Alias, DecodeError, HubId, LaneCount, Payload, Position, SessionId, SocketId, TabId, Token,
-    limit::MAX_ACK_ENTRIES,
+    TopicId,
+    limit::{MAX_ACK_ENTRIES, MAX_TOPIC_NAME},
 };
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -150,6 +151,27 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The number of a frame or a request: they begin at 1.
+    pub(crate) fn ordinal(&mut self, field: &'static str) -> Result<u64> {
+        match self.u64()? {
+            0 => Err(DecodeError::BadValue(field)),
+            number => Ok(number),
+        }
+    }
+
+    pub(crate) fn topic(&mut self) -> Result<TopicId> {
+        self.ordinal("topic").map(TopicId)
+    }
+
+    /// All that is left, as a topic's name.
+    pub(crate) fn rest_topic_name(&mut self) -> Result<&'a str> {
+        named(self.rest_str(MAX_TOPIC_NAME, "topic")?)
+    }
+
+    pub(crate) fn topic_name(&mut self) -> Result<&'a str> {
+        named(self.str(MAX_TOPIC_NAME, "topic")?)
+    }
+
     pub(crate) fn position(&mut self) -> Result<Position> {
         Ok(Position {
             epoch: self.u64()?,
@@ -172,6 +194,14 @@ impl<'a> Reader<'a> {
 
 fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError::BadText)
+}
+
+const fn named(topic: &str) -> Result<&str> {
+    if topic.is_empty() {
+        Err(DecodeError::BadValue("topic"))
+    } else {
+        Ok(topic)
+    }
 }
 
 /// Appends fields to a message.

@@ -13,7 +13,7 @@ pub enum DecodeError {
     TrailingBytes,
     /// A varint was longer than it needs to be, or larger than its field.
     BadVarint,
-    /// The type belongs to the other direction, or is none: `0x00`, `0x40` and the gaps between.
+    /// The type belongs to the other direction, or is none: `0x00`, `0x40`, `0x80`, `0xc0`.
     BadType(u8),
     /// HELLO or WELCOME without the magic bytes: the sender is no tabmux peer.
     NotTabmux,

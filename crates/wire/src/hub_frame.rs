@@ -1,14 +1,10 @@
 //! What a hub says to a server.
 
 use crate::{
-    Alias, DecodeError, HubId, LaneCount, MAGIC, Payload, Position, SessionId, SocketId, TabId,
-    Term, Token, VERSION,
+    Alias, DecodeError, Hello, LaneCount, Payload, Position, SocketId, TabId,
     codec::{Put, Reader},
     frame_type::{RELIABLE, Sender, hub as code, may_be_from},
-    limit::{
-        MAX_ACK_ENTRIES, MAX_CREDENTIALS, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, MAX_REASON,
-        MAX_TOPIC_NAME,
-    },
+    limit::{MAX_ACK_ENTRIES, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, MAX_REASON},
 };
 
 /// A frame from a hub.
@@ -50,6 +46,8 @@ pub enum HubFrame<'a> {
     },
     /// The browser wants a topic, from a position or from now.
     Subscribe {
+        /// Names this request in its answer; never 0, and never used twice on one link.
+        request: u64,
         /// Where to go on, if the hub knows.
         position: Option<Position>,
         /// The topic's name.
@@ -113,34 +111,6 @@ pub enum HubFrame<'a> {
     },
 }
 
-/// The first frame of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello<'a> {
-    /// The oldest version the hub speaks.
-    pub min_version: u32,
-    /// The newest version the hub speaks.
-    pub max_version: u32,
-    /// This run of the hub.
-    pub hub: HubId,
-    /// The session to go on with, if there is one.
-    pub resume: Option<Resume>,
-    /// Who the browser's user is, in the form the application chose; empty when unused.
-    pub credentials: &'a str,
-}
-
-/// What a hub knows of the session it wants to go on with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resume {
-    /// The session.
-    pub session: SessionId,
-    /// The proof.
-    pub token: Token,
-    /// The term the hub knows.
-    pub term: Term,
-    /// Frames of lane 0 that this very hub has received; `None` when it has received none itself.
-    pub have0: Option<u64>,
-}
-
 /// The header of every reliable frame from a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -169,7 +139,7 @@ impl<'a> HubFrame<'a> {
         } else if may_be_from(code, Sender::Hub) {
             Some(Upstream {
                 tab: r.alias()?,
-                n: r.u64()?,
+                n: r.ordinal("n")?,
             })
         } else {
             return Err(DecodeError::BadType(code));
@@ -200,14 +170,17 @@ impl<'a> HubFrame<'a> {
             }
             code::PING => Self::Ping { nonce: r.u64()? },
             code::SUBSCRIBE => Self::Subscribe {
+                request: r.ordinal("request")?,
                 position: if r.bool("position")? {
                     Some(r.position()?)
                 } else {
                     None
                 },
-                topic: topic(r)?,
+                topic: r.rest_topic_name()?,
             },
-            code::UNSUBSCRIBE => Self::Unsubscribe { topic: topic(r)? },
+            code::UNSUBSCRIBE => Self::Unsubscribe {
+                topic: r.rest_topic_name()?,
+            },
             code if may_be_from(code, Sender::Hub) => Self::Unknown {
                 code,
                 up: None,
@@ -286,7 +259,12 @@ impl<'a> HubFrame<'a> {
                     .for_each(|alias| out.put_u64(u64::from(alias.0)));
             }
             Self::Ping { nonce } => out.put_u64(*nonce),
-            Self::Subscribe { position, topic } => {
+            Self::Subscribe {
+                request,
+                position,
+                topic,
+            } => {
+                out.put_u64(*request);
                 out.push(u8::from(position.is_some()));
                 if let Some(position) = position {
                     out.put_position(*position);
@@ -385,75 +363,5 @@ impl<'a> HubFrame<'a> {
             | Self::Subscribe { .. }
             | Self::Unsubscribe { .. } => None,
         }
-    }
-}
-
-impl<'a> Hello<'a> {
-    fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        // Magic and versions never move: a server of any version reads this far.
-        if r.array()? != MAGIC {
-            return Err(DecodeError::NotTabmux);
-        }
-        let (min_version, max_version) = (r.u32()?, r.u32()?);
-        if !(min_version..=max_version).contains(&VERSION) {
-            return Err(DecodeError::UnsupportedVersion {
-                min: min_version,
-                max: max_version,
-            });
-        }
-        let hub = r.hub()?;
-        let resume = if r.bool("resume")? {
-            Some(Resume::read(r)?)
-        } else {
-            None
-        };
-        let credentials = r.rest_str(MAX_CREDENTIALS, "credentials")?;
-        Ok(Self {
-            min_version,
-            max_version,
-            hub,
-            resume,
-            credentials,
-        })
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&MAGIC);
-        out.put_u64(u64::from(self.min_version));
-        out.put_u64(u64::from(self.max_version));
-        out.extend_from_slice(&self.hub.0.to_be_bytes());
-        out.push(u8::from(self.resume.is_some()));
-        if let Some(resume) = &self.resume {
-            out.extend_from_slice(&resume.session.0);
-            out.extend_from_slice(&resume.token.0);
-            out.put_u64(resume.term.0);
-            out.push(u8::from(resume.have0.is_some()));
-            if let Some(have0) = resume.have0 {
-                out.put_u64(have0);
-            }
-        }
-        out.extend_from_slice(self.credentials.as_bytes());
-    }
-}
-
-impl Resume {
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            session: r.session()?,
-            token: r.token()?,
-            term: Term(r.u64()?),
-            have0: if r.bool("have0")? {
-                Some(r.u64()?)
-            } else {
-                None
-            },
-        })
-    }
-}
-
-fn topic<'a>(r: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
-    match r.rest_str(MAX_TOPIC_NAME, "topic")? {
-        "" => Err(DecodeError::BadValue("topic")),
-        topic => Ok(topic),
     }
 }

@@ -24,16 +24,20 @@ mod code;
 mod codec;
 mod error;
 mod frame_type;
+mod hello;
 mod hub_frame;
 mod id;
 mod limit;
 mod server_frame;
+mod subscription;
+mod welcome;
 
 pub use self::{
-    code::{ErrorCode, GoAwayReason, RefusedReason, close},
+    code::{ErrorCode, GoAwayReason, RefusedReason, UnsubscribedReason, close},
     error::DecodeError,
     frame_type::{FRAME_TYPES, FrameType, RELIABLE, Sender},
-    hub_frame::{Hello, HubFrame, Resume, Upstream},
+    hello::{Hello, Resume},
+    hub_frame::{HubFrame, Upstream},
     id::{
         Alias, HubId, LaneCount, Payload, Position, SessionId, SocketId, TabId, Term, Token,
         TopicId,
@@ -42,7 +46,9 @@ pub use self::{
         MAX_ACK_ENTRIES, MAX_CREDENTIALS, MAX_MESSAGE_TEXT, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS,
         MAX_REASON, MAX_TOPIC_NAME, MAX_WELCOME_TABS,
     },
-    server_frame::{Limits, ServerFrame, Welcome, WelcomeTab},
+    server_frame::ServerFrame,
+    subscription::{Subscribed, Unsubscribed},
+    welcome::{Limits, Welcome, WelcomeTab},
 };
 
 /// The version of the wire format that this crate speaks.

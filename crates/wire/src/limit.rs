@@ -11,13 +11,13 @@ pub const MAX_PROTOCOLS: usize = 32;
 pub const MAX_PROTOCOL: usize = 256;
 /// Bytes of a close reason, the limit of RFC 6455 section 5.5.
 pub const MAX_REASON: usize = 123;
-/// Bytes of the text in REFUSED, GO_AWAY, UNSUBSCRIBED and ERROR.
+/// Bytes of the text in REFUSED, UNSUBSCRIBED and ERROR.
 pub const MAX_MESSAGE_TEXT: usize = 1024;
 /// Bytes of the credentials in HELLO.
 pub const MAX_CREDENTIALS: usize = 8192;
 /// Bytes of a topic's name.
 pub const MAX_TOPIC_NAME: usize = 256;
-/// Entries of each list in ACK.
+/// Entries of each list in ACK; longer news takes several.
 pub const MAX_ACK_ENTRIES: usize = 1024;
 /// Tabs listed in WELCOME.
 pub const MAX_WELCOME_TABS: usize = 1024;

@@ -1,11 +1,11 @@
 //! What a server says to a hub.
 
 use crate::{
-    Alias, DecodeError, ErrorCode, GoAwayReason, LaneCount, MAGIC, Payload, Position,
-    RefusedReason, SessionId, SocketId, TabId, Term, Token, TopicId, VERSION,
+    Alias, DecodeError, ErrorCode, GoAwayReason, LaneCount, Payload, Position, RefusedReason,
+    SocketId, Subscribed, TabId, Term, TopicId, Unsubscribed, Welcome,
     codec::{Put, Reader},
     frame_type::{RELIABLE, Sender, may_be_from, server as code},
-    limit::{MAX_MESSAGE_TEXT, MAX_PROTOCOL, MAX_REASON, MAX_TOPIC_NAME, MAX_WELCOME_TABS},
+    limit::{MAX_MESSAGE_TEXT, MAX_PROTOCOL, MAX_REASON},
 };
 
 /// A frame from a server.
@@ -61,24 +61,10 @@ pub enum ServerFrame<'a> {
         /// The nonce of the PING.
         nonce: u64,
     },
-    /// The answer to SUBSCRIBE.
-    Subscribed {
-        /// The topic's number while this server runs.
-        topic: TopicId,
-        /// Whether all that the hub missed since its position follows.
-        recovered: bool,
-        /// Where the topic is now.
-        position: Position,
-        /// The topic's name.
-        name: &'a str,
-    },
-    /// A subscription ended, or was refused.
-    Unsubscribed {
-        /// The topic's name.
-        name: &'a str,
-        /// Why.
-        message: &'a str,
-    },
+    /// A topic is subscribed.
+    Subscribed(Subscribed<'a>),
+    /// A subscription was refused, or ended.
+    Unsubscribed(Unsubscribed<'a>),
     /// Something of one tab or socket failed; the link goes on.
     Error {
         /// What failed.
@@ -164,59 +150,6 @@ pub enum ServerFrame<'a> {
     },
 }
 
-/// The answer to HELLO.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
-    /// The version both speak from now on.
-    pub version: u32,
-    /// The session.
-    pub session: SessionId,
-    /// The proof for resuming it.
-    pub token: Token,
-    /// The session's term.
-    pub term: Term,
-    /// Whether the session is the one the hub asked for.
-    pub resumed: bool,
-    /// The number of the next frame of lane 0.
-    pub next0: u64,
-    /// How often the hub sends PING, in milliseconds.
-    pub heartbeat_ms: u64,
-    /// What the server holds the hub to.
-    pub limits: Limits,
-    /// The tabs of a resumed session.
-    pub tabs: Vec<WelcomeTab>,
-}
-
-/// What a server holds a hub to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of one message on the link, either way.
-    pub message_bytes: u64,
-    /// Unacknowledged bytes of one lane.
-    pub lane_bytes: u64,
-    /// Unacknowledged bytes of the session.
-    pub session_bytes: u64,
-    /// Milliseconds a session outlives its link.
-    pub detached_ms: u64,
-    /// Milliseconds a parked tab is kept.
-    pub parked_ms: u64,
-    /// Tabs of one session.
-    pub tabs: u32,
-    /// Virtual sockets of one tab.
-    pub sockets: u32,
-}
-
-/// A tab of a resumed session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WelcomeTab {
-    /// The tab.
-    pub tab: TabId,
-    /// Its short name.
-    pub alias: Alias,
-    /// Whether it was parked.
-    pub parked: bool,
-}
-
 impl<'a> ServerFrame<'a> {
     /// The frame that `bytes`, one whole message, holds.
     ///
@@ -243,7 +176,7 @@ impl<'a> ServerFrame<'a> {
             code::ATTACHED => Self::Attached {
                 tab: r.tab()?,
                 alias: r.alias()?,
-                next: r.u64()?,
+                next: r.ordinal("next")?,
                 n_seen: r.u64()?,
                 aside: r.bool("aside")?,
             },
@@ -251,13 +184,13 @@ impl<'a> ServerFrame<'a> {
                 term: Term(r.u64()?),
             },
             code::REFUSED => Self::Refused {
-                reason: RefusedReason::from_byte(r.u8()?)?,
+                reason: RefusedReason::from_byte(r.u8()?),
                 term: Term(r.u64()?),
                 retry_ms: r.u64()?,
                 message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
             },
             code::GO_AWAY => Self::GoAway {
-                reason: GoAwayReason::from_byte(r.u8()?)?,
+                reason: GoAwayReason::from_byte(r.u8()?),
                 after_ms: r.u64()?,
                 spread_ms: r.u64()?,
             },
@@ -265,18 +198,10 @@ impl<'a> ServerFrame<'a> {
                 lanes: r.lane_counts()?,
             },
             code::PONG => Self::Pong { nonce: r.u64()? },
-            code::SUBSCRIBED => Self::Subscribed {
-                topic: TopicId(r.u64()?),
-                recovered: r.bool("recovered")?,
-                position: r.position()?,
-                name: r.rest_str(MAX_TOPIC_NAME, "topic")?,
-            },
-            code::UNSUBSCRIBED => Self::Unsubscribed {
-                name: r.str(MAX_TOPIC_NAME, "topic")?,
-                message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
-            },
+            code::SUBSCRIBED => Self::Subscribed(Subscribed::read(r)?),
+            code::UNSUBSCRIBED => Self::Unsubscribed(Unsubscribed::read(r)?),
             code::ERROR => Self::Error {
-                code: ErrorCode::from_byte(r.u8()?)?,
+                code: ErrorCode::from_byte(r.u8()?),
                 tab: if r.bool("tab")? { Some(r.tab()?) } else { None },
                 socket: Some(r.u32()?).filter(|&n| n != 0).map(SocketId),
                 message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
@@ -324,7 +249,7 @@ impl<'a> ServerFrame<'a> {
             code::PUBLICATION_TEXT | code::PUBLICATION_BINARY => {
                 all?;
                 Self::Publication {
-                    topic: TopicId(r.u64()?),
+                    topic: r.topic()?,
                     position: r.position()?,
                     previous: r.u64()?,
                     payload: r.payload(code == code::PUBLICATION_TEXT)?,
@@ -354,6 +279,12 @@ impl<'a> ServerFrame<'a> {
         if let Some(lane) = self.lane() {
             out.put_u64(u64::from(lane));
         }
+        self.write_control(out);
+        self.write_reliable(out);
+    }
+
+    /// The fields of a frame that is not reliable; nothing for any other.
+    fn write_control(&self, out: &mut Vec<u8>) {
         match self {
             Self::Welcome(welcome) => welcome.write(out),
             Self::Attached {
@@ -376,7 +307,7 @@ impl<'a> ServerFrame<'a> {
                 retry_ms,
                 message,
             } => {
-                out.push(*reason as u8);
+                out.push(reason.byte());
                 out.put_u64(term.0);
                 out.put_u64(*retry_ms);
                 out.extend_from_slice(message.as_bytes());
@@ -386,34 +317,19 @@ impl<'a> ServerFrame<'a> {
                 after_ms,
                 spread_ms,
             } => {
-                out.push(*reason as u8);
+                out.push(reason.byte());
                 out.put_u64(*after_ms);
                 out.put_u64(*spread_ms);
             }
             Self::Ack { lanes } => out.put_lane_counts(lanes),
             Self::Pong { nonce } => out.put_u64(*nonce),
-            Self::Subscribed {
-                topic,
-                recovered,
-                position,
-                name,
-            } => {
-                out.put_u64(topic.0);
-                out.push(u8::from(*recovered));
-                out.put_position(*position);
-                out.extend_from_slice(name.as_bytes());
-            }
-            Self::Unsubscribed { name, message } => {
-                out.put_bytes(name.as_bytes());
-                out.extend_from_slice(message.as_bytes());
-            }
             Self::Error {
                 code,
                 tab,
                 socket,
                 message,
             } => {
-                out.push(*code as u8);
+                out.push(code.byte());
                 out.push(u8::from(tab.is_some()));
                 if let Some(tab) = tab {
                     out.extend_from_slice(&tab.0.to_be_bytes());
@@ -421,6 +337,8 @@ impl<'a> ServerFrame<'a> {
                 out.put_u64(socket.map_or(0, |socket| u64::from(socket.0)));
                 out.extend_from_slice(message.as_bytes());
             }
+            Self::Subscribed(subscribed) => subscribed.write(out),
+            Self::Unsubscribed(unsubscribed) => unsubscribed.write(out),
             Self::Opened { .. }
             | Self::Data { .. }
             | Self::Close { .. }
@@ -428,34 +346,44 @@ impl<'a> ServerFrame<'a> {
             | Self::Message { .. }
             | Self::Publication { .. }
             | Self::Gap { .. }
-            | Self::Unknown { .. } => self.write_body(out),
+            | Self::Unknown { .. } => {}
         }
     }
 
-    /// The part of a reliable or unknown frame after its header.
-    fn write_body(&self, out: &mut Vec<u8>) {
-        if let Self::Opened { socket, .. }
-        | Self::Data { socket, .. }
-        | Self::Close { socket, .. }
-        | Self::Credit { socket, .. } = self
-        {
-            out.put_u64(u64::from(socket.0));
-        }
+    /// The fields of a frame in a lane, after the lane; nothing for any other.
+    fn write_reliable(&self, out: &mut Vec<u8>) {
         match self {
             Self::Opened {
-                credit, protocol, ..
+                socket,
+                credit,
+                protocol,
+                ..
             } => {
+                out.put_u64(u64::from(socket.0));
                 out.put_u64(*credit);
                 out.extend_from_slice(protocol.as_bytes());
             }
-            Self::Data { payload, .. } | Self::Message { payload } => {
+            Self::Data {
+                socket, payload, ..
+            } => {
+                out.put_u64(u64::from(socket.0));
                 out.extend_from_slice(payload.as_bytes());
             }
-            Self::Close { code, reason, .. } => {
+            Self::Close {
+                socket,
+                code,
+                reason,
+                ..
+            } => {
+                out.put_u64(u64::from(socket.0));
                 out.put_u64(u64::from(*code));
                 out.extend_from_slice(reason.as_bytes());
             }
-            Self::Credit { bytes, .. } => out.put_u64(*bytes),
+            Self::Credit { socket, bytes, .. } => {
+                out.put_u64(u64::from(socket.0));
+                out.put_u64(*bytes);
+            }
+            Self::Message { payload } => out.extend_from_slice(payload.as_bytes()),
             Self::Publication {
                 topic,
                 position,
@@ -472,10 +400,18 @@ impl<'a> ServerFrame<'a> {
                 out.put_position(*position);
             }
             Self::Unknown { body, .. } => out.extend_from_slice(body),
-            _ => unreachable!("encode() wrote the control frames itself"),
+            Self::Welcome(_)
+            | Self::Attached { .. }
+            | Self::Fenced { .. }
+            | Self::Refused { .. }
+            | Self::GoAway { .. }
+            | Self::Ack { .. }
+            | Self::Pong { .. }
+            | Self::Subscribed(_)
+            | Self::Unsubscribed(_)
+            | Self::Error { .. } => {}
         }
     }
-
     /// The frame as one message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -493,8 +429,8 @@ impl<'a> ServerFrame<'a> {
             Self::GoAway { .. } => code::GO_AWAY,
             Self::Ack { .. } => code::ACK,
             Self::Pong { .. } => code::PONG,
-            Self::Subscribed { .. } => code::SUBSCRIBED,
-            Self::Unsubscribed { .. } => code::UNSUBSCRIBED,
+            Self::Subscribed(_) => code::SUBSCRIBED,
+            Self::Unsubscribed(_) => code::UNSUBSCRIBED,
             Self::Error { .. } => code::ERROR,
             Self::Opened { .. } => code::OPENED,
             Self::Data {
@@ -542,94 +478,10 @@ impl<'a> ServerFrame<'a> {
             | Self::GoAway { .. }
             | Self::Ack { .. }
             | Self::Pong { .. }
-            | Self::Subscribed { .. }
-            | Self::Unsubscribed { .. }
+            | Self::Subscribed(_)
+            | Self::Unsubscribed(_)
             | Self::Error { .. } => None,
         }
-    }
-}
-
-impl Welcome {
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        // Magic and version never move: a hub of any version reads this far.
-        if r.array()? != MAGIC {
-            return Err(DecodeError::NotTabmux);
-        }
-        let version = r.u32()?;
-        if version != VERSION {
-            return Err(DecodeError::UnsupportedVersion {
-                min: version,
-                max: version,
-            });
-        }
-        Ok(Self {
-            version,
-            session: r.session()?,
-            token: r.token()?,
-            term: Term(r.u64()?),
-            resumed: r.bool("resumed")?,
-            next0: r.u64()?,
-            heartbeat_ms: r.u64()?,
-            limits: Limits::read(r)?,
-            tabs: {
-                let len = r.len(MAX_WELCOME_TABS, "tabs")?;
-                (0..len)
-                    .map(|_| WelcomeTab::read(r))
-                    .collect::<Result<_, _>>()?
-            },
-        })
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&MAGIC);
-        out.put_u64(u64::from(self.version));
-        out.extend_from_slice(&self.session.0);
-        out.extend_from_slice(&self.token.0);
-        out.put_u64(self.term.0);
-        out.push(u8::from(self.resumed));
-        out.put_u64(self.next0);
-        out.put_u64(self.heartbeat_ms);
-        self.limits.write(out);
-        out.put_u64(self.tabs.len() as u64);
-        for WelcomeTab { tab, alias, parked } in &self.tabs {
-            out.extend_from_slice(&tab.0.to_be_bytes());
-            out.put_u64(u64::from(alias.0));
-            out.push(u8::from(*parked));
-        }
-    }
-}
-
-impl WelcomeTab {
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            tab: r.tab()?,
-            alias: r.alias()?,
-            parked: r.bool("parked")?,
-        })
-    }
-}
-
-impl Limits {
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            message_bytes: r.u64()?,
-            lane_bytes: r.u64()?,
-            session_bytes: r.u64()?,
-            detached_ms: r.u64()?,
-            parked_ms: r.u64()?,
-            tabs: r.u32()?,
-            sockets: r.u32()?,
-        })
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.put_u64(self.message_bytes);
-        out.put_u64(self.lane_bytes);
-        out.put_u64(self.session_bytes);
-        out.put_u64(self.detached_ms);
-        out.put_u64(self.parked_ms);
-        out.put_u64(u64::from(self.tabs));
-        out.put_u64(u64::from(self.sockets));
     }
 }
 

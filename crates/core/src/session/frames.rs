@@ -2,7 +2,7 @@
 
 use tabmux_wire::{
     DecodeError, ErrorCode, Hello, HubFrame, RefusedReason, ServerFrame, SessionId, SocketId,
-    TabId, Term, Token, Upstream, VERSION, Welcome, close,
+    TabId, Term, Token, Unsubscribed, UnsubscribedReason, Upstream, VERSION, Welcome, close,
 };
 
 use super::{
@@ -107,12 +107,15 @@ impl Registry {
             HubFrame::Gone { tab } => self.on_gone(session, tab),
             HubFrame::Suspend => self.on_suspend(link),
             HubFrame::Ping { nonce } => self.send_frame(link, &ServerFrame::Pong { nonce }),
-            HubFrame::Subscribe { topic, .. } => {
-                let refusal = ServerFrame::Unsubscribed {
+            HubFrame::Subscribe { request, topic, .. } => {
+                let refusal = Unsubscribed {
+                    request,
+                    reason: UnsubscribedReason::Unsupported,
+                    retry_ms: None,
                     name: topic,
                     message: NO_TOPICS,
                 };
-                self.send_frame(link, &refusal);
+                self.send_frame(link, &ServerFrame::Unsubscribed(refusal));
             }
             HubFrame::Open {
                 up,

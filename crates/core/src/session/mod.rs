@@ -231,7 +231,9 @@ impl Registry {
     fn refuse(&mut self, link: LinkId, reason: RefusedReason, retry: Duration, message: &str) {
         self.stats.refused += 1;
         let code = match reason {
-            RefusedReason::Version | RefusedReason::Stale => close::PROTOCOL_ERROR,
+            RefusedReason::Version | RefusedReason::Stale | RefusedReason::Other(_) => {
+                close::PROTOCOL_ERROR
+            }
             RefusedReason::Denied => close::POLICY,
             RefusedReason::Limit => close::TRY_AGAIN_LATER,
             RefusedReason::Draining => close::GOING_AWAY,

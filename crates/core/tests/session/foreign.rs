@@ -71,7 +71,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         1 => tab().prop_map(|tab| HubFrame::Gone { tab }.to_bytes()),
         1 => Just(HubFrame::Suspend.to_bytes()),
         1 => any::<u64>().prop_map(|nonce| HubFrame::Ping { nonce }.to_bytes()),
-        1 => Just(HubFrame::Subscribe { position: None, topic: "t" }.to_bytes()),
+        1 => Just(HubFrame::Subscribe { request: 1, position: None, topic: "t" }.to_bytes()),
         1 => Just(HubFrame::Ack { lanes: vec![LaneCount { lane: 0, count: 9 }], aside: vec![] }
             .to_bytes()),
         6 => open,

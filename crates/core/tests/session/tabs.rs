@@ -2,7 +2,10 @@
 
 use tabmux_core::{
     session::{Event, Input, LinkId, Output, SocketRef},
-    wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId, Upstream},
+    wire::{
+        Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId, Unsubscribed,
+        UnsubscribedReason, Upstream,
+    },
 };
 
 use super::support::{Server, attach, closed, event, frame, frames, open, text, up};
@@ -235,12 +238,13 @@ fn two_tabs_may_use_the_same_socket_number() {
 }
 
 #[test]
-fn a_subscription_is_refused_by_name() {
+fn a_subscription_is_refused_by_request_and_name() {
     let mut server = Server::new();
     server.welcomed(1);
     let outputs = server.say(
         1,
         &HubFrame::Subscribe {
+            request: 7,
             position: None,
             topic: "news",
         },
@@ -248,9 +252,12 @@ fn a_subscription_is_refused_by_name() {
     let message = "topics are not offered by this server yet";
     assert_eq!(
         frame(&outputs),
-        ServerFrame::Unsubscribed {
+        ServerFrame::Unsubscribed(Unsubscribed {
+            request: 7,
+            reason: UnsubscribedReason::Unsupported,
+            retry_ms: None,
             name: "news",
             message
-        }
+        })
     );
 }

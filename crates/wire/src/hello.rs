@@ -1,0 +1,98 @@
+//! HELLO, the first frame of a link.
+
+use crate::{
+    DecodeError, HubId, MAGIC, SessionId, Term, Token, VERSION,
+    codec::{Put, Reader},
+    limit::MAX_CREDENTIALS,
+};
+
+/// The first frame of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// The oldest version the hub speaks.
+    pub min_version: u32,
+    /// The newest version the hub speaks.
+    pub max_version: u32,
+    /// This run of the hub.
+    pub hub: HubId,
+    /// The session to go on with, if there is one.
+    pub resume: Option<Resume>,
+    /// Who the browser's user is, in the form the application chose; empty when unused.
+    pub credentials: &'a str,
+}
+
+/// What a hub knows of the session it wants to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The session.
+    pub session: SessionId,
+    /// The proof.
+    pub token: Token,
+    /// The term the hub knows.
+    pub term: Term,
+    /// Frames of lane 0 that this very hub has received; `None` when it has received none itself.
+    pub have0: Option<u64>,
+}
+
+impl<'a> Hello<'a> {
+    pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        // Magic and versions never move: a server of any version reads this far.
+        if r.array()? != MAGIC {
+            return Err(DecodeError::NotTabmux);
+        }
+        let (min_version, max_version) = (r.u32()?, r.u32()?);
+        if !(min_version..=max_version).contains(&VERSION) {
+            return Err(DecodeError::UnsupportedVersion {
+                min: min_version,
+                max: max_version,
+            });
+        }
+        let hub = r.hub()?;
+        let resume = if r.bool("resume")? {
+            Some(Resume::read(r)?)
+        } else {
+            None
+        };
+        let credentials = r.rest_str(MAX_CREDENTIALS, "credentials")?;
+        Ok(Self {
+            min_version,
+            max_version,
+            hub,
+            resume,
+            credentials,
+        })
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&MAGIC);
+        out.put_u64(u64::from(self.min_version));
+        out.put_u64(u64::from(self.max_version));
+        out.extend_from_slice(&self.hub.0.to_be_bytes());
+        out.push(u8::from(self.resume.is_some()));
+        if let Some(resume) = &self.resume {
+            out.extend_from_slice(&resume.session.0);
+            out.extend_from_slice(&resume.token.0);
+            out.put_u64(resume.term.0);
+            out.push(u8::from(resume.have0.is_some()));
+            if let Some(have0) = resume.have0 {
+                out.put_u64(have0);
+            }
+        }
+        out.extend_from_slice(self.credentials.as_bytes());
+    }
+}
+
+impl Resume {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            session: r.session()?,
+            token: r.token()?,
+            term: Term(r.u64()?),
+            have0: if r.bool("have0")? {
+                Some(r.u64()?)
+            } else {
+                None
+            },
+        })
+    }
+}

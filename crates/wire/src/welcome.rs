@@ -1,0 +1,159 @@
+//! WELCOME, the answer to HELLO.
+
+use crate::{
+    Alias, DecodeError, MAGIC, SessionId, TabId, Term, Token, VERSION,
+    codec::{Put, Reader},
+    limit::MAX_WELCOME_TABS,
+};
+
+/// The answer to HELLO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The version both speak from now on.
+    pub version: u32,
+    /// The session.
+    pub session: SessionId,
+    /// The proof for resuming it.
+    pub token: Token,
+    /// The session's term.
+    pub term: Term,
+    /// Whether the session is the one the hub asked for.
+    pub resumed: bool,
+    /// The number of the next frame of lane 0.
+    pub next0: u64,
+    /// How often the hub sends PING, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// What the server holds the hub to.
+    pub limits: Limits,
+    /// The tabs of a resumed session.
+    pub tabs: Vec<WelcomeTab>,
+}
+
+/// What a server holds a hub to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message on the link, either way.
+    pub message_bytes: u64,
+    /// Unacknowledged bytes of one lane.
+    pub lane_bytes: u64,
+    /// Unacknowledged bytes of the session.
+    pub session_bytes: u64,
+    /// Milliseconds a session outlives its link.
+    pub detached_ms: u64,
+    /// Milliseconds a parked tab is kept.
+    pub parked_ms: u64,
+    /// Tabs of one session.
+    pub tabs: u32,
+    /// Virtual sockets of one tab.
+    pub sockets: u32,
+}
+
+/// A tab of a resumed session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WelcomeTab {
+    /// The tab.
+    pub tab: TabId,
+    /// Its short name.
+    pub alias: Alias,
+    /// Whether it was parked.
+    pub parked: bool,
+    /// Whether lane 0 went on without it: nothing of lane 0 waits for its acknowledgement.
+    pub aside: bool,
+}
+
+/// Bits of a listed tab's state.
+const PARKED: u8 = 1;
+const ASIDE: u8 = 2;
+
+impl Welcome {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        // Magic and version never move: a hub of any version reads this far.
+        if r.array()? != MAGIC {
+            return Err(DecodeError::NotTabmux);
+        }
+        let version = r.u32()?;
+        if version != VERSION {
+            return Err(DecodeError::UnsupportedVersion {
+                min: version,
+                max: version,
+            });
+        }
+        Ok(Self {
+            version,
+            session: r.session()?,
+            token: r.token()?,
+            term: Term(r.u64()?),
+            resumed: r.bool("resumed")?,
+            next0: r.ordinal("next0")?,
+            heartbeat_ms: r.u64()?,
+            limits: Limits::read(r)?,
+            tabs: {
+                let len = r.len(MAX_WELCOME_TABS, "tabs")?;
+                (0..len)
+                    .map(|_| WelcomeTab::read(r))
+                    .collect::<Result<_, _>>()?
+            },
+        })
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&MAGIC);
+        out.put_u64(u64::from(self.version));
+        out.extend_from_slice(&self.session.0);
+        out.extend_from_slice(&self.token.0);
+        out.put_u64(self.term.0);
+        out.push(u8::from(self.resumed));
+        out.put_u64(self.next0);
+        out.put_u64(self.heartbeat_ms);
+        self.limits.write(out);
+        out.put_u64(self.tabs.len() as u64);
+        self.tabs.iter().for_each(|tab| tab.write(out));
+    }
+}
+
+impl WelcomeTab {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (tab, alias, state) = (r.tab()?, r.alias()?, r.u8()?);
+        if state & !(PARKED | ASIDE) != 0 {
+            return Err(DecodeError::BadValue("tab state"));
+        }
+        Ok(Self {
+            tab,
+            alias,
+            parked: state & PARKED != 0,
+            aside: state & ASIDE != 0,
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.tab.0.to_be_bytes());
+        out.put_u64(u64::from(self.alias.0));
+        let parked = if self.parked { PARKED } else { 0 };
+        let aside = if self.aside { ASIDE } else { 0 };
+        out.push(parked | aside);
+    }
+}
+
+impl Limits {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            message_bytes: r.u64()?,
+            lane_bytes: r.u64()?,
+            session_bytes: r.u64()?,
+            detached_ms: r.u64()?,
+            parked_ms: r.u64()?,
+            tabs: r.u32()?,
+            sockets: r.u32()?,
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.message_bytes);
+        out.put_u64(self.lane_bytes);
+        out.put_u64(self.session_bytes);
+        out.put_u64(self.detached_ms);
+        out.put_u64(self.parked_ms);
+        out.put_u64(u64::from(self.tabs));
+        out.put_u64(u64::from(self.sockets));
+    }
+}
