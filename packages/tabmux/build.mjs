@@ -47,6 +47,8 @@ async function scripts() {
   const client = await bundle({
     entryPoints: [join(root, 'src/index.ts')],
     format: 'esm',
+    // The page library's own properties start with one underscore, so that they cost little.
+    mangleProps: /^_[^_]/,
     define: {
       __VERSION__: JSON.stringify(version),
       __WORKER_VERSION__: JSON.stringify(hash),

@@ -1,0 +1,329 @@
+// The drop-in for WebSocket.
+
+import { HubKind, PageKind, hex } from './protocol.js';
+import { hubPort } from './port.js';
+import type { HubPort, Peer, SharingOptions } from './port.js';
+import { fault, socketUrl, subProtocols } from './url.js';
+
+/** How the hub is hosted. */
+export type Tier = 'shared-worker';
+
+/** The third argument of `SharedWebSocket`. */
+export interface SharedWebSocketOptions extends SharingOptions {
+  /**
+   * What is shared. `mirror` (default): one connection for all tabs that name the same URL,
+   * sub-protocols and key; every tab gets every message. Works with any WebSocket server. `mux`:
+   * a socket of its own inside the one link to a tabmux server. `exclusive`: a connection of its
+   * own, in the worker.
+   */
+  mode?: 'mirror' | 'mux' | 'exclusive' | undefined;
+  /** The address of the link (mux mode). Default: `/tabmux/ws` on the host of the socket's URL. */
+  endpoint?: string | URL | undefined;
+}
+
+/** What a `SharedWebSocket` shares. */
+export interface Shared {
+  /** Tabs of this browser at the same hub. */
+  tabs: number;
+  /** The hub: 16 hexadecimal digits, empty until it is known. */
+  hubId: string;
+  /** Whether the connection was there before this socket. */
+  reused: boolean;
+}
+
+const TYPES = ['open', 'message', 'error', 'close'] as const;
+type Type = (typeof TYPES)[number];
+type Handler<K extends Type> = ((this: WebSocket, event: WebSocketEventMap[K]) => unknown) | null;
+interface HandlerObject {
+  _value: { call?: (socket: unknown, event: Event) => unknown };
+  handleEvent(event: Event): void;
+}
+type Handlers = Partial<Record<Type, HandlerObject | undefined>>;
+type HasHandlers = EventTarget & { _handlers: Handlers };
+
+const States = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'] as const;
+const enum State {
+  Connecting,
+  Open,
+  Closing,
+  Closed,
+}
+
+/**
+ * A `WebSocket` whose connection lives in a worker that all tabs of the browser share.
+ * Same constructor, properties, events, constants and errors as `WebSocket`.
+ */
+export class SharedWebSocket extends EventTarget implements WebSocket {
+  declare static readonly CONNECTING: 0;
+  declare static readonly OPEN: 1;
+  declare static readonly CLOSING: 2;
+  declare static readonly CLOSED: 3;
+  declare readonly CONNECTING: 0;
+  declare readonly OPEN: 1;
+  declare readonly CLOSING: 2;
+  declare readonly CLOSED: 3;
+  declare onopen: Handler<'open'>;
+  declare onmessage: Handler<'message'>;
+  declare onerror: Handler<'error'>;
+  declare onclose: Handler<'close'>;
+
+  private readonly _url: URL;
+  private readonly _hub: HubPort;
+  private readonly _peer: Peer;
+  private readonly _number: number;
+  private _state = State.Connecting;
+  private _protocol = '';
+  private _extensions = '';
+  private _binaryType: BinaryType = 'blob';
+  private _reused = false;
+  /** Bytes that `send` was given, and bytes of them that are on their way to the server. */
+  private _given = 0;
+  private _sent = 0;
+  private _error: string | undefined;
+  /** The messages that wait for a Blob before them to be read. */
+  private _queue: Promise<void> | undefined;
+  /** The values of onopen and its like. */
+  protected readonly _handlers: Handlers = {};
+
+  /**
+   * @param url - where to, `ws:`, `wss:`, `http:`, `https:` or relative to the page
+   * @param protocols - sub-protocols to offer
+   * @param options - what is shared, see {@link SharedWebSocketOptions}
+   */
+  constructor(
+    url: string | URL,
+    protocols: string | string[] = [],
+    options: SharedWebSocketOptions = {},
+  ) {
+    super();
+    if (!arguments.length) throw new TypeError('tabmux: a URL is needed');
+    const { mode = 'mirror', endpoint } = options;
+    if (!['mirror', 'mux', 'exclusive'].includes(mode)) {
+      throw new TypeError(`tabmux: mode is mirror, mux or exclusive, not ${mode}`);
+    }
+    const address = (this._url = socketUrl(url));
+    const names = subProtocols(protocols);
+    const isMux = mode === 'mux';
+    this._peer = {
+      _wish: isMux ? [address.pathname + address.search, names] : ['', []],
+      _connecting: true,
+      _receive: (kind, a, b, data) => this._receive(kind, a, b, data as string),
+    };
+    this._hub = isMux
+      ? hubPort('mux', linkUrl(address, endpoint), [], options)
+      : hubPort('mirror', address.href, names, mode === 'mirror' ? options
+        : { ...options, key: Math.random() + '' + Math.random() });
+    this._number = this._hub._open(this._peer);
+  }
+
+  get url(): string {
+    return this._url.href;
+  }
+
+  get readyState(): 0 | 1 | 2 | 3 {
+    return this._state;
+  }
+
+  get protocol(): string {
+    return this._protocol;
+  }
+
+  get extensions(): string {
+    return this._extensions;
+  }
+
+  /** Bytes that `send` was given and that the worker has not handed to the connection yet. */
+  get bufferedAmount(): number {
+    return this._given - this._sent;
+  }
+
+  get binaryType(): BinaryType {
+    return this._binaryType;
+  }
+
+  set binaryType(type: BinaryType) {
+    if (type === 'blob' || type === 'arraybuffer') this._binaryType = type;
+  }
+
+  /** How the hub is hosted. */
+  get tier(): Tier {
+    return 'shared-worker';
+  }
+
+  /** With whom the connection is shared. */
+  get shared(): Shared {
+    const { _tabs, _hub } = this._hub;
+    return { tabs: _tabs, hubId: _hub ? hex(_hub) : '', reused: this._reused };
+  }
+
+  send(data: string | BufferSource | Blob): void {
+    if (!arguments.length) throw new TypeError('tabmux: send what?');
+    const blob = data instanceof Blob ? data : undefined;
+    const body = blob ? '' : bytesOf(data) ?? `${data as string}`;
+    if (!this._state) throw fault('InvalidStateError', 'the socket is not open yet');
+    this._given += blob ? blob.size : typeof body === 'string' ? sizeOf(body) : body.length;
+    if (this._state > State.Open) return;
+    this._inOrder(blob, (bytes) => {
+      const sent = bytes ?? body;
+      this._hub._post(
+        [PageKind.Send, this._number, sent],
+        typeof sent === 'string' ? [] : [sent.buffer as ArrayBuffer],
+      );
+    });
+  }
+
+  close(code?: number, reason = ''): void {
+    const number = code === undefined ? 0 : Math.round(+code);
+    const text = `${reason}`;
+    if (code !== undefined && number !== 1000 && !(number >= 3000 && number <= 4999)) {
+      throw fault('InvalidAccessError', `a close code is 1000 or 3000 to 4999, not ${code}`);
+    }
+    if (sizeOf(text) > 123) throw fault('SyntaxError', 'a reason has 123 bytes at most');
+    if (this._state > State.Open) return;
+    const wasOpen = this._state;
+    this._state = State.Closing;
+    this._inOrder(undefined, () => {
+      this._hub._post([PageKind.Close, this._number, number, number ? text : '']);
+    });
+    if (!wasOpen) {
+      queueMicrotask(() => this._fail('tabmux: the socket was closed before it was open'));
+    }
+  }
+
+  /** Does it now, or after all Blobs that were sent before are read, and this one. */
+  private _inOrder(blob: Blob | undefined, act: (bytes?: Uint8Array) => void): void {
+    if (!blob && !this._queue) return act();
+    const queue = (this._queue = Promise.resolve(this._queue)
+      .then(() => blob?.arrayBuffer())
+      .then((buffer) => {
+        act(buffer && new Uint8Array(buffer));
+        if (this._queue === queue) this._queue = undefined;
+      }));
+    queue.catch((error: unknown) => this._fail(`tabmux: a Blob cannot be read (${error})`));
+  }
+
+  private _receive(kind: HubKind, a: number, b: number, data: string): void {
+    if (kind === HubKind.Opened) {
+      if (this._state) return;
+      this._peer._connecting = false;
+      this._state = State.Open;
+      this._reused = !!a;
+      [this._protocol = '', this._extensions = ''] = data.split('\n');
+      emit(this, 'open');
+    } else if (kind === HubKind.Message) {
+      if (this._state === State.Open) this._message(data);
+    } else if (kind === HubKind.Sent) {
+      this._sent = a;
+    } else if (kind === HubKind.Error) {
+      this._error = data;
+    } else {
+      this._end(a, data, !!b);
+    }
+  }
+
+  private _message(data: string | Uint8Array<ArrayBuffer>): void {
+    emit(this, 'message', {
+      data: typeof data === 'string' ? data
+        : this._binaryType === 'blob' ? new Blob([data]) : data.buffer,
+      origin: this._url.origin,
+    }, MessageEvent);
+  }
+
+  private _fail(message: string): void {
+    this._error = message;
+    this._end(1006, '', false);
+  }
+
+  private _end(code: number, reason: string, wasClean: boolean): void {
+    if (this._state === State.Closed) return;
+    this._state = State.Closed;
+    this._hub._remove(this._number);
+    if (this._error) emit(this, 'error', { message: this._error });
+    emit(this, 'close', { code, reason, wasClean }, globalThis.CloseEvent);
+  }
+}
+
+/** The typed forms of `addEventListener`, as `WebSocket` has them. */
+export interface SharedWebSocket {
+  addEventListener<K extends keyof WebSocketEventMap>(
+    type: K,
+    listener: (this: WebSocket, event: WebSocketEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  removeEventListener<K extends keyof WebSocketEventMap>(
+    type: K,
+    listener: (this: WebSocket, event: WebSocketEventMap[K]) => unknown,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+}
+
+/** The address of the link that carries the sockets of this host. */
+export const linkUrl = (address: URL, endpoint: string | URL = new URL('/tabmux/ws', address)):
+string => socketUrl(endpoint).href;
+
+/** Dispatches an event. Not every runtime has every class of event. */
+export function emit(
+  target: EventTarget,
+  type: string,
+  init?: object,
+  Class?: new (type: string, init?: object) => Event,
+): void {
+  target.dispatchEvent(Class ? new Class(type, init) : Object.assign(new Event(type), init));
+}
+
+/** A copy of the bytes of a buffer or a view; nothing for all else. */
+function bytesOf(data: unknown): Uint8Array | undefined {
+  if (data instanceof ArrayBuffer) return new Uint8Array(data).slice();
+  if (ArrayBuffer.isView(data)) {
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  }
+  return undefined;
+}
+
+const sizeOf = (text: string): number => new TextEncoder().encode(text).length;
+
+const { prototype } = SharedWebSocket;
+
+States.forEach((name, value) => {
+  for (const target of [SharedWebSocket, prototype]) {
+    Object.defineProperty(target, name, { value, enumerable: true });
+  }
+});
+
+// As https://html.spec.whatwg.org/#event-handler-attributes: a handler keeps its place among the
+// listeners until it is set to null; an object that cannot be called is kept, and not called.
+for (const type of TYPES) {
+  Object.defineProperty(prototype, 'on' + type, {
+    enumerable: true,
+    configurable: true,
+    get(this: HasHandlers) {
+      return this._handlers[type]?._value ?? null;
+    },
+    set(this: HasHandlers, value: HandlerObject['_value'] | null) {
+      const handlers = this._handlers;
+      const handler = handlers[type];
+      if (value !== Object(value)) {
+        if (handler) this.removeEventListener(type, handler);
+        handlers[type] = undefined;
+      } else if (handler) {
+        handler._value = value as HandlerObject['_value'];
+      } else {
+        const added: HandlerObject = {
+          _value: value as HandlerObject['_value'],
+          handleEvent: (event) => added._value.call?.(this, event),
+        };
+        this.addEventListener(type, (handlers[type] = added));
+      }
+    },
+  });
+}
