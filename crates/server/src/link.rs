@@ -18,7 +18,7 @@ use tungstenite::Error as WsError;
 use crate::shard::{Incoming, Order, Shard};
 
 /// How long a closing handshake may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a link that cannot be read stays open after its close, so that the close arrives
 /// before the reset that unread bytes cause.
 const LINGER: Duration = Duration::from_secs(1);

@@ -41,7 +41,7 @@ struct Serve {
     /// Folder with client.js and worker.js [default: packages/tabmux/dist]
     #[arg(long, value_name = "DIR")]
     assets: Option<PathBuf>,
-    /// Origin whose pages may open links besides the server's own, such as https://example.org;
+    /// Origin whose pages may open links besides the server's own, such as `https://example.org`;
     /// may be repeated. `*` lets every site use this server in its visitors' name
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,

@@ -19,10 +19,10 @@ use crate::{
     Builder, Config, Error, files::Folder, handler::Factory, http, origin::Origins, shard::Shard,
 };
 
-/// Milliseconds over which the hubs of a server that shuts down spread their reconnects.
+/// The time over which the hubs of a server that shuts down spread their reconnects.
 const SPREAD: Duration = Duration::from_millis(1_000);
 /// How long closing handshakes and HTTP responses may take at the end.
-const LAST_WAIT: Duration = Duration::from_secs(5);
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A tabmux server.
 pub struct Server {
@@ -100,16 +100,17 @@ impl Server {
         let router = self
             .router()
             .into_make_service_with_connect_info::<SocketAddr>();
-        let (stop, stopped) = watch::channel(false);
-        let mut http_stop = stopped.clone();
+        let (stop, mut stopped) = watch::channel(false);
         let http = axum::serve(listener, router).with_graceful_shutdown(async move {
             // An error means that the sender is gone: time to stop as well.
-            let _ = http_stop.wait_for(|stop| *stop).await;
+            let _ = stopped.wait_for(|stop| *stop).await;
         });
         let mut http = tokio::spawn(http.into_future());
         tokio::select! {
             () = shutdown => {}
-            ended = &mut http => return ended.unwrap_or_else(|error| Err(error.into())).map_err(Error::from),
+            ended = &mut http => {
+                return ended.map_err(std::io::Error::from).flatten().map_err(Error::from);
+            }
         }
         stop.send_replace(true);
         self.leave().await;

@@ -1,0 +1,176 @@
+//! The binary `tabmux`.
+
+use std::process::Stdio;
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::support::{Hub, folder, get, soon};
+
+fn serve(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
+    command.arg("serve").args(arguments).kill_on_drop(true);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A server on a free port, and its address.
+async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
+    let mut child = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
+    let mut line = String::new();
+    soon("the first line", stdout.read_line(&mut line))
+        .await
+        .unwrap();
+    let address = line
+        .strip_prefix("tabmux: serving http://")
+        .and_then(|s| s.strip_suffix("/\n"));
+    (
+        child,
+        address
+            .unwrap_or_else(|| panic!("{line:?}"))
+            .parse()
+            .unwrap(),
+    )
+}
+
+/// Runs to the end, which must be a failure; what it said.
+async fn fails(arguments: &[&str]) -> String {
+    let output = soon("the end", serve(arguments).output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Ends a server as an operator does; what it logged.
+async fn terminate(mut child: Child, signal: &str) -> String {
+    let pid = child.id().unwrap().to_string();
+    let kill = std::process::Command::new("sh")
+        .args(["-c", &format!("kill -{signal} {pid}")])
+        .status();
+    assert!(kill.unwrap().success());
+    assert!(soon("the end", child.wait()).await.unwrap().success());
+    let mut log = String::new();
+    child
+        .stderr
+        .unwrap()
+        .read_to_string(&mut log)
+        .await
+        .unwrap();
+    log
+}
+
+#[tokio::test]
+async fn it_serves_and_ends_with_sigterm() {
+    let (child, address) = start(&["--demo", env!("CARGO_TARGET_TMPDIR")]).await;
+    assert_eq!(get(address, "/healthz", "").await.status, 200);
+    let mut hub = Hub::with_socket(address, "/echo").await;
+    let ended = tokio::spawn(terminate(child, "TERM"));
+    assert_eq!(hub.closed().await.0, 1001);
+    drop(hub);
+    assert_eq!(ended.await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn it_ends_with_ctrl_c() {
+    let (child, _) = start(&[]).await;
+    terminate(child, "INT").await;
+}
+
+#[tokio::test]
+async fn without_demo_there_are_no_handlers() {
+    let (_child, address) = start(&[]).await;
+    let mut hub = Hub::welcomed(address).await;
+    let tab = hub.attach(1).await;
+    hub.ask(tab, 1, "/echo", &[]).await;
+    let bytes = hub.next().await;
+    let error = super::support::frame(&bytes);
+    assert!(
+        matches!(error, tabmux_core::wire::ServerFrame::Error { .. }),
+        "{error:?}"
+    );
+    assert_eq!(get(address, "/", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn garbage_is_one_line_in_the_log() {
+    let (child, address) = start(&[]).await;
+    let mut hub = Hub::welcomed(address).await;
+    hub.raw(Message::binary(vec![0xff; 8])).await;
+    hub.closed().await;
+    drop(hub);
+    let log = terminate(child, "TERM").await;
+    let lines = log.lines().collect::<Vec<_>>();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("WARN"), "{log}");
+    assert!(
+        lines[0].contains("no frame of this direction has type 0xff"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told_with_what_to_do() {
+    let (_child, address) = start(&[]).await;
+    let said = fails(&["--listen", &address.to_string()]).await;
+    let expected = format!(
+        "tabmux: {address} is already in use; stop the other program or choose another port with \
+         --listen\n"
+    );
+    assert_eq!(said, expected);
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_named() {
+    let file = folder("unknown-key").join("tabmux.toml");
+    let path = file.to_str().unwrap();
+    for (text, expected) in [
+        ("listne = \"x\"", "unknown field `listne`"),
+        ("[limits]\ntab = 3", "unknown field `tab`"),
+        ("heartbeat_ms = \"soon\"", "heartbeat_ms"),
+        (
+            "shutdown_grace_ms = 6000",
+            "shutdown_grace_ms must be at most 5000",
+        ),
+        (
+            "allow_origins = [\"example.org\"]",
+            "\"example.org\" is no origin",
+        ),
+        (
+            "[limits]\nqueue_bytes = 1",
+            "limits.queue_bytes must be at least limits.message_bytes",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let said = fails(&["--config", path]).await;
+        assert!(
+            said.starts_with("tabmux: ") && said.contains(expected),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_named() {
+    let said = fails(&["--config", "/nowhere/tabmux.toml"]).await;
+    assert!(said.contains("/nowhere/tabmux.toml"), "{said}");
+}
+
+#[tokio::test]
+async fn flags_override_the_file() {
+    let folder = folder("override");
+    let file = folder.join("tabmux.toml");
+    let text = "listen = \"127.0.0.1:1\"\nassets = \"/nowhere\"\n[limits]\ntabs = 1\n";
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(folder.join("client.js"), "mine").unwrap();
+    let (file, assets) = (file.to_str().unwrap(), folder.to_str().unwrap());
+    let (_child, address) = start(&["--config", file, "--assets", assets]).await;
+    assert_eq!(get(address, "/tabmux/client.js", "").await.body, "mine");
+}

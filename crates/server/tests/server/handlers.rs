@@ -1,0 +1,300 @@
+//! Handlers: what they are told, what they can do, and what their faults cost.
+
+use std::sync::{Arc, Mutex};
+
+use tabmux_core::wire::{Alias, Payload, ServerFrame};
+use tabmux_server::{
+    CloseInfo, Config, Ctx, Decision, Limits, Message, OpenRequest, SendError, Server,
+    SocketHandler, SocketSender,
+};
+use tokio::sync::mpsc;
+
+use super::support::{Hub, Running, frame, soon};
+
+const TAB: Alias = Alias(1);
+
+/// Tells a channel what it is told.
+struct Witness(mpsc::UnboundedSender<String>);
+
+impl SocketHandler for Witness {
+    fn open(&mut self, ctx: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
+        assert_eq!(ctx.tab(), request.tab);
+        let told = format!(
+            "open {} {} {:?}",
+            request.path(),
+            request.query(),
+            request.protocols
+        );
+        self.0.send(told).unwrap();
+        match request.query() {
+            "reject" => Decision::reject("not today"),
+            "foreign" => Decision::accept_protocol("foreign"),
+            _ => Decision::accept(),
+        }
+    }
+
+    fn opened(&mut self, ctx: &mut Ctx<'_>) {
+        ctx.send_text("welcome").unwrap();
+    }
+
+    fn message(&mut self, ctx: &mut Ctx<'_>, message: Message<'_>) {
+        match message {
+            Message::Text("close") => ctx.close(4001, "as you wish"),
+            Message::Text("panic") => panic!("on request"),
+            Message::Text("broadcast") => ctx.broadcast_text("to all").unwrap(),
+            other => self
+                .0
+                .send(format!("message {other:?} on {}", ctx.target()))
+                .unwrap(),
+        }
+    }
+
+    fn close(&mut self, ctx: &mut Ctx<'_>, close: &CloseInfo<'_>) {
+        assert_eq!(ctx.send_text("too late"), Err(SendError::Closed));
+        let told = format!("close {} {} {}", close.code, close.reason, close.clean);
+        self.0.send(told).unwrap();
+    }
+}
+
+/// A server with a witness, and what it saw.
+async fn witness() -> (Running, mpsc::UnboundedReceiver<String>) {
+    let (sender, seen) = mpsc::unbounded_channel();
+    let builder = Server::builder().socket("/w", move || Witness(sender.clone()));
+    (Running::start(builder).await, seen)
+}
+
+async fn next(seen: &mut mpsc::UnboundedReceiver<String>) -> String {
+    soon("the handler", seen.recv()).await.unwrap()
+}
+
+/// A link whose socket 1 has been welcomed by the witness.
+async fn welcomed(server: &Running) -> Hub {
+    let mut hub = Hub::with_socket(server.address, "/w?x=1").await;
+    assert_eq!(hub.text(TAB, 1).await, "welcome");
+    hub
+}
+
+#[tokio::test]
+async fn a_handler_sees_open_message_and_close() {
+    let (server, mut seen) = witness().await;
+    let mut hub = welcomed(&server).await;
+    hub.send(TAB, 1, Payload::Binary(&[7])).await;
+    hub.close(TAB, 1, 0, "").await;
+    assert_eq!(next(&mut seen).await, "open /w x=1 []");
+    assert_eq!(next(&mut seen).await, "message Binary([7]) on /w?x=1");
+    assert_eq!(next(&mut seen).await, "close 1005  true");
+}
+
+#[tokio::test]
+async fn a_broken_link_closes_its_handlers() {
+    let (server, mut seen) = witness().await;
+    drop(welcomed(&server).await);
+    next(&mut seen).await;
+    assert_eq!(next(&mut seen).await, "close 1006  false");
+}
+
+#[tokio::test]
+async fn a_handler_closes_and_is_told() {
+    let (server, mut seen) = witness().await;
+    let mut hub = welcomed(&server).await;
+    hub.send(TAB, 1, Payload::Text("close")).await;
+    let bytes = hub.next().await;
+    assert!(matches!(
+        frame(&bytes),
+        ServerFrame::Close {
+            code: 4001,
+            reason: "as you wish",
+            ..
+        }
+    ));
+    next(&mut seen).await;
+    assert_eq!(next(&mut seen).await, "close 4001 as you wish true");
+}
+
+#[tokio::test]
+async fn a_handler_refuses() {
+    let (server, _seen) = witness().await;
+    let mut hub = Hub::welcomed(server.address).await;
+    let tab = hub.attach(1).await;
+    for (query, expected) in [
+        ("reject", "not today"),
+        (
+            "foreign",
+            "the server chose a sub-protocol that was not offered",
+        ),
+    ] {
+        hub.ask(tab, 1, &format!("/w?{query}"), &[]).await;
+        let bytes = hub.next().await;
+        let ServerFrame::Error { message, .. } = frame(&bytes) else {
+            panic!("{bytes:?}")
+        };
+        assert_eq!(message, expected);
+        assert!(matches!(
+            frame(&hub.next().await),
+            ServerFrame::Close { code: 1006, .. }
+        ));
+    }
+    assert_eq!(server.handle.stats().sockets, 0);
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_socket() {
+    let (server, _seen) = witness().await;
+    let mut hub = welcomed(&server).await;
+    hub.open(TAB, 2, "/w", &[]).await;
+    assert_eq!(hub.text(TAB, 2).await, "welcome");
+    hub.send(TAB, 1, Payload::Text("panic")).await;
+    assert!(matches!(
+        frame(&hub.next().await),
+        ServerFrame::Close { code: 1011, .. }
+    ));
+    hub.send(TAB, 2, Payload::Text("close")).await;
+    assert!(matches!(
+        frame(&hub.next().await),
+        ServerFrame::Close { code: 4001, .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_broadcast_reaches_one_browser_only() {
+    let (server, _seen) = witness().await;
+    let mut hub = welcomed(&server).await;
+    let mut other = welcomed(&server).await;
+    hub.send(TAB, 1, Payload::Text("broadcast")).await;
+    let payload = Payload::Text("to all");
+    assert_eq!(frame(&hub.next().await), ServerFrame::Message { payload });
+    other.quiet().await;
+}
+
+/// What a flood sends in all, and in one message.
+const FLOOD: usize = 16 << 20;
+const WAVE: usize = 64 << 10;
+
+/// Sends as much as there is room for, until all is sent; tells when the queue is full.
+struct Flood {
+    sent: usize,
+    seen: mpsc::UnboundedSender<String>,
+}
+
+impl Flood {
+    fn flow(&mut self, ctx: &mut Ctx<'_>) {
+        while self.sent < FLOOD {
+            if let Err(error) = ctx.send_binary(&vec![0; WAVE]) {
+                assert_eq!(error, SendError::Full);
+                self.seen.send("full".to_owned()).unwrap();
+                return;
+            }
+            self.sent += WAVE;
+        }
+    }
+}
+
+impl SocketHandler for Flood {
+    fn message(&mut self, ctx: &mut Ctx<'_>, _: Message<'_>) {
+        self.flow(ctx);
+    }
+
+    fn writable(&mut self, ctx: &mut Ctx<'_>) {
+        self.flow(ctx);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_fills_its_queue_and_gets_all_in_the_end() {
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let flood = move || Flood {
+        sent: 0,
+        seen: sender.clone(),
+    };
+    let server = Running::start(Server::builder().socket("/flood", flood)).await;
+    let mut slow = Hub::with_socket(server.address, "/flood").await;
+    let mut other = Hub::with_socket(server.address, "/flood").await;
+    slow.send(TAB, 1, Payload::Text("go")).await;
+    assert_eq!(next(&mut seen).await, "full");
+    other.quiet().await;
+    let mut received = 0;
+    while received < FLOOD {
+        let bytes = slow.next().await;
+        let ServerFrame::Data { payload, .. } = frame(&bytes) else {
+            panic!("no message")
+        };
+        received += payload.len();
+    }
+    slow.quiet().await;
+    assert!(server.handle.stats().queue_full > 0);
+}
+
+/// Gives its sender away.
+struct Lend(Arc<Mutex<Option<SocketSender>>>);
+
+impl SocketHandler for Lend {
+    fn opened(&mut self, ctx: &mut Ctx<'_>) {
+        *self.0.lock().unwrap() = Some(ctx.sender());
+    }
+
+    fn message(&mut self, _: &mut Ctx<'_>, _: Message<'_>) {}
+}
+
+async fn lent(config: Config) -> (Running, Hub, SocketSender) {
+    let shelf = Arc::new(Mutex::new(None));
+    let lend = Arc::clone(&shelf);
+    let builder = Server::builder()
+        .config(config)
+        .socket("/lend", move || Lend(lend.clone()));
+    let server = Running::start(builder).await;
+    let hub = Hub::with_socket(server.address, "/lend").await;
+    let sender = shelf.lock().unwrap().take().unwrap();
+    (server, hub, sender)
+}
+
+#[tokio::test]
+async fn a_sender_works_from_another_thread() {
+    let (_server, mut hub, sender) = lent(Config::default()).await;
+    std::thread::spawn(move || {
+        sender.send_text("from afar").unwrap();
+        sender.close(4003, "that was all").unwrap();
+    });
+    assert_eq!(hub.text(TAB, 1).await, "from afar");
+    let bytes = hub.next().await;
+    assert!(matches!(
+        frame(&bytes),
+        ServerFrame::Close {
+            code: 4003,
+            reason: "that was all",
+            ..
+        }
+    ));
+}
+
+#[tokio::test]
+async fn what_a_sender_cannot_send_closes_its_socket() {
+    let (_server, mut hub, sender) = lent(Config::default()).await;
+    sender.send_binary(&vec![0; 2 << 20]).unwrap();
+    assert!(matches!(
+        frame(&hub.next().await),
+        ServerFrame::Close { code: 1009, .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_full_inbox_refuses() {
+    let limits = Limits {
+        inbox_bytes: 1_000,
+        ..Limits::default()
+    };
+    let (_server, _hub, sender) = lent(Config {
+        limits,
+        ..Config::default()
+    })
+    .await;
+    assert_eq!(sender.send_binary(&[0; 1_000]), Err(SendError::Full));
+}
+
+#[tokio::test]
+async fn a_sender_outlives_its_server_without_harm() {
+    let (mut server, hub, sender) = lent(Config::default()).await;
+    drop(hub);
+    server.stop();
+    server.ended().await.unwrap();
+    assert_eq!(sender.send_text("hello?"), Err(SendError::Closed));
+}

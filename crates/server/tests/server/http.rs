@@ -1,0 +1,231 @@
+//! The HTTP face.
+
+use tabmux_server::Server;
+use tokio_tungstenite::tungstenite::Error as WsError;
+
+use super::support::{Hub, Response, Running, folder, get};
+
+async fn refusal(server: &Running, origin: &str) -> (u16, String) {
+    match Hub::dial_from(server.address, Some(origin)).await {
+        Err(WsError::Http(response)) => {
+            let body = response.body().clone().unwrap_or_default();
+            (response.status().as_u16(), String::from_utf8(body).unwrap())
+        }
+        other => panic!("not refused: {:?}", other.err()),
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_origin_is_refused_and_told_the_option() {
+    let server = Running::demo().await;
+    let (status, text) = refusal(&server, "https://evil.example").await;
+    assert_eq!(status, 403);
+    assert!(
+        text.contains("--allow-origin https://evil.example"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_own_host_and_a_listed_origin_are_allowed() {
+    let builder = Server::builder().allow_origin("https://friend.example");
+    let server = Running::start(builder).await;
+    let own = format!("http://{}", server.address);
+    for origin in [own.as_str(), "https://friend.example"] {
+        let mut hub = Hub::dial_from(server.address, Some(origin)).await.unwrap();
+        hub.say(&super::support::hello()).await;
+        hub.next().await;
+    }
+    assert_eq!(refusal(&server, "https://evil.example").await.0, 403);
+}
+
+#[tokio::test]
+async fn a_star_allows_every_origin() {
+    let server = Running::start(Server::builder().allow_origin("*")).await;
+    assert!(
+        Hub::dial_from(server.address, Some("https://any.example"))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn the_link_needs_an_upgrade() {
+    let server = Running::demo().await;
+    let response = get(server.address, "/tabmux/ws", "").await;
+    assert_eq!(response.status, 426);
+    assert_eq!(response.header("upgrade"), Some("websocket"));
+    assert!(response.body.contains("tabmux"), "{}", response.body);
+}
+
+#[tokio::test]
+async fn health_says_ok() {
+    let server = Running::demo().await;
+    let response = get(server.address, "/healthz", "").await;
+    assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+}
+
+#[tokio::test]
+async fn stats_are_json() {
+    let server = Running::demo().await;
+    let _hub = Hub::with_socket(server.address, "/echo").await;
+    let response = get(server.address, "/tabmux/stats", "").await;
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    let stats: serde_json::Value = serde_json::from_str(&response.body).unwrap();
+    for (key, expected) in [("links", 1), ("tabs", 1), ("parked", 0), ("sockets", 1)] {
+        assert_eq!(stats[key], expected, "{key}");
+    }
+    for key in ["messages_in", "messages_out", "uptime_s"] {
+        assert!(stats[key].is_u64(), "{key}");
+    }
+}
+
+/// A server with a client in its folder.
+async fn with_assets(name: &str) -> Running {
+    let assets = folder(name);
+    std::fs::write(assets.join("client.js"), "export {}").unwrap();
+    std::fs::write(assets.join("worker.js"), "onconnect = 1").unwrap();
+    std::fs::write(assets.join("secret.txt"), "secret").unwrap();
+    Running::start(Server::builder().assets(assets)).await
+}
+
+/// The name of a response's content.
+fn hash(response: &Response) -> String {
+    response
+        .header("etag")
+        .unwrap()
+        .trim_matches('"')
+        .to_owned()
+}
+
+#[tokio::test]
+async fn the_client_is_script_that_is_asked_for_each_time() {
+    let server = with_assets("client").await;
+    let response = get(server.address, "/tabmux/client.js", "").await;
+    assert_eq!(
+        (response.status, response.body.as_str()),
+        (200, "export {}")
+    );
+    assert_eq!(
+        response.header("content-type"),
+        Some("text/javascript; charset=utf-8")
+    );
+    assert_eq!(response.header("cache-control"), Some("no-cache"));
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+}
+
+#[tokio::test]
+async fn the_worker_has_a_policy_of_its_own() {
+    let server = with_assets("worker").await;
+    let response = get(server.address, "/tabmux/worker.js", "").await;
+    assert_eq!(
+        response.header("content-type"),
+        Some("text/javascript; charset=utf-8")
+    );
+    let policy = response.header("content-security-policy").unwrap();
+    assert_eq!(
+        policy,
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; \
+         connect-src 'self' ws: wss: http: https:"
+    );
+}
+
+#[tokio::test]
+async fn an_address_that_names_the_content_is_kept_for_ever() {
+    let server = with_assets("versioned").await;
+    let hash = hash(&get(server.address, "/tabmux/worker.js", "").await);
+    assert_eq!(hash.len(), 16);
+    let response = get(server.address, &format!("/tabmux/worker.js?v={hash}"), "").await;
+    let forever = "public, max-age=31536000, immutable";
+    assert_eq!(response.header("cache-control"), Some(forever));
+    let response = get(server.address, "/tabmux/worker.js?v=0123456789abcdef", "").await;
+    assert_eq!(response.header("cache-control"), Some("no-cache"));
+}
+
+#[tokio::test]
+async fn what_did_not_change_is_not_sent_again() {
+    let server = with_assets("unchanged").await;
+    let hash = hash(&get(server.address, "/tabmux/client.js", "").await);
+    let known = format!("If-None-Match: \"{hash}\"\r\n");
+    let response = get(server.address, "/tabmux/client.js", &known).await;
+    assert_eq!((response.status, response.body.as_str()), (304, ""));
+    let other = "If-None-Match: \"0\"\r\n";
+    assert_eq!(
+        get(server.address, "/tabmux/client.js", other).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn nothing_else_of_the_folder_is_served() {
+    let server = with_assets("else").await;
+    assert_eq!(
+        get(server.address, "/tabmux/secret.txt", "").await.status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_was_not_built_says_how() {
+    let server = Running::start(Server::builder().assets(folder("empty"))).await;
+    let response = get(server.address, "/tabmux/client.js", "").await;
+    assert_eq!(response.status, 404);
+    assert!(
+        response.body.contains("cargo xtask dist"),
+        "{}",
+        response.body
+    );
+}
+
+#[tokio::test]
+async fn a_site_is_served_with_types_and_a_policy() {
+    let site = folder("site");
+    std::fs::write(site.join("index.html"), "<!doctype html>").unwrap();
+    std::fs::write(site.join("style.css"), "a {}").unwrap();
+    let server = Running::start(Server::builder().site(site)).await;
+    let page = get(server.address, "/", "").await;
+    assert_eq!((page.status, page.body.as_str()), (200, "<!doctype html>"));
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.starts_with("default-src 'self'; connect-src 'self' ws: wss:"),
+        "{policy}"
+    );
+    let style = get(server.address, "/style.css", "").await;
+    assert_eq!(
+        style.header("content-type"),
+        Some("text/css; charset=utf-8")
+    );
+    for path in [
+        "/missing",
+        "/../Cargo.toml",
+        "/%2e%2e/Cargo.toml",
+        "//etc/hostname",
+        "/x/",
+    ] {
+        assert_eq!(get(server.address, path, "").await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_router_mounts_in_another_app() {
+    let server = tabmux_server::demo::install(Server::builder())
+        .build()
+        .unwrap();
+    let app = axum::Router::new()
+        .route("/mine", axum::routing::get(|| async { "mine" }))
+        .merge(server.router());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, app).await });
+    assert_eq!(get(address, "/mine", "").await.body, "mine");
+    let mut hub = Hub::with_socket(address, "/echo").await;
+    let leaving = tokio::spawn(async move { server.leave().await });
+    assert_eq!(hub.closed().await.0, 1001);
+    super::support::soon("the server to leave", leaving)
+        .await
+        .unwrap();
+}

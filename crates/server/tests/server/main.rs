@@ -1,0 +1,11 @@
+//! A real server on a real port, and hubs that speak the wire format to it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod binary;
+mod demo;
+mod handlers;
+mod http;
+mod links;
+mod shutdown;
+mod support;

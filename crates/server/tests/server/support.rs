@@ -1,0 +1,309 @@
+//! A running server, a hub at the other end of a link, and a plain HTTP client.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use tabmux_core::wire::{
+    Alias, Hello, HubFrame, HubId, Payload, ServerFrame, SocketId, TabId, Upstream, VERSION,
+};
+use tabmux_server::{Builder, Error, Server, ServerHandle, Stats};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite};
+use tungstenite::{Error as WsError, Message, client::IntoClientRequest};
+
+/// How long a test waits for what must come.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Fails the test when `future` takes too long.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited too long for {what}"))
+}
+
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: ServerHandle,
+    stop: Option<oneshot::Sender<()>>,
+    run: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    pub(crate) async fn start(builder: Builder) -> Self {
+        let server = builder.build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, handle) = (listener.local_addr().unwrap(), server.handle());
+        let (stop, stopped) = oneshot::channel();
+        let run = tokio::spawn(server.run(listener, async { stopped.await.unwrap() }));
+        Self {
+            address,
+            handle,
+            stop: Some(stop),
+            run,
+        }
+    }
+
+    pub(crate) async fn demo() -> Self {
+        Self::start(tabmux_server::demo::install(Server::builder())).await
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    pub(crate) async fn ended(self) -> Result<(), Error> {
+        soon("run() to return", self.run).await.unwrap()
+    }
+
+    /// Waits until the numbers are as they must be.
+    pub(crate) async fn stats(&self, wanted: impl FnMut(&Stats) -> bool) -> Stats {
+        let mut stats = self.handle.watch();
+        *soon("the numbers", stats.wait_for(wanted)).await.unwrap()
+    }
+}
+
+/// The browser's end of a link.
+pub(crate) struct Hub {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Reliable frames sent, by alias.
+    sent: Vec<u64>,
+}
+
+impl Hub {
+    /// A link on which nothing was said.
+    pub(crate) async fn dial(address: SocketAddr) -> Self {
+        Self::dial_from(address, None).await.unwrap()
+    }
+
+    pub(crate) async fn dial_from(
+        address: SocketAddr,
+        origin: Option<&str>,
+    ) -> Result<Self, WsError> {
+        let mut request = format!("ws://{address}/tabmux/ws")
+            .into_client_request()
+            .unwrap();
+        if let Some(origin) = origin {
+            request
+                .headers_mut()
+                .insert("origin", origin.parse().unwrap());
+        }
+        let (socket, _) = soon("the handshake", connect_async(request)).await?;
+        Ok(Self {
+            socket,
+            sent: Vec::new(),
+        })
+    }
+
+    /// A link that was welcomed.
+    pub(crate) async fn welcomed(address: SocketAddr) -> Self {
+        let mut hub = Self::dial(address).await;
+        hub.say(&hello()).await;
+        let bytes = hub.next().await;
+        assert!(
+            matches!(frame(&bytes), ServerFrame::Welcome(_)),
+            "{bytes:?}"
+        );
+        hub
+    }
+
+    /// Attaches a tab.
+    pub(crate) async fn attach(&mut self, tab: u64) -> Alias {
+        self.say(&HubFrame::Attach {
+            tab: TabId(tab),
+            last: 0,
+        })
+        .await;
+        match frame(&self.next().await) {
+            ServerFrame::Attached { alias, .. } => alias,
+            other => panic!("not attached: {other:?}"),
+        }
+    }
+
+    /// A link with one tab that has one open socket, both number 1.
+    pub(crate) async fn with_socket(address: SocketAddr, path: &str) -> Self {
+        let mut hub = Self::welcomed(address).await;
+        let tab = hub.attach(1).await;
+        assert_eq!(hub.open(tab, 1, path, &[]).await, "");
+        hub
+    }
+
+    /// Opens a socket; the sub-protocol chosen.
+    pub(crate) async fn open(
+        &mut self,
+        tab: Alias,
+        socket: u32,
+        path: &str,
+        protocols: &[&str],
+    ) -> String {
+        self.ask(tab, socket, path, protocols).await;
+        match frame(&self.next().await) {
+            ServerFrame::Opened { protocol, .. } => protocol.to_owned(),
+            other => panic!("not opened: {other:?}"),
+        }
+    }
+
+    /// Asks for a socket.
+    pub(crate) async fn ask(&mut self, tab: Alias, socket: u32, path: &str, protocols: &[&str]) {
+        let (up, socket, protocols) = (self.up(tab), SocketId(socket), protocols.to_vec());
+        self.say(&HubFrame::Open {
+            up,
+            socket,
+            credit: 1 << 20,
+            path,
+            protocols,
+        })
+        .await;
+    }
+
+    /// Sends a message on a socket.
+    pub(crate) async fn send(&mut self, tab: Alias, socket: u32, payload: Payload<'_>) {
+        let up = self.up(tab);
+        self.say(&HubFrame::Data {
+            up,
+            socket: SocketId(socket),
+            payload,
+        })
+        .await;
+    }
+
+    pub(crate) async fn close(&mut self, tab: Alias, socket: u32, code: u16, reason: &str) {
+        let up = self.up(tab);
+        self.say(&HubFrame::Close {
+            up,
+            socket: SocketId(socket),
+            code,
+            reason,
+        })
+        .await;
+    }
+
+    pub(crate) async fn say(&mut self, frame: &HubFrame<'_>) {
+        self.raw(Message::binary(frame.to_bytes())).await;
+    }
+
+    pub(crate) async fn raw(&mut self, message: Message) {
+        soon("a message to be sent", self.socket.send(message))
+            .await
+            .unwrap();
+    }
+
+    /// The next frame's bytes.
+    pub(crate) async fn next(&mut self) -> Vec<u8> {
+        match soon("a frame", self.socket.next()).await {
+            Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
+            other => panic!("no frame: {other:?}"),
+        }
+    }
+
+    /// The text of the next message of a socket.
+    pub(crate) async fn text(&mut self, tab: Alias, socket: u32) -> String {
+        match frame(&self.next().await) {
+            ServerFrame::Data {
+                tab: to,
+                socket: on,
+                payload: Payload::Text(text),
+            } if (to, on.0) == (tab, socket) => text.to_owned(),
+            other => panic!("no text of socket {socket} of tab {}: {other:?}", tab.0),
+        }
+    }
+
+    /// Code and reason that the link closes with; frames before it are skipped.
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match soon("the link to close", self.socket.next()).await {
+                Some(Ok(Message::Close(Some(close)))) => {
+                    // Lets the answer out; the server may be gone already.
+                    let _ = soon("the answer", self.socket.flush()).await;
+                    return (close.code.into(), close.reason.to_string());
+                }
+                Some(Ok(Message::Binary(_))) => {}
+                other => panic!("no close: {other:?}"),
+            }
+        }
+    }
+
+    /// PING is answered: all that was said before has been dealt with, and nothing was sent.
+    pub(crate) async fn quiet(&mut self) {
+        self.say(&HubFrame::Ping { nonce: 4711 }).await;
+        assert_eq!(frame(&self.next().await), ServerFrame::Pong { nonce: 4711 });
+    }
+
+    fn up(&mut self, tab: Alias) -> Upstream {
+        let index = tab.0 as usize;
+        self.sent.resize(self.sent.len().max(index + 1), 0);
+        self.sent[index] += 1;
+        Upstream {
+            tab,
+            n: self.sent[index],
+        }
+    }
+}
+
+pub(crate) fn hello() -> HubFrame<'static> {
+    HubFrame::Hello(Hello {
+        min_version: VERSION,
+        max_version: VERSION,
+        hub: HubId(9),
+        resume: None,
+        credentials: "",
+    })
+}
+
+pub(crate) fn frame(bytes: &[u8]) -> ServerFrame<'_> {
+    ServerFrame::decode(bytes).unwrap()
+}
+
+/// An HTTP response, its head as it came.
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Response {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .into_iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+}
+
+/// Requests a path with more headers, each ending in `\r\n`.
+pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> Response {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let close = "Connection: close\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{close}{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let text = soon("a response", exchange).await;
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Response {
+        status,
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+/// An empty folder of the test's own.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+        _ => std::fs::create_dir_all(&path).unwrap(),
+    }
+    path
+}
