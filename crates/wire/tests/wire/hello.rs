@@ -1,0 +1,62 @@
+//! How HELLO and WELCOME tell a peer of another kind or version.
+
+use tabmux_wire::{DecodeError, HubFrame, MAGIC, ServerFrame};
+
+/// Why HELLO of these versions is refused, whatever follows them.
+fn hello(min: u8, max: u8) -> DecodeError {
+    let bytes = [&[0x01][..], &MAGIC, &[min, max], &[0xee; 3]].concat();
+    HubFrame::decode(&bytes).unwrap_err()
+}
+
+#[test]
+fn hello_without_the_magic_bytes_is_of_no_tabmux_hub() {
+    let refused = HubFrame::decode(b"\x01tabmax\x01\x01");
+    assert_eq!(refused, Err(DecodeError::NotTabmux));
+}
+
+#[test]
+fn welcome_without_the_magic_bytes_is_of_no_tabmux_server() {
+    let refused = ServerFrame::decode(b"\x41tabmax\x01");
+    assert_eq!(refused, Err(DecodeError::NotTabmux));
+}
+
+#[test]
+fn hello_of_later_versions_says_so_whatever_follows() {
+    let why = DecodeError::UnsupportedVersion { min: 2, max: 3 };
+    assert_eq!(hello(2, 3), why);
+}
+
+#[test]
+fn hello_of_earlier_versions_says_so_whatever_follows() {
+    let why = DecodeError::UnsupportedVersion { min: 0, max: 0 };
+    assert_eq!(hello(0, 0), why);
+}
+
+#[test]
+fn hello_whose_versions_run_backwards_is_of_no_version() {
+    let why = DecodeError::UnsupportedVersion { min: 2, max: 1 };
+    assert_eq!(hello(2, 1), why);
+}
+
+#[test]
+fn welcome_of_another_version_says_so_whatever_follows() {
+    let welcome = [&[0x41][..], &MAGIC, &[2], &[0xee; 3]].concat();
+    let why = DecodeError::UnsupportedVersion { min: 2, max: 2 };
+    assert_eq!(ServerFrame::decode(&welcome), Err(why));
+}
+
+#[test]
+fn a_listed_tab_has_no_other_state_than_parked_and_aside() {
+    let fixed = [&[0x41][..], &MAGIC, &[1], &[0; 32], &[1, 1, 1, 1]].concat();
+    let limits = [0; 7];
+    let tab = [&[1][..], &[0; 8], &[1, 4]].concat();
+    let bytes = [fixed, limits.to_vec(), tab].concat();
+    let refused = ServerFrame::decode(&bytes);
+    assert_eq!(refused, Err(DecodeError::BadValue("tab state")));
+}
+
+#[test]
+fn a_token_is_not_printed() {
+    let token = tabmux_wire::Token(*b"token---16-bytes");
+    assert_eq!(format!("{token:?}"), "Token(…)");
+}
