@@ -78,6 +78,12 @@ impl Builder {
         }
         self.config.check()?;
         let origins = Origins::new(&self.config.allow_origins)?;
+        if let Some(folder) = self.site.as_deref().filter(|folder| !folder.is_dir()) {
+            let folder = folder.display();
+            return Err(Error::Config(format!(
+                "there is no folder {folder} to serve at /"
+            )));
+        }
         let site = self.site.map(Folder::new);
         Ok(Server::new(self.config, origins, self.routes, site))
     }

@@ -1,5 +1,7 @@
 //! The binary `tabmux`.
 
+#![forbid(unsafe_code)]
+
 use std::{
     io::{ErrorKind, Write},
     net::SocketAddr,

@@ -164,6 +164,15 @@ async fn a_missing_file_is_named() {
 }
 
 #[tokio::test]
+async fn a_missing_site_is_named() {
+    let said = fails(&["--demo", "/nowhere/demo"]).await;
+    assert_eq!(
+        said,
+        "tabmux: there is no folder /nowhere/demo to serve at /\n"
+    );
+}
+
+#[tokio::test]
 async fn flags_override_the_file() {
     let folder = folder("override");
     let file = folder.join("tabmux.toml");

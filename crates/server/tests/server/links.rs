@@ -1,6 +1,6 @@
 //! Links: what they carry, and how each fault ends the one it belongs to.
 
-use tabmux_core::wire::{HubFrame, Payload, ServerFrame, TabId};
+use tabmux_core::wire::{Alias, HubFrame, Payload, ServerFrame, TabId};
 use tabmux_server::{Config, Limits, Server};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -125,7 +125,7 @@ async fn a_message_past_the_limit_closes_with_1009() {
 async fn a_message_at_the_limit_passes() {
     let server = Running::demo().await;
     let mut hub = Hub::with_socket(server.address, "/echo").await;
-    let alias = tabmux_core::wire::Alias(1);
+    let alias = Alias(1);
     // Frame headers are taken off: four bytes upstream, three down.
     let large = vec![7; (1 << 20) - 4];
     hub.send(alias, 1, Payload::Binary(&large)).await;
@@ -178,9 +178,8 @@ async fn the_numbers_follow_what_happens() {
     let mut hub = Hub::with_socket(server.address, "/echo").await;
     hub.attach(2).await;
     hub.say(&HubFrame::Park { tab: TabId(2) }).await;
-    hub.send(tabmux_core::wire::Alias(1), 1, Payload::Text("x"))
-        .await;
-    hub.text(tabmux_core::wire::Alias(1), 1).await;
+    hub.send(Alias(1), 1, Payload::Text("x")).await;
+    hub.text(Alias(1), 1).await;
     let stats = server.stats(|stats| stats.parked == 1).await;
     assert_eq!(
         (stats.links, stats.sessions, stats.tabs, stats.sockets),
@@ -221,4 +220,26 @@ async fn the_limit_of_links_refuses_with_a_hint() {
         "{bytes:?}"
     );
     assert_eq!(second.closed().await.0, 1013);
+}
+
+#[tokio::test]
+async fn many_browsers_at_once_each_hear_their_own() {
+    let server = Running::demo().await;
+    let address = server.address;
+    let browsers = (0..200).map(|number| {
+        tokio::spawn(async move {
+            let mut hub = Hub::with_socket(address, "/echo").await;
+            for round in 0..5 {
+                let text = format!("{number} {round}");
+                hub.send(Alias(1), 1, Payload::Text(&text)).await;
+                assert_eq!(hub.text(Alias(1), 1).await, text);
+            }
+        })
+    });
+    for browser in browsers.collect::<Vec<_>>() {
+        browser.await.unwrap();
+    }
+    let stats = server.stats(|stats| stats.links == 0).await;
+    assert_eq!((stats.messages_in, stats.messages_out), (1_000, 1_000));
+    assert_eq!((stats.sessions, stats.tabs, stats.sockets), (0, 0, 0));
 }
