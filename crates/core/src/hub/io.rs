@@ -166,14 +166,14 @@ pub enum HubMessage {
     Attached {
         /// The link.
         state: LinkState,
-        /// Tabs of this hub, parked ones included.
+        /// Tabs of this hub that are not parked.
         tabs: u32,
     },
     /// The link's state or the number of tabs changed.
     State {
         /// The link.
         state: LinkState,
-        /// Tabs of this hub, parked ones included.
+        /// Tabs of this hub that are not parked.
         tabs: u32,
         /// Why the link is as it is, empty when there is nothing to say.
         reason: String,

@@ -62,9 +62,14 @@ impl Hub {
         self.machine.state().0
     }
 
-    /// Tabs of this hub, parked ones included.
+    /// Tabs of this hub that are not parked.
     pub fn tabs(&self) -> usize {
-        self.base.tabs.len()
+        self.base.tabs.present().len()
+    }
+
+    /// Tabs of this hub that are parked.
+    pub fn parked(&self) -> usize {
+        self.base.tabs.len() - self.tabs()
     }
 
     /// Something happened. Never fails; facts about links of the past are ignored.
@@ -246,7 +251,7 @@ impl Hub {
         }
         self.base.flush(now);
         let (state, reason) = self.machine.state();
-        let news = (state, self.base.tabs.len());
+        let news = (state, self.tabs());
         if news == self.told {
             return;
         }
@@ -269,7 +274,7 @@ impl Hub {
     }
 
     fn tab_count(&self) -> u32 {
-        u32::try_from(self.base.tabs.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.tabs()).unwrap_or(u32::MAX)
     }
 }
 

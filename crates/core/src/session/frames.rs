@@ -203,8 +203,9 @@ impl Registry {
             self.send_error(link, ErrorCode::TabLimit, Some(tab), None, &message);
             return;
         };
-        self.stats.parked -= usize::from(std::mem::take(&mut entry.parked));
-        self.stats.tabs += usize::from(known.is_none());
+        let was_parked = std::mem::take(&mut entry.parked);
+        self.stats.parked -= usize::from(was_parked);
+        self.stats.tabs += usize::from(was_parked || known.is_none());
         let (next, n_seen) = (entry.sent + 1, entry.seen());
         self.send_frame(
             link,
@@ -231,6 +232,7 @@ impl Registry {
             && !std::mem::replace(&mut entry.parked, true)
         {
             self.stats.parked += 1;
+            self.stats.tabs -= 1;
             self.outputs
                 .push_back(Output::Event(Event::TabParked { session, tab }));
         }

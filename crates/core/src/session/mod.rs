@@ -287,8 +287,12 @@ impl Registry {
 
     /// Tells the handlers of a tab that is no more.
     fn forget_tab(&mut self, session: SessionId, alias: Alias, tab: &Tab) {
-        self.stats.tabs -= 1;
-        self.stats.parked -= usize::from(tab.parked);
+        let place = if tab.parked {
+            &mut self.stats.parked
+        } else {
+            &mut self.stats.tabs
+        };
+        *place -= 1;
         for &socket in tab.sockets.keys() {
             let socket = SocketRef {
                 session,

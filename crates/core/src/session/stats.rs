@@ -7,9 +7,9 @@ pub struct Stats {
     pub links: usize,
     /// Sessions.
     pub sessions: usize,
-    /// Tabs, parked ones included.
+    /// Tabs that are there; parked ones are counted apart.
     pub tabs: usize,
-    /// Parked tabs.
+    /// Tabs in the back/forward cache.
     pub parked: usize,
     /// Virtual sockets, those not yet accepted included.
     pub sockets: usize,
