@@ -16,6 +16,7 @@ mod hello;
 mod hub_vectors;
 mod limits;
 mod properties;
+mod protocol_md;
 mod server_vectors;
 mod types;
 mod varints;
