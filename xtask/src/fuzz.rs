@@ -81,7 +81,7 @@ fn host(repo: &Repo) -> anyhow::Result<String> {
     Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
-/// One frame of each kind to start from.
+/// Every golden frame, to start from.
 fn seed(repo: &Repo) -> anyhow::Result<()> {
     for file in repo.sh.read_dir(repo.path("crates/wire/tests/golden"))? {
         let name = file
@@ -90,10 +90,18 @@ fn seed(repo: &Repo) -> anyhow::Result<()> {
             .to_string_lossy()
             .into_owned();
         let text = repo.sh.read_file(&file)?;
-        let bytes = unhex(&text).with_context(|| format!("{} is no hex", file.display()))?;
-        repo.sh.write_file(format!("corpus/decode/{name}"), bytes)?;
+        for (number, bytes) in vectors(&text).into_iter().enumerate() {
+            let bytes = bytes.with_context(|| format!("{} is no hex", file.display()))?;
+            repo.sh
+                .write_file(format!("corpus/decode/{name}-{number}"), bytes)?;
+        }
     }
     Ok(())
+}
+
+/// The frames of a golden file: blank lines keep them apart.
+pub(crate) fn vectors(text: &str) -> Vec<Option<Vec<u8>>> {
+    text.trim().split("\n\n").map(unhex).collect()
 }
 
 /// Bytes of hex digits; white space and what follows `#` do not count.
