@@ -12,7 +12,7 @@ use tabmux_core::session::SessionConfig;
 use crate::Error;
 
 /// The configuration of a [`Server`](crate::Server) and of the binary. In TOML the keys are the
-/// names of the fields; an unknown key is an error.
+/// names of the fields; an unknown key is an error. [`Config::EXAMPLE`] has them all.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -87,6 +87,9 @@ impl Default for Limits {
 }
 
 impl Config {
+    /// A file with every key and its default.
+    pub const EXAMPLE: &str = include_str!("../tabmux.toml");
+
     /// Reads a TOML file.
     ///
     /// # Errors
@@ -149,4 +152,30 @@ impl Config {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_default() {
+        assert_eq!(
+            toml::from_str::<Config>(Config::EXAMPLE).unwrap(),
+            Config::default()
+        );
+    }
+
+    #[test]
+    fn the_default_has_no_fault() {
+        assert!(Config::default().check().is_ok());
+    }
+
+    #[test]
+    fn the_session_gets_what_the_file_says() {
+        let text = "heartbeat_ms = 7\n[limits]\ntabs = 3\nlinks = 5";
+        let session = toml::from_str::<Config>(text).unwrap().session();
+        assert_eq!(session.heartbeat, Duration::from_millis(7));
+        assert_eq!((session.tabs, session.links), (3, 5));
+    }
 }

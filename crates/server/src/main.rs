@@ -30,6 +30,7 @@ enum Command {
 
 /// What is given here overrides the configuration file.
 #[derive(clap::Args)]
+#[command(after_long_help = format!("Configuration file:\n\n{}", Config::EXAMPLE))]
 struct Serve {
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDR")]
@@ -37,7 +38,7 @@ struct Serve {
     /// Serve the demo: its handlers, and the files of DIR at /
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "demo")]
     demo: Option<PathBuf>,
-    /// TOML file with the configuration
+    /// TOML file with the configuration; --help shows every key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder with client.js and worker.js [default: packages/tabmux/dist]

@@ -46,6 +46,9 @@ struct Inner {
     registry: Registry,
     links: BTreeMap<LinkId, Outgoing>,
     sockets: BTreeMap<SocketRef, Mounted>,
+    /// Orders of the change in progress. They go out after the numbers, so that whoever gets an
+    /// answer finds it counted.
+    orders: Vec<(LinkId, Order)>,
     last_link: u64,
     driven: bool,
     /// When the driver will look at the registry by itself.
@@ -91,6 +94,7 @@ impl Shard {
             registry: Registry::new(config, Timestamp::from_micros(0)),
             links: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            orders: Vec::new(),
             last_link: 0,
             driven: false,
             next_turn: None,
@@ -195,6 +199,7 @@ impl Shard {
             *published = stats;
             moved
         });
+        inner.hand_over();
         let next = inner.registry.poll_timeout().map(|(at, _)| at);
         if next.is_some_and(|at| inner.next_turn.is_none_or(|planned| at < planned)) {
             inner.next_turn = next;
@@ -276,18 +281,10 @@ fn carry_out_post(registry: &mut Registry, now: Timestamp, socket: SocketRef, co
 impl Inner {
     fn carry_out(&mut self, shard: &Arc<Shard>, now: Timestamp, output: Output) {
         match output {
-            Output::Send { link, bytes } => {
-                if let Some(outgoing) = self.links.get(&link) {
-                    // A task that ended says so with LinkClosed.
-                    let _ = outgoing.orders.send(Order::Send(bytes));
-                }
-            }
+            Output::Send { link, bytes } => self.orders.push((link, Order::Send(bytes))),
             Output::CloseLink { link, code, reason } => {
-                if let Some(outgoing) = self.links.remove(&link) {
-                    let _ = outgoing
-                        .orders
-                        .send(Order::Close(code, reason.into_owned()));
-                }
+                self.orders
+                    .push((link, Order::Close(code, reason.into_owned())));
             }
             Output::SocketOpen {
                 socket,
@@ -295,7 +292,14 @@ impl Inner {
                 path,
                 protocols,
             } => {
-                self.open_socket(shard, now, socket, tab, path, &protocols);
+                let (target, protocols, session) = (&*path, &*protocols, socket.session);
+                let request = OpenRequest {
+                    target,
+                    protocols,
+                    tab,
+                    session,
+                };
+                self.open_socket(shard, now, socket, &request);
             }
             Output::SocketMessage { socket, payload } => {
                 self.message(shard, now, socket, &payload);
@@ -335,58 +339,84 @@ impl Inner {
         });
     }
 
+    /// Gives the orders to the tasks of their links.
+    fn hand_over(&mut self) {
+        for (link, order) in self.orders.drain(..) {
+            let last = matches!(order, Order::Close(..));
+            if let Some(outgoing) = self.links.get(&link) {
+                // A task that ended says so with LinkClosed.
+                let _ = outgoing.orders.send(order);
+            }
+            if last {
+                self.links.remove(&link);
+            }
+        }
+    }
+
+    /// Mounts a handler for a socket and gives its answer to the registry.
     fn open_socket(
         &mut self,
         shard: &Arc<Shard>,
         now: Timestamp,
         socket: SocketRef,
-        tab: TabId,
-        target: String,
-        protocols: &[String],
+        request: &OpenRequest<'_>,
     ) {
-        let target_text = target.clone();
-        let session = socket.session;
-        let request = OpenRequest {
-            target: &target_text,
-            protocols,
-            tab,
-            session,
+        match self.decide(shard, now, socket, request) {
+            Ok(protocol) => {
+                self.registry.accept(now, socket, &protocol);
+                self.call(shard, now, socket, |handler, ctx| handler.opened(ctx));
+            }
+            Err((code, message)) => {
+                self.sockets.remove(&socket);
+                self.registry.reject(now, socket, code, &message);
+            }
+        }
+    }
+
+    /// The sub-protocol that a new handler takes, or why there is to be no socket.
+    fn decide(
+        &mut self,
+        shard: &Arc<Shard>,
+        now: Timestamp,
+        socket: SocketRef,
+        request: &OpenRequest<'_>,
+    ) -> Result<String, (ErrorCode, String)> {
+        let path = request.path();
+        let rejected = |message: &str| Err((ErrorCode::Rejected, message.to_owned()));
+        let Some(factory) = shard.routes.get(path) else {
+            return Err((
+                ErrorCode::NoRoute,
+                format!("this server has no handler for {path}"),
+            ));
         };
-        let Some(factory) = shard.routes.get(request.path()) else {
-            let message = format!("this server has no handler for {}", request.path());
-            self.registry
-                .reject(now, socket, ErrorCode::NoRoute, &message);
-            return;
+        let Ok(handler) = catch_unwind(AssertUnwindSafe(factory)) else {
+            error!("the factory of {path} panicked");
+            return rejected("the handler failed");
         };
+        let (tab, target) = (request.tab, request.target.into());
         self.sockets.insert(
             socket,
             Mounted {
-                handler: factory(),
+                handler,
                 tab,
-                target: target.into(),
+                target,
             },
         );
-        let decision = self.call(shard, now, socket, |handler, ctx| {
-            handler.open(ctx, &request)
-        });
-        let refusal = match decision {
+        match self.call(shard, now, socket, |handler, ctx| {
+            handler.open(ctx, request)
+        }) {
+            None => rejected("the handler failed"),
+            Some(Decision::Reject { message }) => rejected(&message),
             Some(Decision::Accept { protocol })
-                if protocol.is_empty() || protocols.contains(&protocol) =>
+                if protocol.is_empty() || request.protocols.contains(&protocol) =>
             {
-                self.registry.accept(now, socket, &protocol);
-                self.call(shard, now, socket, |handler, ctx| handler.opened(ctx));
-                return;
+                Ok(protocol)
             }
             Some(Decision::Accept { protocol }) => {
-                error!("the handler of {target_text} chose {protocol:?}, which was not offered");
-                "the server chose a sub-protocol that was not offered".to_owned()
+                error!("the handler of {path} chose {protocol:?}, which was not offered");
+                rejected("the server chose a sub-protocol that was not offered")
             }
-            Some(Decision::Reject { message }) => message,
-            None => "the handler failed".to_owned(),
-        };
-        self.sockets.remove(&socket);
-        self.registry
-            .reject(now, socket, ErrorCode::Rejected, &refusal);
+        }
     }
 
     /// Calls a socket's handler; `None` if there is none, or if it panicked and lost its socket.

@@ -29,6 +29,7 @@ impl SocketHandler for Witness {
         match request.query() {
             "reject" => Decision::reject("not today"),
             "foreign" => Decision::accept_protocol("foreign"),
+            "panic" => panic!("on request"),
             _ => Decision::accept(),
         }
     }
@@ -59,7 +60,9 @@ impl SocketHandler for Witness {
 /// A server with a witness, and what it saw.
 async fn witness() -> (Running, mpsc::UnboundedReceiver<String>) {
     let (sender, seen) = mpsc::unbounded_channel();
-    let builder = Server::builder().socket("/w", move || Witness(sender.clone()));
+    let builder = Server::builder()
+        .socket("/w", move || Witness(sender.clone()))
+        .socket("/broken", || -> Witness { panic!("on request") });
     (Running::start(builder).await, seen)
 }
 
@@ -116,14 +119,15 @@ async fn a_handler_refuses() {
     let (server, _seen) = witness().await;
     let mut hub = Hub::welcomed(server.address).await;
     let tab = hub.attach(1).await;
-    for (query, expected) in [
-        ("reject", "not today"),
+    for (target, expected) in [
+        ("/broken", "the handler failed"),
+        ("/w?reject", "not today"),
         (
             "foreign",
             "the server chose a sub-protocol that was not offered",
         ),
     ] {
-        hub.ask(tab, 1, &format!("/w?{query}"), &[]).await;
+        hub.ask(tab, 1, target, &[]).await;
         let bytes = hub.next().await;
         let ServerFrame::Error { message, .. } = frame(&bytes) else {
             panic!("{bytes:?}")
