@@ -31,7 +31,8 @@ pub struct Alias(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u32);
 
-/// The number a server gives a topic while it runs. 0 stands for the messages to all tabs.
+/// The number a server gives a topic while it runs, the same for all sessions. 0 stands for the
+/// messages to all tabs, in GAP only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u64);
 

@@ -37,7 +37,7 @@ pub enum ServerFrame<'a> {
         reason: RefusedReason,
         /// The session's current term, 0 when there is none to tell.
         term: Term,
-        /// When to try again, in milliseconds; 0 when trying again is of no use.
+        /// When to try again, in milliseconds; 0 when trying again soon is of no use.
         retry_ms: u64,
         /// For the log of whoever reads it.
         message: &'a str,
@@ -53,7 +53,7 @@ pub enum ServerFrame<'a> {
     },
     /// Reliable frames of tabs that were received.
     Ack {
-        /// The count of each tab that changed, by alias.
+        /// The count of each tab that changed, by alias; there is no lane 0 upstream.
         lanes: Vec<LaneCount>,
     },
     /// The answer to PING.
