@@ -123,9 +123,10 @@ async fn a_handler_refuses() {
         ("/broken", "the handler failed"),
         ("/w?reject", "not today"),
         (
-            "foreign",
+            "/w?foreign",
             "the server chose a sub-protocol that was not offered",
         ),
+        ("/w?panic", "the handler failed"),
     ] {
         hub.ask(tab, 1, target, &[]).await;
         let bytes = hub.next().await;

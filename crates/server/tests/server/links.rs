@@ -183,7 +183,7 @@ async fn the_numbers_follow_what_happens() {
     let stats = server.stats(|stats| stats.parked == 1).await;
     assert_eq!(
         (stats.links, stats.sessions, stats.tabs, stats.sockets),
-        (1, 1, 2, 1)
+        (1, 1, 1, 1)
     );
     let stats = server.handle.stats();
     assert_eq!((stats.messages_in, stats.messages_out), (1, 1));
