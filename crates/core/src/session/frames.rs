@@ -1,8 +1,9 @@
 //! What each frame of a hub does.
 
 use tabmux_wire::{
-    DecodeError, ErrorCode, Hello, HubFrame, RefusedReason, ServerFrame, SessionId, SocketId,
-    TabId, Term, Token, Unsubscribed, UnsubscribedReason, Upstream, VERSION, Welcome, close,
+    DecodeError, ErrorCode, Hello, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
+    SocketId, TabId, Term, Token, Unsubscribed, UnsubscribedReason, Upstream, VERSION, Welcome,
+    close,
 };
 
 use super::{
@@ -136,17 +137,15 @@ impl Registry {
                 socket,
                 payload,
             } => {
-                let socket = SocketRef {
-                    session,
-                    tab: up.tab,
-                    socket,
-                };
-                if self.is_open(socket) {
-                    self.stats.messages_in += 1;
-                    let payload = payload.into();
-                    self.outputs
-                        .push_back(Output::SocketMessage { socket, payload });
-                }
+                let tab = up.tab;
+                self.on_data(
+                    SocketRef {
+                        session,
+                        tab,
+                        socket,
+                    },
+                    payload,
+                );
             }
             HubFrame::Close {
                 up,
@@ -291,6 +290,16 @@ impl Registry {
         Ok(())
     }
 
+    /// A message on a socket that is not open is ignored: its close may be under way.
+    fn on_data(&mut self, socket: SocketRef, payload: Payload<'_>) {
+        if self.socket(socket) == Some(Socket::Open) {
+            self.stats.messages_in += 1;
+            let payload = payload.into();
+            let message = Output::SocketMessage { socket, payload };
+            self.outputs.push_back(message);
+        }
+    }
+
     /// A tab closes a socket: the handler is told, and the frame goes back, which completes the
     /// closing handshake. A socket that was never open fails, as a WebSocket does.
     fn on_close(&mut self, socket: SocketRef, code: u16, reason: &str) -> Handled {
@@ -312,10 +321,6 @@ impl Registry {
         self.socket_closed(socket, code, reason, clean);
         self.send_close(socket, code, reason);
         Ok(())
-    }
-
-    fn is_open(&self, socket: SocketRef) -> bool {
-        self.socket(socket) == Some(Socket::Open)
     }
 
     pub(super) fn socket(&self, socket: SocketRef) -> Option<Socket> {
