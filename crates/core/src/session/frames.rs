@@ -1,7 +1,7 @@
 //! What each frame of a hub does.
 
 use tabmux_wire::{
-    DecodeError, ErrorCode, Hello, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
+    Alias, DecodeError, ErrorCode, Hello, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
     SocketId, TabId, Term, Token, Unsubscribed, UnsubscribedReason, Upstream, VERSION, Welcome,
     close,
 };
@@ -95,9 +95,10 @@ impl Registry {
     }
 
     fn on_frame(&mut self, link: LinkId, session: SessionId, frame: HubFrame<'_>) -> Handled {
-        if let Some(up) = frame.upstream()
-            && !self.count(link, session, up)?
-        {
+        if let Some(up) = frame.upstream() {
+            if self.count(link, session, up)? {
+                self.on_reliable(session, up.tab, frame)?;
+            }
             return Ok(());
         }
         match frame {
@@ -118,54 +119,41 @@ impl Registry {
                 };
                 self.send_frame(link, &ServerFrame::Unsubscribed(refusal));
             }
+            // Acks and topics are laid down and not yet used; unknown types are of later versions.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A reliable frame of a tab, counted.
+    fn on_reliable(&mut self, session: SessionId, tab: Alias, frame: HubFrame<'_>) -> Handled {
+        let name = |socket| SocketRef {
+            session,
+            tab,
+            socket,
+        };
+        match frame {
             HubFrame::Open {
-                up,
                 socket,
                 path,
                 protocols,
                 ..
-            } => {
-                let socket = SocketRef {
-                    session,
-                    tab: up.tab,
-                    socket,
-                };
-                return self.on_open(socket, path, &protocols);
-            }
+            } => self.on_open(name(socket), path, &protocols),
             HubFrame::Data {
-                up,
-                socket,
-                payload,
+                socket, payload, ..
             } => {
-                let tab = up.tab;
-                self.on_data(
-                    SocketRef {
-                        session,
-                        tab,
-                        socket,
-                    },
-                    payload,
-                );
+                self.on_data(name(socket), payload);
+                Ok(())
             }
             HubFrame::Close {
-                up,
                 socket,
                 code,
                 reason,
-            } => {
-                let socket = SocketRef {
-                    session,
-                    tab: up.tab,
-                    socket,
-                };
-                return self.on_close(socket, code, reason);
-            }
-            HubFrame::Ack { .. }
-            | HubFrame::Unsubscribe { .. }
-            | HubFrame::Credit { .. }
-            | HubFrame::Unknown { .. } => {}
+                ..
+            } => self.on_close(name(socket), code, reason),
+            // Credit is laid down and not yet enforced; unknown types are of later versions.
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Counts a tab's reliable frame; `false` if there is nothing to do for it.
