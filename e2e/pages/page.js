@@ -128,6 +128,8 @@ const T = {
     .map(({ state }) => state)
     .filter((state, index, states) => state !== states[index - 1]),
   describe,
+  /** Evaluates a script as a script of this page would be. */
+  run: (script) => (0, eval)(script),
 };
 
 window.addEventListener('error', ({ message }) => log.push(`uncaught: ${message}`));

@@ -1,5 +1,9 @@
 // Compares SharedWebSocket with the browser's WebSocket. Each exported function runs a table with
 // both classes and returns how many rows it compared and a text for each row that differs.
+//
+// Left out, because the engines differ among themselves and SharedWebSocket follows the standards:
+// the empty URL (Firefox refuses it), codes that lie between two whole numbers (only Firefox
+// rounds them to even), and a reason without a code (Chromium refuses it, WebKit lets it be long).
 
 const MODES = { mirror: {}, mux: { mode: 'mux' } };
 
@@ -37,8 +41,10 @@ const attempt = (make, act = () => undefined) => {
   try {
     socket = make();
     const result = act(socket);
-    const { url, readyState, protocol, extensions, bufferedAmount, binaryType } = socket;
-    return { result, url, readyState, protocol, extensions, bufferedAmount, binaryType };
+    const { url, readyState, protocol, extensions, binaryType } = socket;
+    // How much is waiting depends on the engine: WebKit counts the heads of frames.
+    const isWaiting = socket.bufferedAmount > 0;
+    return { result, url, readyState, protocol, extensions, binaryType, isWaiting };
   } catch (error) {
     return failure(error);
   } finally {
@@ -55,8 +61,8 @@ export const urls = ({ port }) => {
     `ws://${here}/a b?c d`, `ws://${here}/../x/./y`, ` ws://${here}/ `, `ws://${here}/\n`,
     'ws://127.0.0.1:99999/', 'ws://127.0.0.1:1/', 'ws://', 'ws://a b/', 'ws://[', 'ws://[::1/',
     'ftp://127.0.0.1/', 'about:blank', 'mailto:a@b', 'javascript:0', 'data:,x', 'blob:x',
-    '/relative', 'relative', '?query', '', '#fragment', '.', 'ws', 'ws:',
-    new URL(`ws://${here}/url`), 42, null, undefined, true, {}, [],
+    '/relative', 'relative', '?query', '#fragment', '.', 'ws', 'ws:',
+    new URL(`ws://${here}/url`), 42, null, undefined, true, {},
   ];
   const rows = inputs.map((url) => [
     `new (${JSON.stringify(url)})`,
@@ -112,11 +118,11 @@ export const sends = ({ port }) => {
 export const closes = ({ port }) => {
   const inputs = [
     [], [1000], [1000, 'reason'], [999], [1001], [1004], [1005], [1006], [1015], [2999], [3000],
-    [4999], [5000], [0], [-1], [NaN], [Infinity], ['1000'], ['3000'], ['code'], [1000.4], [2999.5],
-    [65536 + 1000], [undefined], [undefined, 'reason'], [null], [null, 'reason'], [{}],
+    [4999], [5000], [0], [-1], [NaN], [Infinity], ['1000'], ['3000'], ['code'], [1000.4],
+    [65536 + 1000], [undefined], [null], [null, 'reason'], [{}],
     [1000, ''], [1000, undefined], [1000, null], [1000, 42], [3000, 'x'.repeat(123)],
     [3000, 'x'.repeat(124)], [3000, 'ü'.repeat(61)], [3000, 'ü'.repeat(62)], [3000, '\ud800'],
-    [undefined, 'x'.repeat(124)], [999, 'x'.repeat(124)], [Symbol('x')],
+    [999, 'x'.repeat(124)], [Symbol('x')],
   ];
   const rows = inputs.map((input) => [
     `close(${input.map(String).join(', ')})`,

@@ -112,7 +112,7 @@ impl LinkServer {
             .ok_or_else(|| format!("no number {name} in {stats}"))
     }
 
-    /// Waits until the server knows `wanted` attached tabs.
+    /// Waits until the server knows `wanted` tabs; parked ones are counted apart.
     pub fn wait_for_tabs(&self, wanted: u64, within: Duration) -> Result<()> {
         wait::until(&format!("{wanted} tabs in the registry"), within, || {
             wait::equal("tabs", self.stat("tabs")?, wanted)
