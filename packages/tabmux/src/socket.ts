@@ -182,12 +182,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     if (this._state > State.Open) return;
     const wasOpen = this._state;
     this._state = State.Closing;
-    this._inOrder(undefined, () => {
-      this._hub._post([PageKind.Close, this._number, number, number ? text : '']);
-    });
-    if (!wasOpen) {
-      queueMicrotask(() => this._fail('tabmux: the socket was closed before it was open'));
-    }
+    if (wasOpen) this._inOrder(undefined, () => this._leave(number, number ? text : ''));
+    else queueMicrotask(() => this._fail('tabmux: the socket was closed before it was open'));
   }
 
   /** Does it now, or after all Blobs that were sent before are read, and this one. */
@@ -229,7 +225,12 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     }, MessageEvent);
   }
 
+  private _leave(code: number, reason: string): void {
+    this._hub._post([PageKind.Close, this._number, code, reason]);
+  }
+
   private _fail(message: string): void {
+    this._leave(0, '');
     this._error = message;
     this._end(1006, '', false);
   }

@@ -1,0 +1,287 @@
+// Workers that do not start, die or are replaced, and pages that go and come back.
+
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+
+import { SharedWebSocket, connect } from '../../src/index.js';
+import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
+import { FakeWorker, browser, event, install, lastWorker, tidy, untilClosed } from './rig.js';
+
+install();
+afterEach(tidy);
+
+const SERVER = 'ws://host.test/';
+let keys = 0;
+
+/** An open socket, a connecting one and a client, all at one hub. */
+async function pair() {
+  const key = `pair ${(keys += 1)}`;
+  const hub = BigInt(keys * 0x1000);
+  const lock = `tabmux:hub:${hub.toString(16).padStart(16, '0')}`;
+  const open = new SharedWebSocket(SERVER + 'open', [], { mode: 'mux', key });
+  const waiting = new SharedWebSocket(SERVER + 'waiting', [], { mode: 'mux', key });
+  const client = connect(SERVER, { key });
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  const [, one] = await worker.expect(PageKind.Open);
+  const [, two] = await worker.expect(PageKind.Open);
+  worker.attached(hub);
+  worker.post(hub, HubKind.Opened, one, 0, 0, '\n');
+  await event(open, 'open');
+  return { open, waiting, client, worker, one, two, hub, lock };
+}
+
+const failure = async (socket: SharedWebSocket): Promise<string> => {
+  const error = event<ErrorEvent>(socket, 'error');
+  const types = untilClosed(socket);
+  const closed = event<CloseEvent>(socket, 'close');
+  assert.deepEqual(await types, ['error', 'close']);
+  assert.equal((await closed).code, 1006);
+  return (await error).message;
+};
+
+test('no worker: the constructor throws', async () => {
+  browser.refuses = true;
+  const socket = new SharedWebSocket(SERVER, [], { worker: '/lost/worker.js' });
+  assert.equal(socket.readyState, SharedWebSocket.CONNECTING);
+  assert.match(await failure(socket), /\/lost\/worker\.js .*worker-src.*option worker/);
+});
+
+test('no worker: the error event', async () => {
+  const socket = new SharedWebSocket(SERVER + 'error');
+  const message = failure(socket);
+  lastWorker().onerror?.();
+  assert.match(await message, /worker\.js\?v=unit-test did not start/);
+});
+
+test('no worker: no answer in six seconds', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const socket = new SharedWebSocket(SERVER + 'late');
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  await worker.expect(PageKind.Open);
+  const message = failure(socket);
+  context.mock.timers.tick(5999);
+  assert.equal(socket.readyState, SharedWebSocket.CONNECTING);
+  context.mock.timers.tick(1);
+  assert.match(await message, /did not start/);
+  await worker.expect(PageKind.Bye);
+});
+
+test('no hub: Failed', async () => {
+  const socket = new SharedWebSocket(SERVER + 'failed');
+  lastWorker().post(0n, HubKind.Failed, 0, 0, 0, 'tabmux: no wasm');
+  assert.equal(await failure(socket), 'tabmux: no wasm');
+});
+
+test('no worker: the next socket tries again', async () => {
+  const socket = new SharedWebSocket(SERVER + 'again');
+  const failed = failure(socket);
+  const worker = lastWorker();
+  worker.onerror?.();
+  await failed;
+  new SharedWebSocket(SERVER + 'again');
+  assert.notEqual(lastWorker(), worker);
+});
+
+test('an error of a worker that runs is none of ours', async () => {
+  const { worker, open } = await pair();
+  worker.onerror?.();
+  assert.equal(open.readyState, SharedWebSocket.OPEN);
+});
+
+test('the worker died: what was open is closed, what was connecting goes on', async () => {
+  const { open, waiting, worker, lock } = await pair();
+  const closed = event<CloseEvent>(open, 'close');
+  browser.grant(lock);
+  const { code, wasClean } = await closed;
+  assert.deepEqual([code, wasClean], [1006, false]);
+  const next = lastWorker();
+  assert.notEqual(next, worker);
+  assert.equal(next.name, worker.name);
+  await next.expect(PageKind.Attach);
+  const [, number, path] = await next.expect(PageKind.Open);
+  assert.equal(path, '/waiting');
+  next.attached(2n);
+  next.post(2n, HubKind.Opened, number, 0, 0, '\n');
+  await event(waiting, 'open');
+  assert.equal(waiting.shared.hubId, '0000000000000002');
+});
+
+test('the hub was replaced: Resync', async () => {
+  const { open, waiting, worker, two, lock } = await pair();
+  const types = untilClosed(open);
+  worker.post(2n, HubKind.Resync);
+  assert.deepEqual(await types, ['close']);
+  await worker.expect(PageKind.Attach);
+  assert.deepEqual((await worker.expect(PageKind.Open)).slice(1, 3), [two, '/waiting']);
+  assert.equal(waiting.readyState, SharedWebSocket.CONNECTING);
+  assert(!browser.waiting.some(({ name }) => name === lock));
+});
+
+test('Resync for each of several messages is answered once', async () => {
+  const { waiting, worker, two } = await pair();
+  worker.post(2n, HubKind.Resync);
+  worker.post(2n, HubKind.Resync);
+  worker.attached(2n);
+  worker.post(2n, HubKind.Opened, two, 0, 0, '\n');
+  await event(waiting, 'open');
+  waiting.send('x');
+  await worker.expect(PageKind.Attach);
+  await worker.expect(PageKind.Open);
+  await worker.expect(PageKind.Send);
+});
+
+test('a hub that trapped before it answered is followed', async () => {
+  const { worker } = await pair();
+  worker.post(2n, HubKind.Resync);
+  worker.post(3n, HubKind.Resync);
+  for (const kind of [PageKind.Attach, PageKind.Open, PageKind.Attach, PageKind.Open] as const) {
+    await worker.expect(kind);
+  }
+});
+
+test('a message of another hub is no message of ours: attach there', async () => {
+  const { open, worker } = await pair();
+  const types = untilClosed(open);
+  worker.post(2n, HubKind.State, 0, LinkState.Connected, 1);
+  assert.deepEqual(await types, ['close']);
+  await worker.expect(PageKind.Attach);
+});
+
+test('pagehide into the cache: Park, no lock held or waited for', async () => {
+  const { worker } = await pair();
+  browser.page('pagehide', true);
+  await worker.expect(PageKind.Park);
+  assert.deepEqual([...browser.held], []);
+  assert.deepEqual(browser.waiting, []);
+  browser.page('pageshow', true);
+});
+
+test('back from the cache: the lock, Park and Attach; the sockets live on', async () => {
+  const { worker, open, waiting, two, hub } = await pair();
+  browser.page('pagehide', true);
+  await worker.expect(PageKind.Park);
+  browser.page('pageshow', true);
+  await worker.expect(PageKind.Park);
+  await worker.expect(PageKind.Attach);
+  assert.equal([...browser.held].filter((name) => name.startsWith('tabmux:tab:')).length, 1);
+  worker.attached(hub);
+  worker.post(hub, HubKind.Opened, two, 0, 0, '\n');
+  await event(waiting, 'open');
+  assert.equal(open.readyState, SharedWebSocket.OPEN);
+});
+
+test('back from the cache to a hub that forgot us: open sockets close', async () => {
+  const { worker, open, hub } = await pair();
+  browser.page('pagehide', true);
+  browser.page('pageshow', true);
+  for (const kind of [PageKind.Park, PageKind.Park, PageKind.Attach] as const) {
+    await worker.expect(kind);
+  }
+  const types = untilClosed(open);
+  worker.post(hub, HubKind.Resync);
+  worker.attached(hub);
+  assert.deepEqual(await types, ['close']);
+  await worker.expect(PageKind.Attach);
+  assert.equal((await worker.expect(PageKind.Open))[2], '/waiting');
+});
+
+test('back from the cache to a dead worker: its lock tells', async () => {
+  const { worker, lock } = await pair();
+  browser.page('pagehide', true);
+  browser.page('pageshow', true);
+  for (const kind of [PageKind.Park, PageKind.Park, PageKind.Attach] as const) {
+    await worker.expect(kind);
+  }
+  browser.grant(lock);
+  assert.notEqual(lastWorker(), worker);
+  await lastWorker().expect(PageKind.Attach);
+});
+
+test('pagehide for good: Bye', async () => {
+  const { worker } = await pair();
+  browser.page('pagehide', false);
+  await worker.expect(PageKind.Bye);
+  browser.page('pageshow', true);
+});
+
+test('a client tells the status', async () => {
+  const key = `status ${(keys += 1)}`;
+  const client = connect('/', { key });
+  assert.equal(client.status.state, 'connecting');
+  const worker = lastWorker();
+  assert.equal(worker.name, `tabmux:mux:["ws://page.test/tabmux/ws","${key}"]`);
+  await worker.expect(PageKind.Attach);
+  const changed = new Promise((resolve) => client.on('status', resolve));
+  worker.attached(0xffn, 3, LinkState.Backoff);
+  const status = {
+    state: 'backoff', tier: 'shared-worker', hubId: '00000000000000ff', tabs: 3, reason: '',
+  };
+  assert.deepEqual(await changed, status);
+  assert.deepEqual(client.status, status);
+});
+
+test('a client tells messages to all, until its listener is taken off', async () => {
+  const { client, worker, hub } = await pair();
+  const seen: unknown[] = [];
+  const abort = new AbortController();
+  const off = client.on('message', ({ data }) => seen.push(['off', data]));
+  client.on('message', ({ data }) => seen.push(['signal', data]), { signal: abort.signal });
+  const next = () => new Promise((resolve) => client.on('message', resolve));
+  worker.post(hub, HubKind.Browser, 0, 0, 0, 'one');
+  await next();
+  off();
+  abort.abort();
+  worker.post(hub, HubKind.Browser, 0, 0, 0, 'two');
+  await next();
+  assert.deepEqual(seen, [['off', 'one'], ['signal', 'one']]);
+});
+
+test('a closed client says so once, and leaves the hub', async () => {
+  const abort = new AbortController();
+  const client = connect(SERVER, { key: `close ${(keys += 1)}`, signal: abort.signal });
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  const seen: string[] = [];
+  client.on('status', ({ state }) => seen.push(state));
+  abort.abort();
+  client.close();
+  await worker.expect(PageKind.Bye);
+  assert.deepEqual(seen, ['closed']);
+});
+
+test('a client keeps the hub when the last socket goes', async () => {
+  const { open, waiting, worker, one, two, client, hub } = await pair();
+  worker.post(hub, HubKind.Closed, one, 1000, 1);
+  worker.post(hub, HubKind.Closed, two, 1006);
+  await Promise.all([event(open, 'close'), event(waiting, 'close')]);
+  client.close();
+  await worker.expect(PageKind.Bye);
+});
+
+test('a client of a worker that does not start is closed, with the reason', async () => {
+  const client = connect(SERVER, { worker: '/lost.js' });
+  const status = new Promise<typeof client.status>((resolve) => client.on('status', resolve));
+  lastWorker().onerror?.();
+  const { state, reason } = await status;
+  assert.equal(state, 'closed');
+  assert.match(reason, /\/lost\.js/);
+});
+
+test('without locks it goes on', async () => {
+  const { locks } = navigator;
+  Object.assign(navigator, { locks: undefined });
+  try {
+    const socket = new SharedWebSocket(SERVER, [], { key: 'no locks' });
+    const worker = lastWorker();
+    await worker.expect(PageKind.Attach);
+    const [, number] = await worker.expect(PageKind.Open);
+    worker.attached(1n);
+    worker.post(1n, HubKind.Opened, number, 0, 0, '\n');
+    await event(socket, 'open');
+  } finally {
+    Object.assign(navigator, { locks });
+  }
+  assert.equal(FakeWorker.all.length, 1);
+});

@@ -1,0 +1,174 @@
+// A browser as far as the page library sees it: SharedWorker, locks, pagehide and pageshow. Worker
+// ends of ports are played by the tests.
+
+import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
+import type { HubMessage, PageMessage } from '../../src/protocol.js';
+
+type Body = string | Uint8Array;
+
+/** The worker's end of one port. */
+export class FakeWorker {
+  static readonly all: FakeWorker[] = [];
+  readonly port: MessagePort;
+  onerror: (() => void) | null = null;
+  readonly #end: MessagePort;
+  readonly #got: PageMessage[] = [];
+  #waiting: ((message: PageMessage) => void) | undefined;
+
+  constructor(
+    readonly url: string,
+    readonly name: string,
+  ) {
+    if (browser.refuses) throw new DOMException('refused', 'SecurityError');
+    const { port1, port2 } = new MessageChannel();
+    this.port = port1;
+    this.#end = port2;
+    port2.onmessage = ({ data }: MessageEvent<PageMessage>) => {
+      const waiting = this.#waiting;
+      this.#waiting = undefined;
+      if (waiting) waiting(data);
+      else this.#got.push(data);
+    };
+    FakeWorker.all.push(this);
+  }
+
+  /** The next message of the page. */
+  next(): Promise<PageMessage> {
+    const message = this.#got.shift();
+    if (message) return Promise.resolve(message);
+    return new Promise((resolve) => (this.#waiting = resolve));
+  }
+
+  /** The next message of the page, which has to be of that kind. */
+  async expect<K extends PageKind>(kind: K): Promise<Extract<PageMessage, { 0: K }>> {
+    const message = await this.next();
+    if (message[0] !== kind) throw new Error(`got [${message}], not kind ${kind}`);
+    return message as Extract<PageMessage, { 0: K }>;
+  }
+
+  post(hub: bigint, kind: HubKind, socket = 0, a = 0, b = 0, data: Body = ''): void {
+    this.#end.postMessage([hub, kind, socket, a, b, data] satisfies HubMessage);
+  }
+
+  attached(hub = 1n, tabs = 1, state = LinkState.Connected): void {
+    this.post(hub, HubKind.Attached, 0, state, tabs);
+  }
+
+  close(): void {
+    this.#end.close();
+  }
+}
+
+interface Request {
+  name: string;
+  mode: string;
+  grant: () => void;
+}
+
+/** The page's side of the browser. */
+export const browser = {
+  /** Whether the SharedWorker constructor throws. */
+  refuses: false,
+  /** Locks that were asked for and are neither granted nor given up. */
+  waiting: [] as Request[],
+  /** Locks the page holds. */
+  held: new Set<string>(),
+  listeners: new EventTarget(),
+  /** Fires pagehide or pageshow. */
+  page(type: 'pagehide' | 'pageshow', persisted: boolean): void {
+    this.listeners.dispatchEvent(Object.assign(new Event(type), { persisted }));
+  },
+  /** Grants a lock that the page waits for. */
+  grant(name: string): void {
+    this.waiting.find((request) => request.name === name)?.grant();
+  },
+};
+
+/** Grants what starts with tabmux:tab: at once: nobody else has an interest in it. */
+const locks = {
+  request(
+    name: string,
+    { signal, mode = 'exclusive' }: LockOptions,
+    callback: () => unknown,
+  ): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const take = (): void => {
+        browser.waiting = browser.waiting.filter((other) => other !== request);
+        browser.held.add(name);
+        Promise.resolve(callback()).then((value) => {
+          browser.held.delete(name);
+          resolve(value);
+        }, reject);
+      };
+      const request: Request = { name, mode, grant: take };
+      browser.waiting.push(request);
+      signal?.addEventListener('abort', () => {
+        if (!browser.waiting.includes(request)) return;
+        browser.waiting = browser.waiting.filter((other) => other !== request);
+        reject(new DOMException('aborted', 'AbortError'));
+      });
+      if (name.startsWith('tabmux:tab:')) queueMicrotask(take);
+    });
+  },
+};
+
+class FakeCloseEvent extends Event {
+  readonly code: number;
+  readonly reason: string;
+  readonly wasClean: boolean;
+  constructor(type: string, init: { code: number; reason: string; wasClean: boolean }) {
+    super(type);
+    ({ code: this.code, reason: this.reason, wasClean: this.wasClean } = init);
+  }
+}
+
+/** Makes this process look like a page. */
+export function install(): void {
+  const { listeners } = browser;
+  const { setTimeout } = globalThis;
+  const globals = {
+    // The process need not wait for what the page would wait for.
+    setTimeout: (act: () => void, wait: number) => setTimeout(act, wait).unref(),
+    SharedWorker: FakeWorker,
+    CloseEvent: FakeCloseEvent,
+    navigator: { locks },
+    document: { baseURI: 'http://page.test/folder/page' },
+    addEventListener: listeners.addEventListener.bind(listeners),
+  };
+  for (const [name, value] of Object.entries(globals)) {
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  }
+}
+
+/** Closes what keeps the process alive. */
+export function tidy(): void {
+  FakeWorker.all.splice(0).forEach((worker) => worker.close());
+  browser.refuses = false;
+}
+
+/** The worker that was made last. */
+export function lastWorker(): FakeWorker {
+  const worker = FakeWorker.all.at(-1);
+  if (!worker) throw new Error('no worker was made');
+  return worker;
+}
+
+/** The next event of that type. */
+export function event<E = Event>(target: EventTarget, type: string): Promise<E> {
+  return new Promise((resolve) => {
+    target.addEventListener(type, (event) => resolve(event as E), { once: true });
+  });
+}
+
+/** The types of the events that come up to and including `close`. */
+export function untilClosed(socket: EventTarget): Promise<string[]> {
+  const types: string[] = [];
+  return new Promise((resolve) => {
+    for (const type of ['open', 'message', 'error', 'close']) {
+      socket.addEventListener(type, () => {
+        types.push(type);
+        if (type === 'close') resolve(types);
+      });
+    }
+  });
+}
