@@ -30,18 +30,18 @@ self.onconnect = (event) => {
 
 self.addEventListener('online', () => host?.call((hub, now) => hub.networkChanged(now, true)));
 
-WebAssembly.compile(wasm).then(
-  (compiled) => {
+WebAssembly.compile(wasm)
+  .then((compiled) => {
+    // WebKit compiles what it then refuses to instantiate.
+    initSync({ module: compiled });
     module = compiled;
-    initSync({ module });
     ports.splice(0).forEach(serve);
-  },
-  (error: unknown) => {
+  })
+  .catch((error: unknown) => {
     failure = `tabmux: the browser refused the WebAssembly of ${self.location.href} (${error}). ` +
       "Serve it with a Content-Security-Policy whose script-src has 'wasm-unsafe-eval'.";
     ports.splice(0).forEach(serve);
-  },
-);
+  });
 
 /** Listens to a port. What it said before now was kept by the port. */
 function serve(port: MessagePort): void {
