@@ -56,11 +56,7 @@ impl Browser {
         let timeouts = json!({ "script": SCRIPT_TIMEOUT_MS, "pageLoad": PAGE_TIMEOUT_MS });
         transport.call(SET_TIMEOUTS, timeouts)?;
         let home = Tab(text(&transport.call(GET_WINDOW, json!({}))?)?);
-        Ok(Self {
-            transport,
-            current: Some(home.clone()),
-            home,
-        })
+        Ok(Self { transport, current: Some(home.clone()), home })
     }
 
     /// Opens a new tab or window with the page at `url`.
@@ -68,9 +64,7 @@ impl Browser {
         // A new tab goes into the window of the current tab, which must still be there.
         self.switch(&self.home.clone())?;
         let kind = if kind == Kind::Tab { "tab" } else { "window" };
-        let opened = self
-            .transport
-            .call(NEW_WINDOW, json!({ "type": kind, "focus": false }))?;
+        let opened = self.transport.call(NEW_WINDOW, json!({ "type": kind, "focus": false }))?;
         let tab = Tab(text(&opened["handle"])?);
         self.navigate(&tab, url)?;
         Ok(tab)
@@ -79,9 +73,7 @@ impl Browser {
     /// Loads `url` in `tab` and waits for its `load` event.
     pub fn navigate(&mut self, tab: &Tab, url: &str) -> Result<()> {
         self.switch(tab)?;
-        self.transport
-            .call(NAVIGATE, json!({ "url": url }))
-            .map(drop)
+        self.transport.call(NAVIGATE, json!({ "url": url })).map(drop)
     }
 
     /// Loads the page of `tab` again.
@@ -114,9 +106,7 @@ impl Browser {
     /// All open tabs but home.
     pub fn tabs(&mut self) -> Result<Vec<Tab>> {
         let handles = self.transport.call(GET_WINDOWS, json!({}))?;
-        let handles = handles
-            .as_array()
-            .ok_or("the driver gave no list of tabs")?;
+        let handles = handles.as_array().ok_or("the driver gave no list of tabs")?;
         let tabs: Result<Vec<Tab>> = handles.iter().map(|handle| text(handle).map(Tab)).collect();
         Ok(tabs?.into_iter().filter(|tab| *tab != self.home).collect())
     }
@@ -157,8 +147,7 @@ impl Browser {
 
     fn switch(&mut self, tab: &Tab) -> Result<()> {
         if self.current.as_ref() != Some(tab) {
-            self.transport
-                .call(SWITCH_TO_WINDOW, json!({ "handle": tab.0 }))?;
+            self.transport.call(SWITCH_TO_WINDOW, json!({ "handle": tab.0 }))?;
             self.current = Some(tab.clone());
         }
         Ok(())
@@ -174,30 +163,19 @@ const GET_WINDOW: Command = get("/window", "WebDriver:GetWindowHandle");
 const GET_WINDOWS: Command = get("/window/handles", "WebDriver:GetWindowHandles");
 const NEW_WINDOW: Command = post("/window/new", "WebDriver:NewWindow");
 const SWITCH_TO_WINDOW: Command = post("/window", "WebDriver:SwitchToWindow");
-const CLOSE_WINDOW: Command = Command {
-    method: "DELETE",
-    path: "/window",
-    marionette: "WebDriver:CloseWindow",
-};
+const CLOSE_WINDOW: Command =
+    Command { method: "DELETE", path: "/window", marionette: "WebDriver:CloseWindow" };
 pub(crate) const NAVIGATE: Command = post("/url", "WebDriver:Navigate");
 const REFRESH: Command = post("/refresh", "WebDriver:Refresh");
 const BACK: Command = post("/back", "WebDriver:Back");
 pub(crate) const EXECUTE_ASYNC: Command = post("/execute/async", "WebDriver:ExecuteAsyncScript");
 
 const fn post(path: &'static str, marionette: &'static str) -> Command {
-    Command {
-        method: "POST",
-        path,
-        marionette,
-    }
+    Command { method: "POST", path, marionette }
 }
 
 const fn get(path: &'static str, marionette: &'static str) -> Command {
-    Command {
-        method: "GET",
-        path,
-        marionette,
-    }
+    Command { method: "GET", path, marionette }
 }
 
 fn text(value: &Value) -> Result<String> {

@@ -32,13 +32,7 @@ impl<'a> Context<'a> {
     /// Prepares a test.
     pub fn new(engine: Engine, browser: &'a mut Browser) -> Result<Self> {
         let pages = PageServer::start(paths::assets()?)?;
-        Ok(Self {
-            engine,
-            browser,
-            pages,
-            servers: Vec::new(),
-            plain_servers: Vec::new(),
-        })
+        Ok(Self { engine, browser, pages, servers: Vec::new(), plain_servers: Vec::new() })
     }
 
     /// Starts the real server; pages of this test may open links to it.
@@ -63,9 +57,7 @@ impl<'a> Context<'a> {
     /// Opens the test page `count` times, every third time in a window of its own.
     pub fn tabs(&mut self, count: usize) -> Result<Vec<Tab>> {
         let kinds = [Kind::Tab, Kind::Tab, Kind::Window];
-        (0..count)
-            .map(|index| self.page(kinds[index % kinds.len()], "page.html"))
-            .collect()
+        (0..count).map(|index| self.page(kinds[index % kinds.len()], "page.html")).collect()
     }
 
     /// Opens a page, with or without a query, and waits for its script.
@@ -83,27 +75,19 @@ impl<'a> Context<'a> {
 
     /// Evaluates the same expression in each tab, one after another.
     pub fn run_all(&mut self, tabs: &[Tab], expression: impl AsRef<str>) -> Result<Vec<Value>> {
-        tabs.iter()
-            .map(|tab| self.run(tab, expression.as_ref()))
-            .collect()
+        tabs.iter().map(|tab| self.run(tab, expression.as_ref())).collect()
     }
 
     /// What helps to understand a failure: each tab's own log and the end of each server's.
     pub fn evidence(&mut self) -> Vec<String> {
         let mut evidence = Vec::new();
         for (index, tab) in self.browser.tabs().unwrap_or_default().iter().enumerate() {
-            let log = self
-                .browser
-                .run(tab, "window.T ? T.log.slice(-12) : [document.title]");
+            let log = self.browser.run(tab, "window.T ? T.log.slice(-12) : [document.title]");
             let lines = match &log {
                 Ok(log) => strings(log),
                 Err(error) => vec![error.clone()],
             };
-            evidence.extend(
-                lines
-                    .iter()
-                    .map(|line| format!("tab {}: {line}", index + 1)),
-            );
+            evidence.extend(lines.iter().map(|line| format!("tab {}: {line}", index + 1)));
         }
         for server in &self.servers {
             let lines = server.log();
@@ -111,12 +95,7 @@ impl<'a> Context<'a> {
             evidence.extend(last.iter().map(|line| format!("server: {line}")));
         }
         for server in &self.plain_servers {
-            evidence.extend(
-                server
-                    .all_events()
-                    .iter()
-                    .map(|event| format!("plain: {event}")),
-            );
+            evidence.extend(server.all_events().iter().map(|event| format!("plain: {event}")));
         }
         evidence
     }
@@ -130,7 +109,5 @@ pub const RECONNECT: Duration = Duration::from_secs(15);
 
 fn strings(value: &Value) -> Vec<String> {
     let lines = value.as_array().into_iter().flatten();
-    lines
-        .map(|line| line.as_str().unwrap_or_default().to_owned())
-        .collect()
+    lines.map(|line| line.as_str().unwrap_or_default().to_owned()).collect()
 }

@@ -40,9 +40,7 @@ impl Engine {
 
     /// The engine of that name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|engine| engine.to_string() == name)
+        Self::ALL.into_iter().find(|engine| engine.to_string() == name)
     }
 
     /// Fails with the install command where a program of this engine is missing.
@@ -104,11 +102,7 @@ impl Session {
             Engine::WebKit => start_webkit(&folder.0),
         }
         .map_err(|error| format!("cannot start {engine}: {error}{}", folder.driver_log()))?;
-        Ok(Self {
-            browser,
-            groups,
-            folder,
-        })
+        Ok(Self { browser, groups, folder })
     }
 
     /// The process groups of this session, for a deadline that has to kill them.
@@ -204,22 +198,12 @@ fn start_webkit(folder: &Path) -> Result<(Browser, Vec<Group>)> {
 fn start_screen(folder: &Path) -> Result<(String, Group)> {
     let mut command = driver("Xvfb", folder)?;
     command
-        .args([
-            "-displayfd",
-            "1",
-            "-screen",
-            "0",
-            "1280x1024x24",
-            "-nolisten",
-            "tcp",
-        ])
+        .args(["-displayfd", "1", "-screen", "0", "1280x1024x24", "-nolisten", "tcp"])
         .stdout(Stdio::piped());
     let mut group = Group::spawn(&mut command)?;
     let output = group.leader().stdout.take().ok_or("Xvfb has no output")?;
     let mut number = String::new();
-    BufReader::new(output)
-        .read_line(&mut number)
-        .map_err(|error| error.to_string())?;
+    BufReader::new(output).read_line(&mut number).map_err(|error| error.to_string())?;
     if number.trim().is_empty() {
         return Err("Xvfb ended without a display".into());
     }
@@ -230,11 +214,7 @@ fn connect(port: u16, capabilities: &Value, crash: Crash) -> Result<Browser> {
     wait::until("the driver to listen", START, || {
         TcpStream::connect(local(port)).map_err(|error| error.to_string())
     })?;
-    Browser::new(Box::new(WebDriver::connect(
-        local(port),
-        capabilities,
-        crash,
-    )?))
+    Browser::new(Box::new(WebDriver::connect(local(port), capabilities, crash)?))
 }
 
 fn local(port: u16) -> SocketAddr {
@@ -295,9 +275,7 @@ fn firefox_preferences(port: u16) -> String {
         "toolkit.telemetry.enabled": false,
     });
     let preferences = preferences.as_object().into_iter().flatten();
-    preferences
-        .map(|(name, value)| format!("user_pref({name:?}, {value});\n"))
-        .collect()
+    preferences.map(|(name, value)| format!("user_pref({name:?}, {value});\n")).collect()
 }
 
 /// Removes what the sessions of this process have left on disk.

@@ -31,9 +31,7 @@ impl Marionette {
         let stream = wait::until("Firefox to listen for Marionette", start, || {
             TcpStream::connect(address).map_err(|error| error.to_string())
         })?;
-        stream
-            .set_read_timeout(Some(TIMEOUT))
-            .map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(|error| error.to_string())?;
         let mut session = Self { stream, last_id: 0 };
         wait::equal(
             "Marionette protocol",
@@ -62,9 +60,7 @@ impl Marionette {
     }
 
     fn receive(&mut self) -> Result<Value> {
-        let frame = self
-            .read_frame()
-            .map_err(|error| format!("Marionette: {error}"))?;
+        let frame = self.read_frame().map_err(|error| format!("Marionette: {error}"))?;
         serde_json::from_slice(&frame).map_err(|error| format!("Marionette: {error}"))
     }
 
@@ -102,10 +98,7 @@ impl Transport for Marionette {
     fn process(&mut self) -> Result<Option<i64>> {
         self.command("Marionette:SetContext", &json!({ "value": "chrome" }))?;
         let script = "return gBrowser.selectedBrowser.browsingContext.currentWindowGlobal.osPid";
-        let id = self.command(
-            "WebDriver:ExecuteScript",
-            &json!({ "script": script, "args": [] }),
-        );
+        let id = self.command("WebDriver:ExecuteScript", &json!({ "script": script, "args": [] }));
         self.command("Marionette:SetContext", &json!({ "value": "content" }))?;
         Ok(id?.as_i64())
     }

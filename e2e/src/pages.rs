@@ -106,11 +106,7 @@ impl Page {
         let inside = !file.components().any(|part| part == Component::ParentDir);
         let body = if inside { fs::read(&file).ok() } else { None };
         Self {
-            status: if body.is_some() {
-                "200 OK"
-            } else {
-                "404 Not Found"
-            },
+            status: if body.is_some() { "200 OK" } else { "404 Not Found" },
             content_type: content_type(&file),
             policy: policy(query),
             body: body.unwrap_or_default(),

@@ -36,22 +36,12 @@ impl PlainServer {
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
         let sink = Arc::clone(&events);
         thread::spawn(move || {
-            for line in BufReader::new(output)
-                .lines()
-                .map_while(std::result::Result::ok)
-            {
+            for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
                 let event = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                sink.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(event);
+                sink.lock().unwrap_or_else(PoisonError::into_inner).push(event);
             }
         });
-        let mut server = Self {
-            port: 0,
-            commands,
-            events,
-            _process: process,
-        };
+        let mut server = Self { port: 0, commands, events, _process: process };
         server.port = wait::until("node's ws to listen", Duration::from_secs(10), || {
             let listening = server.events("listening");
             let port = listening.first().and_then(|event| event["port"].as_u64());
@@ -80,10 +70,7 @@ impl PlainServer {
     /// The events of one type so far, in order.
     pub fn events(&self, kind: &str) -> Vec<Value> {
         let events = self.all_events();
-        events
-            .into_iter()
-            .filter(|event| event["type"] == kind)
-            .collect()
+        events.into_iter().filter(|event| event["type"] == kind).collect()
     }
 
     /// Waits until there are `count` events of a type, and returns all of that type.
@@ -100,9 +87,6 @@ impl PlainServer {
 
     /// Everything so far, in order.
     pub fn all_events(&self) -> Vec<Value> {
-        self.events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

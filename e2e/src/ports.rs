@@ -24,8 +24,5 @@ pub fn free() -> Result<u16> {
             return Ok(port);
         }
     }
-    Err(format!(
-        "no free port between {FIRST} and {}",
-        FIRST + COUNT
-    ))
+    Err(format!("no free port between {FIRST} and {}", FIRST + COUNT))
 }

@@ -54,12 +54,10 @@ impl Group {
     pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
         rustix::process::kill_process(self.leader, Signal::TERM)
             .map_err(|error| format!("cannot send SIGTERM: {error}"))?;
-        wait::until("the process to end after SIGTERM", within, || {
-            match self.child.try_wait() {
-                Ok(Some(status)) => Ok(status),
-                Ok(None) => Err("it still runs".into()),
-                Err(error) => Err(error.to_string()),
-            }
+        wait::until("the process to end after SIGTERM", within, || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err("it still runs".into()),
+            Err(error) => Err(error.to_string()),
         })
     }
 }

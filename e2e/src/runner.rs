@@ -55,17 +55,9 @@ pub fn main(tests: &[Test]) -> ExitCode {
     for engine in &options.engines {
         run_engine(*engine, &tests, &mut totals);
     }
-    let Totals {
-        passed,
-        failed,
-        skipped,
-    } = totals;
+    let Totals { passed, failed, skipped } = totals;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 const USAGE: &str = "browsers [--engine chromium|firefox|webkit]... [--filter TEXT]... [--list]
@@ -79,24 +71,16 @@ struct Options {
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self {
-            engines: Vec::new(),
-            filters: Vec::new(),
-            list: false,
-        };
+        let mut options = Self { engines: Vec::new(), filters: Vec::new(), list: false };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--engine" => {
                     let name = arguments.next().ok_or("--engine needs a name")?;
                     let engine = Engine::named(&name);
-                    options
-                        .engines
-                        .push(engine.ok_or_else(|| format!("no engine {name}"))?);
+                    options.engines.push(engine.ok_or_else(|| format!("no engine {name}"))?);
                 }
                 "--filter" => {
-                    options
-                        .filters
-                        .push(arguments.next().ok_or("--filter needs a text")?);
+                    options.filters.push(arguments.next().ok_or("--filter needs a text")?);
                 }
                 "--list" => options.list = true,
                 other => return Err(format!("unknown argument {other}")),
@@ -231,10 +215,7 @@ impl Deadline {
                 std::process::exit(1);
             }
         });
-        Self {
-            _end: end,
-            start: Instant::now(),
-        }
+        Self { _end: end, start: Instant::now() }
     }
 
     fn passed(&self) -> bool {

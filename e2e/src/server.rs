@@ -64,34 +64,17 @@ impl LinkServer {
     /// Starts the server again on the same port.
     pub fn restart(&self) -> Result<()> {
         let mut command = Command::new(paths::server_binary()?);
-        command.args([
-            "serve",
-            "--demo",
-            "--listen",
-            &self.address().to_string(),
-            "--assets",
-        ]);
+        command.args(["serve", "--demo", "--listen", &self.address().to_string(), "--assets"]);
         command.arg(paths::assets()?);
         for origin in &self.origins {
             command.args(["--allow-origin", origin]);
         }
         command.current_dir(paths::root());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Group::spawn(&mut command)?;
         let child = process.leader();
-        child
-            .stdout
-            .take()
-            .into_iter()
-            .for_each(|stream| self.log.follow(stream));
-        child
-            .stderr
-            .take()
-            .into_iter()
-            .for_each(|stream| self.log.follow(stream));
+        child.stdout.take().into_iter().for_each(|stream| self.log.follow(stream));
+        child.stderr.take().into_iter().for_each(|stream| self.log.follow(stream));
         self.process.replace(Some(process));
         wait::until("the server to be healthy", Duration::from_secs(10), || {
             let answer = self.get("/healthz")?;
@@ -107,9 +90,7 @@ impl LinkServer {
     /// One number of `/tabmux/stats`.
     pub fn stat(&self, name: &str) -> Result<u64> {
         let stats = self.stats()?;
-        stats[name]
-            .as_u64()
-            .ok_or_else(|| format!("no number {name} in {stats}"))
+        stats[name].as_u64().ok_or_else(|| format!("no number {name} in {stats}"))
     }
 
     /// Waits until the server knows `wanted` tabs; parked ones are counted apart.
@@ -148,24 +129,15 @@ struct Log(Arc<Mutex<Vec<String>>>);
 impl Log {
     /// All lines so far.
     fn lines(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds what comes out of `stream`, in the background, until it ends.
     fn follow(&self, stream: impl Read + Send + 'static) {
         let log = self.clone();
         thread::spawn(move || {
-            for line in BufReader::new(stream)
-                .lines()
-                .map_while(std::result::Result::ok)
-            {
-                log.0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
+            for line in BufReader::new(stream).lines().map_while(std::result::Result::ok) {
+                log.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
     }

@@ -30,14 +30,8 @@ impl WebDriver {
     pub fn connect(driver: SocketAddr, capabilities: &Value, crash: Crash) -> Result<Self> {
         let body = json!({ "capabilities": { "alwaysMatch": capabilities } });
         let value = exchange(driver, "POST", "/session", Some(&body))?;
-        let id = value["sessionId"]
-            .as_str()
-            .ok_or("the driver gave no session")?;
-        Ok(Self {
-            driver,
-            session: format!("/session/{id}"),
-            crash,
-        })
+        let id = value["sessionId"].as_str().ok_or("the driver gave no session")?;
+        Ok(Self { driver, session: format!("/session/{id}"), crash })
     }
 }
 

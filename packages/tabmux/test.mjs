@@ -39,7 +39,8 @@ const tests = [
   ...sources.map((name) => join(out, name.replace(/\.ts$/, '.mjs'))),
   ...scripts.map((name) => join(unit, name)),
 ];
-const args = ['--enable-source-maps', '--test', ...process.argv.slice(2), ...tests];
+const args = ['--enable-source-maps', '--test', '--test-reporter=spec'];
+args.push(...process.argv.slice(2), ...tests);
 spawn(process.execPath, args, { stdio: 'inherit' }).on('exit', (code) => {
   process.exitCode = code ?? 1;
 });

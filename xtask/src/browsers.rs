@@ -31,14 +31,9 @@ pub(crate) fn install(repo: &Repo) -> anyhow::Result<()> {
     if let Some(why) = obstacle(repo) {
         bail!("{why}");
     }
-    step("apt-get update", || {
-        progress(cmd!(repo.sh, "apt-get update"))
-    })?;
+    step("apt-get update", || progress(cmd!(repo.sh, "apt-get update")))?;
     step(&format!("install {}", missing.join(" ")), || {
-        let install = cmd!(
-            repo.sh,
-            "apt-get install -y --no-install-recommends {missing...}"
-        );
+        let install = cmd!(repo.sh, "apt-get install -y --no-install-recommends {missing...}");
         progress(install.env("DEBIAN_FRONTEND", "noninteractive"))
     })
 }
@@ -54,10 +49,7 @@ pub(crate) fn obstacle(repo: &Repo) -> Option<String> {
         missing.join(" ")
     );
     if !Path::new("/usr/bin/apt-get").exists() {
-        return Some(format!(
-            "{} missing and no apt-get here",
-            missing.join(", ")
-        ));
+        return Some(format!("{} missing and no apt-get here", missing.join(", ")));
     }
     let user = cmd!(repo.sh, "id -u").quiet().read();
     if user.is_ok_and(|id| id == "0") {
@@ -71,14 +63,9 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
     if !dist::default_out(repo).join("worker.js").exists() {
         dist::build(repo, &dist::default_out(repo), false)?;
     }
-    step("server", || {
-        progress(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux"))
-    })?;
+    step("server", || progress(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux")))?;
     let args = flags.args;
-    let test = cmd!(
-        repo.sh,
-        "cargo test -q -p tabmux-e2e --test browsers -- {args...}"
-    );
+    let test = cmd!(repo.sh, "cargo test -q -p tabmux-e2e --test browsers -- {args...}");
     test.env("TABMUX_BIN", repo.binary("tabmux"))
         .env("TABMUX_DIST", dist::default_out(repo))
         .quiet()
@@ -87,8 +74,6 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
 }
 
 fn missing() -> Vec<&'static str> {
-    let missing = PACKAGES
-        .iter()
-        .filter(|(_, file)| !Path::new(file).exists());
+    let missing = PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists());
     missing.map(|&(package, _)| package).collect()
 }

@@ -28,10 +28,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Demo) -> anyhow::Result<()> {
     step("server", || build_server(repo))?;
     let server = repo.binary("tabmux");
     let listen = format!("127.0.0.1:{port}");
-    let serve = cmd!(
-        repo.sh,
-        "{server} serve --listen {listen} --demo --assets {assets}"
-    );
+    let serve = cmd!(repo.sh, "{server} serve --listen {listen} --demo --assets {assets}");
     become_process(serve.into())
 }
 

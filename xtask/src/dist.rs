@@ -40,13 +40,8 @@ pub(crate) fn build(repo: &Repo, out: &Path, release: bool) -> anyhow::Result<()
         true => Some(step("wasm-opt -Oz", || optimise(repo))?),
         false => None,
     };
-    step("page library and worker", || {
-        bundle(repo, out, optimised.as_deref())
-    })?;
-    println!(
-        "     {}",
-        out.strip_prefix(&repo.root).unwrap_or(out).display()
-    );
+    step("page library and worker", || bundle(repo, out, optimised.as_deref()))?;
+    println!("     {}", out.strip_prefix(&repo.root).unwrap_or(out).display());
     Ok(())
 }
 
@@ -68,9 +63,7 @@ fn module(repo: &Repo) -> anyhow::Result<()> {
 fn remap_flags(repo: &Repo) -> anyhow::Result<OsString> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
-        None => std::env::home_dir()
-            .context("there is no home folder")?
-            .join(".cargo"),
+        None => std::env::home_dir().context("there is no home folder")?.join(".cargo"),
     };
     let mut flags = OsString::from("--remap-path-prefix=");
     flags.push(cargo_home);
@@ -94,10 +87,7 @@ fn optimise(repo: &Repo) -> anyhow::Result<PathBuf> {
     let optimised = repo.target().join("tabmux_wasm_optimised.wasm");
     let wasm_opt = repo.package().join("node_modules/binaryen/bin/wasm-opt");
     let flags = ["-Oz", "--strip-producers", "--strip-target-features"];
-    quiet(cmd!(
-        repo.sh,
-        "node {wasm_opt} {flags...} {module} -o {optimised}"
-    ))?;
+    quiet(cmd!(repo.sh, "node {wasm_opt} {flags...} {module} -o {optimised}"))?;
     Ok(optimised)
 }
 

@@ -29,10 +29,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
     let target = repo.path("fuzz/target");
     step("build the fuzz target", || {
         // With `--target` the flags do not reach build scripts and macros.
-        let build = cmd!(
-            repo.sh,
-            "cargo build --release --target {host} --target-dir {target}"
-        );
+        let build = cmd!(repo.sh, "cargo build --release --target {host} --target-dir {target}");
         crate::process::progress(build.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f")))
     })?;
     repo.sh.create_dir("corpus/decode")?;
@@ -54,25 +51,15 @@ pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
 /// What fuzzing needs and this machine has not.
 pub(crate) fn missing(repo: &Repo) -> Option<String> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-    let version = cmd!(repo.sh, "{compiler} --version")
-        .quiet()
-        .ignore_stderr()
-        .read();
+    let version = cmd!(repo.sh, "{compiler} --version").quiet().ignore_stderr().read();
     version.is_err().then(|| "needs a C++ compiler".to_owned())
 }
 
 /// `cargo xtask sim`.
 pub(crate) fn sim(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
-    let seeds = flags
-        .seeds
-        .map(|seeds| ["--seeds".to_owned(), seeds.to_string()]);
+    let seeds = flags.seeds.map(|seeds| ["--seeds".to_owned(), seeds.to_string()]);
     let seeds = seeds.iter().flatten();
-    Ok(cmd!(
-        repo.sh,
-        "cargo run -q --release -p tabmux-sim -- {seeds...}"
-    )
-    .quiet()
-    .run()?)
+    Ok(cmd!(repo.sh, "cargo run -q --release -p tabmux-sim -- {seeds...}").quiet().run()?)
 }
 
 fn host(repo: &Repo) -> anyhow::Result<String> {
@@ -84,16 +71,11 @@ fn host(repo: &Repo) -> anyhow::Result<String> {
 /// Every golden frame, to start from.
 fn seed(repo: &Repo) -> anyhow::Result<()> {
     for file in repo.sh.read_dir(repo.path("crates/wire/tests/golden"))? {
-        let name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = repo.sh.read_file(&file)?;
         for (number, bytes) in vectors(&text).into_iter().enumerate() {
             let bytes = bytes.with_context(|| format!("{} is no hex", file.display()))?;
-            repo.sh
-                .write_file(format!("corpus/decode/{name}-{number}"), bytes)?;
+            repo.sh.write_file(format!("corpus/decode/{name}-{number}"), bytes)?;
         }
     }
     Ok(())
@@ -106,16 +88,11 @@ pub(crate) fn vectors(text: &str) -> Vec<Option<Vec<u8>>> {
 
 /// Bytes of hex digits; white space and what follows `#` do not count.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let lines = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default());
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     let digits = lines.flat_map(str::chars).filter(|c| !c.is_whitespace());
-    let digits: Vec<u8> = digits
-        .map(|c| c.to_digit(16).map(|d| d as u8))
-        .collect::<Option<_>>()?;
+    let digits: Vec<u8> = digits.map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
     let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty()
-        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
 #[cfg(test)]

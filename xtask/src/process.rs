@@ -22,22 +22,14 @@ pub(crate) fn capture(command: Cmd<'_>) -> anyhow::Result<Ran> {
     let name = command.to_string();
     let mut command = Command::from(command);
     let (mut reader, writer) = std::io::pipe()?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot run `{name}`"))?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
     // The command holds the pipe's other end: without this, reading would never end.
     drop(command);
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes)?;
     let status = child.wait()?;
-    Ok(Ran {
-        status,
-        output: String::from_utf8_lossy(&bytes).into_owned(),
-    })
+    Ok(Ran { status, output: String::from_utf8_lossy(&bytes).into_owned() })
 }
 
 /// Runs to the end; what it said is shown only if it failed.

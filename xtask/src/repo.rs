@@ -16,10 +16,7 @@ impl Repo {
         // Set by `cargo run`; the manifest's folder is `xtask`.
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = manifest
-            .parent()
-            .context("xtask has no parent folder")?
-            .to_owned();
+        let root = manifest.parent().context("xtask has no parent folder")?.to_owned();
         let sh = Shell::new()?;
         sh.change_dir(&root);
         Ok(Self { root, sh })
@@ -51,11 +48,7 @@ impl Repo {
     /// Fails unless Node 20 or newer is there.
     pub(crate) fn need_node(&self) -> anyhow::Result<()> {
         let advice = "install Node 20 or newer (https://nodejs.org)";
-        let Ok(version) = cmd!(self.sh, "node --version")
-            .quiet()
-            .ignore_stderr()
-            .read()
-        else {
+        let Ok(version) = cmd!(self.sh, "node --version").quiet().ignore_stderr().read() else {
             bail!("`node` is not on the path: {advice}");
         };
         match node_major(&version) {
@@ -72,11 +65,7 @@ impl Repo {
         if Path::new(&libdir).is_dir() {
             return Ok(());
         }
-        if cmd!(self.sh, "rustup target add {TARGET}")
-            .quiet()
-            .run()
-            .is_err()
-        {
+        if cmd!(self.sh, "rustup target add {TARGET}").quiet().run().is_err() {
             bail!(
                 "the Rust target {TARGET} is missing and `rustup target add {TARGET}` did not \
                  work: install it with rustup, or with the packages your Rust came from"
@@ -90,11 +79,7 @@ impl Repo {
         let package = self.package();
         let lock = self.sh.read_file(package.join("package-lock.json"))?;
         let stamp = package.join("node_modules/.installed-lock");
-        if self
-            .sh
-            .read_file(&stamp)
-            .is_ok_and(|installed| installed == lock)
-        {
+        if self.sh.read_file(&stamp).is_ok_and(|installed| installed == lock) {
             return Ok(false);
         }
         let _dir = self.sh.push_dir(&package);
@@ -106,13 +91,7 @@ impl Repo {
 }
 
 fn node_major(version: &str) -> Option<u32> {
-    version
-        .trim()
-        .strip_prefix('v')?
-        .split('.')
-        .next()?
-        .parse()
-        .ok()
+    version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -64,10 +64,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Size) -> anyhow::Result<()> {
 /// What is wrong with README's table, measured against the last run of this task. Nothing to
 /// compare with is not wrong: the table must be there all the same.
 pub(crate) fn compare(repo: &Repo) -> anyhow::Result<Vec<String>> {
-    let readme = repo
-        .sh
-        .read_file(repo.path("README.md"))
-        .context("README.md is missing")?;
+    let readme = repo.sh.read_file(repo.path("README.md")).context("README.md is missing")?;
     let Some(quoted) = between(&readme) else {
         return Ok(vec![format!(
             "README.md: no table of sizes between `{BEGIN}` and `{END}`: add the two lines and \
@@ -91,22 +88,14 @@ fn measure(repo: &Repo, dist: &Path) -> anyhow::Result<Vec<Size>> {
     if !ran.status.success() {
         bail!("cannot measure {}:\n{}", dist.display(), ran.output);
     }
-    ran.output
-        .lines()
-        .map(|line| parse(line).context(line.to_owned()))
-        .collect()
+    ran.output.lines().map(|line| parse(line).context(line.to_owned())).collect()
 }
 
 fn parse(line: &str) -> Option<Size> {
     let mut fields = line.split('\t');
     let mut number = || fields.next()?.parse().ok();
     let (minified, gzip, brotli) = (number()?, number()?, number()?);
-    Some(Size {
-        name: fields.next()?.to_owned(),
-        minified,
-        gzip,
-        brotli,
-    })
+    Some(Size { name: fields.next()?.to_owned(), minified, gzip, brotli })
 }
 
 fn budget(name: &str) -> Option<(Encoding, usize)> {
@@ -132,13 +121,7 @@ fn table(sizes: &[Size]) -> String {
     let mut table = String::from(
         "| what | minified | gzip | brotli | budget |\n| --- | ---: | ---: | ---: | --- |\n",
     );
-    for Size {
-        name,
-        minified,
-        gzip,
-        brotli,
-    } in sizes
-    {
+    for Size { name, minified, gzip, brotli } in sizes {
         let budget = match budget(name) {
             Some((Encoding::Gzip, limit)) => format!("{} gzip", kilo(limit)),
             Some((Encoding::Brotli, limit)) => format!("{} brotli", kilo(limit)),
@@ -152,11 +135,7 @@ fn table(sizes: &[Size]) -> String {
 
 fn kilo(bytes: usize) -> String {
     let kilo = bytes as f64 / 1000.0;
-    if bytes < 10_000 {
-        format!("{kilo:.2} kB")
-    } else {
-        format!("{kilo:.1} kB")
-    }
+    if bytes < 10_000 { format!("{kilo:.2} kB") } else { format!("{kilo:.1} kB") }
 }
 
 fn between(text: &str) -> Option<&str> {
@@ -175,16 +154,10 @@ fn numbers(table: &str) -> Vec<(String, f64)> {
     const COLUMNS: [&str; 3] = ["minified", "gzip", "brotli"];
     let mut numbers = Vec::new();
     for line in table.lines() {
-        let mut cells = line
-            .trim()
-            .trim_start_matches('|')
-            .split('|')
-            .map(str::trim);
+        let mut cells = line.trim().trim_start_matches('|').split('|').map(str::trim);
         let name = cells.next().unwrap_or_default();
         for (column, cell) in COLUMNS.iter().zip(cells) {
-            let number = cell
-                .strip_suffix(" kB")
-                .and_then(|number| number.parse().ok());
+            let number = cell.strip_suffix(" kB").and_then(|number| number.parse().ok());
             numbers.extend(number.map(|number| (format!("{name}, {column}"), number)));
         }
     }
@@ -197,9 +170,8 @@ fn differences(quoted: &[(String, f64)], measured: &[(String, f64)]) -> Vec<Stri
     for (what, is) in measured {
         match quoted.iter().find(|(quoted, _)| quoted == what) {
             None => wrong.push(format!("README.md: {what} is not in the table: {ADVICE}")),
-            Some((_, says)) if (says - is).abs() > is * TOLERANCE => wrong.push(format!(
-                "README.md: {what} is {is} kB, the table says {says} kB: {ADVICE}"
-            )),
+            Some((_, says)) if (says - is).abs() > is * TOLERANCE => wrong
+                .push(format!("README.md: {what} is {is} kB, the table says {says} kB: {ADVICE}")),
             Some(_) => {}
         }
     }
@@ -211,12 +183,7 @@ mod tests {
     use super::*;
 
     fn size(name: &str, gzip: usize, brotli: usize) -> Size {
-        Size {
-            name: name.to_owned(),
-            minified: 90_000,
-            gzip,
-            brotli,
-        }
+        Size { name: name.to_owned(), minified: 90_000, gzip, brotli }
     }
 
     #[test]
@@ -236,25 +203,14 @@ mod tests {
         let measured = numbers(&table(&[size("a", 2_100, 2_020), size("b", 1_000, 1_000)]));
         let wrong = differences(&quoted, &measured);
         assert_eq!(wrong.len(), 4);
-        assert!(
-            wrong[0].contains("a, gzip is 2.1 kB, the table says 2 kB"),
-            "{}",
-            wrong[0]
-        );
-        assert!(
-            wrong[1].contains("b, minified is not in the table"),
-            "{}",
-            wrong[1]
-        );
+        assert!(wrong[0].contains("a, gzip is 2.1 kB, the table says 2 kB"), "{}", wrong[0]);
+        assert!(wrong[1].contains("b, minified is not in the table"), "{}", wrong[1]);
     }
 
     #[test]
     fn only_what_is_over_its_budget_is_reported() {
         assert!(over_budget(&[size("page library", 3_000, 9_000)]).is_empty());
         assert_eq!(over_budget(&[size("page library", 3_001, 1)]).len(), 1);
-        assert_eq!(
-            over_budget(&[size("worker with wasm", 90_000, 45_001)]).len(),
-            1
-        );
+        assert_eq!(over_budget(&[size("worker with wasm", 90_000, 45_001)]).len(), 1);
     }
 }

@@ -53,14 +53,9 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
 
 fn worker(address: SocketAddr) -> anyhow::Result<()> {
     let client = get(address, "/tabmux/client.js")?.body;
-    let (_, rest) = client
-        .split_once("worker.js?v=")
-        .context("client.js names no version")?;
+    let (_, rest) = client.split_once("worker.js?v=").context("client.js names no version")?;
     let version: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
-    ensure!(
-        version.len() == 16,
-        "client.js asks for the version `{version}`"
-    );
+    ensure!(version.len() == 16, "client.js asks for the version `{version}`");
     let worker = get(address, &format!("/tabmux/worker.js?v={version}"))?;
     worker.expect("content-type", "text/javascript")?;
     worker.expect("content-security-policy", "'wasm-unsafe-eval'")?;
@@ -72,36 +67,18 @@ fn worker(address: SocketAddr) -> anyhow::Result<()> {
 
 /// A second server on the same port must fail at once and say which port.
 fn taken_port(repo: &Repo, address: SocketAddr) -> anyhow::Result<()> {
-    let output = serve(repo, address)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()?;
-    ensure!(
-        !output.status.success(),
-        "a second server on {address} did not fail"
-    );
+    let output = serve(repo, address).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+    ensure!(!output.status.success(), "a second server on {address} did not fail");
     let message = String::from_utf8_lossy(&output.stderr);
     let port = address.port().to_string();
-    ensure!(
-        message.contains(&port),
-        "the message names no port: {message}"
-    );
+    ensure!(message.contains(&port), "the message names no port: {message}");
     Ok(())
 }
 
 fn serve(repo: &Repo, address: SocketAddr) -> Command {
     let mut command = Command::new(repo.binary("tabmux"));
-    command.args([
-        "serve",
-        "--demo",
-        "--listen",
-        &address.to_string(),
-        "--assets",
-    ]);
-    command
-        .arg(dist::default_out(repo))
-        .current_dir(&repo.root)
-        .stdin(Stdio::null());
+    command.args(["serve", "--demo", "--listen", &address.to_string(), "--assets"]);
+    command.arg(dist::default_out(repo)).current_dir(&repo.root).stdin(Stdio::null());
     command
 }
 
@@ -147,10 +124,7 @@ impl Server {
             if let Some(status) = server.child.try_wait()? {
                 bail!("the server ended at once ({status})");
             }
-            ensure!(
-                Instant::now() < deadline,
-                "the server does not listen on {address}"
-            );
+            ensure!(Instant::now() < deadline, "the server does not listen on {address}");
             std::thread::park_timeout(Duration::from_millis(20));
         }
         Ok(server)
@@ -158,23 +132,14 @@ impl Server {
 
     fn stop(&mut self) -> anyhow::Result<()> {
         let pid = self.child.id().to_string();
-        ensure!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()?
-                .success(),
-            "kill failed"
-        );
+        ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "kill failed");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 ensure!(status.success(), "the server ended with {status}");
                 return Ok(());
             }
-            ensure!(
-                Instant::now() < deadline,
-                "the server still runs after {PATIENCE:?}"
-            );
+            ensure!(Instant::now() < deadline, "the server still runs after {PATIENCE:?}");
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }
@@ -204,12 +169,7 @@ impl Answer {
         let Some((_, value)) = values.next() else {
             bail!("{}: no header `{name}`", self.path);
         };
-        ensure!(
-            value.contains(text),
-            "{}: {name} is `{}`, no `{text}`",
-            self.path,
-            value.trim()
-        );
+        ensure!(value.contains(text), "{}: {name} is `{}`, no `{text}`", self.path, value.trim());
         Ok(())
     }
 }
@@ -226,15 +186,10 @@ fn request(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
     let mut bytes = Vec::new();
-    stream
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("{path}: no whole answer"))?;
+    stream.read_to_end(&mut bytes).with_context(|| format!("{path}: no whole answer"))?;
     let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok(Answer {
         path: path.to_owned(),
         status: status.context("no HTTP status")?,

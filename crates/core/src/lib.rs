@@ -23,8 +23,9 @@
 #![forbid(unsafe_code)]
 
 pub mod hub;
+mod payload;
 pub mod session;
 mod time;
 
-pub use self::time::Timestamp;
+pub use self::{payload::OwnedPayload, time::Timestamp};
 pub use tabmux_wire as wire;

@@ -28,9 +28,7 @@ pub(crate) async fn serve(
             let mut response = file.respond(content_type(name), headers, version);
             if name == "worker.js" {
                 let policy = HeaderValue::from_static(WORKER_POLICY);
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_SECURITY_POLICY, policy);
+                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
             }
             response
         }

@@ -17,12 +17,7 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self {
-            config: Config::default(),
-            routes: BTreeMap::new(),
-            site: None,
-            fault: None,
-        }
+        Self { config: Config::default(), routes: BTreeMap::new(), site: None, fault: None }
     }
 
     /// Maps the path of virtual sockets, such as `/chat`, to what makes their handlers.
@@ -32,9 +27,7 @@ impl Builder {
         factory: impl Fn() -> H + Send + Sync + 'static,
     ) -> Self {
         if !path.starts_with('/') || path.contains(['?', '#']) {
-            self.fault = Some(format!(
-                "the path {path:?} must begin with / and have no ? or #"
-            ));
+            self.fault = Some(format!("the path {path:?} must begin with / and have no ? or #"));
         }
         let factory: Factory = Box::new(move || Box::new(factory()));
         if self.routes.insert(path.to_owned(), factory).is_some() {
@@ -80,9 +73,7 @@ impl Builder {
         let origins = Origins::new(&self.config.allow_origins)?;
         if let Some(folder) = self.site.as_deref().filter(|folder| !folder.is_dir()) {
             let folder = folder.display();
-            return Err(Error::Config(format!(
-                "there is no folder {folder} to serve at /"
-            )));
+            return Err(Error::Config(format!("there is no folder {folder} to serve at /")));
         }
         let site = self.site.map(Folder::new);
         Ok(Server::new(self.config, origins, self.routes, site))

@@ -95,10 +95,7 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, is no TOML, or has a key that is unknown or of another type.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let at = |message: String| Error::ConfigFile {
-            path: path.to_owned(),
-            message,
-        };
+        let at = |message: String| Error::ConfigFile { path: path.to_owned(), message };
         let text = std::fs::read_to_string(path).map_err(|error| at(error.to_string()))?;
         toml::from_str(&text).map_err(|error| at(error.to_string()))
     }
@@ -108,22 +105,10 @@ impl Config {
         let limits = &self.limits;
         let faults = [
             (self.heartbeat_ms == 0, "heartbeat_ms must be at least 1"),
-            (
-                self.handshake_timeout_ms == 0,
-                "handshake_timeout_ms must be at least 1",
-            ),
-            (
-                self.suspend_timeout_ms == 0,
-                "suspend_timeout_ms must be at least 1",
-            ),
-            (
-                self.shutdown_grace_ms > 5_000,
-                "shutdown_grace_ms must be at most 5000",
-            ),
-            (
-                limits.message_bytes < 1_024,
-                "limits.message_bytes must be at least 1024",
-            ),
+            (self.handshake_timeout_ms == 0, "handshake_timeout_ms must be at least 1"),
+            (self.suspend_timeout_ms == 0, "suspend_timeout_ms must be at least 1"),
+            (self.shutdown_grace_ms > 5_000, "shutdown_grace_ms must be at most 5000"),
+            (limits.message_bytes < 1_024, "limits.message_bytes must be at least 1024"),
             (
                 limits.queue_bytes < limits.message_bytes,
                 "limits.queue_bytes must be at least limits.message_bytes",
@@ -160,10 +145,7 @@ mod tests {
 
     #[test]
     fn the_example_is_the_default() {
-        assert_eq!(
-            toml::from_str::<Config>(Config::EXAMPLE).unwrap(),
-            Config::default()
-        );
+        assert_eq!(toml::from_str::<Config>(Config::EXAMPLE).unwrap(), Config::default());
     }
 
     #[test]

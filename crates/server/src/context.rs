@@ -52,8 +52,7 @@ impl Ctx<'_> {
     /// # Errors
     /// As for [`send`](Self::send); `writable` does not tell when to try again.
     pub fn broadcast(&mut self, message: Payload<'_>) -> Result<(), SendError> {
-        self.registry
-            .broadcast(self.now, self.socket.session, message)
+        self.registry.broadcast(self.now, self.socket.session, message)
     }
 
     /// Sends a text message to every tab of this browser.

@@ -59,9 +59,7 @@ impl Folder {
             Ok(Some(file)) => {
                 let mut response = file.respond(content_type(&name), headers, None);
                 let policy = HeaderValue::from_static(SITE_POLICY);
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_SECURITY_POLICY, policy);
+                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
                 response
             }
             Ok(None) => (StatusCode::NOT_FOUND, "no such page\n").into_response(),
@@ -89,14 +87,8 @@ impl File {
         version: Option<&str>,
     ) -> Response {
         let etag = format!("\"{}\"", self.hash);
-        let known = request
-            .get(header::IF_NONE_MATCH)
-            .and_then(|tags| tags.to_str().ok());
-        let cache = if version == Some(&self.hash) {
-            FOREVER
-        } else {
-            ASK_AGAIN
-        };
+        let known = request.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+        let cache = if version == Some(&self.hash) { FOREVER } else { ASK_AGAIN };
         let unchanged = known.is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == etag));
         let headers = [
             (header::CONTENT_TYPE, content_type.to_owned()),
@@ -115,11 +107,7 @@ impl File {
 /// The answer when a file is there and cannot be read.
 pub(crate) fn failed(name: &str, error: &io::Error) -> Response {
     tracing::error!("cannot read {name}: {error}");
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "the file cannot be read\n",
-    )
-        .into_response()
+    (StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n").into_response()
 }
 
 /// The file a path names, relative to the folder; `None` for what may lead out of it.
@@ -131,11 +119,7 @@ fn file_name(path: &str) -> Option<String> {
     if !path.chars().all(plain) || inner.split('/').any(hidden) {
         return None;
     }
-    let index = if path.is_empty() || path.ends_with('/') {
-        "index.html"
-    } else {
-        ""
-    };
+    let index = if path.is_empty() || path.ends_with('/') { "index.html" } else { "" };
     Some(format!("{path}{index}"))
 }
 
@@ -176,14 +160,7 @@ mod tests {
 
     #[test]
     fn no_path_leads_out_of_the_folder() {
-        for path in [
-            "/../a",
-            "/a/../../b",
-            "/.git/config",
-            "//etc/passwd",
-            "/%2e%2e/a",
-            "/a\\b",
-        ] {
+        for path in ["/../a", "/a/../../b", "/.git/config", "//etc/passwd", "/%2e%2e/a", "/a\\b"] {
             assert_eq!(file_name(path), None, "{path}");
         }
     }

@@ -56,9 +56,7 @@ pub struct OpenRequest<'a> {
 impl<'a> OpenRequest<'a> {
     /// The path without the query.
     pub fn path(&self) -> &'a str {
-        self.target
-            .split_once('?')
-            .map_or(self.target, |(path, _)| path)
+        self.target.split_once('?').map_or(self.target, |(path, _)| path)
     }
 
     /// The query, empty when there is none.
@@ -85,23 +83,17 @@ pub enum Decision {
 impl Decision {
     /// Accepts without a sub-protocol.
     pub const fn accept() -> Self {
-        Self::Accept {
-            protocol: String::new(),
-        }
+        Self::Accept { protocol: String::new() }
     }
 
     /// Accepts with a sub-protocol.
     pub fn accept_protocol(protocol: impl Into<String>) -> Self {
-        Self::Accept {
-            protocol: protocol.into(),
-        }
+        Self::Accept { protocol: protocol.into() }
     }
 
     /// Refuses.
     pub fn reject(message: impl Into<String>) -> Self {
-        Self::Reject {
-            message: message.into(),
-        }
+        Self::Reject { message: message.into() }
     }
 }
 

@@ -62,11 +62,8 @@ async fn open_link(
     }
     let limit = app.config.limits.message_bytes;
     let shard = Arc::clone(&app.shard);
-    upgrade
-        .read_buffer_size(READ_BUFFER)
-        .max_message_size(limit)
-        .max_frame_size(limit)
-        .on_upgrade(async move |socket| {
+    upgrade.read_buffer_size(READ_BUFFER).max_message_size(limit).max_frame_size(limit).on_upgrade(
+        async move |socket| {
             let incoming = shard.open_link(entropy);
             if let Some(Extension(ConnectInfo(address))) = peer {
                 debug!(link = incoming.link.0, %address, "link open");
@@ -74,7 +71,8 @@ async fn open_link(
             // Not held by the link: what it needs of the shard is in `incoming`.
             drop(shard);
             link::serve(socket, incoming).await;
-        })
+        },
+    )
 }
 
 fn no_upgrade(rejection: Rejection) -> Response {
@@ -82,10 +80,7 @@ fn no_upgrade(rejection: Rejection) -> Response {
         Rejection::InvalidConnectionHeader(_)
         | Rejection::InvalidUpgradeHeader(_)
         | Rejection::InvalidWebSocketVersionHeader(_) => {
-            let headers = [
-                (header::UPGRADE, "websocket"),
-                (header::SEC_WEBSOCKET_VERSION, "13"),
-            ];
+            let headers = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
             let text = "this address speaks the tabmux protocol over a WebSocket; open it with \
                         the tabmux page library\n";
             (StatusCode::UPGRADE_REQUIRED, headers, text).into_response()

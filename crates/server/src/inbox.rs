@@ -2,7 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tabmux_core::session::{OwnedPayload, SendError, SocketRef};
+use tabmux_core::{
+    OwnedPayload,
+    session::{SendError, SocketRef},
+};
 
 /// A wish about a socket.
 pub(crate) struct Post {
@@ -29,10 +32,7 @@ struct Queue {
 
 impl Inbox {
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            queue: Mutex::default(),
-        }
+        Self { limit, queue: Mutex::default() }
     }
 
     pub(crate) fn push(&self, post: Post) -> Result<(), SendError> {
@@ -70,15 +70,8 @@ mod tests {
     use super::*;
 
     fn post(len: usize) -> Post {
-        let socket = SocketRef {
-            session: SessionId([0; 16]),
-            tab: Alias(1),
-            socket: SocketId(1),
-        };
-        Post {
-            socket,
-            command: Command::Send(OwnedPayload::Binary(vec![0; len])),
-        }
+        let socket = SocketRef { session: SessionId([0; 16]), tab: Alias(1), socket: SocketId(1) };
+        Post { socket, command: Command::Send(OwnedPayload::Binary(vec![0; len])) }
     }
 
     #[test]

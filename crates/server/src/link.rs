@@ -34,12 +34,7 @@ enum End {
 /// Serves a link until it is closed.
 pub(crate) async fn serve(socket: WebSocket, mut incoming: Incoming) {
     let (mut sink, mut stream) = socket.split();
-    let Incoming {
-        link,
-        ref mut orders,
-        ref mut closing,
-        ref shard,
-    } = incoming;
+    let Incoming { link, ref mut orders, ref mut closing, ref shard } = incoming;
     let written = |bytes| shard.input(Input::LinkWritten { link, bytes });
     let write = async {
         while let Some(order) = orders.recv().await {
@@ -73,10 +68,7 @@ pub(crate) async fn serve(socket: WebSocket, mut incoming: Incoming) {
 async fn read(stream: &mut SplitStream<WebSocket>, shard: &Arc<Shard>, link: LinkId) -> End {
     while let Some(message) = stream.next().await {
         match message {
-            Ok(Message::Binary(bytes)) => shard.input(Input::LinkMessage {
-                link,
-                bytes: &bytes,
-            }),
+            Ok(Message::Binary(bytes)) => shard.input(Input::LinkMessage { link, bytes: &bytes }),
             Ok(Message::Text(_)) => shard.input(Input::LinkText { link }),
             // Pings are answered, and a close too, by the next reads.
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => {}
@@ -90,10 +82,9 @@ async fn read(stream: &mut SplitStream<WebSocket>, shard: &Arc<Shard>, link: Lin
 fn unreadable(error: axum::Error) -> End {
     let inner = error.into_inner();
     match inner.downcast_ref::<WsError>() {
-        Some(WsError::Capacity(_)) => End::Unreadable(
-            close::TOO_BIG,
-            "a message was larger than the limit".to_owned(),
-        ),
+        Some(WsError::Capacity(_)) => {
+            End::Unreadable(close::TOO_BIG, "a message was larger than the limit".to_owned())
+        }
         Some(WsError::Utf8(_)) => End::Unreadable(1007, "a text was not UTF-8".to_owned()),
         // A peer that went without a closing handshake is no news.
         Some(WsError::Protocol(
@@ -123,8 +114,5 @@ async fn say_goodbye(sink: &mut SplitSink<WebSocket, Message>, code: u16, reason
 }
 
 fn close_message(code: u16, reason: String) -> Message {
-    Message::Close(Some(CloseFrame {
-        code,
-        reason: reason.into(),
-    }))
+    Message::Close(Some(CloseFrame { code, reason: reason.into() }))
 }

@@ -81,12 +81,10 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
     let server = builder.build()?;
     // Before anything is printed, so that whoever reads it may already stop us.
     let shutdown = shutdown_signal()?;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| match source.kind() {
-            ErrorKind::AddrInUse => Error::AddressInUse(address),
-            _ => Error::Listen { address, source },
-        })?;
+    let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        ErrorKind::AddrInUse => Error::AddressInUse(address),
+        _ => Error::Listen { address, source },
+    })?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "tabmux: serving http://{}/", listener.local_addr()?)?;
     stdout.flush()?;
@@ -104,9 +102,7 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
     if let Some(assets) = &arguments.assets {
         config.assets.clone_from(assets);
     }
-    config
-        .allow_origins
-        .extend(arguments.allow_origin.iter().cloned());
+    config.allow_origins.extend(arguments.allow_origin.iter().cloned());
     Ok(config)
 }
 

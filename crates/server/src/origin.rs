@@ -21,10 +21,7 @@ impl Origins {
                 ))
             })?);
         }
-        Ok(Self {
-            exact,
-            all: allowed.iter().any(|origin| origin == "*"),
-        })
+        Ok(Self { exact, all: allowed.iter().any(|origin| origin == "*") })
     }
 
     /// Whether the headers of a handshake may open a link; if not, why, and what to do.
@@ -35,9 +32,7 @@ impl Origins {
             return Ok(());
         };
         let origin = String::from_utf8_lossy(origin.as_bytes());
-        let host = headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         if self.all || self.allows(&origin, host) {
             return Ok(());
         }
@@ -67,10 +62,7 @@ fn normal(origin: &str) -> Option<String> {
     if scheme.is_empty() || authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
         return None;
     }
-    Some(format!(
-        "{scheme}://{}",
-        without_default_port(scheme, authority)
-    ))
+    Some(format!("{scheme}://{}", without_default_port(scheme, authority)))
 }
 
 fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
@@ -83,10 +75,7 @@ mod tests {
     use super::*;
 
     fn check(allowed: &[&str], origin: Option<&str>, host: &str) -> Result<(), String> {
-        let allowed = allowed
-            .iter()
-            .map(|&origin| origin.to_owned())
-            .collect::<Vec<_>>();
+        let allowed = allowed.iter().map(|&origin| origin.to_owned()).collect::<Vec<_>>();
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         if let Some(origin) = origin {
@@ -130,18 +119,12 @@ mod tests {
     #[test]
     fn a_refusal_names_the_option() {
         let refusal = check(&[], Some("https://b.example"), "a.example").unwrap_err();
-        assert!(
-            refusal.contains("--allow-origin https://b.example"),
-            "{refusal}"
-        );
+        assert!(refusal.contains("--allow-origin https://b.example"), "{refusal}");
     }
 
     #[test]
     fn a_listed_origin_may() {
-        assert_eq!(
-            check(&["https://B.example:443"], Some("https://b.example"), "a"),
-            Ok(())
-        );
+        assert_eq!(check(&["https://B.example:443"], Some("https://b.example"), "a"), Ok(()));
         assert!(check(&["https://b.example"], Some("http://b.example"), "a").is_err());
     }
 

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Weak};
 
 use tabmux_core::{
-    session::{OwnedPayload, SendError, SocketRef},
+    OwnedPayload,
+    session::{SendError, SocketRef},
     wire::Payload,
 };
 
@@ -24,10 +25,7 @@ pub struct SocketSender {
 
 impl SocketSender {
     pub(crate) fn new(socket: SocketRef, shard: &Arc<Shard>) -> Self {
-        Self {
-            socket,
-            shard: Arc::downgrade(shard),
-        }
+        Self { socket, shard: Arc::downgrade(shard) }
     }
 
     /// The socket's name in this server.
@@ -64,17 +62,11 @@ impl SocketSender {
     /// # Errors
     /// See [`send`](Self::send).
     pub fn close(&self, code: u16, reason: &str) -> Result<(), SendError> {
-        self.post(Command::Close {
-            code,
-            reason: reason.to_owned(),
-        })
+        self.post(Command::Close { code, reason: reason.to_owned() })
     }
 
     fn post(&self, command: Command) -> Result<(), SendError> {
         let shard = self.shard.upgrade().ok_or(SendError::Closed)?;
-        shard.post(Post {
-            socket: self.socket,
-            command,
-        })
+        shard.post(Post { socket: self.socket, command })
     }
 }

@@ -59,15 +59,7 @@ impl Server {
     ) -> Self {
         let shard = Shard::new(config.session(), config.limits.inbox_bytes, routes);
         let assets = Folder::new(config.assets.clone());
-        Self {
-            app: Arc::new(App {
-                config,
-                origins,
-                shard,
-                assets,
-                site,
-            }),
-        }
+        Self { app: Arc::new(App { config, origins, shard, assets, site }) }
     }
 
     /// The routes `/tabmux/*` and `/healthz`, to merge into an axum app. Its requests should
@@ -97,9 +89,7 @@ impl Server {
                 tracing::debug!("cannot set TCP_NODELAY: {error}");
             }
         });
-        let router = self
-            .router()
-            .into_make_service_with_connect_info::<SocketAddr>();
+        let router = self.router().into_make_service_with_connect_info::<SocketAddr>();
         let (stop, mut stopped) = watch::channel(false);
         let http = axum::serve(listener, router).with_graceful_shutdown(async move {
             // An error means that the sender is gone: time to stop as well.
@@ -138,10 +128,7 @@ impl Server {
 
 impl ServerHandle {
     pub(crate) fn new(shard: &Arc<Shard>) -> Self {
-        Self {
-            stats: shard.stats(),
-            shard: Arc::downgrade(shard),
-        }
+        Self { stats: shard.stats(), shard: Arc::downgrade(shard) }
     }
 
     /// The numbers of this moment.

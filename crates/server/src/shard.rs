@@ -11,10 +11,10 @@ use std::{
 };
 
 use tabmux_core::{
-    Timestamp,
+    OwnedPayload, Timestamp,
     session::{
-        Event, Input, LinkDown, LinkId, Output, OwnedPayload, Registry, SendError, SessionConfig,
-        SocketRef, Stats,
+        Event, Input, LinkDown, LinkId, Output, Registry, SendError, SessionConfig, SocketRef,
+        Stats,
     },
     wire::{ErrorCode, TabId, close},
 };
@@ -117,13 +117,7 @@ impl Shard {
         let mut inner = self.lock();
         inner.last_link += 1;
         let link = LinkId(inner.last_link);
-        inner.links.insert(
-            link,
-            Outgoing {
-                orders,
-                _alive: alive,
-            },
-        );
+        inner.links.insert(link, Outgoing { orders, _alive: alive });
         if !std::mem::replace(&mut inner.driven, true) {
             tokio::spawn(drive(Arc::downgrade(self), Arc::clone(&self.wake)));
         }
@@ -131,24 +125,15 @@ impl Shard {
         self.change(inner, |registry, now| {
             registry.handle_input(now, Input::LinkOpened { link, entropy });
         });
-        Incoming {
-            link,
-            orders: far_orders,
-            closing,
-            shard: Arc::clone(self),
-        }
+        Incoming { link, orders: far_orders, closing, shard: Arc::clone(self) }
     }
 
     pub(crate) fn input(self: &Arc<Self>, input: Input<'_>) {
-        self.change(self.lock(), |registry, now| {
-            registry.handle_input(now, input)
-        });
+        self.change(self.lock(), |registry, now| registry.handle_input(now, input));
     }
 
     pub(crate) fn drain(self: &Arc<Self>, after: Duration, spread: Duration) {
-        self.change(self.lock(), |registry, now| {
-            registry.drain(now, after, spread)
-        });
+        self.change(self.lock(), |registry, now| registry.drain(now, after, spread));
     }
 
     pub(crate) fn close_links(self: &Arc<Self>) {
@@ -283,22 +268,11 @@ impl Inner {
         match output {
             Output::Send { link, bytes } => self.orders.push((link, Order::Send(bytes))),
             Output::CloseLink { link, code, reason } => {
-                self.orders
-                    .push((link, Order::Close(code, reason.into_owned())));
+                self.orders.push((link, Order::Close(code, reason.into_owned())));
             }
-            Output::SocketOpen {
-                socket,
-                tab,
-                path,
-                protocols,
-            } => {
+            Output::SocketOpen { socket, tab, path, protocols } => {
                 let (target, protocols, session) = (&*path, &*protocols, socket.session);
-                let request = OpenRequest {
-                    target,
-                    protocols,
-                    tab,
-                    session,
-                };
+                let request = OpenRequest { target, protocols, tab, session };
                 self.open_socket(shard, now, socket, &request);
             }
             Output::SocketMessage { socket, payload } => {
@@ -307,20 +281,9 @@ impl Inner {
             Output::SocketWritable { socket } => {
                 self.call(shard, now, socket, |handler, ctx| handler.writable(ctx));
             }
-            Output::SocketClosed {
-                socket,
-                code,
-                reason,
-                clean,
-            } => {
-                let close = CloseInfo {
-                    code,
-                    reason: &reason,
-                    clean,
-                };
-                self.call(shard, now, socket, |handler, ctx| {
-                    handler.close(ctx, &close)
-                });
+            Output::SocketClosed { socket, code, reason, clean } => {
+                let close = CloseInfo { code, reason: &reason, clean };
+                self.call(shard, now, socket, |handler, ctx| handler.close(ctx, &close));
                 self.sockets.remove(&socket);
             }
             Output::Event(event) => log(event),
@@ -334,9 +297,7 @@ impl Inner {
         socket: SocketRef,
         payload: &OwnedPayload,
     ) {
-        self.call(shard, now, socket, |handler, ctx| {
-            handler.message(ctx, payload.as_payload())
-        });
+        self.call(shard, now, socket, |handler, ctx| handler.message(ctx, payload.as_payload()));
     }
 
     /// Gives the orders to the tasks of their links.
@@ -384,27 +345,15 @@ impl Inner {
         let path = request.path();
         let rejected = |message: &str| Err((ErrorCode::Rejected, message.to_owned()));
         let Some(factory) = shard.routes.get(path) else {
-            return Err((
-                ErrorCode::NoRoute,
-                format!("this server has no handler for {path}"),
-            ));
+            return Err((ErrorCode::NoRoute, format!("this server has no handler for {path}")));
         };
         let Ok(handler) = catch_unwind(AssertUnwindSafe(factory)) else {
             error!("the factory of {path} panicked");
             return rejected("the handler failed");
         };
         let (tab, target) = (request.tab, request.target.into());
-        self.sockets.insert(
-            socket,
-            Mounted {
-                handler,
-                tab,
-                target,
-            },
-        );
-        match self.call(shard, now, socket, |handler, ctx| {
-            handler.open(ctx, request)
-        }) {
+        self.sockets.insert(socket, Mounted { handler, tab, target });
+        match self.call(shard, now, socket, |handler, ctx| handler.open(ctx, request)) {
             None => rejected("the handler failed"),
             Some(Decision::Reject { message }) => rejected(&message),
             Some(Decision::Accept { protocol })
@@ -429,28 +378,15 @@ impl Inner {
     ) -> Option<T> {
         let mounted = self.sockets.get_mut(&socket)?;
         let registry = &mut self.registry;
-        let Mounted {
-            handler,
-            tab,
-            target,
-        } = mounted;
-        let mut ctx = Ctx {
-            registry,
-            shard,
-            now,
-            socket,
-            tab: *tab,
-            target,
-        };
+        let Mounted { handler, tab, target } = mounted;
+        let mut ctx = Ctx { registry, shard, now, socket, tab: *tab, target };
         // The handler is dropped after a panic, and the registry is not left in the middle of a
         // call: every `Ctx` method returns before the handler goes on.
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));
         if outcome.is_err() {
             error!("the handler of {target} panicked; its socket is closed");
             self.sockets.remove(&socket);
-            let _ = self
-                .registry
-                .close(now, socket, INTERNAL_ERROR, "the handler failed");
+            let _ = self.registry.close(now, socket, INTERNAL_ERROR, "the handler failed");
         }
         outcome.ok()
     }
@@ -458,27 +394,14 @@ impl Inner {
 
 fn log(event: Event) {
     match event {
-        Event::LinkDown {
-            link,
-            cause: LinkDown::Misbehaved(what),
-        } => {
-            warn!(
-                link = link.0,
-                "link closed, the hub broke the protocol: {what}"
-            );
+        Event::LinkDown { link, cause: LinkDown::Misbehaved(what) } => {
+            warn!(link = link.0, "link closed, the hub broke the protocol: {what}");
         }
-        Event::LinkDown {
-            link,
-            cause: LinkDown::Refused(reason),
-        } => {
+        Event::LinkDown { link, cause: LinkDown::Refused(reason) } => {
             info!(link = link.0, "link refused: {reason:?}");
         }
         Event::LinkDown { link, cause } => debug!(link = link.0, "link down: {cause:?}"),
-        Event::LinkUp {
-            link,
-            session: _,
-            hub,
-        } => debug!(link = link.0, %hub, "hub welcomed"),
+        Event::LinkUp { link, session: _, hub } => debug!(link = link.0, %hub, "hub welcomed"),
         Event::TabAttached { tab, .. } => debug!(%tab, "tab attached"),
         Event::TabParked { tab, .. } => debug!(%tab, "tab parked"),
         Event::TabGone { tab, .. } => debug!(%tab, "tab gone"),

@@ -9,10 +9,9 @@
 #![deny(clippy::all)]
 
 use tabmux_core::{
-    Timestamp,
+    OwnedPayload, Timestamp,
     hub::{
-        AttemptId, Event, Hub as CoreHub, HubConfig, HubMessage, Input, Mode, Output, OwnedPayload,
-        TabMessage,
+        AttemptId, Event, Hub as CoreHub, HubConfig, HubMessage, Input, Mode, Output, TabMessage,
     },
 };
 use tabmux_wire::{HubId, Payload, SocketId, TabId};
@@ -61,10 +60,7 @@ impl Hub {
     #[wasm_bindgen(constructor)]
     pub fn new(shell: Shell, mux: bool, hub: u64, seed: u64, url: &str) -> Self {
         let mode = if mux { Mode::Mux } else { Mode::Mirror };
-        Self {
-            hub: CoreHub::new(HubConfig::new(mode, HubId(hub), url), seed),
-            shell,
-        }
+        Self { hub: CoreHub::new(HubConfig::new(mode, HubId(hub), url), seed), shell }
     }
 
     /// A tab attached.
@@ -84,60 +80,27 @@ impl Hub {
 
     /// A tab opens a socket; `protocols` are separated by commas, which none can contain.
     pub fn open(&mut self, now: f64, tab: u64, socket: u32, path: &str, protocols: &str) -> f64 {
-        let protocols = protocols
-            .split(',')
-            .filter(|name| !name.is_empty())
-            .collect();
-        self.tab(
-            now,
-            tab,
-            TabMessage::Open {
-                socket: SocketId(socket),
-                path,
-                protocols,
-            },
-        )
+        let protocols = protocols.split(',').filter(|name| !name.is_empty()).collect();
+        self.tab(now, tab, TabMessage::Open { socket: SocketId(socket), path, protocols })
     }
 
     /// A tab sends text.
     #[wasm_bindgen(js_name = sendText)]
     pub fn send_text(&mut self, now: f64, tab: u64, socket: u32, text: &str) -> f64 {
         let payload = Payload::Text(text);
-        self.tab(
-            now,
-            tab,
-            TabMessage::Send {
-                socket: SocketId(socket),
-                payload,
-            },
-        )
+        self.tab(now, tab, TabMessage::Send { socket: SocketId(socket), payload })
     }
 
     /// A tab sends bytes.
     #[wasm_bindgen(js_name = sendBinary)]
     pub fn send_binary(&mut self, now: f64, tab: u64, socket: u32, bytes: &[u8]) -> f64 {
         let payload = Payload::Binary(bytes);
-        self.tab(
-            now,
-            tab,
-            TabMessage::Send {
-                socket: SocketId(socket),
-                payload,
-            },
-        )
+        self.tab(now, tab, TabMessage::Send { socket: SocketId(socket), payload })
     }
 
     /// A tab closes a socket.
     pub fn close(&mut self, now: f64, tab: u64, socket: u32, code: u16, reason: &str) -> f64 {
-        self.tab(
-            now,
-            tab,
-            TabMessage::Close {
-                socket: SocketId(socket),
-                code,
-                reason,
-            },
-        )
+        self.tab(now, tab, TabMessage::Close { socket: SocketId(socket), code, reason })
     }
 
     /// The lock of a tab was granted.
@@ -156,40 +119,21 @@ impl Hub {
     #[wasm_bindgen(js_name = linkOpened)]
     pub fn link_opened(&mut self, now: f64, attempt: u32, protocol: &str, ext: &str) -> f64 {
         let attempt = AttemptId(attempt);
-        self.input(
-            now,
-            Input::LinkOpened {
-                attempt,
-                protocol,
-                extensions: ext,
-            },
-        )
+        self.input(now, Input::LinkOpened { attempt, protocol, extensions: ext })
     }
 
     /// Text came on the link.
     #[wasm_bindgen(js_name = linkText)]
     pub fn link_text(&mut self, now: f64, attempt: u32, text: &str) -> f64 {
         let payload = Payload::Text(text);
-        self.input(
-            now,
-            Input::LinkMessage {
-                attempt: AttemptId(attempt),
-                payload,
-            },
-        )
+        self.input(now, Input::LinkMessage { attempt: AttemptId(attempt), payload })
     }
 
     /// Bytes came on the link.
     #[wasm_bindgen(js_name = linkBinary)]
     pub fn link_binary(&mut self, now: f64, attempt: u32, bytes: &[u8]) -> f64 {
         let payload = Payload::Binary(bytes);
-        self.input(
-            now,
-            Input::LinkMessage {
-                attempt: AttemptId(attempt),
-                payload,
-            },
-        )
+        self.input(now, Input::LinkMessage { attempt: AttemptId(attempt), payload })
     }
 
     /// The link is closed.
@@ -203,15 +147,7 @@ impl Hub {
         clean: bool,
     ) -> f64 {
         let attempt = AttemptId(attempt);
-        self.input(
-            now,
-            Input::LinkClosed {
-                attempt,
-                code,
-                reason,
-                clean,
-            },
-        )
+        self.input(now, Input::LinkClosed { attempt, code, reason, clean })
     }
 
     /// The network came or went.
@@ -222,19 +158,9 @@ impl Hub {
 
     /// Time has passed; the link still holds so many bytes.
     pub fn wake(&mut self, now: f64, attempt: u32, buffered: f64) -> f64 {
-        #[expect(
-            clippy::cast_sign_loss,
-            clippy::cast_possible_truncation,
-            reason = "saturates"
-        )]
+        #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
         let bytes = buffered as u64;
-        self.input(
-            now,
-            Input::LinkBuffered {
-                attempt: AttemptId(attempt),
-                bytes,
-            },
-        );
+        self.input(now, Input::LinkBuffered { attempt: AttemptId(attempt), bytes });
         self.hub.handle_timeout(time(now));
         self.carry_out()
     }
@@ -245,13 +171,7 @@ impl Hub {
     }
 
     fn tab(&mut self, now: f64, tab: u64, message: TabMessage<'_>) -> f64 {
-        self.input(
-            now,
-            Input::TabMessage {
-                tab: TabId(tab),
-                message,
-            },
-        )
+        self.input(now, Input::TabMessage { tab: TabId(tab), message })
     }
 
     fn input(&mut self, now: f64, input: Input<'_>) -> f64 {
@@ -264,10 +184,7 @@ impl Hub {
             self.order(output);
         }
         match self.hub.poll_timeout() {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "2^53 microseconds are 285 years"
-            )]
+            #[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
             Some((at, _)) => at.as_micros() as f64 / 1000.0,
             None => -1.0,
         }
@@ -279,23 +196,13 @@ impl Hub {
             Output::RequestLinkLock => shell.request_lock(),
             Output::ReleaseLinkLock => shell.release_lock(),
             Output::OpenLink { attempt } => shell.open_link(attempt.0),
-            Output::SendLink {
-                attempt,
-                payload: OwnedPayload::Text(text),
-            } => {
+            Output::SendLink { attempt, payload: OwnedPayload::Text(text) } => {
                 shell.send_text(attempt.0, &text);
             }
-            Output::SendLink {
-                attempt,
-                payload: OwnedPayload::Binary(bytes),
-            } => {
+            Output::SendLink { attempt, payload: OwnedPayload::Binary(bytes) } => {
                 shell.send_binary(attempt.0, &bytes);
             }
-            Output::CloseLink {
-                attempt,
-                code,
-                reason,
-            } => {
+            Output::CloseLink { attempt, code, reason } => {
                 shell.close_link(attempt.0, code, &reason);
             }
             Output::PostToTab { tab, message } => self.post(&[tab.0], message),
@@ -324,33 +231,16 @@ impl Hub {
         };
         match message {
             HubMessage::Attached { state, tabs } => text(0, 0, f64::from(state as u8), tabs, ""),
-            HubMessage::State {
-                state,
-                tabs,
-                reason,
-            } => {
+            HubMessage::State { state, tabs, reason } => {
                 text(1, 0, f64::from(state as u8), tabs, &reason);
             }
-            HubMessage::Opened {
-                socket,
-                reused,
-                protocol,
-                extensions,
-            } => {
+            HubMessage::Opened { socket, reused, protocol, extensions } => {
                 let data = protocol + "\n" + &extensions;
                 text(2, socket.0, f64::from(u8::from(reused)), 0, &data);
             }
-            HubMessage::Message {
-                socket,
-                payload: data,
-            } => payload(3, socket.0, data),
+            HubMessage::Message { socket, payload: data } => payload(3, socket.0, data),
             HubMessage::Mirror { payload: data } => payload(4, 0, data),
-            HubMessage::Closed {
-                socket,
-                code,
-                clean,
-                reason,
-            } => {
+            HubMessage::Closed { socket, code, clean, reason } => {
                 text(5, socket.0, f64::from(code), u32::from(clean), &reason);
             }
             HubMessage::Error { socket, message } => text(6, socket.0, 0.0, 0, &message),
@@ -378,10 +268,6 @@ impl Hub {
 }
 
 fn time(millis: f64) -> Timestamp {
-    #[expect(
-        clippy::cast_sign_loss,
-        clippy::cast_possible_truncation,
-        reason = "saturates"
-    )]
+    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
     Timestamp::from_micros((millis * 1000.0) as u64)
 }

@@ -19,11 +19,7 @@ impl<'a> Reader<'a> {
 
     /// Fails unless every byte was read.
     pub(crate) const fn end(&self) -> Result<()> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::TrailingBytes)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8> {
@@ -41,10 +37,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (head, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or(DecodeError::Truncated)?;
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(*head)
     }
@@ -60,11 +53,7 @@ impl<'a> Reader<'a> {
             value |= bits << shift;
             if byte & 0x80 == 0 {
                 let minimal = byte != 0 || shift == 0;
-                return if minimal {
-                    Ok(value)
-                } else {
-                    Err(DecodeError::BadVarint)
-                };
+                return if minimal { Ok(value) } else { Err(DecodeError::BadVarint) };
             }
         }
         Err(DecodeError::BadVarint)
@@ -114,11 +103,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn payload(&mut self, is_text: bool) -> Result<Payload<'a>> {
         let rest = self.rest();
-        Ok(if is_text {
-            Payload::Text(text(rest)?)
-        } else {
-            Payload::Binary(rest)
-        })
+        Ok(if is_text { Payload::Text(text(rest)?) } else { Payload::Binary(rest) })
     }
 
     pub(crate) fn tab(&mut self) -> Result<TabId> {
@@ -173,22 +158,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn position(&mut self) -> Result<Position> {
-        Ok(Position {
-            epoch: self.u64()?,
-            offset: self.u64()?,
-        })
+        Ok(Position { epoch: self.u64()?, offset: self.u64()? })
     }
 
     pub(crate) fn lane_counts(&mut self) -> Result<Vec<LaneCount>> {
         let len = self.len(MAX_ACK_ENTRIES, "lanes")?;
-        (0..len)
-            .map(|_| {
-                Ok(LaneCount {
-                    lane: self.u32()?,
-                    count: self.u64()?,
-                })
-            })
-            .collect()
+        (0..len).map(|_| Ok(LaneCount { lane: self.u32()?, count: self.u64()? })).collect()
     }
 }
 
@@ -197,11 +172,7 @@ fn text(bytes: &[u8]) -> Result<&str> {
 }
 
 const fn named(topic: &str) -> Result<&str> {
-    if topic.is_empty() {
-        Err(DecodeError::BadValue("topic"))
-    } else {
-        Ok(topic)
-    }
+    if topic.is_empty() { Err(DecodeError::BadValue("topic")) } else { Ok(topic) }
 }
 
 /// Appends fields to a message.
@@ -215,10 +186,7 @@ pub(crate) trait Put {
 impl Put for Vec<u8> {
     fn put_u64(&mut self, mut value: u64) {
         while value >= 0x80 {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "the low seven bits are wanted"
-            )]
+            #[expect(clippy::cast_possible_truncation, reason = "the low seven bits are wanted")]
             self.push(value as u8 | 0x80);
             value >>= 7;
         }

@@ -41,11 +41,7 @@ impl fmt::Display for DecodeError {
             Self::BadType(code) => write!(f, "no frame of this direction has type {code:#04x}"),
             Self::NotTabmux => f.write_str("the magic bytes of tabmux were missing"),
             Self::UnsupportedVersion { min, max } => {
-                write!(
-                    f,
-                    "the peer speaks versions {min} to {max}, not {}",
-                    crate::VERSION
-                )
+                write!(f, "the peer speaks versions {min} to {max}, not {}", crate::VERSION)
             }
             Self::BadText => f.write_str("a text field was not UTF-8"),
             Self::BadValue(field) => write!(f, "{field} held a value that has no meaning"),

@@ -42,25 +42,12 @@ impl<'a> Hello<'a> {
         }
         let (min_version, max_version) = (r.u32()?, r.u32()?);
         if !(min_version..=max_version).contains(&VERSION) {
-            return Err(DecodeError::UnsupportedVersion {
-                min: min_version,
-                max: max_version,
-            });
+            return Err(DecodeError::UnsupportedVersion { min: min_version, max: max_version });
         }
         let hub = r.hub()?;
-        let resume = if r.bool("resume")? {
-            Some(Resume::read(r)?)
-        } else {
-            None
-        };
+        let resume = if r.bool("resume")? { Some(Resume::read(r)?) } else { None };
         let credentials = r.rest_str(MAX_CREDENTIALS, "credentials")?;
-        Ok(Self {
-            min_version,
-            max_version,
-            hub,
-            resume,
-            credentials,
-        })
+        Ok(Self { min_version, max_version, hub, resume, credentials })
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
@@ -88,11 +75,7 @@ impl Resume {
             session: r.session()?,
             token: r.token()?,
             term: Term(r.u64()?),
-            have0: if r.bool("have0")? {
-                Some(r.u64()?)
-            } else {
-                None
-            },
+            have0: if r.bool("have0")? { Some(r.u64()?) } else { None },
         })
     }
 }

@@ -137,10 +137,7 @@ impl<'a> HubFrame<'a> {
         let up = if code & RELIABLE == 0 {
             None
         } else if may_be_from(code, Sender::Hub) {
-            Some(Upstream {
-                tab: r.alias()?,
-                n: r.ordinal("n")?,
-            })
+            Some(Upstream { tab: r.alias()?, n: r.ordinal("n")? })
         } else {
             return Err(DecodeError::BadType(code));
         };
@@ -153,39 +150,25 @@ impl<'a> HubFrame<'a> {
     fn read_control(code: u8, r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(match code {
             code::HELLO => Self::Hello(Hello::read(r)?),
-            code::ATTACH => Self::Attach {
-                tab: r.tab()?,
-                last: r.u64()?,
-            },
+            code::ATTACH => Self::Attach { tab: r.tab()?, last: r.u64()? },
             code::PARK => Self::Park { tab: r.tab()? },
             code::GONE => Self::Gone { tab: r.tab()? },
             code::SUSPEND => Self::Suspend,
             code::ACK => {
                 let lanes = r.lane_counts()?;
                 let len = r.len(MAX_ACK_ENTRIES, "aside")?;
-                Self::Ack {
-                    lanes,
-                    aside: (0..len).map(|_| r.alias()).collect::<Result<_, _>>()?,
-                }
+                Self::Ack { lanes, aside: (0..len).map(|_| r.alias()).collect::<Result<_, _>>()? }
             }
             code::PING => Self::Ping { nonce: r.u64()? },
             code::SUBSCRIBE => Self::Subscribe {
                 request: r.ordinal("request")?,
-                position: if r.bool("position")? {
-                    Some(r.position()?)
-                } else {
-                    None
-                },
+                position: if r.bool("position")? { Some(r.position()?) } else { None },
                 topic: r.rest_topic_name()?,
             },
-            code::UNSUBSCRIBE => Self::Unsubscribe {
-                topic: r.rest_topic_name()?,
-            },
-            code if may_be_from(code, Sender::Hub) => Self::Unknown {
-                code,
-                up: None,
-                body: r.rest(),
-            },
+            code::UNSUBSCRIBE => Self::Unsubscribe { topic: r.rest_topic_name()? },
+            code if may_be_from(code, Sender::Hub) => {
+                Self::Unknown { code, up: None, body: r.rest() }
+            }
             code => return Err(DecodeError::BadType(code)),
         })
     }
@@ -196,38 +179,21 @@ impl<'a> HubFrame<'a> {
                 let (socket, credit) = (r.socket()?, r.u64()?);
                 let path = r.str(MAX_PATH, "path")?;
                 let len = r.len(MAX_PROTOCOLS, "protocols")?;
-                let protocols = (0..len)
-                    .map(|_| r.str(MAX_PROTOCOL, "protocol"))
-                    .collect::<Result<_, _>>()?;
-                Self::Open {
-                    up,
-                    socket,
-                    credit,
-                    path,
-                    protocols,
-                }
+                let protocols =
+                    (0..len).map(|_| r.str(MAX_PROTOCOL, "protocol")).collect::<Result<_, _>>()?;
+                Self::Open { up, socket, credit, path, protocols }
             }
-            code::DATA_TEXT | code::DATA_BINARY => Self::Data {
-                up,
-                socket: r.socket()?,
-                payload: r.payload(code == code::DATA_TEXT)?,
-            },
+            code::DATA_TEXT | code::DATA_BINARY => {
+                Self::Data { up, socket: r.socket()?, payload: r.payload(code == code::DATA_TEXT)? }
+            }
             code::CLOSE => Self::Close {
                 up,
                 socket: r.socket()?,
                 code: r.u16()?,
                 reason: r.rest_str(MAX_REASON, "reason")?,
             },
-            code::CREDIT => Self::Credit {
-                up,
-                socket: r.socket()?,
-                bytes: r.u64()?,
-            },
-            code => Self::Unknown {
-                code,
-                up: Some(up),
-                body: r.rest(),
-            },
+            code::CREDIT => Self::Credit { up, socket: r.socket()?, bytes: r.u64()? },
+            code => Self::Unknown { code, up: Some(up), body: r.rest() },
         })
     }
 
@@ -254,16 +220,10 @@ impl<'a> HubFrame<'a> {
             Self::Ack { lanes, aside } => {
                 out.put_lane_counts(lanes);
                 out.put_u64(aside.len() as u64);
-                aside
-                    .iter()
-                    .for_each(|alias| out.put_u64(u64::from(alias.0)));
+                aside.iter().for_each(|alias| out.put_u64(u64::from(alias.0)));
             }
             Self::Ping { nonce } => out.put_u64(*nonce),
-            Self::Subscribe {
-                request,
-                position,
-                topic,
-            } => {
+            Self::Subscribe { request, position, topic } => {
                 out.put_u64(*request);
                 out.push(u8::from(position.is_some()));
                 if let Some(position) = position {
@@ -272,33 +232,18 @@ impl<'a> HubFrame<'a> {
                 out.extend_from_slice(topic.as_bytes());
             }
             Self::Unsubscribe { topic } => out.extend_from_slice(topic.as_bytes()),
-            Self::Open {
-                socket,
-                credit,
-                path,
-                protocols,
-                ..
-            } => {
+            Self::Open { socket, credit, path, protocols, .. } => {
                 out.put_u64(u64::from(socket.0));
                 out.put_u64(*credit);
                 out.put_bytes(path.as_bytes());
                 out.put_u64(protocols.len() as u64);
-                protocols
-                    .iter()
-                    .for_each(|name| out.put_bytes(name.as_bytes()));
+                protocols.iter().for_each(|name| out.put_bytes(name.as_bytes()));
             }
-            Self::Data {
-                socket, payload, ..
-            } => {
+            Self::Data { socket, payload, .. } => {
                 out.put_u64(u64::from(socket.0));
                 out.extend_from_slice(payload.as_bytes());
             }
-            Self::Close {
-                socket,
-                code,
-                reason,
-                ..
-            } => {
+            Self::Close { socket, code, reason, .. } => {
                 out.put_u64(u64::from(socket.0));
                 out.put_u64(u64::from(*code));
                 out.extend_from_slice(reason.as_bytes());
@@ -331,14 +276,8 @@ impl<'a> HubFrame<'a> {
             Self::Subscribe { .. } => code::SUBSCRIBE,
             Self::Unsubscribe { .. } => code::UNSUBSCRIBE,
             Self::Open { .. } => code::OPEN,
-            Self::Data {
-                payload: Payload::Text(_),
-                ..
-            } => code::DATA_TEXT,
-            Self::Data {
-                payload: Payload::Binary(_),
-                ..
-            } => code::DATA_BINARY,
+            Self::Data { payload: Payload::Text(_), .. } => code::DATA_TEXT,
+            Self::Data { payload: Payload::Binary(_), .. } => code::DATA_BINARY,
             Self::Close { .. } => code::CLOSE,
             Self::Credit { .. } => code::CREDIT,
             Self::Unknown { code, .. } => *code,

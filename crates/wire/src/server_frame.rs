@@ -180,9 +180,7 @@ impl<'a> ServerFrame<'a> {
                 n_seen: r.u64()?,
                 aside: r.bool("aside")?,
             },
-            code::FENCED => Self::Fenced {
-                term: Term(r.u64()?),
-            },
+            code::FENCED => Self::Fenced { term: Term(r.u64()?) },
             code::REFUSED => Self::Refused {
                 reason: RefusedReason::from_byte(r.u8()?),
                 term: Term(r.u64()?),
@@ -194,9 +192,7 @@ impl<'a> ServerFrame<'a> {
                 after_ms: r.u64()?,
                 spread_ms: r.u64()?,
             },
-            code::ACK => Self::Ack {
-                lanes: r.lane_counts()?,
-            },
+            code::ACK => Self::Ack { lanes: r.lane_counts()? },
             code::PONG => Self::Pong { nonce: r.u64()? },
             code::SUBSCRIBED => Self::Subscribed(Subscribed::read(r)?),
             code::UNSUBSCRIBED => Self::Unsubscribed(Unsubscribed::read(r)?),
@@ -206,11 +202,7 @@ impl<'a> ServerFrame<'a> {
                 socket: Some(r.u32()?).filter(|&n| n != 0).map(SocketId),
                 message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
             },
-            code => Self::Unknown {
-                code,
-                lane: None,
-                body: r.rest(),
-            },
+            code => Self::Unknown { code, lane: None, body: r.rest() },
         })
     }
 
@@ -235,16 +227,10 @@ impl<'a> ServerFrame<'a> {
                 code: r.u16()?,
                 reason: r.rest_str(MAX_REASON, "reason")?,
             },
-            code::CREDIT => Self::Credit {
-                tab: tab?,
-                socket: r.socket()?,
-                bytes: r.u64()?,
-            },
+            code::CREDIT => Self::Credit { tab: tab?, socket: r.socket()?, bytes: r.u64()? },
             code::MESSAGE_TEXT | code::MESSAGE_BINARY => {
                 all?;
-                Self::Message {
-                    payload: r.payload(code == code::MESSAGE_TEXT)?,
-                }
+                Self::Message { payload: r.payload(code == code::MESSAGE_TEXT)? }
             }
             code::PUBLICATION_TEXT | code::PUBLICATION_BINARY => {
                 all?;
@@ -257,16 +243,9 @@ impl<'a> ServerFrame<'a> {
             }
             code::GAP => {
                 all?;
-                Self::Gap {
-                    topic: TopicId(r.u64()?),
-                    position: r.position()?,
-                }
+                Self::Gap { topic: TopicId(r.u64()?), position: r.position()? }
             }
-            code => Self::Unknown {
-                code,
-                lane: Some(lane),
-                body: r.rest(),
-            },
+            code => Self::Unknown { code, lane: Some(lane), body: r.rest() },
         })
     }
 
@@ -287,13 +266,7 @@ impl<'a> ServerFrame<'a> {
     fn write_control(&self, out: &mut Vec<u8>) {
         match self {
             Self::Welcome(welcome) => welcome.write(out),
-            Self::Attached {
-                tab,
-                alias,
-                next,
-                n_seen,
-                aside,
-            } => {
+            Self::Attached { tab, alias, next, n_seen, aside } => {
                 out.extend_from_slice(&tab.0.to_be_bytes());
                 out.put_u64(u64::from(alias.0));
                 out.put_u64(*next);
@@ -301,34 +274,20 @@ impl<'a> ServerFrame<'a> {
                 out.push(u8::from(*aside));
             }
             Self::Fenced { term } => out.put_u64(term.0),
-            Self::Refused {
-                reason,
-                term,
-                retry_ms,
-                message,
-            } => {
+            Self::Refused { reason, term, retry_ms, message } => {
                 out.push(reason.byte());
                 out.put_u64(term.0);
                 out.put_u64(*retry_ms);
                 out.extend_from_slice(message.as_bytes());
             }
-            Self::GoAway {
-                reason,
-                after_ms,
-                spread_ms,
-            } => {
+            Self::GoAway { reason, after_ms, spread_ms } => {
                 out.push(reason.byte());
                 out.put_u64(*after_ms);
                 out.put_u64(*spread_ms);
             }
             Self::Ack { lanes } => out.put_lane_counts(lanes),
             Self::Pong { nonce } => out.put_u64(*nonce),
-            Self::Error {
-                code,
-                tab,
-                socket,
-                message,
-            } => {
+            Self::Error { code, tab, socket, message } => {
                 out.push(code.byte());
                 out.push(u8::from(tab.is_some()));
                 if let Some(tab) = tab {
@@ -353,28 +312,16 @@ impl<'a> ServerFrame<'a> {
     /// The fields of a frame in a lane, after the lane; nothing for any other.
     fn write_reliable(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Opened {
-                socket,
-                credit,
-                protocol,
-                ..
-            } => {
+            Self::Opened { socket, credit, protocol, .. } => {
                 out.put_u64(u64::from(socket.0));
                 out.put_u64(*credit);
                 out.extend_from_slice(protocol.as_bytes());
             }
-            Self::Data {
-                socket, payload, ..
-            } => {
+            Self::Data { socket, payload, .. } => {
                 out.put_u64(u64::from(socket.0));
                 out.extend_from_slice(payload.as_bytes());
             }
-            Self::Close {
-                socket,
-                code,
-                reason,
-                ..
-            } => {
+            Self::Close { socket, code, reason, .. } => {
                 out.put_u64(u64::from(socket.0));
                 out.put_u64(u64::from(*code));
                 out.extend_from_slice(reason.as_bytes());
@@ -384,12 +331,7 @@ impl<'a> ServerFrame<'a> {
                 out.put_u64(*bytes);
             }
             Self::Message { payload } => out.extend_from_slice(payload.as_bytes()),
-            Self::Publication {
-                topic,
-                position,
-                previous,
-                payload,
-            } => {
+            Self::Publication { topic, position, previous, payload } => {
                 out.put_u64(topic.0);
                 out.put_position(*position);
                 out.put_u64(*previous);
@@ -433,30 +375,14 @@ impl<'a> ServerFrame<'a> {
             Self::Unsubscribed(_) => code::UNSUBSCRIBED,
             Self::Error { .. } => code::ERROR,
             Self::Opened { .. } => code::OPENED,
-            Self::Data {
-                payload: Payload::Text(_),
-                ..
-            } => code::DATA_TEXT,
-            Self::Data {
-                payload: Payload::Binary(_),
-                ..
-            } => code::DATA_BINARY,
+            Self::Data { payload: Payload::Text(_), .. } => code::DATA_TEXT,
+            Self::Data { payload: Payload::Binary(_), .. } => code::DATA_BINARY,
             Self::Close { .. } => code::CLOSE,
             Self::Credit { .. } => code::CREDIT,
-            Self::Message {
-                payload: Payload::Text(_),
-            } => code::MESSAGE_TEXT,
-            Self::Message {
-                payload: Payload::Binary(_),
-            } => code::MESSAGE_BINARY,
-            Self::Publication {
-                payload: Payload::Text(_),
-                ..
-            } => code::PUBLICATION_TEXT,
-            Self::Publication {
-                payload: Payload::Binary(_),
-                ..
-            } => code::PUBLICATION_BINARY,
+            Self::Message { payload: Payload::Text(_) } => code::MESSAGE_TEXT,
+            Self::Message { payload: Payload::Binary(_) } => code::MESSAGE_BINARY,
+            Self::Publication { payload: Payload::Text(_), .. } => code::PUBLICATION_TEXT,
+            Self::Publication { payload: Payload::Binary(_), .. } => code::PUBLICATION_BINARY,
             Self::Gap { .. } => code::GAP,
             Self::Unknown { code, .. } => *code,
         }
@@ -486,17 +412,9 @@ impl<'a> ServerFrame<'a> {
 }
 
 const fn lane_of_tab(lane: u32) -> Result<Alias, DecodeError> {
-    if lane == 0 {
-        Err(DecodeError::BadValue("lane"))
-    } else {
-        Ok(Alias(lane))
-    }
+    if lane == 0 { Err(DecodeError::BadValue("lane")) } else { Ok(Alias(lane)) }
 }
 
 const fn lane_of_all(lane: u32) -> Result<(), DecodeError> {
-    if lane == 0 {
-        Ok(())
-    } else {
-        Err(DecodeError::BadValue("lane"))
-    }
+    if lane == 0 { Ok(()) } else { Err(DecodeError::BadValue("lane")) }
 }

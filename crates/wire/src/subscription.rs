@@ -63,11 +63,7 @@ impl<'a> Unsubscribed<'a> {
         Ok(Self {
             request: r.u64()?,
             reason: UnsubscribedReason::from_byte(r.u8()?),
-            retry_ms: if r.bool("retry")? {
-                Some(r.u64()?)
-            } else {
-                None
-            },
+            retry_ms: if r.bool("retry")? { Some(r.u64()?) } else { None },
             name: r.topic_name()?,
             message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
         })

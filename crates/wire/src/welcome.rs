@@ -73,10 +73,7 @@ impl Welcome {
         }
         let version = r.u32()?;
         if version != VERSION {
-            return Err(DecodeError::UnsupportedVersion {
-                min: version,
-                max: version,
-            });
+            return Err(DecodeError::UnsupportedVersion { min: version, max: version });
         }
         Ok(Self {
             version,
@@ -89,9 +86,7 @@ impl Welcome {
             limits: Limits::read(r)?,
             tabs: {
                 let len = r.len(MAX_WELCOME_TABS, "tabs")?;
-                (0..len)
-                    .map(|_| WelcomeTab::read(r))
-                    .collect::<Result<_, _>>()?
+                (0..len).map(|_| WelcomeTab::read(r)).collect::<Result<_, _>>()?
             },
         })
     }
@@ -117,12 +112,7 @@ impl WelcomeTab {
         if state & !(PARKED | ASIDE) != 0 {
             return Err(DecodeError::BadValue("tab state"));
         }
-        Ok(Self {
-            tab,
-            alias,
-            parked: state & PARKED != 0,
-            aside: state & ASIDE != 0,
-        })
+        Ok(Self { tab, alias, parked: state & PARKED != 0, aside: state & ASIDE != 0 })
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -21,31 +21,13 @@ use tungstenite::{
 use crate::steps::{Outcome, ask, connect, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test::new(
-        "a missing worker script is named in an error event",
-        missing_worker,
-    ),
-    Test::new(
-        "a worker blocked by the page's policy is named in an error event",
-        blocked,
-    ),
+    Test::new("a missing worker script is named in an error event", missing_worker),
+    Test::new("a worker blocked by the page's policy is named in an error event", blocked),
     Test::new("a worker whose policy refuses wasm says so", no_wasm),
-    Test::new(
-        "mux mode: a server that says something else is no tabmux server",
-        talkative_server,
-    ),
-    Test::new(
-        "mux mode: a server that says nothing is no tabmux server",
-        silent_server,
-    ),
-    Test::new(
-        "mux mode: a message that is too large fails its socket alone",
-        too_large,
-    ),
-    Test::new(
-        "a frame the server cannot decode closes that link alone",
-        bad_frame,
-    ),
+    Test::new("mux mode: a server that says something else is no tabmux server", talkative_server),
+    Test::new("mux mode: a server that says nothing is no tabmux server", silent_server),
+    Test::new("mux mode: a message that is too large fails its socket alone", too_large),
+    Test::new("a frame the server cannot decode closes that link alone", bad_frame),
     Test::new("a text frame closes that link alone", text_frame),
 ];
 
@@ -53,10 +35,7 @@ fn missing_worker(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;
     let tab = context.tab()?;
     let worker = "{ worker: '/tabmux/missing.js' }";
-    context.run(
-        &tab,
-        format!("T.mux('socket', '{}', {worker})", server.url("/echo")),
-    )?;
+    context.run(&tab, format!("T.mux('socket', '{}', {worker})", server.url("/echo")))?;
     expect_error(context, &tab, &["/tabmux/missing.js"])?;
     Ok(())
 }
@@ -73,10 +52,7 @@ fn no_wasm(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;
     let tab = context.tab()?;
     let worker = "{ worker: '/tabmux/worker.js?no-wasm' }";
-    context.run(
-        &tab,
-        format!("T.mux('socket', '{}', {worker})", server.url("/echo")),
-    )?;
+    context.run(&tab, format!("T.mux('socket', '{}', {worker})", server.url("/echo")))?;
     expect_error(context, &tab, &["WebAssembly", "'wasm-unsafe-eval'"])?;
     Ok(())
 }
@@ -93,10 +69,7 @@ fn no_tabmux(context: &mut Context<'_>, path: &str) -> Outcome {
     let server = context.plain_server()?;
     let tab = context.tab()?;
     let link = server.url(path);
-    let open = format!(
-        "T.mux('socket', '{}', {{ endpoint: '{link}' }})",
-        server.url("/")
-    );
+    let open = format!("T.mux('socket', '{}', {{ endpoint: '{link}' }})", server.url("/"));
     context.run(&tab, open)?;
     expect_error(context, &tab, &["no tabmux server", &link])?;
     Ok(())
@@ -145,10 +118,7 @@ fn reject(context: &mut Context<'_>, message: Message, code: CloseCode) -> Outco
         }
     })?;
     ask(context, &tab, "echo", "unharmed")?;
-    let states = context.run(
-        &tab,
-        "T.states('client').filter((state) => state === 'backoff')",
-    )?;
+    let states = context.run(&tab, "T.states('client').filter((state) => state === 'backoff')")?;
     equal("cuts of the other link", states, json!([]))?;
     server.wait_for_connections(1, SOON)?;
     one_link(&server, 1)?;
@@ -159,16 +129,12 @@ fn raw_link(server: &LinkServer, origin: &str) -> Result<WebSocket<TcpStream>> {
     let error = |error: String| format!("raw link: {error}");
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port()))
         .map_err(|failure| error(failure.to_string()))?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .map_err(|e| error(e.to_string()))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| error(e.to_string()))?;
     let mut request = server
         .url("/tabmux/ws")
         .into_client_request()
         .map_err(|failure| error(failure.to_string()))?;
-    let origin = origin
-        .parse()
-        .map_err(|_| error(format!("bad origin {origin}")))?;
+    let origin = origin.parse().map_err(|_| error(format!("bad origin {origin}")))?;
     request.headers_mut().insert("origin", origin);
     let (socket, _) = tungstenite::client(request, stream).map_err(|e| error(e.to_string()))?;
     Ok(socket)
@@ -190,12 +156,7 @@ fn expect_error(context: &mut Context<'_>, tab: &Tab, wanted: &[&str]) -> Result
     let closed = context.run(tab, "await T.until('socket', 'close')")?;
     equal("code", closed[0]["code"].clone(), json!(1006))?;
     let events = context.run(tab, "T.events('socket')")?;
-    let types: Vec<&Value> = events
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|e| &e["type"])
-        .collect();
+    let types: Vec<&Value> = events.as_array().into_iter().flatten().map(|e| &e["type"]).collect();
     equal("events", types, vec![&json!("error"), &json!("close")])?;
     let message = events[0]["message"].as_str().unwrap_or_default();
     match wanted.iter().find(|part| !message.contains(**part)) {

@@ -13,10 +13,7 @@ use tabmux_e2e::{
 use crate::steps::{Outcome, ask, connect_all, hub_of, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test::new(
-        "a tab whose process is killed leaves the registry",
-        killed_tab,
-    ),
+    Test::new("a tab whose process is killed leaves the registry", killed_tab),
     Test::new("the process of the worker is killed", killed_worker),
 ];
 
@@ -28,10 +25,7 @@ fn killed_tab(context: &mut Context<'_>) -> Outcome {
     // The worker runs in the process of the first tab.
     let (host, others) = by_process(context, &tabs, 0)?;
     let victim = others.last().ok_or("all tabs share one process")?.clone();
-    let victim_index = tabs
-        .iter()
-        .position(|tab| *tab == victim)
-        .unwrap_or_default();
+    let victim_index = tabs.iter().position(|tab| *tab == victim).unwrap_or_default();
     let (_, survivors) = by_process(context, &tabs, victim_index)?;
     context.browser.crash(&victim)?;
     server.wait_for_tabs(survivors.len() as u64, Duration::from_secs(2))?;
@@ -55,11 +49,7 @@ fn killed_worker(context: &mut Context<'_>) -> Outcome {
     for tab in &survivors {
         wait::until("another hub", SOON, || {
             let now = hub_of(context, tab)?;
-            if now == hub {
-                Err(format!("still {now}"))
-            } else {
-                Ok(())
-            }
+            if now == hub { Err(format!("still {now}")) } else { Ok(()) }
         })?;
         context.run(tab, "await T.state('client', 'connected')")?;
         open_echo(context, &server, tab, "after")?;
@@ -84,11 +74,7 @@ fn by_process(
             Some(number) => Some(number) == process,
             None => *tab == tabs[index],
         };
-        if same {
-            together.push(tab.clone())
-        } else {
-            rest.push(tab.clone())
-        }
+        if same { together.push(tab.clone()) } else { rest.push(tab.clone()) }
     }
     Ok((together, rest))
 }

@@ -21,11 +21,9 @@ fn demo(context: &mut Context<'_>) -> Outcome {
         tabs.push(context.browser.open(kind, &url)?);
     }
     for tab in &tabs {
-        for (field, wanted) in [
-            ("tabs-count", "3"),
-            ("connections-count", "1"),
-            ("saved-count", "2"),
-        ] {
+        for (field, wanted) in
+            [("tabs-count", "3"), ("connections-count", "1"), ("saved-count", "2")]
+        {
             wait_for_text(context, tab, field, |text| number(text) == wanted)?;
         }
         wait_for_text(context, tab, "tier", |text| text.contains("shared-worker"))?;
@@ -44,11 +42,7 @@ fn play(context: &mut Context<'_>, tabs: &[Tab]) -> Outcome {
     submit(context, &tabs[1], "game-input", "game-send", "7")?;
     wait::until("the game's answer", SOON, || {
         let text = context.run(&tabs[1], text_of("game-log"))?;
-        if text == before[1] {
-            Err(format!("still {text}"))
-        } else {
-            Ok(())
-        }
+        if text == before[1] { Err(format!("still {text}")) } else { Ok(()) }
     })?;
     // A broadcast that is sent after it comes after it: see `notify`, which looks again.
     for index in [0, 2] {
@@ -65,26 +59,14 @@ fn play(context: &mut Context<'_>, tabs: &[Tab]) -> Outcome {
 fn notify(context: &mut Context<'_>, tabs: &[Tab]) -> Outcome {
     let games: Vec<Value> = context.run_all(tabs, text_of("game-log"))?;
     let titles: Vec<Value> = context.run_all(tabs, "document.title")?;
-    submit(
-        context,
-        &tabs[0],
-        "notify-input",
-        "notify-send",
-        "dinner is ready",
-    )?;
+    submit(context, &tabs[0], "notify-input", "notify-send", "dinner is ready")?;
     for (index, tab) in tabs.iter().enumerate() {
-        wait_for_text(context, tab, "notify-log", |text| {
-            text.contains("dinner is ready")
-        })?;
+        wait_for_text(context, tab, "notify-log", |text| text.contains("dinner is ready"))?;
         let title = context.run(tab, "document.title")?;
         if title == titles[index] {
             return Err(format!("the title is still {title}").into());
         }
-        equal(
-            "the game",
-            context.run(tab, text_of("game-log"))?,
-            games[index].clone(),
-        )?;
+        equal("the game", context.run(tab, text_of("game-log"))?, games[index].clone())?;
     }
     Ok(())
 }
@@ -116,11 +98,7 @@ fn wait_for_text(
 ) -> Result<()> {
     wait::until(&format!("a good {field}"), SOON, || {
         let text = context.run(tab, text_of(field))?;
-        if text.as_str().is_some_and(&fits) {
-            Ok(())
-        } else {
-            Err(format!("it says {text}"))
-        }
+        if text.as_str().is_some_and(&fits) { Ok(()) } else { Err(format!("it says {text}")) }
     })
 }
 
@@ -130,7 +108,5 @@ fn text_of(field: &str) -> String {
 
 /// The digits at the start of a text.
 fn number(text: &str) -> &str {
-    text.split(|character: char| !character.is_ascii_digit())
-        .next()
-        .unwrap_or_default()
+    text.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default()
 }

@@ -12,10 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mirror mode: sends go out in order", sends),
     Test::new("mirror mode: a late view opens at once", late_view),
     Test::new("mirror mode: one view closes, the others stay", close_one),
-    Test::new(
-        "mirror mode: the server's close reaches every view",
-        server_closes,
-    ),
+    Test::new("mirror mode: the server's close reaches every view", server_closes),
     Test::new("mirror mode: a cut connection reaches every view", cut),
 ];
 
@@ -52,11 +49,7 @@ fn sends(context: &mut Context<'_>) -> Outcome {
     let received = server.wait_for("message", 23 * tabs.len())?;
     for index in 0..tabs.len() {
         let mut wanted: Vec<Value> = (0..20).map(|n| json!(format!("{index} {n}"))).collect();
-        wanted.extend([
-            json!([index]),
-            json!([index, 1]),
-            json!(format!("{index} end")),
-        ]);
+        wanted.extend([json!([index]), json!([index, 1]), json!(format!("{index} end"))]);
         let own: Vec<Value> = received
             .iter()
             .map(|message| message["data"].clone())
@@ -76,16 +69,8 @@ fn late_view(context: &mut Context<'_>) -> Outcome {
         let open = format!("T.shared('view', '{url}', ['one', 'two']), T.get('view').readyState");
         equal("readyState", context.run(&tab, open)?, json!(0))?;
         context.run(&tab, "await T.until('view', 'open')")?;
-        equal(
-            "protocol",
-            context.run(&tab, "T.get('view').protocol")?,
-            json!("two"),
-        )?;
-        equal(
-            "events",
-            context.run(&tab, "T.events('view')")?,
-            json!([{ "type": "open" }]),
-        )?;
+        equal("protocol", context.run(&tab, "T.get('view').protocol")?, json!("two"))?;
+        equal("events", context.run(&tab, "T.events('view')")?, json!([{ "type": "open" }]))?;
     }
     equal("connections", server.events("open").len(), 1)?;
     Ok(())
@@ -97,11 +82,7 @@ fn close_one(context: &mut Context<'_>) -> Outcome {
     let wanted = json!([{ "type": "close", "code": 3001, "reason": "bye", "wasClean": true }]);
     for tab in &tabs[..2] {
         context.run(tab, "T.get('view').close(3001, 'bye')")?;
-        equal(
-            "close",
-            context.run(tab, "await T.until('view', 'close')")?,
-            wanted.clone(),
-        )?;
+        equal("close", context.run(tab, "await T.until('view', 'close')")?, wanted.clone())?;
     }
     equal("closes at the server", server.events("close").len(), 0)?;
     server.command(&json!({ "send": "for the last view" }))?;
@@ -117,11 +98,7 @@ fn close_one(context: &mut Context<'_>) -> Outcome {
     equal("code", closed[0]["code"].clone(), json!(4321))?;
     equal("reason", closed[0]["reason"].clone(), json!("the last"))?;
     let wanted = json!([{ "type": "close", "code": 4321, "reason": "the last", "wasClean": true }]);
-    equal(
-        "close",
-        context.run(&tabs[2], "await T.until('view', 'close')")?,
-        wanted,
-    )?;
+    equal("close", context.run(&tabs[2], "await T.until('view', 'close')")?, wanted)?;
     Ok(())
 }
 

@@ -7,19 +7,10 @@ use tabmux_e2e::{Result, context::Context, ports, runner::Test};
 use crate::steps::Outcome;
 
 pub(crate) const TESTS: &[Test] = &[
-    Test::new(
-        "parity: the constructor takes and refuses the same URLs",
-        urls,
-    ),
-    Test::new(
-        "parity: the constructor takes and refuses the same protocols",
-        protocols,
-    ),
+    Test::new("parity: the constructor takes and refuses the same URLs", urls),
+    Test::new("parity: the constructor takes and refuses the same protocols", protocols),
     Test::new("parity: send before open", early_send),
-    Test::new(
-        "parity: close takes and refuses the same codes and reasons",
-        closes,
-    ),
+    Test::new("parity: close takes and refuses the same codes and reasons", closes),
     Test::new("parity: constants, attributes and handlers", surface),
     Test::new("parity: a connection's events", events),
 ];
@@ -46,20 +37,13 @@ fn surface(context: &mut Context<'_>) -> Outcome {
 
 fn events(context: &mut Context<'_>) -> Outcome {
     let server = context.plain_server()?;
-    compare(
-        context,
-        "events",
-        &json!({ "port": ports::free()?, "plain": server.port() }),
-    )
+    compare(context, "events", &json!({ "port": ports::free()?, "plain": server.port() }))
 }
 
 /// Runs a table of `parity.js` in the page; it gives a line for each difference.
 fn compare(context: &mut Context<'_>, table: &str, setting: &Value) -> Outcome {
     let tab = context.tab()?;
-    let outcome = context.run(
-        &tab,
-        format!("(await import('/parity.js')).{table}({setting})"),
-    )?;
+    let outcome = context.run(&tab, format!("(await import('/parity.js')).{table}({setting})"))?;
     let differences = lines(&outcome["differences"])?;
     if outcome["compared"].as_u64().unwrap_or_default() == 0 {
         return Err(format!("nothing was compared: {outcome}").into());
@@ -71,11 +55,6 @@ fn compare(context: &mut Context<'_>, table: &str, setting: &Value) -> Outcome {
 }
 
 fn lines(value: &Value) -> Result<Vec<String>> {
-    let lines = value
-        .as_array()
-        .ok_or_else(|| format!("{value} is no list"))?;
-    Ok(lines
-        .iter()
-        .map(|line| line.as_str().unwrap_or_default().to_owned())
-        .collect())
+    let lines = value.as_array().ok_or_else(|| format!("{value} is no list"))?;
+    Ok(lines.iter().map(|line| line.as_str().unwrap_or_default().to_owned()).collect())
 }

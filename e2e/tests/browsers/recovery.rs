@@ -16,10 +16,7 @@ use crate::steps::{Outcome, ask, connect_all, hub_of, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("the server is killed and started again", killed),
-    Test::new(
-        "the server ends by SIGTERM and is started again",
-        terminated,
-    ),
+    Test::new("the server ends by SIGTERM and is started again", terminated),
     Test::new("a trap in the worker's wasm makes a new hub", trapped),
 ];
 
@@ -52,21 +49,13 @@ fn trapped(context: &mut Context<'_>) -> Outcome {
     for tab in &tabs {
         wait::until("another hub", SOON, || {
             let now = hub_of(context, tab)?;
-            if now == hub {
-                Err(format!("still {now}"))
-            } else {
-                Ok(())
-            }
+            if now == hub { Err(format!("still {now}")) } else { Ok(()) }
         })?;
         context.run(tab, "await T.state('client', 'connected')")?;
     }
     let hubs: Result<Vec<String>> = tabs.iter().map(|tab| hub_of(context, tab)).collect();
     let hubs = hubs?;
-    equal(
-        "hubs",
-        hubs.iter().filter(|hub| **hub == hubs[0]).count(),
-        tabs.len(),
-    )?;
+    equal("hubs", hubs.iter().filter(|hub| **hub == hubs[0]).count(), tabs.len())?;
     expect_working(context, &server, &tabs)
 }
 
@@ -94,11 +83,7 @@ fn expect_closed(context: &mut Context<'_>, tabs: &[Tab]) -> Outcome {
         let closed = context.run(tab, "await T.until('echo', 'close')")?;
         let wanted = json!([{ "type": "close", "code": 1006, "reason": "", "wasClean": false }]);
         equal("close", closed, wanted)?;
-        equal(
-            "readyState",
-            context.run(tab, "T.get('echo').readyState")?,
-            json!(3),
-        )?;
+        equal("readyState", context.run(tab, "T.get('echo').readyState")?, json!(3))?;
     }
     Ok(())
 }
@@ -124,24 +109,11 @@ fn expect_working(context: &mut Context<'_>, server: &LinkServer, tabs: &[Tab]) 
 
 /// From the first `connected`: any number of attempts, each after a wait, then `connected`.
 fn check_states(states: &Value) -> Result<()> {
-    let all = states
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
+    let all = states.as_array().into_iter().flatten().filter_map(Value::as_str);
     let seen: Vec<&str> = all.skip_while(|state| *state != "connected").collect();
-    let attempts = seen
-        .strip_prefix(&["connected"])
-        .and_then(|s| s.strip_suffix(&["connected"]));
+    let attempts = seen.strip_prefix(&["connected"]).and_then(|s| s.strip_suffix(&["connected"]));
     let in_order = attempts.is_some_and(|attempts| {
-        !attempts.is_empty()
-            && attempts
-                .chunks(2)
-                .all(|pair| pair == ["backoff", "connecting"])
+        !attempts.is_empty() && attempts.chunks(2).all(|pair| pair == ["backoff", "connecting"])
     });
-    if in_order {
-        Ok(())
-    } else {
-        Err(format!("the states {states} are out of order"))
-    }
+    if in_order { Ok(()) } else { Err(format!("the states {states} are out of order")) }
 }

@@ -12,14 +12,8 @@ use tabmux_e2e::{
 use crate::steps::{Outcome, ask, connect, connect_all, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test::new(
-        "a closed tab leaves the registry within a second",
-        closed_tab,
-    ),
-    Test::new(
-        "the last tab gone, the connection closes within three seconds",
-        last_tab,
-    ),
+    Test::new("a closed tab leaves the registry within a second", closed_tab),
+    Test::new("the last tab gone, the connection closes within three seconds", last_tab),
     Test::new("a reload of the only tab works", reload),
     Test::new("the only tab goes to another page and back", back_alone),
     Test::new("one of two tabs goes to another page and back", back_beside),

@@ -6,16 +6,10 @@ use tabmux_e2e::{context::Context, runner::Test, wait::equal};
 use crate::steps::{Outcome, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test::new(
-        "mux mode: texts, binaries and Blobs arrive in order and whole",
-        every_kind,
-    ),
+    Test::new("mux mode: texts, binaries and Blobs arrive in order and whole", every_kind),
     Test::new("mux mode: messages of a megabyte arrive whole", large),
     Test::new("mux mode: bytes and Blobs of an iframe arrive", other_realm),
-    Test::new(
-        "mux mode: binaryType chooses Blob or ArrayBuffer",
-        binary_type,
-    ),
+    Test::new("mux mode: binaryType chooses Blob or ArrayBuffer", binary_type),
 ];
 
 fn every_kind(context: &mut Context<'_>) -> Outcome {
@@ -54,11 +48,7 @@ fn every_kind(context: &mut Context<'_>) -> Outcome {
         "äöü €😀",
         "last",
     ]);
-    equal(
-        "messages",
-        context.run(&tab, "await T.messages('echo', 12)")?,
-        wanted,
-    )?;
+    equal("messages", context.run(&tab, "await T.messages('echo', 12)")?, wanted)?;
     Ok(())
 }
 
@@ -98,19 +88,11 @@ fn binary_type(context: &mut Context<'_>) -> Outcome {
         T.get('echo').send(new Uint8Array([1, 2, 3]));
     })()";
     context.run(&tab, send)?;
-    equal(
-        "messages",
-        context.run(&tab, "await T.messages('echo')")?,
-        json!(["Blob of 3"]),
-    )?;
+    equal("messages", context.run(&tab, "await T.messages('echo')")?, json!(["Blob of 3"]))?;
     context.run(&tab, "T.get('echo').binaryType = 'arraybuffer'")?;
     context.run(&tab, "T.get('echo').send(new Uint8Array([4]))")?;
     let wanted = json!(["Blob of 3", "ArrayBuffer [4]"]);
-    equal(
-        "messages",
-        context.run(&tab, "await T.messages('echo', 2)")?,
-        wanted,
-    )?;
+    equal("messages", context.run(&tab, "await T.messages('echo', 2)")?, wanted)?;
     Ok(())
 }
 
@@ -127,11 +109,7 @@ fn other_realm(context: &mut Context<'_>) -> Outcome {
     })()";
     context.run(&tab, in_page(send))?;
     let wanted = json!(["ArrayBuffer [1 2]", "ArrayBuffer [3 4]", "ArrayBuffer [53]"]);
-    equal(
-        "messages",
-        context.run(&tab, "await T.messages('echo', 3)")?,
-        wanted,
-    )?;
+    equal("messages", context.run(&tab, "await T.messages('echo', 3)")?, wanted)?;
     Ok(())
 }
 

@@ -13,20 +13,13 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mux mode: two paths are one connection", two_paths),
     Test::new("mirror mode: two URLs are two connections", two_urls),
     Test::new("mirror mode: two keys are two connections", two_keys),
-    Test::new(
-        "mode exclusive: each tab has a connection of its own",
-        exclusive,
-    ),
+    Test::new("mode exclusive: each tab has a connection of its own", exclusive),
 ];
 
 fn fifteen_tabs(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;
     for index in 0..15 {
-        let kind = if index % 3 == 2 {
-            Kind::Window
-        } else {
-            Kind::Tab
-        };
+        let kind = if index % 3 == 2 { Kind::Window } else { Kind::Tab };
         let tab = context.page(kind, "page.html")?;
         connect(context, &server, &tab)?;
         open_echo(context, &server, &tab, "echo")?;
@@ -48,11 +41,7 @@ fn reply(context: &mut Context<'_>) -> Outcome {
     // Whatever had gone astray would be in front of the tab's own second answer.
     for (index, tab) in tabs.iter().enumerate() {
         context.run(tab, "T.get('echo').send('own')")?;
-        let wanted = if index == 7 {
-            vec!["question", "own"]
-        } else {
-            vec!["own"]
-        };
+        let wanted = if index == 7 { vec!["question", "own"] } else { vec!["own"] };
         let messages = format!("await T.messages('echo', {})", wanted.len());
         equal("messages", context.run(tab, messages)?, Value::from(wanted))?;
     }
@@ -64,10 +53,7 @@ fn broadcast(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;
     let tabs = context.tabs(15)?;
     connect_all(context, &server, &tabs)?;
-    context.run(
-        &tabs[4],
-        format!("T.mux('notify', '{}')", server.url("/demo/notify")),
-    )?;
+    context.run(&tabs[4], format!("T.mux('notify', '{}')", server.url("/demo/notify")))?;
     context.run(&tabs[4], "await T.until('notify', 'open')")?;
     context.run(&tabs[4], "T.get('notify').send('to everyone')")?;
     for tab in &tabs {
@@ -89,22 +75,14 @@ fn late_tab(context: &mut Context<'_>) -> Outcome {
     let begin = context.run(&late, "performance.now()")?;
     connect(context, &server, &late)?;
     equal("hub", hub_of(context, &late)?, hub)?;
-    equal(
-        "tabs",
-        context.run(&late, "T.get('client').status.tabs")?,
-        json!(4),
-    )?;
+    equal("tabs", context.run(&late, "T.get('client').status.tabs")?, json!(4))?;
     // The hub's first word to the tab is its state: no dialling, no retry in between.
     let took = context.run(&late, format!("performance.now() - {begin}"))?;
     if took.as_f64().is_none_or(|ms| ms > 1000.0) {
         return Err(format!("the late tab was connected after {took} ms").into());
     }
     open_echo(context, &server, &late, "echo")?;
-    equal(
-        "reused",
-        context.run(&late, "T.get('echo').shared.reused")?,
-        json!(true),
-    )?;
+    equal("reused", context.run(&late, "T.get('echo').shared.reused")?, json!(true))?;
     one_link(&server, 4)?;
     Ok(())
 }
@@ -126,18 +104,13 @@ fn two_urls(context: &mut Context<'_>) -> Outcome {
     let tabs = context.tabs(2)?;
     for tab in &tabs {
         for name in ["one", "two"] {
-            context.run(
-                tab,
-                format!("T.shared('{name}', '{}')", server.url(&format!("/{name}"))),
-            )?;
+            context
+                .run(tab, format!("T.shared('{name}', '{}')", server.url(&format!("/{name}"))))?;
             context.run(tab, format!("await T.until('{name}', 'open')"))?;
         }
     }
-    let mut urls: Vec<Value> = server
-        .wait_for("open", 2)?
-        .iter()
-        .map(|open| open["url"].clone())
-        .collect();
+    let mut urls: Vec<Value> =
+        server.wait_for("open", 2)?.iter().map(|open| open["url"].clone()).collect();
     urls.sort_by_key(Value::to_string);
     equal("connections", urls, vec![json!("/one"), json!("/two")])?;
     Ok(())
@@ -148,10 +121,7 @@ fn two_keys(context: &mut Context<'_>) -> Outcome {
     for key in ["anna", "bert", "anna"] {
         let tab = context.tab()?;
         let url = server.url("/");
-        context.run(
-            &tab,
-            format!("T.shared('view', '{url}', [], {{ key: '{key}' }})"),
-        )?;
+        context.run(&tab, format!("T.shared('view', '{url}', [], {{ key: '{key}' }})"))?;
         context.run(&tab, "await T.until('view', 'open')")?;
     }
     equal("connections", server.events("open").len(), 2)?;
@@ -163,10 +133,7 @@ fn exclusive(context: &mut Context<'_>) -> Outcome {
     for _ in 0..2 {
         let tab = context.tab()?;
         let url = server.url("/");
-        context.run(
-            &tab,
-            format!("T.shared('view', '{url}', [], {{ mode: 'exclusive' }})"),
-        )?;
+        context.run(&tab, format!("T.shared('view', '{url}', [], {{ mode: 'exclusive' }})"))?;
         context.run(&tab, "await T.until('view', 'open')")?;
     }
     equal("connections", server.events("open").len(), 2)?;

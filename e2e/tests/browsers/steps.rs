@@ -18,16 +18,13 @@ pub(crate) fn connect_all(
     server: &LinkServer,
     tabs: &[Tab],
 ) -> Result<()> {
-    tabs.iter()
-        .try_for_each(|tab| connect(context, server, tab))
+    tabs.iter().try_for_each(|tab| connect(context, server, tab))
 }
 
 /// Connects a client called `client` in `tab`, and waits until it is connected.
 pub(crate) fn connect(context: &mut Context<'_>, server: &LinkServer, tab: &Tab) -> Result<()> {
     context.run(tab, format!("T.client('client', '{}')", server.url("/")))?;
-    context
-        .run(tab, "await T.state('client', 'connected')")
-        .map(drop)
+    context.run(tab, "await T.state('client', 'connected')").map(drop)
 }
 
 /// Opens a virtual socket called `name` in `tab` that sends everything back.
@@ -38,9 +35,7 @@ pub(crate) fn open_echo(
     name: &str,
 ) -> Result<()> {
     context.run(tab, format!("T.mux('{name}', '{}')", server.url("/echo")))?;
-    context
-        .run(tab, format!("await T.until('{name}', 'open')"))
-        .map(drop)
+    context.run(tab, format!("await T.until('{name}', 'open')")).map(drop)
 }
 
 /// Sends `text` on the echo socket `name`, and waits for it to come back as the first message.
@@ -60,7 +55,5 @@ pub(crate) fn one_link(server: &LinkServer, tabs: usize) -> Result<()> {
 /// The hub that the client of `tab` is attached to.
 pub(crate) fn hub_of(context: &mut Context<'_>, tab: &Tab) -> Result<String> {
     let hub = context.run(tab, "T.get('client').status.hubId")?;
-    hub.as_str()
-        .map(String::from)
-        .ok_or_else(|| format!("{hub} is no hub id"))
+    hub.as_str().map(String::from).ok_or_else(|| format!("{hub} is no hub id"))
 }

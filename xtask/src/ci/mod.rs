@@ -4,6 +4,7 @@ mod steps;
 mod tally;
 
 use std::{
+    path::Path,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -27,9 +28,10 @@ pub(crate) fn run(repo: &Repo, flags: &flags::Ci) -> anyhow::Result<()> {
     let only = flags.only.as_deref().unwrap_or("");
     let before = steps::tree(repo);
     let steps = steps::all(xtask, before);
+    let log = repo.target().join("ci");
     let mut total = Tally::default();
     for step in steps.iter().filter(|step| step.name.contains(only)) {
-        total += step.perform(repo);
+        total += step.perform(repo, &log);
     }
     println!("{total}");
     if total.failed > 0 {
@@ -66,56 +68,59 @@ impl Outcome {
 }
 
 impl Step {
-    fn perform(&self, repo: &Repo) -> Tally {
+    fn perform(&self, repo: &Repo, log: &Path) -> Tally {
         let start = Instant::now();
         let clock = Clock::start(self.name);
         let outcome = (self.work)(repo);
         clock.stop();
-        self.report(outcome, start.elapsed())
+        self.report(outcome, start.elapsed(), log)
     }
 
-    fn report(&self, outcome: anyhow::Result<Outcome>, took: Duration) -> Tally {
+    fn report(&self, outcome: anyhow::Result<Outcome>, took: Duration, log: &Path) -> Tally {
         let name = self.name;
         let seconds = took.as_secs_f64();
         match outcome {
             Ok(Outcome::Skipped { why }) => {
                 println!("skipped: {name} ({why})");
-                Tally {
-                    skipped: 1,
-                    ..Tally::default()
-                }
+                Tally { skipped: 1, ..Tally::default() }
             }
             Ok(Outcome::Ran { status, output }) => {
                 let tally = self.count.of(&output, status.success());
                 let verdict = if tally.failed == 0 { "ok  " } else { "FAIL" };
-                println!(
-                    "{verdict} {name} ({}{seconds:.1} s)",
-                    tally.detail(self.count)
-                );
+                println!("{verdict} {name} ({}{seconds:.1} s)", tally.detail(self.count));
                 for line in tally::skips(self.count, &output) {
                     println!("     {line}");
                 }
                 if tally.failed > 0 {
-                    print_tail(&output);
+                    print_tail(name, &output, log);
                 }
                 tally
             }
             Err(error) => {
                 println!("FAIL {name} ({seconds:.1} s)");
-                print_tail(&format!("{error:#}"));
-                Tally {
-                    failed: 1,
-                    ..Tally::default()
-                }
+                print_tail(name, &format!("{error:#}"), log);
+                Tally { failed: 1, ..Tally::default() }
             }
         }
     }
 }
 
-fn print_tail(output: &str) {
+/// Shows the end of a failed step's output, and which tests failed before that.
+fn print_tail(name: &str, output: &str, log: &Path) {
+    let failed = |line: &&str| line.contains("... FAILED");
     let lines = output.trim_end().lines();
-    let lines: Vec<&str> = lines.filter(|line| !line.contains(" ... ok")).collect();
-    for line in &lines[lines.len().saturating_sub(TAIL)..] {
+    let lines: Vec<&str> = lines.filter(|line| !is_passed_test(line)).collect();
+    let (before, tail) = lines.split_at(lines.len().saturating_sub(TAIL));
+    for line in before.iter().copied().filter(failed).chain(tail.iter().copied()) {
         println!("     | {line}");
     }
+    let file = log.join(format!("{}.log", name.replace(' ', "-")));
+    if std::fs::create_dir_all(log).and_then(|()| std::fs::write(&file, output)).is_ok() {
+        println!("     all of it: {}", file.display());
+    }
+}
+
+/// A line of cargo test, of the tests in browsers, or of `node --test`.
+fn is_passed_test(line: &str) -> bool {
+    line.contains(" ... ok") || line.trim_start().starts_with('✔')
 }

@@ -19,9 +19,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         move |repo: &Repo| Outcome::of(cmd!(repo.sh, "{xtask} {args...}"))
     };
     vec![
-        step("fmt", Count::One, |repo| {
-            Outcome::of(cmd!(repo.sh, "cargo fmt --all --check"))
-        }),
+        step("fmt", Count::One, |repo| Outcome::of(cmd!(repo.sh, "cargo fmt --all --check"))),
         step("clippy", Count::One, clippy),
         step("clippy wasm32", Count::One, clippy_wasm),
         step("cargo test", Count::CargoTest, cargo_test),
@@ -30,28 +28,20 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("wasm imports", Count::One, wasm_imports),
         step("types", Count::One, |repo| npm(repo, "check")),
         step("npm test", Count::NodeTest, |repo| npm(repo, "test")),
-        step(
-            "size",
-            Count::One,
-            task(&["size", "--dist", "packages/tabmux/dist"]),
-        ),
+        step("size", Count::One, task(&["size", "--dist", "packages/tabmux/dist"])),
         step("tidy", Count::One, task(&["tidy"])),
         step("fuzz decode", Count::One, fuzz_decode(xtask.clone())),
         step("cargo deny", Count::One, cargo_deny),
         step("demo", Count::Summary, task(&["smoke"])),
         step("browsers", Count::One, install_browsers(xtask.clone())),
         step("e2e", Count::Summary, e2e(xtask)),
-        step("tree unchanged", Count::One, move |repo| {
-            tree_unchanged(repo, before.as_deref())
-        }),
+        step("tree unchanged", Count::One, move |repo| tree_unchanged(repo, before.as_deref())),
     ]
 }
 
 /// What git says of the working tree; nothing outside a git repository.
 pub(super) fn tree(repo: &Repo) -> Option<String> {
-    let status = cmd!(repo.sh, "git status --porcelain -uall")
-        .quiet()
-        .ignore_stderr();
+    let status = cmd!(repo.sh, "git status --porcelain -uall").quiet().ignore_stderr();
     let diff = cmd!(repo.sh, "git diff HEAD").quiet().ignore_stderr();
     Some(format!("{}\n{}", status.read().ok()?, diff.read().ok()?))
 }
@@ -61,31 +51,17 @@ fn step(
     count: Count,
     work: impl Fn(&Repo) -> anyhow::Result<Outcome> + 'static,
 ) -> Step {
-    Step {
-        name,
-        count,
-        work: Box::new(work),
-    }
+    Step { name, count, work: Box::new(work) }
 }
 
 fn clippy(repo: &Repo) -> anyhow::Result<Outcome> {
-    Outcome::of(cmd!(
-        repo.sh,
-        "cargo clippy --workspace --all-targets -- -D warnings"
-    ))
+    Outcome::of(cmd!(repo.sh, "cargo clippy --workspace --all-targets -- -D warnings"))
 }
 
 /// What goes into the module, as the module sees it.
 fn clippy_wasm(repo: &Repo) -> anyhow::Result<Outcome> {
     repo.need_wasm_target()?;
-    let packages = [
-        "-p",
-        "tabmux-wire",
-        "-p",
-        "tabmux-core",
-        "-p",
-        "tabmux-wasm",
-    ];
+    let packages = ["-p", "tabmux-wire", "-p", "tabmux-core", "-p", "tabmux-wasm"];
     Outcome::of(cmd!(
         repo.sh,
         "cargo clippy {packages...} --target wasm32-unknown-unknown -- -D warnings"
@@ -95,10 +71,7 @@ fn clippy_wasm(repo: &Repo) -> anyhow::Result<Outcome> {
 /// Unit, integration and documentation tests. The module's crate is all imports from JavaScript:
 /// natively there is nothing to run in it.
 fn cargo_test(repo: &Repo) -> anyhow::Result<Outcome> {
-    Outcome::of(cmd!(
-        repo.sh,
-        "cargo test --workspace --exclude tabmux-wasm --no-fail-fast"
-    ))
+    Outcome::of(cmd!(repo.sh, "cargo test --workspace --exclude tabmux-wasm --no-fail-fast"))
 }
 
 fn cargo_doc(repo: &Repo) -> anyhow::Result<Outcome> {
@@ -133,15 +106,8 @@ fn fuzz_decode(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
 }
 
 fn cargo_deny(repo: &Repo) -> anyhow::Result<Outcome> {
-    if cmd!(repo.sh, "cargo deny --version")
-        .quiet()
-        .ignore_stderr()
-        .read()
-        .is_err()
-    {
-        return Ok(Outcome::Skipped {
-            why: "needs cargo-deny".to_owned(),
-        });
+    if cmd!(repo.sh, "cargo deny --version").quiet().ignore_stderr().read().is_err() {
+        return Ok(Outcome::Skipped { why: "needs cargo-deny".to_owned() });
     }
     Outcome::of(cmd!(repo.sh, "cargo deny check bans licenses sources"))
 }
@@ -164,14 +130,10 @@ fn e2e(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
 /// Generated files are ignored or equal to what is committed; tests leave nothing behind.
 fn tree_unchanged(repo: &Repo, before: Option<&str>) -> anyhow::Result<Outcome> {
     let Some(before) = before else {
-        return Ok(Outcome::Skipped {
-            why: "not a git repository".to_owned(),
-        });
+        return Ok(Outcome::Skipped { why: "not a git repository".to_owned() });
     };
     if tree(repo).as_deref() != Some(before) {
-        let status = cmd!(repo.sh, "git status --porcelain -uall")
-            .quiet()
-            .read()?;
+        let status = cmd!(repo.sh, "git status --porcelain -uall").quiet().read()?;
         bail!("the checks changed the working tree; git status says now:\n{status}");
     }
     Outcome::of(cmd!(repo.sh, "git --version"))

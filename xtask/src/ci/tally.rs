@@ -31,23 +31,13 @@ impl Count {
     /// did not compile, or broke down on its way.
     pub(super) fn of(self, output: &str, success: bool) -> Tally {
         let read = match self {
-            Self::One => Tally {
-                passed: 1,
-                ..Tally::default()
-            },
+            Self::One => Tally { passed: 1, ..Tally::default() },
             Self::CargoTest => output.lines().filter_map(cargo_line).sum(),
             Self::NodeTest => node_summary(output),
-            Self::Summary => output
-                .lines()
-                .rev()
-                .find_map(summary_line)
-                .unwrap_or_default(),
+            Self::Summary => output.lines().rev().find_map(summary_line).unwrap_or_default(),
         };
         match (self, success) {
-            (Self::One, false) => Tally {
-                failed: 1,
-                ..Tally::default()
-            },
+            (Self::One, false) => Tally { failed: 1, ..Tally::default() },
             (_, false) if read.failed == 0 => Tally { failed: 1, ..read },
             (_, true) if read == Tally::default() => Tally { failed: 1, ..read },
             _ => read,
@@ -113,14 +103,9 @@ pub(super) fn skips(count: Count, output: &str) -> impl Iterator<Item = &str> {
 
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0s`
 fn cargo_line(line: &str) -> Option<Tally> {
-    let (_, counts) = line
-        .trim()
-        .strip_prefix("test result: ")?
-        .split_once(". ")?;
+    let (_, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
     let number = |what: &str| {
-        counts
-            .split(';')
-            .find_map(|part| part.trim().strip_suffix(what)?.trim().parse().ok())
+        counts.split(';').find_map(|part| part.trim().strip_suffix(what)?.trim().parse().ok())
     };
     Some(Tally {
         passed: number(" passed")?,
@@ -133,9 +118,7 @@ fn cargo_line(line: &str) -> Option<Tally> {
 fn node_summary(output: &str) -> Tally {
     let number = |what: &str| {
         output.lines().rev().find_map(|line| {
-            let line = line
-                .strip_prefix("# ")
-                .or_else(|| line.strip_prefix("ℹ "))?;
+            let line = line.strip_prefix("# ").or_else(|| line.strip_prefix("ℹ "))?;
             line.strip_prefix(what)?.trim().parse().ok()
         })
     };
@@ -163,11 +146,7 @@ mod tests {
     use super::*;
 
     fn tally(passed: u32, failed: u32, skipped: u32) -> Tally {
-        Tally {
-            passed,
-            failed,
-            skipped,
-        }
+        Tally { passed, failed, skipped }
     }
 
     #[test]
@@ -206,10 +185,7 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     fn the_last_summary_line_counts() {
         let output = "1 passed, 0 failed\nx\n30 passed, 1 failed, 4 skipped\ndone\n";
         assert_eq!(Count::Summary.of(output, false), tally(30, 1, 4));
-        assert_eq!(
-            Count::Summary.of("2 passed, 0 failed", true),
-            tally(2, 0, 0)
-        );
+        assert_eq!(Count::Summary.of("2 passed, 0 failed", true), tally(2, 0, 0));
     }
 
     #[test]

@@ -16,10 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-wasm", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-server", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-sim", &["tabmux-core", "tabmux-wire"]),
-    (
-        "tabmux-bench",
-        &["tabmux-core", "tabmux-sim", "tabmux-wire"],
-    ),
+    ("tabmux-bench", &["tabmux-core", "tabmux-sim", "tabmux-wire"]),
     // The built package and the server binary, never sources.
     ("tabmux-e2e", &[]),
     // They only run programs.
@@ -59,18 +56,14 @@ const IMPURE: &[&str] = &[
 const BARE: &[&str] = &["tabmux-wire"];
 
 pub(super) fn check(repo: &Repo) -> anyhow::Result<Findings> {
-    let metadata = cmd!(repo.sh, "cargo metadata --format-version 1")
-        .quiet()
-        .ignore_stderr();
+    let metadata = cmd!(repo.sh, "cargo metadata --format-version 1").quiet().ignore_stderr();
     let metadata = metadata.read().context("`cargo metadata` failed")?;
     let graph = Graph::parse(&serde_json::from_str(&metadata)?)?;
     let mut findings = graph.findings();
     let fuzz = repo.path("fuzz/Cargo.toml");
     if fuzz.exists() {
-        let fuzz = cmd!(
-            repo.sh,
-            "cargo metadata --format-version 1 --no-deps --manifest-path {fuzz}"
-        );
+        let fuzz =
+            cmd!(repo.sh, "cargo metadata --format-version 1 --no-deps --manifest-path {fuzz}");
         let fuzz = serde_json::from_str(&fuzz.quiet().ignore_stderr().read()?)?;
         findings.extend(Graph::parse(&fuzz)?.edges());
     }
@@ -107,30 +100,17 @@ impl Graph {
                 continue;
             }
             let dependencies = array(package, "dependencies");
-            let local = dependencies
-                .iter()
-                .filter(|dependency| dependency["path"].is_string());
+            let local = dependencies.iter().filter(|dependency| dependency["path"].is_string());
             let paths = local.map(|dependency| text(dependency, "name"));
-            let normal = dependencies
-                .iter()
-                .filter(|dependency| dependency["kind"] != "dev");
+            let normal = dependencies.iter().filter(|dependency| dependency["kind"] != "dev");
             let (paths, normal) = (paths.collect::<Result<_, _>>()?, normal.count());
-            graph.members.push(Member {
-                name,
-                id,
-                paths,
-                normal,
-            });
+            graph.members.push(Member { name, id, paths, normal });
         }
         for node in array(&metadata["resolve"], "nodes") {
-            let needed = array(node, "deps").iter().filter(|dep| {
-                array(dep, "dep_kinds")
-                    .iter()
-                    .any(|kind| kind["kind"] != "dev")
-            });
-            let needed = needed
-                .map(|dep| text(dep, "pkg"))
-                .collect::<Result<_, _>>()?;
+            let needed = array(node, "deps")
+                .iter()
+                .filter(|dep| array(dep, "dep_kinds").iter().any(|kind| kind["kind"] != "dev"));
+            let needed = needed.map(|dep| text(dep, "pkg")).collect::<Result<_, _>>()?;
             let id = text(node, "id")?;
             let name = names.get(&id).cloned().unwrap_or_default();
             graph.needs.insert(id, (name, needed));
@@ -162,10 +142,7 @@ impl Graph {
                 ));
                 continue;
             };
-            for path in paths
-                .iter()
-                .filter(|path| !allowed.contains(&path.as_str()))
-            {
+            for path in paths.iter().filter(|path| !allowed.contains(&path.as_str())) {
                 findings.push(format!(
                     "{name}: imports {path}, which ARCHITECTURE.md does not allow: move the code \
                      to where both may import it"
@@ -184,10 +161,7 @@ impl Graph {
                 continue;
             };
             if IMPURE.contains(&name.as_str()) {
-                findings.push(format!(
-                    "{path}: {name} must not come below {}",
-                    member.name
-                ));
+                findings.push(format!("{path}: {name} must not come below {}", member.name));
                 continue;
             }
             for need in needs.iter().filter(|need| seen.insert(*need)) {
@@ -204,9 +178,7 @@ fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 fn text(value: &Value, key: &str) -> anyhow::Result<String> {
-    let text = value[key]
-        .as_str()
-        .with_context(|| format!("`cargo metadata` without {key}"))?;
+    let text = value[key].as_str().with_context(|| format!("`cargo metadata` without {key}"))?;
     Ok(text.to_owned())
 }
 
@@ -220,16 +192,9 @@ mod tests {
     fn graph(edges: &[(&str, Option<&str>, &str)]) -> Graph {
         let mut names: BTreeSet<&str> = edges.iter().map(|edge| edge.0).collect();
         let members: Vec<&str> = names.iter().copied().filter(|name| is_ours(name)).collect();
-        names.extend(
-            edges
-                .iter()
-                .map(|edge| edge.2)
-                .filter(|name| !name.is_empty()),
-        );
+        names.extend(edges.iter().map(|edge| edge.2).filter(|name| !name.is_empty()));
         let packages = names.iter().map(|name| {
-            let own = edges
-                .iter()
-                .filter(|edge| edge.0 == *name && !edge.2.is_empty());
+            let own = edges.iter().filter(|edge| edge.0 == *name && !edge.2.is_empty());
             let dependencies: Vec<Value> = own
                 .map(|(_, kind, to)| {
                     let path = is_ours(to).then_some("/somewhere");
@@ -239,9 +204,7 @@ mod tests {
             json!({ "name": name, "id": name, "dependencies": dependencies })
         });
         let nodes = names.iter().map(|name| {
-            let own = edges
-                .iter()
-                .filter(|edge| edge.0 == *name && !edge.2.is_empty());
+            let own = edges.iter().filter(|edge| edge.0 == *name && !edge.2.is_empty());
             let deps: Vec<Value> = own
                 .map(|(_, kind, to)| json!({ "pkg": to, "dep_kinds": [{ "kind": kind }] }))
                 .collect();
@@ -274,16 +237,11 @@ mod tests {
 
     #[test]
     fn a_short_cut_is_found_even_in_tests() {
-        let graph = graph(&[
-            ("tabmux-e2e", Some("dev"), "tabmux-server"),
-            ("tabmux-server", None, ""),
-        ]);
+        let graph =
+            graph(&[("tabmux-e2e", Some("dev"), "tabmux-server"), ("tabmux-server", None, "")]);
         let findings = graph.findings();
         assert_eq!(findings.len(), 1);
-        assert!(
-            findings[0].contains("tabmux-e2e: imports tabmux-server"),
-            "{findings:?}"
-        );
+        assert!(findings[0].contains("tabmux-e2e: imports tabmux-server"), "{findings:?}");
     }
 
     #[test]
@@ -294,11 +252,7 @@ mod tests {
             ("seeding", None, "getrandom"),
         ]);
         let path = "tabmux-core > hashing > seeding > getrandom: ";
-        assert!(
-            graph.findings()[0].starts_with(path),
-            "{:?}",
-            graph.findings()
-        );
+        assert!(graph.findings()[0].starts_with(path), "{:?}", graph.findings());
     }
 
     #[test]

@@ -52,28 +52,19 @@ impl Files {
             let bytes = std::fs::read(repo.path(path)).ok()?;
             let length = bytes.len();
             let text = String::from_utf8(bytes).unwrap_or_default();
-            Some(File {
-                path: path.to_owned(),
-                text,
-                bytes: length,
-            })
+            Some(File { path: path.to_owned(), text, bytes: length })
         });
         Ok(Self(files.collect()))
     }
 
     pub(super) fn with_extension(&self, wanted: &[&str]) -> impl Iterator<Item = &File> {
         self.0.iter().filter(|file| {
-            file.path
-                .rsplit_once('.')
-                .is_some_and(|(_, extension)| wanted.contains(&extension))
+            file.path.rsplit_once('.').is_some_and(|(_, extension)| wanted.contains(&extension))
         })
     }
 
     fn text_of(&self, path: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|file| file.path == path)
-            .map(|file| file.text.as_str())
+        self.0.iter().find(|file| file.path == path).map(|file| file.text.as_str())
     }
 }
 
@@ -161,9 +152,7 @@ fn loads_wasm(file: &File) -> Findings {
 
 fn is_unsafe(files: &Files, path: &str) -> Option<String> {
     match files.text_of(path) {
-        None => Some(format!(
-            "{path}: is not there: correct the list in tidy/files.rs"
-        )),
+        None => Some(format!("{path}: is not there: correct the list in tidy/files.rs")),
         Some(text) if text.contains("#![forbid(unsafe_code)]") => None,
         Some(_) => Some(format!("{path}: add `#![forbid(unsafe_code)]`")),
     }
@@ -174,11 +163,7 @@ fn versions(files: &Files) -> Option<String> {
     let of = |path: &str, start: &str| {
         let mut lines = files.text_of(path)?.lines().map(str::trim);
         let line = lines.find(|line| line.starts_with(start))?;
-        Some(
-            line.strip_prefix(start)?
-                .trim_matches([' ', '=', ':', ',', '"'])
-                .to_owned(),
-        )
+        Some(line.strip_prefix(start)?.trim_matches([' ', '=', ':', ',', '"']).to_owned())
     };
     let crates = of("Cargo.toml", "version");
     let package = of("packages/tabmux/package.json", "\"version\"");
@@ -193,11 +178,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str, text: &str) -> File {
-        File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            bytes: text.len(),
-        }
+        File { path: path.to_owned(), text: text.to_owned(), bytes: text.len() }
     }
 
     #[test]
@@ -221,10 +202,7 @@ mod tests {
     fn only_the_worker_loads_the_module() {
         let import = "import { Hub } from './generated/tabmux_wasm.js';";
         assert!(loads_wasm(&file(LOADER, import)).is_empty());
-        assert_eq!(
-            loads_wasm(&file("packages/tabmux/src/index.ts", import)).len(),
-            1
-        );
+        assert_eq!(loads_wasm(&file("packages/tabmux/src/index.ts", import)).len(), 1);
         assert!(loads_wasm(&file("a.ts", "// see src/generated/ for the glue")).is_empty());
     }
 

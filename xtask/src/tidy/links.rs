@@ -50,10 +50,7 @@ mod tests {
     #[test]
     fn relative_links_are_found() {
         let text = "See [a](docs/a.md#part) and\n[b](../b.md \"title\"), ![c](c.png).";
-        assert_eq!(
-            targets(text),
-            [(1, "docs/a.md"), (2, "../b.md"), (2, "c.png")]
-        );
+        assert_eq!(targets(text), [(1, "docs/a.md"), (2, "../b.md"), (2, "c.png")]);
     }
 
     #[test]

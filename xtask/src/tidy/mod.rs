@@ -24,10 +24,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     let mut wrong = 0;
     for (name, findings) in checks {
         let findings = findings.unwrap_or_else(|error| vec![format!("{error:#}")]);
-        println!(
-            "{} {name}",
-            if findings.is_empty() { "ok  " } else { "FAIL" }
-        );
+        println!("{} {name}", if findings.is_empty() { "ok  " } else { "FAIL" });
         for finding in &findings {
             println!("     {finding}");
         }

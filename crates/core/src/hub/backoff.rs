@@ -15,19 +15,12 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) const fn new(first: Duration, last: Duration) -> Self {
-        Self {
-            first,
-            last,
-            failures: 0,
-        }
+        Self { first, last, failures: 0 }
     }
 
     /// A wait between zero and a ceiling that doubles with each call.
     pub(super) fn next(&mut self, rng: &mut Rng) -> Duration {
-        let ceiling = self
-            .first
-            .saturating_mul(1 << self.failures.min(20))
-            .min(self.last);
+        let ceiling = self.first.saturating_mul(1 << self.failures.min(20)).min(self.last);
         self.failures = self.failures.saturating_add(1);
         rng.below(ceiling)
     }

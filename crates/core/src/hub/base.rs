@@ -6,13 +6,13 @@ use tabmux_wire::{Payload, SocketId, TabId};
 
 use super::{
     config::HubConfig,
-    io::{AttemptId, Event, HubMessage, LinkState, Output, OwnedPayload, WakeReason},
+    io::{AttemptId, Event, HubMessage, LinkState, Output, WakeReason},
     map::Map,
     outbox::{Entry, Outbox},
     rng::Rng,
     tabs::{Delivery, TabRegistry},
 };
-use crate::Timestamp;
+use crate::{OwnedPayload, Timestamp};
 
 /// How soon a hub looks again how much the link has sent.
 const OUTBOX_INTERVAL: Duration = Duration::from_millis(25);
@@ -135,20 +135,14 @@ impl Base {
     pub(super) fn post_all(&mut self, tabs: Vec<TabId>, message: &HubMessage) {
         let mut present = Vec::with_capacity(tabs.len());
         for tab in tabs {
-            match self
-                .tabs
-                .deliver(tab, message.clone(), self.config.held_bytes)
-            {
+            match self.tabs.deliver(tab, message.clone(), self.config.held_bytes) {
                 Delivery::Post(_) => present.push(tab),
                 Delivery::Overflow => self.overflowed.push(tab),
                 Delivery::Held | Delivery::Nobody => {}
             }
         }
         if !present.is_empty() {
-            self.order(Output::PostToTabs {
-                tabs: present,
-                message: message.clone(),
-            });
+            self.order(Output::PostToTabs { tabs: present, message: message.clone() });
         }
     }
 
@@ -161,39 +155,17 @@ impl Base {
     pub(super) fn fail(&mut self, (tab, socket): SocketKey, error: Option<&str>) {
         self.sent.remove((tab, socket));
         if let Some(error) = error {
-            self.post(
-                tab,
-                HubMessage::Error {
-                    socket,
-                    message: error.to_owned(),
-                },
-            );
+            self.post(tab, HubMessage::Error { socket, message: error.to_owned() });
         }
-        let close = Close {
-            code: tabmux_wire::close::ABNORMAL,
-            reason: "",
-            clean: false,
-        };
+        let close = Close { code: tabmux_wire::close::ABNORMAL, reason: "", clean: false };
         self.closed((tab, socket), close);
     }
 
     /// Tells a tab that a socket is closed.
     pub(super) fn closed(&mut self, (tab, socket): SocketKey, close: Close<'_>) {
         self.sent.remove((tab, socket));
-        let Close {
-            code,
-            reason,
-            clean,
-        } = close;
-        self.post(
-            tab,
-            HubMessage::Closed {
-                socket,
-                code,
-                clean,
-                reason: reason.to_owned(),
-            },
-        );
+        let Close { code, reason, clean } = close;
+        self.post(tab, HubMessage::Closed { socket, code, clean, reason: reason.to_owned() });
     }
 
     /// A socket is open: from now on what it sends is counted.
@@ -250,11 +222,7 @@ impl Base {
     pub(super) fn close_link(&mut self, now: Timestamp, code: u16, reason: &str) {
         self.flush(now);
         if let Some(attempt) = self.link {
-            self.order(Output::CloseLink {
-                attempt,
-                code,
-                reason: reason.to_owned(),
-            });
+            self.order(Output::CloseLink { attempt, code, reason: reason.to_owned() });
         }
     }
 
@@ -267,10 +235,7 @@ impl Base {
     /// Queues a frame of the hub's own.
     pub(super) fn send_control(&mut self, frame: Vec<u8>) {
         let payload = OwnedPayload::Binary(frame);
-        self.outbox.push_control(Entry {
-            payload,
-            owner: None,
-        });
+        self.outbox.push_control(Entry { payload, owner: None });
     }
 
     pub(super) const fn set_buffered(&mut self, bytes: u64) {
@@ -309,9 +274,6 @@ impl Base {
     pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         let outbox = self.outbox_at.map(|at| (at, WakeReason::Outbox));
         let report = self.report_at.map(|at| (at, WakeReason::Report));
-        [outbox, report, self.tabs.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [outbox, report, self.tabs.poll_timeout()].into_iter().flatten().min()
     }
 }

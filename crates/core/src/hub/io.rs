@@ -2,6 +2,8 @@
 
 use tabmux_wire::{DecodeError, Payload, SessionId, SocketId, TabId};
 
+use crate::OwnedPayload;
+
 /// Numbers the dials of one hub, so that news of an earlier link cannot be taken for the present
 /// one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -240,15 +242,6 @@ pub enum HubMessage {
     },
 }
 
-/// Text or bytes, owned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnedPayload {
-    /// Text.
-    Text(String),
-    /// Bytes.
-    Binary(Vec<u8>),
-}
-
 /// What a tab is told of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -312,38 +305,6 @@ pub enum Event {
     Overflow(TabId),
 }
 
-impl From<Payload<'_>> for OwnedPayload {
-    fn from(payload: Payload<'_>) -> Self {
-        match payload {
-            Payload::Text(text) => Self::Text(text.to_owned()),
-            Payload::Binary(bytes) => Self::Binary(bytes.to_owned()),
-        }
-    }
-}
-
-impl OwnedPayload {
-    /// Its length in bytes.
-    pub const fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
-        }
-    }
-
-    /// Whether it has no bytes.
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The same, borrowed.
-    pub fn as_payload(&self) -> Payload<'_> {
-        match self {
-            Self::Text(text) => Payload::Text(text),
-            Self::Binary(bytes) => Payload::Binary(bytes),
-        }
-    }
-}
-
 impl HubMessage {
     /// The bytes it holds on to while it waits for a parked tab: payload and a fixed part.
     pub(crate) const fn cost(&self) -> usize {
@@ -353,11 +314,7 @@ impl HubMessage {
             | Self::Browser { payload } => payload.len(),
             Self::Closed { reason, .. } => reason.len(),
             Self::Error { message, .. } => message.len(),
-            Self::Opened {
-                protocol,
-                extensions,
-                ..
-            } => protocol.len() + extensions.len(),
+            Self::Opened { protocol, extensions, .. } => protocol.len() + extensions.len(),
             Self::State { reason, .. } => reason.len(),
             Self::Refused { message } => message.len(),
             Self::Attached { .. } | Self::Sent { .. } | Self::Resync => 0,

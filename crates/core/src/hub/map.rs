@@ -66,10 +66,7 @@ impl<K: Ord + Copy, V> Map<K, V> {
 
     /// The keys whose entry is wanted.
     pub(super) fn keys_where(&self, mut wanted: impl FnMut(K, &V) -> bool) -> Vec<K> {
-        self.iter()
-            .filter(|(key, value)| wanted(*key, value))
-            .map(|(key, _)| key)
-            .collect()
+        self.iter().filter(|(key, value)| wanted(*key, value)).map(|(key, _)| key).collect()
     }
 
     /// Leaves the map empty.

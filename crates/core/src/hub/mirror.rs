@@ -4,10 +4,10 @@ use tabmux_wire::{Payload, TabId, close as code};
 
 use super::{
     base::{Base, Close, Machine, SocketKey, Wish},
-    io::{Event, HubMessage, LinkState, OwnedPayload, WakeReason},
+    io::{Event, HubMessage, LinkState, WakeReason},
     map::Map,
 };
-use crate::Timestamp;
+use crate::{OwnedPayload, Timestamp};
 
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
@@ -23,14 +23,18 @@ enum Link {
     /// Another hub, a dying one perhaps, still owns the link.
     WaitingForLock,
     /// Being opened; given up at `until`.
-    Dialling { until: Timestamp },
+    Dialling {
+        until: Timestamp,
+    },
     Open {
         protocol: String,
         extensions: String,
     },
     /// The closing handshake is under way. `last` hears how it ended; views that open meanwhile
     /// wait for the next link.
-    Closing { last: Option<SocketKey> },
+    Closing {
+        last: Option<SocketKey>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +47,7 @@ impl Mirror {
     /// Opens the link, once the hub may.
     fn dial(&mut self, now: Timestamp, base: &mut Base) {
         if base.has_lock() {
-            self.link = Link::Dialling {
-                until: now + base.config.dial_timeout,
-            };
+            self.link = Link::Dialling { until: now + base.config.dial_timeout };
             base.open_link();
         } else {
             self.link = Link::WaitingForLock;
@@ -78,11 +80,7 @@ impl Mirror {
     fn view_removed(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
         if !self.views.is_empty() {
             if base.tabs.contains(key.0) {
-                let code = if close.code == 0 {
-                    code::NO_STATUS
-                } else {
-                    close.code
-                };
+                let code = if close.code == 0 { code::NO_STATUS } else { close.code };
                 base.closed(key, Close { code, ..close });
             }
             return;
@@ -125,16 +123,7 @@ impl Machine for Mirror {
         let gone = self.views.keys_where(|(owner, _), _| owner == tab);
         for key in gone {
             self.views.remove(key);
-            self.view_removed(
-                now,
-                base,
-                key,
-                Close {
-                    code: 0,
-                    reason: "",
-                    clean: true,
-                },
-            );
+            self.view_removed(now, base, key, Close { code: 0, reason: "", clean: true });
         }
     }
 
@@ -144,16 +133,7 @@ impl Machine for Mirror {
             self.views.remove(key);
             base.tabs.hold(tab, lost_view(socket));
             if self.views.is_empty() {
-                self.view_removed(
-                    now,
-                    base,
-                    key,
-                    Close {
-                        code: 0,
-                        reason: "",
-                        clean: true,
-                    },
-                );
+                self.view_removed(now, base, key, Close { code: 0, reason: "", clean: true });
             }
         }
     }
@@ -168,11 +148,7 @@ impl Machine for Mirror {
             base.fail(key, Some(&error));
             return;
         }
-        if let Link::Open {
-            protocol,
-            extensions,
-        } = &self.link
-        {
+        if let Link::Open { protocol, extensions } = &self.link {
             self.views.insert(key, View::Open);
             base.track(key);
             base.post(key.0, opened(key, true, protocol, extensions));
@@ -192,21 +168,9 @@ impl Machine for Mirror {
             self.views.remove(key);
             base.event(Event::Overflow(key.0));
             let limit = base.config.outbox_bytes;
-            base.fail(
-                key,
-                Some(&format!("tabmux: more than {limit} bytes wait to be sent")),
-            );
+            base.fail(key, Some(&format!("tabmux: more than {limit} bytes wait to be sent")));
             if self.views.is_empty() {
-                self.view_removed(
-                    now,
-                    base,
-                    key,
-                    Close {
-                        code: 0,
-                        reason: "",
-                        clean: false,
-                    },
-                );
+                self.view_removed(now, base, key, Close { code: 0, reason: "", clean: false });
             }
         }
     }
@@ -214,10 +178,7 @@ impl Machine for Mirror {
     fn close(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
         match self.views.remove(key) {
             Some(View::Connecting) if !self.views.is_empty() => {
-                base.fail(
-                    key,
-                    Some("tabmux: the socket was closed before it was open"),
-                );
+                base.fail(key, Some("tabmux: the socket was closed before it was open"));
             }
             Some(_) => self.view_removed(now, base, key, close),
             None => {}
@@ -234,10 +195,7 @@ impl Machine for Mirror {
         if !matches!(self.link, Link::Dialling { .. }) {
             return;
         }
-        self.link = Link::Open {
-            protocol: protocol.to_owned(),
-            extensions: extensions.to_owned(),
-        };
+        self.link = Link::Open { protocol: protocol.to_owned(), extensions: extensions.to_owned() };
         for (index, (key, view)) in self.views.iter_mut().enumerate() {
             *view = View::Open;
             base.track(key);
@@ -251,18 +209,13 @@ impl Machine for Mirror {
         }
         let mut tabs: Vec<TabId> = self.views.iter().map(|((tab, _), _)| tab).collect();
         tabs.dedup();
-        let message = HubMessage::Mirror {
-            payload: payload.into(),
-        };
+        let message = HubMessage::Mirror { payload: payload.into() };
         base.post_all(tabs, &message);
     }
 
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {
         let was_dialling = matches!(self.link, Link::Dialling { .. });
-        base.event(Event::LinkDown(format!(
-            "closed with {} {}",
-            close.code, close.reason
-        )));
+        base.event(Event::LinkDown(format!("closed with {} {}", close.code, close.reason)));
         if let Link::Closing { last: Some(key) } = self.link {
             base.closed(key, close);
         }
@@ -282,11 +235,7 @@ impl Machine for Mirror {
         {
             base.close_link(now, 0, "");
             base.drop_link();
-            let close = Close {
-                code: code::ABNORMAL,
-                reason: "",
-                clean: false,
-            };
+            let close = Close { code: code::ABNORMAL, reason: "", clean: false };
             let seconds = base.config.dial_timeout.as_secs();
             let error = format!("tabmux: {} did not answer for {seconds} s", base.config.url);
             self.fail_views(base, false, close, &error);
@@ -324,10 +273,5 @@ fn opened((_, socket): SocketKey, reused: bool, protocol: &str, extensions: &str
 
 fn lost_view(socket: tabmux_wire::SocketId) -> HubMessage {
     let reason = "the tab was away for too long".to_owned();
-    HubMessage::Closed {
-        socket,
-        code: code::ABNORMAL,
-        clean: false,
-        reason,
-    }
+    HubMessage::Closed { socket, code: code::ABNORMAL, clean: false, reason }
 }

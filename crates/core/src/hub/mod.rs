@@ -14,10 +14,7 @@ mod tabs;
 
 pub use self::{
     config::{HubConfig, Mode},
-    io::{
-        AttemptId, Event, HubMessage, Input, LinkState, Output, OwnedPayload, TabMessage,
-        WakeReason,
-    },
+    io::{AttemptId, Event, HubMessage, Input, LinkState, Output, TabMessage, WakeReason},
 };
 
 use std::fmt;
@@ -50,11 +47,7 @@ impl Hub {
             Mode::Mirror => Box::new(Mirror::default()),
             Mode::Mux => Box::new(Mux::new(&config)),
         };
-        Self {
-            base: Base::new(config, seed),
-            machine,
-            told: (LinkState::Idle, 0),
-        }
+        Self { base: Base::new(config, seed), machine, told: (LinkState::Idle, 0) }
     }
 
     /// The state of the link.
@@ -76,10 +69,7 @@ impl Hub {
     pub fn handle_input(&mut self, now: Timestamp, input: Input<'_>) {
         let mut fresh = None;
         match input {
-            Input::TabMessage {
-                tab,
-                message: TabMessage::Attach,
-            } => {
+            Input::TabMessage { tab, message: TabMessage::Attach } => {
                 fresh = self.attach(now, tab);
             }
             Input::TabMessage { tab, message } if self.base.tabs.contains(tab) => {
@@ -87,10 +77,7 @@ impl Hub {
             }
             // It was thought dead, and is not.
             Input::TabMessage { tab, .. } => {
-                self.base.order(Output::PostToTab {
-                    tab,
-                    message: HubMessage::Resync,
-                });
+                self.base.order(Output::PostToTab { tab, message: HubMessage::Resync });
             }
             Input::TabLockGranted { tab } => {
                 self.base.tabs.doubt(tab, now + self.base.config.tab_grace);
@@ -100,14 +87,9 @@ impl Hub {
                     self.machine.lock_granted(now, &mut self.base);
                 }
             }
-            Input::LinkOpened {
-                attempt,
-                protocol,
-                extensions,
-            } => {
+            Input::LinkOpened { attempt, protocol, extensions } => {
                 if self.base.is_link(attempt) {
-                    self.machine
-                        .link_opened(now, &mut self.base, protocol, extensions);
+                    self.machine.link_opened(now, &mut self.base, protocol, extensions);
                 }
             }
             Input::LinkMessage { attempt, payload } => {
@@ -115,19 +97,10 @@ impl Hub {
                     self.machine.link_message(now, &mut self.base, payload);
                 }
             }
-            Input::LinkClosed {
-                attempt,
-                code,
-                reason,
-                clean,
-            } => {
+            Input::LinkClosed { attempt, code, reason, clean } => {
                 if self.base.is_link(attempt) {
                     self.base.drop_link();
-                    let close = Close {
-                        code,
-                        reason,
-                        clean,
-                    };
+                    let close = Close { code, reason, clean };
                     self.machine.link_closed(now, &mut self.base, close);
                 }
             }
@@ -160,20 +133,14 @@ impl Hub {
 
     /// When to call [`handle_timeout`](Self::handle_timeout), and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
-        [self.base.poll_timeout(), self.machine.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.base.poll_timeout(), self.machine.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Returns the tab when it must not be told the news twice.
     fn attach(&mut self, now: Timestamp, tab: TabId) -> Option<TabId> {
         if !self.base.tabs.contains(tab) && self.base.tabs.len() >= self.base.config.tabs {
             let message = format!("tabmux: a hub has {} tabs at most", self.base.config.tabs);
-            self.base.order(Output::PostToTab {
-                tab,
-                message: HubMessage::Refused { message },
-            });
+            self.base.order(Output::PostToTab { tab, message: HubMessage::Refused { message } });
             self.base.event(Event::Overflow(tab));
             return None;
         }
@@ -181,10 +148,7 @@ impl Hub {
         self.base.order(Output::WatchTab { tab });
         self.base.event(Event::TabAttached(tab));
         self.machine.tab_attached(now, &mut self.base, tab);
-        let attached = HubMessage::Attached {
-            state: self.state(),
-            tabs: self.tab_count(),
-        };
+        let attached = HubMessage::Attached { state: self.state(), tabs: self.tab_count() };
         for message in std::iter::once(attached).chain(held) {
             self.base.order(Output::PostToTab { tab, message });
         }
@@ -202,34 +166,16 @@ impl Hub {
                 }
             }
             TabMessage::Bye => self.remove(now, tab),
-            TabMessage::Open {
-                socket: SocketId(0),
-                ..
-            } => base.event(Event::BadTabMessage(tab)),
-            TabMessage::Open {
-                socket,
-                path,
-                protocols,
-            } => {
-                let wish = Wish {
-                    path,
-                    protocols: &protocols,
-                };
+            TabMessage::Open { socket: SocketId(0), .. } => base.event(Event::BadTabMessage(tab)),
+            TabMessage::Open { socket, path, protocols } => {
+                let wish = Wish { path, protocols: &protocols };
                 machine.open(now, base, (tab, socket), wish);
             }
             TabMessage::Send { socket, payload } => {
                 machine.send(now, base, (tab, socket), payload);
             }
-            TabMessage::Close {
-                socket,
-                code,
-                reason,
-            } => {
-                let close = Close {
-                    code,
-                    reason,
-                    clean: true,
-                };
+            TabMessage::Close { socket, code, reason } => {
+                let close = Close { code, reason, clean: true };
                 machine.close(now, base, (tab, socket), close);
             }
         }
@@ -261,15 +207,8 @@ impl Hub {
         let mut others = self.base.tabs.attached();
         others.retain(|tab| Some(*tab) != fresh);
         if !others.is_empty() {
-            let message = HubMessage::State {
-                state,
-                tabs,
-                reason,
-            };
-            self.base.order(Output::PostToTabs {
-                tabs: others,
-                message,
-            });
+            let message = HubMessage::State { state, tabs, reason };
+            self.base.order(Output::PostToTabs { tabs: others, message });
         }
     }
 
@@ -280,8 +219,6 @@ impl Hub {
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub")
-            .field("told", &self.told)
-            .finish_non_exhaustive()
+        f.debug_struct("Hub").field("told", &self.told).finish_non_exhaustive()
     }
 }

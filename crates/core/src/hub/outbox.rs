@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use tabmux_wire::{SocketId, TabId};
 
-use super::io::OwnedPayload;
+use crate::OwnedPayload;
 
 /// A bounded queue in front of the link. Order is kept.
 #[derive(Debug)]
@@ -32,13 +32,7 @@ pub(super) struct Full;
 
 impl Outbox {
     pub(super) const fn new(limit: usize, mark: u64) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            queued: 0,
-            limit,
-            buffered: 0,
-            mark,
-        }
+        Self { queue: VecDeque::new(), queued: 0, limit, buffered: 0, mark }
     }
 
     /// Queues a message that a tab caused.
@@ -87,10 +81,7 @@ mod tests {
     use super::*;
 
     fn entry(len: usize) -> Entry {
-        Entry {
-            payload: OwnedPayload::Binary(vec![0; len]),
-            owner: None,
-        }
+        Entry { payload: OwnedPayload::Binary(vec![0; len]), owner: None }
     }
 
     #[test]

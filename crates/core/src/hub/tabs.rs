@@ -55,10 +55,8 @@ pub(super) enum Delivery {
 impl TabRegistry {
     /// The tab is there, for the first time or again. Returns what waited for it.
     pub(super) fn attach(&mut self, tab: TabId) -> VecDeque<HubMessage> {
-        let tab = self.tabs.entry(tab, || Tab {
-            presence: Presence::Attached,
-            held: Held::default(),
-        });
+        let tab =
+            self.tabs.entry(tab, || Tab { presence: Presence::Attached, held: Held::default() });
         tab.presence = Presence::Attached;
         std::mem::take(&mut tab.held).messages
     }
@@ -144,9 +142,7 @@ impl TabRegistry {
 
     /// Whether any tab is not parked.
     pub(super) fn any_present(&self) -> bool {
-        self.tabs
-            .iter()
-            .any(|(_, tab)| !matches!(tab.presence, Presence::Parked { .. }))
+        self.tabs.iter().any(|(_, tab)| !matches!(tab.presence, Presence::Parked { .. }))
     }
 
     pub(super) fn all(&self) -> Vec<TabId> {

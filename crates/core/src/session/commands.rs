@@ -14,11 +14,7 @@ impl Registry {
     /// this answer.
     pub fn accept(&mut self, now: Timestamp, socket: SocketRef, protocol: &str) {
         self.advance(now);
-        let SocketRef {
-            session,
-            tab,
-            socket: number,
-        } = socket;
+        let SocketRef { session, tab, socket: number } = socket;
         let state = self.sessions.get_mut(&session).and_then(|session| {
             let tab = session.tabs.get_mut(&tab)?;
             tab.sockets.get_mut(&number)
@@ -27,12 +23,7 @@ impl Registry {
             *state = Socket::Open;
             let protocol = cut(protocol, MAX_PROTOCOL);
             let credit = self.config.message_bytes as u64;
-            let opened = ServerFrame::Opened {
-                tab,
-                socket: number,
-                credit,
-                protocol,
-            };
+            let opened = ServerFrame::Opened { tab, socket: number, credit, protocol };
             self.send_lane(session, tab, &opened);
         }
         self.settle();
@@ -65,16 +56,8 @@ impl Registry {
         if self.socket(socket) != Some(Socket::Open) {
             return Err(SendError::Closed);
         }
-        let SocketRef {
-            session,
-            tab,
-            socket: number,
-        } = socket;
-        let frame = ServerFrame::Data {
-            tab,
-            socket: number,
-            payload,
-        };
+        let SocketRef { session, tab, socket: number } = socket;
+        let frame = ServerFrame::Data { tab, socket: number, payload };
         let sent = self.send_message(session, &frame, payload.len());
         let Some(session) = self.sessions.get_mut(&session) else {
             return sent;
@@ -140,11 +123,7 @@ impl Registry {
     pub fn drain(&mut self, now: Timestamp, after: Duration, spread: Duration) {
         self.advance(now);
         self.draining = Some(after);
-        let links = self
-            .sessions
-            .values()
-            .map(|session| session.link)
-            .collect::<Vec<LinkId>>();
+        let links = self.sessions.values().map(|session| session.link).collect::<Vec<LinkId>>();
         let go_away = ServerFrame::GoAway {
             reason: GoAwayReason::Shutdown,
             after_ms: super::config::millis(after),

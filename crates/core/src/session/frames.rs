@@ -49,12 +49,7 @@ impl Registry {
 
     fn on_hello(&mut self, id: LinkId, hello: &Hello<'_>) {
         if let Some(retry) = self.draining {
-            self.refuse(
-                id,
-                RefusedReason::Draining,
-                retry,
-                "the server is shutting down",
-            );
+            self.refuse(id, RefusedReason::Draining, retry, "the server is shutting down");
             return;
         }
         let Some(link) = self.links.get_mut(&id) else {
@@ -67,10 +62,7 @@ impl Registry {
         link.phase = Phase::Session(session_id);
         link.heard = self.now;
         let previous = self.sessions.insert(session_id, Session::new(id));
-        assert!(
-            previous.is_none(),
-            "the shell gave the entropy of a session that lives"
-        );
+        assert!(previous.is_none(), "the shell gave the entropy of a session that lives");
         self.stats.sessions += 1;
         self.set_timer(id);
         let welcome = Welcome {
@@ -86,11 +78,7 @@ impl Registry {
             tabs: Vec::new(),
         };
         self.send_frame(id, &ServerFrame::Welcome(welcome));
-        let event = Event::LinkUp {
-            link: id,
-            session: session_id,
-            hub: hello.hub,
-        };
+        let event = Event::LinkUp { link: id, session: session_id, hub: hello.hub };
         self.outputs.push_back(Output::Event(event));
     }
 
@@ -127,30 +115,18 @@ impl Registry {
 
     /// A reliable frame of a tab, counted.
     fn on_reliable(&mut self, session: SessionId, tab: Alias, frame: HubFrame<'_>) -> Handled {
-        let name = |socket| SocketRef {
-            session,
-            tab,
-            socket,
-        };
+        let name = |socket| SocketRef { session, tab, socket };
         match frame {
-            HubFrame::Open {
-                socket,
-                path,
-                protocols,
-                ..
-            } => self.on_open(name(socket), path, &protocols),
-            HubFrame::Data {
-                socket, payload, ..
-            } => {
+            HubFrame::Open { socket, path, protocols, .. } => {
+                self.on_open(name(socket), path, &protocols)
+            }
+            HubFrame::Data { socket, payload, .. } => {
                 self.on_data(name(socket), payload);
                 Ok(())
             }
-            HubFrame::Close {
-                socket,
-                code,
-                reason,
-                ..
-            } => self.on_close(name(socket), code, reason),
+            HubFrame::Close { socket, code, reason, .. } => {
+                self.on_close(name(socket), code, reason)
+            }
             // Credit is laid down and not yet enforced; unknown types are of later versions.
             _ => Ok(()),
         }
@@ -194,20 +170,8 @@ impl Registry {
         self.stats.parked -= usize::from(was_parked);
         self.stats.tabs += usize::from(was_parked || known.is_none());
         let (next, n_seen) = (entry.sent + 1, entry.seen());
-        self.send_frame(
-            link,
-            &ServerFrame::Attached {
-                tab,
-                alias,
-                next,
-                n_seen,
-                aside: false,
-            },
-        );
-        self.outputs.push_back(Output::Event(Event::TabAttached {
-            session: session_id,
-            tab,
-        }));
+        self.send_frame(link, &ServerFrame::Attached { tab, alias, next, n_seen, aside: false });
+        self.outputs.push_back(Output::Event(Event::TabAttached { session: session_id, tab }));
     }
 
     fn on_park(&mut self, session: SessionId, tab: TabId) {
@@ -220,8 +184,7 @@ impl Registry {
         {
             self.stats.parked += 1;
             self.stats.tabs -= 1;
-            self.outputs
-                .push_back(Output::Event(Event::TabParked { session, tab }));
+            self.outputs.push_back(Output::Event(Event::TabParked { session, tab }));
         }
     }
 
@@ -237,10 +200,7 @@ impl Registry {
         };
         session.waiting.retain(|(waiting, _)| *waiting != alias);
         self.forget_tab(session_id, alias, &entry);
-        self.outputs.push_back(Output::Event(Event::TabGone {
-            session: session_id,
-            tab,
-        }));
+        self.outputs.push_back(Output::Event(Event::TabGone { session: session_id, tab }));
     }
 
     fn on_suspend(&mut self, id: LinkId) {
@@ -301,11 +261,7 @@ impl Registry {
             return Ok(());
         };
         let clean = state == Socket::Open;
-        let (code, reason) = if clean {
-            (code, reason)
-        } else {
-            (close::ABNORMAL, "")
-        };
+        let (code, reason) = if clean { (code, reason) } else { (close::ABNORMAL, "") };
         self.socket_closed(socket, code, reason, clean);
         self.send_close(socket, code, reason);
         Ok(())
@@ -321,30 +277,14 @@ impl Registry {
         let Some(session) = self.sessions.get(&socket.session) else {
             return;
         };
-        let (link, tab) = (
-            session.link,
-            session.tabs.get(&socket.tab).map(|tab| tab.id),
-        );
+        let (link, tab) = (session.link, session.tabs.get(&socket.tab).map(|tab| tab.id));
         self.send_error(link, code, tab, Some(socket.socket), message);
         self.send_close(socket, close::ABNORMAL, "");
     }
 
     pub(super) fn send_close(&mut self, socket: SocketRef, code: u16, reason: &str) {
-        let SocketRef {
-            session,
-            tab,
-            socket,
-        } = socket;
-        self.send_lane(
-            session,
-            tab,
-            &ServerFrame::Close {
-                tab,
-                socket,
-                code,
-                reason,
-            },
-        );
+        let SocketRef { session, tab, socket } = socket;
+        self.send_lane(session, tab, &ServerFrame::Close { tab, socket, code, reason });
     }
 
     fn send_error(
@@ -356,15 +296,7 @@ impl Registry {
         message: &str,
     ) {
         let message = super::cut(message, tabmux_wire::MAX_MESSAGE_TEXT);
-        self.send_frame(
-            link,
-            &ServerFrame::Error {
-                code,
-                tab,
-                socket,
-                message,
-            },
-        );
+        self.send_frame(link, &ServerFrame::Error { code, tab, socket, message });
     }
 }
 

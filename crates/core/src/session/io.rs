@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, fmt};
 
-use tabmux_wire::{
-    Alias, DecodeError, HubId, Payload, RefusedReason, SessionId, SocketId, TabId, close,
-};
+use tabmux_wire::{Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, close};
+
+use crate::OwnedPayload;
 
 /// A link, numbered by the shell. A number is not used again while its link lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,34 +218,6 @@ pub enum SendError {
     Full,
     /// The message is larger than the limit; it can never be sent.
     TooLarge,
-}
-
-/// Text or bytes, owned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnedPayload {
-    /// Text.
-    Text(String),
-    /// Bytes.
-    Binary(Vec<u8>),
-}
-
-impl From<Payload<'_>> for OwnedPayload {
-    fn from(payload: Payload<'_>) -> Self {
-        match payload {
-            Payload::Text(text) => Self::Text(text.to_owned()),
-            Payload::Binary(bytes) => Self::Binary(bytes.to_owned()),
-        }
-    }
-}
-
-impl OwnedPayload {
-    /// The same, borrowed.
-    pub fn as_payload(&self) -> Payload<'_> {
-        match self {
-            Self::Text(text) => Payload::Text(text),
-            Self::Binary(bytes) => Payload::Binary(bytes),
-        }
-    }
 }
 
 impl PeerMisbehaved {

@@ -28,8 +28,7 @@ use self::state::{Link, Phase, Session, Tab};
 pub use self::{
     config::SessionConfig,
     io::{
-        Event, Input, LinkDown, LinkId, Output, OwnedPayload, PeerMisbehaved, SendError, SocketRef,
-        WakeReason,
+        Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SocketRef, WakeReason,
     },
     stats::Stats,
 };
@@ -70,10 +69,7 @@ impl Registry {
     pub fn new(config: SessionConfig, now: Timestamp) -> Self {
         let queue_bytes = config.queue_bytes.max(config.message_bytes);
         Self {
-            config: SessionConfig {
-                queue_bytes,
-                ..config
-            },
+            config: SessionConfig { queue_bytes, ..config },
             now,
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -162,12 +158,7 @@ impl Registry {
         self.set_timer(id);
         if full {
             let retry = self.config.retry_after;
-            self.refuse(
-                id,
-                RefusedReason::Limit,
-                retry,
-                "the server is at its limit of links",
-            );
+            self.refuse(id, RefusedReason::Limit, retry, "the server is at its limit of links");
         }
     }
 
@@ -186,11 +177,7 @@ impl Registry {
             return;
         };
         for (tab, socket) in std::mem::take(&mut session.waiting) {
-            let socket = SocketRef {
-                session: session_id,
-                tab,
-                socket,
-            };
+            let socket = SocketRef { session: session_id, tab, socket };
             self.outputs.push_back(Output::SocketWritable { socket });
         }
     }
@@ -219,12 +206,7 @@ impl Registry {
         if self.links.contains_key(&link) {
             self.stats.protocol_errors += 1;
             let reason = cut(&what.to_string(), MAX_REASON).to_owned();
-            self.close_link(
-                link,
-                what.close_code(),
-                reason.into(),
-                LinkDown::Misbehaved(what),
-            );
+            self.close_link(link, what.close_code(), reason.into(), LinkDown::Misbehaved(what));
         }
     }
 
@@ -239,25 +221,13 @@ impl Registry {
             RefusedReason::Draining => close::GOING_AWAY,
         };
         let retry_ms = config::millis(retry);
-        self.send_frame(
-            link,
-            &ServerFrame::Refused {
-                reason,
-                term: Term(0),
-                retry_ms,
-                message,
-            },
-        );
+        self.send_frame(link, &ServerFrame::Refused { reason, term: Term(0), retry_ms, message });
         let text = cut(message, MAX_REASON).to_owned();
         self.close_link(link, code, text.into(), LinkDown::Refused(reason));
     }
 
     fn close_link(&mut self, link: LinkId, code: u16, why: Cow<'static, str>, cause: LinkDown) {
-        self.outputs.push_back(Output::CloseLink {
-            link,
-            code,
-            reason: why,
-        });
+        self.outputs.push_back(Output::CloseLink { link, code, reason: why });
         self.forget_link(link, cause);
     }
 
@@ -271,8 +241,7 @@ impl Registry {
         if let Phase::Session(session) = link.phase {
             self.forget_session(session);
         }
-        self.outputs
-            .push_back(Output::Event(Event::LinkDown { link: id, cause }));
+        self.outputs.push_back(Output::Event(Event::LinkDown { link: id, cause }));
     }
 
     fn forget_session(&mut self, id: SessionId) {
@@ -287,18 +256,10 @@ impl Registry {
 
     /// Tells the handlers of a tab that is no more.
     fn forget_tab(&mut self, session: SessionId, alias: Alias, tab: &Tab) {
-        let place = if tab.parked {
-            &mut self.stats.parked
-        } else {
-            &mut self.stats.tabs
-        };
+        let place = if tab.parked { &mut self.stats.parked } else { &mut self.stats.tabs };
         *place -= 1;
         for &socket in tab.sockets.keys() {
-            let socket = SocketRef {
-                session,
-                tab: alias,
-                socket,
-            };
+            let socket = SocketRef { session, tab: alias, socket };
             self.socket_closed(socket, close::ABNORMAL, "", false);
         }
     }
@@ -307,23 +268,14 @@ impl Registry {
     fn socket_closed(&mut self, socket: SocketRef, code: u16, reason: &str, clean: bool) {
         self.stats.sockets -= 1;
         let reason = reason.to_owned();
-        self.outputs.push_back(Output::SocketClosed {
-            socket,
-            code,
-            reason,
-            clean,
-        });
+        self.outputs.push_back(Output::SocketClosed { socket, code, reason, clean });
     }
 
     /// Takes a socket out of its tab.
     fn take_socket(&mut self, socket: SocketRef) -> Option<state::Socket> {
         let session = self.sessions.get_mut(&socket.session)?;
         session.waiting.remove(&(socket.tab, socket.socket));
-        session
-            .tabs
-            .get_mut(&socket.tab)?
-            .sockets
-            .remove(&socket.socket)
+        session.tabs.get_mut(&socket.tab)?.sockets.remove(&socket.socket)
     }
 
     /// Sends a frame of a tab's lane.
@@ -347,12 +299,7 @@ impl Registry {
             return;
         };
         link.queued += bytes.len();
-        if link.queued
-            > self
-                .config
-                .queue_bytes
-                .saturating_add(self.config.control_bytes)
-        {
+        if link.queued > self.config.queue_bytes.saturating_add(self.config.control_bytes) {
             self.overflowed.push(id);
         }
         self.outputs.push_back(Output::Send { link: id, bytes });

@@ -63,29 +63,21 @@ pub(super) enum Socket {
 
 impl Link {
     pub(super) const fn new(entropy: [u8; 32], now: Timestamp) -> Self {
-        Self {
-            phase: Phase::Hello { entropy },
-            heard: now,
-            suspended: None,
-            queued: 0,
-            timer: now,
-        }
+        Self { phase: Phase::Hello { entropy }, heard: now, suspended: None, queued: 0, timer: now }
     }
 
     /// When something must be done about the link unless a message comes.
     pub(super) fn deadline(&self, config: &SessionConfig) -> (Timestamp, WakeReason) {
         match self.phase {
-            Phase::Hello { .. } => (
-                self.heard + at_least(config.handshake_timeout),
-                WakeReason::Handshake,
-            ),
+            Phase::Hello { .. } => {
+                (self.heard + at_least(config.handshake_timeout), WakeReason::Handshake)
+            }
             Phase::Session(_) => {
                 let heartbeat = self.heard + at_least(config.silence());
                 match self.suspended {
-                    Some(since) if since + at_least(config.suspend_timeout) < heartbeat => (
-                        since + at_least(config.suspend_timeout),
-                        WakeReason::Suspended,
-                    ),
+                    Some(since) if since + at_least(config.suspend_timeout) < heartbeat => {
+                        (since + at_least(config.suspend_timeout), WakeReason::Suspended)
+                    }
                     _ => (heartbeat, WakeReason::Heartbeat),
                 }
             }
@@ -95,33 +87,19 @@ impl Link {
 
 impl Session {
     pub(super) const fn new(link: LinkId) -> Self {
-        Self {
-            link,
-            tabs: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-            last_alias: 0,
-        }
+        Self { link, tabs: BTreeMap::new(), waiting: BTreeSet::new(), last_alias: 0 }
     }
 
     /// The alias of a tab. A scan: tabs are few, and only ATTACH, PARK and GONE ask.
     pub(super) fn alias(&self, tab: TabId) -> Option<Alias> {
-        self.tabs
-            .iter()
-            .find(|(_, candidate)| candidate.id == tab)
-            .map(|(alias, _)| *alias)
+        self.tabs.iter().find(|(_, candidate)| candidate.id == tab).map(|(alias, _)| *alias)
     }
 
     /// A new tab's alias, `None` when the session has used all there are.
     pub(super) fn add_tab(&mut self, id: TabId) -> Option<Alias> {
         self.last_alias = self.last_alias.checked_add(1)?;
         let alias = Alias(self.last_alias);
-        let tab = Tab {
-            id,
-            parked: false,
-            sent: 0,
-            seen: 0,
-            sockets: BTreeMap::new(),
-        };
+        let tab = Tab { id, parked: false, sent: 0, seen: 0, sockets: BTreeMap::new() };
         self.tabs.insert(alias, tab);
         Some(alias)
     }

@@ -9,11 +9,7 @@ use crate::support::{Bench, ONE, closed, data, opened, welcome};
 
 #[test]
 fn a_server_that_is_no_tabmux_server_is_called_so() {
-    for answer in [
-        Payload::Text("hello"),
-        Payload::Binary(b"\x01echo"),
-        Payload::Binary(b""),
-    ] {
+    for answer in [Payload::Text("hello"), Payload::Binary(b"\x01echo"), Payload::Binary(b"")] {
         let mut bench = dialling();
         bench.link(answer);
         assert!(says_no_tabmux_server(&bench), "{answer:?}");
@@ -50,11 +46,7 @@ fn garbage_on_a_working_link_costs_that_link() {
 #[test]
 fn frames_of_a_later_version_are_ignored() {
     let mut bench = Bench::connected();
-    let unknown = ServerFrame::Unknown {
-        code: 0x7f,
-        lane: None,
-        body: b"later",
-    };
+    let unknown = ServerFrame::Unknown { code: 0x7f, lane: None, body: b"later" };
     bench.server(&unknown);
     assert_eq!(bench.hub.state(), LinkState::Connected);
     assert_eq!(bench.take(), []);
@@ -99,30 +91,18 @@ fn random_step(bench: &mut Bench, step: u8, tab: u64, socket: SocketId, bytes: &
         5 => bench.close(tab, socket, 3000),
         6 => bench.input(Input::TabLockGranted { tab: TabId(tab) }),
         7 => bench.input(Input::LinkLockGranted),
-        8 => bench.input(Input::LinkOpened {
-            attempt,
-            protocol: "",
-            extensions: "",
-        }),
+        8 => bench.input(Input::LinkOpened { attempt, protocol: "", extensions: "" }),
         9 => bench.link(Payload::Binary(bytes)),
         10 => bench.link_closed(1006),
         11 => bench.server(&ServerFrame::Welcome(welcome())),
         12 if tab > 0 && socket.0 > 0 => {
             let alias = crate::support::alias(tab);
             let (tab_id, next, n_seen, aside) = (TabId(tab), 1, 0, false);
-            bench.server(&ServerFrame::Attached {
-                tab: tab_id,
-                alias,
-                next,
-                n_seen,
-                aside,
-            });
+            bench.server(&ServerFrame::Attached { tab: tab_id, alias, next, n_seen, aside });
             bench.server(&opened(tab, socket));
             bench.server(&data(tab, socket, "x"));
         }
-        _ => bench.pass(Duration::from_secs(u64::from(
-            bytes.first().copied().unwrap_or(1),
-        ))),
+        _ => bench.pass(Duration::from_secs(u64::from(bytes.first().copied().unwrap_or(1)))),
     }
 }
 

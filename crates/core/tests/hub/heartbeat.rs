@@ -21,9 +21,7 @@ fn a_server_that_talks_all_the_time_is_pinged_all_the_same() {
     let mut bench = Bench::connected();
     for _ in 0..26 {
         bench.pass(Duration::from_secs(1));
-        bench.server(&ServerFrame::Message {
-            payload: Payload::Text("tick"),
-        });
+        bench.server(&ServerFrame::Message { payload: Payload::Text("tick") });
     }
     assert_eq!(bench.sent(), [HubFrame::Ping { nonce: 1 }.to_bytes()]);
 }

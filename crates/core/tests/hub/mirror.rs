@@ -11,12 +11,7 @@ fn the_first_view_opens_the_link_once_the_lock_is_held() {
     bench.tab(1, TabMessage::Attach);
     bench.open(1, ONE);
     assert!(bench.outputs.contains(&Output::RequestLinkLock));
-    assert!(
-        !bench
-            .outputs
-            .iter()
-            .any(|output| matches!(output, Output::OpenLink { .. }))
-    );
+    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::OpenLink { .. })));
     bench.grant_and_open();
     let opened = bench.posted(1).into_iter().find(is_opened);
     let expected = HubMessage::Opened {
@@ -34,12 +29,7 @@ fn a_late_view_opens_at_once_on_the_same_link() {
     bench.tab(2, TabMessage::Attach);
     bench.open(2, ONE);
     assert!(bench.posted(2).iter().any(is_opened));
-    assert!(
-        !bench
-            .take()
-            .iter()
-            .any(|output| matches!(output, Output::OpenLink { .. }))
-    );
+    assert!(!bench.take().iter().any(|output| matches!(output, Output::OpenLink { .. })));
 }
 
 #[test]
@@ -51,9 +41,7 @@ fn every_tab_with_a_view_gets_every_message_once() {
     bench.tab(3, TabMessage::Attach);
     bench.take();
     bench.link(Payload::Text("hi"));
-    let message = HubMessage::Mirror {
-        payload: text("hi"),
-    };
+    let message = HubMessage::Mirror { payload: text("hi") };
     assert_eq!(bench.posted(1), std::slice::from_ref(&message));
     assert_eq!(bench.posted(2), [message]);
     assert_eq!(bench.posted(3), []);
@@ -78,12 +66,7 @@ fn closing_one_view_leaves_the_link_to_the_others() {
     bench.take();
     bench.close(1, TWO, 3000);
     assert_eq!(bench.posted(1), [closed(TWO, 3000, true)]);
-    assert!(
-        !bench
-            .outputs
-            .iter()
-            .any(|output| matches!(output, Output::CloseLink { .. }))
-    );
+    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::CloseLink { .. })));
 }
 
 #[test]
@@ -91,16 +74,9 @@ fn the_last_view_closes_the_link_with_its_code_and_hears_the_servers_answer() {
     let mut bench = Bench::mirrored();
     bench.close(1, ONE, 3001);
     let attempt = bench.attempt;
-    let order = Output::CloseLink {
-        attempt,
-        code: 3001,
-        reason: String::new(),
-    };
+    let order = Output::CloseLink { attempt, code: 3001, reason: String::new() };
     assert!(bench.outputs.contains(&order));
-    assert_eq!(
-        bench.posted(1).iter().find(|message| is_closed(message)),
-        None
-    );
+    assert_eq!(bench.posted(1).iter().find(|message| is_closed(message)), None);
     bench.link_closed(3001);
     assert!(bench.posted(1).contains(&closed(ONE, 3001, true)));
     assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
@@ -127,18 +103,10 @@ fn a_view_that_opens_while_the_link_closes_gets_the_next_one() {
     bench.open(1, TWO);
     bench.take();
     bench.link_closed(1000);
-    assert!(
-        bench
-            .outputs
-            .iter()
-            .any(|output| matches!(output, Output::OpenLink { .. }))
-    );
+    assert!(bench.outputs.iter().any(|output| matches!(output, Output::OpenLink { .. })));
     bench.grant_and_open();
     let opened = bench.posted(1).into_iter().find(is_opened);
-    assert!(matches!(
-        opened,
-        Some(HubMessage::Opened { socket: TWO, .. })
-    ));
+    assert!(matches!(opened, Some(HubMessage::Opened { socket: TWO, .. })));
 }
 
 #[test]
@@ -150,10 +118,8 @@ fn a_link_that_cannot_open_fails_its_views_with_an_error_that_names_the_url() {
     bench.take();
     bench.link_closed(1006);
     let posted = bench.posted(1);
-    assert!(
-        matches!(&posted[0], HubMessage::Error { socket: ONE, message }
-        if message.contains("ws://server/tabmux/ws"))
-    );
+    assert!(matches!(&posted[0], HubMessage::Error { socket: ONE, message }
+        if message.contains("ws://server/tabmux/ws")));
     assert_eq!(posted[1], closed(ONE, 1006, false));
 }
 
@@ -161,12 +127,7 @@ fn a_link_that_cannot_open_fails_its_views_with_an_error_that_names_the_url() {
 fn the_last_tab_takes_the_link_with_it() {
     let mut bench = Bench::mirrored();
     bench.tab(1, TabMessage::Bye);
-    assert!(
-        bench
-            .outputs
-            .iter()
-            .any(|output| matches!(output, Output::CloseLink { .. }))
-    );
+    assert!(bench.outputs.iter().any(|output| matches!(output, Output::CloseLink { .. })));
     bench.link_closed(1005);
     assert_eq!(bench.hub.state(), LinkState::Idle);
     assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
@@ -176,20 +137,12 @@ fn the_last_tab_takes_the_link_with_it() {
 fn when_every_tab_is_parked_the_link_closes_in_the_same_task() {
     let mut bench = Bench::mirrored();
     bench.tab(1, TabMessage::Park);
-    assert!(
-        bench
-            .outputs
-            .iter()
-            .any(|output| matches!(output, Output::CloseLink { .. }))
-    );
+    assert!(bench.outputs.iter().any(|output| matches!(output, Output::CloseLink { .. })));
     assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
     bench.link_closed(1005);
     bench.take();
     bench.tab(1, TabMessage::Attach);
-    assert!(
-        bench.posted(1).contains(&closed(ONE, 1005, true)),
-        "the tab hears of it on return"
-    );
+    assert!(bench.posted(1).contains(&closed(ONE, 1005, true)), "the tab hears of it on return");
 }
 
 fn is_closed(message: &HubMessage) -> bool {

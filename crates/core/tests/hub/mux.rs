@@ -17,10 +17,7 @@ fn hello_and_every_attach_go_out_in_one_flight() {
     assert!(
         matches!(HubFrame::decode(&sent[0]), Ok(HubFrame::Hello(hello)) if hello.hub == HubId(1))
     );
-    let attach = |tab| HubFrame::Attach {
-        tab: TabId(tab),
-        last: 0,
-    };
+    let attach = |tab| HubFrame::Attach { tab: TabId(tab), last: 0 };
     assert_eq!(HubFrame::decode(&sent[1]), Ok(attach(1)));
     assert_eq!(HubFrame::decode(&sent[2]), Ok(attach(2)));
 }
@@ -35,17 +32,8 @@ fn a_socket_opens_once_the_server_knows_its_tab() {
     bench.server(&ServerFrame::Welcome(welcome()));
     bench.take();
     bench.answer_attaches(&hello);
-    let up = Upstream {
-        tab: alias(7),
-        n: 1,
-    };
-    let open = HubFrame::Open {
-        up,
-        socket: ONE,
-        credit: 256 << 10,
-        path: "/p",
-        protocols: vec![],
-    };
+    let up = Upstream { tab: alias(7), n: 1 };
+    let open = HubFrame::Open { up, socket: ONE, credit: 256 << 10, path: "/p", protocols: vec![] };
     assert_eq!(bench.sent(), [open.to_bytes()]);
     bench.server(&opened(7, ONE));
     assert!(bench.posted(7).iter().any(is_opened));
@@ -56,22 +44,15 @@ fn a_message_reaches_only_the_tab_that_owns_the_socket() {
     let mut bench = two_tabs_with_a_socket_each();
     bench.server(&data(2, ONE, "for two"));
     assert_eq!(bench.posted(1), []);
-    let message = HubMessage::Message {
-        socket: ONE,
-        payload: text("for two"),
-    };
+    let message = HubMessage::Message { socket: ONE, payload: text("for two") };
     assert_eq!(bench.posted(2), [message]);
 }
 
 #[test]
 fn a_message_to_the_browser_reaches_every_tab() {
     let mut bench = two_tabs_with_a_socket_each();
-    bench.server(&ServerFrame::Message {
-        payload: Payload::Text("all"),
-    });
-    let message = HubMessage::Browser {
-        payload: text("all"),
-    };
+    bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
+    let message = HubMessage::Browser { payload: text("all") };
     assert_eq!(bench.posted(1), std::slice::from_ref(&message));
     assert_eq!(bench.posted(2), [message]);
 }
@@ -84,17 +65,9 @@ fn what_a_tab_sends_is_counted_for_that_tab() {
     bench.send(1, ONE, "c");
     let frame = |tab, n, text| {
         let up = Upstream { tab: alias(tab), n };
-        HubFrame::Data {
-            up,
-            socket: ONE,
-            payload: Payload::Text(text),
-        }
-        .to_bytes()
+        HubFrame::Data { up, socket: ONE, payload: Payload::Text(text) }.to_bytes()
     };
-    assert_eq!(
-        bench.sent(),
-        [frame(1, 2, "a"), frame(2, 2, "b"), frame(1, 3, "c")]
-    );
+    assert_eq!(bench.sent(), [frame(1, 2, "a"), frame(2, 2, "b"), frame(1, 3, "c")]);
 }
 
 #[test]
@@ -103,13 +76,7 @@ fn the_tab_is_told_how_much_of_its_socket_was_sent() {
     bench.send(1, ONE, "12345");
     assert_eq!(bench.wakes_for(), Some(WakeReason::Report));
     bench.pass(Duration::from_millis(30));
-    assert_eq!(
-        bench.posted(1),
-        [HubMessage::Sent {
-            socket: ONE,
-            total: 5
-        }]
-    );
+    assert_eq!(bench.posted(1), [HubMessage::Sent { socket: ONE, total: 5 }]);
     assert_eq!(bench.posted(2), []);
 }
 
@@ -117,24 +84,11 @@ fn the_tab_is_told_how_much_of_its_socket_was_sent() {
 fn a_close_of_the_tab_ends_when_the_server_answers_it() {
     let mut bench = two_tabs_with_a_socket_each();
     bench.close(1, ONE, 3000);
-    let up = Upstream {
-        tab: alias(1),
-        n: 2,
-    };
-    let close = HubFrame::Close {
-        up,
-        socket: ONE,
-        code: 3000,
-        reason: "",
-    };
+    let up = Upstream { tab: alias(1), n: 2 };
+    let close = HubFrame::Close { up, socket: ONE, code: 3000, reason: "" };
     assert_eq!(bench.sent(), [close.to_bytes()]);
     assert_eq!(bench.posted(1), []);
-    let answer = ServerFrame::Close {
-        tab: alias(1),
-        socket: ONE,
-        code: 3000,
-        reason: "",
-    };
+    let answer = ServerFrame::Close { tab: alias(1), socket: ONE, code: 3000, reason: "" };
     bench.server(&answer);
     assert_eq!(bench.posted(1), [closed(ONE, 3000, true)]);
 }
@@ -162,12 +116,7 @@ fn a_refused_socket_says_why() {
         socket: Some(ONE),
         message: "no handler for /p",
     });
-    bench.server(&ServerFrame::Close {
-        tab: alias(1),
-        socket: ONE,
-        code: 1006,
-        reason: "",
-    });
+    bench.server(&ServerFrame::Close { tab: alias(1), socket: ONE, code: 1006, reason: "" });
     let posted = bench.posted(1);
     assert!(matches!(&posted[0], HubMessage::Error { message, .. } if message.contains("/p")));
     assert_eq!(posted[1], closed(ONE, 1006, false));
@@ -232,10 +181,7 @@ fn what_the_link_has_not_sent_holds_the_rest_back_up_to_a_limit() {
     bench.open(1, ONE);
     bench.server(&opened(1, ONE));
     let attempt = bench.attempt;
-    bench.input(Input::LinkBuffered {
-        attempt,
-        bytes: 101,
-    });
+    bench.input(Input::LinkBuffered { attempt, bytes: 101 });
     bench.take();
     for _ in 0..3 {
         bench.send(1, ONE, &"x".repeat(30));
@@ -243,11 +189,7 @@ fn what_the_link_has_not_sent_holds_the_rest_back_up_to_a_limit() {
     assert!(bench.sent().is_empty());
     assert_eq!(bench.wakes_for(), Some(WakeReason::Outbox));
     bench.send(1, ONE, &"x".repeat(30));
-    assert_eq!(
-        bench.posted(1).last(),
-        Some(&closed(ONE, 1006, false)),
-        "the queue is full"
-    );
+    assert_eq!(bench.posted(1).last(), Some(&closed(ONE, 1006, false)), "the queue is full");
     bench.input(Input::LinkBuffered { attempt, bytes: 0 });
     assert!(!bench.sent().is_empty());
 }
@@ -272,20 +214,11 @@ fn the_link_outlives_the_last_tab_for_a_moment_so_that_the_next_page_finds_it() 
     bench.pass(Duration::from_millis(1500));
     bench.tab(2, TabMessage::Attach);
     bench.pass(Duration::from_secs(5));
-    assert!(
-        !bench
-            .take()
-            .iter()
-            .any(|output| matches!(output, Output::CloseLink { .. }))
-    );
+    assert!(!bench.take().iter().any(|output| matches!(output, Output::CloseLink { .. })));
     bench.tab(2, TabMessage::Bye);
     bench.pass(Duration::from_secs(3));
     let outputs = bench.take();
-    assert!(
-        outputs
-            .iter()
-            .any(|output| matches!(output, Output::CloseLink { code: 1000, .. }))
-    );
+    assert!(outputs.iter().any(|output| matches!(output, Output::CloseLink { code: 1000, .. })));
     assert!(outputs.contains(&Output::ReleaseLinkLock));
     assert_eq!(bench.hub.poll_timeout(), None);
 }

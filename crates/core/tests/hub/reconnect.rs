@@ -16,11 +16,7 @@ fn every_tab_sees_the_states_of_a_lost_link_in_order() {
     bench.pass(Duration::from_millis(500));
     bench.grant_and_open();
     bench.server(&ServerFrame::Welcome(crate::support::welcome()));
-    let expected = [
-        LinkState::Backoff,
-        LinkState::Connecting,
-        LinkState::Connected,
-    ];
+    let expected = [LinkState::Backoff, LinkState::Connecting, LinkState::Connected];
     assert_eq!(bench.states(1), expected);
     assert_eq!(bench.states(2), expected);
 }
@@ -71,12 +67,7 @@ fn news_of_an_earlier_link_is_not_taken_for_the_present_ones() {
     bench.pass(Duration::from_millis(500));
     bench.connect();
     bench.take();
-    bench.input(Input::LinkClosed {
-        attempt: first,
-        code: 1006,
-        reason: "",
-        clean: false,
-    });
+    bench.input(Input::LinkClosed { attempt: first, code: 1006, reason: "", clean: false });
     assert_eq!(bench.hub.state(), LinkState::Connected);
     assert_eq!(bench.take(), []);
 }
@@ -86,11 +77,7 @@ fn a_server_that_goes_away_is_left_alone_for_as_long_as_it_asked() {
     let mut bench = Bench::connected();
     let (after_ms, spread_ms) = (5000, 2000);
     let reason = GoAwayReason::Shutdown;
-    bench.server(&ServerFrame::GoAway {
-        reason,
-        after_ms,
-        spread_ms,
-    });
+    bench.server(&ServerFrame::GoAway { reason, after_ms, spread_ms });
     bench.link_closed(1001);
     bench.take();
     bench.pass(Duration::from_millis(4999));
@@ -152,8 +139,5 @@ fn without_tabs_there_is_no_next_link() {
 }
 
 fn dialled(bench: &Bench) -> bool {
-    bench
-        .outputs
-        .iter()
-        .any(|output| matches!(output, Output::OpenLink { .. }))
+    bench.outputs.iter().any(|output| matches!(output, Output::OpenLink { .. }))
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tabmux_core::{
-    Timestamp,
+    OwnedPayload, Timestamp,
     hub::{
-        AttemptId, Hub, HubConfig, HubMessage, Input, LinkState, Mode, Output, OwnedPayload,
-        TabMessage, WakeReason,
+        AttemptId, Hub, HubConfig, HubMessage, Input, LinkState, Mode, Output, TabMessage,
+        WakeReason,
     },
 };
 use tabmux_wire::{
@@ -32,12 +32,7 @@ impl Bench {
 
     pub(crate) fn with(config: HubConfig) -> Self {
         let hub = Hub::new(config, 1);
-        Self {
-            hub,
-            now: Timestamp::default(),
-            outputs: Vec::new(),
-            attempt: AttemptId(0),
-        }
+        Self { hub, now: Timestamp::default(), outputs: Vec::new(), attempt: AttemptId(0) }
     }
 
     /// A mux hub with one tab, connected.
@@ -64,42 +59,19 @@ impl Bench {
     }
 
     pub(crate) fn tab(&mut self, tab: u64, message: TabMessage<'_>) {
-        self.input(Input::TabMessage {
-            tab: TabId(tab),
-            message,
-        });
+        self.input(Input::TabMessage { tab: TabId(tab), message });
     }
 
     pub(crate) fn open(&mut self, tab: u64, socket: SocketId) {
-        self.tab(
-            tab,
-            TabMessage::Open {
-                socket,
-                path: "/p",
-                protocols: vec![],
-            },
-        );
+        self.tab(tab, TabMessage::Open { socket, path: "/p", protocols: vec![] });
     }
 
     pub(crate) fn send(&mut self, tab: u64, socket: SocketId, text: &str) {
-        self.tab(
-            tab,
-            TabMessage::Send {
-                socket,
-                payload: Payload::Text(text),
-            },
-        );
+        self.tab(tab, TabMessage::Send { socket, payload: Payload::Text(text) });
     }
 
     pub(crate) fn close(&mut self, tab: u64, socket: SocketId, code: u16) {
-        self.tab(
-            tab,
-            TabMessage::Close {
-                socket,
-                code,
-                reason: "",
-            },
-        );
+        self.tab(tab, TabMessage::Close { socket, code, reason: "" });
     }
 
     /// The shell grants the lock and opens the link that the hub then asks for.
@@ -108,11 +80,7 @@ impl Bench {
             self.input(Input::LinkLockGranted);
         }
         let attempt = self.attempt;
-        self.input(Input::LinkOpened {
-            attempt,
-            protocol: "chat",
-            extensions: "",
-        });
+        self.input(Input::LinkOpened { attempt, protocol: "chat", extensions: "" });
     }
 
     /// As above, and the server says WELCOME, and ATTACHED to every tab.
@@ -130,13 +98,7 @@ impl Bench {
             if let Ok(HubFrame::Attach { tab, .. }) = HubFrame::decode(bytes) {
                 let alias = alias(tab.0);
                 let (next, n_seen, aside) = (1, 0, false);
-                self.server(&ServerFrame::Attached {
-                    tab,
-                    alias,
-                    next,
-                    n_seen,
-                    aside,
-                });
+                self.server(&ServerFrame::Attached { tab, alias, next, n_seen, aside });
             }
         }
     }
@@ -152,12 +114,7 @@ impl Bench {
 
     pub(crate) fn link_closed(&mut self, code: u16) {
         let attempt = self.attempt;
-        self.input(Input::LinkClosed {
-            attempt,
-            code,
-            reason: "",
-            clean: code != 1006,
-        });
+        self.input(Input::LinkClosed { attempt, code, reason: "", clean: code != 1006 });
     }
 
     /// Lets time pass, waking the hub whenever it asked for it.
@@ -168,10 +125,7 @@ impl Bench {
             self.hub.handle_timeout(self.now);
             self.drain();
             let next = self.hub.poll_timeout();
-            assert!(
-                next.is_none_or(|(next, _)| next > self.now),
-                "the hub spins: {next:?}"
-            );
+            assert!(next.is_none_or(|(next, _)| next > self.now), "the hub spins: {next:?}");
         }
         self.now = end;
     }
@@ -262,29 +216,15 @@ pub(crate) fn welcome() -> Welcome {
 }
 
 pub(crate) fn opened(tab: u64, socket: SocketId) -> ServerFrame<'static> {
-    ServerFrame::Opened {
-        tab: alias(tab),
-        socket,
-        credit: 1000,
-        protocol: "",
-    }
+    ServerFrame::Opened { tab: alias(tab), socket, credit: 1000, protocol: "" }
 }
 
 pub(crate) fn data(tab: u64, socket: SocketId, text: &str) -> ServerFrame<'_> {
-    ServerFrame::Data {
-        tab: alias(tab),
-        socket,
-        payload: Payload::Text(text),
-    }
+    ServerFrame::Data { tab: alias(tab), socket, payload: Payload::Text(text) }
 }
 
 pub(crate) fn closed(socket: SocketId, code: u16, clean: bool) -> HubMessage {
-    HubMessage::Closed {
-        socket,
-        code,
-        clean,
-        reason: String::new(),
-    }
+    HubMessage::Closed { socket, code, clean, reason: String::new() }
 }
 
 pub(crate) fn is_opened(message: &HubMessage) -> bool {

@@ -14,10 +14,7 @@ fn a_tab_that_attaches_is_watched_and_told_the_state_at_once() {
     let mut bench = Bench::connected();
     bench.tab(2, TabMessage::Attach);
     assert!(bench.outputs.contains(&Output::WatchTab { tab: TabId(2) }));
-    let attached = HubMessage::Attached {
-        state: LinkState::Connected,
-        tabs: 2,
-    };
+    let attached = HubMessage::Attached { state: LinkState::Connected, tabs: 2 };
     assert_eq!(bench.posted(2), [attached]);
 }
 
@@ -25,11 +22,8 @@ fn a_tab_that_attaches_is_watched_and_told_the_state_at_once() {
 fn the_others_hear_that_the_number_of_tabs_changed() {
     let mut bench = Bench::connected();
     bench.tab(2, TabMessage::Attach);
-    let state = |tabs| HubMessage::State {
-        state: LinkState::Connected,
-        tabs,
-        reason: String::new(),
-    };
+    let state =
+        |tabs| HubMessage::State { state: LinkState::Connected, tabs, reason: String::new() };
     assert_eq!(bench.posted(1), [state(2)]);
     bench.take();
     bench.tab(2, TabMessage::Bye);
@@ -70,25 +64,15 @@ fn nothing_is_posted_to_a_parked_tab_and_it_gets_all_of_it_when_it_is_back() {
     bench.tab(2, TabMessage::Park);
     bench.take();
     bench.server(&data(2, ONE, "one"));
-    bench.server(&ServerFrame::Message {
-        payload: Payload::Text("all"),
-    });
+    bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
     bench.server(&data(2, ONE, "two"));
     assert_eq!(bench.posted(2), []);
     bench.tab(2, TabMessage::Attach);
-    let message = |body| HubMessage::Message {
-        socket: ONE,
-        payload: text(body),
-    };
+    let message = |body| HubMessage::Message { socket: ONE, payload: text(body) };
     let expected = [
-        HubMessage::Attached {
-            state: LinkState::Connected,
-            tabs: 2,
-        },
+        HubMessage::Attached { state: LinkState::Connected, tabs: 2 },
         message("one"),
-        HubMessage::Browser {
-            payload: text("all"),
-        },
+        HubMessage::Browser { payload: text("all") },
         message("two"),
     ];
     assert_eq!(bench.posted(2), expected);
@@ -107,23 +91,10 @@ fn a_tab_for_which_too_much_waits_loses_its_sockets_and_is_told() {
     bench.take();
     bench.tab(2, TabMessage::Attach);
     let lost = bench.posted(2).into_iter().any(|message| {
-        matches!(
-            message,
-            HubMessage::Closed {
-                socket: ONE,
-                code: 1006,
-                clean: false,
-                ..
-            }
-        )
+        matches!(message, HubMessage::Closed { socket: ONE, code: 1006, clean: false, .. })
     });
     assert!(lost);
-    assert!(
-        !bench
-            .posted(1)
-            .iter()
-            .any(|m| matches!(m, HubMessage::Closed { .. }))
-    );
+    assert!(!bench.posted(1).iter().any(|m| matches!(m, HubMessage::Closed { .. })));
 }
 
 #[test]
@@ -155,20 +126,9 @@ fn a_tab_that_returns_to_a_suspended_link_takes_it_up_again() {
     bench.take();
     bench.tab(1, TabMessage::Attach);
     assert!(bench.outputs.contains(&Output::RequestLinkLock));
-    assert!(
-        bench.sent().contains(
-            &HubFrame::Attach {
-                tab: TabId(1),
-                last: 0
-            }
-            .to_bytes()
-        )
-    );
+    assert!(bench.sent().contains(&HubFrame::Attach { tab: TabId(1), last: 0 }.to_bytes()));
     bench.server(&data(1, ONE, "still open"));
-    let message = HubMessage::Message {
-        socket: ONE,
-        payload: text("still open"),
-    };
+    let message = HubMessage::Message { socket: ONE, payload: text("still open") };
     assert!(bench.posted(1).contains(&message));
 }
 
@@ -213,12 +173,7 @@ fn two_tabs_with(config: HubConfig) -> Bench {
     bench.tab(2, TabMessage::Attach);
     bench.connect();
     bench.open(2, ONE);
-    bench.server(&ServerFrame::Opened {
-        tab: alias(2),
-        socket: ONE,
-        credit: 9,
-        protocol: "",
-    });
+    bench.server(&ServerFrame::Opened { tab: alias(2), socket: ONE, credit: 9, protocol: "" });
     bench.take();
     bench
 }

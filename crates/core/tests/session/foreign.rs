@@ -27,42 +27,16 @@ fn upstream() -> impl Strategy<Value = Upstream> {
 }
 
 fn frame() -> impl Strategy<Value = Vec<u8>> {
-    let (tab, socket) = (
-        || (1..5_u64).prop_map(TabId),
-        || (1..4_u32).prop_map(SocketId),
-    );
-    let code = prop_oneof![
-        Just(0_u16),
-        Just(1000),
-        Just(close::NO_STATUS),
-        any::<u16>()
-    ];
+    let (tab, socket) = (|| (1..5_u64).prop_map(TabId), || (1..4_u32).prop_map(SocketId));
+    let code = prop_oneof![Just(0_u16), Just(1000), Just(close::NO_STATUS), any::<u16>()];
     let open = (upstream(), socket()).prop_map(|(up, socket)| {
-        HubFrame::Open {
-            up,
-            socket,
-            credit: 9,
-            path: "/p",
-            protocols: vec!["a"],
-        }
-        .to_bytes()
+        HubFrame::Open { up, socket, credit: 9, path: "/p", protocols: vec!["a"] }.to_bytes()
     });
     let data = (upstream(), socket(), ".{0,9}").prop_map(|(up, socket, text)| {
-        HubFrame::Data {
-            up,
-            socket,
-            payload: Payload::Text(&text),
-        }
-        .to_bytes()
+        HubFrame::Data { up, socket, payload: Payload::Text(&text) }.to_bytes()
     });
     let closing = (upstream(), socket(), code).prop_map(|(up, socket, code)| {
-        HubFrame::Close {
-            up,
-            socket,
-            code,
-            reason: "r",
-        }
-        .to_bytes()
+        HubFrame::Close { up, socket, code, reason: "r" }.to_bytes()
     });
     prop_oneof![
         2 => Just(hello().to_bytes()),
@@ -83,11 +57,8 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
 
 /// A frame, sometimes with one byte of it changed.
 fn perhaps_mutated() -> impl Strategy<Value = Vec<u8>> {
-    (
-        frame(),
-        prop::option::weighted(0.1, (any::<prop::sample::Index>(), any::<u8>())),
-    )
-        .prop_map(|(mut bytes, mutation)| {
+    (frame(), prop::option::weighted(0.1, (any::<prop::sample::Index>(), any::<u8>()))).prop_map(
+        |(mut bytes, mutation)| {
             if let Some((index, byte)) = mutation
                 && !bytes.is_empty()
             {
@@ -95,7 +66,8 @@ fn perhaps_mutated() -> impl Strategy<Value = Vec<u8>> {
                 bytes[at] = byte;
             }
             bytes
-        })
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -145,9 +117,7 @@ impl Known {
     fn reply(&mut self, server: &mut Server, send: bool, close: bool) {
         for socket in std::mem::take(&mut self.opening) {
             if socket.socket == SocketId(3) {
-                server
-                    .registry
-                    .reject(server.now, socket, ErrorCode::Rejected, "three");
+                server.registry.reject(server.now, socket, ErrorCode::Rejected, "three");
             } else {
                 server.registry.accept(server.now, socket, "");
                 self.open.insert(socket);
@@ -156,12 +126,8 @@ impl Known {
         }
         for socket in self.open.clone() {
             if send {
-                let _ = server
-                    .registry
-                    .send(server.now, socket, Payload::Text("reply"));
-                let _ = server
-                    .registry
-                    .broadcast(server.now, socket.session, Payload::Text("x"));
+                let _ = server.registry.send(server.now, socket, Payload::Text("reply"));
+                let _ = server.registry.broadcast(server.now, socket.session, Payload::Text("x"));
             }
             if close && self.open.contains(&socket) {
                 server.registry.close(server.now, socket, 1000, "").unwrap();
@@ -173,18 +139,8 @@ impl Known {
 
 /// Few links, small queues: the limits are in reach.
 fn small() -> SessionConfig {
-    let config = SessionConfig {
-        links: 2,
-        tabs: 2,
-        sockets: 2,
-        ..SessionConfig::default()
-    };
-    SessionConfig {
-        message_bytes: 100,
-        queue_bytes: 200,
-        control_bytes: 100,
-        ..config
-    }
+    let config = SessionConfig { links: 2, tabs: 2, sockets: 2, ..SessionConfig::default() };
+    SessionConfig { message_bytes: 100, queue_bytes: 200, control_bytes: 100, ..config }
 }
 
 fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Step) {
@@ -197,20 +153,13 @@ fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Ste
         }
         Step::Frame(slot, bytes) => {
             let link = LinkId(names[slot as usize]);
-            server.input(Input::LinkMessage {
-                link,
-                bytes: &bytes,
-            })
+            server.input(Input::LinkMessage { link, bytes: &bytes })
         }
-        Step::Text(slot) => server.input(Input::LinkText {
-            link: LinkId(names[slot as usize]),
-        }),
+        Step::Text(slot) => server.input(Input::LinkText { link: LinkId(names[slot as usize]) }),
         Step::Written(slot, bytes) => server.written(names[slot as usize], bytes),
         Step::Closed(slot) => {
             known.links.remove(&names[slot as usize]);
-            server.input(Input::LinkClosed {
-                link: LinkId(names[slot as usize]),
-            })
+            server.input(Input::LinkClosed { link: LinkId(names[slot as usize]) })
         }
         Step::Pass(millis) => server.pass(Duration::from_millis(millis.into())),
         Step::Reply { send, close } => return known.reply(server, send, close),
@@ -220,13 +169,7 @@ fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Ste
 
 /// The counters of what there is now; those that only grow are left out.
 fn held(stats: Stats) -> [usize; 5] {
-    [
-        stats.links,
-        stats.sessions,
-        stats.tabs,
-        stats.parked,
-        stats.sockets,
-    ]
+    [stats.links, stats.sessions, stats.tabs, stats.parked, stats.sockets]
 }
 
 proptest! {

@@ -25,10 +25,7 @@ fn hello_is_welcomed_with_a_new_session() {
     server.open(1);
     let outputs = server.say(1, &hello());
     let welcome = welcome(frame(&outputs));
-    assert_eq!(
-        (welcome.version, welcome.term, welcome.next0),
-        (VERSION, Term(1), 1)
-    );
+    assert_eq!((welcome.version, welcome.term, welcome.next0), (VERSION, Term(1), 1));
     assert!(!welcome.resumed && welcome.tabs.is_empty());
     assert_eq!(welcome.heartbeat_ms, 25_000);
     assert_eq!((welcome.limits.tabs, welcome.limits.sockets), (64, 256));
@@ -75,17 +72,8 @@ fn another_version_is_refused() {
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&[2, 3]);
     let link = tabmux_core::session::LinkId(1);
-    let outputs = server.input(tabmux_core::session::Input::LinkMessage {
-        link,
-        bytes: &bytes,
-    });
-    let ServerFrame::Refused {
-        reason,
-        retry_ms,
-        message,
-        ..
-    } = frame(&outputs)
-    else {
+    let outputs = server.input(tabmux_core::session::Input::LinkMessage { link, bytes: &bytes });
+    let ServerFrame::Refused { reason, retry_ms, message, .. } = frame(&outputs) else {
         panic!("not refused: {outputs:?}")
     };
     assert_eq!((reason, retry_ms), (RefusedReason::Version, 0));
@@ -103,10 +91,7 @@ fn bytes_that_are_no_hello_close_the_link() {
     let link = tabmux_core::session::LinkId(1);
     let bytes = b"\x01hello";
     let outputs = server.input(tabmux_core::session::Input::LinkMessage { link, bytes });
-    assert_eq!(
-        closed(&outputs),
-        (1, 1002, "the message ended inside a field")
-    );
+    assert_eq!(closed(&outputs), (1, 1002, "the message ended inside a field"));
     let what = PeerMisbehaved::Undecodable(DecodeError::Truncated);
     assert_eq!(cause(&outputs), LinkDown::Misbehaved(what));
 }
@@ -142,16 +127,10 @@ fn a_link_without_hello_is_closed_in_time() {
 
 #[test]
 fn a_link_past_the_limit_is_refused_with_a_hint() {
-    let mut server = Server::with(SessionConfig {
-        links: 1,
-        ..SessionConfig::default()
-    });
+    let mut server = Server::with(SessionConfig { links: 1, ..SessionConfig::default() });
     server.welcomed(1);
     let outputs = server.open(2);
-    let ServerFrame::Refused {
-        reason, retry_ms, ..
-    } = frame(&outputs)
-    else {
+    let ServerFrame::Refused { reason, retry_ms, .. } = frame(&outputs) else {
         panic!("not refused: {outputs:?}")
     };
     assert_eq!((reason, retry_ms), (RefusedReason::Limit, 5_000));
@@ -172,14 +151,7 @@ fn drain_asks_every_hub_to_go_and_refuses_new_ones() {
     let outputs = server.drain();
     let told = frames(&outputs);
     let go_away = |frame: &ServerFrame<'_>| {
-        matches!(
-            frame,
-            ServerFrame::GoAway {
-                after_ms: 100,
-                spread_ms: 2_000,
-                ..
-            }
-        )
+        matches!(frame, ServerFrame::GoAway { after_ms: 100, spread_ms: 2_000, .. })
     };
     assert_eq!(told.len(), 2);
     assert!(told.iter().all(go_away));
@@ -213,8 +185,5 @@ fn a_hub_is_named_in_the_log() {
     let mut server = Server::new();
     server.open(1);
     let outputs = server.say(1, &hello());
-    assert!(matches!(
-        event(&outputs),
-        tabmux_core::session::Event::LinkUp { hub: HubId(9), .. }
-    ));
+    assert!(matches!(event(&outputs), tabmux_core::session::Event::LinkUp { hub: HubId(9), .. }));
 }

@@ -24,47 +24,30 @@ fn empty_queue(server: &mut Server) {
 
 #[test]
 fn a_tab_past_the_limit_is_refused() {
-    let mut server = Server::with(SessionConfig {
-        tabs: 1,
-        ..SessionConfig::default()
-    });
+    let mut server = Server::with(SessionConfig { tabs: 1, ..SessionConfig::default() });
     server.attached(1);
     let outputs = server.say(1, &attach(2));
-    let ServerFrame::Error {
-        code, tab, message, ..
-    } = frame(&outputs)
-    else {
+    let ServerFrame::Error { code, tab, message, .. } = frame(&outputs) else {
         panic!("no ERROR: {outputs:?}")
     };
     assert_eq!((code, tab), (ErrorCode::TabLimit, Some(TabId(2))));
     assert_eq!(message, "a browser may have 1 tabs on this server");
     let stats = server.registry.stats();
     assert_eq!((stats.tabs, stats.tabs_refused), (1, 1));
-    assert!(matches!(
-        frame(&server.say(1, &attach(1))),
-        ServerFrame::Attached { .. }
-    ));
+    assert!(matches!(frame(&server.say(1, &attach(1))), ServerFrame::Attached { .. }));
 }
 
 #[test]
 fn a_socket_past_the_limit_is_refused() {
-    let mut server = Server::with(SessionConfig {
-        sockets: 1,
-        ..SessionConfig::default()
-    });
+    let mut server = Server::with(SessionConfig { sockets: 1, ..SessionConfig::default() });
     server.socket(1);
     let outputs = server.say(1, &open(2, 2));
-    let [
-        ServerFrame::Error { code, socket, .. },
-        ServerFrame::Close { code: close, .. },
-    ] = frames(&outputs)[..]
+    let [ServerFrame::Error { code, socket, .. }, ServerFrame::Close { code: close, .. }] =
+        frames(&outputs)[..]
     else {
         panic!("not refused: {outputs:?}")
     };
-    assert_eq!(
-        (code, socket, close),
-        (ErrorCode::SocketLimit, Some(SocketId(2)), 1006)
-    );
+    assert_eq!((code, socket, close), (ErrorCode::SocketLimit, Some(SocketId(2)), 1006));
     let stats = server.registry.stats();
     assert_eq!((stats.sockets, stats.sockets_refused), (1, 1));
 }
@@ -77,17 +60,10 @@ fn a_message_that_is_too_large_is_not_sent() {
     // With the three bytes of the frame's header it is one byte too long.
     for len in [598, 601] {
         let bytes = vec![0; len];
-        let sent = server
-            .registry
-            .send(server.now, socket, Payload::Binary(&bytes));
+        let sent = server.registry.send(server.now, socket, Payload::Binary(&bytes));
         assert_eq!(sent, Err(SendError::TooLarge));
     }
-    assert_eq!(
-        server
-            .registry
-            .send(server.now, socket, Payload::Binary(&[0; 597])),
-        Ok(())
-    );
+    assert_eq!(server.registry.send(server.now, socket, Payload::Binary(&[0; 597])), Ok(()));
     assert_eq!(server.registry.stats().too_large, 2);
 }
 
@@ -99,10 +75,7 @@ fn a_full_queue_refuses_messages_and_tells_when_it_has_room() {
     let payload = Payload::Binary(&[0; 397]);
     assert_eq!(server.registry.send(server.now, socket, payload), Ok(()));
     assert_eq!(server.registry.send(server.now, socket, payload), Ok(()));
-    assert_eq!(
-        server.registry.send(server.now, socket, payload),
-        Err(SendError::Full)
-    );
+    assert_eq!(server.registry.send(server.now, socket, payload), Err(SendError::Full));
     assert_eq!(server.registry.stats().queue_full, 1);
     server.drain();
     assert_eq!(server.written(1, 299), [], "501 bytes wait");
@@ -128,9 +101,7 @@ fn a_message_to_the_browser_meets_the_same_queue() {
     let socket = server.socket(1);
     let payload = Payload::Binary(&[0; 500]);
     while server.registry.send(server.now, socket, payload).is_ok() {}
-    let sent = server
-        .registry
-        .broadcast(server.now, socket.session, payload);
+    let sent = server.registry.broadcast(server.now, socket.session, payload);
     assert_eq!(sent, Err(SendError::Full));
 }
 
@@ -151,9 +122,7 @@ fn a_hub_that_asks_and_never_reads_is_closed() {
     server.welcomed(1);
     server.welcomed(2);
     let ping = HubFrame::Ping { nonce: u64::MAX };
-    let outputs = (0..1_000)
-        .map(|_| server.say(1, &ping))
-        .find(|outputs| outputs.len() > 1);
+    let outputs = (0..1_000).map(|_| server.say(1, &ping)).find(|outputs| outputs.len() > 1);
     let outputs = outputs.expect("the link was never closed");
     assert_eq!(closed(&outputs), (1, 1008, "the hub does not read"));
     assert_eq!(cause(&outputs), LinkDown::NotReading);
@@ -163,18 +132,11 @@ fn a_hub_that_asks_and_never_reads_is_closed() {
 
 #[test]
 fn a_queue_holds_at_least_one_message() {
-    let config = SessionConfig {
-        message_bytes: 600,
-        queue_bytes: 10,
-        ..SessionConfig::default()
-    };
+    let config = SessionConfig { message_bytes: 600, queue_bytes: 10, ..SessionConfig::default() };
     let mut server = Server::with(config);
     let socket = server.socket(1);
     empty_queue(&mut server);
     let payload = Payload::Binary(&[0; 590]);
     assert_eq!(server.registry.send(server.now, socket, payload), Ok(()));
-    assert_eq!(
-        server.registry.send(server.now, socket, payload),
-        Err(SendError::Full)
-    );
+    assert_eq!(server.registry.send(server.now, socket, payload), Err(SendError::Full));
 }

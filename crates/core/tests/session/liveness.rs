@@ -45,10 +45,7 @@ fn a_suspended_link_is_closed_after_ten_seconds() {
     server.welcomed(1);
     server.say(1, &HubFrame::Suspend);
     let (at, reason) = server.registry.poll_timeout().unwrap();
-    assert_eq!(
-        (at, reason),
-        (server.now + Duration::from_secs(10), WakeReason::Suspended)
-    );
+    assert_eq!((at, reason), (server.now + Duration::from_secs(10), WakeReason::Suspended));
     let outputs = server.pass(Duration::from_secs(10));
     assert_eq!(closed(&outputs).1, 1001);
     assert_eq!(cause(&outputs), LinkDown::Suspended);
@@ -69,10 +66,7 @@ fn a_text_message_closes_the_link_with_1003() {
     let mut server = Server::new();
     server.welcomed(1);
     let outputs = server.input(Input::LinkText { link: LinkId(1) });
-    assert_eq!(
-        closed(&outputs),
-        (1, 1003, "a link carries binary messages only")
-    );
+    assert_eq!(closed(&outputs), (1, 1003, "a link carries binary messages only"));
     assert_eq!(server.registry.stats().protocol_errors, 1);
 }
 
@@ -81,10 +75,7 @@ fn one_link_that_misbehaves_does_not_touch_another() {
     let mut server = Server::new();
     server.welcomed(1);
     server.welcomed(2);
-    let outputs = server.input(Input::LinkMessage {
-        link: LinkId(1),
-        bytes: &[0xff; 4],
-    });
+    let outputs = server.input(Input::LinkMessage { link: LinkId(1), bytes: &[0xff; 4] });
     assert_eq!(closed(&outputs).0, 1);
     let outputs = server.say(2, &HubFrame::Ping { nonce: 1 });
     assert_eq!(frame(&outputs), ServerFrame::Pong { nonce: 1 });

@@ -1,7 +1,8 @@
 //! Virtual sockets: open, messages, close.
 
 use tabmux_core::{
-    session::{Output, OwnedPayload, SendError},
+    OwnedPayload,
+    session::{Output, SendError},
     wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId},
 };
 
@@ -12,21 +13,10 @@ fn open_asks_the_application() {
     let mut server = Server::new();
     server.attached(1);
     let outputs = server.say(1, &open(1, 7));
-    let [
-        Output::SocketOpen {
-            socket,
-            tab,
-            path,
-            protocols,
-        },
-    ] = &outputs[..]
-    else {
+    let [Output::SocketOpen { socket, tab, path, protocols }] = &outputs[..] else {
         panic!("not asked: {outputs:?}")
     };
-    assert_eq!(
-        (socket.tab, socket.socket, *tab),
-        (Alias(1), SocketId(7), TabId(1))
-    );
+    assert_eq!((socket.tab, socket.socket, *tab), (Alias(1), SocketId(7), TabId(1)));
     assert_eq!(
         (path.as_str(), &protocols[..]),
         ("/echo?x=1", &["a".to_owned(), "b".to_owned()][..])
@@ -40,12 +30,7 @@ fn an_accepted_socket_is_opened_with_its_protocol() {
     server.registry.accept(server.now, socket, "b");
     let outputs = server.drain();
     let (tab, socket) = (Alias(1), SocketId(1));
-    let opened = ServerFrame::Opened {
-        tab,
-        socket,
-        credit: 1 << 20,
-        protocol: "b",
-    };
+    let opened = ServerFrame::Opened { tab, socket, credit: 1 << 20, protocol: "b" };
     assert_eq!(frame(&outputs), opened);
 }
 
@@ -54,9 +39,7 @@ fn accepting_twice_opens_once() {
     let mut server = Server::new();
     let socket = server.socket(1);
     server.registry.accept(server.now, socket, "");
-    server
-        .registry
-        .reject(server.now, socket, ErrorCode::Rejected, "late");
+    server.registry.reject(server.now, socket, ErrorCode::Rejected, "late");
     assert_eq!(server.drain(), []);
 }
 
@@ -64,12 +47,7 @@ fn accepting_twice_opens_once() {
 fn a_rejected_socket_fails_with_the_message() {
     let mut server = Server::new();
     let socket = server.opening(1);
-    server.registry.reject(
-        server.now,
-        socket,
-        ErrorCode::NoRoute,
-        "no handler at /nowhere",
-    );
+    server.registry.reject(server.now, socket, ErrorCode::NoRoute, "no handler at /nowhere");
     let outputs = server.drain();
     let error = ServerFrame::Error {
         code: ErrorCode::NoRoute,
@@ -77,18 +55,9 @@ fn a_rejected_socket_fails_with_the_message() {
         socket: Some(SocketId(1)),
         message: "no handler at /nowhere",
     };
-    let close = ServerFrame::Close {
-        tab: Alias(1),
-        socket: SocketId(1),
-        code: 1006,
-        reason: "",
-    };
+    let close = ServerFrame::Close { tab: Alias(1), socket: SocketId(1), code: 1006, reason: "" };
     assert_eq!(frames(&outputs), [error, close]);
-    assert_eq!(
-        outputs.len(),
-        2,
-        "the application knows that it rejected the socket"
-    );
+    assert_eq!(outputs.len(), 2, "the application knows that it rejected the socket");
     assert_eq!(server.registry.stats().sockets, 0);
 }
 
@@ -102,14 +71,7 @@ fn messages_go_both_ways() {
     let payload = Payload::Binary(&[0, 255]);
     server.registry.send(server.now, socket, payload).unwrap();
     let outputs = server.drain();
-    assert_eq!(
-        frame(&outputs),
-        ServerFrame::Data {
-            tab: Alias(1),
-            socket: SocketId(1),
-            payload
-        }
-    );
+    assert_eq!(frame(&outputs), ServerFrame::Data { tab: Alias(1), socket: SocketId(1), payload });
     let stats = server.registry.stats();
     assert_eq!((stats.messages_in, stats.messages_out), (1, 1));
 }
@@ -132,23 +94,10 @@ fn a_tab_that_closes_gets_its_own_code_back() {
     let mut server = Server::new();
     let socket = server.socket(1);
     let outputs = server.say(1, &close(2, 1, 4001, "done"));
-    let told = Output::SocketClosed {
-        socket,
-        code: 4001,
-        reason: "done".to_owned(),
-        clean: true,
-    };
+    let told = Output::SocketClosed { socket, code: 4001, reason: "done".to_owned(), clean: true };
     assert_eq!(outputs[0], told);
     let (tab, socket) = (Alias(1), SocketId(1));
-    assert_eq!(
-        frame(&outputs),
-        ServerFrame::Close {
-            tab,
-            socket,
-            code: 4001,
-            reason: "done"
-        }
-    );
+    assert_eq!(frame(&outputs), ServerFrame::Close { tab, socket, code: 4001, reason: "done" });
 }
 
 #[test]
@@ -156,18 +105,8 @@ fn a_close_without_a_code_is_1005() {
     let mut server = Server::new();
     server.socket(1);
     let outputs = server.say(1, &close(2, 1, 0, ""));
-    assert!(matches!(
-        outputs[0],
-        Output::SocketClosed {
-            code: 1005,
-            clean: true,
-            ..
-        }
-    ));
-    assert!(matches!(
-        frame(&outputs),
-        ServerFrame::Close { code: 1005, .. }
-    ));
+    assert!(matches!(outputs[0], Output::SocketClosed { code: 1005, clean: true, .. }));
+    assert!(matches!(frame(&outputs), ServerFrame::Close { code: 1005, .. }));
 }
 
 #[test]
@@ -175,18 +114,8 @@ fn a_socket_closed_before_it_was_accepted_fails() {
     let mut server = Server::new();
     let socket = server.opening(1);
     let outputs = server.say(1, &close(2, 1, 1000, ""));
-    assert!(matches!(
-        outputs[0],
-        Output::SocketClosed {
-            code: 1006,
-            clean: false,
-            ..
-        }
-    ));
-    assert!(matches!(
-        frame(&outputs),
-        ServerFrame::Close { code: 1006, .. }
-    ));
+    assert!(matches!(outputs[0], Output::SocketClosed { code: 1006, clean: false, .. }));
+    assert!(matches!(frame(&outputs), ServerFrame::Close { code: 1006, .. }));
     server.registry.accept(server.now, socket, "");
     assert_eq!(server.drain(), []);
 }
@@ -195,30 +124,15 @@ fn a_socket_closed_before_it_was_accepted_fails() {
 fn the_application_closes_with_code_and_reason() {
     let mut server = Server::new();
     let socket = server.socket(1);
-    server
-        .registry
-        .close(server.now, socket, 4002, "enough")
-        .unwrap();
+    server.registry.close(server.now, socket, 4002, "enough").unwrap();
     let outputs = server.drain();
     let (tab, number) = (Alias(1), SocketId(1));
-    let close = ServerFrame::Close {
-        tab,
-        socket: number,
-        code: 4002,
-        reason: "enough",
-    };
+    let close = ServerFrame::Close { tab, socket: number, code: 4002, reason: "enough" };
     assert_eq!(frame(&outputs), close);
-    let told = Output::SocketClosed {
-        socket,
-        code: 4002,
-        reason: "enough".to_owned(),
-        clean: true,
-    };
+    let told =
+        Output::SocketClosed { socket, code: 4002, reason: "enough".to_owned(), clean: true };
     assert_eq!(outputs[1], told);
-    assert_eq!(
-        server.registry.close(server.now, socket, 1000, ""),
-        Err(SendError::Closed)
-    );
+    assert_eq!(server.registry.close(server.now, socket, 1000, ""), Err(SendError::Closed));
 }
 
 #[test]
@@ -226,14 +140,8 @@ fn a_socket_that_is_not_open_sends_nothing() {
     let mut server = Server::new();
     let socket = server.opening(1);
     let payload = Payload::Text("early");
-    assert_eq!(
-        server.registry.send(server.now, socket, payload),
-        Err(SendError::Closed)
-    );
-    assert_eq!(
-        server.registry.close(server.now, socket, 1000, ""),
-        Err(SendError::Closed)
-    );
+    assert_eq!(server.registry.send(server.now, socket, payload), Err(SendError::Closed));
+    assert_eq!(server.registry.close(server.now, socket, 1000, ""), Err(SendError::Closed));
     assert_eq!(server.drain(), []);
 }
 
@@ -242,10 +150,7 @@ fn a_socket_number_in_use_closes_the_link() {
     let mut server = Server::new();
     server.socket(1);
     let outputs = server.say(1, &open(2, 1));
-    assert_eq!(
-        closed(&outputs),
-        (1, 1002, "a tab opened a socket number that is in use")
-    );
+    assert_eq!(closed(&outputs), (1, 1002, "a tab opened a socket number that is in use"));
 }
 
 #[test]
@@ -260,11 +165,7 @@ fn a_close_code_no_websocket_carries_closes_the_link() {
 fn credit_is_counted_and_not_yet_enforced() {
     let mut server = Server::new();
     server.socket(1);
-    let credit = HubFrame::Credit {
-        up: up(2),
-        socket: SocketId(1),
-        bytes: 10,
-    };
+    let credit = HubFrame::Credit { up: up(2), socket: SocketId(1), bytes: 10 };
     assert_eq!(server.say(1, &credit), []);
     assert_eq!(server.say(1, &text(3, 1, "next")).len(), 1);
 }
@@ -274,13 +175,8 @@ fn a_long_close_reason_is_cut_at_a_character() {
     let mut server = Server::new();
     let socket = server.socket(1);
     let reason = "é".repeat(100);
-    server
-        .registry
-        .close(server.now, socket, 1000, &reason)
-        .unwrap();
+    server.registry.close(server.now, socket, 1000, &reason).unwrap();
     let outputs = server.drain();
-    let ServerFrame::Close { reason, .. } = frame(&outputs) else {
-        panic!("{outputs:?}")
-    };
+    let ServerFrame::Close { reason, .. } = frame(&outputs) else { panic!("{outputs:?}") };
     assert_eq!(reason, "é".repeat(61));
 }

@@ -23,10 +23,7 @@ impl Server {
 
     pub(crate) fn with(config: SessionConfig) -> Self {
         let now = Timestamp::from_millis(1_000);
-        Self {
-            registry: Registry::new(config, now),
-            now,
-        }
+        Self { registry: Registry::new(config, now), now }
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) -> Vec<Output> {
@@ -53,17 +50,11 @@ impl Server {
     pub(crate) fn open(&mut self, link: u64) -> Vec<Output> {
         let mut entropy = [7; 32];
         entropy[..8].copy_from_slice(&link.to_be_bytes());
-        self.input(Input::LinkOpened {
-            link: LinkId(link),
-            entropy,
-        })
+        self.input(Input::LinkOpened { link: LinkId(link), entropy })
     }
 
     pub(crate) fn say(&mut self, link: u64, frame: &HubFrame<'_>) -> Vec<Output> {
-        self.input(Input::LinkMessage {
-            link: LinkId(link),
-            bytes: &frame.to_bytes(),
-        })
+        self.input(Input::LinkMessage { link: LinkId(link), bytes: &frame.to_bytes() })
     }
 
     /// A link that was welcomed, and its session.
@@ -87,11 +78,7 @@ impl Server {
     pub(crate) fn opening(&mut self, link: u64) -> SocketRef {
         let session = self.attached(link);
         self.say(link, &open(1, 1));
-        SocketRef {
-            session,
-            tab: Alias(1),
-            socket: SocketId(1),
-        }
+        SocketRef { session, tab: Alias(1), socket: SocketId(1) }
     }
 
     /// The same, accepted.
@@ -104,10 +91,7 @@ impl Server {
 
     /// All that was sent goes to the kernel.
     pub(crate) fn written(&mut self, link: u64, bytes: usize) -> Vec<Output> {
-        self.input(Input::LinkWritten {
-            link: LinkId(link),
-            bytes,
-        })
+        self.input(Input::LinkWritten { link: LinkId(link), bytes })
     }
 }
 
@@ -122,38 +106,20 @@ pub(crate) fn hello() -> HubFrame<'static> {
 }
 
 pub(crate) fn attach(tab: u64) -> HubFrame<'static> {
-    HubFrame::Attach {
-        tab: TabId(tab),
-        last: 0,
-    }
+    HubFrame::Attach { tab: TabId(tab), last: 0 }
 }
 
 pub(crate) fn open(n: u64, socket: u32) -> HubFrame<'static> {
     let (path, protocols) = ("/echo?x=1", vec!["a", "b"]);
-    HubFrame::Open {
-        up: up(n),
-        socket: SocketId(socket),
-        credit: 1 << 20,
-        path,
-        protocols,
-    }
+    HubFrame::Open { up: up(n), socket: SocketId(socket), credit: 1 << 20, path, protocols }
 }
 
 pub(crate) fn text(n: u64, socket: u32, text: &str) -> HubFrame<'_> {
-    HubFrame::Data {
-        up: up(n),
-        socket: SocketId(socket),
-        payload: Payload::Text(text),
-    }
+    HubFrame::Data { up: up(n), socket: SocketId(socket), payload: Payload::Text(text) }
 }
 
 pub(crate) fn close(n: u64, socket: u32, code: u16, reason: &str) -> HubFrame<'_> {
-    HubFrame::Close {
-        up: up(n),
-        socket: SocketId(socket),
-        code,
-        reason,
-    }
+    HubFrame::Close { up: up(n), socket: SocketId(socket), code, reason }
 }
 
 /// The header of a frame of the tab with alias 1.
@@ -167,9 +133,7 @@ pub(crate) fn frames(outputs: &[Output]) -> Vec<ServerFrame<'_>> {
         Output::Send { bytes, .. } => Some(bytes),
         _ => None,
     });
-    bytes
-        .map(|bytes| ServerFrame::decode(bytes).unwrap())
-        .collect()
+    bytes.map(|bytes| ServerFrame::decode(bytes).unwrap()).collect()
 }
 
 /// The one frame among the outputs.

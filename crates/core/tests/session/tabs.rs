@@ -32,19 +32,10 @@ fn each_tab_gets_an_alias_of_its_own() {
 fn attaching_again_keeps_the_alias_and_tells_the_counts() {
     let mut server = Server::new();
     let socket = server.socket(1);
-    server
-        .registry
-        .send(server.now, socket, Payload::Text("hi"))
-        .unwrap();
+    server.registry.send(server.now, socket, Payload::Text("hi")).unwrap();
     server.drain();
     let outputs = server.say(1, &attach(1));
-    let ServerFrame::Attached {
-        alias,
-        next,
-        n_seen,
-        ..
-    } = frame(&outputs)
-    else {
+    let ServerFrame::Attached { alias, next, n_seen, .. } = frame(&outputs) else {
         panic!("not attached: {outputs:?}")
     };
     // Sent in its lane: OPENED and one message. Received from it: OPEN.
@@ -57,13 +48,7 @@ fn a_parked_tab_is_counted_apart_until_it_attaches() {
     let mut server = Server::new();
     let session = server.attached(1);
     let outputs = server.say(1, &HubFrame::Park { tab: TabId(1) });
-    assert_eq!(
-        *event(&outputs),
-        Event::TabParked {
-            session,
-            tab: TabId(1)
-        }
-    );
+    assert_eq!(*event(&outputs), Event::TabParked { session, tab: TabId(1) });
     assert_eq!(server.say(1, &HubFrame::Park { tab: TabId(1) }), []);
     assert_eq!(server.registry.stats().parked, 1);
     server.say(1, &attach(1));
@@ -77,12 +62,7 @@ fn a_tab_that_is_gone_takes_its_sockets_along() {
     let socket = server.socket(1);
     server.say(1, &HubFrame::Park { tab: TabId(1) });
     let outputs = server.say(1, &HubFrame::Gone { tab: TabId(1) });
-    let expected = Output::SocketClosed {
-        socket,
-        code: 1006,
-        reason: String::new(),
-        clean: false,
-    };
+    let expected = Output::SocketClosed { socket, code: 1006, reason: String::new(), clean: false };
     assert_eq!(outputs[0], expected);
     assert_eq!(frames(&outputs), []);
     let stats = server.registry.stats();
@@ -95,14 +75,7 @@ fn an_alias_is_not_used_again() {
     server.attached(1);
     server.say(1, &HubFrame::Gone { tab: TabId(1) });
     let outputs = server.say(1, &attach(1));
-    assert!(matches!(
-        frame(&outputs),
-        ServerFrame::Attached {
-            alias: Alias(2),
-            n_seen: 0,
-            ..
-        }
-    ));
+    assert!(matches!(frame(&outputs), ServerFrame::Attached { alias: Alias(2), n_seen: 0, .. }));
 }
 
 #[test]
@@ -138,33 +111,16 @@ fn a_jump_of_the_count_closes_the_link() {
     let mut server = Server::new();
     server.socket(1);
     let outputs = server.say(1, &text(3, 1, "too far"));
-    assert_eq!(
-        closed(&outputs),
-        (1, 1002, "the count of a tab's reliable frames jumped")
-    );
+    assert_eq!(closed(&outputs), (1, 1002, "the count of a tab's reliable frames jumped"));
 }
 
 #[test]
 fn an_unknown_reliable_frame_is_ignored_and_counted() {
     let mut server = Server::new();
     server.socket(1);
-    let unknown = HubFrame::Unknown {
-        code: 0xbf,
-        up: Some(up(2)),
-        body: b"later",
-    };
+    let unknown = HubFrame::Unknown { code: 0xbf, up: Some(up(2)), body: b"later" };
     assert_eq!(server.say(1, &unknown), []);
-    assert_eq!(
-        server.say(
-            1,
-            &HubFrame::Unknown {
-                code: 0x3f,
-                up: None,
-                body: b""
-            }
-        ),
-        []
-    );
+    assert_eq!(server.say(1, &HubFrame::Unknown { code: 0x3f, up: None, body: b"" }), []);
     assert_eq!(server.say(1, &text(3, 1, "next")).len(), 1);
 }
 
@@ -175,19 +131,10 @@ fn a_message_to_the_browser_is_one_frame() {
     server.say(1, &attach(2));
     server.welcomed(2);
     let payload = Payload::Text("to all");
-    server
-        .registry
-        .broadcast(server.now, session, payload)
-        .unwrap();
+    server.registry.broadcast(server.now, session, payload).unwrap();
     let outputs = server.drain();
     assert_eq!(frame(&outputs), ServerFrame::Message { payload });
-    assert!(matches!(
-        outputs[0],
-        Output::Send {
-            link: LinkId(1),
-            ..
-        }
-    ));
+    assert!(matches!(outputs[0], Output::Send { link: LinkId(1), .. }));
     assert_eq!(server.registry.stats().messages_out, 1);
 }
 
@@ -196,21 +143,11 @@ fn a_session_ends_with_its_link() {
     let mut server = Server::new();
     let socket = server.socket(1);
     let outputs = server.input(Input::LinkClosed { link: LinkId(1) });
-    let expected = Output::SocketClosed {
-        socket,
-        code: 1006,
-        reason: String::new(),
-        clean: false,
-    };
+    let expected = Output::SocketClosed { socket, code: 1006, reason: String::new(), clean: false };
     assert_eq!(outputs[0], expected);
     let stats = server.registry.stats();
-    assert_eq!(
-        (stats.links, stats.sessions, stats.tabs, stats.sockets),
-        (0, 0, 0, 0)
-    );
-    let gone = server
-        .registry
-        .broadcast(server.now, socket.session, Payload::Text("x"));
+    assert_eq!((stats.links, stats.sessions, stats.tabs, stats.sockets), (0, 0, 0, 0));
+    let gone = server.registry.broadcast(server.now, socket.session, Payload::Text("x"));
     assert_eq!(gone, Err(tabmux_core::session::SendError::Closed));
 }
 
@@ -220,20 +157,14 @@ fn two_tabs_may_use_the_same_socket_number() {
     let first = server.socket(1);
     server.say(1, &attach(2));
     let second = HubFrame::Open {
-        up: Upstream {
-            tab: Alias(2),
-            n: 1,
-        },
+        up: Upstream { tab: Alias(2), n: 1 },
         socket: SocketId(1),
         credit: 0,
         path: "/echo",
         protocols: Vec::new(),
     };
     let outputs = server.say(1, &second);
-    let expected = SocketRef {
-        tab: Alias(2),
-        ..first
-    };
+    let expected = SocketRef { tab: Alias(2), ..first };
     assert!(matches!(outputs[0], Output::SocketOpen { socket, .. } if socket == expected));
 }
 
@@ -241,14 +172,7 @@ fn two_tabs_may_use_the_same_socket_number() {
 fn a_subscription_is_refused_by_request_and_name() {
     let mut server = Server::new();
     server.welcomed(1);
-    let outputs = server.say(
-        1,
-        &HubFrame::Subscribe {
-            request: 7,
-            position: None,
-            topic: "news",
-        },
-    );
+    let outputs = server.say(1, &HubFrame::Subscribe { request: 7, position: None, topic: "news" });
     let message = "topics are not offered by this server yet";
     assert_eq!(
         frame(&outputs),

@@ -19,11 +19,7 @@ impl Game {
     }
 
     const fn with(secret: u32) -> Self {
-        Self {
-            secret,
-            tries: 0,
-            over: false,
-        }
+        Self { secret, tries: 0, over: false }
     }
 
     fn answer(&mut self, message: Message<'_>) -> Value {
@@ -34,9 +30,7 @@ impl Game {
             *self = Self::new();
             return json!({ "answer": "new" });
         }
-        let number = text
-            .strip_prefix("guess ")
-            .and_then(|number| number.parse::<u32>().ok());
+        let number = text.strip_prefix("guess ").and_then(|number| number.parse::<u32>().ok());
         match number.filter(|number| (1..=HIGHEST).contains(number)) {
             None => error("send \"guess N\", N from 1 to 100, or \"new\""),
             Some(_) if self.over => error("the game is over; send \"new\" for another"),
@@ -104,15 +98,7 @@ mod tests {
     #[test]
     fn what_is_no_guess_is_an_error() {
         let mut game = Game::with(42);
-        for text in [
-            "",
-            "guess",
-            "guess 0",
-            "guess 101",
-            "guess -1",
-            "guess x",
-            "NEW",
-        ] {
+        for text in ["", "guess", "guess 0", "guess 101", "guess -1", "guess x", "NEW"] {
             assert_eq!(play(&mut game, text)["answer"], "error", "{text}");
         }
         assert_eq!(game.answer(Message::Binary(b"new"))["answer"], "error");

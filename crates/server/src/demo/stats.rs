@@ -33,9 +33,7 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn new(board: &Arc<Board>) -> Self {
-        Self {
-            board: Arc::clone(board),
-        }
+        Self { board: Arc::clone(board) }
     }
 }
 
@@ -85,12 +83,6 @@ async fn tell(board: Arc<Board>, mut stats: watch::Receiver<Stats>) {
 }
 
 fn text(stats: &Stats) -> String {
-    let Stats {
-        links,
-        tabs,
-        parked,
-        sockets,
-        ..
-    } = stats;
+    let Stats { links, tabs, parked, sockets, .. } = stats;
     json!({ "links": links, "tabs": tabs, "parked": parked, "sockets": sockets }).to_string()
 }

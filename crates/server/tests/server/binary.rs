@@ -13,33 +13,18 @@ use super::support::{Hub, folder, get, soon};
 fn serve(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
     command.arg("serve").args(arguments).kill_on_drop(true);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// A server on a free port, and its address.
 async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
-    let mut child = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat())
-        .spawn()
-        .unwrap();
+    let mut child = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
     let mut line = String::new();
-    soon("the first line", stdout.read_line(&mut line))
-        .await
-        .unwrap();
-    let address = line
-        .strip_prefix("tabmux: serving http://")
-        .and_then(|s| s.strip_suffix("/\n"));
-    (
-        child,
-        address
-            .unwrap_or_else(|| panic!("{line:?}"))
-            .parse()
-            .unwrap(),
-    )
+    soon("the first line", stdout.read_line(&mut line)).await.unwrap();
+    let address = line.strip_prefix("tabmux: serving http://").and_then(|s| s.strip_suffix("/\n"));
+    (child, address.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap())
 }
 
 /// Runs to the end, which must be a failure; what it said.
@@ -52,18 +37,12 @@ async fn fails(arguments: &[&str]) -> String {
 /// Ends a server as an operator does; what it logged.
 async fn terminate(mut child: Child, signal: &str) -> String {
     let pid = child.id().unwrap().to_string();
-    let kill = std::process::Command::new("sh")
-        .args(["-c", &format!("kill -{signal} {pid}")])
-        .status();
+    let kill =
+        std::process::Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
     assert!(kill.unwrap().success());
     assert!(soon("the end", child.wait()).await.unwrap().success());
     let mut log = String::new();
-    child
-        .stderr
-        .unwrap()
-        .read_to_string(&mut log)
-        .await
-        .unwrap();
+    child.stderr.unwrap().read_to_string(&mut log).await.unwrap();
     log
 }
 
@@ -92,10 +71,7 @@ async fn without_demo_there_are_no_handlers() {
     hub.ask(tab, 1, "/echo", &[]).await;
     let bytes = hub.next().await;
     let error = super::support::frame(&bytes);
-    assert!(
-        matches!(error, tabmux_core::wire::ServerFrame::Error { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, tabmux_core::wire::ServerFrame::Error { .. }), "{error:?}");
     assert_eq!(get(address, "/", "").await.status, 404);
 }
 
@@ -110,10 +86,7 @@ async fn garbage_is_one_line_in_the_log() {
     let lines = log.lines().collect::<Vec<_>>();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("WARN"), "{log}");
-    assert!(
-        lines[0].contains("no frame of this direction has type 0xff"),
-        "{log}"
-    );
+    assert!(lines[0].contains("no frame of this direction has type 0xff"), "{log}");
 }
 
 #[tokio::test]
@@ -135,25 +108,13 @@ async fn an_unknown_key_is_named() {
         ("listne = \"x\"", "unknown field `listne`"),
         ("[limits]\ntab = 3", "unknown field `tab`"),
         ("heartbeat_ms = \"soon\"", "heartbeat_ms"),
-        (
-            "shutdown_grace_ms = 6000",
-            "shutdown_grace_ms must be at most 5000",
-        ),
-        (
-            "allow_origins = [\"example.org\"]",
-            "\"example.org\" is no origin",
-        ),
-        (
-            "[limits]\nqueue_bytes = 1",
-            "limits.queue_bytes must be at least limits.message_bytes",
-        ),
+        ("shutdown_grace_ms = 6000", "shutdown_grace_ms must be at most 5000"),
+        ("allow_origins = [\"example.org\"]", "\"example.org\" is no origin"),
+        ("[limits]\nqueue_bytes = 1", "limits.queue_bytes must be at least limits.message_bytes"),
     ] {
         std::fs::write(&file, text).unwrap();
         let said = fails(&["--config", path]).await;
-        assert!(
-            said.starts_with("tabmux: ") && said.contains(expected),
-            "{said}"
-        );
+        assert!(said.starts_with("tabmux: ") && said.contains(expected), "{said}");
     }
 }
 
@@ -166,10 +127,7 @@ async fn a_missing_file_is_named() {
 #[tokio::test]
 async fn a_missing_site_is_named() {
     let said = fails(&["--demo", "/nowhere/demo"]).await;
-    assert_eq!(
-        said,
-        "tabmux: there is no folder /nowhere/demo to serve at /\n"
-    );
+    assert_eq!(said, "tabmux: there is no folder /nowhere/demo to serve at /\n");
 }
 
 #[tokio::test]

@@ -34,10 +34,7 @@ async fn the_game_answers_only_the_tab_that_asked() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(
-        ask(&mut hub, second, "new").await,
-        json!({ "answer": "new" })
-    );
+    assert_eq!(ask(&mut hub, second, "new").await, json!({ "answer": "new" }));
     hub.quiet().await;
 }
 
@@ -48,17 +45,11 @@ async fn a_notification_names_the_tab_it_came_from() {
     hub.attach(2).await;
     hub.send(Alias(1), 1, Payload::Text("dinner")).await;
     let bytes = hub.next().await;
-    let ServerFrame::Message {
-        payload: Payload::Text(text),
-    } = frame(&bytes)
-    else {
+    let ServerFrame::Message { payload: Payload::Text(text) } = frame(&bytes) else {
         panic!("no broadcast: {bytes:?}")
     };
     let from = "0000000000000001";
-    assert_eq!(
-        value(text),
-        json!({ "kind": "notification", "text": "dinner", "from": from })
-    );
+    assert_eq!(value(text), json!({ "kind": "notification", "text": "dinner", "from": from }));
     hub.quiet().await;
 }
 
@@ -69,10 +60,7 @@ async fn a_long_notification_is_told_to_its_tab_only() {
     let answer = ask(&mut hub, Alias(1), &"é".repeat(201)).await;
     assert_eq!(answer["kind"], "error");
     hub.send(Alias(1), 1, Payload::Text(&"é".repeat(200))).await;
-    assert!(matches!(
-        frame(&hub.next().await),
-        ServerFrame::Message { .. }
-    ));
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Message { .. }));
 }
 
 #[tokio::test]
@@ -80,10 +68,7 @@ async fn the_numbers_are_pushed_when_they_change() {
     let server = Running::demo().await;
     let mut hub = Hub::with_socket(server.address, "/demo/stats").await;
     let first = value(&hub.text(Alias(1), 1).await);
-    assert_eq!(
-        first,
-        json!({ "links": 1, "tabs": 1, "parked": 0, "sockets": 1 })
-    );
+    assert_eq!(first, json!({ "links": 1, "tabs": 1, "parked": 0, "sockets": 1 }));
     let mut other = Hub::welcomed(server.address).await;
     other.attach(1).await;
     let expected = json!({ "links": 2, "tabs": 2, "parked": 0, "sockets": 1 });
@@ -98,16 +83,10 @@ async fn the_numbers_go_on_after_a_time_without_watchers() {
     for _ in 0..3 {
         let mut hub = Hub::with_socket(server.address, "/demo/stats").await;
         hub.text(Alias(1), 1).await;
-        hub.say(&tabmux_core::wire::HubFrame::Attach {
-            tab: tabmux_core::wire::TabId(2),
-            last: 0,
-        })
-        .await;
+        hub.say(&tabmux_core::wire::HubFrame::Attach { tab: tabmux_core::wire::TabId(2), last: 0 })
+            .await;
         loop {
-            if let ServerFrame::Data {
-                payload: Payload::Text(text),
-                ..
-            } = frame(&hub.next().await)
+            if let ServerFrame::Data { payload: Payload::Text(text), .. } = frame(&hub.next().await)
                 && value(text)["tabs"] == 2
             {
                 break;

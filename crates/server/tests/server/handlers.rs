@@ -19,12 +19,7 @@ struct Witness(mpsc::UnboundedSender<String>);
 impl SocketHandler for Witness {
     fn open(&mut self, ctx: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
         assert_eq!(ctx.tab(), request.tab);
-        let told = format!(
-            "open {} {} {:?}",
-            request.path(),
-            request.query(),
-            request.protocols
-        );
+        let told = format!("open {} {} {:?}", request.path(), request.query(), request.protocols);
         self.0.send(told).unwrap();
         match request.query() {
             "reject" => Decision::reject("not today"),
@@ -43,10 +38,7 @@ impl SocketHandler for Witness {
             Message::Text("close") => ctx.close(4001, "as you wish"),
             Message::Text("panic") => panic!("on request"),
             Message::Text("broadcast") => ctx.broadcast_text("to all").unwrap(),
-            other => self
-                .0
-                .send(format!("message {other:?} on {}", ctx.target()))
-                .unwrap(),
+            other => self.0.send(format!("message {other:?} on {}", ctx.target())).unwrap(),
         }
     }
 
@@ -102,14 +94,7 @@ async fn a_handler_closes_and_is_told() {
     let mut hub = welcomed(&server).await;
     hub.send(TAB, 1, Payload::Text("close")).await;
     let bytes = hub.next().await;
-    assert!(matches!(
-        frame(&bytes),
-        ServerFrame::Close {
-            code: 4001,
-            reason: "as you wish",
-            ..
-        }
-    ));
+    assert!(matches!(frame(&bytes), ServerFrame::Close { code: 4001, reason: "as you wish", .. }));
     next(&mut seen).await;
     assert_eq!(next(&mut seen).await, "close 4001 as you wish true");
 }
@@ -122,22 +107,14 @@ async fn a_handler_refuses() {
     for (target, expected) in [
         ("/broken", "the handler failed"),
         ("/w?reject", "not today"),
-        (
-            "/w?foreign",
-            "the server chose a sub-protocol that was not offered",
-        ),
+        ("/w?foreign", "the server chose a sub-protocol that was not offered"),
         ("/w?panic", "the handler failed"),
     ] {
         hub.ask(tab, 1, target, &[]).await;
         let bytes = hub.next().await;
-        let ServerFrame::Error { message, .. } = frame(&bytes) else {
-            panic!("{bytes:?}")
-        };
+        let ServerFrame::Error { message, .. } = frame(&bytes) else { panic!("{bytes:?}") };
         assert_eq!(message, expected);
-        assert!(matches!(
-            frame(&hub.next().await),
-            ServerFrame::Close { code: 1006, .. }
-        ));
+        assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1006, .. }));
     }
     assert_eq!(server.handle.stats().sockets, 0);
 }
@@ -149,15 +126,9 @@ async fn a_panic_costs_one_socket() {
     hub.open(TAB, 2, "/w", &[]).await;
     assert_eq!(hub.text(TAB, 2).await, "welcome");
     hub.send(TAB, 1, Payload::Text("panic")).await;
-    assert!(matches!(
-        frame(&hub.next().await),
-        ServerFrame::Close { code: 1011, .. }
-    ));
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1011, .. }));
     hub.send(TAB, 2, Payload::Text("close")).await;
-    assert!(matches!(
-        frame(&hub.next().await),
-        ServerFrame::Close { code: 4001, .. }
-    ));
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 4001, .. }));
 }
 
 #[tokio::test]
@@ -207,10 +178,7 @@ impl SocketHandler for Flood {
 #[tokio::test]
 async fn a_slow_reader_fills_its_queue_and_gets_all_in_the_end() {
     let (sender, mut seen) = mpsc::unbounded_channel();
-    let flood = move || Flood {
-        sent: 0,
-        seen: sender.clone(),
-    };
+    let flood = move || Flood { sent: 0, seen: sender.clone() };
     let server = Running::start(Server::builder().socket("/flood", flood)).await;
     let mut slow = Hub::with_socket(server.address, "/flood").await;
     let mut other = Hub::with_socket(server.address, "/flood").await;
@@ -220,9 +188,7 @@ async fn a_slow_reader_fills_its_queue_and_gets_all_in_the_end() {
     let mut received = 0;
     while received < FLOOD {
         let bytes = slow.next().await;
-        let ServerFrame::Data { payload, .. } = frame(&bytes) else {
-            panic!("no message")
-        };
+        let ServerFrame::Data { payload, .. } = frame(&bytes) else { panic!("no message") };
         received += payload.len();
     }
     slow.quiet().await;
@@ -243,9 +209,7 @@ impl SocketHandler for Lend {
 async fn lent(config: Config) -> (Running, Hub, SocketSender) {
     let shelf = Arc::new(Mutex::new(None));
     let lend = Arc::clone(&shelf);
-    let builder = Server::builder()
-        .config(config)
-        .socket("/lend", move || Lend(lend.clone()));
+    let builder = Server::builder().config(config).socket("/lend", move || Lend(lend.clone()));
     let server = Running::start(builder).await;
     let hub = Hub::with_socket(server.address, "/lend").await;
     let sender = shelf.lock().unwrap().take().unwrap();
@@ -261,37 +225,20 @@ async fn a_sender_works_from_another_thread() {
     });
     assert_eq!(hub.text(TAB, 1).await, "from afar");
     let bytes = hub.next().await;
-    assert!(matches!(
-        frame(&bytes),
-        ServerFrame::Close {
-            code: 4003,
-            reason: "that was all",
-            ..
-        }
-    ));
+    assert!(matches!(frame(&bytes), ServerFrame::Close { code: 4003, reason: "that was all", .. }));
 }
 
 #[tokio::test]
 async fn what_a_sender_cannot_send_closes_its_socket() {
     let (_server, mut hub, sender) = lent(Config::default()).await;
     sender.send_binary(&vec![0; 2 << 20]).unwrap();
-    assert!(matches!(
-        frame(&hub.next().await),
-        ServerFrame::Close { code: 1009, .. }
-    ));
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1009, .. }));
 }
 
 #[tokio::test]
 async fn a_full_inbox_refuses() {
-    let limits = Limits {
-        inbox_bytes: 1_000,
-        ..Limits::default()
-    };
-    let (_server, _hub, sender) = lent(Config {
-        limits,
-        ..Config::default()
-    })
-    .await;
+    let limits = Limits { inbox_bytes: 1_000, ..Limits::default() };
+    let (_server, _hub, sender) = lent(Config { limits, ..Config::default() }).await;
     assert_eq!(sender.send_binary(&[0; 1_000]), Err(SendError::Full));
 }
 

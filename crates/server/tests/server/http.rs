@@ -20,10 +20,7 @@ async fn a_foreign_origin_is_refused_and_told_the_option() {
     let server = Running::demo().await;
     let (status, text) = refusal(&server, "https://evil.example").await;
     assert_eq!(status, 403);
-    assert!(
-        text.contains("--allow-origin https://evil.example"),
-        "{text}"
-    );
+    assert!(text.contains("--allow-origin https://evil.example"), "{text}");
 }
 
 #[tokio::test]
@@ -42,11 +39,7 @@ async fn the_own_host_and_a_listed_origin_are_allowed() {
 #[tokio::test]
 async fn a_star_allows_every_origin() {
     let server = Running::start(Server::builder().allow_origin("*")).await;
-    assert!(
-        Hub::dial_from(server.address, Some("https://any.example"))
-            .await
-            .is_ok()
-    );
+    assert!(Hub::dial_from(server.address, Some("https://any.example")).await.is_ok());
 }
 
 #[tokio::test]
@@ -91,25 +84,15 @@ async fn with_assets(name: &str) -> Running {
 
 /// The name of a response's content.
 fn hash(response: &Response) -> String {
-    response
-        .header("etag")
-        .unwrap()
-        .trim_matches('"')
-        .to_owned()
+    response.header("etag").unwrap().trim_matches('"').to_owned()
 }
 
 #[tokio::test]
 async fn the_client_is_script_that_is_asked_for_each_time() {
     let server = with_assets("client").await;
     let response = get(server.address, "/tabmux/client.js", "").await;
-    assert_eq!(
-        (response.status, response.body.as_str()),
-        (200, "export {}")
-    );
-    assert_eq!(
-        response.header("content-type"),
-        Some("text/javascript; charset=utf-8")
-    );
+    assert_eq!((response.status, response.body.as_str()), (200, "export {}"));
+    assert_eq!(response.header("content-type"), Some("text/javascript; charset=utf-8"));
     assert_eq!(response.header("cache-control"), Some("no-cache"));
     assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
 }
@@ -118,10 +101,7 @@ async fn the_client_is_script_that_is_asked_for_each_time() {
 async fn the_worker_has_a_policy_of_its_own() {
     let server = with_assets("worker").await;
     let response = get(server.address, "/tabmux/worker.js", "").await;
-    assert_eq!(
-        response.header("content-type"),
-        Some("text/javascript; charset=utf-8")
-    );
+    assert_eq!(response.header("content-type"), Some("text/javascript; charset=utf-8"));
     let policy = response.header("content-security-policy").unwrap();
     assert_eq!(
         policy,
@@ -150,19 +130,13 @@ async fn what_did_not_change_is_not_sent_again() {
     let response = get(server.address, "/tabmux/client.js", &known).await;
     assert_eq!((response.status, response.body.as_str()), (304, ""));
     let other = "If-None-Match: \"0\"\r\n";
-    assert_eq!(
-        get(server.address, "/tabmux/client.js", other).await.status,
-        200
-    );
+    assert_eq!(get(server.address, "/tabmux/client.js", other).await.status, 200);
 }
 
 #[tokio::test]
 async fn nothing_else_of_the_folder_is_served() {
     let server = with_assets("else").await;
-    assert_eq!(
-        get(server.address, "/tabmux/secret.txt", "").await.status,
-        404
-    );
+    assert_eq!(get(server.address, "/tabmux/secret.txt", "").await.status, 404);
 }
 
 #[tokio::test]
@@ -170,11 +144,7 @@ async fn a_client_that_was_not_built_says_how() {
     let server = Running::start(Server::builder().assets(folder("empty"))).await;
     let response = get(server.address, "/tabmux/client.js", "").await;
     assert_eq!(response.status, 404);
-    assert!(
-        response.body.contains("cargo xtask dist"),
-        "{}",
-        response.body
-    );
+    assert!(response.body.contains("cargo xtask dist"), "{}", response.body);
 }
 
 #[tokio::test]
@@ -185,36 +155,19 @@ async fn a_site_is_served_with_types_and_a_policy() {
     let server = Running::start(Server::builder().site(site)).await;
     let page = get(server.address, "/", "").await;
     assert_eq!((page.status, page.body.as_str()), (200, "<!doctype html>"));
-    assert_eq!(
-        page.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     let policy = page.header("content-security-policy").unwrap();
-    assert!(
-        policy.starts_with("default-src 'self'; connect-src 'self' ws: wss:"),
-        "{policy}"
-    );
+    assert!(policy.starts_with("default-src 'self'; connect-src 'self' ws: wss:"), "{policy}");
     let style = get(server.address, "/style.css", "").await;
-    assert_eq!(
-        style.header("content-type"),
-        Some("text/css; charset=utf-8")
-    );
-    for path in [
-        "/missing",
-        "/../Cargo.toml",
-        "/%2e%2e/Cargo.toml",
-        "//etc/hostname",
-        "/x/",
-    ] {
+    assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
+    for path in ["/missing", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "//etc/hostname", "/x/"] {
         assert_eq!(get(server.address, path, "").await.status, 404, "{path}");
     }
 }
 
 #[tokio::test]
 async fn the_router_mounts_in_another_app() {
-    let server = tabmux_server::demo::install(Server::builder())
-        .build()
-        .unwrap();
+    let server = tabmux_server::demo::install(Server::builder()).build().unwrap();
     let app = axum::Router::new()
         .route("/mine", axum::routing::get(|| async { "mine" }))
         .merge(server.router());
@@ -225,7 +178,5 @@ async fn the_router_mounts_in_another_app() {
     let mut hub = Hub::with_socket(address, "/echo").await;
     let leaving = tokio::spawn(async move { server.leave().await });
     assert_eq!(hub.closed().await.0, 1001);
-    super::support::soon("the server to leave", leaving)
-        .await
-        .unwrap();
+    super::support::soon("the server to leave", leaving).await.unwrap();
 }

@@ -12,9 +12,7 @@ async fn hello_is_welcomed() {
     let mut hub = Hub::dial(server.address).await;
     hub.say(&hello()).await;
     let bytes = hub.next().await;
-    let ServerFrame::Welcome(welcome) = frame(&bytes) else {
-        panic!("no WELCOME: {bytes:?}")
-    };
+    let ServerFrame::Welcome(welcome) = frame(&bytes) else { panic!("no WELCOME: {bytes:?}") };
     assert!(!welcome.resumed);
     assert_ne!(welcome.session.0, [0; 16]);
     assert_ne!(welcome.session.0, welcome.token.0);
@@ -25,23 +23,11 @@ async fn text_and_bytes_come_back() {
     let server = Running::demo().await;
     let mut hub = Hub::welcomed(server.address).await;
     let tab = hub.attach(1).await;
-    assert_eq!(
-        hub.open(tab, 1, "/echo", &["first", "second"]).await,
-        "first"
-    );
-    for payload in [
-        Payload::Text("héllo"),
-        Payload::Binary(&[0, 1, 255]),
-        Payload::Text(""),
-    ] {
+    assert_eq!(hub.open(tab, 1, "/echo", &["first", "second"]).await, "first");
+    for payload in [Payload::Text("héllo"), Payload::Binary(&[0, 1, 255]), Payload::Text("")] {
         hub.send(tab, 1, payload).await;
         let bytes = hub.next().await;
-        let ServerFrame::Data {
-            payload: echoed, ..
-        } = frame(&bytes)
-        else {
-            panic!("{bytes:?}")
-        };
+        let ServerFrame::Data { payload: echoed, .. } = frame(&bytes) else { panic!("{bytes:?}") };
         assert_eq!(echoed, payload);
     }
 }
@@ -54,14 +40,7 @@ async fn a_socket_closes_with_the_tabs_code() {
     hub.open(tab, 1, "/echo", &[]).await;
     hub.close(tab, 1, 4000, "done").await;
     let bytes = hub.next().await;
-    assert!(matches!(
-        frame(&bytes),
-        ServerFrame::Close {
-            code: 4000,
-            reason: "done",
-            ..
-        }
-    ));
+    assert!(matches!(frame(&bytes), ServerFrame::Close { code: 4000, reason: "done", .. }));
 }
 
 #[tokio::test]
@@ -71,14 +50,9 @@ async fn a_path_without_a_handler_is_refused() {
     let tab = hub.attach(1).await;
     hub.ask(tab, 1, "/nowhere?x=1", &[]).await;
     let bytes = hub.next().await;
-    let ServerFrame::Error { message, .. } = frame(&bytes) else {
-        panic!("{bytes:?}")
-    };
+    let ServerFrame::Error { message, .. } = frame(&bytes) else { panic!("{bytes:?}") };
     assert_eq!(message, "this server has no handler for /nowhere");
-    assert!(matches!(
-        frame(&hub.next().await),
-        ServerFrame::Close { code: 1006, .. }
-    ));
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1006, .. }));
 }
 
 #[tokio::test]
@@ -90,9 +64,7 @@ async fn garbage_closes_its_own_link_only() {
     let (code, reason) = bad.closed().await;
     assert_eq!(code, 1002);
     assert_eq!(reason, "no frame of this direction has type 0xff");
-    server
-        .stats(|stats| stats.links == 1 && stats.protocol_errors == 1)
-        .await;
+    server.stats(|stats| stats.links == 1 && stats.protocol_errors == 1).await;
     good.quiet().await;
 }
 
@@ -106,14 +78,8 @@ async fn a_text_message_closes_with_1003() {
 
 #[tokio::test]
 async fn a_message_past_the_limit_closes_with_1009() {
-    let limits = Limits {
-        message_bytes: 1 << 16,
-        ..Limits::default()
-    };
-    let config = Config {
-        limits,
-        ..Config::default()
-    };
+    let limits = Limits { message_bytes: 1 << 16, ..Limits::default() };
+    let config = Config { limits, ..Config::default() };
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::welcomed(server.address).await;
     hub.raw(Message::binary(vec![0; (1 << 16) + 1])).await;
@@ -137,10 +103,7 @@ async fn a_message_at_the_limit_passes() {
 
 #[tokio::test]
 async fn a_link_that_says_nothing_is_closed() {
-    let config = Config {
-        handshake_timeout_ms: 50,
-        ..Config::default()
-    };
+    let config = Config { handshake_timeout_ms: 50, ..Config::default() };
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::dial(server.address).await;
     assert_eq!(hub.closed().await.0, 4008);
@@ -148,10 +111,7 @@ async fn a_link_that_says_nothing_is_closed() {
 
 #[tokio::test]
 async fn a_silent_hub_is_closed() {
-    let config = Config {
-        heartbeat_ms: 20,
-        ..Config::default()
-    };
+    let config = Config { heartbeat_ms: 20, ..Config::default() };
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::welcomed(server.address).await;
     assert_eq!(hub.closed().await.0, 4009);
@@ -160,10 +120,7 @@ async fn a_silent_hub_is_closed() {
 
 #[tokio::test]
 async fn a_suspended_link_is_closed_in_time() {
-    let config = Config {
-        suspend_timeout_ms: 20,
-        ..Config::default()
-    };
+    let config = Config { suspend_timeout_ms: 20, ..Config::default() };
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::welcomed(server.address).await;
     hub.attach(1).await;
@@ -181,44 +138,23 @@ async fn the_numbers_follow_what_happens() {
     hub.send(Alias(1), 1, Payload::Text("x")).await;
     hub.text(Alias(1), 1).await;
     let stats = server.stats(|stats| stats.parked == 1).await;
-    assert_eq!(
-        (stats.links, stats.sessions, stats.tabs, stats.sockets),
-        (1, 1, 1, 1)
-    );
+    assert_eq!((stats.links, stats.sessions, stats.tabs, stats.sockets), (1, 1, 1, 1));
     let stats = server.handle.stats();
     assert_eq!((stats.messages_in, stats.messages_out), (1, 1));
     drop(hub);
     let stats = server.stats(|stats| stats.links == 0).await;
-    assert_eq!(
-        (stats.sessions, stats.tabs, stats.parked, stats.sockets),
-        (0, 0, 0, 0)
-    );
+    assert_eq!((stats.sessions, stats.tabs, stats.parked, stats.sockets), (0, 0, 0, 0));
 }
 
 #[tokio::test]
 async fn the_limit_of_links_refuses_with_a_hint() {
-    let limits = Limits {
-        links: 1,
-        ..Limits::default()
-    };
-    let config = Config {
-        limits,
-        ..Config::default()
-    };
+    let limits = Limits { links: 1, ..Limits::default() };
+    let config = Config { limits, ..Config::default() };
     let server = Running::start(Server::builder().config(config)).await;
     let _first = Hub::welcomed(server.address).await;
     let mut second = Hub::dial(server.address).await;
     let bytes = second.next().await;
-    assert!(
-        matches!(
-            frame(&bytes),
-            ServerFrame::Refused {
-                retry_ms: 5_000,
-                ..
-            }
-        ),
-        "{bytes:?}"
-    );
+    assert!(matches!(frame(&bytes), ServerFrame::Refused { retry_ms: 5_000, .. }), "{bytes:?}");
     assert_eq!(second.closed().await.0, 1013);
 }
 

@@ -22,9 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Fails the test when `future` takes too long.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, future)
-        .await
-        .unwrap_or_else(|_| panic!("waited too long for {what}"))
+    timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("waited too long for {what}"))
 }
 
 pub(crate) struct Running {
@@ -41,12 +39,7 @@ impl Running {
         let (address, handle) = (listener.local_addr().unwrap(), server.handle());
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(server.run(listener, async { stopped.await.unwrap() }));
-        Self {
-            address,
-            handle,
-            stop: Some(stop),
-            run,
-        }
+        Self { address, handle, stop: Some(stop), run }
     }
 
     pub(crate) async fn demo() -> Self {
@@ -85,19 +78,12 @@ impl Hub {
         address: SocketAddr,
         origin: Option<&str>,
     ) -> Result<Self, WsError> {
-        let mut request = format!("ws://{address}/tabmux/ws")
-            .into_client_request()
-            .unwrap();
+        let mut request = format!("ws://{address}/tabmux/ws").into_client_request().unwrap();
         if let Some(origin) = origin {
-            request
-                .headers_mut()
-                .insert("origin", origin.parse().unwrap());
+            request.headers_mut().insert("origin", origin.parse().unwrap());
         }
         let (socket, _) = soon("the handshake", connect_async(request)).await?;
-        Ok(Self {
-            socket,
-            sent: Vec::new(),
-        })
+        Ok(Self { socket, sent: Vec::new() })
     }
 
     /// A link that was welcomed.
@@ -105,20 +91,13 @@ impl Hub {
         let mut hub = Self::dial(address).await;
         hub.say(&hello()).await;
         let bytes = hub.next().await;
-        assert!(
-            matches!(frame(&bytes), ServerFrame::Welcome(_)),
-            "{bytes:?}"
-        );
+        assert!(matches!(frame(&bytes), ServerFrame::Welcome(_)), "{bytes:?}");
         hub
     }
 
     /// Attaches a tab.
     pub(crate) async fn attach(&mut self, tab: u64) -> Alias {
-        self.say(&HubFrame::Attach {
-            tab: TabId(tab),
-            last: 0,
-        })
-        .await;
+        self.say(&HubFrame::Attach { tab: TabId(tab), last: 0 }).await;
         match frame(&self.next().await) {
             ServerFrame::Attached { alias, .. } => alias,
             other => panic!("not attached: {other:?}"),
@@ -151,36 +130,18 @@ impl Hub {
     /// Asks for a socket.
     pub(crate) async fn ask(&mut self, tab: Alias, socket: u32, path: &str, protocols: &[&str]) {
         let (up, socket, protocols) = (self.up(tab), SocketId(socket), protocols.to_vec());
-        self.say(&HubFrame::Open {
-            up,
-            socket,
-            credit: 1 << 20,
-            path,
-            protocols,
-        })
-        .await;
+        self.say(&HubFrame::Open { up, socket, credit: 1 << 20, path, protocols }).await;
     }
 
     /// Sends a message on a socket.
     pub(crate) async fn send(&mut self, tab: Alias, socket: u32, payload: Payload<'_>) {
         let up = self.up(tab);
-        self.say(&HubFrame::Data {
-            up,
-            socket: SocketId(socket),
-            payload,
-        })
-        .await;
+        self.say(&HubFrame::Data { up, socket: SocketId(socket), payload }).await;
     }
 
     pub(crate) async fn close(&mut self, tab: Alias, socket: u32, code: u16, reason: &str) {
         let up = self.up(tab);
-        self.say(&HubFrame::Close {
-            up,
-            socket: SocketId(socket),
-            code,
-            reason,
-        })
-        .await;
+        self.say(&HubFrame::Close { up, socket: SocketId(socket), code, reason }).await;
     }
 
     pub(crate) async fn say(&mut self, frame: &HubFrame<'_>) {
@@ -188,9 +149,7 @@ impl Hub {
     }
 
     pub(crate) async fn raw(&mut self, message: Message) {
-        soon("a message to be sent", self.socket.send(message))
-            .await
-            .unwrap();
+        soon("a message to be sent", self.socket.send(message)).await.unwrap();
     }
 
     /// The next frame's bytes.
@@ -204,11 +163,11 @@ impl Hub {
     /// The text of the next message of a socket.
     pub(crate) async fn text(&mut self, tab: Alias, socket: u32) -> String {
         match frame(&self.next().await) {
-            ServerFrame::Data {
-                tab: to,
-                socket: on,
-                payload: Payload::Text(text),
-            } if (to, on.0) == (tab, socket) => text.to_owned(),
+            ServerFrame::Data { tab: to, socket: on, payload: Payload::Text(text) }
+                if (to, on.0) == (tab, socket) =>
+            {
+                text.to_owned()
+            }
             other => panic!("no text of socket {socket} of tab {}: {other:?}", tab.0),
         }
     }
@@ -238,10 +197,7 @@ impl Hub {
         let index = tab.0 as usize;
         self.sent.resize(self.sent.len().max(index + 1), 0);
         self.sent[index] += 1;
-        Upstream {
-            tab,
-            n: self.sent[index],
-        }
+        Upstream { tab, n: self.sent[index] }
     }
 }
 
@@ -270,10 +226,7 @@ impl Response {
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .into_iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
@@ -291,11 +244,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> Respo
     let text = soon("a response", exchange).await;
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Response {
-        status,
-        head: head.to_owned(),
-        body: body.to_owned(),
-    }
+    Response { status, head: head.to_owned(), body: body.to_owned() }
 }
 
 /// An empty folder of the test's own.

@@ -34,23 +34,13 @@ fn hub_control() -> impl Strategy<Value = HubFrame<'static>> {
             topic
         }),
         text(1..=64).prop_map(|topic| HubFrame::Unsubscribe { topic }),
-        unknown.prop_map(|(code, body)| HubFrame::Unknown {
-            code,
-            up: None,
-            body
-        }),
+        unknown.prop_map(|(code, body)| HubFrame::Unknown { code, up: None, body }),
     ]
 }
 
 fn hub_reliable() -> impl Strategy<Value = HubFrame<'static>> {
     let up = || (alias(), ordinal()).prop_map(|(tab, n)| Upstream { tab, n });
-    let open = (
-        up(),
-        socket(),
-        number(),
-        text(0..=64),
-        vec(text(0..=16), 0..4),
-    );
+    let open = (up(), socket(), number(), text(0..=64), vec(text(0..=16), 0..4));
     let close = (up(), socket(), any::<u16>(), text(0..=MAX_REASON));
     prop_oneof![
         open.prop_map(|(up, socket, credit, path, protocols)| HubFrame::Open {
@@ -65,12 +55,7 @@ fn hub_reliable() -> impl Strategy<Value = HubFrame<'static>> {
             socket,
             payload
         }),
-        close.prop_map(|(up, socket, code, reason)| HubFrame::Close {
-            up,
-            socket,
-            code,
-            reason
-        }),
+        close.prop_map(|(up, socket, code, reason)| HubFrame::Close { up, socket, code, reason }),
         (up(), socket(), number()).prop_map(|(up, socket, bytes)| HubFrame::Credit {
             up,
             socket,
@@ -92,22 +77,14 @@ fn hello() -> impl Strategy<Value = Hello<'static>> {
         term: Term(term),
         have0,
     });
-    let fields = (
-        0..=1_u32,
-        1_u32..,
-        any::<u64>(),
-        option::of(resume),
-        text(0..=64),
-    );
-    fields.prop_map(
-        |(min_version, max_version, hub, resume, credentials)| Hello {
-            min_version,
-            max_version,
-            hub: HubId(hub),
-            resume,
-            credentials,
-        },
-    )
+    let fields = (0..=1_u32, 1_u32.., any::<u64>(), option::of(resume), text(0..=64));
+    fields.prop_map(|(min_version, max_version, hub, resume, credentials)| Hello {
+        min_version,
+        max_version,
+        hub: HubId(hub),
+        resume,
+        credentials,
+    })
 }
 
 fn server_control() -> impl Strategy<Value = ServerFrame<'static>> {
@@ -140,12 +117,7 @@ fn server_control() -> impl Strategy<Value = ServerFrame<'static>> {
         lane_counts().prop_map(|lanes| ServerFrame::Ack { lanes }),
         number().prop_map(|nonce| ServerFrame::Pong { nonce }),
         (select(ErrorCode::ALL), about, text(0..=64)).prop_map(|(code, (tab, socket), message)| {
-            ServerFrame::Error {
-                code,
-                tab,
-                socket,
-                message,
-            }
+            ServerFrame::Error { code, tab, socket, message }
         }),
         (0x4b..=0x7f_u8, bytes()).prop_map(|(code, body)| ServerFrame::Unknown {
             code,
@@ -159,41 +131,18 @@ fn server_about_topics() -> impl Strategy<Value = ServerFrame<'static>> {
     let topic = || ordinal().prop_map(TopicId);
     let subscribed = (number(), topic(), any::<bool>(), position(), text(1..=64));
     let reason = select(UnsubscribedReason::ALL);
-    let unsubscribed = (
-        number(),
-        reason,
-        option::of(number()),
-        text(1..=64),
-        text(0..=64),
-    );
+    let unsubscribed = (number(), reason, option::of(number()), text(1..=64), text(0..=64));
     let publication = (topic(), position(), number(), payload());
     let gap = (number().prop_map(TopicId), position());
     prop_oneof![
         subscribed.prop_map(|(request, topic, recovered, position, name)| {
-            ServerFrame::Subscribed(Subscribed {
-                request,
-                topic,
-                recovered,
-                position,
-                name,
-            })
+            ServerFrame::Subscribed(Subscribed { request, topic, recovered, position, name })
         }),
         unsubscribed.prop_map(|(request, reason, retry_ms, name, message)| {
-            ServerFrame::Unsubscribed(Unsubscribed {
-                request,
-                reason,
-                retry_ms,
-                name,
-                message,
-            })
+            ServerFrame::Unsubscribed(Unsubscribed { request, reason, retry_ms, name, message })
         }),
         publication.prop_map(|(topic, position, previous, payload)| {
-            ServerFrame::Publication {
-                topic,
-                position,
-                previous,
-                payload,
-            }
+            ServerFrame::Publication { topic, position, previous, payload }
         }),
         gap.prop_map(|(topic, position)| ServerFrame::Gap { topic, position }),
     ]
@@ -203,12 +152,7 @@ fn server_reliable() -> impl Strategy<Value = ServerFrame<'static>> {
     let close = (alias(), socket(), any::<u16>(), text(0..=MAX_REASON));
     prop_oneof![
         (alias(), socket(), number(), text(0..=64)).prop_map(|(tab, socket, credit, protocol)| {
-            ServerFrame::Opened {
-                tab,
-                socket,
-                credit,
-                protocol,
-            }
+            ServerFrame::Opened { tab, socket, credit, protocol }
         }),
         (alias(), socket(), payload()).prop_map(|(tab, socket, payload)| ServerFrame::Data {
             tab,
@@ -228,11 +172,7 @@ fn server_reliable() -> impl Strategy<Value = ServerFrame<'static>> {
         }),
         payload().prop_map(|payload| ServerFrame::Message { payload }),
         (0xe5..=0xff_u8, any::<u32>(), bytes()).prop_map(|(code, lane, body)| {
-            ServerFrame::Unknown {
-                code,
-                lane: Some(lane),
-                body,
-            }
+            ServerFrame::Unknown { code, lane: Some(lane), body }
         }),
     ]
 }
@@ -252,37 +192,29 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         limits,
         vec(tab, 0..5),
     );
-    fields.prop_map(
-        |([session, token], numbers, (limits, [tabs, sockets]), list)| {
-            let (term, resumed, next0, heartbeat_ms) = numbers;
-            let [
+    fields.prop_map(|([session, token], numbers, (limits, [tabs, sockets]), list)| {
+        let (term, resumed, next0, heartbeat_ms) = numbers;
+        let [message_bytes, lane_bytes, session_bytes, detached_ms, parked_ms] = limits;
+        Welcome {
+            version: 1,
+            session: SessionId(session),
+            token: Token(token),
+            term: Term(term),
+            resumed,
+            next0,
+            heartbeat_ms,
+            limits: Limits {
                 message_bytes,
                 lane_bytes,
                 session_bytes,
                 detached_ms,
                 parked_ms,
-            ] = limits;
-            Welcome {
-                version: 1,
-                session: SessionId(session),
-                token: Token(token),
-                term: Term(term),
-                resumed,
-                next0,
-                heartbeat_ms,
-                limits: Limits {
-                    message_bytes,
-                    lane_bytes,
-                    session_bytes,
-                    detached_ms,
-                    parked_ms,
-                    tabs,
-                    sockets,
-                },
-                tabs: list,
-            }
-        },
-    )
+                tabs,
+                sockets,
+            },
+            tabs: list,
+        }
+    })
 }
 
 /// Numbers of every length.
@@ -326,8 +258,5 @@ fn text(bytes: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = &'stati
 }
 
 fn payload() -> impl Strategy<Value = Payload<'static>> {
-    prop_oneof![
-        text(0..=32).prop_map(Payload::Text),
-        bytes().prop_map(Payload::Binary),
-    ]
+    prop_oneof![text(0..=32).prop_map(Payload::Text), bytes().prop_map(Payload::Binary),]
 }

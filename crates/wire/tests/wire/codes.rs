@@ -8,10 +8,7 @@ fn named_codes_count_from_1() {
         ErrorCode::ALL.iter().map(|code| code.byte()).collect(),
         RefusedReason::ALL.iter().map(|code| code.byte()).collect(),
         GoAwayReason::ALL.iter().map(|code| code.byte()).collect(),
-        UnsubscribedReason::ALL
-            .iter()
-            .map(|code| code.byte())
-            .collect::<Vec<_>>(),
+        UnsubscribedReason::ALL.iter().map(|code| code.byte()).collect::<Vec<_>>(),
     ];
     for codes in codes {
         assert!(codes.iter().copied().eq(1..=codes.len() as u8), "{codes:?}");
@@ -33,11 +30,7 @@ fn an_error_with_a_code_of_a_later_release_is_a_frame() {
 #[test]
 fn a_named_code_is_decoded_by_its_name() {
     let frame = ServerFrame::decode(&[0x4a, 1, 0, 0]);
-    let expected = ServerFrame::Error {
-        code: ErrorCode::NoRoute,
-        tab: None,
-        socket: None,
-        message: "",
-    };
+    let expected =
+        ServerFrame::Error { code: ErrorCode::NoRoute, tab: None, socket: None, message: "" };
     assert_eq!(frame, Ok(expected));
 }

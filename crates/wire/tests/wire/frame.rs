@@ -36,10 +36,7 @@ impl<'a> Frame<'a> {
             Self::Hub(frame) => frame.code(),
             Self::Server(frame) => frame.code(),
         };
-        FRAME_TYPES
-            .iter()
-            .find(|row| row.code == code)
-            .map_or("UNKNOWN", |row| row.name)
+        FRAME_TYPES.iter().find(|row| row.code == code).map_or("UNKNOWN", |row| row.name)
     }
 }
 

@@ -22,20 +22,14 @@ fn every_vector_decodes_to_its_frame() {
 fn every_frame_encodes_to_its_vector() {
     for vector in expected() {
         let key = (vector.file(), vector.name.to_owned());
-        assert_eq!(
-            Some(&vector.frame.to_bytes()),
-            committed().get(&key),
-            "{key:?}"
-        );
+        assert_eq!(Some(&vector.frame.to_bytes()), committed().get(&key), "{key:?}");
     }
 }
 
 #[test]
 fn every_vector_has_its_frame() {
-    let expected: BTreeSet<_> = expected()
-        .iter()
-        .map(|vector| (vector.file(), vector.name.to_owned()))
-        .collect();
+    let expected: BTreeSet<_> =
+        expected().iter().map(|vector| (vector.file(), vector.name.to_owned())).collect();
     for key in committed().keys() {
         assert!(expected.contains(key), "{key:?} has no frame in the tests");
     }

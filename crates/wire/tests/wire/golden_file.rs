@@ -55,10 +55,8 @@ pub(crate) fn committed() -> &'static Committed {
 /// Bytes of hex digits; white space and what follows `#` do not count.
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap());
-    let digits: Vec<u8> = lines
-        .flat_map(str::bytes)
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
+    let digits: Vec<u8> =
+        lines.flat_map(str::bytes).filter(|byte| !byte.is_ascii_whitespace()).collect();
     assert!(digits.len().is_multiple_of(2), "half a byte in {text:?}");
     digits
         .chunks(2)

@@ -8,15 +8,9 @@ use tabmux_wire::{
 use crate::golden_file::Vector;
 
 const TAB: TabId = TabId(0x0123_4567_89ab_cdef);
-const UP: Upstream = Upstream {
-    tab: Alias(1),
-    n: 1,
-};
+const UP: Upstream = Upstream { tab: Alias(1), n: 1 };
 /// An alias and a count that take two bytes each.
-const LATER: Upstream = Upstream {
-    tab: Alias(300),
-    n: 200,
-};
+const LATER: Upstream = Upstream { tab: Alias(300), n: 200 };
 const SOCKET: SocketId = SocketId(1);
 
 pub(crate) fn all() -> Vec<Vector> {
@@ -48,17 +42,8 @@ fn resume(have0: Option<u64>) -> Option<Resume> {
 
 fn control() -> Vec<Vector> {
     let topic = "prices";
-    let at = Some(Position {
-        epoch: 7,
-        offset: 1000,
-    });
-    let lanes = vec![
-        LaneCount { lane: 0, count: 41 },
-        LaneCount {
-            lane: 1,
-            count: 300,
-        },
-    ];
+    let at = Some(Position { epoch: 7, offset: 1000 });
+    let lanes = vec![LaneCount { lane: 0, count: 41 }, LaneCount { lane: 1, count: 300 }];
     vec![
         Vector::new("a new session", hello(None, "")),
         Vector::new("with credentials", hello(None, "user 7")),
@@ -75,23 +60,11 @@ fn control() -> Vec<Vector> {
             }),
         ),
         Vector::new("a new tab", HubFrame::Attach { tab: TAB, last: 0 }),
-        Vector::new(
-            "a tab that is back",
-            HubFrame::Attach {
-                tab: TAB,
-                last: 300,
-            },
-        ),
+        Vector::new("a tab that is back", HubFrame::Attach { tab: TAB, last: 300 }),
         Vector::new("a tab parks", HubFrame::Park { tab: TAB }),
         Vector::new("a tab is gone", HubFrame::Gone { tab: TAB }),
         Vector::new("all tabs are parked", HubFrame::Suspend),
-        Vector::new(
-            "two lanes",
-            HubFrame::Ack {
-                lanes,
-                aside: vec![],
-            },
-        ),
+        Vector::new("two lanes", HubFrame::Ack { lanes, aside: vec![] }),
         Vector::new(
             "lane 0 without tabs 2 and 5",
             HubFrame::Ack {
@@ -99,31 +72,11 @@ fn control() -> Vec<Vector> {
                 aside: vec![Alias(2), Alias(5)],
             },
         ),
-        Vector::new(
-            "nothing",
-            HubFrame::Ack {
-                lanes: vec![],
-                aside: vec![],
-            },
-        ),
+        Vector::new("nothing", HubFrame::Ack { lanes: vec![], aside: vec![] }),
         Vector::new("a small nonce", HubFrame::Ping { nonce: 1 }),
         Vector::new("the largest nonce", HubFrame::Ping { nonce: u64::MAX }),
-        Vector::new(
-            "from now",
-            HubFrame::Subscribe {
-                request: 1,
-                position: None,
-                topic,
-            },
-        ),
-        Vector::new(
-            "from a position",
-            HubFrame::Subscribe {
-                request: 2,
-                position: at,
-                topic,
-            },
-        ),
+        Vector::new("from now", HubFrame::Subscribe { request: 1, position: None, topic }),
+        Vector::new("from a position", HubFrame::Subscribe { request: 2, position: at, topic }),
         Vector::new("by name", HubFrame::Unsubscribe { topic }),
     ]
 }
@@ -136,37 +89,18 @@ fn sockets() -> Vec<Vector> {
         path,
         protocols,
     };
-    let close = |up, code, reason| HubFrame::Close {
-        up,
-        socket: SOCKET,
-        code,
-        reason,
-    };
+    let close = |up, code, reason| HubFrame::Close { up, socket: SOCKET, code, reason };
     vec![
         Vector::new("no sub-protocol", open(UP, "/echo", vec![])),
-        Vector::new(
-            "two sub-protocols",
-            open(LATER, "/chat?room=1", vec!["v2", "v1"]),
-        ),
+        Vector::new("two sub-protocols", open(LATER, "/chat?room=1", vec!["v2", "v1"])),
         Vector::new("no code", close(UP, 0, "")),
         Vector::new("code and reason", close(LATER, 4000, "bye")),
-        Vector::new(
-            "64 KiB more",
-            HubFrame::Credit {
-                up: UP,
-                socket: SOCKET,
-                bytes: 65_536,
-            },
-        ),
+        Vector::new("64 KiB more", HubFrame::Credit { up: UP, socket: SOCKET, bytes: 65_536 }),
     ]
 }
 
 fn data() -> Vec<Vector> {
-    let data = |up, payload| HubFrame::Data {
-        up,
-        socket: SOCKET,
-        payload,
-    };
+    let data = |up, payload| HubFrame::Data { up, socket: SOCKET, payload };
     vec![
         Vector::new("ascii", data(UP, Payload::Text("hi"))),
         Vector::new("beyond ascii", data(LATER, Payload::Text("é✓"))),
@@ -177,11 +111,7 @@ fn data() -> Vec<Vector> {
 }
 
 fn unknown() -> Vec<Vector> {
-    let unknown = |code, up| HubFrame::Unknown {
-        code,
-        up,
-        body: &[1, 2, 3],
-    };
+    let unknown = |code, up| HubFrame::Unknown { code, up, body: &[1, 2, 3] };
     vec![
         Vector::new("not reliable", unknown(0x3f, None)),
         Vector::new("reliable", unknown(0xbf, Some(UP))),

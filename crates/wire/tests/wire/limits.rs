@@ -10,15 +10,9 @@ use tabmux_wire::{
 
 use crate::frame::{Frame, assert_accepted, assert_refused};
 
-const UP: Upstream = Upstream {
-    tab: Alias(1),
-    n: 1,
-};
+const UP: Upstream = Upstream { tab: Alias(1), n: 1 };
 const SOCKET: SocketId = SocketId(1);
-const NOWHERE: Position = Position {
-    epoch: 0,
-    offset: 0,
-};
+const NOWHERE: Position = Position { epoch: 0, offset: 0 };
 
 /// `frame` makes a frame whose field has so many bytes or entries.
 fn assert_limit<'a>(max: usize, field: &'static str, frame: impl Fn(usize) -> Frame<'a>) {
@@ -32,13 +26,7 @@ fn x(len: usize) -> &'static str {
 
 fn open(path: &'static str, protocols: Vec<&'static str>) -> Frame<'static> {
     let (up, socket, credit) = (UP, SOCKET, 0);
-    Frame::Hub(HubFrame::Open {
-        up,
-        socket,
-        credit,
-        path,
-        protocols,
-    })
+    Frame::Hub(HubFrame::Open { up, socket, credit, path, protocols })
 }
 
 #[test]
@@ -71,12 +59,7 @@ fn a_chosen_protocol_has_a_limit() {
 #[test]
 fn a_hubs_close_reason_has_a_limit() {
     assert_limit(MAX_REASON, "reason", |len| {
-        Frame::Hub(HubFrame::Close {
-            up: UP,
-            socket: SOCKET,
-            code: 1000,
-            reason: x(len),
-        })
+        Frame::Hub(HubFrame::Close { up: UP, socket: SOCKET, code: 1000, reason: x(len) })
     });
 }
 
@@ -108,11 +91,7 @@ fn credentials_have_a_limit() {
 #[test]
 fn a_topic_to_subscribe_has_a_limit() {
     assert_limit(MAX_TOPIC_NAME, "topic", |len| {
-        Frame::Hub(HubFrame::Subscribe {
-            request: 1,
-            position: None,
-            topic: x(len),
-        })
+        Frame::Hub(HubFrame::Subscribe { request: 1, position: None, topic: x(len) })
     });
 }
 
@@ -185,29 +164,21 @@ const ENTRY: LaneCount = LaneCount { lane: 1, count: 1 };
 #[test]
 fn the_lanes_of_a_hubs_ack_have_a_limit() {
     assert_limit(MAX_ACK_ENTRIES, "lanes", |len| {
-        Frame::Hub(HubFrame::Ack {
-            lanes: vec![ENTRY; len],
-            aside: vec![],
-        })
+        Frame::Hub(HubFrame::Ack { lanes: vec![ENTRY; len], aside: vec![] })
     });
 }
 
 #[test]
 fn the_tabs_set_aside_have_a_limit() {
     assert_limit(MAX_ACK_ENTRIES, "aside", |len| {
-        Frame::Hub(HubFrame::Ack {
-            lanes: vec![],
-            aside: vec![Alias(1); len],
-        })
+        Frame::Hub(HubFrame::Ack { lanes: vec![], aside: vec![Alias(1); len] })
     });
 }
 
 #[test]
 fn the_lanes_of_a_servers_ack_have_a_limit() {
     assert_limit(MAX_ACK_ENTRIES, "lanes", |len| {
-        Frame::Server(ServerFrame::Ack {
-            lanes: vec![ENTRY; len],
-        })
+        Frame::Server(ServerFrame::Ack { lanes: vec![ENTRY; len] })
     });
 }
 
@@ -222,12 +193,7 @@ fn the_tabs_of_a_welcome_have_a_limit() {
         tabs: 0,
         sockets: 0,
     };
-    let tab = WelcomeTab {
-        tab: TabId(1),
-        alias: Alias(1),
-        parked: false,
-        aside: false,
-    };
+    let tab = WelcomeTab { tab: TabId(1), alias: Alias(1), parked: false, aside: false };
     assert_limit(MAX_WELCOME_TABS, "tabs", |len| {
         Frame::Server(ServerFrame::Welcome(Welcome {
             version: 1,
@@ -246,12 +212,7 @@ fn the_tabs_of_a_welcome_have_a_limit() {
 #[test]
 fn a_limit_counts_bytes_and_not_characters() {
     // 42 characters of three bytes are 126 bytes.
-    let frame = HubFrame::Close {
-        up: UP,
-        socket: SOCKET,
-        code: 1000,
-        reason: &"✓".repeat(42),
-    };
+    let frame = HubFrame::Close { up: UP, socket: SOCKET, code: 1000, reason: &"✓".repeat(42) };
     assert_refused(frame, DecodeError::TooLong("reason"));
 }
 

@@ -20,9 +20,7 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn every_example_is_a_golden_vector() {
     for (file, bytes) in examples() {
-        let found = committed()
-            .iter()
-            .any(|((of, _), vector)| of == file && *vector == bytes);
+        let found = committed().iter().any(|((of, _), vector)| of == file && *vector == bytes);
         assert!(found, "PROTOCOL.md: {bytes:02x?} is not in {file}.hex");
     }
 }

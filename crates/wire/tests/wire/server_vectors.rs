@@ -14,10 +14,7 @@ const LANE: Alias = Alias(1);
 const FAR_LANE: Alias = Alias(300);
 const SOCKET: SocketId = SocketId(1);
 const TOPIC: TopicId = TopicId(12);
-const HERE: Position = Position {
-    epoch: 7,
-    offset: 1003,
-};
+const HERE: Position = Position { epoch: 7, offset: 1003 };
 
 pub(crate) fn all() -> Vec<Vector> {
     let mut vectors = vec![
@@ -70,56 +67,26 @@ fn tabs() -> Vec<WelcomeTab> {
 }
 
 fn control() -> Vec<Vector> {
-    let attached = |alias, next, n_seen, aside| ServerFrame::Attached {
-        tab: TAB,
-        alias,
-        next,
-        n_seen,
-        aside,
-    };
+    let attached =
+        |alias, next, n_seen, aside| ServerFrame::Attached { tab: TAB, alias, next, n_seen, aside };
     let refused = |reason, term, retry_ms, message| ServerFrame::Refused {
         reason,
         term: Term(term),
         retry_ms,
         message,
     };
-    let go_away = |reason| ServerFrame::GoAway {
-        reason,
-        after_ms: 1000,
-        spread_ms: 30_000,
-    };
-    let lanes = vec![
-        LaneCount { lane: 1, count: 9 },
-        LaneCount {
-            lane: 300,
-            count: 200,
-        },
-    ];
+    let go_away = |reason| ServerFrame::GoAway { reason, after_ms: 1000, spread_ms: 30_000 };
+    let lanes = vec![LaneCount { lane: 1, count: 9 }, LaneCount { lane: 300, count: 200 }];
     vec![
         Vector::new("a new tab", attached(LANE, 1, 0, false)),
-        Vector::new(
-            "a tab that was set aside",
-            attached(FAR_LANE, 301, 200, true),
-        ),
+        Vector::new("a tab that was set aside", attached(FAR_LANE, 301, 200, true)),
         Vector::new("by term 5", ServerFrame::Fenced { term: Term(5) }),
-        Vector::new(
-            "a stale term",
-            refused(RefusedReason::Stale, 5, 100, "stale term"),
-        ),
-        Vector::new(
-            "no common version",
-            refused(RefusedReason::Version, 0, 0, ""),
-        ),
-        Vector::new(
-            "denied",
-            refused(RefusedReason::Denied, 0, 0, "wrong token"),
-        ),
+        Vector::new("a stale term", refused(RefusedReason::Stale, 5, 100, "stale term")),
+        Vector::new("no common version", refused(RefusedReason::Version, 0, 0, "")),
+        Vector::new("denied", refused(RefusedReason::Denied, 0, 0, "wrong token")),
         Vector::new("at a limit", refused(RefusedReason::Limit, 0, 5000, "full")),
         Vector::new("draining", refused(RefusedReason::Draining, 0, 2000, "")),
-        Vector::new(
-            "a code of a later release",
-            refused(RefusedReason::Other(9), 0, 0, ""),
-        ),
+        Vector::new("a code of a later release", refused(RefusedReason::Other(9), 0, 0, "")),
         Vector::new("shutdown", go_away(GoAwayReason::Shutdown)),
         Vector::new("rebalance", go_away(GoAwayReason::Rebalance)),
         Vector::new("a code of a later release", go_away(GoAwayReason::Other(9))),
@@ -131,36 +98,16 @@ fn control() -> Vec<Vector> {
 }
 
 fn errors() -> Vec<Vector> {
-    let error = |code, tab, socket, message| ServerFrame::Error {
-        code,
-        tab,
-        socket,
-        message,
-    };
+    let error = |code, tab, socket, message| ServerFrame::Error { code, tab, socket, message };
     let (tab, socket) = (Some(TAB), Some(SOCKET));
     vec![
-        Vector::new(
-            "of a socket",
-            error(ErrorCode::NoRoute, tab, socket, "no handler"),
-        ),
-        Vector::new(
-            "rejected",
-            error(ErrorCode::Rejected, tab, socket, "log in first"),
-        ),
+        Vector::new("of a socket", error(ErrorCode::NoRoute, tab, socket, "no handler")),
+        Vector::new("rejected", error(ErrorCode::Rejected, tab, socket, "log in first")),
         Vector::new("of a tab", error(ErrorCode::TabLimit, tab, None, "64 tabs")),
-        Vector::new(
-            "too many sockets",
-            error(ErrorCode::SocketLimit, tab, socket, ""),
-        ),
-        Vector::new(
-            "of the link",
-            error(ErrorCode::UnknownTab, None, None, "no tab 9"),
-        ),
+        Vector::new("too many sockets", error(ErrorCode::SocketLimit, tab, socket, "")),
+        Vector::new("of the link", error(ErrorCode::UnknownTab, None, None, "no tab 9")),
         Vector::new("unsupported", error(ErrorCode::Unsupported, None, None, "")),
-        Vector::new(
-            "a code of a later release",
-            error(ErrorCode::Other(9), None, None, ""),
-        ),
+        Vector::new("a code of a later release", error(ErrorCode::Other(9), None, None, "")),
     ]
 }
 
@@ -190,42 +137,19 @@ fn topics() -> Vec<Vector> {
         Vector::new("of a resumed session", subscribed(0, true)),
         Vector::new("denied", unsubscribed(1, Reason::Denied, None, "not yours")),
         Vector::new("at a limit", unsubscribed(1, Reason::Limit, Some(5000), "")),
-        Vector::new(
-            "unsupported",
-            unsubscribed(1, Reason::Unsupported, None, "no topics"),
-        ),
+        Vector::new("unsupported", unsubscribed(1, Reason::Unsupported, None, "no topics")),
         Vector::new("too slow", unsubscribed(2, Reason::Slow, Some(0), "")),
         Vector::new("closed", unsubscribed(0, Reason::Closed, None, "")),
-        Vector::new(
-            "a code of a later release",
-            unsubscribed(1, Reason::Other(9), None, ""),
-        ),
+        Vector::new("a code of a later release", unsubscribed(1, Reason::Other(9), None, "")),
     ]
 }
 
 fn sockets() -> Vec<Vector> {
-    let opened = |tab, protocol| ServerFrame::Opened {
-        tab,
-        socket: SOCKET,
-        credit: 1 << 20,
-        protocol,
-    };
-    let data = |tab, payload| ServerFrame::Data {
-        tab,
-        socket: SOCKET,
-        payload,
-    };
-    let close = |tab, code, reason| ServerFrame::Close {
-        tab,
-        socket: SOCKET,
-        code,
-        reason,
-    };
-    let credit = ServerFrame::Credit {
-        tab: LANE,
-        socket: SOCKET,
-        bytes: 65_536,
-    };
+    let opened =
+        |tab, protocol| ServerFrame::Opened { tab, socket: SOCKET, credit: 1 << 20, protocol };
+    let data = |tab, payload| ServerFrame::Data { tab, socket: SOCKET, payload };
+    let close = |tab, code, reason| ServerFrame::Close { tab, socket: SOCKET, code, reason };
+    let credit = ServerFrame::Credit { tab: LANE, socket: SOCKET, bytes: 65_536 };
     vec![
         Vector::new("no sub-protocol", opened(LANE, "")),
         Vector::new("a sub-protocol", opened(FAR_LANE, "v2")),
@@ -250,10 +174,7 @@ fn lane0() -> Vec<Vector> {
         payload,
     };
     let gap = |topic, position| ServerFrame::Gap { topic, position };
-    let nowhere = Position {
-        epoch: 0,
-        offset: 0,
-    };
+    let nowhere = Position { epoch: 0, offset: 0 };
     vec![
         Vector::new("text", message(Payload::Text("hi"))),
         Vector::new("bytes", message(Payload::Binary(&[0x00, 0xff]))),
@@ -265,11 +186,7 @@ fn lane0() -> Vec<Vector> {
 }
 
 fn unknown() -> Vec<Vector> {
-    let unknown = |code, lane| ServerFrame::Unknown {
-        code,
-        lane,
-        body: &[1, 2, 3],
-    };
+    let unknown = |code, lane| ServerFrame::Unknown { code, lane, body: &[1, 2, 3] };
     vec![
         Vector::new("not reliable", unknown(0x7f, None)),
         Vector::new("reliable, lane 0", unknown(0xff, Some(0))),

@@ -30,11 +30,7 @@ fn the_direction_bit_tells_who_sends_a_type() {
 #[test]
 fn every_code_of_the_other_direction_is_refused() {
     for code in 0..=u8::MAX {
-        let wrong = if code & 0x40 == 0 {
-            Sender::Server
-        } else {
-            Sender::Hub
-        };
+        let wrong = if code & 0x40 == 0 { Sender::Server } else { Sender::Hub };
         let bytes = [code, 1, 1, 1, 1];
         let refused = Frame::decode(wrong, &bytes);
         assert_eq!(refused, Err(DecodeError::BadType(code)));
@@ -64,11 +60,7 @@ fn unknown_codes(sender: Sender) -> impl Iterator<Item = u8> {
 #[test]
 fn an_unknown_unreliable_type_of_a_hub_keeps_all_that_follows() {
     for code in unknown_codes(Sender::Hub).filter(|code| code & RELIABLE == 0) {
-        let unknown = HubFrame::Unknown {
-            code,
-            up: None,
-            body: &[0xff, 0],
-        };
+        let unknown = HubFrame::Unknown { code, up: None, body: &[0xff, 0] };
         assert_eq!(HubFrame::decode(&[code, 0xff, 0]), Ok(unknown));
     }
 }
@@ -76,15 +68,8 @@ fn an_unknown_unreliable_type_of_a_hub_keeps_all_that_follows() {
 #[test]
 fn an_unknown_reliable_type_of_a_hub_is_counted() {
     for code in unknown_codes(Sender::Hub).filter(|code| code & RELIABLE != 0) {
-        let up = Some(Upstream {
-            tab: Alias(2),
-            n: 3,
-        });
-        let unknown = HubFrame::Unknown {
-            code,
-            up,
-            body: &[0xff],
-        };
+        let up = Some(Upstream { tab: Alias(2), n: 3 });
+        let unknown = HubFrame::Unknown { code, up, body: &[0xff] };
         assert_eq!(HubFrame::decode(&[code, 2, 3, 0xff]), Ok(unknown));
     }
 }
@@ -92,11 +77,7 @@ fn an_unknown_reliable_type_of_a_hub_is_counted() {
 #[test]
 fn an_unknown_unreliable_type_of_a_server_keeps_all_that_follows() {
     for code in unknown_codes(Sender::Server).filter(|code| code & RELIABLE == 0) {
-        let unknown = ServerFrame::Unknown {
-            code,
-            lane: None,
-            body: &[0xff, 0],
-        };
+        let unknown = ServerFrame::Unknown { code, lane: None, body: &[0xff, 0] };
         assert_eq!(ServerFrame::decode(&[code, 0xff, 0]), Ok(unknown));
     }
 }
@@ -105,11 +86,7 @@ fn an_unknown_unreliable_type_of_a_server_keeps_all_that_follows() {
 fn an_unknown_reliable_type_of_a_server_is_counted_in_any_lane() {
     for code in unknown_codes(Sender::Server).filter(|code| code & RELIABLE != 0) {
         for lane in [0, 7] {
-            let unknown = ServerFrame::Unknown {
-                code,
-                lane: Some(u32::from(lane)),
-                body: &[0xff],
-            };
+            let unknown = ServerFrame::Unknown { code, lane: Some(u32::from(lane)), body: &[0xff] };
             assert_eq!(ServerFrame::decode(&[code, lane, 0xff]), Ok(unknown));
         }
     }

@@ -26,10 +26,7 @@ fn one_byte_holds_up_to_127() {
 
 #[test]
 fn two_bytes_hold_128_up_to_16383() {
-    assert_eq!(
-        (ping(&[0x80, 1]), ping(&[0xff, 0x7f])),
-        (Ok(128), Ok(16_383))
-    );
+    assert_eq!((ping(&[0x80, 1]), ping(&[0xff, 0x7f])), (Ok(128), Ok(16_383)));
 }
 
 #[test]
@@ -51,12 +48,7 @@ fn every_length_has_its_least_and_its_largest_number() {
 
 #[test]
 fn a_longer_form_than_needed_is_refused() {
-    for longer in [
-        &[0x80, 0][..],
-        &[0xff, 0],
-        &[0x80, 0x80, 0],
-        &[0x81, 0x80, 0],
-    ] {
+    for longer in [&[0x80, 0][..], &[0xff, 0], &[0x80, 0x80, 0], &[0x81, 0x80, 0]] {
         assert_eq!(ping(longer), Err(DecodeError::BadVarint), "{longer:x?}");
     }
 }

@@ -108,9 +108,7 @@ impl Connected {
                 interval,
                 patience: config.pong_timeout,
                 nonce: 0,
-                state: Beat::Quiet {
-                    ping_at: now + interval,
-                },
+                state: Beat::Quiet { ping_at: now + interval },
             },
         }
     }
@@ -119,9 +117,7 @@ impl Connected {
     /// also what tells the server that the hub lives.
     pub(super) fn heard(&mut self, now: Timestamp) {
         if matches!(self.heartbeat.state, Beat::Waiting { .. }) {
-            self.heartbeat.state = Beat::Quiet {
-                ping_at: now + self.heartbeat.interval,
-            };
+            self.heartbeat.state = Beat::Quiet { ping_at: now + self.heartbeat.interval };
         }
     }
 
@@ -149,19 +145,14 @@ impl Connected {
             Beat::Waiting { until } => until,
         };
         let linger = self.linger_until.map(|until| (until, WakeReason::Linger));
-        [Some((beat, WakeReason::Heartbeat)), linger]
-            .into_iter()
-            .flatten()
-            .min()
+        [Some((beat, WakeReason::Heartbeat)), linger].into_iter().flatten().min()
     }
 }
 
 impl Heartbeat {
     fn ping(&mut self, now: Timestamp) -> Pulse {
         self.nonce += 1;
-        self.state = Beat::Waiting {
-            until: now + self.patience,
-        };
+        self.state = Beat::Waiting { until: now + self.patience };
         Pulse::Ping { nonce: self.nonce }
     }
 }

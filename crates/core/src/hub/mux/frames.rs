@@ -25,16 +25,8 @@ impl Mux {
         }
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(now, base, &welcome),
-            ServerFrame::Refused {
-                reason,
-                retry_ms,
-                message,
-                ..
-            } => {
-                let why = format!(
-                    "tabmux: {} refused: {message} ({reason:?})",
-                    base.config.url
-                );
+            ServerFrame::Refused { reason, retry_ms, message, .. } => {
+                let why = format!("tabmux: {} refused: {message} ({reason:?})", base.config.url);
                 let hint = match retry_ms {
                     0 => base.config.backoff_last,
                     ms => Duration::from_millis(ms).min(LONGEST_HINT),
@@ -43,29 +35,18 @@ impl Mux {
                 self.fail(now, base, why, Some(hint));
             }
             ServerFrame::Fenced { .. } => {
-                self.abandon(
-                    now,
-                    base,
-                    code::NORMAL,
-                    "tabmux: another hub took over".to_owned(),
-                );
+                self.abandon(now, base, code::NORMAL, "tabmux: another hub took over".to_owned());
             }
             // Before WELCOME nothing else may come.
             _ if !matches!(self.connection, Connection::Connected(_)) => {
                 let why = Self::not_tabmux(base, "sent something else before WELCOME");
                 self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
             }
-            ServerFrame::Attached {
-                tab, alias, n_seen, ..
-            } => {
+            ServerFrame::Attached { tab, alias, n_seen, .. } => {
                 self.tabs.set_alias(tab, alias, n_seen);
                 self.open_wanted(base, tab);
             }
-            ServerFrame::GoAway {
-                after_ms,
-                spread_ms,
-                ..
-            } => {
+            ServerFrame::GoAway { after_ms, spread_ms, .. } => {
                 let spread = Duration::from_millis(spread_ms).min(LONGEST_HINT);
                 let after = Duration::from_millis(after_ms).min(LONGEST_HINT);
                 let wait = after + base.rng.below(spread);
@@ -73,66 +54,29 @@ impl Mux {
                     connected.go_away = Some(wait);
                 }
             }
-            ServerFrame::Error {
-                code,
-                tab,
-                socket,
-                message,
-            } => {
+            ServerFrame::Error { code, tab, socket, message } => {
                 self.handle_error(base, code, tab, socket, message);
             }
-            ServerFrame::Opened {
-                tab,
-                socket,
-                protocol,
-                ..
-            } => {
+            ServerFrame::Opened { tab, socket, protocol, .. } => {
                 self.socket_opened(base, tab, socket, protocol);
             }
-            ServerFrame::Data {
-                tab,
-                socket,
-                payload,
-            } => {
+            ServerFrame::Data { tab, socket, payload } => {
                 if let Some((id, tab)) = self.tabs.by_alias(tab)
-                    && matches!(
-                        tab.sockets.get(socket),
-                        Some(Socket::Open | Socket::Closing)
-                    )
+                    && matches!(tab.sockets.get(socket), Some(Socket::Open | Socket::Closing))
                 {
-                    base.post(
-                        id,
-                        HubMessage::Message {
-                            socket,
-                            payload: payload.into(),
-                        },
-                    );
+                    base.post(id, HubMessage::Message { socket, payload: payload.into() });
                 }
             }
-            ServerFrame::Close {
-                tab,
-                socket,
-                code,
-                reason,
-            } => {
+            ServerFrame::Close { tab, socket, code, reason } => {
                 if let Some((id, tab)) = self.tabs.by_alias(tab)
                     && tab.sockets.remove(socket).is_some()
                 {
                     let clean = code != code::ABNORMAL;
-                    base.closed(
-                        (id, socket),
-                        Close {
-                            code,
-                            reason,
-                            clean,
-                        },
-                    );
+                    base.closed((id, socket), Close { code, reason, clean });
                 }
             }
             ServerFrame::Message { payload } => {
-                let message = HubMessage::Browser {
-                    payload: payload.into(),
-                };
+                let message = HubMessage::Browser { payload: payload.into() };
                 base.post_all(base.tabs.all(), &message);
             }
             // Laid down in version 1, and not yet asked for by this hub.
@@ -177,13 +121,7 @@ impl Mux {
         let error = format!("tabmux: {message}");
         if let Some(socket) = socket {
             if tab.sockets.contains(socket) {
-                base.post(
-                    id,
-                    HubMessage::Error {
-                        socket,
-                        message: error,
-                    },
-                );
+                base.post(id, HubMessage::Error { socket, message: error });
             }
         } else if code == ErrorCode::TabLimit {
             for (socket, _) in tab.sockets.take() {
@@ -203,15 +141,7 @@ impl Mux {
             *state = Socket::Open;
             base.track((id, socket));
             let (protocol, extensions) = (protocol.to_owned(), String::new());
-            base.post(
-                id,
-                HubMessage::Opened {
-                    socket,
-                    reused,
-                    protocol,
-                    extensions,
-                },
-            );
+            base.post(id, HubMessage::Opened { socket, reused, protocol, extensions });
         }
     }
 
@@ -220,10 +150,7 @@ impl Mux {
         let Some(tab) = self.tabs.get_mut(id) else {
             return;
         };
-        for socket in tab
-            .sockets
-            .keys_where(|_, state| matches!(state, Socket::Wanted { .. }))
-        {
+        for socket in tab.sockets.keys_where(|_, state| matches!(state, Socket::Wanted { .. })) {
             open_socket(base, tab, socket, false);
         }
     }

@@ -16,9 +16,9 @@ use super::{
     backoff::Backoff,
     base::{Base, Close, Machine, SocketKey, Wish},
     config::HubConfig,
-    io::{Event, HubMessage, LinkState, OwnedPayload, WakeReason},
+    io::{Event, HubMessage, LinkState, WakeReason},
 };
-use crate::Timestamp;
+use crate::{OwnedPayload, Timestamp};
 
 /// Bytes of data a server may send on a virtual socket before it is given more.
 const CREDIT: u64 = 256 << 10;
@@ -47,9 +47,7 @@ impl Mux {
     /// Opens the link, once the hub may.
     fn dial(&mut self, now: Timestamp, base: &mut Base) {
         if base.has_lock() {
-            self.connection = Connection::Dialling {
-                until: now + base.config.dial_timeout,
-            };
+            self.connection = Connection::Dialling { until: now + base.config.dial_timeout };
             base.open_link();
         } else {
             self.connection = Connection::WaitingForLock;
@@ -116,13 +114,7 @@ fn open_socket(base: &mut Base, tab: &mut MuxTab, socket: SocketId, reused: bool
     let opening = Socket::Opening { reused };
     if let Socket::Wanted { path, protocols } = std::mem::replace(state, opening) {
         let protocols = protocols.iter().map(String::as_str).collect();
-        let open = HubFrame::Open {
-            up,
-            socket,
-            credit: CREDIT,
-            path: &path,
-            protocols,
-        };
+        let open = HubFrame::Open { up, socket, credit: CREDIT, path: &path, protocols };
         base.send_control(open.to_bytes());
     }
 }
@@ -200,15 +192,7 @@ impl Machine for Mux {
         for socket in self.tabs.forget(id) {
             let reason = "the tab was away for too long".to_owned();
             let code = code::ABNORMAL;
-            base.tabs.hold(
-                id,
-                HubMessage::Closed {
-                    socket,
-                    code,
-                    clean: false,
-                    reason,
-                },
-            );
+            base.tabs.hold(id, HubMessage::Closed { socket, code, clean: false, reason });
         }
         // The server forgets the tab as well; when it attaches again it gets a new alias.
         if self.connection.is_open() {
@@ -235,10 +219,7 @@ impl Machine for Mux {
             return;
         }
         let protocols = wish.protocols.iter().map(|&name| name.to_owned()).collect();
-        let wanted = Socket::Wanted {
-            path: wish.path.to_owned(),
-            protocols,
-        };
+        let wanted = Socket::Wanted { path: wish.path.to_owned(), protocols };
         tab.sockets.insert(socket, wanted);
         open_socket(base, tab, socket, true);
     }
@@ -256,31 +237,18 @@ impl Machine for Mux {
             return;
         }
         let Some(up) = tab.next_up() else { return };
-        let frame = HubFrame::Data {
-            up,
-            socket,
-            payload,
-        }
-        .to_bytes();
+        let frame = HubFrame::Data { up, socket, payload }.to_bytes();
         let error = if frame.len() as u64 > limit {
             format!("tabmux: the server takes messages of {limit} bytes at most")
         } else if base.send(OwnedPayload::Binary(frame), key, payload.len()) {
             return;
         } else {
-            format!(
-                "tabmux: more than {} bytes wait to be sent",
-                base.config.outbox_bytes
-            )
+            format!("tabmux: more than {} bytes wait to be sent", base.config.outbox_bytes)
         };
         // The frame was not sent, so its number goes to the CLOSE.
         base.event(Event::Overflow(id));
         tab.sockets.remove(socket);
-        let close = HubFrame::Close {
-            up,
-            socket,
-            code: code::TOO_BIG,
-            reason: "",
-        };
+        let close = HubFrame::Close { up, socket, code: code::TOO_BIG, reason: "" };
         base.send_control(close.to_bytes());
         base.fail(key, Some(&error));
     }
@@ -293,24 +261,13 @@ impl Machine for Mux {
         match tab.sockets.get(socket) {
             Some(Socket::Wanted { .. }) => {
                 tab.sockets.remove(socket);
-                base.fail(
-                    key,
-                    Some("tabmux: the socket was closed before it was open"),
-                );
+                base.fail(key, Some("tabmux: the socket was closed before it was open"));
             }
             Some(Socket::Opening { .. } | Socket::Open) => {
                 let Some(up) = tab.next_up() else { return };
                 tab.sockets.insert(socket, Socket::Closing);
                 let Close { code, reason, .. } = close;
-                base.send_control(
-                    HubFrame::Close {
-                        up,
-                        socket,
-                        code,
-                        reason,
-                    }
-                    .to_bytes(),
-                );
+                base.send_control(HubFrame::Close { up, socket, code, reason }.to_bytes());
             }
             Some(Socket::Closing) | None => {}
         }
@@ -326,9 +283,7 @@ impl Machine for Mux {
         if !matches!(self.connection, Connection::Dialling { .. }) {
             return;
         }
-        self.connection = Connection::Handshaking {
-            until: now + base.config.handshake_timeout,
-        };
+        self.connection = Connection::Handshaking { until: now + base.config.handshake_timeout };
         let hello = Hello {
             min_version: VERSION,
             max_version: VERSION,
@@ -370,10 +325,9 @@ impl Machine for Mux {
             Connection::Handshaking { .. } => {
                 (Self::not_tabmux(base, "closed before WELCOME"), None)
             }
-            Connection::Connected(connected) => (
-                format!("tabmux: the link was closed ({code} {reason})"),
-                connected.go_away,
-            ),
+            Connection::Connected(connected) => {
+                (format!("tabmux: the link was closed ({code} {reason})"), connected.go_away)
+            }
             Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }

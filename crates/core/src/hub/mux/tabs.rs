@@ -33,10 +33,7 @@ pub(super) enum Lane {
 #[derive(Debug)]
 pub(super) enum Socket {
     /// To be opened once the server knows the tab.
-    Wanted {
-        path: String,
-        protocols: Vec<String>,
-    },
+    Wanted { path: String, protocols: Vec<String> },
     /// OPEN is sent; `reused` if the link was there before the wish.
     Opening { reused: bool },
     /// The server said OPENED.
@@ -80,12 +77,7 @@ impl MuxTabs {
         let mut lost = Vec::new();
         for (id, tab) in self.tabs.iter_mut() {
             tab.lane = Lane::Unknown;
-            lost.extend(
-                tab.sockets
-                    .take()
-                    .into_iter()
-                    .map(|(socket, state)| (id, socket, state)),
-            );
+            lost.extend(tab.sockets.take().into_iter().map(|(socket, state)| (id, socket, state)));
         }
         lost
     }
@@ -96,11 +88,7 @@ impl MuxTabs {
             return Vec::new();
         };
         tab.lane = Lane::Unknown;
-        tab.sockets
-            .take()
-            .into_iter()
-            .map(|(socket, _)| socket)
-            .collect()
+        tab.sockets.take().into_iter().map(|(socket, _)| socket).collect()
     }
 }
 
