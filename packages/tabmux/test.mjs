@@ -39,7 +39,7 @@ const tests = [
   ...sources.map((name) => join(out, name.replace(/\.ts$/, '.mjs'))),
   ...scripts.map((name) => join(unit, name)),
 ];
-const args = ['--enable-source-maps', '--test', '--test-reporter=spec'];
+const args = ['--enable-source-maps', '--test', '--test-reporter=spec', '--test-timeout=60000'];
 args.push(...process.argv.slice(2), ...tests);
 spawn(process.execPath, args, { stdio: 'inherit' }).on('exit', (code) => {
   process.exitCode = code ?? 1;
