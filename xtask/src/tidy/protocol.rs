@@ -1,20 +1,13 @@
-//! PROTOCOL.md must say what `crates/wire` does: the table of frame types, and the examples.
+//! PROTOCOL.md must say what `crates/wire` does. Here the table of frame types; the examples are
+//! checked by the tests of `crates/wire`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::fmt;
 
 use anyhow::Context;
 
-use crate::{
-    fuzz::{unhex, vectors},
-    repo::Repo,
-    tidy::Findings,
-};
+use crate::{repo::Repo, tidy::Findings};
 
 const SOURCE: &str = "crates/wire/src/frame_type.rs";
-const GOLDEN: &str = "crates/wire/tests/golden";
 
 /// Set in the type byte of reliable frames.
 const RELIABLE: u8 = 0x80;
@@ -23,14 +16,7 @@ pub(super) fn check(repo: &Repo) -> anyhow::Result<Findings> {
     let document = repo.sh.read_file(repo.path("PROTOCOL.md"));
     let document = document.context("PROTOCOL.md is missing")?;
     let source = repo.sh.read_file(repo.path(SOURCE))?;
-    let mut golden = BTreeMap::new();
-    for file in repo.sh.read_dir(repo.path(GOLDEN))? {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        golden.insert(name, repo.sh.read_file(&file)?);
-    }
-    let mut findings = compare_types(&types_in_source(&source), &types_in_document(&document));
-    findings.extend(compare_examples(&document, &golden));
-    Ok(findings)
+    Ok(compare_types(&types_in_source(&source), &types_in_document(&document)))
 }
 
 /// A row of the table of frame types.
@@ -111,26 +97,6 @@ fn compare_types(source: &[FrameType], document: &[(usize, FrameType)]) -> Findi
     findings
 }
 
-/// Blocks fenced by "```hex hub-OPEN" must be vectors of that golden file, and each has one.
-fn compare_examples(document: &str, golden: &BTreeMap<String, String>) -> Findings {
-    let mut findings = Findings::new();
-    let mut shown = BTreeSet::new();
-    for block in document.split("\n```hex ").skip(1) {
-        let (name, rest) = block.split_once('\n').unwrap_or((block, ""));
-        let file = format!("{name}.hex");
-        let bytes = unhex(rest.split("```").next().unwrap_or_default());
-        let vectors = golden.get(&file).map(|text| vectors(text));
-        if bytes.is_none() || !vectors.unwrap_or_default().contains(&bytes) {
-            findings.push(format!("PROTOCOL.md: an example of {name} is not in {GOLDEN}/{file}"));
-        }
-        shown.insert(file);
-    }
-    for file in golden.keys().filter(|file| !shown.contains(*file)) {
-        findings.push(format!("PROTOCOL.md: no example of {GOLDEN}/{file}"));
-    }
-    findings
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,16 +126,5 @@ mod tests {
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings[0].contains("no table row for HELLO = 0x01 (hub, not reliable)"));
         assert!(findings[1].starts_with("PROTOCOL.md:1: HELLO = 0x01 (hub, reliable)"));
-    }
-
-    #[test]
-    fn an_example_must_be_a_vector_of_its_file() {
-        let golden = [("hub-PING.hex", "# one\n07 01\n\n# two\n07 02\n")];
-        let golden = golden.map(|(name, text)| (name.to_owned(), text.to_owned()));
-        let compare = |document| compare_examples(document, &golden.clone().into());
-        let good = "\n```hex hub-PING\n07  # type\n02  # nonce\n```\n";
-        assert_eq!(compare(good), Findings::new());
-        assert_eq!(compare("\n```hex hub-PING\n07 03\n```\n").len(), 1);
-        assert_eq!(compare("no example").len(), 1);
     }
 }
