@@ -10,6 +10,8 @@ use crate::{dist, flags, process::capture, repo::Repo};
 const BEGIN: &str = "<!-- sizes -->";
 const END: &str = "<!-- /sizes -->";
 
+const ADVICE: &str = "run `cargo xtask size --write`";
+
 /// Compilers differ a little between machines.
 const TOLERANCE: f64 = 0.03;
 
@@ -68,10 +70,13 @@ pub(crate) fn compare(repo: &Repo) -> anyhow::Result<Vec<String>> {
     let Some(quoted) = between(&readme) else {
         return Ok(vec![format!(
             "README.md: no table of sizes between `{BEGIN}` and `{END}`: add the two lines and \
-             run `cargo xtask size --write`"
+             {ADVICE}"
         )]);
     };
     let quoted = numbers(quoted);
+    if quoted.is_empty() {
+        return Ok(vec![format!("README.md: the table of sizes is empty: {ADVICE}")]);
+    }
     let Ok(measured) = repo.sh.read_file(last_measured(repo)) else {
         return Ok(Vec::new());
     };
@@ -165,7 +170,6 @@ fn numbers(table: &str) -> Vec<(String, f64)> {
 }
 
 fn differences(quoted: &[(String, f64)], measured: &[(String, f64)]) -> Vec<String> {
-    const ADVICE: &str = "run `cargo xtask size --write`";
     let mut wrong = Vec::new();
     for (what, is) in measured {
         match quoted.iter().find(|(quoted, _)| quoted == what) {
