@@ -1,6 +1,6 @@
 // The client of a tabmux server.
 
-import { LinkState, hex } from './protocol.js';
+import { HubKind, LinkState, hex } from './protocol.js';
 import { NO_SHARED_WORKER, hubPort } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
 import { emit, linkUrl } from './socket.js';
@@ -62,10 +62,11 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   const target = new EventTarget();
   let hub: HubPort | undefined;
   let reason = '';
-  const listener = (data?: string | Uint8Array): void =>
-    data === undefined
-      ? emit(target, 'status', { _status: client.status })
-      : emit(target, 'message', { data });
+  let number = 0;
+  const receive = (kind: HubKind, _a = 0, _b = 0, data: string | Uint8Array = ''): void =>
+    kind === HubKind.Browser
+      ? emit(target, 'message', { data })
+      : emit(target, 'status', { _status: client.status });
   const client: Client = {
     get status(): Status {
       const state = STATES[hub ? hub._state : LinkState.Closed];
@@ -86,13 +87,13 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
     close() {
       const left = hub;
       hub = undefined;
-      left?._remove(listener);
-      if (left) listener();
+      left?._remove(number);
+      if (left) receive(HubKind.State);
     },
   };
   if (globalThis.SharedWorker) {
     hub = hubPort('mux', linkUrl(socketUrl(url), endpoint), [], options);
-    hub._listeners.add(listener);
+    number = hub._add(receive);
     signal?.addEventListener('abort', client.close);
     if (signal?.aborted) client.close();
   } else {

@@ -1,5 +1,7 @@
 // One hub as this page sees it: the SharedWorker, the locks, and what this page wants of the hub,
 // to be told again to the next one. No logic of the protocol.
+//
+// Functions around shared variables, and no class: a minifier can shorten only those names.
 
 import { HubKind, LinkState, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
@@ -7,7 +9,13 @@ import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
 /** How long a worker may take to say that its hub runs. */
 const ATTACH_TIMEOUT_MS = 6000;
 
-/** How far this page is with its hub. From `Attaching` on, nothing it wants is known there. */
+/**
+ * How long after the end of a hub another worker is asked for. At once, Firefox gives a page whose
+ * worker's process has crashed a port to the dead worker, and so it does ever after.
+ */
+const RESTART_DELAY_MS = 100;
+
+/** How far this page is with its hub. */
 const enum Phase {
   Attached,
   /** Back from the back/forward cache: the hub may have forgotten this tab. */
@@ -18,18 +26,14 @@ const enum Phase {
   New,
 }
 
-/** A socket as its hub port sees it. */
-export interface Peer {
-  /** Its wish, without its number. */
-  readonly _wish: [path: string, protocols: string[]];
-  /** Not open yet: to be opened again by another hub. */
-  _connecting: boolean;
-  /** `Opened`, `Message`, `Error`, `Closed` and `Sent`, as the hub said them. */
-  readonly _receive: (kind: HubKind, a: number, b: number, data: string | Uint8Array) => void;
-}
+/**
+ * What a socket or a client hears of its hub, as the hub said it: what concerns it and what
+ * concerns all. `Resync`: the hub is another one. `Failed`: there is none, and none will come.
+ */
+export type Receive = (kind: HubKind, a: number, b: number, data: string | Uint8Array) => void;
 
-/** A client hears of each change of the status, and with an argument of each message to all. */
-export type Listener = (data?: string | Uint8Array) => void;
+/** What is asked of a hub for a socket. A client asks for nothing. */
+export type Wish = [path: string, protocols: string[]];
 
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
@@ -39,8 +43,27 @@ export interface SharingOptions {
   worker?: string | URL | undefined;
 }
 
+/** A hub as this page sees it. */
+export interface HubPort {
+  _state: LinkState;
+  _tabs: number;
+  _reason: string;
+  /** 0 until it is known. */
+  _hub: bigint;
+  /** Adds a socket or a client and returns its number. */
+  _add(receive: Receive, wish?: Wish): number;
+  /** Forgets it. The hub is left with the last one. */
+  _remove(number: number): void;
+  _post(message: PageMessage, transfer?: Transferable[]): void;
+  /** The page is back, and holds its lock again. */
+  _return(): void;
+}
+
+/** Why there are no hubs. */
+export const NO_SHARED_WORKER = 'tabmux: no SharedWorker here';
+
 const hubs = new Map<string, HubPort>();
-let tab = 0n;
+let tab: bigint | undefined;
 let lockHeld: Promise<void>;
 let leaving: AbortController;
 
@@ -54,202 +77,149 @@ export function hubPort(
   const id = mode + ':' + JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
   const script = `${worker ?? new URL('worker.js?v=' + __WORKER_VERSION__, import.meta.url)}`;
   const config = { mode, url, protocols, lock: 'tabmux:socket:' + id };
-  return hubs.get(id + script) ?? new HubPort(id, script, config);
+  return hubs.get(id + script) ?? makePort(id, script, config);
 }
 
-/** Says that there is no hub, and what to do. */
-export const NO_SHARED_WORKER = 'tabmux: there is no SharedWorker here';
+function makePort(id: string, script: string, config: HubConfig): HubPort {
+  const peers = new Map<number, [Receive, Wish | undefined]>();
+  let phase = Phase.New;
+  let count = 0;
+  let port: MessagePort | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
 
-export class HubPort {
-  _state = LinkState.Connecting;
-  _tabs = 0;
-  _reason = '';
-  _hub = 0n;
-  readonly _peers = new Map<number, Peer>();
-  readonly _listeners = new Set<Listener>();
-  private _phase = Phase.New;
-  private _count = 0;
-  private _port: MessagePort | undefined;
-  private _timer: ReturnType<typeof setTimeout> | undefined;
-  private _watch: AbortController | undefined;
+  const post: HubPort['_post'] = (message, transfer = []) => port?.postMessage(message, transfer);
 
-  constructor(
-    private readonly _id: string,
-    private readonly _script: string,
-    private readonly _config: HubConfig,
-  ) {
-    hubs.set(_id + _script, this);
-    this._start();
-  }
-
-  /** Opens a socket and returns its number. */
-  _open(peer: Peer): number {
-    this._peers.set(++this._count, peer);
-    if (this._phase < Phase.New) this._wish(this._count, peer);
-    return this._count;
-  }
-
-  /** Forgets a socket or a listener. The hub is left with the last of them. */
-  _remove(who: number | Listener): void {
-    this._peers.delete(who as number);
-    this._listeners.delete(who as Listener);
-    if (!this._peers.size && !this._listeners.size) this._stop();
-  }
-
-  _post(message: PageMessage, transfer: Transferable[] = []): void {
-    this._port?.postMessage(message, transfer);
-  }
-
-  /** The page goes away, perhaps to come back. */
-  _leave(persisted: boolean): void {
-    this._post([persisted ? PageKind.Park : PageKind.Bye]);
-    this._watch?.abort();
-  }
-
-  /** This tab holds its lock, for the first time or again. */
-  _enter(): void {
-    if (this._phase < Phase.New) {
-      // A hub that has forgotten this tab answers the first of the two with `Resync`.
-      this._post([PageKind.Park]);
-      this._attach(Phase.Restored);
-      this._watchHub();
-    } else if (this._port) {
-      this._attachNew();
+  const tell = (kind: HubKind, state: number, tabs: number, data: string | Uint8Array): void => {
+    if (kind !== HubKind.Mirror && kind !== HubKind.Browser) {
+      self._state = state;
+      self._tabs = tabs;
+      self._reason = data as string;
     }
-  }
+    // Bytes of its own for each.
+    [...peers.values()].forEach(([receive]) => receive(kind, state, tabs, data.slice()));
+  };
 
-  private _start(): void {
+  const start = (): void => {
+    phase = Phase.New;
     try {
-      const worker = new SharedWorker(this._script, 'tabmux:' + this._id);
-      const port = (this._port = worker.port);
-      port.onmessage = ({ data }: MessageEvent<HubMessage>) => this._receive(data);
-      worker.onerror = () => {
-        if (port === this._port && this._phase) this._fail();
-      };
-      inhabit().then(() => {
-        if (port === this._port && this._phase === Phase.New) this._attachNew();
-      });
+      const worker = new SharedWorker(script, 'tabmux:' + id);
+      const mine = (port = worker.port);
+      mine.onmessage = ({ data }: MessageEvent<HubMessage>) => port === mine && receive(data);
+      worker.onerror = () => port === mine && phase && fail();
+      inhabit().then(() => port === mine && phase === Phase.New && attach(Phase.Attaching));
     } catch {
-      queueMicrotask(() => this._fail());
+      queueMicrotask(fail);
     }
-  }
+  };
 
-  private _attach(phase: Phase): void {
-    this._phase = phase;
-    clearTimeout(this._timer);
-    this._timer = setTimeout(() => this._fail(), ATTACH_TIMEOUT_MS);
-    this._post([PageKind.Attach, tab, this._config]);
-  }
+  const attach = (next: Phase): void => {
+    const mine = port;
+    phase = next;
+    clearTimeout(timer);
+    timer = setTimeout(() => port === mine && phase && fail(), ATTACH_TIMEOUT_MS);
+    post([PageKind.Attach, tab as bigint, config]);
+    if (next === Phase.Attaching) peers.forEach(([, wish], number) => open(number, wish));
+  };
 
-  private _attachNew(): void {
-    this._attach(Phase.Attaching);
-    this._peers.forEach((peer, socket) => this._wish(socket, peer));
-  }
+  const open = (number: number, wish?: Wish): void => {
+    if (wish) post([PageKind.Open, number, ...wish]);
+  };
 
-  private _wish(socket: number, peer: Peer): void {
-    this._post([PageKind.Open, socket, ...peer._wish]);
-  }
-
-  private _receive([hub, kind, socket, a, b, data]: HubMessage): void {
-    const isOther = hub !== this._hub;
+  const receive = ([hub, kind, number, a, b, data]: HubMessage): void => {
+    const isOther = hub !== self._hub;
     if (kind === HubKind.Failed) {
-      this._fail(data as string);
+      fail(data as string);
     } else if (kind === HubKind.Attached) {
-      clearTimeout(this._timer);
-      this._phase = Phase.Attached;
-      this._hub = hub;
-      this._watchHub();
-      this._tell(a, b, '');
-    } else if (kind === HubKind.Resync ? isOther || this._phase < Phase.Attaching
-      : isOther && !this._phase) {
+      phase = Phase.Attached;
+      self._hub = hub;
+      watch();
+      tell(kind, a, b, data);
+    } else if (kind === HubKind.Resync ? isOther || phase < Phase.Attaching : isOther && !phase) {
       // One hub says Resync to everything it gets until it has got our Attach: once is enough.
-      this._hub = hub;
-      this._lose();
-      this._attachNew();
-    } else if (isOther) {
-      // A hub of the past.
-    } else if (kind === HubKind.State) {
-      this._tell(a, b, data as string);
-    } else if (kind === HubKind.Browser) {
-      this._listeners.forEach((listener) => listener(data));
-    } else if (kind === HubKind.Mirror) {
-      // Each gets bytes of its own.
-      this._peers.forEach((peer) => peer._receive(HubKind.Message, 0, 0, data.slice()));
-    } else {
-      this._peers.get(socket)?._receive(kind, a, b, data);
+      self._hub = hub;
+      tell(HubKind.Resync, LinkState.Connecting, 0, '');
+      if (port) attach(Phase.Attaching);
+    } else if (!isOther) {
+      if (number) peers.get(number)?.[0](kind, a, b, data);
+      else tell(kind, a, b, data);
     }
-  }
-
-  private _tell(state: LinkState, tabs: number, reason: string): void {
-    this._state = state;
-    this._tabs = tabs;
-    this._reason = reason;
-    this._listeners.forEach((listener) => listener());
-  }
+  };
 
   /** Waits for the end of the hub: its lock is granted then. */
-  private _watchHub(): void {
-    this._watch?.abort();
-    const { signal } = (this._watch = new AbortController());
-    navigator.locks?.request(hubLock(this._hub), { mode: 'shared', signal }, () => {
-      if (signal.aborted) return;
-      this._drop();
-      this._phase = Phase.New;
-      this._lose();
-      this._start();
+  const watch = (): void => {
+    const { signal } = leaving;
+    const mine = port;
+    const hub = self._hub;
+    navigator.locks?.request(hubLock(hub), { mode: 'shared', signal }, () => {
+      if (signal.aborted || port !== mine || hub !== self._hub || !mine) return;
+      mine.close();
+      phase = Phase.New;
+      setTimeout(() => port === mine && start(), RESTART_DELAY_MS);
+      tell(HubKind.Resync, LinkState.Connecting, 0, '');
     }).catch(() => undefined);
-  }
+  };
 
-  /** The hub is gone: what was open is closed, what was opening waits for the next hub. */
-  private _lose(): void {
-    this._watch?.abort();
-    this._peers.forEach((peer) => {
-      if (!peer._connecting) peer._receive(HubKind.Closed, 1006, 0, '');
-    });
-    this._tell(LinkState.Connecting, this._tabs, '');
-  }
+  const fail = (reason = globalThis.SharedWorker
+    ? `tabmux: the worker ${script} did not start. Serve it from the page's own origin, ` +
+      'allow it in worker-src, or pass the option worker.'
+    : NO_SHARED_WORKER): void => {
+    stop();
+    tell(HubKind.Failed, LinkState.Closed, 0, reason);
+    peers.clear();
+  };
 
-  private _fail(reason = globalThis.SharedWorker
-    ? `tabmux: the worker ${this._script} did not start. Serve it from the page's own origin, ` +
-      'allow it in the worker-src of the page, or pass its address as the option worker.'
-    : NO_SHARED_WORKER): void {
-    this._stop();
-    this._peers.forEach((peer) => {
-      peer._receive(HubKind.Error, 0, 0, reason);
-      peer._receive(HubKind.Closed, 1006, 0, '');
-    });
-    this._tell(LinkState.Closed, 0, reason);
-  }
+  const stop = (): void => {
+    post([PageKind.Bye]);
+    port?.close();
+    port = undefined;
+    if (hubs.get(id + script) === self) hubs.delete(id + script);
+  };
 
-  private _stop(): void {
-    this._post([PageKind.Bye]);
-    this._drop();
-    this._watch?.abort();
-    clearTimeout(this._timer);
-    if (hubs.get(this._id + this._script) === this) hubs.delete(this._id + this._script);
-  }
-
-  private _drop(): void {
-    if (this._port) this._port.onmessage = null;
-    this._port?.close();
-    this._port = undefined;
-  }
+  const self: HubPort = {
+    _state: LinkState.Connecting,
+    _tabs: 0,
+    _reason: '',
+    _hub: 0n,
+    _add(receive, wish) {
+      peers.set(++count, [receive, wish]);
+      if (phase < Phase.New) open(count, wish);
+      return count;
+    },
+    _remove(number) {
+      peers.delete(number);
+      if (!peers.size) stop();
+    },
+    _post: post,
+    _return() {
+      if (phase < Phase.New) {
+        // A hub that has forgotten this tab answers the first of the two with `Resync`.
+        post([PageKind.Park]);
+        attach(Phase.Restored);
+        watch();
+      } else {
+        attach(Phase.Attaching);
+      }
+    },
+  };
+  hubs.set(id + script, self);
+  start();
+  return self;
 }
 
 /** Resolves once this tab holds its lock; without locks at once. */
 function inhabit(): Promise<void> {
   if (!tab) {
-    tab = crypto.getRandomValues(new BigUint64Array(1))[0] as bigint;
+    tab = crypto.getRandomValues(new BigUint64Array(1))[0];
     takeLock();
     addEventListener('pagehide', ({ persisted }) => {
-      hubs.forEach((hub) => hub._leave(persisted));
-      // Gives the lock back, in this task: a cached page must not hold it.
+      hubs.forEach((hub) => hub._post([persisted ? PageKind.Park : PageKind.Bye]));
+      // Lets go of the lock in this task, and waits for none: a cached page must not.
       leaving.abort();
     });
     addEventListener('pageshow', ({ persisted }) => {
       if (!persisted) return;
       takeLock();
-      lockHeld.then(() => hubs.forEach((hub) => hub._enter()));
+      lockHeld.then(() => hubs.forEach((hub) => hub._return()));
     });
   }
   return lockHeld;
@@ -259,12 +229,10 @@ function takeLock(): void {
   const { signal } = (leaving = new AbortController());
   lockHeld = new Promise((resolve) => {
     if (!navigator.locks) return resolve();
-    navigator.locks.request(tabLock(tab), { signal }, () => {
+    navigator.locks.request(tabLock(tab as bigint), { signal }, () => {
       resolve();
-      return new Promise<void>((letGo) => signal.addEventListener('abort', () => letGo()));
-    }).catch(() => {
-      // Refused, as some engines do where storage is: go on without. If we left, wait.
-      if (!signal.aborted) resolve();
-    });
+      return new Promise((letGo) => signal.addEventListener('abort', letGo));
+    // Refused, as some engines do where storage is: go on without. If we left, wait.
+    }).catch(() => signal.aborted || resolve());
   });
 }

@@ -2,7 +2,7 @@
 
 import { HubKind, PageKind, hex } from './protocol.js';
 import { hubPort } from './port.js';
-import type { HubPort, Peer, SharingOptions } from './port.js';
+import type { HubPort, SharingOptions } from './port.js';
 import { fault, socketUrl, subProtocols } from './url.js';
 
 /** How the hub is hosted. */
@@ -31,6 +31,7 @@ export interface Shared {
   reused: boolean;
 }
 
+const MISSING = 'an argument is missing';
 const TYPES = ['open', 'message', 'error', 'close'] as const;
 type Type = (typeof TYPES)[number];
 type Handler<K extends Type> = ((this: WebSocket, event: WebSocketEventMap[K]) => unknown) | null;
@@ -69,20 +70,19 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   private readonly _url: URL;
   private readonly _hub: HubPort;
-  private readonly _peer: Peer;
   private readonly _number: number;
   private _state = State.Connecting;
   private _protocol = '';
   private _extensions = '';
   private _binaryType: BinaryType = 'blob';
   private _reused = false;
-  /** Bytes that `send` was given, and bytes of them that are on their way to the server. */
+  /** Bytes that `send` was given and that are not on their way to the server. */
   private _given = 0;
   private _sent = 0;
   private _error: string | undefined;
-  /** The messages that wait for a Blob before them to be read. */
+  /** Ends when all Blobs that were sent are read, if any are not. */
   private _queue: Promise<void> | undefined;
-  /** The values of onopen and its like. */
+  /** What onopen and its like are. */
   protected readonly _handlers: Handlers = {};
 
   /**
@@ -96,24 +96,22 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     options: SharedWebSocketOptions = {},
   ) {
     super();
-    if (!arguments.length) throw new TypeError('tabmux: a URL is needed');
+    if (!arguments.length) fault(MISSING);
     const { mode = 'mirror', endpoint } = options;
-    if (!['mirror', 'mux', 'exclusive'].includes(mode)) {
-      throw new TypeError(`tabmux: mode is mirror, mux or exclusive, not ${mode}`);
+    if (!/^(mirror|mux|exclusive)$/.test(mode)) {
+      fault(`mode is mirror, mux or exclusive, not ${mode}`);
     }
     const address = (this._url = socketUrl(url));
     const names = subProtocols(protocols);
     const isMux = mode === 'mux';
-    this._peer = {
-      _wish: isMux ? [address.pathname + address.search, names] : ['', []],
-      _connecting: true,
-      _receive: (kind, a, b, data) => this._receive(kind, a, b, data as string),
-    };
-    this._hub = isMux
-      ? hubPort('mux', linkUrl(address, endpoint), [], options)
+    this._hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], options)
+      // A number is nobody's key.
       : hubPort('mirror', address.href, names, mode === 'mirror' ? options
-        : { ...options, key: Math.random() + '' + Math.random() });
-    this._number = this._hub._open(this._peer);
+        : { ...options, key: Math.random() as unknown as string });
+    this._number = this._hub._add(
+      (kind, a, b, data) => this._receive(kind, a, b, data as string),
+      isMux ? [address.pathname + address.search, names] : ['', []],
+    );
   }
 
   get url(): string {
@@ -142,7 +140,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   set binaryType(type: BinaryType) {
-    if (type === 'blob' || type === 'arraybuffer') this._binaryType = type;
+    if (/^(blob|arraybuffer)$/.test(type)) this._binaryType = type;
   }
 
   /** How the hub is hosted. */
@@ -157,63 +155,63 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   send(data: string | BufferSource | Blob): void {
-    if (!arguments.length) throw new TypeError('tabmux: send what?');
-    const blob = data instanceof Blob ? data : undefined;
-    const body = blob ? '' : bytesOf(data) ?? `${data as string}`;
-    if (!this._state) throw fault('InvalidStateError', 'the socket is not open yet');
+    if (!arguments.length) fault(MISSING);
+    const blob = data instanceof Blob && data;
+    const body = blob ? '' : bytesOf(data as BufferSource) ?? `${data as string}`;
+    if (!this._state) fault('not open yet', 'InvalidStateError');
     this._given += blob ? blob.size : typeof body === 'string' ? sizeOf(body) : body.length;
     if (this._state > State.Open) return;
-    this._inOrder(blob, (bytes) => {
-      const sent = bytes ?? body;
-      this._hub._post(
-        [PageKind.Send, this._number, sent],
-        typeof sent === 'string' ? [] : [sent.buffer as ArrayBuffer],
-      );
-    });
+    this._inOrder((bytes: string | Uint8Array = body) => this._hub._post(
+      [PageKind.Send, this._number, bytes],
+      typeof bytes === 'string' ? [] : [bytes.buffer as ArrayBuffer],
+    ), blob);
   }
 
   close(code?: number, reason = ''): void {
     const number = code === undefined ? 0 : Math.round(+code);
     const text = `${reason}`;
-    if (code !== undefined && number !== 1000 && !(number >= 3000 && number <= 4999)) {
-      throw fault('InvalidAccessError', `a close code is 1000 or 3000 to 4999, not ${code}`);
+    if (code !== undefined && number !== 1000 && !(number >= 3000 && number < 5000)) {
+      fault('a close code is 1000 or 3000 to 4999', 'InvalidAccessError');
     }
-    if (sizeOf(text) > 123) throw fault('SyntaxError', 'a reason has 123 bytes at most');
+    if (sizeOf(text) > 123) fault('a reason has 123 bytes at most', 'SyntaxError');
     if (this._state > State.Open) return;
     const wasOpen = this._state;
     this._state = State.Closing;
-    if (wasOpen) this._inOrder(undefined, () => this._leave(number, number ? text : ''));
-    else queueMicrotask(() => this._fail('tabmux: the socket was closed before it was open'));
+    if (wasOpen) this._inOrder(() => this._leave(number, number ? text : ''));
+    else queueMicrotask(() => this._fail('closed before it was open'));
   }
 
   /** Does it now, or after all Blobs that were sent before are read, and this one. */
-  private _inOrder(blob: Blob | undefined, act: (bytes?: Uint8Array) => void): void {
+  private _inOrder(act: (bytes?: Uint8Array) => void, blob?: Blob | false): void {
     if (!blob && !this._queue) return act();
     const queue = (this._queue = Promise.resolve(this._queue)
-      .then(() => blob?.arrayBuffer())
+      .then(() => blob ? blob.arrayBuffer() : undefined)
       .then((buffer) => {
         act(buffer && new Uint8Array(buffer));
         if (this._queue === queue) this._queue = undefined;
       }));
-    queue.catch((error: unknown) => this._fail(`tabmux: a Blob cannot be read (${error})`));
+    queue.catch((error) => this._fail(`a Blob cannot be read: ${error}`));
   }
 
   private _receive(kind: HubKind, a: number, b: number, data: string): void {
     if (kind === HubKind.Opened) {
       if (this._state) return;
-      this._peer._connecting = false;
       this._state = State.Open;
       this._reused = !!a;
       [this._protocol = '', this._extensions = ''] = data.split('\n');
       emit(this, 'open');
-    } else if (kind === HubKind.Message) {
+    } else if (kind === HubKind.Message || kind === HubKind.Mirror) {
       if (this._state === State.Open) this._message(data);
     } else if (kind === HubKind.Sent) {
       this._sent = a;
     } else if (kind === HubKind.Error) {
       this._error = data;
-    } else {
+    } else if (kind === HubKind.Closed) {
       this._end(a, data, !!b);
+    } else if (kind === HubKind.Failed || kind === HubKind.Resync && this._state) {
+      // What is still connecting is asked of the next hub.
+      this._error = data;
+      this._end(1006, '', false);
     }
   }
 
@@ -229,9 +227,9 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this._hub._post([PageKind.Close, this._number, code, reason]);
   }
 
-  private _fail(message: string): void {
+  private _fail(text: string): void {
     this._leave(0, '');
-    this._error = message;
+    this._error = 'tabmux: ' + text;
     this._end(1006, '', false);
   }
 
@@ -283,13 +281,11 @@ export function emit(
 }
 
 /** A copy of the bytes of a buffer or a view; nothing for all else. */
-function bytesOf(data: unknown): Uint8Array | undefined {
-  if (data instanceof ArrayBuffer) return new Uint8Array(data).slice();
-  if (ArrayBuffer.isView(data)) {
-    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
-  }
-  return undefined;
-}
+const bytesOf = (data: Partial<ArrayBufferView> & BufferSource): Uint8Array | undefined =>
+  data instanceof ArrayBuffer || ArrayBuffer.isView(data)
+    ? new Uint8Array((data as DataView).buffer ?? data, (data as DataView).byteOffset,
+      data.byteLength).slice()
+    : undefined;
 
 const sizeOf = (text: string): number => new TextEncoder().encode(text).length;
 

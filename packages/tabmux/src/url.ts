@@ -1,38 +1,29 @@
 // The arguments of a WebSocket's constructor, checked as https://websockets.spec.whatwg.org does.
 
-/** A `DOMException`, the error a WebSocket throws for everything but a wrong type. */
-export const fault = (name: string, text: string): DOMException =>
-  new DOMException('tabmux: ' + text, name);
-
-/** What a relative URL is relative to; nothing outside of browsers. */
-const base = (): string | undefined => {
-  const { document, location } = globalThis as { document?: Document; location?: Location };
-  return document?.baseURI ?? location?.href;
-};
+/** Throws what a WebSocket throws: a `DOMException` of that name, or without one a `TypeError`. */
+export function fault(text: string, name?: string): never {
+  throw name ? new DOMException('tabmux: ' + text, name) : new TypeError('tabmux: ' + text);
+}
 
 /** The URL of a socket. Throws a `SyntaxError` for what cannot be one. */
-export function socketUrl(text: string | URL): URL {
-  const input = `${text}`;
-  let url: URL | undefined;
+export function socketUrl(given: string | URL): URL {
+  const text = `${given}`;
+  // What a relative URL is relative to: nothing outside of browsers.
+  const { document, location } = globalThis as { document?: Document; location?: Location };
+  let url: URL;
   try {
-    url = new URL(new URL(input, base()).href.replace(/^http/, 'ws'));
+    url = new URL(text, document?.baseURI ?? location?.href);
+    url = new URL(url.href.replace(/^http/, 'ws'));
+    if (/^wss?:[^#]*$/.test(url.href)) return url;
   } catch {
     // Said below.
   }
-  if (!url || !/^wss?:[^#]*$/.test(url.href)) {
-    throw fault('SyntaxError', `'${input}' is no URL of a WebSocket`);
-  }
-  return url;
+  return fault(`'${text}' is no WebSocket URL`, 'SyntaxError');
 }
 
 /** The sub-protocols. Throws a `SyntaxError` for what is no token, and for one given twice. */
-export function subProtocols(given: unknown): string[] {
-  const isList = given && typeof given === 'object' && Symbol.iterator in given;
-  const list = Array.from(isList ? (given as Iterable<unknown>) : [given], (name) => `${name}`);
-  list.forEach((name, index) => {
-    if (!/^[-\w!#-'*+.^`|~]+$/.test(name) || list.indexOf(name) < index) {
-      throw fault('SyntaxError', `'${name}' cannot be a sub-protocol, or is given twice`);
-    }
-  });
-  return list;
+export function subProtocols(given: string | string[]): string[] {
+  return [given].flat().map((name, index, all) =>
+    /^[-\w!#-'*+.^`|~]+$/.test((name = `${name}`)) && all.indexOf(name) === index
+      ? name : fault(`'${name}' is no sub-protocol, or given twice`, 'SyntaxError'));
 }

@@ -30,6 +30,7 @@ export class FakeWorker {
       else this.#got.push(data);
     };
     FakeWorker.all.push(this);
+    browser.listeners.dispatchEvent(new Event('worker'));
   }
 
   /** The next message of the page. */
