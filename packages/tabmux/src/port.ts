@@ -77,10 +77,10 @@ export function hubPort(
   const id = mode + ':' + JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
   const script = `${worker ?? new URL('worker.js?v=' + __WORKER_VERSION__, import.meta.url)}`;
   const config = { mode, url, protocols, lock: 'tabmux:socket:' + id };
-  return hubs.get(id + script) ?? makePort(id, script, config);
+  return hubs.get(id + script) ?? makePort(id + script, id, script, config);
 }
 
-function makePort(id: string, script: string, config: HubConfig): HubPort {
+function makePort(place: string, id: string, script: string, config: HubConfig): HubPort {
   const peers = new Map<number, [Receive, Wish | undefined]>();
   let phase = Phase.New;
   let count = 0;
@@ -151,8 +151,8 @@ function makePort(id: string, script: string, config: HubConfig): HubPort {
     const mine = port;
     const hub = self._hub;
     navigator.locks?.request(hubLock(hub), { mode: 'shared', signal }, () => {
-      if (signal.aborted || port !== mine || hub !== self._hub || !mine) return;
-      mine.close();
+      if (port !== mine || hub !== self._hub) return;
+      mine?.close();
       phase = Phase.New;
       setTimeout(() => port === mine && start(), RESTART_DELAY_MS);
       tell(HubKind.Resync, LinkState.Connecting, 0, '');
@@ -172,7 +172,7 @@ function makePort(id: string, script: string, config: HubConfig): HubPort {
     post([PageKind.Bye]);
     port?.close();
     port = undefined;
-    if (hubs.get(id + script) === self) hubs.delete(id + script);
+    if (hubs.get(place) === self) hubs.delete(place);
   };
 
   const self: HubPort = {
@@ -201,7 +201,7 @@ function makePort(id: string, script: string, config: HubConfig): HubPort {
       }
     },
   };
-  hubs.set(id + script, self);
+  hubs.set(place, self);
   start();
   return self;
 }

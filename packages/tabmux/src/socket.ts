@@ -31,9 +31,10 @@ export interface Shared {
   reused: boolean;
 }
 
-const MISSING = 'an argument is missing';
-const TYPES = ['open', 'message', 'error', 'close'] as const;
-type Type = (typeof TYPES)[number];
+const MODES = ['mirror', 'mux', 'exclusive'];
+const MISSING = 'argument missing';
+
+type Type = keyof WebSocketEventMap;
 type Handler<K extends Type> = ((this: WebSocket, event: WebSocketEventMap[K]) => unknown) | null;
 interface HandlerObject {
   _value: { call?: (socket: unknown, event: Event) => unknown };
@@ -42,7 +43,6 @@ interface HandlerObject {
 type Handlers = Partial<Record<Type, HandlerObject | undefined>>;
 type HasHandlers = EventTarget & { _handlers: Handlers };
 
-const States = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'] as const;
 const enum State {
   Connecting,
   Open,
@@ -68,9 +68,9 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   declare onerror: Handler<'error'>;
   declare onclose: Handler<'close'>;
 
-  private readonly _url: URL;
-  private readonly _hub: HubPort;
-  private readonly _number: number;
+  declare private readonly _url: URL;
+  declare private readonly _hub: HubPort;
+  declare private readonly _number: number;
   private _state = State.Connecting;
   private _protocol = '';
   private _extensions = '';
@@ -79,9 +79,9 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   /** Bytes that `send` was given and that are not on their way to the server. */
   private _given = 0;
   private _sent = 0;
-  private _error: string | undefined;
+  declare private _error: string | undefined;
   /** Ends when all Blobs that were sent are read, if any are not. */
-  private _queue: Promise<void> | undefined;
+  declare private _queue: Promise<void> | undefined;
   /** What onopen and its like are. */
   protected readonly _handlers: Handlers = {};
 
@@ -98,9 +98,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     super();
     if (!arguments.length) fault(MISSING);
     const { mode = 'mirror', endpoint } = options;
-    if (!/^(mirror|mux|exclusive)$/.test(mode)) {
-      fault(`mode is mirror, mux or exclusive, not ${mode}`);
-    }
+    if (!MODES.includes(mode)) fault(`mode ${mode} is none of ${MODES}`);
     const address = (this._url = socketUrl(url));
     const names = subProtocols(protocols);
     const isMux = mode === 'mux';
@@ -161,19 +159,23 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     if (!this._state) fault('not open yet', 'InvalidStateError');
     this._given += blob ? blob.size : typeof body === 'string' ? sizeOf(body) : body.length;
     if (this._state > State.Open) return;
-    this._inOrder((bytes: string | Uint8Array = body) => this._hub._post(
-      [PageKind.Send, this._number, bytes],
-      typeof bytes === 'string' ? [] : [bytes.buffer as ArrayBuffer],
-    ), blob);
+    this._inOrder((bytes) => {
+      const sent = bytes || body;
+      this._hub._post(
+        [PageKind.Send, this._number, sent],
+        typeof sent === 'string' ? [] : [sent.buffer as ArrayBuffer],
+      );
+    }, blob);
   }
 
   close(code?: number, reason = ''): void {
-    const number = code === undefined ? 0 : Math.round(+code);
+    // 0: none was given. What is no code at all becomes 1, which is none either.
+    const number = code === undefined ? 0 : Math.round(+code) || 1;
     const text = `${reason}`;
-    if (code !== undefined && number !== 1000 && !(number >= 3000 && number < 5000)) {
-      fault('a close code is 1000 or 3000 to 4999', 'InvalidAccessError');
+    if (number && number !== 1000 && !(number >= 3000 && number < 5000)) {
+      fault('a code is 1000 or 3000-4999', 'InvalidAccessError');
     }
-    if (sizeOf(text) > 123) fault('a reason has 123 bytes at most', 'SyntaxError');
+    if (sizeOf(text) > 123) fault('reason over 123 bytes', 'SyntaxError');
     if (this._state > State.Open) return;
     const wasOpen = this._state;
     this._state = State.Closing;
@@ -182,15 +184,14 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   /** Does it now, or after all Blobs that were sent before are read, and this one. */
-  private _inOrder(act: (bytes?: Uint8Array) => void, blob?: Blob | false): void {
+  private _inOrder(act: (bytes?: Uint8Array | false) => void, blob?: Blob | false): void {
     if (!blob && !this._queue) return act();
-    const queue = (this._queue = Promise.resolve(this._queue)
-      .then(() => blob ? blob.arrayBuffer() : undefined)
-      .then((buffer) => {
-        act(buffer && new Uint8Array(buffer));
-        if (this._queue === queue) this._queue = undefined;
-      }));
-    queue.catch((error) => this._fail(`a Blob cannot be read: ${error}`));
+    let queue!: Promise<void>;
+    queue = this._queue = (async (before) => {
+      await before;
+      act(blob && new Uint8Array(await blob.arrayBuffer()));
+      if (this._queue === queue) this._queue = undefined;
+    })(this._queue).catch((error) => this._fail(`unreadable Blob: ${error}`));
   }
 
   private _receive(kind: HubKind, a: number, b: number, data: string): void {
@@ -290,17 +291,18 @@ const bytesOf = (data: Partial<ArrayBufferView> & BufferSource): Uint8Array | un
 const sizeOf = (text: string): number => new TextEncoder().encode(text).length;
 
 const { prototype } = SharedWebSocket;
+const { defineProperty } = Object;
 
-States.forEach((name, value) => {
+['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'].forEach((name, value) => {
   for (const target of [SharedWebSocket, prototype]) {
-    Object.defineProperty(target, name, { value, enumerable: true });
+    defineProperty(target, name, { value, enumerable: true });
   }
 });
 
 // As https://html.spec.whatwg.org/#event-handler-attributes: a handler keeps its place among the
 // listeners until it is set to null; an object that cannot be called is kept, and not called.
-for (const type of TYPES) {
-  Object.defineProperty(prototype, 'on' + type, {
+for (const type of ['open', 'message', 'error', 'close'] as const) {
+  defineProperty(prototype, 'on' + type, {
     enumerable: true,
     configurable: true,
     get(this: HasHandlers) {

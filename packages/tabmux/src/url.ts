@@ -25,5 +25,5 @@ export function socketUrl(given: string | URL): URL {
 export function subProtocols(given: string | string[]): string[] {
   return [given].flat().map((name, index, all) =>
     /^[-\w!#-'*+.^`|~]+$/.test((name = `${name}`)) && all.indexOf(name) === index
-      ? name : fault(`'${name}' is no sub-protocol, or given twice`, 'SyntaxError'));
+      ? name : fault(`'${name}' is no sub-protocol, or is there twice`, 'SyntaxError'));
 }

@@ -332,7 +332,7 @@ test('an unknown mode is a TypeError that names the modes', () => {
   const options = { mode: 'both' } as unknown as SharedWebSocketOptions;
   assert.throws(() => new SharedWebSocket(URL_, [], options), {
     name: 'TypeError',
-    message: /mirror.*mux.*exclusive.*both/,
+    message: /both.*mirror.*mux.*exclusive/,
   });
 });
 
