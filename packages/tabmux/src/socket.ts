@@ -154,7 +154,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   send(data: string | BufferSource | Blob): void {
     if (!arguments.length) fault(MISSING);
-    const blob = data instanceof Blob && data;
+    const blob = / (Blob|File)]$/.test(tagOf(data)) && (data as Blob);
     const body = blob ? '' : bytesOf(data as BufferSource) ?? `${data as string}`;
     if (!this._state) fault('not open yet', 'InvalidStateError');
     this._given += blob ? blob.size : typeof body === 'string' ? sizeOf(body) : body.length;
@@ -281,9 +281,12 @@ export function emit(
   target.dispatchEvent(Class ? new Class(type, init) : Object.assign(new Event(type), init));
 }
 
+/** What kind of object it is, also when it is of an iframe, whose classes are others. */
+const tagOf = (data: unknown): string => ({}).toString.call(data);
+
 /** A copy of the bytes of a buffer or a view; nothing for all else. */
 const bytesOf = (data: Partial<ArrayBufferView> & BufferSource): Uint8Array | undefined =>
-  data instanceof ArrayBuffer || ArrayBuffer.isView(data)
+  / ArrayBuffer]$/.test(tagOf(data)) || ArrayBuffer.isView(data)
     ? new Uint8Array((data as DataView).buffer ?? data, (data as DataView).byteOffset,
       data.byteLength).slice()
     : undefined;

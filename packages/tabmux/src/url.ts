@@ -22,8 +22,13 @@ export function socketUrl(given: string | URL): URL {
 }
 
 /** The sub-protocols. Throws a `SyntaxError` for what is no token, and for one given twice. */
-export function subProtocols(given: string | string[]): string[] {
-  return [given].flat().map((name, index, all) =>
-    /^[-\w!#-'*+.^`|~]+$/.test((name = `${name}`)) && all.indexOf(name) === index
-      ? name : fault(`'${name}' is no sub-protocol, or is there twice`, 'SyntaxError'));
+export function subProtocols(given: string | Iterable<string>): string[] {
+  const isList = typeof given !== 'string' && (given?.[Symbol.iterator] as unknown);
+  const names = Array.from(isList ? given : [given as string], (name) => `${name}`);
+  names.forEach((name, index) => {
+    if (!/^[-\w!#-'*+.^`|~]+$/.test(name) || names.indexOf(name) < index) {
+      fault(`'${name}' is no sub-protocol, or is there twice`, 'SyntaxError');
+    }
+  });
+  return names;
 }

@@ -323,9 +323,16 @@ test('sub-protocols: wrong ones', () => {
   }
 });
 
-test('sub-protocols: any token', () => {
-  new SharedWebSocket(URL_, ['one', "!#$%&'*+-.^_`|~"]);
+test('sub-protocols: any token, in any iterable', () => {
+  new SharedWebSocket(URL_, new Set(['one', "!#$%&'*+-.^_`|~"]) as unknown as string[]);
   assert.match(lastWorker().name, /\["one","!#\$%&'\*\+-\.\^_`\|~"\]/);
+});
+
+test('sub-protocols: what is no text is made one', () => {
+  new SharedWebSocket(URL_, [null, 5] as unknown as string[]);
+  assert.match(lastWorker().name, /\["null","5"\]/);
+  new SharedWebSocket(URL_, null as unknown as string);
+  assert.match(lastWorker().name, /\["null"\]/);
 });
 
 test('an unknown mode is a TypeError that names the modes', () => {
