@@ -7,7 +7,7 @@ use xshell::cmd;
 
 use crate::{
     dist, flags,
-    process::{progress, step},
+    process::{quiet, step},
     repo::Repo,
 };
 
@@ -31,10 +31,10 @@ pub(crate) fn install(repo: &Repo) -> anyhow::Result<()> {
     if let Some(why) = obstacle(repo) {
         bail!("{why}");
     }
-    step("apt-get update", || progress(cmd!(repo.sh, "apt-get update")))?;
+    step("apt-get update", || quiet(cmd!(repo.sh, "apt-get update")))?;
     step(&format!("install {}", missing.join(" ")), || {
         let install = cmd!(repo.sh, "apt-get install -y --no-install-recommends {missing...}");
-        progress(install.env("DEBIAN_FRONTEND", "noninteractive"))
+        quiet(install.env("DEBIAN_FRONTEND", "noninteractive"))
     })
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
     if !dist::default_out(repo).join("worker.js").exists() {
         dist::build(repo, &dist::default_out(repo), false)?;
     }
-    step("server", || progress(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux")))?;
+    step("server", || quiet(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux")))?;
     let args = flags.args;
     let test = cmd!(repo.sh, "cargo test -q -p tabmux-e2e --test browsers -- {args...}");
     test.env("TABMUX_BIN", repo.binary("tabmux"))

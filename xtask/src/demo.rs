@@ -7,7 +7,7 @@ use xshell::cmd;
 
 use crate::{
     dist, flags,
-    process::{progress, step},
+    process::{quiet, step},
     repo::Repo,
 };
 
@@ -33,7 +33,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Demo) -> anyhow::Result<()> {
 }
 
 pub(crate) fn build_server(repo: &Repo) -> anyhow::Result<()> {
-    progress(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux"))
+    quiet(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux"))
 }
 
 /// The server takes this process's place, so that ctrl-c and its exit status are its own.

@@ -10,7 +10,7 @@ use xshell::cmd;
 
 use crate::{
     flags,
-    process::{progress, quiet, step},
+    process::{quiet, step},
     repo::Repo,
 };
 
@@ -55,7 +55,7 @@ fn module(repo: &Repo) -> anyhow::Result<()> {
         repo.sh,
         "cargo build -p tabmux-wasm --target wasm32-unknown-unknown --profile wasm-release"
     );
-    progress(cargo.env("CARGO_ENCODED_RUSTFLAGS", remap_flags(repo)?))
+    quiet(cargo.env("CARGO_ENCODED_RUSTFLAGS", remap_flags(repo)?))
 }
 
 /// Panic messages hold source paths: without this, two machines build different bytes, and the
@@ -77,7 +77,7 @@ fn bindgen(repo: &Repo) -> anyhow::Result<()> {
     let module = repo.target().join(MODULE);
     let out = generated(repo);
     repo.sh.remove_path(&out)?;
-    progress(cmd!(repo.sh, "cargo build -p bindgen"))?;
+    quiet(cmd!(repo.sh, "cargo build -p bindgen"))?;
     let bindgen = repo.binary("bindgen");
     quiet(cmd!(repo.sh, "{bindgen} {module} {out}"))
 }

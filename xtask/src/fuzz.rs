@@ -30,7 +30,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
     step("build the fuzz target", || {
         // With `--target` the flags do not reach build scripts and macros.
         let build = cmd!(repo.sh, "cargo build --release --target {host} --target-dir {target}");
-        crate::process::progress(build.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f")))
+        crate::process::quiet(build.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f")))
     })?;
     repo.sh.create_dir("corpus/decode")?;
     repo.sh.create_dir("artifacts/decode")?;

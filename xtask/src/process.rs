@@ -1,9 +1,9 @@
 //! Running programs: quietly, with what they said kept for the case of failure.
 
 use std::{
-    io::{IsTerminal, Read, Write},
+    io::{BufRead, BufReader, IsTerminal, Write},
     process::{Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -21,15 +21,22 @@ pub(crate) struct Ran {
 pub(crate) fn capture(command: Cmd<'_>) -> anyhow::Result<Ran> {
     let name = command.to_string();
     let mut command = Command::from(command);
-    let (mut reader, writer) = std::io::pipe()?;
+    let (reader, writer) = std::io::pipe()?;
+    let mut reader = BufReader::new(reader);
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
     // The command holds the pipe's other end: without this, reading would never end.
     drop(command);
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes)?;
-    let status = child.wait()?;
-    Ok(Ran { status, output: String::from_utf8_lossy(&bytes).into_owned() })
+    let mut output = String::new();
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        *latest() = text.trim().to_owned();
+        output.push_str(&text);
+        line.clear();
+    }
+    latest().clear();
+    Ok(Ran { status: child.wait()?, output })
 }
 
 /// Runs to the end; what it said is shown only if it failed.
@@ -39,15 +46,6 @@ pub(crate) fn quiet(command: Cmd<'_>) -> anyhow::Result<()> {
     if !status.success() {
         bail!("`{name}` failed ({status}):\n{}", output.trim_end());
     }
-    Ok(())
-}
-
-/// Like [`quiet`], for programs with a progress display of their own: at a terminal they show it.
-pub(crate) fn progress(command: Cmd<'_>) -> anyhow::Result<()> {
-    if !std::io::stderr().is_terminal() {
-        return quiet(command);
-    }
-    command.quiet().run()?;
     Ok(())
 }
 
@@ -62,7 +60,8 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> a
     result
 }
 
-/// Shows what runs: a counting line at a terminal, one plain line elsewhere.
+/// Shows what runs: at a terminal a counting line with what the program said last, elsewhere one
+/// plain line.
 pub(crate) struct Clock {
     stop: mpsc::Sender<()>,
     thread: std::thread::JoinHandle<()>,
@@ -80,7 +79,9 @@ impl Clock {
             while stopped.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let seconds = start.elapsed().as_secs();
                 if terminal {
-                    print!("\r\x1b[K...  {name} ({seconds} s)");
+                    let line = format!("...  {name} ({seconds} s)  {}", latest());
+                    // One row of the narrowest terminal; more could not be wiped.
+                    print!("\r\x1b[K{}", line.chars().take(79).collect::<String>());
                     wait = Duration::from_secs(1);
                 } else {
                     println!("...  {name}");
@@ -101,4 +102,10 @@ impl Clock {
         // It cannot panic: it only waits and prints.
         let _ = self.thread.join();
     }
+}
+
+/// What the running program said last. A task runs one program at a time.
+fn latest() -> MutexGuard<'static, String> {
+    static LATEST: Mutex<String> = Mutex::new(String::new());
+    LATEST.lock().unwrap_or_else(PoisonError::into_inner)
 }
