@@ -17,10 +17,9 @@ const show = (id, text) => {
 };
 const pick = (words) => words[Math.floor(Math.random() * words.length)];
 
-const name = [
-  pick(['Amber', 'Brave', 'Calm', 'Clever', 'Gentle', 'Happy', 'Lucky', 'Quiet', 'Swift', 'Warm']),
-  pick(['Badger', 'Curlew', 'Falcon', 'Heron', 'Lynx', 'Marten', 'Otter', 'Plover', 'Robin', 'Wren']),
-].join(' ');
+const MOODS = ['Amber', 'Brave', 'Calm', 'Clever', 'Gentle', 'Happy', 'Lucky', 'Quiet', 'Swift'];
+const ANIMALS = ['Badger', 'Curlew', 'Falcon', 'Heron', 'Lynx', 'Marten', 'Otter', 'Robin', 'Wren'];
+const name = `${pick(MOODS)} ${pick(ANIMALS)}`;
 show('tab-name', name);
 
 const client = connect('/');
@@ -122,9 +121,7 @@ const onSubmit = (form, input, act) => {
   $(form).addEventListener('submit', (event) => {
     event.preventDefault();
     const text = $(input).value.trim();
-    if (text !== '' && act(text)) {
-      $(input).value = '';
-    }
+    if (text !== '' && act(text)) $(input).value = '';
     $(input).focus();
   });
 };

@@ -166,7 +166,8 @@ test('send: text, bytes of a buffer, the bytes of a view', async () => {
   const { socket, worker, number } = await opened();
   const bytes = new Uint8Array([1, 2, 3, 4]);
   const shared = new Uint8Array(new SharedArrayBuffer(2));
-  const inputs = ['text', bytes.buffer, bytes.subarray(1, 3), new DataView(bytes.buffer, 3), shared];
+  const view = new DataView(bytes.buffer, 3);
+  const inputs = ['text', bytes.buffer, bytes.subarray(1, 3), view, shared];
   inputs.forEach((input) => socket.send(input as string));
   bytes.fill(9);
   const wanted = ['text', [1, 2, 3, 4], [2, 3], [4], [0, 0]];
