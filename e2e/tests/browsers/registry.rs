@@ -15,6 +15,7 @@ use crate::steps::{Outcome, ask, connect, connect_all, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("a closed tab leaves the registry within a second", closed_tab),
+    Test::new("the tabs close from the first on, the others go on", first_tabs),
     Test::new("the last tab gone, the connection closes within three seconds", last_tab),
     Test::new("a reload of the only tab works", reload),
     Test::new("the only tab goes to another page and leaves the registry", parked_alone),
@@ -33,6 +34,24 @@ fn closed_tab(context: &mut Context<'_>) -> Outcome {
     equal("virtual sockets", server.stat("sockets")?, 0)?;
     context.run(&tabs[0], "await T.tabs('client', 3)")?;
     one_link(&server, 3)?;
+    Ok(())
+}
+
+/// The worker may live in the process of the tab that closes; then it has to live on elsewhere.
+fn first_tabs(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let mut tabs = context.tabs(5)?;
+    connect_all(context, &server, &tabs)?;
+    for round in 0..4 {
+        context.browser.close(&tabs.remove(0))?;
+        server.wait_for_tabs(tabs.len() as u64, SOON)?;
+        for tab in &tabs {
+            context.run(tab, format!("await T.tabs('client', {})", tabs.len()))?;
+            context.run(tab, "await T.state('client', 'connected')")?;
+            open_echo(context, &server, tab, &format!("echo{round}"))?;
+        }
+        one_link(&server, tabs.len())?;
+    }
     Ok(())
 }
 
