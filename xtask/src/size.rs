@@ -15,10 +15,10 @@ const ADVICE: &str = "run `cargo xtask size --write`";
 /// Compilers differ a little between machines.
 const TOLERANCE: f64 = 0.03;
 
-/// The limits, in bytes.
+/// The limits, in bytes. ARCHITECTURE.md says why the first two are not the first design's.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 3_000),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 2_000),
+    ("page library", Encoding::Gzip, 3_400),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 3_100),
     ("worker with wasm", Encoding::Brotli, 45_000),
 ];
 
