@@ -55,3 +55,8 @@ pub use tabmux_core::{
     session::{SendError, SocketRef, Stats},
     wire::{Payload as Message, SessionId, TabId},
 };
+
+/// The example in README.md, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
