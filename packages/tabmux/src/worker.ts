@@ -6,6 +6,7 @@
 
 import wasm from './generated/tabmux_wasm_bg.wasm';
 import { Hub, __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
+import { isPageMessage } from './check.js';
 import { HubKind, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
 
@@ -46,9 +47,8 @@ WebAssembly.compile(wasm)
 /** Listens to a port. What it said before now was kept by the port. */
 function serve(port: MessagePort): void {
   let tab: bigint | undefined;
-  port.onmessage = (event: MessageEvent<PageMessage>) => {
-    const message = event.data;
-    if (!Array.isArray(message)) return;
+  port.onmessage = ({ data: message }: MessageEvent<unknown>) => {
+    if (!isPageMessage(message)) return console.warn('tabmux: a page posted what has no meaning');
     if (failure !== '') {
       port.postMessage([0n, HubKind.Failed, 0, 0, 0, failure] satisfies HubMessage);
     } else if (message[0] === PageKind.Attach) {
@@ -118,15 +118,12 @@ class Host {
         case PageKind.Trap:
           hub.trap();
           return -1;
-        default:
-          // Not ours: a page may post what it likes.
-          return undefined;
       }
     });
   }
 
   /** Tells the hub a fact. It has given all its orders when this returns. */
-  call(fact: (hub: Hub, now: number) => number | undefined): void {
+  call(fact: (hub: Hub, now: number) => number): void {
     if (!this.#alive) return;
     let wakeAt;
     try {
@@ -134,7 +131,6 @@ class Host {
     } catch (error) {
       return this.#trapped(error);
     }
-    if (wakeAt === undefined) return;
     clearTimeout(this.#timer);
     if (wakeAt >= 0) {
       // Never early: timers count whole milliseconds.

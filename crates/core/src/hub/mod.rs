@@ -19,7 +19,7 @@ pub use self::{
 
 use std::fmt;
 
-use tabmux_wire::{SocketId, TabId};
+use tabmux_wire::{MAX_REASON, SocketId, TabId};
 
 use self::{
     base::{Base, Close, Machine, Wish},
@@ -175,6 +175,12 @@ impl Hub {
                 machine.send(now, base, (tab, socket), payload);
             }
             TabMessage::Close { socket, code, reason } => {
+                // Only what a browser's own `close` takes may go further.
+                let code = if matches!(code, 1000 | 3000..=4999) { code } else { 0 };
+                let reason = match code {
+                    0 => "",
+                    _ => &reason[..reason.floor_char_boundary(MAX_REASON)],
+                };
                 let close = Close { code, reason, clean: true };
                 machine.close(now, base, (tab, socket), close);
             }

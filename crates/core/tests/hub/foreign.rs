@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::time::Duration;
 use tabmux_core::hub::{HubMessage, Input, LinkState, Mode, Output, TabMessage};
-use tabmux_wire::{Payload, ServerFrame, SocketId, TabId};
+use tabmux_wire::{HubFrame, Payload, ServerFrame, SocketId, TabId};
 
 use crate::support::{Bench, ONE, closed, data, opened, welcome};
 
@@ -62,6 +62,38 @@ fn a_tab_that_sends_nonsense_harms_nobody() {
     bench.close(1, SocketId(77), 9);
     assert_eq!(bench.hub.state(), LinkState::Connected);
     assert_eq!(bench.posted(1), []);
+}
+
+#[test]
+fn a_path_no_server_would_take_fails_its_socket_alone() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.take();
+    let path = "x".repeat(5000);
+    bench.tab(1, TabMessage::Open { socket: SocketId(2), path: &path, protocols: vec![] });
+    let protocols = vec!["p"; 33];
+    bench.tab(1, TabMessage::Open { socket: SocketId(3), path: "/", protocols });
+    assert!(bench.sent().is_empty());
+    assert!(bench.posted(1).contains(&closed(SocketId(2), 1006, false)));
+    assert!(bench.posted(1).contains(&closed(SocketId(3), 1006, false)));
+    assert_eq!(bench.hub.state(), LinkState::Connected);
+}
+
+#[test]
+fn a_close_no_websocket_could_send_goes_no_further() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    bench.take();
+    let reason = "é".repeat(100);
+    bench.tab(1, TabMessage::Close { socket: ONE, code: 9, reason: &reason });
+    let sent = bench.sent();
+    let close = HubFrame::decode(&sent[0]);
+    assert!(matches!(close, Ok(HubFrame::Close { code: 0, reason: "", .. })), "{close:?}");
+    let mut bench = Bench::mirrored();
+    bench.tab(1, TabMessage::Close { socket: ONE, code: 3000, reason: &reason });
+    let cut = |output: &Output| matches!(output, Output::CloseLink { code: 3000, reason, .. } if reason.len() == 122);
+    assert!(bench.outputs.iter().any(cut));
 }
 
 proptest! {

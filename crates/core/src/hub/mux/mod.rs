@@ -6,7 +6,10 @@ mod tabs;
 
 use std::time::Duration;
 
-use tabmux_wire::{Hello, HubFrame, Payload, ServerFrame, SocketId, TabId, VERSION, close as code};
+use tabmux_wire::{
+    Hello, HubFrame, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Payload, ServerFrame, SocketId, TabId,
+    VERSION, close as code,
+};
 
 use self::{
     connection::{Connection, Pulse},
@@ -215,6 +218,17 @@ impl Machine for Mux {
         }
         if tab.sockets.len() >= base.config.sockets {
             let error = format!("tabmux: a tab has {} sockets at most", base.config.sockets);
+            base.fail(key, Some(&error));
+            return;
+        }
+        if wish.path.len() > MAX_PATH
+            || wish.protocols.len() > MAX_PROTOCOLS
+            || wish.protocols.iter().any(|name| name.len() > MAX_PROTOCOL)
+        {
+            let error = format!(
+                "tabmux: a path has {MAX_PATH} bytes at most, and there are {MAX_PROTOCOLS} \
+                 sub-protocols of {MAX_PROTOCOL} bytes at most"
+            );
             base.fail(key, Some(&error));
             return;
         }

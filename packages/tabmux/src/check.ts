@@ -1,0 +1,40 @@
+// What a page posts is checked before it reaches the wasm module: any script of the origin can post
+// to the port, and what one page says wrong must not cost the others their hub.
+
+import { PageKind } from './protocol.js';
+import type { HubConfig, PageMessage } from './protocol.js';
+
+/** Whether a port may say this. */
+export function isPageMessage(message: unknown): message is PageMessage {
+  if (!Array.isArray(message)) return false;
+  const [kind, a, b, c] = message as unknown[];
+  switch (kind) {
+    case PageKind.Attach:
+      return typeof a === 'bigint' && a === BigInt.asUintN(64, a) && isConfig(b);
+    case PageKind.Park:
+    case PageKind.Bye:
+    case PageKind.Trap:
+      return true;
+    case PageKind.Open:
+      return isBelow(2 ** 32, a) && typeof b === 'string' && isTexts(c);
+    case PageKind.Send:
+      return isBelow(2 ** 32, a) && (typeof b === 'string' || b instanceof Uint8Array);
+    case PageKind.Close:
+      return isBelow(2 ** 32, a) && isBelow(2 ** 16, b) && typeof c === 'string';
+    default:
+      return false;
+  }
+}
+
+function isConfig(value: unknown): value is HubConfig {
+  if (typeof value !== 'object' || value === null) return false;
+  const { mode, url, protocols, lock } = value as Record<keyof HubConfig, unknown>;
+  const isMode = mode === 'mirror' || mode === 'mux';
+  return isMode && typeof url === 'string' && isTexts(protocols) && typeof lock === 'string';
+}
+
+const isBelow = (limit: number, value: unknown): boolean =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) < limit;
+
+const isTexts = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((text) => typeof text === 'string');
