@@ -83,11 +83,17 @@ class Host {
     this.#hub = new Hub(this, config.mode === 'mux', this.id, random(), config.url);
     if (locks === undefined) return;
     this.#waiting = [];
-    void locks.request(hubLock(this.id), () => {
+    const goOn = (): void => {
       this.#waiting?.forEach((post) => post());
       this.#waiting = undefined;
-      return new Promise<void>((letGo) => (this.#letGo = letGo));
-    });
+    };
+    locks
+      .request(hubLock(this.id), () => {
+        goOn();
+        return new Promise<void>((letGo) => (this.#letGo = letGo));
+      })
+      // Refused, as some engines do where storage is: go on without.
+      .catch(goOn);
   }
 
   attach(tab: bigint, port: MessagePort, config: HubConfig): void {
@@ -194,7 +200,8 @@ class Host {
         if (!abort.signal.aborted) granted();
         return held;
       })
-      .catch(() => undefined);
+      // Refused, and not let go of: go on without.
+      .catch(() => abort.signal.aborted || granted());
   }
 
   releaseLock(): void {
