@@ -213,8 +213,14 @@ mod tests {
 
     #[test]
     fn only_what_is_over_its_budget_is_reported() {
-        assert!(over_budget(&[size("page library", 3_000, 9_000)]).is_empty());
-        assert_eq!(over_budget(&[size("page library", 3_001, 1)]).len(), 1);
-        assert_eq!(over_budget(&[size("worker with wasm", 90_000, 45_001)]).len(), 1);
+        for &(name, encoding, limit) in BUDGETS {
+            let of = |bytes| match encoding {
+                Encoding::Gzip => size(name, bytes, 1_000_000),
+                Encoding::Brotli => size(name, 1_000_000, bytes),
+            };
+            assert!(over_budget(&[of(limit)]).is_empty());
+            assert_eq!(over_budget(&[of(limit + 1)]).len(), 1);
+        }
+        assert!(over_budget(&[size("without a budget", 1_000_000, 1_000_000)]).is_empty());
     }
 }
