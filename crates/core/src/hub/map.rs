@@ -89,7 +89,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_btree_map(steps in prop::collection::vec((0..3_u8, 0..8_u8, 0..9_u8), 0..99)) {
+        fn behaves_as_a_btree_map(
+            steps in prop::collection::vec((0..3_u8, 0..8_u8, 0..9_u8), 0..99),
+        ) {
             let (mut map, mut model) = (Map::default(), BTreeMap::new());
             for (step, key, value) in steps {
                 match step {

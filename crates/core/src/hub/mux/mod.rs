@@ -253,7 +253,11 @@ impl Machine for Mux {
         let Some(up) = tab.next_up() else { return };
         let frame = HubFrame::Data { up, socket, payload }.to_bytes();
         let error = if frame.len() as u64 > limit {
-            format!("tabmux: the server takes messages of {limit} bytes at most")
+            let bytes = frame.len();
+            format!(
+                "tabmux: the server takes messages of {limit} bytes at most, and this one has \
+                 {bytes} with its header"
+            )
         } else if base.send(OwnedPayload::Binary(frame), key, payload.len()) {
             return;
         } else {
