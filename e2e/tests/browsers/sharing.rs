@@ -124,7 +124,7 @@ fn two_keys(context: &mut Context<'_>) -> Outcome {
         context.run(&tab, format!("T.shared('view', '{url}', [], {{ key: '{key}' }})"))?;
         context.run(&tab, "await T.until('view', 'open')")?;
     }
-    equal("connections", server.events("open").len(), 2)?;
+    equal("connections", server.wait_for("open", 2)?.len(), 2)?;
     Ok(())
 }
 
@@ -136,6 +136,6 @@ fn exclusive(context: &mut Context<'_>) -> Outcome {
         context.run(&tab, format!("T.shared('view', '{url}', [], {{ mode: 'exclusive' }})"))?;
         context.run(&tab, "await T.until('view', 'open')")?;
     }
-    equal("connections", server.events("open").len(), 2)?;
+    equal("connections", server.wait_for("open", 2)?.len(), 2)?;
     Ok(())
 }
