@@ -177,10 +177,9 @@ impl Hub {
             TabMessage::Close { socket, code, reason } => {
                 // Only what a browser's own `close` takes may go further.
                 let code = if matches!(code, 1000 | 3000..=4999) { code } else { 0 };
-                let reason = match code {
-                    0 => "",
-                    _ => &reason[..reason.floor_char_boundary(MAX_REASON)],
-                };
+                let end = if code == 0 { 0 } else { reason.floor_char_boundary(MAX_REASON) };
+                // Slicing by index would bring its panic and tables of Unicode into the module.
+                let reason = reason.get(..end).unwrap_or_default();
                 let close = Close { code, reason, clean: true };
                 machine.close(now, base, (tab, socket), close);
             }

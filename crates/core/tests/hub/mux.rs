@@ -40,6 +40,17 @@ fn a_socket_opens_once_the_server_knows_its_tab() {
 }
 
 #[test]
+fn a_tab_that_comes_late_is_told_that_the_link_was_there_before() {
+    let mut bench = Bench::connected();
+    bench.tab(2, TabMessage::Attach);
+    bench.open(2, ONE);
+    bench.answer_attaches(&bench.sent());
+    bench.server(&opened(2, ONE));
+    let opened = bench.posted(2).into_iter().find(is_opened);
+    assert!(matches!(opened, Some(HubMessage::Opened { reused: true, .. })));
+}
+
+#[test]
 fn a_message_reaches_only_the_tab_that_owns_the_socket() {
     let mut bench = two_tabs_with_a_socket_each();
     bench.server(&data(2, ONE, "for two"));

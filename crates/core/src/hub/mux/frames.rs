@@ -25,8 +25,8 @@ impl Mux {
         }
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(now, base, &welcome),
-            ServerFrame::Refused { reason, retry_ms, message, .. } => {
-                let why = format!("tabmux: {} refused: {message} ({reason:?})", base.config.url);
+            ServerFrame::Refused { retry_ms, message, .. } => {
+                let why = format!("tabmux: {} refused: {message}", base.config.url);
                 let hint = match retry_ms {
                     0 => base.config.backoff_last,
                     ms => Duration::from_millis(ms).min(LONGEST_HINT),
@@ -151,7 +151,7 @@ impl Mux {
             return;
         };
         for socket in tab.sockets.keys_where(|_, state| matches!(state, Socket::Wanted { .. })) {
-            open_socket(base, tab, socket, false);
+            open_socket(base, tab, socket);
         }
     }
 }

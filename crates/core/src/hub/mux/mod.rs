@@ -4,11 +4,11 @@ mod connection;
 mod frames;
 mod tabs;
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use tabmux_wire::{
     Hello, HubFrame, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Payload, ServerFrame, SocketId, TabId,
-    VERSION, close as code,
+    Upstream, VERSION, close as code,
 };
 
 use self::{
@@ -107,18 +107,18 @@ impl Mux {
     }
 }
 
-/// Sends OPEN for a socket that is wanted, if the server knows the tab. `reused` says that the
-/// link was there before the wish.
-fn open_socket(base: &mut Base, tab: &mut MuxTab, socket: SocketId, reused: bool) {
-    let Some(up) = tab.next_up() else { return };
-    let Some(state) = tab.sockets.get_mut(socket) else {
-        return;
-    };
-    let opening = Socket::Opening { reused };
-    if let Socket::Wanted { path, protocols } = std::mem::replace(state, opening) {
+/// Sends OPEN for a socket that is wanted, if the server knows the tab.
+fn open_socket(base: &mut Base, tab: &mut MuxTab, socket: SocketId) {
+    let MuxTab { lane: Lane::Known { alias, n }, sockets } = tab else { return };
+    if let Some(state) = sockets.get_mut(socket)
+        && let Socket::Wanted { path, protocols, reused } = state
+    {
+        *n += 1;
+        let up = Upstream { tab: *alias, n: *n };
         let protocols = protocols.iter().map(String::as_str).collect();
-        let open = HubFrame::Open { up, socket, credit: CREDIT, path: &path, protocols };
+        let open = HubFrame::Open { up, socket, credit: CREDIT, path, protocols };
         base.send_control(open.to_bytes());
+        *state = Socket::Opening { reused: *reused };
     }
 }
 
@@ -130,7 +130,7 @@ impl Machine for Mux {
             Connection::Handshaking { .. } => base.send_control(Self::attach_frame(tab)),
             Connection::Connected(connected) => {
                 connected.linger_until = None;
-                if std::mem::take(&mut connected.suspended) {
+                if mem::take(&mut connected.suspended) {
                     // The link may have died meanwhile; the lock is needed for the next one.
                     base.has_lock();
                     if let Pulse::Ping { nonce } = connected.probe(now) {
@@ -233,9 +233,10 @@ impl Machine for Mux {
             return;
         }
         let protocols = wish.protocols.iter().map(|&name| name.to_owned()).collect();
-        let wanted = Socket::Wanted { path: wish.path.to_owned(), protocols };
+        let reused = matches!(self.connection, Connection::Connected(_));
+        let wanted = Socket::Wanted { path: wish.path.to_owned(), protocols, reused };
         tab.sockets.insert(socket, wanted);
-        open_socket(base, tab, socket, true);
+        open_socket(base, tab, socket);
     }
 
     fn send(&mut self, _: Timestamp, base: &mut Base, key: SocketKey, payload: Payload<'_>) {

@@ -32,9 +32,9 @@ pub(super) enum Lane {
 /// A virtual socket.
 #[derive(Debug)]
 pub(super) enum Socket {
-    /// To be opened once the server knows the tab.
-    Wanted { path: String, protocols: Vec<String> },
-    /// OPEN is sent; `reused` if the link was there before the wish.
+    /// To be opened once the server knows the tab. `reused`: the link was there before the wish.
+    Wanted { path: String, protocols: Vec<String>, reused: bool },
+    /// OPEN is sent.
     Opening { reused: bool },
     /// The server said OPENED.
     Open,
