@@ -1,6 +1,6 @@
 //! `cargo demo`: from a fresh clone to a page in the browser.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, time::Instant};
 
 use anyhow::{Context, bail};
 use xshell::cmd;
@@ -23,9 +23,11 @@ pub(crate) fn run(repo: &Repo, flags: flags::Demo) -> anyhow::Result<()> {
             if port == u16::MAX { PORT } else { port + 1 }
         );
     }
+    let start = Instant::now();
     let assets = dist::default_out(repo);
     dist::build(repo, &assets, false)?;
     step("server", || build_server(repo))?;
+    println!("ok   built in {:.1} s", start.elapsed().as_secs_f64());
     let server = repo.binary("tabmux");
     let listen = format!("127.0.0.1:{port}");
     let serve = cmd!(repo.sh, "{server} serve --listen {listen} --demo --assets {assets}");

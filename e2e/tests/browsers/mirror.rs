@@ -27,7 +27,7 @@ fn every_frame(context: &mut Context<'_>) -> Outcome {
     for messages in context.run_all(&tabs, "await T.messages('view', 4)")? {
         equal("messages", messages, wanted.clone())?;
     }
-    equal("connections", server.events("open").len(), 1)?;
+    equal("connections", server.wait_for("open", 1)?.len(), 1)?;
     Ok(())
 }
 
@@ -57,7 +57,7 @@ fn sends(context: &mut Context<'_>) -> Outcome {
             .collect();
         equal("frames of one tab", own, wanted)?;
     }
-    equal("connections", server.events("open").len(), 1)?;
+    equal("connections", server.wait_for("open", 1)?.len(), 1)?;
     Ok(())
 }
 
@@ -72,7 +72,7 @@ fn late_view(context: &mut Context<'_>) -> Outcome {
         equal("protocol", context.run(&tab, "T.get('view').protocol")?, json!("two"))?;
         equal("events", context.run(&tab, "T.events('view')")?, json!([{ "type": "open" }]))?;
     }
-    equal("connections", server.events("open").len(), 1)?;
+    equal("connections", server.wait_for("open", 1)?.len(), 1)?;
     Ok(())
 }
 
