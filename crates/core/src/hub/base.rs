@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tabmux_wire::{Payload, SocketId, TabId};
+use tabmux_wire::{HubFrame, Payload, SocketId, TabId};
 
 use super::{
     config::HubConfig,
@@ -124,8 +124,8 @@ impl Base {
 
     /// Posts to one tab, or keeps the message until the tab is back.
     pub(super) fn post(&mut self, tab: TabId, message: HubMessage) {
-        match self.tabs.deliver(tab, message, self.config.held_bytes) {
-            Delivery::Post(message) => self.order(Output::PostToTab { tab, message }),
+        match self.tabs.deliver(tab, &message, self.config.held_bytes) {
+            Delivery::Post => self.order(Output::PostToTab { tab, message }),
             Delivery::Overflow => self.overflowed.push(tab),
             Delivery::Held | Delivery::Nobody => {}
         }
@@ -135,8 +135,8 @@ impl Base {
     pub(super) fn post_all(&mut self, tabs: Vec<TabId>, message: &HubMessage) {
         let mut present = Vec::with_capacity(tabs.len());
         for tab in tabs {
-            match self.tabs.deliver(tab, message.clone(), self.config.held_bytes) {
-                Delivery::Post(_) => present.push(tab),
+            match self.tabs.deliver(tab, message, self.config.held_bytes) {
+                Delivery::Post => present.push(tab),
                 Delivery::Overflow => self.overflowed.push(tab),
                 Delivery::Held | Delivery::Nobody => {}
             }
@@ -218,12 +218,21 @@ impl Base {
         self.outbox_at = None;
     }
 
-    /// Asks the link to close, after what is queued; its `LinkClosed` is still heard.
+    /// Asks the link to close, once all that is queued has been handed to it; its `LinkClosed` is
+    /// still heard.
     pub(super) fn close_link(&mut self, now: Timestamp, code: u16, reason: &str) {
-        self.flush(now);
+        self.flush_all(now);
         if let Some(attempt) = self.link {
             self.order(Output::CloseLink { attempt, code, reason: reason.to_owned() });
         }
+    }
+
+    /// Asks the link to close, and forgets it with all that is queued.
+    pub(super) fn abandon_link(&mut self, code: u16, reason: &str) {
+        if let Some(attempt) = self.link {
+            self.order(Output::CloseLink { attempt, code, reason: reason.to_owned() });
+        }
+        self.drop_link();
     }
 
     /// Queues a tab's message for the link. False when the queue is full.
@@ -235,26 +244,49 @@ impl Base {
     /// Queues a frame of the hub's own.
     pub(super) fn send_control(&mut self, frame: Vec<u8>) {
         let payload = OwnedPayload::Binary(frame);
-        self.outbox.push_control(Entry { payload, owner: None });
+        let pushed = self.outbox.push(Entry { payload, owner: None });
+        debug_assert!(pushed.is_ok(), "only a tab's own messages have a limit");
+    }
+
+    /// Puts a PING before all that waits, so that a slow link is not taken for a dead one.
+    pub(super) fn send_ping(&mut self, nonce: u64) {
+        self.outbox.push_first(OwnedPayload::Binary(HubFrame::Ping { nonce }.to_bytes()));
     }
 
     pub(super) const fn set_buffered(&mut self, bytes: u64) {
         self.outbox.set_buffered(bytes);
     }
 
+    /// Bytes that have left the link.
+    pub(super) const fn bytes_left(&self) -> u64 {
+        self.outbox.left()
+    }
+
     /// Gives the link what it may be given now.
     pub(super) fn flush(&mut self, now: Timestamp) {
-        let Some(attempt) = self.link else { return };
-        while let Some(Entry { payload, owner }) = self.outbox.pop() {
-            if let Some((tab, socket, len)) = owner
-                && let Some(sent) = self.sent.get_mut((tab, socket))
-            {
-                sent.total += len as u64;
-                self.report_at.get_or_insert(now + REPORT_DELAY);
-            }
-            self.order(Output::SendLink { attempt, payload });
+        while let Some(entry) = self.link.and_then(|_| self.outbox.pop()) {
+            self.hand_over(now, entry);
         }
-        self.outbox_at = (!self.outbox.is_empty()).then(|| now + OUTBOX_INTERVAL);
+        let waits = self.link.is_some() && !self.outbox.is_empty();
+        self.outbox_at = waits.then(|| now + OUTBOX_INTERVAL);
+    }
+
+    /// Gives the link all there is, because no other time will come.
+    pub(super) fn flush_all(&mut self, now: Timestamp) {
+        while let Some(entry) = self.link.and_then(|_| self.outbox.pop_anyway()) {
+            self.hand_over(now, entry);
+        }
+    }
+
+    fn hand_over(&mut self, now: Timestamp, Entry { payload, owner }: Entry) {
+        let Some(attempt) = self.link else { return };
+        if let Some((tab, socket, len)) = owner
+            && let Some(sent) = self.sent.get_mut((tab, socket))
+        {
+            sent.total += len as u64;
+            self.report_at.get_or_insert(now + REPORT_DELAY);
+        }
+        self.order(Output::SendLink { attempt, payload });
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {

@@ -26,8 +26,12 @@ pub struct HubConfig {
     pub dial_timeout: Duration,
     /// How long the server may take to say WELCOME. 10 s.
     pub handshake_timeout: Duration,
-    /// How long the server may take to answer a PING. 10 s.
+    /// How long the server may take to answer a PING; longer than the largest message takes on a
+    /// slow line, behind which the answer may stand. 30 s.
     pub pong_timeout: Duration,
+    /// The same, when there is reason to think that the link is dead: the network was away, or
+    /// every tab. 10 s.
+    pub probe_timeout: Duration,
     /// The first ceiling of the random wait between dials; it doubles with each failure. 500 ms.
     pub backoff_first: Duration,
     /// The last ceiling. 30 s.
@@ -49,7 +53,7 @@ pub struct HubConfig {
     pub held_bytes: usize,
     /// Bytes the link may hold unsent before messages wait in the hub. 1 MiB.
     pub link_bytes: u64,
-    /// Bytes of messages that may wait in the hub. 16 MiB.
+    /// Bytes of messages that may wait in the hub for each tab. 16 MiB.
     pub outbox_bytes: usize,
 }
 
@@ -62,7 +66,8 @@ impl HubConfig {
             url: url.into(),
             dial_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),
-            pong_timeout: Duration::from_secs(10),
+            pong_timeout: Duration::from_secs(30),
+            probe_timeout: Duration::from_secs(10),
             backoff_first: Duration::from_millis(500),
             backoff_last: Duration::from_secs(30),
             backoff_reset: Duration::from_secs(10),

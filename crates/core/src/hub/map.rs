@@ -7,6 +7,12 @@ pub(super) struct Map<K, V>(Vec<(K, V)>);
 
 impl<K, V> Default for Map<K, V> {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> Map<K, V> {
+    pub(super) const fn new() -> Self {
         Self(Vec::new())
     }
 }

@@ -69,11 +69,26 @@ impl Mirror {
     /// After the link is gone: another one for the views that wait, or none.
     fn next(&mut self, now: Timestamp, base: &mut Base) {
         self.link = Link::Idle;
-        if self.views.is_empty() {
+        if self.views.is_empty() || !base.tabs.any_present() {
             base.release_lock();
         } else {
             self.dial(now, base);
         }
+    }
+
+    /// Every tab that is left is parked. The worker may freeze right after this task, and a server
+    /// that speaks no tabmux cannot be told, so the link must close now, as a page's own WebSocket
+    /// would.
+    fn nobody_present(&mut self, now: Timestamp, base: &mut Base) {
+        match self.link {
+            Link::Dialling { .. } | Link::Open { .. } => {
+                base.close_link(now, 0, "");
+                self.link = Link::Closing { last: None };
+            }
+            Link::WaitingForLock => self.link = Link::Idle,
+            Link::Idle | Link::Closing { .. } => {}
+        }
+        base.release_lock();
     }
 
     /// A view is gone. The link goes with the last one.
@@ -101,29 +116,25 @@ impl Mirror {
 }
 
 impl Machine for Mirror {
-    fn tab_attached(&mut self, _: Timestamp, _: &mut Base, _: TabId) {}
+    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, _: TabId) {
+        if matches!(self.link, Link::Idle) && !self.views.is_empty() {
+            self.dial(now, base);
+        }
+    }
 
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, _: TabId) {
-        if base.tabs.any_present() {
-            return;
+        if !base.tabs.any_present() {
+            self.nobody_present(now, base);
         }
-        // The worker may freeze right after this task. A server that speaks no tabmux cannot be
-        // told, so the link must close now, as a page's own WebSocket would.
-        match self.link {
-            Link::Dialling { .. } | Link::Open { .. } => {
-                base.close_link(now, 0, "");
-                self.link = Link::Closing { last: None };
-            }
-            Link::Idle | Link::WaitingForLock | Link::Closing { .. } => {}
-        }
-        base.release_lock();
     }
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
-        let gone = self.views.keys_where(|(owner, _), _| owner == tab);
-        for key in gone {
+        for key in self.views.keys_where(|(owner, _), _| owner == tab) {
             self.views.remove(key);
             self.view_removed(now, base, key, Close { code: 0, reason: "", clean: true });
+        }
+        if base.tabs.len() > 0 && !base.tabs.any_present() {
+            self.nobody_present(now, base);
         }
     }
 
@@ -220,7 +231,8 @@ impl Machine for Mirror {
             base.closed(key, close);
         }
         let error = format!(
-            "tabmux: the WebSocket to {} could not be opened (code {})",
+            "tabmux: the WebSocket to {} could not be opened (code {}). Mode 'mux' is for virtual \
+             sockets of a tabmux server",
             base.config.url, close.code,
         );
         self.fail_views(base, !was_dialling, close, &error);
@@ -233,8 +245,7 @@ impl Machine for Mirror {
         if let Link::Dialling { until } = self.link
             && until <= now
         {
-            base.close_link(now, 0, "");
-            base.drop_link();
+            base.abandon_link(0, "");
             let close = Close { code: code::ABNORMAL, reason: "", clean: false };
             let seconds = base.config.dial_timeout.as_secs();
             let error = format!("tabmux: {} did not answer for {seconds} s", base.config.url);

@@ -75,6 +75,9 @@ impl Hub {
             Input::TabMessage { tab, message } if self.base.tabs.contains(tab) => {
                 self.tab_message(now, tab, message);
             }
+            Input::TabMessage { tab, message: TabMessage::Bye } => {
+                self.base.order(Output::DropTab { tab });
+            }
             // It was thought dead, and is not.
             Input::TabMessage { tab, .. } => {
                 self.base.order(Output::PostToTab { tab, message: HubMessage::Resync });
@@ -141,6 +144,7 @@ impl Hub {
         if !self.base.tabs.contains(tab) && self.base.tabs.len() >= self.base.config.tabs {
             let message = format!("tabmux: a hub has {} tabs at most", self.base.config.tabs);
             self.base.order(Output::PostToTab { tab, message: HubMessage::Refused { message } });
+            self.base.order(Output::DropTab { tab });
             self.base.event(Event::Overflow(tab));
             return None;
         }

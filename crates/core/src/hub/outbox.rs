@@ -5,16 +5,19 @@ use std::collections::VecDeque;
 
 use tabmux_wire::{SocketId, TabId};
 
+use super::map::Map;
 use crate::OwnedPayload;
 
-/// A bounded queue in front of the link. Order is kept.
+/// A queue in front of the link, bounded for each tab. Order is kept.
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: VecDeque<Entry>,
-    queued: usize,
+    /// Bytes that wait, by the tab that sent them.
+    waiting: Map<TabId, usize>,
     limit: usize,
     /// Bytes the link holds unsent: as last told, and what was handed to it since.
     buffered: u64,
+    handed: u64,
     mark: u64,
 }
 
@@ -26,44 +29,62 @@ pub(super) struct Entry {
     pub(super) owner: Option<(TabId, SocketId, usize)>,
 }
 
-/// The queue is full.
+/// More of the tab's messages wait than may.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
 impl Outbox {
     pub(super) const fn new(limit: usize, mark: u64) -> Self {
-        Self { queue: VecDeque::new(), queued: 0, limit, buffered: 0, mark }
+        Self { queue: VecDeque::new(), waiting: Map::new(), limit, buffered: 0, handed: 0, mark }
     }
 
-    /// Queues a message that a tab caused.
+    /// Queues a message. One that a tab sent is refused if too much of that tab's waits already.
     pub(super) fn push(&mut self, entry: Entry) -> Result<(), Full> {
-        if self.queued + entry.payload.len() > self.limit && !self.queue.is_empty() {
-            return Err(Full);
+        if let Some((tab, _, len)) = entry.owner {
+            let waiting = self.waiting.entry(tab, || 0);
+            if *waiting > 0 && *waiting + len > self.limit {
+                return Err(Full);
+            }
+            *waiting += len;
         }
-        self.push_control(entry);
+        self.queue.push_back(entry);
         Ok(())
     }
 
-    /// Queues a frame of the hub's own, which are few and small.
-    pub(super) fn push_control(&mut self, entry: Entry) {
-        self.queued += entry.payload.len();
-        self.queue.push_back(entry);
+    /// Puts a message before all others.
+    pub(super) fn push_first(&mut self, payload: OwnedPayload) {
+        self.queue.push_front(Entry { payload, owner: None });
     }
 
     /// The next message that the link may be given now.
     pub(super) fn pop(&mut self) -> Option<Entry> {
-        if self.buffered > self.mark {
-            return None;
-        }
+        if self.buffered > self.mark { None } else { self.pop_anyway() }
+    }
+
+    /// The next message, even if the link holds a lot: a browser's WebSocket takes everything.
+    pub(super) fn pop_anyway(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
-        self.queued -= entry.payload.len();
         self.buffered += entry.payload.len() as u64;
+        self.handed += entry.payload.len() as u64;
+        if let Some((tab, _, len)) = entry.owner
+            && let Some(waiting) = self.waiting.get_mut(tab)
+        {
+            *waiting -= len;
+            if *waiting == 0 {
+                self.waiting.remove(tab);
+            }
+        }
         Some(entry)
     }
 
     /// The link told how much it holds.
     pub(super) const fn set_buffered(&mut self, bytes: u64) {
         self.buffered = bytes;
+    }
+
+    /// Bytes that have left the link. If they grow, the network works.
+    pub(super) const fn left(&self) -> u64 {
+        self.handed.saturating_sub(self.buffered)
     }
 
     /// A new link holds nothing, and nothing of the old one is sent on it.
@@ -80,15 +101,16 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn entry(len: usize) -> Entry {
-        Entry { payload: OwnedPayload::Binary(vec![0; len]), owner: None }
+    fn entry(tab: u64, len: usize) -> Entry {
+        let owner = Some((TabId(tab), SocketId(1), len));
+        Entry { payload: OwnedPayload::Binary(vec![0; len]), owner }
     }
 
     #[test]
     fn holds_back_what_is_above_the_mark_and_goes_on_when_the_link_has_sent() {
         let mut outbox = Outbox::new(100, 10);
         for _ in 0..3 {
-            outbox.push(entry(8)).unwrap();
+            outbox.push(entry(1, 8)).unwrap();
         }
         assert!(outbox.pop().is_some());
         assert!(outbox.pop().is_some());
@@ -99,10 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_above_its_limit() {
+    fn refuses_what_is_above_the_limit_of_a_tab_and_takes_another_tabs() {
         let mut outbox = Outbox::new(20, 0);
-        outbox.push(entry(15)).unwrap();
-        assert_eq!(outbox.push(entry(6)), Err(Full));
-        outbox.push(entry(5)).unwrap();
+        outbox.push(entry(1, 15)).unwrap();
+        assert_eq!(outbox.push(entry(1, 6)), Err(Full));
+        outbox.push(entry(1, 5)).unwrap();
+        outbox.push(entry(2, 20)).unwrap();
+    }
+
+    #[test]
+    fn what_has_left_the_link_grows_with_what_it_sends() {
+        let mut outbox = Outbox::new(100, 10);
+        outbox.push(entry(1, 8)).unwrap();
+        assert!(outbox.pop().is_some());
+        assert_eq!(outbox.left(), 0);
+        outbox.set_buffered(3);
+        assert_eq!(outbox.left(), 5);
     }
 }

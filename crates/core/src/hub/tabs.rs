@@ -43,7 +43,7 @@ struct Held {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// Post it.
-    Post(HubMessage),
+    Post,
     /// It waits for the tab.
     Held,
     /// More waits for the tab than may.
@@ -86,12 +86,12 @@ impl TabRegistry {
     }
 
     /// Where a message to the tab goes.
-    pub(super) fn deliver(&mut self, tab: TabId, message: HubMessage, limit: usize) -> Delivery {
+    pub(super) fn deliver(&mut self, tab: TabId, message: &HubMessage, limit: usize) -> Delivery {
         let Some(tab) = self.tabs.get_mut(tab) else {
             return Delivery::Nobody;
         };
         if tab.presence == Presence::Attached {
-            return Delivery::Post(message);
+            return Delivery::Post;
         }
         let held = &mut tab.held;
         if held.bytes + message.cost() > limit {
@@ -99,7 +99,7 @@ impl TabRegistry {
             return Delivery::Overflow;
         }
         held.bytes += message.cost();
-        held.messages.push_back(message);
+        held.messages.push_back(message.clone());
         Delivery::Held
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tabmux_core::hub::{Input, LinkState, Output, WakeReason};
 use tabmux_wire::{HubFrame, Payload, ServerFrame};
 
-use crate::support::Bench;
+use crate::support::{Bench, ONE, opened};
 
 #[test]
 fn a_quiet_link_is_pinged_at_the_interval_the_server_asked_for() {
@@ -41,7 +41,7 @@ fn a_server_that_does_not_answer_loses_its_link() {
     let mut bench = Bench::connected();
     bench.pass(Duration::from_secs(25));
     bench.take();
-    bench.pass(Duration::from_secs(10));
+    bench.pass(Duration::from_secs(30));
     let closed = |output: &Output| matches!(output, Output::CloseLink { code: 4009, .. });
     assert!(bench.outputs.iter().any(closed));
 }
@@ -63,4 +63,52 @@ fn the_network_coming_back_makes_the_hub_ask_at_once() {
     bench.input(Input::NetworkChanged { online: true });
     assert_eq!(bench.sent(), [HubFrame::Ping { nonce: 1 }.to_bytes()]);
     assert_eq!(bench.wakes_for(), Some(WakeReason::Heartbeat));
+}
+
+#[test]
+fn a_ping_goes_before_all_that_waits() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    bench.pass(Duration::from_millis(24_990));
+    for _ in 0..3000 {
+        bench.send(1, ONE, &"x".repeat(900));
+    }
+    let attempt = bench.attempt;
+    bench.take();
+    bench.pass(Duration::from_millis(10));
+    bench.input(Input::LinkBuffered { attempt, bytes: 0 });
+    assert_eq!(bench.sent()[0], HubFrame::Ping { nonce: 1 }.to_bytes());
+}
+
+#[test]
+fn a_slow_line_is_not_taken_for_a_dead_one() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    for _ in 0..5000 {
+        bench.send(1, ONE, &"x".repeat(900));
+    }
+    let mut buffered = 0_u64;
+    for _ in 0..1000 {
+        for bytes in bench.sent() {
+            buffered += bytes.len() as u64;
+        }
+        bench.take();
+        // 40 kB/s.
+        buffered = buffered.saturating_sub(4000);
+        let attempt = bench.attempt;
+        bench.input(Input::LinkBuffered { attempt, bytes: buffered });
+        bench.pass(Duration::from_millis(100));
+        assert_eq!(bench.hub.state(), LinkState::Connected);
+    }
+}
+
+#[test]
+fn a_message_that_arrives_slowly_is_not_taken_for_silence() {
+    let mut bench = Bench::connected();
+    bench.pass(Duration::from_secs(24));
+    // A mebibyte at 80 kB/s.
+    bench.pass(Duration::from_secs(13));
+    assert_eq!(bench.hub.state(), LinkState::Connected);
 }

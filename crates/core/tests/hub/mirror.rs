@@ -148,3 +148,56 @@ fn when_every_tab_is_parked_the_link_closes_in_the_same_task() {
 fn is_closed(message: &HubMessage) -> bool {
     matches!(message, HubMessage::Closed { .. })
 }
+
+#[test]
+fn all_that_was_sent_goes_out_before_the_close() {
+    let mut bench = Bench::mirrored();
+    for _ in 0..5 {
+        bench.send(1, ONE, &"x".repeat(600_000));
+    }
+    bench.close(1, ONE, 1000);
+    let outputs = bench.take();
+    let close = outputs.iter().position(|it| matches!(it, Output::CloseLink { code: 1000, .. }));
+    let before = &outputs[..close.expect("the link is closed")];
+    let sends = before.iter().filter(|output| matches!(output, Output::SendLink { .. })).count();
+    assert_eq!(sends, 5);
+}
+
+#[test]
+fn a_tab_that_parks_while_the_hub_waits_for_the_lock_gets_its_link_on_return() {
+    let mut bench = Bench::new(Mode::Mirror);
+    bench.tab(1, TabMessage::Attach);
+    bench.open(1, ONE);
+    bench.tab(1, TabMessage::Park);
+    bench.take();
+    bench.tab(1, TabMessage::Attach);
+    bench.grant_and_open();
+    assert!(bench.posted(1).iter().any(is_opened));
+}
+
+#[test]
+fn the_last_tab_that_is_not_parked_takes_the_link_with_it() {
+    let mut bench = Bench::mirrored();
+    bench.tab(2, TabMessage::Attach);
+    bench.open(2, ONE);
+    bench.tab(1, TabMessage::Park);
+    bench.take();
+    bench.tab(2, TabMessage::Bye);
+    assert!(bench.outputs.iter().any(|output| matches!(output, Output::CloseLink { .. })));
+    assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
+}
+
+#[test]
+fn while_every_tab_is_parked_no_link_is_wanted() {
+    let mut bench = Bench::new(Mode::Mirror);
+    bench.tab(1, TabMessage::Attach);
+    bench.open(1, ONE);
+    bench.input(tabmux_core::hub::Input::LinkLockGranted);
+    bench.tab(1, TabMessage::Park);
+    bench.take();
+    bench.link_closed(1006);
+    assert!(!bench.outputs.contains(&Output::RequestLinkLock));
+    bench.tab(1, TabMessage::Attach);
+    bench.grant_and_open();
+    assert!(bench.posted(1).iter().any(is_opened));
+}

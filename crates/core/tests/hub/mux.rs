@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tabmux_core::hub::{HubConfig, HubMessage, Input, Mode, Output, TabMessage, WakeReason};
-use tabmux_wire::{ErrorCode, HubFrame, HubId, Payload, ServerFrame, TabId, Upstream};
+use tabmux_wire::{Alias, ErrorCode, HubFrame, HubId, Payload, ServerFrame, TabId, Upstream};
 
 use crate::support::{Bench, ONE, TWO, alias, closed, data, is_opened, opened, text, welcome};
 
@@ -245,4 +245,35 @@ fn two_tabs_with_a_socket_each() -> Bench {
     }
     bench.take();
     bench
+}
+
+#[test]
+fn a_tab_that_goes_and_comes_within_a_round_trip_uses_its_new_alias() {
+    let mut bench = Bench::connected();
+    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, TabMessage::Bye);
+    bench.tab(2, TabMessage::Attach);
+    bench.open(2, ONE);
+    bench.take();
+    let attached = |alias| {
+        let (tab, next, n_seen, aside) = (TabId(2), 1, 0, false);
+        ServerFrame::Attached { tab, alias: Alias(alias), next, n_seen, aside }
+    };
+    bench.server(&attached(50));
+    assert!(bench.sent().is_empty(), "that alias is gone already");
+    bench.server(&attached(51));
+    let sent = bench.sent();
+    let open = HubFrame::decode(&sent[0]);
+    assert!(matches!(open, Ok(HubFrame::Open { up, .. }) if up.tab == Alias(51)), "{open:?}");
+}
+
+#[test]
+fn what_one_tab_has_queued_leaves_room_for_another() {
+    let mut bench = two_tabs_with_a_socket_each();
+    for _ in 0..20_000 {
+        bench.send(1, ONE, &"x".repeat(900));
+    }
+    assert!(bench.posted(1).contains(&closed(ONE, 1006, false)), "its own queue is full");
+    bench.send(2, ONE, "small");
+    assert_eq!(bench.posted(2), []);
 }

@@ -177,3 +177,25 @@ fn two_tabs_with(config: HubConfig) -> Bench {
     bench.take();
     bench
 }
+
+#[test]
+fn when_the_last_tab_that_is_not_parked_goes_the_link_is_suspended() {
+    let mut bench = two_tabs();
+    bench.tab(2, TabMessage::Park);
+    bench.take();
+    bench.tab(1, TabMessage::Bye);
+    assert!(bench.sent().contains(&HubFrame::Suspend.to_bytes()));
+    assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
+}
+
+#[test]
+fn a_tab_that_is_refused_is_forgotten() {
+    let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
+    config.tabs = 1;
+    let mut bench = Bench::with(config);
+    bench.tab(1, TabMessage::Attach);
+    bench.tab(2, TabMessage::Attach);
+    assert!(bench.take().contains(&Output::DropTab { tab: TabId(2) }));
+    bench.tab(2, TabMessage::Bye);
+    assert_eq!(bench.posted(2), []);
+}

@@ -45,6 +45,7 @@ pub(super) struct Connected {
 struct Heartbeat {
     interval: Duration,
     patience: Duration,
+    probe_patience: Duration,
     nonce: u64,
     state: Beat,
 }
@@ -53,8 +54,9 @@ struct Heartbeat {
 enum Beat {
     /// The next PING goes out at this moment.
     Quiet { ping_at: Timestamp },
-    /// A PING went out; the link is dead at this moment.
-    Waiting { until: Timestamp },
+    /// A PING went out; the link is dead at this moment, unless more bytes than these have left it
+    /// by then.
+    Waiting { until: Timestamp, left: u64 },
 }
 
 /// What a heartbeat wants done.
@@ -107,6 +109,7 @@ impl Connected {
             heartbeat: Heartbeat {
                 interval,
                 patience: config.pong_timeout,
+                probe_patience: config.probe_timeout,
                 nonce: 0,
                 state: Beat::Quiet { ping_at: now + interval },
             },
@@ -121,20 +124,27 @@ impl Connected {
         }
     }
 
-    /// Asks the server now whether it lives.
-    pub(super) fn probe(&mut self, now: Timestamp) -> Pulse {
-        self.heartbeat.ping(now)
+    /// Asks the server now whether it lives, because there is reason to think that it does not.
+    pub(super) fn probe(&mut self, now: Timestamp, left: u64) -> Pulse {
+        let until = now + self.heartbeat.probe_patience;
+        self.heartbeat.ping(until, left)
     }
 
-    /// What the heartbeat wants done by now.
-    pub(super) fn pulse(&mut self, now: Timestamp) -> Pulse {
-        match self.heartbeat.state {
-            Beat::Quiet { ping_at } if ping_at <= now => self.heartbeat.ping(now),
+    /// What the heartbeat wants done by now. `left`: the bytes that have left the link so far.
+    pub(super) fn pulse(&mut self, now: Timestamp, left: u64) -> Pulse {
+        let patience = self.heartbeat.patience;
+        match &mut self.heartbeat.state {
+            Beat::Quiet { ping_at } if *ping_at <= now => self.heartbeat.ping(now + patience, left),
             // Far beyond its time: the machine slept, and the answer may be waiting to be read.
-            Beat::Waiting { until } if until + self.heartbeat.patience <= now => {
-                self.heartbeat.ping(now)
+            Beat::Waiting { until, .. } if *until + patience <= now => {
+                self.heartbeat.ping(now + patience, left)
             }
-            Beat::Waiting { until } if until <= now => Pulse::Dead,
+            // What has left the link was acknowledged: the line is slow, not dead.
+            Beat::Waiting { until, left: before } if *until <= now && *before < left => {
+                (*until, *before) = (now + patience, left);
+                Pulse::Nothing
+            }
+            Beat::Waiting { until, .. } if *until <= now => Pulse::Dead,
             Beat::Quiet { .. } | Beat::Waiting { .. } => Pulse::Nothing,
         }
     }
@@ -142,7 +152,7 @@ impl Connected {
     fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         let beat = match self.heartbeat.state {
             Beat::Quiet { ping_at } => ping_at,
-            Beat::Waiting { until } => until,
+            Beat::Waiting { until, .. } => until,
         };
         let linger = self.linger_until.map(|until| (until, WakeReason::Linger));
         [Some((beat, WakeReason::Heartbeat)), linger].into_iter().flatten().min()
@@ -150,9 +160,9 @@ impl Connected {
 }
 
 impl Heartbeat {
-    fn ping(&mut self, now: Timestamp) -> Pulse {
+    fn ping(&mut self, until: Timestamp, left: u64) -> Pulse {
         self.nonce += 1;
-        self.state = Beat::Waiting { until: now + self.patience };
+        self.state = Beat::Waiting { until, left };
         Pulse::Ping { nonce: self.nonce }
     }
 }

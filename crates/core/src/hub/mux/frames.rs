@@ -43,8 +43,10 @@ impl Mux {
                 self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
             }
             ServerFrame::Attached { tab, alias, n_seen, .. } => {
-                self.tabs.set_alias(tab, alias, n_seen);
-                self.open_wanted(base, tab);
+                if self.tabs.answered(tab) {
+                    self.tabs.set_alias(tab, alias, n_seen);
+                    self.open_wanted(base, tab);
+                }
             }
             ServerFrame::GoAway { after_ms, spread_ms, .. } => {
                 let spread = Duration::from_millis(spread_ms).min(LONGEST_HINT);
@@ -115,15 +117,18 @@ impl Mux {
         socket: Option<SocketId>,
         message: &str,
     ) {
-        let Some((id, tab)) = tab.and_then(|id| Some((id, self.tabs.get_mut(id)?))) else {
+        let Some(id) = tab else { return };
+        let is_refusal = code == ErrorCode::TabLimit && socket.is_none();
+        if is_refusal && !self.tabs.answered(id) {
             return;
-        };
+        }
+        let Some(tab) = self.tabs.get_mut(id) else { return };
         let error = format!("tabmux: {message}");
         if let Some(socket) = socket {
             if tab.sockets.contains(socket) {
                 base.post(id, HubMessage::Error { socket, message: error });
             }
-        } else if code == ErrorCode::TabLimit {
+        } else if is_refusal {
             for (socket, _) in tab.sockets.take() {
                 base.fail((id, socket), Some(&error));
             }

@@ -83,7 +83,7 @@ impl Mux {
     /// Closes the link from this end, then as above.
     fn abandon(&mut self, now: Timestamp, base: &mut Base, code: u16, reason: String) {
         let brief = reason.get(..reason.len().min(100)).unwrap_or_default();
-        base.close_link(now, code, brief);
+        base.abandon_link(code, brief);
         self.fail(now, base, reason, None);
     }
 
@@ -102,8 +102,23 @@ impl Mux {
         )
     }
 
-    fn attach_frame(tab: TabId) -> Vec<u8> {
-        HubFrame::Attach { tab, last: 0 }.to_bytes()
+    fn send_attach(&mut self, base: &mut Base, tab: TabId) {
+        self.tabs.asked(tab);
+        base.send_control(HubFrame::Attach { tab, last: 0 }.to_bytes());
+    }
+
+    /// Every tab that is left is parked. No timer will run once the browser freezes the worker,
+    /// so all is done in this task.
+    fn suspend(&mut self, now: Timestamp, base: &mut Base) {
+        if let Connection::Connected(connected) = &mut self.connection {
+            connected.suspended = true;
+            base.send_control(HubFrame::Suspend.to_bytes());
+            base.flush_all(now);
+            base.release_lock();
+        } else {
+            base.close_link(now, code::NORMAL, "");
+            self.stop(base);
+        }
     }
 }
 
@@ -127,17 +142,17 @@ impl Machine for Mux {
         self.tabs.insert(tab);
         match &mut self.connection {
             Connection::Idle => self.dial(now, base),
-            Connection::Handshaking { .. } => base.send_control(Self::attach_frame(tab)),
+            Connection::Handshaking { .. } => self.send_attach(base, tab),
             Connection::Connected(connected) => {
                 connected.linger_until = None;
                 if mem::take(&mut connected.suspended) {
                     // The link may have died meanwhile; the lock is needed for the next one.
                     base.has_lock();
-                    if let Pulse::Ping { nonce } = connected.probe(now) {
-                        base.send_control(HubFrame::Ping { nonce }.to_bytes());
+                    if let Pulse::Ping { nonce } = connected.probe(now, base.bytes_left()) {
+                        base.send_ping(nonce);
                     }
                 }
-                base.send_control(Self::attach_frame(tab));
+                self.send_attach(base, tab);
             }
             Connection::WaitingForLock
             | Connection::Dialling { .. }
@@ -149,23 +164,8 @@ impl Machine for Mux {
         if self.connection.is_open() {
             base.send_control(HubFrame::Park { tab }.to_bytes());
         }
-        if base.tabs.any_present() {
-            return;
-        }
-        // No timer will run once the browser freezes the worker, so all is done in this task.
-        match &mut self.connection {
-            Connection::Connected(connected) => {
-                connected.suspended = true;
-                base.send_control(HubFrame::Suspend.to_bytes());
-                base.release_lock();
-            }
-            Connection::Handshaking { .. } | Connection::Dialling { .. } => {
-                base.close_link(now, code::NORMAL, "");
-                self.stop(base);
-            }
-            Connection::Idle | Connection::WaitingForLock | Connection::Backoff { .. } => {
-                self.stop(base);
-            }
+        if !base.tabs.any_present() {
+            self.suspend(now, base);
         }
     }
 
@@ -174,20 +174,16 @@ impl Machine for Mux {
         if self.connection.is_open() {
             base.send_control(HubFrame::Gone { tab }.to_bytes());
         }
-        if base.tabs.len() > 0 {
+        if base.tabs.any_present() {
             return;
         }
-        match &mut self.connection {
-            Connection::Connected(connected) => {
-                connected.linger_until = Some(now + base.config.linger);
-            }
-            Connection::Handshaking { .. } | Connection::Dialling { .. } => {
-                base.close_link(now, code::NORMAL, "");
-                self.stop(base);
-            }
-            Connection::Idle | Connection::WaitingForLock | Connection::Backoff { .. } => {
-                self.stop(base);
-            }
+        if base.tabs.len() > 0 {
+            self.suspend(now, base);
+        } else if let Connection::Connected(connected) = &mut self.connection {
+            connected.linger_until = Some(now + base.config.linger);
+        } else {
+            base.close_link(now, code::NORMAL, "");
+            self.stop(base);
         }
     }
 
@@ -311,9 +307,10 @@ impl Machine for Mux {
             credentials: "",
         };
         base.send_control(HubFrame::Hello(hello).to_bytes());
+        self.tabs.new_link();
         // A parked tab attaches when it is back.
         for tab in base.tabs.present() {
-            base.send_control(Self::attach_frame(tab));
+            self.send_attach(base, tab);
         }
     }
 
@@ -372,8 +369,8 @@ impl Machine for Mux {
                 *until = (*until).min(soon);
             }
             Connection::Connected(connected) => {
-                if let Pulse::Ping { nonce } = connected.probe(now) {
-                    base.send_control(HubFrame::Ping { nonce }.to_bytes());
+                if let Pulse::Ping { nonce } = connected.probe(now, base.bytes_left()) {
+                    base.send_ping(nonce);
                 }
             }
             Connection::Idle
@@ -402,11 +399,9 @@ impl Machine for Mux {
                     self.stop(base);
                     return;
                 }
-                match connected.pulse(now) {
+                match connected.pulse(now, base.bytes_left()) {
                     Pulse::Nothing => {}
-                    Pulse::Ping { nonce } => {
-                        base.send_control(HubFrame::Ping { nonce }.to_bytes());
-                    }
+                    Pulse::Ping { nonce } => base.send_ping(nonce),
                     Pulse::Dead => {
                         let why = "tabmux: the server fell silent".to_owned();
                         self.abandon(now, base, code::HEARTBEAT_TIMEOUT, why);

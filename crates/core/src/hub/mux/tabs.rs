@@ -8,6 +8,9 @@ use crate::hub::map::Map;
 #[derive(Debug, Default)]
 pub(super) struct MuxTabs {
     tabs: Map<TabId, MuxTab>,
+    /// ATTACHes that are not answered. A tab may go and come again in the meantime, and an answer
+    /// names the tab alone: only the last one tells the alias that is good.
+    asked: Map<TabId, u32>,
 }
 
 /// A tab.
@@ -60,6 +63,27 @@ impl MuxTabs {
         self.tabs
             .iter_mut()
             .find(|(_, tab)| matches!(tab.lane, Lane::Known { alias: known, .. } if known == alias))
+    }
+
+    /// On a new link nothing is asked yet.
+    pub(super) fn new_link(&mut self) {
+        self.asked.take();
+    }
+
+    /// ATTACH goes out for the tab.
+    pub(super) fn asked(&mut self, tab: TabId) {
+        *self.asked.entry(tab, || 0) += 1;
+    }
+
+    /// An ATTACH of the tab is answered. Returns whether it was the last one.
+    pub(super) fn answered(&mut self, tab: TabId) -> bool {
+        let Some(count) = self.asked.get_mut(tab) else { return false };
+        *count -= 1;
+        let is_last = *count == 0;
+        if is_last {
+            self.asked.remove(tab);
+        }
+        is_last
     }
 
     /// The server calls the tab so, and has seen `n_seen` of its frames.
