@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mirror mode: sends go out in order", sends),
     Test::new("mirror mode: a late view opens at once", late_view),
     Test::new("mirror mode: one view closes, the others stay", close_one),
+    Test::new("mirror mode: all that was sent arrives before the close", sends_and_closes),
     Test::new("mirror mode: the server's close reaches every view", server_closes),
     Test::new("mirror mode: a cut connection reaches every view", cut),
 ];
@@ -99,6 +100,26 @@ fn close_one(context: &mut Context<'_>) -> Outcome {
     equal("reason", closed[0]["reason"].clone(), json!("the last"))?;
     let wanted = json!([{ "type": "close", "code": 4321, "reason": "the last", "wasClean": true }]);
     equal("close", context.run(&tabs[2], "await T.until('view', 'close')")?, wanted)?;
+    Ok(())
+}
+
+fn sends_and_closes(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = open_views(context, &server, 1)?;
+    let send = "(() => {
+        const socket = T.get('view');
+        for (let n = 0; n < 5; n += 1) socket.send('x'.repeat(700000));
+        socket.close(1000);
+    })()";
+    context.run(&tabs[0], send)?;
+    let closed = server.wait_for("close", 1)?;
+    equal("code", closed[0]["code"].clone(), json!(1000))?;
+    let sizes: Vec<usize> = server
+        .events("message")
+        .iter()
+        .map(|message| message["data"].as_str().unwrap_or_default().len())
+        .collect();
+    equal("sizes", sizes, vec![700_000; 5])?;
     Ok(())
 }
 
