@@ -53,25 +53,29 @@ pub fn main(tests: &[Test]) -> ExitCode {
     }
     let mut totals = Totals::default();
     for engine in &options.engines {
-        run_engine(*engine, &tests, &mut totals);
+        run_engine(*engine, &tests, options.tries, &mut totals);
     }
-    let Totals { passed, failed, skipped } = totals;
+    let Totals { passed, failed, skipped, unsteady } = totals;
+    unsteady.iter().for_each(|test| println!("unsteady: {test}"));
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-const USAGE: &str = "browsers [--engine chromium|firefox|webkit]... [--filter TEXT]... [--list]
+const USAGE: &str =
+    "browsers [--engine chromium|firefox|webkit]... [--filter TEXT]... [--list] [--tries N]
+--tries N tries a failed test again, N times in all; one that passes then is named as unsteady
 TABMUX_E2E_SKIP_MISSING=1 skips an engine that is not installed instead of failing";
 
 struct Options {
     engines: Vec<Engine>,
     filters: Vec<String>,
     list: bool,
+    tries: u32,
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self { engines: Vec::new(), filters: Vec::new(), list: false };
+        let mut options = Self { engines: Vec::new(), filters: Vec::new(), list: false, tries: 1 };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--engine" => {
@@ -83,6 +87,10 @@ impl Options {
                     options.filters.push(arguments.next().ok_or("--filter needs a text")?);
                 }
                 "--list" => options.list = true,
+                "--tries" => {
+                    let number = arguments.next().and_then(|number| number.parse().ok());
+                    options.tries = number.ok_or("--tries needs a number")?;
+                }
                 other => return Err(format!("unknown argument {other}")),
             }
         }
@@ -102,9 +110,11 @@ struct Totals {
     passed: usize,
     failed: usize,
     skipped: usize,
+    /// Tests that failed and then passed.
+    unsteady: Vec<String>,
 }
 
-fn run_engine(engine: Engine, tests: &[&Test], totals: &mut Totals) {
+fn run_engine(engine: Engine, tests: &[&Test], tries: u32, totals: &mut Totals) {
     if let Err(missing) = engine.check() {
         if std::env::var_os("TABMUX_E2E_SKIP_MISSING").is_some() {
             println!("{engine:<9} all tests ... skipped: {missing}");
@@ -122,7 +132,15 @@ fn run_engine(engine: Engine, tests: &[&Test], totals: &mut Totals) {
         // The name is there while the test runs; nothing is lost where that fails.
         drop(std::io::stdout().flush());
         let begin = Instant::now();
-        let outcome = run_test(engine, test, &mut session);
+        let mut outcome = run_test(engine, test, &mut session);
+        for _ in 1..tries {
+            let Err(Stop::Failed(reason)) = &outcome else { break };
+            print!("FAILED\n    {reason}\n{engine:<9} {}, tried again ... ", test.name);
+            outcome = run_test(engine, test, &mut session);
+            if outcome.is_ok() {
+                totals.unsteady.push(format!("{engine} {}", test.name));
+            }
+        }
         let seconds = begin.elapsed().as_secs_f32();
         match outcome {
             Ok(()) => {
