@@ -88,7 +88,7 @@ impl Step {
                 let tally = self.count.of(&output, status.success());
                 let verdict = if tally.failed == 0 { "ok  " } else { "FAIL" };
                 println!("{verdict} {name} ({}{seconds:.1} s)", tally.detail(self.count));
-                for line in tally::skips(self.count, &output) {
+                for line in tally::remarks(self.count, &output) {
                     println!("     {line}");
                 }
                 if tally.failed > 0 {

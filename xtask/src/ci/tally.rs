@@ -90,14 +90,15 @@ impl std::iter::Sum for Tally {
     }
 }
 
-/// The lines that name what a step skipped, so that nothing is skipped silently.
-pub(super) fn skips(count: Count, output: &str) -> impl Iterator<Item = &str> {
+/// The lines that name what a step skipped, or passed at the second try only, so that nothing of
+/// that is silent.
+pub(super) fn remarks(count: Count, output: &str) -> impl Iterator<Item = &str> {
     let lines = output.lines().map(str::trim);
     lines.filter(move |line| match count {
         Count::One => false,
         Count::CargoTest => line.starts_with("test ") && line.contains("... ignored"),
         Count::NodeTest => line.contains("# SKIP"),
-        Count::Summary => line.contains("... skipped"),
+        Count::Summary => line.contains("... skipped") || line.starts_with("unsteady: "),
     })
 }
 
