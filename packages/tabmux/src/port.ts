@@ -195,7 +195,8 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
         // A hub that has forgotten this tab answers the first of the two with `Resync`.
         post([PageKind.Park]);
         attach(Phase.Restored);
-        watch();
+        // Nobody holds the lock of a hub that is not known yet.
+        if (self._hub) watch();
       } else {
         attach(Phase.Attaching);
       }

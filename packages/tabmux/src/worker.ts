@@ -12,14 +12,22 @@ import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
 
 declare const self: SharedWorkerGlobalScope;
 
-/** A hub that trapped so often is not started again: something makes it trap each time. */
+/** A hub that traps so often in so short a time is not started again: something makes it trap. */
 const MAX_TRAPS = 5;
+const TRAPS_WITHIN_MS = 60_000;
+
+/**
+ * The longest message a tab may send, in bytes; in UTF-16 units for text, which is never more
+ * bytes than three times that. A larger one is not even copied into the module, whose memory all
+ * tabs share and which cannot give it back. The same as the hub's limit for all that waits.
+ */
+const MAX_MESSAGE = 16 << 20;
 
 const locks: LockManager | undefined = self.navigator.locks;
 const ports: MessagePort[] = [];
 let module: WebAssembly.Module | undefined;
 let failure = '';
-let traps = 0;
+let traps: number[] = [];
 let host: Host | undefined;
 
 self.onconnect = (event) => {
@@ -116,6 +124,7 @@ class Host {
         case PageKind.Open:
           return hub.open(now, tab, message[1], message[2], message[3].join());
         case PageKind.Send:
+          if (message[2].length > MAX_MESSAGE) return this.#tooLarge(hub, now, tab, message[1]);
           return typeof message[2] === 'string'
             ? hub.sendText(now, tab, message[1], message[2])
             : hub.sendBinary(now, tab, message[1], message[2]);
@@ -126,6 +135,14 @@ class Host {
           return -1;
       }
     });
+  }
+
+  #tooLarge(hub: Hub, now: number, tab: bigint, socket: number): number {
+    const text = `tabmux: a message has ${MAX_MESSAGE} bytes at most`;
+    const port = this.tabs.get(tab);
+    port?.postMessage([this.id, HubKind.Error, socket, 0, 0, text] satisfies HubMessage);
+    port?.postMessage([this.id, HubKind.Closed, socket, 1006, 0, ''] satisfies HubMessage);
+    return hub.close(now, tab, socket, 0, '');
   }
 
   /** Tells the hub a fact. It has given all its orders when this returns. */
@@ -157,10 +174,16 @@ class Host {
     this.releaseLock();
     this.#watches.forEach((watch) => watch.abort());
     console.error('tabmux: the hub trapped and is replaced', error);
-    traps += 1;
-    if (traps > MAX_TRAPS) failure = `tabmux: the hub trapped ${traps} times (${error})`;
-    else resetState();
-    host = failure === '' ? new Host(this.config) : undefined;
+    const now = performance.now();
+    traps = [...traps.filter((trap) => now - trap < TRAPS_WITHIN_MS), now];
+    host = undefined;
+    try {
+      if (traps.length > MAX_TRAPS) throw error;
+      resetState();
+      host = new Host(this.config);
+    } catch {
+      failure = `tabmux: the hub trapped and cannot be started again (${error})`;
+    }
     const news: HubMessage = host === undefined
       ? [0n, HubKind.Failed, 0, 0, 0, failure]
       : [host.id, HubKind.Resync, 0, 0, 0, ''];

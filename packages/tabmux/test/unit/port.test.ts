@@ -220,6 +220,23 @@ test('back from the cache to a dead worker: its lock tells', async (context) => 
   await lastWorker().expect(PageKind.Attach);
 });
 
+test('back from the cache before the hub was known: no lock of a hub is waited for', async () => {
+  const socket = new SharedWebSocket('/', [], { mode: 'mux', key: `early ${(keys += 1)}` });
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  await worker.expect(PageKind.Open);
+  browser.page('pagehide', true);
+  browser.page('pageshow', true);
+  for (const kind of [PageKind.Park, PageKind.Park, PageKind.Attach] as const) {
+    await worker.expect(kind);
+  }
+  const hubLocks = browser.waiting.filter(({ name }) => name.endsWith('0'.repeat(16)));
+  assert.deepEqual(hubLocks, []);
+  worker.attached();
+  worker.post(1n, HubKind.Opened, 1, 0, 0, '\n');
+  await event(socket, 'open');
+});
+
 test('pagehide for good: Bye', async () => {
   const { worker } = await pair();
   browser.page('pagehide', false);
