@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mux mode: a server that says something else is no tabmux server", talkative_server),
     Test::new("mux mode: a server that says nothing is no tabmux server", silent_server),
     Test::new("mux mode: a message that is too large fails its socket alone", too_large),
+    Test::new("mux mode: a message of 400 MB costs no tab its hub", huge),
     Test::new("a frame the server cannot decode closes that link alone", bad_frame),
     Test::new("a text frame closes that link alone", text_frame),
 ];
@@ -72,6 +73,23 @@ fn no_tabmux(context: &mut Context<'_>, path: &str) -> Outcome {
     let open = format!("T.mux('socket', '{}', {{ endpoint: '{link}' }})", server.url("/"));
     context.run(&tab, open)?;
     expect_error(context, &tab, &["no tabmux server", &link])?;
+    Ok(())
+}
+
+/// Copied into the wasm module it would take the module's memory, and the hub with it.
+fn huge(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    open_echo(context, &server, &tab, "socket")?;
+    open_echo(context, &server, &tab, "other")?;
+    let hub = context.run(&tab, "T.get('other').shared.hubId")?;
+    context.run(&tab, "T.get('socket').send(new Uint8Array(400_000_000))")?;
+    context.run(&tab, "await T.until('socket', 'close')")?;
+    let message = context.run(&tab, "T.events('socket')[1].message")?;
+    let wanted = json!("tabmux: a message has 16777216 bytes at most");
+    equal("message", message, wanted)?;
+    ask(context, &tab, "other", "unharmed")?;
+    equal("hub", context.run(&tab, "T.get('other').shared.hubId")?, hub)?;
     Ok(())
 }
 
