@@ -87,6 +87,10 @@ impl Options {
                     options.filters.push(arguments.next().ok_or("--filter needs a text")?);
                 }
                 "--list" => options.list = true,
+                "--help" => {
+                    println!("{USAGE}");
+                    std::process::exit(0);
+                }
                 "--tries" => {
                     let number = arguments.next().and_then(|number| number.parse().ok());
                     options.tries = number.ok_or("--tries needs a number")?;

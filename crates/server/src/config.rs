@@ -108,6 +108,9 @@ impl Config {
             (self.handshake_timeout_ms == 0, "handshake_timeout_ms must be at least 1"),
             (self.suspend_timeout_ms == 0, "suspend_timeout_ms must be at least 1"),
             (self.shutdown_grace_ms > 5_000, "shutdown_grace_ms must be at most 5000"),
+            (limits.links == 0, "limits.links must be at least 1"),
+            (limits.tabs == 0, "limits.tabs must be at least 1"),
+            (limits.sockets == 0, "limits.sockets must be at least 1"),
             (limits.message_bytes < 1_024, "limits.message_bytes must be at least 1024"),
             (
                 limits.queue_bytes < limits.message_bytes,
@@ -151,6 +154,15 @@ mod tests {
     #[test]
     fn the_default_has_no_fault() {
         assert!(Config::default().check().is_ok());
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused_by_its_name() {
+        for key in ["links", "tabs", "sockets"] {
+            let config = toml::from_str::<Config>(&format!("[limits]\n{key} = 0")).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(&format!("limits.{key}")), "{error}");
+        }
     }
 
     #[test]

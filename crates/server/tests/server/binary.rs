@@ -19,7 +19,13 @@ fn serve(arguments: &[&str]) -> Command {
 
 /// A server on a free port, and its address.
 async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
-    let mut child = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat()).spawn().unwrap();
+    let mut child = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat());
+    if !arguments.contains(&"--assets") {
+        let assets = env!("CARGO_TARGET_TMPDIR");
+        std::fs::write(format!("{assets}/client.js"), "").unwrap();
+        child.args(["--assets", assets]);
+    }
+    let mut child = child.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
     let mut line = String::new();
     soon("the first line", stdout.read_line(&mut line)).await.unwrap();
@@ -116,6 +122,20 @@ async fn an_unknown_key_is_named() {
         let said = fails(&["--config", path]).await;
         assert!(said.starts_with("tabmux: ") && said.contains(expected), "{said}");
     }
+}
+
+#[tokio::test]
+async fn missing_assets_are_told_at_the_start() {
+    let (child, _) = start(&["--assets", "/nowhere"]).await;
+    let log = terminate(child, "TERM").await;
+    assert!(log.contains("/nowhere has no client.js: run `cargo xtask dist`"), "{log}");
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_told_with_a_right_one() {
+    let output = soon("the end", serve(&["--listen", "3456"]).output()).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("write it as 127.0.0.1:3000"), "{said}");
 }
 
 #[tokio::test]
