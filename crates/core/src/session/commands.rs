@@ -118,6 +118,12 @@ impl Registry {
         Ok(())
     }
 
+    /// Changes the limit of links, which counts for those that open from now on. Registries
+    /// that share one limit need it: only their shell knows the links of all.
+    pub const fn limit_links(&mut self, links: usize) {
+        self.config.links = links;
+    }
+
     /// Asks every hub to reconnect elsewhere, after `after` and a random part of `spread`, and
     /// refuses every HELLO from now on.
     pub fn drain(&mut self, now: Timestamp, after: Duration, spread: Duration) {

@@ -43,7 +43,8 @@ use crate::Timestamp;
 ///   which never fail and never panic on a peer's bytes;
 /// - commands of the application: [`accept`](Self::accept), [`reject`](Self::reject),
 ///   [`send`](Self::send), [`close`](Self::close), [`broadcast`](Self::broadcast),
-///   [`drain`](Self::drain), [`shutdown`](Self::shutdown). A command about what is no more does
+///   [`limit_links`](Self::limit_links), [`drain`](Self::drain),
+///   [`shutdown`](Self::shutdown). A command about what is no more does
 ///   nothing, since news of the end may still wait in the outputs;
 /// - polls: [`poll_output`](Self::poll_output) until `None` after any number of facts and
 ///   commands, then [`poll_timeout`](Self::poll_timeout).

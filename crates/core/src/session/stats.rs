@@ -36,3 +36,28 @@ pub struct Stats {
     /// Links closed because they did not read.
     pub not_reading: u64,
 }
+
+impl Stats {
+    /// The numbers of two registries together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            links: self.links + other.links,
+            sessions: self.sessions + other.sessions,
+            tabs: self.tabs + other.tabs,
+            parked: self.parked + other.parked,
+            sockets: self.sockets + other.sockets,
+            messages_in: self.messages_in + other.messages_in,
+            messages_out: self.messages_out + other.messages_out,
+            protocol_errors: self.protocol_errors + other.protocol_errors,
+            refused: self.refused + other.refused,
+            tabs_refused: self.tabs_refused + other.tabs_refused,
+            sockets_refused: self.sockets_refused + other.sockets_refused,
+            queue_full: self.queue_full + other.queue_full,
+            too_large: self.too_large + other.too_large,
+            handshake_timeouts: self.handshake_timeouts + other.handshake_timeouts,
+            heartbeat_timeouts: self.heartbeat_timeouts + other.heartbeat_timeouts,
+            not_reading: self.not_reading + other.not_reading,
+        }
+    }
+}
