@@ -1,0 +1,194 @@
+//! The handshake of a WebSocket: what a request must have, and what is answered.
+
+use std::fmt::Write;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use sha1::{Digest, Sha1};
+
+/// What RFC 6455 has a server append to the client's key.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// The longest head that is read.
+pub(crate) const MAX_HEAD: usize = 8 << 10;
+const MAX_HEADERS: usize = 64;
+
+const NO_UPGRADE: &str = "this address speaks the tabmux protocol over a WebSocket; open it with \
+                          the tabmux page library";
+
+/// A request that may be answered with [`Offer::response`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Offer<'a> {
+    /// What the answer's `Sec-WebSocket-Accept` says.
+    pub(crate) accept: String,
+    pub(crate) host: &'a [u8],
+    pub(crate) origin: Option<&'a [u8]>,
+}
+
+/// Why there is no upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// For the programmer at the other end.
+    pub(crate) text: String,
+}
+
+/// Reads a request's head; `None` until all of it is there, which is looked for from `seen` on.
+/// With the offer comes the length of the head: what follows belongs to the WebSocket.
+pub(crate) fn parse(bytes: &[u8], seen: usize) -> Option<Result<(Offer<'_>, usize), Refusal>> {
+    let from = seen.saturating_sub(3);
+    let news = &bytes[from.min(bytes.len())..];
+    let ended =
+        news.windows(2).any(|end| end == b"\n\n") || news.windows(3).any(|end| end == b"\n\r\n");
+    if !ended {
+        let too_long = Refusal::new(431, "the request's head is longer than 8 KiB");
+        return (bytes.len() >= MAX_HEAD).then_some(Err(too_long));
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => {
+            let (method, minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
+            let headers = headers.iter().map(|header| (header.name, header.value));
+            let headers = headers.take_while(|(name, _)| !name.is_empty());
+            Some(check(method, minor >= 1, headers).map(|offer| (offer, len)))
+        }
+        Ok(httparse::Status::Partial) => None,
+        Err(httparse::Error::TooManyHeaders) => {
+            Some(Err(Refusal::new(431, "the request has more than 64 headers")))
+        }
+        Err(error) => Some(Err(Refusal::new(400, &format!("the request is no HTTP: {error}")))),
+    }
+}
+
+/// Whether a request asks for a WebSocket as RFC 6455 section 4.2.1 wants it.
+pub(crate) fn check<'a>(
+    method: &str,
+    http11: bool,
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<Offer<'a>, Refusal> {
+    let seen = Seen::collect(headers)?;
+    if method != "GET" {
+        return Err(Refusal::new(405, NO_UPGRADE));
+    }
+    if !http11 {
+        return Err(Refusal::new(400, "a WebSocket needs HTTP/1.1"));
+    }
+    if !seen.upgrade || !seen.connection {
+        return Err(Refusal::new(426, NO_UPGRADE));
+    }
+    if seen.version != Some(b"13") {
+        return Err(Refusal::new(426, "Sec-WebSocket-Version must be 13"));
+    }
+    if seen.body {
+        return Err(Refusal::new(400, "an upgrade must not have a body"));
+    }
+    let host = seen.host.ok_or_else(|| Refusal::new(400, "the header Host is missing"))?;
+    let key =
+        seen.key.ok_or_else(|| Refusal::new(400, "the header Sec-WebSocket-Key is missing"))?;
+    if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
+        return Err(Refusal::new(400, "Sec-WebSocket-Key must be 16 bytes in base64"));
+    }
+    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    Ok(Offer { accept: STANDARD.encode(digest), host, origin: seen.origin })
+}
+
+/// The headers that matter.
+#[derive(Default)]
+struct Seen<'a> {
+    host: Option<&'a [u8]>,
+    origin: Option<&'a [u8]>,
+    key: Option<&'a [u8]>,
+    version: Option<&'a [u8]>,
+    upgrade: bool,
+    connection: bool,
+    body: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn collect(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Refusal> {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            let value = value.trim_ascii();
+            let single = match name.to_ascii_lowercase().as_str() {
+                "host" => &mut seen.host,
+                "origin" => &mut seen.origin,
+                "sec-websocket-key" => &mut seen.key,
+                "sec-websocket-version" => &mut seen.version,
+                // Lists, which may come in several headers.
+                "upgrade" => {
+                    seen.upgrade |= has_token(value, "websocket");
+                    continue;
+                }
+                "connection" => {
+                    seen.connection |= has_token(value, "upgrade");
+                    continue;
+                }
+                "content-length" => {
+                    seen.body |= value != b"0";
+                    continue;
+                }
+                "transfer-encoding" => {
+                    seen.body = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            if single.replace(value).is_some() {
+                return Err(Refusal::new(400, &format!("the header {name} came twice")));
+            }
+        }
+        Ok(seen)
+    }
+}
+
+fn has_token(list: &[u8], token: &str) -> bool {
+    list.split(|&byte| byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+impl Offer<'_> {
+    /// The answer that opens the WebSocket.
+    pub(crate) fn response(&self) -> String {
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            self.accept
+        )
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, text: &str) -> Self {
+        Self { status, text: format!("{text}\n") }
+    }
+
+    /// The headers that this status owes.
+    pub(crate) const fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        match self.status {
+            405 => &[("allow", "GET")],
+            426 => &[("upgrade", "websocket"), ("sec-websocket-version", "13")],
+            _ => &[],
+        }
+    }
+
+    /// The answer, after which the connection closes.
+    pub(crate) fn response(&self) -> String {
+        let name = match self.status {
+            403 => "Forbidden",
+            405 => "Method Not Allowed",
+            426 => "Upgrade Required",
+            431 => "Request Header Fields Too Large",
+            _ => "Bad Request",
+        };
+        let mut head = format!(
+            "HTTP/1.1 {} {name}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+             content-length: {}\r\nconnection: close\r\n",
+            self.status,
+            self.text.len()
+        );
+        for (name, value) in self.headers() {
+            // Writing to a string cannot fail.
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        head + "\r\n" + &self.text
+    }
+}
