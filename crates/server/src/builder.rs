@@ -64,7 +64,7 @@ impl Builder {
     /// The server.
     ///
     /// # Errors
-    /// When a setting has no meaning; the text names it.
+    /// When a setting has no meaning; the text names it. When the system gives no epoll.
     pub fn build(self) -> Result<Server, Error> {
         if let Some(fault) = self.fault {
             return Err(Error::Config(fault));
@@ -76,6 +76,6 @@ impl Builder {
             return Err(Error::Config(format!("there is no folder {folder} to serve at /")));
         }
         let site = self.site.map(Folder::new);
-        Ok(Server::new(self.config, origins, self.routes, site))
+        Server::new(self.config, origins, self.routes, site)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 use tabmux_core::session::SessionConfig;
 
-use crate::Error;
+use crate::{Error, shard::MAX_SHARDS};
 
 /// The configuration of a [`Server`](crate::Server) and of the binary. In TOML the keys are the
 /// names of the fields; an unknown key is an error. [`Config::EXAMPLE`] has them all.
@@ -34,6 +34,8 @@ pub struct Config {
     /// How long a link may live on after the server asked its hub to leave, in milliseconds.
     /// 1,000; at most 5,000.
     pub shutdown_grace_ms: u64,
+    /// Threads that serve links, at most 256; 0 for one a core. 0.
+    pub shards: usize,
     /// What a peer can reach.
     pub limits: Limits,
 }
@@ -52,7 +54,7 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Bytes that may wait to be written to one link. 1 MiB.
     pub queue_bytes: usize,
-    /// Bytes of messages that tasks have sent and the shard has not yet taken. 16 MiB.
+    /// Bytes of messages that tasks have sent and a shard has not yet taken. 16 MiB.
     pub inbox_bytes: usize,
 }
 
@@ -67,6 +69,7 @@ impl Default for Config {
             handshake_timeout_ms: millis(session.handshake_timeout),
             suspend_timeout_ms: millis(session.suspend_timeout),
             shutdown_grace_ms: 1_000,
+            shards: 0,
             limits: Limits::default(),
         }
     }
@@ -111,6 +114,7 @@ impl Config {
             (limits.links == 0, "limits.links must be at least 1"),
             (limits.tabs == 0, "limits.tabs must be at least 1"),
             (limits.sockets == 0, "limits.sockets must be at least 1"),
+            (self.shards > MAX_SHARDS, "shards must be at most 256"),
             (limits.message_bytes < 1_024, "limits.message_bytes must be at least 1024"),
             (
                 limits.queue_bytes < limits.message_bytes,

@@ -1,19 +1,17 @@
 //! What a handler can do while it is called.
 
-use std::sync::Arc;
-
 use tabmux_core::{
     Timestamp,
     session::{Registry, SendError, SocketRef, Stats},
     wire::{Payload, SessionId, TabId},
 };
 
-use crate::{ServerHandle, SocketSender, shard::Shard};
+use crate::{ServerHandle, SocketSender, shard::Home};
 
 /// The socket that a handler serves, and its surroundings.
 pub struct Ctx<'a> {
     pub(crate) registry: &'a mut Registry,
-    pub(crate) shard: &'a Arc<Shard>,
+    pub(crate) home: &'a Home,
     pub(crate) now: Timestamp,
     pub(crate) socket: SocketRef,
     pub(crate) tab: TabId,
@@ -80,7 +78,7 @@ impl Ctx<'_> {
 
     /// A way to send on this socket after this call, from anywhere.
     pub fn sender(&self) -> SocketSender {
-        SocketSender::new(self.socket, self.shard)
+        SocketSender::new(self.socket, &self.home.mailbox)
     }
 
     /// The tab.
@@ -104,12 +102,12 @@ impl Ctx<'_> {
     }
 
     /// The numbers of this moment.
-    pub const fn stats(&self) -> Stats {
-        self.registry.stats()
+    pub fn stats(&self) -> Stats {
+        self.home.board.stats_with(self.home.index, self.registry.stats())
     }
 
     /// The server.
     pub fn server(&self) -> ServerHandle {
-        ServerHandle::new(self.shard)
+        ServerHandle::new(&self.home.board)
     }
 }

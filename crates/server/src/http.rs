@@ -1,28 +1,34 @@
 //! The HTTP face: the link's handshake, the client's files, numbers and health.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
-    Extension, Json, Router,
-    extract::{
-        ConnectInfo, RawQuery, State,
-        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection as Rejection},
-    },
-    http::{HeaderMap, StatusCode, Uri, header},
+    Json, Router,
+    extract::{RawQuery, Request, State},
+    http::{HeaderMap, StatusCode, Uri, Version, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
+};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::{
+    rt::TokioIo,
+    server::conn::auto::upgrade::{Parts as Taken, downcast},
 };
 use serde_json::{Value, json};
-use tracing::{debug, error, info};
+use tokio::net::TcpStream;
+use tracing::{debug, warn};
 
-use crate::{assets, link, server::App};
-
-/// A link is idle most of the time: a small buffer that grows when a large message comes.
-const READ_BUFFER: usize = 4 << 10;
+use crate::{
+    assets, bridge,
+    replay::Replay,
+    server::App,
+    shard::Connection,
+    ws::upgrade::{self, Refusal},
+};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
-        .route("/tabmux/ws", get(open_link))
+        .route("/tabmux/ws", any(open_link))
         .route("/tabmux/stats", get(stats))
         .route("/healthz", get(|| async { "ok\n" }));
     for name in assets::NAMES {
@@ -38,59 +44,75 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router.with_state(app)
 }
 
-type Peer = Option<Extension<ConnectInfo<SocketAddr>>>;
-
-/// The handshake of a link.
-async fn open_link(
-    State(app): State<Arc<App>>,
-    peer: Peer,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, Rejection>,
-) -> Response {
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return no_upgrade(rejection),
+/// The handshake of a link that did not come first on its connection, or in an app of yours.
+async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let accept = match accept(&app, &parts) {
+        Ok(accept) => accept,
+        Err(refusal) => return refusal.into_response(),
     };
-    if let Err(refusal) = app.origins.check(&headers) {
-        info!("handshake refused: {refusal}");
-        return (StatusCode::FORBIDDEN, refusal + "\n").into_response();
-    }
-    let mut entropy = [0; 32];
-    if let Err(fault) = getrandom::fill(&mut entropy) {
-        error!("the system has no random bytes: {fault}");
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    let limit = app.config.limits.message_bytes;
-    let shard = Arc::clone(&app.shard);
-    upgrade.read_buffer_size(READ_BUFFER).max_message_size(limit).max_frame_size(limit).on_upgrade(
-        async move |socket| {
-            let incoming = shard.open_link(entropy);
-            if let Some(Extension(ConnectInfo(address))) = peer {
-                debug!(link = incoming.link.0, %address, "link open");
-            }
-            // Not held by the link: what it needs of the shard is in `incoming`.
-            drop(shard);
-            link::serve(socket, incoming).await;
-        },
-    )
+    let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+        return Refusal::new(426, "this connection cannot be upgraded").into_response();
+    };
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => hand_over(&app, upgraded),
+            Err(error) => debug!("no link after the handshake: {error}"),
+        }
+    });
+    let headers = [
+        (header::UPGRADE, "websocket"),
+        (header::CONNECTION, "Upgrade"),
+        (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-fn no_upgrade(rejection: Rejection) -> Response {
-    match rejection {
-        Rejection::InvalidConnectionHeader(_)
-        | Rejection::InvalidUpgradeHeader(_)
-        | Rejection::InvalidWebSocketVersionHeader(_) => {
-            let headers = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
-            let text = "this address speaks the tabmux protocol over a WebSocket; open it with \
-                        the tabmux page library\n";
-            (StatusCode::UPGRADE_REQUIRED, headers, text).into_response()
+fn accept(app: &App, parts: &Parts) -> Result<String, Refusal> {
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let http11 = parts.version >= Version::HTTP_11;
+    let offer = upgrade::check(parts.method.as_str(), http11, headers)?;
+    app.origins.check(&offer)?;
+    Ok(offer.accept)
+}
+
+/// Takes the stream back from hyper and gives it to a shard.
+fn hand_over(app: &App, upgraded: Upgraded) {
+    let placed = match downcast::<TokioIo<Replay>>(upgraded) {
+        Ok(Taken { io, read_buf, .. }) => {
+            let (stream, early) = io.into_inner().into_parts();
+            place(app, stream, [&early, &read_buf[..]].concat())
         }
-        other => other.into_response(),
+        Err(upgraded) => match downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(Taken { io, read_buf, .. }) => place(app, io.into_inner(), read_buf.into()),
+            Err(upgraded) => bridge::build(&app.shards, TokioIo::new(upgraded)),
+        },
+    };
+    if let Err(error) = placed {
+        warn!("no link after the handshake: {error}");
+    }
+}
+
+/// Gives a stream whose handshake is done to a shard.
+pub(crate) fn place(app: &App, stream: TcpStream, early: Vec<u8>) -> std::io::Result<()> {
+    app.shards.place(Connection::Tcp(stream.into_std()?), early);
+    Ok(())
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut response = (status, self.text.clone()).into_response();
+        for (name, value) in self.headers() {
+            let value = header::HeaderValue::from_static(value);
+            response.headers_mut().insert(*name, value);
+        }
+        response
     }
 }
 
 async fn stats(State(app): State<Arc<App>>) -> Json<Value> {
-    let stats = *app.shard.stats().borrow();
+    let stats = app.shards.board().stats();
     Json(json!({
         "links": stats.links,
         "sessions": stats.sessions,
@@ -99,7 +121,7 @@ async fn stats(State(app): State<Arc<App>>) -> Json<Value> {
         "sockets": stats.sockets,
         "messages_in": stats.messages_in,
         "messages_out": stats.messages_out,
-        "uptime_s": app.shard.uptime().as_secs(),
+        "uptime_s": app.shards.board().uptime().as_secs(),
         "protocol_errors": stats.protocol_errors,
         "refused": stats.refused,
         "tabs_refused": stats.tabs_refused,

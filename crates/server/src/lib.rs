@@ -26,7 +26,9 @@
 
 #![forbid(unsafe_code)]
 
+mod accept;
 mod assets;
+mod bridge;
 mod builder;
 mod config;
 mod context;
@@ -35,12 +37,12 @@ mod error;
 mod files;
 mod handler;
 mod http;
-mod inbox;
-mod link;
 mod origin;
+mod replay;
 mod sender;
 mod server;
 mod shard;
+mod ws;
 
 pub use self::{
     builder::Builder,

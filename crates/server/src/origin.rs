@@ -1,9 +1,10 @@
 //! Which pages may open a link. A browser sends cookies with a WebSocket handshake from any page,
 //! so a server that does not look at the origin lets every site speak in its visitors' name.
 
-use axum::http::{HeaderMap, header};
-
-use crate::Error;
+use crate::{
+    Error,
+    ws::upgrade::{Offer, Refusal},
+};
 
 /// The origins that are allowed besides the server's own.
 pub(crate) struct Origins {
@@ -24,15 +25,21 @@ impl Origins {
         Ok(Self { exact, all: allowed.iter().any(|origin| origin == "*") })
     }
 
-    /// Whether the headers of a handshake may open a link; if not, why, and what to do.
-    ///
+    /// Whether a handshake may open a link; if not, why, and what to do.
+    pub(crate) fn check(&self, offer: &Offer<'_>) -> Result<(), Refusal> {
+        self.judge(offer.origin, offer.host).map_err(|refusal| {
+            tracing::info!("handshake refused: {refusal}");
+            Refusal::new(403, &refusal)
+        })
+    }
+
     /// Without an `Origin` the peer is no browser, and may.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), String> {
-        let Some(origin) = headers.get(header::ORIGIN) else {
+    fn judge(&self, origin: Option<&[u8]>, host: &[u8]) -> Result<(), String> {
+        let Some(origin) = origin else {
             return Ok(());
         };
-        let origin = String::from_utf8_lossy(origin.as_bytes());
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let origin = String::from_utf8_lossy(origin);
+        let host = std::str::from_utf8(host).ok();
         if self.all || self.allows(&origin, host) {
             return Ok(());
         }
@@ -76,12 +83,8 @@ mod tests {
 
     fn check(allowed: &[&str], origin: Option<&str>, host: &str) -> Result<(), String> {
         let allowed = allowed.iter().map(|&origin| origin.to_owned()).collect::<Vec<_>>();
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, host.parse().unwrap());
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        Origins::new(&allowed).unwrap().check(&headers)
+        let origins = Origins::new(&allowed).unwrap();
+        origins.judge(origin.map(str::as_bytes), host.as_bytes())
     }
 
     #[test]

@@ -8,10 +8,7 @@ use tabmux_core::{
     wire::Payload,
 };
 
-use crate::{
-    inbox::{Command, Post},
-    shard::Shard,
-};
+use crate::shard::{Command, Mail, Mailbox, Post, Word};
 
 /// Sends on one virtual socket from any task or thread. Cheap to clone; it keeps nothing alive.
 ///
@@ -20,12 +17,12 @@ use crate::{
 #[derive(Clone)]
 pub struct SocketSender {
     socket: SocketRef,
-    shard: Weak<Shard>,
+    mailbox: Weak<Mailbox<Word>>,
 }
 
 impl SocketSender {
-    pub(crate) fn new(socket: SocketRef, shard: &Arc<Shard>) -> Self {
-        Self { socket, shard: Arc::downgrade(shard) }
+    pub(crate) fn new(socket: SocketRef, mailbox: &Arc<Mailbox<Word>>) -> Self {
+        Self { socket, mailbox: Arc::downgrade(mailbox) }
     }
 
     /// The socket's name in this server.
@@ -66,7 +63,9 @@ impl SocketSender {
     }
 
     fn post(&self, command: Command) -> Result<(), SendError> {
-        let shard = self.shard.upgrade().ok_or(SendError::Closed)?;
-        shard.post(Post { socket: self.socket, command })
+        let mailbox = self.mailbox.upgrade().ok_or(SendError::Closed)?;
+        let post = Post { socket: self.socket, command };
+        let cost = post.cost();
+        mailbox.push(Mail::Word(Word::Post(post)), cost)
     }
 }

@@ -2,21 +2,25 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use tabmux_core::session::Stats;
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, timeout_at},
 };
 
 use crate::{
-    Builder, Config, Error, files::Folder, handler::Factory, http, origin::Origins, shard::Shard,
+    Builder, Config, Error, accept,
+    files::Folder,
+    handler::Factory,
+    http,
+    origin::Origins,
+    shard::{Board, Shards},
 };
 
 /// The time over which the hubs of a server that shuts down spread their reconnects.
@@ -33,14 +37,14 @@ pub struct Server {
 #[derive(Clone)]
 pub struct ServerHandle {
     stats: watch::Receiver<Stats>,
-    shard: Weak<Shard>,
+    board: Weak<Board>,
 }
 
 /// What HTTP handlers share.
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) origins: Origins,
-    pub(crate) shard: Arc<Shard>,
+    pub(crate) shards: Shards,
     pub(crate) assets: Folder,
     pub(crate) site: Option<Folder>,
 }
@@ -56,22 +60,26 @@ impl Server {
         origins: Origins,
         routes: BTreeMap<String, Factory>,
         site: Option<Folder>,
-    ) -> Self {
-        let shard = Shard::new(config.session(), config.limits.inbox_bytes, routes);
+    ) -> Result<Self, Error> {
+        let (session, inbox_bytes) = (config.session(), config.limits.inbox_bytes);
+        let shards = Shards::new(config.shards, &session, inbox_bytes, routes)?;
         let assets = Folder::new(config.assets.clone());
-        Self { app: Arc::new(App { config, origins, shard, assets, site }) }
+        Ok(Self { app: Arc::new(App { config, origins, shards, assets, site }) })
     }
 
-    /// The routes `/tabmux/*` and `/healthz`, to merge into an axum app. Its requests should
-    /// carry the peer's address, as `into_make_service_with_connect_info::<SocketAddr>` gives it;
-    /// without it, logs do not name peers.
+    /// The routes `/tabmux/*` and `/healthz`, to merge into an axum app.
+    ///
+    /// A link that comes this way costs about 1 KiB more than one of [`run`](Self::run), what its
+    /// handshake leaves behind in the heap. That is so for an app served on a
+    /// [`tokio::net::TcpListener`]; on any other listener, such as one that speaks TLS, each link
+    /// also keeps a task, two buffers of 8 KiB and a pair of sockets between it and its shard.
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.app))
     }
 
     /// A look at the server.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(&self.app.shard)
+        ServerHandle::new(self.app.shards.board())
     }
 
     /// Serves until `shutdown` is done, then asks every hub to leave, closes what is left with
@@ -84,14 +92,12 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!("cannot set TCP_NODELAY: {error}");
-            }
-        });
-        let router = self.router().into_make_service_with_connect_info::<SocketAddr>();
+        let address = listener.local_addr()?;
+        let (others, rest) = mpsc::channel(1);
+        let accepting = tokio::spawn(accept::run(listener, Arc::clone(&self.app), others));
         let (stop, mut stopped) = watch::channel(false);
-        let http = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let rest = accept::Rest::new(rest, address);
+        let http = axum::serve(rest, self.router()).with_graceful_shutdown(async move {
             // An error means that the sender is gone: time to stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         });
@@ -102,6 +108,7 @@ impl Server {
                 return ended.map_err(std::io::Error::from).flatten().map_err(Error::from);
             }
         }
+        accepting.abort();
         stop.send_replace(true);
         self.leave().await;
         let deadline = Instant::now() + LAST_WAIT;
@@ -115,20 +122,20 @@ impl Server {
     /// The end of a server that is mounted in an app of yours: asks every hub to leave, closes
     /// what is left with 1001 after a grace, and refuses new links.
     pub async fn leave(&self) {
-        let shard = &self.app.shard;
-        let mut tasks = shard.tasks();
+        let shards = &self.app.shards;
+        let mut streams = shards.streams();
         let grace = Duration::from_millis(self.app.config.shutdown_grace_ms);
-        shard.drain(grace, SPREAD);
-        let gone = |tasks: &usize| *tasks == 0;
-        let _ = timeout_at(Instant::now() + grace, tasks.wait_for(gone)).await;
-        shard.close_links();
-        let _ = timeout_at(Instant::now() + LAST_WAIT, tasks.wait_for(gone)).await;
+        shards.drain(grace, SPREAD);
+        let gone = |streams: &usize| *streams == 0;
+        let _ = timeout_at(Instant::now() + grace, streams.wait_for(gone)).await;
+        shards.close_links();
+        let _ = timeout_at(Instant::now() + LAST_WAIT, streams.wait_for(gone)).await;
     }
 }
 
 impl ServerHandle {
-    pub(crate) fn new(shard: &Arc<Shard>) -> Self {
-        Self { stats: shard.stats(), shard: Arc::downgrade(shard) }
+    pub(crate) fn new(board: &Arc<Board>) -> Self {
+        Self { stats: board.watch(), board: Arc::downgrade(board) }
     }
 
     /// The numbers of this moment.
@@ -144,6 +151,6 @@ impl ServerHandle {
 
     /// How long the server exists; `None` when it is gone.
     pub fn uptime(&self) -> Option<Duration> {
-        self.shard.upgrade().map(|shard| shard.uptime())
+        self.board.upgrade().map(|board| board.uptime())
     }
 }

@@ -1,0 +1,97 @@
+//! The numbers of all shards, together.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tabmux_core::{Timestamp, session::Stats};
+use tokio::sync::watch;
+
+/// What shards tell the outside.
+pub(crate) struct Board {
+    shards: Mutex<Vec<Stats>>,
+    total: watch::Sender<Stats>,
+    /// Streams of links, those that are closing included.
+    streams: watch::Sender<usize>,
+    /// Links that registries know.
+    links: AtomicUsize,
+    started: Instant,
+}
+
+impl Board {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            shards: Mutex::new(vec![Stats::default(); shards]),
+            total: watch::Sender::new(Stats::default()),
+            streams: watch::Sender::new(0),
+            links: AtomicUsize::new(0),
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::from_micros(u64::try_from(self.uptime().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Stats> {
+        self.total.subscribe()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        *self.total.borrow()
+    }
+
+    /// The numbers as they are when a shard's are these.
+    pub(crate) fn stats_with(&self, shard: usize, stats: Stats) -> Stats {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = shards.iter().enumerate().filter(|(index, _)| *index != shard);
+        others.fold(stats, |sum, (_, stats)| sum.plus(*stats))
+    }
+
+    /// Tells a shard's numbers; whoever watches is woken when the population changed.
+    pub(super) fn publish(&self, shard: usize, stats: Stats) {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards[shard] = stats;
+        let total = shards.iter().fold(Stats::default(), |sum, stats| sum.plus(*stats));
+        // Inside the lock, so that an older sum does not overtake a newer one.
+        self.total.send_if_modified(|published| {
+            let moved = population(published) != population(&total);
+            *published = total;
+            moved
+        });
+    }
+
+    pub(crate) fn streams(&self) -> watch::Receiver<usize> {
+        self.streams.subscribe()
+    }
+
+    pub(super) fn stream_came(&self) {
+        self.streams.send_modify(|streams| *streams += 1);
+    }
+
+    pub(super) fn streams_went(&self, count: usize) {
+        self.streams.send_modify(|streams| *streams -= count);
+    }
+
+    /// Counts a link; how many there were before.
+    pub(super) fn link_came(&self) -> usize {
+        self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn link_went(&self) {
+        self.links.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The numbers whose change is worth telling; the others change with every message.
+const fn population(stats: &Stats) -> [usize; 4] {
+    [stats.links, stats.tabs, stats.parked, stats.sockets]
+}

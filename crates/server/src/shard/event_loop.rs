@@ -1,0 +1,386 @@
+//! The loop of one shard: one thread, one epoll, one read buffer, and all its links.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use mio::{Events, Poll, Token, event::Event};
+use tabmux_core::{Timestamp, session::LinkId};
+use tracing::{debug, error, warn};
+
+use super::{
+    board::Board,
+    link::{Arrival, Link, Origin, Phase},
+    mailbox::{Mail, Mailbox},
+    outgoing::Flushed,
+    service::{Order, Service},
+    slab::{Slab, place},
+    stream::Stream,
+};
+use crate::ws::{self, Kind};
+
+/// The token of the waker; links have those of their places.
+pub(super) const WAKER: Token = Token(usize::MAX);
+/// What is read at once, of whichever link.
+const READ_BUFFER: usize = 64 << 10;
+/// Reads of one link a turn: then the others come first.
+const READS: usize = 4;
+const EVENTS: usize = 1_024;
+/// How long a closing handshake may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A shard's loop.
+pub(super) struct EventLoop<S: Service> {
+    index: usize,
+    poll: Poll,
+    service: S,
+    /// Of all shards; the one at `index` is its own.
+    mailboxes: Arc<[Arc<Mailbox<S::Word>>]>,
+    board: Arc<Board>,
+    links: Slab<Link>,
+    buffer: Box<[u8]>,
+    /// Links that have something to write.
+    dirty: Vec<LinkId>,
+    /// Links that were not read to the end, and whether that end is near.
+    unread: Vec<(LinkId, bool)>,
+    /// When links that are closing are given up. The oldest first: they all get the same time.
+    closing: VecDeque<(Timestamp, LinkId)>,
+    stopped: bool,
+}
+
+impl<S: Service> EventLoop<S> {
+    pub(super) fn new(
+        index: usize,
+        poll: Poll,
+        service: S,
+        mailboxes: Arc<[Arc<Mailbox<S::Word>>]>,
+        board: Arc<Board>,
+    ) -> Self {
+        Self {
+            index,
+            poll,
+            service,
+            mailboxes,
+            board,
+            links: Slab::new(),
+            buffer: vec![0; READ_BUFFER].into(),
+            dirty: Vec::new(),
+            unread: Vec::new(),
+            closing: VecDeque::new(),
+            stopped: false,
+        }
+    }
+
+    /// Runs until the server is gone.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.stopped {
+            match self.poll.poll(&mut events, self.nap()) {
+                Ok(()) => self.turn(&events),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    error!("a shard cannot wait for its links any more: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// How long there is nothing to do unless something happens.
+    fn nap(&self) -> Option<Duration> {
+        if !self.unread.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let closing = self.closing.front().map(|(at, _)| *at);
+        let next = [closing, self.service.deadline()].into_iter().flatten().min()?;
+        Some(next.saturating_since(self.board.now()))
+    }
+
+    fn turn(&mut self, events: &Events) {
+        let now = self.board.now();
+        for mail in self.mailbox().take() {
+            self.open_mail(now, mail);
+        }
+        for (link, ending) in std::mem::take(&mut self.unread) {
+            self.read(now, link, ending);
+        }
+        for event in events {
+            self.on_event(now, event);
+        }
+        self.service.wake(now);
+        while let Some((_, link)) = self.closing.pop_front_if(|(at, _)| *at <= now) {
+            self.drop_link(link);
+        }
+        self.settle(now);
+    }
+
+    fn mailbox(&self) -> &Mailbox<S::Word> {
+        &self.mailboxes[self.index]
+    }
+
+    fn open_mail(&mut self, now: Timestamp, mail: Mail<S::Word>) {
+        match mail {
+            Mail::Arrival(arrival) => self.open_link(now, arrival),
+            Mail::Word(word) => self.service.word(now, word),
+            Mail::Stop => {
+                self.service.stop(now);
+                self.stopped = true;
+            }
+        }
+        self.carry_out(now);
+    }
+
+    fn on_event(&mut self, now: Timestamp, event: &Event) {
+        let Some(link) = self.links.at(event.token().0) else {
+            return;
+        };
+        if event.is_writable()
+            && let Some(state) = self.links.get_mut(link)
+            && state.out.unblock()
+        {
+            self.mark(link);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(now, link, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    fn open_link(&mut self, now: Timestamp, arrival: Arrival) {
+        let (stream, first) = match arrival.origin {
+            Origin::Outside(connection) => (Stream::from(connection), None),
+            Origin::Shard(stream, kind, bytes) => (stream, Some((kind, bytes))),
+        };
+        let (registry, mut stream) = (self.poll.registry(), Some(stream));
+        let fresh = first.is_none();
+        let opened = self.links.insert_with(|id| {
+            let mut stream = stream.take()?;
+            match stream.register(registry, Token(place(id) as usize)) {
+                Ok(()) => Some(Link::new(stream, fresh)),
+                Err(error) => {
+                    error!("a link cannot be watched: {error}");
+                    None
+                }
+            }
+        });
+        let Some(id) = opened else {
+            self.streams_went(1);
+            return;
+        };
+        if !self.service.opened(now, id) {
+            self.drop_link(id);
+            return;
+        }
+        if let Some(link) = self.links.get_mut(id) {
+            debug!(shard = self.index, link = id.0, address = link.stream.peer(), "link open");
+        }
+        if let Some((kind, bytes)) = first {
+            self.service.message(now, id, kind, &bytes);
+        }
+        let mut early = arrival.early;
+        self.take_in(now, id, &mut early);
+    }
+
+    /// Reads what a link has; what is more than its share of the turn waits for the next one.
+    fn read(&mut self, now: Timestamp, id: LinkId, ending: bool) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut more = true;
+        for _ in 0..READS {
+            more = more && self.read_once(now, id, &mut buffer, ending);
+        }
+        self.buffer = buffer;
+        if more {
+            self.unread.push((id, ending));
+        }
+    }
+
+    /// Whether there may be more to read. A buffer that was not filled was all there is, unless
+    /// the end of the stream is behind it, of which no other event will tell.
+    fn read_once(&mut self, now: Timestamp, id: LinkId, buffer: &mut [u8], ending: bool) -> bool {
+        let Some(link) = self.links.get_mut(id) else {
+            return false;
+        };
+        match link.read(buffer) {
+            Ok(Some(len @ 1..)) => {
+                self.take_in(now, id, &mut buffer[..len]);
+                self.carry_out(now);
+                len == buffer.len() || ending
+            }
+            Ok(None) => false,
+            Ok(Some(_)) | Err(_) => {
+                self.lose(now, id);
+                false
+            }
+        }
+    }
+
+    /// Takes what was read.
+    fn take_in(&mut self, now: Timestamp, id: LinkId, mut bytes: &mut [u8]) {
+        let limit = self.service.message_limit();
+        while let Some(link) = self.links.get_mut(id) {
+            if !matches!(link.phase, Phase::Open | Phase::Closing) {
+                return;
+            }
+            let open = link.phase == Phase::Open;
+            match link.decoder.next(&mut bytes, limit) {
+                Ok(None) => return,
+                Ok(Some(ws::Event::Message(kind, message))) if open => {
+                    let fresh = std::mem::take(&mut link.fresh);
+                    let home = if fresh { self.service.home(message) } else { None };
+                    let exists = |home: &usize| *home < self.mailboxes.len();
+                    if let Some(home) = home.filter(|home| *home != self.index).filter(exists) {
+                        let message = message.to_vec();
+                        return self.move_link(now, id, home, (kind, message), bytes);
+                    }
+                    self.service.message(now, id, kind, message);
+                }
+                Ok(Some(ws::Event::Ping(payload))) if open => {
+                    link.out.put_pong(payload);
+                    self.mark(id);
+                }
+                Ok(Some(ws::Event::Close(close))) => {
+                    if open {
+                        link.out.put_close(close.map(|(code, _)| (code, "")));
+                        self.service.closed(now, id);
+                    }
+                    self.enter(now, id, Phase::Leaving);
+                }
+                Ok(Some(_)) => {}
+                Err(fault) => {
+                    if open {
+                        warn!(shard = self.index, link = id.0, "link closed: {fault}");
+                        link.out.put_close(Some((fault.code(), &fault.to_string())));
+                        self.service.closed(now, id);
+                    }
+                    self.enter(now, id, Phase::Deaf);
+                }
+            }
+        }
+    }
+
+    /// Gives a link to the shard that its first message names.
+    fn move_link(
+        &mut self,
+        now: Timestamp,
+        id: LinkId,
+        home: usize,
+        (kind, message): (Kind, Vec<u8>),
+        early: &[u8],
+    ) {
+        self.service.closed(now, id);
+        let Some(mut link) = self.links.remove(id) else {
+            return;
+        };
+        self.mailbox().streams_went(1);
+        let left = link.stream.deregister(self.poll.registry());
+        let mail = Mail::Arrival(Arrival {
+            origin: Origin::Shard(link.stream, kind, message),
+            early: early.to_vec(),
+        });
+        let home = &self.mailboxes[home];
+        home.stream_came();
+        if left.is_err() || home.push(mail, 0).is_err() {
+            home.streams_went(1);
+            self.board.streams_went(1);
+        }
+    }
+
+    /// Does what the service orders.
+    fn carry_out(&mut self, now: Timestamp) {
+        while let Some(order) = self.service.order(now) {
+            match order {
+                Order::Send { link: id, kind, bytes } => {
+                    if let Some(link) = self.links.get_mut(id) {
+                        link.out.put_message(kind, &bytes);
+                        self.mark(id);
+                    }
+                }
+                Order::Close { link: id, code, reason } => {
+                    if let Some(link) = self.links.get_mut(id) {
+                        link.out.put_close(Some((code, &reason)));
+                        self.enter(now, id, Phase::Closing);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a turn: every link with something to write gets one write. What becomes possible
+    /// by that is done too.
+    fn settle(&mut self, now: Timestamp) {
+        loop {
+            self.carry_out(now);
+            // Before the writes, so that whoever gets an answer finds it counted.
+            self.service.publish();
+            if self.dirty.is_empty() {
+                return;
+            }
+            for link in std::mem::take(&mut self.dirty) {
+                self.flush(now, link);
+            }
+        }
+    }
+
+    fn flush(&mut self, now: Timestamp, id: LinkId) {
+        let Some(link) = self.links.get_mut(id) else {
+            return;
+        };
+        link.dirty = false;
+        let (written, all) = match link.out.flush(&mut link.stream) {
+            Flushed::All(written) => (written, true),
+            Flushed::Part(written) => (written, false),
+            Flushed::Broken => return self.lose(now, id),
+        };
+        match link.phase {
+            Phase::Open if written > 0 => self.service.written(now, id, written),
+            // An error means that the peer is gone, which the next read tells.
+            Phase::Deaf if all => drop(link.stream.end()),
+            Phase::Leaving if all => self.drop_link(id),
+            _ => {}
+        }
+    }
+
+    /// Puts a link on the list of those that have something to write.
+    fn mark(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id)
+            && !std::mem::replace(&mut link.dirty, true)
+        {
+            self.dirty.push(id);
+        }
+    }
+
+    /// Brings a link nearer to its end, which it gets a limited time for.
+    fn enter(&mut self, now: Timestamp, id: LinkId, phase: Phase) {
+        if let Some(link) = self.links.get_mut(id) {
+            if std::mem::replace(&mut link.phase, phase) == Phase::Open {
+                self.closing.push_back((now + CLOSE_TIMEOUT, id));
+            }
+            self.mark(id);
+        }
+    }
+
+    /// A stream ended or broke.
+    fn lose(&mut self, now: Timestamp, id: LinkId) {
+        if self.links.get_mut(id).is_some_and(|link| link.phase == Phase::Open) {
+            self.service.closed(now, id);
+        }
+        self.drop_link(id);
+    }
+
+    fn drop_link(&mut self, id: LinkId) {
+        if self.links.remove(id).is_some() {
+            self.streams_went(1);
+        }
+    }
+
+    fn streams_went(&self, count: usize) {
+        self.mailbox().streams_went(count);
+        self.board.streams_went(count);
+    }
+}
+
+/// The end of the server, or of a shard that failed: its links break, the others live.
+impl<S: Service> Drop for EventLoop<S> {
+    fn drop(&mut self) {
+        let left = self.mailbox().close();
+        let arrivals = left.iter().filter(|mail| matches!(mail, Mail::Arrival(_))).count();
+        self.streams_went(self.links.len() + arrivals);
+    }
+}

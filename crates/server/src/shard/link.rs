@@ -1,0 +1,68 @@
+//! One link: its stream, and what of it is under way.
+
+use std::io::{self, ErrorKind};
+
+use super::{
+    outgoing::Outgoing,
+    stream::{Connection, Stream},
+};
+use crate::ws::{Decoder, Kind};
+
+/// A stream whose WebSocket handshake is done, on its way to a shard.
+pub(crate) struct Arrival {
+    pub(super) origin: Origin,
+    /// What was read behind the handshake, or behind the first message.
+    pub(super) early: Vec<u8>,
+}
+
+/// Where a stream comes from.
+pub(super) enum Origin {
+    /// A listener.
+    Outside(Connection),
+    /// Another shard, which read the first message.
+    Shard(Stream, Kind, Vec<u8>),
+}
+
+/// A link in a loop. While it is idle this is all there is of it.
+pub(super) struct Link {
+    pub(super) stream: Stream,
+    pub(super) decoder: Decoder,
+    pub(super) out: Outgoing,
+    pub(super) phase: Phase,
+    /// No message came yet.
+    pub(super) fresh: bool,
+    /// In the loop's list of links with something to write.
+    pub(super) dirty: bool,
+}
+
+/// How far the end of a link is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// We closed: the peer's close is awaited.
+    Closing,
+    /// What the peer sends cannot be read any more: its end of stream is awaited, since a stream
+    /// that is closed with unread bytes is reset, and our close might be lost with them.
+    Deaf,
+    /// Both have closed: the stream goes when all is written.
+    Leaving,
+}
+
+impl Link {
+    pub(super) fn new(stream: Stream, fresh: bool) -> Self {
+        let (decoder, out) = (Decoder::default(), Outgoing::new());
+        Self { stream, decoder, out, phase: Phase::Open, fresh, dirty: false }
+    }
+
+    /// Reads what has come: `Ok(None)` when that is nothing, `Ok(Some(0))` at the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(len) => return Ok(Some(len)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

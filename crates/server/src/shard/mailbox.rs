@@ -1,0 +1,115 @@
+//! What other threads want from a shard, until it takes it.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use mio::Waker;
+use tabmux_core::session::SendError;
+
+use super::link::Arrival;
+
+/// One thing for a shard to do.
+pub(crate) enum Mail<M> {
+    /// A stream comes to live here.
+    Arrival(Arrival),
+    /// For the service.
+    Word(M),
+    /// The server is gone.
+    Stop,
+}
+
+/// A queue bounded by bytes, which wakes its shard.
+pub(crate) struct Mailbox<M> {
+    limit: usize,
+    queue: Mutex<Queue<M>>,
+    waker: Waker,
+    /// Streams that were sent here and are not closed yet.
+    streams: AtomicUsize,
+}
+
+struct Queue<M> {
+    mails: Vec<Mail<M>>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl<M> Mailbox<M> {
+    pub(super) fn new(limit: usize, waker: Waker) -> Self {
+        let queue = Mutex::new(Queue { mails: Vec::new(), bytes: 0, closed: false });
+        Self { limit, queue, waker, streams: AtomicUsize::new(0) }
+    }
+
+    /// Puts in a mail that holds on to `cost` bytes.
+    pub(crate) fn push(&self, mail: Mail<M>, cost: usize) -> Result<(), SendError> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(SendError::Closed);
+        }
+        if cost > 0 && queue.bytes + cost > self.limit {
+            return Err(SendError::Full);
+        }
+        queue.bytes += cost;
+        let sleeping = queue.mails.is_empty();
+        queue.mails.push(mail);
+        drop(queue);
+        // A shard takes all that is there: one call of the system wakes it for many mails.
+        if sleeping && let Err(error) = self.waker.wake() {
+            tracing::error!("a shard cannot be woken: {error}");
+        }
+        Ok(())
+    }
+
+    pub(super) fn take(&self) -> Vec<Mail<M>> {
+        let mut queue = self.lock();
+        queue.bytes = 0;
+        std::mem::take(&mut queue.mails)
+    }
+
+    /// Takes what is left, and no more from now on.
+    pub(super) fn close(&self) -> Vec<Mail<M>> {
+        self.lock().closed = true;
+        self.take()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stream_came(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn streams_went(&self, count: usize) {
+        self.streams.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<M>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::{Poll, Token};
+
+    use super::*;
+
+    #[test]
+    fn a_full_mailbox_refuses_until_it_is_taken() {
+        let poll = Poll::new().unwrap();
+        let mailbox = Mailbox::new(1_000, Waker::new(poll.registry(), Token(0)).unwrap());
+        assert_eq!(mailbox.push(Mail::Word(1), 600), Ok(()));
+        assert_eq!(mailbox.push(Mail::Word(2), 600), Err(SendError::Full));
+        assert_eq!(mailbox.push(Mail::Stop, 0), Ok(()));
+        assert_eq!(mailbox.take().len(), 2);
+        assert_eq!(mailbox.push(Mail::Word(3), 600), Ok(()));
+        assert_eq!(mailbox.close().len(), 1);
+        assert_eq!(mailbox.push(Mail::Word(4), 1), Err(SendError::Closed));
+    }
+}

@@ -1,0 +1,167 @@
+//! The shards: threads that each serve a part of the links, with no task and no buffer for a
+//! link that is idle.
+//!
+//! A shard is an [`EventLoop`] over streams and a [`Service`](service::Service) that knows no
+//! streams: [`Sessions`], which is a registry with its handlers. Nothing is shared between
+//! shards but their mailboxes and the [`Board`] with the numbers. The first byte of a session's
+//! id names its shard.
+//!
+//! A turn: take the mail, read what can be read, do what is due, then give every link that has
+//! something to write one write.
+
+mod board;
+mod event_loop;
+mod link;
+mod mailbox;
+mod outgoing;
+mod post;
+mod service;
+mod sessions;
+mod slab;
+mod stream;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    num::NonZero,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use mio::{Poll, Waker};
+use tabmux_core::session::SessionConfig;
+use tokio::{runtime::Handle, sync::watch};
+use tracing::error;
+
+pub(crate) use self::{
+    board::Board,
+    mailbox::{Mail, Mailbox},
+    post::{Command, Post, Word},
+    stream::Connection,
+};
+use self::{
+    event_loop::{EventLoop, WAKER},
+    link::{Arrival, Origin},
+    sessions::Sessions,
+};
+use crate::handler::Factory;
+
+/// What one byte of a session's id can name.
+pub(crate) const MAX_SHARDS: usize = 256;
+
+/// All shards of a server. When they are dropped, their threads end.
+pub(crate) struct Shards {
+    mailboxes: Arc<[Arc<Mailbox<Word>>]>,
+    board: Arc<Board>,
+    /// Loops whose threads have not begun: the first link begins them, inside a runtime.
+    idle: Mutex<Vec<EventLoop<Sessions>>>,
+}
+
+/// What a shard's handlers see of their surroundings.
+pub(crate) struct Home {
+    pub(crate) index: usize,
+    pub(crate) mailbox: Arc<Mailbox<Word>>,
+    pub(crate) board: Arc<Board>,
+}
+
+impl Shards {
+    /// `count` shards, 0 for one a core.
+    pub(crate) fn new(
+        count: usize,
+        config: &SessionConfig,
+        inbox_bytes: usize,
+        routes: BTreeMap<String, Factory>,
+    ) -> io::Result<Self> {
+        let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+        let count = if count == 0 { cores() } else { count }.min(MAX_SHARDS);
+        let (polls, mailboxes) = open_mailboxes(count, inbox_bytes)?;
+        let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count)));
+        let begin = |(index, poll)| {
+            let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
+            let home = Home { index, mailbox, board: Arc::clone(&board) };
+            let sessions = Sessions::new(home, Arc::clone(&routes), config.clone());
+            EventLoop::new(index, poll, sessions, Arc::clone(&mailboxes), board)
+        };
+        let idle = polls.into_iter().enumerate().map(begin).collect();
+        Ok(Self { mailboxes, board, idle: Mutex::new(idle) })
+    }
+
+    /// Takes a stream whose WebSocket handshake is done, with what was read behind it. The shard
+    /// with the fewest links gets it. Must be called inside a tokio runtime: handlers may spawn.
+    pub(crate) fn place(&self, connection: Connection, early: Vec<u8>) {
+        self.start();
+        let open = self.mailboxes.iter().filter(|mailbox| !mailbox.is_closed());
+        let Some(mailbox) = open.min_by_key(|mailbox| mailbox.streams()) else {
+            error!("a link is refused: no shard is left");
+            return;
+        };
+        mailbox.stream_came();
+        self.board.stream_came();
+        let arrival = Arrival { origin: Origin::Outside(connection), early };
+        if mailbox.push(Mail::Arrival(arrival), 0).is_err() {
+            mailbox.streams_went(1);
+            self.board.streams_went(1);
+        }
+    }
+
+    pub(crate) fn drain(&self, after: Duration, spread: Duration) {
+        self.tell(|| Word::Drain { after, spread });
+    }
+
+    pub(crate) fn close_links(&self) {
+        self.tell(|| Word::CloseLinks);
+    }
+
+    /// Streams of links, those that are closing included.
+    pub(crate) fn streams(&self) -> watch::Receiver<usize> {
+        self.board.streams()
+    }
+
+    pub(crate) const fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    fn tell(&self, word: impl Fn() -> Word) {
+        for mailbox in &*self.mailboxes {
+            // A shard that failed has no links.
+            let _ = mailbox.push(Mail::Word(word()), 0);
+        }
+    }
+
+    fn start(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, shard) in idle.drain(..).enumerate() {
+            let runtime = Handle::current();
+            let thread = thread::Builder::new().name(format!("tabmux-{index}"));
+            let started = thread.spawn(move || {
+                let _inside = runtime.enter();
+                shard.run();
+            });
+            if let Err(fault) = started {
+                error!("a shard's thread cannot be started: {fault}");
+            }
+        }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        for mailbox in &*self.mailboxes {
+            let _ = mailbox.push(Mail::Stop, 0);
+        }
+    }
+}
+
+type Mailboxes = Arc<[Arc<Mailbox<Word>>]>;
+
+fn open_mailboxes(count: usize, limit: usize) -> io::Result<(Vec<Poll>, Mailboxes)> {
+    let open = |_| {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok((poll, Arc::new(Mailbox::new(limit, waker))))
+    };
+    let (polls, mailboxes): (Vec<_>, Vec<_>) =
+        (0..count).map(open).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
+    Ok((polls, mailboxes.into()))
+}

@@ -1,0 +1,38 @@
+//! What other threads can tell a shard's sessions.
+
+use std::time::Duration;
+
+use tabmux_core::{OwnedPayload, session::SocketRef};
+
+pub(crate) enum Word {
+    Post(Post),
+    /// Ask every hub to leave.
+    Drain {
+        after: Duration,
+        spread: Duration,
+    },
+    /// Close what is left.
+    CloseLinks,
+}
+
+/// A wish about a socket.
+pub(crate) struct Post {
+    pub(crate) socket: SocketRef,
+    pub(crate) command: Command,
+}
+
+pub(crate) enum Command {
+    Send(OwnedPayload),
+    Close { code: u16, reason: String },
+}
+
+impl Post {
+    /// The bytes it holds on to.
+    pub(crate) fn cost(&self) -> usize {
+        let own = match &self.command {
+            Command::Send(payload) => payload.len(),
+            Command::Close { reason, .. } => reason.len(),
+        };
+        own + size_of::<Self>()
+    }
+}

@@ -1,0 +1,57 @@
+//! What a shard's loop serves.
+
+use std::borrow::Cow;
+
+use tabmux_core::{Timestamp, session::LinkId};
+
+use crate::ws::Kind;
+
+/// The far side of a loop, which knows links and messages but no streams. Called by one thread.
+pub(crate) trait Service: Send + 'static {
+    /// What other threads can tell it.
+    type Word: Send + 'static;
+
+    /// The largest message it takes.
+    fn message_limit(&self) -> usize;
+
+    /// A link is open; `false` when it cannot be served.
+    fn opened(&mut self, now: Timestamp, link: LinkId) -> bool;
+
+    /// The shard that a link belongs to by its first message, if that names one.
+    fn home(&self, first: &[u8]) -> Option<usize>;
+
+    /// A message came.
+    fn message(&mut self, now: Timestamp, link: LinkId, kind: Kind, bytes: &[u8]);
+
+    /// Bytes of messages went to the kernel.
+    fn written(&mut self, now: Timestamp, link: LinkId, bytes: usize);
+
+    /// A link that the service did not close is closed or broken.
+    fn closed(&mut self, now: Timestamp, link: LinkId);
+
+    /// Another thread says something.
+    fn word(&mut self, now: Timestamp, word: Self::Word);
+
+    /// The server is gone: close everything.
+    fn stop(&mut self, now: Timestamp);
+
+    /// Does what is due.
+    fn wake(&mut self, now: Timestamp);
+
+    /// When to call `wake`.
+    fn deadline(&self) -> Option<Timestamp>;
+
+    /// What the loop is to do next, if anything.
+    fn order(&mut self, now: Timestamp) -> Option<Order>;
+
+    /// Tells its numbers: what was ordered so far is about to be seen.
+    fn publish(&mut self);
+}
+
+/// What a loop is to do.
+pub(crate) enum Order {
+    /// Send a message.
+    Send { link: LinkId, kind: Kind, bytes: Vec<u8> },
+    /// Close a link after what was sent before. It must not be named again.
+    Close { link: LinkId, code: u16, reason: Cow<'static, str> },
+}

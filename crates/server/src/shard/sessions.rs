@@ -1,0 +1,288 @@
+//! A shard's registry and its handlers.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use tabmux_core::{
+    OwnedPayload, Timestamp,
+    session::{
+        Event, Input, LinkDown, LinkId, Output, Registry, SendError, SessionConfig, SocketRef,
+        Stats,
+    },
+    wire::{ErrorCode, HubFrame, TabId, close},
+};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Home,
+    post::{Command, Post, Word},
+    service::{Order, Service},
+};
+use crate::{CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, handler::Factory, ws::Kind};
+
+/// The close code of a socket whose handler failed (RFC 6455 section 7.4.1).
+const INTERNAL_ERROR: u16 = 1011;
+
+/// Everything of a shard but its streams.
+pub(super) struct Sessions {
+    home: Home,
+    routes: Arc<BTreeMap<String, Factory>>,
+    registry: Registry,
+    sockets: BTreeMap<SocketRef, Mounted>,
+    /// The limit of links of the whole server.
+    links: usize,
+    published: Stats,
+}
+
+/// A virtual socket and who serves it.
+struct Mounted {
+    handler: Box<dyn SocketHandler>,
+    tab: TabId,
+    target: Box<str>,
+}
+
+impl Sessions {
+    pub(super) fn new(
+        home: Home,
+        routes: Arc<BTreeMap<String, Factory>>,
+        config: SessionConfig,
+    ) -> Self {
+        Self {
+            home,
+            routes,
+            links: config.links,
+            registry: Registry::new(config, Timestamp::from_micros(0)),
+            sockets: BTreeMap::new(),
+            published: Stats::default(),
+        }
+    }
+
+    /// Carries out an output of the registry; the order, if it is one for the loop.
+    fn take_output(&mut self, now: Timestamp, output: Output) -> Option<Order> {
+        match output {
+            Output::Send { link, bytes } => {
+                return Some(Order::Send { link, kind: Kind::Binary, bytes });
+            }
+            Output::CloseLink { link, code, reason } => {
+                return Some(Order::Close { link, code, reason });
+            }
+            Output::SocketOpen { socket, tab, path, protocols } => {
+                let (target, protocols, session) = (&*path, &*protocols, socket.session);
+                let request = OpenRequest { target, protocols, tab, session };
+                self.open_socket(now, socket, &request);
+            }
+            Output::SocketMessage { socket, payload } => self.hand_over(now, socket, &payload),
+            Output::SocketWritable { socket } => {
+                self.call(now, socket, |handler, ctx| handler.writable(ctx));
+            }
+            Output::SocketClosed { socket, code, reason, clean } => {
+                let close = CloseInfo { code, reason: &reason, clean };
+                self.call(now, socket, |handler, ctx| handler.close(ctx, &close));
+                self.sockets.remove(&socket);
+            }
+            Output::Event(event) => {
+                if matches!(event, Event::LinkDown { .. }) {
+                    self.home.board.link_went();
+                }
+                log(self.home.index, event);
+            }
+        }
+        None
+    }
+
+    fn hand_over(&mut self, now: Timestamp, socket: SocketRef, payload: &OwnedPayload) {
+        self.call(now, socket, |handler, ctx| handler.message(ctx, payload.as_payload()));
+    }
+
+    /// Mounts a handler for a socket and gives its answer to the registry.
+    fn open_socket(&mut self, now: Timestamp, socket: SocketRef, request: &OpenRequest<'_>) {
+        match self.decide(now, socket, request) {
+            Ok(protocol) => {
+                self.registry.accept(now, socket, &protocol);
+                self.call(now, socket, |handler, ctx| handler.opened(ctx));
+            }
+            Err((code, message)) => {
+                self.sockets.remove(&socket);
+                self.registry.reject(now, socket, code, &message);
+            }
+        }
+    }
+
+    /// The sub-protocol that a new handler takes, or why there is to be no socket.
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        socket: SocketRef,
+        request: &OpenRequest<'_>,
+    ) -> Result<String, (ErrorCode, String)> {
+        let path = request.path();
+        let rejected = |message: &str| Err((ErrorCode::Rejected, message.to_owned()));
+        let routes = Arc::clone(&self.routes);
+        let Some(factory) = routes.get(path) else {
+            return Err((ErrorCode::NoRoute, format!("this server has no handler for {path}")));
+        };
+        let Ok(handler) = catch_unwind(AssertUnwindSafe(factory)) else {
+            error!("the factory of {path} panicked");
+            return rejected("the handler failed");
+        };
+        let (tab, target) = (request.tab, request.target.into());
+        self.sockets.insert(socket, Mounted { handler, tab, target });
+        match self.call(now, socket, |handler, ctx| handler.open(ctx, request)) {
+            None => rejected("the handler failed"),
+            Some(Decision::Reject { message }) => rejected(&message),
+            Some(Decision::Accept { protocol })
+                if protocol.is_empty() || request.protocols.contains(&protocol) =>
+            {
+                Ok(protocol)
+            }
+            Some(Decision::Accept { protocol }) => {
+                error!("the handler of {path} chose {protocol:?}, which was not offered");
+                rejected("the server chose a sub-protocol that was not offered")
+            }
+        }
+    }
+
+    /// Calls a socket's handler; `None` if there is none, or if it panicked and lost its socket.
+    fn call<T>(
+        &mut self,
+        now: Timestamp,
+        socket: SocketRef,
+        call: impl FnOnce(&mut dyn SocketHandler, &mut Ctx<'_>) -> T,
+    ) -> Option<T> {
+        let mounted = self.sockets.get_mut(&socket)?;
+        let (registry, home) = (&mut self.registry, &self.home);
+        let Mounted { handler, tab, target } = mounted;
+        let mut ctx = Ctx { registry, home, now, socket, tab: *tab, target };
+        // The handler is dropped after a panic, and the registry is not left in the middle of a
+        // call: every `Ctx` method returns before the handler goes on.
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));
+        if outcome.is_err() {
+            error!("the handler of {target} panicked; its socket is closed");
+            self.sockets.remove(&socket);
+            let _ = self.registry.close(now, socket, INTERNAL_ERROR, "the handler failed");
+        }
+        outcome.ok()
+    }
+
+    fn carry_out_post(&mut self, now: Timestamp, Post { socket, command }: Post) {
+        let registry = &mut self.registry;
+        // A socket that closed meanwhile has nobody to tell.
+        let _ = match command {
+            Command::Close { code, reason } => registry.close(now, socket, code, &reason),
+            Command::Send(payload) => match registry.send(now, socket, payload.as_payload()) {
+                Err(SendError::Full) => {
+                    let reason = "too much waits to be written to this browser";
+                    registry.close(now, socket, close::TRY_AGAIN_LATER, reason)
+                }
+                Err(SendError::TooLarge) => {
+                    let reason = "the server sent a message larger than its limit";
+                    registry.close(now, socket, close::TOO_BIG, reason)
+                }
+                sent => sent,
+            },
+        };
+    }
+}
+
+impl Service for Sessions {
+    type Word = Word;
+
+    fn message_limit(&self) -> usize {
+        self.registry.config().message_bytes
+    }
+
+    fn opened(&mut self, now: Timestamp, link: LinkId) -> bool {
+        let mut entropy = [0; 32];
+        if let Err(fault) = getrandom::fill(&mut entropy) {
+            error!("the system has no random bytes: {fault}");
+            return false;
+        }
+        // The session's id names its shard.
+        entropy[0] = self.home.index as u8;
+        let full = self.home.board.link_came() >= self.links;
+        self.registry.limit_links(if full { 0 } else { usize::MAX });
+        self.registry.handle_input(now, Input::LinkOpened { link, entropy });
+        true
+    }
+
+    fn home(&self, first: &[u8]) -> Option<usize> {
+        match HubFrame::decode(first) {
+            Ok(HubFrame::Hello(hello)) => hello.resume.map(|resume| resume.session.0[0].into()),
+            _ => None,
+        }
+    }
+
+    fn message(&mut self, now: Timestamp, link: LinkId, kind: Kind, bytes: &[u8]) {
+        let input = match kind {
+            Kind::Binary => Input::LinkMessage { link, bytes },
+            Kind::Text => Input::LinkText { link },
+        };
+        self.registry.handle_input(now, input);
+    }
+
+    fn written(&mut self, now: Timestamp, link: LinkId, bytes: usize) {
+        self.registry.handle_input(now, Input::LinkWritten { link, bytes });
+    }
+
+    fn closed(&mut self, now: Timestamp, link: LinkId) {
+        self.registry.handle_input(now, Input::LinkClosed { link });
+    }
+
+    fn word(&mut self, now: Timestamp, word: Word) {
+        match word {
+            Word::Post(post) => self.carry_out_post(now, post),
+            Word::Drain { after, spread } => self.registry.drain(now, after, spread),
+            Word::CloseLinks => self.registry.shutdown(now),
+        }
+    }
+
+    fn stop(&mut self, now: Timestamp) {
+        self.registry.shutdown(now);
+    }
+
+    fn wake(&mut self, now: Timestamp) {
+        self.registry.handle_timeout(now);
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        self.registry.poll_timeout().map(|(at, _)| at)
+    }
+
+    fn order(&mut self, now: Timestamp) -> Option<Order> {
+        while let Some(output) = self.registry.poll_output() {
+            if let Some(order) = self.take_output(now, output) {
+                return Some(order);
+            }
+        }
+        None
+    }
+
+    fn publish(&mut self) {
+        let stats = self.registry.stats();
+        if stats != self.published {
+            self.published = stats;
+            self.home.board.publish(self.home.index, stats);
+        }
+    }
+}
+
+fn log(shard: usize, event: Event) {
+    match event {
+        Event::LinkDown { link, cause: LinkDown::Misbehaved(what) } => {
+            warn!(shard, link = link.0, "link closed, the hub broke the protocol: {what}");
+        }
+        Event::LinkDown { link, cause: LinkDown::Refused(reason) } => {
+            info!(shard, link = link.0, "link refused: {reason:?}");
+        }
+        Event::LinkDown { link, cause } => debug!(shard, link = link.0, "link down: {cause:?}"),
+        Event::LinkUp { link, session: _, hub } => {
+            debug!(shard, link = link.0, %hub, "hub welcomed");
+        }
+        Event::TabAttached { tab, .. } => debug!(%tab, "tab attached"),
+        Event::TabParked { tab, .. } => debug!(%tab, "tab parked"),
+        Event::TabGone { tab, .. } => debug!(%tab, "tab gone"),
+    }
+}

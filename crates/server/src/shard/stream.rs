@@ -1,0 +1,80 @@
+//! The streams that links come on.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+};
+
+use mio::{Interest, Registry, Token, event::Source};
+
+/// A stream on its way to a shard; it must not block.
+pub(crate) enum Connection {
+    Tcp(TcpStream),
+    /// The near end of a bridge.
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A stream that a shard's loop reads and writes.
+pub(super) enum Stream {
+    Tcp(mio::net::TcpStream),
+    #[cfg(unix)]
+    Unix(mio::net::UnixStream),
+}
+
+/// Does the same with either.
+macro_rules! either {
+    ($stream:expr, $inner:ident => $what:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $what,
+            #[cfg(unix)]
+            Stream::Unix($inner) => $what,
+        }
+    };
+}
+
+impl From<Connection> for Stream {
+    fn from(connection: Connection) -> Self {
+        match connection {
+            Connection::Tcp(stream) => Self::Tcp(mio::net::TcpStream::from_std(stream)),
+            #[cfg(unix)]
+            Connection::Unix(stream) => Self::Unix(mio::net::UnixStream::from_std(stream)),
+        }
+    }
+}
+
+impl Stream {
+    /// Watches it both ways, once for all: readiness is told when it changes.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        either!(self, it => it.register(registry, token, Interest::READABLE | Interest::WRITABLE))
+    }
+
+    /// Stops watching it.
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        either!(self, it => it.deregister(registry))
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        either!(self, it => it.read(buffer))
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        either!(self, it => it.write(bytes))
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(super) fn end(&self) -> io::Result<()> {
+        either!(self, it => it.shutdown(Shutdown::Write))
+    }
+
+    /// Who is at the other end, for logs.
+    pub(super) fn peer(&self) -> String {
+        match self {
+            Self::Tcp(stream) => {
+                stream.peer_addr().map_or_else(|_| "?".into(), |it| it.to_string())
+            }
+            #[cfg(unix)]
+            Self::Unix(_) => "a bridge".to_owned(),
+        }
+    }
+}
