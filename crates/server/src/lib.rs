@@ -31,6 +31,8 @@ mod assets;
 mod bridge;
 mod builder;
 mod config;
+#[doc(hidden)]
+pub mod conformance;
 mod context;
 pub mod demo;
 mod error;

@@ -236,23 +236,39 @@ impl<S: Service> EventLoop<S> {
                     self.mark(id);
                 }
                 Ok(Some(ws::Event::Close(close))) => {
-                    if open {
-                        link.out.put_close(close.map(|(code, _)| (code, "")));
-                        self.service.closed(now, id);
-                    }
-                    self.enter(now, id, Phase::Leaving);
+                    let code = close.map(|(code, _)| code);
+                    self.finish(now, id, code, "", Phase::Leaving);
                 }
                 Ok(Some(_)) => {}
                 Err(fault) => {
                     if open {
                         warn!(shard = self.index, link = id.0, "link closed: {fault}");
-                        link.out.put_close(Some((fault.code(), &fault.to_string())));
-                        self.service.closed(now, id);
                     }
-                    self.enter(now, id, Phase::Deaf);
+                    let code = Some(fault.code());
+                    self.finish(now, id, code, &fault.to_string(), Phase::Deaf);
                 }
             }
         }
+    }
+
+    /// Ends the reading of a link. What came before is answered first.
+    fn finish(
+        &mut self,
+        now: Timestamp,
+        id: LinkId,
+        code: Option<u16>,
+        reason: &str,
+        phase: Phase,
+    ) {
+        self.carry_out(now);
+        let Some(link) = self.links.get_mut(id) else {
+            return;
+        };
+        if link.phase == Phase::Open {
+            link.out.put_close(code.map(|code| (code, reason)));
+            self.service.closed(now, id);
+        }
+        self.enter(now, id, phase);
     }
 
     /// Gives a link to the shard that its first message names.
@@ -287,13 +303,17 @@ impl<S: Service> EventLoop<S> {
         while let Some(order) = self.service.order(now) {
             match order {
                 Order::Send { link: id, kind, bytes } => {
-                    if let Some(link) = self.links.get_mut(id) {
+                    if let Some(link) = self.links.get_mut(id)
+                        && link.phase == Phase::Open
+                    {
                         link.out.put_message(kind, &bytes);
                         self.mark(id);
                     }
                 }
                 Order::Close { link: id, code, reason } => {
-                    if let Some(link) = self.links.get_mut(id) {
+                    if let Some(link) = self.links.get_mut(id)
+                        && link.phase == Phase::Open
+                    {
                         link.out.put_close(Some((code, &reason)));
                         self.enter(now, id, Phase::Closing);
                     }

@@ -38,6 +38,7 @@ pub(crate) use self::{
     board::Board,
     mailbox::{Mail, Mailbox},
     post::{Command, Post, Word},
+    service::{Order, Service},
     stream::Connection,
 };
 use self::{
@@ -96,13 +97,7 @@ impl Shards {
             error!("a link is refused: no shard is left");
             return;
         };
-        mailbox.stream_came();
-        self.board.stream_came();
-        let arrival = Arrival { origin: Origin::Outside(connection), early };
-        if mailbox.push(Mail::Arrival(arrival), 0).is_err() {
-            mailbox.streams_went(1);
-            self.board.streams_went(1);
-        }
+        send_to(mailbox, &self.board, connection, early);
     }
 
     pub(crate) fn drain(&self, after: Duration, spread: Duration) {
@@ -153,9 +148,43 @@ impl Drop for Shards {
     }
 }
 
-type Mailboxes = Arc<[Arc<Mailbox<Word>>]>;
+/// One loop over any service, on a thread of its own.
+pub(crate) struct Single<S: Service> {
+    mailbox: Arc<Mailbox<S::Word>>,
+    board: Arc<Board>,
+}
 
-fn open_mailboxes(count: usize, limit: usize) -> io::Result<(Vec<Poll>, Mailboxes)> {
+impl<S: Service> Single<S> {
+    pub(crate) fn start(service: S) -> io::Result<Self> {
+        let (mut polls, mailboxes) = open_mailboxes(1, 0)?;
+        let (mailbox, board) = (Arc::clone(&mailboxes[0]), Arc::new(Board::new(1)));
+        let shared = Arc::clone(&board);
+        if let Some(poll) = polls.pop() {
+            thread::spawn(move || EventLoop::new(0, poll, service, mailboxes, shared).run());
+        }
+        Ok(Self { mailbox, board })
+    }
+
+    pub(crate) fn place(&self, connection: Connection, early: Vec<u8>) {
+        send_to(&self.mailbox, &self.board, connection, early);
+    }
+}
+
+/// Sends a stream to a shard; one that failed has closed its mailbox.
+fn send_to<M>(mailbox: &Mailbox<M>, board: &Board, connection: Connection, early: Vec<u8>) {
+    mailbox.stream_came();
+    board.stream_came();
+    let arrival = Arrival { origin: Origin::Outside(connection), early };
+    if mailbox.push(Mail::Arrival(arrival), 0).is_err() {
+        mailbox.streams_went(1);
+        board.streams_went(1);
+    }
+}
+
+/// One mailbox a shard, and what wakes it.
+type Opened<M> = (Vec<Poll>, Arc<[Arc<Mailbox<M>>]>);
+
+fn open_mailboxes<M>(count: usize, limit: usize) -> io::Result<Opened<M>> {
     let open = |_| {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;

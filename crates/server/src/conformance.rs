@@ -1,0 +1,99 @@
+//! Plain echo through a shard's loop, for test suites of RFC 6455. Not part of the API.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+};
+
+use tabmux_core::{Timestamp, session::LinkId};
+
+use crate::{
+    shard::{Connection, Order, Service, Single},
+    ws::{Kind, upgrade},
+};
+
+/// More than the largest message of the Autobahn cases.
+const MESSAGE_LIMIT: usize = 32 << 20;
+
+/// Answers every message on every connection with the same message, until the listener fails.
+///
+/// # Errors
+/// When the listener fails.
+pub fn echo(listener: &TcpListener) -> io::Result<()> {
+    let shard = Arc::new(Single::start(Echo::default())?);
+    loop {
+        let (stream, _) = listener.accept()?;
+        let shard = Arc::clone(&shard);
+        thread::spawn(move || {
+            // A connection that breaks is its own.
+            let _ = greet(stream, &shard);
+        });
+    }
+}
+
+fn greet(mut stream: TcpStream, shard: &Single<Echo>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 1 << 10]);
+    loop {
+        let seen = bytes.len();
+        let len = stream.read(&mut buffer)?;
+        bytes.extend_from_slice(&buffer[..len]);
+        match upgrade::parse(&bytes, seen) {
+            Some(Ok((offer, head))) => {
+                stream.write_all(offer.response().as_bytes())?;
+                stream.set_nonblocking(true)?;
+                shard.place(Connection::Tcp(stream), bytes.split_off(head));
+                return Ok(());
+            }
+            Some(Err(refusal)) => return stream.write_all(refusal.response().as_bytes()),
+            None if len == 0 => return Ok(()),
+            None => {}
+        }
+    }
+}
+
+#[derive(Default)]
+struct Echo(VecDeque<Order>);
+
+impl Service for Echo {
+    type Word = ();
+
+    fn message_limit(&self) -> usize {
+        MESSAGE_LIMIT
+    }
+
+    fn opened(&mut self, _: Timestamp, _: LinkId) -> bool {
+        true
+    }
+
+    fn home(&self, _: &[u8]) -> Option<usize> {
+        None
+    }
+
+    fn message(&mut self, _: Timestamp, link: LinkId, kind: Kind, bytes: &[u8]) {
+        self.0.push_back(Order::Send { link, kind, bytes: bytes.to_vec() });
+    }
+
+    fn written(&mut self, _: Timestamp, _: LinkId, _: usize) {}
+
+    fn closed(&mut self, _: Timestamp, _: LinkId) {}
+
+    fn word(&mut self, _: Timestamp, (): ()) {}
+
+    fn stop(&mut self, _: Timestamp) {}
+
+    fn wake(&mut self, _: Timestamp) {}
+
+    fn deadline(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn order(&mut self, _: Timestamp) -> Option<Order> {
+        self.0.pop_front()
+    }
+
+    fn publish(&mut self) {}
+}
