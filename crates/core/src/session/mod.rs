@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod frames;
 mod io;
+mod list;
 mod state;
 mod stats;
 

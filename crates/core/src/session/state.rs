@@ -7,7 +7,7 @@ use std::{
 
 use tabmux_wire::{Alias, SessionId, SocketId, TabId};
 
-use super::{PeerMisbehaved, SessionConfig, WakeReason, io::LinkId};
+use super::{PeerMisbehaved, SessionConfig, WakeReason, io::LinkId, list::List};
 use crate::Timestamp;
 
 /// One link.
@@ -35,7 +35,7 @@ pub(super) enum Phase {
 /// What the server keeps of one browser.
 pub(super) struct Session {
     pub(super) link: LinkId,
-    pub(super) tabs: BTreeMap<Alias, Tab>,
+    pub(super) tabs: List<Alias, Tab>,
     /// Sockets that were told that the queue is full.
     pub(super) waiting: BTreeSet<(Alias, SocketId)>,
     /// Aliases grow and are never used again.
@@ -87,7 +87,7 @@ impl Link {
 
 impl Session {
     pub(super) const fn new(link: LinkId) -> Self {
-        Self { link, tabs: BTreeMap::new(), waiting: BTreeSet::new(), last_alias: 0 }
+        Self { link, tabs: List::new(), waiting: BTreeSet::new(), last_alias: 0 }
     }
 
     /// The alias of a tab. A scan: tabs are few, and only ATTACH, PARK and GONE ask.

@@ -1,0 +1,96 @@
+//! What an idle link costs the server's process, in bytes of resident memory:
+//! `cargo run --release -p tabmux-server --example idle -- 2000`. Linux only: it reads `/proc`.
+//!
+//! Each link says HELLO and attaches one tab. The slope counts from a quarter of the links on, so
+//! that what a server takes for its first links is left out.
+
+use std::{
+    error::Error,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
+};
+
+use tabmux_core::wire::{Hello, HubFrame, HubId, TabId, VERSION};
+use tabmux_server::Server;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    let argument = std::env::args().nth(1).unwrap_or_else(|| "2000".to_owned());
+    if argument == "serve" {
+        return serve();
+    }
+    let links: usize = argument.parse()?;
+    let mut server =
+        Command::new(std::env::current_exe()?).arg("serve").stdout(Stdio::piped()).spawn()?;
+    let measured = measure(&mut server, links);
+    server.kill()?;
+    measured
+}
+
+#[tokio::main]
+async fn serve() -> Outcome<()> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    Ok(Server::builder().build()?.run(listener, std::future::pending()).await?)
+}
+
+fn measure(server: &mut std::process::Child, links: usize) -> Outcome<()> {
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+    let address: SocketAddr = line.trim().parse()?;
+    let mut open = Vec::new();
+    let first = links / 4;
+    let empty = resident(server.id())?;
+    let mut quarter = empty;
+    for number in 0..links {
+        if number == first {
+            quarter = resident(server.id())?;
+        }
+        open.push(link(address, number as u64)?);
+    }
+    let full = resident(server.id())?;
+    let slope = (full - quarter) as f64 / (links - first) as f64;
+    println!("{links} links: {empty} bytes empty, {quarter} with {first} links, {full} with all");
+    println!("{slope:.0} bytes a link");
+    Ok(())
+}
+
+/// A link with one tab, all of whose answers were read.
+fn link(address: SocketAddr, number: u64) -> Outcome<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    let head = format!(
+        "GET /tabmux/ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+         Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        answer.extend(byte);
+    }
+    let hub = HubId(number);
+    let hello =
+        Hello { min_version: VERSION, max_version: VERSION, hub, resume: None, credentials: "" };
+    for frame in [HubFrame::Hello(hello), HubFrame::Attach { tab: TabId(number), last: 0 }] {
+        let payload = frame.to_bytes();
+        // A mask of zeros leaves the payload as it is.
+        let header = [0x82, 0x80 | u8::try_from(payload.len())?, 0, 0, 0, 0];
+        stream.write_all(&[&header[..], &payload].concat())?;
+        let mut header = [0; 2];
+        stream.read_exact(&mut header)?;
+        stream.read_exact(&mut vec![0; usize::from(header[1])])?;
+    }
+    Ok(stream)
+}
+
+fn resident(pid: u32) -> Outcome<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+    let kib: u64 = line.split_whitespace().nth(1).ok_or("no number")?.parse()?;
+    Ok(kib * 1024)
+}
