@@ -1,5 +1,6 @@
 //! What an idle link costs the server's process, in bytes of resident memory:
-//! `cargo run --release -p tabmux-server --example idle -- 2000`. Linux only: it reads `/proc`.
+//! `cargo run --release -p tabmux-server --example idle -- 2000`, and `-- 2000 mounted` for a
+//! server that is mounted in an axum app. Linux only: it reads `/proc`.
 //!
 //! Each link says HELLO and attaches one tab. The slope counts from a quarter of the links on, so
 //! that what a server takes for its first links is left out.
@@ -17,23 +18,31 @@ use tabmux_server::Server;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
-    let argument = std::env::args().nth(1).unwrap_or_else(|| "2000".to_owned());
-    if argument == "serve" {
-        return serve();
-    }
-    let links: usize = argument.parse()?;
-    let mut server =
-        Command::new(std::env::current_exe()?).arg("serve").stdout(Stdio::piped()).spawn()?;
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    let mounted = arguments.get(1).is_some_and(|word| word == "mounted");
+    let links = match arguments.first().map(String::as_str) {
+        Some("serve") => return serve(mounted),
+        Some(number) => number.parse()?,
+        None => 2_000,
+    };
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["serve", if mounted { "mounted" } else { "alone" }]);
+    let mut server = command.stdout(Stdio::piped()).spawn()?;
     let measured = measure(&mut server, links);
     server.kill()?;
     measured
 }
 
 #[tokio::main]
-async fn serve() -> Outcome<()> {
+async fn serve(mounted: bool) -> Outcome<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
-    Ok(Server::builder().build()?.run(listener, std::future::pending()).await?)
+    let server = Server::builder().build()?;
+    if mounted {
+        Ok(axum::serve(listener, server.router()).await?)
+    } else {
+        Ok(server.run(listener, std::future::pending()).await?)
+    }
 }
 
 fn measure(server: &mut std::process::Child, links: usize) -> Outcome<()> {

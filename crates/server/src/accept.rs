@@ -2,6 +2,7 @@
 //! goes to axum, which does not see that its first bytes were read before.
 
 use std::{
+    convert::Infallible,
     io::{self, ErrorKind},
     net::SocketAddr,
     sync::Arc,
@@ -58,7 +59,7 @@ pub(crate) async fn run(
     listener: TcpListener,
     app: Arc<App>,
     others: mpsc::Sender<(Replay, SocketAddr)>,
-) {
+) -> Infallible {
     let mut greetings = JoinSet::new();
     let mut trouble = Trouble::default();
     loop {

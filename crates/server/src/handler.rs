@@ -8,8 +8,9 @@ use crate::Ctx;
 ///
 /// A value is made for each socket, by the factory given to
 /// [`Builder::socket`](crate::Builder::socket); one without fields takes no memory. Its methods
-/// are called by the shard, one at a time, and must not block: the other sockets of the shard
-/// wait meanwhile. To answer later, or from a task, keep a [`Ctx::sender`].
+/// are called by its shard's thread, one at a time, and must not block: the other links of the
+/// shard wait meanwhile. To answer later, or from a task, keep a [`Ctx::sender`]; `tokio::spawn`
+/// works inside, in the runtime that serves.
 ///
 /// A handler that panics loses its socket, which closes with 1011, and no other.
 pub trait SocketHandler: Send + 'static {

@@ -69,10 +69,10 @@ impl Server {
 
     /// The routes `/tabmux/*` and `/healthz`, to merge into an axum app.
     ///
-    /// A link that comes this way costs about 1 KiB more than one of [`run`](Self::run), what its
-    /// handshake leaves behind in the heap. That is so for an app served on a
-    /// [`tokio::net::TcpListener`]; on any other listener, such as one that speaks TLS, each link
-    /// also keeps a task, two buffers of 8 KiB and a pair of sockets between it and its shard.
+    /// Once open, a link that comes this way lives in a shard as one of [`run`](Self::run) does.
+    /// That is so for an app served on a [`tokio::net::TcpListener`]; on any other listener, such
+    /// as one that speaks TLS, each link also keeps a task, two buffers of 8 KiB and a pair of
+    /// sockets between it and its shard.
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.app))
     }
@@ -94,7 +94,7 @@ impl Server {
     ) -> Result<(), Error> {
         let address = listener.local_addr()?;
         let (others, rest) = mpsc::channel(1);
-        let accepting = tokio::spawn(accept::run(listener, Arc::clone(&self.app), others));
+        let mut accepting = tokio::spawn(accept::run(listener, Arc::clone(&self.app), others));
         let (stop, mut stopped) = watch::channel(false);
         let rest = accept::Rest::new(rest, address);
         let http = axum::serve(rest, self.router()).with_graceful_shutdown(async move {
@@ -107,8 +107,11 @@ impl Server {
             ended = &mut http => {
                 return ended.map_err(std::io::Error::from).flatten().map_err(Error::from);
             }
+            Err(failed) = &mut accepting => return Err(std::io::Error::from(failed).into()),
         }
         accepting.abort();
+        // Its end is that it was aborted.
+        let _ = accepting.await;
         stop.send_replace(true);
         self.leave().await;
         let deadline = Instant::now() + LAST_WAIT;

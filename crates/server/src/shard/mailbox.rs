@@ -55,10 +55,25 @@ impl<M> Mailbox<M> {
         queue.mails.push(mail);
         drop(queue);
         // A shard takes all that is there: one call of the system wakes it for many mails.
-        if sleeping && let Err(error) = self.waker.wake() {
-            tracing::error!("a shard cannot be woken: {error}");
+        if sleeping {
+            self.wake();
         }
         Ok(())
+    }
+
+    /// Puts in the last mail.
+    pub(super) fn stop(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        queue.mails.push(Mail::Stop);
+        drop(queue);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!("a shard cannot be woken: {error}");
+        }
     }
 
     pub(super) fn take(&self) -> Vec<Mail<M>> {
@@ -106,10 +121,11 @@ mod tests {
         let mailbox = Mailbox::new(1_000, Waker::new(poll.registry(), Token(0)).unwrap());
         assert_eq!(mailbox.push(Mail::Word(1), 600), Ok(()));
         assert_eq!(mailbox.push(Mail::Word(2), 600), Err(SendError::Full));
-        assert_eq!(mailbox.push(Mail::Stop, 0), Ok(()));
+        assert_eq!(mailbox.push(Mail::Word(3), 0), Ok(()));
         assert_eq!(mailbox.take().len(), 2);
         assert_eq!(mailbox.push(Mail::Word(3), 600), Ok(()));
-        assert_eq!(mailbox.close().len(), 1);
+        mailbox.stop();
         assert_eq!(mailbox.push(Mail::Word(4), 1), Err(SendError::Closed));
+        assert_eq!(mailbox.close().len(), 2);
     }
 }

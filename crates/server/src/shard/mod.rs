@@ -143,7 +143,7 @@ impl Shards {
 impl Drop for Shards {
     fn drop(&mut self) {
         for mailbox in &*self.mailboxes {
-            let _ = mailbox.push(Mail::Stop, 0);
+            mailbox.stop();
         }
     }
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
 };
 use tokio_tungstenite::tungstenite::Message;
@@ -19,13 +20,18 @@ fn serve(arguments: &[&str]) -> Command {
 
 /// A server on a free port, and its address.
 async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
-    let mut child = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat());
+    let mut command = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat());
     if !arguments.contains(&"--assets") {
         let assets = env!("CARGO_TARGET_TMPDIR");
         std::fs::write(format!("{assets}/client.js"), "").unwrap();
-        child.args(["--assets", assets]);
+        command.args(["--assets", assets]);
     }
-    let mut child = child.spawn().unwrap();
+    listening(command).await
+}
+
+/// Starts a server and waits for its address.
+async fn listening(mut command: Command) -> (Child, std::net::SocketAddr) {
+    let mut child = command.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
     let mut line = String::new();
     soon("the first line", stdout.read_line(&mut line)).await.unwrap();
@@ -160,4 +166,35 @@ async fn flags_override_the_file() {
     let (file, assets) = (file.to_str().unwrap(), folder.to_str().unwrap());
     let (_child, address) = start(&["--config", file, "--assets", assets]).await;
     assert_eq!(get(address, "/tabmux/client.js", "").await.body, "mine");
+}
+
+/// Linux counts descriptors as the test expects it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn out_of_file_descriptors_it_serves_the_links_it_has() {
+    let mut command = Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_tabmux");
+    let script = format!("ulimit -n 48; exec {binary} serve --listen 127.0.0.1:0");
+    command.args(["-c", &script]).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (child, address) = listening(command).await;
+    let mut hub = Hub::welcomed(address).await;
+    let mut crowd = Vec::new();
+    for _ in 0..60 {
+        crowd.push(TcpStream::connect(address).await.unwrap());
+    }
+    // The kernel took them all; the server cannot accept the last ones.
+    for _ in 0..20 {
+        hub.quiet().await;
+    }
+    drop(crowd);
+    let mut late = Hub::welcomed(address).await;
+    late.quiet().await;
+    assert_eq!(get(address, "/healthz", "").await.status, 200);
+    hub.quiet().await;
+    drop((hub, late));
+    let log = terminate(child, "TERM").await;
+    let lines = log.lines().collect::<Vec<_>>();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("ERROR") && lines[0].contains("ulimit -n"), "{log}");
 }

@@ -7,5 +7,8 @@ mod demo;
 mod handlers;
 mod http;
 mod links;
+mod raw;
+mod shards;
 mod shutdown;
 mod support;
+mod upgrade;

@@ -1,0 +1,257 @@
+//! Shards: where links live, what they cost each other, and what runs out.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use tabmux_core::wire::{Alias, HubFrame, Payload, ServerFrame, TabId};
+use tabmux_server::{Config, Ctx, Limits, Message, SendError, Server, SocketHandler, SocketSender};
+use tokio::io::AsyncReadExt;
+
+use super::{
+    raw::{Raw, hello, masked},
+    support::{Hub, Running, frame, soon},
+};
+
+const TAB: Alias = Alias(1);
+
+fn on_shards(shards: usize) -> Config {
+    Config { shards, ..Config::default() }
+}
+
+/// The shard that a WELCOME's session names.
+fn shard(message: &[u8]) -> u8 {
+    let ServerFrame::Welcome(welcome) = frame(message) else { panic!("{message:?}") };
+    welcome.session.0[0]
+}
+
+#[tokio::test]
+async fn links_spread_over_the_shards_and_their_numbers_add_up() {
+    let server = Running::start(Server::builder().config(on_shards(3))).await;
+    let (mut links, mut shards) = (Vec::new(), Vec::new());
+    for _ in 0..6 {
+        let mut raw = Raw::link(server.address).await;
+        raw.say(&hello(None)).await;
+        shards.push(shard(&raw.message().await));
+        links.push(raw);
+    }
+    shards.sort_unstable();
+    assert_eq!(shards, [0, 0, 1, 1, 2, 2]);
+    server.stats(|stats| stats.links == 6 && stats.sessions == 6).await;
+    links.truncate(2);
+    server.stats(|stats| stats.links == 2 && stats.sessions == 2).await;
+}
+
+#[tokio::test]
+async fn the_limit_of_links_is_one_for_all_shards() {
+    let limits = Limits { links: 2, ..Limits::default() };
+    let config = Config { limits, ..on_shards(3) };
+    let server = Running::start(Server::builder().config(config)).await;
+    let first = Hub::welcomed(server.address).await;
+    let _second = Hub::welcomed(server.address).await;
+    assert_eq!(Hub::dial(server.address).await.closed().await.0, 1013);
+    drop(first);
+    server.stats(|stats| stats.links == 1).await;
+    Hub::welcomed(server.address).await;
+}
+
+#[tokio::test]
+async fn a_link_moves_to_the_shard_that_its_session_names() {
+    let server = Running::start(Server::builder().config(on_shards(4))).await;
+    for home in [2, 0, 3, 1] {
+        let mut raw = Raw::link(server.address).await;
+        let attach = masked(&HubFrame::Attach { tab: TabId(5), last: 0 }.to_bytes());
+        // What comes behind HELLO moves with it, half a frame too.
+        raw.say(&[&hello(Some([home; 16])), &attach, &attach[..3]].concat()).await;
+        assert_eq!(shard(&raw.message().await), home);
+        assert!(matches!(frame(&raw.message().await), ServerFrame::Attached { .. }));
+        raw.say(&attach[3..]).await;
+        assert!(matches!(frame(&raw.message().await), ServerFrame::Attached { .. }));
+        let stats = server.stats(|stats| stats.tabs == 1).await;
+        assert_eq!((stats.links, stats.sessions), (1, 1));
+        drop(raw);
+        server.stats(|stats| stats.links == 0).await;
+    }
+    // There is no such shard: it stays where it is.
+    let mut raw = Raw::link(server.address).await;
+    raw.say(&hello(Some([200; 16]))).await;
+    assert!(shard(&raw.message().await) < 4);
+}
+
+/// Tells every socket of the server what one says.
+struct Crowd(Arc<Mutex<Vec<SocketSender>>>);
+
+impl SocketHandler for Crowd {
+    fn opened(&mut self, ctx: &mut Ctx<'_>) {
+        self.0.lock().unwrap().push(ctx.sender());
+    }
+
+    fn message(&mut self, _: &mut Ctx<'_>, message: Message<'_>) {
+        for sender in &*self.0.lock().unwrap() {
+            sender.send(message).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_one_shard_says_every_shard_hears_in_order() {
+    let crowd = Arc::default();
+    let builder = Server::builder().config(on_shards(3));
+    let server = Running::start(builder.socket("/crowd", move || Crowd(Arc::clone(&crowd)))).await;
+    let mut hubs = Vec::new();
+    for _ in 0..6 {
+        hubs.push(Hub::with_socket(server.address, "/crowd").await);
+    }
+    for number in 0..50 {
+        hubs[1].send(TAB, 1, Payload::Text(&number.to_string())).await;
+    }
+    for hub in &mut hubs {
+        for number in 0..50 {
+            assert_eq!(hub.text(TAB, 1).await, number.to_string());
+        }
+    }
+}
+
+/// Sends without an end, as fast as it may.
+struct Flood {
+    accepted: Arc<Mutex<u64>>,
+    next: u64,
+}
+
+const CHUNK: usize = 32 << 10;
+
+impl SocketHandler for Flood {
+    fn message(&mut self, ctx: &mut Ctx<'_>, _: Message<'_>) {
+        self.writable(ctx);
+    }
+
+    fn writable(&mut self, ctx: &mut Ctx<'_>) {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            chunk[..8].copy_from_slice(&self.next.to_be_bytes());
+            match ctx.send_binary(&chunk) {
+                Ok(()) => self.next += 1,
+                Err(SendError::Full) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        *self.accepted.lock().unwrap() = self.next;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_holds_up_nobody_and_takes_no_more_than_its_queue() {
+    let accepted = Arc::new(Mutex::new(0));
+    let seen = Arc::clone(&accepted);
+    let builder = tabmux_server::demo::install(Server::builder().config(on_shards(1)));
+    let flood = move || Flood { accepted: Arc::clone(&seen), next: 0 };
+    let server = Running::start(builder.socket("/flood", flood)).await;
+    let mut slow = Hub::with_socket(server.address, "/flood").await;
+    let mut quick = Hub::with_socket(server.address, "/echo").await;
+    slow.send(TAB, 1, Payload::Text("go")).await;
+    // The kernel's buffers fill, then the queue; after that nothing is taken.
+    let mut before = u64::MAX;
+    for round in 0.. {
+        let text = round.to_string();
+        for _ in 0..50 {
+            quick.send(TAB, 1, Payload::Text(&text)).await;
+            assert_eq!(quick.text(TAB, 1).await, text);
+        }
+        let now = *accepted.lock().unwrap();
+        if now == before && now > 0 {
+            break;
+        }
+        before = now;
+    }
+    let (queue, kernel) = (1 << 20, 16 << 20);
+    assert!(before * CHUNK as u64 <= queue + kernel, "{before} chunks");
+    assert!(server.handle.stats().queue_full > 0);
+    // It reads again, and misses nothing.
+    for number in 0..before + 100 {
+        let bytes = slow.next().await;
+        let ServerFrame::Data { payload: Payload::Binary(chunk), .. } = frame(&bytes) else {
+            panic!("no chunk {number}")
+        };
+        assert_eq!(chunk[..8], number.to_be_bytes());
+    }
+    assert_eq!(server.handle.stats().links, 2);
+}
+
+#[tokio::test]
+async fn a_peer_that_pings_and_never_reads_is_not_remembered() {
+    let server = Running::demo().await;
+    let mut raw = Raw::link(server.address).await;
+    let ping = [&[0x89, 0xfd][..], &[0; 4], &[7; 125]].concat();
+    for _ in 0..200 {
+        raw.say(&ping.repeat(1_000)).await;
+    }
+    raw.say(&hello(None)).await;
+    // As many pongs as there was room for, whole, and then the answer.
+    let mut pong = [0; 127];
+    let welcome = loop {
+        soon("a frame", raw.0.read_exact(&mut pong[..2])).await.unwrap();
+        if pong[0] == 0x82 {
+            let mut rest = vec![0; pong[1].into()];
+            raw.0.read_exact(&mut rest).await.unwrap();
+            break rest;
+        }
+        assert_eq!(pong[..2], [0x8a, 125]);
+        soon("a pong", raw.0.read_exact(&mut pong[2..])).await.unwrap();
+    };
+    shard(&welcome);
+}
+
+#[tokio::test]
+async fn what_is_no_websocket_any_more_is_told_why() {
+    let server = Running::demo().await;
+    for (bytes, code) in [
+        (&[0xc2, 0x80, 0, 0, 0, 0][..], 1002),
+        (&[0x82, 0x00], 1002),
+        (&[0x81, 0x81, 0, 0, 0, 0, 0xff], 1007),
+        (&[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0], 1009),
+    ] {
+        let mut raw = Raw::link(server.address).await;
+        raw.say(bytes).await;
+        // More that nobody reads must not cost it the answer.
+        raw.say(&[0; 5_000]).await;
+        assert_eq!(raw.closed().await, code);
+    }
+    let mut raw = Raw::link(server.address).await;
+    raw.say(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa7]).await;
+    assert_eq!(raw.closed().await, 4007);
+    server.stats(|stats| stats.links == 0).await;
+}
+
+/// Two thousand, or as many as this process may have both ends of.
+fn crowd() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    soft.map_or(2_000, |soft| soft.saturating_sub(400) / 2).min(2_000)
+}
+
+#[tokio::test]
+async fn thousands_of_idle_links_and_one_that_is_not() {
+    let server =
+        Running::start(tabmux_server::demo::install(Server::builder().config(on_shards(2)))).await;
+    let (crowd, mut links) = (crowd(), Vec::new());
+    for _ in 0..crowd {
+        let mut raw = Raw::link(server.address).await;
+        raw.say(&hello(None)).await;
+        links.push(raw);
+    }
+    let mut sessions = BTreeSet::new();
+    for raw in &mut links {
+        let message = raw.message().await;
+        let ServerFrame::Welcome(welcome) = frame(&message) else { panic!("{message:?}") };
+        sessions.insert(welcome.session);
+    }
+    assert_eq!(sessions.len(), crowd);
+    let mut hub = Hub::with_socket(server.address, "/echo").await;
+    hub.send(TAB, 1, Payload::Text("still here")).await;
+    assert_eq!(hub.text(TAB, 1).await, "still here");
+    server.stats(|stats| stats.links == crowd + 1).await;
+    drop(links);
+    server.stats(|stats| stats.links == 1).await;
+}
