@@ -4,8 +4,11 @@
 import { PageKind } from './protocol.js';
 import type { HubConfig, PageMessage } from './protocol.js';
 
-/** Whether a port may say this. */
-export function isPageMessage(message: unknown): message is PageMessage {
+/** Whether a port may say this to a hub of that mode, or of any where there is no hub yet. */
+export function isPageMessage(
+  message: unknown,
+  mode?: HubConfig['mode'],
+): message is PageMessage {
   if (!Array.isArray(message)) return false;
   const [kind, a, b, c] = message as unknown[];
   switch (kind) {
@@ -16,7 +19,7 @@ export function isPageMessage(message: unknown): message is PageMessage {
     case PageKind.Trap:
       return true;
     case PageKind.Open:
-      return isBelow(2 ** 32, a) && typeof b === 'string' && isTexts(c);
+      return isBelow(2 ** 32, a) && isPath(b, mode) && isTokens(c);
     case PageKind.Send:
       return isBelow(2 ** 32, a) && (typeof b === 'string' || b instanceof Uint8Array);
     case PageKind.Close:
@@ -30,11 +33,18 @@ function isConfig(value: unknown): value is HubConfig {
   if (typeof value !== 'object' || value === null) return false;
   const { mode, url, protocols, lock } = value as Record<keyof HubConfig, unknown>;
   const isMode = mode === 'mirror' || mode === 'mux';
-  return isMode && typeof url === 'string' && isTexts(protocols) && typeof lock === 'string';
+  return isMode && typeof url === 'string' && isTokens(protocols) && typeof lock === 'string';
 }
 
 const isBelow = (limit: number, value: unknown): boolean =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < limit;
 
-const isTexts = (value: unknown): value is string[] =>
-  Array.isArray(value) && value.every((text) => typeof text === 'string');
+/** In mirror mode there is none. */
+const isPath = (value: unknown, mode?: HubConfig['mode']): boolean =>
+  typeof value === 'string' &&
+  (value === '' ? mode !== 'mux' : value.startsWith('/') && mode !== 'mirror');
+
+/** Sub-protocols: tokens, as RFC 6455 (4.1) and RFC 7230 (3.2.6) have them. */
+const isTokens = (value: unknown): value is string[] =>
+  Array.isArray(value) &&
+  value.every((text) => typeof text === 'string' && /^[-\w!#-'*+.^`|~]+$/.test(text));

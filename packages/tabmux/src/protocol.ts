@@ -16,7 +16,10 @@ export const enum PageKind {
   Send,
   /** Closes a socket. Code 0: none was given. */
   Close,
-  /** Makes the hub trap. Only tests post it. */
+  /**
+   * Makes the hub trap. Only tests post it. It ships, so that what is tested is what is shipped:
+   * who can post it is a script of the origin, which can harm its own origin anyway.
+   */
   Trap = 99,
 }
 

@@ -17,9 +17,9 @@ const MAX_TRAPS = 5;
 const TRAPS_WITHIN_MS = 60_000;
 
 /**
- * The longest message a tab may send, in bytes; in UTF-16 units for text, which is never more
- * bytes than three times that. A larger one is not even copied into the module, whose memory all
- * tabs share and which cannot give it back. The same as the hub's limit for all that waits.
+ * The longest message a tab may send, in bytes. A larger one is not even copied into the module,
+ * whose memory all tabs share and which cannot give it back. The same as `outbox_bytes`, the hub's
+ * limit for all that waits.
  */
 const MAX_MESSAGE = 16 << 20;
 
@@ -56,7 +56,9 @@ WebAssembly.compile(wasm)
 function serve(port: MessagePort): void {
   let tab: bigint | undefined;
   port.onmessage = ({ data: message }: MessageEvent<unknown>) => {
-    if (!isPageMessage(message)) return console.warn('tabmux: a page posted what has no meaning');
+    if (!isPageMessage(message, host?.config.mode)) {
+      return console.warn('tabmux: a page posted what has no meaning');
+    }
     if (failure !== '') {
       port.postMessage([0n, HubKind.Failed, 0, 0, 0, failure] satisfies HubMessage);
     } else if (message[0] === PageKind.Attach) {
@@ -87,7 +89,7 @@ class Host {
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(private readonly config: HubConfig) {
+  constructor(readonly config: HubConfig) {
     this.#hub = new Hub(this, config.mode === 'mux', this.id, random(), config.url);
     if (locks === undefined) return;
     this.#waiting = [];
@@ -124,7 +126,7 @@ class Host {
         case PageKind.Open:
           return hub.open(now, tab, message[1], message[2], message[3].join());
         case PageKind.Send:
-          if (message[2].length > MAX_MESSAGE) return this.#tooLarge(hub, now, tab, message[1]);
+          if (isTooLarge(message[2])) return this.#tooLarge(hub, now, tab, message[1]);
           return typeof message[2] === 'string'
             ? hub.sendText(now, tab, message[1], message[2])
             : hub.sendBinary(now, tab, message[1], message[2]);
@@ -290,6 +292,14 @@ class Host {
   log(line: string): void {
     console.info(line);
   }
+}
+
+function isTooLarge(data: string | Uint8Array): boolean {
+  // A UTF-16 unit takes one to three bytes of UTF-8: most texts need not be measured.
+  if (typeof data === 'string' && data.length <= MAX_MESSAGE && data.length * 3 > MAX_MESSAGE) {
+    return new TextEncoder().encode(data).length > MAX_MESSAGE;
+  }
+  return data.length > MAX_MESSAGE;
 }
 
 function random(): bigint {

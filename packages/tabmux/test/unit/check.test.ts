@@ -29,6 +29,11 @@ const BAD: unknown[] = [
   [PageKind.Open, 1, 5, []], [PageKind.Open, 1, '/', {}], [PageKind.Open, 1, '/', [{}]],
   [PageKind.Open, 2 ** 32, '/', []], [PageKind.Open, 1.5, '/', []],
   [PageKind.Send, 1], [PageKind.Send, 1, {}], [PageKind.Send, '1', 'text'],
+  [PageKind.Attach, 1n, { ...config, protocols: ['a,b'] }],
+  [PageKind.Open, 1, '/', ['']], [PageKind.Open, 1, '/', ['a b']],
+  [PageKind.Open, 1, '/', ['a,b']],
+  [PageKind.Open, 1, '/', ['ä']], [PageKind.Open, 1, '/', ['a\n']],
+  [PageKind.Open, 1, '/', ['(a)']],
   [PageKind.Send, 1, new ArrayBuffer(3)], [PageKind.Send, NaN, 'text'],
   [PageKind.Close, 1, 65536, ''], [PageKind.Close, 1, 1000], [PageKind.Close, 1, '1000', ''],
 ];
@@ -39,4 +44,12 @@ test('what the page library posts passes', () => {
 
 test('all else is held back', () => {
   BAD.forEach((message, index) => assert.ok(!isPageMessage(message), `number ${index}`));
+});
+
+test('a path begins with / in mux mode, and there is none in mirror mode', () => {
+  const isOpen = (path: string, mode: 'mirror' | 'mux'): boolean =>
+    isPageMessage([PageKind.Open, 1, path, []], mode);
+  assert.deepEqual(['/', '/a?b', '', 'a'].map((path) => isOpen(path, 'mux')),
+    [true, true, false, false]);
+  assert.deepEqual(['', '/', 'a'].map((path) => isOpen(path, 'mirror')), [true, false, false]);
 });
