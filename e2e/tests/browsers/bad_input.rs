@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mux mode: a server that says nothing is no tabmux server", silent_server),
     Test::new("mux mode: a message that is too large fails its socket alone", too_large),
     Test::new("mux mode: a message of 400 MB costs no tab its hub", huge),
+    Test::new("mux mode: a huge text fails its socket, not that of another tab", huge_text),
     Test::new("a frame the server cannot decode closes that link alone", bad_frame),
     Test::new("a text frame closes that link alone", text_frame),
 ];
@@ -90,6 +91,22 @@ fn huge(context: &mut Context<'_>) -> Outcome {
     equal("message", message, wanted)?;
     ask(context, &tab, "other", "unharmed")?;
     equal("hub", context.run(&tab, "T.get('other').shared.hubId")?, hub)?;
+    Ok(())
+}
+
+/// In UTF-16 it has fewer units than the limit has bytes; in UTF-8 it has more bytes.
+fn huge_text(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(2)?;
+    open_echo(context, &server, &tabs[0], "socket")?;
+    open_echo(context, &server, &tabs[1], "other")?;
+    let hub = context.run(&tabs[1], "T.get('other').shared.hubId")?;
+    context.run(&tabs[0], "T.get('socket').send('é'.repeat(10 << 20))")?;
+    context.run(&tabs[0], "await T.until('socket', 'close')")?;
+    let message = context.run(&tabs[0], "T.events('socket')[1].message")?;
+    equal("message", message, json!("tabmux: a message has 16777216 bytes at most"))?;
+    ask(context, &tabs[1], "other", "unharmed")?;
+    equal("hub", context.run(&tabs[1], "T.get('other').shared.hubId")?, hub)?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("the server is killed and started again", killed),
     Test::new("the server ends by SIGTERM and is started again", terminated),
     Test::new("a trap in the worker's wasm makes a new hub", trapped),
+    Test::new("a hub that traps again and again is given up, and each tab told", given_up),
 ];
 
 fn killed(context: &mut Context<'_>) -> Outcome {
@@ -57,6 +58,32 @@ fn trapped(context: &mut Context<'_>) -> Outcome {
     let hubs = hubs?;
     equal("hubs", hubs.iter().filter(|hub| **hub == hubs[0]).count(), tabs.len())?;
     expect_working(context, &server, &tabs)
+}
+
+fn given_up(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(2)?;
+    connect_all(context, &server, &tabs)?;
+    for _ in 0..5 {
+        let hub = hub_of(context, &tabs[0])?;
+        context.run(&tabs[1], "T.workers.at(-1).port.postMessage([99])")?;
+        for tab in &tabs {
+            wait::until("another hub", SOON, || {
+                let now = hub_of(context, tab)?;
+                if now == hub { Err(format!("still {now}")) } else { Ok(()) }
+            })?;
+            context.run(tab, "await T.state('client', 'connected')")?;
+        }
+    }
+    context.run(&tabs[1], "T.workers.at(-1).port.postMessage([99])")?;
+    for tab in &tabs {
+        context.run(tab, "await T.state('client', 'closed')")?;
+        let reason = context.run(tab, "T.get('client').status.reason")?;
+        let told = reason.as_str().is_some_and(|text| text.contains("cannot be started again"));
+        equal("told", told, true)?;
+    }
+    server.wait_for_connections(0, SOON)?;
+    Ok(())
 }
 
 fn open_tabs(context: &mut Context<'_>, server: &LinkServer) -> Result<Vec<Tab>> {
