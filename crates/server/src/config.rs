@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use tabmux_core::session::SessionConfig;
 
 use crate::{Error, shard::MAX_SHARDS};
@@ -17,6 +17,7 @@ use crate::{Error, shard::MAX_SHARDS};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The address that the binary listens on. 127.0.0.1:3000.
+    #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
     /// The folder with `client.js` and `worker.js`. `packages/tabmux/dist`.
     pub assets: PathBuf,
@@ -114,6 +115,7 @@ impl Config {
             (limits.links == 0, "limits.links must be at least 1"),
             (limits.tabs == 0, "limits.tabs must be at least 1"),
             (limits.sockets == 0, "limits.sockets must be at least 1"),
+            (limits.inbox_bytes == 0, "limits.inbox_bytes must be at least 1"),
             (self.shards > MAX_SHARDS, "shards must be at most 256"),
             (limits.message_bytes < 1_024, "limits.message_bytes must be at least 1024"),
             (
@@ -142,6 +144,19 @@ impl Config {
     }
 }
 
+/// Reads an address to listen on: `127.0.0.1:3000`, or `localhost:3000`, which is the same.
+///
+/// # Errors
+/// For all else, with the right form in the text.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
+    numeric.parse().map_err(|_| "write it as 127.0.0.1:3000, or 0.0.0.0:3000 for all".to_owned())
+}
+
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    listen_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -162,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_is_refused_by_its_name() {
-        for key in ["links", "tabs", "sockets"] {
+        for key in ["links", "tabs", "sockets", "message_bytes", "queue_bytes", "inbox_bytes"] {
             let config = toml::from_str::<Config>(&format!("[limits]\n{key} = 0")).unwrap();
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(&format!("limits.{key}")), "{error}");

@@ -48,7 +48,7 @@ mod ws;
 
 pub use self::{
     builder::Builder,
-    config::{Config, Limits},
+    config::{Config, Limits, listen_address},
     context::Ctx,
     error::Error,
     handler::{CloseInfo, Decision, OpenRequest, SocketHandler},

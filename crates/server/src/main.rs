@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use tabmux_server::{Config, Error, Server, demo};
+use tabmux_server::{Config, Error, Server, demo, listen_address};
 use tokio::net::TcpListener;
 use tracing::{Level, warn};
 
@@ -33,7 +33,7 @@ enum Command {
 #[command(after_long_help = format!("Configuration file:\n\n{}", Config::EXAMPLE))]
 struct Serve {
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDR", value_parser = socket_address)]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// Serve the demo: its handlers, and the files of DIR at /
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "demo")]
@@ -51,12 +51,6 @@ struct Serve {
     /// Least level to log to stderr: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: Level,
-}
-
-/// `127.0.0.1:3000` or `localhost:3000`.
-fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
-    numeric.parse().map_err(|_| "write it as 127.0.0.1:3000, or 0.0.0.0:3000 for all".to_owned())
 }
 
 #[tokio::main]
@@ -95,9 +89,9 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "tabmux: serving http://{}/", listener.local_addr()?)?;
     stdout.flush()?;
-    if !assets.join("client.js").exists() {
+    if let Some(file) = ["client.js", "worker.js"].iter().find(|f| !assets.join(f).exists()) {
         let folder = assets.display();
-        warn!("{folder} has no client.js: run `cargo xtask dist`, or name its folder by --assets");
+        warn!("{folder} has no {file}: run `cargo xtask dist`, or name its folder by --assets");
     }
     server.run(listener, shutdown).await
 }

@@ -23,7 +23,9 @@ async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
     let mut command = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat());
     if !arguments.contains(&"--assets") {
         let assets = env!("CARGO_TARGET_TMPDIR");
-        std::fs::write(format!("{assets}/client.js"), "").unwrap();
+        for file in ["client.js", "worker.js"] {
+            std::fs::write(format!("{assets}/{file}"), "").unwrap();
+        }
         command.args(["--assets", assets]);
     }
     listening(command).await
@@ -118,6 +120,7 @@ async fn an_unknown_key_is_named() {
     let path = file.to_str().unwrap();
     for (text, expected) in [
         ("listne = \"x\"", "unknown field `listne`"),
+        ("listen = \"3456\"", "write it as 127.0.0.1:3000"),
         ("[limits]\ntab = 3", "unknown field `tab`"),
         ("heartbeat_ms = \"soon\"", "heartbeat_ms"),
         ("shutdown_grace_ms = 6000", "shutdown_grace_ms must be at most 5000"),
@@ -135,6 +138,11 @@ async fn missing_assets_are_told_at_the_start() {
     let (child, _) = start(&["--assets", "/nowhere"]).await;
     let log = terminate(child, "TERM").await;
     assert!(log.contains("/nowhere has no client.js: run `cargo xtask dist`"), "{log}");
+    let half = folder("half");
+    std::fs::write(half.join("client.js"), "").unwrap();
+    let (child, _) = start(&["--assets", half.to_str().unwrap()]).await;
+    let log = terminate(child, "TERM").await;
+    assert!(log.contains("half has no worker.js: run `cargo xtask dist`"), "{log}");
 }
 
 #[tokio::test]
