@@ -11,6 +11,7 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp, hub, session,
     session::LinkId,
+    wire::UnsubscribedReason,
     wire::{HubId, Payload, TabId},
 };
 
@@ -438,6 +439,11 @@ impl World {
                 }
                 session::Output::SocketWritable { socket } => server.echo(now, socket, None)?,
                 session::Output::SocketClosed { socket, .. } => server.closed(socket)?,
+                session::Output::TopicWanted { name } => {
+                    let reason = UnsubscribedReason::Unsupported;
+                    server.registry.topic_refused(now, &name, reason, None, "no topics here");
+                }
+                session::Output::TopicUnwanted { .. } | session::Output::Publish { .. } => {}
                 session::Output::Event(event) => server.event(&event),
             }
         }

@@ -15,12 +15,11 @@ impl Registry {
     pub fn accept(&mut self, now: Timestamp, socket: SocketRef, protocol: &str) {
         self.advance(now);
         let SocketRef { session, tab, socket: number } = socket;
-        let state = self.sessions.get_mut(&session).and_then(|session| {
-            let tab = session.tabs.get_mut(&tab)?;
-            tab.sockets.get_mut(&number)
-        });
-        if let Some(state @ Socket::Opening) = state {
-            *state = Socket::Open;
+        let entry = self.sessions.by_id_mut(session).and_then(|it| it.tabs.get_mut(&tab));
+        if let Some(entry) = entry
+            && entry.socket(number) == Some(Socket::Opening)
+        {
+            entry.set_socket(number, Socket::Open);
             let protocol = cut(protocol, MAX_PROTOCOL);
             let credit = self.config.message_bytes as u64;
             let opened = ServerFrame::Opened { tab, socket: number, credit, protocol };
@@ -59,17 +58,17 @@ impl Registry {
         let SocketRef { session, tab, socket: number } = socket;
         let frame = ServerFrame::Data { tab, socket: number, payload };
         let sent = self.send_message(session, &frame, payload.len());
-        let Some(session) = self.sessions.get_mut(&session) else {
+        let Some(session) = self.sessions.by_id_mut(session) else {
             return sent;
         };
         match sent {
             Ok(()) => {
                 if let Some(tab) = session.tabs.get_mut(&tab) {
-                    tab.sent += 1;
+                    tab.count_sent();
                 }
             }
             Err(SendError::Full) => {
-                session.waiting.insert(place(socket));
+                session.slow.get_or_insert_default().waiting.insert(place(socket));
             }
             Err(_) => {}
         }
@@ -129,7 +128,7 @@ impl Registry {
     pub fn drain(&mut self, now: Timestamp, after: Duration, spread: Duration) {
         self.advance(now);
         self.draining = Some(after);
-        let links = self.sessions.values().map(|session| session.link).collect::<Vec<LinkId>>();
+        let links = self.sessions.iter().map(|session| session.link).collect::<Vec<_>>();
         let go_away = ServerFrame::GoAway {
             reason: GoAwayReason::Shutdown,
             after_ms: super::config::millis(after),
@@ -144,7 +143,7 @@ impl Registry {
     /// Closes every link with 1001.
     pub fn shutdown(&mut self, now: Timestamp) {
         self.advance(now);
-        let links = self.links.keys().copied().collect::<Vec<_>>();
+        let links = self.links.numbers().map(LinkId).collect::<Vec<_>>();
         for link in links {
             let reason = "the server shuts down".into();
             self.close_link(link, close::GOING_AWAY, reason, LinkDown::Shutdown);
@@ -158,15 +157,16 @@ impl Registry {
         frame: &ServerFrame<'_>,
         len: usize,
     ) -> Result<(), SendError> {
-        let id = self.sessions.get(&session).ok_or(SendError::Closed)?.link;
-        let queued = self.links.get(&id).ok_or(SendError::Closed)?.queued;
+        let session = self.sessions.by_id(session).ok_or(SendError::Closed)?;
+        let (id, queued) = (session.link, session.unwritten);
         let too_large = |len| len > self.config.message_bytes;
         if too_large(len) {
             self.stats.too_large += 1;
             return Err(SendError::TooLarge);
         }
         // An empty queue takes any message that is not too large, else it could never be sent.
-        if queued > 0 && queued + len > self.config.queue_bytes {
+        let all_full = self.stats.queued_bytes > self.config.total_queue_bytes;
+        if queued > 0 && (all_full || queued + len > self.config.queue_bytes) {
             self.stats.queue_full += 1;
             return Err(SendError::Full);
         }

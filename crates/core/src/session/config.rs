@@ -13,6 +13,8 @@ pub struct SessionConfig {
     pub tabs: u32,
     /// Virtual sockets of one tab. 256.
     pub sockets: u32,
+    /// Topics that one browser may be subscribed to. 1,024.
+    pub subscriptions: u32,
     /// Bytes of one message on the link, either way. 1 MiB. The shell enforces it on what it
     /// reads, before decoding.
     pub message_bytes: usize,
@@ -22,6 +24,17 @@ pub struct SessionConfig {
     /// Bytes that answers (PONG, ERROR, CLOSE, …) may add to a full queue. A hub that makes the
     /// server answer and never reads is closed here. 256 KiB.
     pub control_bytes: usize,
+    /// Bytes sent on a link and not yet written, from which on publications wait uncounted, so
+    /// that the policy of their topic can still drop them. 64 KiB.
+    pub window_bytes: usize,
+    /// Bytes of publications that may wait for one hub to read; beyond it, the policy of their
+    /// topic acts. 256 KiB.
+    pub backlog_bytes: usize,
+    /// Bytes that may wait for all hubs of this registry. Beyond it, messages to a hub that has
+    /// not read everything are refused, and the policies of topics act. 256 MiB.
+    pub total_queue_bytes: usize,
+    /// When a hub whose subscription ended because it did not read may subscribe again. 1 s.
+    pub slow_retry: Duration,
     /// How long a link may take to say HELLO. 10 s.
     pub handshake_timeout: Duration,
     /// How often a hub sends PING; a link silent for two and a half intervals is closed. 25 s.
@@ -44,9 +57,14 @@ impl Default for SessionConfig {
             links: 65_536,
             tabs: 64,
             sockets: 256,
+            subscriptions: 1_024,
             message_bytes: 1 << 20,
             queue_bytes: 1 << 20,
             control_bytes: 256 << 10,
+            window_bytes: 64 << 10,
+            backlog_bytes: 256 << 10,
+            total_queue_bytes: 256 << 20,
+            slow_retry: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(25),
             suspend_timeout: Duration::from_secs(10),

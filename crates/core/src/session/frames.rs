@@ -2,29 +2,25 @@
 
 use tabmux_wire::{
     Alias, DecodeError, ErrorCode, Hello, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
-    SocketId, TabId, Term, Token, Unsubscribed, UnsubscribedReason, Upstream, VERSION, Welcome,
-    close,
+    SocketId, TabId, Term, Token, Upstream, VERSION, Welcome, close,
 };
 
 use super::{
     Event, LinkId, Output, PeerMisbehaved, Registry, SocketRef,
-    state::{Phase, Session, Socket},
+    state::{Phase, Socket},
 };
 
 type Handled = Result<(), PeerMisbehaved>;
 
-const NO_TOPICS: &str = "topics are not offered by this server yet";
-
 impl Registry {
     pub(super) fn on_link_message(&mut self, id: LinkId, bytes: &[u8]) {
-        let Some(link) = self.links.get_mut(&id) else {
+        let Some(link) = self.links.get_mut(id.0) else {
             return;
         };
         let session = match link.phase {
-            Phase::Hello { .. } => None,
-            Phase::Session(session) => Some(session),
+            Phase::Hello(_) => None,
+            Phase::Session(place) => Some(place),
         };
-        link.suspended = None;
         let handled = match (HubFrame::decode(bytes), session) {
             (Err(error @ DecodeError::UnsupportedVersion { .. }), None) => {
                 let (reason, retry) = (RefusedReason::Version, std::time::Duration::ZERO);
@@ -37,9 +33,12 @@ impl Registry {
                 Ok(())
             }
             (Ok(_), None) => Err(PeerMisbehaved::BeforeHello),
-            (Ok(frame), Some(session)) => {
+            (Ok(frame), Some(place)) => {
                 link.heard = self.now;
-                self.on_frame(id, session, frame)
+                if let Some(session) = self.sessions.get_mut(place) {
+                    session.suspended = None;
+                }
+                self.on_frame(id, place, frame)
             }
         };
         if let Err(what) = handled {
@@ -52,17 +51,16 @@ impl Registry {
             self.refuse(id, RefusedReason::Draining, retry, "the server is shutting down");
             return;
         }
-        let Some(link) = self.links.get_mut(&id) else {
+        let Some(link) = self.links.get_mut(id.0) else {
             return;
         };
-        let Phase::Hello { entropy } = link.phase else {
+        let Phase::Hello(entropy) = &link.phase else {
             return;
         };
-        let (session_id, token) = halves(entropy);
-        link.phase = Phase::Session(session_id);
+        let (name, token) = halves(entropy);
+        let (place, session_id) = self.sessions.insert(name, id);
+        link.phase = Phase::Session(place);
         link.heard = self.now;
-        let previous = self.sessions.insert(session_id, Session::new(id));
-        assert!(previous.is_none(), "the shell gave the entropy of a session that lives");
         self.stats.sessions += 1;
         self.set_timer(id);
         let welcome = Welcome {
@@ -82,7 +80,10 @@ impl Registry {
         self.outputs.push_back(Output::Event(event));
     }
 
-    fn on_frame(&mut self, link: LinkId, session: SessionId, frame: HubFrame<'_>) -> Handled {
+    fn on_frame(&mut self, link: LinkId, place: u32, frame: HubFrame<'_>) -> Handled {
+        let Some(session) = self.sessions.get(place).map(|session| session.id) else {
+            return Ok(());
+        };
         if let Some(up) = frame.upstream() {
             if self.count(link, session, up)? {
                 self.on_reliable(session, up.tab, frame)?;
@@ -95,19 +96,13 @@ impl Registry {
             HubFrame::Attach { tab, last: _ } => self.on_attach(link, session, tab),
             HubFrame::Park { tab } => self.on_park(session, tab),
             HubFrame::Gone { tab } => self.on_gone(session, tab),
-            HubFrame::Suspend => self.on_suspend(link),
+            HubFrame::Suspend => self.on_suspend(link, place),
             HubFrame::Ping { nonce } => self.send_frame(link, &ServerFrame::Pong { nonce }),
-            HubFrame::Subscribe { request, topic, .. } => {
-                let refusal = Unsubscribed {
-                    request,
-                    reason: UnsubscribedReason::Unsupported,
-                    retry_ms: None,
-                    name: topic,
-                    message: NO_TOPICS,
-                };
-                self.send_frame(link, &ServerFrame::Unsubscribed(refusal));
+            HubFrame::Subscribe { request, position, topic } => {
+                self.on_subscribe(place, request, position, topic);
             }
-            // Acks and topics are laid down and not yet used; unknown types are of later versions.
+            HubFrame::Unsubscribe { topic } => self.on_unsubscribe(place, topic),
+            // Acks are laid down and not yet used; unknown types are of later versions.
             _ => {}
         }
         Ok(())
@@ -139,7 +134,7 @@ impl Registry {
         session: SessionId,
         up: Upstream,
     ) -> Result<bool, PeerMisbehaved> {
-        let session = self.sessions.get_mut(&session);
+        let session = self.sessions.by_id_mut(session);
         if let Some(tab) = session.and_then(|session| session.tabs.get_mut(&up.tab)) {
             return tab.count(up.n);
         }
@@ -150,7 +145,7 @@ impl Registry {
 
     fn on_attach(&mut self, link: LinkId, session_id: SessionId, tab: TabId) {
         let limit = self.config.tabs as usize;
-        let Some(session) = self.sessions.get_mut(&session_id) else {
+        let Some(session) = self.sessions.by_id_mut(session_id) else {
             return;
         };
         let known = session.alias(tab);
@@ -169,13 +164,13 @@ impl Registry {
         let was_parked = std::mem::take(&mut entry.parked);
         self.stats.parked -= usize::from(was_parked);
         self.stats.tabs += usize::from(was_parked || known.is_none());
-        let (next, n_seen) = (entry.sent + 1, entry.seen());
+        let (next, n_seen) = (entry.sent() + 1, entry.seen());
         self.send_frame(link, &ServerFrame::Attached { tab, alias, next, n_seen, aside: false });
         self.outputs.push_back(Output::Event(Event::TabAttached { session: session_id, tab }));
     }
 
     fn on_park(&mut self, session: SessionId, tab: TabId) {
-        let entry = self.sessions.get_mut(&session).and_then(|session| {
+        let entry = self.sessions.by_id_mut(session).and_then(|session| {
             let alias = session.alias(tab)?;
             session.tabs.get_mut(&alias)
         });
@@ -189,7 +184,7 @@ impl Registry {
     }
 
     fn on_gone(&mut self, session_id: SessionId, tab: TabId) {
-        let Some(session) = self.sessions.get_mut(&session_id) else {
+        let Some(session) = self.sessions.by_id_mut(session_id) else {
             return;
         };
         let Some(alias) = session.alias(tab) else {
@@ -198,36 +193,39 @@ impl Registry {
         let Some(entry) = session.tabs.remove(&alias) else {
             return;
         };
-        session.waiting.retain(|(waiting, _)| *waiting != alias);
+        if let Some(slow) = &mut session.slow {
+            slow.waiting.retain(|(waiting, _)| *waiting != alias);
+            session.tidy_slow();
+        }
         self.forget_tab(session_id, alias, &entry);
         self.outputs.push_back(Output::Event(Event::TabGone { session: session_id, tab }));
     }
 
-    fn on_suspend(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.suspended = Some(self.now);
+    fn on_suspend(&mut self, id: LinkId, place: u32) {
+        if let Some(session) = self.sessions.get_mut(place) {
+            session.suspended = Some(Box::new(self.now));
             self.set_timer(id);
         }
     }
 
     fn on_open(&mut self, socket: SocketRef, path: &str, protocols: &[&str]) -> Handled {
         let limit = self.config.sockets as usize;
-        let Some(session) = self.sessions.get_mut(&socket.session) else {
+        let Some(session) = self.sessions.by_id_mut(socket.session) else {
             return Ok(());
         };
         let Some(tab) = session.tabs.get_mut(&socket.tab) else {
             return Ok(());
         };
-        if tab.sockets.contains_key(&socket.socket) {
+        if tab.socket(socket.socket).is_some() {
             return Err(PeerMisbehaved::SocketInUse);
         }
-        if tab.sockets.len() >= limit {
+        if tab.socket_count() >= limit {
             self.stats.sockets_refused += 1;
             let message = format!("a tab may have {limit} sockets on this server");
             self.refuse_socket(socket, ErrorCode::SocketLimit, &message);
             return Ok(());
         }
-        tab.sockets.insert(socket.socket, Socket::Opening);
+        tab.set_socket(socket.socket, Socket::Opening);
         self.stats.sockets += 1;
         self.outputs.push_back(Output::SocketOpen {
             socket,
@@ -268,13 +266,12 @@ impl Registry {
     }
 
     pub(super) fn socket(&self, socket: SocketRef) -> Option<Socket> {
-        let tab = self.sessions.get(&socket.session)?.tabs.get(&socket.tab)?;
-        tab.sockets.get(&socket.socket).copied()
+        self.sessions.by_id(socket.session)?.tabs.get(&socket.tab)?.socket(socket.socket)
     }
 
     /// Tells a tab that its socket failed, and why.
     pub(super) fn refuse_socket(&mut self, socket: SocketRef, code: ErrorCode, message: &str) {
-        let Some(session) = self.sessions.get(&socket.session) else {
+        let Some(session) = self.sessions.by_id(socket.session) else {
             return;
         };
         let (link, tab) = (session.link, session.tabs.get(&socket.tab).map(|tab| tab.id));
@@ -301,7 +298,7 @@ impl Registry {
 }
 
 /// The two secrets that a link's entropy makes.
-fn halves(entropy: [u8; 32]) -> (SessionId, Token) {
+fn halves(entropy: &[u8; 32]) -> (SessionId, Token) {
     let (mut session, mut token) = ([0; 16], [0; 16]);
     session.copy_from_slice(&entropy[..16]);
     token.copy_from_slice(&entropy[16..]);

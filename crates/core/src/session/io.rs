@@ -1,12 +1,16 @@
 //! What goes into a registry and what comes out of it.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use tabmux_wire::{Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, close};
+use tabmux_wire::{
+    Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, TopicId, close,
+};
 
+use super::Encoded;
 use crate::OwnedPayload;
 
-/// A link, numbered by the shell. A number is not used again while its link lives.
+/// A link, numbered by the shell. The lower half is a place in a table, so it is small and in use
+/// once at a time; the upper half tells the uses of a place apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
@@ -43,7 +47,7 @@ pub enum Input<'a> {
         /// Which.
         link: LinkId,
     },
-    /// Bytes of [`Output::Send`] went to the kernel.
+    /// Bytes of [`Output::Send`] and [`Output::Publish`] went to the kernel.
     LinkWritten {
         /// Which.
         link: LinkId,
@@ -110,6 +114,23 @@ pub enum Output {
         reason: String,
         /// Whether one end closed it on purpose.
         clean: bool,
+    },
+    /// Send a publication, whose bytes are shared.
+    Publish {
+        /// What to send.
+        frame: Arc<Encoded>,
+        /// On which links.
+        links: Vec<LinkId>,
+    },
+    /// Somebody here wants a topic: answer with `topic_joined` or `topic_refused`, now or later.
+    TopicWanted {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// Nobody here wants a topic any more that was joined.
+    TopicUnwanted {
+        /// Its number.
+        topic: TopicId,
     },
     /// Something worth a line in a log. Nothing depends on it.
     Event(Event),
@@ -218,6 +239,13 @@ pub enum SendError {
     Full,
     /// The message is larger than the limit; it can never be sent.
     TooLarge,
+}
+
+impl LinkId {
+    /// Its place in the shell's table.
+    pub(super) const fn place(self) -> u32 {
+        (self.0 & 0xffff_ffff) as u32
+    }
 }
 
 impl PeerMisbehaved {

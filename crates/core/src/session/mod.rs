@@ -7,31 +7,44 @@
 //! Credit travels in OPEN and OPENED, and no end enforces it yet: what bounds a link is its queue
 //! ([`SessionConfig::queue_bytes`]), and what bounds a hub is that the server stops reading.
 
+mod backlog;
 mod commands;
 mod config;
 mod frames;
 mod io;
 mod list;
+mod places;
+mod publication;
 mod state;
 mod stats;
+mod subscriptions;
+mod table;
+mod topics;
+mod wheel;
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use tabmux_wire::{
     Alias, MAX_REASON, RefusedReason, ServerFrame, SessionId, SocketId, TabId, Term, close,
 };
 
-use self::state::{Link, Phase, Session, Tab};
 pub use self::{
     config::SessionConfig,
     io::{
         Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SocketRef, WakeReason,
     },
+    publication::{Encoded, Publication, SlowPolicy},
     stats::Stats,
+    topics::{
+        BadTopicName, Joined, MAX_SHARDS, Numbered, Shards, TooManyTopics, Topics, check_topic_name,
+    },
+};
+use self::{
+    places::Places,
+    state::{Link, Phase, Tab},
+    subscriptions::TopicTable,
+    table::Sessions,
+    wheel::Wheel,
 };
 use crate::Timestamp;
 
@@ -44,8 +57,9 @@ use crate::Timestamp;
 ///   which never fail and never panic on a peer's bytes;
 /// - commands of the application: [`accept`](Self::accept), [`reject`](Self::reject),
 ///   [`send`](Self::send), [`close`](Self::close), [`broadcast`](Self::broadcast),
-///   [`limit_links`](Self::limit_links), [`drain`](Self::drain),
-///   [`shutdown`](Self::shutdown). A command about what is no more does
+///   [`publish`](Self::publish), [`topic_joined`](Self::topic_joined),
+///   [`topic_refused`](Self::topic_refused), [`limit_links`](Self::limit_links),
+///   [`drain`](Self::drain), [`shutdown`](Self::shutdown). A command about what is no more does
 ///   nothing, since news of the end may still wait in the outputs;
 /// - polls: [`poll_output`](Self::poll_output) until `None` after any number of facts and
 ///   commands, then [`poll_timeout`](Self::poll_timeout).
@@ -54,10 +68,11 @@ use crate::Timestamp;
 pub struct Registry {
     config: SessionConfig,
     now: Timestamp,
-    links: BTreeMap<LinkId, Link>,
-    sessions: BTreeMap<SessionId, Session>,
+    links: Places<Link>,
+    sessions: Sessions,
+    topics: TopicTable,
     /// One entry a link, at or before its deadline, so that a message need not move it.
-    timers: BTreeSet<(Timestamp, LinkId)>,
+    timers: Wheel,
     outputs: VecDeque<Output>,
     /// Links whose queue passed the last limit; closed before the call that did it returns.
     overflowed: Vec<LinkId>,
@@ -73,9 +88,10 @@ impl Registry {
         Self {
             config: SessionConfig { queue_bytes, ..config },
             now,
-            links: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            links: Places::new(),
+            sessions: Sessions::default(),
+            topics: TopicTable::default(),
+            timers: Wheel::new(now),
             outputs: VecDeque::new(),
             overflowed: Vec::new(),
             draining: None,
@@ -95,7 +111,7 @@ impl Registry {
 
     /// The id of a tab by its alias.
     pub fn tab_id(&self, session: SessionId, tab: Alias) -> Option<TabId> {
-        Some(self.sessions.get(&session)?.tabs.get(&tab)?.id)
+        Some(self.sessions.by_id(session)?.tabs.get(&tab)?.id)
     }
 
     /// Takes a fact.
@@ -119,15 +135,15 @@ impl Registry {
     /// `poll_timeout` names a later time, or outputs are pending.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.advance(now);
-        while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
-            self.timers.remove(&(at, id));
-            let Some(link) = self.links.get_mut(&id) else {
+        while let Some(place) = self.timers.pop(self.now) {
+            let Some(id) = self.links.at(place).map(LinkId) else {
                 continue;
             };
-            let (deadline, reason) = link.deadline(&self.config);
+            let Some((deadline, reason)) = self.deadline(id) else {
+                continue;
+            };
             if deadline > self.now {
-                link.timer = deadline;
-                self.timers.insert((deadline, id));
+                self.enter_wheel(id, deadline);
             } else {
                 self.time_out(id, reason);
             }
@@ -142,8 +158,8 @@ impl Registry {
 
     /// When to call `handle_timeout` next, and why; `None` while there is no link.
     pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
-        let (at, link) = self.timers.first()?;
-        Some((*at, self.links.get(link)?.deadline(&self.config).1))
+        let (at, place) = self.timers.peek()?;
+        Some((at, self.deadline(LinkId(self.links.at(place)?))?.1))
     }
 
     fn advance(&mut self, now: Timestamp) {
@@ -152,12 +168,11 @@ impl Registry {
 
     fn on_link_opened(&mut self, id: LinkId, entropy: [u8; 32]) {
         let full = self.links.len() >= self.config.links;
-        let link = Link::new(entropy, self.now);
-        let previous = self.links.insert(id, link);
-        assert!(previous.is_none(), "the shell opened a link twice: {id:?}");
-        self.timers.insert((self.now, id));
+        let phase = Phase::Hello(Box::new(entropy));
+        let tick = self.timers.insert(id.place(), self.now + self.config.handshake_timeout);
+        let free = self.links.insert(id.0, Link { phase, heard: self.now, tick });
+        assert!(free, "the shell opened a link twice: {id:?}");
         self.stats.links += 1;
-        self.set_timer(id);
         if full {
             let retry = self.config.retry_after;
             self.refuse(id, RefusedReason::Limit, retry, "the server is at its limit of links");
@@ -165,23 +180,38 @@ impl Registry {
     }
 
     fn on_link_written(&mut self, id: LinkId, bytes: usize) {
-        let Some(link) = self.links.get_mut(&id) else {
+        let Some(&Link { phase: Phase::Session(place), .. }) = self.links.get(id.0) else {
             return;
         };
-        link.queued = link.queued.saturating_sub(bytes);
-        let Phase::Session(session_id) = link.phase else {
+        let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        if link.queued > self.config.queue_bytes / 2 {
+        let written = bytes.min(session.unwritten);
+        session.unwritten -= written;
+        self.stats.queued_bytes -= written;
+        if session.slow.is_none() {
             return;
         }
-        let Some(session) = self.sessions.get_mut(&session_id) else {
+        self.release(place);
+        self.wake_waiting(place);
+    }
+
+    /// Tells sockets that were told that the queue is full, once half of it is empty.
+    fn wake_waiting(&mut self, place: u32) {
+        let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        for (tab, socket) in std::mem::take(&mut session.waiting) {
-            let socket = SocketRef { session: session_id, tab, socket };
+        let Some(slow) = &mut session.slow else {
+            return;
+        };
+        if session.unwritten > self.config.queue_bytes / 2 {
+            return;
+        }
+        for (tab, socket) in std::mem::take(&mut slow.waiting) {
+            let socket = SocketRef { session: session.id, tab, socket };
             self.outputs.push_back(Output::SocketWritable { socket });
         }
+        session.tidy_slow();
     }
 
     fn time_out(&mut self, id: LinkId, reason: WakeReason) {
@@ -205,7 +235,7 @@ impl Registry {
 
     /// Closes a link for what its hub did; no other link notices.
     fn misbehaved(&mut self, link: LinkId, what: PeerMisbehaved) {
-        if self.links.contains_key(&link) {
+        if self.links.get(link.0).is_some() {
             self.stats.protocol_errors += 1;
             let reason = cut(&what.to_string(), MAX_REASON).to_owned();
             self.close_link(link, what.close_code(), reason.into(), LinkDown::Misbehaved(what));
@@ -235,10 +265,10 @@ impl Registry {
 
     /// Forgets a link and all that hangs on it.
     fn forget_link(&mut self, id: LinkId, cause: LinkDown) {
-        let Some(link) = self.links.remove(&id) else {
+        let Some(link) = self.links.remove(id.0) else {
             return;
         };
-        self.timers.remove(&(link.timer, id));
+        self.timers.remove(id.place(), link.tick);
         self.stats.links -= 1;
         if let Phase::Session(session) = link.phase {
             self.forget_session(session);
@@ -246,13 +276,16 @@ impl Registry {
         self.outputs.push_back(Output::Event(Event::LinkDown { link: id, cause }));
     }
 
-    fn forget_session(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.remove(&id) else {
+    fn forget_session(&mut self, place: u32) {
+        let Some(session) = self.sessions.remove(place) else {
             return;
         };
         self.stats.sessions -= 1;
+        let waits = session.slow.as_ref().map_or(0, |slow| slow.backlog.bytes());
+        self.stats.queued_bytes -= session.unwritten + waits;
+        self.forget_subscriptions(place, &session.subscriptions);
         for (alias, tab) in session.tabs {
-            self.forget_tab(id, alias, &tab);
+            self.forget_tab(session.id, alias, &tab);
         }
     }
 
@@ -260,7 +293,7 @@ impl Registry {
     fn forget_tab(&mut self, session: SessionId, alias: Alias, tab: &Tab) {
         let place = if tab.parked { &mut self.stats.parked } else { &mut self.stats.tabs };
         *place -= 1;
-        for &socket in tab.sockets.keys() {
+        for socket in tab.sockets() {
             let socket = SocketRef { session, tab: alias, socket };
             self.socket_closed(socket, close::ABNORMAL, "", false);
         }
@@ -275,18 +308,21 @@ impl Registry {
 
     /// Takes a socket out of its tab.
     fn take_socket(&mut self, socket: SocketRef) -> Option<state::Socket> {
-        let session = self.sessions.get_mut(&socket.session)?;
-        session.waiting.remove(&(socket.tab, socket.socket));
-        session.tabs.get_mut(&socket.tab)?.sockets.remove(&socket.socket)
+        let session = self.sessions.by_id_mut(socket.session)?;
+        if let Some(slow) = &mut session.slow {
+            slow.waiting.remove(&(socket.tab, socket.socket));
+            session.tidy_slow();
+        }
+        session.tabs.get_mut(&socket.tab)?.take_socket(socket.socket)
     }
 
     /// Sends a frame of a tab's lane.
     fn send_lane(&mut self, session: SessionId, tab: Alias, frame: &ServerFrame<'_>) {
-        let Some(session) = self.sessions.get_mut(&session) else {
+        let Some(session) = self.sessions.by_id_mut(session) else {
             return;
         };
         if let Some(tab) = session.tabs.get_mut(&tab) {
-            tab.sent += 1;
+            tab.count_sent();
             let link = session.link;
             self.send_frame(link, frame);
         }
@@ -297,12 +333,18 @@ impl Registry {
     }
 
     fn send_bytes(&mut self, id: LinkId, bytes: Vec<u8>) {
-        let Some(link) = self.links.get_mut(&id) else {
+        let Some(link) = self.links.get(id.0) else {
             return;
         };
-        link.queued += bytes.len();
-        if link.queued > self.config.queue_bytes.saturating_add(self.config.control_bytes) {
-            self.overflowed.push(id);
+        if let Phase::Session(place) = link.phase
+            && let Some(session) = self.sessions.get_mut(place)
+        {
+            session.unwritten += bytes.len();
+            self.stats.queued_bytes += bytes.len();
+            let limit = self.config.queue_bytes.saturating_add(self.config.control_bytes);
+            if session.unwritten > limit {
+                self.overflowed.push(id);
+            }
         }
         self.outputs.push_back(Output::Send { link: id, bytes });
     }
@@ -311,7 +353,7 @@ impl Registry {
     /// finds its session gone.
     fn settle(&mut self) {
         for link in std::mem::take(&mut self.overflowed) {
-            if self.links.contains_key(&link) {
+            if self.links.get(link.0).is_some() {
                 self.stats.not_reading += 1;
                 let reason = "the hub does not read".into();
                 self.close_link(link, close::POLICY, reason, LinkDown::NotReading);
@@ -319,14 +361,30 @@ impl Registry {
         }
     }
 
-    /// Moves a link's timer to its deadline if that came nearer, or is not yet known.
+    /// Moves a link's timer to its deadline, which came nearer.
     fn set_timer(&mut self, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id) else {
+        let (Some(link), Some((deadline, _))) = (self.links.get(id.0), self.deadline(id)) else {
             return;
         };
-        self.timers.remove(&(link.timer, id));
-        link.timer = link.deadline(&self.config).0;
-        self.timers.insert((link.timer, id));
+        self.timers.remove(id.place(), link.tick);
+        self.enter_wheel(id, deadline);
+    }
+
+    fn enter_wheel(&mut self, id: LinkId, deadline: Timestamp) {
+        let tick = self.timers.insert(id.place(), deadline);
+        if let Some(link) = self.links.get_mut(id.0) {
+            link.tick = tick;
+        }
+    }
+
+    /// When something must be done about a link unless a message comes, and what.
+    fn deadline(&self, id: LinkId) -> Option<(Timestamp, WakeReason)> {
+        let link = self.links.get(id.0)?;
+        let suspended = match link.phase {
+            Phase::Hello(_) => None,
+            Phase::Session(place) => self.sessions.get(place)?.suspended.as_deref().copied(),
+        };
+        Some(link.deadline(suspended, &self.config))
     }
 }
 

@@ -13,10 +13,29 @@ pub struct Stats {
     pub parked: usize,
     /// Virtual sockets, those not yet accepted included.
     pub sockets: usize,
+    /// Topics that a browser is subscribed to; each shard counts its own.
+    pub topics: usize,
+    /// Subscriptions of browsers to topics.
+    pub subscriptions: usize,
+    /// Bytes that wait for hubs to read.
+    pub queued_bytes: usize,
     /// Messages of virtual sockets that came.
     pub messages_in: u64,
     /// Messages of virtual sockets that were sent; a message to all tabs counts once per link.
     pub messages_out: u64,
+    /// Publications that came to a shard where a browser wants them.
+    pub publications: u64,
+    /// Publications sent, one for each link.
+    pub deliveries: u64,
+    /// Subscriptions refused by their limit, or because their topic could not be had.
+    pub subscriptions_refused: u64,
+    /// Subscriptions ended because their hub did not read fast enough.
+    pub slow_subscriptions: u64,
+    /// Publications dropped for a hub that did not read fast enough, because a later one
+    /// replaced them.
+    pub dropped_replaced: u64,
+    /// Publications dropped for a hub that did not read fast enough, which was told of the gap.
+    pub dropped_gap: u64,
     /// Links closed because their hub broke the protocol.
     pub protocol_errors: u64,
     /// Links refused: the limit of links, another version, draining.
@@ -47,8 +66,17 @@ impl Stats {
             tabs: self.tabs + other.tabs,
             parked: self.parked + other.parked,
             sockets: self.sockets + other.sockets,
+            topics: self.topics + other.topics,
+            subscriptions: self.subscriptions + other.subscriptions,
+            queued_bytes: self.queued_bytes + other.queued_bytes,
             messages_in: self.messages_in + other.messages_in,
             messages_out: self.messages_out + other.messages_out,
+            publications: self.publications + other.publications,
+            deliveries: self.deliveries + other.deliveries,
+            subscriptions_refused: self.subscriptions_refused + other.subscriptions_refused,
+            slow_subscriptions: self.slow_subscriptions + other.slow_subscriptions,
+            dropped_replaced: self.dropped_replaced + other.dropped_replaced,
+            dropped_gap: self.dropped_gap + other.dropped_gap,
             protocol_errors: self.protocol_errors + other.protocol_errors,
             refused: self.refused + other.refused,
             tabs_refused: self.tabs_refused + other.tabs_refused,

@@ -1,11 +1,17 @@
 //! Whatever hubs send: no panic, no spinning, no count that drifts.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use tabmux_core::{
-    session::{Input, LinkId, Output, SessionConfig, SocketRef, Stats},
-    wire::{Alias, ErrorCode, HubFrame, LaneCount, Payload, SocketId, TabId, Upstream, close},
+    session::{
+        Encoded, Input, LinkId, Output, Publication, SessionConfig, SlowPolicy, SocketRef, Stats,
+        Topics,
+    },
+    wire::{
+        Alias, ErrorCode, HubFrame, LaneCount, Payload, SocketId, TabId, UnsubscribedReason,
+        Upstream, close,
+    },
 };
 
 use super::support::{Server, hello};
@@ -19,8 +25,20 @@ enum Step {
     Written(u64, usize),
     Closed(u64),
     Pass(u32),
-    Reply { send: bool, close: bool },
+    Reply {
+        send: bool,
+        close: bool,
+    },
+    /// The shell joins the topics that are wanted.
+    Join,
+    Publish(usize, usize),
 }
+
+const TOPICS: [(&str, SlowPolicy); 3] = [
+    ("recover", SlowPolicy::Recover),
+    ("latest", SlowPolicy::KeepLatest),
+    ("gap", SlowPolicy::DropWithGap),
+];
 
 fn upstream() -> impl Strategy<Value = Upstream> {
     (1..4_u32, 1..6_u64).prop_map(|(tab, n)| Upstream { tab: Alias(tab), n })
@@ -45,7 +63,12 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         1 => tab().prop_map(|tab| HubFrame::Gone { tab }.to_bytes()),
         1 => Just(HubFrame::Suspend.to_bytes()),
         1 => any::<u64>().prop_map(|nonce| HubFrame::Ping { nonce }.to_bytes()),
-        1 => Just(HubFrame::Subscribe { request: 1, position: None, topic: "t" }.to_bytes()),
+        4 => (1..9_u64, 0..3_usize).prop_map(|(request, topic)| {
+            let topic = TOPICS[topic].0;
+            HubFrame::Subscribe { request, position: None, topic }.to_bytes()
+        }),
+        2 => (0..3_usize)
+            .prop_map(|topic| HubFrame::Unsubscribe { topic: TOPICS[topic].0 }.to_bytes()),
         1 => Just(HubFrame::Ack { lanes: vec![LaneCount { lane: 0, count: 9 }], aside: vec![] }
             .to_bytes()),
         6 => open,
@@ -80,12 +103,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => link().prop_map(Step::Closed),
         2 => (0..30_000_u32).prop_map(Step::Pass),
         4 => any::<(bool, bool)>().prop_map(|(send, close)| Step::Reply { send, close }),
+        2 => Just(Step::Join),
+        9 => (0..3_usize, 0..90_usize).prop_map(|(topic, len)| Step::Publish(topic, len)),
     ]
 }
 
 /// What the application and the shell know.
-#[derive(Default)]
 struct Known {
+    topics: Topics,
+    wanted: Vec<Arc<str>>,
     links: BTreeSet<u64>,
     next_link: u64,
     opening: BTreeSet<SocketRef>,
@@ -109,8 +135,51 @@ impl Known {
                 Output::SocketClosed { socket, .. } => {
                     assert!(self.opening.remove(&socket) != self.open.remove(&socket));
                 }
+                Output::Publish { links, .. } => {
+                    assert!(links.iter().all(|link| self.links.contains(&link.0)));
+                }
+                Output::TopicWanted { name } => self.wanted.push(name),
+                Output::TopicUnwanted { topic } => self.topics.leave(0, topic),
                 Output::Event(_) => {}
             }
+        }
+    }
+
+    fn new() -> Self {
+        Self {
+            topics: Topics::new(1, 2),
+            wanted: Vec::new(),
+            links: BTreeSet::new(),
+            next_link: 0,
+            opening: BTreeSet::new(),
+            open: BTreeSet::new(),
+        }
+    }
+
+    fn join(&mut self, server: &mut Server) {
+        for name in std::mem::take(&mut self.wanted) {
+            let known = TOPICS.iter().find(|(topic, _)| **topic == *name);
+            let policy = known.map_or(SlowPolicy::Recover, |(_, policy)| *policy);
+            match self.topics.join(0, &name) {
+                Ok(it) => {
+                    server.registry.topic_joined(server.now, &name, it.topic, it.position, policy);
+                }
+                Err(full) => {
+                    let (reason, message) = (UnsubscribedReason::Limit, full.to_string());
+                    server.registry.topic_refused(server.now, &name, reason, None, &message);
+                }
+            }
+            self.learn(server.drain());
+        }
+    }
+
+    fn publish(&mut self, server: &mut Server, topic: usize, len: usize) {
+        let numbered = self.topics.publish(TOPICS[topic].0, Payload::Binary(&vec![0; len]));
+        if let Some((topic, bytes)) = numbered.frame {
+            let frame = Arc::new(Encoded::new(bytes.into(), None));
+            let publication = Publication { topic, position: numbered.position, frame };
+            server.registry.publish(server.now, &publication);
+            self.learn(server.drain());
         }
     }
 
@@ -140,6 +209,8 @@ impl Known {
 /// Few links, small queues: the limits are in reach.
 fn small() -> SessionConfig {
     let config = SessionConfig { links: 2, tabs: 2, sockets: 2, ..SessionConfig::default() };
+    let config = SessionConfig { subscriptions: 2, total_queue_bytes: 700, ..config };
+    let config = SessionConfig { window_bytes: 50, backlog_bytes: 200, ..config };
     SessionConfig { message_bytes: 100, queue_bytes: 200, control_bytes: 100, ..config }
 }
 
@@ -163,6 +234,8 @@ fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Ste
         }
         Step::Pass(millis) => server.pass(Duration::from_millis(millis.into())),
         Step::Reply { send, close } => return known.reply(server, send, close),
+        Step::Join => return known.join(server),
+        Step::Publish(topic, len) => return known.publish(server, topic, len),
     };
     known.learn(outputs);
 }
@@ -172,12 +245,17 @@ fn held(stats: Stats) -> [usize; 5] {
     [stats.links, stats.sessions, stats.tabs, stats.parked, stats.sockets]
 }
 
+/// What topics hold: topics, subscriptions, bytes that wait.
+fn held_by_topics(stats: Stats) -> [usize; 3] {
+    [stats.topics, stats.subscriptions, stats.queued_bytes]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_sequence_breaks_the_registry(steps in prop::collection::vec(step(), 1..120)) {
-        let (mut server, mut known, mut names) = (Server::with(small()), Known::default(), [0; 4]);
+        let (mut server, mut known, mut names) = (Server::with(small()), Known::new(), [0; 4]);
         for step in steps {
             apply(&mut server, &mut known, &mut names, step);
             let [links, sessions, tabs, parked, sockets] = held(server.registry.stats());
@@ -185,6 +263,10 @@ proptest! {
             prop_assert_eq!(sockets, known.opening.len() + known.open.len());
             prop_assert!(sessions <= links && tabs + parked <= sessions * 2);
             prop_assert!(links <= 2 && sockets <= (tabs + parked) * 2);
+            let [topics, subscriptions, queued] = held_by_topics(server.registry.stats());
+            prop_assert!(topics <= subscriptions && subscriptions <= sessions * 2);
+            // A full queue, what control may add, one call's answers, and a backlog, a link.
+            prop_assert!(queued <= sessions * (200 + 100 + 300 + 200), "{} bytes", queued);
             // While a link lives there is a time to look at it again, and it lies ahead.
             prop_assert_eq!(server.registry.poll_timeout().is_some(), links > 0);
             server.registry.handle_timeout(server.now);
@@ -192,6 +274,8 @@ proptest! {
         }
         known.learn(server.pass(Duration::from_secs(3600)));
         prop_assert_eq!(held(server.registry.stats()), [0; 5]);
+        prop_assert_eq!(held_by_topics(server.registry.stats()), [0; 3]);
+        known.join(&mut server);
         prop_assert!(known.opening.is_empty() && known.open.is_empty());
     }
 }

@@ -38,7 +38,8 @@ fn a_session_is_named_by_the_entropy_of_its_link() {
     let mut server = Server::new();
     let (first, second) = (server.welcomed(1), server.welcomed(2));
     assert_ne!(first, second);
-    assert_eq!(first.0[..8], 1_u64.to_be_bytes());
+    // But for the bytes that name its place in the registry.
+    assert_eq!((first.0[0], &first.0[5..8]), (0, &1_u64.to_be_bytes()[5..]));
 }
 
 #[test]
@@ -118,7 +119,8 @@ fn a_link_without_hello_is_closed_in_time() {
     let mut server = Server::new();
     server.open(1);
     assert_eq!(server.pass(Duration::from_millis(9_999)), []);
-    let outputs = server.pass(Duration::from_millis(1));
+    // A timer is at most a tick late.
+    let outputs = server.pass(Duration::from_millis(64));
     assert_eq!(closed(&outputs).1, 4008);
     assert_eq!(cause(&outputs), LinkDown::HandshakeTimeout);
     assert_eq!(server.registry.stats().handshake_timeouts, 1);

@@ -9,3 +9,4 @@ mod liveness;
 mod sockets;
 mod support;
 mod tabs;
+mod topics;

@@ -167,21 +167,3 @@ fn two_tabs_may_use_the_same_socket_number() {
     let expected = SocketRef { tab: Alias(2), ..first };
     assert!(matches!(outputs[0], Output::SocketOpen { socket, .. } if socket == expected));
 }
-
-#[test]
-fn a_subscription_is_refused_by_request_and_name() {
-    let mut server = Server::new();
-    server.welcomed(1);
-    let outputs = server.say(1, &HubFrame::Subscribe { request: 7, position: None, topic: "news" });
-    let message = "topics are not offered by this server yet";
-    assert_eq!(
-        frame(&outputs),
-        ServerFrame::Unsubscribed(Unsubscribed {
-            request: 7,
-            reason: UnsubscribedReason::Unsupported,
-            retry_ms: None,
-            name: "news",
-            message
-        })
-    );
-}

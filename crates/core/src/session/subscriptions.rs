@@ -1,0 +1,436 @@
+//! Topics as one registry sees them: who wants which, and what goes to whom.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tabmux_wire::{Position, ServerFrame, Subscribed, TopicId, Unsubscribed, UnsubscribedReason};
+
+use super::{
+    LinkId, Output, Publication, Registry, SlowPolicy, backlog::Entry, config, places::FreeList,
+    state::Subscription,
+};
+use crate::Timestamp;
+
+/// The topics that somebody here wants.
+#[derive(Default)]
+pub(super) struct TopicTable {
+    topics: Vec<Option<Topic>>,
+    free: FreeList,
+    by_name: BTreeMap<Arc<str>, u32>,
+    by_id: BTreeMap<TopicId, u32>,
+}
+
+struct Topic {
+    name: Arc<str>,
+    state: State,
+    /// Places of sessions.
+    subscribers: Vec<u32>,
+}
+
+enum State {
+    /// The shell was asked for the topic. For each session that waits, where it left the topic.
+    Joining(Vec<(u32, Option<Position>)>),
+    Joined {
+        id: TopicId,
+        position: Position,
+        policy: SlowPolicy,
+    },
+}
+
+impl TopicTable {
+    fn get(&self, place: u32) -> Option<&Topic> {
+        self.topics.get(place as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, place: u32) -> Option<&mut Topic> {
+        self.topics.get_mut(place as usize)?.as_mut()
+    }
+
+    fn insert(&mut self, name: &str) -> u32 {
+        let (place, name) = (self.free.take(), Arc::<str>::from(name));
+        let state = State::Joining(Vec::new());
+        let topic = Topic { name: Arc::clone(&name), state, subscribers: Vec::new() };
+        if self.topics.len() <= place as usize {
+            self.topics.resize_with(place as usize + 1, || None);
+        }
+        self.topics[place as usize] = Some(topic);
+        self.by_name.insert(name, place);
+        place
+    }
+
+    fn remove(&mut self, place: u32) -> Option<Topic> {
+        let topic = self.topics.get_mut(place as usize)?.take()?;
+        self.free.give_back(place);
+        self.by_name.remove(&topic.name);
+        if let State::Joined { id, .. } = topic.state {
+            self.by_id.remove(&id);
+        }
+        Some(topic)
+    }
+}
+
+impl Registry {
+    /// SUBSCRIBE.
+    pub(super) fn on_subscribe(
+        &mut self,
+        place: u32,
+        request: u64,
+        since: Option<Position>,
+        name: &str,
+    ) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let known = self.topics.by_name.get(name).copied();
+        let subscribed = |at: &u32| session.subscriptions.iter().any(|it| it.topic == *at);
+        if let Some(at) = known.filter(subscribed) {
+            self.answer_again(place, at, request, since);
+            return;
+        }
+        let limit = self.config.subscriptions as usize;
+        if session.subscriptions.len() >= limit {
+            let message = format!("a browser may subscribe to {limit} topics on this server");
+            self.stats.subscriptions_refused += 1;
+            let reason = UnsubscribedReason::Limit;
+            self.send_unsubscribed(place, request, reason, None, name, &message);
+            return;
+        }
+        let at = known.unwrap_or_else(|| {
+            let at = self.topics.insert(name);
+            self.stats.topics += 1;
+            if let Some(topic) = self.topics.get(at) {
+                self.outputs.push_back(Output::TopicWanted { name: Arc::clone(&topic.name) });
+            }
+            at
+        });
+        self.add_subscriber(place, at, request);
+        let Some(topic) = self.topics.get_mut(at) else {
+            return;
+        };
+        match &mut topic.state {
+            State::Joining(waiting) => waiting.push((place, since)),
+            State::Joined { .. } => self.send_subscribed(place, at, request, since),
+        }
+    }
+
+    /// UNSUBSCRIBE.
+    pub(super) fn on_unsubscribe(&mut self, place: u32, name: &str) {
+        if let Some(&at) = self.topics.by_name.get(name) {
+            self.end_subscription(place, at);
+        }
+    }
+
+    /// A topic that was wanted is there: it is at `position`, and every publication after that
+    /// will be told. Does nothing if nobody wants it any more.
+    pub fn topic_joined(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        id: TopicId,
+        position: Position,
+        policy: SlowPolicy,
+    ) {
+        self.advance(now);
+        let Some(&at) = self.topics.by_name.get(name) else {
+            self.outputs.push_back(Output::TopicUnwanted { topic: id });
+            return;
+        };
+        let Some(topic) = self.topics.get_mut(at) else {
+            return;
+        };
+        if let State::Joining(waiting) = &mut topic.state {
+            let waiting = std::mem::take(waiting);
+            topic.state = State::Joined { id, position, policy };
+            self.topics.by_id.insert(id, at);
+            for (place, since) in waiting {
+                if let Some(subscription) = self.subscription(place, at) {
+                    self.send_subscribed(place, at, subscription.request, since);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// A topic that was wanted cannot be had: all who wait for it are refused.
+    pub fn topic_refused(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        reason: UnsubscribedReason,
+        retry: Option<Duration>,
+        message: &str,
+    ) {
+        self.advance(now);
+        let at = self.topics.by_name.get(name).copied();
+        let Some(at) = at.filter(|at| self.is_joining(*at)) else {
+            return;
+        };
+        let places = self.topics.get(at).map(|topic| topic.subscribers.clone());
+        for place in places.unwrap_or_default() {
+            self.stats.subscriptions_refused += 1;
+            self.finish_subscription(place, at, reason, retry, message);
+        }
+        self.settle();
+    }
+
+    /// A publication of any topic: goes to the links that want it.
+    pub fn publish(&mut self, now: Timestamp, publication: &Publication) {
+        self.advance(now);
+        let Publication { topic: id, position: new, frame } = publication;
+        let Some(&at) = self.topics.by_id.get(id) else {
+            return;
+        };
+        let Some(topic) = self.topics.get_mut(at) else {
+            return;
+        };
+        let State::Joined { position, policy, .. } = &mut topic.state else {
+            return;
+        };
+        // What was under way when this registry left the topic and joined it again.
+        if *new <= *position {
+            return;
+        }
+        *position = *new;
+        let policy = *policy;
+        self.stats.publications += 1;
+        let subscribers = std::mem::take(&mut topic.subscribers);
+        let (mut links, mut slow) = (Vec::with_capacity(subscribers.len()), Vec::new());
+        let (len, window) = (frame.len(), self.config.window_bytes);
+        for &place in &subscribers {
+            let Some(session) = self.sessions.get_mut(place) else {
+                continue;
+            };
+            let behind = session.slow.as_ref().is_some_and(|it| !it.backlog.is_empty());
+            if behind || session.unwritten > window {
+                slow.push(place);
+            } else {
+                session.unwritten += len;
+                links.push(session.link);
+            }
+        }
+        self.stats.queued_bytes += len * links.len();
+        self.stats.deliveries += links.len() as u64;
+        if let Some(topic) = self.topics.get_mut(at) {
+            topic.subscribers = subscribers;
+        }
+        if !links.is_empty() {
+            let frame = Arc::clone(frame);
+            self.outputs.push_back(Output::Publish { frame, links });
+        }
+        for place in slow {
+            self.hold(place, at, policy, publication);
+        }
+    }
+
+    /// Keeps a publication for a hub that is behind, as the topic's policy wants it.
+    fn hold(&mut self, place: u32, at: u32, policy: SlowPolicy, publication: &Publication) {
+        let full = self.stats.queued_bytes > self.config.total_queue_bytes;
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        let backlog = &mut session.slow.get_or_insert_default().backlog;
+        let before = backlog.bytes();
+        if policy == SlowPolicy::KeepLatest {
+            self.stats.dropped_replaced += backlog.remove(at);
+        }
+        let Publication { position, frame, .. } = publication;
+        let fits = !full && backlog.bytes_with(frame) <= self.config.backlog_bytes;
+        if fits {
+            backlog.push(at, Arc::clone(frame));
+        } else if policy != SlowPolicy::Recover {
+            backlog.push_gap(at, position.offset);
+            self.stats.dropped_gap += 1;
+        }
+        self.stats.queued_bytes = self.stats.queued_bytes + backlog.bytes() - before;
+        if !fits && policy == SlowPolicy::Recover {
+            self.stats.slow_subscriptions += 1;
+            let retry = Some(self.config.slow_retry);
+            let message = "this browser does not read fast enough";
+            self.finish_subscription(place, at, UnsubscribedReason::Slow, retry, message);
+        }
+    }
+
+    /// Gives a hub that has read what waits for it, as far as the window goes.
+    pub(super) fn release(&mut self, place: u32) {
+        let window = self.config.window_bytes;
+        while let Some(session) = self.sessions.get_mut(place) {
+            let link = session.link;
+            if session.unwritten > window {
+                return;
+            }
+            let Some(slow) = &mut session.slow else {
+                return;
+            };
+            let before = slow.backlog.bytes();
+            let Some(entry) = slow.backlog.pop() else {
+                session.tidy_slow();
+                return;
+            };
+            self.stats.queued_bytes -= before - slow.backlog.bytes();
+            match entry {
+                Entry::Publication { frame, .. } => {
+                    session.unwritten += frame.len();
+                    self.stats.queued_bytes += frame.len();
+                    self.stats.deliveries += 1;
+                    self.outputs.push_back(Output::Publish { frame, links: vec![link] });
+                }
+                Entry::Gap { topic, offset } => self.send_gap(link, topic, offset),
+            }
+        }
+    }
+
+    /// Ends all subscriptions of a session that is taken out.
+    pub(super) fn forget_subscriptions(&mut self, place: u32, subscriptions: &[Subscription]) {
+        for subscription in subscriptions {
+            self.stats.subscriptions -= 1;
+            self.remove_subscriber(place, *subscription);
+        }
+    }
+
+    fn is_joining(&self, at: u32) -> bool {
+        self.topics.get(at).is_some_and(|topic| matches!(topic.state, State::Joining(_)))
+    }
+
+    fn subscription(&self, place: u32, at: u32) -> Option<Subscription> {
+        let session = self.sessions.get(place)?;
+        session.subscriptions.iter().find(|it| it.topic == at).copied()
+    }
+
+    fn add_subscriber(&mut self, place: u32, at: u32, request: u64) {
+        let (Some(topic), Some(session)) = (self.topics.get_mut(at), self.sessions.get_mut(place))
+        else {
+            return;
+        };
+        let index = topic.subscribers.len() as u32;
+        topic.subscribers.push(place);
+        if session.subscriptions.len() < 4 {
+            session.subscriptions.reserve_exact(1);
+        }
+        session.subscriptions.push(Subscription { topic: at, index, request });
+        self.stats.subscriptions += 1;
+    }
+
+    /// Ends a subscription without a word; the one that was there.
+    fn end_subscription(&mut self, place: u32, at: u32) -> Option<Subscription> {
+        let session = self.sessions.get_mut(place)?;
+        let index = session.subscriptions.iter().position(|it| it.topic == at)?;
+        let subscription = session.subscriptions.swap_remove(index);
+        self.drop_backlog(place, at);
+        self.stats.subscriptions -= 1;
+        self.remove_subscriber(place, subscription);
+        Some(subscription)
+    }
+
+    /// Takes a session out of a topic's list; the last one there takes its index.
+    fn remove_subscriber(
+        &mut self,
+        place: u32,
+        Subscription { topic: at, index, .. }: Subscription,
+    ) {
+        let Some(topic) = self.topics.get_mut(at) else {
+            return;
+        };
+        topic.subscribers.swap_remove(index as usize);
+        if let State::Joining(waiting) = &mut topic.state {
+            waiting.retain(|(candidate, _)| *candidate != place);
+        }
+        let moved = topic.subscribers.get(index as usize).copied();
+        if topic.subscribers.is_empty() {
+            self.stats.topics -= 1;
+            if let Some(Topic { state: State::Joined { id, .. }, .. }) = self.topics.remove(at) {
+                self.outputs.push_back(Output::TopicUnwanted { topic: id });
+            }
+        }
+        let moved = moved.and_then(|moved| self.sessions.get_mut(moved));
+        let moved = moved.and_then(|it| it.subscriptions.iter_mut().find(|it| it.topic == at));
+        if let Some(moved) = moved {
+            moved.index = index;
+        }
+    }
+
+    /// Ends a subscription and says why.
+    fn finish_subscription(
+        &mut self,
+        place: u32,
+        at: u32,
+        reason: UnsubscribedReason,
+        retry: Option<Duration>,
+        message: &str,
+    ) {
+        let Some(name) = self.topics.get(at).map(|topic| Arc::clone(&topic.name)) else {
+            return;
+        };
+        if let Some(Subscription { request, .. }) = self.end_subscription(place, at) {
+            self.send_unsubscribed(place, request, reason, retry, &name, message);
+        }
+    }
+
+    /// Answers a SUBSCRIBE of what is subscribed already. While the topic is being joined, the
+    /// one answer that is due names the latest request. What waits of the topic lies before the
+    /// position that is told now, so it goes, and the hub hears that it is not all.
+    fn answer_again(&mut self, place: u32, at: u32, request: u64, since: Option<Position>) {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        if let Some(it) = session.subscriptions.iter_mut().find(|it| it.topic == at) {
+            it.request = request;
+        }
+        let dropped = self.drop_backlog(place, at);
+        self.stats.dropped_gap += dropped;
+        self.send_subscribed(place, at, request, since.filter(|_| dropped == 0));
+    }
+
+    /// Takes what waits of a topic out of a session's backlog; how many publications that was.
+    fn drop_backlog(&mut self, place: u32, at: u32) -> u64 {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return 0;
+        };
+        let Some(slow) = &mut session.slow else {
+            return 0;
+        };
+        let before = slow.backlog.bytes();
+        let dropped = slow.backlog.remove(at);
+        self.stats.queued_bytes -= before - slow.backlog.bytes();
+        session.tidy_slow();
+        dropped
+    }
+
+    fn send_subscribed(&mut self, place: u32, at: u32, request: u64, since: Option<Position>) {
+        let Some(link) = self.sessions.get(place).map(|session| session.link) else {
+            return;
+        };
+        let Some(topic) = self.topics.get(at) else {
+            return;
+        };
+        if let State::Joined { id, position, .. } = topic.state {
+            // Without history, nothing was missed only if there was nothing.
+            let recovered = since == Some(position);
+            let name = Arc::clone(&topic.name);
+            let subscribed = Subscribed { request, topic: id, recovered, position, name: &name };
+            self.send_frame(link, &ServerFrame::Subscribed(subscribed));
+        }
+    }
+
+    fn send_unsubscribed(
+        &mut self,
+        place: u32,
+        request: u64,
+        reason: UnsubscribedReason,
+        retry: Option<Duration>,
+        name: &str,
+        message: &str,
+    ) {
+        let Some(link) = self.sessions.get(place).map(|session| session.link) else {
+            return;
+        };
+        let retry_ms = retry.map(config::millis);
+        let unsubscribed = Unsubscribed { request, reason, retry_ms, name, message };
+        self.send_frame(link, &ServerFrame::Unsubscribed(unsubscribed));
+    }
+
+    fn send_gap(&mut self, link: LinkId, at: u32, offset: u64) {
+        if let Some(Topic { state: State::Joined { id, position, .. }, .. }) = self.topics.get(at) {
+            let position = Position { epoch: position.epoch, offset };
+            self.send_frame(link, &ServerFrame::Gap { topic: *id, position });
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Topics: who gets what, and what happens to who does not read.
+
+use std::{sync::Arc, time::Duration};
+
+use tabmux_core::{
+    session::{
+        Encoded, Input, LinkId, Output, Publication, SendError, SessionConfig, SlowPolicy, Topics,
+    },
+    wire::{
+        HubFrame, Payload, Position, ServerFrame, Subscribed, TopicId, Unsubscribed,
+        UnsubscribedReason,
+    },
+};
+
+use super::support::{Server, frame};
+
+/// A registry, and the topics of a server of which it is shard 0.
+struct Shard {
+    server: Server,
+    topics: Topics,
+    policy: SlowPolicy,
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self::with(SlowPolicy::Recover)
+    }
+
+    /// Publications wait from 100 unwritten bytes on, and at most 300 bytes of them.
+    fn with(policy: SlowPolicy) -> Self {
+        let config = SessionConfig {
+            subscriptions: 2,
+            window_bytes: 100,
+            backlog_bytes: 300,
+            ..SessionConfig::default()
+        };
+        Self { server: Server::with(config), topics: Topics::new(7, 100), policy }
+    }
+
+    /// Links that are welcomed, with nothing left to write.
+    fn links<const N: usize>(links: [u64; N]) -> Self {
+        let mut shard = Self::new();
+        links.into_iter().for_each(|link| shard.welcome(link));
+        shard
+    }
+
+    fn welcome(&mut self, link: u64) {
+        self.server.welcomed(link);
+        self.server.written(link, 10_000);
+    }
+
+    fn subscribe(&mut self, link: u64, request: u64, topic: &str) -> Vec<Output> {
+        self.subscribe_since(link, request, topic, None)
+    }
+
+    fn subscribe_since(
+        &mut self,
+        link: u64,
+        request: u64,
+        topic: &str,
+        position: Option<Position>,
+    ) -> Vec<Output> {
+        let mut outputs = self.server.say(link, &HubFrame::Subscribe { request, position, topic });
+        self.join(&mut outputs);
+        self.server.written(link, 1_000);
+        outputs
+    }
+
+    /// Joins what is wanted, at once.
+    fn join(&mut self, outputs: &mut Vec<Output>) {
+        outputs.retain(|output| match output {
+            Output::TopicWanted { name } => {
+                let it = self.topics.join(0, name).unwrap();
+                let (registry, now) = (&mut self.server.registry, self.server.now);
+                registry.topic_joined(now, name, it.topic, it.position, self.policy);
+                false
+            }
+            Output::TopicUnwanted { topic } => {
+                self.topics.leave(0, *topic);
+                false
+            }
+            _ => true,
+        });
+        outputs.extend(self.server.drain());
+    }
+
+    /// Publishes `len` bytes on the stream.
+    fn publish(&mut self, topic: &str, len: usize) -> Vec<Output> {
+        let numbered = self.topics.publish(topic, Payload::Text("x"));
+        let Some((topic, _)) = numbered.frame else {
+            return Vec::new();
+        };
+        let frame = Arc::new(Encoded::new(vec![0; len].into(), None));
+        let publication = Publication { topic, position: numbered.position, frame };
+        self.server.registry.publish(self.server.now, &publication);
+        self.server.drain()
+    }
+}
+
+fn at(offset: u64) -> Position {
+    Position { epoch: 7, offset }
+}
+
+/// The links that a publication goes to.
+fn links(outputs: &[Output]) -> Vec<u64> {
+    let links = outputs.iter().flat_map(|output| match output {
+        Output::Publish { links, .. } => links.clone(),
+        _ => Vec::new(),
+    });
+    links.map(|link| link.0).collect()
+}
+
+fn subscribed(outputs: &[Output]) -> Subscribed<'_> {
+    match frame(outputs) {
+        ServerFrame::Subscribed(subscribed) => subscribed,
+        other => panic!("not subscribed: {other:?}"),
+    }
+}
+
+fn unsubscribed(outputs: &[Output]) -> Unsubscribed<'_> {
+    match frame(outputs) {
+        ServerFrame::Unsubscribed(unsubscribed) => unsubscribed,
+        other => panic!("not unsubscribed: {other:?}"),
+    }
+}
+
+#[test]
+fn a_subscription_tells_the_topics_number_and_position() {
+    let mut shard = Shard::links([1, 2]);
+    let outputs = shard.subscribe(1, 5, "prices");
+    let (topic, name) = (TopicId(1), "prices");
+    let expected = Subscribed { request: 5, topic, recovered: false, position: at(0), name };
+    assert_eq!(subscribed(&outputs), expected);
+    shard.publish("prices", 50);
+    let outputs = shard.subscribe(2, 9, "prices");
+    assert_eq!((subscribed(&outputs).request, subscribed(&outputs).position), (9, at(1)));
+}
+
+#[test]
+fn a_publication_goes_to_those_who_want_it_once_encoded() {
+    let mut shard = Shard::links([1, 2, 3]);
+    for link in [1, 3] {
+        shard.subscribe(link, 1, "prices");
+    }
+    shard.subscribe(2, 1, "news");
+    let outputs = shard.publish("prices", 50);
+    assert!(matches!(&outputs[..], [Output::Publish { .. }]));
+    assert_eq!(links(&outputs), [1, 3]);
+    assert_eq!(shard.publish("nothing", 50), []);
+    let stats = shard.server.registry.stats();
+    assert_eq!((stats.topics, stats.subscriptions), (2, 3));
+    assert_eq!((stats.publications, stats.deliveries), (1, 2));
+}
+
+#[test]
+fn who_unsubscribed_or_went_gets_nothing_and_the_last_one_ends_the_topic() {
+    let mut shard = Shard::links([1, 2, 3]);
+    for link in [1, 2, 3] {
+        shard.subscribe(link, 1, "prices");
+    }
+    assert_eq!(shard.server.say(1, &HubFrame::Unsubscribe { topic: "prices" }), []);
+    assert_eq!(links(&shard.publish("prices", 9)), [3, 2]);
+    shard.server.input(Input::LinkClosed { link: LinkId(3) });
+    assert_eq!(links(&shard.publish("prices", 9)), [2]);
+    let outputs = shard.server.say(2, &HubFrame::Unsubscribe { topic: "prices" });
+    assert_eq!(outputs, [Output::TopicUnwanted { topic: TopicId(1) }]);
+    assert_eq!(shard.server.say(2, &HubFrame::Unsubscribe { topic: "prices" }), []);
+}
+
+#[test]
+fn who_left_the_topic_where_it_is_has_missed_nothing() {
+    let mut shard = Shard::links([1, 2]);
+    shard.subscribe(1, 1, "prices");
+    shard.publish("prices", 9);
+    let outputs = shard.subscribe_since(2, 1, "prices", Some(at(1)));
+    assert!(subscribed(&outputs).recovered);
+    shard.server.say(2, &HubFrame::Unsubscribe { topic: "prices" });
+    shard.publish("prices", 9);
+    let outputs = shard.subscribe_since(2, 2, "prices", Some(at(1)));
+    assert!(!subscribed(&outputs).recovered);
+}
+
+#[test]
+fn a_topic_that_is_joined_late_answers_all_who_wait() {
+    let mut shard = Shard::links([1, 2]);
+    let subscribe = |request| HubFrame::Subscribe { request, position: None, topic: "prices" };
+    let wanted = shard.server.say(1, &subscribe(1));
+    assert_eq!(shard.server.say(2, &subscribe(2)), []);
+    assert_eq!(shard.server.say(1, &HubFrame::Unsubscribe { topic: "prices" }), []);
+    assert_eq!(shard.server.say(1, &subscribe(3)), []);
+    let mut outputs = wanted;
+    shard.join(&mut outputs);
+    let requests = outputs.iter().map(|output| match output {
+        Output::Send { link, bytes } => match ServerFrame::decode(bytes).unwrap() {
+            ServerFrame::Subscribed(subscribed) => (link.0, subscribed.request),
+            other => panic!("not subscribed: {other:?}"),
+        },
+        other => panic!("no frame: {other:?}"),
+    });
+    assert_eq!(requests.collect::<Vec<_>>(), [(2, 2), (1, 3)]);
+}
+
+#[test]
+fn a_topic_that_nobody_wants_any_more_when_it_is_joined_is_left() {
+    let mut shard = Shard::links([1]);
+    let mut wanted =
+        shard.server.say(1, &HubFrame::Subscribe { request: 1, position: None, topic: "prices" });
+    shard.server.say(1, &HubFrame::Unsubscribe { topic: "prices" });
+    shard.join(&mut wanted);
+    assert_eq!(wanted, [Output::TopicUnwanted { topic: TopicId(1) }]);
+}
+
+#[test]
+fn a_topic_that_cannot_be_had_is_refused_by_request_and_name() {
+    let mut shard = Shard::links([1]);
+    shard.server.say(1, &HubFrame::Subscribe { request: 7, position: None, topic: "prices" });
+    let (registry, now) = (&mut shard.server.registry, shard.server.now);
+    let retry = Some(Duration::from_secs(3));
+    registry.topic_refused(now, "prices", UnsubscribedReason::Limit, retry, "full");
+    let (reason, name) = (UnsubscribedReason::Limit, "prices");
+    let expected =
+        Unsubscribed { request: 7, reason, retry_ms: Some(3_000), name, message: "full" };
+    assert_eq!(unsubscribed(&shard.server.drain()), expected);
+    let stats = shard.server.registry.stats();
+    assert_eq!((stats.topics, stats.subscriptions, stats.subscriptions_refused), (0, 0, 1));
+}
+
+#[test]
+fn a_subscription_past_the_limit_is_refused() {
+    let mut shard = Shard::links([1]);
+    shard.subscribe(1, 1, "a");
+    shard.subscribe(1, 2, "b");
+    let outputs = shard.subscribe(1, 3, "c");
+    let refused = unsubscribed(&outputs);
+    assert_eq!((refused.request, refused.reason), (3, UnsubscribedReason::Limit));
+    assert_eq!(refused.message, "a browser may subscribe to 2 topics on this server");
+    assert_eq!(links(&shard.publish("b", 9)), [1]);
+}
+
+#[test]
+fn subscribing_again_is_answered_and_counts_once() {
+    let mut shard = Shard::links([1]);
+    shard.subscribe(1, 1, "prices");
+    let outputs = shard.subscribe(1, 2, "prices");
+    assert_eq!(subscribed(&outputs).request, 2);
+    assert_eq!(links(&shard.publish("prices", 9)), [1]);
+    assert_eq!(shard.server.registry.stats().subscriptions, 1);
+}
+
+#[test]
+fn a_publication_from_before_the_subscription_is_not_sent() {
+    let mut shard = Shard::links([1]);
+    shard.subscribe(1, 1, "prices");
+    let frame = Arc::new(Encoded::new([0; 9].into(), None));
+    let stale = Publication { topic: TopicId(1), position: at(0), frame };
+    shard.server.registry.publish(shard.server.now, &stale);
+    assert_eq!(shard.server.drain(), []);
+}
+
+/// A shard with a policy, in which link 1 reads and link 2 has stopped to.
+fn with_a_slow_link(policy: SlowPolicy) -> Shard {
+    let mut shard = Shard::with(policy);
+    for link in [1, 2] {
+        shard.welcome(link);
+        shard.subscribe(link, 4, "prices");
+    }
+    assert_eq!(links(&shard.publish("prices", 101)), [1, 2]);
+    shard.server.written(1, 101);
+    shard
+}
+
+/// Publishes to both; only link 1 reads.
+fn publish_past(shard: &mut Shard, len: usize) -> Vec<Output> {
+    let mut outputs = shard.publish("prices", len);
+    assert_eq!(links(&outputs), [1]);
+    outputs.remove(0);
+    shard.server.written(1, len);
+    outputs
+}
+
+#[test]
+fn what_waits_goes_out_in_order_once_the_link_reads() {
+    let mut shard = with_a_slow_link(SlowPolicy::Recover);
+    publish_past(&mut shard, 60);
+    publish_past(&mut shard, 70);
+    assert_eq!(shard.server.written(2, 0), []);
+    let outputs = shard.server.written(2, 101);
+    let lens = outputs.iter().map(|output| match output {
+        Output::Publish { frame, links } if *links == [LinkId(2)] => frame.len(),
+        other => panic!("not for link 2: {other:?}"),
+    });
+    assert_eq!(lens.collect::<Vec<_>>(), [60, 70]);
+    shard.server.written(2, 130);
+    assert_eq!(links(&shard.publish("prices", 9)), [1, 2]);
+    assert_eq!(shard.server.registry.stats().queued_bytes, 18);
+}
+
+#[test]
+fn recover_ends_the_subscription_and_nothing_else() {
+    let mut shard = with_a_slow_link(SlowPolicy::Recover);
+    let news = HubFrame::Subscribe { request: 5, position: None, topic: "news" };
+    let mut wanted = shard.server.say(2, &news);
+    shard.join(&mut wanted);
+    assert_eq!(publish_past(&mut shard, 200), []);
+    let outputs = publish_past(&mut shard, 200);
+    let ended = unsubscribed(&outputs);
+    assert_eq!((ended.request, ended.reason), (4, UnsubscribedReason::Slow));
+    assert_eq!((ended.name, ended.retry_ms), ("prices", Some(1_000)));
+    let stats = shard.server.registry.stats();
+    assert_eq!((stats.slow_subscriptions, stats.links, stats.subscriptions), (1, 2, 2));
+    assert_eq!(shard.server.written(2, 10_000), [], "what waited was dropped");
+    assert_eq!(links(&shard.publish("news", 9)), [2]);
+    let outputs = shard.subscribe_since(2, 6, "prices", Some(at(1)));
+    assert_eq!((subscribed(&outputs).recovered, subscribed(&outputs).request), (false, 6));
+    assert_eq!(links(&shard.publish("prices", 9)), [1, 2]);
+}
+
+#[test]
+fn keep_latest_keeps_the_latest() {
+    let mut shard = with_a_slow_link(SlowPolicy::KeepLatest);
+    for len in [200, 210, 220] {
+        assert_eq!(publish_past(&mut shard, len), []);
+    }
+    assert_eq!(shard.server.registry.stats().dropped_replaced, 2);
+    let outputs = shard.server.written(2, 101);
+    let [Output::Publish { frame, .. }] = &outputs[..] else { panic!("not one: {outputs:?}") };
+    assert_eq!(frame.len(), 220);
+}
+
+#[test]
+fn drop_with_gap_tells_where_the_topic_goes_on() {
+    let mut shard = with_a_slow_link(SlowPolicy::DropWithGap);
+    for len in [200, 210, 220] {
+        assert_eq!(publish_past(&mut shard, len), []);
+    }
+    assert_eq!(shard.server.registry.stats().dropped_gap, 2);
+    publish_past(&mut shard, 1);
+    let outputs = shard.server.written(2, 101);
+    assert_eq!(links(&outputs), [2], "the window is full again: {outputs:?}");
+    let outputs = shard.server.written(2, 200);
+    assert_eq!(links(&outputs), [2]);
+    // The second and third were dropped; the fourth had room again.
+    assert_eq!(frame(&outputs), ServerFrame::Gap { topic: TopicId(1), position: at(4) });
+}
+
+#[test]
+fn at_the_limit_of_all_queues_policies_act_and_messages_wait() {
+    let config = SessionConfig {
+        window_bytes: 100,
+        backlog_bytes: 10_000,
+        total_queue_bytes: 1_000,
+        ..SessionConfig::default()
+    };
+    let mut shard = Shard { server: Server::with(config), ..Shard::with(SlowPolicy::Recover) };
+    let socket = shard.server.socket(1);
+    shard.subscribe(1, 1, "prices");
+    shard.server.written(1, 10_000);
+    let send = |shard: &mut Shard, len: usize| {
+        let payload = vec![0; len];
+        let sent = shard.server.registry.send(shard.server.now, socket, Payload::Binary(&payload));
+        shard.server.drain();
+        sent
+    };
+    assert_eq!(send(&mut shard, 600), Ok(()));
+    assert_eq!(shard.publish("prices", 500), []);
+    assert_eq!(unsubscribed(&shard.publish("prices", 9)).reason, UnsubscribedReason::Slow);
+    assert_eq!(send(&mut shard, 600), Ok(()));
+    assert_eq!(send(&mut shard, 9), Err(SendError::Full));
+    assert_eq!(shard.server.written(1, 100_000), [Output::SocketWritable { socket }]);
+    assert_eq!(shard.server.registry.stats().queued_bytes, 0);
+    assert_eq!(send(&mut shard, 2_000), Ok(()), "an empty queue takes any message");
+}
