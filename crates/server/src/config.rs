@@ -1,6 +1,7 @@
 //! The configuration, as a file may give it. Every key has a default.
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tabmux_core::session::SessionConfig;
 
-use crate::{Error, shard::MAX_SHARDS};
+use crate::{Error, TopicRule, shard::MAX_SHARDS, topics::check_rules};
 
 /// The configuration of a [`Server`](crate::Server) and of the binary. In TOML the keys are the
 /// names of the fields; an unknown key is an error. [`Config::EXAMPLE`] has them all.
@@ -37,8 +38,24 @@ pub struct Config {
     pub shutdown_grace_ms: u64,
     /// Threads that serve links, at most 256; 0 for one a core. 0.
     pub shards: usize,
+    /// What backends must show to use the HTTP API under `/tabmux/api/`; without it, nobody can.
+    /// The binary also takes it from `TABMUX_API_KEY`.
+    pub api_key: Option<ApiKey>,
+    /// What is special about topics, by the beginning of their names. None.
+    pub topics: Vec<TopicRule>,
     /// What a peer can reach.
     pub limits: Limits,
+}
+
+/// A secret that backends share with the server. `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ApiKey(pub String);
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
 }
 
 /// What a peer can reach.
@@ -55,7 +72,18 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Bytes that may wait to be written to one link. 1 MiB.
     pub queue_bytes: usize,
-    /// Bytes of messages that tasks have sent and a shard has not yet taken. 16 MiB.
+    /// Topics that one browser may be subscribed to. 1,024.
+    pub subscriptions: u32,
+    /// Topics of the server that are subscribed to. 1,000,000.
+    pub topics: usize,
+    /// Bytes of publications that may wait for one hub to read; then the topic's rule acts.
+    /// 256 KiB.
+    pub backlog_bytes: usize,
+    /// Bytes that may wait for all hubs. At this limit messages wait with the handlers and the
+    /// rules of topics act, for hubs that have not read everything. 512 MiB.
+    pub total_queue_bytes: usize,
+    /// Bytes of messages that tasks have sent or published and a shard has not yet taken.
+    /// 16 MiB.
     pub inbox_bytes: usize,
 }
 
@@ -71,6 +99,8 @@ impl Default for Config {
             suspend_timeout_ms: millis(session.suspend_timeout),
             shutdown_grace_ms: 1_000,
             shards: 0,
+            api_key: None,
+            topics: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -85,6 +115,10 @@ impl Default for Limits {
             sockets: session.sockets,
             message_bytes: session.message_bytes,
             queue_bytes: session.queue_bytes,
+            subscriptions: session.subscriptions,
+            topics: 1_000_000,
+            backlog_bytes: session.backlog_bytes,
+            total_queue_bytes: 512 << 20,
             inbox_bytes: 16 << 20,
         }
     }
@@ -115,6 +149,9 @@ impl Config {
             (limits.links == 0, "limits.links must be at least 1"),
             (limits.tabs == 0, "limits.tabs must be at least 1"),
             (limits.sockets == 0, "limits.sockets must be at least 1"),
+            (limits.subscriptions == 0, "limits.subscriptions must be at least 1"),
+            (limits.topics == 0, "limits.topics must be at least 1"),
+            (self.api_key.as_ref().is_some_and(|key| key.0.len() < 16), SHORT_KEY),
             (limits.inbox_bytes == 0, "limits.inbox_bytes must be at least 1"),
             (self.shards > MAX_SHARDS, "shards must be at most 256"),
             (limits.message_bytes < 1_024, "limits.message_bytes must be at least 1024"),
@@ -123,19 +160,24 @@ impl Config {
                 "limits.queue_bytes must be at least limits.message_bytes",
             ),
         ];
+        check_rules(&self.topics)?;
         match faults.into_iter().find(|(fault, _)| *fault) {
             Some((_, message)) => Err(Error::Config(message.to_owned())),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn session(&self) -> SessionConfig {
+    /// What each of `shards` registries gets.
+    pub(crate) fn session(&self, shards: usize) -> SessionConfig {
         SessionConfig {
             links: self.limits.links,
             tabs: self.limits.tabs,
             sockets: self.limits.sockets,
             message_bytes: self.limits.message_bytes,
             queue_bytes: self.limits.queue_bytes,
+            subscriptions: self.limits.subscriptions,
+            backlog_bytes: self.limits.backlog_bytes,
+            total_queue_bytes: self.limits.total_queue_bytes / shards.max(1),
             heartbeat: Duration::from_millis(self.heartbeat_ms),
             handshake_timeout: Duration::from_millis(self.handshake_timeout_ms),
             suspend_timeout: Duration::from_millis(self.suspend_timeout_ms),
@@ -143,6 +185,8 @@ impl Config {
         }
     }
 }
+
+const SHORT_KEY: &str = "api_key must have at least 16 characters: who knows it can publish";
 
 /// Reads an address to listen on: `127.0.0.1:3000`, or `localhost:3000`, which is the same.
 ///
@@ -177,7 +221,16 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_is_refused_by_its_name() {
-        for key in ["links", "tabs", "sockets", "message_bytes", "queue_bytes", "inbox_bytes"] {
+        for key in [
+            "links",
+            "tabs",
+            "sockets",
+            "subscriptions",
+            "topics",
+            "message_bytes",
+            "queue_bytes",
+            "inbox_bytes",
+        ] {
             let config = toml::from_str::<Config>(&format!("[limits]\n{key} = 0")).unwrap();
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(&format!("limits.{key}")), "{error}");
@@ -187,7 +240,7 @@ mod tests {
     #[test]
     fn the_session_gets_what_the_file_says() {
         let text = "heartbeat_ms = 7\n[limits]\ntabs = 3\nlinks = 5";
-        let session = toml::from_str::<Config>(text).unwrap().session();
+        let session = toml::from_str::<Config>(text).unwrap().session(1);
         assert_eq!(session.heartbeat, Duration::from_millis(7));
         assert_eq!((session.tabs, session.links), (3, 5));
     }

@@ -3,10 +3,10 @@
 use tabmux_core::{
     Timestamp,
     session::{Registry, SendError, SocketRef, Stats},
-    wire::{Payload, SessionId, TabId},
+    wire::{Payload, Position, SessionId, TabId},
 };
 
-use crate::{ServerHandle, SocketSender, shard::Home};
+use crate::{PublishError, ServerHandle, SocketSender, shard::Home};
 
 /// The socket that a handler serves, and its surroundings.
 pub struct Ctx<'a> {
@@ -69,6 +69,14 @@ impl Ctx<'_> {
         self.broadcast(Payload::Binary(bytes))
     }
 
+    /// Publishes a message to every browser that is subscribed to a topic; its position.
+    ///
+    /// # Errors
+    /// As for [`ServerHandle::publish`].
+    pub fn publish(&self, topic: &str, message: Payload<'_>) -> Result<Position, PublishError> {
+        self.home.topics.publish(topic, message)
+    }
+
     /// Closes the socket with a code from 1000 to 4999; the handler's `close` follows. Nothing
     /// happens when it is closed already. A reason longer than 123 bytes is cut.
     pub fn close(&mut self, code: u16, reason: &str) {
@@ -108,6 +116,6 @@ impl Ctx<'_> {
 
     /// The server.
     pub fn server(&self) -> ServerHandle {
-        ServerHandle::new(&self.home.board)
+        ServerHandle::new(&self.home.board, &self.home.topics)
     }
 }

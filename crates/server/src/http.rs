@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{RawQuery, Request, State},
+    extract::{DefaultBodyLimit, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, Uri, Version, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
 use crate::{
-    assets, bridge,
+    api, assets, bridge,
     replay::Replay,
     server::App,
     shard::Connection,
@@ -29,6 +29,7 @@ use crate::{
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .route("/tabmux/ws", any(open_link))
+        .route("/tabmux/api/publish", post(api::publish).layer(body_limit(&app)))
         .route("/tabmux/stats", get(stats))
         .route("/healthz", get(|| async { "ok\n" }));
     for name in assets::NAMES {
@@ -42,6 +43,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         router = router.fallback(get(site));
     }
     router.with_state(app)
+}
+
+/// What a request of the API may have: what the shards' inboxes may.
+fn body_limit(app: &App) -> DefaultBodyLimit {
+    DefaultBodyLimit::max(app.config.limits.inbox_bytes)
 }
 
 /// The handshake of a link that did not come first on its connection, or in an app of yours.
@@ -119,6 +125,15 @@ async fn stats(State(app): State<Arc<App>>) -> Json<Value> {
         "tabs": stats.tabs,
         "parked": stats.parked,
         "sockets": stats.sockets,
+        "topics": stats.topics,
+        "subscriptions": stats.subscriptions,
+        "queued_bytes": stats.queued_bytes,
+        "publications": stats.publications,
+        "deliveries": stats.deliveries,
+        "subscriptions_refused": stats.subscriptions_refused,
+        "slow_subscriptions": stats.slow_subscriptions,
+        "dropped_replaced": stats.dropped_replaced,
+        "dropped_gap": stats.dropped_gap,
         "messages_in": stats.messages_in,
         "messages_out": stats.messages_out,
         "uptime_s": app.shards.board().uptime().as_secs(),

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod api;
 mod assets;
 mod bridge;
 mod builder;
@@ -44,20 +45,22 @@ mod replay;
 mod sender;
 mod server;
 mod shard;
+mod topics;
 mod ws;
 
 pub use self::{
     builder::Builder,
-    config::{Config, Limits, listen_address},
+    config::{ApiKey, Config, Limits, listen_address},
     context::Ctx,
     error::Error,
     handler::{CloseInfo, Decision, OpenRequest, SocketHandler},
     sender::SocketSender,
     server::{Server, ServerHandle},
+    topics::{PublishError, Slow, TopicRule},
 };
 pub use tabmux_core::{
     session::{SendError, SocketRef, Stats},
-    wire::{Payload as Message, SessionId, TabId},
+    wire::{Payload as Message, Position, SessionId, TabId},
 };
 
 /// The example in README.md, compiled.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use tabmux_server::{Config, Error, Server, demo, listen_address};
+use tabmux_server::{ApiKey, Config, Error, Server, demo, listen_address};
 use tokio::net::TcpListener;
 use tracing::{Level, warn};
 
@@ -108,6 +108,9 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
         config.assets.clone_from(assets);
     }
     config.allow_origins.extend(arguments.allow_origin.iter().cloned());
+    if let Ok(key) = std::env::var("TABMUX_API_KEY") {
+        config.api_key = Some(ApiKey(key));
+    }
     Ok(config)
 }
 

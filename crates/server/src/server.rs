@@ -7,7 +7,10 @@ use std::{
 };
 
 use axum::Router;
-use tabmux_core::session::Stats;
+use tabmux_core::{
+    session::Stats,
+    wire::{Payload, Position},
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -15,12 +18,13 @@ use tokio::{
 };
 
 use crate::{
-    Builder, Config, Error, accept,
+    Builder, Config, Error, PublishError, accept,
     files::Folder,
     handler::Factory,
     http,
     origin::Origins,
     shard::{Board, Shards},
+    topics::Topics,
 };
 
 /// The time over which the hubs of a server that shuts down spread their reconnects.
@@ -38,6 +42,7 @@ pub struct Server {
 pub struct ServerHandle {
     stats: watch::Receiver<Stats>,
     board: Weak<Board>,
+    topics: Weak<Topics>,
 }
 
 /// What HTTP handlers share.
@@ -61,8 +66,7 @@ impl Server {
         routes: BTreeMap<String, Factory>,
         site: Option<Folder>,
     ) -> Result<Self, Error> {
-        let (session, inbox_bytes) = (config.session(), config.limits.inbox_bytes);
-        let shards = Shards::new(config.shards, &session, inbox_bytes, routes)?;
+        let shards = Shards::new(&config, routes)?;
         let assets = Folder::new(config.assets.clone());
         Ok(Self { app: Arc::new(App { config, origins, shards, assets, site }) })
     }
@@ -79,7 +83,7 @@ impl Server {
 
     /// A look at the server.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(self.app.shards.board())
+        ServerHandle::new(self.app.shards.board(), self.app.shards.topics())
     }
 
     /// Serves until `shutdown` is done, then asks every hub to leave, closes what is left with
@@ -137,8 +141,19 @@ impl Server {
 }
 
 impl ServerHandle {
-    pub(crate) fn new(board: &Arc<Board>) -> Self {
-        Self { stats: board.watch(), board: Arc::downgrade(board) }
+    pub(crate) fn new(board: &Arc<Board>, topics: &Arc<Topics>) -> Self {
+        let (board, topics) = ((board.watch(), Arc::downgrade(board)), Arc::downgrade(topics));
+        Self { stats: board.0, board: board.1, topics }
+    }
+
+    /// Publishes a message to every browser that is subscribed to a topic; its position, also
+    /// when nobody is. Any name of 1 to 256 bytes is a topic.
+    ///
+    /// # Errors
+    /// [`PublishError::Name`], [`PublishError::TooLarge`]; [`PublishError::Full`] when the
+    /// shards are behind; [`PublishError::Closed`] when the server is gone.
+    pub fn publish(&self, topic: &str, message: Payload<'_>) -> Result<Position, PublishError> {
+        self.topics.upgrade().ok_or(PublishError::Closed)?.publish(topic, message)
     }
 
     /// The numbers of this moment.

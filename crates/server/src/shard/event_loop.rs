@@ -10,7 +10,7 @@ use super::{
     board::Board,
     link::{Arrival, Link, Origin, Phase},
     mailbox::{Mail, Mailbox},
-    outgoing::Flushed,
+    outgoing::{CORK, Flushed},
     service::{Order, Service},
     slab::{Slab, place},
     stream::Stream,
@@ -24,6 +24,9 @@ const READ_BUFFER: usize = 64 << 10;
 /// Reads of one link a turn: then the others come first.
 const READS: usize = 4;
 const EVENTS: usize = 1_024;
+/// Bytes of publications after which a turn is settled before it ends: else a burst would look
+/// as if the links had not read.
+const BURST: usize = 32 << 10;
 /// How long a closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -37,8 +40,12 @@ pub(super) struct EventLoop<S: Service> {
     board: Arc<Board>,
     links: Slab<Link>,
     buffer: Box<[u8]>,
+    /// Where small frames are gathered for one write.
+    cork: Vec<u8>,
     /// Links that have something to write.
     dirty: Vec<LinkId>,
+    /// Bytes of publications since the last settling, each counted once for all links.
+    burst: usize,
     /// Links that were not read to the end, and whether that end is near.
     unread: Vec<(LinkId, bool)>,
     /// When links that are closing are given up. The oldest first: they all get the same time.
@@ -62,7 +69,9 @@ impl<S: Service> EventLoop<S> {
             board,
             links: Slab::new(),
             buffer: vec![0; READ_BUFFER].into(),
+            cork: Vec::with_capacity(CORK),
             dirty: Vec::new(),
+            burst: 0,
             unread: Vec::new(),
             closing: VecDeque::new(),
             stopped: false,
@@ -98,6 +107,9 @@ impl<S: Service> EventLoop<S> {
         let now = self.board.now();
         for mail in self.mailbox().take() {
             self.open_mail(now, mail);
+            if self.burst > BURST {
+                self.settle(now);
+            }
         }
         for (link, ending) in std::mem::take(&mut self.unread) {
             self.read(now, link, ending);
@@ -310,6 +322,19 @@ impl<S: Service> EventLoop<S> {
                         self.mark(id);
                     }
                 }
+                Order::Publish { frame, links } => {
+                    self.burst += frame.len();
+                    for id in links {
+                        if let Some(link) = self.links.get_mut(id)
+                            && link.phase == Phase::Open
+                        {
+                            link.out.put_shared(Arc::clone(&frame));
+                            if !std::mem::replace(&mut link.dirty, true) {
+                                self.dirty.push(id);
+                            }
+                        }
+                    }
+                }
                 Order::Close { link: id, code, reason } => {
                     if let Some(link) = self.links.get_mut(id)
                         && link.phase == Phase::Open
@@ -329,6 +354,7 @@ impl<S: Service> EventLoop<S> {
             self.carry_out(now);
             // Before the writes, so that whoever gets an answer finds it counted.
             self.service.publish();
+            self.burst = 0;
             if self.dirty.is_empty() {
                 return;
             }
@@ -343,7 +369,7 @@ impl<S: Service> EventLoop<S> {
             return;
         };
         link.dirty = false;
-        let (written, all) = match link.out.flush(&mut link.stream) {
+        let (written, all) = match link.out.flush(&mut link.stream, link.inflates, &mut self.cork) {
             Flushed::All(written) => (written, true),
             Flushed::Part(written) => (written, false),
             Flushed::Broken => return self.lose(now, id),

@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub(super) fresh: bool,
     /// In the loop's list of links with something to write.
     pub(super) dirty: bool,
+    /// Messages to it may be deflated.
+    pub(super) inflates: bool,
 }
 
 /// How far the end of a link is.
@@ -50,8 +52,9 @@ pub(super) enum Phase {
 
 impl Link {
     pub(super) fn new(stream: Stream, fresh: bool) -> Self {
-        let (decoder, out) = (Decoder::default(), Outgoing::new());
-        Self { stream, decoder, out, phase: Phase::Open, fresh, dirty: false }
+        let (decoder, out) = (Decoder::default(), Outgoing::default());
+        let (phase, dirty, inflates) = (Phase::Open, false, false);
+        Self { stream, decoder, out, phase, fresh, dirty, inflates }
     }
 
     /// Reads what has come: `Ok(None)` when that is nothing, `Ok(Some(0))` at the end.

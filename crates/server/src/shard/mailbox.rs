@@ -61,6 +61,27 @@ impl<M> Mailbox<M> {
         Ok(())
     }
 
+    /// Whether it would take a mail of `cost` bytes.
+    pub(crate) fn has_room(&self, cost: usize) -> bool {
+        let queue = self.lock();
+        queue.bytes + cost <= self.limit
+    }
+
+    /// Puts in a mail that there was room for. A mailbox that is closed drops it.
+    pub(crate) fn force(&self, mail: Mail<M>, cost: usize) {
+        let mut queue = self.lock();
+        if queue.closed {
+            return;
+        }
+        queue.bytes += cost;
+        let sleeping = queue.mails.is_empty();
+        queue.mails.push(mail);
+        drop(queue);
+        if sleeping {
+            self.wake();
+        }
+    }
+
     /// Puts in the last mail.
     pub(super) fn stop(&self) {
         let mut queue = self.lock();

@@ -30,7 +30,6 @@ use std::{
 };
 
 use mio::{Poll, Waker};
-use tabmux_core::session::SessionConfig;
 use tokio::{runtime::Handle, sync::watch};
 use tracing::error;
 
@@ -46,15 +45,16 @@ use self::{
     link::{Arrival, Origin},
     sessions::Sessions,
 };
-use crate::handler::Factory;
+use crate::{Config, handler::Factory, topics::Topics};
 
 /// What one byte of a session's id can name.
-pub(crate) const MAX_SHARDS: usize = 256;
+pub(crate) const MAX_SHARDS: usize = tabmux_core::session::MAX_SHARDS;
 
 /// All shards of a server. When they are dropped, their threads end.
 pub(crate) struct Shards {
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
     board: Arc<Board>,
+    topics: Arc<Topics>,
     /// Loops whose threads have not begun: the first link begins them, inside a runtime.
     idle: Mutex<Vec<EventLoop<Sessions>>>,
 }
@@ -64,28 +64,26 @@ pub(crate) struct Home {
     pub(crate) index: usize,
     pub(crate) mailbox: Arc<Mailbox<Word>>,
     pub(crate) board: Arc<Board>,
+    pub(crate) topics: Arc<Topics>,
 }
 
 impl Shards {
-    /// `count` shards, 0 for one a core.
-    pub(crate) fn new(
-        count: usize,
-        config: &SessionConfig,
-        inbox_bytes: usize,
-        routes: BTreeMap<String, Factory>,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(config: &Config, routes: BTreeMap<String, Factory>) -> io::Result<Self> {
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
-        let count = if count == 0 { cores() } else { count }.min(MAX_SHARDS);
-        let (polls, mailboxes) = open_mailboxes(count, inbox_bytes)?;
+        let count = if config.shards == 0 { cores() } else { config.shards }.min(MAX_SHARDS);
+        let (polls, mailboxes) = open_mailboxes(count, config.limits.inbox_bytes)?;
         let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count)));
+        let topics = Arc::new(Topics::new(config, Arc::clone(&mailboxes))?);
+        let session = config.session(count);
         let begin = |(index, poll)| {
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
-            let home = Home { index, mailbox, board: Arc::clone(&board) };
-            let sessions = Sessions::new(home, Arc::clone(&routes), config.clone());
+            let topics = Arc::clone(&topics);
+            let home = Home { index, mailbox, board: Arc::clone(&board), topics };
+            let sessions = Sessions::new(home, Arc::clone(&routes), session.clone());
             EventLoop::new(index, poll, sessions, Arc::clone(&mailboxes), board)
         };
         let idle = polls.into_iter().enumerate().map(begin).collect();
-        Ok(Self { mailboxes, board, idle: Mutex::new(idle) })
+        Ok(Self { mailboxes, board, topics, idle: Mutex::new(idle) })
     }
 
     /// Takes a stream whose WebSocket handshake is done, with what was read behind it. The shard
@@ -111,6 +109,10 @@ impl Shards {
     /// Streams of links, those that are closing included.
     pub(crate) fn streams(&self) -> watch::Receiver<usize> {
         self.board.streams()
+    }
+
+    pub(crate) const fn topics(&self) -> &Arc<Topics> {
+        &self.topics
     }
 
     pub(crate) const fn board(&self) -> &Arc<Board> {

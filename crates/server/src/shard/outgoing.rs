@@ -1,29 +1,52 @@
 //! Bytes of one link that wait for the kernel.
 
-use std::io::ErrorKind;
+use std::{collections::VecDeque, io::ErrorKind, sync::Arc};
+
+use tabmux_core::session::Encoded;
 
 use super::stream::Stream;
 use crate::ws::{self, Kind, Opcode};
 
 /// Pongs are not queued beyond this: a peer that pings and does not read gets fewer.
-const MAX_OVERHEAD: usize = 64 << 10;
+const MAX_CONTROL: usize = 64 << 10;
+/// Frames of one link's own are put together up to this, and those of all up to one write.
+const MERGE: usize = 4 << 10;
+/// What one write gathers from several frames. A frame that alone is half of it is not copied.
+pub(super) const CORK: usize = 64 << 10;
 
-/// A queue that takes no memory while it is empty.
+/// A queue that takes no memory while it is empty, nor for the one publication that most links
+/// ever have in it.
 #[derive(Default)]
-pub(super) struct Outgoing(Option<Box<Queue>>);
+pub(super) struct Outgoing {
+    one: Option<Arc<Encoded>>,
+    /// All there is, if there is more than one.
+    many: Option<Box<Queue>>,
+}
 
 #[derive(Default)]
 struct Queue {
-    bytes: Vec<u8>,
-    /// How many of them the kernel took.
+    items: VecDeque<Item>,
+    /// How much of the first item the kernel took.
     taken: usize,
-    /// How many of those left are headers and control frames, which the service does not count.
-    overhead: usize,
+    /// Bytes of control frames among the items, about.
+    control: usize,
     /// The kernel takes no more; it will say when.
     blocked: bool,
 }
 
-/// What a write came to; the number is of bytes of messages.
+/// Frames that are written as one.
+struct Item {
+    bytes: Bytes,
+    /// What the service counts them with.
+    counted: usize,
+}
+
+enum Bytes {
+    Own(Vec<u8>),
+    Shared(Arc<Encoded>),
+}
+
+/// What a write came to; the number is what the service counts of what is written whole.
 pub(super) enum Flushed {
     /// Everything is written.
     All(usize),
@@ -34,87 +57,173 @@ pub(super) enum Flushed {
 }
 
 impl Outgoing {
-    pub(super) const fn new() -> Self {
-        Self(None)
+    pub(super) fn put_message(&mut self, kind: Kind, payload: &[u8]) {
+        let put = |bytes: &mut Vec<u8>| ws::put_frame(bytes, kind.opcode(), payload);
+        self.queue().put_own(payload.len(), put);
     }
 
-    pub(super) fn put_message(&mut self, kind: Kind, payload: &[u8]) {
-        let queue = self.0.get_or_insert_default();
-        let before = queue.bytes.len();
-        ws::put_frame(&mut queue.bytes, kind.opcode(), payload);
-        queue.overhead += queue.bytes.len() - before - payload.len();
+    pub(super) fn put_shared(&mut self, frame: Arc<Encoded>) {
+        if self.one.is_none() && self.many.is_none() {
+            self.one = Some(frame);
+        } else {
+            self.queue().items.push_back(Item::shared(frame));
+        }
     }
 
     pub(super) fn put_pong(&mut self, payload: &[u8]) {
-        if self.0.as_ref().is_none_or(|queue| queue.overhead < MAX_OVERHEAD) {
-            self.put_control(|bytes| ws::put_frame(bytes, Opcode::Pong, payload));
+        let queue = self.queue();
+        if queue.control < MAX_CONTROL {
+            queue.put_control(|bytes| ws::put_frame(bytes, Opcode::Pong, payload));
         }
     }
 
     /// A close with a code and a reason, or without.
     pub(super) fn put_close(&mut self, close: Option<(u16, &str)>) {
-        self.put_control(|bytes| match close {
+        self.queue().put_control(|bytes| match close {
             Some((code, reason)) => ws::put_close(bytes, code, reason),
             None => ws::put_frame(bytes, Opcode::Close, &[]),
         });
     }
 
-    fn put_control(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
-        let queue = self.0.get_or_insert_default();
-        let before = queue.bytes.len();
-        put(&mut queue.bytes);
-        queue.overhead += queue.bytes.len() - before;
-    }
-
     /// The kernel may take more; whether there is more.
     pub(super) fn unblock(&mut self) -> bool {
-        let Some(queue) = &mut self.0 else {
-            return false;
-        };
-        queue.blocked = false;
-        true
+        if let Some(queue) = &mut self.many {
+            queue.blocked = false;
+        }
+        self.one.is_some() || self.many.is_some()
     }
 
-    /// Gives the kernel what it takes, all in one write if it does.
-    pub(super) fn flush(&mut self, stream: &mut Stream) -> Flushed {
-        let mut written = 0;
-        let Some(queue) = &mut self.0 else {
-            return Flushed::All(0);
-        };
-        while queue.taken < queue.bytes.len() {
-            if queue.blocked {
-                queue.compact();
-                return Flushed::Part(written);
-            }
-            match stream.write(&queue.bytes[queue.taken..]) {
+    /// Gives the kernel what it takes, all in one write if it does. `cork` is where small frames
+    /// are gathered; what is in it before and after is of no matter.
+    pub(super) fn flush(
+        &mut self,
+        stream: &mut Stream,
+        inflates: bool,
+        cork: &mut Vec<u8>,
+    ) -> Flushed {
+        if let Some(frame) = &self.one {
+            let (bytes, counted) = (frame.bytes(inflates), frame.len());
+            match stream.write(bytes) {
+                Ok(taken) if taken == bytes.len() => {
+                    self.one = None;
+                    return Flushed::All(counted);
+                }
                 Ok(0) => return Flushed::Broken,
-                Ok(taken) => written += queue.took(taken),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => queue.blocked = true,
-                Err(_) => return Flushed::Broken,
+                Ok(taken) => self.queue().taken = taken,
+                // The loop below finds out what to do about it.
+                Err(_) => {
+                    self.queue();
+                }
             }
         }
-        self.0 = None;
-        Flushed::All(written)
+        let Some(queue) = &mut self.many else {
+            return Flushed::All(0);
+        };
+        let flushed = queue.flush(stream, inflates, cork);
+        if matches!(flushed, Flushed::All(_)) {
+            self.many = None;
+        }
+        flushed
+    }
+
+    fn queue(&mut self) -> &mut Queue {
+        self.many.get_or_insert_with(|| {
+            let items = self.one.take().map(Item::shared).into_iter().collect();
+            Box::new(Queue { items, ..Queue::default() })
+        })
     }
 }
 
 impl Queue {
-    /// Counts what the kernel took; how much of it is of messages. Overhead counts first, so
-    /// that what is told is never more than was written, and right when all is.
-    fn took(&mut self, bytes: usize) -> usize {
-        self.taken += bytes;
-        let overhead = bytes.min(self.overhead);
-        self.overhead -= overhead;
-        bytes - overhead
+    fn put_own(&mut self, counted: usize, put: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(Item { bytes: Bytes::Own(bytes), counted: sum }) = self.items.back_mut()
+            && bytes.len() < MERGE
+        {
+            put(bytes);
+            *sum += counted;
+            return;
+        }
+        let mut bytes = Vec::new();
+        put(&mut bytes);
+        self.items.push_back(Item { bytes: Bytes::Own(bytes), counted });
     }
 
-    /// Frees what the kernel took, once that is worth moving the rest.
-    fn compact(&mut self) {
-        if self.taken > self.bytes.len() / 2 {
-            self.bytes.drain(..self.taken);
+    fn put_control(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        let mut len = 0;
+        self.put_own(0, |bytes| {
+            let before = bytes.len();
+            put(bytes);
+            len = bytes.len() - before;
+        });
+        self.control += len;
+    }
+
+    fn flush(&mut self, stream: &mut Stream, inflates: bool, cork: &mut Vec<u8>) -> Flushed {
+        let mut written = 0;
+        while let Some(first) = self.items.front() {
+            if self.blocked {
+                return Flushed::Part(written);
+            }
+            let rest = &first.bytes(inflates)[self.taken..];
+            let bytes = if self.items.len() == 1 || rest.len() >= CORK / 2 {
+                rest
+            } else {
+                self.gather(inflates, cork);
+                &cork[..]
+            };
+            match stream.write(bytes) {
+                Ok(0) => return Flushed::Broken,
+                Ok(taken) => written += self.took(taken, inflates),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.blocked = true,
+                Err(_) => return Flushed::Broken,
+            }
+        }
+        Flushed::All(written)
+    }
+
+    /// Puts the beginning of the queue together.
+    fn gather(&self, inflates: bool, cork: &mut Vec<u8>) {
+        cork.clear();
+        let mut skip = self.taken;
+        for item in &self.items {
+            let bytes = &item.bytes(inflates)[skip..];
+            if !cork.is_empty() && cork.len() + bytes.len() > CORK {
+                return;
+            }
+            cork.extend_from_slice(bytes);
+            skip = 0;
+        }
+    }
+
+    /// Forgets what the kernel took; what the service counts of it.
+    fn took(&mut self, mut taken: usize, inflates: bool) -> usize {
+        let mut counted = 0;
+        while let Some(first) = self.items.front() {
+            let rest = first.bytes(inflates).len() - self.taken;
+            if taken < rest {
+                self.taken += taken;
+                break;
+            }
+            taken -= rest;
+            counted += first.counted;
             self.taken = 0;
-            self.bytes.shrink_to(self.bytes.len() * 2);
+            self.items.pop_front();
+        }
+        counted
+    }
+}
+
+impl Item {
+    fn shared(frame: Arc<Encoded>) -> Self {
+        let counted = frame.len();
+        Self { bytes: Bytes::Shared(frame), counted }
+    }
+
+    fn bytes(&self, inflates: bool) -> &[u8] {
+        match &self.bytes {
+            Bytes::Own(bytes) => bytes,
+            Bytes::Shared(frame) => frame.bytes(inflates),
         }
     }
 }

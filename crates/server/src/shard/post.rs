@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use tabmux_core::{OwnedPayload, session::SocketRef};
+use tabmux_core::{
+    OwnedPayload,
+    session::{Publication, SocketRef},
+};
 
 pub(crate) enum Word {
     Post(Post),
+    Publication(Publication),
     /// Ask every hub to leave.
     Drain {
         after: Duration,

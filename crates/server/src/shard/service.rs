@@ -1,8 +1,11 @@
 //! What a shard's loop serves.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
-use tabmux_core::{Timestamp, session::LinkId};
+use tabmux_core::{
+    Timestamp,
+    session::{Encoded, LinkId},
+};
 
 use crate::ws::Kind;
 
@@ -23,7 +26,7 @@ pub(crate) trait Service: Send + 'static {
     /// A message came.
     fn message(&mut self, now: Timestamp, link: LinkId, kind: Kind, bytes: &[u8]);
 
-    /// Bytes of messages went to the kernel.
+    /// Messages went to the kernel: their bytes, and for shared ones what they are counted with.
     fn written(&mut self, now: Timestamp, link: LinkId, bytes: usize);
 
     /// A link that the service did not close is closed or broken.
@@ -52,6 +55,8 @@ pub(crate) trait Service: Send + 'static {
 pub(crate) enum Order {
     /// Send a message.
     Send { link: LinkId, kind: Kind, bytes: Vec<u8> },
+    /// Send finished bytes that many links share.
+    Publish { frame: Arc<Encoded>, links: Vec<LinkId> },
     /// Close a link after what was sent before. It must not be named again.
     Close { link: LinkId, code: u16, reason: Cow<'static, str> },
 }

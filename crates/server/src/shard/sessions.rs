@@ -4,15 +4,16 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Event, Input, LinkDown, LinkId, Output, Registry, SendError, SessionConfig, SocketRef,
-        Stats,
+        Event, Input, Joined, LinkDown, LinkId, Output, Registry, SendError, SessionConfig,
+        SocketRef, Stats,
     },
-    wire::{ErrorCode, HubFrame, TabId, close},
+    wire::{ErrorCode, HubFrame, TabId, UnsubscribedReason, close},
 };
 use tracing::{debug, error, info, warn};
 
@@ -25,6 +26,9 @@ use crate::{CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, handler::Facto
 
 /// The close code of a socket whose handler failed (RFC 6455 section 7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
+
+/// When a hub may ask again for a topic that is one too many for the server.
+const FULL_RETRY: Duration = Duration::from_secs(60);
 
 /// Everything of a shard but its streams.
 pub(super) struct Sessions {
@@ -69,6 +73,9 @@ impl Sessions {
             Output::CloseLink { link, code, reason } => {
                 return Some(Order::Close { link, code, reason });
             }
+            Output::Publish { frame, links } => return Some(Order::Publish { frame, links }),
+            Output::TopicWanted { name } => self.join_topic(now, &name),
+            Output::TopicUnwanted { topic } => self.home.topics.leave(self.home.index, topic),
             Output::SocketOpen { socket, tab, path, protocols } => {
                 let (target, protocols, session) = (&*path, &*protocols, socket.session);
                 let request = OpenRequest { target, protocols, tab, session };
@@ -167,6 +174,18 @@ impl Sessions {
         outcome.ok()
     }
 
+    fn join_topic(&mut self, now: Timestamp, name: &Arc<str>) {
+        match self.home.topics.join(self.home.index, name) {
+            Ok((Joined { topic, position }, policy)) => {
+                self.registry.topic_joined(now, name, topic, position, policy);
+            }
+            Err(full) => {
+                let (reason, retry) = (UnsubscribedReason::Limit, Some(FULL_RETRY));
+                self.registry.topic_refused(now, name, reason, retry, &full.to_string());
+            }
+        }
+    }
+
     fn carry_out_post(&mut self, now: Timestamp, Post { socket, command }: Post) {
         let registry = &mut self.registry;
         // A socket that closed meanwhile has nobody to tell.
@@ -234,6 +253,7 @@ impl Service for Sessions {
     fn word(&mut self, now: Timestamp, word: Word) {
         match word {
             Word::Post(post) => self.carry_out_post(now, post),
+            Word::Publication(publication) => self.registry.publish(now, &publication),
             Word::Drain { after, spread } => self.registry.drain(now, after, spread),
             Word::CloseLinks => self.registry.shutdown(now),
         }

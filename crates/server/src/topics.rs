@@ -1,0 +1,172 @@
+//! The topics of the server, and publishing to them from anywhere.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Deserialize;
+use tabmux_core::{
+    session::{
+        self, BadTopicName, Encoded, Joined, Publication, SlowPolicy, TooManyTopics,
+        check_topic_name,
+    },
+    wire::{Payload, Position, TopicId},
+};
+
+use crate::{
+    Config, Error,
+    shard::{Mail, Mailbox, Word},
+    ws::{Opcode, put_frame},
+};
+
+/// What a publication's frame has beside its payload, at most.
+const HEADER: usize = 48;
+
+/// Topics by the beginning of their names, and what is special about them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicRule {
+    /// Which topics: those whose name begins so. Of several rules the longest counts.
+    pub prefix: String,
+    /// What happens to publications while a hub does not read fast enough.
+    pub slow: Slow,
+}
+
+/// What happens to publications of a topic while a hub does not read fast enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Slow {
+    /// The subscription ends; the hub subscribes again from its last position a second later,
+    /// and says *gap* if it missed something. What topics do without a rule.
+    #[default]
+    Recover,
+    /// Of the publications that wait, only the latest is kept: for states.
+    KeepLatest,
+    /// What does not fit is dropped, and the hub is told where: *gap*.
+    DropWithGap,
+}
+
+/// Why a publication was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// The name is not one of a topic: it has 1 to 256 bytes.
+    Name,
+    /// The message is larger than `limits.message_bytes`, of which the frame takes up to 48.
+    TooLarge,
+    /// More waits for the shards than `limits.inbox_bytes`. Trying again is of use.
+    Full,
+    /// The server is gone.
+    Closed,
+}
+
+/// The topics of a server.
+pub(crate) struct Topics {
+    topics: Mutex<session::Topics>,
+    mailboxes: Arc<[Arc<Mailbox<Word>>]>,
+    /// The longest prefix first.
+    rules: Vec<TopicRule>,
+    message_bytes: usize,
+}
+
+impl Topics {
+    pub(crate) fn new(
+        config: &Config,
+        mailboxes: Arc<[Arc<Mailbox<Word>>]>,
+    ) -> std::io::Result<Self> {
+        let mut epoch = [0; 4];
+        getrandom::fill(&mut epoch)?;
+        // Four bytes tell the runs of a server apart and keep publications short.
+        let epoch = u64::from(u32::from_be_bytes(epoch)) + 1;
+        let topics = Mutex::new(session::Topics::new(epoch, config.limits.topics));
+        let mut rules = config.topics.clone();
+        rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
+        Ok(Self { topics, mailboxes, rules, message_bytes: config.limits.message_bytes })
+    }
+
+    /// A shard wants a topic.
+    pub(crate) fn join(
+        &self,
+        shard: usize,
+        name: &Arc<str>,
+    ) -> Result<(Joined, SlowPolicy), TooManyTopics> {
+        Ok((self.lock().join(shard, name)?, self.policy(name)))
+    }
+
+    /// A shard wants a topic no more.
+    pub(crate) fn leave(&self, shard: usize, topic: TopicId) {
+        self.lock().leave(shard, topic);
+    }
+
+    /// Publishes to all who want it: numbered, encoded once, and put into the mailboxes under
+    /// one lock, so that every shard sees one order.
+    pub(crate) fn publish(
+        &self,
+        name: &str,
+        payload: Payload<'_>,
+    ) -> Result<Position, PublishError> {
+        self.check(name, payload.len())?;
+        let mut topics = self.lock();
+        let cost = payload.len() + HEADER;
+        if !topics.shards(name).iter().all(|shard| self.mailboxes[shard].has_room(cost)) {
+            return Err(PublishError::Full);
+        }
+        let numbered = topics.publish(name, payload);
+        let position = numbered.position;
+        if let Some((topic, message)) = numbered.frame {
+            let mut bytes = Vec::with_capacity(message.len() + 10);
+            put_frame(&mut bytes, Opcode::Binary, &message);
+            let frame = Arc::new(Encoded::new(bytes.into(), None));
+            for shard in numbered.shards.iter() {
+                let publication = Publication { topic, position, frame: Arc::clone(&frame) };
+                self.mailboxes[shard].force(Mail::Word(Word::Publication(publication)), cost);
+            }
+        }
+        Ok(position)
+    }
+
+    /// Whether something can be published at all.
+    pub(crate) fn check(&self, name: &str, len: usize) -> Result<(), PublishError> {
+        check_topic_name(name).map_err(|BadTopicName| PublishError::Name)?;
+        if len + HEADER > self.message_bytes {
+            return Err(PublishError::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn policy(&self, name: &str) -> SlowPolicy {
+        let rule = self.rules.iter().find(|rule| name.starts_with(&rule.prefix));
+        match rule.map(|rule| rule.slow).unwrap_or_default() {
+            Slow::Recover => SlowPolicy::Recover,
+            Slow::KeepLatest => SlowPolicy::KeepLatest,
+            Slow::DropWithGap => SlowPolicy::DropWithGap,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, session::Topics> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Checks the rules of a configuration.
+pub(crate) fn check_rules(rules: &[TopicRule]) -> Result<(), Error> {
+    let mut prefixes = rules.iter().map(|rule| &rule.prefix).collect::<Vec<_>>();
+    prefixes.sort();
+    match prefixes.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::Config(format!("topics has two rules for {:?}", pair[0]))),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => return BadTopicName.fmt(f),
+            Self::TooLarge => "the message is larger than limits.message_bytes",
+            Self::Full => "too much waits for the shards; try again",
+            Self::Closed => "the server is gone",
+        })
+    }
+}
+
+impl std::error::Error for PublishError {}
