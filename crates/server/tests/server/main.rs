@@ -11,4 +11,5 @@ mod raw;
 mod shards;
 mod shutdown;
 mod support;
+mod topics;
 mod upgrade;

@@ -4,7 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use tabmux_core::wire::{
-    Alias, Hello, HubFrame, HubId, Payload, ServerFrame, SocketId, TabId, Upstream, VERSION,
+    Alias, Hello, HubFrame, HubId, Payload, Position, ServerFrame, SocketId, TabId, TopicId,
+    Upstream, VERSION,
 };
 use tabmux_server::{Builder, Error, Server, ServerHandle, Stats};
 use tokio::{
@@ -93,6 +94,15 @@ impl Hub {
         let bytes = hub.next().await;
         assert!(matches!(frame(&bytes), ServerFrame::Welcome(_)), "{bytes:?}");
         hub
+    }
+
+    /// Subscribes to a topic; its number and position.
+    pub(crate) async fn subscribe(&mut self, request: u64, topic: &str) -> (TopicId, Position) {
+        self.say(&HubFrame::Subscribe { request, position: None, topic }).await;
+        match frame(&self.next().await) {
+            ServerFrame::Subscribed(it) if it.request == request => (it.topic, it.position),
+            other => panic!("not subscribed: {other:?}"),
+        }
     }
 
     /// Attaches a tab.
@@ -232,10 +242,28 @@ impl Response {
 
 /// Requests a path with more headers, each ending in `\r\n`.
 pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> Response {
+    request(address, "GET", path, headers, "").await
+}
+
+/// Posts a body.
+pub(crate) async fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> Response {
+    request(address, "POST", path, headers, body).await
+}
+
+async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Response {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let close = "Connection: close\r\n";
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{close}{headers}\r\n");
+        let len = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             Content-Length: {len}\r\n{headers}\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
