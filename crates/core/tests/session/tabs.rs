@@ -2,10 +2,7 @@
 
 use tabmux_core::{
     session::{Event, Input, LinkId, Output, SocketRef},
-    wire::{
-        Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId, Unsubscribed,
-        UnsubscribedReason, Upstream,
-    },
+    wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId, Upstream},
 };
 
 use super::support::{Server, attach, closed, event, frame, frames, open, text, up};
