@@ -42,3 +42,21 @@ impl From<Payload<'_>> for OwnedPayload {
         }
     }
 }
+
+impl From<String> for OwnedPayload {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for OwnedPayload {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Vec<u8>> for OwnedPayload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Binary(bytes)
+    }
+}

@@ -1,8 +1,9 @@
 //! What an idle link costs the server's process, in bytes of resident memory:
-//! `cargo run --release -p tabmux-server --example idle -- 2000`, and `-- 2000 mounted` for a
-//! server that is mounted in an axum app. Linux only: it reads `/proc`.
+//! `cargo run --release -p tabmux-server --example idle -- 2000 alone`. Linux only: it reads `/proc`.
 //!
-//! Each link says HELLO and attaches one tab. The slope counts from a quarter of the links on, so
+//! Each link says HELLO and attaches one tab. Instead of `alone`: `mounted` for a server that is
+//! mounted in an axum app; `sockets` for a virtual socket on each link with a handler that has no
+//! fields; `tasks` for the same with an async function. The slope counts from a quarter of the links on, so
 //! that what a server takes for its first links is left out.
 
 use std::{
@@ -12,40 +13,52 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tabmux_core::wire::{Hello, HubFrame, HubId, TabId, VERSION};
-use tabmux_server::Server;
+use tabmux_core::wire::{Alias, Hello, HubFrame, HubId, SocketId, TabId, Upstream, VERSION};
+use tabmux_server::{Ctx, Message, Server, SocketHandler, task};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
-    let mounted = arguments.get(1).is_some_and(|word| word == "mounted");
+    let kind = arguments.get(1).map_or("alone", String::as_str);
+    if !["alone", "mounted", "sockets", "tasks"].contains(&kind) {
+        return Err("say alone, mounted, sockets or tasks".into());
+    }
     let links = match arguments.first().map(String::as_str) {
-        Some("serve") => return serve(mounted),
+        Some("serve") => return serve(kind),
         Some(number) => number.parse()?,
         None => 2_000,
     };
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", if mounted { "mounted" } else { "alone" }]);
+    command.args(["serve", kind]);
     let mut server = command.stdout(Stdio::piped()).spawn()?;
-    let measured = measure(&mut server, links);
+    let measured = measure(&mut server, links, kind);
     server.kill()?;
     measured
 }
 
 #[tokio::main]
-async fn serve(mounted: bool) -> Outcome<()> {
+async fn serve(kind: &str) -> Outcome<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
-    let server = Server::builder().build()?;
-    if mounted {
+    let task = task(|mut socket| async move { while socket.next().await.is_some() {} });
+    let builder = Server::builder().socket("/sockets", || Silent).socket("/tasks", task);
+    let server = builder.build()?;
+    if kind == "mounted" {
         Ok(axum::serve(listener, server.router()).await?)
     } else {
         Ok(server.run(listener, std::future::pending()).await?)
     }
 }
 
-fn measure(server: &mut std::process::Child, links: usize) -> Outcome<()> {
+/// Hears and says nothing.
+struct Silent;
+
+impl SocketHandler for Silent {
+    fn message(&mut self, _: &mut Ctx<'_>, _: Message<'_>) {}
+}
+
+fn measure(server: &mut std::process::Child, links: usize, kind: &str) -> Outcome<()> {
     let mut line = String::new();
     BufReader::new(server.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
     let address: SocketAddr = line.trim().parse()?;
@@ -57,7 +70,7 @@ fn measure(server: &mut std::process::Child, links: usize) -> Outcome<()> {
         if number == first {
             quarter = resident(server.id())?;
         }
-        open.push(link(address, number as u64)?);
+        open.push(link(address, number as u64, kind)?);
     }
     let full = resident(server.id())?;
     let slope = (full - quarter) as f64 / (links - first) as f64;
@@ -67,7 +80,7 @@ fn measure(server: &mut std::process::Child, links: usize) -> Outcome<()> {
 }
 
 /// A link with one tab, all of whose answers were read.
-fn link(address: SocketAddr, number: u64) -> Outcome<TcpStream> {
+fn link(address: SocketAddr, number: u64, kind: &str) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     let head = format!(
         "GET /tabmux/ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -85,7 +98,13 @@ fn link(address: SocketAddr, number: u64) -> Outcome<TcpStream> {
     let hub = HubId(number);
     let hello =
         Hello { min_version: VERSION, max_version: VERSION, hub, resume: None, credentials: "" };
-    for frame in [HubFrame::Hello(hello), HubFrame::Attach { tab: TabId(number), last: 0 }] {
+    let path = format!("/{kind}");
+    let (up, socket) = (Upstream { tab: Alias(1), n: 1 }, SocketId(1));
+    let mut frames = vec![HubFrame::Hello(hello), HubFrame::Attach { tab: TabId(number), last: 0 }];
+    if ["sockets", "tasks"].contains(&kind) {
+        frames.push(HubFrame::Open { up, socket, credit: 0, path: &path, protocols: vec![] });
+    }
+    for frame in frames {
         let payload = frame.to_bytes();
         // A mask of zeros leaves the payload as it is.
         let header = [0x82, 0x80 | u8::try_from(payload.len())?, 0, 0, 0, 0];

@@ -45,6 +45,7 @@ mod replay;
 mod sender;
 mod server;
 mod shard;
+mod task;
 mod topics;
 mod ws;
 
@@ -56,9 +57,11 @@ pub use self::{
     handler::{CloseInfo, Decision, OpenRequest, SocketHandler},
     sender::SocketSender,
     server::{Server, ServerHandle},
+    task::{TaskHandler, TaskSocket, task},
     topics::{PublishError, Slow, TopicRule},
 };
 pub use tabmux_core::{
+    OwnedPayload as OwnedMessage,
     session::{SendError, SocketRef, Stats},
     wire::{Payload as Message, Position, SessionId, TabId},
 };

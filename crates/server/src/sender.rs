@@ -62,6 +62,14 @@ impl SocketSender {
         self.post(Command::Close { code, reason: reason.to_owned() })
     }
 
+    /// Has the shard call the handler's `writable`.
+    pub(crate) fn poke(&self) -> Result<(), SendError> {
+        let mailbox = self.mailbox.upgrade().ok_or(SendError::Closed)?;
+        let post = Post { socket: self.socket, command: Command::Poke };
+        // At no cost: a handler is poked once for all that its task has queued within a limit.
+        mailbox.push(Mail::Word(Word::Post(post)), 0)
+    }
+
     fn post(&self, command: Command) -> Result<(), SendError> {
         let mailbox = self.mailbox.upgrade().ok_or(SendError::Closed)?;
         let post = Post { socket: self.socket, command };

@@ -27,7 +27,12 @@ pub(crate) struct Post {
 
 pub(crate) enum Command {
     Send(OwnedPayload),
-    Close { code: u16, reason: String },
+    Close {
+        code: u16,
+        reason: String,
+    },
+    /// Call the handler's `writable`.
+    Poke,
 }
 
 impl Post {
@@ -36,6 +41,7 @@ impl Post {
         let own = match &self.command {
             Command::Send(payload) => payload.len(),
             Command::Close { reason, .. } => reason.len(),
+            Command::Poke => 0,
         };
         own + size_of::<Self>()
     }

@@ -202,6 +202,10 @@ impl Sessions {
                 }
                 sent => sent,
             },
+            Command::Poke => {
+                self.call(now, socket, |handler, ctx| handler.writable(ctx));
+                Ok(())
+            }
         };
     }
 }

@@ -11,5 +11,6 @@ mod raw;
 mod shards;
 mod shutdown;
 mod support;
+mod tasks;
 mod topics;
 mod upgrade;

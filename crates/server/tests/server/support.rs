@@ -55,10 +55,16 @@ impl Running {
         soon("run() to return", self.run).await.unwrap()
     }
 
-    /// Waits until the numbers are as they must be.
-    pub(crate) async fn stats(&self, wanted: impl FnMut(&Stats) -> bool) -> Stats {
-        let mut stats = self.handle.watch();
-        *soon("the numbers", stats.wait_for(wanted)).await.unwrap()
+    /// Waits until the numbers are as they must be. Looks again and again, since not every number
+    /// that changes wakes who watches.
+    pub(crate) async fn stats(&self, wanted: impl Fn(&Stats) -> bool) -> Stats {
+        let looking = async {
+            while !wanted(&self.handle.stats()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("the numbers", looking).await;
+        self.handle.stats()
     }
 }
 

@@ -1,0 +1,107 @@
+//! Handlers that are async functions.
+
+use tabmux_core::wire::{Alias, Payload, ServerFrame};
+use tabmux_server::{Builder, SendError, Server, task};
+use tokio::sync::mpsc;
+
+use super::support::{Hub, Running, frame, soon};
+
+const TAB: Alias = Alias(1);
+
+async fn running(install: impl FnOnce(Builder) -> Builder) -> (Running, Hub) {
+    let server = Running::start(install(Server::builder())).await;
+    let hub = Hub::with_socket(server.address, "/task").await;
+    (server, hub)
+}
+
+#[tokio::test]
+async fn a_task_answers_and_its_return_closes_the_socket() {
+    let echo = task(|mut socket| async move {
+        while let Some(message) = socket.next().await {
+            if message.is_empty() {
+                return;
+            }
+            socket.send(message).await.unwrap();
+        }
+    });
+    let (_server, mut hub) = running(|builder| builder.socket("/task", echo)).await;
+    for text in ["one", "two"] {
+        hub.send(TAB, 1, Payload::Text(text)).await;
+        assert_eq!(hub.text(TAB, 1).await, text);
+    }
+    hub.send(TAB, 1, Payload::Text("")).await;
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1000, .. }));
+}
+
+#[tokio::test]
+async fn a_task_waits_for_room_and_what_it_sent_comes_before_its_close() {
+    let flood = task(|socket| async move {
+        for number in 0..2_000_u32 {
+            let chunk = [&number.to_be_bytes()[..], &[0; 8 << 10]].concat();
+            socket.send(chunk).await.unwrap();
+        }
+        socket.close(4001, "that was all");
+        assert_eq!(socket.send("late").await, Err(SendError::Closed));
+    });
+    let (server, mut hub) = running(|builder| builder.socket("/task", flood)).await;
+    // It does not read until the link's queue is full.
+    server.stats(|stats| stats.queue_full > 0).await;
+    for number in 0..2_000_u32 {
+        let bytes = hub.next().await;
+        let ServerFrame::Data { payload, .. } = frame(&bytes) else { panic!("no chunk {number}") };
+        assert_eq!(payload.as_bytes()[..4], number.to_be_bytes());
+    }
+    let bytes = hub.next().await;
+    assert!(matches!(frame(&bytes), ServerFrame::Close { code: 4001, reason: "that was all", .. }));
+}
+
+#[tokio::test]
+async fn a_task_learns_that_its_socket_closed() {
+    let (ended, mut news) = mpsc::unbounded_channel();
+    let wait = task(move |mut socket| {
+        let ended = ended.clone();
+        async move {
+            let none = socket.next().await.is_none();
+            ended.send((none, socket.send("late").await)).unwrap();
+        }
+    });
+    let (_server, mut hub) = running(|builder| builder.socket("/task", wait)).await;
+    hub.close(TAB, 1, 1000, "").await;
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1000, .. }));
+    assert_eq!(soon("the task", news.recv()).await, Some((true, Err(SendError::Closed))));
+}
+
+#[tokio::test]
+async fn a_task_that_panics_closes_its_socket_with_1011() {
+    let broken = task(|mut socket| async move {
+        socket.next().await;
+        panic!("on purpose");
+    });
+    let (_server, mut hub) = running(|builder| builder.socket("/task", broken)).await;
+    hub.send(TAB, 1, Payload::Text("go")).await;
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1011, .. }));
+}
+
+#[tokio::test]
+async fn a_task_that_does_not_listen_loses_its_socket_and_no_other() {
+    let deaf = task(|socket| async move {
+        std::future::pending::<()>().await;
+        drop(socket);
+    });
+    let echo = task(|mut socket| async move {
+        while let Some(message) = socket.next().await {
+            socket.send(message).await.unwrap();
+        }
+    });
+    let (_server, mut hub) =
+        running(|builder| builder.socket("/task", deaf).socket("/echo", echo)).await;
+    hub.open(TAB, 2, "/echo", &[]).await;
+    for _ in 0..3 {
+        hub.send(TAB, 1, Payload::Binary(&[0; 500 << 10])).await;
+    }
+    let bytes = hub.next().await;
+    let ServerFrame::Close { code: 1013, socket, .. } = frame(&bytes) else { panic!("{bytes:?}") };
+    assert_eq!(socket.0, 1);
+    hub.send(TAB, 2, Payload::Text("still here")).await;
+    assert_eq!(hub.text(TAB, 2).await, "still here");
+}
