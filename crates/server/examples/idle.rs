@@ -1,10 +1,10 @@
-//! What an idle link costs the server's process, in bytes of resident memory:
-//! `cargo run --release -p tabmux-server --example idle -- 2000 alone`. Linux only: it reads `/proc`.
+//! What an idle link costs the server's process, in bytes of resident memory, on Linux:
+//! `cargo run --release -p tabmux-server --example idle -- 2000 alone`.
 //!
 //! Each link says HELLO and attaches one tab. Instead of `alone`: `mounted` for a server that is
 //! mounted in an axum app; `sockets` for a virtual socket on each link with a handler that has no
-//! fields; `tasks` for the same with an async function. The slope counts from a quarter of the links on, so
-//! that what a server takes for its first links is left out.
+//! fields; `tasks` for the same with an async function. The slope counts from a quarter of the
+//! links on, so that what a server takes for its first links is left out.
 
 use std::{
     error::Error,
@@ -83,7 +83,8 @@ fn measure(server: &mut std::process::Child, links: usize, kind: &str) -> Outcom
 fn link(address: SocketAddr, number: u64, kind: &str) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     let head = format!(
-        "GET /tabmux/ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET /tabmux/ws HTTP/1.1\r\nHost: {address}\r\n\
+         Upgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
          User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
          Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\r\n"
