@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use xshell::cmd;
 
 use crate::{
-    dist, flags,
+    debian, dist, flags,
     process::{quiet, step},
     repo::Repo,
 };
@@ -28,34 +28,12 @@ pub(crate) fn install(repo: &Repo) -> anyhow::Result<()> {
         println!("every browser is there");
         return Ok(());
     }
-    if let Some(why) = obstacle(repo) {
-        bail!("{why}");
-    }
-    step("apt-get update", || quiet(cmd!(repo.sh, "apt-get update")))?;
-    step(&format!("install {}", missing.join(" ")), || {
-        let install = cmd!(repo.sh, "apt-get install -y --no-install-recommends {missing...}");
-        quiet(install.env("DEBIAN_FRONTEND", "noninteractive"))
-    })
+    debian::install(repo, &missing)
 }
 
 /// Why what is missing cannot be installed from here, and which command would do it.
 pub(crate) fn obstacle(repo: &Repo) -> Option<String> {
-    let missing = missing();
-    if missing.is_empty() {
-        return None;
-    }
-    let command = format!(
-        "apt-get update && apt-get install -y --no-install-recommends {}",
-        missing.join(" ")
-    );
-    if !Path::new("/usr/bin/apt-get").exists() {
-        return Some(format!("{} missing and no apt-get here", missing.join(", ")));
-    }
-    let user = cmd!(repo.sh, "id -u").quiet().read();
-    if user.is_ok_and(|id| id == "0") {
-        return None;
-    }
-    Some(format!("needs root; run: sudo sh -c '{command}'"))
+    debian::obstacle(repo, &missing())
 }
 
 /// `cargo xtask e2e`: the built package and the server binary, in every engine there is.

@@ -40,6 +40,11 @@ xflags::xflags! {
         }
         /// Installs the browsers and drivers that `e2e` drives, from Debian's packages.
         cmd browsers {}
+        /// Runs the Autobahn cases against the server's WebSocket (needs Python 3.10).
+        cmd autobahn {
+            /// Adds the cases of large messages.
+            optional --long
+        }
         /// Fuzzes the decoder (needs a C++ compiler).
         cmd fuzz {
             /// For how long; 60 when not given.

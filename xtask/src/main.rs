@@ -1,8 +1,10 @@
 //! The tasks of this repository. `cargo xtask --help` lists them; `cargo demo` and `cargo ci` are
 //! short for two of them.
 
+mod autobahn;
 mod browsers;
 mod ci;
+mod debian;
 mod demo;
 mod dist;
 mod flags;
@@ -42,6 +44,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Smoke(_) => smoke::run(&repo),
         XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),
         XtaskCmd::Browsers(_) => browsers::install(&repo),
+        XtaskCmd::Autobahn(flags) => autobahn::run(&repo, &flags),
         XtaskCmd::Fuzz(flags) => fuzz::run(&repo, flags),
         XtaskCmd::Sim(flags) => fuzz::sim(&repo, flags),
     }

@@ -1,11 +1,21 @@
-//! An echo server for the Autobahn cases, on the codec and the loop that carry links:
-//! `cargo run --release -p tabmux-server --example autobahn -- 127.0.0.1:9001`, then, with
-//! `kosoku` of the Python package index, `kosoku -x '12.*' -x '13.*' 127.0.0.1:9001`.
+//! An echo server for the Autobahn cases, on the codec and the loop that carry links.
+//! `cargo xtask autobahn` starts it and runs the cases; by hand:
+//! `cargo run -p tabmux-server --example autobahn -- 127.0.0.1:9001`.
 
-use std::{io, net::TcpListener};
+use std::{io, net::TcpListener, process, thread};
 
 fn main() -> io::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    let mut address = "127.0.0.1:9001".to_owned();
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            // Whoever started it may be gone without a word.
+            "--until-input-ends" => drop(thread::spawn(|| {
+                let _ = io::copy(&mut io::stdin(), &mut io::sink());
+                process::exit(0);
+            })),
+            _ => address = argument,
+        }
+    }
     let listener = TcpListener::bind(address)?;
     println!("echo on ws://{}/", listener.local_addr()?);
     tabmux_server::conformance::echo(&listener)

@@ -6,7 +6,7 @@ use anyhow::bail;
 use xshell::cmd;
 
 use crate::{
-    browsers,
+    autobahn, browsers,
     ci::{Outcome, Step, tally::Count},
     dist, fuzz,
     repo::Repo,
@@ -31,6 +31,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("size", Count::One, task(&["size", "--dist", "packages/tabmux/dist"])),
         step("tidy", Count::One, task(&["tidy"])),
         step("fuzz decode", Count::One, fuzz_decode(xtask.clone())),
+        step("autobahn", Count::Summary, run_autobahn(xtask.clone())),
         step("cargo deny", Count::One, cargo_deny),
         step("demo", Count::Summary, task(&["smoke"])),
         step("browsers", Count::One, install_browsers(xtask.clone())),
@@ -102,6 +103,14 @@ fn fuzz_decode(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
     move |repo| match fuzz::missing(repo) {
         Some(why) => Ok(Outcome::Skipped { why }),
         None => Outcome::of(cmd!(repo.sh, "{xtask} fuzz --seconds 20")),
+    }
+}
+
+/// The Autobahn cases that take seconds.
+fn run_autobahn(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
+    move |repo| match autobahn::obstacle(repo) {
+        Some(why) => Ok(Outcome::Skipped { why }),
+        None => Outcome::of(cmd!(repo.sh, "{xtask} autobahn")),
     }
 }
 

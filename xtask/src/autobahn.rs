@@ -1,0 +1,220 @@
+//! `cargo xtask autobahn`: the Autobahn cases against the codec and the loop that carry links.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+use xshell::cmd;
+
+use crate::{
+    debian, flags,
+    process::{quiet, step},
+    repo::Repo,
+};
+
+/// Large messages, which take long.
+const LARGE: &str = "9.*";
+/// Compression, which the server does not offer.
+const ABSENT: &[&str] = &["12.*", "13.*"];
+/// Cases at a time: most of the time of the suite is waiting.
+const PARALLEL: &str = "8";
+/// Cases that may end as NON-STRICT, and why.
+const NON_STRICT: &[(&str, &str)] = &[];
+
+/// `cargo xtask autobahn`. The reports stay in target/autobahn/reports.
+pub(crate) fn run(repo: &Repo, flags: &flags::Autobahn) -> anyhow::Result<()> {
+    let missing = missing(repo);
+    if !missing.is_empty() {
+        debian::install(repo, &missing)?;
+    }
+    let folder = repo.target().join("autobahn");
+    step("kosoku", || need_kosoku(repo, &folder))?;
+    step("echo server", || {
+        quiet(cmd!(repo.sh, "cargo build -p tabmux-server --example autobahn"))
+    })?;
+    let reports = folder.join("reports");
+    repo.sh.remove_path(&reports)?;
+    let server = Server::start(repo)?;
+    let (kosoku, address) = (program(&folder, "kosoku"), &server.address);
+    let excluded = ABSENT.iter().copied().chain((!flags.long).then_some(LARGE));
+    let excluded = excluded.flat_map(|group| ["-x", group]);
+    // It fails if a case does, of which the reports tell more.
+    let ran = step("cases", || {
+        let args = ["-p", PARALLEL, "-o"];
+        quiet(cmd!(repo.sh, "{kosoku} {args...} {reports} {excluded...} {address}"))
+    });
+    drop(server);
+    let index = reports.join("index.json");
+    match repo.sh.read_file(&index) {
+        Ok(text) => judge(&text).with_context(|| format!("see {}", reports.display())).and(ran),
+        Err(error) => ran.and(Err(error.into())),
+    }
+}
+
+/// Why the cases cannot run here.
+pub(crate) fn obstacle(repo: &Repo) -> Option<String> {
+    debian::obstacle(repo, &missing(repo))
+}
+
+/// Debian keeps what makes an environment apart from Python.
+fn missing(repo: &Repo) -> Vec<&'static str> {
+    let script = "import ensurepip, venv";
+    let python = cmd!(repo.sh, "python3 -c {script}").quiet().ignore_stderr();
+    if python.run().is_ok() { Vec::new() } else { vec!["python3", "python3-venv"] }
+}
+
+/// Installs what runs the cases, when it is not the version that was installed last.
+fn need_kosoku(repo: &Repo, folder: &Path) -> anyhow::Result<()> {
+    let requirements = repo.path("xtask/autobahn/requirements.txt");
+    let wanted = repo.sh.read_file(&requirements)?;
+    let stamp = folder.join("installed.txt");
+    if repo.sh.read_file(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let environment = folder.join("venv");
+    quiet(cmd!(repo.sh, "python3 -m venv --clear {environment}"))?;
+    let pip = program(folder, "pip");
+    let flags = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps"];
+    quiet(cmd!(repo.sh, "{pip} install {flags...} -r {requirements}"))
+        .context("the runner of the cases could not be installed (it needs Python 3.10)")?;
+    Ok(repo.sh.write_file(&stamp, wanted)?)
+}
+
+/// A program of the environment.
+fn program(folder: &Path, name: &str) -> PathBuf {
+    folder.join("venv/bin").join(name)
+}
+
+/// The echo server; ended when dropped. It also ends by itself when this process does, however
+/// that comes: its input is a pipe from here.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(repo: &Repo) -> anyhow::Result<Self> {
+        let mut command = Command::new(repo.binary("examples/autobahn"));
+        command.args(["127.0.0.1:0", "--until-input-ends"]).current_dir(&repo.root);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take();
+        let mut server = Self { child, address: String::new() };
+        let mut line = String::new();
+        BufReader::new(stdout.context("the server has no output")?).read_line(&mut line)?;
+        let address = line.trim().strip_prefix("echo on ws://");
+        let address = address.with_context(|| format!("the server said `{}`", line.trim()))?;
+        server.address = address.trim_end_matches('/').to_owned();
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Names every case that is not simply right, counts, and fails on any that is wrong.
+fn judge(index: &str) -> anyhow::Result<()> {
+    let verdicts = verdicts(index)?;
+    let (mut passed, mut failed, mut counts) = (0, 0, BTreeMap::new());
+    for Verdict { case, message, close } in &verdicts {
+        let worst = if right(close) { message } else { close };
+        *counts.entry(worst.as_str()).or_insert(0) += 1;
+        let excuse = NON_STRICT.iter().find(|(excused, _)| excused == case);
+        match (worst.as_str(), excuse) {
+            ("OK", _) => passed += 1,
+            ("INFORMATIONAL", _) => {
+                passed += 1;
+                println!("     {case} INFORMATIONAL: the protocol leaves it open");
+            }
+            ("NON-STRICT", Some((_, why))) => {
+                passed += 1;
+                println!("     {case} NON-STRICT: {why}");
+            }
+            (word, _) => {
+                failed += 1;
+                println!("     {case} {word} (message: {message}, close: {close})");
+            }
+        }
+    }
+    let counts = counts.iter().rev().map(|(word, count)| format!("{count} {word}"));
+    println!("{} cases: {}", verdicts.len(), counts.collect::<Vec<_>>().join(", "));
+    println!("{passed} passed, {failed} failed");
+    ensure!(failed == 0, "the server breaks RFC 6455");
+    Ok(())
+}
+
+/// How one case ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    case: String,
+    /// What came of the messages, and of the close.
+    message: String,
+    close: String,
+}
+
+fn right(word: &str) -> bool {
+    matches!(word, "OK" | "INFORMATIONAL")
+}
+
+/// Reads the index of the reports: agents, each with its cases.
+fn verdicts(index: &str) -> anyhow::Result<Vec<Verdict>> {
+    let index: Value = serde_json::from_str(index)?;
+    let agents = index.as_object().context("the index of the reports is no object")?;
+    let mut verdicts = Vec::new();
+    for (case, report) in agents.values().filter_map(Value::as_object).flatten() {
+        let word = |key: &str| -> anyhow::Result<String> {
+            let word = report.get(key).and_then(Value::as_str);
+            Ok(word.with_context(|| format!("case {case} has no `{key}`"))?.to_owned())
+        };
+        let (message, close) = (word("behavior")?, word("behaviorClose")?);
+        verdicts.push(Verdict { case: case.clone(), message, close });
+    }
+    if verdicts.is_empty() {
+        bail!("no case ran");
+    }
+    Ok(verdicts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(message: &str, close: &str) -> String {
+        format!(
+            r#"{{"127.0.0.1:1":{{
+                "1.1.1":{{"behavior":"OK","behaviorClose":"OK","duration":0}},
+                "6.4.1":{{"behavior":"{message}","behaviorClose":"{close}"}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn what_is_not_right_fails() {
+        for (message, close, good) in [
+            ("OK", "OK", true),
+            ("INFORMATIONAL", "INFORMATIONAL", true),
+            ("FAILED", "OK", false),
+            ("OK", "FAILED", false),
+            ("OK", "WRONG CODE", false),
+            ("NON-STRICT", "OK", false),
+            ("UNIMPLEMENTED", "OK", false),
+        ] {
+            assert_eq!(judge(&index(message, close)).is_ok(), good, "{message}, {close}");
+        }
+    }
+
+    #[test]
+    fn a_report_of_nothing_fails() {
+        assert!(judge("{}").is_err());
+        assert!(judge(r#"{"a":{}}"#).is_err());
+        assert!(judge(r#"{"a":{"1.1.1":{"behavior":"OK"}}}"#).is_err());
+    }
+}
