@@ -45,9 +45,9 @@ xflags::xflags! {
             /// Adds the cases of large messages.
             optional --long
         }
-        /// Fuzzes the decoder (needs a C++ compiler).
+        /// Fuzzes the decoders (needs a C++ compiler).
         cmd fuzz {
-            /// For how long; 60 when not given.
+            /// For how long in all; 60 when not given.
             optional --seconds number: u32
         }
         /// Runs the simulator.

@@ -19,6 +19,16 @@ const INSTRUMENTED: &[&str] = &[
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
+/// Frames for the target `ws`, behind the lengths of the pieces they come in.
+const CONVERSATIONS: &[(&str, &str)] = &[
+    ("text", "00  81 85 37fa213d 7f9f4d5158"),
+    ("pieces", "02 03 04  01 83 37fa213d 7f9f4d  80 82 37fa213d 5b95"),
+    ("ping-inside", "01 01  02 81 00000000 61  89 81 00000000 62  80 81 00000000 63"),
+    ("close", "00  88 82 00000000 03e8"),
+    ("medium", "00  82 fe 007e 00000000"),
+    ("large", "00  82 ff 0000000000010000 00000000"),
+];
+
 /// `cargo xtask fuzz`. What it learns stays in fuzz/corpus, what breaks in fuzz/artifacts.
 pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
     if let Some(why) = missing(repo) {
@@ -27,25 +37,32 @@ pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
     let _dir = repo.sh.push_dir(repo.path("fuzz"));
     let host = host(repo)?;
     let target = repo.path("fuzz/target");
-    step("build the fuzz target", || {
+    step("build the fuzz targets", || {
         // With `--target` the flags do not reach build scripts and macros.
         let build = cmd!(repo.sh, "cargo build --release --target {host} --target-dir {target}");
         crate::process::quiet(build.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f")))
     })?;
-    repo.sh.create_dir("corpus/decode")?;
-    repo.sh.create_dir("artifacts/decode")?;
-    seed(repo)?;
-    let fuzzer = target.join(host).join("release/decode");
-    let seconds = flags.seconds.unwrap_or(60).to_string();
-    step(&format!("fuzz decode for {seconds} s"), || {
-        let limits = ["-max_len=4096", "-rss_limit_mb=1024"];
-        let fuzz = cmd!(
-            repo.sh,
-            "{fuzzer} corpus/decode {limits...} -max_total_time={seconds} -verbosity=0
-             -artifact_prefix=artifacts/decode/"
-        );
-        crate::process::quiet(fuzz)
-    })
+    let seeds = [("decode", golden(repo)?), ("ws", conversations()?)];
+    let seconds = (flags.seconds.unwrap_or(60) / seeds.len() as u32).max(1).to_string();
+    for (name, seeds) in seeds {
+        let corpus = format!("corpus/{name}");
+        repo.sh.create_dir(&corpus)?;
+        repo.sh.create_dir(format!("artifacts/{name}"))?;
+        for (seed, bytes) in seeds {
+            repo.sh.write_file(format!("{corpus}/{seed}"), bytes)?;
+        }
+        let fuzzer = target.join(&host).join("release").join(name);
+        step(&format!("fuzz {name} for {seconds} s"), || {
+            let limits = ["-max_len=4096", "-rss_limit_mb=1024"];
+            let fuzz = cmd!(
+                repo.sh,
+                "{fuzzer} {corpus} {limits...} -max_total_time={seconds} -verbosity=0
+                 -artifact_prefix=artifacts/{name}/"
+            );
+            crate::process::quiet(fuzz)
+        })?;
+    }
+    Ok(())
 }
 
 /// What fuzzing needs and this machine has not.
@@ -68,17 +85,30 @@ fn host(repo: &Repo) -> anyhow::Result<String> {
     Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
-/// Every golden frame, to start from.
-fn seed(repo: &Repo) -> anyhow::Result<()> {
+/// Something to start from, with its name.
+type Seeds = Vec<(String, Vec<u8>)>;
+
+/// Every golden frame.
+fn golden(repo: &Repo) -> anyhow::Result<Seeds> {
+    let mut seeds = Vec::new();
     for file in repo.sh.read_dir(repo.path("crates/wire/tests/golden"))? {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = repo.sh.read_file(&file)?;
         for (number, bytes) in vectors(&text).into_iter().enumerate() {
             let bytes = bytes.with_context(|| format!("{} is no hex", file.display()))?;
-            repo.sh.write_file(format!("corpus/decode/{name}-{number}"), bytes)?;
+            seeds.push((format!("{name}-{number}"), bytes));
         }
     }
-    Ok(())
+    Ok(seeds)
+}
+
+/// What WebSocket clients say.
+fn conversations() -> anyhow::Result<Seeds> {
+    let seeds = CONVERSATIONS.iter().map(|(name, hex)| {
+        let bytes = unhex(hex).with_context(|| format!("the seed `{name}` is no hex"))?;
+        Ok(((*name).to_owned(), bytes))
+    });
+    seeds.collect()
 }
 
 /// The frames of a golden file: blank lines keep them apart.

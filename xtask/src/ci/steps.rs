@@ -30,7 +30,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("npm test", Count::NodeTest, |repo| npm(repo, "test")),
         step("size", Count::One, task(&["size", "--dist", "packages/tabmux/dist"])),
         step("tidy", Count::One, task(&["tidy"])),
-        step("fuzz decode", Count::One, fuzz_decode(xtask.clone())),
+        step("fuzz", Count::One, run_fuzz(xtask.clone())),
         step("autobahn", Count::Summary, run_autobahn(xtask.clone())),
         step("cargo deny", Count::One, cargo_deny),
         step("demo", Count::Summary, task(&["smoke"])),
@@ -99,10 +99,10 @@ fn npm(repo: &Repo, script: &str) -> anyhow::Result<Outcome> {
     Outcome::of(cmd!(repo.sh, "npm run --silent {script}"))
 }
 
-fn fuzz_decode(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
+fn run_fuzz(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
     move |repo| match fuzz::missing(repo) {
         Some(why) => Ok(Outcome::Skipped { why }),
-        None => Outcome::of(cmd!(repo.sh, "{xtask} fuzz --seconds 20")),
+        None => Outcome::of(cmd!(repo.sh, "{xtask} fuzz --seconds 30")),
     }
 }
 

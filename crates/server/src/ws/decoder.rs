@@ -96,10 +96,13 @@ impl Decoder {
         }
     }
 
-    /// Whether it holds nothing, on the heap or else.
-    #[cfg(test)]
-    pub(super) const fn is_empty(&self) -> bool {
-        self.parts.is_none()
+    /// Bytes on the heap.
+    pub(crate) fn held(&self) -> usize {
+        let Some(parts) = &self.parts else {
+            return 0;
+        };
+        let message = parts.message.as_ref().map_or(0, |message| message.bytes.capacity());
+        size_of::<Parts>() + parts.control.capacity() + message
     }
 
     /// Frees what the last event showed.

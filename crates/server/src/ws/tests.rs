@@ -6,20 +6,10 @@ use tungstenite::{
     protocol::{Role, WebSocketConfig},
 };
 
-use super::{Decoder, Event, Fault, Kind, Opcode, put_close, put_frame, upgrade};
+use super::{Decoder, Fault, Opcode, put_close, put_frame, upgrade};
+use crate::conformance::{self, Heard, Hearing};
 
 const LIMIT: usize = 1 << 20;
-
-/// What came, owned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Heard {
-    Text(Vec<u8>),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(Option<(u16, String)>),
-    Fault(Fault),
-}
 
 /// A client's frame, as it says, right or wrong.
 fn client(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -36,40 +26,9 @@ fn client(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn hear_with(decoder: &mut Decoder, bytes: &[u8], limit: usize, heard: &mut Vec<Heard>) -> bool {
-    let mut bytes = bytes.to_vec();
-    let mut input = bytes.as_mut_slice();
-    loop {
-        heard.push(match decoder.next(&mut input, limit) {
-            Ok(None) => return true,
-            Ok(Some(Event::Message(Kind::Text, bytes))) => Heard::Text(bytes.to_vec()),
-            Ok(Some(Event::Message(Kind::Binary, bytes))) => Heard::Binary(bytes.to_vec()),
-            Ok(Some(Event::Ping(bytes))) => Heard::Ping(bytes.to_vec()),
-            Ok(Some(Event::Pong)) => Heard::Pong,
-            Ok(Some(Event::Close(close))) => {
-                heard.push(Heard::Close(close.map(|(code, reason)| (code, reason.to_owned()))));
-                return false;
-            }
-            Err(fault) => {
-                heard.push(Heard::Fault(fault));
-                return false;
-            }
-        });
-    }
-}
-
 /// What a client says in pieces of these lengths, the rest at once.
 fn hear(bytes: &[u8], cuts: &[usize]) -> Vec<Heard> {
-    let (mut decoder, mut heard, mut rest) = (Decoder::default(), Vec::new(), bytes);
-    for &cut in cuts {
-        let (piece, after) = rest.split_at(cut.min(rest.len()));
-        rest = after;
-        if !hear_with(&mut decoder, piece, LIMIT, &mut heard) {
-            return heard;
-        }
-    }
-    hear_with(&mut decoder, rest, LIMIT, &mut heard);
-    heard
+    conformance::hear(bytes, cuts.iter().copied(), LIMIT).heard
 }
 
 fn whole(bytes: &[u8]) -> Vec<Heard> {
@@ -147,25 +106,19 @@ fn a_text_fails_at_its_first_impossible_byte() {
 
 #[test]
 fn what_is_too_big_is_refused_by_its_header() {
-    let mut heard = Vec::new();
     let large = [0x82, 0xff, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
-    assert!(!hear_with(&mut Decoder::default(), &large, LIMIT, &mut heard));
-    assert_eq!(heard, [Heard::Fault(Fault::TooBig)]);
+    assert_eq!(whole(&large), [Heard::Fault(Fault::TooBig)]);
     let fragments = [client(0x02, &[0; 60]), client(0x80, &[0; 41])].concat();
-    let (mut heard, mut decoder) = (Vec::new(), Decoder::default());
-    assert!(!hear_with(&mut decoder, &fragments, 100, &mut heard));
-    assert_eq!(heard, [Heard::Fault(Fault::TooBig)]);
+    assert_eq!(conformance::hear(&fragments, [], 100).heard, [Heard::Fault(Fault::TooBig)]);
+    assert_eq!(conformance::hear(&fragments, [], 101).heard, [Heard::Binary(vec![0; 101])]);
 }
 
 #[test]
 fn nothing_is_kept_once_all_is_heard() {
     let bytes = [client(0x02, &[1; 70_000]), client(0x89, b"p"), client(0x80, b"x")].concat();
-    let (mut decoder, mut heard) = (Decoder::default(), Vec::new());
-    for piece in bytes.chunks(999) {
-        assert!(hear_with(&mut decoder, piece, LIMIT, &mut heard));
-    }
-    assert_eq!(heard.len(), 2);
-    assert!(decoder.is_empty());
+    let mut hearing = Hearing::new(LIMIT);
+    assert!(bytes.chunks(999).all(|piece| hearing.take(piece)));
+    assert_eq!((hearing.heard.len(), hearing.held()), (2, 0));
     assert_eq!(size_of::<Decoder>(), size_of::<usize>());
 }
 
@@ -262,9 +215,9 @@ proptest! {
     #[test]
     fn noise_is_heard_the_same_however_it_is_cut(
         bytes in vec(any::<u8>(), 0..200),
-        cuts in vec(0..20_usize, 0..60),
+        cuts in vec(0..20_u8, 0..60),
     ) {
-        prop_assert_eq!(hear(&bytes, &cuts), hear(&bytes, &[]));
+        conformance::check(&bytes, &cuts, 100);
     }
 
     /// One byte of a right conversation is damaged. Left out: what the library lets pass.

@@ -1,4 +1,7 @@
-//! Plain echo through a shard's loop, for test suites of RFC 6455. Not part of the API.
+//! What test suites of RFC 6455 need: plain echo through a shard's loop, and a check of the
+//! decoder. Not part of the API.
+
+mod hear;
 
 use std::{
     collections::VecDeque,
@@ -10,6 +13,9 @@ use std::{
 
 use tabmux_core::{Timestamp, session::LinkId};
 
+pub use self::hear::check;
+#[cfg(test)]
+pub(crate) use self::hear::{Heard, Hearing, hear};
 use crate::{
     shard::{Connection, Order, Service, Single},
     ws::{Kind, upgrade},
