@@ -44,6 +44,8 @@ pub(super) struct EventLoop<S: Service> {
     cork: Vec<u8>,
     /// Links that have something to write.
     dirty: Vec<LinkId>,
+    /// The list of the last time, empty: a burst does not grow a new one each turn.
+    flushing: Vec<LinkId>,
     /// Bytes of publications since the last settling, each counted once for all links.
     burst: usize,
     /// Links that were not read to the end, and whether that end is near.
@@ -71,6 +73,7 @@ impl<S: Service> EventLoop<S> {
             buffer: vec![0; READ_BUFFER].into(),
             cork: Vec::with_capacity(CORK),
             dirty: Vec::new(),
+            flushing: Vec::new(),
             burst: 0,
             unread: Vec::new(),
             closing: VecDeque::new(),
@@ -358,9 +361,12 @@ impl<S: Service> EventLoop<S> {
             if self.dirty.is_empty() {
                 return;
             }
-            for link in std::mem::take(&mut self.dirty) {
+            let mut flushing = std::mem::take(&mut self.flushing);
+            std::mem::swap(&mut flushing, &mut self.dirty);
+            for link in flushing.drain(..) {
                 self.flush(now, link);
             }
+            self.flushing = flushing;
         }
     }
 
