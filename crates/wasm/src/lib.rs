@@ -11,10 +11,11 @@
 use tabmux_core::{
     OwnedPayload, Timestamp,
     hub::{
-        AttemptId, Event, Hub as CoreHub, HubConfig, HubMessage, Input, Mode, Output, TabMessage,
+        AttemptId, Event, Hub as CoreHub, HubConfig, HubMessage, Input, Mode, Output,
+        SubscriptionId, TabMessage,
     },
 };
-use tabmux_wire::{HubId, Payload, SocketId, TabId};
+use tabmux_wire::{HubId, Payload, Position, SocketId, TabId};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 #[wasm_bindgen]
@@ -38,11 +39,11 @@ extern "C" {
     fn watch_tab(this: &Shell, tab: u64);
     #[wasm_bindgen(method, js_name = dropTab)]
     fn drop_tab(this: &Shell, tab: u64);
-    /// Posts `[hub, kind, socket, a, b, data]` to the tabs; the bytes must be copied.
+    /// Posts `[hub, kind, number, a, b, data]` to the tabs; the bytes must be copied.
     #[wasm_bindgen(method, js_name = post)]
-    fn post_text(this: &Shell, tabs: &[u64], kind: u8, socket: u32, a: f64, b: u32, data: &str);
+    fn post_text(this: &Shell, tabs: &[u64], kind: u8, number: u32, a: f64, b: f64, data: &str);
     #[wasm_bindgen(method, js_name = post)]
-    fn post_binary(this: &Shell, tabs: &[u64], kind: u8, socket: u32, a: f64, b: u32, data: &[u8]);
+    fn post_binary(this: &Shell, tabs: &[u64], kind: u8, number: u32, a: f64, b: f64, data: &[u8]);
     #[wasm_bindgen(method)]
     fn log(this: &Shell, line: &str);
 }
@@ -101,6 +102,26 @@ impl Hub {
     /// A tab closes a socket.
     pub fn close(&mut self, now: f64, tab: u64, socket: u32, code: u16, reason: &str) -> f64 {
         self.tab(now, tab, TabMessage::Close { socket: SocketId(socket), code, reason })
+    }
+
+    /// A tab wants a topic, which it left at this position; at an epoch below 0 if never heard.
+    pub fn subscribe(
+        &mut self,
+        now: f64,
+        tab: u64,
+        number: u32,
+        name: &str,
+        epoch: f64,
+        offset: f64,
+    ) -> f64 {
+        let since = (epoch >= 0.0).then(|| position(epoch, offset));
+        let subscription = SubscriptionId(number);
+        self.tab(now, tab, TabMessage::Subscribe { subscription, name, since })
+    }
+
+    /// A tab wants a topic no more.
+    pub fn unsubscribe(&mut self, now: f64, tab: u64, number: u32) -> f64 {
+        self.tab(now, tab, TabMessage::Unsubscribe { subscription: SubscriptionId(number) })
     }
 
     /// The lock of a tab was granted.
@@ -218,37 +239,48 @@ impl Hub {
 
     /// The kinds are those of `HubKind` in protocol.ts.
     fn post(&self, tabs: &[u64], message: HubMessage) {
-        let text = |kind, socket, a: f64, b, data: &str| {
-            self.shell.post_text(tabs, kind, socket, a, b, data);
+        let text = |kind, number, a: f64, b: f64, data: &str| {
+            self.shell.post_text(tabs, kind, number, a, b, data);
         };
-        let payload = |kind, socket, payload: OwnedPayload| match payload {
-            OwnedPayload::Text(data) => {
-                self.shell.post_text(tabs, kind, socket, 0.0, 0, &data);
-            }
-            OwnedPayload::Binary(data) => {
-                self.shell.post_binary(tabs, kind, socket, 0.0, 0, &data);
-            }
+        let payload = |kind, number, [a, b]: [f64; 2], payload: OwnedPayload| match payload {
+            OwnedPayload::Text(data) => self.shell.post_text(tabs, kind, number, a, b, &data),
+            OwnedPayload::Binary(data) => self.shell.post_binary(tabs, kind, number, a, b, &data),
         };
         match message {
-            HubMessage::Attached { state, tabs } => text(0, 0, f64::from(state as u8), tabs, ""),
+            HubMessage::Attached { state, tabs } => {
+                text(0, 0, f64::from(state as u8), f64::from(tabs), "");
+            }
             HubMessage::State { state, tabs, reason } => {
-                text(1, 0, f64::from(state as u8), tabs, &reason);
+                text(1, 0, f64::from(state as u8), f64::from(tabs), &reason);
             }
             HubMessage::Opened { socket, reused, protocol, extensions } => {
                 let data = protocol + "\n" + &extensions;
-                text(2, socket.0, f64::from(u8::from(reused)), 0, &data);
+                text(2, socket.0, f64::from(u8::from(reused)), 0.0, &data);
             }
-            HubMessage::Message { socket, payload: data } => payload(3, socket.0, data),
-            HubMessage::Mirror { payload: data } => payload(4, 0, data),
+            HubMessage::Message { socket, payload: data } => payload(3, socket.0, [0.0; 2], data),
+            HubMessage::Mirror { payload: data } => payload(4, 0, [0.0; 2], data),
             HubMessage::Closed { socket, code, clean, reason } => {
-                text(5, socket.0, f64::from(code), u32::from(clean), &reason);
+                text(5, socket.0, f64::from(code), f64::from(u8::from(clean)), &reason);
             }
-            HubMessage::Error { socket, message } => text(6, socket.0, 0.0, 0, &message),
-            #[expect(clippy::cast_precision_loss, reason = "nobody sends 2^53 bytes")]
-            HubMessage::Sent { socket, total } => text(7, socket.0, total as f64, 0, ""),
-            HubMessage::Browser { payload: data } => payload(8, 0, data),
-            HubMessage::Resync => text(9, 0, 0.0, 0, ""),
-            HubMessage::Refused { message } => text(10, 0, 0.0, 0, &message),
+            HubMessage::Error { socket, message } => text(6, socket.0, 0.0, 0.0, &message),
+            HubMessage::Sent { socket, total } => text(7, socket.0, number(total), 0.0, ""),
+            HubMessage::Browser { payload: data } => payload(8, 0, [0.0; 2], data),
+            HubMessage::Resync => text(9, 0, 0.0, 0.0, ""),
+            HubMessage::Refused { message } => text(10, 0, 0.0, 0.0, &message),
+            HubMessage::Subscribed { subscription, position, recovered } => {
+                let [a, b] = numbers(position);
+                text(11, subscription.0, a, b, if recovered { "recovered" } else { "" });
+            }
+            HubMessage::Publication { subscription, position, payload: data } => {
+                payload(12, subscription.0, numbers(position), data);
+            }
+            HubMessage::Gap { subscription, position } => {
+                let [a, b] = numbers(position);
+                text(13, subscription.0, a, b, "");
+            }
+            HubMessage::Unsubscribed { subscription, message } => {
+                text(14, subscription.0, 0.0, 0.0, &message);
+            }
         }
     }
 
@@ -265,6 +297,21 @@ impl Hub {
             | Event::TabGone(_) => {}
         }
     }
+}
+
+/// Epoch and offset. Servers keep both below 2^53 (PROTOCOL.md), so that this is exact.
+fn numbers(position: Position) -> [f64; 2] {
+    [number(position.epoch), number(position.offset)]
+}
+
+#[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
+const fn position(epoch: f64, offset: f64) -> Position {
+    Position { epoch: epoch as u64, offset: offset as u64 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53")]
+const fn number(count: u64) -> f64 {
+    count as f64
 }
 
 fn time(millis: f64) -> Timestamp {

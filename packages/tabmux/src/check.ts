@@ -10,7 +10,7 @@ export function isPageMessage(
   mode?: HubConfig['mode'],
 ): message is PageMessage {
   if (!Array.isArray(message)) return false;
-  const [kind, a, b, c] = message as unknown[];
+  const [kind, a, b, c, d] = message as unknown[];
   switch (kind) {
     case PageKind.Attach:
       return typeof a === 'bigint' && a === BigInt.asUintN(64, a) && isConfig(b);
@@ -24,6 +24,10 @@ export function isPageMessage(
       return isBelow(2 ** 32, a) && (typeof b === 'string' || b instanceof Uint8Array);
     case PageKind.Close:
       return isBelow(2 ** 32, a) && isBelow(2 ** 16, b) && typeof c === 'string';
+    case PageKind.Subscribe:
+      return isBelow(2 ** 32, a) && typeof b === 'string' && isNumber(c) && isNumber(d);
+    case PageKind.Unsubscribe:
+      return isBelow(2 ** 32, a);
     default:
       return false;
   }
@@ -35,6 +39,8 @@ function isConfig(value: unknown): value is HubConfig {
   const isMode = mode === 'mirror' || mode === 'mux';
   return isMode && typeof url === 'string' && isTokens(protocols) && typeof lock === 'string';
 }
+
+const isNumber = (value: unknown): boolean => Number.isFinite(value);
 
 const isBelow = (limit: number, value: unknown): boolean =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < limit;

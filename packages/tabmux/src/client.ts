@@ -1,8 +1,8 @@
 // The client of a tabmux server.
 
-import { HubKind, LinkState, hex } from './protocol.js';
+import { HubKind, LinkState, PageKind, hex } from './protocol.js';
 import { NO_SHARED_WORKER, hubPort } from './port.js';
-import type { HubPort, SharingOptions } from './port.js';
+import type { HubPort, SharingOptions, Wish } from './port.js';
 import { emit, linkUrl } from './socket.js';
 import type { Tier } from './socket.js';
 import { socketUrl } from './url.js';
@@ -40,15 +40,48 @@ export interface ClientEvents {
   message: { readonly data: string | Uint8Array };
 }
 
-/** A client of a tabmux server. All tabs of a browser share one link. */
-export interface Client {
-  readonly status: Status;
+/** A place in a topic. Offsets grow within an epoch; another epoch is another history. */
+export interface Position {
+  readonly epoch: number;
+  readonly offset: number;
+}
+
+/** What a topic tells its listeners. */
+export interface TopicEvents {
+  /** A publication. */
+  message: { readonly data: string | Uint8Array; readonly position: Position };
+  /** Publications are missing before this position: fetch the state of things anew. */
+  gap: { readonly position: Position };
+}
+
+/** Something with events. */
+export interface Listenable<Events> {
   /** Calls `listener` for each event until the signal says stop, or the returned function does. */
-  on<K extends keyof ClientEvents>(
+  on<K extends keyof Events>(
     type: K,
-    listener: (event: ClientEvents[K]) => void,
+    listener: (event: Events[K]) => void,
     options?: { signal?: AbortSignal | undefined },
   ): () => void;
+}
+
+/** This tab's subscription to a topic. All tabs of a browser share one at the server. */
+export interface Topic extends Listenable<TopicEvents> {
+  readonly name: string;
+  /**
+   * Where the topic was when it was subscribed: everything after it comes as `message`, or is told
+   * as `gap`. Rejects when the topic is refused, when the client is closed before, and where there
+   * is no hub.
+   */
+  readonly ready: Promise<Position>;
+  /** Ends it. */
+  close(): void;
+}
+
+/** A client of a tabmux server. All tabs of a browser share one link. */
+export interface Client extends Listenable<ClientEvents> {
+  readonly status: Status;
+  /** Subscribes to a topic, whose name has 1 to 256 bytes. */
+  topic(name: string): Topic;
   /** Leaves the link. The link goes with its last tab. */
   close(): void;
 }
@@ -67,6 +100,7 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
     kind === HubKind.Browser
       ? emit(target, 'message', { data })
       : emit(target, 'status', { _status: client.status });
+  const closers = new Set<() => void>();
   const client: Client = {
     get status(): Status {
       const state = STATES[hub ? hub._state : LinkState.Closed];
@@ -78,15 +112,17 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
         reason: hub?._reason ?? reason,
       };
     },
-    on(type, notify, { signal } = {}) {
-      const wrapped = (event: Event & { _status?: Status }): void =>
-        notify((event._status ?? event) as never);
-      target.addEventListener(type, wrapped, { ...(signal && { signal }) });
-      return () => target.removeEventListener(type, wrapped);
+    on: listenTo(target),
+    topic(name) {
+      const { state, reason } = client.status;
+      const topic = makeTopic(state === 'closed' ? undefined : hub, name, reason, closers);
+      closers.add(topic.close);
+      return topic;
     },
     close() {
       const left = hub;
       hub = undefined;
+      closers.forEach((close) => close());
       left?._remove(number);
       if (left) receive(HubKind.State);
     },
@@ -101,3 +137,56 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   }
   return client;
 }
+
+/** Without a hub the reason tells why. */
+function makeTopic(
+  hub: HubPort | undefined,
+  name: string,
+  reason: string,
+  closers: Set<() => void>,
+): Topic {
+  const target = new EventTarget();
+  const wish: Wish = [PageKind.Subscribe, name, -1, 0];
+  let settle: [resolve: (position: Position) => void, reject: (error: Error) => void];
+  let number = 0;
+  const topic: Topic = {
+    name,
+    ready: new Promise((...both) => (settle = both)),
+    on: listenTo(target),
+    close: () => end(`tabmux: the subscription to ${name} is closed`),
+  };
+  // Who does not ask is not told of an error that nobody handles.
+  topic.ready.catch(() => undefined);
+  const end = (reason: string): void => {
+    settle[1](new Error(reason));
+    closers.delete(topic.close);
+    if (!number) return;
+    hub?._post([PageKind.Unsubscribe, number]);
+    hub?._remove(number);
+    number = 0;
+  };
+  if (hub) {
+    number = hub._add((kind, epoch, offset, data) => {
+      if (kind === HubKind.Unsubscribed || kind === HubKind.Failed) return end(data as string);
+      if (kind < HubKind.Subscribed) return;
+      const position = { epoch, offset };
+      wish[2] = epoch;
+      wish[3] = offset;
+      if (kind === HubKind.Subscribed) settle[0](position);
+      else if (kind === HubKind.Gap) emit(target, 'gap', { position });
+      else emit(target, 'message', { data, position });
+    }, wish);
+  } else {
+    end(reason || 'tabmux: the client is closed');
+  }
+  return topic;
+}
+
+/** The `on` of something whose events are dispatched on a target. */
+const listenTo = (target: EventTarget): Listenable<Record<string, never>>['on'] =>
+  (type, notify, { signal } = {}) => {
+    const wrapped = (event: Event & { _status?: Status }): void =>
+      notify((event._status ?? event) as never);
+    target.addEventListener(type, wrapped, { ...(signal && { signal }) });
+    return () => target.removeEventListener(type, wrapped);
+  };

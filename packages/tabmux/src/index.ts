@@ -1,5 +1,7 @@
 export { connect } from './client.js';
-export type { Client, ClientEvents, ConnectOptions, Status } from './client.js';
+export type {
+  Client, ClientEvents, ConnectOptions, Listenable, Position, Status, Topic, TopicEvents,
+} from './client.js';
 export type { SharingOptions } from './port.js';
 export { SharedWebSocket } from './socket.js';
 export type { Shared, SharedWebSocketOptions, Tier } from './socket.js';

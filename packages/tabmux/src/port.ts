@@ -32,8 +32,13 @@ const enum Phase {
  */
 export type Receive = (kind: HubKind, a: number, b: number, data: string | Uint8Array) => void;
 
-/** What is asked of a hub for a socket. A client asks for nothing. */
-export type Wish = [path: string, protocols: string[]];
+/**
+ * What is asked of a hub for a socket or a subscription, its number left out. A client asks for
+ * nothing. It may change: it is asked again of the next hub.
+ */
+export type Wish =
+  | [kind: PageKind.Open, path: string, protocols: string[]]
+  | [kind: PageKind.Subscribe, name: string, epoch: number, offset: number];
 
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
@@ -50,7 +55,7 @@ export interface HubPort {
   _reason: string;
   /** 0 until it is known. */
   _hub: bigint;
-  /** Adds a socket or a client and returns its number. */
+  /** Adds a socket, a subscription or a client and returns its number. */
   _add(receive: Receive, wish?: Wish): number;
   /** Forgets it. The hub is left with the last one. */
   _remove(number: number): void;
@@ -122,7 +127,9 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
   };
 
   const open = (number: number, wish?: Wish): void => {
-    if (wish) post([PageKind.Open, number, ...wish]);
+    if (!wish) return;
+    const [kind, ...rest] = wish;
+    post([kind, number, ...rest] as PageMessage);
   };
 
   const receive = ([hub, kind, number, a, b, data]: HubMessage): void => {

@@ -16,6 +16,10 @@ export const enum PageKind {
   Send,
   /** Closes a socket. Code 0: none was given. */
   Close,
+  /** Subscribes to a topic, which the tab left at a position; epoch -1: it never heard of it. */
+  Subscribe,
+  /** Ends a subscription. */
+  Unsubscribe,
   /**
    * Makes the hub trap. Only tests post it. It ships, so that what is tested is what is shipped:
    * who can post it is a script of the origin, which can harm its own origin anyway.
@@ -42,6 +46,8 @@ export type PageMessage =
   | [kind: PageKind.Open, socket: number, path: string, protocols: string[]]
   | [kind: PageKind.Send, socket: number, data: string | Uint8Array]
   | [kind: PageKind.Close, socket: number, code: number, reason: string]
+  | [kind: PageKind.Subscribe, number: number, name: string, epoch: number, offset: number]
+  | [kind: PageKind.Unsubscribe, number: number]
   | [kind: PageKind.Trap];
 
 /** What a hub says to a tab: the second element of a `HubMessage`. */
@@ -68,6 +74,14 @@ export const enum HubKind {
   Resync,
   /** There is no hub, whose id is given as 0. data: why. */
   Failed,
+  /** A topic is subscribed. a: epoch, b: offset, data: not empty if the tab left it there. */
+  Subscribed,
+  /** A publication of a topic. a: epoch, b: offset. */
+  Publication,
+  /** Publications of a topic are missing here. a: epoch, b: offset, where it goes on. */
+  Gap,
+  /** A subscription is refused, or has ended. data: why. */
+  Unsubscribed,
 }
 
 /** The state of a hub's link, as `Attached` and `State` tell it. */
@@ -80,13 +94,14 @@ export const enum LinkState {
 }
 
 /**
- * A message from a hub to a tab, always of this shape, unused places 0 or ''. Another hub id than
+ * A message from a hub to a tab, always of this shape, unused places 0 or ''. The number is that of
+ * a socket or a subscription, which a tab counts together. Another hub id than
  * before means another hub: the old one is gone, with all it knew.
  */
 export type HubMessage = [
   hub: bigint,
   kind: HubKind,
-  socket: number,
+  number: number,
   a: number,
   b: number,
   data: string | Uint8Array,

@@ -108,7 +108,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
         : { ...options, key: Math.random() as unknown as string });
     this._number = this._hub._add(
       (kind, a, b, data) => this._receive(kind, a, b, data as string),
-      isMux ? [address.pathname + address.search, names] : ['', []],
+      [PageKind.Open, isMux ? address.pathname + address.search : '', isMux ? names : []],
     );
   }
 

@@ -132,6 +132,10 @@ class Host {
             : hub.sendBinary(now, tab, message[1], message[2]);
         case PageKind.Close:
           return hub.close(now, tab, message[1], message[2], message[3]);
+        case PageKind.Subscribe:
+          return hub.subscribe(now, tab, message[1], message[2], message[3], message[4]);
+        case PageKind.Unsubscribe:
+          return hub.unsubscribe(now, tab, message[1]);
         case PageKind.Trap:
           hub.trap();
           return -1;
@@ -198,14 +202,14 @@ class Host {
   post(
     tabs: BigUint64Array,
     kind: HubKind,
-    socket: number,
+    number: number,
     a: number,
     b: number,
     data: string | Uint8Array,
   ): void {
     // The bytes lie in the module's memory: a copy of them, not of all of it, is to be sent.
     const body = typeof data === 'string' ? data : data.slice();
-    const message: HubMessage = [this.id, kind, socket, a, b, body];
+    const message: HubMessage = [this.id, kind, number, a, b, body];
     const to = [...tabs].map((tab) => this.tabs.get(tab));
     const post = (): void => to.forEach((port) => port?.postMessage(message));
     if (this.#waiting === undefined) post();

@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tabmux_wire::{HubFrame, Payload, SocketId, TabId};
+use tabmux_wire::{HubFrame, Payload, Position, SocketId, TabId};
 
 use super::{
     config::HubConfig,
-    io::{AttemptId, Event, HubMessage, LinkState, Output, WakeReason},
+    io::{AttemptId, Event, HubMessage, LinkState, Output, SubscriptionId, WakeReason},
     map::Map,
     outbox::{Entry, Outbox},
     rng::Rng,
@@ -34,6 +34,8 @@ pub(super) trait Machine: Send {
     fn open(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, wish: Wish<'_>);
     fn send(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, payload: Payload<'_>);
     fn close(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, close: Close<'_>);
+    fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>);
+    fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId);
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base);
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, protocol: &str, extensions: &str);
     fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>);
@@ -50,6 +52,15 @@ pub(super) trait Machine: Send {
 pub(super) struct Wish<'a> {
     pub(super) path: &'a str,
     pub(super) protocols: &'a [&'a str],
+}
+
+/// What a tab asked for in Subscribe.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscription<'a> {
+    pub(super) tab: TabId,
+    pub(super) number: SubscriptionId,
+    pub(super) name: &'a str,
+    pub(super) since: Option<Position>,
 }
 
 /// How something was closed.

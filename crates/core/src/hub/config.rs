@@ -49,6 +49,8 @@ pub struct HubConfig {
     pub tabs: usize,
     /// Sockets of one tab. 256.
     pub sockets: usize,
+    /// Topics, and subscriptions of one tab. 1024.
+    pub topics: usize,
     /// Bytes kept for a tab that is parked. 256 KiB.
     pub held_bytes: usize,
     /// Bytes the link may hold unsent before messages wait in the hub. 1 MiB.
@@ -79,6 +81,7 @@ impl HubConfig {
             },
             tabs: 1024,
             sockets: 256,
+            topics: 1024,
             held_bytes: 256 << 10,
             link_bytes: 1 << 20,
             outbox_bytes: 16 << 20,

@@ -1,6 +1,6 @@
 //! What goes into a hub and what comes out of it.
 
-use tabmux_wire::{DecodeError, Payload, SessionId, SocketId, TabId};
+use tabmux_wire::{DecodeError, Payload, Position, SessionId, SocketId, TabId};
 
 use crate::OwnedPayload;
 
@@ -8,6 +8,10 @@ use crate::OwnedPayload;
 /// one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub u32);
+
+/// One subscription of a tab to a topic, numbered by the tab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub u32);
 
 /// A fact from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +106,20 @@ pub enum TabMessage<'a> {
         code: u16,
         /// The close reason.
         reason: &'a str,
+    },
+    /// Subscribe to a topic, in mux mode.
+    Subscribe {
+        /// The tab's number for it; a topic may have several.
+        subscription: SubscriptionId,
+        /// The topic.
+        name: &'a str,
+        /// Where the tab left it, under this hub or an earlier one.
+        since: Option<Position>,
+    },
+    /// End a subscription. Not answered.
+    Unsubscribe {
+        /// The subscription.
+        subscription: SubscriptionId,
     },
 }
 
@@ -233,6 +251,38 @@ pub enum HubMessage {
         /// The message.
         payload: OwnedPayload,
     },
+    /// A topic is subscribed: everything after the position will come.
+    Subscribed {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Where the topic is.
+        position: Position,
+        /// Whether the tab left it there. If it left it elsewhere, `Gap` follows.
+        recovered: bool,
+    },
+    /// A publication of a topic.
+    Publication {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Its place in the topic.
+        position: Position,
+        /// The message.
+        payload: OwnedPayload,
+    },
+    /// Publications are missing here.
+    Gap {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Where the topic goes on.
+        position: Position,
+    },
+    /// The server, or the hub, refuses a subscription; it has ended.
+    Unsubscribed {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Why.
+        message: String,
+    },
     /// The hub does not know the tab: attach again.
     Resync,
     /// The hub will not have the tab: all its sockets fail.
@@ -271,6 +321,8 @@ pub enum WakeReason {
     ParkedTab,
     /// The link has outlived its last tab for long enough.
     Linger,
+    /// Time to subscribe to a topic again.
+    Subscribe,
     /// Messages wait until the link has sent others.
     Outbox,
     /// Tabs wait to hear what was sent.
@@ -311,13 +363,18 @@ impl HubMessage {
         64 + match self {
             Self::Message { payload, .. }
             | Self::Mirror { payload }
-            | Self::Browser { payload } => payload.len(),
+            | Self::Browser { payload }
+            | Self::Publication { payload, .. } => payload.len(),
             Self::Closed { reason, .. } => reason.len(),
-            Self::Error { message, .. } => message.len(),
+            Self::Error { message, .. } | Self::Unsubscribed { message, .. } => message.len(),
             Self::Opened { protocol, extensions, .. } => protocol.len() + extensions.len(),
             Self::State { reason, .. } => reason.len(),
             Self::Refused { message } => message.len(),
-            Self::Attached { .. } | Self::Sent { .. } | Self::Resync => 0,
+            Self::Attached { .. }
+            | Self::Sent { .. }
+            | Self::Subscribed { .. }
+            | Self::Gap { .. }
+            | Self::Resync => 0,
         }
     }
 }

@@ -3,8 +3,8 @@
 use tabmux_wire::{Payload, TabId, close as code};
 
 use super::{
-    base::{Base, Close, Machine, SocketKey, Wish},
-    io::{Event, HubMessage, LinkState, WakeReason},
+    base::{Base, Close, Machine, SocketKey, Subscription, Wish},
+    io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
     map::Map,
 };
 use crate::{OwnedPayload, Timestamp};
@@ -194,6 +194,14 @@ impl Machine for Mirror {
             Some(_) => self.view_removed(now, base, key, close),
             None => {}
         }
+    }
+
+    fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>) {
+        base.event(Event::BadTabMessage(wish.tab));
+    }
+
+    fn unsubscribe(&mut self, base: &mut Base, tab: TabId, _: SubscriptionId) {
+        base.event(Event::BadTabMessage(tab));
     }
 
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base) {

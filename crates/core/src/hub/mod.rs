@@ -14,7 +14,10 @@ mod tabs;
 
 pub use self::{
     config::{HubConfig, Mode},
-    io::{AttemptId, Event, HubMessage, Input, LinkState, Output, TabMessage, WakeReason},
+    io::{
+        AttemptId, Event, HubMessage, Input, LinkState, Output, SubscriptionId, TabMessage,
+        WakeReason,
+    },
 };
 
 use std::fmt;
@@ -22,7 +25,7 @@ use std::fmt;
 use tabmux_wire::{MAX_REASON, SocketId, TabId};
 
 use self::{
-    base::{Base, Close, Machine, Wish},
+    base::{Base, Close, Machine, Subscription, Wish},
     mirror::Mirror,
     mux::Mux,
 };
@@ -186,6 +189,12 @@ impl Hub {
                 let reason = reason.get(..end).unwrap_or_default();
                 let close = Close { code, reason, clean: true };
                 machine.close(now, base, (tab, socket), close);
+            }
+            TabMessage::Subscribe { subscription: number, name, since } => {
+                machine.subscribe(base, Subscription { tab, number, name, since });
+            }
+            TabMessage::Unsubscribe { subscription } => {
+                machine.unsubscribe(base, tab, subscription);
             }
         }
     }

@@ -81,14 +81,18 @@ impl Mux {
                 let message = HubMessage::Browser { payload: payload.into() };
                 base.post_all(base.tabs.all(), &message);
             }
+            ServerFrame::Subscribed(subscribed) => self.topics.subscribed(base, &subscribed),
+            ServerFrame::Unsubscribed(unsubscribed) => {
+                self.topics.unsubscribed(now, base, &unsubscribed);
+            }
+            ServerFrame::Publication { topic, position, previous, payload } => {
+                self.topics.publication(base, topic, position, previous, payload);
+            }
+            ServerFrame::Gap { topic, position } => self.topics.gap(base, topic, position),
             // Laid down in version 1, and not yet asked for by this hub.
             ServerFrame::Ack { .. }
             | ServerFrame::Pong { .. }
-            | ServerFrame::Subscribed { .. }
-            | ServerFrame::Unsubscribed { .. }
             | ServerFrame::Credit { .. }
-            | ServerFrame::Publication { .. }
-            | ServerFrame::Gap { .. }
             | ServerFrame::Unknown { .. } => {}
         }
     }

@@ -3,6 +3,7 @@
 mod connection;
 mod frames;
 mod tabs;
+mod topics;
 
 use std::{mem, time::Duration};
 
@@ -14,12 +15,13 @@ use tabmux_wire::{
 use self::{
     connection::{Connection, Pulse},
     tabs::{Lane, MuxTab, MuxTabs, Socket},
+    topics::Topics,
 };
 use super::{
     backoff::Backoff,
-    base::{Base, Close, Machine, SocketKey, Wish},
+    base::{Base, Close, Machine, SocketKey, Subscription, Wish},
     config::HubConfig,
-    io::{Event, HubMessage, LinkState, WakeReason},
+    io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
 };
 use crate::{OwnedPayload, Timestamp};
 
@@ -32,6 +34,7 @@ const LONGEST_HINT: Duration = Duration::from_secs(600);
 pub(super) struct Mux {
     connection: Connection,
     tabs: MuxTabs,
+    topics: Topics,
     backoff: Backoff,
     /// Why the last link ended; empty while one works.
     reason: String,
@@ -42,6 +45,7 @@ impl Mux {
         Self {
             connection: Connection::Idle,
             tabs: MuxTabs::default(),
+            topics: Topics::default(),
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
             reason: String::new(),
         }
@@ -62,6 +66,7 @@ impl Mux {
     fn fail(&mut self, now: Timestamp, base: &mut Base, reason: String, hint: Option<Duration>) {
         base.drop_link();
         base.event(Event::LinkDown(reason.clone()));
+        self.topics.link_lost();
         for (tab, socket, state) in self.tabs.reset() {
             let was_open = matches!(state, Socket::Open | Socket::Closing);
             base.fail((tab, socket), (!was_open).then_some(&*reason));
@@ -90,6 +95,7 @@ impl Mux {
     /// Nobody needs a link any more.
     fn stop(&mut self, base: &mut Base) {
         base.drop_link();
+        self.topics.link_lost();
         base.release_lock();
         self.connection = Connection::Idle;
     }
@@ -158,10 +164,13 @@ impl Machine for Mux {
             | Connection::Dialling { .. }
             | Connection::Backoff { .. } => {}
         }
+        self.topics.tab_back(base, tab, self.connection.is_open());
     }
 
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
-        if self.connection.is_open() {
+        let is_open = self.connection.is_open();
+        self.topics.tab_away(base, tab, false, is_open);
+        if is_open {
             base.send_control(HubFrame::Park { tab }.to_bytes());
         }
         if !base.tabs.any_present() {
@@ -171,7 +180,9 @@ impl Machine for Mux {
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.tabs.remove(tab);
-        if self.connection.is_open() {
+        let is_open = self.connection.is_open();
+        self.topics.tab_gone(base, tab, is_open);
+        if is_open {
             base.send_control(HubFrame::Gone { tab }.to_bytes());
         }
         if base.tabs.any_present() {
@@ -193,8 +204,10 @@ impl Machine for Mux {
             let code = code::ABNORMAL;
             base.tabs.hold(id, HubMessage::Closed { socket, code, clean: false, reason });
         }
+        let is_open = self.connection.is_open();
+        self.topics.tab_away(base, id, true, is_open);
         // The server forgets the tab as well; when it attaches again it gets a new alias.
-        if self.connection.is_open() {
+        if is_open {
             base.send_control(HubFrame::Gone { tab: id }.to_bytes());
         }
     }
@@ -288,6 +301,14 @@ impl Machine for Mux {
         }
     }
 
+    fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>) {
+        self.topics.subscribe(base, wish, self.connection.is_open());
+    }
+
+    fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId) {
+        self.topics.unsubscribe(base, tab, number, self.connection.is_open());
+    }
+
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base) {
         if matches!(self.connection, Connection::WaitingForLock) {
             self.dial(now, base);
@@ -312,6 +333,7 @@ impl Machine for Mux {
         for tab in base.tabs.present() {
             self.send_attach(base, tab);
         }
+        self.topics.link_opened(base);
     }
 
     fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>) {
@@ -381,6 +403,7 @@ impl Machine for Mux {
     }
 
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
+        self.topics.handle_timeout(now, base, self.connection.is_open());
         match &mut self.connection {
             Connection::Dialling { until } if *until <= now => {
                 let why = format!("tabmux: {} did not answer in time", base.config.url);
@@ -417,7 +440,7 @@ impl Machine for Mux {
     }
 
     fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
-        self.connection.poll_timeout()
+        [self.connection.poll_timeout(), self.topics.poll_timeout()].into_iter().flatten().min()
     }
 
     fn state(&self) -> (LinkState, &str) {

@@ -1,0 +1,377 @@
+//! The topics that tabs want: each is subscribed once for the browser.
+
+use std::time::Duration;
+
+use tabmux_wire::{
+    HubFrame, MAX_TOPIC_NAME, Payload, Position, Subscribed, TabId, TopicId, Unsubscribed,
+};
+
+use super::LONGEST_HINT;
+use crate::{
+    Timestamp,
+    hub::{
+        base::{Base, Subscription},
+        io::{Event, HubMessage, SubscriptionId, WakeReason},
+    },
+};
+
+/// All topics of a hub. Some dozens at most, so looking is quick.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    topics: Vec<Topic>,
+    /// The last request that was sent. On one link none is used twice.
+    requests: u64,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    state: State,
+    /// Where the topic was when this hub last heard of it.
+    last: Option<Position>,
+    /// In the order of their numbers, so that tabs with the same number get one message.
+    listeners: Vec<Listener>,
+}
+
+/// How the server knows a topic.
+#[derive(Debug)]
+enum State {
+    /// It does not; it is asked when there is a link and a listener that hears.
+    Unknown,
+    /// SUBSCRIBE is sent.
+    Asked {
+        request: u64,
+    },
+    Subscribed {
+        request: u64,
+        topic: TopicId,
+    },
+    /// It said to ask again then.
+    Later {
+        until: Timestamp,
+    },
+}
+
+/// One subscription of one tab.
+#[derive(Debug)]
+struct Listener {
+    number: SubscriptionId,
+    tab: TabId,
+    hearing: Hearing,
+}
+
+/// What a listener hears.
+#[derive(Debug, PartialEq, Eq)]
+enum Hearing {
+    /// Nothing yet: it is to be told that the topic is subscribed. It left the topic here, if it
+    /// ever heard of it.
+    Waits(Option<Position>),
+    /// Everything.
+    Hears,
+    /// Its tab went away while it waited.
+    AwayWaits(Option<Position>),
+    /// Its tab is away, and left the topic here; `None` if something was lost before.
+    Away(Option<Position>),
+}
+
+impl Topics {
+    /// A tab wants a topic, which it left at a position.
+    pub(super) fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>, is_open: bool) {
+        let Subscription { tab, number, name, since } = wish;
+        let mine = self.topics.iter().flat_map(|topic| &topic.listeners);
+        let mine = mine.filter(|it| it.tab == tab).map(|it| it.number);
+        let (mut count, mut in_use) = (0, false);
+        for other in mine {
+            (count, in_use) = (count + 1, in_use || other == number);
+        }
+        let limit = base.config.topics;
+        let refusal = if in_use {
+            base.event(Event::BadTabMessage(tab));
+            return;
+        } else if name.is_empty() || name.len() > MAX_TOPIC_NAME {
+            Some(format!("tabmux: the name of a topic has 1 to {MAX_TOPIC_NAME} bytes"))
+        } else if count >= limit || self.find(name).is_none() && self.topics.len() >= limit {
+            Some(format!("tabmux: a browser has {limit} topics at most"))
+        } else {
+            None
+        };
+        if let Some(message) = refusal {
+            base.post(tab, HubMessage::Unsubscribed { subscription: number, message });
+            return;
+        }
+        let at = self.find(name).unwrap_or_else(|| {
+            let (name, listeners) = (name.to_owned(), Vec::new());
+            self.topics.push(Topic { name, state: State::Unknown, last: since, listeners });
+            self.topics.len() - 1
+        });
+        let topic = &mut self.topics[at];
+        let place = topic.listeners.partition_point(|it| it.number <= number);
+        let hearing = Hearing::Waits(since);
+        topic.listeners.insert(place, Listener { number, tab, hearing });
+        topic.welcome(base, false);
+        self.ask(base, is_open);
+    }
+
+    /// A tab wants a topic no more.
+    pub(super) fn unsubscribe(
+        &mut self,
+        base: &mut Base,
+        tab: TabId,
+        number: SubscriptionId,
+        is_open: bool,
+    ) {
+        self.remove(base, is_open, |it| it.tab == tab && it.number == number);
+    }
+
+    /// A tab is no more.
+    pub(super) fn tab_gone(&mut self, base: &mut Base, tab: TabId, is_open: bool) {
+        self.remove(base, is_open, |it| it.tab == tab);
+    }
+
+    /// A tab is away; `lossy` if what was posted to it before may be lost.
+    pub(super) fn tab_away(&mut self, base: &mut Base, tab: TabId, lossy: bool, is_open: bool) {
+        for topic in &mut self.topics {
+            let last = topic.last.filter(|_| !lossy);
+            for listener in topic.listeners.iter_mut().filter(|it| it.tab == tab) {
+                listener.hearing = match listener.hearing {
+                    Hearing::Waits(since) | Hearing::AwayWaits(since) => Hearing::AwayWaits(since),
+                    Hearing::Away(last) if !lossy => Hearing::Away(last),
+                    Hearing::Hears | Hearing::Away(_) => Hearing::Away(last),
+                };
+            }
+            topic.let_go(base, is_open);
+        }
+    }
+
+    /// A tab is there, for the first time or again.
+    pub(super) fn tab_back(&mut self, base: &mut Base, tab: TabId, is_open: bool) {
+        for topic in &mut self.topics {
+            topic.welcome_back(base, tab);
+        }
+        self.ask(base, is_open);
+    }
+
+    /// A link is open, and HELLO is said.
+    pub(super) fn link_opened(&mut self, base: &mut Base) {
+        self.ask(base, true);
+    }
+
+    /// The link is gone, and the server knows nothing any more.
+    pub(super) fn link_lost(&mut self) {
+        for topic in &mut self.topics {
+            topic.state = State::Unknown;
+        }
+    }
+
+    pub(super) fn subscribed(&mut self, base: &mut Base, subscribed: &Subscribed<'_>) {
+        let Some(at) = self.find(subscribed.name) else {
+            return;
+        };
+        let topic = &mut self.topics[at];
+        let State::Asked { request } = topic.state else {
+            return;
+        };
+        // The answer to a request before this one: the hub has changed its mind twice.
+        if request != subscribed.request {
+            return;
+        }
+        topic.state = State::Subscribed { request, topic: subscribed.topic };
+        let continues = subscribed.recovered && topic.last.is_some();
+        let missed = !continues && topic.last != Some(subscribed.position);
+        if !continues {
+            topic.last = Some(subscribed.position);
+        }
+        topic.welcome(base, missed);
+    }
+
+    pub(super) fn unsubscribed(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        unsubscribed: &Unsubscribed<'_>,
+    ) {
+        let Some(at) = self.find(unsubscribed.name) else {
+            return;
+        };
+        match self.topics[at].state {
+            State::Asked { request } | State::Subscribed { request, .. }
+                if request == unsubscribed.request => {}
+            _ => return,
+        }
+        if let Some(retry) = unsubscribed.retry_ms {
+            let retry = Duration::from_millis(retry).min(LONGEST_HINT);
+            // All browsers of a slow moment would come back together.
+            let until = now + retry + base.rng.below(retry / 2);
+            self.topics[at].state = State::Later { until };
+            return;
+        }
+        let topic = self.topics.swap_remove(at);
+        let message = unsubscribed.message;
+        for Listener { number, tab, .. } in topic.listeners {
+            let message = format!("tabmux: {} is refused: {message}", topic.name);
+            base.post(tab, HubMessage::Unsubscribed { subscription: number, message });
+        }
+    }
+
+    pub(super) fn publication(
+        &mut self,
+        base: &mut Base,
+        topic: TopicId,
+        position: Position,
+        previous: u64,
+        payload: Payload<'_>,
+    ) {
+        let Some(topic) = self.by_id(topic) else {
+            return;
+        };
+        let (mut news, mut missed) = (true, false);
+        if let Some(last) = topic.last {
+            news = last.epoch != position.epoch || last.offset < position.offset;
+            missed = last.epoch != position.epoch || last.offset != previous;
+        }
+        if !news {
+            return;
+        }
+        if missed {
+            topic.tell_gap(base, position);
+        }
+        topic.last = Some(position);
+        topic.tell(base, |subscription| {
+            let payload = payload.into();
+            HubMessage::Publication { subscription, position, payload }
+        });
+    }
+
+    pub(super) fn gap(&mut self, base: &mut Base, topic: TopicId, position: Position) {
+        if let Some(topic) = self.by_id(topic) {
+            topic.last = Some(position);
+            topic.tell_gap(base, position);
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, base: &mut Base, is_open: bool) {
+        for topic in &mut self.topics {
+            if matches!(topic.state, State::Later { until } if until <= now) {
+                topic.state = State::Unknown;
+            }
+        }
+        self.ask(base, is_open);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        let later = self.topics.iter().filter_map(|topic| match topic.state {
+            State::Later { until } => Some((until, WakeReason::Subscribe)),
+            _ => None,
+        });
+        later.min()
+    }
+
+    /// Sends SUBSCRIBE for what is wanted and unknown to the server.
+    fn ask(&mut self, base: &mut Base, is_open: bool) {
+        for topic in self.topics.iter_mut().filter(|_| is_open) {
+            if matches!(topic.state, State::Unknown) && topic.has_listeners() {
+                self.requests += 1;
+                let request = self.requests;
+                topic.state = State::Asked { request };
+                let (position, topic) = (topic.last, &*topic.name);
+                base.send_control(HubFrame::Subscribe { request, position, topic }.to_bytes());
+            }
+        }
+    }
+
+    fn remove(&mut self, base: &mut Base, is_open: bool, gone: impl Fn(&Listener) -> bool) {
+        for topic in &mut self.topics {
+            topic.listeners.retain(|it| !gone(it));
+            topic.let_go(base, is_open);
+        }
+        self.topics.retain(|topic| !topic.listeners.is_empty());
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.topics.iter().position(|topic| topic.name == name)
+    }
+
+    fn by_id(&mut self, id: TopicId) -> Option<&mut Topic> {
+        self.topics
+            .iter_mut()
+            .find(|it| matches!(it.state, State::Subscribed { topic, .. } if topic == id))
+    }
+}
+
+impl Topic {
+    fn has_listeners(&self) -> bool {
+        self.listeners.iter().any(|it| matches!(it.hearing, Hearing::Waits(_) | Hearing::Hears))
+    }
+
+    /// Sends UNSUBSCRIBE if nobody hears the topic any more.
+    fn let_go(&mut self, base: &mut Base, is_open: bool) {
+        if self.has_listeners() || matches!(self.state, State::Unknown) {
+            return;
+        }
+        if is_open && !matches!(self.state, State::Later { .. }) {
+            base.send_control(HubFrame::Unsubscribe { topic: &self.name }.to_bytes());
+        }
+        self.state = State::Unknown;
+    }
+
+    /// Tells those who wait that they hear the topic now, and those who heard it before that
+    /// they missed something, if they did.
+    fn welcome(&mut self, base: &mut Base, missed: bool) {
+        let (State::Subscribed { .. }, Some(position)) = (&self.state, self.last) else {
+            return;
+        };
+        for Listener { number, tab, hearing } in &mut self.listeners {
+            let subscription = *number;
+            let gap = match hearing {
+                Hearing::Waits(since) => {
+                    let recovered = *since == Some(position);
+                    let gap = since.is_some() && !recovered;
+                    *hearing = Hearing::Hears;
+                    base.post(*tab, HubMessage::Subscribed { subscription, position, recovered });
+                    gap
+                }
+                Hearing::Hears => missed,
+                Hearing::AwayWaits(_) | Hearing::Away(_) => false,
+            };
+            if gap {
+                base.post(*tab, HubMessage::Gap { subscription, position });
+            }
+        }
+    }
+
+    /// A tab that was away hears the topic again. What a topic that is not subscribed now went on
+    /// without it, the next SUBSCRIBED tells.
+    fn welcome_back(&mut self, base: &mut Base, back: TabId) {
+        for Listener { number, hearing, .. } in
+            self.listeners.iter_mut().filter(|it| it.tab == back)
+        {
+            match *hearing {
+                Hearing::AwayWaits(since) => *hearing = Hearing::Waits(since),
+                Hearing::Away(since) => {
+                    *hearing = Hearing::Hears;
+                    if let Some(position) = self.last.filter(|_| since != self.last) {
+                        let subscription = *number;
+                        base.post(back, HubMessage::Gap { subscription, position });
+                    }
+                }
+                Hearing::Waits(_) | Hearing::Hears => {}
+            }
+        }
+        self.welcome(base, false);
+    }
+
+    fn tell_gap(&self, base: &mut Base, position: Position) {
+        self.tell(base, |subscription| HubMessage::Gap { subscription, position });
+    }
+
+    /// Posts to all who hear, once for each number.
+    fn tell(&self, base: &mut Base, message: impl Fn(SubscriptionId) -> HubMessage) {
+        let heard = |it: &&Listener| it.hearing == Hearing::Hears;
+        for same in self.listeners.chunk_by(|a, b| a.number == b.number) {
+            let tabs = same.iter().filter(heard).map(|it| it.tab).collect::<Vec<_>>();
+            if let (Some(first), false) = (same.first(), tabs.is_empty()) {
+                base.post_all(tabs, &message(first.number));
+            }
+        }
+    }
+}
