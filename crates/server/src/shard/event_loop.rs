@@ -3,10 +3,14 @@
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use mio::{Events, Poll, Token, event::Event};
-use tabmux_core::{Timestamp, session::LinkId};
+use tabmux_core::{
+    Timestamp,
+    session::{Encoded, LinkId},
+};
 use tracing::{debug, error, warn};
 
 use super::{
+    batch::Batch,
     board::Board,
     link::{Arrival, Link, Origin, Phase},
     mailbox::{Mail, Mailbox},
@@ -42,6 +46,9 @@ pub(super) struct EventLoop<S: Service> {
     buffer: Box<[u8]>,
     /// Where small frames are gathered for one write.
     cork: Vec<u8>,
+    /// The publications of this turn, as long as they all go to the same links and nothing else
+    /// is sent.
+    batch: Option<Batch>,
     /// Links that have something to write.
     dirty: Vec<LinkId>,
     /// The list of the last time, empty: a burst does not grow a new one each turn.
@@ -72,6 +79,7 @@ impl<S: Service> EventLoop<S> {
             links: Slab::new(),
             buffer: vec![0; READ_BUFFER].into(),
             cork: Vec::with_capacity(CORK),
+            batch: None,
             dirty: Vec::new(),
             flushing: Vec::new(),
             burst: 0,
@@ -318,6 +326,7 @@ impl<S: Service> EventLoop<S> {
         while let Some(order) = self.service.order(now) {
             match order {
                 Order::Send { link: id, kind, bytes } => {
+                    self.spill();
                     if let Some(link) = self.links.get_mut(id)
                         && link.phase == Phase::Open
                     {
@@ -325,20 +334,9 @@ impl<S: Service> EventLoop<S> {
                         self.mark(id);
                     }
                 }
-                Order::Publish { frame, links } => {
-                    self.burst += frame.len();
-                    for id in links {
-                        if let Some(link) = self.links.get_mut(id)
-                            && link.phase == Phase::Open
-                        {
-                            link.out.put_shared(Arc::clone(&frame));
-                            if !std::mem::replace(&mut link.dirty, true) {
-                                self.dirty.push(id);
-                            }
-                        }
-                    }
-                }
+                Order::Publish { frame, links } => self.batch_up(frame, links),
                 Order::Close { link: id, code, reason } => {
+                    self.spill();
                     if let Some(link) = self.links.get_mut(id)
                         && link.phase == Phase::Open
                     {
@@ -350,6 +348,40 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
+    fn batch_up(&mut self, frame: Arc<Encoded>, links: Vec<LinkId>) {
+        self.burst += frame.len();
+        let rest = match &mut self.batch {
+            Some(batch) => batch.add(frame, links).err(),
+            None => Some((frame, links)),
+        };
+        if let Some((frame, links)) = rest {
+            self.spill();
+            self.batch = Some(Batch::new(frame, links));
+        }
+    }
+
+    /// Puts the batch into the queues of its links, since something else comes behind it.
+    fn spill(&mut self) {
+        if let Some(Batch { links, frames }) = self.batch.take() {
+            for id in links {
+                self.enqueue(id, &frames, 0);
+            }
+        }
+    }
+
+    /// Queues publications for a link, of which the kernel took some bytes already; what the
+    /// service counts of those.
+    fn enqueue(&mut self, id: LinkId, frames: &[Arc<Encoded>], taken: usize) -> usize {
+        let Some(link) = self.links.get_mut(id).filter(|link| link.phase == Phase::Open) else {
+            return 0;
+        };
+        let counted = link.out.put_shared(frames, taken, link.inflates);
+        if !std::mem::replace(&mut link.dirty, true) {
+            self.dirty.push(id);
+        }
+        counted
+    }
+
     /// Ends a turn: every link with something to write gets one write. What becomes possible
     /// by that is done too.
     fn settle(&mut self, now: Timestamp) {
@@ -358,7 +390,9 @@ impl<S: Service> EventLoop<S> {
             // Before the writes, so that whoever gets an answer finds it counted.
             self.service.publish();
             self.burst = 0;
-            if self.dirty.is_empty() {
+            if let Some(batch) = self.batch.take() {
+                self.write_batch(now, batch);
+            } else if self.dirty.is_empty() {
                 return;
             }
             let mut flushing = std::mem::take(&mut self.flushing);
@@ -368,6 +402,37 @@ impl<S: Service> EventLoop<S> {
             }
             self.flushing = flushing;
         }
+    }
+
+    /// Writes the same bytes to every link that has nothing else to write.
+    fn write_batch(&mut self, now: Timestamp, batch: Batch) {
+        let (mut cork, mut deflated) = (std::mem::take(&mut self.cork), Vec::new());
+        let counted = batch.counted();
+        let plain = batch.join(false, &mut cork);
+        let deflated = batch.join(true, &mut deflated);
+        for &id in &batch.links {
+            let Some(link) = self.links.get_mut(id).filter(|link| link.phase == Phase::Open) else {
+                continue;
+            };
+            let bytes = if link.inflates { deflated } else { plain };
+            // What is in its queue goes first.
+            let taken = if link.out.is_empty() { link.stream.write(bytes) } else { Ok(0) };
+            match taken {
+                Ok(taken) if taken == bytes.len() => self.service.written(now, id, counted),
+                Ok(taken) => {
+                    let counted = self.enqueue(id, &batch.frames, taken);
+                    self.service.written(now, id, counted);
+                }
+                // What is the matter is found out by the next write.
+                Err(_) => {
+                    self.enqueue(id, &batch.frames, 0);
+                }
+            }
+        }
+        // A large publication may have joined small ones.
+        cork.clear();
+        cork.shrink_to(CORK);
+        self.cork = cork;
     }
 
     fn flush(&mut self, now: Timestamp, id: LinkId) {

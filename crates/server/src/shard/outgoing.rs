@@ -14,14 +14,9 @@ const MERGE: usize = 4 << 10;
 /// What one write gathers from several frames. A frame that alone is half of it is not copied.
 pub(super) const CORK: usize = 64 << 10;
 
-/// A queue that takes no memory while it is empty, nor for the one publication that most links
-/// ever have in it.
+/// A queue that takes no memory while it is empty.
 #[derive(Default)]
-pub(super) struct Outgoing {
-    one: Option<Arc<Encoded>>,
-    /// All there is, if there is more than one.
-    many: Option<Box<Queue>>,
-}
+pub(super) struct Outgoing(Option<Box<Queue>>);
 
 #[derive(Default)]
 struct Queue {
@@ -62,12 +57,21 @@ impl Outgoing {
         self.queue().put_own(payload.len(), put);
     }
 
-    pub(super) fn put_shared(&mut self, frame: Arc<Encoded>) {
-        if self.one.is_none() && self.many.is_none() {
-            self.one = Some(frame);
-        } else {
-            self.queue().items.push_back(Item::shared(frame));
-        }
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Queues frames, of the beginning of which the kernel took some bytes; what the service
+    /// counts of those.
+    pub(super) fn put_shared(
+        &mut self,
+        frames: &[Arc<Encoded>],
+        taken: usize,
+        inflates: bool,
+    ) -> usize {
+        let queue = self.queue();
+        queue.items.extend(frames.iter().map(|frame| Item::shared(Arc::clone(frame))));
+        if taken > 0 { queue.took(taken, inflates) } else { 0 }
     }
 
     pub(super) fn put_pong(&mut self, payload: &[u8]) {
@@ -87,10 +91,11 @@ impl Outgoing {
 
     /// The kernel may take more; whether there is more.
     pub(super) fn unblock(&mut self) -> bool {
-        if let Some(queue) = &mut self.many {
-            queue.blocked = false;
-        }
-        self.one.is_some() || self.many.is_some()
+        let Some(queue) = &mut self.0 else {
+            return false;
+        };
+        queue.blocked = false;
+        true
     }
 
     /// Gives the kernel what it takes, all in one write if it does. `cork` is where small frames
@@ -101,36 +106,18 @@ impl Outgoing {
         inflates: bool,
         cork: &mut Vec<u8>,
     ) -> Flushed {
-        if let Some(frame) = &self.one {
-            let (bytes, counted) = (frame.bytes(inflates), frame.len());
-            match stream.write(bytes) {
-                Ok(taken) if taken == bytes.len() => {
-                    self.one = None;
-                    return Flushed::All(counted);
-                }
-                Ok(0) => return Flushed::Broken,
-                Ok(taken) => self.queue().taken = taken,
-                // The loop below finds out what to do about it.
-                Err(_) => {
-                    self.queue();
-                }
-            }
-        }
-        let Some(queue) = &mut self.many else {
+        let Some(queue) = &mut self.0 else {
             return Flushed::All(0);
         };
         let flushed = queue.flush(stream, inflates, cork);
         if matches!(flushed, Flushed::All(_)) {
-            self.many = None;
+            self.0 = None;
         }
         flushed
     }
 
     fn queue(&mut self) -> &mut Queue {
-        self.many.get_or_insert_with(|| {
-            let items = self.one.take().map(Item::shared).into_iter().collect();
-            Box::new(Queue { items, ..Queue::default() })
-        })
+        self.0.get_or_insert_default()
     }
 }
 
