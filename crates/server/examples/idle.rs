@@ -14,7 +14,7 @@ use std::{
 };
 
 use tabmux_core::wire::{Alias, Hello, HubFrame, HubId, SocketId, TabId, Upstream, VERSION};
-use tabmux_server::{Ctx, Message, Server, SocketHandler, task};
+use tabmux_server::{Config, Ctx, Message, Server, SocketHandler, task};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -42,7 +42,10 @@ async fn serve(kind: &str) -> Outcome<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let task = task(|mut socket| async move { while socket.next().await.is_some() {} });
-    let builder = Server::builder().socket("/sockets", || Silent).socket("/tasks", task);
+    let mut config = Config::default();
+    config.limits.handshakes_per_s = 0;
+    let builder =
+        Server::builder().config(config).socket("/sockets", || Silent).socket("/tasks", task);
     let server = builder.build()?;
     if kind == "mounted" {
         Ok(axum::serve(listener, server.router()).await?)

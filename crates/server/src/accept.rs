@@ -2,42 +2,50 @@
 //! goes to axum, which does not see that its first bytes were read before.
 
 use std::{
-    convert::Infallible,
+    collections::VecDeque,
     io::{self, ErrorKind},
-    net::SocketAddr,
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, error};
 
 use crate::{
+    admission::Cause,
     http,
+    logs::Rare,
     replay::Replay,
     server::App,
+    web::Web,
     ws::upgrade::{self, MAX_HEAD, Refusal},
 };
 
 /// How the first request of a link begins; then comes a space or a query.
 const LINK: &[u8] = b"GET /tabmux/ws";
+/// Who asks for these is let in even when there are too many connections for HTTP.
+const VITAL: [&[u8]; 2] = [b"GET /healthz ", b"GET /metrics "];
+/// How many of them, beyond the limit.
+const VITAL_RESERVE: usize = 8;
 /// How long the listener rests when it cannot accept: at first, and at most.
 const REST: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
-/// Trouble that comes again within this time is not told again.
-const QUIET: Duration = Duration::from_secs(60);
 /// How long the reader of a refusal has to take it.
 const LINGER: Duration = Duration::from_secs(1);
+/// Handshakes that are remembered at least, before those that are over are sorted out.
+const REMEMBERED: usize = 64;
 
-/// Connections for axum.
-pub(crate) struct Rest {
-    connections: mpsc::Receiver<(Replay, SocketAddr)>,
-    address: SocketAddr,
+/// What a connection turned out to be for.
+enum Greeted {
+    /// For axum, with what was read.
+    Http(TcpStream, SocketAddr, Vec<u8>),
+    /// A link, or nothing.
+    Done,
 }
 
 /// What the beginning of a connection is.
@@ -49,98 +57,187 @@ enum First {
     /// A request for a link, with the length of its head.
     Link {
         response: String,
+        client: IpAddr,
         len: usize,
     },
     Refused(Refusal),
 }
 
-/// Accepts connections until it is dropped, and the handshakes in progress with it.
+/// The connections of a listener that are not yet, or will not be, a shard's.
+struct Front {
+    app: Arc<App>,
+    web: Web,
+    greetings: JoinSet<Greeted>,
+    /// Greetings, the oldest first; some may be over.
+    order: VecDeque<AbortHandle>,
+    http: JoinSet<()>,
+}
+
+/// Accepts connections until `stop` is done; then gives HTTP `grace` to end.
 pub(crate) async fn run(
     listener: TcpListener,
     app: Arc<App>,
-    others: mpsc::Sender<(Replay, SocketAddr)>,
-) -> Infallible {
-    let mut greetings = JoinSet::new();
+    web: Web,
+    stop: impl Future<Output = ()>,
+    grace: Duration,
+) {
+    let mut front =
+        Front { app, web, greetings: JoinSet::new(), order: VecDeque::new(), http: JoinSet::new() };
     let mut trouble = Trouble::default();
+    tokio::pin!(stop);
     loop {
         tokio::select! {
-            Some(_) = greetings.join_next() => {}
-            accepted = listener.accept() => match accepted {
+            () = &mut stop => break,
+            Some(greeted) = front.greetings.join_next() => {
+                if let Ok(Greeted::Http(stream, peer, bytes)) = greeted {
+                    front.serve(stream, peer, bytes);
+                }
+            }
+            Some(_) = front.http.join_next() => {}
+            accepted = accept(&listener, trouble.until) => match accepted {
                 Ok((stream, peer)) => {
                     trouble.rest = REST[0];
-                    greetings.spawn(greet(stream, peer, Arc::clone(&app), others.clone()));
+                    front.greet(stream, peer);
                 }
-                Err(error) => trouble.bear(&error).await,
+                Err(error) => trouble.bear(&error),
             }
         }
+        front.count();
+    }
+    drop(listener);
+    front.greetings.shutdown().await;
+    // What is left after that is a request that never ends.
+    let _ = timeout(grace, front.web.end()).await;
+    front.http.shutdown().await;
+}
+
+/// Accepts, but not before `rested`.
+async fn accept(
+    listener: &TcpListener,
+    rested: Option<Instant>,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    if let Some(rested) = rested {
+        sleep_until(rested).await;
+    }
+    listener.accept().await
+}
+
+impl Front {
+    /// Learns what a new connection is for. If too many keep that to themselves, the oldest goes:
+    /// who means well says it at once.
+    fn greet(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let limit = self.app.admission.quota().handshakes;
+        while self.greetings.len() >= limit
+            && let Some(oldest) = self.order.pop_front()
+        {
+            if !oldest.is_finished() {
+                oldest.abort();
+                self.app.admission.count(Cause::Handshakes, None);
+                break;
+            }
+        }
+        if self.order.len() >= REMEMBERED.max(2 * self.greetings.len()) {
+            self.order.retain(|greeting| !greeting.is_finished());
+        }
+        let greeting = greet(stream, peer, Arc::clone(&self.app));
+        self.order.push_back(self.greetings.spawn(greeting));
+    }
+
+    fn serve(&mut self, stream: TcpStream, peer: SocketAddr, bytes: Vec<u8>) {
+        let admission = &self.app.admission;
+        let vital = VITAL.iter().any(|vital| bytes.starts_with(vital));
+        let reserve = if vital { VITAL_RESERVE } else { 0 };
+        if self.http.len() < admission.quota().http + reserve {
+            self.http.spawn(self.web.serve(Replay::new(bytes, stream), peer));
+            return;
+        }
+        let refusal = admission.refuse(Cause::Http, Some(peer.ip()));
+        self.order.push_back(self.greetings.spawn(async move {
+            if let Err(error) = refuse(stream, &refusal).await {
+                debug!(%peer, "not refused: {error}");
+            }
+            Greeted::Done
+        }));
+    }
+
+    /// Tells how many there are.
+    fn count(&self) {
+        let admission = &self.app.admission;
+        admission.handshakes.store(self.greetings.len(), Ordering::Relaxed);
+        admission.http.store(self.http.len(), Ordering::Relaxed);
     }
 }
 
 /// Errors of `accept`.
 struct Trouble {
     rest: Duration,
-    last: Option<Instant>,
+    until: Option<Instant>,
+    told: Rare,
 }
 
 impl Default for Trouble {
     fn default() -> Self {
-        Self { rest: REST[0], last: None }
+        Self { rest: REST[0], until: None, told: Rare::default() }
     }
 }
 
 impl Trouble {
-    /// Waits for better times: out of file descriptors or memory, the server serves the links it
+    /// Has the listener rest: out of file descriptors or memory, the server serves the links it
     /// has, and the kernel keeps those that knock.
-    async fn bear(&mut self, error: &io::Error) {
+    fn bear(&mut self, error: &io::Error) {
         // The peer went while it waited.
         let gone = [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset];
         if gone.contains(&error.kind()) {
             return;
         }
-        if self.last.is_none_or(|last| last.elapsed() > QUIET) {
+        if let Some(more) = self.told.pass() {
             error!(
+                more,
                 "no connection can be accepted: {error}; trying again until it works. If there \
                  are too many open files, raise the limit (ulimit -n) or lower limits.links"
             );
         }
-        self.last = Some(Instant::now());
-        sleep(self.rest).await;
+        self.until = Some(Instant::now() + self.rest);
         self.rest = (self.rest * 2).min(REST[1]);
     }
 }
 
-/// Reads the beginning of a connection and sends it where it belongs.
-async fn greet(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    app: Arc<App>,
-    others: mpsc::Sender<(Replay, SocketAddr)>,
-) {
+/// Reads the beginning of a connection and answers what it asks for, unless that is axum's.
+async fn greet(mut stream: TcpStream, peer: SocketAddr, app: Arc<App>) -> Greeted {
     if let Err(error) = stream.set_nodelay(true) {
         debug!("cannot set TCP_NODELAY: {error}");
     }
     let mut bytes = Vec::new();
     let patience = Duration::from_millis(app.config.handshake_timeout_ms);
-    let Ok(Ok(first)) = timeout(patience, read_first(&mut stream, &mut bytes, &app)).await else {
-        // It went, or said too little for too long.
-        return;
+    let first = match timeout(patience, read_first(&mut stream, &mut bytes, peer, &app)).await {
+        Ok(Ok(first)) => first,
+        // It went.
+        Ok(Err(_)) => return Greeted::Done,
+        Err(_) => {
+            app.admission.count(Cause::Silent, Some(peer.ip()));
+            return Greeted::Done;
+        }
     };
     let served = match first {
-        First::Other => {
-            // An error means that the server ends.
-            let _ = others.send((Replay::new(bytes, stream), peer)).await;
-            Ok(())
+        First::Other => return Greeted::Http(stream, peer, bytes),
+        First::Link { response, client, len } => {
+            open(&app, stream, client, &response, bytes.split_off(len)).await
         }
-        First::Link { response, len } => open(&app, stream, &response, bytes.split_off(len)).await,
         First::Refused(refusal) => refuse(stream, &refusal).await,
         First::Unknown => Ok(()),
     };
     if let Err(error) = served {
         debug!(%peer, "no link: {error}");
     }
+    Greeted::Done
 }
 
-async fn read_first(stream: &mut TcpStream, bytes: &mut Vec<u8>, app: &App) -> io::Result<First> {
+async fn read_first(
+    stream: &mut TcpStream,
+    bytes: &mut Vec<u8>,
+    peer: SocketAddr,
+    app: &App,
+) -> io::Result<First> {
     let mut buffer = [0; 2 << 10];
     loop {
         let seen = bytes.len();
@@ -150,7 +247,7 @@ async fn read_first(stream: &mut TcpStream, bytes: &mut Vec<u8>, app: &App) -> i
             return Ok(First::Unknown);
         }
         bytes.extend_from_slice(&buffer[..len]);
-        match look(bytes, seen, app) {
+        match look(bytes, seen, peer, app) {
             First::Unknown => {}
             first => return Ok(first),
         }
@@ -158,7 +255,7 @@ async fn read_first(stream: &mut TcpStream, bytes: &mut Vec<u8>, app: &App) -> i
 }
 
 /// What a connection begins with, of which `seen` bytes were looked at before.
-fn look(bytes: &[u8], seen: usize, app: &App) -> First {
+fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
     let known = bytes.len().min(LINK.len());
     if bytes[..known] != LINK[..known] {
         return First::Other;
@@ -168,20 +265,41 @@ fn look(bytes: &[u8], seen: usize, app: &App) -> First {
         Some(b' ' | b'?') => {}
         Some(_) => return First::Other,
     }
+    let client = |forwarded: &[&[u8]]| app.proxies.client(peer.ip(), forwarded.iter().copied());
     match upgrade::parse(bytes, seen) {
         None => First::Unknown,
-        Some(Err(refusal)) => First::Refused(refusal),
+        Some(Err(refusal)) => {
+            app.admission.count(Cause::Malformed, Some(peer.ip()));
+            First::Refused(refusal)
+        }
         Some(Ok((offer, len))) => match app.origins.check(&offer) {
-            Ok(()) => First::Link { response: offer.response(), len },
-            Err(refusal) => First::Refused(refusal),
+            Ok(()) => {
+                let client = client(&offer.forwarded);
+                First::Link { response: offer.response(), client, len }
+            }
+            Err(refusal) => {
+                app.admission.count(Cause::Origin, Some(peer.ip()));
+                First::Refused(refusal)
+            }
         },
     }
 }
 
-/// Answers a handshake and gives the stream to a shard.
-async fn open(app: &App, mut stream: TcpStream, response: &str, early: Vec<u8>) -> io::Result<()> {
-    stream.write_all(response.as_bytes()).await?;
-    http::place(app, stream, early)
+/// Answers a handshake and gives the stream to a shard, if one more link may open.
+async fn open(
+    app: &App,
+    mut stream: TcpStream,
+    client: IpAddr,
+    response: &str,
+    early: Vec<u8>,
+) -> io::Result<()> {
+    match app.admission.admit(Instant::now().into_std(), Some(client)) {
+        Ok(ticket) => {
+            stream.write_all(response.as_bytes()).await?;
+            http::place(app, stream, early, ticket)
+        }
+        Err(refusal) => refuse(stream, &refusal).await,
+    }
 }
 
 async fn refuse(mut stream: TcpStream, refusal: &Refusal) -> io::Result<()> {
@@ -193,30 +311,4 @@ async fn refuse(mut stream: TcpStream, refusal: &Refusal) -> io::Result<()> {
     // Whether it went or goes on talking: the answer was given.
     let _ = timeout(LINGER, drained).await;
     Ok(())
-}
-
-impl Rest {
-    pub(crate) const fn new(
-        connections: mpsc::Receiver<(Replay, SocketAddr)>,
-        address: SocketAddr,
-    ) -> Self {
-        Self { connections, address }
-    }
-}
-
-impl axum::serve::Listener for Rest {
-    type Io = Replay;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Replay, SocketAddr) {
-        match self.connections.recv().await {
-            Some(connection) => connection,
-            // The listener is closed; axum is told to stop by other means.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
 }

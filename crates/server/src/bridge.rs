@@ -9,20 +9,22 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::shard::Shards;
+use crate::{admission::Ticket, shard::Shards};
 
 /// Gives a stream to a shard.
 #[cfg(unix)]
 pub(crate) fn build(
     shards: &Shards,
     mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ticket: Ticket,
 ) -> io::Result<()> {
     use tokio::{io::copy_bidirectional, net::UnixStream};
 
-    use crate::shard::Connection;
+    use crate::shard::{Connection, Io};
 
     let (mut near, far) = UnixStream::pair()?;
-    shards.place(Connection::Unix(far.into_std()?), Vec::new());
+    let connection = Connection { io: Io::Unix(far.into_std()?), ticket: Some(ticket) };
+    shards.place(connection, Vec::new());
     tokio::spawn(async move {
         if let Err(error) = copy_bidirectional(&mut stream, &mut near).await {
             tracing::debug!("a bridged link broke: {error}");
@@ -36,6 +38,7 @@ pub(crate) fn build(
 pub(crate) fn build(
     _: &Shards,
     _: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    _: Ticket,
 ) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "only TCP streams carry links on this system"))
 }

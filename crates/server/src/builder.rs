@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     Config, Error, Server, SocketHandler, files::Folder, handler::Factory, origin::Origins,
+    proxies::Proxies,
 };
 
 /// What a server is made of. Begin with [`Server::builder`](crate::Server::builder).
@@ -76,6 +77,7 @@ impl Builder {
             return Err(Error::Config(format!("there is no folder {folder} to serve at /")));
         }
         let site = self.site.map(Folder::new);
-        Server::new(self.config, origins, self.routes, site)
+        let proxies = Proxies::new(&self.config.trusted_proxies)?;
+        Server::new(self.config, origins, proxies, self.routes, site)
     }
 }

@@ -33,9 +33,20 @@ pub struct Config {
     /// How long a link lives on when all its tabs are in the back/forward cache, in
     /// milliseconds. 10,000.
     pub suspend_timeout_ms: u64,
-    /// How long a link may live on after the server asked its hub to leave, in milliseconds.
-    /// 1,000; at most 5,000.
-    pub shutdown_grace_ms: u64,
+    /// How long a server that ends takes to send its links away, in milliseconds: a hundredth of
+    /// them at a time, so that they do not come back all at once. 10,000; at most an hour.
+    pub drain_ms: u64,
+    /// How long an HTTP connection may take for the head of a request, and wait for one, in
+    /// milliseconds. 10,000.
+    pub http_timeout_ms: u64,
+    /// Proxies whose `X-Forwarded-For` names the client: addresses and networks such as
+    /// `10.0.0.0/8`.
+    pub trusted_proxies: Vec<String>,
+    /// Whether `/metrics` is served. It should not be public. `true`.
+    pub metrics: bool,
+    /// An address of its own for `/metrics`, which is then served nowhere else.
+    #[serde(deserialize_with = "maybe_listen")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Threads that serve links, at most 256; 0 for one a core. 0.
     pub shards: usize,
     /// What backends must show to use the HTTP API under `/tabmux/api/`; without it, nobody can.
@@ -62,8 +73,17 @@ impl fmt::Debug for ApiKey {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Links. 65,536.
+    /// Links. 65,536, or fewer if the system allows fewer open files.
     pub links: usize,
+    /// Links of one client's address, of a /64 network with IPv6; 0 for no limit. Those that come
+    /// from this machine are not counted. 1,024.
+    pub links_per_ip: u32,
+    /// Links that may open in a second, and at once after a quiet one; 0 for no limit. 5,000.
+    pub handshakes_per_s: u32,
+    /// Connections that have not yet said what they want; beyond it the oldest goes. 4,096.
+    pub handshakes: usize,
+    /// Connections for HTTP. 4,096.
+    pub http_connections: usize,
     /// Tabs of one browser. 64.
     pub tabs: u32,
     /// Virtual sockets of one tab. 256.
@@ -97,7 +117,11 @@ impl Default for Config {
             heartbeat_ms: millis(session.heartbeat),
             handshake_timeout_ms: millis(session.handshake_timeout),
             suspend_timeout_ms: millis(session.suspend_timeout),
-            shutdown_grace_ms: 1_000,
+            drain_ms: 10_000,
+            http_timeout_ms: 10_000,
+            trusted_proxies: Vec::new(),
+            metrics: true,
+            metrics_listen: None,
             shards: 0,
             api_key: None,
             topics: Vec::new(),
@@ -111,6 +135,10 @@ impl Default for Limits {
         let session = SessionConfig::default();
         Self {
             links: session.links,
+            links_per_ip: 1_024,
+            handshakes_per_s: 5_000,
+            handshakes: 4_096,
+            http_connections: 4_096,
             tabs: session.tabs,
             sockets: session.sockets,
             message_bytes: session.message_bytes,
@@ -145,7 +173,10 @@ impl Config {
             (self.heartbeat_ms == 0, "heartbeat_ms must be at least 1"),
             (self.handshake_timeout_ms == 0, "handshake_timeout_ms must be at least 1"),
             (self.suspend_timeout_ms == 0, "suspend_timeout_ms must be at least 1"),
-            (self.shutdown_grace_ms > 5_000, "shutdown_grace_ms must be at most 5000"),
+            (self.http_timeout_ms == 0, "http_timeout_ms must be at least 1"),
+            (self.drain_ms > 3_600_000, "drain_ms must be at most 3600000, an hour"),
+            (limits.handshakes == 0, "limits.handshakes must be at least 1"),
+            (limits.http_connections == 0, "limits.http_connections must be at least 1"),
             (limits.links == 0, "limits.links must be at least 1"),
             (limits.tabs == 0, "limits.tabs must be at least 1"),
             (limits.sockets == 0, "limits.sockets must be at least 1"),
@@ -201,6 +232,12 @@ fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::E
     listen_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
+fn maybe_listen<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    listen(deserializer).map(Some)
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -221,20 +258,21 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_is_refused_by_its_name() {
-        for key in [
-            "links",
-            "tabs",
-            "sockets",
-            "subscriptions",
-            "topics",
-            "message_bytes",
-            "queue_bytes",
-            "inbox_bytes",
-        ] {
+        let doors = ["links", "handshakes", "http_connections"];
+        let rest = ["tabs", "sockets", "subscriptions", "topics"];
+        let bytes = ["message_bytes", "queue_bytes", "inbox_bytes"];
+        for key in doors.into_iter().chain(rest).chain(bytes) {
             let config = toml::from_str::<Config>(&format!("[limits]\n{key} = 0")).unwrap();
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(&format!("limits.{key}")), "{error}");
         }
+    }
+
+    #[test]
+    fn the_address_of_the_metrics_is_read() {
+        let config = toml::from_str::<Config>("metrics_listen = \"localhost:9000\"").unwrap();
+        assert_eq!(config.metrics_listen, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9000))));
+        assert!(toml::from_str::<Config>("metrics_listen = \"9000\"").is_err());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The HTTP face: the link's handshake, the client's files, numbers and health.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, RawQuery, Request, State},
+    extract::{ConnectInfo, DefaultBodyLimit, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, Uri, Version, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, get, post},
@@ -16,13 +16,14 @@ use hyper_util::{
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::{
-    api, assets, bridge,
+    admission::{Cause, Ticket},
+    api, assets, bridge, metrics,
     replay::Replay,
     server::App,
-    shard::Connection,
+    shard::{Connection, Io},
     ws::upgrade::{self, Refusal},
 };
 
@@ -31,7 +32,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/tabmux/ws", any(open_link))
         .route("/tabmux/api/publish", post(api::publish).layer(body_limit(&app)))
         .route("/tabmux/stats", get(stats))
-        .route("/healthz", get(|| async { "ok\n" }));
+        .route("/healthz", get(health));
     for name in assets::NAMES {
         let asset = move |State(app): State<Arc<App>>, RawQuery(query), headers: HeaderMap| {
             let query: Option<String> = query;
@@ -50,11 +51,16 @@ fn body_limit(app: &App) -> DefaultBodyLimit {
     DefaultBodyLimit::max(app.config.limits.inbox_bytes)
 }
 
+/// `/metrics` alone.
+pub(crate) fn metrics_router(app: Arc<App>) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(app)
+}
+
 /// The handshake of a link that did not come first on its connection, or in an app of yours.
 async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let accept = match accept(&app, &parts) {
-        Ok(accept) => accept,
+    let (accept, ticket) = match accept(&app, &parts) {
+        Ok(accepted) => accepted,
         Err(refusal) => return refusal.into_response(),
     };
     let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
@@ -62,7 +68,7 @@ async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     };
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => hand_over(&app, upgraded),
+            Ok(upgraded) => hand_over(&app, upgraded, ticket),
             Err(error) => debug!("no link after the handshake: {error}"),
         }
     });
@@ -74,34 +80,45 @@ async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-fn accept(app: &App, parts: &Parts) -> Result<String, Refusal> {
+fn accept(app: &App, parts: &Parts) -> Result<(String, Ticket), Refusal> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let http11 = parts.version >= Version::HTTP_11;
-    let offer = upgrade::check(parts.method.as_str(), http11, headers)?;
-    app.origins.check(&offer)?;
-    Ok(offer.accept)
+    let offer = upgrade::check(parts.method.as_str(), http11, headers)
+        .inspect_err(|_| app.admission.count(Cause::Malformed, peer))?;
+    let checked = app.origins.check(&offer);
+    checked.inspect_err(|_| app.admission.count(Cause::Origin, peer))?;
+    let client = peer.map(|peer| app.proxies.client(peer, offer.forwarded.iter().copied()));
+    let ticket = app.admission.admit(Instant::now(), client)?;
+    Ok((offer.accept, ticket))
 }
 
 /// Takes the stream back from hyper and gives it to a shard.
-fn hand_over(app: &App, upgraded: Upgraded) {
+fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket) {
     let placed = match downcast::<TokioIo<Replay>>(upgraded) {
         Ok(Taken { io, read_buf, .. }) => {
             let (stream, early) = io.into_inner().into_parts();
-            place(app, stream, [&early, &read_buf[..]].concat())
+            place(app, stream, [&early, &read_buf[..]].concat(), ticket)
         }
         Err(upgraded) => match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(Taken { io, read_buf, .. }) => place(app, io.into_inner(), read_buf.into()),
-            Err(upgraded) => bridge::build(&app.shards, TokioIo::new(upgraded)),
+            Ok(Taken { io, read_buf, .. }) => place(app, io.into_inner(), read_buf.into(), ticket),
+            Err(upgraded) => bridge::build(&app.shards, TokioIo::new(upgraded), ticket),
         },
     };
     if let Err(error) = placed {
-        warn!("no link after the handshake: {error}");
+        debug!("no link after the handshake: {error}");
     }
 }
 
 /// Gives a stream whose handshake is done to a shard.
-pub(crate) fn place(app: &App, stream: TcpStream, early: Vec<u8>) -> std::io::Result<()> {
-    app.shards.place(Connection::Tcp(stream.into_std()?), early);
+pub(crate) fn place(
+    app: &App,
+    stream: TcpStream,
+    early: Vec<u8>,
+    ticket: Ticket,
+) -> std::io::Result<()> {
+    let connection = Connection { io: Io::Tcp(stream.into_std()?), ticket: Some(ticket) };
+    app.shards.place(connection, early);
     Ok(())
 }
 
@@ -113,8 +130,25 @@ impl IntoResponse for Refusal {
             let value = header::HeaderValue::from_static(value);
             response.headers_mut().insert(*name, value);
         }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
+}
+
+/// Tells load balancers whether to send anybody here.
+async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    if app.admission.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let text = metrics::text(app.shards.board(), &app.admission);
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 
 async fn stats(State(app): State<Arc<App>>) -> Json<Value> {

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod admission;
 mod api;
 mod assets;
 mod bridge;
@@ -36,27 +37,33 @@ mod config;
 pub mod conformance;
 mod context;
 pub mod demo;
+mod descriptors;
 mod error;
 mod files;
 mod handler;
 mod http;
+mod logs;
+mod metrics;
 mod origin;
+mod proxies;
 mod replay;
 mod sender;
 mod server;
 mod shard;
 mod task;
 mod topics;
+mod web;
 mod ws;
 
 pub use self::{
     builder::Builder,
     config::{ApiKey, Config, Limits, listen_address},
     context::Ctx,
+    descriptors::raise_descriptor_limit,
     error::Error,
     handler::{CloseInfo, Decision, OpenRequest, SocketHandler},
     sender::SocketSender,
-    server::{Server, ServerHandle},
+    server::{Server, ServerHandle, listen},
     task::{TaskHandler, TaskSocket, task},
     topics::{PublishError, Slow, TopicRule},
 };

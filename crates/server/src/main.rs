@@ -2,16 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use std::{
-    io::{ErrorKind, Write},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use tabmux_server::{ApiKey, Config, Error, Server, demo, listen_address};
-use tokio::net::TcpListener;
+use clap::{Parser, Subcommand, ValueEnum};
+use tabmux_server::{
+    ApiKey, Config, Error, Server, demo, listen, listen_address, raise_descriptor_limit,
+};
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::{Level, warn};
 
 /// One browser, one WebSocket, however many tabs.
@@ -48,9 +47,20 @@ struct Serve {
     /// may be repeated. `*` lets every site use this server in its visitors' name
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Least level to log to stderr: error, warn, info, debug or trace
+    /// Least level to log to stderr. error: act now; warn: look; info: a state changed; debug:
+    /// about one link; trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: Level,
+    /// Form of the log: text, or one JSON object a line
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum LogFormat {
+    #[default]
+    Text,
+    Json,
 }
 
 #[tokio::main]
@@ -66,12 +76,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(arguments: Serve) -> Result<(), Error> {
-    tracing_subscriber::fmt()
-        .with_max_level(arguments.log)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
-        .init();
+    start_log(&arguments);
     let config = configuration(&arguments)?;
     let address = config.listen;
     let assets = config.assets.clone();
@@ -79,13 +84,12 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
     if let Some(folder) = arguments.demo {
         builder = demo::install(builder).site(folder);
     }
+    raise_descriptor_limit();
     let server = builder.build()?;
     // Before anything is printed, so that whoever reads it may already stop us.
-    let shutdown = shutdown_signal()?;
-    let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        ErrorKind::AddrInUse => Error::AddressInUse(address),
-        _ => Error::Listen { address, source },
-    })?;
+    let mut signals = Signals::new()?;
+    let (first, asked) = oneshot::channel();
+    let listener = listen(address).await?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "tabmux: serving http://{}/", listener.local_addr()?)?;
     stdout.flush()?;
@@ -93,7 +97,35 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
         let folder = assets.display();
         warn!("{folder} has no {file}: run `cargo xtask dist`, or name its folder by --assets");
     }
-    server.run(listener, shutdown).await
+    let mut run = pin!(server.run(listener, async {
+        // The sender lives as long as this does.
+        let _ = asked.await;
+    }));
+    tokio::select! {
+        ended = &mut run => return ended,
+        () = signals.next() => {}
+    }
+    // An error means that it ends anyway.
+    let _ = first.send(());
+    tokio::select! {
+        ended = run => ended,
+        () = signals.next() => {
+            warn!("ended at once by a second signal; the links that were left break");
+            Ok(())
+        }
+    }
+}
+
+fn start_log(arguments: &Serve) {
+    let log = tracing_subscriber::fmt()
+        .with_max_level(arguments.log)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false);
+    match arguments.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }
 
 fn configuration(arguments: &Serve) -> Result<Config, Error> {
@@ -115,26 +147,41 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
 }
 
 /// Ctrl-c, or SIGTERM where there is one.
-#[cfg(unix)]
-fn shutdown_signal() -> Result<impl Future<Output = ()>, Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
+struct Signals {
+    #[cfg(unix)]
+    interrupt: Signal,
+    #[cfg(unix)]
+    terminate: Signal,
 }
 
-/// Ctrl-c.
-#[cfg(not(unix))]
-fn shutdown_signal() -> Result<impl Future<Output = ()>, Error> {
-    Ok(async {
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> Result<Self, Error> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unnecessary_wraps, reason = "signals can fail elsewhere")]
+    const fn new() -> Result<Self, Error> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
         // An error means that there is no such signal here: then only the end of the process.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-    })
+    }
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     Error,
+    logs::Rare,
     ws::upgrade::{Offer, Refusal},
 };
 
@@ -10,6 +11,7 @@ use crate::{
 pub(crate) struct Origins {
     exact: Vec<String>,
     all: bool,
+    told: Rare,
 }
 
 impl Origins {
@@ -22,13 +24,18 @@ impl Origins {
                 ))
             })?);
         }
-        Ok(Self { exact, all: allowed.iter().any(|origin| origin == "*") })
+        let all = allowed.iter().any(|origin| origin == "*");
+        Ok(Self { exact, all, told: Rare::default() })
     }
 
     /// Whether a handshake may open a link; if not, why, and what to do.
     pub(crate) fn check(&self, offer: &Offer<'_>) -> Result<(), Refusal> {
         self.judge(offer.origin, offer.host).map_err(|refusal| {
-            tracing::info!("handshake refused: {refusal}");
+            // A wrong setting looks like this, but any page on the web can cause it.
+            match self.told.pass() {
+                Some(more) => tracing::warn!(more, "handshake refused: {refusal}"),
+                None => tracing::debug!("handshake refused: {refusal}"),
+            }
             Refusal::new(403, &refusal)
         })
     }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -13,21 +15,29 @@ use tabmux_core::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::watch,
+    task::JoinSet,
     time::{Instant, timeout_at},
 };
+use tracing::info;
 
 use crate::{
     Builder, Config, Error, PublishError, accept,
+    admission::Admission,
+    descriptors,
     files::Folder,
     handler::Factory,
     http,
     origin::Origins,
+    proxies::Proxies,
     shard::{Board, Shards},
     topics::Topics,
+    web::Web,
 };
 
-/// The time over which the hubs of a server that shuts down spread their reconnects.
+/// A server drains in so many steps.
+const SLICES: u32 = 100;
+/// The time over which the hubs that leave in one step spread their reconnects.
 const SPREAD: Duration = Duration::from_millis(1_000);
 /// How long closing handshakes and HTTP responses may take at the end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -49,6 +59,8 @@ pub struct ServerHandle {
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) origins: Origins,
+    pub(crate) proxies: Proxies,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) shards: Shards,
     pub(crate) assets: Folder,
     pub(crate) site: Option<Folder>,
@@ -63,12 +75,16 @@ impl Server {
     pub(crate) fn new(
         config: Config,
         origins: Origins,
+        proxies: Proxies,
         routes: BTreeMap<String, Factory>,
         site: Option<Folder>,
     ) -> Result<Self, Error> {
         let shards = Shards::new(&config, routes)?;
+        let quota = descriptors::quota(&config.limits, shards.count());
+        let admission = Arc::new(Admission::new(quota, std::time::Instant::now()));
         let assets = Folder::new(config.assets.clone());
-        Ok(Self { app: Arc::new(App { config, origins, shards, assets, site }) })
+        let app = App { config, origins, proxies, admission, shards, assets, site };
+        Ok(Self { app: Arc::new(app) })
     }
 
     /// The routes `/tabmux/*` and `/healthz`, to merge into an axum app.
@@ -77,8 +93,17 @@ impl Server {
     /// That is so for an app served on a [`tokio::net::TcpListener`]; on any other listener, such
     /// as one that speaks TLS, each link also keeps a task, two buffers of 8 KiB and a pair of
     /// sockets between it and its shard.
+    ///
+    /// `limits.links_per_ip` needs to know who calls: serve the app with
+    /// [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info)
+    /// of a `SocketAddr`. `/metrics` is not among the routes: [`metrics`](Self::metrics) has it.
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.app))
+    }
+
+    /// The route `/metrics`, which should not be public.
+    pub fn metrics(&self) -> Router {
+        http::metrics_router(Arc::clone(&self.app))
     }
 
     /// A look at the server.
@@ -86,58 +111,87 @@ impl Server {
         ServerHandle::new(self.app.shards.board(), self.app.shards.topics())
     }
 
-    /// Serves until `shutdown` is done, then asks every hub to leave, closes what is left with
-    /// 1001 after a grace, and returns.
+    /// Serves until `shutdown` is done, then sends the links away over `drain_ms`, answers what was
+    /// asked over HTTP, and returns. Meanwhile `/healthz` says 503, and new links are refused.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// When a listener fails.
     pub async fn run(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
-        let address = listener.local_addr()?;
-        let (others, rest) = mpsc::channel(1);
-        let mut accepting = tokio::spawn(accept::run(listener, Arc::clone(&self.app), others));
-        let (stop, mut stopped) = watch::channel(false);
-        let rest = accept::Rest::new(rest, address);
-        let http = axum::serve(rest, self.router()).with_graceful_shutdown(async move {
-            // An error means that the sender is gone: time to stop as well.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        });
-        let mut http = tokio::spawn(http.into_future());
+        let config = &self.app.config;
+        let (stop, stopped) = watch::channel(false);
+        let mut router = self.router();
+        let mut fronts = JoinSet::new();
+        if config.metrics {
+            match config.metrics_listen {
+                Some(address) => {
+                    let listener = listen(address).await?;
+                    fronts.spawn(self.front(listener, self.metrics(), stopped.clone()));
+                }
+                None => router = router.merge(self.metrics()),
+            }
+        }
+        fronts.spawn(self.front(listener, router, stopped));
         tokio::select! {
             () = shutdown => {}
-            ended = &mut http => {
-                return ended.map_err(std::io::Error::from).flatten().map_err(Error::from);
-            }
-            Err(failed) = &mut accepting => return Err(std::io::Error::from(failed).into()),
+            Some(Err(failed)) = fronts.join_next() => return Err(io::Error::from(failed).into()),
         }
-        accepting.abort();
-        // Its end is that it was aborted.
-        let _ = accepting.await;
-        stop.send_replace(true);
+        info!("draining {} links", self.handle().stats().links);
         self.leave().await;
-        let deadline = Instant::now() + LAST_WAIT;
-        // Links no longer count here; what is left is a request that never ends.
-        if timeout_at(deadline, &mut http).await.is_err() {
-            http.abort();
-        }
+        stop.send_replace(true);
+        while fronts.join_next().await.is_some() {}
         Ok(())
     }
 
-    /// The end of a server that is mounted in an app of yours: asks every hub to leave, closes
-    /// what is left with 1001 after a grace, and refuses new links.
+    /// Serves a listener until it is told to stop.
+    fn front(
+        &self,
+        listener: TcpListener,
+        router: Router,
+        mut stopped: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let app = Arc::clone(&self.app);
+        let web = Web::new(router, Duration::from_millis(app.config.http_timeout_ms));
+        let stop = async move {
+            // An error means that the sender is gone: time to stop as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        accept::run(listener, app, web, stop, LAST_WAIT)
+    }
+
+    /// The end of a server that is mounted in an app of yours: refuses new links, sends those that
+    /// it has away, a hundredth of them at a time over `drain_ms`, and returns when none is left.
     pub async fn leave(&self) {
-        let shards = &self.app.shards;
+        let App { admission, shards, config, .. } = &*self.app;
+        admission.drain();
         let mut streams = shards.streams();
-        let grace = Duration::from_millis(self.app.config.shutdown_grace_ms);
-        shards.drain(grace, SPREAD);
         let gone = |streams: &usize| *streams == 0;
-        let _ = timeout_at(Instant::now() + grace, streams.wait_for(gone)).await;
+        let start = Instant::now();
+        let step = Duration::from_millis(config.drain_ms) / SLICES;
+        for slice in 0..SLICES {
+            shards.drain(SLICES - slice, SPREAD);
+            let next = start + step * (slice + 1);
+            if timeout_at(next, streams.wait_for(gone)).await.is_ok() {
+                return;
+            }
+        }
         shards.close_links();
         let _ = timeout_at(Instant::now() + LAST_WAIT, streams.wait_for(gone)).await;
     }
+}
+
+/// Opens a listener; the error says what to do.
+///
+/// # Errors
+/// When the address is in use, or none of this machine.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => Error::AddressInUse(address),
+        _ => Error::Listen { address, source },
+    })
 }
 
 impl ServerHandle {

@@ -233,7 +233,9 @@ impl World {
     fn restart_server(&mut self) -> Checked {
         if let Some(server) = &mut self.server {
             if self.rng.one_in(2) {
-                server.registry.drain(self.now, Duration::from_secs(1), Duration::from_secs(2));
+                let (after, spread) = (Duration::from_secs(1), Duration::from_secs(2));
+                // A half of the links; the others are not told.
+                server.registry.drain(self.now, 2, after, spread);
                 server.registry.shutdown(self.now);
                 self.drain_server()?;
             }

@@ -6,7 +6,10 @@ use tabmux_wire::{
     ErrorCode, GoAwayReason, MAX_PROTOCOL, MAX_REASON, Payload, ServerFrame, SessionId, close,
 };
 
-use super::{LinkDown, LinkId, Registry, SendError, SocketRef, cut, place, state::Socket};
+use super::{
+    LinkDown, LinkId, Registry, SendError, SocketRef, cut, place,
+    state::{Phase, Socket},
+};
 use crate::Timestamp;
 
 impl Registry {
@@ -123,21 +126,26 @@ impl Registry {
         self.config.links = links;
     }
 
-    /// Asks every hub to reconnect elsewhere, after `after` and a random part of `spread`, and
-    /// refuses every HELLO from now on.
-    pub fn drain(&mut self, now: Timestamp, after: Duration, spread: Duration) {
+    /// Sends away the first of `slices` equal parts of the links there are: their hubs are told to
+    /// reconnect after `after` and a random part of `spread`, and the links close with 1001. Every
+    /// HELLO is refused from now on. Called with ever fewer slices at even times it empties a
+    /// server evenly; with one, at once.
+    pub fn drain(&mut self, now: Timestamp, slices: u32, after: Duration, spread: Duration) {
         self.advance(now);
         self.draining = Some(after);
-        let links = self.sessions.iter().map(|session| session.link).collect::<Vec<_>>();
+        let count = self.links.len().div_ceil(slices.max(1) as usize);
+        let links = self.links.numbers().map(LinkId).take(count).collect::<Vec<_>>();
         let go_away = ServerFrame::GoAway {
             reason: GoAwayReason::Shutdown,
             after_ms: super::config::millis(after),
             spread_ms: super::config::millis(spread),
         };
         for link in links {
-            self.send_frame(link, &go_away);
+            if self.links.get(link.0).is_some_and(|link| matches!(link.phase, Phase::Session(_))) {
+                self.send_frame(link, &go_away);
+            }
+            self.end_link(link);
         }
-        self.settle();
     }
 
     /// Closes every link with 1001.
@@ -145,9 +153,13 @@ impl Registry {
         self.advance(now);
         let links = self.links.numbers().map(LinkId).collect::<Vec<_>>();
         for link in links {
-            let reason = "the server shuts down".into();
-            self.close_link(link, close::GOING_AWAY, reason, LinkDown::Shutdown);
+            self.end_link(link);
         }
+    }
+
+    fn end_link(&mut self, link: LinkId) {
+        let reason = "the server shuts down".into();
+        self.close_link(link, close::GOING_AWAY, reason, LinkDown::Shutdown);
     }
 
     /// Sends a frame that carries an application's message, if the limits allow it.

@@ -59,10 +59,6 @@ impl Sessions {
         self.free.give_back(place);
         Some(session)
     }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.places.numbers().filter_map(|place| self.places.get(place))
-    }
 }
 
 fn place(SessionId(id): SessionId) -> u32 {

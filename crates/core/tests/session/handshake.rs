@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tabmux_core::{
-    session::{LinkDown, PeerMisbehaved, SessionConfig},
+    session::{Input, LinkDown, LinkId, Output, PeerMisbehaved, SessionConfig},
     wire::{
         DecodeError, Hello, HubFrame, HubId, MAGIC, RefusedReason, Resume, ServerFrame, SessionId,
         Term, Token, VERSION, Welcome,
@@ -143,26 +143,45 @@ fn a_link_past_the_limit_is_refused_with_a_hint() {
 }
 
 #[test]
-fn drain_asks_every_hub_to_go_and_refuses_new_ones() {
+fn drain_sends_links_away_in_equal_parts_and_refuses_new_ones() {
     let mut server = Server::new();
-    server.welcomed(1);
-    server.welcomed(2);
-    server.open(3);
+    for link in 1..=5 {
+        server.welcomed(link);
+    }
     let (after, spread) = (Duration::from_millis(100), Duration::from_secs(2));
-    server.registry.drain(server.now, after, spread);
-    let outputs = server.drain();
-    let told = frames(&outputs);
-    let go_away = |frame: &ServerFrame<'_>| {
-        matches!(frame, ServerFrame::GoAway { after_ms: 100, spread_ms: 2_000, .. })
+    let told = |server: &mut Server, slices| {
+        server.registry.drain(server.now, slices, after, spread);
+        let outputs = server.drain();
+        let go_away = |frame: &ServerFrame<'_>| {
+            matches!(frame, ServerFrame::GoAway { after_ms: 100, spread_ms: 2_000, .. })
+        };
+        assert!(frames(&outputs).iter().all(go_away));
+        let closed = ended(&outputs);
+        assert_eq!(frames(&outputs).len(), closed.len());
+        closed
     };
-    assert_eq!(told.len(), 2);
-    assert!(told.iter().all(go_away));
-    let outputs = server.say(3, &hello());
-    let ServerFrame::Refused { reason, .. } = frame(&outputs) else {
+    assert_eq!(told(&mut server, 3), [(1, 1001), (2, 1001)]);
+    // One that goes by itself is not waited for: what is left is divided anew.
+    server.input(Input::LinkClosed { link: LinkId(3) });
+    assert_eq!(told(&mut server, 2), [(4, 1001)]);
+    server.open(6);
+    let outputs = server.say(6, &hello());
+    let ServerFrame::Refused { reason, retry_ms, .. } = frame(&outputs) else {
         panic!("not refused: {outputs:?}")
     };
-    assert_eq!(reason, RefusedReason::Draining);
+    assert_eq!((reason, retry_ms), (RefusedReason::Draining, 100));
     assert_eq!(closed(&outputs).1, 1001);
+    assert_eq!(told(&mut server, 1), [(5, 1001)]);
+    assert_eq!(told(&mut server, 0), []);
+}
+
+#[test]
+fn a_link_that_has_not_said_hello_is_closed_without_a_word() {
+    let mut server = Server::new();
+    server.open(1);
+    server.registry.drain(server.now, 1, Duration::ZERO, Duration::ZERO);
+    let outputs = server.drain();
+    assert_eq!((frames(&outputs).len(), ended(&outputs)), (0, vec![(1, 1001)]));
 }
 
 #[test]
@@ -172,11 +191,7 @@ fn shutdown_closes_every_link() {
     server.open(2);
     server.registry.shutdown(server.now);
     let outputs = server.drain();
-    let codes = outputs.iter().filter_map(|output| match output {
-        tabmux_core::session::Output::CloseLink { link, code, .. } => Some((link.0, *code)),
-        _ => None,
-    });
-    assert_eq!(codes.collect::<Vec<_>>(), [(1, 1001), (2, 1001)]);
+    assert_eq!(ended(&outputs), [(1, 1001), (2, 1001)]);
     let stats = server.registry.stats();
     assert_eq!((stats.links, stats.sessions), (0, 0));
     assert_eq!(server.registry.poll_timeout(), None);
@@ -188,4 +203,13 @@ fn a_hub_is_named_in_the_log() {
     server.open(1);
     let outputs = server.say(1, &hello());
     assert!(matches!(event(&outputs), tabmux_core::session::Event::LinkUp { hub: HubId(9), .. }));
+}
+
+/// The links that were closed, with their codes.
+fn ended(outputs: &[Output]) -> Vec<(u64, u16)> {
+    let code = |output: &Output| match output {
+        Output::CloseLink { link, code, .. } => Some((link.0, *code)),
+        _ => None,
+    };
+    outputs.iter().filter_map(code).collect()
 }

@@ -17,7 +17,7 @@ pub use self::hear::check;
 #[cfg(test)]
 pub(crate) use self::hear::{Heard, Hearing, hear};
 use crate::{
-    shard::{Connection, Order, Service, Single},
+    shard::{Connection, Io, Order, Service, Single},
     ws::{Kind, upgrade},
 };
 
@@ -51,7 +51,8 @@ fn greet(mut stream: TcpStream, shard: &Single<Echo>) -> io::Result<()> {
             Some(Ok((offer, head))) => {
                 stream.write_all(offer.response().as_bytes())?;
                 stream.set_nonblocking(true)?;
-                shard.place(Connection::Tcp(stream), bytes.split_off(head));
+                let connection = Connection { io: Io::Tcp(stream), ticket: None };
+                shard.place(connection, bytes.split_off(head));
                 return Ok(());
             }
             Some(Err(refusal)) => return stream.write_all(refusal.response().as_bytes()),

@@ -39,7 +39,7 @@ pub(crate) use self::{
     mailbox::{Mail, Mailbox},
     post::{Command, Post, Word},
     service::{Order, Service},
-    stream::Connection,
+    stream::{Connection, Io},
 };
 use self::{
     event_loop::{EventLoop, WAKER},
@@ -99,8 +99,13 @@ impl Shards {
         send_to(mailbox, &self.board, connection, early);
     }
 
-    pub(crate) fn drain(&self, after: Duration, spread: Duration) {
-        self.tell(|| Word::Drain { after, spread });
+    /// Sends away the first of `slices` equal parts of the links, and refuses new ones.
+    pub(crate) fn drain(&self, slices: u32, spread: Duration) {
+        self.tell(|| Word::Drain { slices, spread });
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.mailboxes.len()
     }
 
     pub(crate) fn close_links(&self) {

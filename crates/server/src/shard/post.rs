@@ -10,9 +10,9 @@ use tabmux_core::{
 pub(crate) enum Word {
     Post(Post),
     Publication(Publication),
-    /// Ask every hub to leave.
+    /// Send away the first of so many equal parts of the links.
     Drain {
-        after: Duration,
+        slices: u32,
         spread: Duration,
     },
     /// Close what is left.

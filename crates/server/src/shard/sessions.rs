@@ -258,7 +258,9 @@ impl Service for Sessions {
         match word {
             Word::Post(post) => self.carry_out_post(now, post),
             Word::Publication(publication) => self.registry.publish(now, &publication),
-            Word::Drain { after, spread } => self.registry.drain(now, after, spread),
+            Word::Drain { slices, spread } => {
+                self.registry.drain(now, slices, Duration::ZERO, spread);
+            }
             Word::CloseLinks => self.registry.shutdown(now),
         }
     }

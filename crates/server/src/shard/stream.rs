@@ -7,8 +7,16 @@ use std::{
 
 use mio::{Interest, Registry, Token, event::Source};
 
+use crate::admission::Ticket;
+
 /// A stream on its way to a shard; it must not block.
-pub(crate) enum Connection {
+pub(crate) struct Connection {
+    pub(crate) io: Io,
+    /// Its link's place in the limits, if it has one.
+    pub(crate) ticket: Option<Ticket>,
+}
+
+pub(crate) enum Io {
     Tcp(TcpStream),
     /// The near end of a bridge.
     #[cfg(unix)]
@@ -16,7 +24,12 @@ pub(crate) enum Connection {
 }
 
 /// A stream that a shard's loop reads and writes.
-pub(super) enum Stream {
+pub(super) struct Stream {
+    io: Socket,
+    _ticket: Option<Ticket>,
+}
+
+enum Socket {
     Tcp(mio::net::TcpStream),
     #[cfg(unix)]
     Unix(mio::net::UnixStream),
@@ -25,21 +38,22 @@ pub(super) enum Stream {
 /// Does the same with either.
 macro_rules! either {
     ($stream:expr, $inner:ident => $what:expr) => {
-        match $stream {
-            Stream::Tcp($inner) => $what,
+        match &mut $stream.io {
+            Socket::Tcp($inner) => $what,
             #[cfg(unix)]
-            Stream::Unix($inner) => $what,
+            Socket::Unix($inner) => $what,
         }
     };
 }
 
 impl From<Connection> for Stream {
     fn from(connection: Connection) -> Self {
-        match connection {
-            Connection::Tcp(stream) => Self::Tcp(mio::net::TcpStream::from_std(stream)),
+        let io = match connection.io {
+            Io::Tcp(stream) => Socket::Tcp(mio::net::TcpStream::from_std(stream)),
             #[cfg(unix)]
-            Connection::Unix(stream) => Self::Unix(mio::net::UnixStream::from_std(stream)),
-        }
+            Io::Unix(stream) => Socket::Unix(mio::net::UnixStream::from_std(stream)),
+        };
+        Self { io, _ticket: connection.ticket }
     }
 }
 
@@ -64,17 +78,21 @@ impl Stream {
 
     /// Tells the peer that nothing more comes.
     pub(super) fn end(&self) -> io::Result<()> {
-        either!(self, it => it.shutdown(Shutdown::Write))
+        match &self.io {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(unix)]
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
     }
 
     /// Who is at the other end, for logs.
     pub(super) fn peer(&self) -> String {
-        match self {
-            Self::Tcp(stream) => {
+        match &self.io {
+            Socket::Tcp(stream) => {
                 stream.peer_addr().map_or_else(|_| "?".into(), |it| it.to_string())
             }
             #[cfg(unix)]
-            Self::Unix(_) => "a bridge".to_owned(),
+            Socket::Unix(_) => "a bridge".to_owned(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) accept: String,
     pub(crate) host: &'a [u8],
     pub(crate) origin: Option<&'a [u8]>,
+    /// The values of `X-Forwarded-For`, in order.
+    pub(crate) forwarded: Vec<&'a [u8]>,
 }
 
 /// Why there is no upgrade.
@@ -29,6 +31,8 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     /// For the programmer at the other end.
     pub(crate) text: String,
+    /// Seconds until it is worth trying again.
+    pub(crate) retry_after: Option<u32>,
 }
 
 /// Reads a request's head; `None` until all of it is there, which is looked for from `seen` on.
@@ -88,7 +92,8 @@ pub(crate) fn check<'a>(
         return Err(Refusal::new(400, "Sec-WebSocket-Key must be 16 bytes in base64"));
     }
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
-    Ok(Offer { accept: STANDARD.encode(digest), host, origin: seen.origin })
+    let (origin, forwarded) = (seen.origin, seen.forwarded);
+    Ok(Offer { accept: STANDARD.encode(digest), host, origin, forwarded })
 }
 
 /// The headers that matter.
@@ -98,6 +103,7 @@ struct Seen<'a> {
     origin: Option<&'a [u8]>,
     key: Option<&'a [u8]>,
     version: Option<&'a [u8]>,
+    forwarded: Vec<&'a [u8]>,
     upgrade: bool,
     connection: bool,
     body: bool,
@@ -116,6 +122,10 @@ impl<'a> Seen<'a> {
                 // Lists, which may come in several headers.
                 "upgrade" => {
                     seen.upgrade |= has_token(value, "websocket");
+                    continue;
+                }
+                "x-forwarded-for" => {
+                    seen.forwarded.push(value);
                     continue;
                 }
                 "connection" => {
@@ -158,7 +168,7 @@ impl Offer<'_> {
 
 impl Refusal {
     pub(crate) fn new(status: u16, text: &str) -> Self {
-        Self { status, text: format!("{text}\n") }
+        Self { status, text: format!("{text}\n"), retry_after: None }
     }
 
     /// The headers that this status owes.
@@ -176,7 +186,9 @@ impl Refusal {
             403 => "Forbidden",
             405 => "Method Not Allowed",
             426 => "Upgrade Required",
+            429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
+            503 => "Service Unavailable",
             _ => "Bad Request",
         };
         let mut head = format!(
@@ -188,6 +200,9 @@ impl Refusal {
         for (name, value) in self.headers() {
             // Writing to a string cannot fail.
             let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if let Some(seconds) = self.retry_after {
+            let _ = write!(head, "retry-after: {seconds}\r\n");
         }
         head + "\r\n" + &self.text
     }

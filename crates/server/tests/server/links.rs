@@ -147,18 +147,6 @@ async fn the_numbers_follow_what_happens() {
 }
 
 #[tokio::test]
-async fn the_limit_of_links_refuses_with_a_hint() {
-    let limits = Limits { links: 1, ..Limits::default() };
-    let config = Config { limits, ..Config::default() };
-    let server = Running::start(Server::builder().config(config)).await;
-    let _first = Hub::welcomed(server.address).await;
-    let mut second = Hub::dial(server.address).await;
-    let bytes = second.next().await;
-    assert!(matches!(frame(&bytes), ServerFrame::Refused { retry_ms: 5_000, .. }), "{bytes:?}");
-    assert_eq!(second.closed().await.0, 1013);
-}
-
-#[tokio::test]
 async fn many_browsers_at_once_each_hear_their_own() {
     let server = Running::demo().await;
     let address = server.address;

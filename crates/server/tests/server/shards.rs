@@ -50,7 +50,7 @@ async fn the_limit_of_links_is_one_for_all_shards() {
     let server = Running::start(Server::builder().config(config)).await;
     let first = Hub::welcomed(server.address).await;
     let _second = Hub::welcomed(server.address).await;
-    assert_eq!(Hub::dial(server.address).await.closed().await.0, 1013);
+    assert_eq!(Hub::refused(server.address, &[]).await.0, 503);
     drop(first);
     server.stats(|stats| stats.links == 1).await;
     Hub::welcomed(server.address).await;

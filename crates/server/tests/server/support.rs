@@ -85,12 +85,48 @@ impl Hub {
         address: SocketAddr,
         origin: Option<&str>,
     ) -> Result<Self, WsError> {
+        let headers = origin.map(|origin| ("origin", origin));
+        Self::dial_with(address, headers.as_slice()).await
+    }
+
+    pub(crate) async fn dial_with(
+        address: SocketAddr,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, WsError> {
         let mut request = format!("ws://{address}/tabmux/ws").into_client_request().unwrap();
-        if let Some(origin) = origin {
-            request.headers_mut().insert("origin", origin.parse().unwrap());
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
         }
         let (socket, _) = soon("the handshake", connect_async(request)).await?;
         Ok(Self { socket, sent: Vec::new() })
+    }
+
+    /// Dials until a link opens.
+    pub(crate) async fn dial_until_open(address: SocketAddr) -> Self {
+        let dial = async {
+            loop {
+                if let Ok(hub) = Self::dial_from(address, None).await {
+                    return hub;
+                }
+            }
+        };
+        soon("a free place", dial).await
+    }
+
+    /// The status that a handshake is refused with, and the seconds until it is worth trying
+    /// again.
+    pub(crate) async fn refused(
+        address: SocketAddr,
+        headers: &[(&'static str, &str)],
+    ) -> (u16, Option<u32>) {
+        match Self::dial_with(address, headers).await.err() {
+            Some(WsError::Http(response)) => {
+                let retry = response.headers().get("retry-after");
+                let seconds = retry.map(|retry| retry.to_str().unwrap().parse().unwrap());
+                (response.status().as_u16(), seconds)
+            }
+            other => panic!("not refused: {other:?}"),
+        }
     }
 
     /// A link that was welcomed.
@@ -289,4 +325,11 @@ pub(crate) fn folder(name: &str) -> PathBuf {
         _ => std::fs::create_dir_all(&path).unwrap(),
     }
     path
+}
+
+/// A metric's value, 0 if it is not there.
+pub(crate) async fn metric(address: SocketAddr, name: &str) -> f64 {
+    let page = get(address, "/metrics", "").await.body;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
 }

@@ -1,0 +1,455 @@
+//! Who may open a link: how many in all, of one address, and in a second.
+//!
+//! A link that was admitted holds a [`Ticket`] for as long as its stream lives.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    num::NonZero,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{config::Limits, logs::Rare, ws::upgrade::Refusal};
+
+/// The door of a server.
+pub(crate) struct Admission {
+    quota: Quota,
+    state: Mutex<State>,
+    draining: AtomicBool,
+    /// Connections that have not yet said what they want.
+    pub(crate) handshakes: AtomicUsize,
+    /// Connections for HTTP.
+    pub(crate) http: AtomicUsize,
+    admitted: AtomicU64,
+    refused: [AtomicU64; Cause::ALL.len()],
+    warned: [Rare; Cause::ALL.len()],
+    /// Spreads the hints of when to come back.
+    hints: AtomicU32,
+}
+
+/// What the door lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) links: usize,
+    /// 0 for no limit.
+    pub(crate) links_per_ip: u32,
+    /// 0 for no limit.
+    pub(crate) per_second: u32,
+    pub(crate) handshakes: usize,
+    pub(crate) http: usize,
+}
+
+/// Why a connection was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Draining,
+    Links,
+    LinksPerIp,
+    Rate,
+    /// It was the oldest of too many that had not said what they want.
+    Handshakes,
+    /// It did not say in time what it wants.
+    Silent,
+    Http,
+    Origin,
+    /// It asked for what is no WebSocket.
+    Malformed,
+}
+
+/// A link's place, given back when it is dropped.
+pub(crate) struct Ticket {
+    admission: Arc<Admission>,
+    peer: Option<Peer>,
+}
+
+/// A client's address: all of it, or its network of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Peer(NonZero<u64>);
+
+struct State {
+    links: usize,
+    peers: HashMap<Peer, u32>,
+    /// Until when the links of a second are given away.
+    booked: Instant,
+}
+
+impl Quota {
+    pub(crate) const fn new(limits: &Limits) -> Self {
+        Self {
+            links: limits.links,
+            links_per_ip: limits.links_per_ip,
+            per_second: limits.handshakes_per_s,
+            handshakes: limits.handshakes,
+            http: limits.http_connections,
+        }
+    }
+
+    /// As much of it as there are file descriptors for, `reserved` of which are the server's own.
+    /// The few that handshakes and HTTP get keep links from locking out `/healthz`.
+    #[must_use]
+    pub(crate) fn within(self, descriptors: u64, reserved: usize) -> Self {
+        let spare = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
+        let share = (spare / 32).max(2);
+        let (handshakes, http) = (self.handshakes.min(share), self.http.min(share));
+        let links = self.links.min(spare.saturating_sub(handshakes + http).max(1));
+        Self { links, handshakes, http, ..self }
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(quota: Quota, now: Instant) -> Self {
+        Self {
+            quota,
+            state: Mutex::new(State { links: 0, peers: HashMap::new(), booked: now }),
+            draining: AtomicBool::new(false),
+            handshakes: AtomicUsize::new(0),
+            http: AtomicUsize::new(0),
+            admitted: AtomicU64::new(0),
+            refused: Default::default(),
+            warned: Default::default(),
+            hints: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) const fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
+    /// Admits a link of a client's address, if that is known.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        now: Instant,
+        client: Option<IpAddr>,
+    ) -> Result<Ticket, Refusal> {
+        let limited = self.quota.links_per_ip > 0;
+        let peer = client.filter(|_| limited).and_then(Peer::new);
+        match self.try_admit(now, peer) {
+            Ok(()) => {
+                self.admitted.fetch_add(1, Ordering::Relaxed);
+                Ok(Ticket { admission: Arc::clone(self), peer })
+            }
+            Err(cause) => Err(self.refuse(cause, client)),
+        }
+    }
+
+    /// Counts a refusal, and tells the operator now and then.
+    pub(crate) fn count(&self, cause: Cause, client: Option<IpAddr>) {
+        self.refused[cause as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(advice) = cause.advice()
+            && let Some(more) = self.warned[cause as usize].pass()
+        {
+            let client = client.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+            tracing::warn!(%client, more, "connections are refused: {advice}");
+        }
+    }
+
+    /// Counts a refusal, and says it.
+    pub(crate) fn refuse(&self, cause: Cause, client: Option<IpAddr>) -> Refusal {
+        self.count(cause, client);
+        let (status, text, Hint { first, spread }) = match cause {
+            Cause::Draining => (503, "the server is shutting down", Hint { first: 1, spread: 5 }),
+            Cause::LinksPerIp => {
+                (429, "too many links of this address", Hint { first: 30, spread: 30 })
+            }
+            Cause::Links => (503, "the server is at its limit of links", Hint::BUSY),
+            _ => (503, "the server is busy", Hint::BUSY),
+        };
+        let drawn = mix(self.hints.fetch_add(1, Ordering::Relaxed)) % spread;
+        Refusal { retry_after: Some(first + drawn), ..Refusal::new(status, text) }
+    }
+
+    /// From now on every link is refused.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Links that were admitted since the start.
+    pub(crate) fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refused(&self, cause: Cause) -> u64 {
+        self.refused[cause as usize].load(Ordering::Relaxed)
+    }
+
+    fn try_admit(&self, now: Instant, peer: Option<Peer>) -> Result<(), Cause> {
+        if self.is_draining() {
+            return Err(Cause::Draining);
+        }
+        let mut state = self.state();
+        if state.links >= self.quota.links {
+            return Err(Cause::Links);
+        }
+        let of_peer = peer.and_then(|peer| state.peers.get(&peer)).copied().unwrap_or(0);
+        if peer.is_some() && of_peer >= self.quota.links_per_ip {
+            return Err(Cause::LinksPerIp);
+        }
+        // The last, so that only who is let in uses it up.
+        state.book(now, self.quota.per_second)?;
+        state.links += 1;
+        if let Some(peer) = peer {
+            state.peers.insert(peer, of_peer + 1);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, peer: Option<Peer>) {
+        let mut state = self.state();
+        state.links -= 1;
+        let Some(peer) = peer else {
+            return;
+        };
+        match state.peers.get_mut(&peer) {
+            Some(links) if *links > 1 => *links -= 1,
+            _ => drop(state.peers.remove(&peer)),
+        }
+        // A crowd that went leaves no memory behind.
+        if state.peers.len() < state.peers.capacity() / 8 {
+            state.peers.shrink_to_fit();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes one of a second's links; a quiet second lets as many in at once.
+    fn book(&mut self, now: Instant, per_second: u32) -> Result<(), Cause> {
+        let Some(each) = Duration::from_secs(1).checked_div(per_second) else {
+            return Ok(());
+        };
+        let booked = self.booked.max(now);
+        if booked + each > now + Duration::from_secs(1) {
+            return Err(Cause::Rate);
+        }
+        self.booked = booked + each;
+        Ok(())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.admission.leave(self.peer);
+    }
+}
+
+impl Peer {
+    /// `None` for an address of this machine: that is a proxy, or its operator.
+    fn new(client: IpAddr) -> Option<Self> {
+        let client = client.to_canonical();
+        if client.is_loopback() {
+            return None;
+        }
+        let key = match client {
+            // Beside all networks of IPv6, which begin with 0 for none but special addresses.
+            IpAddr::V4(address) => 1 << 32 | u64::from(address.to_bits()),
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        };
+        NonZero::new(key).map(Self)
+    }
+}
+
+impl Cause {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Draining,
+        Self::Links,
+        Self::LinksPerIp,
+        Self::Rate,
+        Self::Handshakes,
+        Self::Silent,
+        Self::Http,
+        Self::Origin,
+        Self::Malformed,
+    ];
+
+    /// Its name in metrics: that of the limit, if there is one.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Links => "links",
+            Self::LinksPerIp => "links_per_ip",
+            Self::Rate => "handshakes_per_s",
+            Self::Handshakes => "handshakes",
+            Self::Silent => "handshake_timeout",
+            Self::Http => "http_connections",
+            Self::Origin => "origin",
+            Self::Malformed => "malformed",
+        }
+    }
+
+    /// What the operator is told; `None` where there is nothing to do, or where it is told with
+    /// the details elsewhere.
+    const fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Links => Some("limits.links is reached, or the limit of open files (ulimit -n)"),
+            Self::LinksPerIp => Some(
+                "limits.links_per_ip is reached; if the address is your proxy's, name it in \
+                 trusted_proxies",
+            ),
+            Self::Rate => Some("limits.handshakes_per_s is reached"),
+            Self::Handshakes => {
+                Some("limits.handshakes is reached, and the oldest that have not said anything go")
+            }
+            Self::Http => Some("limits.http_connections is reached"),
+            Self::Draining | Self::Silent | Self::Origin | Self::Malformed => None,
+        }
+    }
+}
+
+/// When to come back: in `first` seconds and up to `spread` more.
+struct Hint {
+    first: u32,
+    spread: u32,
+}
+
+impl Hint {
+    const BUSY: Self = Self { first: 2, spread: 9 };
+}
+
+/// Numbers that look random, so that those who are refused together do not return together.
+const fn mix(number: u32) -> u32 {
+    let number = number.wrapping_mul(0x9e37_79b9);
+    (number ^ number >> 16).wrapping_mul(0x85eb_ca6b) >> 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quota() -> Quota {
+        Quota { links: 10, links_per_ip: 2, per_second: 0, handshakes: 9, http: 9 }
+    }
+
+    fn door(quota: Quota) -> (Arc<Admission>, Instant) {
+        let now = Instant::now();
+        (Arc::new(Admission::new(quota, now)), now)
+    }
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn the_limit_of_links_holds_until_one_goes() {
+        let (door, now) = door(Quota { links: 2, ..quota() });
+        let one = door.admit(now, None).unwrap();
+        let _two = door.admit(now, None).unwrap();
+        assert_eq!(door.admit(now, None).err().unwrap().status, 503);
+        drop(one);
+        assert!(door.admit(now, None).is_ok());
+        assert_eq!((door.admitted(), door.refused(Cause::Links)), (3, 1));
+    }
+
+    #[test]
+    fn links_of_one_address_are_counted_and_others_are_not_hurt() {
+        let (door, now) = door(quota());
+        let mine = [(); 2].map(|()| door.admit(now, ip("192.0.2.1")).unwrap());
+        assert_eq!(door.admit(now, ip("192.0.2.1")).err().unwrap().status, 429);
+        let mapped = door.admit(now, ip("::ffff:192.0.2.1"));
+        assert!(mapped.is_err(), "the same address in other words");
+        let _other = door.admit(now, ip("192.0.2.2")).unwrap();
+        drop(mine);
+        assert!(door.admit(now, ip("192.0.2.1")).is_ok());
+        assert_eq!(door.refused(Cause::LinksPerIp), 2);
+    }
+
+    #[test]
+    fn ipv6_is_counted_by_its_network() {
+        let (door, now) = door(quota());
+        let _one = door.admit(now, ip("2001:db8::1")).unwrap();
+        let _two = door.admit(now, ip("2001:db8::ffff:2")).unwrap();
+        assert!(door.admit(now, ip("2001:db8::3")).is_err());
+        assert!(door.admit(now, ip("2001:db8:0:1::3")).is_ok());
+    }
+
+    #[test]
+    fn this_machine_and_an_unknown_address_are_not_counted() {
+        let (door, now) = door(quota());
+        let clients = [ip("127.0.0.1"), ip("::1"), None, ip("127.0.0.1"), ip("::1"), None];
+        let tickets = clients.map(|client| door.admit(now, client).unwrap());
+        assert!(door.state().peers.is_empty());
+        drop(tickets);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_links_that_went() {
+        let (door, now) = door(Quota { links: 1_000, ..quota() });
+        let client = |n: u32| Some(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
+        let crowd = (0..1_000).map(|n| door.admit(now, client(n)).unwrap()).collect::<Vec<_>>();
+        drop(crowd);
+        let state = door.state();
+        assert_eq!((state.links, state.peers.len()), (0, 0));
+        assert!(state.peers.capacity() < 100, "{}", state.peers.capacity());
+    }
+
+    #[test]
+    fn a_second_lets_so_many_in_and_a_quiet_one_as_many_at_once() {
+        let (door, now) = door(Quota { links: 100, per_second: 10, ..quota() });
+        let admitted = |at| (0..50).filter(|_| door.admit(at, None).is_ok()).count();
+        assert_eq!(admitted(now), 10);
+        assert_eq!(admitted(now + Duration::from_millis(100)), 1);
+        assert_eq!(admitted(now + Duration::from_millis(1_100)), 10);
+        assert_eq!(admitted(now + Duration::from_secs(60)), 10, "not more after a longer rest");
+        assert_eq!(door.refused(Cause::Rate), 200 - 31);
+    }
+
+    #[test]
+    fn who_is_refused_for_another_reason_does_not_use_up_the_rate() {
+        let (door, now) = door(Quota { links_per_ip: 1, per_second: 2, ..quota() });
+        let _one = door.admit(now, ip("192.0.2.1")).unwrap();
+        for _ in 0..5 {
+            assert_eq!(door.admit(now, ip("192.0.2.1")).err().unwrap().status, 429);
+        }
+        assert!(door.admit(now, ip("192.0.2.2")).is_ok());
+    }
+
+    #[test]
+    fn those_who_are_refused_are_told_different_times() {
+        let (door, now) = door(Quota { links: 0, ..quota() });
+        let hints = (0..900).map(|_| door.admit(now, None).err().unwrap().retry_after.unwrap());
+        let mut counts = [0; 12];
+        for hint in hints {
+            counts[hint as usize] += 1;
+        }
+        assert_eq!(&counts[..2], [0, 0]);
+        assert!(counts[2..11].iter().all(|count| (50..150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_server_that_drains_admits_nobody() {
+        let (door, now) = door(quota());
+        door.drain();
+        let refusal = door.admit(now, None).err().unwrap();
+        assert_eq!(refusal.status, 503);
+        assert!(refusal.retry_after.is_some());
+        assert_eq!(door.refused(Cause::Draining), 1);
+    }
+
+    #[test]
+    fn causes_have_their_places_and_names() {
+        for (place, cause) in Cause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, place);
+            assert!(!Cause::ALL[..place].iter().any(|other| other.name() == cause.name()));
+        }
+    }
+
+    #[test]
+    fn descriptors_bound_what_is_let_in() {
+        let wide = Quota { links: 65_536, handshakes: 4_096, http: 4_096, ..quota() };
+        assert_eq!(wide.within(1 << 20, 40), wide);
+        let Quota { links, handshakes, http, .. } = wide.within(1_024, 40);
+        assert_eq!((links, handshakes, http), (924, 30, 30));
+        let Quota { links, handshakes, http, .. } = wide.within(10, 40);
+        assert_eq!((links, handshakes, http), (1, 2, 2));
+    }
+}

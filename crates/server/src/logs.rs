@@ -1,0 +1,52 @@
+//! What an operator reads. The levels mean what to do: error, act now; warn, look; info, a state
+//! changed; debug, about one link. What any peer can cause is told at most once a minute.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Trouble that comes again within this time is not told again.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Something that is told at most once a minute.
+#[derive(Default)]
+pub(crate) struct Rare(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    last: Option<Instant>,
+    since: u64,
+}
+
+impl Rare {
+    /// Whether it is to be told now; if so, how often it happened untold since the last time.
+    pub(crate) fn pass(&self) -> Option<u64> {
+        self.pass_at(Instant::now())
+    }
+
+    fn pass_at(&self, now: Instant) -> Option<u64> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.last.is_some_and(|last| now.duration_since(last) < QUIET) {
+            told.since += 1;
+            return None;
+        }
+        told.last = Some(now);
+        Some(std::mem::take(&mut told.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_once_a_minute_with_what_was_not_told() {
+        let (rare, now) = (Rare::default(), Instant::now());
+        assert_eq!(rare.pass_at(now), Some(0));
+        assert_eq!(rare.pass_at(now), None);
+        assert_eq!(rare.pass_at(now + QUIET / 2), None);
+        assert_eq!(rare.pass_at(now + QUIET), Some(2));
+        assert_eq!(rare.pass_at(now + QUIET * 3), Some(0));
+    }
+}

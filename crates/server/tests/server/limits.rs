@@ -1,0 +1,170 @@
+//! What the listener lets in, at each limit: the refusal, the metric, and the server's health.
+
+use std::net::SocketAddr;
+
+use tabmux_server::{Config, Limits, Server};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::support::{Hub, Running, get, metric, soon};
+
+async fn limited(limits: Limits) -> Running {
+    with(Config { limits, ..Config::default() }).await
+}
+
+async fn with(config: Config) -> Running {
+    Running::start(Server::builder().config(config)).await
+}
+
+/// How many were refused for a limit. It is asked for over HTTP: the server is well.
+async fn refusals(address: SocketAddr, reason: &str) -> f64 {
+    metric(address, &format!("tabmux_refused_total{{reason=\"{reason}\"}}")).await
+}
+
+#[tokio::test]
+async fn the_limit_of_links_refuses_with_a_hint() {
+    let server = limited(Limits { links: 2, ..Limits::default() }).await;
+    let mut first = Hub::welcomed(server.address).await;
+    let second = Hub::welcomed(server.address).await;
+    let (status, retry) = Hub::refused(server.address, &[]).await;
+    assert_eq!(status, 503);
+    assert!(retry.is_some_and(|seconds| (2..=10).contains(&seconds)), "{retry:?}");
+    assert_eq!(refusals(server.address, "links").await, 1.0);
+    assert_eq!(metric(server.address, "tabmux_admitted_total").await, 2.0);
+    first.quiet().await;
+    drop(second);
+    Hub::dial_until_open(server.address).await;
+}
+
+#[tokio::test]
+async fn links_of_one_address_behind_a_proxy_are_limited() {
+    let limits = Limits { links_per_ip: 2, ..Limits::default() };
+    let trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    let server = with(Config { limits, trusted_proxies, ..Config::default() }).await;
+    let address = server.address;
+    let dial = async |client| Hub::dial_with(address, &[("x-forwarded-for", client)]).await;
+    let first = dial("192.0.2.1").await.unwrap();
+    // What the client says of itself stands before what the proxy says of it.
+    let _second = dial("198.51.100.7, 192.0.2.1").await.unwrap();
+    for spoofed in ["192.0.2.1", "198.51.100.8, 192.0.2.1", "garbage, 192.0.2.1"] {
+        let (status, retry) = Hub::refused(address, &[("x-forwarded-for", spoofed)]).await;
+        assert_eq!(status, 429);
+        assert!(retry.is_some_and(|seconds| seconds >= 30), "{retry:?}");
+    }
+    assert_eq!(refusals(address, "links_per_ip").await, 3.0);
+    let _other = dial("192.0.2.2").await.unwrap();
+    // Garbage is the proxy's own, and this machine is not counted.
+    for _ in 0..4 {
+        dial("!, unknown").await.unwrap();
+    }
+    drop(first);
+    let again = async { while dial("192.0.2.1").await.is_err() {} };
+    soon("a free place", again).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_trusted_cannot_name_another_client() {
+    let limits = Limits { links_per_ip: 1, ..Limits::default() };
+    let server = limited(limits).await;
+    for _ in 0..3 {
+        Hub::dial_with(server.address, &[("x-forwarded-for", "192.0.2.1")]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_limit_holds_for_links_that_come_through_axum() {
+    let limits = Limits { links_per_ip: 1, ..Limits::default() };
+    let trusted_proxies = vec!["127.0.0.1".to_owned()];
+    let config = Config { limits, trusted_proxies, ..Config::default() };
+    let server = Server::builder().config(config).build().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = server.router().into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(axum::serve(listener, app).into_future());
+    let client = [("x-forwarded-for", "192.0.2.1")];
+    let hub = Hub::dial_with(address, &client).await.unwrap();
+    let (status, retry) = Hub::refused(address, &client).await;
+    assert_eq!((status, retry.is_some()), (429, true));
+    drop(hub);
+    let again = async { while Hub::dial_with(address, &client).await.is_err() {} };
+    soon("a free place", again).await;
+}
+
+#[tokio::test]
+async fn a_storm_is_let_in_bit_by_bit() {
+    let server = limited(Limits { handshakes_per_s: 1, ..Limits::default() }).await;
+    let mut hub = Hub::welcomed(server.address).await;
+    let storm = async {
+        while refusals(server.address, "handshakes_per_s").await == 0.0 {
+            let _ = Hub::dial_from(server.address, None).await;
+        }
+    };
+    soon("a refusal", storm).await;
+    hub.quiet().await;
+    Hub::dial_until_open(server.address).await;
+}
+
+#[tokio::test]
+async fn of_too_many_who_say_nothing_the_oldest_goes() {
+    let server = limited(Limits { handshakes: 2, ..Limits::default() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    for gone in &mut silent[..3] {
+        assert_eq!(soon("the end", gone.read(&mut [0; 1])).await.unwrap_or(0), 0);
+    }
+    let mut hub = Hub::welcomed(server.address).await;
+    hub.quiet().await;
+    assert!(refusals(server.address, "handshakes").await >= 3.0);
+}
+
+#[tokio::test]
+async fn who_says_nothing_goes_in_time() {
+    let server = with(Config { handshake_timeout_ms: 50, ..Config::default() }).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(soon("the end", silent.read(&mut [0; 1])).await.unwrap(), 0);
+    assert_eq!(refusals(server.address, "handshake_timeout").await, 1.0);
+}
+
+/// A connection on which one request was answered.
+async fn kept_alive(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok\n") {
+        let byte = soon("the answer", stream.read_u8()).await.unwrap();
+        answer.push(byte);
+    }
+    stream
+}
+
+#[tokio::test]
+async fn beyond_the_limit_of_http_connections_only_health_and_metrics_answer() {
+    let server = limited(Limits { http_connections: 1, ..Limits::default() }).await;
+    let address = server.address;
+    let kept = kept_alive(address).await;
+    let refused = get(address, "/tabmux/stats", "").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(get(address, "/healthz", "").await.status, 200);
+    assert_eq!(refusals(address, "http_connections").await, 1.0);
+    Hub::welcomed(address).await.quiet().await;
+    drop(kept);
+    let free = async { while get(address, "/tabmux/stats", "").await.status != 200 {} };
+    soon("a free place", free).await;
+}
+
+#[tokio::test]
+async fn an_http_connection_that_stops_in_a_head_or_idles_is_closed() {
+    let server = with(Config { http_timeout_ms: 100, ..Config::default() }).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nHost").await.unwrap();
+    let mut rest = Vec::new();
+    soon("the end", slow.read_to_end(&mut rest)).await.unwrap();
+    let mut idle = kept_alive(server.address).await;
+    assert_eq!(soon("the end", idle.read(&mut [0; 1])).await.unwrap(), 0);
+    assert_eq!(get(server.address, "/healthz", "").await.status, 200);
+}

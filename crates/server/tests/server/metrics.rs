@@ -1,0 +1,147 @@
+//! `/metrics`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tabmux_core::wire::{Alias, Payload};
+use tabmux_server::{Config, Server};
+use tokio::net::TcpListener;
+
+use super::support::{Hub, Running, get};
+
+/// Names are for ever: dashboards and alerts have them.
+const NAMES: [&str; 35] = [
+    "process_cpu_seconds_total counter",
+    "process_max_fds gauge",
+    "process_open_fds gauge",
+    "process_resident_memory_bytes gauge",
+    "tabmux_admitted_total counter",
+    "tabmux_deliveries_total counter",
+    "tabmux_draining gauge",
+    "tabmux_handshakes gauge",
+    "tabmux_hellos_refused_total counter",
+    "tabmux_http_connections gauge",
+    "tabmux_links gauge",
+    "tabmux_links_closed_total counter",
+    "tabmux_links_limit gauge",
+    "tabmux_messages_in_total counter",
+    "tabmux_messages_out_total counter",
+    "tabmux_messages_refused_total counter",
+    "tabmux_publications_dropped_total counter",
+    "tabmux_publications_total counter",
+    "tabmux_queued_bytes gauge",
+    "tabmux_refused_total counter",
+    "tabmux_sessions gauge",
+    "tabmux_slow_subscriptions_total counter",
+    "tabmux_sockets gauge",
+    "tabmux_sockets_refused_total counter",
+    "tabmux_subscriptions gauge",
+    "tabmux_subscriptions_refused_total counter",
+    "tabmux_tabs gauge",
+    "tabmux_tabs_parked gauge",
+    "tabmux_tabs_refused_total counter",
+    "tabmux_topics gauge",
+    "tabmux_uptime_seconds gauge",
+    // Of reasons.
+    "tabmux_links_closed_total{reason} 4",
+    "tabmux_messages_refused_total{reason} 2",
+    "tabmux_publications_dropped_total{reason} 2",
+    "tabmux_refused_total{reason} 9",
+];
+
+/// A page, each line of which was understood.
+#[derive(Default)]
+struct Page {
+    types: BTreeMap<String, String>,
+    samples: BTreeMap<String, f64>,
+}
+
+impl Page {
+    fn parse(text: &str) -> Self {
+        assert!(text.ends_with('\n'));
+        let (mut page, mut helped) = (Self::default(), String::new());
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, text) = help.split_once(' ').unwrap();
+                assert!(!text.is_empty());
+                name.clone_into(&mut helped);
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                assert_eq!(name, helped, "a type without help");
+                assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+                assert!(page.types.insert(name.to_owned(), kind.to_owned()).is_none());
+            } else {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+                let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+                assert!(name.chars().all(plain) && name == helped, "{line}");
+                let reason = labels.strip_prefix("reason=\"").and_then(|it| it.strip_suffix("\"}"));
+                assert!(labels.is_empty() || reason.unwrap().chars().all(plain), "{line}");
+                let value = value.parse().unwrap();
+                assert!(page.samples.insert(series.to_owned(), value).is_none(), "{line}");
+            }
+        }
+        page
+    }
+
+    fn counters(&self) -> impl Iterator<Item = (&String, f64)> {
+        let counter = |series: &str| self.types[series.split('{').next().unwrap()] == "counter";
+        let samples = self.samples.iter().map(|(series, value)| (series, *value));
+        samples.filter(move |(series, _)| counter(series))
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn its_names_are_these() {
+    let server = Running::demo().await;
+    let page = Page::parse(&get(server.address, "/metrics", "").await.body);
+    let mut names = page.types.iter().map(|(name, kind)| format!("{name} {kind}"));
+    let mut found = names.by_ref().collect::<BTreeSet<_>>();
+    for name in page.types.keys() {
+        let series = format!("{name}{{");
+        let reasons = page.samples.keys().filter(|key| key.starts_with(&series)).count();
+        if reasons > 0 {
+            found.insert(format!("{name}{{reason}} {reasons}"));
+        }
+    }
+    assert_eq!(found, NAMES.map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn every_line_is_understood_and_no_counter_goes_back() {
+    let server = Running::demo().await;
+    let response = get(server.address, "/metrics", "").await;
+    assert_eq!(response.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let before = Page::parse(&response.body);
+    let mut hub = Hub::with_socket(server.address, "/echo").await;
+    hub.send(Alias(1), 1, Payload::Text("hello")).await;
+    hub.text(Alias(1), 1).await;
+    let during = Page::parse(&get(server.address, "/metrics", "").await.body);
+    let gauges = ["tabmux_links", "tabmux_sessions", "tabmux_tabs", "tabmux_sockets"];
+    assert_eq!(gauges.map(|name| during.samples[name]), [1.0; 4]);
+    drop(hub);
+    server.stats(|stats| stats.links == 0).await;
+    let after = Page::parse(&get(server.address, "/metrics", "").await.body);
+    assert_eq!(gauges.map(|name| after.samples[name]), [0.0; 4]);
+    let grown = ["admitted", "messages_in", "messages_out"];
+    let grown = grown.map(|name| after.samples[&format!("tabmux_{name}_total")]);
+    assert_eq!(grown, [1.0; 3]);
+    for (older, newer) in [(&before, &during), (&during, &after)] {
+        for (series, value) in older.counters() {
+            assert!(newer.samples[series] >= value, "{series} went back");
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_may_have_a_listener_of_its_own_or_none() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let config = Config { metrics_listen: Some(free), ..Config::default() };
+    let server = Running::start(Server::builder().config(config)).await;
+    assert_eq!(get(server.address, "/metrics", "").await.status, 404);
+    assert_eq!(get(free, "/metrics", "").await.status, 200);
+    assert_eq!(get(free, "/tabmux/stats", "").await.status, 404);
+    let config = Config { metrics: false, ..Config::default() };
+    let server = Running::start(Server::builder().config(config)).await;
+    assert_eq!(get(server.address, "/metrics", "").await.status, 404);
+}
