@@ -1,11 +1,12 @@
 //! Who may open a link: how many in all, of one address, and in a second.
 //!
-//! A link that was admitted holds a [`Ticket`] for as long as its stream lives.
+//! A link that was admitted holds a [`Ticket`] while its handshake is answered, and then a
+//! [`Stub`] of four bytes, which its shard's loop gives back when the stream goes.
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     net::IpAddr,
-    num::NonZero,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -18,7 +19,7 @@ use crate::{config::Limits, logs::Rare, ws::upgrade::Refusal};
 /// The door of a server.
 pub(crate) struct Admission {
     quota: Quota,
-    state: Mutex<State>,
+    tickets: Arc<Tickets>,
     draining: AtomicBool,
     /// Connections that have not yet said what they want.
     pub(crate) handshakes: AtomicUsize,
@@ -62,13 +63,24 @@ pub(crate) enum Cause {
 
 /// A link's place, given back when it is dropped.
 pub(crate) struct Ticket {
-    admission: Arc<Admission>,
-    peer: Option<Peer>,
+    tickets: Arc<Tickets>,
+    stub: Stub,
 }
 
-/// A client's address: all of it, or its network of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Peer(NonZero<u64>);
+/// What is left of a ticket when a shard has taken its link; to be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stub(u32);
+
+/// The places that are taken.
+pub(crate) struct Tickets {
+    state: Mutex<State>,
+    /// Secret, so that nobody can choose whom to share a number with.
+    hasher: RandomState,
+}
+
+/// A client's address, or its network of IPv6, as a number. Two addresses that have the same one
+/// share a limit, which is rarer than one link in a thousand having to wait for it.
+type Peer = u32;
 
 struct State {
     links: usize,
@@ -101,10 +113,10 @@ impl Quota {
 }
 
 impl Admission {
-    pub(crate) fn new(quota: Quota, now: Instant) -> Self {
+    pub(crate) fn new(quota: Quota, tickets: Arc<Tickets>) -> Self {
         Self {
             quota,
-            state: Mutex::new(State { links: 0, peers: HashMap::new(), booked: now }),
+            tickets,
             draining: AtomicBool::new(false),
             handshakes: AtomicUsize::new(0),
             http: AtomicUsize::new(0),
@@ -120,17 +132,11 @@ impl Admission {
     }
 
     /// Admits a link of a client's address, if that is known.
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        now: Instant,
-        client: Option<IpAddr>,
-    ) -> Result<Ticket, Refusal> {
-        let limited = self.quota.links_per_ip > 0;
-        let peer = client.filter(|_| limited).and_then(Peer::new);
-        match self.try_admit(now, peer) {
-            Ok(()) => {
+    pub(crate) fn admit(&self, now: Instant, client: Option<IpAddr>) -> Result<Ticket, Refusal> {
+        match self.try_admit(now, client) {
+            Ok(stub) => {
                 self.admitted.fetch_add(1, Ordering::Relaxed);
-                Ok(Ticket { admission: Arc::clone(self), peer })
+                Ok(Ticket { tickets: Arc::clone(&self.tickets), stub })
             }
             Err(cause) => Err(self.refuse(cause, client)),
         }
@@ -180,11 +186,13 @@ impl Admission {
         self.refused[cause as usize].load(Ordering::Relaxed)
     }
 
-    fn try_admit(&self, now: Instant, peer: Option<Peer>) -> Result<(), Cause> {
+    fn try_admit(&self, now: Instant, client: Option<IpAddr>) -> Result<Stub, Cause> {
         if self.is_draining() {
             return Err(Cause::Draining);
         }
-        let mut state = self.state();
+        let limited = self.quota.links_per_ip > 0;
+        let peer = client.filter(|_| limited).and_then(|client| self.tickets.peer(client));
+        let mut state = self.tickets.state();
         if state.links >= self.quota.links {
             return Err(Cause::Links);
         }
@@ -198,18 +206,37 @@ impl Admission {
         if let Some(peer) = peer {
             state.peers.insert(peer, of_peer + 1);
         }
-        Ok(())
+        Ok(peer.map_or(Stub::NOBODY, Stub))
+    }
+}
+
+impl Tickets {
+    pub(crate) fn new(now: Instant) -> Self {
+        let state = State { links: 0, peers: HashMap::new(), booked: now };
+        Self { state: Mutex::new(state), hasher: RandomState::new() }
     }
 
-    fn leave(&self, peer: Option<Peer>) {
+    /// `None` for an address of this machine: that is a proxy, or its operator.
+    fn peer(&self, client: IpAddr) -> Option<Peer> {
+        let client = match client.to_canonical() {
+            client if client.is_loopback() => return None,
+            IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
+            client @ IpAddr::V4(_) => client,
+        };
+        let number = self.hasher.hash_one(client) as u32;
+        Some(number.max(Stub::NOBODY.0 + 1))
+    }
+
+    /// Takes a place back.
+    pub(crate) fn give_back(&self, stub: Stub) {
+        if stub == Stub::NONE {
+            return;
+        }
         let mut state = self.state();
         state.links -= 1;
-        let Some(peer) = peer else {
-            return;
-        };
-        match state.peers.get_mut(&peer) {
+        match state.peers.get_mut(&stub.0) {
             Some(links) if *links > 1 => *links -= 1,
-            _ => drop(state.peers.remove(&peer)),
+            _ => drop(state.peers.remove(&stub.0)),
         }
         // A crowd that went leaves no memory behind.
         if state.peers.len() < state.peers.capacity() / 8 {
@@ -237,26 +264,24 @@ impl State {
     }
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.admission.leave(self.peer);
+impl Ticket {
+    /// Leaves it to the caller to give the place back.
+    pub(crate) fn tear(mut self) -> Stub {
+        std::mem::replace(&mut self.stub, Stub::NONE)
     }
 }
 
-impl Peer {
-    /// `None` for an address of this machine: that is a proxy, or its operator.
-    fn new(client: IpAddr) -> Option<Self> {
-        let client = client.to_canonical();
-        if client.is_loopback() {
-            return None;
-        }
-        let key = match client {
-            // Beside all networks of IPv6, which begin with 0 for none but special addresses.
-            IpAddr::V4(address) => 1 << 32 | u64::from(address.to_bits()),
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        };
-        NonZero::new(key).map(Self)
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.tickets.give_back(self.stub);
     }
+}
+
+impl Stub {
+    /// Of a stream that nobody counts.
+    pub(crate) const NONE: Self = Self(0);
+    /// Of a link whose address is not counted.
+    const NOBODY: Self = Self(1);
 }
 
 impl Cause {
@@ -330,9 +355,9 @@ mod tests {
         Quota { links: 10, links_per_ip: 2, per_second: 0, handshakes: 9, http: 9 }
     }
 
-    fn door(quota: Quota) -> (Arc<Admission>, Instant) {
+    fn door(quota: Quota) -> (Admission, Instant) {
         let now = Instant::now();
-        (Arc::new(Admission::new(quota, now)), now)
+        (Admission::new(quota, Arc::new(Tickets::new(now))), now)
     }
 
     fn ip(text: &str) -> Option<IpAddr> {
@@ -377,8 +402,19 @@ mod tests {
         let (door, now) = door(quota());
         let clients = [ip("127.0.0.1"), ip("::1"), None, ip("127.0.0.1"), ip("::1"), None];
         let tickets = clients.map(|client| door.admit(now, client).unwrap());
-        assert!(door.state().peers.is_empty());
+        assert!(door.tickets.state().peers.is_empty());
         drop(tickets);
+    }
+
+    #[test]
+    fn a_place_is_given_back_once_by_whoever_has_the_ticket() {
+        let (door, now) = door(quota());
+        let stub = door.admit(now, ip("192.0.2.1")).unwrap().tear();
+        assert_eq!(door.tickets.state().links, 1);
+        door.tickets.give_back(stub);
+        door.tickets.give_back(Stub::NONE);
+        let state = door.tickets.state();
+        assert_eq!((state.links, state.peers.len()), (0, 0));
     }
 
     #[test]
@@ -387,7 +423,7 @@ mod tests {
         let client = |n: u32| Some(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
         let crowd = (0..1_000).map(|n| door.admit(now, client(n)).unwrap()).collect::<Vec<_>>();
         drop(crowd);
-        let state = door.state();
+        let state = door.tickets.state();
         assert_eq!((state.links, state.peers.len()), (0, 0));
         assert!(state.peers.capacity() < 100, "{}", state.peers.capacity());
     }

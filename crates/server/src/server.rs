@@ -60,7 +60,7 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) origins: Origins,
     pub(crate) proxies: Proxies,
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) admission: Admission,
     pub(crate) shards: Shards,
     pub(crate) assets: Folder,
     pub(crate) site: Option<Folder>,
@@ -81,7 +81,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let shards = Shards::new(&config, routes)?;
         let quota = descriptors::quota(&config.limits, shards.count());
-        let admission = Arc::new(Admission::new(quota, std::time::Instant::now()));
+        let admission = Admission::new(quota, Arc::clone(shards.board().tickets()));
         let assets = Folder::new(config.assets.clone());
         let app = App { config, origins, proxies, admission, shards, assets, site };
         Ok(Self { app: Arc::new(app) })

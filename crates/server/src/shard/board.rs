@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -10,6 +10,8 @@ use std::{
 
 use tabmux_core::{Timestamp, session::Stats};
 use tokio::sync::watch;
+
+use crate::admission::{Stub, Tickets};
 
 /// What shards tell the outside.
 pub(crate) struct Board {
@@ -19,17 +21,21 @@ pub(crate) struct Board {
     streams: watch::Sender<usize>,
     /// Links that registries know.
     links: AtomicUsize,
+    /// The places of streams in the limits.
+    tickets: Arc<Tickets>,
     started: Instant,
 }
 
 impl Board {
     pub(crate) fn new(shards: usize) -> Self {
+        let started = Instant::now();
         Self {
             shards: Mutex::new(vec![Stats::default(); shards]),
             total: watch::Sender::new(Stats::default()),
             streams: watch::Sender::new(0),
             links: AtomicUsize::new(0),
-            started: Instant::now(),
+            tickets: Arc::new(Tickets::new(started)),
+            started,
         }
     }
 
@@ -77,8 +83,14 @@ impl Board {
         self.streams.send_modify(|streams| *streams += 1);
     }
 
-    pub(super) fn streams_went(&self, count: usize) {
-        self.streams.send_modify(|streams| *streams -= count);
+    /// A stream is gone, and its place is free.
+    pub(super) fn stream_went(&self, stub: Stub) {
+        self.tickets.give_back(stub);
+        self.streams.send_modify(|streams| *streams -= 1);
+    }
+
+    pub(crate) const fn tickets(&self) -> &Arc<Tickets> {
+        &self.tickets
     }
 
     /// Counts a link; how many there were before.

@@ -19,7 +19,10 @@ use super::{
     slab::{Slab, place},
     stream::Stream,
 };
-use crate::ws::{self, Kind};
+use crate::{
+    admission::Stub,
+    ws::{self, Kind},
+};
 
 /// The token of the waker; links have those of their places.
 pub(super) const WAKER: Token = Token(usize::MAX);
@@ -171,6 +174,7 @@ impl<S: Service> EventLoop<S> {
             Origin::Outside(connection) => (Stream::from(connection), None),
             Origin::Shard(stream, kind, bytes) => (stream, Some((kind, bytes))),
         };
+        let stub = stream.stub();
         let (registry, mut stream) = (self.poll.registry(), Some(stream));
         let fresh = first.is_none();
         let opened = self.links.insert_with(|id| {
@@ -184,7 +188,7 @@ impl<S: Service> EventLoop<S> {
             }
         });
         let Some(id) = opened else {
-            self.streams_went(1);
+            self.stream_went(stub);
             return;
         };
         if !self.service.opened(now, id) {
@@ -307,7 +311,8 @@ impl<S: Service> EventLoop<S> {
         let Some(mut link) = self.links.remove(id) else {
             return;
         };
-        self.mailbox().streams_went(1);
+        self.mailbox().stream_went();
+        let stub = link.stream.stub();
         let left = link.stream.deregister(self.poll.registry());
         let mail = Mail::Arrival(Arrival {
             origin: Origin::Shard(link.stream, kind, message),
@@ -316,8 +321,8 @@ impl<S: Service> EventLoop<S> {
         let home = &self.mailboxes[home];
         home.stream_came();
         if left.is_err() || home.push(mail, 0).is_err() {
-            home.streams_went(1);
-            self.board.streams_went(1);
+            home.stream_went();
+            self.board.stream_went(stub);
         }
     }
 
@@ -482,22 +487,37 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn drop_link(&mut self, id: LinkId) {
-        if self.links.remove(id).is_some() {
-            self.streams_went(1);
+        if let Some(link) = self.links.remove(id) {
+            let stub = link.stream.stub();
+            // Before its place is free, its file descriptor is.
+            drop(link);
+            self.stream_went(stub);
         }
     }
 
-    fn streams_went(&self, count: usize) {
-        self.mailbox().streams_went(count);
-        self.board.streams_went(count);
+    fn stream_went(&self, stub: Stub) {
+        self.mailbox().stream_went();
+        self.board.stream_went(stub);
     }
 }
 
 /// The end of the server, or of a shard that failed: its links break, the others live.
 impl<S: Service> Drop for EventLoop<S> {
     fn drop(&mut self) {
-        let left = self.mailbox().close();
-        let arrivals = left.iter().filter(|mail| matches!(mail, Mail::Arrival(_))).count();
-        self.streams_went(self.links.len() + arrivals);
+        for mail in self.mailbox().close() {
+            match mail {
+                Mail::Arrival(Arrival { origin: Origin::Shard(stream, ..), .. }) => {
+                    self.stream_went(stream.stub());
+                }
+                // Its ticket goes with it.
+                Mail::Arrival(_) => self.stream_went(Stub::NONE),
+                Mail::Word(_) | Mail::Stop => {}
+            }
+        }
+        for place in 0..self.links.places() {
+            if let Some(id) = self.links.at(place) {
+                self.drop_link(id);
+            }
+        }
     }
 }

@@ -121,8 +121,8 @@ impl<M> Mailbox<M> {
         self.streams.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn streams_went(&self, count: usize) {
-        self.streams.fetch_sub(count, Ordering::Relaxed);
+    pub(super) fn stream_went(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<M>> {

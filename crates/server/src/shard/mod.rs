@@ -46,7 +46,7 @@ use self::{
     link::{Arrival, Origin},
     sessions::Sessions,
 };
-use crate::{Config, handler::Factory, topics::Topics};
+use crate::{Config, admission::Stub, handler::Factory, topics::Topics};
 
 /// What one byte of a session's id can name.
 pub(crate) const MAX_SHARDS: usize = tabmux_core::session::MAX_SHARDS;
@@ -184,8 +184,9 @@ fn send_to<M>(mailbox: &Mailbox<M>, board: &Board, connection: Connection, early
     board.stream_came();
     let arrival = Arrival { origin: Origin::Outside(connection), early };
     if mailbox.push(Mail::Arrival(arrival), 0).is_err() {
-        mailbox.streams_went(1);
-        board.streams_went(1);
+        mailbox.stream_went();
+        // Its ticket went with it.
+        board.stream_went(Stub::NONE);
     }
 }
 

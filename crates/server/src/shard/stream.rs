@@ -7,7 +7,7 @@ use std::{
 
 use mio::{Interest, Registry, Token, event::Source};
 
-use crate::admission::Ticket;
+use crate::admission::{Stub, Ticket};
 
 /// A stream on its way to a shard; it must not block.
 pub(crate) struct Connection {
@@ -26,7 +26,7 @@ pub(crate) enum Io {
 /// A stream that a shard's loop reads and writes.
 pub(super) struct Stream {
     io: Socket,
-    _ticket: Option<Ticket>,
+    stub: Stub,
 }
 
 enum Socket {
@@ -53,11 +53,16 @@ impl From<Connection> for Stream {
             #[cfg(unix)]
             Io::Unix(stream) => Socket::Unix(mio::net::UnixStream::from_std(stream)),
         };
-        Self { io, _ticket: connection.ticket }
+        Self { io, stub: connection.ticket.map_or(Stub::NONE, Ticket::tear) }
     }
 }
 
 impl Stream {
+    /// Its link's place in the limits, to be given back when it is dropped.
+    pub(super) const fn stub(&self) -> Stub {
+        self.stub
+    }
+
     /// Watches it both ways, once for all: readiness is told when it changes.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         either!(self, it => it.register(registry, token, Interest::READABLE | Interest::WRITABLE))
