@@ -1,11 +1,11 @@
 //! The HTTP API for backends in any language.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
     body::Bytes,
-    extract::State,
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tabmux_core::{OwnedPayload, wire::Position};
+use tokio::time::timeout;
 
 use crate::{PublishError, config::ApiKey, server::App};
 
@@ -50,18 +51,29 @@ struct Fault {
 }
 
 /// `POST /tabmux/api/publish`.
-pub(crate) async fn publish(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let published = authorize(app.config.api_key.as_ref(), &headers)
-        .and_then(|()| read(&app, &body))
-        .and_then(|(many, items)| Ok((many, publish_all(&app, items)?)));
-    match published {
+pub(crate) async fn publish(State(app): State<Arc<App>>, request: Request) -> Response {
+    match carry_out(&app, request).await {
         Ok((false, published)) => Json(published.into_iter().next()).into_response(),
         Ok((true, published)) => Json(published).into_response(),
         Err(fault) => fault.into_response(),
+    }
+}
+
+/// What was published, and whether it was a batch.
+async fn carry_out(app: &App, request: Request) -> Result<(bool, Vec<Published>), Fault> {
+    // Before the body is read: for who has no key, the server holds nothing.
+    authorize(app.config.api_key.as_ref(), request.headers())?;
+    let body = receive(app, request).await?;
+    let (many, items) = read(app, &body)?;
+    Ok((many, publish_all(app, items)?))
+}
+
+async fn receive(app: &App, request: Request) -> Result<Bytes, Fault> {
+    let patience = Duration::from_millis(app.config.http_timeout_ms);
+    match timeout(patience, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) => Err(Fault::new(rejection.status(), &rejection.body_text())),
+        Err(_) => Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
     }
 }
 

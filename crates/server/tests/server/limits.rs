@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tabmux_server::{Config, Limits, Server};
+use tabmux_server::{ApiKey, Config, Limits, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -166,5 +166,32 @@ async fn an_http_connection_that_stops_in_a_head_or_idles_is_closed() {
     soon("the end", slow.read_to_end(&mut rest)).await.unwrap();
     let mut idle = kept_alive(server.address).await;
     assert_eq!(soon("the end", idle.read(&mut [0; 1])).await.unwrap(), 0);
+    assert_eq!(get(server.address, "/healthz", "").await.status, 200);
+}
+
+/// What comes when a body is announced and only its beginning is sent.
+async fn half_a_body(address: SocketAddr, key: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /tabmux/api/publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
+         Content-Length: 1000000\r\n\r\n[{{"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n") {
+        answer.push(soon("an answer", stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_is_read_from_who_has_a_key_and_for_a_time() {
+    let key = "a key of sixteen";
+    let api_key = Some(ApiKey(key.to_owned()));
+    let server = with(Config { api_key, http_timeout_ms: 100, ..Config::default() }).await;
+    let refused = half_a_body(server.address, "another").await;
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    let late = half_a_body(server.address, key).await;
+    assert!(late.starts_with("HTTP/1.1 408"), "{late}");
     assert_eq!(get(server.address, "/healthz", "").await.status, 200);
 }
