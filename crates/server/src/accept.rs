@@ -15,12 +15,12 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{debug, error};
+use tracing::debug;
 
 use crate::{
     admission::Cause,
     http,
-    logs::Rare,
+    logs::rarely,
     replay::Replay,
     server::App,
     web::Web,
@@ -172,12 +172,11 @@ impl Front {
 struct Trouble {
     rest: Duration,
     until: Option<Instant>,
-    told: Rare,
 }
 
 impl Default for Trouble {
     fn default() -> Self {
-        Self { rest: REST[0], until: None, told: Rare::default() }
+        Self { rest: REST[0], until: None }
     }
 }
 
@@ -190,13 +189,11 @@ impl Trouble {
         if gone.contains(&error.kind()) {
             return;
         }
-        if let Some(more) = self.told.pass() {
-            error!(
-                more,
-                "no connection can be accepted: {error}; trying again until it works. If there \
-                 are too many open files, raise the limit (ulimit -n) or lower limits.links"
-            );
-        }
+        rarely!(
+            error,
+            "no connection can be accepted: {error}; trying again until it works. If there are \
+             too many open files, raise the limit (ulimit -n) or lower limits.links"
+        );
         self.until = Some(Instant::now() + self.rest);
         self.rest = (self.rest * 2).min(REST[1]);
     }

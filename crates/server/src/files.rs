@@ -106,7 +106,7 @@ impl File {
 
 /// The answer when a file is there and cannot be read.
 pub(crate) fn failed(name: &str, error: &io::Error) -> Response {
-    tracing::error!("cannot read {name}: {error}");
+    crate::logs::rarely!(error, "cannot read {name}: {error}");
     (StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n").into_response()
 }
 

@@ -1,5 +1,6 @@
 //! What an operator reads. The levels mean what to do: error, act now; warn, look; info, a state
-//! changed; debug, about one link. What any peer can cause is told at most once a minute.
+//! changed; debug, about one link. What any peer can cause is told at most once a minute, and to
+//! who looks at single links each time.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,16 +11,18 @@ use std::{
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Something that is told at most once a minute.
-#[derive(Default)]
 pub(crate) struct Rare(Mutex<Told>);
 
-#[derive(Default)]
 struct Told {
     last: Option<Instant>,
     since: u64,
 }
 
 impl Rare {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Told { last: None, since: 0 }))
+    }
+
     /// Whether it is to be told now; if so, how often it happened untold since the last time.
     pub(crate) fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())
@@ -35,6 +38,26 @@ impl Rare {
         Some(std::mem::take(&mut told.since))
     }
 }
+
+impl Default for Rare {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Logs at a level at most once a minute at each place, with how often it was not told since,
+/// and at the debug level otherwise.
+macro_rules! rarely {
+    ($level:ident, $($what:tt)+) => {{
+        static RARE: $crate::logs::Rare = $crate::logs::Rare::new();
+        match RARE.pass() {
+            Some(more) => tracing::$level!(more, $($what)+),
+            None => tracing::debug!($($what)+),
+        }
+    }};
+}
+
+pub(crate) use rarely;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 
 use crate::{
     Error,
-    logs::Rare,
+    logs::rarely,
     ws::upgrade::{Offer, Refusal},
 };
 
@@ -11,7 +11,6 @@ use crate::{
 pub(crate) struct Origins {
     exact: Vec<String>,
     all: bool,
-    told: Rare,
 }
 
 impl Origins {
@@ -25,17 +24,14 @@ impl Origins {
             })?);
         }
         let all = allowed.iter().any(|origin| origin == "*");
-        Ok(Self { exact, all, told: Rare::default() })
+        Ok(Self { exact, all })
     }
 
     /// Whether a handshake may open a link; if not, why, and what to do.
     pub(crate) fn check(&self, offer: &Offer<'_>) -> Result<(), Refusal> {
         self.judge(offer.origin, offer.host).map_err(|refusal| {
             // A wrong setting looks like this, but any page on the web can cause it.
-            match self.told.pass() {
-                Some(more) => tracing::warn!(more, "handshake refused: {refusal}"),
-                None => tracing::debug!("handshake refused: {refusal}"),
-            }
+            rarely!(warn, "handshake refused: {refusal}");
             Refusal::new(403, &refusal)
         })
     }

@@ -7,7 +7,7 @@ use tabmux_core::{
     Timestamp,
     session::{Encoded, LinkId},
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::{
     batch::Batch,
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     admission::Stub,
+    logs::rarely,
     ws::{self, Kind},
 };
 
@@ -182,7 +183,7 @@ impl<S: Service> EventLoop<S> {
             match stream.register(registry, Token(place(id) as usize)) {
                 Ok(()) => Some(Link::new(stream, fresh)),
                 Err(error) => {
-                    error!("a link cannot be watched: {error}");
+                    rarely!(error, "a link cannot be watched: {error}");
                     None
                 }
             }
@@ -269,7 +270,8 @@ impl<S: Service> EventLoop<S> {
                 Ok(Some(_)) => {}
                 Err(fault) => {
                     if open {
-                        warn!(shard = self.index, link = id.0, "link closed: {fault}");
+                        let (shard, link) = (self.index, id.0);
+                        rarely!(warn, shard, link, "link closed: {fault}");
                     }
                     let code = Some(fault.code());
                     self.finish(now, id, code, &fault.to_string(), Phase::Deaf);

@@ -46,7 +46,7 @@ use self::{
     link::{Arrival, Origin},
     sessions::Sessions,
 };
-use crate::{Config, admission::Stub, handler::Factory, topics::Topics};
+use crate::{Config, admission::Stub, handler::Factory, logs::rarely, topics::Topics};
 
 /// What one byte of a session's id can name.
 pub(crate) const MAX_SHARDS: usize = tabmux_core::session::MAX_SHARDS;
@@ -93,7 +93,7 @@ impl Shards {
         self.start();
         let open = self.mailboxes.iter().filter(|mailbox| !mailbox.is_closed());
         let Some(mailbox) = open.min_by_key(|mailbox| mailbox.streams()) else {
-            error!("a link is refused: no shard is left");
+            rarely!(error, "a link is refused: no shard is left; start the server again");
             return;
         };
         send_to(mailbox, &self.board, connection, early);

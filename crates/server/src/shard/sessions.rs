@@ -15,14 +15,16 @@ use tabmux_core::{
     },
     wire::{ErrorCode, HubFrame, TabId, UnsubscribedReason, close},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error};
 
 use super::{
     Home,
     post::{Command, Post, Word},
     service::{Order, Service},
 };
-use crate::{CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, handler::Factory, ws::Kind};
+use crate::{
+    CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, handler::Factory, logs::rarely, ws::Kind,
+};
 
 /// The close code of a socket whose handler failed (RFC 6455 section 7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
@@ -220,7 +222,7 @@ impl Service for Sessions {
     fn opened(&mut self, now: Timestamp, link: LinkId) -> bool {
         let mut entropy = [0; 32];
         if let Err(fault) = getrandom::fill(&mut entropy) {
-            error!("the system has no random bytes: {fault}");
+            rarely!(error, "the system has no random bytes: {fault}");
             return false;
         }
         // The session's id names its shard.
@@ -298,10 +300,11 @@ impl Service for Sessions {
 fn log(shard: usize, event: Event) {
     match event {
         Event::LinkDown { link, cause: LinkDown::Misbehaved(what) } => {
-            warn!(shard, link = link.0, "link closed, the hub broke the protocol: {what}");
+            let link = link.0;
+            rarely!(warn, shard, link, "link closed, the hub broke the protocol: {what}");
         }
         Event::LinkDown { link, cause: LinkDown::Refused(reason) } => {
-            info!(shard, link = link.0, "link refused: {reason:?}");
+            debug!(shard, link = link.0, "link refused: {reason:?}");
         }
         Event::LinkDown { link, cause } => debug!(shard, link = link.0, "link down: {cause:?}"),
         Event::LinkUp { link, session: _, hub } => {
