@@ -145,3 +145,17 @@ async fn it_may_have_a_listener_of_its_own_or_none() {
     let server = Running::start(Server::builder().config(config)).await;
     assert_eq!(get(server.address, "/metrics", "").await.status, 404);
 }
+
+#[test]
+fn every_limit_and_every_metric_is_documented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    for name in NAMES.map(|name| name.split([' ', '{']).next().unwrap()) {
+        assert!(page.contains(name), "{name}");
+    }
+    let (_, limits) = Config::EXAMPLE.split_once("[limits]").unwrap();
+    let keys = limits.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
+    for key in keys.filter(|key| !key.starts_with('#')) {
+        assert!(page.contains(&format!("| `{key}` |")), "{key}");
+    }
+}
