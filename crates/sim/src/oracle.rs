@@ -74,7 +74,12 @@ pub fn receive(
         HubMessage::Resync => return Ok(tab.resync()),
         HubMessage::State { .. } => {}
         HubMessage::Browser { payload } => browser_message(id, tab, text(payload))?,
-        HubMessage::Mirror { .. } | HubMessage::Refused { .. } => {
+        HubMessage::Mirror { .. }
+        | HubMessage::Refused { .. }
+        | HubMessage::Subscribed { .. }
+        | HubMessage::Publication { .. }
+        | HubMessage::Gap { .. }
+        | HubMessage::Unsubscribed { .. } => {
             return Err(format!("{id} was told {message:?}"));
         }
         HubMessage::Opened { socket, .. } => {

@@ -7,3 +7,4 @@ mod mux;
 mod reconnect;
 mod support;
 mod tabs;
+mod topics;

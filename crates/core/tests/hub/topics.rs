@@ -1,0 +1,371 @@
+//! Topics: one subscription at the server for all tabs that want it.
+
+use std::time::Duration;
+
+use tabmux_core::hub::{
+    Event, HubConfig, HubMessage, Input, Mode, Output, SubscriptionId, TabMessage, WakeReason,
+};
+use tabmux_wire::{
+    HubFrame, HubId, Payload, Position, ServerFrame, Subscribed, TabId, TopicId, Unsubscribed,
+    UnsubscribedReason,
+};
+
+use crate::support::{Bench, text};
+
+const FIRST: SubscriptionId = SubscriptionId(1);
+const SECOND: SubscriptionId = SubscriptionId(2);
+
+fn at(offset: u64) -> Position {
+    Position { epoch: 7, offset }
+}
+
+/// What a tab asks of topics, and what a server says of them.
+impl Bench {
+    fn subscribe(&mut self, tab: u64, subscription: SubscriptionId, name: &str) {
+        self.subscribe_since(tab, subscription, name, None);
+    }
+
+    fn subscribe_since(
+        &mut self,
+        tab: u64,
+        subscription: SubscriptionId,
+        name: &str,
+        since: Option<Position>,
+    ) {
+        self.tab(tab, TabMessage::Subscribe { subscription, name, since });
+    }
+
+    fn unsubscribe(&mut self, tab: u64, subscription: SubscriptionId) {
+        self.tab(tab, TabMessage::Unsubscribe { subscription });
+    }
+
+    fn subscribed(&mut self, request: u64, recovered: bool, position: Position) {
+        let (topic, name) = (TopicId(3), "prices");
+        let subscribed = Subscribed { request, topic, recovered, position, name };
+        self.server(&ServerFrame::Subscribed(subscribed));
+    }
+
+    fn unsubscribed(&mut self, request: u64, retry_ms: Option<u64>) {
+        let (reason, name, message) = (UnsubscribedReason::Slow, "prices", "too slow");
+        let frame = Unsubscribed { request, reason, retry_ms, name, message };
+        self.server(&ServerFrame::Unsubscribed(frame));
+    }
+
+    fn publication(&mut self, previous: u64, offset: u64) {
+        let (topic, payload) = (TopicId(3), Payload::Text("42"));
+        let position = at(offset);
+        self.server(&ServerFrame::Publication { topic, position, previous, payload });
+    }
+
+    /// What was sent about topics since outputs were last taken; takes them.
+    fn asked(&mut self) -> Vec<String> {
+        let sent = self.sent();
+        self.take();
+        let asked = sent.iter().filter_map(|bytes| match HubFrame::decode(bytes).unwrap() {
+            HubFrame::Subscribe { request, position, topic } => {
+                let position = position.map_or(String::new(), |it| format!(" {}", it.offset));
+                Some(format!("{topic} {request}{position}"))
+            }
+            HubFrame::Unsubscribe { topic } => Some(format!("no {topic}")),
+            _ => None,
+        });
+        asked.collect()
+    }
+
+    /// What a tab heard of topics since outputs were last taken; takes nothing.
+    fn heard(&self, tab: u64) -> Vec<HubMessage> {
+        let mut heard = self.posted(tab);
+        heard.retain(|it| !matches!(it, HubMessage::State { .. } | HubMessage::Attached { .. }));
+        heard
+    }
+
+    /// A hub whose tab 1 is subscribed to a topic that is at 5.
+    fn with_topic() -> Self {
+        let mut bench = Self::connected();
+        bench.subscribe(1, FIRST, "prices");
+        bench.subscribed(1, false, at(5));
+        bench.take();
+        bench
+    }
+
+    /// The link is lost, and the next one is welcomed.
+    fn reconnect(&mut self) {
+        self.link_closed(1006);
+        self.pass(Duration::from_secs(1));
+        self.connect();
+    }
+}
+
+const fn told(subscription: SubscriptionId, offset: u64, recovered: bool) -> HubMessage {
+    let position = Position { epoch: 7, offset };
+    HubMessage::Subscribed { subscription, position, recovered }
+}
+
+const fn gap(subscription: SubscriptionId, offset: u64) -> HubMessage {
+    HubMessage::Gap { subscription, position: Position { epoch: 7, offset } }
+}
+
+fn news(subscription: SubscriptionId, offset: u64) -> HubMessage {
+    HubMessage::Publication { subscription, position: at(offset), payload: text("42") }
+}
+
+#[test]
+fn a_topic_is_subscribed_once_for_all_tabs() {
+    let mut bench = Bench::connected();
+    bench.tab(2, TabMessage::Attach);
+    bench.take();
+    bench.subscribe(1, FIRST, "prices");
+    assert_eq!(bench.asked(), ["prices 1"]);
+    bench.subscribe(2, FIRST, "prices");
+    assert_eq!(bench.asked(), [""; 0]);
+    bench.subscribed(1, false, at(5));
+    assert_eq!(
+        (bench.heard(1), bench.heard(2)),
+        (vec![told(FIRST, 5, false)], vec![told(FIRST, 5, false)])
+    );
+    bench.unsubscribe(1, FIRST);
+    assert_eq!(bench.asked(), [""; 0]);
+    bench.unsubscribe(2, FIRST);
+    assert_eq!(bench.asked(), ["no prices"]);
+}
+
+#[test]
+fn a_publication_goes_to_the_tabs_that_want_it_with_one_message_for_equal_numbers() {
+    let mut bench = Bench::with_topic();
+    for (tab, number) in [(2, FIRST), (3, SECOND), (4, FIRST)] {
+        bench.tab(tab, TabMessage::Attach);
+        if tab != 4 {
+            bench.subscribe(tab, number, "prices");
+        }
+    }
+    bench.take();
+    bench.publication(5, 6);
+    let expected = [
+        Output::PostToTabs { tabs: vec![TabId(1), TabId(2)], message: news(FIRST, 6) },
+        Output::PostToTabs { tabs: vec![TabId(3)], message: news(SECOND, 6) },
+    ];
+    assert_eq!(bench.take(), expected);
+}
+
+#[test]
+fn a_tab_that_comes_late_is_told_at_once_where_the_topic_is() {
+    let mut bench = Bench::with_topic();
+    bench.publication(5, 6);
+    bench.tab(2, TabMessage::Attach);
+    bench.take();
+    bench.subscribe(2, SECOND, "prices");
+    assert_eq!(bench.heard(2), [told(SECOND, 6, false)]);
+    assert_eq!(bench.asked(), [""; 0]);
+}
+
+#[test]
+fn what_is_wanted_before_the_link_is_open_is_asked_for_with_hello() {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, TabMessage::Attach);
+    bench.subscribe_since(1, FIRST, "prices", Some(at(4)));
+    bench.grant_and_open();
+    assert_eq!(bench.asked(), ["prices 1 4"]);
+}
+
+#[test]
+fn a_hole_is_told_before_what_follows_it_and_what_came_before_is_dropped() {
+    let mut bench = Bench::with_topic();
+    bench.publication(7, 8);
+    assert_eq!(bench.heard(1), [gap(FIRST, 8), news(FIRST, 8)]);
+    bench.take();
+    bench.publication(5, 6);
+    bench.publication(7, 8);
+    assert_eq!(bench.heard(1), []);
+    bench.publication(8, 10);
+    assert_eq!(bench.heard(1), [news(FIRST, 10)]);
+}
+
+#[test]
+fn another_epoch_is_a_gap() {
+    let mut bench = Bench::with_topic();
+    let (topic, payload) = (TopicId(3), Payload::Text("42"));
+    let position = Position { epoch: 8, offset: 1 };
+    bench.server(&ServerFrame::Publication { topic, position, previous: 0, payload });
+    assert_eq!(bench.heard(1)[0], HubMessage::Gap { subscription: FIRST, position });
+    assert_eq!(bench.heard(1).len(), 2);
+}
+
+#[test]
+fn a_gap_that_the_server_tells_is_passed_on_and_goes_on_from_there() {
+    let mut bench = Bench::with_topic();
+    bench.server(&ServerFrame::Gap { topic: TopicId(3), position: at(9) });
+    bench.publication(9, 11);
+    assert_eq!(bench.heard(1), [gap(FIRST, 9), news(FIRST, 11)]);
+}
+
+#[test]
+fn a_new_link_asks_from_the_last_position_and_tells_what_was_missed() {
+    let mut bench = Bench::with_topic();
+    bench.publication(5, 6);
+    bench.link_closed(1006);
+    bench.pass(Duration::from_secs(1));
+    bench.take();
+    bench.grant_and_open();
+    assert_eq!(bench.asked(), ["prices 2 6"]);
+    bench.server(&ServerFrame::Welcome(crate::support::welcome()));
+    bench.subscribed(2, false, at(9));
+    assert_eq!(bench.heard(1), [gap(FIRST, 9)]);
+}
+
+#[test]
+fn a_new_link_that_missed_nothing_tells_nothing() {
+    let mut bench = Bench::with_topic();
+    bench.reconnect();
+    bench.subscribed(2, true, at(5));
+    assert_eq!(bench.heard(1), []);
+    bench.publication(5, 6);
+    assert_eq!(bench.heard(1), [news(FIRST, 6)]);
+}
+
+#[test]
+fn each_tab_is_told_a_gap_by_where_it_left_the_topic_itself() {
+    let mut bench = Bench::with_topic();
+    for (tab, since) in [(2, 4), (3, 5)] {
+        bench.tab(tab, TabMessage::Attach);
+        bench.subscribe_since(tab, FIRST, "prices", Some(at(since)));
+    }
+    assert_eq!(bench.heard(2), [told(FIRST, 5, false), gap(FIRST, 5)]);
+    assert_eq!(bench.heard(3), [told(FIRST, 5, true)]);
+}
+
+#[test]
+fn an_answer_to_an_earlier_request_is_ignored() {
+    let mut bench = Bench::connected();
+    bench.subscribe(1, FIRST, "prices");
+    bench.unsubscribe(1, FIRST);
+    bench.subscribe(1, SECOND, "prices");
+    assert_eq!(bench.asked(), ["prices 1", "no prices", "prices 2"]);
+    bench.subscribed(1, false, at(5));
+    bench.unsubscribed(1, None);
+    bench.publication(5, 6);
+    assert_eq!(bench.heard(1), []);
+    bench.subscribed(2, false, at(6));
+    assert_eq!(bench.heard(1), [told(SECOND, 6, false)]);
+}
+
+#[test]
+fn a_slow_hub_subscribes_again_after_the_hint_from_its_position() {
+    let mut bench = Bench::with_topic();
+    bench.unsubscribed(1, Some(2_000));
+    assert_eq!(bench.wakes_for(), Some(WakeReason::Subscribe));
+    bench.pass(Duration::from_millis(1_999));
+    assert_eq!(bench.asked(), [""; 0]);
+    bench.pass(Duration::from_millis(1_001));
+    assert_eq!(bench.asked(), ["prices 2 5"]);
+    bench.subscribed(2, false, at(9));
+    assert_eq!(bench.heard(1), [gap(FIRST, 9)]);
+}
+
+#[test]
+fn a_refused_topic_is_told_to_all_who_want_it_and_forgotten() {
+    let mut bench = Bench::connected();
+    bench.subscribe(1, FIRST, "prices");
+    bench.unsubscribed(1, None);
+    let message = "tabmux: prices is refused: too slow".to_owned();
+    assert_eq!(bench.heard(1), [HubMessage::Unsubscribed { subscription: FIRST, message }]);
+    bench.reconnect();
+    assert_eq!(bench.asked(), [""; 0]);
+}
+
+#[test]
+fn a_tab_that_is_gone_wants_nothing() {
+    let mut bench = Bench::with_topic();
+    bench.tab(2, TabMessage::Attach);
+    bench.subscribe(2, FIRST, "news");
+    bench.take();
+    bench.tab(1, TabMessage::Bye);
+    assert_eq!(bench.asked(), ["no prices"]);
+}
+
+#[test]
+fn nothing_is_posted_to_a_parked_tab_and_the_server_is_told_when_nobody_else_listens() {
+    let mut bench = Bench::with_topic();
+    bench.tab(2, TabMessage::Attach);
+    bench.subscribe(2, FIRST, "prices");
+    bench.take();
+    bench.tab(1, TabMessage::Park);
+    bench.publication(5, 6);
+    assert_eq!((bench.heard(1), bench.heard(2)), (vec![], vec![news(FIRST, 6)]));
+    assert_eq!(bench.asked(), [""; 0]);
+    bench.unsubscribe(2, FIRST);
+    assert_eq!(bench.asked(), ["no prices"]);
+    bench.tab(1, TabMessage::Attach);
+    assert_eq!(bench.heard(1), [gap(FIRST, 6)]);
+    assert_eq!(bench.asked(), ["prices 2 6"]);
+    bench.subscribed(2, true, at(6));
+    bench.publication(6, 7);
+    assert_eq!(bench.heard(1), [news(FIRST, 7)]);
+}
+
+#[test]
+fn a_tab_that_parked_while_it_waited_is_told_when_it_is_back() {
+    let mut bench = Bench::connected();
+    bench.tab(2, TabMessage::Attach);
+    bench.subscribe(1, FIRST, "prices");
+    bench.subscribe(2, FIRST, "prices");
+    bench.tab(1, TabMessage::Park);
+    bench.subscribed(1, false, at(5));
+    assert_eq!(bench.heard(1), []);
+    bench.tab(1, TabMessage::Attach);
+    assert_eq!(bench.heard(1), [told(FIRST, 5, false)]);
+}
+
+#[test]
+fn a_tab_that_lost_messages_while_it_was_doubted_is_told_of_a_gap() {
+    let config =
+        HubConfig { held_bytes: 200, ..HubConfig::new(Mode::Mux, HubId(1), "ws://server/") };
+    let mut bench = Bench::with(config);
+    bench.tab(1, TabMessage::Attach);
+    bench.tab(2, TabMessage::Attach);
+    bench.connect();
+    bench.subscribe(1, FIRST, "prices");
+    bench.subscribed(1, false, at(5));
+    bench.input(Input::TabLockGranted { tab: TabId(1) });
+    for offset in 6..12 {
+        bench.publication(offset - 1, offset);
+    }
+    bench.take();
+    bench.tab(1, TabMessage::Attach);
+    // Three fitted; with the fourth the hub stopped to listen for it.
+    assert_eq!(bench.heard(1).first(), Some(&gap(FIRST, 9)));
+}
+
+#[test]
+fn wishes_without_meaning_are_refused_or_ignored() {
+    let config = HubConfig { topics: 1, ..HubConfig::new(Mode::Mux, HubId(1), "ws://server/") };
+    let mut bench = Bench::with(config);
+    bench.tab(1, TabMessage::Attach);
+    bench.connect();
+    for (name, expected) in [("", "1 to 256 bytes"), (&"x".repeat(257), "1 to 256 bytes")] {
+        bench.subscribe(1, SECOND, name);
+        let heard = bench.heard(1);
+        assert!(
+            matches!(&heard[..], [HubMessage::Unsubscribed { message, .. }] if message.contains(expected)),
+            "{heard:?}"
+        );
+        bench.take();
+    }
+    bench.subscribe(1, FIRST, "a");
+    assert_eq!(bench.asked(), ["a 1"]);
+    bench.subscribe(1, FIRST, "a");
+    assert_eq!(bench.take(), [Output::Event(Event::BadTabMessage(TabId(1)))]);
+    bench.subscribe(1, SECOND, "b");
+    let message = "tabmux: a browser has 1 topics at most".to_owned();
+    assert_eq!(bench.heard(1), [HubMessage::Unsubscribed { subscription: SECOND, message }]);
+    bench.unsubscribe(1, SECOND);
+    assert_eq!(bench.asked(), [""; 0]);
+}
+
+#[test]
+fn in_mirror_mode_there_are_no_topics() {
+    let mut bench = Bench::mirrored();
+    bench.subscribe(1, FIRST, "prices");
+    bench.unsubscribe(1, FIRST);
+    let bad = Output::Event(Event::BadTabMessage(TabId(1)));
+    assert_eq!(bench.take(), [bad.clone(), bad]);
+}
