@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("xtask", &[]),
     ("bindgen", &[]),
     // Not a member: cargo-fuzz builds it on its own.
-    ("tabmux-fuzz", &["tabmux-core", "tabmux-sim", "tabmux-wire"]),
+    ("tabmux-fuzz", &["tabmux-core", "tabmux-server", "tabmux-sim", "tabmux-wire"]),
 ];
 
 /// Members that have no IO, no clock, no randomness and no async, and so neither has anything

@@ -61,14 +61,15 @@ impl Bench {
     fn asked(&mut self) -> Vec<String> {
         let sent = self.sent();
         self.take();
-        let asked = sent.iter().filter_map(|bytes| match HubFrame::decode(bytes).unwrap() {
-            HubFrame::Subscribe { request, position, topic } => {
-                let position = position.map_or(String::new(), |it| format!(" {}", it.offset));
-                Some(format!("{topic} {request}{position}"))
-            }
-            HubFrame::Unsubscribe { topic } => Some(format!("no {topic}")),
-            _ => None,
-        });
+        let asked =
+            sent.iter().filter_map(|bytes| match HubFrame::decode(bytes).expect("a frame") {
+                HubFrame::Subscribe { request, position, topic } => {
+                    let position = position.map_or(String::new(), |it| format!(" {}", it.offset));
+                    Some(format!("{topic} {request}{position}"))
+                }
+                HubFrame::Unsubscribe { topic } => Some(format!("no {topic}")),
+                _ => None,
+            });
         asked.collect()
     }
 
@@ -341,13 +342,10 @@ fn wishes_without_meaning_are_refused_or_ignored() {
     let mut bench = Bench::with(config);
     bench.tab(1, TabMessage::Attach);
     bench.connect();
-    for (name, expected) in [("", "1 to 256 bytes"), (&"x".repeat(257), "1 to 256 bytes")] {
+    for name in ["", &"x".repeat(257)] {
         bench.subscribe(1, SECOND, name);
-        let heard = bench.heard(1);
-        assert!(
-            matches!(&heard[..], [HubMessage::Unsubscribed { message, .. }] if message.contains(expected)),
-            "{heard:?}"
-        );
+        let message = "tabmux: the name of a topic has 1 to 256 bytes".to_owned();
+        assert_eq!(bench.heard(1), [HubMessage::Unsubscribed { subscription: SECOND, message }]);
         bench.take();
     }
     bench.subscribe(1, FIRST, "a");

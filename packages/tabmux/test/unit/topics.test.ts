@@ -1,0 +1,107 @@
+// Topics of a client, at a worker that the test plays.
+
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+
+import { connect } from '../../src/index.js';
+import { HubKind, PageKind } from '../../src/protocol.js';
+import { browser, install, lastWorker, tidy } from './rig.js';
+import type { FakeWorker } from './rig.js';
+import type { Client } from '../../src/index.js';
+
+install();
+afterEach(tidy);
+
+let keys = 0;
+
+/** A client whose hub runs, and its worker. */
+async function connected(): Promise<[Client, FakeWorker]> {
+  const client = connect('https://app.example/', { key: `topics ${(keys += 1)}` });
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  worker.attached();
+  return [client, worker];
+}
+
+/** All that a topic tells. */
+function told(topic: ReturnType<Client['topic']>): unknown[] {
+  const all: unknown[] = [];
+  topic.on('message', ({ data, position }) => all.push([data, position]));
+  topic.on('gap', ({ position }) => all.push(['gap', position]));
+  return all;
+}
+
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test('a topic: subscribe, ready, messages, gaps, close', async () => {
+  const [client, worker] = await connected();
+  const topic = client.topic('prices');
+  const all = told(topic);
+  const [, number, name, epoch] = await worker.expect(PageKind.Subscribe);
+  assert.deepEqual([name, epoch, topic.name], ['prices', -1, 'prices']);
+  worker.post(1n, HubKind.Subscribed, number, 7, 5);
+  assert.deepEqual(await topic.ready, { epoch: 7, offset: 5 });
+  worker.post(1n, HubKind.Publication, number, 7, 6, 'a');
+  worker.post(1n, HubKind.Gap, number, 7, 8);
+  worker.post(1n, HubKind.Publication, number, 7, 9, new Uint8Array([1]));
+  worker.post(1n, HubKind.Publication, number + 1, 7, 9, 'of another');
+  while (all.length < 3) await settled();
+  assert.deepEqual(all, [
+    ['a', { epoch: 7, offset: 6 }],
+    ['gap', { epoch: 7, offset: 8 }],
+    [new Uint8Array([1]), { epoch: 7, offset: 9 }],
+  ]);
+  topic.close();
+  assert.deepEqual(await worker.expect(PageKind.Unsubscribe), [PageKind.Unsubscribe, number]);
+  topic.close();
+  client.close();
+  await worker.expect(PageKind.Bye);
+});
+
+test('a topic is asked of the next hub from its last position', async () => {
+  const [client, worker] = await connected();
+  const topic = client.topic('prices');
+  const [, number] = await worker.expect(PageKind.Subscribe);
+  worker.post(1n, HubKind.Subscribed, number, 7, 5);
+  worker.post(1n, HubKind.Publication, number, 7, 6, 'a');
+  await topic.ready;
+  worker.post(2n, HubKind.Resync);
+  await worker.expect(PageKind.Attach);
+  assert.deepEqual(await worker.expect(PageKind.Subscribe), [
+    PageKind.Subscribe, number, 'prices', 7, 6,
+  ]);
+  client.close();
+});
+
+test('a refused topic rejects, says so to nobody who does not ask, and is over', async () => {
+  const [client, worker] = await connected();
+  const topic = client.topic('prices');
+  const [, number] = await worker.expect(PageKind.Subscribe);
+  worker.post(1n, HubKind.Unsubscribed, number, 0, 0, 'tabmux: no');
+  await assert.rejects(topic.ready, { message: 'tabmux: no' });
+  client.topic('news');
+  await worker.expect(PageKind.Unsubscribe);
+  const [, next] = await worker.expect(PageKind.Subscribe);
+  assert.notEqual(next, number);
+  client.close();
+});
+
+test('a closed client ends its topics and has no others', async () => {
+  const [client, worker] = await connected();
+  const topic = client.topic('prices');
+  await worker.expect(PageKind.Subscribe);
+  client.close();
+  await assert.rejects(topic.ready, /the subscription to prices is closed/);
+  await worker.expect(PageKind.Unsubscribe);
+  await worker.expect(PageKind.Bye);
+  await assert.rejects(client.topic('news').ready, /the client is closed/);
+});
+
+test('a topic of a client without a worker rejects with the reason', async () => {
+  browser.refuses = true;
+  const client = connect('https://app.example/', { key: `topics ${(keys += 1)}` });
+  const topic = client.topic('prices');
+  await assert.rejects(topic.ready, /did not start/);
+  browser.refuses = false;
+  await assert.rejects(client.topic('news').ready, /did not start/);
+});
