@@ -94,6 +94,18 @@ const T = {
     note(record, { type: 'status', ...client.status });
   },
 
+  /** Subscribes a client to a topic. */
+  topic: (name, client, topic) => {
+    const it = T.get(client).topic(topic);
+    const record = makeRecord(name, it);
+    it.on('message', ({ data }) => note(record, { type: 'message', data: describe(data) }));
+    it.on('gap', () => note(record, { type: 'gap' }));
+    it.ready.then(
+      () => note(record, { type: 'ready' }),
+      ({ message }) => note(record, { type: 'error', message }),
+    );
+  },
+
   /** What was opened under that name. */
   get: (name) => find(name).target,
   /** Whether something was opened under that name by this load of the page. */

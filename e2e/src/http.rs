@@ -34,14 +34,28 @@ pub fn request(
     body: Option<&Value>,
     timeout: Duration,
 ) -> Result<Answer> {
-    exchange(address, method, path, body, timeout)
+    exchange(address, method, path, "", body, timeout)
         .map_err(|error| format!("{method} http://{address}{path}: {error}"))
+}
+
+/// The same, to an API that wants a key.
+pub fn post_with_key(
+    address: SocketAddr,
+    path: &str,
+    key: &str,
+    body: &Value,
+    timeout: Duration,
+) -> Result<Answer> {
+    let header = format!("authorization: Bearer {key}\r\n");
+    exchange(address, "POST", path, &header, Some(body), timeout)
+        .map_err(|error| format!("POST http://{address}{path}: {error}"))
 }
 
 fn exchange(
     address: SocketAddr,
     method: &str,
     path: &str,
+    headers: &str,
     body: Option<&Value>,
     timeout: Duration,
 ) -> std::io::Result<Answer> {
@@ -50,7 +64,7 @@ fn exchange(
     let body = body.map(Value::to_string).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+         content-type: application/json\r\ncontent-length: {}\r\n{headers}\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes())?;

@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Result, http, paths, ports, process::Group, sockets, wait};
+
+/// What backends show.
+const API_KEY: &str = "the key of the tests";
 
 /// `tabmux serve --demo` on a port of its own, which stays the same when it is started again.
 pub struct LinkServer {
@@ -69,6 +72,7 @@ impl LinkServer {
         for origin in &self.origins {
             command.args(["--allow-origin", origin]);
         }
+        command.env("TABMUX_API_KEY", API_KEY);
         command.current_dir(paths::root());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Group::spawn(&mut command)?;
@@ -91,6 +95,21 @@ impl LinkServer {
     pub fn stat(&self, name: &str) -> Result<u64> {
         let stats = self.stats()?;
         stats[name].as_u64().ok_or_else(|| format!("no number {name} in {stats}"))
+    }
+
+    /// Publishes a text to a topic, as a backend does.
+    pub fn publish(&self, topic: &str, text: &str) -> Result<()> {
+        let (path, body) = ("/tabmux/api/publish", json!({ "topic": topic, "text": text }));
+        let timeout = Duration::from_secs(5);
+        let answer = http::post_with_key(self.address(), path, API_KEY, &body, timeout)?;
+        wait::equal("status of publish", answer.status, 200)
+    }
+
+    /// Waits until the server counts `wanted` subscriptions.
+    pub fn wait_for_subscriptions(&self, wanted: u64, within: Duration) -> Result<()> {
+        wait::until(&format!("{wanted} subscriptions"), within, || {
+            wait::equal("subscriptions", self.stat("subscriptions")?, wanted)
+        })
     }
 
     /// Waits until the server knows `wanted` tabs; parked ones are counted apart.

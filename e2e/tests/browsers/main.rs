@@ -16,6 +16,7 @@ mod registry;
 mod sending;
 mod sharing;
 mod steps;
+mod topics;
 
 fn main() -> ExitCode {
     let tests = [
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         sending::TESTS,
         mirror::TESTS,
         parity::TESTS,
+        topics::TESTS,
         bad_input::TESTS,
         demo::TESTS,
         crash::TESTS,

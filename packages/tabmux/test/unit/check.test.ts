@@ -17,10 +17,12 @@ const GOOD: PageMessage[] = [
   [PageKind.Send, 2 ** 32 - 1, 'text'],
   [PageKind.Send, 1, new Uint8Array(3)],
   [PageKind.Close, 1, 4999, 'why'],
+  [PageKind.Subscribe, 1, 'prices', -1, 0],
+  [PageKind.Unsubscribe, 1],
 ];
 
 const BAD: unknown[] = [
-  null, undefined, 1, 'text', {}, [], [7], ['0'], [-1],
+  null, undefined, 1, 'text', {}, [], [99n], ['0'], [-1],
   [PageKind.Attach], [PageKind.Attach, 1, config], [PageKind.Attach, -1n, config],
   [PageKind.Attach, 2n ** 64n, config], [PageKind.Attach, 1n, null], [PageKind.Attach, 1n, {}],
   [PageKind.Attach, 1n, { ...config, mode: 'other' }],
