@@ -58,6 +58,7 @@ enum First {
     Link {
         response: String,
         client: IpAddr,
+        user: Option<String>,
         len: usize,
     },
     Refused(Refusal),
@@ -217,8 +218,9 @@ async fn greet(mut stream: TcpStream, peer: SocketAddr, app: Arc<App>) -> Greete
     };
     let served = match first {
         First::Other => return Greeted::Http(stream, peer, bytes),
-        First::Link { response, client, len } => {
-            open(&app, stream, client, &response, bytes.split_off(len)).await
+        First::Link { response, client, user, len } => {
+            let early = bytes.split_off(len);
+            open(&app, stream, (client, user.as_deref()), &response, early).await
         }
         First::Refused(refusal) => refuse(stream, &refusal).await,
         First::Unknown => Ok(()),
@@ -272,7 +274,8 @@ fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
         Some(Ok((offer, len))) => match app.origins.check(&offer) {
             Ok(()) => {
                 let client = client(&offer.forwarded);
-                First::Link { response: offer.response(), client, len }
+                let user = app.user_of(&offer.headers, Some(peer.ip()), Some(client));
+                First::Link { response: offer.response(), client, user, len }
             }
             Err(refusal) => {
                 app.admission.count(Cause::Origin, Some(peer.ip()));
@@ -286,11 +289,11 @@ fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
 async fn open(
     app: &App,
     mut stream: TcpStream,
-    client: IpAddr,
+    (client, user): (IpAddr, Option<&str>),
     response: &str,
     early: Vec<u8>,
 ) -> io::Result<()> {
-    match app.admission.admit(Instant::now().into_std(), Some(client)) {
+    match app.admission.admit(Instant::now().into_std(), Some(client), user) {
         Ok(ticket) => {
             stream.write_all(response.as_bytes()).await?;
             http::place(app, stream, early, ticket)

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -39,6 +39,8 @@ pub(crate) struct Quota {
     /// 0 for no limit.
     pub(crate) links_per_ip: u32,
     /// 0 for no limit.
+    pub(crate) links_per_user: u32,
+    /// 0 for no limit.
     pub(crate) per_second: u32,
     pub(crate) handshakes: usize,
     pub(crate) http: usize,
@@ -50,6 +52,7 @@ pub(crate) enum Cause {
     Draining,
     Links,
     LinksPerIp,
+    LinksPerUser,
     Rate,
     /// It was the oldest of too many that had not said what they want.
     Handshakes,
@@ -69,7 +72,10 @@ pub(crate) struct Ticket {
 
 /// What is left of a ticket when a shard has taken its link; to be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stub(u32);
+pub(crate) struct Stub {
+    peer: Holder,
+    user: Holder,
+}
 
 /// The places that are taken.
 pub(crate) struct Tickets {
@@ -78,13 +84,14 @@ pub(crate) struct Tickets {
     hasher: RandomState,
 }
 
-/// A client's address, or its network of IPv6, as a number. Two addresses that have the same one
+/// A client's address, or its network of IPv6, or a user, as a number. Two that have the same one
 /// share a limit, which is rarer than one link in a thousand having to wait for it.
-type Peer = u32;
+type Holder = u32;
 
 struct State {
     links: usize,
-    peers: HashMap<Peer, u32>,
+    peers: Crowd,
+    users: Crowd,
     /// Until when the links of a second are given away.
     booked: Instant,
 }
@@ -94,6 +101,7 @@ impl Quota {
         Self {
             links: limits.links,
             links_per_ip: limits.links_per_ip,
+            links_per_user: limits.links_per_user,
             per_second: limits.handshakes_per_s,
             handshakes: limits.handshakes,
             http: limits.http_connections,
@@ -131,9 +139,14 @@ impl Admission {
         &self.quota
     }
 
-    /// Admits a link of a client's address, if that is known.
-    pub(crate) fn admit(&self, now: Instant, client: Option<IpAddr>) -> Result<Ticket, Refusal> {
-        match self.try_admit(now, client) {
+    /// Admits a link of a client's address and of a user, if they are known.
+    pub(crate) fn admit(
+        &self,
+        now: Instant,
+        client: Option<IpAddr>,
+        user: Option<&str>,
+    ) -> Result<Ticket, Refusal> {
+        match self.try_admit(now, client, user) {
             Ok(stub) => {
                 self.admitted.fetch_add(1, Ordering::Relaxed);
                 Ok(Ticket { tickets: Arc::clone(&self.tickets), stub })
@@ -161,6 +174,9 @@ impl Admission {
             Cause::LinksPerIp => {
                 (429, "too many links of this address", Hint { first: 30, spread: 30 })
             }
+            Cause::LinksPerUser => {
+                (429, "too many links of this user", Hint { first: 30, spread: 30 })
+            }
             Cause::Links => (503, "the server is at its limit of links", Hint::BUSY),
             _ => (503, "the server is busy", Hint::BUSY),
         };
@@ -186,45 +202,57 @@ impl Admission {
         self.refused[cause as usize].load(Ordering::Relaxed)
     }
 
-    fn try_admit(&self, now: Instant, client: Option<IpAddr>) -> Result<Stub, Cause> {
+    fn try_admit(
+        &self,
+        now: Instant,
+        client: Option<IpAddr>,
+        user: Option<&str>,
+    ) -> Result<Stub, Cause> {
         if self.is_draining() {
             return Err(Cause::Draining);
         }
-        let limited = self.quota.links_per_ip > 0;
-        let peer = client.filter(|_| limited).and_then(|client| self.tickets.peer(client));
+        let (per_ip, per_user) = (self.quota.links_per_ip, self.quota.links_per_user);
+        let peer = client.filter(|_| per_ip > 0).and_then(|client| self.tickets.peer(client));
+        let user = user.filter(|_| per_user > 0).map(|user| self.tickets.number(user));
         let mut state = self.tickets.state();
         if state.links >= self.quota.links {
             return Err(Cause::Links);
         }
-        let of_peer = peer.and_then(|peer| state.peers.get(&peer)).copied().unwrap_or(0);
-        if peer.is_some() && of_peer >= self.quota.links_per_ip {
+        if peer.is_some_and(|peer| state.peers.of(peer) >= per_ip) {
             return Err(Cause::LinksPerIp);
+        }
+        if user.is_some_and(|user| state.users.of(user) >= per_user) {
+            return Err(Cause::LinksPerUser);
         }
         // The last, so that only who is let in uses it up.
         state.book(now, self.quota.per_second)?;
         state.links += 1;
-        if let Some(peer) = peer {
-            state.peers.insert(peer, of_peer + 1);
-        }
-        Ok(peer.map_or(Stub::NOBODY, Stub))
+        let (peer, user) = (peer.unwrap_or(NOBODY), user.unwrap_or(NOBODY));
+        state.peers.come(peer);
+        state.users.come(user);
+        Ok(Stub { peer, user })
     }
 }
 
 impl Tickets {
     pub(crate) fn new(now: Instant) -> Self {
-        let state = State { links: 0, peers: HashMap::new(), booked: now };
+        let (peers, users) = (Crowd::default(), Crowd::default());
+        let state = State { links: 0, peers, users, booked: now };
         Self { state: Mutex::new(state), hasher: RandomState::new() }
     }
 
     /// `None` for an address of this machine: that is a proxy, or its operator.
-    fn peer(&self, client: IpAddr) -> Option<Peer> {
+    fn peer(&self, client: IpAddr) -> Option<Holder> {
         let client = match client.to_canonical() {
             client if client.is_loopback() => return None,
             IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
             client @ IpAddr::V4(_) => client,
         };
-        let number = self.hasher.hash_one(client) as u32;
-        Some(number.max(Stub::NOBODY.0 + 1))
+        Some(self.number(client))
+    }
+
+    fn number(&self, holder: impl Hash) -> Holder {
+        (self.hasher.hash_one(holder) as u32).max(NOBODY + 1)
     }
 
     /// Takes a place back.
@@ -234,18 +262,39 @@ impl Tickets {
         }
         let mut state = self.state();
         state.links -= 1;
-        match state.peers.get_mut(&stub.0) {
-            Some(links) if *links > 1 => *links -= 1,
-            _ => drop(state.peers.remove(&stub.0)),
-        }
-        // A crowd that went leaves no memory behind.
-        if state.peers.len() < state.peers.capacity() / 8 {
-            state.peers.shrink_to_fit();
-        }
+        state.peers.go(stub.peer);
+        state.users.go(stub.user);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many links each of many holds.
+#[derive(Default)]
+struct Crowd(HashMap<Holder, u32>);
+
+impl Crowd {
+    fn of(&self, holder: Holder) -> u32 {
+        self.0.get(&holder).copied().unwrap_or(0)
+    }
+
+    fn come(&mut self, holder: Holder) {
+        if holder != NOBODY {
+            *self.0.entry(holder).or_default() += 1;
+        }
+    }
+
+    fn go(&mut self, holder: Holder) {
+        match self.0.get_mut(&holder) {
+            Some(links) if *links > 1 => *links -= 1,
+            _ => drop(self.0.remove(&holder)),
+        }
+        // A crowd that went leaves no memory behind.
+        if self.0.len() < self.0.capacity() / 8 {
+            self.0.shrink_to_fit();
+        }
     }
 }
 
@@ -279,16 +328,18 @@ impl Drop for Ticket {
 
 impl Stub {
     /// Of a stream that nobody counts.
-    pub(crate) const NONE: Self = Self(0);
-    /// Of a link whose address is not counted.
-    const NOBODY: Self = Self(1);
+    pub(crate) const NONE: Self = Self { peer: 0, user: 0 };
 }
 
+/// Who is not counted.
+const NOBODY: Holder = 1;
+
 impl Cause {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Draining,
         Self::Links,
         Self::LinksPerIp,
+        Self::LinksPerUser,
         Self::Rate,
         Self::Handshakes,
         Self::Silent,
@@ -303,6 +354,7 @@ impl Cause {
             Self::Draining => "draining",
             Self::Links => "links",
             Self::LinksPerIp => "links_per_ip",
+            Self::LinksPerUser => "links_per_user",
             Self::Rate => "handshakes_per_s",
             Self::Handshakes => "handshakes",
             Self::Silent => "handshake_timeout",
@@ -321,6 +373,7 @@ impl Cause {
                 "limits.links_per_ip is reached; if the address is your proxy's, name it in \
                  trusted_proxies",
             ),
+            Self::LinksPerUser => Some("limits.links_per_user is reached"),
             Self::Rate => Some("limits.handshakes_per_s is reached"),
             Self::Handshakes => {
                 Some("limits.handshakes is reached, and the oldest that have not said anything go")
@@ -352,7 +405,14 @@ mod tests {
     use super::*;
 
     fn quota() -> Quota {
-        Quota { links: 10, links_per_ip: 2, per_second: 0, handshakes: 9, http: 9 }
+        Quota {
+            links: 10,
+            links_per_ip: 2,
+            links_per_user: 2,
+            per_second: 0,
+            handshakes: 9,
+            http: 9,
+        }
     }
 
     fn door(quota: Quota) -> (Admission, Instant) {
@@ -367,71 +427,72 @@ mod tests {
     #[test]
     fn the_limit_of_links_holds_until_one_goes() {
         let (door, now) = door(Quota { links: 2, ..quota() });
-        let one = door.admit(now, None).unwrap();
-        let _two = door.admit(now, None).unwrap();
-        assert_eq!(door.admit(now, None).err().unwrap().status, 503);
+        let one = door.admit(now, None, None).unwrap();
+        let _two = door.admit(now, None, None).unwrap();
+        assert_eq!(door.admit(now, None, None).err().unwrap().status, 503);
         drop(one);
-        assert!(door.admit(now, None).is_ok());
+        assert!(door.admit(now, None, None).is_ok());
         assert_eq!((door.admitted(), door.refused(Cause::Links)), (3, 1));
     }
 
     #[test]
     fn links_of_one_address_are_counted_and_others_are_not_hurt() {
         let (door, now) = door(quota());
-        let mine = [(); 2].map(|()| door.admit(now, ip("192.0.2.1")).unwrap());
-        assert_eq!(door.admit(now, ip("192.0.2.1")).err().unwrap().status, 429);
-        let mapped = door.admit(now, ip("::ffff:192.0.2.1"));
+        let mine = [(); 2].map(|()| door.admit(now, ip("192.0.2.1"), None).unwrap());
+        assert_eq!(door.admit(now, ip("192.0.2.1"), None).err().unwrap().status, 429);
+        let mapped = door.admit(now, ip("::ffff:192.0.2.1"), None);
         assert!(mapped.is_err(), "the same address in other words");
-        let _other = door.admit(now, ip("192.0.2.2")).unwrap();
+        let _other = door.admit(now, ip("192.0.2.2"), None).unwrap();
         drop(mine);
-        assert!(door.admit(now, ip("192.0.2.1")).is_ok());
+        assert!(door.admit(now, ip("192.0.2.1"), None).is_ok());
         assert_eq!(door.refused(Cause::LinksPerIp), 2);
     }
 
     #[test]
     fn ipv6_is_counted_by_its_network() {
         let (door, now) = door(quota());
-        let _one = door.admit(now, ip("2001:db8::1")).unwrap();
-        let _two = door.admit(now, ip("2001:db8::ffff:2")).unwrap();
-        assert!(door.admit(now, ip("2001:db8::3")).is_err());
-        assert!(door.admit(now, ip("2001:db8:0:1::3")).is_ok());
+        let _one = door.admit(now, ip("2001:db8::1"), None).unwrap();
+        let _two = door.admit(now, ip("2001:db8::ffff:2"), None).unwrap();
+        assert!(door.admit(now, ip("2001:db8::3"), None).is_err());
+        assert!(door.admit(now, ip("2001:db8:0:1::3"), None).is_ok());
     }
 
     #[test]
     fn this_machine_and_an_unknown_address_are_not_counted() {
         let (door, now) = door(quota());
         let clients = [ip("127.0.0.1"), ip("::1"), None, ip("127.0.0.1"), ip("::1"), None];
-        let tickets = clients.map(|client| door.admit(now, client).unwrap());
-        assert!(door.tickets.state().peers.is_empty());
+        let tickets = clients.map(|client| door.admit(now, client, None).unwrap());
+        assert!(door.tickets.state().peers.0.is_empty());
         drop(tickets);
     }
 
     #[test]
     fn a_place_is_given_back_once_by_whoever_has_the_ticket() {
         let (door, now) = door(quota());
-        let stub = door.admit(now, ip("192.0.2.1")).unwrap().tear();
+        let stub = door.admit(now, ip("192.0.2.1"), None).unwrap().tear();
         assert_eq!(door.tickets.state().links, 1);
         door.tickets.give_back(stub);
         door.tickets.give_back(Stub::NONE);
         let state = door.tickets.state();
-        assert_eq!((state.links, state.peers.len()), (0, 0));
+        assert_eq!((state.links, state.peers.0.len()), (0, 0));
     }
 
     #[test]
     fn nothing_is_kept_of_links_that_went() {
         let (door, now) = door(Quota { links: 1_000, ..quota() });
         let client = |n: u32| Some(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
-        let crowd = (0..1_000).map(|n| door.admit(now, client(n)).unwrap()).collect::<Vec<_>>();
+        let crowd =
+            (0..1_000).map(|n| door.admit(now, client(n), None).unwrap()).collect::<Vec<_>>();
         drop(crowd);
         let state = door.tickets.state();
-        assert_eq!((state.links, state.peers.len()), (0, 0));
-        assert!(state.peers.capacity() < 100, "{}", state.peers.capacity());
+        assert_eq!((state.links, state.peers.0.len()), (0, 0));
+        assert!(state.peers.0.capacity() < 100, "{}", state.peers.0.capacity());
     }
 
     #[test]
     fn a_second_lets_so_many_in_and_a_quiet_one_as_many_at_once() {
         let (door, now) = door(Quota { links: 100, per_second: 10, ..quota() });
-        let admitted = |at| (0..50).filter(|_| door.admit(at, None).is_ok()).count();
+        let admitted = |at| (0..50).filter(|_| door.admit(at, None, None).is_ok()).count();
         assert_eq!(admitted(now), 10);
         assert_eq!(admitted(now + Duration::from_millis(100)), 1);
         assert_eq!(admitted(now + Duration::from_millis(1_100)), 10);
@@ -442,17 +503,18 @@ mod tests {
     #[test]
     fn who_is_refused_for_another_reason_does_not_use_up_the_rate() {
         let (door, now) = door(Quota { links_per_ip: 1, per_second: 2, ..quota() });
-        let _one = door.admit(now, ip("192.0.2.1")).unwrap();
+        let _one = door.admit(now, ip("192.0.2.1"), None).unwrap();
         for _ in 0..5 {
-            assert_eq!(door.admit(now, ip("192.0.2.1")).err().unwrap().status, 429);
+            assert_eq!(door.admit(now, ip("192.0.2.1"), None).err().unwrap().status, 429);
         }
-        assert!(door.admit(now, ip("192.0.2.2")).is_ok());
+        assert!(door.admit(now, ip("192.0.2.2"), None).is_ok());
     }
 
     #[test]
     fn those_who_are_refused_are_told_different_times() {
         let (door, now) = door(Quota { links: 0, ..quota() });
-        let hints = (0..900).map(|_| door.admit(now, None).err().unwrap().retry_after.unwrap());
+        let hints =
+            (0..900).map(|_| door.admit(now, None, None).err().unwrap().retry_after.unwrap());
         let mut counts = [0; 12];
         for hint in hints {
             counts[hint as usize] += 1;
@@ -465,7 +527,7 @@ mod tests {
     fn a_server_that_drains_admits_nobody() {
         let (door, now) = door(quota());
         door.drain();
-        let refusal = door.admit(now, None).err().unwrap();
+        let refusal = door.admit(now, None, None).err().unwrap();
         assert_eq!(refusal.status, 503);
         assert!(refusal.retry_after.is_some());
         assert_eq!(door.refused(Cause::Draining), 1);
@@ -487,5 +549,18 @@ mod tests {
         assert_eq!((links, handshakes, http), (924, 30, 30));
         let Quota { links, handshakes, http, .. } = wide.within(10, 40);
         assert_eq!((links, handshakes, http), (1, 2, 2));
+    }
+
+    #[test]
+    fn a_user_has_so_many_links_from_wherever_they_come() {
+        let (door, now) = door(quota());
+        let user = |user, from| door.admit(now, ip(from), Some(user));
+        let _one = user("ann", "192.0.2.1").unwrap();
+        let two = user("ann", "192.0.2.2").unwrap();
+        assert_eq!(user("ann", "192.0.2.3").err().unwrap().status, 429);
+        let _other = user("bob", "192.0.2.3").unwrap();
+        assert_eq!(door.refused(Cause::LinksPerUser), 1);
+        drop(two);
+        assert!(user("ann", "192.0.2.3").is_ok());
     }
 }

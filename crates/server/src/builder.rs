@@ -3,8 +3,12 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    Config, Error, Server, SocketHandler, files::Folder, handler::Factory, origin::Origins,
+    Config, Error, Server, SocketHandler,
+    files::Folder,
+    handler::Factory,
+    origin::Origins,
     proxies::Proxies,
+    users::{LinkRequest, UserOf, by_header},
 };
 
 /// What a server is made of. Begin with [`Server::builder`](crate::Server::builder).
@@ -13,12 +17,14 @@ pub struct Builder {
     pub(crate) config: Config,
     pub(crate) routes: BTreeMap<String, Factory>,
     pub(crate) site: Option<PathBuf>,
+    user: Option<UserOf>,
     fault: Option<String>,
 }
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self { config: Config::default(), routes: BTreeMap::new(), site: None, fault: None }
+        let (config, routes) = (Config::default(), BTreeMap::new());
+        Self { config, routes, site: None, user: None, fault: None }
     }
 
     /// Maps the path of virtual sockets, such as `/chat`, to what makes their handlers.
@@ -56,6 +62,17 @@ impl Builder {
         self
     }
 
+    /// Names the user of a link by the request that opens it, by a cookie for example: for
+    /// `limits.links_per_user`. Called in the listener's tasks, so it must not block. In the
+    /// place of `user_header`.
+    pub fn user(
+        mut self,
+        user: impl Fn(&LinkRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.user = Some(Box::new(user));
+        self
+    }
+
     /// A folder of static files to serve at `/`.
     pub fn site(mut self, folder: impl Into<PathBuf>) -> Self {
         self.site = Some(folder.into());
@@ -78,6 +95,7 @@ impl Builder {
         }
         let site = self.site.map(Folder::new);
         let proxies = Proxies::new(&self.config.trusted_proxies)?;
-        Server::new(self.config, origins, proxies, self.routes, site)
+        let header = self.config.user_header.clone().map(by_header);
+        Server::new(self.config, origins, proxies, self.routes, site, self.user.or(header))
     }
 }

@@ -52,6 +52,9 @@ pub struct Config {
     /// What backends must show to use the HTTP API under `/tabmux/api/`; without it, nobody can.
     /// The binary also takes it from `TABMUX_API_KEY`.
     pub api_key: Option<ApiKey>,
+    /// The request header that names the user, as a trusted proxy sets it, such as
+    /// `X-Forwarded-User`; for `limits.links_per_user`. None.
+    pub user_header: Option<String>,
     /// What is special about topics, by the beginning of their names. None.
     pub topics: Vec<TopicRule>,
     /// What a peer can reach.
@@ -78,6 +81,9 @@ pub struct Limits {
     /// Links of one client's address, of a /64 network with IPv6; 0 for no limit. Those that come
     /// from this machine are not counted. 1,024.
     pub links_per_ip: u32,
+    /// Links of one user, whom `user_header` or [`Builder::user`](crate::Builder::user) names;
+    /// 0 for no limit. 100.
+    pub links_per_user: u32,
     /// Links that may open in a second, and at once after a quiet one; 0 for no limit. 5,000.
     pub handshakes_per_s: u32,
     /// Connections that have not yet said what they want; beyond it the oldest goes. 4,096.
@@ -124,6 +130,7 @@ impl Default for Config {
             metrics_listen: None,
             shards: 0,
             api_key: None,
+            user_header: None,
             topics: Vec::new(),
             limits: Limits::default(),
         }
@@ -136,6 +143,7 @@ impl Default for Limits {
         Self {
             links: session.links,
             links_per_ip: 1_024,
+            links_per_user: 100,
             handshakes_per_s: 5_000,
             handshakes: 4_096,
             http_connections: 4_096,
@@ -191,6 +199,10 @@ impl Config {
                 "limits.queue_bytes must be at least limits.message_bytes",
             ),
         ];
+        if self.user_header.is_some() && self.trusted_proxies.is_empty() {
+            let message = "user_header needs trusted_proxies: else every client could name a user";
+            return Err(Error::Config(message.to_owned()));
+        }
         check_rules(&self.topics)?;
         match faults.into_iter().find(|(fault, _)| *fault) {
             Some((_, message)) => Err(Error::Config(message.to_owned())),

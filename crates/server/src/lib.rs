@@ -52,6 +52,7 @@ mod server;
 mod shard;
 mod task;
 mod topics;
+mod users;
 mod web;
 mod ws;
 
@@ -66,6 +67,7 @@ pub use self::{
     server::{Server, ServerHandle, listen},
     task::{TaskHandler, TaskSocket, task},
     topics::{PublishError, Slow, TopicRule},
+    users::LinkRequest,
 };
 pub use tabmux_core::{
     OwnedPayload as OwnedMessage,

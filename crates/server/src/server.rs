@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -32,6 +32,7 @@ use crate::{
     proxies::Proxies,
     shard::{Board, Shards},
     topics::Topics,
+    users::{LinkRequest, UserOf},
     web::Web,
 };
 
@@ -61,6 +62,7 @@ pub(crate) struct App {
     pub(crate) origins: Origins,
     pub(crate) proxies: Proxies,
     pub(crate) admission: Admission,
+    user: Option<UserOf>,
     pub(crate) shards: Shards,
     pub(crate) assets: Folder,
     pub(crate) site: Option<Folder>,
@@ -78,12 +80,13 @@ impl Server {
         proxies: Proxies,
         routes: BTreeMap<String, Factory>,
         site: Option<Folder>,
+        user: Option<UserOf>,
     ) -> Result<Self, Error> {
         let shards = Shards::new(&config, routes)?;
         let quota = descriptors::quota(&config.limits, shards.count());
         let admission = Admission::new(quota, Arc::clone(shards.board().tickets()));
         let assets = Folder::new(config.assets.clone());
-        let app = App { config, origins, proxies, admission, shards, assets, site };
+        let app = App { config, origins, proxies, admission, user, shards, assets, site };
         Ok(Self { app: Arc::new(app) })
     }
 
@@ -192,6 +195,19 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         io::ErrorKind::AddrInUse => Error::AddressInUse(address),
         _ => Error::Listen { address, source },
     })
+}
+
+impl App {
+    /// Whose link a request would open, if that is told.
+    pub(crate) fn user_of(
+        &self,
+        headers: &[(&str, &[u8])],
+        peer: Option<IpAddr>,
+        client: Option<IpAddr>,
+    ) -> Option<String> {
+        let proxied = peer.is_some_and(|peer| self.proxies.trusts(peer.to_canonical()));
+        self.user.as_ref()?(&LinkRequest { headers, client, proxied })
+    }
 }
 
 impl ServerHandle {

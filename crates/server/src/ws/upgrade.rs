@@ -23,6 +23,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) origin: Option<&'a [u8]>,
     /// The values of `X-Forwarded-For`, in order.
     pub(crate) forwarded: Vec<&'a [u8]>,
+    /// All headers.
+    pub(crate) headers: Vec<(&'a str, &'a [u8])>,
 }
 
 /// Why there is no upgrade.
@@ -69,7 +71,8 @@ pub(crate) fn check<'a>(
     http11: bool,
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<Offer<'a>, Refusal> {
-    let seen = Seen::collect(headers)?;
+    let headers = headers.collect::<Vec<_>>();
+    let seen = Seen::collect(headers.iter().copied())?;
     if method != "GET" {
         return Err(Refusal::new(405, NO_UPGRADE));
     }
@@ -93,7 +96,7 @@ pub(crate) fn check<'a>(
     }
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let (origin, forwarded) = (seen.origin, seen.forwarded);
-    Ok(Offer { accept: STANDARD.encode(digest), host, origin, forwarded })
+    Ok(Offer { accept: STANDARD.encode(digest), host, origin, forwarded, headers })
 }
 
 /// The headers that matter.

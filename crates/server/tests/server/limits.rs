@@ -93,6 +93,43 @@ async fn the_limit_holds_for_links_that_come_through_axum() {
 }
 
 #[tokio::test]
+async fn links_of_one_user_are_limited_as_the_proxy_or_the_application_names_users() {
+    let limits = Limits { links_per_user: 2, ..Limits::default() };
+    let trusted_proxies = vec!["127.0.0.1".to_owned()];
+    let user_header = Some("X-User".to_owned());
+    let config = Config { limits, trusted_proxies, user_header, ..Config::default() };
+    let by_cookie = Server::builder().config(config.clone()).user(|request| {
+        let cookie = request.header("cookie")?;
+        cookie.strip_prefix("user=").map(str::to_owned)
+    });
+    for (server, header, users) in [
+        (with(config).await, "x-user", ["ann", "bob"]),
+        (Running::start(by_cookie).await, "cookie", ["user=ann", "user=bob"]),
+    ] {
+        let address = server.address;
+        let dial = async |user| Hub::dial_with(address, &[(header, user)]).await;
+        let first = dial(users[0]).await.unwrap();
+        let _second = dial(users[0]).await.unwrap();
+        assert_eq!(Hub::refused(address, &[(header, users[0])]).await.0, 429);
+        assert_eq!(refusals(address, "links_per_user").await, 1.0);
+        let _other = dial(users[1]).await.unwrap();
+        for _ in 0..3 {
+            Hub::dial(address).await;
+        }
+        drop(first);
+        soon("a free place", async { while dial(users[0]).await.is_err() {} }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_header_is_not_believed_without_a_proxy() {
+    let user_header = Some("X-User".to_owned());
+    let config = Config { user_header, ..Config::default() };
+    let error = Server::builder().config(config).build().err().unwrap().to_string();
+    assert!(error.contains("user_header needs trusted_proxies"), "{error}");
+}
+
+#[tokio::test]
 async fn a_storm_is_let_in_bit_by_bit() {
     let server = limited(Limits { handshakes_per_s: 1, ..Limits::default() }).await;
     let mut hub = Hub::welcomed(server.address).await;

@@ -45,7 +45,7 @@ const NAMES: [&str; 35] = [
     "tabmux_links_closed_total{reason} 4",
     "tabmux_messages_refused_total{reason} 2",
     "tabmux_publications_dropped_total{reason} 2",
-    "tabmux_refused_total{reason} 9",
+    "tabmux_refused_total{reason} 10",
 ];
 
 /// A page, each line of which was understood.
