@@ -63,6 +63,69 @@ async fn bytes_behind_the_head_belong_to_the_link() {
 }
 
 #[tokio::test]
+async fn a_head_and_what_follows_in_two_pieces_cut_anywhere() {
+    let server = Running::demo().await;
+    let text = [head(&lines(server.address)).as_bytes(), &hello(None)].concat();
+    for cut in 1..text.len() {
+        let mut raw = Raw::dial(server.address).await;
+        raw.say(&text[..cut]).await;
+        tokio::task::yield_now().await;
+        raw.say(&text[cut..]).await;
+        assert_eq!(raw.head().await.0, 101, "cut at {cut}");
+        welcomed(&raw.message().await);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_written_in_other_ways() {
+    let server = Running::demo().await;
+    for address in [server.address, mounted().await] {
+        let text = head(&lines(address));
+        let absolute = format!("GET http://{address}/tabmux/ws ");
+        let cases = [
+            ("a query", text.replace("ws HTTP", "ws?v=1 HTTP")),
+            ("an absolute address", text.replace("GET /tabmux/ws ", &absolute)),
+            ("an empty line before it", format!("\r\n{text}")),
+            ("bare line feeds", text.replace("\r\n", "\n")),
+            ("mixed case", text.replace("Upgrade: websocket", "uPGRADE: wEBsOCKET")),
+            ("a body of nothing", text.replace("Upgrade:", "Content-Length: 0\r\nUpgrade:")),
+        ];
+        for (what, text) in cases {
+            let mut raw = Raw::dial(address).await;
+            raw.say(&[text.as_bytes(), &hello(None)].concat()).await;
+            assert_eq!(raw.head().await.0, 101, "{what}");
+            welcomed(&raw.message().await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_upgrade_gets_no_link() {
+    let server = Running::demo().await;
+    for address in [server.address, mounted().await] {
+        let text = head(&lines(address));
+        let many = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect::<String>() + "Upgrade:";
+        let cases = [
+            ("HTTP/1.0", 400, text.replace("HTTP/1.1", "HTTP/1.0")),
+            ("a folded line", 400, text.replace("Upgrade: web", "Upgrade:\r\n web")),
+            ("a space in a name", 400, text.replace("Host:", "Host :")),
+            ("a body", 400, text.replace("Upgrade:", "Content-Length: 5\r\nUpgrade:")),
+            ("chunks", 400, text.replace("Upgrade:", "Transfer-Encoding: chunked\r\nUpgrade:")),
+            ("two hosts", 400, text.replace("Upgrade:", "Host: b\r\nUpgrade:")),
+            ("two origins", 400, text.replace("Upgrade:", "Origin: a\r\nOrigin: a\r\nUpgrade:")),
+            ("another path", 404, text.replace("/tabmux/ws", "/tabmux/wss")),
+            ("many headers", 431, text.replace("Upgrade:", &many)),
+        ];
+        for (what, expected, text) in cases {
+            let mut raw = Raw::dial(address).await;
+            raw.say(text.as_bytes()).await;
+            assert_eq!(raw.head().await.0, expected, "{what}, {address}");
+        }
+    }
+    server.stats(|stats| stats.links == 0).await;
+}
+
+#[tokio::test]
 async fn an_upgrade_on_a_connection_that_was_used() {
     let server = Running::demo().await;
     for address in [server.address, mounted().await] {

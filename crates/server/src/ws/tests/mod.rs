@@ -1,12 +1,12 @@
-//! The codec against itself in all cuts, against a strict library, and at its limits.
+//! The codec against itself in all cuts, and at its limits.
+
+mod differential;
+mod handshake;
 
 use proptest::{collection::vec, prelude::*};
-use tungstenite::{
-    Message, WebSocket,
-    protocol::{Role, WebSocketConfig},
-};
+use tungstenite::{Message, WebSocket, protocol::Role};
 
-use super::{Decoder, Fault, Opcode, put_close, put_frame, upgrade};
+use super::{Decoder, Fault, Opcode, put_close, put_frame};
 use crate::conformance::{self, Heard, Hearing};
 
 const LIMIT: usize = 1 << 20;
@@ -147,33 +147,6 @@ fn conversation() -> impl Strategy<Value = (Vec<u8>, Vec<Heard>)> {
     })
 }
 
-/// The same bytes, as a strict library hears them: `None` where it found a fault.
-fn strict(bytes: &[u8]) -> Vec<Option<Heard>> {
-    let config = WebSocketConfig::default().max_message_size(Some(LIMIT));
-    let stream = Duplex { input: bytes, at: 0 };
-    let mut socket = WebSocket::from_raw_socket(stream, Role::Server, Some(config));
-    let mut heard = Vec::new();
-    loop {
-        heard.push(match socket.read() {
-            Ok(Message::Text(text)) => Some(Heard::Text(text.as_bytes().to_vec())),
-            Ok(Message::Binary(bytes)) => Some(Heard::Binary(bytes.to_vec())),
-            Ok(Message::Ping(bytes)) => Some(Heard::Ping(bytes.to_vec())),
-            Ok(Message::Pong(_)) => Some(Heard::Pong),
-            Ok(Message::Close(close)) => {
-                let close = close.map(|close| (close.code.into(), close.reason.to_string()));
-                heard.push(Some(Heard::Close(close)));
-                return heard;
-            }
-            Ok(Message::Frame(_)) => continue,
-            Err(tungstenite::Error::Io(_)) => return heard,
-            Err(_) => {
-                heard.push(None);
-                return heard;
-            }
-        });
-    }
-}
-
 /// A client that has said all it will say.
 struct Duplex<'a> {
     input: &'a [u8],
@@ -220,42 +193,6 @@ proptest! {
         conformance::check(&bytes, &cuts, 100);
     }
 
-    /// One byte of a right conversation is damaged. Left out: what the library lets pass.
-    #[test]
-    fn a_strict_library_hears_the_same(
-        (mut bytes, _) in conversation(),
-        at in any::<prop::sample::Index>(),
-        damage in prop::option::of(any::<u8>()),
-        close in prop::option::of((1000..=1003_u16, "\\PC{0,20}")),
-    ) {
-        if let Some((code, reason)) = &close {
-            let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
-            bytes.extend(client(0x88, &payload[..payload.len().min(125)]));
-        }
-        if let (Some(damage), false) = (damage, bytes.is_empty()) {
-            let at = at.index(bytes.len());
-            bytes[at] ^= damage;
-        }
-        let ours = hear(&bytes, &[]);
-        let lenient = ["shortest form", "may not be sent", "highest bit"];
-        let passes = |heard: &Heard| match heard {
-            Heard::Fault(Fault::Protocol(text)) => lenient.iter().any(|part| text.contains(part)),
-            // It looks at the opcode before the limit, and sees a text when its frame is whole.
-            Heard::Fault(Fault::TooBig | Fault::Utf8) => true,
-            Heard::Close(Some((code, _))) => matches!(code, 1012..=1014),
-            _ => false,
-        };
-        if !ours.iter().any(passes) {
-            if let Some(Heard::Fault(_)) = ours.last() {
-                // The library looks at a frame when all of it is there.
-                bytes.resize(bytes.len() + (1 << 16) + 200, 0);
-            }
-            let fault = |heard| if matches!(heard, Heard::Fault(_)) { None } else { Some(heard) };
-            let ours = ours.into_iter().map(fault).collect::<Vec<_>>();
-            prop_assert_eq!(ours, strict(&bytes));
-        }
-    }
-
     #[test]
     fn what_a_server_says_a_strict_client_hears(payload in vec(any::<u8>(), 0..70_000)) {
         let mut bytes = Vec::new();
@@ -268,84 +205,4 @@ proptest! {
         prop_assert_eq!(u16::from(close.code), 4321);
         prop_assert_eq!(close.reason.as_str(), "é".repeat(61));
     }
-}
-
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-
-fn head(lines: &[&str]) -> String {
-    format!("GET /tabmux/ws HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"))
-}
-
-/// The status of the answer.
-fn status(text: &str) -> u16 {
-    match upgrade::parse(text.as_bytes(), 0) {
-        Some(Ok(_)) => 101,
-        Some(Err(refusal)) => refusal.status,
-        None => panic!("not whole: {text:?}"),
-    }
-}
-
-/// The headers that a handshake needs.
-fn full() -> Vec<String> {
-    let lines = ["Host: a", "Upgrade: websocket", "Connection: Upgrade"].map(str::to_owned);
-    let mut lines = lines.to_vec();
-    lines.push(format!("Sec-WebSocket-Key: {KEY}"));
-    lines.push("Sec-WebSocket-Version: 13".to_owned());
-    lines
-}
-
-fn with(change: impl FnOnce(&mut Vec<String>)) -> u16 {
-    let mut lines = full();
-    change(&mut lines);
-    status(&head(&lines.iter().map(String::as_str).collect::<Vec<_>>()))
-}
-
-#[test]
-fn the_example_of_the_rfc() {
-    let lines = full();
-    let text = head(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-    let bytes = [text.as_bytes(), b"pipelined"].concat();
-    let (offer, len) = upgrade::parse(&bytes, 0).unwrap().unwrap();
-    assert_eq!(offer.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    assert_eq!(&bytes[len..], b"pipelined");
-    for seen in 0..text.len() {
-        assert_eq!(upgrade::parse(&bytes[..seen], seen.saturating_sub(1)), None);
-    }
-}
-
-#[test]
-fn names_in_any_case_and_lists_in_any_number() {
-    assert_eq!(with(|lines| lines.iter_mut().for_each(|line| line.make_ascii_uppercase())), 101);
-    let lower = |line: &mut String| {
-        let (name, value) = line.split_once(':').unwrap();
-        *line = format!("{}:{value}", name.to_ascii_lowercase());
-    };
-    assert_eq!(with(|lines| lines.iter_mut().for_each(lower)), 101);
-    assert_eq!(with(|lines| lines[2] = "Connection: keep-alive, Upgrade".to_owned()), 101);
-    assert_eq!(with(|lines| lines.push("Connection: keep-alive".to_owned())), 101);
-    assert_eq!(with(|lines| lines[1] = "Upgrade: h2c, WebSocket".to_owned()), 101);
-    assert_eq!(with(|lines| lines.push("Content-Length: 0".to_owned())), 101);
-}
-
-#[test]
-fn what_is_missing_doubled_or_wrong_is_told() {
-    for (missing, expected) in [(0, 400), (1, 426), (2, 426), (3, 400), (4, 426)] {
-        assert_eq!(with(|lines| drop(lines.remove(missing))), expected, "{}", full()[missing]);
-    }
-    for doubled in [0, 3, 4] {
-        assert_eq!(with(|lines| lines.push(lines[doubled].clone())), 400, "{}", full()[doubled]);
-    }
-    assert_eq!(with(|lines| lines.extend(["Origin: a".to_owned(), "Origin: a".to_owned()])), 400);
-    assert_eq!(with(|lines| lines[3] = "Sec-WebSocket-Key: c2hvcnQ=".to_owned()), 400);
-    assert_eq!(with(|lines| lines[4] = "Sec-WebSocket-Version: 8".to_owned()), 426);
-    assert_eq!(with(|lines| lines.push("Content-Length: 5".to_owned())), 400);
-    assert_eq!(with(|lines| lines.push("Transfer-Encoding: chunked".to_owned())), 400);
-    assert_eq!(with(|lines| lines.push("no header".to_owned())), 400);
-    assert_eq!(with(|lines| lines.extend((0..64).map(|n| format!("X-{n}: 1")))), 431);
-    let lines = full();
-    let text = head(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(status(&text.replace("HTTP/1.1", "HTTP/1.0")), 400);
-    assert_eq!(status(&text.replace("GET", "POST")), 405);
-    let endless = format!("GET /tabmux/ws HTTP/1.1\r\nCookie: {}", "x".repeat(9_000));
-    assert_eq!(status(&endless), 431);
 }
