@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de::Error as _};
-use tabmux_core::session::SessionConfig;
+use tabmux_core::session::{Pace, SessionConfig};
 
 use crate::{Error, TopicRule, shard::MAX_SHARDS, topics::check_rules};
 
@@ -94,6 +94,11 @@ pub struct Limits {
     pub tabs: u32,
     /// Virtual sockets of one tab. 256.
     pub sockets: u32,
+    /// Messages that are read of one link in a second; 0 for no limit. Who sends faster is read
+    /// later. 10,000.
+    pub messages_per_s: u32,
+    /// Bytes that are read of one link in a second; 0 for no limit. 16 MiB.
+    pub bytes_per_s: u32,
     /// Bytes of one message, either way. 1 MiB.
     pub message_bytes: usize,
     /// Bytes that may wait to be written to one link. 1 MiB.
@@ -149,6 +154,8 @@ impl Default for Limits {
             http_connections: 4_096,
             tabs: session.tabs,
             sockets: session.sockets,
+            messages_per_s: session.pace.messages_per_s,
+            bytes_per_s: session.pace.bytes_per_s,
             message_bytes: session.message_bytes,
             queue_bytes: session.queue_bytes,
             subscriptions: session.subscriptions,
@@ -217,6 +224,10 @@ impl Config {
             tabs: self.limits.tabs,
             sockets: self.limits.sockets,
             message_bytes: self.limits.message_bytes,
+            pace: Pace {
+                messages_per_s: self.limits.messages_per_s,
+                bytes_per_s: self.limits.bytes_per_s,
+            },
             queue_bytes: self.limits.queue_bytes,
             subscriptions: self.limits.subscriptions,
             backlog_bytes: self.limits.backlog_bytes,

@@ -29,6 +29,8 @@ enum Kind {
 pub(crate) fn text(board: &Board, admission: &Admission) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     page.stats(&board.stats());
+    let help = "Times that a link was read later, for limits.messages_per_s or bytes_per_s.";
+    page.one(Kind::Counter, "tabmux_link_pauses_total", help, board.pauses());
     page.door(admission);
     page.one(Kind::Gauge, "tabmux_uptime_seconds", "Since the start.", board.uptime().as_secs());
     page.process();

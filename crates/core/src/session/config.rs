@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tabmux_wire::Limits;
 
+use super::Pace;
+
 /// The configuration of a [`Registry`](super::Registry). Every limit has a default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
@@ -35,6 +37,8 @@ pub struct SessionConfig {
     pub total_queue_bytes: usize,
     /// When a hub whose subscription ended because it did not read may subscribe again. 1 s.
     pub slow_retry: Duration,
+    /// How fast a link may be read. The shell keeps to it. 10,000 messages and 16 MiB in a second.
+    pub pace: Pace,
     /// How long a link may take to say HELLO. 10 s.
     pub handshake_timeout: Duration,
     /// How often a hub sends PING; a link silent for two and a half intervals is closed. 25 s.
@@ -65,6 +69,7 @@ impl Default for SessionConfig {
             backlog_bytes: 256 << 10,
             total_queue_bytes: 256 << 20,
             slow_retry: Duration::from_secs(1),
+            pace: Pace { messages_per_s: 10_000, bytes_per_s: 16 << 20 },
             handshake_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(25),
             suspend_timeout: Duration::from_secs(10),

@@ -13,6 +13,7 @@ mod config;
 mod frames;
 mod io;
 mod list;
+mod pace;
 mod places;
 mod publication;
 mod state;
@@ -33,6 +34,7 @@ pub use self::{
     io::{
         Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SocketRef, WakeReason,
     },
+    pace::Pace,
     publication::{Encoded, Publication, SlowPolicy},
     stats::Stats,
     topics::{

@@ -6,6 +6,7 @@ mod foreign;
 mod handshake;
 mod limits;
 mod liveness;
+mod pace;
 mod sockets;
 mod support;
 mod tabs;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +21,8 @@ pub(crate) struct Board {
     streams: watch::Sender<usize>,
     /// Links that registries know.
     links: AtomicUsize,
+    /// How often a link was read later than it sent.
+    pauses: AtomicU64,
     /// The places of streams in the limits.
     tickets: Arc<Tickets>,
     started: Instant,
@@ -34,6 +36,7 @@ impl Board {
             total: watch::Sender::new(Stats::default()),
             streams: watch::Sender::new(0),
             links: AtomicUsize::new(0),
+            pauses: AtomicU64::new(0),
             tickets: Arc::new(Tickets::new(started)),
             started,
         }
@@ -87,6 +90,14 @@ impl Board {
     pub(super) fn stream_went(&self, stub: Stub) {
         self.tickets.give_back(stub);
         self.streams.send_modify(|streams| *streams -= 1);
+    }
+
+    pub(super) fn link_paused(&self) {
+        self.pauses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pauses(&self) -> u64 {
+        self.pauses.load(Ordering::Relaxed)
     }
 
     pub(crate) const fn tickets(&self) -> &Arc<Tickets> {

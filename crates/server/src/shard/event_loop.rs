@@ -1,11 +1,16 @@
 //! The loop of one shard: one thread, one epoll, one read buffer, and all its links.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use mio::{Events, Poll, Token, event::Event};
 use tabmux_core::{
     Timestamp,
-    session::{Encoded, LinkId},
+    session::{Encoded, LinkId, Pace},
 };
 use tracing::{debug, error};
 
@@ -59,6 +64,11 @@ pub(super) struct EventLoop<S: Service> {
     flushing: Vec<LinkId>,
     /// Bytes of publications since the last settling, each counted once for all links.
     burst: usize,
+    pace: Pace,
+    /// Links that are read no further for now, and when they are again.
+    paused: BTreeSet<(Timestamp, LinkId)>,
+    /// Messages of the read in progress.
+    messages: usize,
     /// Links that were not read to the end, and whether that end is near.
     unread: Vec<(LinkId, bool)>,
     /// When links that are closing are given up. The oldest first: they all get the same time.
@@ -74,6 +84,7 @@ impl<S: Service> EventLoop<S> {
         mailboxes: Arc<[Arc<Mailbox<S::Word>>]>,
         board: Arc<Board>,
     ) -> Self {
+        let pace = service.pace();
         Self {
             index,
             poll,
@@ -87,6 +98,9 @@ impl<S: Service> EventLoop<S> {
             dirty: Vec::new(),
             flushing: Vec::new(),
             burst: 0,
+            pace,
+            paused: BTreeSet::new(),
+            messages: 0,
             unread: Vec::new(),
             closing: VecDeque::new(),
             stopped: false,
@@ -114,7 +128,8 @@ impl<S: Service> EventLoop<S> {
             return Some(Duration::ZERO);
         }
         let closing = self.closing.front().map(|(at, _)| *at);
-        let next = [closing, self.service.deadline()].into_iter().flatten().min()?;
+        let paused = self.paused.first().map(|(at, _)| *at);
+        let next = [closing, paused, self.service.deadline()].into_iter().flatten().min()?;
         Some(next.saturating_since(self.board.now()))
     }
 
@@ -131,6 +146,11 @@ impl<S: Service> EventLoop<S> {
         }
         for event in events {
             self.on_event(now, event);
+        }
+        while let Some(&(at, link)) = self.paused.first().filter(|(at, _)| *at <= now) {
+            self.paused.remove(&(at, link));
+            // No event told of an end that came meanwhile.
+            self.read(now, link, true);
         }
         self.service.wake(now);
         while let Some((_, link)) = self.closing.pop_front_if(|(at, _)| *at <= now) {
@@ -208,6 +228,10 @@ impl<S: Service> EventLoop<S> {
 
     /// Reads what a link has; what is more than its share of the turn waits for the next one.
     fn read(&mut self, now: Timestamp, id: LinkId, ending: bool) {
+        let used = self.links.get_mut(id).map_or(Timestamp::default(), |link| link.used);
+        if self.pace.pause(used, now).is_some() {
+            return;
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut more = true;
         for _ in 0..READS {
@@ -227,9 +251,10 @@ impl<S: Service> EventLoop<S> {
         };
         match link.read(buffer) {
             Ok(Some(len @ 1..)) => {
+                self.messages = 0;
                 self.take_in(now, id, &mut buffer[..len]);
                 self.carry_out(now);
-                len == buffer.len() || ending
+                !self.charge(now, id, len) && (len == buffer.len() || ending)
             }
             Ok(None) => false,
             Ok(Some(_)) | Err(_) => {
@@ -237,6 +262,20 @@ impl<S: Service> EventLoop<S> {
                 false
             }
         }
+    }
+
+    /// Counts what was read; whether the link is to be read no further for now.
+    fn charge(&mut self, now: Timestamp, id: LinkId, bytes: usize) -> bool {
+        let Some(link) = self.links.get_mut(id) else {
+            return false;
+        };
+        link.used = self.pace.charge(link.used, now, self.messages, bytes);
+        let Some(until) = self.pace.pause(link.used, now) else {
+            return false;
+        };
+        self.paused.insert((until, id));
+        self.board.link_paused();
+        true
     }
 
     /// Takes what was read.
@@ -250,6 +289,7 @@ impl<S: Service> EventLoop<S> {
             match link.decoder.next(&mut bytes, limit) {
                 Ok(None) => return,
                 Ok(Some(ws::Event::Message(kind, message))) if open => {
+                    self.messages += 1;
                     let fresh = std::mem::take(&mut link.fresh);
                     let home = if fresh { self.service.home(message) } else { None };
                     let exists = |home: &usize| *home < self.mailboxes.len();

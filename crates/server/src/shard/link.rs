@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind};
 
+use tabmux_core::Timestamp;
+
 use super::{
     outgoing::Outgoing,
     stream::{Connection, Stream},
@@ -33,6 +35,8 @@ pub(super) struct Link {
     pub(super) fresh: bool,
     /// In the loop's list of links with something to write.
     pub(super) dirty: bool,
+    /// Until when its share of being read is used up.
+    pub(super) used: Timestamp,
     /// Messages to it may be deflated.
     pub(super) inflates: bool,
 }
@@ -54,7 +58,8 @@ impl Link {
     pub(super) fn new(stream: Stream, fresh: bool) -> Self {
         let (decoder, out) = (Decoder::default(), Outgoing::default());
         let (phase, dirty, inflates) = (Phase::Open, false, false);
-        Self { stream, decoder, out, phase, fresh, dirty, inflates }
+        let used = Timestamp::default();
+        Self { stream, decoder, out, phase, fresh, dirty, used, inflates }
     }
 
     /// Reads what has come: `Ok(None)` when that is nothing, `Ok(Some(0))` at the end.

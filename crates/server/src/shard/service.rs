@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use tabmux_core::{
     Timestamp,
-    session::{Encoded, LinkId},
+    session::{Encoded, LinkId, Pace},
 };
 
 use crate::ws::Kind;
@@ -16,6 +16,11 @@ pub(crate) trait Service: Send + 'static {
 
     /// The largest message it takes.
     fn message_limit(&self) -> usize;
+
+    /// How fast a link is read.
+    fn pace(&self) -> Pace {
+        Pace::default()
+    }
 
     /// A link is open; `false` when it cannot be served.
     fn opened(&mut self, now: Timestamp, link: LinkId) -> bool;

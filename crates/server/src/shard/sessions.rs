@@ -10,7 +10,7 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Event, Input, Joined, LinkDown, LinkId, Output, Registry, SendError, SessionConfig,
+        Event, Input, Joined, LinkDown, LinkId, Output, Pace, Registry, SendError, SessionConfig,
         SocketRef, Stats,
     },
     wire::{ErrorCode, HubFrame, TabId, UnsubscribedReason, close},
@@ -217,6 +217,10 @@ impl Service for Sessions {
 
     fn message_limit(&self) -> usize {
         self.registry.config().message_bytes
+    }
+
+    fn pace(&self) -> Pace {
+        self.registry.config().pace
     }
 
     fn opened(&mut self, now: Timestamp, link: LinkId) -> bool {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use tabmux_core::wire::{Alias, Payload};
 use tabmux_server::{ApiKey, Config, Limits, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -231,4 +232,30 @@ async fn a_body_is_read_from_who_has_a_key_and_for_a_time() {
     let late = half_a_body(server.address, key).await;
     assert!(late.starts_with("HTTP/1.1 408"), "{late}");
     assert_eq!(get(server.address, "/healthz", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_sends_too_fast_is_read_later_and_loses_nothing() {
+    let limits = Limits { messages_per_s: 20, ..Limits::default() };
+    let config = Config { limits, shards: 1, ..Config::default() };
+    let server =
+        Running::start(tabmux_server::demo::install(Server::builder()).config(config)).await;
+    let mut fast = Hub::with_socket(server.address, "/echo").await;
+    let mut other = Hub::with_socket(server.address, "/echo").await;
+    for number in 0..60 {
+        fast.send(Alias(1), 1, Payload::Text(&number.to_string())).await;
+    }
+    for number in 0..60 {
+        assert_eq!(fast.text(Alias(1), 1).await, number.to_string());
+    }
+    fast.quiet().await;
+    other.quiet().await;
+    assert!(metric(server.address, "tabmux_link_pauses_total").await >= 1.0);
+    // One that goes while it waits to be read is noticed.
+    for _ in 0..60 {
+        fast.send(Alias(1), 1, Payload::Text("more")).await;
+    }
+    drop(fast);
+    server.stats(|stats| stats.links == 1).await;
+    other.quiet().await;
 }
