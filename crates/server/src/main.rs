@@ -89,7 +89,7 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
     // Before anything is printed, so that whoever reads it may already stop us.
     let mut signals = Signals::new()?;
     let (first, asked) = oneshot::channel();
-    let listener = listen(address).await?;
+    let listener = listen(address)?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "tabmux: serving http://{}/", listener.local_addr()?)?;
     stdout.flush()?;

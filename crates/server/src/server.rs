@@ -14,7 +14,7 @@ use tabmux_core::{
     wire::{Payload, Position},
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::watch,
     task::JoinSet,
     time::{Instant, timeout_at},
@@ -40,6 +40,8 @@ use crate::{
 const SLICES: u32 = 100;
 /// The time over which the hubs that leave in one step spread their reconnects.
 const SPREAD: Duration = Duration::from_millis(1_000);
+/// Connections that the kernel keeps until they are accepted, if it allows so many.
+const BACKLOG: u32 = 4_096;
 /// How long closing handshakes and HTTP responses may take at the end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -131,7 +133,7 @@ impl Server {
         if config.metrics {
             match config.metrics_listen {
                 Some(address) => {
-                    let listener = listen(address).await?;
+                    let listener = listen(address)?;
                     fronts.spawn(self.front(listener, self.metrics(), stopped.clone()));
                 }
                 None => router = router.merge(self.metrics()),
@@ -186,12 +188,23 @@ impl Server {
     }
 }
 
-/// Opens a listener; the error says what to do.
+/// Opens a listener, with room for a storm of connections; the error says what to do.
 ///
 /// # Errors
 /// When the address is in use, or none of this machine.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    let open = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A server that starts again must not wait for the connections of the one before it.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => Error::AddressInUse(address),
         _ => Error::Listen { address, source },
     })
