@@ -18,7 +18,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    admission::Cause,
+    admission::{Cause, Ticket},
     http,
     logs::rarely,
     replay::Replay,
@@ -35,6 +35,9 @@ const VITAL: [&[u8]; 2] = [b"GET /healthz ", b"GET /metrics "];
 const VITAL_RESERVE: usize = 8;
 /// How long the listener rests when it cannot accept: at first, and at most.
 const REST: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+/// When there are too many handshakes, nobody is given up before so long: who means well has said
+/// by then what it wants, and those that knock wait in the kernel.
+const CHANCE: Duration = Duration::from_millis(500);
 /// How long the reader of a refusal has to take it.
 const LINGER: Duration = Duration::from_secs(1);
 /// Handshakes that are remembered at least, before those that are over are sorted out.
@@ -44,6 +47,8 @@ const REMEMBERED: usize = 64;
 enum Greeted {
     /// For axum, with what was read.
     Http(TcpStream, SocketAddr, Vec<u8>),
+    /// It was refused, and has yet to read that.
+    Refused(TcpStream),
     /// A link, or nothing.
     Done,
 }
@@ -69,8 +74,10 @@ struct Front {
     app: Arc<App>,
     web: Web,
     greetings: JoinSet<Greeted>,
-    /// Greetings, the oldest first; some may be over.
-    order: VecDeque<AbortHandle>,
+    /// Greetings and when they began, the oldest first; some may be over.
+    order: VecDeque<(Instant, AbortHandle)>,
+    /// Those that were refused.
+    refused: JoinSet<()>,
     http: JoinSet<()>,
 }
 
@@ -82,20 +89,30 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()>,
     grace: Duration,
 ) {
-    let mut front =
-        Front { app, web, greetings: JoinSet::new(), order: VecDeque::new(), http: JoinSet::new() };
+    let mut front = Front {
+        app,
+        web,
+        greetings: JoinSet::new(),
+        order: VecDeque::new(),
+        refused: JoinSet::new(),
+        http: JoinSet::new(),
+    };
     let mut trouble = Trouble::default();
     tokio::pin!(stop);
     loop {
+        let not_before = front.not_before().max(trouble.until);
         tokio::select! {
             () = &mut stop => break,
             Some(greeted) = front.greetings.join_next() => {
-                if let Ok(Greeted::Http(stream, peer, bytes)) = greeted {
-                    front.serve(stream, peer, bytes);
+                match greeted {
+                    Ok(Greeted::Http(stream, peer, bytes)) => front.serve(stream, peer, bytes),
+                    Ok(Greeted::Refused(stream)) => front.linger(stream),
+                    Ok(Greeted::Done) | Err(_) => {}
                 }
             }
+            Some(_) = front.refused.join_next() => {}
             Some(_) = front.http.join_next() => {}
-            accepted = accept(&listener, trouble.until) => match accepted {
+            accepted = accept(&listener, not_before) => match accepted {
                 Ok((stream, peer)) => {
                     trouble.rest = REST[0];
                     front.greet(stream, peer);
@@ -112,36 +129,40 @@ pub(crate) async fn run(
     front.http.shutdown().await;
 }
 
-/// Accepts, but not before `rested`.
+/// Accepts, but not before a moment.
 async fn accept(
     listener: &TcpListener,
-    rested: Option<Instant>,
+    not_before: Option<Instant>,
 ) -> io::Result<(TcpStream, SocketAddr)> {
-    if let Some(rested) = rested {
-        sleep_until(rested).await;
+    if let Some(moment) = not_before {
+        sleep_until(moment).await;
     }
     listener.accept().await
 }
 
 impl Front {
-    /// Learns what a new connection is for. If too many keep that to themselves, the oldest goes:
-    /// who means well says it at once.
+    /// When the next connection may be accepted, if not now.
+    fn not_before(&mut self) -> Option<Instant> {
+        if self.greetings.len() < self.app.admission.quota().handshakes {
+            return None;
+        }
+        while self.order.pop_front_if(|(_, greeting)| greeting.is_finished()).is_some() {}
+        self.order.front().map(|(began, _)| *began + CHANCE)
+    }
+
+    /// Learns what a new connection is for. If too many keep that to themselves, the oldest goes.
     fn greet(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let limit = self.app.admission.quota().handshakes;
-        while self.greetings.len() >= limit
-            && let Some(oldest) = self.order.pop_front()
+        if self.not_before().is_some()
+            && let Some((_, oldest)) = self.order.pop_front()
         {
-            if !oldest.is_finished() {
-                oldest.abort();
-                self.app.admission.count(Cause::Handshakes, None);
-                break;
-            }
+            oldest.abort();
+            self.app.admission.count(Cause::Handshakes, None);
         }
         if self.order.len() >= REMEMBERED.max(2 * self.greetings.len()) {
-            self.order.retain(|greeting| !greeting.is_finished());
+            self.order.retain(|(_, greeting)| !greeting.is_finished());
         }
-        let greeting = greet(stream, peer, Arc::clone(&self.app));
-        self.order.push_back(self.greetings.spawn(greeting));
+        let greeting = self.greetings.spawn(greet(stream, peer, Arc::clone(&self.app)));
+        self.order.push_back((Instant::now(), greeting));
     }
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr, bytes: Vec<u8>) {
@@ -153,12 +174,21 @@ impl Front {
             return;
         }
         let refusal = admission.refuse(Cause::Http, Some(peer.ip()));
-        self.order.push_back(self.greetings.spawn(async move {
-            if let Err(error) = refuse(stream, &refusal).await {
-                debug!(%peer, "not refused: {error}");
+        if self.refused.len() >= admission.quota().handshakes {
+            return;
+        }
+        self.refused.spawn(async move {
+            if let Greeted::Refused(stream) = refuse(stream, peer, &refusal).await {
+                linger(stream).await;
             }
-            Greeted::Done
-        }));
+        });
+    }
+
+    /// Gives a refusal time to be read. In a crowd nobody gets it: the answer is on its way.
+    fn linger(&mut self, stream: TcpStream) {
+        if self.refused.len() < self.app.admission.quota().handshakes {
+            self.refused.spawn(linger(stream));
+        }
     }
 
     /// Tells how many there are.
@@ -216,19 +246,18 @@ async fn greet(mut stream: TcpStream, peer: SocketAddr, app: Arc<App>) -> Greete
             return Greeted::Done;
         }
     };
-    let served = match first {
-        First::Other => return Greeted::Http(stream, peer, bytes),
+    match first {
+        First::Other => Greeted::Http(stream, peer, bytes),
         First::Link { response, client, user, len } => {
             let early = bytes.split_off(len);
-            open(&app, stream, (client, user.as_deref()), &response, early).await
+            match app.admission.admit(Instant::now().into_std(), Some(client), user.as_deref()) {
+                Ok(ticket) => open(&app, stream, peer, &response, early, ticket).await,
+                Err(refusal) => refuse(stream, peer, &refusal).await,
+            }
         }
-        First::Refused(refusal) => refuse(stream, &refusal).await,
-        First::Unknown => Ok(()),
-    };
-    if let Err(error) = served {
-        debug!(%peer, "no link: {error}");
+        First::Refused(refusal) => refuse(stream, peer, &refusal).await,
+        First::Unknown => Greeted::Done,
     }
-    Greeted::Done
 }
 
 async fn read_first(
@@ -285,30 +314,41 @@ fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
     }
 }
 
-/// Answers a handshake and gives the stream to a shard, if one more link may open.
+/// Answers a handshake and gives the stream to a shard.
 async fn open(
     app: &App,
     mut stream: TcpStream,
-    (client, user): (IpAddr, Option<&str>),
+    peer: SocketAddr,
     response: &str,
     early: Vec<u8>,
-) -> io::Result<()> {
-    match app.admission.admit(Instant::now().into_std(), Some(client), user) {
-        Ok(ticket) => {
-            stream.write_all(response.as_bytes()).await?;
-            http::place(app, stream, early, ticket)
+    ticket: Ticket,
+) -> Greeted {
+    let written = stream.write_all(response.as_bytes()).await;
+    if let Err(error) = written.and_then(|()| http::place(app, stream, early, ticket)) {
+        debug!(%peer, "no link: {error}");
+    }
+    Greeted::Done
+}
+
+async fn refuse(mut stream: TcpStream, peer: SocketAddr, refusal: &Refusal) -> Greeted {
+    let answer = refusal.response();
+    let mut answered = stream.write_all(answer.as_bytes()).await;
+    if answered.is_ok() {
+        answered = stream.shutdown().await;
+    }
+    match answered {
+        Ok(()) => Greeted::Refused(stream),
+        Err(error) => {
+            debug!(%peer, "not refused: {error}");
+            Greeted::Done
         }
-        Err(refusal) => refuse(stream, &refusal).await,
     }
 }
 
-async fn refuse(mut stream: TcpStream, refusal: &Refusal) -> io::Result<()> {
-    stream.write_all(refusal.response().as_bytes()).await?;
-    stream.shutdown().await?;
-    // Unread bytes would reset the connection, and the answer might be lost with it.
+/// Reads on after a refusal: unread bytes would reset the connection, and the answer might be
+/// lost with it.
+async fn linger(mut stream: TcpStream) {
     let mut nowhere = tokio::io::sink();
-    let drained = tokio::io::copy(&mut stream, &mut nowhere);
     // Whether it went or goes on talking: the answer was given.
-    let _ = timeout(LINGER, drained).await;
-    Ok(())
+    let _ = timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)).await;
 }

@@ -9,6 +9,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use tokio_tungstenite::tungstenite::Error as WsError;
+
 use super::support::{Hub, Running, get, metric, soon};
 
 async fn limited(limits: Limits) -> Running {
@@ -157,6 +159,23 @@ async fn of_too_many_who_say_nothing_the_oldest_goes() {
     let mut hub = Hub::welcomed(server.address).await;
     hub.quiet().await;
     assert!(refusals(server.address, "handshakes").await >= 3.0);
+}
+
+#[tokio::test]
+async fn a_crowd_that_says_what_it_wants_is_answered_to_the_last() {
+    let limits = Limits { handshakes: 16, links: 10, ..Limits::default() };
+    let server = limited(limits).await;
+    let address = server.address;
+    let crowd = (0..50).map(|_| tokio::spawn(Hub::dial_with(address, &[])));
+    let (mut open, mut refused) = (Vec::new(), 0);
+    for one in crowd.collect::<Vec<_>>() {
+        match soon("an answer", one).await.unwrap() {
+            Ok(hub) => open.push(hub),
+            Err(WsError::Http(response)) if response.status() == 503 => refused += 1,
+            Err(other) => panic!("no answer: {other}"),
+        }
+    }
+    assert_eq!((open.len(), refused), (10, 40));
 }
 
 #[tokio::test]
