@@ -30,6 +30,8 @@ mod accept;
 mod admission;
 mod api;
 mod assets;
+#[doc(hidden)]
+pub mod bench;
 mod bridge;
 mod builder;
 mod config;

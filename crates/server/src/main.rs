@@ -2,11 +2,21 @@
 
 #![forbid(unsafe_code)]
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::pin,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tabmux_server::{
-    ApiKey, Config, Error, Server, demo, listen, listen_address, raise_descriptor_limit,
+    ApiKey, Config, Error, Server, bench, demo, listen, listen_address, raise_descriptor_limit,
 };
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Runs a server.
     Serve(Serve),
+    /// Loads a server, and tells what that cost it.
+    Bench(bench::Options),
 }
 
 /// What is given here overrides the configuration file.
@@ -65,14 +77,30 @@ enum LogFormat {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Serve(arguments) = Arguments::parse().command;
-    match serve(arguments).await {
+    let done = match Arguments::parse().command {
+        Command::Serve(arguments) => serve(arguments).await.map_err(|error| error.to_string()),
+        Command::Bench(options) => load(options).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tabmux: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the load generator on a thread of its own, until it is done or told to stop.
+async fn load(options: bench::Options) -> Result<(), String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut signals = Signals::new().map_err(|error| error.to_string())?;
+    let stopper = Arc::clone(&stop);
+    tokio::spawn(async move {
+        signals.next().await;
+        stopper.store(true, Ordering::Relaxed);
+    });
+    let run = tokio::task::spawn_blocking(move || bench::run(&options, &stop));
+    run.await.map_err(|error| error.to_string())?
 }
 
 async fn serve(arguments: Serve) -> Result<(), Error> {

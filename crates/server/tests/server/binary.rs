@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::support::{Hub, folder, get, metric, soon};
 
-fn serve(arguments: &[&str]) -> Command {
+pub(crate) fn serve(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
     command.arg("serve").args(arguments).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -31,7 +31,7 @@ async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
 }
 
 /// Starts a server and waits for its address.
-async fn listening(mut command: Command) -> (Child, std::net::SocketAddr) {
+pub(crate) async fn listening(mut command: Command) -> (Child, std::net::SocketAddr) {
     let mut child = command.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
     let mut line = String::new();
