@@ -2,12 +2,12 @@
 
 use std::{net::TcpListener, time::Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use xshell::cmd;
 
 use crate::{
     dist, flags,
-    process::{quiet, step},
+    process::{become_process, quiet, step},
     repo::Repo,
 };
 
@@ -36,17 +36,4 @@ pub(crate) fn run(repo: &Repo, flags: flags::Demo) -> anyhow::Result<()> {
 
 pub(crate) fn build_server(repo: &Repo) -> anyhow::Result<()> {
     quiet(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux"))
-}
-
-/// The server takes this process's place, so that ctrl-c and its exit status are its own.
-#[cfg(unix)]
-fn become_process(mut command: std::process::Command) -> anyhow::Result<()> {
-    use std::os::unix::process::CommandExt;
-    Err(command.exec()).context("the server does not start")
-}
-
-#[cfg(not(unix))]
-fn become_process(mut command: std::process::Command) -> anyhow::Result<()> {
-    let status = command.status().context("the server does not start")?;
-    std::process::exit(status.code().unwrap_or(1))
 }

@@ -50,6 +50,17 @@ xflags::xflags! {
             /// For how long in all; 60 when not given.
             optional --seconds number: u32
         }
+        /// Measures.
+        cmd bench {
+            /// The server's memory and CPU beside other servers and a floor; into
+            /// docs/benchmarks.md.
+            cmd server {
+                /// Fewer links and rounds, and nothing written: for trying the benchmark itself.
+                optional --quick
+                /// Runs only the parts whose name contains this text, and writes nothing.
+                optional --only text: String
+            }
+        }
         /// Runs the simulator.
         cmd sim {
             /// How many seeds; the simulator's own default when not given.

@@ -2,6 +2,7 @@
 //! short for two of them.
 
 mod autobahn;
+mod bench;
 mod browsers;
 mod ci;
 mod debian;
@@ -18,7 +19,7 @@ mod tidy;
 use std::process::ExitCode;
 
 use crate::{
-    flags::{Xtask, XtaskCmd},
+    flags::{BenchCmd, Xtask, XtaskCmd},
     repo::Repo,
 };
 
@@ -43,6 +44,9 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Size(flags) => size::run(&repo, flags),
         XtaskCmd::Smoke(_) => smoke::run(&repo),
         XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),
+        XtaskCmd::Bench(flags) => match flags.subcommand {
+            BenchCmd::Server(flags) => bench::server(&repo, flags),
+        },
         XtaskCmd::Browsers(_) => browsers::install(&repo),
         XtaskCmd::Autobahn(flags) => autobahn::run(&repo, &flags),
         XtaskCmd::Fuzz(flags) => fuzz::run(&repo, flags),

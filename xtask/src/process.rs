@@ -49,6 +49,19 @@ pub(crate) fn quiet(command: Cmd<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A program takes this process's place, so that ctrl-c and its exit status are its own.
+#[cfg(unix)]
+pub(crate) fn become_process(mut command: Command) -> anyhow::Result<()> {
+    use std::os::unix::process::CommandExt;
+    Err(command.exec()).context("the program does not start")
+}
+
+#[cfg(not(unix))]
+pub(crate) fn become_process(mut command: Command) -> anyhow::Result<()> {
+    let status = command.status().context("the program does not start")?;
+    std::process::exit(status.code().unwrap_or(1))
+}
+
 /// Runs one step of a task and prints its name and time.
 pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let start = Instant::now();

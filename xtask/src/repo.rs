@@ -76,13 +76,17 @@ impl Repo {
 
     /// `npm ci`, when package-lock.json is not the one that was installed last.
     pub(crate) fn need_npm_packages(&self) -> anyhow::Result<bool> {
-        let package = self.package();
+        self.need_npm_packages_of(&self.package())
+    }
+
+    /// The same for another package.
+    pub(crate) fn need_npm_packages_of(&self, package: &Path) -> anyhow::Result<bool> {
         let lock = self.sh.read_file(package.join("package-lock.json"))?;
         let stamp = package.join("node_modules/.installed-lock");
         if self.sh.read_file(&stamp).is_ok_and(|installed| installed == lock) {
             return Ok(false);
         }
-        let _dir = self.sh.push_dir(&package);
+        let _dir = self.sh.push_dir(package);
         let npm = cmd!(self.sh, "npm ci --no-audit --no-fund");
         crate::process::quiet(npm).context("the npm packages could not be installed")?;
         self.sh.write_file(&stamp, lock)?;

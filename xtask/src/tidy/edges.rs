@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-wasm", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-server", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-sim", &["tabmux-core", "tabmux-wire"]),
-    ("tabmux-bench", &["tabmux-core", "tabmux-sim", "tabmux-wire"]),
+    ("tabmux-bench", &["tabmux-server"]),
     // The built package and the server binary, never sources.
     ("tabmux-e2e", &[]),
     // They only run programs.

@@ -45,10 +45,21 @@ pub struct Plan {
     pub in_flight: usize,
     /// Links to begin a second, at most.
     pub ramp: Option<f64>,
-    /// How long links may take to open while none of them makes progress.
+    /// What follows when an attempt fails.
+    pub retry: Retry,
+    /// How long to wait, and to try again, while no link opens.
     pub patience: Duration,
-    /// Whether to try again when the server refuses.
-    pub retry: bool,
+}
+
+/// What follows when an attempt to open a link fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing: the link is refused.
+    Never,
+    /// Another one, when the server told when to come back.
+    WhenTold,
+    /// Another one, as a hub does, whatever the reason was.
+    Always,
 }
 
 /// What is spoken on a link.
@@ -190,9 +201,10 @@ impl Fleet {
                 self.dial(self.links.len() - 1)?;
             }
             self.turn(Duration::from_millis(5))?;
-            let progress = self.tally.ready + self.tally.refused.values().sum::<u64>();
-            if seen.1 != progress {
-                seen = (Instant::now(), progress);
+            // Who only comes back later is no progress.
+            let ready = self.tally.ready;
+            if seen.1 != ready {
+                seen = (Instant::now(), ready);
             } else if seen.0.elapsed() > self.plan.patience {
                 self.give_up();
             }
@@ -344,8 +356,13 @@ impl Fleet {
 
     fn refused(&mut self, number: usize, end: End) {
         count(&mut self.tally.refused, end.why);
-        if self.plan.retry {
-            let wait = end.retry_ms.map_or(RETRY, Duration::from_millis);
+        let told = end.retry_ms.map(Duration::from_millis);
+        let wait = match self.plan.retry {
+            Retry::Never => None,
+            Retry::WhenTold => told,
+            Retry::Always => Some(told.unwrap_or(RETRY)),
+        };
+        if let Some(wait) = wait {
             self.retries.push(Reverse((Instant::now() + wait, number)));
         }
     }
@@ -353,7 +370,7 @@ impl Fleet {
     /// No link has opened for too long: those that are opening will not.
     fn give_up(&mut self) {
         self.retries.clear();
-        self.plan.retry = false;
+        self.plan.retry = Retry::Never;
         for number in 0..self.links.len() {
             if self.links[number].as_ref().is_some_and(|link| link.state != State::Ready) {
                 self.end(

@@ -18,7 +18,7 @@ pub mod stamp;
 mod tally;
 
 pub use self::{
-    fleet::{Fleet, Plan, Speech, Topics, need_files},
+    fleet::{Fleet, Plan, Retry, Speech, Topics, need_files},
     options::Options,
     process::Process,
     progress::Progress,

@@ -47,6 +47,10 @@ pub struct Options {
     /// The server's process; found by itself when it listens on this machine
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
+    /// Seconds to try again while the server tells links to come back and none opens; 0 takes
+    /// its first word
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    pub patience: u64,
     /// Links to open per second; as fast as the server takes them when not given
     #[arg(long, value_name = "N", value_parser = positive)]
     pub ramp: Option<f64>,

@@ -38,7 +38,7 @@ pub struct Links {
     pub wanted: u64,
     /// Were open when all were answered.
     pub opened: u64,
-    /// Attempts that failed, by reason.
+    /// Attempts that failed, by reason; more than links are missing when some came back later.
     pub refused: Reasons,
     /// Broke later, by reason.
     pub lost: Reasons,

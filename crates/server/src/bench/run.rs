@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Answer, Fleet, Form, Options, Plan, Process, Progress, Publisher, Report, Speech, Tally,
+    Answer, Fleet, Form, Options, Plan, Process, Progress, Publisher, Report, Retry, Speech, Tally,
     Topics,
     fleet::need_files,
     options::Url,
@@ -23,8 +23,6 @@ use super::{
 
 /// Links that may be opening at once: below the 128 that a queue of connections often holds.
 const IN_FLIGHT: usize = 100;
-/// How long links may take to open while none of them makes progress.
-const PATIENCE_OPENING: Duration = Duration::from_secs(30);
 /// How long the last deliveries may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the fleet looks at the clock when nothing comes.
@@ -194,8 +192,8 @@ fn plan(options: &Options, names: Vec<String>) -> Plan {
         speech: Speech::Tabmux { tabs: options.tabs, topics },
         in_flight: IN_FLIGHT,
         ramp: options.ramp,
-        patience: PATIENCE_OPENING,
-        retry: false,
+        retry: if options.patience > 0 { Retry::WhenTold } else { Retry::Never },
+        patience: Duration::from_secs(options.patience.max(5)),
     }
 }
 

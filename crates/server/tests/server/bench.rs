@@ -84,7 +84,8 @@ async fn links_beyond_the_servers_limit_are_counted_with_the_reason() {
     let path = file.to_str().unwrap();
     let command = binary::serve(&["--listen", "127.0.0.1:0", "--config", path]);
     let (_server, address) = binary::listening(command).await;
-    let command = bench(address, &["--links", "10", "--topics", "0", "--duration", "0.1"]);
+    let mut command = bench(address, &["--links", "10", "--topics", "0", "--duration", "0.1"]);
+    command.args(["--patience", "0"]);
     let report = measured(command).await;
     assert_eq!(report["links"]["opened"], 4, "{report:#}");
     let refused = report["links"]["refused"].as_object().unwrap();

@@ -1,0 +1,127 @@
+//! What a delivery costs: one publication to many links.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tabmux_server::bench::{Progress, Topics};
+
+use crate::{
+    Bench,
+    memory::names,
+    peer::Kind,
+    room::{Room, Round, median},
+    table::{Table, Target},
+};
+
+pub(crate) const SIZE: usize = 128;
+const WARM_UP: usize = 3;
+const MARGIN: f64 = 1.1;
+/// How often servers take turns that cannot be there at once.
+const PASSES: usize = 3;
+
+pub(crate) fn run(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+    let [ones, twenties] = bench.scale.rounds;
+    let topics = Topics { common: names(1), ..Topics::default() };
+    let links = bench.scale.fanout;
+    let mut found = [BTreeMap::new(), BTreeMap::new()];
+    // Each pair of servers takes turns; two pairs, because this process has so many files.
+    for kinds in [&[Kind::Tabmux, Kind::OneShard, Kind::Floor][..], &[Kind::Ws, Kind::Axum]] {
+        let kinds = kinds.iter().copied().filter(|kind| bench.peers.has(*kind));
+        let mut rooms = Vec::new();
+        for kind in kinds {
+            rooms.push(open(bench, kind, &topics, links)?);
+        }
+        for (place, (messages, rounds)) in [(1, ones), (20, twenties)].into_iter().enumerate() {
+            found[place].extend(compare(&mut rooms, messages, rounds)?);
+        }
+    }
+    for (values, how) in found.into_iter().zip(["one at a time", "20 in flight"]) {
+        let name = format!("a delivery, to {links} links, {how}");
+        if let Some(one_shard) = values.get(&Kind::OneShard) {
+            let own = [(Kind::Tabmux, *one_shard)];
+            let floor = values.get(&Kind::Floor).map(|floor| (Kind::Floor, *floor));
+            let values = own.into_iter().chain(floor);
+            table.push(format!("{name}, with one shard"), "µs CPU", Target::None, values);
+        }
+        table.push(name, "µs CPU", Target::OfFloor(MARGIN), values);
+    }
+    Ok(())
+}
+
+/// The same as topics and links grow.
+pub(crate) fn growth(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+    let (links, rounds) = (bench.scale.fanout, bench.scale.rounds[0]);
+    for count in bench.scale.topics {
+        let dealt = names(count).split_off(1);
+        // Every topic has a subscriber.
+        let per_link = dealt.len().div_ceil(links);
+        let topics = Topics { common: names(1), dealt, per_link };
+        let mut rooms = Vec::new();
+        for kind in [Kind::Tabmux, Kind::Floor] {
+            rooms.push(open(bench, kind, &topics, links)?);
+        }
+        let name = format!("a delivery, to {links} links, {count} topics");
+        let values = compare(&mut rooms, 1, rounds)?;
+        table.push(name, "µs CPU", Target::OfFloor(MARGIN), values);
+    }
+    let topics = Topics { common: names(1), ..Topics::default() };
+    for links in bench.scale.growth {
+        let (mut times, mut size): (BTreeMap<Kind, Vec<_>>, _) = (BTreeMap::new(), SIZE);
+        // Both at once would have too many files for this process.
+        for kind in [Kind::Tabmux, Kind::Floor].repeat(PASSES) {
+            let rooms = &mut [open(bench, kind, &topics, links)?];
+            for (kind, more) in measure(rooms, 1, rounds / PASSES, &mut size)? {
+                times.entry(kind).or_default().extend(more);
+            }
+        }
+        let values = times.into_iter().map(|(kind, times)| (kind, median(times) / links as f64));
+        let name = format!("a delivery, to {links} links, one server at a time");
+        table.push(name, "µs CPU", Target::OfFloor(MARGIN), values);
+    }
+    Ok(())
+}
+
+fn open(bench: &Bench, kind: Kind, topics: &Topics, links: usize) -> anyhow::Result<Room> {
+    let mut room = Room::new(bench, bench.peers.start(kind)?, 1, topics)?;
+    room.grow(links)?;
+    Ok(room)
+}
+
+/// CPU for each delivery, in microseconds: the middle round.
+fn compare(
+    rooms: &mut [Room],
+    messages: usize,
+    rounds: usize,
+) -> anyhow::Result<BTreeMap<Kind, f64>> {
+    let mut size = SIZE;
+    let times = measure(rooms, messages, rounds, &mut size)?;
+    let links = rooms.first().map_or(0, |room| room.fleet.tally().ready);
+    let deliveries = links as f64 * messages as f64;
+    Ok(times.into_iter().map(|(kind, times)| (kind, median(times) / deliveries)).collect())
+}
+
+/// CPU of rounds that the servers take in turn. `size` is what the floor writes: what tabmux wrote
+/// last.
+fn measure(
+    rooms: &mut [Room],
+    messages: usize,
+    rounds: usize,
+    size: &mut usize,
+) -> anyhow::Result<BTreeMap<Kind, Vec<Duration>>> {
+    let mut times: BTreeMap<Kind, Vec<_>> = BTreeMap::new();
+    let mut progress = Progress::new(&format!("publishing by {messages}"), rounds as u64);
+    for number in 0..rounds + WARM_UP {
+        progress.at(number as u64, String::new);
+        for room in &mut *rooms {
+            let own = if room.server.kind == Kind::Floor { *size } else { SIZE };
+            let cpu = room.round(Round { messages, size: own })?;
+            if room.server.is_tabmux() {
+                const HEADER: usize = 4;
+                *size = room.frame_bytes() - HEADER;
+            }
+            if number >= WARM_UP {
+                times.entry(room.server.kind).or_default().push(cpu);
+            }
+        }
+    }
+    Ok(times)
+}
