@@ -15,5 +15,6 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let (cuts, stream) = rest.split_at(usize::from(cuts).min(rest.len()));
-    conformance::check(stream, cuts, LIMIT);
+    conformance::check(stream, cuts, LIMIT, false);
+    conformance::check(stream, cuts, LIMIT, true);
 });

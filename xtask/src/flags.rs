@@ -42,7 +42,7 @@ xflags::xflags! {
         cmd browsers {}
         /// Runs the Autobahn cases against the server's WebSocket (needs Python 3.10).
         cmd autobahn {
-            /// Adds the cases of large messages.
+            /// Adds the cases that take minutes.
             optional --long
         }
         /// Fuzzes the decoders (needs a C++ compiler).

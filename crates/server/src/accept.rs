@@ -18,8 +18,8 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    admission::{Cause, Ticket},
-    http,
+    admission::Cause,
+    http::{self, Opening},
     logs::rarely,
     replay::Replay,
     server::App,
@@ -62,6 +62,7 @@ enum First {
     /// A request for a link, with the length of its head.
     Link {
         response: String,
+        inflates: bool,
         client: IpAddr,
         user: Option<String>,
         len: usize,
@@ -248,10 +249,13 @@ async fn greet(mut stream: TcpStream, peer: SocketAddr, app: Arc<App>) -> Greete
     };
     match first {
         First::Other => Greeted::Http(stream, peer, bytes),
-        First::Link { response, client, user, len } => {
+        First::Link { response, inflates, client, user, len } => {
             let early = bytes.split_off(len);
             match app.admission.admit(Instant::now().into_std(), Some(client), user.as_deref()) {
-                Ok(ticket) => open(&app, stream, peer, &response, early, ticket).await,
+                Ok(ticket) => {
+                    let opening = Opening { early, ticket, inflates };
+                    open(&app, stream, peer, &response, opening).await
+                }
                 Err(refusal) => refuse(stream, peer, &refusal).await,
             }
         }
@@ -300,11 +304,13 @@ fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
             app.admission.count(Cause::Malformed, Some(peer.ip()));
             First::Refused(refusal)
         }
-        Some(Ok((offer, len))) => match app.origins.check(&offer) {
+        Some(Ok((mut offer, len))) => match app.origins.check(&offer) {
             Ok(()) => {
+                offer.deflate = offer.deflate.only_if(app.config.deflate.enabled);
                 let client = client(&offer.forwarded);
                 let user = app.user_of(&offer.headers, Some(peer.ip()), Some(client));
-                First::Link { response: offer.response(), client, user, len }
+                let (response, inflates) = (offer.response(), offer.deflate.is_on());
+                First::Link { response, inflates, client, user, len }
             }
             Err(refusal) => {
                 app.admission.count(Cause::Origin, Some(peer.ip()));
@@ -320,11 +326,10 @@ async fn open(
     mut stream: TcpStream,
     peer: SocketAddr,
     response: &str,
-    early: Vec<u8>,
-    ticket: Ticket,
+    opening: Opening,
 ) -> Greeted {
     let written = stream.write_all(response.as_bytes()).await;
-    if let Err(error) = written.and_then(|()| http::place(app, stream, early, ticket)) {
+    if let Err(error) = written.and_then(|()| http::place(app, stream, opening)) {
         debug!(%peer, "no link: {error}");
     }
     Greeted::Done

@@ -17,13 +17,14 @@ pub(crate) fn build(
     shards: &Shards,
     mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ticket: Ticket,
+    inflates: bool,
 ) -> io::Result<()> {
     use tokio::{io::copy_bidirectional, net::UnixStream};
 
     use crate::shard::{Connection, Io};
 
     let (mut near, far) = UnixStream::pair()?;
-    let connection = Connection { io: Io::Unix(far.into_std()?), ticket: Some(ticket) };
+    let connection = Connection { io: Io::Unix(far.into_std()?), ticket: Some(ticket), inflates };
     shards.place(connection, Vec::new());
     tokio::spawn(async move {
         if let Err(error) = copy_bidirectional(&mut stream, &mut near).await {
@@ -39,6 +40,7 @@ pub(crate) fn build(
     _: &Shards,
     _: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     _: Ticket,
+    _: bool,
 ) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "only TCP streams carry links on this system"))
 }

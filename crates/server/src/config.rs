@@ -57,6 +57,8 @@ pub struct Config {
     pub user_header: Option<String>,
     /// What is special about topics, by the beginning of their names. None.
     pub topics: Vec<TopicRule>,
+    /// Compression.
+    pub deflate: Deflate,
     /// What a peer can reach.
     pub limits: Limits,
 }
@@ -70,6 +72,17 @@ impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKey(…)")
     }
+}
+
+/// Compression of messages on links whose browsers can do it: permessage-deflate, RFC 7692.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deflate {
+    /// Whether it is offered. Off.
+    pub enabled: bool,
+    /// The shortest message that is compressed, in bytes. 1,024. What would not get shorter is
+    /// sent as it is, unless this is 0.
+    pub threshold_bytes: usize,
 }
 
 /// What a peer can reach.
@@ -137,8 +150,15 @@ impl Default for Config {
             api_key: None,
             user_header: None,
             topics: Vec::new(),
+            deflate: Deflate::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+impl Default for Deflate {
+    fn default() -> Self {
+        Self { enabled: false, threshold_bytes: 1_024 }
     }
 }
 

@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     extract::{ConnectInfo, DefaultBodyLimit, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, Uri, Version, header, request::Parts},
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
     routing::{any, get, post},
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -24,7 +24,10 @@ use crate::{
     replay::Replay,
     server::App,
     shard::{Connection, Io},
-    ws::upgrade::{self, Refusal},
+    ws::{
+        Agreed,
+        upgrade::{self, Refusal},
+    },
 };
 
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -59,7 +62,7 @@ pub(crate) fn metrics_router(app: Arc<App>) -> Router {
 /// The handshake of a link that did not come first on its connection, or in an app of yours.
 async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let (accept, ticket) = match accept(&app, &parts) {
+    let (accept, deflate, ticket) = match accept(&app, &parts) {
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.into_response(),
     };
@@ -68,7 +71,7 @@ async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     };
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => hand_over(&app, upgraded, ticket),
+            Ok(upgraded) => hand_over(&app, upgraded, ticket, deflate.is_on()),
             Err(error) => debug!("no link after the handshake: {error}"),
         }
     });
@@ -77,10 +80,12 @@ async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
         (header::CONNECTION, "Upgrade"),
         (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
     ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    let extensions = deflate.header().map(|value| (header::SEC_WEBSOCKET_EXTENSIONS, value));
+    (StatusCode::SWITCHING_PROTOCOLS, headers, AppendHeaders(extensions)).into_response()
 }
 
-fn accept(app: &App, parts: &Parts) -> Result<(String, Ticket), Refusal> {
+/// What the answer says of the key and of compression, and the link's place in the limits.
+fn accept(app: &App, parts: &Parts) -> Result<(String, Agreed, Ticket), Refusal> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let http11 = parts.version >= Version::HTTP_11;
@@ -91,19 +96,23 @@ fn accept(app: &App, parts: &Parts) -> Result<(String, Ticket), Refusal> {
     let client = peer.map(|peer| app.proxies.client(peer, offer.forwarded.iter().copied()));
     let user = app.user_of(&offer.headers, peer, client);
     let ticket = app.admission.admit(Instant::now(), client, user.as_deref())?;
-    Ok((offer.accept, ticket))
+    Ok((offer.accept, offer.deflate.only_if(app.config.deflate.enabled), ticket))
 }
 
 /// Takes the stream back from hyper and gives it to a shard.
-fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket) {
+fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket, inflates: bool) {
     let placed = match downcast::<TokioIo<Replay>>(upgraded) {
         Ok(Taken { io, read_buf, .. }) => {
             let (stream, early) = io.into_inner().into_parts();
-            place(app, stream, [&early, &read_buf[..]].concat(), ticket)
+            let early = [&early, &read_buf[..]].concat();
+            place(app, stream, Opening { early, ticket, inflates })
         }
         Err(upgraded) => match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(Taken { io, read_buf, .. }) => place(app, io.into_inner(), read_buf.into(), ticket),
-            Err(upgraded) => bridge::build(&app.shards, TokioIo::new(upgraded), ticket),
+            Ok(Taken { io, read_buf, .. }) => {
+                let opening = Opening { early: read_buf.into(), ticket, inflates };
+                place(app, io.into_inner(), opening)
+            }
+            Err(upgraded) => bridge::build(&app.shards, TokioIo::new(upgraded), ticket, inflates),
         },
     };
     if let Err(error) = placed {
@@ -111,14 +120,19 @@ fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket) {
     }
 }
 
+/// What a handshake came to.
+pub(crate) struct Opening {
+    /// What was read behind it.
+    pub(crate) early: Vec<u8>,
+    pub(crate) ticket: Ticket,
+    /// Messages may be deflated.
+    pub(crate) inflates: bool,
+}
+
 /// Gives a stream whose handshake is done to a shard.
-pub(crate) fn place(
-    app: &App,
-    stream: TcpStream,
-    early: Vec<u8>,
-    ticket: Ticket,
-) -> std::io::Result<()> {
-    let connection = Connection { io: Io::Tcp(stream.into_std()?), ticket: Some(ticket) };
+pub(crate) fn place(app: &App, stream: TcpStream, opening: Opening) -> std::io::Result<()> {
+    let Opening { early, ticket, inflates } = opening;
+    let connection = Connection { io: Io::Tcp(stream.into_std()?), ticket: Some(ticket), inflates };
     app.shards.place(connection, early);
     Ok(())
 }

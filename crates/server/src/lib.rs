@@ -60,7 +60,7 @@ mod ws;
 
 pub use self::{
     builder::Builder,
-    config::{ApiKey, Config, Limits, listen_address},
+    config::{ApiKey, Config, Deflate, Limits, listen_address},
     context::Ctx,
     descriptors::raise_descriptor_limit,
     error::Error,

@@ -15,9 +15,9 @@ use tabmux_core::{
 };
 
 use crate::{
-    Config, Error,
+    Config, Deflate, Error,
     shard::{Mail, Mailbox, Word},
-    ws::{Opcode, put_frame},
+    ws::{Deflater, Opcode, put_deflated, put_frame},
 };
 
 /// What a publication's frame has beside its payload, at most.
@@ -67,6 +67,7 @@ pub(crate) struct Topics {
     /// The longest prefix first.
     rules: Vec<TopicRule>,
     message_bytes: usize,
+    deflater: Option<Mutex<Deflater>>,
 }
 
 impl Topics {
@@ -81,7 +82,10 @@ impl Topics {
         let topics = Mutex::new(session::Topics::new(epoch, config.limits.topics));
         let mut rules = config.topics.clone();
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
-        Ok(Self { topics, mailboxes, rules, message_bytes: config.limits.message_bytes })
+        let Deflate { enabled, threshold_bytes } = config.deflate;
+        let deflater = enabled.then(|| Mutex::new(Deflater::new(threshold_bytes)));
+        let message_bytes = config.limits.message_bytes;
+        Ok(Self { topics, mailboxes, rules, message_bytes, deflater })
     }
 
     /// A shard wants a topic.
@@ -116,7 +120,8 @@ impl Topics {
         if let Some((topic, message)) = numbered.frame {
             let mut bytes = Vec::with_capacity(message.len() + 10);
             put_frame(&mut bytes, Opcode::Binary, &message);
-            let frame = Arc::new(Encoded::new(bytes.into(), None));
+            let deflated = self.deflate(&message);
+            let frame = Arc::new(Encoded::new(bytes.into(), deflated));
             for shard in numbered.shards.iter() {
                 let publication = Publication { topic, position, frame: Arc::clone(&frame) };
                 self.mailboxes[shard].force(Mail::Word(Word::Publication(publication)), cost);
@@ -132,6 +137,15 @@ impl Topics {
             return Err(PublishError::TooLarge);
         }
         Ok(())
+    }
+
+    /// A finished frame for links that agreed to it, if it gets shorter.
+    fn deflate(&self, message: &[u8]) -> Option<Box<[u8]>> {
+        let mut deflater = self.deflater.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let deflated = deflater.deflate(message)?;
+        let mut bytes = Vec::with_capacity(deflated.len() + 10);
+        put_deflated(&mut bytes, Opcode::Binary, deflated);
+        Some(bytes.into())
     }
 
     fn policy(&self, name: &str) -> SlowPolicy {

@@ -1,6 +1,6 @@
 //! What a client's bytes come to, however they are cut: for tests and for fuzzing.
 
-use crate::ws::{Decoder, Event, Fault, Kind};
+use crate::ws::{Accept, Decoder, Event, Fault, Inflater, Kind};
 
 /// What came of a client's bytes, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +17,15 @@ pub(crate) enum Heard {
 /// Hears one client.
 pub(crate) struct Hearing {
     decoder: Decoder,
-    limit: usize,
+    inflater: Inflater,
+    accept: Accept,
     pub(crate) heard: Vec<Heard>,
 }
 
 impl Hearing {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { decoder: Decoder::default(), limit, heard: Vec::new() }
+    pub(crate) fn new(accept: Accept) -> Self {
+        let (decoder, inflater) = (Decoder::default(), Inflater::default());
+        Self { decoder, inflater, accept, heard: Vec::new() }
     }
 
     /// Takes what came; whether more can be heard after it.
@@ -31,7 +33,16 @@ impl Hearing {
         let mut bytes = bytes.to_vec();
         let mut input = bytes.as_mut_slice();
         loop {
-            self.heard.push(match self.decoder.next(&mut input, self.limit) {
+            let event = match self.decoder.next(&mut input, self.accept) {
+                Ok(Some(Event::Deflated(kind, bytes))) => {
+                    let bytes = self.inflater.inflate(kind, bytes, self.accept.limit);
+                    bytes.map(|bytes| Some(Event::Message(kind, bytes)))
+                }
+                event => event,
+            };
+            self.heard.push(match event {
+                // Inflated above.
+                Ok(Some(Event::Deflated(..))) => continue,
                 Ok(None) => return true,
                 Ok(Some(Event::Message(Kind::Text, bytes))) => Heard::Text(bytes.to_vec()),
                 Ok(Some(Event::Message(Kind::Binary, bytes))) => Heard::Binary(bytes.to_vec()),
@@ -57,8 +68,8 @@ impl Hearing {
 }
 
 /// What a client says in pieces of these lengths, the rest at once.
-pub(crate) fn hear(bytes: &[u8], cuts: impl IntoIterator<Item = usize>, limit: usize) -> Hearing {
-    let (mut hearing, mut rest) = (Hearing::new(limit), bytes);
+pub(crate) fn hear(bytes: &[u8], cuts: impl IntoIterator<Item = usize>, accept: Accept) -> Hearing {
+    let (mut hearing, mut rest) = (Hearing::new(accept), bytes);
     for cut in cuts {
         let (piece, after) = rest.split_at(cut.min(rest.len()));
         rest = after;
@@ -70,13 +81,14 @@ pub(crate) fn hear(bytes: &[u8], cuts: impl IntoIterator<Item = usize>, limit: u
     hearing
 }
 
-/// Checks what must hold for any bytes in any cuts.
+/// Checks what must hold for any bytes in any cuts, with messages that may be deflated or not.
 ///
 /// # Panics
 /// When something does not hold.
-pub fn check(bytes: &[u8], cuts: &[u8], limit: usize) {
-    let whole = hear(bytes, [], limit);
-    let (mut pieces, mut rest) = (Hearing::new(limit), bytes);
+pub fn check(bytes: &[u8], cuts: &[u8], limit: usize, deflate: bool) {
+    let accept = Accept { limit, deflate };
+    let whole = hear(bytes, [], accept);
+    let (mut pieces, mut rest) = (Hearing::new(accept), bytes);
     // An end of the cuts is the end of the pieces: the rest comes at once.
     for cut in cuts.iter().map(|&cut| usize::from(cut)).chain([usize::MAX]) {
         let (piece, after) = rest.split_at(cut.min(rest.len()));

@@ -25,11 +25,12 @@ use crate::{
 const MESSAGE_LIMIT: usize = 32 << 20;
 
 /// Answers every message on every connection with the same message, until the listener fails.
+/// Deflates for everybody who offers it.
 ///
 /// # Errors
 /// When the listener fails.
 pub fn echo(listener: &TcpListener) -> io::Result<()> {
-    let shard = Arc::new(Single::start(Echo::default())?);
+    let shard = Arc::new(Single::start(Echo::default(), 0)?);
     loop {
         let (stream, _) = listener.accept()?;
         let shard = Arc::clone(&shard);
@@ -51,7 +52,8 @@ fn greet(mut stream: TcpStream, shard: &Single<Echo>) -> io::Result<()> {
             Some(Ok((offer, head))) => {
                 stream.write_all(offer.response().as_bytes())?;
                 stream.set_nonblocking(true)?;
-                let connection = Connection { io: Io::Tcp(stream), ticket: None };
+                let inflates = offer.deflate.is_on();
+                let connection = Connection { io: Io::Tcp(stream), ticket: None, inflates };
                 shard.place(connection, bytes.split_off(head));
                 return Ok(());
             }

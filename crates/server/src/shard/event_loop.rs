@@ -27,7 +27,7 @@ use super::{
 use crate::{
     admission::Stub,
     logs::rarely,
-    ws::{self, Kind},
+    ws::{self, Accept, Deflater, Inflater, Kind},
 };
 
 /// The token of the waker; links have those of their places.
@@ -55,6 +55,9 @@ pub(super) struct EventLoop<S: Service> {
     buffer: Box<[u8]>,
     /// Where small frames are gathered for one write.
     cork: Vec<u8>,
+    /// For all links that agreed to it.
+    deflater: Deflater,
+    inflater: Inflater,
     /// The publications of this turn, as long as they all go to the same links and nothing else
     /// is sent.
     batch: Option<Batch>,
@@ -83,6 +86,7 @@ impl<S: Service> EventLoop<S> {
         service: S,
         mailboxes: Arc<[Arc<Mailbox<S::Word>>]>,
         board: Arc<Board>,
+        threshold: usize,
     ) -> Self {
         let pace = service.pace();
         Self {
@@ -94,6 +98,8 @@ impl<S: Service> EventLoop<S> {
             links: Slab::new(),
             buffer: vec![0; READ_BUFFER].into(),
             cork: Vec::with_capacity(CORK),
+            deflater: Deflater::new(threshold),
+            inflater: Inflater::default(),
             batch: None,
             dirty: Vec::new(),
             flushing: Vec::new(),
@@ -191,9 +197,12 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn open_link(&mut self, now: Timestamp, arrival: Arrival) {
-        let (stream, first) = match arrival.origin {
-            Origin::Outside(connection) => (Stream::from(connection), None),
-            Origin::Shard(stream, kind, bytes) => (stream, Some((kind, bytes))),
+        let (stream, inflates, first) = match arrival.origin {
+            Origin::Outside(connection) => {
+                let inflates = connection.inflates;
+                (Stream::from(connection), inflates, None)
+            }
+            Origin::Shard { stream, inflates, first } => (stream, inflates, Some(first)),
         };
         let stub = stream.stub();
         let (registry, mut stream) = (self.poll.registry(), Some(stream));
@@ -201,7 +210,7 @@ impl<S: Service> EventLoop<S> {
         let opened = self.links.insert_with(|id| {
             let mut stream = stream.take()?;
             match stream.register(registry, Token(place(id) as usize)) {
-                Ok(()) => Some(Link::new(stream, fresh)),
+                Ok(()) => Some(Link::new(stream, inflates, fresh)),
                 Err(error) => {
                     rarely!(error, "a link cannot be watched: {error}");
                     None
@@ -286,7 +295,15 @@ impl<S: Service> EventLoop<S> {
                 return;
             }
             let open = link.phase == Phase::Open;
-            match link.decoder.next(&mut bytes, limit) {
+            let accept = Accept { limit, deflate: link.inflates };
+            let event = match link.decoder.next(&mut bytes, accept) {
+                Ok(Some(ws::Event::Deflated(kind, message))) if open => {
+                    let message = self.inflater.inflate(kind, message, limit);
+                    message.map(|message| Some(ws::Event::Message(kind, message)))
+                }
+                event => event,
+            };
+            match event {
                 Ok(None) => return,
                 Ok(Some(ws::Event::Message(kind, message))) if open => {
                     self.messages += 1;
@@ -346,7 +363,7 @@ impl<S: Service> EventLoop<S> {
         now: Timestamp,
         id: LinkId,
         home: usize,
-        (kind, message): (Kind, Vec<u8>),
+        first: (Kind, Vec<u8>),
         early: &[u8],
     ) {
         self.service.closed(now, id);
@@ -357,7 +374,7 @@ impl<S: Service> EventLoop<S> {
         let stub = link.stream.stub();
         let left = link.stream.deregister(self.poll.registry());
         let mail = Mail::Arrival(Arrival {
-            origin: Origin::Shard(link.stream, kind, message),
+            origin: Origin::Shard { stream: link.stream, inflates: link.inflates, first },
             early: early.to_vec(),
         });
         let home = &self.mailboxes[home];
@@ -377,7 +394,9 @@ impl<S: Service> EventLoop<S> {
                     if let Some(link) = self.links.get_mut(id)
                         && link.phase == Phase::Open
                     {
-                        link.out.put_message(kind, &bytes);
+                        let deflater = Some(&mut self.deflater).filter(|_| link.inflates);
+                        let deflated = deflater.and_then(|it| it.deflate(&bytes));
+                        link.out.put_message(kind, &bytes, deflated);
                         self.mark(id);
                     }
                 }
@@ -548,7 +567,7 @@ impl<S: Service> Drop for EventLoop<S> {
     fn drop(&mut self) {
         for mail in self.mailbox().close() {
             match mail {
-                Mail::Arrival(Arrival { origin: Origin::Shard(stream, ..), .. }) => {
+                Mail::Arrival(Arrival { origin: Origin::Shard { stream, .. }, .. }) => {
                     self.stream_went(stream.stub());
                 }
                 // Its ticket goes with it.

@@ -21,8 +21,8 @@ pub(crate) struct Arrival {
 pub(super) enum Origin {
     /// A listener.
     Outside(Connection),
-    /// Another shard, which read the first message.
-    Shard(Stream, Kind, Vec<u8>),
+    /// Another shard, which read the first message. It knows what was agreed.
+    Shard { stream: Stream, inflates: bool, first: (Kind, Vec<u8>) },
 }
 
 /// A link in a loop. While it is idle this is all there is of it.
@@ -37,7 +37,7 @@ pub(super) struct Link {
     pub(super) dirty: bool,
     /// Until when its share of being read is used up.
     pub(super) used: Timestamp,
-    /// Messages to it may be deflated.
+    /// Messages may be deflated.
     pub(super) inflates: bool,
 }
 
@@ -55,9 +55,9 @@ pub(super) enum Phase {
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream, fresh: bool) -> Self {
+    pub(super) fn new(stream: Stream, inflates: bool, fresh: bool) -> Self {
         let (decoder, out) = (Decoder::default(), Outgoing::default());
-        let (phase, dirty, inflates) = (Phase::Open, false, false);
+        let (phase, dirty) = (Phase::Open, false);
         let used = Timestamp::default();
         Self { stream, decoder, out, phase, fresh, dirty, used, inflates }
     }

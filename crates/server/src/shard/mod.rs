@@ -75,13 +75,13 @@ impl Shards {
         let (polls, mailboxes) = open_mailboxes(count, config.limits.inbox_bytes)?;
         let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count)));
         let topics = Arc::new(Topics::new(config, Arc::clone(&mailboxes))?);
-        let session = config.session(count);
+        let (session, threshold) = (config.session(count), config.deflate.threshold_bytes);
         let begin = |(index, poll)| {
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
             let topics = Arc::clone(&topics);
             let home = Home { index, mailbox, board: Arc::clone(&board), topics };
             let sessions = Sessions::new(home, Arc::clone(&routes), session.clone());
-            EventLoop::new(index, poll, sessions, Arc::clone(&mailboxes), board)
+            EventLoop::new(index, poll, sessions, Arc::clone(&mailboxes), board, threshold)
         };
         let idle = polls.into_iter().enumerate().map(begin).collect();
         Ok(Self { mailboxes, board, topics, idle: Mutex::new(idle) })
@@ -163,12 +163,14 @@ pub(crate) struct Single<S: Service> {
 }
 
 impl<S: Service> Single<S> {
-    pub(crate) fn start(service: S) -> io::Result<Self> {
+    /// `threshold`: the shortest message that is deflated.
+    pub(crate) fn start(service: S, threshold: usize) -> io::Result<Self> {
         let (mut polls, mailboxes) = open_mailboxes(1, 0)?;
         let (mailbox, board) = (Arc::clone(&mailboxes[0]), Arc::new(Board::new(1)));
         let shared = Arc::clone(&board);
         if let Some(poll) = polls.pop() {
-            thread::spawn(move || EventLoop::new(0, poll, service, mailboxes, shared).run());
+            let single = EventLoop::new(0, poll, service, mailboxes, shared, threshold);
+            thread::spawn(move || single.run());
         }
         Ok(Self { mailbox, board })
     }

@@ -52,9 +52,12 @@ pub(super) enum Flushed {
 }
 
 impl Outgoing {
-    pub(super) fn put_message(&mut self, kind: Kind, payload: &[u8]) {
-        let put = |bytes: &mut Vec<u8>| ws::put_frame(bytes, kind.opcode(), payload);
-        self.queue().put_own(payload.len(), put);
+    /// A message, and what it is deflated, if that is what is to be written. It counts the same.
+    pub(super) fn put_message(&mut self, kind: Kind, payload: &[u8], deflated: Option<&[u8]>) {
+        self.queue().put_own(payload.len(), |bytes| match deflated {
+            Some(deflated) => ws::put_deflated(bytes, kind.opcode(), deflated),
+            None => ws::put_frame(bytes, kind.opcode(), payload),
+        });
     }
 
     pub(super) const fn is_empty(&self) -> bool {

@@ -14,6 +14,8 @@ pub(crate) struct Connection {
     pub(crate) io: Io,
     /// Its link's place in the limits, if it has one.
     pub(crate) ticket: Option<Ticket>,
+    /// Messages may be deflated.
+    pub(crate) inflates: bool,
 }
 
 pub(crate) enum Io {

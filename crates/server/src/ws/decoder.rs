@@ -14,12 +14,23 @@ use super::{
 pub(crate) enum Event<'a> {
     /// A message. A text is UTF-8.
     Message(Kind, &'a [u8]),
+    /// A message that is to be inflated; a text is not looked at before.
+    Deflated(Kind, &'a [u8]),
     /// A ping; a pong with the same bytes is due.
     Ping(&'a [u8]),
     /// A pong.
     Pong,
     /// A close with code and reason, if it had any. Nothing after it is to be read.
     Close(Option<(u16, &'a str)>),
+}
+
+/// What is taken from a client.
+#[derive(Clone, Copy)]
+pub(crate) struct Accept {
+    /// The largest message.
+    pub(crate) limit: usize,
+    /// Whether messages may be deflated.
+    pub(crate) deflate: bool,
 }
 
 /// Reads what one client sends. Eight bytes while no frame or message is in parts.
@@ -49,6 +60,7 @@ struct Frame {
 /// A message that is put together.
 struct Growing {
     kind: Kind,
+    deflated: bool,
     bytes: Vec<u8>,
     utf8: Utf8,
 }
@@ -63,14 +75,14 @@ enum Ready {
 
 impl Decoder {
     /// Takes bytes from the front of the input up to the next event; `None` when the input is
-    /// used up. A message above `limit` bytes is refused before room is made for it.
+    /// used up. A message above the limit is refused before room is made for it.
     pub(crate) fn next<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i mut [u8],
-        limit: usize,
+        accept: Accept,
     ) -> Result<Option<Event<'s>>, Fault> {
         self.give_back();
-        match self.advance(input, limit)? {
+        match self.advance(input, accept)? {
             None => Ok(None),
             Some(Ready::InPlace(header)) => {
                 // `advance` saw that the whole frame is there, so its length is a usize.
@@ -79,19 +91,20 @@ impl Decoder {
                 *input = rest;
                 let payload = &mut frame[header.size..];
                 unmask(payload, header.mask, 0);
-                if header.opcode == Opcode::Text && from_utf8(payload).is_err() {
+                if header.opcode == Opcode::Text && !header.deflated && from_utf8(payload).is_err()
+                {
                     return Err(Fault::Utf8);
                 }
-                event(header.opcode, payload).map(Some)
+                event(header.opcode, header.deflated, payload).map(Some)
             }
             Some(Ready::Parts(opcode)) => {
                 let parts = self.parts.get_or_insert_default();
                 parts.handed_out = Some(opcode);
-                let payload = match &parts.message {
-                    Some(message) if !opcode.is_control() => &message.bytes,
-                    _ => &parts.control,
+                let (deflated, payload) = match &parts.message {
+                    Some(message) if !opcode.is_control() => (message.deflated, &message.bytes),
+                    _ => (false, &parts.control),
                 };
-                event(opcode, payload).map(Some)
+                event(opcode, deflated, payload).map(Some)
             }
         }
     }
@@ -120,7 +133,7 @@ impl Decoder {
         }
     }
 
-    fn advance(&mut self, input: &mut &mut [u8], limit: usize) -> Result<Option<Ready>, Fault> {
+    fn advance(&mut self, input: &mut &mut [u8], accept: Accept) -> Result<Option<Ready>, Fault> {
         while !input.is_empty() {
             if let Some(parts) = &mut self.parts
                 && parts.frame.is_some()
@@ -132,8 +145,8 @@ impl Decoder {
             }
             let held = self.parts.as_ref().map_or(0, |parts| parts.header_len);
             let parsed = match &mut self.parts {
-                Some(parts) if held > 0 => parts.take_header(input)?,
-                _ => Header::parse(input)?,
+                Some(parts) if held > 0 => parts.take_header(input, accept.deflate)?,
+                _ => Header::parse(input, accept.deflate)?,
             };
             let Some(header) = parsed else {
                 if held == 0 {
@@ -141,7 +154,7 @@ impl Decoder {
                 }
                 return Ok(None);
             };
-            self.check(&header, limit)?;
+            self.check(&header, accept.limit)?;
             let whole = header.len <= (input.len().saturating_sub(header.size)) as u64;
             let alone = header.opcode != Opcode::Continuation && header.fin;
             if held == 0 && whole && alone {
@@ -171,6 +184,12 @@ impl Decoder {
             _ => {}
         }
         let before = growing.map_or(0, |message| message.bytes.len()) as u64;
+        let limit = if growing.map_or(header.deflated, |message| message.deflated) {
+            // What cannot be made smaller gets a little larger.
+            limit + limit / 256 + 64
+        } else {
+            limit
+        };
         if !header.opcode.is_control() && before.saturating_add(header.len) > limit as u64 {
             return Err(Fault::TooBig);
         }
@@ -187,11 +206,15 @@ impl Parts {
     }
 
     /// Completes the header that was kept, if the input has its end.
-    fn take_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Fault> {
+    fn take_header(
+        &mut self,
+        input: &mut &mut [u8],
+        deflate: bool,
+    ) -> Result<Option<Header>, Fault> {
         let held = self.header_len;
         let more = input.len().min(MAX_HEADER - held);
         self.header[held..held + more].copy_from_slice(&input[..more]);
-        let parsed = Header::parse(&self.header[..held + more])?;
+        let parsed = Header::parse(&self.header[..held + more], deflate)?;
         let used = parsed.map_or(more, |header| header.size - held);
         self.header_len = if parsed.is_some() { 0 } else { held + more };
         *input = &mut std::mem::take(input)[used..];
@@ -201,8 +224,8 @@ impl Parts {
     /// Begins a frame; its opcode if it was empty and something is whole now.
     fn begin(&mut self, header: Header) -> Result<Option<Opcode>, Fault> {
         match header.opcode {
-            Opcode::Text => self.message = Some(Growing::new(Kind::Text)),
-            Opcode::Binary => self.message = Some(Growing::new(Kind::Binary)),
+            Opcode::Text => self.message = Some(Growing::new(Kind::Text, header.deflated)),
+            Opcode::Binary => self.message = Some(Growing::new(Kind::Binary, header.deflated)),
             _ => {}
         }
         self.frame = Some(Frame { header, taken: 0 });
@@ -247,12 +270,12 @@ impl Parts {
 }
 
 impl Growing {
-    fn new(kind: Kind) -> Self {
-        Self { kind, bytes: Vec::new(), utf8: Utf8::default() }
+    fn new(kind: Kind, deflated: bool) -> Self {
+        Self { kind, deflated, bytes: Vec::new(), utf8: Utf8::default() }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        if self.kind == Kind::Text && !self.utf8.push(bytes) {
+        if self.kind == Kind::Text && !self.deflated && !self.utf8.push(bytes) {
             return Err(Fault::Utf8);
         }
         self.bytes.extend_from_slice(bytes);
@@ -260,8 +283,10 @@ impl Growing {
     }
 }
 
-fn event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, Fault> {
+fn event(opcode: Opcode, deflated: bool, payload: &[u8]) -> Result<Event<'_>, Fault> {
     Ok(match opcode {
+        Opcode::Text if deflated => Event::Deflated(Kind::Text, payload),
+        Opcode::Binary if deflated => Event::Deflated(Kind::Binary, payload),
         Opcode::Text => Event::Message(Kind::Text, payload),
         Opcode::Binary | Opcode::Continuation => Event::Message(Kind::Binary, payload),
         Opcode::Ping => Event::Ping(payload),

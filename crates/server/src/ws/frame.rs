@@ -6,11 +6,15 @@ use super::{Fault, Opcode};
 pub(super) const MAX_HEADER: usize = 14;
 /// The longest payload of a control frame.
 const MAX_CONTROL: u64 = 125;
+/// The bit of the first byte that marks a deflated message.
+const DEFLATED: u8 = 0x40;
 
 /// The header of a client's frame.
 #[derive(Clone, Copy)]
 pub(super) struct Header {
     pub(super) fin: bool,
+    /// It begins a message that is deflated.
+    pub(super) deflated: bool,
     pub(super) opcode: Opcode,
     pub(super) mask: [u8; 4],
     /// Bytes of the payload.
@@ -20,15 +24,20 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads a header; `None` when more bytes must come. Refuses as early as it can.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+    /// Reads a header; `None` when more bytes must come. Refuses as early as it can. `deflate`:
+    /// whether messages may be deflated.
+    pub(super) fn parse(bytes: &[u8], deflate: bool) -> Result<Option<Self>, Fault> {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
+        if first & 0x30 != 0 || first & DEFLATED != 0 && !deflate {
             return Err(Fault::Protocol("a reserved bit of a frame was set"));
         }
         let (fin, opcode) = (first & 0x80 != 0, opcode(first & 0x0f)?);
+        let deflated = first & DEFLATED != 0;
+        if deflated && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+            return Err(Fault::Protocol("a frame that begins no message was marked as deflated"));
+        }
         if opcode.is_control() && !fin {
             return Err(Fault::Protocol("a control frame was fragmented"));
         }
@@ -45,7 +54,7 @@ impl Header {
             return Err(Fault::Protocol("a control frame was longer than 125 bytes"));
         }
         let mask = bytes.get(2 + at..).and_then(<[u8]>::first_chunk::<4>);
-        Ok(mask.map(|&mask| Self { fin, opcode, mask, len, size: 2 + at + 4 }))
+        Ok(mask.map(|&mask| Self { fin, deflated, opcode, mask, len, size: 2 + at + 4 }))
     }
 }
 
@@ -92,6 +101,13 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
         }
     }
     out.extend_from_slice(payload);
+}
+
+/// Appends a message whose payload is deflated.
+pub(crate) fn put_deflated(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    let at = out.len();
+    put_frame(out, opcode, payload);
+    out[at] |= DEFLATED;
 }
 
 /// Appends a close frame. The code must be one that may be sent; a reason longer than 123 bytes

@@ -1,10 +1,12 @@
-//! RFC 6455 in the server's role, without IO: the upgrade, frames to messages, messages to frames.
+//! RFC 6455 and RFC 7692 in the server's role, without IO: the upgrade, frames to messages, messages to frames.
 //!
 //! Nothing here is held by a link that is idle. A message that comes whole is unmasked where the
 //! caller read it and handed out from there; only one that comes in parts is put together on the
 //! heap, and given back when it was handed out.
 
 mod decoder;
+mod deflate;
+mod extension;
 mod frame;
 mod mask;
 #[cfg(test)]
@@ -15,8 +17,10 @@ mod utf8;
 use std::fmt;
 
 pub(crate) use self::{
-    decoder::{Decoder, Event},
-    frame::{put_close, put_frame},
+    decoder::{Accept, Decoder, Event},
+    deflate::{Deflater, Inflater},
+    extension::Agreed,
+    frame::{put_close, put_deflated, put_frame},
 };
 
 /// What a frame is.
@@ -46,6 +50,8 @@ pub(crate) enum Fault {
     Utf8,
     /// A message was larger than the limit.
     TooBig,
+    /// What was said to be deflated was not.
+    Deflate,
 }
 
 impl Opcode {
@@ -68,7 +74,7 @@ impl Fault {
     pub(crate) const fn code(self) -> u16 {
         match self {
             Self::Protocol(_) => 1002,
-            Self::Utf8 => 1007,
+            Self::Utf8 | Self::Deflate => 1007,
             Self::TooBig => 1009,
         }
     }
@@ -80,6 +86,7 @@ impl fmt::Display for Fault {
             Self::Protocol(what) => what,
             Self::Utf8 => "a text was not UTF-8",
             Self::TooBig => "a message was larger than the limit",
+            Self::Deflate => "a message could not be inflated",
         })
     }
 }

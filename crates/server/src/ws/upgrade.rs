@@ -5,6 +5,8 @@ use std::fmt::Write;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 
+use super::Agreed;
+
 /// What RFC 6455 has a server append to the client's key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The longest head that is read.
@@ -21,6 +23,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) accept: String,
     pub(crate) host: &'a [u8],
     pub(crate) origin: Option<&'a [u8]>,
+    /// What the server and this client can agree on.
+    pub(crate) deflate: Agreed,
     /// The values of `X-Forwarded-For`, in order.
     pub(crate) forwarded: Vec<&'a [u8]>,
     /// All headers.
@@ -96,7 +100,8 @@ pub(crate) fn check<'a>(
     }
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let (origin, forwarded) = (seen.origin, seen.forwarded);
-    Ok(Offer { accept: STANDARD.encode(digest), host, origin, forwarded, headers })
+    let (accept, deflate) = (STANDARD.encode(digest), Agreed::of(seen.extensions));
+    Ok(Offer { accept, host, origin, deflate, forwarded, headers })
 }
 
 /// The headers that matter.
@@ -106,6 +111,7 @@ struct Seen<'a> {
     origin: Option<&'a [u8]>,
     key: Option<&'a [u8]>,
     version: Option<&'a [u8]>,
+    extensions: Vec<&'a [u8]>,
     forwarded: Vec<&'a [u8]>,
     upgrade: bool,
     connection: bool,
@@ -125,6 +131,10 @@ impl<'a> Seen<'a> {
                 // Lists, which may come in several headers.
                 "upgrade" => {
                     seen.upgrade |= has_token(value, "websocket");
+                    continue;
+                }
+                "sec-websocket-extensions" => {
+                    seen.extensions.push(value);
                     continue;
                 }
                 "x-forwarded-for" => {
@@ -161,11 +171,16 @@ fn has_token(list: &[u8], token: &str) -> bool {
 impl Offer<'_> {
     /// The answer that opens the WebSocket.
     pub(crate) fn response(&self) -> String {
-        format!(
+        let mut head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
+             Sec-WebSocket-Accept: {}\r\n",
             self.accept
-        )
+        );
+        if let Some(extensions) = self.deflate.header() {
+            // Writing to a string cannot fail.
+            let _ = write!(head, "Sec-WebSocket-Extensions: {extensions}\r\n");
+        }
+        head + "\r\n"
     }
 }
 

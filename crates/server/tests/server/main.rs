@@ -4,6 +4,7 @@
 
 mod bench;
 mod binary;
+mod deflate;
 mod demo;
 mod handlers;
 mod http;

@@ -29,10 +29,20 @@ pub(crate) fn head(lines: &[String]) -> String {
 
 /// A binary message of a client, in one frame.
 pub(crate) fn masked(payload: &[u8]) -> Vec<u8> {
+    masked_as(0x82, payload)
+}
+
+/// A frame of a client that begins with this byte.
+pub(crate) fn masked_as(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [7, 77, 177, 217];
-    let len = u8::try_from(payload.len()).unwrap();
-    assert!(len < 126);
-    let mut bytes = vec![0x82, 0x80 | len];
+    let mut bytes = vec![first];
+    match u16::try_from(payload.len()).unwrap() {
+        len @ ..=125 => bytes.push(0x80 | len as u8),
+        len => {
+            bytes.push(0x80 | 126);
+            bytes.extend(len.to_be_bytes());
+        }
+    }
     bytes.extend(mask);
     bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     bytes
@@ -40,6 +50,11 @@ pub(crate) fn masked(payload: &[u8]) -> Vec<u8> {
 
 /// HELLO, of a hub that had this session before if there is one.
 pub(crate) fn hello(session: Option<[u8; 16]>) -> Vec<u8> {
+    masked(&hello_frame(session))
+}
+
+/// The same, in no frame of a WebSocket.
+pub(crate) fn hello_frame(session: Option<[u8; 16]>) -> Vec<u8> {
     let resume = session.map(|session| Resume {
         session: SessionId(session),
         token: Token([1; 16]),
@@ -48,7 +63,7 @@ pub(crate) fn hello(session: Option<[u8; 16]>) -> Vec<u8> {
     });
     let (min_version, max_version, hub) = (VERSION, VERSION, HubId(1));
     let hello = Hello { min_version, max_version, hub, resume, credentials: "" };
-    masked(&HubFrame::Hello(hello).to_bytes())
+    HubFrame::Hello(hello).to_bytes()
 }
 
 pub(crate) struct Raw(pub(crate) TcpStream);
@@ -84,8 +99,14 @@ impl Raw {
 
     /// The payload of the next frame, which must be a whole binary message.
     pub(crate) async fn message(&mut self) -> Vec<u8> {
-        let first = soon("a frame", self.0.read_u8()).await.unwrap();
+        let (first, payload) = self.frame().await;
         assert_eq!(first, 0x82);
+        payload
+    }
+
+    /// The first byte and the payload of the next frame.
+    pub(crate) async fn frame(&mut self) -> (u8, Vec<u8>) {
+        let first = soon("a frame", self.0.read_u8()).await.unwrap();
         let len = match self.0.read_u8().await.unwrap() {
             126 => self.0.read_u16().await.unwrap().into(),
             127 => self.0.read_u64().await.unwrap().try_into().unwrap(),
@@ -93,7 +114,7 @@ impl Raw {
         };
         let mut payload = vec![0; len];
         soon("a payload", self.0.read_exact(&mut payload)).await.unwrap();
-        payload
+        (first, payload)
     }
 
     /// Code of the close that must come next, and then the end of the stream.

@@ -15,7 +15,7 @@ use tokio_websockets::{Limits, ServerBuilder};
 use super::{client, conversation};
 use crate::{
     conformance::{Heard, hear},
-    ws::Fault,
+    ws::{Accept, Fault},
 };
 
 /// Small, so that it is reached.
@@ -38,7 +38,7 @@ enum End {
 }
 
 fn ours(bytes: &[u8]) -> (Said, Option<Fault>) {
-    let mut messages = hear(bytes, [], LIMIT).heard;
+    let mut messages = hear(bytes, [], Accept { limit: LIMIT, deflate: false }).heard;
     let (end, fault) = match messages.pop() {
         Some(Heard::Close(close)) => (End::Close(close), None),
         Some(Heard::Fault(fault)) => (End::Refused(fault.code()), Some(fault)),

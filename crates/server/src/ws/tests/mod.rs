@@ -1,15 +1,17 @@
 //! The codec against itself in all cuts, and at its limits.
 
+mod deflate;
 mod differential;
 mod handshake;
 
 use proptest::{collection::vec, prelude::*};
 use tungstenite::{Message, WebSocket, protocol::Role};
 
-use super::{Decoder, Fault, Opcode, put_close, put_frame};
+use super::{Accept, Decoder, Fault, Opcode, put_close, put_frame};
 use crate::conformance::{self, Heard, Hearing};
 
 const LIMIT: usize = 1 << 20;
+const PLAIN: Accept = Accept { limit: LIMIT, deflate: false };
 
 /// A client's frame, as it says, right or wrong.
 fn client(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -28,7 +30,7 @@ fn client(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// What a client says in pieces of these lengths, the rest at once.
 fn hear(bytes: &[u8], cuts: &[usize]) -> Vec<Heard> {
-    conformance::hear(bytes, cuts.iter().copied(), LIMIT).heard
+    conformance::hear(bytes, cuts.iter().copied(), PLAIN).heard
 }
 
 fn whole(bytes: &[u8]) -> Vec<Heard> {
@@ -109,14 +111,20 @@ fn what_is_too_big_is_refused_by_its_header() {
     let large = [0x82, 0xff, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
     assert_eq!(whole(&large), [Heard::Fault(Fault::TooBig)]);
     let fragments = [client(0x02, &[0; 60]), client(0x80, &[0; 41])].concat();
-    assert_eq!(conformance::hear(&fragments, [], 100).heard, [Heard::Fault(Fault::TooBig)]);
-    assert_eq!(conformance::hear(&fragments, [], 101).heard, [Heard::Binary(vec![0; 101])]);
+    assert_eq!(
+        conformance::hear(&fragments, [], Accept { limit: 100, ..PLAIN }).heard,
+        [Heard::Fault(Fault::TooBig)]
+    );
+    assert_eq!(
+        conformance::hear(&fragments, [], Accept { limit: 101, ..PLAIN }).heard,
+        [Heard::Binary(vec![0; 101])]
+    );
 }
 
 #[test]
 fn nothing_is_kept_once_all_is_heard() {
     let bytes = [client(0x02, &[1; 70_000]), client(0x89, b"p"), client(0x80, b"x")].concat();
-    let mut hearing = Hearing::new(LIMIT);
+    let mut hearing = Hearing::new(PLAIN);
     assert!(bytes.chunks(999).all(|piece| hearing.take(piece)));
     assert_eq!((hearing.heard.len(), hearing.held()), (2, 0));
     assert_eq!(size_of::<Decoder>(), size_of::<usize>());
@@ -190,7 +198,8 @@ proptest! {
         bytes in vec(any::<u8>(), 0..200),
         cuts in vec(0..20_u8, 0..60),
     ) {
-        conformance::check(&bytes, &cuts, 100);
+        conformance::check(&bytes, &cuts, 100, false);
+        conformance::check(&bytes, &cuts, 100, true);
     }
 
     #[test]
