@@ -70,8 +70,9 @@ pub(super) struct EventLoop<S: Service> {
     pace: Pace,
     /// Links that are read no further for now, and when they are again.
     paused: BTreeSet<(Timestamp, LinkId)>,
-    /// Messages of the read in progress.
+    /// Messages of the read in progress, and what of them came of inflating.
     messages: usize,
+    inflated: usize,
     /// Links that were not read to the end, and whether that end is near.
     unread: Vec<(LinkId, bool)>,
     /// When links that are closing are given up. The oldest first: they all get the same time.
@@ -107,6 +108,7 @@ impl<S: Service> EventLoop<S> {
             pace,
             paused: BTreeSet::new(),
             messages: 0,
+            inflated: 0,
             unread: Vec::new(),
             closing: VecDeque::new(),
             stopped: false,
@@ -260,10 +262,10 @@ impl<S: Service> EventLoop<S> {
         };
         match link.read(buffer) {
             Ok(Some(len @ 1..)) => {
-                self.messages = 0;
+                (self.messages, self.inflated) = (0, 0);
                 self.take_in(now, id, &mut buffer[..len]);
                 self.carry_out(now);
-                !self.charge(now, id, len) && (len == buffer.len() || ending)
+                !self.charge(now, id, len + self.inflated) && (len == buffer.len() || ending)
             }
             Ok(None) => false,
             Ok(Some(_)) | Err(_) => {
@@ -298,8 +300,10 @@ impl<S: Service> EventLoop<S> {
             let accept = Accept { limit, deflate: link.inflates };
             let event = match link.decoder.next(&mut bytes, accept) {
                 Ok(Some(ws::Event::Deflated(kind, message))) if open => {
-                    let message = self.inflater.inflate(kind, message, limit);
-                    message.map(|message| Some(ws::Event::Message(kind, message)))
+                    self.inflater.inflate(kind, message, limit).map(|message| {
+                        self.inflated += message.len();
+                        Some(ws::Event::Message(kind, message))
+                    })
                 }
                 event => event,
             };

@@ -1,4 +1,5 @@
-//! RFC 6455 and RFC 7692 in the server's role, without IO: the upgrade, frames to messages, messages to frames.
+//! RFC 6455 and RFC 7692 in the server's role, without IO: the upgrade, frames to messages,
+//! messages to frames.
 //!
 //! Nothing here is held by a link that is idle. A message that comes whole is unmasked where the
 //! caller read it and handed out from there; only one that comes in parts is put together on the
