@@ -118,7 +118,7 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Topics that one browser may be subscribed to. 1,024.
     pub subscriptions: u32,
-    /// Topics of the server that are subscribed to. 1,000,000.
+    /// Topics of the server that are subscribed to. 250,000.
     pub topics: usize,
     /// Bytes of publications that may wait for one hub to read; then the topic's rule acts.
     /// 256 KiB.
@@ -179,7 +179,7 @@ impl Default for Limits {
             message_bytes: session.message_bytes,
             queue_bytes: session.queue_bytes,
             subscriptions: session.subscriptions,
-            topics: 1_000_000,
+            topics: 250_000,
             backlog_bytes: session.backlog_bytes,
             total_queue_bytes: 512 << 20,
             inbox_bytes: 16 << 20,

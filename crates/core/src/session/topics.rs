@@ -8,6 +8,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tabmux_wire::{MAX_TOPIC_NAME, Payload, Position, ServerFrame, TopicId};
 
+/// Topics that nobody wants and that are remembered all the same.
+const MAX_LEFT: usize = 16_384;
+
 /// Shards that a topic can name.
 pub const MAX_SHARDS: usize = 256;
 
@@ -116,6 +119,9 @@ impl Topics {
         if topic.shards == Shards::default() && topic.left == 0 {
             topic.left = self.left.last_key_value().map_or(1, |(last, _)| last + 1);
             self.left.insert(topic.left, id);
+            if self.left.len() > MAX_LEFT {
+                self.forget_oldest();
+            }
         }
     }
 
@@ -142,11 +148,8 @@ impl Topics {
     }
 
     fn create(&mut self, name: &Arc<str>) -> Result<TopicId, TooManyTopics> {
-        if self.topics.len() >= self.limit {
-            let (_, oldest) = self.left.pop_first().ok_or(TooManyTopics)?;
-            if let Some(topic) = self.topics.remove(&oldest) {
-                self.names.remove(&topic.name);
-            }
+        if self.topics.len() >= self.limit && !self.forget_oldest() {
+            return Err(TooManyTopics);
         }
         self.number += 1;
         let (id, name) = (TopicId(self.number), Arc::clone(name));
@@ -154,6 +157,17 @@ impl Topics {
         let (offset, shards) = (self.offset, Shards::default());
         self.topics.insert(id, Topic { name, offset, shards, left: 0 });
         Ok(id)
+    }
+
+    /// Forgets the topic that was left first; whether there was one.
+    fn forget_oldest(&mut self) -> bool {
+        let Some((_, oldest)) = self.left.pop_first() else {
+            return false;
+        };
+        if let Some(topic) = self.topics.remove(&oldest) {
+            self.names.remove(&topic.name);
+        }
+        true
     }
 }
 
@@ -250,6 +264,19 @@ mod tests {
         topics.leave(0, id);
         topics.publish("prices", Payload::Text("3"));
         assert_eq!(topics.join(0, &name).unwrap().position, position(3));
+    }
+
+    #[test]
+    fn who_subscribes_to_ever_other_topics_is_not_remembered_for_all_of_them() {
+        let mut topics = Topics::new(9, usize::MAX);
+        for number in 0..MAX_LEFT + 10 {
+            let id = topics.join(0, &Arc::from(number.to_string())).unwrap().topic;
+            topics.leave(0, id);
+        }
+        assert_eq!(
+            (topics.len(), topics.names.len(), topics.left.len()),
+            (MAX_LEFT, MAX_LEFT, MAX_LEFT)
+        );
     }
 
     #[test]
