@@ -7,11 +7,11 @@ use std::{
 
 use tabmux_core::{
     OwnedPayload, Timestamp,
-    hub::{Hub, HubConfig, HubMessage, Mode, TabMessage},
-    wire::{HubId, Payload, SocketId, TabId},
+    hub::{Hub, HubConfig, HubMessage, Mode, SubscriptionId, TabMessage},
+    wire::{HubId, Payload, Position, SocketId, TabId},
 };
 
-use crate::{network::Lane, oracle::HubView};
+use crate::{network::Lane, oracle::HubView, topics::Subscription};
 
 /// The code with which pages close their sockets.
 pub const PAGE_CLOSE: u16 = 1000;
@@ -47,6 +47,10 @@ pub struct Tab {
     pub phase: Phase,
     /// Its sockets, those that are closed included.
     pub sockets: BTreeMap<u32, PageSocket>,
+    /// Its subscriptions to topics.
+    pub subscriptions: BTreeMap<u32, Subscription>,
+    /// How many there were so far.
+    pub subscriptions_made: u32,
     /// What was posted to it while it is in the back/forward cache.
     pub frozen: VecDeque<HubMessage>,
     /// Whether it is in the back/forward cache.
@@ -115,6 +119,10 @@ pub enum PageMessage {
     Send(u32, String),
     /// It closes a socket.
     Close(u32),
+    /// It wants a topic, which it left there.
+    Subscribe(u32, &'static str, Option<Position>),
+    /// It wants it no more.
+    Unsubscribe(u32),
 }
 
 /// The locks of tabs, each by the tab's id: first come, first served.
@@ -231,8 +239,14 @@ impl Tab {
 
     fn attach(&mut self) -> Vec<PageMessage> {
         self.phase = Phase::Attaching;
-        let wishes = self.sockets_in(SocketState::Connecting).into_iter().map(PageMessage::Open);
-        std::iter::once(PageMessage::Attach).chain(wishes).collect()
+        let sockets = self.sockets_in(SocketState::Connecting).into_iter().map(PageMessage::Open);
+        let topics = self.topics_wanted();
+        std::iter::once(PageMessage::Attach).chain(sockets).chain(topics).collect()
+    }
+
+    /// Whether wishes go out at once.
+    pub fn has_attached(&self) -> bool {
+        self.phase != Phase::New
     }
 }
 
@@ -251,6 +265,13 @@ impl PageMessage {
             }
             Self::Close(socket) => {
                 TabMessage::Close { socket: SocketId(*socket), code: PAGE_CLOSE, reason: "" }
+            }
+            Self::Subscribe(number, name, since) => {
+                let subscription = SubscriptionId(*number);
+                TabMessage::Subscribe { subscription, name, since: *since }
+            }
+            Self::Unsubscribe(number) => {
+                TabMessage::Unsubscribe { subscription: SubscriptionId(*number) }
             }
         }
     }

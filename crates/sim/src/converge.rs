@@ -1,12 +1,13 @@
 //! The second phase: nothing goes wrong any more, and the world must come to rest.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tabmux_core::hub::{Input, LinkState, WakeReason};
 
 use crate::{
-    browser::SocketState,
+    browser::{Browser, SocketState},
     oracle::Checked,
+    topics::NAMES,
     world::{BROWSERS, Delivery, World},
 };
 
@@ -38,8 +39,10 @@ impl World {
         self.pass(HEALED)?;
         self.all_connected()?;
         self.each_tab(|world, at, id| {
-            let opened = world.browsers[at].tabs.get_mut(&id).and_then(|tab| tab.open());
-            world.post(at, id, opened.into_iter().collect());
+            if let Some(tab) = world.browsers[at].tabs.get_mut(&id) {
+                let wishes = tab.open().into_iter().chain(tab.subscribe(NAMES[0])).collect();
+                world.post(at, id, wishes);
+            }
         });
         self.pass(SOON)?;
         self.each_tab(|world, at, id| {
@@ -55,6 +58,9 @@ impl World {
         if let Some(server) = &mut self.server {
             for session in server.sessions.keys().copied().collect::<Vec<_>>() {
                 server.broadcast(self.now, session);
+            }
+            for name in NAMES {
+                server.publish(self.now, &mut self.feed, name);
             }
         }
         self.drain_server()?;
@@ -104,6 +110,14 @@ impl World {
             return Err("the server is down".to_owned());
         };
         let stats = server.registry.stats();
+        let topics = |browser: &Browser| {
+            let names = browser.tabs.values().flat_map(|tab| tab.subscriptions.values());
+            names.map(|it| it.name).collect::<BTreeSet<_>>().len()
+        };
+        let subscriptions = self.browsers.iter().map(topics).sum::<usize>();
+        if subscriptions != stats.subscriptions || stats.queued_bytes > 0 {
+            return Err(format!("browsers want {subscriptions} topics, not as {stats:?}"));
+        }
         let tabs = self.browsers.iter().map(|browser| browser.tabs.len()).sum::<usize>();
         let world = (BROWSERS, BROWSERS, tabs, 0, sockets);
         let told = (stats.links, stats.sessions, stats.tabs, stats.parked, stats.sockets);
@@ -128,6 +142,11 @@ impl World {
         let newest = tab.sockets.values().next_back().map(|socket| socket.state);
         if newest != Some(SocketState::Open) {
             return Err(format!("{id} has a new socket that is {newest:?}"));
+        }
+        for (number, it) in &tab.subscriptions {
+            if !it.ready || it.last != self.feed.last(it.name) {
+                return Err(format!("{id} subscription {number} is not at the end: {it:?}"));
+            }
         }
         for (number, socket) in &tab.sockets {
             match socket.state {

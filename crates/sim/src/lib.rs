@@ -16,6 +16,7 @@ pub mod network;
 pub mod oracle;
 pub mod rng;
 pub mod server;
+pub mod topics;
 pub mod transition;
 mod wires;
 pub mod world;

@@ -7,7 +7,10 @@ use tabmux_core::{
     wire::TabId,
 };
 
-use crate::browser::{PAGE_CLOSE, PageMessage, Phase, SocketState, Tab, text};
+use crate::{
+    browser::{PAGE_CLOSE, PageMessage, Phase, SocketState, Tab, text},
+    topics::{self, Feed},
+};
 
 /// `Err` says which invariant is broken.
 pub type Checked<T = ()> = Result<T, String>;
@@ -68,18 +71,18 @@ pub fn receive(
     tab: &mut Tab,
     message: &HubMessage,
     lossy: &BTreeSet<(TabId, u32)>,
+    feed: &Feed,
 ) -> Checked<Vec<PageMessage>> {
     match message {
         HubMessage::Attached { .. } => tab.phase = Phase::Attached,
         HubMessage::Resync => return Ok(tab.resync()),
         HubMessage::State { .. } => {}
         HubMessage::Browser { payload } => browser_message(id, tab, text(payload))?,
-        HubMessage::Mirror { .. }
-        | HubMessage::Refused { .. }
-        | HubMessage::Subscribed { .. }
+        HubMessage::Subscribed { .. }
         | HubMessage::Publication { .. }
         | HubMessage::Gap { .. }
-        | HubMessage::Unsubscribed { .. } => {
+        | HubMessage::Unsubscribed { .. } => topics::receive(id, tab, feed, message)?,
+        HubMessage::Mirror { .. } | HubMessage::Refused { .. } => {
             return Err(format!("{id} was told {message:?}"));
         }
         HubMessage::Opened { socket, .. } => {

@@ -3,15 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
+    sync::Arc,
 };
 
 use tabmux_core::{
     OwnedPayload, Timestamp,
-    session::{Event, LinkId, Registry, SendError, SessionConfig, SocketRef},
-    wire::{ErrorCode, Payload, SessionId, TabId},
+    session::{
+        Encoded, Event, LinkId, Publication, Registry, SendError, SessionConfig, SlowPolicy,
+        SocketRef, Topics,
+    },
+    wire::{ErrorCode, Payload, SessionId, TabId, TopicId},
 };
 
-use crate::{oracle::Checked, rng::Rng};
+use crate::{oracle::Checked, rng::Rng, topics::Feed};
 
 /// The code with which the application closes sockets.
 const KICK: u16 = 4000;
@@ -26,6 +30,7 @@ pub struct Server {
     pub sessions: BTreeMap<SessionId, Session>,
     /// The sockets it told of.
     pub sockets: BTreeMap<SocketRef, Echo>,
+    topics: Topics,
     /// Sockets that closed before all their echoes were sent.
     pub lossy: BTreeSet<(TabId, u32)>,
     last_session: u64,
@@ -55,11 +60,14 @@ impl Server {
         // Small, so that a link that stalls does fill its queue.
         let config =
             SessionConfig { message_bytes: 1024, queue_bytes: 1024, ..SessionConfig::default() };
+        let config = SessionConfig { window_bytes: 150, backlog_bytes: 400, ..config };
         Self {
             registry: Registry::new(config, now),
             wake_at: None,
             sessions: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            // Another epoch than any server before.
+            topics: Topics::new(now.as_micros() + 1, 100),
             lossy: BTreeSet::new(),
             last_session: serial,
         }
@@ -127,6 +135,34 @@ impl Server {
         let text = format!("{} {}", session.serial, session.broadcasts + 1);
         if self.registry.broadcast(now, id, Payload::Text(&text)).is_ok() {
             session.broadcasts += 1;
+        }
+    }
+
+    /// Somebody wants a topic.
+    pub fn join(&mut self, now: Timestamp, name: &Arc<str>) -> Checked {
+        let joined = self.topics.join(0, name).map_err(|full| full.to_string())?;
+        let policy = match &**name {
+            "latest" => SlowPolicy::KeepLatest,
+            "gap" => SlowPolicy::DropWithGap,
+            _ => SlowPolicy::Recover,
+        };
+        self.registry.topic_joined(now, name, joined.topic, joined.position, policy);
+        Ok(())
+    }
+
+    /// Nobody wants it any more.
+    pub fn leave(&mut self, topic: TopicId) {
+        self.topics.leave(0, topic);
+    }
+
+    /// Publishes the next text of a topic.
+    pub fn publish(&mut self, now: Timestamp, feed: &mut Feed, name: &'static str) {
+        let numbered = self.topics.publish(name, Payload::Text(&feed.next(name)));
+        let position = numbered.position;
+        feed.published(name, position);
+        if let Some((topic, bytes)) = numbered.frame {
+            let frame = Arc::new(Encoded::new(bytes.into(), None));
+            self.registry.publish(now, &Publication { topic, position, frame });
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     browser::{PageMessage, SocketState, Tab},
     oracle::Checked,
     rng::Rng,
+    topics::NAMES,
     world::{BROWSERS, Delivery, World},
 };
 
@@ -46,6 +47,12 @@ pub enum Transition {
     Kick,
     /// The application sends a message to all tabs of a browser.
     Broadcast,
+    /// A page subscribes to a topic.
+    Subscribe,
+    /// A page ends a subscription.
+    Unsubscribe,
+    /// The application publishes some messages.
+    Publish,
     /// A link breaks.
     CutLink,
     /// Nothing arrives on a link for a while.
@@ -58,7 +65,7 @@ pub enum Transition {
     Sleep,
 }
 
-const ALL: [Transition; 15] = [
+const ALL: [Transition; 18] = [
     Transition::OpenTab,
     Transition::CloseTab,
     Transition::CrashTab,
@@ -69,6 +76,9 @@ const ALL: [Transition; 15] = [
     Transition::CloseSocket,
     Transition::Kick,
     Transition::Broadcast,
+    Transition::Subscribe,
+    Transition::Unsubscribe,
+    Transition::Publish,
     Transition::CutLink,
     Transition::StallLink,
     Transition::ToggleOffline,
@@ -86,6 +96,8 @@ impl Weights {
         let weight = |transition: Transition| match transition {
             Transition::OpenTab | Transition::RestoreTab => 4 + rng.below(6),
             Transition::OpenSocket => 6 + rng.below(8),
+            Transition::Subscribe => 3 + rng.below(6),
+            Transition::Publish => 5 + rng.below(20),
             Transition::Send => 15 + rng.below(30),
             Transition::RestartServer => rng.below(2),
             _ => rng.below(2) * rng.below(6),
@@ -112,7 +124,9 @@ impl World {
         let transition = self.weights.next(&mut self.rng);
         let at = usize::try_from(self.rng.below(BROWSERS as u64)).unwrap_or(0);
         match transition {
-            Transition::Kick | Transition::Broadcast => return self.application(transition),
+            Transition::Kick | Transition::Broadcast | Transition::Publish => {
+                return self.application(transition);
+            }
             Transition::CutLink | Transition::StallLink => {
                 let links = self.network.links.keys().copied().collect::<Vec<_>>();
                 let until = self.now + self.rng.millis(0, 40_000);
@@ -198,6 +212,13 @@ impl World {
                 let sockets = (0..count).filter_map(socket).collect::<Vec<_>>();
                 sockets.into_iter().filter_map(|socket| tab.send(id, socket)).collect()
             }
+            Transition::Subscribe if tab.subscriptions.len() < 4 => {
+                rng.pick(&NAMES).and_then(|name| tab.subscribe(name)).into_iter().collect()
+            }
+            Transition::Unsubscribe => {
+                let all = tab.subscriptions.keys().copied().collect::<Vec<_>>();
+                rng.pick(&all).and_then(|number| tab.unsubscribe(number)).into_iter().collect()
+            }
             _ => Vec::new(),
         };
         self.post(at, id, messages);
@@ -220,6 +241,12 @@ impl World {
         };
         if transition == Transition::Kick {
             server.kick(self.now, &mut self.rng);
+        } else if transition == Transition::Publish {
+            for _ in 0..=self.rng.below(15) {
+                if let Some(name) = self.rng.pick(&NAMES) {
+                    server.publish(self.now, &mut self.feed, name);
+                }
+            }
         } else {
             let sessions = server.sessions.keys().copied().collect::<Vec<_>>();
             if let Some(session) = self.rng.pick(&sessions) {

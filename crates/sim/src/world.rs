@@ -11,7 +11,6 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp, hub, session,
     session::LinkId,
-    wire::UnsubscribedReason,
     wire::{HubId, Payload, TabId},
 };
 
@@ -22,6 +21,7 @@ use crate::{
     oracle::{Checked, receive},
     rng::Rng,
     server::Server,
+    topics::Feed,
     transition::Weights,
 };
 
@@ -41,6 +41,8 @@ pub struct World {
     pub(crate) server: Option<Server>,
     /// The number of the latest session of all servers so far.
     pub(crate) serial: u64,
+    /// What was published so far.
+    pub(crate) feed: Feed,
     pub(crate) weights: Weights,
     /// Whether things go wrong.
     pub(crate) faults: bool,
@@ -142,6 +144,7 @@ impl World {
             network: Network::default(),
             server: Some(Server::new(now, 0)),
             serial: 0,
+            feed: Feed::default(),
             weights: Weights::draw(&mut rng),
             faults: true,
             queue: BinaryHeap::new(),
@@ -265,7 +268,7 @@ impl World {
         }
         let nothing = Default::default();
         let lossy = self.server.as_ref().map_or(&nothing, |server| &server.lossy);
-        let answers = receive(id, tab, &message, lossy)?;
+        let answers = receive(id, tab, &message, lossy, &self.feed)?;
         self.post(at, id, answers);
         Ok(())
     }
@@ -439,11 +442,13 @@ impl World {
                 }
                 session::Output::SocketWritable { socket } => server.echo(now, socket, None)?,
                 session::Output::SocketClosed { socket, .. } => server.closed(socket)?,
-                session::Output::TopicWanted { name } => {
-                    let reason = UnsubscribedReason::Unsupported;
-                    server.registry.topic_refused(now, &name, reason, None, "no topics here");
+                session::Output::TopicWanted { name } => server.join(now, &name)?,
+                session::Output::TopicUnwanted { topic } => server.leave(topic),
+                session::Output::Publish { frame, links } => {
+                    for link in links {
+                        self.send_down(link.0, frame.bytes(false).to_vec());
+                    }
                 }
-                session::Output::TopicUnwanted { .. } | session::Output::Publish { .. } => {}
                 session::Output::Event(event) => server.event(&event),
             }
         }

@@ -1,0 +1,169 @@
+//! Topics: what was published, and what a page may hear of it.
+
+use std::collections::BTreeMap;
+
+use tabmux_core::{
+    hub::HubMessage,
+    wire::{Position, TabId},
+};
+
+use crate::{
+    browser::{PageMessage, Tab, text},
+    oracle::Checked,
+};
+
+/// The topics there are; the server has another policy for each.
+pub const NAMES: [&str; 3] = ["recover", "latest", "gap"];
+
+/// All that was published so far, by all servers: epoch and offset of each, and its number.
+#[derive(Debug, Default)]
+pub struct Feed(BTreeMap<&'static str, BTreeMap<(u64, u64), u64>>);
+
+/// A page's subscription.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The topic.
+    pub name: &'static str,
+    /// Whether the page was told where the topic is.
+    pub ready: bool,
+    /// Where the page is in the topic.
+    pub last: Option<Position>,
+    /// It was told that it did not go on where it was: a gap must follow.
+    owed: bool,
+    /// A gap came last, so that a publication at the same place may follow.
+    gap: bool,
+}
+
+impl Feed {
+    /// The text of the next publication of a topic.
+    pub fn next(&self, name: &str) -> String {
+        let count = self.0.get(name).map_or(0, BTreeMap::len) + 1;
+        // Of many lengths, so that queues fill at different moments.
+        format!("{name} {count} {}", "x".repeat(count * 7 % 60))
+    }
+
+    /// It was published there.
+    pub fn published(&mut self, name: &'static str, Position { epoch, offset }: Position) {
+        let topic = self.0.entry(name).or_default();
+        let number = topic.len() as u64 + 1;
+        topic.insert((epoch, offset), number);
+    }
+
+    /// Whether there is a publication behind `from`, up to `to`.
+    fn any_after(&self, name: &str, from: Position, to: Position) -> bool {
+        from < to
+            && self.0.get(name).is_some_and(|topic| {
+                let behind = (from.epoch, from.offset + 1)..=(to.epoch, to.offset);
+                topic.range(behind).next().is_some()
+            })
+    }
+
+    fn number(&self, name: &str, at: Position) -> Option<u64> {
+        self.0.get(name)?.get(&(at.epoch, at.offset)).copied()
+    }
+
+    /// Where the last publication of a topic is.
+    pub fn last(&self, name: &str) -> Option<Position> {
+        let (&(epoch, offset), _) = self.0.get(name)?.last_key_value()?;
+        Some(Position { epoch, offset })
+    }
+}
+
+impl Subscription {
+    /// Of a page that never heard of the topic.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, ready: false, last: None, owed: false, gap: false }
+    }
+
+    fn subscribed(&mut self, position: Position, recovered: bool) -> Checked {
+        if recovered && self.last != Some(position) {
+            return Err(format!("recovered at {position:?}, but was at {:?}", self.last));
+        }
+        self.owed = !recovered && self.last.is_some();
+        (self.ready, self.last, self.gap) = (true, Some(position), false);
+        Ok(())
+    }
+
+    fn missed(&mut self, feed: &Feed, position: Position) -> Checked {
+        let Some(last) = self.last else {
+            return Err("a gap before anything".to_owned());
+        };
+        let owed = std::mem::take(&mut self.owed);
+        let right = last.epoch != position.epoch || feed.any_after(self.name, last, position);
+        (self.last, self.gap) = (Some(position), true);
+        (owed || right)
+            .then_some(())
+            .ok_or_else(|| format!("a gap from {last:?} to {position:?}, where nothing is missing"))
+    }
+
+    fn heard(&mut self, feed: &Feed, position: Position, said: &str) -> Checked {
+        let Some(last) = self.last.filter(|_| self.ready && !self.owed) else {
+            return Err(format!("a publication at {position:?} too early"));
+        };
+        let Some(number) = feed.number(self.name, position) else {
+            return Err(format!("nothing was published at {position:?}"));
+        };
+        let again = position == last && self.gap;
+        let before = Position { offset: position.offset.saturating_sub(1), ..position };
+        if last.epoch != position.epoch || (position <= last && !again) {
+            return Err(format!("a publication at {position:?} behind {last:?}"));
+        }
+        if !again && feed.any_after(self.name, last, before) {
+            return Err(format!("from {last:?} to {position:?} without a gap"));
+        }
+        if !said.starts_with(&format!("{} {number} ", self.name)) {
+            return Err(format!("{said:?} is not number {number}"));
+        }
+        (self.last, self.gap) = (Some(position), false);
+        Ok(())
+    }
+}
+
+impl Tab {
+    /// A wish for another subscription.
+    pub fn subscribe(&mut self, name: &'static str) -> Option<PageMessage> {
+        self.subscriptions_made += 1;
+        let number = self.subscriptions_made;
+        self.subscriptions.insert(number, Subscription::new(name));
+        self.has_attached().then(|| PageMessage::Subscribe(number, name, None))
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, number: u32) -> Option<PageMessage> {
+        self.subscriptions.remove(&number)?;
+        self.has_attached().then_some(PageMessage::Unsubscribe(number))
+    }
+
+    /// What it wants of a hub that does not know it.
+    pub fn topics_wanted(&mut self) -> Vec<PageMessage> {
+        let wish = |(number, it): (&u32, &mut Subscription)| {
+            (it.ready, it.owed) = (false, false);
+            PageMessage::Subscribe(*number, it.name, it.last)
+        };
+        self.subscriptions.iter_mut().map(wish).collect()
+    }
+}
+
+/// A page hears something of a topic.
+pub fn receive(id: TabId, tab: &mut Tab, feed: &Feed, message: &HubMessage) -> Checked {
+    let (HubMessage::Subscribed { subscription, .. }
+    | HubMessage::Publication { subscription, .. }
+    | HubMessage::Gap { subscription, .. }
+    | HubMessage::Unsubscribed { subscription, .. }) = message
+    else {
+        return Err(format!("{message:?} is not of a topic"));
+    };
+    // One that the page has ended meanwhile.
+    let Some(it) = tab.subscriptions.get_mut(&subscription.0) else {
+        return Ok(());
+    };
+    let checked = match message {
+        HubMessage::Subscribed { position, recovered, .. } => it.subscribed(*position, *recovered),
+        HubMessage::Gap { position, .. } => it.missed(feed, *position),
+        HubMessage::Publication { position, payload, .. } => {
+            it.heard(feed, *position, text(payload))
+        }
+        _ => Err("it was refused".to_owned()),
+    };
+    checked.map_err(|why| format!("{id} subscription {} of {}: {why}", subscription.0, it.name))
+}
