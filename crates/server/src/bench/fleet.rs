@@ -387,12 +387,7 @@ fn connect(plan: &Plan, number: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(plan.address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    if let (IpAddr::V4(server), Ok(group)) =
-        (plan.address.ip(), u8::try_from(number / LINKS_A_SOURCE))
-        && server.is_loopback()
-        && group > 0
-    {
-        let source = Ipv4Addr::new(127, 0, 0, 1 + group);
+    if let Some(source) = source(plan.address.ip(), number) {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     match socket.connect(&plan.address.into()) {
@@ -401,6 +396,13 @@ fn connect(plan: &Plan, number: usize) -> io::Result<TcpStream> {
         Ok(()) | Err(_) => {}
     }
     Ok(TcpStream::from_std(socket.into()))
+}
+
+/// The address that a link comes from, where the kernel's choice would run out of ports.
+fn source(server: IpAddr, number: usize) -> Option<Ipv4Addr> {
+    let group = u8::try_from(number / LINKS_A_SOURCE).ok().filter(|&group| group > 0)?;
+    let near = matches!(server, IpAddr::V4(address) if address.is_loopback());
+    near.then(|| Ipv4Addr::new(127, 0, 0, group.saturating_add(1)))
 }
 
 /// Lets this process have enough open files for so many links.
@@ -419,4 +421,28 @@ pub fn need_files(links: usize) -> Result<(), String> {
         wanted - allowed,
         allowed.saturating_sub(OTHER_FILES as u64)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_beyond_what_one_address_has_ports_for_come_from_the_next() {
+        let server = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(source(server, 24_999), None);
+        assert_eq!(source(server, 25_000), Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(source(server, 99_999), Some(Ipv4Addr::new(127, 0, 0, 4)));
+        // Another machine's ports are not ours to choose addresses for.
+        assert_eq!(source(IpAddr::from([192, 0, 2, 1]), 25_000), None);
+    }
+
+    #[test]
+    fn topics_are_dealt_out_so_that_each_has_a_subscriber() {
+        let dealt = (0..5).map(|number| number.to_string()).collect();
+        let topics = Topics { common: vec!["all".to_owned()], dealt, per_link: 2 };
+        assert_eq!(topics.of(0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(topics.of(2).collect::<Vec<_>>(), [0, 5, 1]);
+        assert_eq!((topics.len(), topics.name(0), topics.name(5)), (6, "all", "4"));
+    }
 }
