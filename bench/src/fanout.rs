@@ -14,6 +14,8 @@ use crate::{
 
 pub(crate) const SIZE: usize = 128;
 const WARM_UP: usize = 3;
+/// Compared with each other in every row.
+const OURS: [Kind; 3] = [Kind::Tabmux, Kind::OneShard, Kind::Floor];
 const MARGIN: f64 = 1.1;
 /// How often servers take turns that cannot be there at once.
 const PASSES: usize = 3;
@@ -22,27 +24,21 @@ pub(crate) fn run(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let [ones, twenties] = bench.scale.rounds;
     let topics = Topics { common: names(1), ..Topics::default() };
     let links = bench.scale.fanout;
-    let mut found = [BTreeMap::new(), BTreeMap::new()];
-    // Each pair of servers takes turns; two pairs, because this process has so many files.
-    for kinds in [&[Kind::Tabmux, Kind::OneShard, Kind::Floor][..], &[Kind::Ws, Kind::Axum]] {
-        let kinds = kinds.iter().copied().filter(|kind| bench.peers.has(*kind));
+    let mut found = Vec::new();
+    // More at once would have too many files for this process.
+    for kinds in [[Kind::Tabmux, Kind::Floor, Kind::Ws], [Kind::OneShard, Kind::Floor, Kind::Axum]]
+    {
         let mut rooms = Vec::new();
-        for kind in kinds {
+        for kind in kinds.into_iter().filter(|kind| bench.peers.has(*kind)) {
             rooms.push(open(bench, kind, &topics, links)?);
         }
-        for (place, (messages, rounds)) in [(1, ones), (20, twenties)].into_iter().enumerate() {
-            found[place].extend(compare(&mut rooms, messages, rounds)?);
-        }
+        found.push([compare(&mut rooms, 1, ones)?, compare(&mut rooms, 20, twenties)?]);
     }
-    for (values, how) in found.into_iter().zip(["one at a time", "20 in flight"]) {
+    for (place, how) in ["one at a time", "20 in flight"].into_iter().enumerate() {
         let name = format!("a delivery, to {links} links, {how}");
-        if let Some(one_shard) = values.get(&Kind::OneShard) {
-            let own = [(Kind::Tabmux, *one_shard)];
-            let floor = values.get(&Kind::Floor).map(|floor| (Kind::Floor, *floor));
-            let values = own.into_iter().chain(floor);
-            table.push(format!("{name}, with one shard"), "µs CPU", Target::None, values);
+        for values in &found {
+            push(table, &name, values[place].clone());
         }
-        table.push(name, "µs CPU", Target::OfFloor(MARGIN), values);
     }
     Ok(())
 }
@@ -56,18 +52,17 @@ pub(crate) fn growth(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         let per_link = dealt.len().div_ceil(links);
         let topics = Topics { common: names(1), dealt, per_link };
         let mut rooms = Vec::new();
-        for kind in [Kind::Tabmux, Kind::Floor] {
+        for kind in OURS {
             rooms.push(open(bench, kind, &topics, links)?);
         }
-        let name = format!("a delivery, to {links} links, {count} topics");
         let values = compare(&mut rooms, 1, rounds)?;
-        table.push(name, "µs CPU", Target::OfFloor(MARGIN), values);
+        push(table, &format!("a delivery, to {links} links, one of {count} topics"), values);
     }
     let topics = Topics { common: names(1), ..Topics::default() };
     for links in bench.scale.growth {
         let (mut times, mut size): (BTreeMap<Kind, Vec<_>>, _) = (BTreeMap::new(), SIZE);
-        // Both at once would have too many files for this process.
-        for kind in [Kind::Tabmux, Kind::Floor].repeat(PASSES) {
+        // All at once would have too many files for this process.
+        for kind in OURS.repeat(PASSES) {
             let rooms = &mut [open(bench, kind, &topics, links)?];
             for (kind, more) in measure(rooms, 1, rounds / PASSES, &mut size)? {
                 times.entry(kind).or_default().extend(more);
@@ -75,9 +70,20 @@ pub(crate) fn growth(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         }
         let values = times.into_iter().map(|(kind, times)| (kind, median(times) / links as f64));
         let name = format!("a delivery, to {links} links, one server at a time");
-        table.push(name, "µs CPU", Target::OfFloor(MARGIN), values);
+        push(table, &name, values.collect());
     }
     Ok(())
+}
+
+/// Adds a row for tabmux as it comes, and one for it as a single thread, which the floor is.
+fn push(table: &mut Table, name: &str, values: BTreeMap<Kind, f64>) {
+    let mut others = values;
+    let (whole, single) = (others.remove(&Kind::Tabmux), others.remove(&Kind::OneShard));
+    let rows = [(whole, name.to_owned()), (single, format!("{name}, one shard"))];
+    for (own, name) in rows.into_iter().filter_map(|(own, name)| Some((own?, name))) {
+        let values = others.clone().into_iter().chain([(Kind::Tabmux, own)]);
+        table.push(name, "µs CPU", Target::OfFloor(MARGIN), values);
+    }
 }
 
 fn open(bench: &Bench, kind: Kind, topics: &Topics, links: usize) -> anyhow::Result<Room> {

@@ -33,7 +33,7 @@ pub(crate) struct Scale {
     /// Links of a fan-out.
     fanout: usize,
     /// Links of fan-outs that grow.
-    growth: [usize; 3],
+    growth: [usize; 2],
     topics: [usize; 3],
     /// Rounds of one message, and of twenty.
     rounds: [usize; 2],
@@ -48,7 +48,7 @@ impl Scale {
     const FULL: Self = Self {
         slope: [2_500, 10_000],
         fanout: 5_000,
-        growth: [1_000, 5_000, 15_000],
+        growth: [1_000, 15_000],
         topics: [1, 100, 10_000],
         rounds: [300, 60],
         users: 1_000,
@@ -59,7 +59,7 @@ impl Scale {
     const QUICK: Self = Self {
         slope: [250, 1_000],
         fanout: 500,
-        growth: [100, 500, 1_500],
+        growth: [100, 1_500],
         topics: [1, 10, 1_000],
         rounds: [30, 10],
         users: 100,
