@@ -162,7 +162,7 @@ impl Server {
         feed.published(name, position);
         if let Some((topic, bytes)) = numbered.frame {
             let frame = Arc::new(Encoded::new(bytes.into(), None));
-            self.registry.publish(now, &Publication { topic, position, frame });
+            self.registry.publish(now, &[Publication { topic, position, frame }]);
         }
     }
 

@@ -125,7 +125,7 @@ impl Tab {
         self.subscriptions_made += 1;
         let number = self.subscriptions_made;
         self.subscriptions.insert(number, Subscription::new(name));
-        self.has_attached().then(|| PageMessage::Subscribe(number, name, None))
+        self.has_attached().then_some(PageMessage::Subscribe(number, name, None))
     }
 
     /// Ends a subscription.

@@ -444,9 +444,11 @@ impl World {
                 session::Output::SocketClosed { socket, .. } => server.closed(socket)?,
                 session::Output::TopicWanted { name } => server.join(now, &name)?,
                 session::Output::TopicUnwanted { topic } => server.leave(topic),
-                session::Output::Publish { frame, links } => {
+                session::Output::Publish { frames, links } => {
                     for link in links {
-                        self.send_down(link.0, frame.bytes(false).to_vec());
+                        for frame in &frames {
+                            self.send_down(link.0, frame.bytes(false).to_vec());
+                        }
                     }
                 }
                 session::Output::Event(event) => server.event(&event),

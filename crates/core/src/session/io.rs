@@ -115,10 +115,10 @@ pub enum Output {
         /// Whether one end closed it on purpose.
         clean: bool,
     },
-    /// Send a publication, whose bytes are shared.
+    /// Send publications, whose bytes are shared.
     Publish {
-        /// What to send.
-        frame: Arc<Encoded>,
+        /// What to send, in order.
+        frames: Vec<Arc<Encoded>>,
         /// On which links.
         links: Vec<LinkId>,
     },

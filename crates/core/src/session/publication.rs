@@ -38,6 +38,11 @@ impl Encoded {
         }
     }
 
+    /// Whether it has a form of its own for links that agreed to deflate.
+    pub const fn is_deflated(&self) -> bool {
+        self.deflated.is_some()
+    }
+
     /// The bytes it is counted with, the same for all links.
     pub const fn len(&self) -> usize {
         self.plain.len()

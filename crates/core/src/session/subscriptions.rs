@@ -172,11 +172,14 @@ impl Registry {
         self.settle();
     }
 
-    /// A publication of any topic: goes to the links that want it.
-    pub fn publish(&mut self, now: Timestamp, publication: &Publication) {
+    /// Publications of one topic, in order, which go to the links that want it. What is handed
+    /// over together is looked at together: each link is looked up once for all.
+    pub fn publish(&mut self, now: Timestamp, publications: &[Publication]) {
         self.advance(now);
-        let Publication { topic: id, position: new, frame } = publication;
-        let Some(&at) = self.topics.by_id.get(id) else {
+        let Some(last) = publications.last() else {
+            return;
+        };
+        let Some(&at) = self.topics.by_id.get(&last.topic) else {
             return;
         };
         let Some(topic) = self.topics.get_mut(at) else {
@@ -185,16 +188,19 @@ impl Registry {
         let State::Joined { position, policy, .. } = &mut topic.state else {
             return;
         };
-        // What was under way when this registry left the topic and joined it again.
-        if *new <= *position {
+        // What was under way when this registry left the topic and joined it again is no news.
+        let news = publications.partition_point(|it| it.position <= *position);
+        let publications = &publications[news..];
+        if publications.is_empty() {
             return;
         }
-        *position = *new;
+        (*position, self.stats.publications) =
+            (last.position, self.stats.publications + publications.len() as u64);
         let policy = *policy;
-        self.stats.publications += 1;
         let subscribers = std::mem::take(&mut topic.subscribers);
         let (mut links, mut slow) = (Vec::with_capacity(subscribers.len()), Vec::new());
-        let (len, window) = (frame.len(), self.config.window_bytes);
+        let len = publications.iter().map(|it| it.frame.len()).sum::<usize>();
+        let window = self.config.window_bytes;
         for &place in &subscribers {
             let Some(session) = self.sessions.get_mut(place) else {
                 continue;
@@ -208,24 +214,27 @@ impl Registry {
             }
         }
         self.stats.queued_bytes += len * links.len();
-        self.stats.deliveries += links.len() as u64;
+        self.stats.deliveries += (links.len() * publications.len()) as u64;
         if let Some(topic) = self.topics.get_mut(at) {
             topic.subscribers = subscribers;
         }
         if !links.is_empty() {
-            let frame = Arc::clone(frame);
-            self.outputs.push_back(Output::Publish { frame, links });
+            let frames = publications.iter().map(|it| Arc::clone(&it.frame)).collect();
+            self.outputs.push_back(Output::Publish { frames, links });
         }
         for place in slow {
-            self.hold(place, at, policy, publication);
+            // Until the subscription ends, if it does.
+            let mut held = publications.iter().map(|it| self.hold(place, at, policy, it));
+            held.all(|goes_on| goes_on);
         }
     }
 
-    /// Keeps a publication for a hub that is behind, as the topic's policy wants it.
-    fn hold(&mut self, place: u32, at: u32, policy: SlowPolicy, publication: &Publication) {
+    /// Keeps a publication for a hub that is behind, as the topic's policy wants it; whether the
+    /// subscription goes on.
+    fn hold(&mut self, place: u32, at: u32, policy: SlowPolicy, publication: &Publication) -> bool {
         let full = self.stats.queued_bytes > self.config.total_queue_bytes;
         let Some(session) = self.sessions.get_mut(place) else {
-            return;
+            return false;
         };
         let backlog = &mut session.slow.get_or_insert_default().backlog;
         let before = backlog.bytes();
@@ -241,12 +250,14 @@ impl Registry {
             self.stats.dropped_gap += 1;
         }
         self.stats.queued_bytes = self.stats.queued_bytes + backlog.bytes() - before;
-        if !fits && policy == SlowPolicy::Recover {
+        let goes_on = fits || policy != SlowPolicy::Recover;
+        if !goes_on {
             self.stats.slow_subscriptions += 1;
             let retry = Some(self.config.slow_retry);
             let message = "this browser does not read fast enough";
             self.finish_subscription(place, at, UnsubscribedReason::Slow, retry, message);
         }
+        goes_on
     }
 
     /// Gives a hub that has read what waits for it, as far as the window goes.
@@ -271,7 +282,8 @@ impl Registry {
                     session.unwritten += frame.len();
                     self.stats.queued_bytes += frame.len();
                     self.stats.deliveries += 1;
-                    self.outputs.push_back(Output::Publish { frame, links: vec![link] });
+                    let (frames, links) = (vec![frame], vec![link]);
+                    self.outputs.push_back(Output::Publish { frames, links });
                 }
                 Entry::Gap { topic, offset } => self.send_gap(link, topic, offset),
             }

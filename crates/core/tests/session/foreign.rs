@@ -178,7 +178,7 @@ impl Known {
         if let Some((topic, bytes)) = numbered.frame {
             let frame = Arc::new(Encoded::new(bytes.into(), None));
             let publication = Publication { topic, position: numbered.position, frame };
-            server.registry.publish(server.now, &publication);
+            server.registry.publish(server.now, &[publication]);
             self.learn(server.drain());
         }
     }

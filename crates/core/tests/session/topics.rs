@@ -92,7 +92,7 @@ impl Shard {
         };
         let frame = Arc::new(Encoded::new(vec![0; len].into(), None));
         let publication = Publication { topic, position: numbered.position, frame };
-        self.server.registry.publish(self.server.now, &publication);
+        self.server.registry.publish(self.server.now, &[publication]);
         self.server.drain()
     }
 }
@@ -253,8 +253,43 @@ fn a_publication_from_before_the_subscription_is_not_sent() {
     shard.subscribe(1, 1, "prices");
     let frame = Arc::new(Encoded::new([0; 9].into(), None));
     let stale = Publication { topic: TopicId(1), position: at(0), frame };
-    shard.server.registry.publish(shard.server.now, &stale);
+    shard.server.registry.publish(shard.server.now, &[stale]);
     assert_eq!(shard.server.drain(), []);
+}
+
+#[test]
+fn what_is_handed_over_together_is_sent_together_but_for_what_came_before() {
+    let mut shard = Shard::links([1]);
+    let numbered = |shard: &mut Shard| {
+        let numbered = shard.topics.publish("prices", Payload::Text("x"));
+        let frame = Arc::new(Encoded::new([0; 9].into(), None));
+        Publication { topic: TopicId(1), position: numbered.position, frame }
+    };
+    let mut run = vec![numbered(&mut shard)];
+    shard.subscribe(1, 1, "prices");
+    run.extend([numbered(&mut shard), numbered(&mut shard)]);
+    shard.server.registry.publish(shard.server.now, &run);
+    let outputs = shard.server.drain();
+    let [Output::Publish { frames, .. }] = &outputs[..] else { panic!("not one: {outputs:?}") };
+    assert_eq!(frames.len(), 2);
+    let stats = shard.server.registry.stats();
+    assert_eq!((stats.publications, stats.deliveries, stats.queued_bytes), (2, 2, 18));
+}
+
+#[test]
+fn a_subscription_that_ends_in_the_middle_gets_nothing_of_the_rest() {
+    let mut shard = with_a_slow_link(SlowPolicy::Recover);
+    let run = (0..9).map(|_| {
+        let position = shard.topics.publish("prices", Payload::Text("x")).position;
+        let frame = Arc::new(Encoded::new([0; 100].into(), None));
+        Publication { topic: TopicId(1), position, frame }
+    });
+    let run = run.collect::<Vec<_>>();
+    shard.server.registry.publish(shard.server.now, &run);
+    let outputs = shard.server.drain();
+    assert_eq!((links(&outputs), outputs.len()), (vec![1], 2));
+    assert_eq!(shard.server.registry.stats().slow_subscriptions, 1);
+    assert_eq!(shard.server.written(2, 10_000), []);
 }
 
 /// A shard with a policy, in which link 1 reads and link 2 has stopped to.
@@ -286,7 +321,7 @@ fn what_waits_goes_out_in_order_once_the_link_reads() {
     assert_eq!(shard.server.written(2, 0), []);
     let outputs = shard.server.written(2, 101);
     let lens = outputs.iter().map(|output| match output {
-        Output::Publish { frame, links } if *links == [LinkId(2)] => frame.len(),
+        Output::Publish { frames, links } if *links == [LinkId(2)] => frames[0].len(),
         other => panic!("not for link 2: {other:?}"),
     });
     assert_eq!(lens.collect::<Vec<_>>(), [60, 70]);
@@ -323,8 +358,8 @@ fn keep_latest_keeps_the_latest() {
     }
     assert_eq!(shard.server.registry.stats().dropped_replaced, 2);
     let outputs = shard.server.written(2, 101);
-    let [Output::Publish { frame, .. }] = &outputs[..] else { panic!("not one: {outputs:?}") };
-    assert_eq!(frame.len(), 220);
+    let [Output::Publish { frames, .. }] = &outputs[..] else { panic!("not one: {outputs:?}") };
+    assert_eq!(frames.iter().map(|frame| frame.len()).collect::<Vec<_>>(), [220]);
 }
 
 #[test]

@@ -90,7 +90,9 @@ impl Service for Echo {
 
     fn closed(&mut self, _: Timestamp, _: LinkId) {}
 
-    fn word(&mut self, _: Timestamp, (): ()) {}
+    fn word(&mut self, _: Timestamp, (): ()) -> bool {
+        false
+    }
 
     fn stop(&mut self, _: Timestamp) {}
 

@@ -12,27 +12,24 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(frame: Arc<Encoded>, links: Vec<LinkId>) -> Self {
-        Self { links, frames: vec![frame] }
-    }
-
-    /// Takes one more publication, if it goes to the same links; else gives it back.
-    pub(super) fn add(
-        &mut self,
-        frame: Arc<Encoded>,
-        links: Vec<LinkId>,
-    ) -> Result<(), (Arc<Encoded>, Vec<LinkId>)> {
-        if self.links == links {
-            self.frames.push(frame);
+    /// Takes more publications, if they go to the same links; else gives them back.
+    pub(super) fn add(&mut self, more: Self) -> Result<(), Self> {
+        if self.links == more.links {
+            self.frames.extend(more.frames);
             Ok(())
         } else {
-            Err((frame, links))
+            Err(more)
         }
     }
 
     /// What the service counts for each link.
     pub(super) fn counted(&self) -> usize {
         self.frames.iter().map(|frame| frame.len()).sum()
+    }
+
+    /// Whether any of it is another for links that inflate.
+    pub(super) fn is_deflated(&self) -> bool {
+        self.frames.iter().any(|frame| frame.is_deflated())
     }
 
     /// The bytes to write, of those that inflate or of those that do not; put together in

@@ -143,8 +143,13 @@ impl<S: Service> EventLoop<S> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.board.now();
-        for mail in self.mailbox().take() {
-            self.open_mail(now, mail);
+        let mut mails = self.mailbox().take().into_iter().peekable();
+        while let Some(mail) = mails.next() {
+            let waits = self.open_mail(now, mail);
+            if waits && matches!(mails.peek(), Some(Mail::Word(_))) {
+                continue;
+            }
+            self.carry_out(now);
             if self.burst > BURST {
                 self.settle(now);
             }
@@ -171,16 +176,17 @@ impl<S: Service> EventLoop<S> {
         &self.mailboxes[self.index]
     }
 
-    fn open_mail(&mut self, now: Timestamp, mail: Mail<S::Word>) {
+    /// Whether what it orders may wait for the next word.
+    fn open_mail(&mut self, now: Timestamp, mail: Mail<S::Word>) -> bool {
         match mail {
             Mail::Arrival(arrival) => self.open_link(now, arrival),
-            Mail::Word(word) => self.service.word(now, word),
+            Mail::Word(word) => return self.service.word(now, word),
             Mail::Stop => {
                 self.service.stop(now);
                 self.stopped = true;
             }
         }
-        self.carry_out(now);
+        false
     }
 
     fn on_event(&mut self, now: Timestamp, event: &Event) {
@@ -404,7 +410,7 @@ impl<S: Service> EventLoop<S> {
                         self.mark(id);
                     }
                 }
-                Order::Publish { frame, links } => self.batch_up(frame, links),
+                Order::Publish { frames, links } => self.batch_up(Batch { links, frames }),
                 Order::Close { link: id, code, reason } => {
                     self.spill();
                     if let Some(link) = self.links.get_mut(id)
@@ -418,15 +424,15 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    fn batch_up(&mut self, frame: Arc<Encoded>, links: Vec<LinkId>) {
-        self.burst += frame.len();
+    fn batch_up(&mut self, more: Batch) {
+        self.burst += more.counted();
         let rest = match &mut self.batch {
-            Some(batch) => batch.add(frame, links).err(),
-            None => Some((frame, links)),
+            Some(batch) => batch.add(more).err(),
+            None => Some(more),
         };
-        if let Some((frame, links)) = rest {
+        if let Some(other) = rest {
             self.spill();
-            self.batch = Some(Batch::new(frame, links));
+            self.batch = Some(other);
         }
     }
 
@@ -479,7 +485,7 @@ impl<S: Service> EventLoop<S> {
         let (mut cork, mut deflated) = (std::mem::take(&mut self.cork), Vec::new());
         let counted = batch.counted();
         let plain = batch.join(false, &mut cork);
-        let deflated = batch.join(true, &mut deflated);
+        let deflated = if batch.is_deflated() { batch.join(true, &mut deflated) } else { plain };
         for &id in &batch.links {
             let Some(link) = self.links.get_mut(id).filter(|link| link.phase == Phase::Open) else {
                 continue;

@@ -37,8 +37,8 @@ pub(crate) trait Service: Send + 'static {
     /// A link that the service did not close is closed or broken.
     fn closed(&mut self, now: Timestamp, link: LinkId);
 
-    /// Another thread says something.
-    fn word(&mut self, now: Timestamp, word: Self::Word);
+    /// Another thread says something. Whether `order` may wait until the next word was said too.
+    fn word(&mut self, now: Timestamp, word: Self::Word) -> bool;
 
     /// The server is gone: close everything.
     fn stop(&mut self, now: Timestamp);
@@ -61,7 +61,7 @@ pub(crate) enum Order {
     /// Send a message.
     Send { link: LinkId, kind: Kind, bytes: Vec<u8> },
     /// Send finished bytes that many links share.
-    Publish { frame: Arc<Encoded>, links: Vec<LinkId> },
+    Publish { frames: Vec<Arc<Encoded>>, links: Vec<LinkId> },
     /// Close a link after what was sent before. It must not be named again.
     Close { link: LinkId, code: u16, reason: Cow<'static, str> },
 }

@@ -10,8 +10,8 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Event, Input, Joined, LinkDown, LinkId, Output, Pace, Registry, SendError, SessionConfig,
-        SocketRef, Stats,
+        Event, Input, Joined, LinkDown, LinkId, Output, Pace, Publication, Registry, SendError,
+        SessionConfig, SocketRef, Stats,
     },
     wire::{ErrorCode, HubFrame, TabId, UnsubscribedReason, close},
 };
@@ -32,6 +32,9 @@ const INTERNAL_ERROR: u16 = 1011;
 /// When a hub may ask again for a topic that is one too many for the server.
 const FULL_RETRY: Duration = Duration::from_secs(60);
 
+/// Bytes of publications that are collected, so that each of their links is looked up once for all.
+const RUN: usize = 16 << 10;
+
 /// Everything of a shard but its streams.
 pub(super) struct Sessions {
     home: Home,
@@ -41,6 +44,10 @@ pub(super) struct Sessions {
     /// The limit of links of the whole server.
     links: usize,
     published: Stats,
+    /// Publications of one topic that came one after the other.
+    run: Vec<Publication>,
+    /// Bytes of publications since the loop last took orders.
+    collected: usize,
 }
 
 /// A virtual socket and who serves it.
@@ -63,6 +70,8 @@ impl Sessions {
             registry: Registry::new(config, Timestamp::from_micros(0)),
             sockets: BTreeMap::new(),
             published: Stats::default(),
+            run: Vec::new(),
+            collected: 0,
         }
     }
 
@@ -75,7 +84,7 @@ impl Sessions {
             Output::CloseLink { link, code, reason } => {
                 return Some(Order::Close { link, code, reason });
             }
-            Output::Publish { frame, links } => return Some(Order::Publish { frame, links }),
+            Output::Publish { frames, links } => return Some(Order::Publish { frames, links }),
             Output::TopicWanted { name } => self.join_topic(now, &name),
             Output::TopicUnwanted { topic } => self.home.topics.leave(self.home.index, topic),
             Output::SocketOpen { socket, tab, path, protocols } => {
@@ -176,6 +185,24 @@ impl Sessions {
         outcome.ok()
     }
 
+    /// Takes a publication; whether more may be collected before it goes out.
+    fn collect(&mut self, now: Timestamp, publication: Publication) -> bool {
+        if self.run.first().is_some_and(|first| first.topic != publication.topic) {
+            self.publish_run(now);
+        }
+        self.collected += publication.frame.len();
+        self.run.push(publication);
+        self.collected < RUN
+    }
+
+    /// Publishes what was collected of one topic.
+    fn publish_run(&mut self, now: Timestamp) {
+        if !self.run.is_empty() {
+            self.registry.publish(now, &self.run);
+            self.run.clear();
+        }
+    }
+
     fn join_topic(&mut self, now: Timestamp, name: &Arc<str>) {
         match self.home.topics.join(self.home.index, name) {
             Ok((Joined { topic, position }, policy)) => {
@@ -260,15 +287,19 @@ impl Service for Sessions {
         self.registry.handle_input(now, Input::LinkClosed { link });
     }
 
-    fn word(&mut self, now: Timestamp, word: Word) {
+    fn word(&mut self, now: Timestamp, word: Word) -> bool {
+        if !matches!(word, Word::Publication(_)) {
+            self.publish_run(now);
+        }
         match word {
+            Word::Publication(publication) => return self.collect(now, publication),
             Word::Post(post) => self.carry_out_post(now, post),
-            Word::Publication(publication) => self.registry.publish(now, &publication),
             Word::Drain { slices, spread } => {
                 self.registry.drain(now, slices, Duration::ZERO, spread);
             }
             Word::CloseLinks => self.registry.shutdown(now),
         }
+        false
     }
 
     fn stop(&mut self, now: Timestamp) {
@@ -284,6 +315,8 @@ impl Service for Sessions {
     }
 
     fn order(&mut self, now: Timestamp) -> Option<Order> {
+        self.publish_run(now);
+        self.collected = 0;
         while let Some(output) = self.registry.poll_output() {
             if let Some(order) = self.take_output(now, output) {
                 return Some(order);
