@@ -113,8 +113,9 @@ impl Quota {
     #[must_use]
     pub(crate) fn within(self, descriptors: u64, reserved: usize) -> Self {
         let spare = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
-        let share = (spare / 32).max(2);
-        let (handshakes, http) = (self.handshakes.min(share), self.http.min(share));
+        // In a storm many are in their handshakes at once; for HTTP a few do.
+        let handshakes = self.handshakes.min((spare / 8).max(2));
+        let http = self.http.min((spare / 32).max(2));
         let links = self.links.min(spare.saturating_sub(handshakes + http).max(1));
         Self { links, handshakes, http, ..self }
     }
@@ -546,7 +547,7 @@ mod tests {
         let wide = Quota { links: 65_536, handshakes: 4_096, http: 4_096, ..quota() };
         assert_eq!(wide.within(1 << 20, 40), wide);
         let Quota { links, handshakes, http, .. } = wide.within(1_024, 40);
-        assert_eq!((links, handshakes, http), (924, 30, 30));
+        assert_eq!((links, handshakes, http), (831, 123, 30));
         let Quota { links, handshakes, http, .. } = wide.within(10, 40);
         assert_eq!((links, handshakes, http), (1, 2, 2));
     }
