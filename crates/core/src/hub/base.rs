@@ -27,6 +27,8 @@ pub(super) type SocketKey = (TabId, SocketId);
 /// Not `Debug`: through the vtable all of its formatting would end up in the wasm module.
 pub(super) trait Machine: Send {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
+    /// What waited for the tab is posted: what the machine posts to it now comes after that.
+    fn tab_caught_up(&mut self, base: &mut Base, tab: TabId);
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     /// More waits for a parked tab than may: its sockets are lost, and it must be told so.

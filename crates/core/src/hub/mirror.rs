@@ -122,6 +122,8 @@ impl Machine for Mirror {
         }
     }
 
+    fn tab_caught_up(&mut self, _: &mut Base, _: TabId) {}
+
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, _: TabId) {
         if !base.tabs.any_present() {
             self.nobody_present(now, base);

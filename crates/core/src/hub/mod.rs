@@ -159,6 +159,7 @@ impl Hub {
         for message in std::iter::once(attached).chain(held) {
             self.base.order(Output::PostToTab { tab, message });
         }
+        self.machine.tab_caught_up(&mut self.base, tab);
         Some(tab)
     }
 

@@ -337,6 +337,35 @@ fn a_tab_that_lost_messages_while_it_was_doubted_is_told_of_a_gap() {
 }
 
 #[test]
+fn what_waited_for_a_doubted_tab_that_then_parked_comes_before_its_gap() {
+    let mut bench = Bench::with_topic();
+    bench.tab(2, TabMessage::Attach);
+    bench.subscribe(2, FIRST, "prices");
+    bench.input(Input::TabLockGranted { tab: TabId(1) });
+    bench.publication(5, 6);
+    bench.tab(1, TabMessage::Park);
+    bench.publication(6, 7);
+    bench.take();
+    bench.tab(1, TabMessage::Attach);
+    assert_eq!(bench.heard(1), [news(FIRST, 6), gap(FIRST, 7)]);
+}
+
+#[test]
+fn a_tab_that_was_doubted_while_it_waited_hears_where_it_began_before_its_gap() {
+    let mut bench = Bench::connected();
+    bench.tab(2, TabMessage::Attach);
+    bench.subscribe(1, FIRST, "prices");
+    bench.subscribe(2, FIRST, "prices");
+    bench.input(Input::TabLockGranted { tab: TabId(1) });
+    bench.subscribed(1, false, at(5));
+    bench.tab(1, TabMessage::Park);
+    bench.publication(5, 6);
+    bench.take();
+    bench.tab(1, TabMessage::Attach);
+    assert_eq!(bench.heard(1), [told(FIRST, 5, false), gap(FIRST, 6)]);
+}
+
+#[test]
 fn wishes_without_meaning_are_refused_or_ignored() {
     let config = HubConfig { topics: 1, ..HubConfig::new(Mode::Mux, HubId(1), "ws://server/") };
     let mut bench = Bench::with(config);

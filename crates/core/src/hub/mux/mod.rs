@@ -164,6 +164,9 @@ impl Machine for Mux {
             | Connection::Dialling { .. }
             | Connection::Backoff { .. } => {}
         }
+    }
+
+    fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
         self.topics.tab_back(base, tab, self.connection.is_open());
     }
 
