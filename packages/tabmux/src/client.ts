@@ -52,6 +52,8 @@ export interface TopicEvents {
   message: { readonly data: string | Uint8Array; readonly position: Position };
   /** Publications are missing before this position: fetch the state of things anew. */
   gap: { readonly position: Position };
+  /** The server or the hub has ended the subscription, or there is no hub any more. */
+  end: { readonly reason: string };
 }
 
 /** Something with events. */
@@ -167,7 +169,10 @@ function makeTopic(
   };
   if (hub) {
     number = hub._add((kind, epoch, offset, data) => {
-      if (kind === HubKind.Unsubscribed || kind === HubKind.Failed) return end(data as string);
+      if (kind === HubKind.Unsubscribed || kind === HubKind.Failed) {
+        end(data as string);
+        return emit(target, 'end', { reason: data });
+      }
       if (kind < HubKind.Subscribed) return;
       const position = { epoch, offset };
       wish[2] = epoch;

@@ -195,6 +195,7 @@ fn another_epoch_is_a_gap() {
 fn a_gap_that_the_server_tells_is_passed_on_and_goes_on_from_there() {
     let mut bench = Bench::with_topic();
     bench.server(&ServerFrame::Gap { topic: TopicId(3), position: at(9) });
+    bench.server(&ServerFrame::Gap { topic: TopicId(3), position: at(8) });
     bench.publication(9, 11);
     assert_eq!(bench.heard(1), [gap(FIRST, 9), news(FIRST, 11)]);
 }
@@ -260,6 +261,22 @@ fn a_slow_hub_subscribes_again_after_the_hint_from_its_position() {
     assert_eq!(bench.asked(), ["prices 2 5"]);
     bench.subscribed(2, false, at(9));
     assert_eq!(bench.heard(1), [gap(FIRST, 9)]);
+}
+
+#[test]
+fn a_hint_of_nothing_is_spread_all_the_same() {
+    let mut bench = Bench::with_topic();
+    let mut longest = Duration::ZERO;
+    for request in 1..9 {
+        bench.unsubscribed(request, Some(0));
+        let before = bench.now;
+        while bench.asked().is_empty() {
+            bench.pass(Duration::from_millis(1));
+        }
+        longest = longest.max(bench.now.saturating_since(before));
+        bench.subscribed(request + 1, true, at(5));
+    }
+    assert!(longest > Duration::from_millis(50), "{longest:?}");
 }
 
 #[test]

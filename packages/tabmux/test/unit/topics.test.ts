@@ -76,9 +76,12 @@ test('a topic is asked of the next hub from its last position', async () => {
 test('a refused topic rejects, says so to nobody who does not ask, and is over', async () => {
   const [client, worker] = await connected();
   const topic = client.topic('prices');
+  const ends: string[] = [];
+  topic.on('end', ({ reason }) => ends.push(reason));
   const [, number] = await worker.expect(PageKind.Subscribe);
   worker.post(1n, HubKind.Unsubscribed, number, 0, 0, 'tabmux: no');
   await assert.rejects(topic.ready, { message: 'tabmux: no' });
+  assert.deepEqual(ends, ['tabmux: no']);
   client.topic('news');
   await worker.expect(PageKind.Unsubscribe);
   const [, next] = await worker.expect(PageKind.Subscribe);

@@ -201,7 +201,8 @@ impl Topics {
         if let Some(retry) = unsubscribed.retry_ms {
             let retry = Duration::from_millis(retry).min(LONGEST_HINT);
             // All browsers of a slow moment would come back together.
-            let until = now + retry + base.rng.below(retry / 2);
+            let spread = (retry / 2).max(base.config.backoff_first);
+            let until = now + retry + base.rng.below(spread);
             self.topics[at].state = State::Later { until };
             return;
         }
@@ -243,7 +244,11 @@ impl Topics {
     }
 
     pub(super) fn gap(&mut self, base: &mut Base, topic: TopicId, position: Position) {
-        if let Some(topic) = self.by_id(topic) {
+        // A server that goes back would have the tabs hear again what they have heard.
+        let is_news = |topic: &&mut Topic| {
+            topic.last.is_none_or(|it| it.epoch != position.epoch || it.offset < position.offset)
+        };
+        if let Some(topic) = self.by_id(topic).filter(is_news) {
             topic.last = Some(position);
             topic.tell_gap(base, position);
         }
