@@ -7,10 +7,9 @@ use tabmux_e2e::{
     browser::Tab,
     context::{Context, SOON},
     runner::Test,
-    wait,
 };
 
-use crate::steps::{Outcome, ask, connect_all, hub_of, one_link, open_echo};
+use crate::steps::{Outcome, another_hub, ask, connect_all, hub_of, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("a tab whose process is killed leaves the registry", killed_tab),
@@ -47,11 +46,7 @@ fn killed_worker(context: &mut Context<'_>) -> Outcome {
     }
     context.browser.crash(&tabs[0])?;
     for tab in &survivors {
-        wait::until("another hub", SOON, || {
-            let now = hub_of(context, tab)?;
-            if now == hub { Err(format!("still {now}")) } else { Ok(()) }
-        })?;
-        context.run(tab, "await T.state('client', 'connected')")?;
+        another_hub(context, tab, &hub)?;
         open_echo(context, &server, tab, "after")?;
         ask(context, tab, "after", "still here")?;
     }

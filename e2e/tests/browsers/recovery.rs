@@ -9,10 +9,10 @@ use tabmux_e2e::{
     context::{Context, SOON},
     runner::Test,
     server::LinkServer,
-    wait::{self, equal},
+    wait::equal,
 };
 
-use crate::steps::{Outcome, ask, connect_all, hub_of, one_link, open_echo};
+use crate::steps::{Outcome, another_hub, ask, connect_all, hub_of, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("the server is killed and started again", killed),
@@ -48,11 +48,7 @@ fn trapped(context: &mut Context<'_>) -> Outcome {
     context.run(&tabs[1], "T.workers.at(-1).port.postMessage([99])")?;
     expect_closed(context, &tabs)?;
     for tab in &tabs {
-        wait::until("another hub", SOON, || {
-            let now = hub_of(context, tab)?;
-            if now == hub { Err(format!("still {now}")) } else { Ok(()) }
-        })?;
-        context.run(tab, "await T.state('client', 'connected')")?;
+        another_hub(context, tab, &hub)?;
     }
     let hubs: Result<Vec<String>> = tabs.iter().map(|tab| hub_of(context, tab)).collect();
     let hubs = hubs?;
@@ -68,11 +64,7 @@ fn given_up(context: &mut Context<'_>) -> Outcome {
         let hub = hub_of(context, &tabs[0])?;
         context.run(&tabs[1], "T.workers.at(-1).port.postMessage([99])")?;
         for tab in &tabs {
-            wait::until("another hub", SOON, || {
-                let now = hub_of(context, tab)?;
-                if now == hub { Err(format!("still {now}")) } else { Ok(()) }
-            })?;
-            context.run(tab, "await T.state('client', 'connected')")?;
+            another_hub(context, tab, &hub)?;
         }
     }
     context.run(&tabs[1], "T.workers.at(-1).port.postMessage([99])")?;

@@ -6,7 +6,7 @@ use tabmux_e2e::{
     browser::Tab,
     context::{Context, SOON},
     server::LinkServer,
-    wait::equal,
+    wait::{self, equal},
 };
 
 /// What a test returns.
@@ -56,4 +56,13 @@ pub(crate) fn one_link(server: &LinkServer, tabs: usize) -> Result<()> {
 pub(crate) fn hub_of(context: &mut Context<'_>, tab: &Tab) -> Result<String> {
     let hub = context.run(tab, "T.get('client').status.hubId")?;
     hub.as_str().map(String::from).ok_or_else(|| format!("{hub} is no hub id"))
+}
+
+/// Waits until `tab` is attached to another hub than `hub`, which is connected.
+pub(crate) fn another_hub(context: &mut Context<'_>, tab: &Tab, hub: &str) -> Result<()> {
+    wait::until("another hub", SOON, || {
+        let now = hub_of(context, tab)?;
+        if now == hub { Err(format!("still {now}")) } else { Ok(()) }
+    })?;
+    context.run(tab, "await T.state('client', 'connected')").map(drop)
 }

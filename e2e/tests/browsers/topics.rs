@@ -7,10 +7,10 @@ use tabmux_e2e::{
     context::{Context, RECONNECT, SOON},
     runner::Test,
     server::LinkServer,
-    wait::{self, equal},
+    wait::equal,
 };
 
-use crate::steps::{Outcome, connect, connect_all, hub_of, one_link};
+use crate::steps::{Outcome, another_hub, connect, connect_all, hub_of, one_link};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("topics: the tabs that asked get what is published, over one link", two_of_three),
@@ -109,11 +109,7 @@ fn trapped(context: &mut Context<'_>) -> Outcome {
     let hub = hub_of(context, &tabs[0])?;
     context.run(&tabs[1], "T.workers.at(-1).port.postMessage([99])")?;
     for tab in &tabs {
-        wait::until("another hub", SOON, || {
-            let now = hub_of(context, tab)?;
-            if now == hub { Err(format!("still {now}")) } else { Ok(()) }
-        })?;
-        context.run(tab, "await T.state('client', 'connected')")?;
+        another_hub(context, tab, &hub)?;
     }
     server.wait_for_connections(1, SOON)?;
     server.wait_for_subscriptions(1, SOON)?;

@@ -43,21 +43,14 @@ impl<M> Mailbox<M> {
 
     /// Puts in a mail that holds on to `cost` bytes.
     pub(crate) fn push(&self, mail: Mail<M>, cost: usize) -> Result<(), SendError> {
-        let mut queue = self.lock();
+        let queue = self.lock();
         if queue.closed {
             return Err(SendError::Closed);
         }
         if cost > 0 && queue.bytes + cost > self.limit {
             return Err(SendError::Full);
         }
-        queue.bytes += cost;
-        let sleeping = queue.mails.is_empty();
-        queue.mails.push(mail);
-        drop(queue);
-        // A shard takes all that is there: one call of the system wakes it for many mails.
-        if sleeping {
-            self.wake();
-        }
+        self.put(queue, mail, cost);
         Ok(())
     }
 
@@ -69,16 +62,9 @@ impl<M> Mailbox<M> {
 
     /// Puts in a mail that there was room for. A mailbox that is closed drops it.
     pub(crate) fn force(&self, mail: Mail<M>, cost: usize) {
-        let mut queue = self.lock();
-        if queue.closed {
-            return;
-        }
-        queue.bytes += cost;
-        let sleeping = queue.mails.is_empty();
-        queue.mails.push(mail);
-        drop(queue);
-        if sleeping {
-            self.wake();
+        let queue = self.lock();
+        if !queue.closed {
+            self.put(queue, mail, cost);
         }
     }
 
@@ -89,6 +75,17 @@ impl<M> Mailbox<M> {
         queue.mails.push(Mail::Stop);
         drop(queue);
         self.wake();
+    }
+
+    fn put(&self, mut queue: MutexGuard<'_, Queue<M>>, mail: Mail<M>, cost: usize) {
+        queue.bytes += cost;
+        let sleeping = queue.mails.is_empty();
+        queue.mails.push(mail);
+        drop(queue);
+        // A shard takes all that is there: one call of the system wakes it for many mails.
+        if sleeping {
+            self.wake();
+        }
     }
 
     fn wake(&self) {
