@@ -195,13 +195,17 @@ impl SocketHandler for TaskHandler {
         let State::Running { inbox, shared } = &self.0 else {
             return;
         };
+        // The task has ended; what it sent and its close are under way.
+        if inbox.is_closed() {
+            return;
+        }
         let message = OwnedPayload::from(message);
         let cost = cost(&message);
         if shared.incoming.fetch_add(cost, Ordering::Relaxed) + cost > LIMIT.max(cost) {
             ctx.close(close::TRY_AGAIN_LATER, "the server is behind with this socket");
             return;
         }
-        // An error means that the task ended; its close is under way.
+        // An error means that the task ended at this moment.
         let _ = inbox.send(message);
     }
 

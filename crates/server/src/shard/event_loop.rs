@@ -37,9 +37,12 @@ const READ_BUFFER: usize = 64 << 10;
 /// Reads of one link a turn: then the others come first.
 const READS: usize = 4;
 const EVENTS: usize = 1_024;
-/// Bytes of publications after which a turn is settled before it ends: else a burst would look
-/// as if the links had not read.
+/// Bytes after which a turn is settled before it ends: else a burst would look as if the links had
+/// not read.
 const BURST: usize = 32 << 10;
+/// Times in a turn that links get a write. What a link that keeps up with its handler makes
+/// possible after that waits for the next turn: then the others come first.
+const PASSES: usize = 4;
 /// How long a closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -65,7 +68,7 @@ pub(super) struct EventLoop<S: Service> {
     dirty: Vec<LinkId>,
     /// The list of the last time, empty: a burst does not grow a new one each turn.
     flushing: Vec<LinkId>,
-    /// Bytes of publications since the last settling, each counted once for all links.
+    /// Bytes sent since the last settling, those of publications counted once for all links.
     burst: usize,
     pace: Pace,
     /// Links that are read no further for now, and when they are again.
@@ -132,7 +135,7 @@ impl<S: Service> EventLoop<S> {
 
     /// How long there is nothing to do unless something happens.
     fn nap(&self) -> Option<Duration> {
-        if !self.unread.is_empty() {
+        if !self.unread.is_empty() || !self.dirty.is_empty() || self.batch.is_some() {
             return Some(Duration::ZERO);
         }
         let closing = self.closing.front().map(|(at, _)| *at);
@@ -380,6 +383,8 @@ impl<S: Service> EventLoop<S> {
         let Some(mut link) = self.links.remove(id) else {
             return;
         };
+        // A pong at most, for which there is room: nothing else was written.
+        link.out.flush(&mut link.stream, link.inflates, &mut self.cork);
         self.mailbox().stream_went();
         let stub = link.stream.stub();
         let left = link.stream.deregister(self.poll.registry());
@@ -401,6 +406,7 @@ impl<S: Service> EventLoop<S> {
             match order {
                 Order::Send { link: id, kind, bytes } => {
                     self.spill();
+                    self.burst += bytes.len();
                     if let Some(link) = self.links.get_mut(id)
                         && link.phase == Phase::Open
                     {
@@ -461,7 +467,7 @@ impl<S: Service> EventLoop<S> {
     /// Ends a turn: every link with something to write gets one write. What becomes possible
     /// by that is done too.
     fn settle(&mut self, now: Timestamp) {
-        loop {
+        for _ in 0..PASSES {
             self.carry_out(now);
             // Before the writes, so that whoever gets an answer finds it counted.
             self.service.publish();
@@ -478,6 +484,8 @@ impl<S: Service> EventLoop<S> {
             }
             self.flushing = flushing;
         }
+        self.carry_out(now);
+        self.service.publish();
     }
 
     /// Writes the same bytes to every link that has nothing else to write.

@@ -99,7 +99,7 @@ impl Sessions {
             Output::SocketClosed { socket, code, reason, clean } => {
                 let close = CloseInfo { code, reason: &reason, clean };
                 self.call(now, socket, |handler, ctx| handler.close(ctx, &close));
-                self.sockets.remove(&socket);
+                self.unmount(socket);
             }
             Output::Event(event) => {
                 if matches!(event, Event::LinkDown { .. }) {
@@ -123,7 +123,7 @@ impl Sessions {
                 self.call(now, socket, |handler, ctx| handler.opened(ctx));
             }
             Err((code, message)) => {
-                self.sockets.remove(&socket);
+                self.unmount(socket);
                 self.registry.reject(now, socket, code, &message);
             }
         }
@@ -163,6 +163,15 @@ impl Sessions {
         }
     }
 
+    /// Drops a socket's handler, which may have a `drop` that panics.
+    fn unmount(&mut self, socket: SocketRef) {
+        if let Some(mounted) = self.sockets.remove(&socket)
+            && catch_unwind(AssertUnwindSafe(|| drop(mounted))).is_err()
+        {
+            error!("a handler panicked when it was dropped");
+        }
+    }
+
     /// Calls a socket's handler; `None` if there is none, or if it panicked and lost its socket.
     fn call<T>(
         &mut self,
@@ -179,7 +188,7 @@ impl Sessions {
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));
         if outcome.is_err() {
             error!("the handler of {target} panicked; its socket is closed");
-            self.sockets.remove(&socket);
+            self.unmount(socket);
             let _ = self.registry.close(now, socket, INTERNAL_ERROR, "the handler failed");
         }
         outcome.ok()

@@ -250,3 +250,63 @@ async fn a_sender_outlives_its_server_without_harm() {
     server.ended().await.unwrap();
     assert_eq!(sender.send_text("hello?"), Err(SendError::Closed));
 }
+
+/// Has itself sent more than a link's queue takes, by mail, before its shard can write any of it.
+struct Burst;
+
+impl SocketHandler for Burst {
+    fn message(&mut self, ctx: &mut Ctx<'_>, _: Message<'_>) {
+        for number in 0..BURST {
+            let chunk = [&number.to_be_bytes()[..], &[0; 32 << 10]].concat();
+            ctx.sender().send_binary(&chunk).unwrap();
+        }
+    }
+}
+
+/// Three times what a link's queue takes.
+const BURST: u32 = 96;
+
+#[tokio::test]
+async fn what_comes_by_mail_all_at_once_is_no_fault_of_a_hub_that_reads() {
+    let server = Running::start(Server::builder().socket("/burst", || Burst)).await;
+    let mut hub = Hub::with_socket(server.address, "/burst").await;
+    hub.send(TAB, 1, Payload::Text("go")).await;
+    for number in 0..BURST {
+        let bytes = hub.next().await;
+        let ServerFrame::Data { payload, .. } = frame(&bytes) else {
+            panic!("no chunk {number}: {:?}", frame(&bytes))
+        };
+        assert_eq!(payload.as_bytes()[..4], number.to_be_bytes());
+    }
+}
+
+/// Cannot even be dropped.
+struct Undroppable;
+
+impl SocketHandler for Undroppable {
+    fn message(&mut self, _: &mut Ctx<'_>, _: Message<'_>) {
+        panic!("on request");
+    }
+}
+
+impl Drop for Undroppable {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("on the way out");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_when_it_is_dropped_costs_no_link() {
+    let config = Config { shards: 1, ..Config::default() };
+    let builder = Server::builder().config(config).socket("/undroppable", || Undroppable);
+    let server = Running::start(builder).await;
+    let mut hub = Hub::with_socket(server.address, "/undroppable").await;
+    hub.close(TAB, 1, 1000, "").await;
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1000, .. }));
+    hub.open(TAB, 2, "/undroppable", &[]).await;
+    hub.send(TAB, 2, Payload::Text("panic")).await;
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1011, .. }));
+    hub.quiet().await;
+}

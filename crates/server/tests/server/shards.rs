@@ -79,6 +79,20 @@ async fn a_link_moves_to_the_shard_that_its_session_names() {
     assert!(shard(&raw.message().await) < 4);
 }
 
+#[tokio::test]
+async fn a_pong_that_is_due_moves_with_its_link() {
+    let server = Running::start(Server::builder().config(on_shards(3))).await;
+    for home in [2, 0, 1] {
+        let mut raw = Raw::link(server.address).await;
+        let ping = [0x89, 0x81, 0, 0, 0, 0, 7];
+        raw.say(&[&ping[..], &hello(Some([home; 16]))].concat()).await;
+        let mut pong = [0; 3];
+        soon("a pong", raw.0.read_exact(&mut pong)).await.unwrap();
+        assert_eq!(pong, [0x8a, 1, 7]);
+        assert_eq!(shard(&raw.message().await), home);
+    }
+}
+
 /// Tells every socket of the server what one says.
 struct Crowd(Arc<Mutex<Vec<SocketSender>>>);
 

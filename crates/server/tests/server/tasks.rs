@@ -1,8 +1,10 @@
 //! Handlers that are async functions.
 
+use std::sync::Arc;
+
 use tabmux_core::wire::{Alias, Payload, ServerFrame};
 use tabmux_server::{Builder, SendError, Server, task};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::support::{Hub, Running, frame, soon};
 
@@ -104,4 +106,41 @@ async fn a_task_that_does_not_listen_loses_its_socket_and_no_other() {
     assert_eq!(socket.0, 1);
     hub.send(TAB, 2, Payload::Text("still here")).await;
     assert_eq!(hub.text(TAB, 2).await, "still here");
+}
+
+#[tokio::test]
+async fn what_a_task_sent_comes_although_its_tab_talks_on() {
+    let (ended, mut news) = mpsc::unbounded_channel();
+    let stop = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop);
+    let parting = task(move |socket| {
+        let (ended, stopped) = (ended.clone(), Arc::clone(&stopped));
+        async move {
+            let mut number = 0_u32;
+            loop {
+                let chunk = [&number.to_be_bytes()[..], &[0; 64 << 10]].concat();
+                tokio::select! {
+                    sent = socket.send(chunk) => sent.unwrap(),
+                    () = stopped.notified() => break,
+                }
+                number += 1;
+            }
+            // It ends while the last of them are unwritten.
+            drop(socket);
+            ended.send(number).unwrap();
+        }
+    });
+    let (server, mut hub) = running(|builder| builder.socket("/task", parting)).await;
+    server.stats(|stats| stats.queue_full > 0).await;
+    stop.notify_one();
+    let count = soon("the task", news.recv()).await.unwrap();
+    for _ in 0..6 {
+        hub.send(TAB, 1, Payload::Binary(&[0; 500 << 10])).await;
+    }
+    for number in 0..count {
+        let bytes = hub.next().await;
+        let ServerFrame::Data { payload, .. } = frame(&bytes) else { panic!("no chunk {number}") };
+        assert_eq!(payload.as_bytes()[..4], number.to_be_bytes());
+    }
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1000, .. }));
 }
