@@ -458,9 +458,7 @@ impl<S: Service> EventLoop<S> {
             return 0;
         };
         let counted = link.out.put_shared(frames, taken, link.inflates);
-        if !std::mem::replace(&mut link.dirty, true) {
-            self.dirty.push(id);
-        }
+        self.mark(id);
         counted
     }
 
