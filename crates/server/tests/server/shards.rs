@@ -192,6 +192,35 @@ async fn a_reader_that_stops_holds_up_nobody_and_takes_no_more_than_its_queue() 
     assert_eq!(server.handle.stats().links, 2);
 }
 
+/// Asks by mail for its own end, and then sends whenever it can.
+struct Parting;
+
+impl SocketHandler for Parting {
+    fn message(&mut self, ctx: &mut Ctx<'_>, _: Message<'_>) {
+        ctx.sender().close(4001, "").unwrap();
+        self.writable(ctx);
+    }
+
+    fn writable(&mut self, ctx: &mut Ctx<'_>) {
+        while ctx.send_binary(&[0; 1_000]).is_ok() {}
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_takes_all_it_gets_does_not_keep_the_mail_waiting() {
+    // One message fills the queue, and the kernel has room for thousands of them.
+    let limits = Limits { message_bytes: 1_024, queue_bytes: 1_024, ..Limits::default() };
+    let builder = Server::builder().config(Config { limits, ..on_shards(1) });
+    let server = Running::start(builder.socket("/parting", || Parting)).await;
+    let mut hub = Hub::with_socket(server.address, "/parting").await;
+    hub.send(TAB, 1, Payload::Text("go")).await;
+    let mut chunks = 0;
+    while !matches!(frame(&hub.next().await), ServerFrame::Close { code: 4001, .. }) {
+        chunks += 1;
+    }
+    assert!(chunks < 100, "{chunks} chunks came before the mail");
+}
+
 #[tokio::test]
 async fn a_peer_that_pings_and_never_reads_is_not_remembered() {
     let server = Running::demo().await;
