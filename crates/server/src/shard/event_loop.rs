@@ -208,20 +208,19 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn open_link(&mut self, now: Timestamp, arrival: Arrival) {
-        let (stream, inflates, first) = match arrival.origin {
+        let (link, first) = match arrival.origin {
             Origin::Outside(connection) => {
                 let inflates = connection.inflates;
-                (Stream::from(connection), inflates, None)
+                (Link::new(Stream::from(connection), inflates), None)
             }
-            Origin::Shard { stream, inflates, first } => (stream, inflates, Some(first)),
+            Origin::Shard { link, first } => (link, Some(first)),
         };
-        let stub = stream.stub();
-        let (registry, mut stream) = (self.poll.registry(), Some(stream));
-        let fresh = first.is_none();
+        let stub = link.stream.stub();
+        let (registry, mut link) = (self.poll.registry(), Some(link));
         let opened = self.links.insert_with(|id| {
-            let mut stream = stream.take()?;
-            match stream.register(registry, Token(place(id) as usize)) {
-                Ok(()) => Some(Link::new(stream, inflates, fresh)),
+            let mut link = link.take()?;
+            match link.stream.register(registry, Token(place(id) as usize)) {
+                Ok(()) => Some(link),
                 Err(error) => {
                     rarely!(error, "a link cannot be watched: {error}");
                     None
@@ -240,6 +239,7 @@ impl<S: Service> EventLoop<S> {
             debug!(shard = self.index, link = id.0, address = link.stream.peer(), "link open");
         }
         if let Some((kind, bytes)) = first {
+            self.mark(id);
             self.service.message(now, id, kind, &bytes);
         }
         let mut early = arrival.early;
@@ -383,15 +383,12 @@ impl<S: Service> EventLoop<S> {
         let Some(mut link) = self.links.remove(id) else {
             return;
         };
-        // A pong at most, for which there is room: nothing else was written.
-        link.out.flush(&mut link.stream, link.inflates, &mut self.cork);
         self.mailbox().stream_went();
         let stub = link.stream.stub();
         let left = link.stream.deregister(self.poll.registry());
-        let mail = Mail::Arrival(Arrival {
-            origin: Origin::Shard { stream: link.stream, inflates: link.inflates, first },
-            early: early.to_vec(),
-        });
+        link.dirty = false;
+        let mail =
+            Mail::Arrival(Arrival { origin: Origin::Shard { link, first }, early: early.to_vec() });
         let home = &self.mailboxes[home];
         home.stream_came();
         if left.is_err() || home.push(mail, 0).is_err() {
@@ -583,8 +580,8 @@ impl<S: Service> Drop for EventLoop<S> {
     fn drop(&mut self) {
         for mail in self.mailbox().close() {
             match mail {
-                Mail::Arrival(Arrival { origin: Origin::Shard { stream, .. }, .. }) => {
-                    self.stream_went(stream.stub());
+                Mail::Arrival(Arrival { origin: Origin::Shard { link, .. }, .. }) => {
+                    self.stream_went(link.stream.stub());
                 }
                 // Its ticket goes with it.
                 Mail::Arrival(_) => self.stream_went(Stub::NONE),

@@ -21,8 +21,9 @@ pub(crate) struct Arrival {
 pub(super) enum Origin {
     /// A listener.
     Outside(Connection),
-    /// Another shard, which read the first message. It knows what was agreed.
-    Shard { stream: Stream, inflates: bool, first: (Kind, Vec<u8>) },
+    /// Another shard, which read the first message. What was agreed comes along, and what is to
+    /// be written: a pong, if the client's first word was a ping.
+    Shard { link: Link, first: (Kind, Vec<u8>) },
 }
 
 /// A link in a loop. While it is idle this is all there is of it.
@@ -55,9 +56,9 @@ pub(super) enum Phase {
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream, inflates: bool, fresh: bool) -> Self {
+    pub(super) fn new(stream: Stream, inflates: bool) -> Self {
         let (decoder, out) = (Decoder::default(), Outgoing::default());
-        let (phase, dirty) = (Phase::Open, false);
+        let (phase, fresh, dirty) = (Phase::Open, true, false);
         let used = Timestamp::default();
         Self { stream, decoder, out, phase, fresh, dirty, used, inflates }
     }

@@ -7,10 +7,10 @@ use std::{
 
 use tabmux_core::wire::{Alias, HubFrame, Payload, ServerFrame, TabId};
 use tabmux_server::{Config, Ctx, Limits, Message, SendError, Server, SocketHandler, SocketSender};
-use tokio::io::AsyncReadExt;
+use tokio::{io::AsyncReadExt, net::TcpSocket};
 
 use super::{
-    raw::{Raw, hello, masked},
+    raw::{Raw, head, hello, lines, masked},
     support::{Hub, Running, frame, soon},
 };
 
@@ -90,6 +90,37 @@ async fn a_pong_that_is_due_moves_with_its_link() {
         soon("a pong", raw.0.read_exact(&mut pong)).await.unwrap();
         assert_eq!(pong, [0x8a, 1, 7]);
         assert_eq!(shard(&raw.message().await), home);
+    }
+}
+
+#[tokio::test]
+async fn pongs_that_wait_stay_whole_when_their_link_moves() {
+    let server = Running::start(Server::builder().config(on_shards(2))).await;
+    for _ in 0..4 {
+        // A window so small that pongs wait in the server.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let mut raw = Raw(socket.connect(server.address).await.unwrap());
+        raw.say(head(&lines(server.address)).as_bytes()).await;
+        assert_eq!(raw.head().await.0, 101);
+        let ping = [&[0x89, 0xfd][..], &[0; 4], &[7; 125]].concat();
+        for _ in 0..50 {
+            raw.say(&ping.repeat(1_000)).await;
+        }
+        // With no other link there is, it is in the first shard.
+        raw.say(&hello(Some([1; 16]))).await;
+        let welcome = loop {
+            match raw.frame().await {
+                (0x8a, pong) => assert_eq!(pong, [7; 125]),
+                (first, payload) => {
+                    assert_eq!(first, 0x82);
+                    break payload;
+                }
+            }
+        };
+        assert_eq!(shard(&welcome), 1);
+        drop(raw);
+        server.stats(|stats| stats.links == 0).await;
     }
 }
 
