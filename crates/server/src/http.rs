@@ -182,6 +182,7 @@ async fn stats(State(app): State<Arc<App>>) -> Json<Value> {
         "subscriptions_refused": stats.subscriptions_refused,
         "slow_subscriptions": stats.slow_subscriptions,
         "dropped_replaced": stats.dropped_replaced,
+        "dropped_recover": stats.dropped_recover,
         "dropped_gap": stats.dropped_gap,
         "messages_in": stats.messages_in,
         "messages_out": stats.messages_out,

@@ -58,6 +58,7 @@ impl Page {
             subscriptions_refused,
             slow_subscriptions,
             dropped_replaced,
+            dropped_recover,
             dropped_gap,
             protocol_errors,
             refused,
@@ -86,7 +87,11 @@ impl Page {
         let help = "Publications sent, one for each link.";
         self.one(Counter, "tabmux_deliveries_total", help, deliveries);
         let help = "Publications dropped for hubs that did not read fast enough, by policy.";
-        let reasons = [("keep_latest", dropped_replaced), ("drop", dropped_gap)];
+        let reasons = [
+            ("keep_latest", dropped_replaced),
+            ("recover", dropped_recover),
+            ("drop", dropped_gap),
+        ];
         self.many(Counter, "tabmux_publications_dropped_total", help, "reason", &reasons);
         let help =
             "Subscriptions refused: limits.subscriptions, limits.topics, or the topic's name.";

@@ -34,6 +34,9 @@ pub struct Stats {
     /// Publications dropped for a hub that did not read fast enough, because a later one
     /// replaced them.
     pub dropped_replaced: u64,
+    /// Publications dropped for a hub that did not read fast enough, with the subscription that
+    /// ended for it.
+    pub dropped_recover: u64,
     /// Publications dropped for a hub that did not read fast enough, which was told of the gap.
     pub dropped_gap: u64,
     /// Links closed because their hub broke the protocol.
@@ -76,6 +79,7 @@ impl Stats {
             subscriptions_refused: self.subscriptions_refused + other.subscriptions_refused,
             slow_subscriptions: self.slow_subscriptions + other.slow_subscriptions,
             dropped_replaced: self.dropped_replaced + other.dropped_replaced,
+            dropped_recover: self.dropped_recover + other.dropped_recover,
             dropped_gap: self.dropped_gap + other.dropped_gap,
             protocol_errors: self.protocol_errors + other.protocol_errors,
             refused: self.refused + other.refused,

@@ -253,6 +253,8 @@ impl Registry {
         let goes_on = fits || policy != SlowPolicy::Recover;
         if !goes_on {
             self.stats.slow_subscriptions += 1;
+            // What waits goes with the subscription, and so does this one.
+            self.stats.dropped_recover += self.drop_backlog(place, at) + 1;
             let retry = Some(self.config.slow_retry);
             let message = "this browser does not read fast enough";
             self.finish_subscription(place, at, UnsubscribedReason::Slow, retry, message);

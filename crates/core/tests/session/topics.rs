@@ -343,6 +343,7 @@ fn recover_ends_the_subscription_and_nothing_else() {
     assert_eq!((ended.name, ended.retry_ms), ("prices", Some(1_000)));
     let stats = shard.server.registry.stats();
     assert_eq!((stats.slow_subscriptions, stats.links, stats.subscriptions), (1, 2, 2));
+    assert_eq!(stats.dropped_recover, 2, "the one that waited, and the one too many");
     assert_eq!(shard.server.written(2, 10_000), [], "what waited was dropped");
     assert_eq!(links(&shard.publish("news", 9)), [2]);
     let outputs = shard.subscribe_since(2, 6, "prices", Some(at(1)));

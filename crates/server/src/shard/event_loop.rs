@@ -37,12 +37,9 @@ const READ_BUFFER: usize = 64 << 10;
 /// Reads of one link a turn: then the others come first.
 const READS: usize = 4;
 const EVENTS: usize = 1_024;
-/// Bytes after which a turn is settled before it ends: else a burst would look as if the links had
-/// not read.
+/// Bytes for one link after which a turn is settled before it ends: else a burst would look as if
+/// the link had not read.
 const BURST: usize = 32 << 10;
-/// Times in a turn that links get a write. What a link that keeps up with its handler makes
-/// possible after that waits for the next turn: then the others come first.
-const PASSES: usize = 4;
 /// How long a closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -68,7 +65,8 @@ pub(super) struct EventLoop<S: Service> {
     dirty: Vec<LinkId>,
     /// The list of the last time, empty: a burst does not grow a new one each turn.
     flushing: Vec<LinkId>,
-    /// Bytes sent since the last settling, those of publications counted once for all links.
+    /// Bytes that any one link got at most since the last settling, its publications and its own
+    /// messages looked at apart.
     burst: usize,
     pace: Pace,
     /// Links that are read no further for now, and when they are again.
@@ -403,13 +401,13 @@ impl<S: Service> EventLoop<S> {
             match order {
                 Order::Send { link: id, kind, bytes } => {
                     self.spill();
-                    self.burst += bytes.len();
                     if let Some(link) = self.links.get_mut(id)
                         && link.phase == Phase::Open
                     {
                         let deflater = Some(&mut self.deflater).filter(|_| link.inflates);
                         let deflated = deflater.and_then(|it| it.deflate(&bytes));
                         link.out.put_message(kind, &bytes, deflated);
+                        self.burst = self.burst.max(link.out.unseen());
                         self.mark(id);
                     }
                 }
@@ -460,25 +458,24 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Ends a turn: every link with something to write gets one write. What becomes possible
-    /// by that is done too.
+    /// by that is queued and waits for the next turn: a link that reads as fast as its handlers
+    /// write would keep all others waiting.
     fn settle(&mut self, now: Timestamp) {
-        for _ in 0..PASSES {
-            self.carry_out(now);
-            // Before the writes, so that whoever gets an answer finds it counted.
-            self.service.publish();
-            self.burst = 0;
-            if let Some(batch) = self.batch.take() {
-                self.write_batch(now, batch);
-            } else if self.dirty.is_empty() {
-                return;
-            }
-            let mut flushing = std::mem::take(&mut self.flushing);
-            std::mem::swap(&mut flushing, &mut self.dirty);
-            for link in flushing.drain(..) {
-                self.flush(now, link);
-            }
-            self.flushing = flushing;
+        self.carry_out(now);
+        // Before the writes, so that whoever gets an answer finds it counted.
+        self.service.publish();
+        self.burst = 0;
+        if let Some(batch) = self.batch.take() {
+            self.write_batch(now, batch);
+        } else if self.dirty.is_empty() {
+            return;
         }
+        let mut flushing = std::mem::take(&mut self.flushing);
+        std::mem::swap(&mut flushing, &mut self.dirty);
+        for link in flushing.drain(..) {
+            self.flush(now, link);
+        }
+        self.flushing = flushing;
         self.carry_out(now);
         self.service.publish();
     }

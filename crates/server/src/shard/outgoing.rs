@@ -23,6 +23,8 @@ struct Queue {
     items: VecDeque<Item>,
     /// How much of the first item the kernel took.
     taken: usize,
+    /// Bytes of the link's own messages that no write has tried to give to the kernel.
+    unseen: usize,
     /// Bytes of control frames among the items, about.
     control: usize,
     /// The kernel takes no more; it will say when.
@@ -62,6 +64,11 @@ impl Outgoing {
 
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Bytes of the link's own messages that were put in since the last write.
+    pub(super) fn unseen(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.unseen)
     }
 
     /// Queues frames, of the beginning of which the kernel took some bytes; what the service
@@ -126,6 +133,7 @@ impl Outgoing {
 
 impl Queue {
     fn put_own(&mut self, counted: usize, put: impl FnOnce(&mut Vec<u8>)) {
+        self.unseen += counted;
         if let Some(Item { bytes: Bytes::Own(bytes), counted: sum }) = self.items.back_mut()
             && bytes.len() < MERGE
         {
@@ -150,6 +158,7 @@ impl Queue {
 
     fn flush(&mut self, stream: &mut Stream, inflates: bool, cork: &mut Vec<u8>) -> Flushed {
         let mut written = 0;
+        self.unseen = 0;
         while let Some(first) = self.items.front() {
             if self.blocked {
                 return Flushed::Part(written);

@@ -45,7 +45,7 @@ const NAMES: [&str; 36] = [
     // Of reasons.
     "tabmux_links_closed_total{reason} 4",
     "tabmux_messages_refused_total{reason} 2",
-    "tabmux_publications_dropped_total{reason} 2",
+    "tabmux_publications_dropped_total{reason} 3",
     "tabmux_refused_total{reason} 10",
 ];
 
