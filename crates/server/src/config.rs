@@ -33,6 +33,8 @@ pub struct Config {
     /// How long a link lives on when all its tabs are in the back/forward cache, in
     /// milliseconds. 10,000.
     pub suspend_timeout_ms: u64,
+    /// How long a session outlives its link, in milliseconds. 60,000; 0: not at all.
+    pub detached_ms: u64,
     /// How long a server that ends takes to send its links away, in milliseconds: a hundredth of
     /// them at a time, so that they do not come back all at once. 10,000; at most an hour.
     pub drain_ms: u64,
@@ -116,6 +118,13 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Bytes that may wait to be written to one link. 1 MiB.
     pub queue_bytes: usize,
+    /// Bytes that one tab has not acknowledged, and publications that the whole browser has not.
+    /// 256 KiB.
+    pub lane_bytes: usize,
+    /// Bytes that one browser has not acknowledged. 1 MiB.
+    pub session_bytes: usize,
+    /// Sessions without a link. 65,536.
+    pub detached: usize,
     /// Topics that one browser may be subscribed to. 1,024.
     pub subscriptions: u32,
     /// Topics of the server that are subscribed to. 250,000.
@@ -123,8 +132,9 @@ pub struct Limits {
     /// Bytes of publications that may wait for one hub to read; then the topic's rule acts.
     /// 256 KiB.
     pub backlog_bytes: usize,
-    /// Bytes that may wait for all hubs. At this limit messages wait with the handlers and the
-    /// rules of topics act, for hubs that have not read everything. 512 MiB.
+    /// Bytes that may wait for all hubs, or be kept until they acknowledge them. At this limit
+    /// sessions without a link end, then messages wait with the handlers and the rules of topics
+    /// act, for hubs that have not read everything. 512 MiB.
     pub total_queue_bytes: usize,
     /// Bytes of messages that tasks have sent or published and a shard has not yet taken.
     /// 16 MiB.
@@ -141,6 +151,7 @@ impl Default for Config {
             heartbeat_ms: millis(session.heartbeat),
             handshake_timeout_ms: millis(session.handshake_timeout),
             suspend_timeout_ms: millis(session.suspend_timeout),
+            detached_ms: millis(session.detached),
             drain_ms: 10_000,
             http_timeout_ms: 10_000,
             trusted_proxies: Vec::new(),
@@ -178,6 +189,9 @@ impl Default for Limits {
             bytes_per_s: session.pace.bytes_per_s,
             message_bytes: session.message_bytes,
             queue_bytes: session.queue_bytes,
+            lane_bytes: session.lane_bytes,
+            session_bytes: session.session_bytes,
+            detached: session.detached_sessions,
             subscriptions: session.subscriptions,
             topics: 250_000,
             backlog_bytes: session.backlog_bytes,
@@ -209,6 +223,9 @@ impl Config {
             (self.handshake_timeout_ms == 0, "handshake_timeout_ms must be at least 1"),
             (self.suspend_timeout_ms == 0, "suspend_timeout_ms must be at least 1"),
             (self.http_timeout_ms == 0, "http_timeout_ms must be at least 1"),
+            (self.detached_ms > 86_400_000, "detached_ms must be at most 86400000, a day"),
+            (limits.lane_bytes == 0, "limits.lane_bytes must be at least 1"),
+            (limits.session_bytes < limits.lane_bytes, SMALL_SESSION),
             (self.drain_ms > 3_600_000, "drain_ms must be at most 3600000, an hour"),
             (limits.handshakes == 0, "limits.handshakes must be at least 1"),
             (limits.http_connections == 0, "limits.http_connections must be at least 1"),
@@ -249,16 +266,22 @@ impl Config {
                 bytes_per_s: self.limits.bytes_per_s,
             },
             queue_bytes: self.limits.queue_bytes,
+            lane_bytes: self.limits.lane_bytes,
+            session_bytes: self.limits.session_bytes,
+            detached_sessions: self.limits.detached.div_ceil(shards.max(1)),
             subscriptions: self.limits.subscriptions,
             backlog_bytes: self.limits.backlog_bytes,
             total_queue_bytes: self.limits.total_queue_bytes / shards.max(1),
             heartbeat: Duration::from_millis(self.heartbeat_ms),
             handshake_timeout: Duration::from_millis(self.handshake_timeout_ms),
             suspend_timeout: Duration::from_millis(self.suspend_timeout_ms),
+            detached: Duration::from_millis(self.detached_ms),
             ..SessionConfig::default()
         }
     }
 }
+
+const SMALL_SESSION: &str = "limits.session_bytes must be at least limits.lane_bytes";
 
 const SHORT_KEY: &str = "api_key must have at least 16 characters: who knows it can publish";
 

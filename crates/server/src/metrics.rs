@@ -69,10 +69,35 @@ impl Page {
             handshake_timeouts,
             heartbeat_timeouts,
             not_reading,
+            kept_bytes,
+            detached,
+            resumed,
+            takeovers,
+            expired,
+            evicted,
+            stale,
+            forged,
+            set_aside,
+            stalled,
         } = *stats;
         use Kind::{Counter, Gauge};
         self.one(Gauge, "tabmux_links", "Links, those before HELLO included.", links);
         self.one(Gauge, "tabmux_sessions", "Sessions.", sessions);
+        let help = "Sessions that have lost their link and wait for another one.";
+        self.one(Gauge, "tabmux_sessions_detached", help, detached);
+        let help = "Sessions that went on with another link, of the same hub or of another.";
+        let reasons = [("reconnect", resumed - takeovers), ("takeover", takeovers)];
+        self.many(Counter, "tabmux_sessions_resumed_total", help, "reason", &reasons);
+        let help = "Sessions without a link that ended: nobody came in time, or limits.";
+        let reasons = [("expired", expired), ("evicted", evicted)];
+        self.many(Counter, "tabmux_sessions_ended_total", help, "reason", &reasons);
+        let help = "Claims of a session that were refused: an old term, or another token.";
+        let reasons = [("stale", stale), ("forged", forged)];
+        self.many(Counter, "tabmux_claims_refused_total", help, "reason", &reasons);
+        let help = "Tabs without which lane 0 was acknowledged.";
+        self.one(Counter, "tabmux_tabs_set_aside_total", help, set_aside);
+        let help = "Tabs forgotten because they left a full lane as it was for a minute.";
+        self.one(Counter, "tabmux_tabs_stalled_total", help, stalled);
         self.one(Gauge, "tabmux_tabs", "Tabs that are there.", tabs);
         self.one(Gauge, "tabmux_tabs_parked", "Tabs in the back/forward cache.", parked);
         self.one(Gauge, "tabmux_sockets", "Virtual sockets.", sockets);
@@ -82,6 +107,8 @@ impl Page {
         self.one(Gauge, "tabmux_subscriptions", help, subscriptions);
         let help = "Bytes that wait for hubs to read.";
         self.one(Gauge, "tabmux_queued_bytes", help, queued_bytes);
+        let help = "Bytes that are kept for hubs until they acknowledge them.";
+        self.one(Gauge, "tabmux_kept_bytes", help, kept_bytes);
         let help = "Publications, counted by each shard where a browser wants them.";
         self.one(Counter, "tabmux_publications_total", help, publications);
         let help = "Publications sent, one for each link.";

@@ -121,7 +121,8 @@ impl Topics {
             let mut bytes = Vec::with_capacity(message.len() + 10);
             put_frame(&mut bytes, Opcode::Binary, &message);
             let deflated = self.deflate(&message);
-            let frame = Arc::new(Encoded::new(bytes.into(), deflated));
+            let frame = Encoded::new(bytes.into(), deflated).of_topic(topic, numbered.previous);
+            let frame = Arc::new(frame);
             for shard in numbered.shards.iter() {
                 let publication = Publication { topic, position, frame: Arc::clone(&frame) };
                 self.mailboxes[shard].force(Mail::Word(Word::Publication(publication)), cost);

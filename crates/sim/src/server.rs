@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 use tabmux_core::{
@@ -61,6 +62,10 @@ impl Server {
         let config =
             SessionConfig { message_bytes: 1024, queue_bytes: 1024, ..SessionConfig::default() };
         let config = SessionConfig { window_bytes: 150, backlog_bytes: 400, ..config };
+        // Hubs do not resume yet.
+        let lane_bytes = usize::MAX / 8;
+        let config = SessionConfig { lane_bytes, session_bytes: lane_bytes, ..config };
+        let config = SessionConfig { detached: Duration::ZERO, ..config };
         Self {
             registry: Registry::new(config, now),
             wake_at: None,
@@ -188,7 +193,7 @@ impl Server {
                     session.tabs.remove(tab);
                 }
             }
-            Event::TabParked { .. } => {}
+            Event::TabParked { .. } | Event::SessionEnded { .. } => {}
         }
     }
 

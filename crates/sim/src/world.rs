@@ -432,7 +432,7 @@ impl World {
             let (now, faults) = (self.now, self.faults);
             let Some(server) = &mut self.server else { break };
             match output {
-                session::Output::Send { link, bytes } => self.send_down(link.0, bytes),
+                session::Output::Send { link, bytes } => self.send_down(link.0, bytes.to_vec()),
                 session::Output::CloseLink { link, code, .. } => self.server_closes(link, code),
                 session::Output::SocketOpen { socket, tab, .. } => {
                     server.open(now, &mut self.rng, faults, socket, tab);

@@ -61,6 +61,15 @@ impl Backlog {
         Some(entry)
     }
 
+    /// Where a topic was before what waits of it, if anything does. Something is missing before a
+    /// gap, so that is as good a place as any.
+    pub(super) fn before(&self, topic: u32) -> Option<u64> {
+        match self.entries.iter().find(|entry| entry.topic() == topic)? {
+            Entry::Publication { frame, .. } => frame.origin().map(|(_, it)| it.offset),
+            Entry::Gap { offset, .. } => Some(offset.saturating_sub(1)),
+        }
+    }
+
     /// Takes all of one topic out; how many publications that was.
     pub(super) fn remove(&mut self, topic: u32) -> u64 {
         let (mut bytes, mut publications) = (0, 0);

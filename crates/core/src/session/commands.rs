@@ -7,7 +7,8 @@ use tabmux_wire::{
 };
 
 use super::{
-    LinkDown, LinkId, Registry, SendError, SocketRef, cut, place,
+    LinkDown, LinkId, Registry, SendError, SocketRef, cut,
+    lanes::RUSH,
     state::{Phase, Socket},
 };
 use crate::Timestamp;
@@ -46,13 +47,41 @@ impl Registry {
     /// Sends a message on an open socket.
     ///
     /// # Errors
-    /// [`SendError::Full`] when too much waits to be written; the socket is told when to try
-    /// again. [`SendError::TooLarge`], [`SendError::Closed`].
+    /// [`SendError::Full`] when too much waits to be written or to be acknowledged; the socket is
+    /// told when to try again. [`SendError::TooLarge`], [`SendError::Closed`].
     pub fn send(
         &mut self,
         now: Timestamp,
         socket: SocketRef,
         payload: Payload<'_>,
+    ) -> Result<(), SendError> {
+        let sent = self.send_data(now, socket, payload, 1);
+        if sent == Err(SendError::Full) {
+            self.wait(socket);
+        }
+        sent
+    }
+
+    /// The same for a message that cannot wait where it comes from: four times as much may be
+    /// unacknowledged, and the socket is not told when there is room.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_rushed(
+        &mut self,
+        now: Timestamp,
+        socket: SocketRef,
+        payload: Payload<'_>,
+    ) -> Result<(), SendError> {
+        self.send_data(now, socket, payload, RUSH)
+    }
+
+    fn send_data(
+        &mut self,
+        now: Timestamp,
+        socket: SocketRef,
+        payload: Payload<'_>,
+        rush: usize,
     ) -> Result<(), SendError> {
         self.advance(now);
         if self.socket(socket) != Some(Socket::Open) {
@@ -60,21 +89,8 @@ impl Registry {
         }
         let SocketRef { session, tab, socket: number } = socket;
         let frame = ServerFrame::Data { tab, socket: number, payload };
-        let sent = self.send_message(session, &frame, payload.len());
-        let Some(session) = self.sessions.by_id_mut(session) else {
-            return sent;
-        };
-        match sent {
-            Ok(()) => {
-                if let Some(tab) = session.tabs.get_mut(&tab) {
-                    tab.count_sent();
-                }
-            }
-            Err(SendError::Full) => {
-                session.slow.get_or_insert_default().waiting.insert(place(socket));
-            }
-            Err(_) => {}
-        }
+        let sent = self.send_message(session, Some(tab), &frame, payload.len(), rush);
+        self.settle();
         sent
     }
 
@@ -90,7 +106,10 @@ impl Registry {
         payload: Payload<'_>,
     ) -> Result<(), SendError> {
         self.advance(now);
-        self.send_message(session, &ServerFrame::Message { payload }, payload.len())
+        let frame = ServerFrame::Message { payload };
+        let sent = self.send_message(session, None, &frame, payload.len(), 1);
+        self.settle();
+        sent
     }
 
     /// Closes an open socket. Its tab sees a clean close with this code and reason; the
@@ -160,35 +179,5 @@ impl Registry {
     fn end_link(&mut self, link: LinkId) {
         let reason = "the server shuts down".into();
         self.close_link(link, close::GOING_AWAY, reason, LinkDown::Shutdown);
-    }
-
-    /// Sends a frame that carries an application's message, if the limits allow it.
-    fn send_message(
-        &mut self,
-        session: SessionId,
-        frame: &ServerFrame<'_>,
-        len: usize,
-    ) -> Result<(), SendError> {
-        let session = self.sessions.by_id(session).ok_or(SendError::Closed)?;
-        let (id, queued) = (session.link, session.unwritten);
-        let too_large = |len| len > self.config.message_bytes;
-        if too_large(len) {
-            self.stats.too_large += 1;
-            return Err(SendError::TooLarge);
-        }
-        // An empty queue takes any message that is not too large, else it could never be sent.
-        let all_full = self.stats.queued_bytes > self.config.total_queue_bytes;
-        if queued > 0 && (all_full || queued + len > self.config.queue_bytes) {
-            self.stats.queue_full += 1;
-            return Err(SendError::Full);
-        }
-        let bytes = frame.to_bytes();
-        if too_large(bytes.len()) {
-            self.stats.too_large += 1;
-            return Err(SendError::TooLarge);
-        }
-        self.stats.messages_out += 1;
-        self.send_bytes(id, bytes);
-        Ok(())
     }
 }

@@ -32,8 +32,9 @@ pub struct SessionConfig {
     /// Bytes of publications that may wait for one hub to read; beyond it, the policy of their
     /// topic acts. 256 KiB.
     pub backlog_bytes: usize,
-    /// Bytes that may wait for all hubs of this registry. Beyond it, messages to a hub that has
-    /// not read everything are refused, and the policies of topics act. 256 MiB.
+    /// Bytes that may wait for all hubs of this registry, and that are kept for them until they
+    /// acknowledge. Beyond it the sessions that lost their links first are given up, messages to a
+    /// hub that has not read everything are refused, and the policies of topics act. 256 MiB.
     pub total_queue_bytes: usize,
     /// When a hub whose subscription ended because it did not read may subscribe again. 1 s.
     pub slow_retry: Duration,
@@ -47,10 +48,19 @@ pub struct SessionConfig {
     pub suspend_timeout: Duration,
     /// When a hub that was refused for a limit may try again. 5 s.
     pub retry_after: Duration,
-    /// Unacknowledged bytes of one lane, told in WELCOME. Nothing is acknowledged yet. 256 KiB.
+    /// Unacknowledged bytes of one lane, told in WELCOME. A message is refused with
+    /// [`SendError::Full`](super::SendError::Full) if it would be more, publications wait.
+    /// 256 KiB.
     pub lane_bytes: usize,
-    /// Unacknowledged bytes of a session, told in WELCOME. Nothing is acknowledged yet. 1 MiB.
+    /// Unacknowledged bytes of all lanes of a session, told in WELCOME. 1 MiB.
     pub session_bytes: usize,
+    /// How long a tab may leave a full lane as it is. After that it is forgotten, and its sockets
+    /// close. 60 s.
+    pub stall_timeout: Duration,
+    /// How long a session outlives its link, told in WELCOME. 60 s.
+    pub detached: Duration,
+    /// Sessions without a link; beyond it, those that lost theirs first are given up. 65,536.
+    pub detached_sessions: usize,
     /// How long a parked tab is kept by its hub, told in WELCOME. 10 min.
     pub parked: Duration,
 }
@@ -76,6 +86,9 @@ impl Default for SessionConfig {
             retry_after: Duration::from_secs(5),
             lane_bytes: 256 << 10,
             session_bytes: 1 << 20,
+            stall_timeout: Duration::from_secs(60),
+            detached: Duration::from_secs(60),
+            detached_sessions: 65_536,
             parked: Duration::from_secs(600),
         }
     }
@@ -88,8 +101,7 @@ impl SessionConfig {
             message_bytes: self.message_bytes as u64,
             lane_bytes: self.lane_bytes as u64,
             session_bytes: self.session_bytes as u64,
-            // A session ends with its link until sessions resume.
-            detached_ms: 0,
+            detached_ms: millis(self.detached),
             parked_ms: millis(self.parked),
             tabs: self.tabs,
             sockets: self.sockets,

@@ -1,13 +1,13 @@
 //! What each frame of a hub does.
 
 use tabmux_wire::{
-    Alias, DecodeError, ErrorCode, Hello, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
-    SocketId, TabId, Term, Token, Upstream, VERSION, Welcome, close,
+    Alias, DecodeError, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
+    SocketId, TabId, Upstream, close,
 };
 
 use super::{
     Event, LinkId, Output, PeerMisbehaved, Registry, SocketRef,
-    state::{Phase, Socket},
+    state::{Phase, Presence, Socket},
 };
 
 type Handled = Result<(), PeerMisbehaved>;
@@ -17,28 +17,25 @@ impl Registry {
         let Some(link) = self.links.get_mut(id.0) else {
             return;
         };
-        let session = match link.phase {
-            Phase::Hello(_) => None,
-            Phase::Session(place) => Some(place),
+        let phase = match &link.phase {
+            Phase::Hello(entropy) => Err(**entropy),
+            Phase::Session(place) => Ok(*place),
         };
-        let handled = match (HubFrame::decode(bytes), session) {
-            (Err(error @ DecodeError::UnsupportedVersion { .. }), None) => {
+        let handled = match (HubFrame::decode(bytes), phase) {
+            (Err(error @ DecodeError::UnsupportedVersion { .. }), Err(_)) => {
                 let (reason, retry) = (RefusedReason::Version, std::time::Duration::ZERO);
                 self.refuse(id, reason, retry, &error.to_string());
                 Ok(())
             }
             (Err(error), _) => Err(PeerMisbehaved::Undecodable(error)),
-            (Ok(HubFrame::Hello(hello)), None) => {
-                self.on_hello(id, &hello);
-                Ok(())
-            }
-            (Ok(_), None) => Err(PeerMisbehaved::BeforeHello),
-            (Ok(frame), Some(place)) => {
+            (Ok(HubFrame::Hello(hello)), Err(entropy)) => self.on_hello(id, &entropy, &hello),
+            (Ok(_), Err(_)) => Err(PeerMisbehaved::BeforeHello),
+            (Ok(frame), Ok(place)) => {
                 link.heard = self.now;
                 if let Some(session) = self.sessions.get_mut(place) {
                     session.suspended = None;
                 }
-                self.on_frame(id, place, frame)
+                self.on_frame(id, place, frame, bytes.len())
             }
         };
         if let Err(what) = handled {
@@ -46,63 +43,34 @@ impl Registry {
         }
     }
 
-    fn on_hello(&mut self, id: LinkId, hello: &Hello<'_>) {
-        if let Some(retry) = self.draining {
-            self.refuse(id, RefusedReason::Draining, retry, "the server is shutting down");
-            return;
-        }
-        let Some(link) = self.links.get_mut(id.0) else {
-            return;
-        };
-        let Phase::Hello(entropy) = &link.phase else {
-            return;
-        };
-        let (name, token) = halves(entropy);
-        let (place, session_id) = self.sessions.insert(name, id);
-        link.phase = Phase::Session(place);
-        link.heard = self.now;
-        self.stats.sessions += 1;
-        self.set_timer(id);
-        let welcome = Welcome {
-            version: VERSION,
-            session: session_id,
-            token,
-            term: Term(1),
-            // Sessions do not resume yet: whatever the hub claims, this one is new.
-            resumed: false,
-            next0: 1,
-            heartbeat_ms: super::config::millis(self.config.heartbeat),
-            limits: self.config.limits(),
-            tabs: Vec::new(),
-        };
-        self.send_frame(id, &ServerFrame::Welcome(welcome));
-        let event = Event::LinkUp { link: id, session: session_id, hub: hello.hub };
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    fn on_frame(&mut self, link: LinkId, place: u32, frame: HubFrame<'_>) -> Handled {
+    fn on_frame(&mut self, link: LinkId, place: u32, frame: HubFrame<'_>, len: usize) -> Handled {
         let Some(session) = self.sessions.get(place).map(|session| session.id) else {
             return Ok(());
         };
         if let Some(up) = frame.upstream() {
-            if self.count(link, session, up)? {
+            if self.count(link, session, up, len)? {
                 self.on_reliable(session, up.tab, frame)?;
+                self.tell(link, place, false);
             }
             return Ok(());
         }
         match frame {
             HubFrame::Hello(_) => return Err(PeerMisbehaved::HelloTwice),
-            // What the tab received of its lane is of use only when a session resumes.
-            HubFrame::Attach { tab, last: _ } => self.on_attach(link, session, tab),
+            HubFrame::Attach { tab, last } => self.on_attach(link, place, tab, last)?,
             HubFrame::Park { tab } => self.on_park(session, tab),
             HubFrame::Gone { tab } => self.on_gone(session, tab),
             HubFrame::Suspend => self.on_suspend(link, place),
-            HubFrame::Ping { nonce } => self.send_frame(link, &ServerFrame::Pong { nonce }),
+            HubFrame::Ping { nonce } => {
+                self.forget_stalled(link, place);
+                self.tell(link, place, true);
+                self.send_frame(link, &ServerFrame::Pong { nonce });
+            }
+            HubFrame::Ack { lanes, aside } => self.on_ack(place, &lanes, &aside)?,
             HubFrame::Subscribe { request, position, topic } => {
                 self.on_subscribe(place, request, position, topic);
             }
             HubFrame::Unsubscribe { topic } => self.on_unsubscribe(place, topic),
-            // Acks are laid down and not yet used; unknown types are of later versions.
+            // Types of later versions.
             _ => {}
         }
         Ok(())
@@ -133,40 +101,54 @@ impl Registry {
         link: LinkId,
         session: SessionId,
         up: Upstream,
+        len: usize,
     ) -> Result<bool, PeerMisbehaved> {
         let session = self.sessions.by_id_mut(session);
         if let Some(tab) = session.and_then(|session| session.tabs.get_mut(&up.tab)) {
-            return tab.count(up.n);
+            return tab.count(up.n, len);
         }
         let message = format!("this session has no tab with alias {}", up.tab.0);
         self.send_error(link, ErrorCode::UnknownTab, None, None, &message);
         Ok(false)
     }
 
-    fn on_attach(&mut self, link: LinkId, session_id: SessionId, tab: TabId) {
+    fn on_attach(&mut self, link: LinkId, place: u32, tab: TabId, last: u64) -> Handled {
         let limit = self.config.tabs as usize;
-        let Some(session) = self.sessions.by_id_mut(session_id) else {
-            return;
+        let Some(session) = self.sessions.get_mut(place) else {
+            return Ok(());
         };
-        let known = session.alias(tab);
+        let (id, known) = (session.id, session.alias(tab));
         let alias = match known {
             Some(alias) => Some(alias),
             None if session.tabs.len() >= limit => None,
             None => session.add_tab(tab),
         };
-        let entry = alias.and_then(|alias| Some((alias, session.tabs.get_mut(&alias)?)));
-        let Some((alias, entry)) = entry else {
+        let Some(alias) = alias else {
             self.stats.tabs_refused += 1;
             let message = format!("a browser may have {limit} tabs on this server");
             self.send_error(link, ErrorCode::TabLimit, Some(tab), None, &message);
-            return;
+            return Ok(());
         };
-        let was_parked = std::mem::take(&mut entry.parked);
+        // Of a new lane there is nothing that the tab could have.
+        let last = if known.is_some() { last } else { 0 };
+        self.acknowledge(place, alias, last)?;
+        let session = self.sessions.get_mut(place);
+        let Some(entry) = session.and_then(|session| session.tabs.get_mut(&alias)) else {
+            return Ok(());
+        };
+        let was_parked = entry.presence == Presence::Parked;
+        entry.presence = Presence::Attached;
+        let aside = std::mem::take(&mut entry.aside);
+        let rest = entry.lane().map_or(Ok((1, Vec::new())), |lane| lane.after(last));
+        let (next, frames) = rest.map_err(|_| PeerMisbehaved::NoSuchFrame)?;
         self.stats.parked -= usize::from(was_parked);
         self.stats.tabs += usize::from(was_parked || known.is_none());
-        let (next, n_seen) = (entry.sent() + 1, entry.seen());
-        self.send_frame(link, &ServerFrame::Attached { tab, alias, next, n_seen, aside: false });
-        self.outputs.push_back(Output::Event(Event::TabAttached { session: session_id, tab }));
+        let n_seen = entry.seen();
+        self.send_frame(link, &ServerFrame::Attached { tab, alias, next, n_seen, aside });
+        self.send_kept(link, frames);
+        self.wake_waiting(place);
+        self.outputs.push_back(Output::Event(Event::TabAttached { session: id, tab }));
+        Ok(())
     }
 
     fn on_park(&mut self, session: SessionId, tab: TabId) {
@@ -175,15 +157,16 @@ impl Registry {
             session.tabs.get_mut(&alias)
         });
         if let Some(entry) = entry
-            && !std::mem::replace(&mut entry.parked, true)
+            && entry.presence != Presence::Parked
         {
+            entry.presence = Presence::Parked;
             self.stats.parked += 1;
             self.stats.tabs -= 1;
             self.outputs.push_back(Output::Event(Event::TabParked { session, tab }));
         }
     }
 
-    fn on_gone(&mut self, session_id: SessionId, tab: TabId) {
+    pub(super) fn on_gone(&mut self, session_id: SessionId, tab: TabId) {
         let Some(session) = self.sessions.by_id_mut(session_id) else {
             return;
         };
@@ -195,8 +178,11 @@ impl Registry {
         };
         if let Some(slow) = &mut session.slow {
             slow.waiting.retain(|(waiting, _)| *waiting != alias);
+            slow.stalled.retain(|(stalled, _)| *stalled != alias);
             session.tidy_slow();
         }
+        session.kept -= entry.kept();
+        self.stats.kept_bytes -= entry.kept();
         self.forget_tab(session_id, alias, &entry);
         self.outputs.push_back(Output::Event(Event::TabGone { session: session_id, tab }));
     }
@@ -274,8 +260,10 @@ impl Registry {
         let Some(session) = self.sessions.by_id(socket.session) else {
             return;
         };
-        let (link, tab) = (session.link, session.tabs.get(&socket.tab).map(|tab| tab.id));
-        self.send_error(link, code, tab, Some(socket.socket), message);
+        let (link, tab) = (session.link(), session.tabs.get(&socket.tab).map(|tab| tab.id));
+        if let Some(link) = link {
+            self.send_error(link, code, tab, Some(socket.socket), message);
+        }
         self.send_close(socket, close::ABNORMAL, "");
     }
 
@@ -284,7 +272,7 @@ impl Registry {
         self.send_lane(session, tab, &ServerFrame::Close { tab, socket, code, reason });
     }
 
-    fn send_error(
+    pub(super) fn send_error(
         &mut self,
         link: LinkId,
         code: ErrorCode,
@@ -295,12 +283,4 @@ impl Registry {
         let message = super::cut(message, tabmux_wire::MAX_MESSAGE_TEXT);
         self.send_frame(link, &ServerFrame::Error { code, tab, socket, message });
     }
-}
-
-/// The two secrets that a link's entropy makes.
-fn halves(entropy: &[u8; 32]) -> (SessionId, Token) {
-    let (mut session, mut token) = ([0; 16], [0; 16]);
-    session.copy_from_slice(&entropy[..16]);
-    token.copy_from_slice(&entropy[16..]);
-    (SessionId(session), Token(token))
 }

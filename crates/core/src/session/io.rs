@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use tabmux_wire::{
-    Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, TopicId, close,
+    Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, Term, TopicId, close,
 };
 
 use super::Encoded;
@@ -68,8 +68,8 @@ pub enum Output {
     Send {
         /// On which link.
         link: LinkId,
-        /// The whole message.
-        bytes: Vec<u8>,
+        /// The whole message. The registry may keep it too, to send it again.
+        bytes: Arc<[u8]>,
     },
     /// Close a link, after what was sent before. The registry has forgotten it already.
     CloseLink {
@@ -143,10 +143,14 @@ pub enum Event {
     LinkUp {
         /// Its link.
         link: LinkId,
-        /// Its new session.
+        /// Its session.
         session: SessionId,
         /// The hub.
         hub: HubId,
+        /// Whether the session was there before.
+        resumed: bool,
+        /// The session's term.
+        term: Term,
     },
     /// A link is no more: comes once for each link that was opened.
     LinkDown {
@@ -168,6 +172,13 @@ pub enum Event {
         session: SessionId,
         /// The tab.
         tab: TabId,
+    },
+    /// A session without a link is no more.
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        end: SessionEnd,
     },
     /// A tab is no more. Not told for the tabs of a session that ends.
     TabGone {
@@ -193,10 +204,23 @@ pub enum LinkDown {
     HeartbeatTimeout,
     /// All tabs are parked, and none came back in time.
     Suspended,
-    /// The hub did not read what it made the server answer.
+    /// The hub did not read, or did not acknowledge, what it made the server answer.
     NotReading,
+    /// The same hub came with a newer link.
+    Replaced,
+    /// Another hub took the session over.
+    Fenced,
     /// The server shuts down.
     Shutdown,
+}
+
+/// Why a session without a link is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// No hub came for it in time.
+    Expired,
+    /// There were too many, or too much was kept.
+    Evicted,
 }
 
 /// What a hub did that the protocol forbids.
@@ -212,6 +236,8 @@ pub enum PeerMisbehaved {
     HelloTwice,
     /// The count of a tab's reliable frames jumped.
     CountJumped,
+    /// It acknowledged, or said that it has, frames that were never sent.
+    NoSuchFrame,
     /// A tab opened a socket with a number that is in use.
     SocketInUse,
     /// A close code was outside of 1000 to 4999.
@@ -227,6 +253,8 @@ pub enum WakeReason {
     Heartbeat,
     /// A link whose tabs are all parked.
     Suspended,
+    /// A session may have waited for a link for too long.
+    Detached,
 }
 
 /// Why a message was not sent.
@@ -234,8 +262,8 @@ pub enum WakeReason {
 pub enum SendError {
     /// The socket is not open, or the session has ended.
     Closed,
-    /// Too much waits to be written to the link; [`Output::SocketWritable`] tells when to try
-    /// again.
+    /// Too much waits to be written, or to be acknowledged by the browser;
+    /// [`Output::SocketWritable`] tells when to try again.
     Full,
     /// The message is larger than the limit; it can never be sent.
     TooLarge,
@@ -245,6 +273,22 @@ impl LinkId {
     /// Its place in the shell's table.
     pub(super) const fn place(self) -> u32 {
         (self.0 & 0xffff_ffff) as u32
+    }
+}
+
+impl LinkDown {
+    /// Whether the session ends with the link.
+    pub(super) const fn ends_session(self) -> bool {
+        match self {
+            Self::Misbehaved(_) | Self::NotReading | Self::Shutdown => true,
+            Self::Closed
+            | Self::Refused(_)
+            | Self::HandshakeTimeout
+            | Self::HeartbeatTimeout
+            | Self::Suspended
+            | Self::Replaced
+            | Self::Fenced => false,
+        }
     }
 }
 
@@ -266,6 +310,7 @@ impl fmt::Display for PeerMisbehaved {
             Self::BeforeHello => "a frame came before HELLO",
             Self::HelloTwice => "HELLO came twice",
             Self::CountJumped => "the count of a tab's reliable frames jumped",
+            Self::NoSuchFrame => "frames were acknowledged that were never sent",
             Self::SocketInUse => "a tab opened a socket number that is in use",
             Self::BadCloseCode => "a close code was outside of 1000 to 4999",
         })

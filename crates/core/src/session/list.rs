@@ -43,8 +43,18 @@ impl<K: Ord + Copy, V> List<K, V> {
         self.0.iter()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
+        self.0.iter_mut().map(|(key, value)| (*key, value))
+    }
+
     fn find(&self, key: &K) -> Result<usize, usize> {
         self.0.binary_search_by_key(key, |(key, _)| *key)
+    }
+}
+
+impl<K, V> Default for List<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
     }
 }
 

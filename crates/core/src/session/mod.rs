@@ -1,21 +1,27 @@
 //! The server's half: links, sessions, tabs and virtual sockets, in one [`Registry`] a shard.
 //!
-//! A link is a WebSocket that was accepted; HELLO makes it a session; ATTACH adds tabs; OPEN adds
-//! virtual sockets, which the application accepts and then reads and writes. In this version a
-//! session ends with its link, and nothing is acknowledged or sent again.
+//! A link is a WebSocket that was accepted; HELLO begins a session on it, or goes on with one;
+//! ATTACH adds tabs; OPEN adds virtual sockets, which the application accepts and then reads and
+//! writes. A session outlives its link for a while: what goes down is kept in lanes until the hub
+//! has acknowledged it, what comes up is counted, and the next link goes on where the last one
+//! broke.
 //!
-//! Credit travels in OPEN and OPENED, and no end enforces it yet: what bounds a link is its queue
-//! ([`SessionConfig::queue_bytes`]), and what bounds a hub is that the server stops reading.
+//! Credit travels in OPEN and OPENED, and no end enforces it yet: what bounds a session is what
+//! its lanes may keep ([`SessionConfig::lane_bytes`]), and what bounds a hub is that the server
+//! stops reading.
 
 mod backlog;
 mod commands;
 mod config;
 mod frames;
 mod io;
+mod lane;
+mod lanes;
 mod list;
 mod pace;
 mod places;
 mod publication;
+mod resume;
 mod state;
 mod stats;
 mod subscriptions;
@@ -23,7 +29,7 @@ mod table;
 mod topics;
 mod wheel;
 
-use std::{borrow::Cow, collections::VecDeque, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
 
 use tabmux_wire::{
     Alias, MAX_REASON, RefusedReason, ServerFrame, SessionId, SocketId, TabId, Term, close,
@@ -32,7 +38,8 @@ use tabmux_wire::{
 pub use self::{
     config::SessionConfig,
     io::{
-        Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SocketRef, WakeReason,
+        Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SessionEnd, SocketRef,
+        WakeReason,
     },
     pace::Pace,
     publication::{Encoded, Publication, SlowPolicy},
@@ -43,7 +50,7 @@ pub use self::{
 };
 use self::{
     places::Places,
-    state::{Link, Phase, Tab},
+    state::{Link, Phase, Presence, Session, Stage, Tab},
     subscriptions::TopicTable,
     table::Sessions,
     wheel::Wheel,
@@ -78,6 +85,10 @@ pub struct Registry {
     outputs: VecDeque<Output>,
     /// Links whose queue passed the last limit; closed before the call that did it returns.
     overflowed: Vec<LinkId>,
+    /// Sessions in which more is kept than may be; ended in the same way.
+    swollen: Vec<SessionId>,
+    /// Sessions by when they lost their links; some have one again, or are no more.
+    detached: VecDeque<(Timestamp, SessionId)>,
     /// When set, HELLO is refused with this hint.
     draining: Option<Duration>,
     stats: Stats,
@@ -96,6 +107,8 @@ impl Registry {
             timers: Wheel::new(now),
             outputs: VecDeque::new(),
             overflowed: Vec::new(),
+            swollen: Vec::new(),
+            detached: VecDeque::new(),
             draining: None,
             stats: Stats::default(),
         }
@@ -150,6 +163,7 @@ impl Registry {
                 self.time_out(id, reason);
             }
         }
+        self.expire();
         self.settle();
     }
 
@@ -158,8 +172,14 @@ impl Registry {
         self.outputs.pop_front()
     }
 
-    /// When to call `handle_timeout` next, and why; `None` while there is no link.
+    /// When to call `handle_timeout` next, and why; `None` while there is no link, and no session
+    /// that waits for one.
     pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        let detached = self.first_expiry().map(|at| (at, WakeReason::Detached));
+        [self.link_timeout(), detached].into_iter().flatten().min()
+    }
+
+    fn link_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         let (at, place) = self.timers.peek()?;
         Some((at, self.deadline(LinkId(self.links.at(place)?))?.1))
     }
@@ -198,24 +218,6 @@ impl Registry {
         self.wake_waiting(place);
     }
 
-    /// Tells sockets that were told that the queue is full, once half of it is empty.
-    fn wake_waiting(&mut self, place: u32) {
-        let Some(session) = self.sessions.get_mut(place) else {
-            return;
-        };
-        let Some(slow) = &mut session.slow else {
-            return;
-        };
-        if session.unwritten > self.config.queue_bytes / 2 {
-            return;
-        }
-        for (tab, socket) in std::mem::take(&mut slow.waiting) {
-            let socket = SocketRef { session: session.id, tab, socket };
-            self.outputs.push_back(Output::SocketWritable { socket });
-        }
-        session.tidy_slow();
-    }
-
     fn time_out(&mut self, id: LinkId, reason: WakeReason) {
         match reason {
             WakeReason::Handshake => {
@@ -232,6 +234,8 @@ impl Registry {
                 let reason = "all tabs are parked".into();
                 self.close_link(id, close::GOING_AWAY, reason, LinkDown::Suspended);
             }
+            // Of a session, not of a link.
+            WakeReason::Detached => {}
         }
     }
 
@@ -245,6 +249,18 @@ impl Registry {
     }
 
     fn refuse(&mut self, link: LinkId, reason: RefusedReason, retry: Duration, message: &str) {
+        self.refuse_at(link, reason, Term(0), retry, message);
+    }
+
+    /// Refuses a hub, and tells it a session's term.
+    fn refuse_at(
+        &mut self,
+        link: LinkId,
+        reason: RefusedReason,
+        term: Term,
+        retry: Duration,
+        message: &str,
+    ) {
         self.stats.refused += 1;
         let code = match reason {
             RefusedReason::Version | RefusedReason::Stale | RefusedReason::Other(_) => {
@@ -255,7 +271,7 @@ impl Registry {
             RefusedReason::Draining => close::GOING_AWAY,
         };
         let retry_ms = config::millis(retry);
-        self.send_frame(link, &ServerFrame::Refused { reason, term: Term(0), retry_ms, message });
+        self.send_frame(link, &ServerFrame::Refused { reason, term, retry_ms, message });
         let text = cut(message, MAX_REASON).to_owned();
         self.close_link(link, code, text.into(), LinkDown::Refused(reason));
     }
@@ -265,15 +281,18 @@ impl Registry {
         self.forget_link(link, cause);
     }
 
-    /// Forgets a link and all that hangs on it.
+    /// Forgets a link. Its session waits for another one, unless the hub is at fault or the server
+    /// goes.
     fn forget_link(&mut self, id: LinkId, cause: LinkDown) {
         let Some(link) = self.links.remove(id.0) else {
             return;
         };
         self.timers.remove(id.place(), link.tick);
         self.stats.links -= 1;
-        if let Phase::Session(session) = link.phase {
-            self.forget_session(session);
+        if let Phase::Session(place) = link.phase
+            && self.sessions.get(place).is_some_and(|it| it.stage == Stage::Attached(id))
+        {
+            if cause.ends_session() { self.forget_session(place) } else { self.detach(place) }
         }
         self.outputs.push_back(Output::Event(Event::LinkDown { link: id, cause }));
     }
@@ -283,8 +302,10 @@ impl Registry {
             return;
         };
         self.stats.sessions -= 1;
+        self.stats.detached -= usize::from(session.link().is_none());
         let waits = session.slow.as_ref().map_or(0, |slow| slow.backlog.bytes());
         self.stats.queued_bytes -= session.unwritten + waits;
+        self.stats.kept_bytes -= session.kept;
         self.forget_subscriptions(place, &session.subscriptions);
         for (alias, tab) in session.tabs {
             self.forget_tab(session.id, alias, &tab);
@@ -293,7 +314,8 @@ impl Registry {
 
     /// Tells the handlers of a tab that is no more.
     fn forget_tab(&mut self, session: SessionId, alias: Alias, tab: &Tab) {
-        let place = if tab.parked { &mut self.stats.parked } else { &mut self.stats.tabs };
+        let parked = tab.presence == Presence::Parked;
+        let place = if parked { &mut self.stats.parked } else { &mut self.stats.tabs };
         *place -= 1;
         for socket in tab.sockets() {
             let socket = SocketRef { session, tab: alias, socket };
@@ -318,42 +340,46 @@ impl Registry {
         session.tabs.get_mut(&socket.tab)?.take_socket(socket.socket)
     }
 
-    /// Sends a frame of a tab's lane.
-    fn send_lane(&mut self, session: SessionId, tab: Alias, frame: &ServerFrame<'_>) {
-        let Some(session) = self.sessions.by_id_mut(session) else {
-            return;
-        };
-        if let Some(tab) = session.tabs.get_mut(&tab) {
-            tab.count_sent();
-            let link = session.link;
-            self.send_frame(link, frame);
-        }
-    }
-
     fn send_frame(&mut self, link: LinkId, frame: &ServerFrame<'_>) {
-        self.send_bytes(link, frame.to_bytes());
+        self.send_bytes(link, frame.to_bytes().into());
     }
 
-    fn send_bytes(&mut self, id: LinkId, bytes: Vec<u8>) {
-        let Some(link) = self.links.get(id.0) else {
+    fn send_bytes(&mut self, id: LinkId, bytes: Arc<[u8]>) {
+        if self.links.get(id.0).is_none() {
             return;
-        };
-        if let Phase::Session(place) = link.phase
-            && let Some(session) = self.sessions.get_mut(place)
-        {
+        }
+        let limit = self.config.queue_bytes.saturating_add(self.config.control_bytes);
+        if let Some(session) = self.session_of(id) {
             session.unwritten += bytes.len();
+            let too_much = session.unwritten > limit;
             self.stats.queued_bytes += bytes.len();
-            let limit = self.config.queue_bytes.saturating_add(self.config.control_bytes);
-            if session.unwritten > limit {
+            if too_much {
                 self.overflowed.push(id);
             }
         }
         self.outputs.push_back(Output::Send { link: id, bytes });
     }
 
+    /// The session that a link is the link of.
+    fn session_of(&mut self, id: LinkId) -> Option<&mut Session> {
+        let Phase::Session(place) = self.links.get(id.0)?.phase else {
+            return None;
+        };
+        self.sessions.get_mut(place).filter(|session| session.stage == Stage::Attached(id))
+    }
+
     /// Closes what the call in progress overflowed: not at once, so that no half of the call
     /// finds its session gone.
     fn settle(&mut self) {
+        for id in std::mem::take(&mut self.swollen) {
+            let Some(place) = self.sessions.place(id) else {
+                continue;
+            };
+            match self.sessions.get(place).and_then(Session::link) {
+                Some(link) => self.overflowed.push(link),
+                None => self.forget_session(place),
+            }
+        }
         for link in std::mem::take(&mut self.overflowed) {
             if self.links.get(link.0).is_some() {
                 self.stats.not_reading += 1;
@@ -361,6 +387,7 @@ impl Registry {
                 self.close_link(link, close::POLICY, reason, LinkDown::NotReading);
             }
         }
+        self.evict();
     }
 
     /// Moves a link's timer to its deadline, which came nearer.

@@ -21,13 +21,26 @@ pub struct Publication {
 pub struct Encoded {
     plain: Box<[u8]>,
     deflated: Option<Box<[u8]>>,
+    origin: Option<(TopicId, Position)>,
 }
 
 impl Encoded {
     /// A message as it is for every link, and as it is for links that agreed to deflate, if
     /// there are any.
     pub const fn new(plain: Box<[u8]>, deflated: Option<Box<[u8]>>) -> Self {
-        Self { plain, deflated }
+        Self { plain, deflated, origin: None }
+    }
+
+    /// The same, of a publication: its topic, and the position of the publication before it.
+    #[must_use]
+    pub const fn of_topic(mut self, topic: TopicId, previous: Position) -> Self {
+        self.origin = Some((topic, previous));
+        self
+    }
+
+    /// The topic that it is of, and where that was before it.
+    pub const fn origin(&self) -> Option<(TopicId, Position)> {
+        self.origin
     }
 
     /// For a link that inflates, or for one that does not.

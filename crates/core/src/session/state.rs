@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use tabmux_wire::{Alias, SessionId, SocketId, TabId};
+use tabmux_wire::{Alias, HubId, SessionId, SocketId, TabId, Term, Token};
 
 use super::{
-    PeerMisbehaved, SessionConfig, WakeReason, backlog::Backlog, io::LinkId, list::List,
-    wheel::Tick,
+    PeerMisbehaved, SessionConfig, WakeReason, backlog::Backlog, io::LinkId, lane::Lane,
+    list::List, wheel::Tick,
 };
 use crate::Timestamp;
 
@@ -31,7 +31,15 @@ pub(super) enum Phase {
 /// What the server keeps of one browser.
 pub(super) struct Session {
     pub(super) id: SessionId,
-    pub(super) link: LinkId,
+    pub(super) token: Token,
+    pub(super) term: Term,
+    /// The hub that has it, or had it last.
+    pub(super) hub: HubId,
+    pub(super) stage: Stage,
+    /// Frames for all tabs.
+    pub(super) lane0: Lane,
+    /// Bytes that all its lanes keep.
+    pub(super) kept: usize,
     pub(super) tabs: List<Alias, Tab>,
     pub(super) subscriptions: Vec<Subscription>,
     /// When SUSPEND came, if nothing came since.
@@ -44,11 +52,23 @@ pub(super) struct Session {
     last_alias: u32,
 }
 
+/// Whether a session has a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Attached(LinkId),
+    /// Its link is gone; it waits for another one.
+    Detached {
+        since: Timestamp,
+    },
+}
+
 /// What waits for a hub to read.
 #[derive(Default)]
 pub(super) struct Slow {
-    /// Sockets that were told that the queue is full.
+    /// Sockets that were told that there is no room.
     pub(super) waiting: BTreeSet<(Alias, SocketId)>,
+    /// Tabs whose lane is full, and since when nothing of it was acknowledged.
+    pub(super) stalled: Vec<(Alias, Timestamp)>,
     /// Publications that are not counted yet.
     pub(super) backlog: Backlog,
 }
@@ -67,17 +87,34 @@ pub(super) struct Subscription {
 /// One tab.
 pub(super) struct Tab {
     pub(super) id: TabId,
-    pub(super) parked: bool,
-    /// Counts and sockets; nothing until a frame of its lane goes either way.
+    pub(super) presence: Presence,
+    /// Lane 0 was acknowledged without it.
+    pub(super) aside: bool,
+    /// Lane, counts and sockets; nothing until a frame of its lane goes either way.
     active: Option<Box<Active>>,
 }
 
+/// Whether a tab's lane goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It attached on this link.
+    Attached,
+    /// It has not attached on this link yet; its lane waits.
+    Awaited,
+    /// It is in the back/forward cache; its lane waits.
+    Parked,
+}
+
 /// A tab that has said or heard something.
+#[derive(Default)]
 pub(super) struct Active {
-    /// Frames sent in its lane.
-    sent: u64,
+    pub(super) lane: Lane,
     /// Reliable frames of the tab that came.
     seen: u64,
+    /// How many of them the hub was told of.
+    told: u64,
+    /// Bytes of those that it was not told of.
+    untold: usize,
     sockets: List<SocketId, Socket>,
 }
 
@@ -114,10 +151,15 @@ impl Link {
 }
 
 impl Session {
-    pub(super) const fn new(id: SessionId, link: LinkId) -> Self {
+    pub(super) fn new(id: SessionId, token: Token, hub: HubId, link: LinkId) -> Self {
         Self {
             id,
-            link,
+            token,
+            term: Term(1),
+            hub,
+            stage: Stage::Attached(link),
+            lane0: Lane::default(),
+            kept: 0,
             tabs: List::new(),
             subscriptions: Vec::new(),
             suspended: None,
@@ -125,6 +167,20 @@ impl Session {
             slow: None,
             last_alias: 0,
         }
+    }
+
+    /// Its link, if it has one.
+    pub(super) const fn link(&self) -> Option<LinkId> {
+        match self.stage {
+            Stage::Attached(link) => Some(link),
+            Stage::Detached { .. } => None,
+        }
+    }
+
+    /// Whether a new session would be as good to its hub.
+    pub(super) fn is_blank(&self) -> bool {
+        let quiet = self.tabs.iter().all(|(_, tab)| tab.active.is_none());
+        quiet && self.subscriptions.is_empty() && self.lane0.sent() == 0
     }
 
     /// The alias of a tab. A scan: tabs are few, and only ATTACH, PARK and GONE ask.
@@ -136,14 +192,20 @@ impl Session {
     pub(super) fn add_tab(&mut self, id: TabId) -> Option<Alias> {
         self.last_alias = self.last_alias.checked_add(1)?;
         let alias = Alias(self.last_alias);
-        self.tabs.insert(alias, Tab { id, parked: false, active: None });
+        let presence = Presence::Awaited;
+        self.tabs.insert(alias, Tab { id, presence, aside: false, active: None });
         Some(alias)
     }
 
     /// Forgets what has nothing in it.
     pub(super) fn tidy_slow(&mut self) {
-        if self.slow.as_ref().is_some_and(|it| it.waiting.is_empty() && it.backlog.is_empty()) {
-            self.slow = None;
+        if let Some(slow) = &mut self.slow
+            && slow.waiting.is_empty()
+        {
+            slow.stalled.clear();
+            if slow.backlog.is_empty() {
+                self.slow = None;
+            }
         }
     }
 }
@@ -154,18 +216,23 @@ impl Tab {
         self.active.as_ref().map_or(0, |active| active.seen)
     }
 
-    /// Frames sent in its lane.
-    pub(super) fn sent(&self) -> u64 {
-        self.active.as_ref().map_or(0, |active| active.sent)
+    /// Its lane, if it was ever used.
+    pub(super) fn lane(&self) -> Option<&Lane> {
+        self.active.as_ref().map(|active| &active.lane)
     }
 
-    /// Counts a frame that is sent.
-    pub(super) fn count_sent(&mut self) {
-        self.activate().sent += 1;
+    /// Its lane, to be used.
+    pub(super) fn lane_mut(&mut self) -> &mut Lane {
+        &mut self.activate().lane
+    }
+
+    /// Bytes that its lane keeps.
+    pub(super) fn kept(&self) -> usize {
+        self.lane().map_or(0, Lane::bytes)
     }
 
     /// Counts a reliable frame; `false` if it came before.
-    pub(super) fn count(&mut self, n: u64) -> Result<bool, PeerMisbehaved> {
+    pub(super) fn count(&mut self, n: u64, len: usize) -> Result<bool, PeerMisbehaved> {
         let seen = self.seen();
         if n <= seen {
             return Ok(false);
@@ -173,8 +240,24 @@ impl Tab {
         if n != seen + 1 {
             return Err(PeerMisbehaved::CountJumped);
         }
-        self.activate().seen = n;
+        let active = self.activate();
+        active.seen = n;
+        active.untold += len;
         Ok(true)
+    }
+
+    /// Whether the hub is to be told now what came of the tab.
+    pub(super) fn owes(&self, frames: u64, bytes: usize) -> bool {
+        self.active.as_ref().is_some_and(|active| {
+            active.seen - active.told >= frames.max(1) || active.untold >= bytes.max(1)
+        })
+    }
+
+    /// What came of the tab, which the hub is told now.
+    pub(super) fn tell(&mut self) -> u64 {
+        let active = self.activate();
+        (active.told, active.untold) = (active.seen, 0);
+        active.seen
     }
 
     pub(super) fn sockets(&self) -> impl Iterator<Item = SocketId> {
@@ -199,8 +282,7 @@ impl Tab {
     }
 
     fn activate(&mut self) -> &mut Active {
-        self.active
-            .get_or_insert_with(|| Box::new(Active { sent: 0, seen: 0, sockets: List::new() }))
+        self.active.get_or_insert_default()
     }
 }
 

@@ -7,6 +7,8 @@ pub struct Stats {
     pub links: usize,
     /// Sessions.
     pub sessions: usize,
+    /// Sessions that have lost their link and wait for another one.
+    pub detached: usize,
     /// Tabs that are there; parked ones are counted apart.
     pub tabs: usize,
     /// Tabs in the back/forward cache.
@@ -19,6 +21,8 @@ pub struct Stats {
     pub subscriptions: usize,
     /// Bytes that wait for hubs to read.
     pub queued_bytes: usize,
+    /// Bytes that are kept for hubs until they acknowledge them.
+    pub kept_bytes: usize,
     /// Messages of virtual sockets that came.
     pub messages_in: u64,
     /// Messages of virtual sockets that were sent; a message to all tabs counts once per link.
@@ -57,9 +61,31 @@ pub struct Stats {
     pub heartbeat_timeouts: u64,
     /// Links closed because they did not read.
     pub not_reading: u64,
+    /// Sessions that went on with another link.
+    pub resumed: u64,
+    /// Sessions that another hub took over; counted among those that went on as well.
+    pub takeovers: u64,
+    /// Sessions without a link that no hub came for in time.
+    pub expired: u64,
+    /// Sessions without a link that were given up for their number, or for what they kept.
+    pub evicted: u64,
+    /// Links refused because another hub has their session.
+    pub stale: u64,
+    /// Links refused because their token was not that of the session.
+    pub forged: u64,
+    /// Tabs without which lane 0 was acknowledged.
+    pub set_aside: u64,
+    /// Tabs forgotten because they left a full lane as it was for too long.
+    pub stalled: u64,
 }
 
 impl Stats {
+    /// What counts against the limit of all queues. Most of what waits to be written is also kept
+    /// until it is acknowledged.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.queued_bytes.max(self.kept_bytes)
+    }
+
     /// The numbers of two registries together.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
@@ -90,6 +116,16 @@ impl Stats {
             handshake_timeouts: self.handshake_timeouts + other.handshake_timeouts,
             heartbeat_timeouts: self.heartbeat_timeouts + other.heartbeat_timeouts,
             not_reading: self.not_reading + other.not_reading,
+            kept_bytes: self.kept_bytes + other.kept_bytes,
+            detached: self.detached + other.detached,
+            resumed: self.resumed + other.resumed,
+            takeovers: self.takeovers + other.takeovers,
+            expired: self.expired + other.expired,
+            evicted: self.evicted + other.evicted,
+            stale: self.stale + other.stale,
+            forged: self.forged + other.forged,
+            set_aside: self.set_aside + other.set_aside,
+            stalled: self.stalled + other.stalled,
         }
     }
 }

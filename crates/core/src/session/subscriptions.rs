@@ -2,11 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tabmux_wire::{Position, ServerFrame, Subscribed, TopicId, Unsubscribed, UnsubscribedReason};
+use tabmux_wire::{
+    Position, ServerFrame, SessionId, Subscribed, TopicId, Unsubscribed, UnsubscribedReason,
+};
 
 use super::{
-    LinkId, Output, Publication, Registry, SlowPolicy, backlog::Entry, config, places::FreeList,
-    state::Subscription,
+    Output, Publication, Registry, SlowPolicy,
+    backlog::Entry,
+    config,
+    lane::Kept,
+    places::FreeList,
+    state::{Session, Stage, Subscription},
 };
 use crate::Timestamp;
 
@@ -200,21 +206,28 @@ impl Registry {
         let subscribers = std::mem::take(&mut topic.subscribers);
         let (mut links, mut slow) = (Vec::with_capacity(subscribers.len()), Vec::new());
         let len = publications.iter().map(|it| it.frame.len()).sum::<usize>();
-        let window = self.config.window_bytes;
+        let (window, lane) = (self.config.window_bytes, self.config.lane_bytes);
         for &place in &subscribers {
             let Some(session) = self.sessions.get_mut(place) else {
                 continue;
             };
             let behind = session.slow.as_ref().is_some_and(|it| !it.backlog.is_empty());
-            if behind || session.unwritten > window {
+            if behind || session.unwritten > window || session.lane0.bytes() > lane {
                 slow.push(place);
-            } else {
+                continue;
+            }
+            for publication in publications {
+                session.lane0.push(Kept::Shared(Arc::clone(&publication.frame)));
+            }
+            session.kept += len;
+            self.stats.kept_bytes += len;
+            self.stats.deliveries += publications.len() as u64;
+            if let Stage::Attached(link) = session.stage {
                 session.unwritten += len;
-                links.push(session.link);
+                links.push(link);
             }
         }
         self.stats.queued_bytes += len * links.len();
-        self.stats.deliveries += (links.len() * publications.len()) as u64;
         if let Some(topic) = self.topics.get_mut(at) {
             topic.subscribers = subscribers;
         }
@@ -227,12 +240,13 @@ impl Registry {
             let mut held = publications.iter().map(|it| self.hold(place, at, policy, it));
             held.all(|goes_on| goes_on);
         }
+        self.settle();
     }
 
     /// Keeps a publication for a hub that is behind, as the topic's policy wants it; whether the
     /// subscription goes on.
     fn hold(&mut self, place: u32, at: u32, policy: SlowPolicy, publication: &Publication) -> bool {
-        let full = self.stats.queued_bytes > self.config.total_queue_bytes;
+        let full = self.stats.held_bytes() > self.config.total_queue_bytes;
         let Some(session) = self.sessions.get_mut(place) else {
             return false;
         };
@@ -262,14 +276,14 @@ impl Registry {
         goes_on
     }
 
-    /// Gives a hub that has read what waits for it, as far as the window goes.
+    /// Gives a hub that has read, or acknowledged, what waits for it, as far as there is room.
     pub(super) fn release(&mut self, place: u32) {
-        let window = self.config.window_bytes;
+        let (window, lane) = (self.config.window_bytes, self.config.lane_bytes);
         while let Some(session) = self.sessions.get_mut(place) {
-            let link = session.link;
-            if session.unwritten > window {
+            if session.unwritten > window || session.lane0.bytes() > lane {
                 return;
             }
+            let (id, link) = (session.id, session.link());
             let Some(slow) = &mut session.slow else {
                 return;
             };
@@ -281,14 +295,48 @@ impl Registry {
             self.stats.queued_bytes -= before - slow.backlog.bytes();
             match entry {
                 Entry::Publication { frame, .. } => {
-                    session.unwritten += frame.len();
-                    self.stats.queued_bytes += frame.len();
+                    session.lane0.push(Kept::Shared(Arc::clone(&frame)));
+                    session.kept += frame.len();
+                    self.stats.kept_bytes += frame.len();
                     self.stats.deliveries += 1;
-                    let (frames, links) = (vec![frame], vec![link]);
-                    self.outputs.push_back(Output::Publish { frames, links });
+                    if let Some(link) = link {
+                        self.send_kept(link, vec![Kept::Shared(frame)]);
+                    }
                 }
-                Entry::Gap { topic, offset } => self.send_gap(link, topic, offset),
+                Entry::Gap { topic, offset } => self.send_gap(id, topic, offset),
             }
+        }
+    }
+
+    /// Tells a hub, which goes on with a session, its topics: where each is before the `frames` of
+    /// lane 0 that it gets next, and before what waits.
+    pub(super) fn list_subscriptions(&mut self, place: u32, frames: &[Kept]) {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        let Some(link) = session.link() else {
+            return;
+        };
+        let mut listed = Vec::with_capacity(session.subscriptions.len());
+        for subscription in &mut session.subscriptions {
+            let Some(topic) = self.topics.get(subscription.topic) else {
+                continue;
+            };
+            // One that is not joined yet is answered when the hub asks again.
+            let State::Joined { id, position, .. } = topic.state else {
+                continue;
+            };
+            subscription.request = 0;
+            let kept = frames.iter().find_map(|frame| frame.before(id));
+            let waits = || session.slow.as_ref()?.backlog.before(subscription.topic);
+            let waits = || waits().map(|offset| Position { offset, ..position });
+            let position = kept.or_else(waits).unwrap_or(position);
+            listed.push((id, position, Arc::clone(&topic.name)));
+        }
+        for (topic, position, name) in listed {
+            let (request, recovered) = (0, true);
+            let subscribed = Subscribed { request, topic, recovered, position, name: &name };
+            self.send_frame(link, &ServerFrame::Subscribed(subscribed));
         }
     }
 
@@ -409,7 +457,7 @@ impl Registry {
     }
 
     fn send_subscribed(&mut self, place: u32, at: u32, request: u64, since: Option<Position>) {
-        let Some(link) = self.sessions.get(place).map(|session| session.link) else {
+        let Some(link) = self.sessions.get(place).and_then(Session::link) else {
             return;
         };
         let Some(topic) = self.topics.get(at) else {
@@ -433,7 +481,7 @@ impl Registry {
         name: &str,
         message: &str,
     ) {
-        let Some(link) = self.sessions.get(place).map(|session| session.link) else {
+        let Some(link) = self.sessions.get(place).and_then(Session::link) else {
             return;
         };
         let retry_ms = retry.map(config::millis);
@@ -441,10 +489,11 @@ impl Registry {
         self.send_frame(link, &ServerFrame::Unsubscribed(unsubscribed));
     }
 
-    fn send_gap(&mut self, link: LinkId, at: u32, offset: u64) {
+    fn send_gap(&mut self, session: SessionId, at: u32, offset: u64) {
         if let Some(Topic { state: State::Joined { id, position, .. }, .. }) = self.topics.get(at) {
             let position = Position { epoch: position.epoch, offset };
-            self.send_frame(link, &ServerFrame::Gap { topic: *id, position });
+            let gap = ServerFrame::Gap { topic: *id, position };
+            self.push_lane0(session, gap.to_bytes().into());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sessions, by place and by id.
 
-use tabmux_wire::SessionId;
+use tabmux_wire::{HubId, SessionId, Token};
 
 use super::{
     LinkId,
@@ -29,13 +29,20 @@ impl Sessions {
     pub(super) fn insert(
         &mut self,
         SessionId(mut id): SessionId,
+        token: Token,
+        hub: HubId,
         link: LinkId,
     ) -> (u32, SessionId) {
         let place = self.free.take();
         id[PLACE].copy_from_slice(&place.to_be_bytes());
         let id = SessionId(id);
-        self.places.insert(place.into(), Session::new(id, link));
+        self.places.insert(place.into(), Session::new(id, token, hub, link));
         (place, id)
+    }
+
+    /// The place of a session, if it lives.
+    pub(super) fn place(&self, id: SessionId) -> Option<u32> {
+        self.by_id(id).map(|_| place(id))
     }
 
     pub(super) fn get(&self, place: u32) -> Option<&Session> {

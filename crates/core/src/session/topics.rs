@@ -58,6 +58,8 @@ pub struct Joined {
 pub struct Numbered {
     /// Its place.
     pub position: Position,
+    /// The place of the one before it.
+    pub previous: Position,
     /// The topic and the frame, unless no shard wants it.
     pub frame: Option<(TopicId, Vec<u8>)>,
     /// The shards that want it.
@@ -131,14 +133,16 @@ impl Topics {
         let position = Position { epoch: self.epoch, offset: self.offset };
         let id = self.names.get(name).copied();
         let Some((id, topic)) = id.and_then(|id| Some((id, self.topics.get_mut(&id)?))) else {
-            return Numbered { position, frame: None, shards: Shards::default() };
+            let (previous, shards) = (position, Shards::default());
+            return Numbered { position, previous, frame: None, shards };
         };
         let previous = std::mem::replace(&mut topic.offset, self.offset);
         let frame = (topic.shards != Shards::default()).then(|| {
             let frame = ServerFrame::Publication { topic: id, position, previous, payload };
             (id, frame.to_bytes())
         });
-        Numbered { position, frame, shards: topic.shards }
+        let previous = Position { offset: previous, ..position };
+        Numbered { position, previous, frame, shards: topic.shards }
     }
 
     /// The shards that would get a publication now.

@@ -9,12 +9,12 @@ use tabmux_core::{
         Topics,
     },
     wire::{
-        Alias, ErrorCode, HubFrame, LaneCount, Payload, SocketId, TabId, UnsubscribedReason,
-        Upstream, close,
+        Alias, ErrorCode, HubFrame, HubId, LaneCount, Payload, ServerFrame, SocketId, TabId, Token,
+        UnsubscribedReason, Upstream, Welcome, close,
     },
 };
 
-use super::support::{Server, hello};
+use super::support::{Server, hello, resume};
 
 /// One thing that happens to a server with a few links.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ enum Step {
     Written(u64, usize),
     Closed(u64),
     Pass(u32),
+    /// HELLO that claims a session of before; `true`: with another token.
+    Resume(u64, prop::sample::Index, HubId, bool),
     Reply {
         send: bool,
         close: bool,
@@ -58,7 +60,8 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     });
     prop_oneof![
         2 => Just(hello().to_bytes()),
-        4 => tab().prop_map(|tab| HubFrame::Attach { tab, last: 0 }.to_bytes()),
+        4 => (tab(), 0..3_u64)
+            .prop_map(|(tab, last)| HubFrame::Attach { tab, last: last / 2 }.to_bytes()),
         1 => tab().prop_map(|tab| HubFrame::Park { tab }.to_bytes()),
         1 => tab().prop_map(|tab| HubFrame::Gone { tab }.to_bytes()),
         1 => Just(HubFrame::Suspend.to_bytes()),
@@ -69,8 +72,12 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         }),
         2 => (0..3_usize)
             .prop_map(|topic| HubFrame::Unsubscribe { topic: TOPICS[topic].0 }.to_bytes()),
-        1 => Just(HubFrame::Ack { lanes: vec![LaneCount { lane: 0, count: 9 }], aside: vec![] }
-            .to_bytes()),
+        3 => (0..3_u32, 0..4_u64, prop::option::weighted(0.2, 1..3_u32))
+            .prop_map(|(lane, count, aside)| {
+                let lanes = vec![LaneCount { lane, count }];
+                let aside = aside.into_iter().map(Alias).collect();
+                HubFrame::Ack { lanes, aside }.to_bytes()
+            }),
         6 => open,
         6 => data,
         3 => closing,
@@ -102,6 +109,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (link(), 0..500_usize).prop_map(|(link, bytes)| Step::Written(link, bytes)),
         1 => link().prop_map(Step::Closed),
         2 => (0..30_000_u32).prop_map(Step::Pass),
+        4 => (link(), any::<prop::sample::Index>(), 9..11_u64, any::<u8>()).prop_map(
+            |(link, session, hub, token)| Step::Resume(link, session, HubId(hub), token < 9)
+        ),
         4 => any::<(bool, bool)>().prop_map(|(send, close)| Step::Reply { send, close }),
         2 => Just(Step::Join),
         9 => (0..3_usize, 0..90_usize).prop_map(|(topic, len)| Step::Publish(topic, len)),
@@ -116,6 +126,7 @@ struct Known {
     next_link: u64,
     opening: BTreeSet<SocketRef>,
     open: BTreeSet<SocketRef>,
+    welcomes: Vec<Welcome>,
 }
 
 impl Known {
@@ -123,7 +134,12 @@ impl Known {
     fn learn(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Send { link, .. } => assert!(self.links.contains(&link.0)),
+                Output::Send { link, bytes } => {
+                    assert!(self.links.contains(&link.0));
+                    if let Ok(ServerFrame::Welcome(welcome)) = ServerFrame::decode(&bytes) {
+                        self.welcomes.push(welcome);
+                    }
+                }
                 Output::CloseLink { link, code, reason } => {
                     assert!(self.links.remove(&link.0));
                     assert!((1000..=4999).contains(&code) && reason.len() <= 123);
@@ -153,6 +169,7 @@ impl Known {
             next_link: 0,
             opening: BTreeSet::new(),
             open: BTreeSet::new(),
+            welcomes: Vec::new(),
         }
     }
 
@@ -176,7 +193,8 @@ impl Known {
     fn publish(&mut self, server: &mut Server, topic: usize, len: usize) {
         let numbered = self.topics.publish(TOPICS[topic].0, Payload::Binary(&vec![0; len]));
         if let Some((topic, bytes)) = numbered.frame {
-            let frame = Arc::new(Encoded::new(bytes.into(), None));
+            let frame = Encoded::new(bytes.into(), None).of_topic(topic, numbered.previous);
+            let frame = Arc::new(frame);
             let publication = Publication { topic, position: numbered.position, frame };
             server.registry.publish(server.now, &[publication]);
             self.learn(server.drain());
@@ -211,6 +229,8 @@ fn small() -> SessionConfig {
     let config = SessionConfig { links: 2, tabs: 2, sockets: 2, ..SessionConfig::default() };
     let config = SessionConfig { subscriptions: 2, total_queue_bytes: 700, ..config };
     let config = SessionConfig { window_bytes: 50, backlog_bytes: 200, ..config };
+    let config = SessionConfig { lane_bytes: 150, session_bytes: 300, ..config };
+    let config = SessionConfig { detached_sessions: 2, ..config };
     SessionConfig { message_bytes: 100, queue_bytes: 200, control_bytes: 100, ..config }
 }
 
@@ -225,6 +245,15 @@ fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Ste
         Step::Frame(slot, bytes) => {
             let link = LinkId(names[slot as usize]);
             server.input(Input::LinkMessage { link, bytes: &bytes })
+        }
+        Step::Resume(slot, session, hub, forged) => {
+            let Some(welcome) = known.welcomes.get(session.index(known.welcomes.len().max(1)))
+            else {
+                return;
+            };
+            let token = if forged { Token([8; 16]) } else { welcome.token };
+            let claim = Welcome { token, ..welcome.clone() };
+            server.say(names[slot as usize], &resume(&claim, hub.0, None))
         }
         Step::Text(slot) => server.input(Input::LinkText { link: LinkId(names[slot as usize]) }),
         Step::Written(slot, bytes) => server.written(names[slot as usize], bytes),
@@ -241,8 +270,9 @@ fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Ste
 }
 
 /// The counters of what there is now; those that only grow are left out.
-fn held(stats: Stats) -> [usize; 5] {
-    [stats.links, stats.sessions, stats.tabs, stats.parked, stats.sockets]
+fn held(stats: Stats) -> [usize; 7] {
+    let Stats { links, sessions, detached, tabs, parked, sockets, kept_bytes, .. } = stats;
+    [links, sessions, detached, tabs, parked, sockets, kept_bytes]
 }
 
 /// What topics hold: topics, subscriptions, bytes that wait.
@@ -258,22 +288,28 @@ proptest! {
         let (mut server, mut known, mut names) = (Server::with(small()), Known::new(), [0; 4]);
         for step in steps {
             apply(&mut server, &mut known, &mut names, step);
-            let [links, sessions, tabs, parked, sockets] = held(server.registry.stats());
+            let [links, sessions, detached, tabs, parked, sockets, kept] =
+                held(server.registry.stats());
             prop_assert_eq!(links, known.links.len());
             prop_assert_eq!(sockets, known.opening.len() + known.open.len());
-            prop_assert!(sessions <= links && tabs + parked <= sessions * 2);
+            prop_assert!(sessions <= links + detached && detached <= 2);
+            prop_assert!(tabs + parked <= sessions * 2);
+            // Four times the limit, a message, and answers, for those with a link and without.
+            prop_assert!(kept <= sessions * (4 * 300 + 100 + 100 + 300), "{} bytes kept", kept);
             prop_assert!(links <= 2 && sockets <= (tabs + parked) * 2);
             let [topics, subscriptions, queued] = held_by_topics(server.registry.stats());
             prop_assert!(topics <= subscriptions && subscriptions <= sessions * 2);
             // A full queue, what control may add, one call's answers, and a backlog, a link.
             prop_assert!(queued <= sessions * (200 + 100 + 300 + 200), "{} bytes", queued);
-            // While a link lives there is a time to look at it again, and it lies ahead.
-            prop_assert_eq!(server.registry.poll_timeout().is_some(), links > 0);
+            // While a link lives, or a session waits for one, there is a time to look at it again,
+            // and it lies ahead.
+            let timeout = server.registry.poll_timeout();
+            prop_assert!(timeout.is_some() || links + detached == 0);
             server.registry.handle_timeout(server.now);
             prop_assert!(server.registry.poll_timeout().is_none_or(|(at, _)| at > server.now));
         }
         known.learn(server.pass(Duration::from_secs(3600)));
-        prop_assert_eq!(held(server.registry.stats()), [0; 5]);
+        prop_assert_eq!(held(server.registry.stats()), [0; 7]);
         prop_assert_eq!(held_by_topics(server.registry.stats()), [0; 3]);
         known.join(&mut server);
         prop_assert!(known.opening.is_empty() && known.open.is_empty());

@@ -113,7 +113,7 @@ fn answers_go_out_past_a_full_queue() {
     while server.registry.send(server.now, socket, payload).is_ok() {}
     server.drain();
     let outputs = server.say(1, &HubFrame::Ping { nonce: 1 });
-    assert_eq!(frame(&outputs), ServerFrame::Pong { nonce: 1 });
+    assert_eq!(frames(&outputs).last(), Some(&ServerFrame::Pong { nonce: 1 }));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod handshake;
 mod limits;
 mod liveness;
 mod pace;
+mod resume;
 mod sockets;
 mod support;
 mod tabs;

@@ -6,8 +6,8 @@ use tabmux_core::{
     Timestamp,
     session::{Event, Input, LinkDown, LinkId, Output, Registry, SessionConfig, SocketRef},
     wire::{
-        Alias, Hello, HubFrame, HubId, Payload, ServerFrame, SessionId, SocketId, TabId, Upstream,
-        VERSION,
+        Alias, Hello, HubFrame, HubId, LaneCount, Payload, Resume, ServerFrame, SessionId,
+        SocketId, TabId, Upstream, VERSION, Welcome,
     },
 };
 
@@ -55,6 +55,40 @@ impl Server {
 
     pub(crate) fn say(&mut self, link: u64, frame: &HubFrame<'_>) -> Vec<Output> {
         self.input(Input::LinkMessage { link: LinkId(link), bytes: &frame.to_bytes() })
+    }
+
+    /// The WELCOME that answers this HELLO on a new link, and what else there is.
+    pub(crate) fn hello(&mut self, link: u64, hello: &HubFrame<'_>) -> (Welcome, Vec<Output>) {
+        self.open(link);
+        let outputs = self.say(link, hello);
+        let welcome = frames(&outputs).into_iter().find_map(|frame| match frame {
+            ServerFrame::Welcome(welcome) => Some(welcome),
+            _ => None,
+        });
+        (welcome.unwrap_or_else(|| panic!("not welcomed: {outputs:?}")), outputs)
+    }
+
+    /// A socket of tab 1 as `socket` has it, and the WELCOME of its link.
+    pub(crate) fn welcome_socket(&mut self, link: u64) -> (SocketRef, Welcome) {
+        let (welcome, _) = self.hello(link, &hello());
+        self.say(link, &attach(1));
+        self.say(link, &open(1, 1));
+        let session = welcome.session;
+        let socket = SocketRef { session, tab: Alias(1), socket: SocketId(1) };
+        self.registry.accept(self.now, socket, "");
+        self.drain();
+        (socket, welcome)
+    }
+
+    /// Sends a text on a socket.
+    pub(crate) fn send(&mut self, socket: SocketRef, text: &str) -> Vec<Output> {
+        self.registry.send(self.now, socket, Payload::Text(text)).unwrap();
+        self.drain()
+    }
+
+    /// A link breaks.
+    pub(crate) fn cut(&mut self, link: u64) -> Vec<Output> {
+        self.input(Input::LinkClosed { link: LinkId(link) })
     }
 
     /// A link that was welcomed, and its session.
@@ -107,6 +141,25 @@ pub(crate) fn hello() -> HubFrame<'static> {
 
 pub(crate) fn attach(tab: u64) -> HubFrame<'static> {
     HubFrame::Attach { tab: TabId(tab), last: 0 }
+}
+
+/// The tab has `last` frames of its lane.
+pub(crate) fn attach_after(tab: u64, last: u64) -> HubFrame<'static> {
+    HubFrame::Attach { tab: TabId(tab), last }
+}
+
+/// HELLO that goes on with the session of a WELCOME, as another hub or the same.
+pub(crate) fn resume(welcome: &Welcome, hub: u64, have0: Option<u64>) -> HubFrame<'static> {
+    let Welcome { session, token, term, .. } = *welcome;
+    let resume = Some(Resume { session, token, term, have0 });
+    let (min_version, max_version, credentials) = (VERSION, VERSION, "");
+    HubFrame::Hello(Hello { min_version, max_version, hub: HubId(hub), resume, credentials })
+}
+
+/// Frames of lanes were received.
+pub(crate) fn ack(lanes: &[(u32, u64)]) -> HubFrame<'static> {
+    let lanes = lanes.iter().map(|&(lane, count)| LaneCount { lane, count }).collect();
+    HubFrame::Ack { lanes, aside: Vec::new() }
 }
 
 pub(crate) fn open(n: u64, socket: u32) -> HubFrame<'static> {

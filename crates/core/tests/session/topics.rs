@@ -7,12 +7,12 @@ use tabmux_core::{
         Encoded, Input, LinkId, Output, Publication, SendError, SessionConfig, SlowPolicy, Topics,
     },
     wire::{
-        HubFrame, Payload, Position, ServerFrame, Subscribed, TopicId, Unsubscribed,
-        UnsubscribedReason,
+        HubFrame, LaneCount, Payload, Position, ServerFrame, Subscribed, TopicId, Unsubscribed,
+        UnsubscribedReason, Welcome,
     },
 };
 
-use super::support::{Server, frame};
+use super::support::{Server, ack, frame, frames, resume};
 
 /// A registry, and the topics of a server of which it is shard 0.
 struct Shard {
@@ -90,7 +90,8 @@ impl Shard {
         let Some((topic, _)) = numbered.frame else {
             return Vec::new();
         };
-        let frame = Arc::new(Encoded::new(vec![0; len].into(), None));
+        let frame = Encoded::new(vec![0; len].into(), None).of_topic(topic, numbered.previous);
+        let frame = Arc::new(frame);
         let publication = Publication { topic, position: numbered.position, frame };
         self.server.registry.publish(self.server.now, &[publication]);
         self.server.drain()
@@ -404,5 +405,57 @@ fn at_the_limit_of_all_queues_policies_act_and_messages_wait() {
     assert_eq!(send(&mut shard, 9), Err(SendError::Full));
     assert_eq!(shard.server.written(1, 100_000), [Output::SocketWritable { socket }]);
     assert_eq!(shard.server.registry.stats().queued_bytes, 0);
-    assert_eq!(send(&mut shard, 2_000), Ok(()), "an empty queue takes any message");
+    assert_eq!(send(&mut shard, 2_000), Err(SendError::Full), "nothing is acknowledged");
+    let ack = HubFrame::Ack { lanes: vec![LaneCount { lane: 1, count: 3 }], aside: Vec::new() };
+    assert_eq!(shard.server.say(1, &ack), [Output::SocketWritable { socket }]);
+    assert_eq!(shard.server.registry.stats().kept_bytes, 0);
+    assert_eq!(send(&mut shard, 2_000), Ok(()), "an empty lane takes any message");
+}
+
+/// What a hub is told of its topics when it goes on with a session, and how many publications
+/// follow.
+fn resumed(shard: &mut Shard, welcome: &Welcome, have0: Option<u64>) -> (Vec<Position>, usize) {
+    let (_, outputs) = shard.server.hello(50, &resume(welcome, 9, have0));
+    let listed = frames(&outputs).into_iter().filter_map(|frame| match frame {
+        ServerFrame::Subscribed(it) => {
+            assert_eq!((it.request, it.recovered, it.name), (0, true, "prices"));
+            Some(it.position)
+        }
+        _ => None,
+    });
+    (listed.collect(), links(&outputs).len())
+}
+
+#[test]
+fn a_hub_that_goes_on_is_told_where_each_topic_is_before_what_follows() {
+    let mut shard = Shard::new();
+    let (_, welcome) = shard.server.welcome_socket(1);
+    shard.subscribe(1, 1, "prices");
+    for _ in 0..3 {
+        shard.publish("prices", 10);
+        shard.server.written(1, 1_000);
+    }
+    shard.server.say(1, &ack(&[(0, 1)]));
+    shard.server.cut(1);
+    shard.publish("prices", 10);
+    assert_eq!(resumed(&mut shard, &welcome, None), (vec![at(1)], 3));
+    shard.server.cut(50);
+    assert_eq!(resumed(&mut shard, &welcome, Some(4)), (vec![at(4)], 0));
+}
+
+#[test]
+fn what_does_not_fit_the_lane_of_a_session_without_a_link_meets_the_policy() {
+    let config = SessionConfig { lane_bytes: 100, ..SessionConfig::default() };
+    let mut shard = Shard { server: Server::with(config), ..Shard::with(SlowPolicy::KeepLatest) };
+    let (_, welcome) = shard.server.welcome_socket(1);
+    shard.subscribe(1, 1, "prices");
+    shard.server.cut(1);
+    for _ in 0..5 {
+        shard.publish("prices", 60);
+    }
+    // Two fit the lane; of the three that wait the latest is left.
+    assert_eq!(shard.server.registry.stats().dropped_replaced, 2);
+    assert_eq!(resumed(&mut shard, &welcome, None), (vec![at(0)], 2));
+    let outputs = shard.server.say(50, &ack(&[(0, 2)]));
+    assert_eq!(links(&outputs), [50]);
 }

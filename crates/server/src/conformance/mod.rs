@@ -83,7 +83,7 @@ impl Service for Echo {
     }
 
     fn message(&mut self, _: Timestamp, link: LinkId, kind: Kind, bytes: &[u8]) {
-        self.0.push_back(Order::Send { link, kind, bytes: bytes.to_vec() });
+        self.0.push_back(Order::Send { link, kind, bytes: bytes.into() });
     }
 
     fn written(&mut self, _: Timestamp, _: LinkId, _: usize) {}

@@ -59,7 +59,7 @@ pub(crate) trait Service: Send + 'static {
 /// What a loop is to do.
 pub(crate) enum Order {
     /// Send a message.
-    Send { link: LinkId, kind: Kind, bytes: Vec<u8> },
+    Send { link: LinkId, kind: Kind, bytes: Arc<[u8]> },
     /// Send finished bytes that many links share.
     Publish { frames: Vec<Arc<Encoded>>, links: Vec<LinkId> },
     /// Close a link after what was sent before. It must not be named again.

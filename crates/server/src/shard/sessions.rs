@@ -13,7 +13,7 @@ use tabmux_core::{
         Event, Input, Joined, LinkDown, LinkId, Output, Pace, Publication, Registry, SendError,
         SessionConfig, SocketRef, Stats,
     },
-    wire::{ErrorCode, HubFrame, TabId, UnsubscribedReason, close},
+    wire::{ErrorCode, HubFrame, RefusedReason, TabId, UnsubscribedReason, close},
 };
 use tracing::{debug, error};
 
@@ -229,7 +229,8 @@ impl Sessions {
         // A socket that closed meanwhile has nobody to tell.
         let _ = match command {
             Command::Close { code, reason } => registry.close(now, socket, code, &reason),
-            Command::Send(payload) => match registry.send(now, socket, payload.as_payload()) {
+            Command::Send(payload) => match registry.send_rushed(now, socket, payload.as_payload())
+            {
                 Err(SendError::Full) => {
                     let reason = "too much waits to be written to this browser";
                     registry.close(now, socket, close::TRY_AGAIN_LATER, reason)
@@ -349,13 +350,17 @@ fn log(shard: usize, event: Event) {
             let link = link.0;
             rarely!(warn, shard, link, "link closed, the hub broke the protocol: {what}");
         }
+        Event::LinkDown { link, cause: LinkDown::Refused(RefusedReason::Denied) } => {
+            rarely!(warn, shard, link = link.0, "link refused, its token is not the session's");
+        }
         Event::LinkDown { link, cause: LinkDown::Refused(reason) } => {
             debug!(shard, link = link.0, "link refused: {reason:?}");
         }
         Event::LinkDown { link, cause } => debug!(shard, link = link.0, "link down: {cause:?}"),
-        Event::LinkUp { link, session: _, hub } => {
-            debug!(shard, link = link.0, %hub, "hub welcomed");
+        Event::LinkUp { link, session: _, hub, resumed, term } => {
+            debug!(shard, link = link.0, %hub, resumed, term = term.0, "hub welcomed");
         }
+        Event::SessionEnded { session: _, end } => debug!(shard, "a session ended: {end:?}"),
         Event::TabAttached { tab, .. } => debug!(%tab, "tab attached"),
         Event::TabParked { tab, .. } => debug!(%tab, "tab parked"),
         Event::TabGone { tab, .. } => debug!(%tab, "tab gone"),

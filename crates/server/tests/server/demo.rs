@@ -92,7 +92,7 @@ async fn the_numbers_go_on_after_a_time_without_watchers() {
                 break;
             }
         }
-        drop(hub);
+        hub.leave(&[1, 2]).await;
         server.stats(|stats| stats.links == 0).await;
     }
 }

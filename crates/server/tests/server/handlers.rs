@@ -51,8 +51,13 @@ impl SocketHandler for Witness {
 
 /// A server with a witness, and what it saw.
 async fn witness() -> (Running, mpsc::UnboundedReceiver<String>) {
+    witness_with(Config::default()).await
+}
+
+async fn witness_with(config: Config) -> (Running, mpsc::UnboundedReceiver<String>) {
     let (sender, seen) = mpsc::unbounded_channel();
     let builder = Server::builder()
+        .config(config)
         .socket("/w", move || Witness(sender.clone()))
         .socket("/broken", || -> Witness { panic!("on request") });
     (Running::start(builder).await, seen)
@@ -81,8 +86,9 @@ async fn a_handler_sees_open_message_and_close() {
 }
 
 #[tokio::test]
-async fn a_broken_link_closes_its_handlers() {
-    let (server, mut seen) = witness().await;
+async fn a_broken_link_closes_its_handlers_once_nobody_has_come_for_the_session() {
+    let config = Config { detached_ms: 50, ..Config::default() };
+    let (server, mut seen) = witness_with(config).await;
     drop(welcomed(&server).await);
     next(&mut seen).await;
     assert_eq!(next(&mut seen).await, "close 1006  false");

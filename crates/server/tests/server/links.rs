@@ -141,7 +141,7 @@ async fn the_numbers_follow_what_happens() {
     assert_eq!((stats.links, stats.sessions, stats.tabs, stats.sockets), (1, 1, 1, 1));
     let stats = server.handle.stats();
     assert_eq!((stats.messages_in, stats.messages_out), (1, 1));
-    drop(hub);
+    hub.leave(&[1, 2]).await;
     let stats = server.stats(|stats| stats.links == 0).await;
     assert_eq!((stats.sessions, stats.tabs, stats.parked, stats.sockets), (0, 0, 0, 0));
 }
@@ -158,6 +158,7 @@ async fn many_browsers_at_once_each_hear_their_own() {
                 hub.send(Alias(1), 1, Payload::Text(&text)).await;
                 assert_eq!(hub.text(Alias(1), 1).await, text);
             }
+            hub.leave(&[1]).await;
         })
     });
     for browser in browsers.collect::<Vec<_>>() {

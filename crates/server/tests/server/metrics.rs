@@ -9,17 +9,19 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 36] = [
+const NAMES: [&str; 46] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
     "process_resident_memory_bytes gauge",
     "tabmux_admitted_total counter",
+    "tabmux_claims_refused_total counter",
     "tabmux_deliveries_total counter",
     "tabmux_draining gauge",
     "tabmux_handshakes gauge",
     "tabmux_hellos_refused_total counter",
     "tabmux_http_connections gauge",
+    "tabmux_kept_bytes gauge",
     "tabmux_link_pauses_total counter",
     "tabmux_links gauge",
     "tabmux_links_closed_total counter",
@@ -32,6 +34,9 @@ const NAMES: [&str; 36] = [
     "tabmux_queued_bytes gauge",
     "tabmux_refused_total counter",
     "tabmux_sessions gauge",
+    "tabmux_sessions_detached gauge",
+    "tabmux_sessions_ended_total counter",
+    "tabmux_sessions_resumed_total counter",
     "tabmux_slow_subscriptions_total counter",
     "tabmux_sockets gauge",
     "tabmux_sockets_refused_total counter",
@@ -40,13 +45,18 @@ const NAMES: [&str; 36] = [
     "tabmux_tabs gauge",
     "tabmux_tabs_parked gauge",
     "tabmux_tabs_refused_total counter",
+    "tabmux_tabs_set_aside_total counter",
+    "tabmux_tabs_stalled_total counter",
     "tabmux_topics gauge",
     "tabmux_uptime_seconds gauge",
     // Of reasons.
+    "tabmux_claims_refused_total{reason} 2",
     "tabmux_links_closed_total{reason} 4",
     "tabmux_messages_refused_total{reason} 2",
     "tabmux_publications_dropped_total{reason} 3",
     "tabmux_refused_total{reason} 10",
+    "tabmux_sessions_ended_total{reason} 2",
+    "tabmux_sessions_resumed_total{reason} 2",
 ];
 
 /// A page, each line of which was understood.
@@ -120,7 +130,7 @@ async fn every_line_is_understood_and_no_counter_goes_back() {
     let during = Page::parse(&get(server.address, "/metrics", "").await.body);
     let gauges = ["tabmux_links", "tabmux_sessions", "tabmux_tabs", "tabmux_sockets"];
     assert_eq!(gauges.map(|name| during.samples[name]), [1.0; 4]);
-    drop(hub);
+    hub.leave(&[1]).await;
     server.stats(|stats| stats.links == 0).await;
     let after = Page::parse(&get(server.address, "/metrics", "").await.body);
     assert_eq!(gauges.map(|name| after.samples[name]), [0.0; 4]);

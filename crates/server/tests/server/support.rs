@@ -1,11 +1,11 @@
 //! A running server, a hub at the other end of a link, and a plain HTTP client.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use tabmux_core::wire::{
-    Alias, Hello, HubFrame, HubId, Payload, Position, ServerFrame, SocketId, TabId, TopicId,
-    Upstream, VERSION,
+    Alias, Hello, HubFrame, HubId, LaneCount, Payload, Position, ServerFrame, SocketId, TabId,
+    TopicId, Upstream, VERSION,
 };
 use tabmux_server::{Builder, Error, Server, ServerHandle, Stats};
 use tokio::{
@@ -73,6 +73,9 @@ pub(crate) struct Hub {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Reliable frames sent, by alias.
     sent: Vec<u64>,
+    /// Frames received, by lane, and bytes of them that are not acknowledged.
+    got: BTreeMap<u32, u64>,
+    unsaid: usize,
 }
 
 impl Hub {
@@ -98,7 +101,7 @@ impl Hub {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
         let (socket, _) = soon("the handshake", connect_async(request)).await?;
-        Ok(Self { socket, sent: Vec::new() })
+        Ok(Self { socket, sent: Vec::new(), got: BTreeMap::new(), unsaid: 0 })
     }
 
     /// Dials until a link opens.
@@ -204,11 +207,33 @@ impl Hub {
         soon("a message to be sent", self.socket.send(message)).await.unwrap();
     }
 
-    /// The next frame's bytes.
+    /// The next frame's bytes. Those that say what came of the tabs are skipped, and what comes is
+    /// acknowledged, as hubs do.
     pub(crate) async fn next(&mut self) -> Vec<u8> {
-        match soon("a frame", self.socket.next()).await {
-            Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
-            other => panic!("no frame: {other:?}"),
+        loop {
+            let bytes = match soon("a frame", self.socket.next()).await {
+                Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
+                other => panic!("no frame: {other:?}"),
+            };
+            self.count(&bytes).await;
+            if !matches!(ServerFrame::decode(&bytes), Ok(ServerFrame::Ack { .. })) {
+                return bytes;
+            }
+        }
+    }
+
+    async fn count(&mut self, bytes: &[u8]) {
+        let Some(lane) = ServerFrame::decode(bytes).ok().and_then(|frame| frame.lane()) else {
+            return;
+        };
+        *self.got.entry(lane).or_default() += 1;
+        self.unsaid += bytes.len();
+        if self.unsaid > 16 << 10 {
+            self.unsaid = 0;
+            let lanes = self.got.iter().map(|(&lane, &count)| LaneCount { lane, count }).collect();
+            let ack = HubFrame::Ack { lanes, aside: Vec::new() };
+            // The link may be closing.
+            let _ = self.socket.send(Message::binary(ack.to_bytes())).await;
         }
     }
 
@@ -237,6 +262,16 @@ impl Hub {
                 other => panic!("no close: {other:?}"),
             }
         }
+    }
+
+    /// Leaves as a hub does whose tabs are gone: nothing is kept for it.
+    pub(crate) async fn leave(mut self, tabs: &[u64]) {
+        for tab in tabs {
+            self.say(&HubFrame::Gone { tab: TabId(*tab) }).await;
+        }
+        // The last of what was on its way, and then the answer: all that was said is dealt with.
+        self.say(&HubFrame::Ping { nonce: 0 }).await;
+        while !matches!(frame(&self.next().await), ServerFrame::Pong { nonce: 0 }) {}
     }
 
     /// PING is answered: all that was said before has been dealt with, and nothing was sent.

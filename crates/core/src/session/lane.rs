@@ -1,0 +1,170 @@
+//! A lane: reliable frames on their way down, kept until the hub says that it has them.
+//!
+//! Frames are counted from 1 in the order in which they are pushed. What is acknowledged is
+//! forgotten, so an idle lane is two words.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tabmux_wire::{Position, ServerFrame, TopicId};
+
+use super::publication::Encoded;
+
+/// The frames of one lane that are not acknowledged.
+#[derive(Default)]
+pub(super) struct Lane {
+    /// How many were acknowledged.
+    base: u64,
+    /// What came after them; nothing while there is none.
+    ring: Option<Box<Ring>>,
+}
+
+#[derive(Default)]
+struct Ring {
+    frames: VecDeque<Kept>,
+    bytes: usize,
+}
+
+/// A frame that may have to be sent again.
+#[derive(Clone)]
+pub(super) enum Kept {
+    /// A frame of this session alone.
+    Own(Arc<[u8]>),
+    /// A publication, whose bytes all its links share.
+    Shared(Arc<Encoded>),
+}
+
+/// A hub acknowledged, or asked for, frames that were never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoSuchFrame;
+
+impl Lane {
+    /// How many frames were pushed so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.base + self.ring.as_ref().map_or(0, |ring| ring.frames.len() as u64)
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.ring.as_ref().map_or(0, |ring| ring.bytes)
+    }
+
+    pub(super) fn push(&mut self, frame: Kept) {
+        let ring = self.ring.get_or_insert_default();
+        ring.bytes += frame.len();
+        ring.frames.push_back(frame);
+    }
+
+    /// The hub has the first `count` frames; how many bytes that frees. Counts only grow: a lower
+    /// one than before is ignored.
+    pub(super) fn acknowledge(&mut self, count: u64) -> Result<usize, NoSuchFrame> {
+        if count > self.sent() {
+            return Err(NoSuchFrame);
+        }
+        let Some(ring) = &mut self.ring else {
+            return Ok(0);
+        };
+        let before = ring.bytes;
+        while self.base < count
+            && let Some(frame) = ring.frames.pop_front()
+        {
+            ring.bytes -= frame.len();
+            self.base += 1;
+        }
+        let freed = before - ring.bytes;
+        if ring.frames.is_empty() {
+            self.ring = None;
+        }
+        Ok(freed)
+    }
+
+    /// The first frame that a hub which has `count` of them is to get, and all from there on.
+    /// What was acknowledged is gone, whatever the hub says now.
+    pub(super) fn after(&self, count: u64) -> Result<(u64, Vec<Kept>), NoSuchFrame> {
+        if count > self.sent() {
+            return Err(NoSuchFrame);
+        }
+        let count = count.max(self.base);
+        let skip = usize::try_from(count - self.base).unwrap_or(usize::MAX);
+        let frames = self.ring.iter().flat_map(|ring| ring.frames.iter().skip(skip));
+        Ok((count + 1, frames.cloned().collect()))
+    }
+}
+
+impl Kept {
+    /// The bytes it is counted with.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Own(bytes) => bytes.len(),
+            Self::Shared(frame) => frame.len(),
+        }
+    }
+
+    /// If it is of this topic: where the topic was before it.
+    pub(super) fn before(&self, id: TopicId) -> Option<Position> {
+        match self {
+            Self::Shared(frame) => {
+                frame.origin().filter(|(topic, _)| *topic == id).map(|(_, previous)| previous)
+            }
+            Self::Own(bytes) => match ServerFrame::decode(bytes) {
+                // Something is missing before it, so that is as good a place as any.
+                Ok(ServerFrame::Gap { topic, position }) if topic == id => {
+                    Some(Position { offset: position.offset.saturating_sub(1), ..position })
+                }
+                _ => None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(frames: u8) -> Lane {
+        let mut lane = Lane::default();
+        for number in 1..=frames {
+            lane.push(Kept::Own(Arc::new([number; 10])));
+        }
+        lane
+    }
+
+    fn numbers(lane: &Lane, count: u64) -> Result<(u64, Vec<u8>), NoSuchFrame> {
+        let (next, frames) = lane.after(count)?;
+        let first = |frame: &Kept| match frame {
+            Kept::Own(bytes) => bytes[0],
+            Kept::Shared(frame) => frame.bytes(false)[0],
+        };
+        Ok((next, frames.iter().map(first).collect()))
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_forgotten_and_the_rest_can_be_had_again() {
+        let mut lane = lane(4);
+        assert_eq!((lane.sent(), lane.bytes()), (4, 40));
+        assert_eq!(lane.acknowledge(2), Ok(20));
+        assert_eq!((lane.sent(), lane.bytes()), (4, 20));
+        assert_eq!(numbers(&lane, 2), Ok((3, vec![3, 4])));
+        assert_eq!(numbers(&lane, 3), Ok((4, vec![4])));
+        assert_eq!(numbers(&lane, 4), Ok((5, vec![])));
+    }
+
+    #[test]
+    fn counts_only_grow() {
+        let mut lane = lane(4);
+        lane.acknowledge(3).unwrap();
+        assert_eq!(lane.acknowledge(1), Ok(0));
+        assert_eq!(lane.acknowledge(5), Err(NoSuchFrame));
+        assert_eq!(numbers(&lane, 1), Ok((4, vec![4])), "the first three are gone");
+        assert_eq!(numbers(&lane, 5), Err(NoSuchFrame), "it was never sent");
+    }
+
+    #[test]
+    fn an_idle_lane_holds_nothing() {
+        let mut lane = lane(4);
+        lane.acknowledge(4).unwrap();
+        assert!(lane.ring.is_none());
+        assert_eq!((lane.sent(), lane.bytes()), (4, 0));
+        lane.push(Kept::Own(Arc::new([5; 10])));
+        assert_eq!(numbers(&lane, 4), Ok((5, vec![5])));
+    }
+}

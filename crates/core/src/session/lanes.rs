@@ -1,0 +1,265 @@
+//! Frames that count: pushed into a lane, written, acknowledged, written again.
+
+use std::sync::Arc;
+
+use tabmux_wire::{Alias, ErrorCode, LaneCount, MAX_ACK_ENTRIES, ServerFrame, SessionId, TabId};
+
+use super::{
+    LinkId, Output, PeerMisbehaved, Registry, SendError, SocketRef,
+    lane::{Kept, NoSuchFrame},
+    state::Presence,
+};
+
+/// How many times a session may be filled by messages that come from elsewhere and cannot wait
+/// there.
+pub(super) const RUSH: usize = 4;
+
+/// A hub is told at once of so many frames of one tab, or of so many bytes; else when it asks
+/// whether the server lives.
+const TELL_FRAMES: u64 = 64;
+const TELL_BYTES: usize = 64 << 10;
+
+impl Registry {
+    /// Sends a frame of a tab's lane.
+    pub(super) fn send_lane(&mut self, id: SessionId, alias: Alias, frame: &ServerFrame<'_>) {
+        let bytes = frame.to_bytes().into();
+        self.push_lane(id, alias, bytes);
+    }
+
+    /// Sends an application's message in a tab's lane, or in lane 0, if the limits allow it. What
+    /// nobody could hold back may fill a session `rush` times.
+    pub(super) fn send_message(
+        &mut self,
+        id: SessionId,
+        tab: Option<Alias>,
+        frame: &ServerFrame<'_>,
+        len: usize,
+        rush: usize,
+    ) -> Result<(), SendError> {
+        let too_large = |len| len > self.config.message_bytes;
+        if too_large(len) {
+            self.stats.too_large += 1;
+            return Err(SendError::TooLarge);
+        }
+        let session = self.sessions.by_id(id).ok_or(SendError::Closed)?;
+        let in_lane = match tab {
+            Some(alias) => session.tabs.get(&alias).ok_or(SendError::Closed)?.kept(),
+            None => session.lane0.bytes(),
+        };
+        // A lane takes messages until it is full, whatever their size: else one that is larger
+        // than what is left would have to wait for all before it, and some could never be sent.
+        let lane_limit = if rush > 1 { usize::MAX } else { self.config.lane_bytes };
+        let has_room = in_lane < lane_limit
+            && session.kept < self.config.session_bytes.saturating_mul(rush)
+            && (session.unwritten == 0 || session.unwritten + len <= self.config.queue_bytes)
+            && (session.kept == 0 || self.stats.held_bytes() <= self.config.total_queue_bytes);
+        if !has_room {
+            self.stats.queue_full += 1;
+            return Err(SendError::Full);
+        }
+        let bytes: Arc<[u8]> = frame.to_bytes().into();
+        if too_large(bytes.len()) {
+            self.stats.too_large += 1;
+            return Err(SendError::TooLarge);
+        }
+        self.stats.messages_out += 1;
+        match tab {
+            Some(alias) => self.push_lane(id, alias, bytes),
+            None => self.push_lane0(id, bytes),
+        }
+        Ok(())
+    }
+
+    /// A frame of lane 0 that is of one session alone.
+    pub(super) fn push_lane0(&mut self, id: SessionId, bytes: Arc<[u8]>) {
+        let Some(session) = self.sessions.by_id_mut(id) else {
+            return;
+        };
+        session.lane0.push(Kept::Own(Arc::clone(&bytes)));
+        let link = session.link();
+        self.keep(id, bytes.len());
+        if let Some(link) = link {
+            self.send_bytes(link, bytes);
+        }
+    }
+
+    fn push_lane(&mut self, id: SessionId, alias: Alias, bytes: Arc<[u8]>) {
+        let Some(session) = self.sessions.by_id_mut(id) else {
+            return;
+        };
+        let link = session.link();
+        let Some(tab) = session.tabs.get_mut(&alias) else {
+            return;
+        };
+        tab.lane_mut().push(Kept::Own(Arc::clone(&bytes)));
+        let link = link.filter(|_| tab.presence == Presence::Attached);
+        self.keep(id, bytes.len());
+        if let Some(link) = link {
+            self.send_bytes(link, bytes);
+        }
+    }
+
+    /// Counts what a lane keeps. A session in which even answers pile up is given up.
+    fn keep(&mut self, id: SessionId, len: usize) {
+        let Some(session) = self.sessions.by_id_mut(id) else {
+            return;
+        };
+        session.kept += len;
+        self.stats.kept_bytes += len;
+        let limit = self.config.session_bytes.saturating_mul(RUSH);
+        let answers = self.config.message_bytes.saturating_add(self.config.control_bytes);
+        if session.kept > limit.saturating_add(answers) {
+            self.swollen.push(id);
+        }
+    }
+
+    /// Sends again what a hub does not have.
+    pub(super) fn send_kept(&mut self, link: LinkId, frames: Vec<Kept>) {
+        for frame in frames {
+            match frame {
+                Kept::Own(bytes) => self.send_bytes(link, bytes),
+                Kept::Shared(frame) => {
+                    if let Some(session) = self.session_of(link) {
+                        session.unwritten += frame.len();
+                        self.stats.queued_bytes += frame.len();
+                    }
+                    let (frames, links) = (vec![frame], vec![link]);
+                    self.outputs.push_back(Output::Publish { frames, links });
+                }
+            }
+        }
+    }
+
+    /// ACK of a hub.
+    pub(super) fn on_ack(
+        &mut self,
+        place: u32,
+        lanes: &[LaneCount],
+        aside: &[Alias],
+    ) -> Result<(), PeerMisbehaved> {
+        for &LaneCount { lane, count } in lanes {
+            self.acknowledge(place, Alias(lane), count)?;
+        }
+        let Some(session) = self.sessions.get_mut(place) else {
+            return Ok(());
+        };
+        for alias in aside {
+            if let Some(tab) = session.tabs.get_mut(alias)
+                && !std::mem::replace(&mut tab.aside, true)
+            {
+                self.stats.set_aside += 1;
+            }
+        }
+        self.release(place);
+        self.wake_waiting(place);
+        Ok(())
+    }
+
+    /// A hub has so many frames of a lane. A lane that is no more is ignored.
+    pub(super) fn acknowledge(
+        &mut self,
+        place: u32,
+        lane: Alias,
+        count: u64,
+    ) -> Result<(), PeerMisbehaved> {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return Ok(());
+        };
+        let freed = match (lane, session.tabs.get_mut(&lane)) {
+            (Alias(0), _) => session.lane0.acknowledge(count),
+            (_, None) => Ok(0),
+            (_, Some(tab)) if tab.lane().is_some() => tab.lane_mut().acknowledge(count),
+            (_, Some(_)) if count > 0 => Err(NoSuchFrame),
+            (_, Some(_)) => Ok(0),
+        };
+        let freed = freed.map_err(|NoSuchFrame| PeerMisbehaved::NoSuchFrame)?;
+        session.kept -= freed;
+        self.stats.kept_bytes -= freed;
+        if let Some(slow) = &mut session.slow
+            && freed > 0
+        {
+            slow.stalled.retain(|(alias, _)| *alias != lane);
+        }
+        Ok(())
+    }
+
+    /// Tells sockets that were told that there is no room, once there is enough again.
+    pub(super) fn wake_waiting(&mut self, place: u32) {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        let Some(slow) = &mut session.slow else {
+            return;
+        };
+        let half = |limit: usize| limit / 2;
+        if session.unwritten > half(self.config.queue_bytes)
+            || session.kept > half(self.config.session_bytes)
+        {
+            return;
+        }
+        let has_room = |(alias, _): &(Alias, _)| {
+            let tab = session.tabs.get(alias);
+            tab.is_none_or(|tab| tab.kept() <= half(self.config.lane_bytes))
+        };
+        let ready = slow.waiting.iter().copied().filter(has_room).collect::<Vec<_>>();
+        for (tab, socket) in ready {
+            slow.waiting.remove(&(tab, socket));
+            let socket = SocketRef { session: session.id, tab, socket };
+            self.outputs.push_back(Output::SocketWritable { socket });
+        }
+        session.tidy_slow();
+    }
+
+    /// A socket was told that there is no room.
+    pub(super) fn wait(&mut self, socket: SocketRef) {
+        let now = self.now;
+        let Some(session) = self.sessions.by_id_mut(socket.session) else {
+            return;
+        };
+        let slow = session.slow.get_or_insert_default();
+        slow.waiting.insert(super::place(socket));
+        if !slow.stalled.iter().any(|(alias, _)| *alias == socket.tab) {
+            slow.stalled.push((socket.tab, now));
+        }
+    }
+
+    /// Forgets tabs that have left a full lane as it is for too long. Their hub is told, and may
+    /// attach them anew.
+    pub(super) fn forget_stalled(&mut self, link: LinkId, place: u32) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let Some(slow) = &session.slow else {
+            return;
+        };
+        let late = |since| self.now.saturating_since(since) >= self.config.stall_timeout;
+        let stalled = slow.stalled.iter().filter(|(_, since)| late(*since));
+        let name =
+            |alias: Alias| session.tabs.get(&alias).filter(|it| it.kept() > 0).map(|it| it.id);
+        let tabs: Vec<TabId> = stalled.filter_map(|(alias, _)| name(*alias)).collect();
+        let id = session.id;
+        for tab in tabs {
+            self.stats.stalled += 1;
+            self.on_gone(id, tab);
+            let message = "the tab left its messages unread for too long";
+            self.send_error(link, ErrorCode::UnknownTab, Some(tab), None, message);
+        }
+    }
+
+    /// Tells a hub what came of its tabs, if that is more than it need not know.
+    pub(super) fn tell(&mut self, link: LinkId, place: u32, all: bool) {
+        let (frames, bytes) = if all { (1, 1) } else { (TELL_FRAMES, TELL_BYTES) };
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        let owed = session.tabs.iter_mut().filter(|(_, tab)| tab.owes(frames, bytes));
+        let mut lanes = owed
+            .map(|(Alias(lane), tab)| LaneCount { lane, count: tab.tell() })
+            .take(MAX_ACK_ENTRIES)
+            .peekable();
+        if lanes.peek().is_some() {
+            let lanes = lanes.collect();
+            self.send_frame(link, &ServerFrame::Ack { lanes });
+        }
+    }
+}

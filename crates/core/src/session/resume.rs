@@ -1,0 +1,252 @@
+//! HELLO: a session begins, or goes on; and what happens to it while it has no link.
+
+use tabmux_wire::{
+    Hello, HubId, RefusedReason, Resume, ServerFrame, SessionId, Term, Token, VERSION, Welcome,
+    WelcomeTab, close,
+};
+
+use super::{
+    Event, LinkDown, LinkId, Output, PeerMisbehaved, Registry, SessionEnd,
+    state::{Phase, Presence, Stage},
+};
+use crate::Timestamp;
+
+/// What HELLO claims, held against what there is.
+enum Claim {
+    /// Nothing is claimed, or what is no more.
+    New,
+    /// The session at this place; the same hub if `takeover` is not set.
+    Resume { place: u32, takeover: bool },
+    /// The token is not the session's.
+    Forged,
+    /// Another hub came in between.
+    Stale(Term),
+}
+
+impl Registry {
+    /// The first frame of a link.
+    pub(super) fn on_hello(
+        &mut self,
+        id: LinkId,
+        entropy: &[u8; 32],
+        hello: &Hello<'_>,
+    ) -> Result<(), PeerMisbehaved> {
+        if let Some(retry) = self.draining {
+            self.refuse(id, RefusedReason::Draining, retry, "the server is shutting down");
+            return Ok(());
+        }
+        match self.claim(hello) {
+            Claim::New => {
+                let (name, token) = halves(entropy);
+                let (place, _) = self.sessions.insert(name, token, hello.hub, id);
+                self.stats.sessions += 1;
+                self.enter(id, place);
+                self.welcome(id, place, hello.hub, false, None);
+                Ok(())
+            }
+            Claim::Resume { place, takeover } => {
+                let have0 = hello.resume.as_ref().and_then(|resume| resume.have0);
+                let sent = self.sessions.get(place).map_or(0, |session| session.lane0.sent());
+                if have0.is_some_and(|have0| have0 > sent) {
+                    return Err(PeerMisbehaved::NoSuchFrame);
+                }
+                self.resume(id, place, hello.hub, takeover);
+                self.welcome(id, place, hello.hub, true, have0);
+                self.release(place);
+                Ok(())
+            }
+            Claim::Forged => {
+                self.stats.forged += 1;
+                let message = "the token is not that of the session";
+                self.refuse(id, RefusedReason::Denied, self.config.retry_after, message);
+                Ok(())
+            }
+            Claim::Stale(term) => {
+                self.stats.stale += 1;
+                let (retry, message) = (self.config.retry_after, "another hub has the session");
+                self.refuse_at(id, RefusedReason::Stale, term, retry, message);
+                Ok(())
+            }
+        }
+    }
+
+    /// Holds a claim against what there is.
+    fn claim(&self, hello: &Hello<'_>) -> Claim {
+        let Some(Resume { session: id, token, term, .. }) = hello.resume else {
+            return Claim::New;
+        };
+        let Some(place) = self.sessions.place(id) else {
+            return Claim::New;
+        };
+        match self.sessions.get(place) {
+            None => Claim::New,
+            Some(session) if !same(session.token, token) => Claim::Forged,
+            // The term it was told may have been lost on the way.
+            Some(session) if session.hub == hello.hub => Claim::Resume { place, takeover: false },
+            Some(session) if session.term == term => Claim::Resume { place, takeover: true },
+            Some(session) => Claim::Stale(session.term),
+        }
+    }
+
+    /// The link is now that of a session.
+    fn enter(&mut self, id: LinkId, place: u32) {
+        if let Some(link) = self.links.get_mut(id.0) {
+            (link.phase, link.heard) = (Phase::Session(place), self.now);
+            self.set_timer(id);
+        }
+    }
+
+    /// Gives a session that lives a new link.
+    fn resume(&mut self, id: LinkId, place: u32, hub: HubId, takeover: bool) {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        let before = std::mem::replace(&mut session.stage, Stage::Attached(id));
+        (session.hub, session.suspended) = (hub, None);
+        if takeover {
+            session.term.0 += 1;
+            self.stats.takeovers += 1;
+        }
+        let term = session.term;
+        self.stats.resumed += 1;
+        match before {
+            Stage::Detached { .. } => self.stats.detached -= 1,
+            Stage::Attached(old) if takeover => {
+                self.send_frame(old, &ServerFrame::Fenced { term });
+                let reason = "another hub took the session over".into();
+                self.close_link(old, close::NORMAL, reason, LinkDown::Fenced);
+            }
+            Stage::Attached(old) => {
+                let reason = "the hub has a newer link".into();
+                self.close_link(old, close::NORMAL, reason, LinkDown::Replaced);
+            }
+        }
+        self.unlink(place);
+        self.enter(id, place);
+    }
+
+    /// What a session had of its link is no more.
+    fn unlink(&mut self, place: u32) {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        self.stats.queued_bytes -= std::mem::take(&mut session.unwritten);
+        for (_, tab) in session.tabs.iter_mut() {
+            if tab.presence == Presence::Attached {
+                tab.presence = Presence::Awaited;
+            }
+        }
+        if let Some(slow) = &mut session.slow {
+            // Nobody could acknowledge anything meanwhile.
+            slow.stalled.iter_mut().for_each(|(_, since)| *since = self.now);
+        }
+    }
+
+    /// WELCOME, and after it what the hub has to know before it hears the rest of lane 0.
+    fn welcome(&mut self, link: LinkId, place: u32, hub: HubId, resumed: bool, have0: Option<u64>) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let (id, takes) = (session.id, session.lane0.after(have0.unwrap_or(0)));
+        let Ok((next0, frames)) = takes else {
+            return;
+        };
+        let tabs = session.tabs.iter().take(tabmux_wire::MAX_WELCOME_TABS).map(|(alias, tab)| {
+            let parked = tab.presence == Presence::Parked;
+            WelcomeTab { tab: tab.id, alias: *alias, parked, aside: tab.aside }
+        });
+        let welcome = Welcome {
+            version: VERSION,
+            session: id,
+            token: session.token,
+            term: session.term,
+            resumed,
+            next0,
+            heartbeat_ms: super::config::millis(self.config.heartbeat),
+            limits: self.config.limits(),
+            tabs: tabs.collect(),
+        };
+        let term = session.term;
+        self.send_frame(link, &ServerFrame::Welcome(welcome));
+        self.list_subscriptions(place, &frames);
+        self.send_kept(link, frames);
+        let event = Event::LinkUp { link, session: id, hub, resumed, term };
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// The link of a session is gone: it waits for another one, if that is of any use.
+    pub(super) fn detach(&mut self, place: u32) {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        let of_use = session.tabs.len() > 0 && !session.is_blank();
+        if !of_use || self.config.detached.is_zero() {
+            self.forget_session(place);
+            return;
+        }
+        session.stage = Stage::Detached { since: self.now };
+        session.suspended = None;
+        self.detached.push_back((self.now, session.id));
+        self.stats.detached += 1;
+        self.unlink(place);
+        self.release(place);
+        self.wake_waiting(place);
+    }
+
+    /// Ends sessions that have waited for a link for too long.
+    pub(super) fn expire(&mut self) {
+        while self.first_expiry().is_some_and(|at| at <= self.now) {
+            if self.forget_oldest(SessionEnd::Expired) {
+                self.stats.expired += 1;
+            }
+        }
+    }
+
+    /// Gives up sessions without a link while there are too many, or while too much is kept.
+    pub(super) fn evict(&mut self) {
+        while !self.detached.is_empty()
+            && (self.stats.detached > self.config.detached_sessions
+                || self.stats.held_bytes() > self.config.total_queue_bytes)
+        {
+            if self.forget_oldest(SessionEnd::Evicted) {
+                self.stats.evicted += 1;
+            }
+        }
+    }
+
+    /// When the session that has waited longest for a link has waited for too long.
+    pub(super) fn first_expiry(&self) -> Option<Timestamp> {
+        self.detached.front().map(|(since, _)| *since + self.config.detached)
+    }
+
+    /// Takes out the session that lost its link first; `false` if it has one again.
+    fn forget_oldest(&mut self, end: SessionEnd) -> bool {
+        let Some((since, id)) = self.detached.pop_front() else {
+            return false;
+        };
+        let place = self.sessions.place(id);
+        let waits = place.filter(|place| {
+            let stage = self.sessions.get(*place).map(|session| session.stage);
+            stage == Some(Stage::Detached { since })
+        });
+        let Some(place) = waits else {
+            return false;
+        };
+        self.forget_session(place);
+        self.outputs.push_back(Output::Event(Event::SessionEnded { session: id, end }));
+        true
+    }
+}
+
+/// The two secrets that a link's entropy makes.
+fn halves(entropy: &[u8; 32]) -> (SessionId, Token) {
+    let (mut session, mut token) = ([0; 16], [0; 16]);
+    session.copy_from_slice(&entropy[..16]);
+    token.copy_from_slice(&entropy[16..]);
+    (SessionId(session), Token(token))
+}
+
+/// Whether two tokens are the same, in a time that does not tell where they differ.
+fn same(Token(a): Token, Token(b): Token) -> bool {
+    a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}

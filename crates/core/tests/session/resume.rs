@@ -1,0 +1,389 @@
+//! A session that outlives its link: what is sent again, what is not, and who may have it.
+
+use std::time::Duration;
+
+use tabmux_core::{
+    session::{Event, LinkDown, Output, SendError, SessionConfig, SessionEnd, SocketRef},
+    wire::{
+        Alias, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, TabId, Term, Token,
+        Welcome,
+    },
+};
+
+use super::support::{
+    Server, ack, attach, attach_after, cause, close, closed, frame, frames, hello, open, resume,
+    text,
+};
+
+/// The hub of [`hello`].
+const SAME: u64 = 9;
+const OTHER: u64 = 10;
+
+/// The texts that were sent to tabs.
+fn texts(outputs: &[Output]) -> Vec<&str> {
+    let text = |frame| match frame {
+        ServerFrame::Data { payload: Payload::Text(text), .. }
+        | ServerFrame::Message { payload: Payload::Text(text) } => Some(text),
+        _ => None,
+    };
+    frames(outputs).into_iter().filter_map(text).collect()
+}
+
+fn received(outputs: &[Output]) -> Vec<String> {
+    let payloads = outputs.iter().filter_map(|output| match output {
+        Output::SocketMessage { payload, .. } => Some(format!("{payload:?}")),
+        _ => None,
+    });
+    payloads.collect()
+}
+
+#[test]
+fn a_cut_link_closes_no_socket_and_what_was_lost_on_it_is_sent_again() {
+    let mut server = Server::new();
+    let (socket, welcome) = server.welcome_socket(1);
+    server.send(socket, "one");
+    server.send(socket, "two");
+    let outputs = server.cut(1);
+    assert!(!outputs.iter().any(|it| matches!(it, Output::SocketClosed { .. })), "{outputs:?}");
+    assert_eq!(server.send(socket, "three"), [], "there is no link");
+    let (again, _) = server.hello(2, &resume(&welcome, SAME, Some(0)));
+    assert!(again.resumed);
+    let same = |it: &Welcome| (it.session, it.token, it.term);
+    assert_eq!(same(&again), same(&welcome));
+    assert_eq!(again.tabs.iter().map(|it| it.tab).collect::<Vec<_>>(), [TabId(1)]);
+    // OPENED and the first text came through.
+    let outputs = server.say(2, &attach_after(1, 2));
+    assert_eq!(texts(&outputs), ["two", "three"]);
+    let ServerFrame::Attached { alias, next, n_seen, .. } = frames(&outputs)[0] else {
+        panic!("not attached: {outputs:?}")
+    };
+    assert_eq!((alias, next, n_seen), (Alias(1), 3, 1));
+}
+
+#[test]
+fn a_message_that_came_before_the_break_is_not_taken_twice() {
+    let mut server = Server::new();
+    let (_, welcome) = server.welcome_socket(1);
+    assert_eq!(received(&server.say(1, &text(2, 1, "a"))).len(), 1);
+    server.cut(1);
+    server.hello(2, &resume(&welcome, SAME, None));
+    server.say(2, &attach_after(1, 1));
+    assert_eq!(received(&server.say(2, &text(2, 1, "a"))), [""; 0]);
+    assert_eq!(received(&server.say(2, &text(3, 1, "b"))).len(), 1);
+}
+
+#[test]
+fn what_is_acknowledged_is_kept_no_longer() {
+    let mut server = Server::new();
+    let (socket, welcome) = server.welcome_socket(1);
+    server.send(socket, "one");
+    server.registry.broadcast(server.now, socket.session, Payload::Text("all")).unwrap();
+    assert!(server.registry.stats().kept_bytes > 0);
+    server.say(1, &ack(&[(0, 1), (1, 2)]));
+    assert_eq!(server.registry.stats().kept_bytes, 0);
+    server.cut(1);
+    let (again, outputs) = server.hello(2, &resume(&welcome, SAME, Some(1)));
+    assert_eq!((again.next0, texts(&outputs)), (2, vec![]));
+    assert_eq!(texts(&server.say(2, &attach_after(1, 2))), [""; 0]);
+}
+
+#[test]
+fn a_new_hub_gets_lane_0_from_the_first_frame_that_was_not_acknowledged() {
+    let mut server = Server::new();
+    let (socket, welcome) = server.welcome_socket(1);
+    for text in ["one", "two", "three"] {
+        server.registry.broadcast(server.now, socket.session, Payload::Text(text)).unwrap();
+    }
+    server.say(1, &ack(&[(0, 1)]));
+    server.cut(1);
+    let (again, outputs) = server.hello(2, &resume(&welcome, OTHER, None));
+    assert_eq!((again.next0, again.term), (2, Term(2)));
+    assert_eq!(texts(&outputs), ["two", "three"]);
+}
+
+#[test]
+fn a_takeover_fences_the_link_that_was_there() {
+    let mut server = Server::new();
+    let (_, welcome) = server.welcome_socket(1);
+    let (taken, outputs) = server.hello(2, &resume(&welcome, OTHER, None));
+    assert_eq!(frames(&outputs)[0], ServerFrame::Fenced { term: Term(2) });
+    assert_eq!(closed(&outputs).0, 1);
+    assert_eq!((taken.resumed, taken.term), (true, Term(2)));
+    assert_eq!(server.say(1, &text(2, 1, "late")), [], "nothing more is read from it");
+    server.say(2, &attach(1));
+    assert_eq!(received(&server.say(2, &text(2, 1, "now"))).len(), 1);
+    let stats = server.registry.stats();
+    assert_eq!((stats.links, stats.sessions, stats.takeovers), (1, 1, 1));
+}
+
+#[test]
+fn the_same_hub_has_one_link_at_a_time() {
+    let mut server = Server::new();
+    let (_, welcome) = server.welcome_socket(1);
+    let (_, outputs) = server.hello(2, &resume(&welcome, SAME, Some(0)));
+    assert_eq!(closed(&outputs).0, 1);
+    let replaced = |it: &Output| match it {
+        Output::Event(Event::LinkDown { cause, .. }) => *cause == LinkDown::Replaced,
+        _ => false,
+    };
+    assert!(outputs.iter().any(replaced), "{outputs:?}");
+    assert_eq!(server.registry.stats().sessions, 1);
+}
+
+#[test]
+fn a_hub_with_an_old_term_is_refused_and_told_the_term() {
+    let mut server = Server::new();
+    let (_, welcome) = server.welcome_socket(1);
+    server.hello(2, &resume(&welcome, OTHER, None));
+    server.open(3);
+    let outputs = server.say(3, &resume(&welcome, SAME, None));
+    let ServerFrame::Refused { reason, term, .. } = frame(&outputs) else {
+        panic!("not refused: {outputs:?}")
+    };
+    assert_eq!((reason, term), (RefusedReason::Stale, Term(2)));
+    assert_eq!(closed(&outputs).1, 1002);
+    assert_eq!(server.registry.stats().stale, 1);
+}
+
+#[test]
+fn a_forged_token_is_refused_and_harms_nothing() {
+    let mut server = Server::new();
+    let (socket, welcome) = server.welcome_socket(1);
+    server.open(2);
+    let forged = Welcome { token: Token([3; 16]), ..welcome };
+    let outputs = server.say(2, &resume(&forged, SAME, None));
+    assert_eq!(closed(&outputs).1, 1008);
+    assert_eq!(cause(&outputs), LinkDown::Refused(RefusedReason::Denied));
+    assert_eq!(server.registry.stats().forged, 1);
+    assert_eq!(texts(&server.send(socket, "still there")), ["still there"]);
+}
+
+#[test]
+fn a_session_without_a_link_ends_after_a_minute() {
+    let mut server = Server::new();
+    let (socket, welcome) = server.welcome_socket(1);
+    server.cut(1);
+    assert_eq!(server.pass(Duration::from_secs(59)), []);
+    let outputs = server.pass(Duration::from_secs(2));
+    let close = Output::SocketClosed { socket, code: 1006, reason: String::new(), clean: false };
+    let (session, end) = (socket.session, SessionEnd::Expired);
+    assert_eq!(outputs, [close, Output::Event(Event::SessionEnded { session, end })]);
+    let stats = server.registry.stats();
+    assert_eq!((stats.sessions, stats.tabs, stats.sockets, stats.detached), (0, 0, 0, 0));
+    assert_eq!((stats.kept_bytes, stats.expired), (0, 1));
+    assert_eq!(server.registry.poll_timeout(), None);
+    let (again, _) = server.hello(2, &resume(&welcome, SAME, None));
+    assert!(!again.resumed && again.session != welcome.session);
+}
+
+#[test]
+fn a_session_that_came_back_lives_on() {
+    let mut server = Server::new();
+    let (socket, welcome) = server.welcome_socket(1);
+    server.cut(1);
+    server.pass(Duration::from_secs(50));
+    server.hello(2, &resume(&welcome, SAME, None));
+    server.say(2, &attach(1));
+    assert_eq!(server.pass(Duration::from_secs(20)), []);
+    assert_eq!(texts(&server.send(socket, "hi")), ["hi"]);
+}
+
+#[test]
+fn a_session_of_which_nothing_would_be_missed_ends_with_its_link() {
+    let mut server = Server::new();
+    server.attached(1);
+    server.cut(1);
+    let stats = server.registry.stats();
+    assert_eq!((stats.sessions, stats.detached, stats.tabs), (0, 0, 0));
+}
+
+#[test]
+fn counts_from_the_future_are_refused() {
+    let mut server = Server::new();
+    for (link, bad) in [(1, ack(&[(1, 2)])), (3, ack(&[(0, 1)])), (5, attach_after(1, 2))] {
+        server.welcome_socket(link);
+        let outputs = server.say(link, &bad);
+        let why = "frames were acknowledged that were never sent";
+        assert_eq!(closed(&outputs), (link, 1002, why));
+    }
+    let (_, welcome) = server.welcome_socket(7);
+    server.open(8);
+    let outputs = server.say(8, &resume(&welcome, SAME, Some(1)));
+    assert_eq!(closed(&outputs).1, 1002);
+}
+
+#[test]
+fn an_acknowledgement_of_a_tab_that_is_no_more_is_ignored() {
+    let mut server = Server::new();
+    server.welcome_socket(1);
+    server.say(1, &HubFrame::Gone { tab: TabId(1) });
+    assert_eq!(server.say(1, &ack(&[(1, 1), (77, 5)])), []);
+    assert_eq!(server.registry.stats().kept_bytes, 0);
+}
+
+#[test]
+fn a_tab_id_of_another_session_names_a_new_tab_of_ones_own() {
+    let mut server = Server::new();
+    let (socket, _) = server.welcome_socket(1);
+    server.hello(2, &hello());
+    let outputs = server.say(2, &attach_after(1, 1));
+    let ServerFrame::Attached { n_seen, next, .. } = frame(&outputs) else {
+        panic!("not attached: {outputs:?}")
+    };
+    assert_eq!((n_seen, next), (0, 1));
+    let outputs = server.send(socket, "mine");
+    assert!(matches!(outputs[..], [Output::Send { link, .. }] if link.0 == 1), "{outputs:?}");
+}
+
+/// A lane of 1,000 bytes.
+fn narrow() -> (Server, SocketRef, Welcome) {
+    let config = SessionConfig { lane_bytes: 1_000, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    let (socket, welcome) = server.welcome_socket(1);
+    server.say(1, &ack(&[(1, 1)]));
+    (server, socket, welcome)
+}
+
+#[test]
+fn a_full_lane_takes_no_message_until_half_of_it_is_acknowledged() {
+    let (mut server, socket, _) = narrow();
+    let send = |server: &mut Server| {
+        let sent = server.registry.send(server.now, socket, Payload::Binary(&[0; 300]));
+        server.drain();
+        server.written(1, 10_000);
+        sent
+    };
+    for _ in 0..4 {
+        assert_eq!(send(&mut server), Ok(()), "a lane takes messages until it is full");
+    }
+    assert_eq!(send(&mut server), Err(SendError::Full));
+    assert_eq!(server.say(1, &ack(&[(1, 3)])), []);
+    assert_eq!(server.say(1, &ack(&[(1, 4)])), [Output::SocketWritable { socket }]);
+    assert_eq!(send(&mut server), Ok(()));
+}
+
+#[test]
+fn a_tab_that_leaves_its_lane_full_for_a_minute_is_forgotten() {
+    let (mut server, socket, _) = narrow();
+    while server.registry.send(server.now, socket, Payload::Binary(&[0; 300])).is_ok() {}
+    server.drain();
+    for _ in 0..2 {
+        server.pass(Duration::from_secs(25));
+        let outputs = server.say(1, &HubFrame::Ping { nonce: 1 });
+        assert!(!outputs.iter().any(|it| matches!(it, Output::SocketClosed { .. })));
+    }
+    server.pass(Duration::from_secs(25));
+    let outputs = server.say(1, &HubFrame::Ping { nonce: 2 });
+    assert!(outputs.iter().any(|it| matches!(it, Output::SocketClosed { code: 1006, .. })));
+    let told = frames(&outputs).into_iter().find_map(|frame| match frame {
+        ServerFrame::Error { code, tab, .. } => Some((code, tab)),
+        _ => None,
+    });
+    assert_eq!(told, Some((ErrorCode::UnknownTab, Some(TabId(1)))));
+    let stats = server.registry.stats();
+    assert_eq!((stats.stalled, stats.kept_bytes, stats.tabs), (1, 0, 0));
+}
+
+#[test]
+fn a_session_in_which_even_answers_pile_up_is_given_up() {
+    let config = SessionConfig {
+        message_bytes: 1_000,
+        session_bytes: 1_000,
+        control_bytes: 1_000,
+        ..SessionConfig::default()
+    };
+    let mut server = Server::with(config);
+    let (socket, _) = server.welcome_socket(1);
+    let reason = "r".repeat(100);
+    let closes = (2..100_u32).find_map(|number| {
+        server.say(1, &open(u64::from(number) * 2 - 2, number));
+        let opened = SocketRef { socket: tabmux_core::wire::SocketId(number), ..socket };
+        server.registry.accept(server.now, opened, "");
+        let outputs = server.drain();
+        assert!(closed_link(&outputs).is_none(), "{outputs:?}");
+        let outputs = server.say(1, &close(u64::from(number) * 2 - 1, number, 4_000, &reason));
+        server.written(1, 10_000);
+        closed_link(&outputs)
+    });
+    assert_eq!(closes, Some(1008));
+    assert_eq!(server.registry.stats().sessions, 0);
+}
+
+fn closed_link(outputs: &[Output]) -> Option<u16> {
+    outputs.iter().find_map(|output| match output {
+        Output::CloseLink { code, .. } => Some(*code),
+        _ => None,
+    })
+}
+
+#[test]
+fn past_the_limit_of_sessions_without_a_link_the_oldest_goes() {
+    let config = SessionConfig { detached_sessions: 2, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    let sessions = [1, 2, 3].map(|link| server.welcome_socket(link));
+    server.cut(2);
+    server.cut(1);
+    let outputs = server.cut(3);
+    let (session, end) = (sessions[1].0.session, SessionEnd::Evicted);
+    let ended = Output::Event(Event::SessionEnded { session, end });
+    assert!(outputs.contains(&ended), "{outputs:?}");
+    let stats = server.registry.stats();
+    assert_eq!((stats.sessions, stats.detached, stats.evicted), (2, 2, 1));
+}
+
+#[test]
+fn past_the_limit_of_bytes_sessions_without_a_link_go_before_anybody_is_refused() {
+    let config = SessionConfig { total_queue_bytes: 1_000, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    let (first, _) = server.welcome_socket(1);
+    let (second, _) = server.welcome_socket(2);
+    server.registry.send(server.now, first, Payload::Binary(&[0; 600])).unwrap();
+    server.drain();
+    server.cut(1);
+    server.registry.send(server.now, second, Payload::Binary(&[0; 600])).unwrap();
+    server.drain();
+    let stats = server.registry.stats();
+    assert_eq!((stats.sessions, stats.evicted), (1, 1));
+}
+
+#[test]
+fn a_parked_tabs_lane_waits_for_it() {
+    let mut server = Server::new();
+    let (socket, _) = server.welcome_socket(1);
+    server.say(1, &HubFrame::Park { tab: TabId(1) });
+    assert_eq!(server.send(socket, "later"), []);
+    assert_eq!(texts(&server.say(1, &attach_after(1, 1))), ["later"]);
+}
+
+#[test]
+fn a_tab_that_was_set_aside_is_told_when_it_attaches() {
+    let mut server = Server::new();
+    let (socket, welcome) = server.welcome_socket(1);
+    server.registry.broadcast(server.now, socket.session, Payload::Text("all")).unwrap();
+    let lanes = vec![tabmux_core::wire::LaneCount { lane: 0, count: 1 }];
+    server.say(1, &HubFrame::Ack { lanes, aside: vec![Alias(1)] });
+    server.cut(1);
+    let (again, _) = server.hello(2, &resume(&welcome, OTHER, None));
+    assert!(again.tabs[0].aside);
+    let aside = |outputs: &[Output]| match frames(outputs)[0] {
+        ServerFrame::Attached { aside, .. } => aside,
+        ref other => panic!("not attached: {other:?}"),
+    };
+    assert!(aside(&server.say(2, &attach_after(1, 1))));
+    assert!(!aside(&server.say(2, &attach_after(1, 1))), "it was told");
+}
+
+#[test]
+fn a_hub_hears_what_came_of_its_tabs_with_every_answer_to_ping_and_after_64_frames() {
+    let mut server = Server::new();
+    server.welcome_socket(1);
+    let told = |outputs: &[Output]| match frames(outputs).first() {
+        Some(ServerFrame::Ack { lanes }) => Some((lanes[0].lane, lanes[0].count)),
+        _ => None,
+    };
+    let ping = HubFrame::Ping { nonce: 1 };
+    assert_eq!(told(&server.say(1, &ping)), Some((1, 1)));
+    assert_eq!(told(&server.say(1, &ping)), None, "nothing new");
+    let at_once = (2..100).find(|n| told(&server.say(1, &text(*n, 1, "x"))).is_some());
+    assert_eq!(at_once, Some(65));
+}
