@@ -64,9 +64,15 @@ impl Hub {
         Self { hub: CoreHub::new(HubConfig::new(mode, HubId(hub), url), seed), shell }
     }
 
-    /// A tab attached.
-    pub fn attach(&mut self, now: f64, tab: u64) -> f64 {
-        self.tab(now, tab, TabMessage::Attach)
+    /// A tab attached; it shows what it was told to show, and how much it has.
+    pub fn attach(&mut self, now: f64, tab: u64, claim: &str, last0: f64, last: f64) -> f64 {
+        let (last0, last) = (count(last0), count(last));
+        self.tab(now, tab, TabMessage::Attach { claim, last0, last })
+    }
+
+    /// A tab has heard so much.
+    pub fn got(&mut self, now: f64, tab: u64, count0: f64, frames: f64) -> f64 {
+        self.tab(now, tab, TabMessage::Got { count0: count(count0), count: count(frames) })
     }
 
     /// A tab parked.
@@ -79,29 +85,48 @@ impl Hub {
         self.tab(now, tab, TabMessage::Bye)
     }
 
-    /// A tab opens a socket; `protocols` are separated by commas, which none can contain.
-    pub fn open(&mut self, now: f64, tab: u64, socket: u32, path: &str, protocols: &str) -> f64 {
+    /// A tab opens a socket; `protocols` are separated by commas, which none can contain. `n` is
+    /// the number of this message of the tab, as in those that follow.
+    pub fn open(
+        &mut self,
+        now: f64,
+        tab: u64,
+        n: f64,
+        socket: u32,
+        path: &str,
+        protocols: &str,
+    ) -> f64 {
         let protocols = protocols.split(',').filter(|name| !name.is_empty()).collect();
-        self.tab(now, tab, TabMessage::Open { socket: SocketId(socket), path, protocols })
+        let (n, socket) = (count(n), SocketId(socket));
+        self.tab(now, tab, TabMessage::Open { n, socket, path, protocols })
     }
 
     /// A tab sends text.
     #[wasm_bindgen(js_name = sendText)]
-    pub fn send_text(&mut self, now: f64, tab: u64, socket: u32, text: &str) -> f64 {
-        let payload = Payload::Text(text);
-        self.tab(now, tab, TabMessage::Send { socket: SocketId(socket), payload })
+    pub fn send_text(&mut self, now: f64, tab: u64, n: f64, socket: u32, text: &str) -> f64 {
+        let (n, socket, payload) = (count(n), SocketId(socket), Payload::Text(text));
+        self.tab(now, tab, TabMessage::Send { n, socket, payload })
     }
 
     /// A tab sends bytes.
     #[wasm_bindgen(js_name = sendBinary)]
-    pub fn send_binary(&mut self, now: f64, tab: u64, socket: u32, bytes: &[u8]) -> f64 {
-        let payload = Payload::Binary(bytes);
-        self.tab(now, tab, TabMessage::Send { socket: SocketId(socket), payload })
+    pub fn send_binary(&mut self, now: f64, tab: u64, n: f64, socket: u32, bytes: &[u8]) -> f64 {
+        let (n, socket, payload) = (count(n), SocketId(socket), Payload::Binary(bytes));
+        self.tab(now, tab, TabMessage::Send { n, socket, payload })
     }
 
     /// A tab closes a socket.
-    pub fn close(&mut self, now: f64, tab: u64, socket: u32, code: u16, reason: &str) -> f64 {
-        self.tab(now, tab, TabMessage::Close { socket: SocketId(socket), code, reason })
+    pub fn close(
+        &mut self,
+        now: f64,
+        tab: u64,
+        n: f64,
+        socket: u32,
+        code: u16,
+        reason: &str,
+    ) -> f64 {
+        let (n, socket) = (count(n), SocketId(socket));
+        self.tab(now, tab, TabMessage::Close { n, socket, code, reason })
     }
 
     /// A tab wants a topic, which it left at this position; at an epoch below 0 if never heard.
@@ -253,18 +278,24 @@ impl Hub {
             HubMessage::State { state, tabs, reason } => {
                 text(1, 0, f64::from(state as u8), f64::from(tabs), &reason);
             }
-            HubMessage::Opened { socket, reused, protocol, extensions } => {
+            HubMessage::Opened { socket, count, reused, protocol, extensions } => {
                 let data = protocol + "\n" + &extensions;
-                text(2, socket.0, f64::from(u8::from(reused)), 0.0, &data);
+                text(2, socket.0, number(count), f64::from(u8::from(reused)), &data);
             }
-            HubMessage::Message { socket, payload: data } => payload(3, socket.0, [0.0; 2], data),
+            HubMessage::Message { socket, count, payload: data } => {
+                payload(3, socket.0, [number(count), 0.0], data);
+            }
             HubMessage::Mirror { payload: data } => payload(4, 0, [0.0; 2], data),
-            HubMessage::Closed { socket, code, clean, reason } => {
-                text(5, socket.0, f64::from(code), f64::from(u8::from(clean)), &reason);
+            HubMessage::Closed { socket, count, code, clean, reason } => {
+                // Codes have four digits: clean ones are told beyond them.
+                let code = f64::from(code) + if clean { 10_000.0 } else { 0.0 };
+                text(5, socket.0, number(count), code, &reason);
             }
             HubMessage::Error { socket, message } => text(6, socket.0, 0.0, 0.0, &message),
-            HubMessage::Sent { socket, total } => text(7, socket.0, number(total), 0.0, ""),
-            HubMessage::Browser { payload: data } => payload(8, 0, [0.0; 2], data),
+            HubMessage::Sent { n } => text(7, 0, number(n), 0.0, ""),
+            HubMessage::Browser { count0, payload: data } => {
+                payload(8, 0, [number(count0), 0.0], data);
+            }
             HubMessage::Resync => text(9, 0, 0.0, 0.0, ""),
             HubMessage::Refused { message } => text(10, 0, 0.0, 0.0, &message),
             HubMessage::Subscribed { subscription, position, recovered } => {
@@ -281,6 +312,13 @@ impl Hub {
             HubMessage::Unsubscribed { subscription, message } => {
                 text(14, subscription.0, 0.0, 0.0, &message);
             }
+            HubMessage::Resume { n_seen, continues, count0, claim } => {
+                text(15, 0, number(n_seen), if continues { -1.0 } else { number(count0) }, &claim);
+            }
+            HubMessage::Lost { reason } => text(16, 0, 0.0, 0.0, &reason),
+            HubMessage::Check { count0, count } => text(17, 0, number(count0), number(count), ""),
+            HubMessage::Seen { n } => text(18, 0, number(n), 0.0, ""),
+            HubMessage::BrowserGap => text(19, 0, 0.0, 0.0, ""),
         }
     }
 
@@ -307,6 +345,11 @@ fn numbers(position: Position) -> [f64; 2] {
 #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
 const fn position(epoch: f64, offset: f64) -> Position {
     Position { epoch: epoch as u64, offset: offset as u64 }
+}
+
+#[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
+const fn count(number: f64) -> u64 {
+    number as u64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53")]

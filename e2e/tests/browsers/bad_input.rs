@@ -87,7 +87,7 @@ fn huge(context: &mut Context<'_>) -> Outcome {
     context.run(&tab, "T.get('socket').send(new Uint8Array(400_000_000))")?;
     context.run(&tab, "await T.until('socket', 'close')")?;
     let message = context.run(&tab, "T.events('socket')[1].message")?;
-    let wanted = json!("tabmux: a message has 16777216 bytes at most");
+    let wanted = json!("tabmux: over 16 MiB unsent");
     equal("message", message, wanted)?;
     ask(context, &tab, "other", "unharmed")?;
     equal("hub", context.run(&tab, "T.get('other').shared.hubId")?, hub)?;
@@ -104,7 +104,7 @@ fn huge_text(context: &mut Context<'_>) -> Outcome {
     context.run(&tabs[0], "T.get('socket').send('é'.repeat(10 << 20))")?;
     context.run(&tabs[0], "await T.until('socket', 'close')")?;
     let message = context.run(&tabs[0], "T.events('socket')[1].message")?;
-    equal("message", message, json!("tabmux: a message has 16777216 bytes at most"))?;
+    equal("message", message, json!("tabmux: over 16 MiB unsent"))?;
     ask(context, &tabs[1], "other", "unharmed")?;
     equal("hub", context.run(&tabs[1], "T.get('other').shared.hubId")?, hub)?;
     Ok(())

@@ -27,6 +27,7 @@ fn killed(context: &mut Context<'_>) -> Outcome {
     server.kill();
     expect_cut(context, &tabs)?;
     server.restart()?;
+    expect_closed(context, &tabs)?;
     expect_recovery(context, &server, &tabs)
 }
 
@@ -37,6 +38,7 @@ fn terminated(context: &mut Context<'_>) -> Outcome {
     equal("exit status", status.code(), Some(0))?;
     expect_cut(context, &tabs)?;
     server.restart()?;
+    expect_closed(context, &tabs)?;
     expect_recovery(context, &server, &tabs)
 }
 
@@ -46,9 +48,9 @@ fn trapped(context: &mut Context<'_>) -> Outcome {
     let hub = hub_of(context, &tabs[0])?;
     // A message of the port protocol that exists for this test alone.
     context.run(&tabs[1], "T.workers.at(-1).port.postMessage([99])")?;
-    expect_closed(context, &tabs)?;
     for tab in &tabs {
         another_hub(context, tab, &hub)?;
+        ask(context, tab, "echo", "still the same socket")?;
     }
     let hubs: Result<Vec<String>> = tabs.iter().map(|tab| hub_of(context, tab)).collect();
     let hubs = hubs?;
@@ -88,11 +90,12 @@ fn open_tabs(context: &mut Context<'_>, server: &LinkServer) -> Result<Vec<Tab>>
     Ok(tabs)
 }
 
-/// Each tab's virtual socket closes and its client waits for the next attempt.
+/// Each tab's client waits for the next attempt. Its virtual socket is not lost yet: only a server
+/// that comes back can tell that it does not know the session any more.
 fn expect_cut(context: &mut Context<'_>, tabs: &[Tab]) -> Outcome {
-    expect_closed(context, tabs)?;
     for tab in tabs {
         context.run(tab, "await T.state('client', 'backoff')")?;
+        equal("readyState", context.run(tab, "T.get('echo').readyState")?, json!(1))?;
     }
     Ok(())
 }

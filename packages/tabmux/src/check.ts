@@ -4,26 +4,33 @@
 import { PageKind } from './protocol.js';
 import type { HubConfig, PageMessage } from './protocol.js';
 
+/** The longest claim that is looked at. Real ones have half of it. */
+const MAX_CLAIM = 256;
+
 /** Whether a port may say this to a hub of that mode, or of any where there is no hub yet. */
 export function isPageMessage(
   message: unknown,
   mode?: HubConfig['mode'],
 ): message is PageMessage {
   if (!Array.isArray(message)) return false;
-  const [kind, a, b, c, d] = message as unknown[];
+  const [kind, a, b, c, d, e] = message as unknown[];
   switch (kind) {
     case PageKind.Attach:
-      return typeof a === 'bigint' && a === BigInt.asUintN(64, a) && isConfig(b);
+      return typeof a === 'bigint' && a === BigInt.asUintN(64, a) && isConfig(b) &&
+        typeof c === 'string' && c.length < MAX_CLAIM && isNumber(d) && isNumber(e);
     case PageKind.Park:
     case PageKind.Bye:
     case PageKind.Trap:
       return true;
     case PageKind.Open:
-      return isBelow(2 ** 32, a) && isPath(b, mode) && isTokens(c);
+      return isNumber(a) && isBelow(2 ** 32, b) && isPath(c, mode) && isTokens(d);
     case PageKind.Send:
-      return isBelow(2 ** 32, a) && (typeof b === 'string' || b instanceof Uint8Array);
+      return isNumber(a) && isBelow(2 ** 32, b) &&
+        (typeof c === 'string' || c instanceof Uint8Array);
     case PageKind.Close:
-      return isBelow(2 ** 32, a) && isBelow(2 ** 16, b) && typeof c === 'string';
+      return isNumber(a) && isBelow(2 ** 32, b) && isBelow(2 ** 16, c) && typeof d === 'string';
+    case PageKind.Got:
+      return isNumber(a) && isNumber(b);
     case PageKind.Subscribe:
       return isBelow(2 ** 32, a) && typeof b === 'string' && isNumber(c) && isNumber(d);
     case PageKind.Unsubscribe:

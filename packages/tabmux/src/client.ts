@@ -38,6 +38,8 @@ export interface ClientEvents {
   status: Status;
   /** The server said something to all tabs of this browser. */
   message: { readonly data: string | Uint8Array };
+  /** The server said something to all tabs that this one missed, for it was away for too long. */
+  gap: object;
 }
 
 /** A place in a topic. Offsets grow within an epoch; another epoch is another history. */
@@ -99,9 +101,9 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   let reason = '';
   let number = 0;
   const receive = (kind: HubKind, _a = 0, _b = 0, data: string | Uint8Array = ''): void =>
-    kind === HubKind.Browser
-      ? emit(target, 'message', { data })
-      : emit(target, 'status', { _status: client.status });
+    kind === HubKind.Browser ? emit(target, 'message', { data })
+      : kind === HubKind.BrowserGap ? emit(target, 'gap')
+        : emit(target, 'status', { _status: client.status });
   const closers = new Set<() => void>();
   const client: Client = {
     get status(): Status {
@@ -173,7 +175,9 @@ function makeTopic(
         end(data as string);
         return emit(target, 'end', { reason: data });
       }
-      if (kind < HubKind.Subscribed) return;
+      if (kind < HubKind.Subscribed || kind > HubKind.Gap) return;
+      // Heard before, from another hub.
+      if (kind === HubKind.Publication && epoch === wish[2] && offset <= wish[3]) return;
       const position = { epoch, offset };
       wish[2] = epoch;
       wish[3] = offset;

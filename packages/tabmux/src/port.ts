@@ -15,6 +15,9 @@ const ATTACH_TIMEOUT_MS = 6000;
  */
 const RESTART_DELAY_MS = 100;
 
+/** Bytes of this page's messages to one hub that the other end has not yet received. */
+const MAX_UNSEEN = 16 << 20;
+
 /** How far this page is with its hub. */
 const enum Phase {
   Attached,
@@ -33,7 +36,7 @@ const enum Phase {
 export type Receive = (kind: HubKind, a: number, b: number, data: string | Uint8Array) => void;
 
 /**
- * What is asked of a hub for a socket or a subscription, its number left out. A client asks for
+ * What is asked of a hub for a socket or a subscription, its numbers left out. A client asks for
  * nothing. It may change: it is asked again of the next hub.
  */
 export type Wish =
@@ -59,7 +62,13 @@ export interface HubPort {
   _add(receive: Receive, wish?: Wish): number;
   /** Forgets it. The hub is left with the last one. */
   _remove(number: number): void;
-  _post(message: PageMessage, transfer?: Transferable[]): void;
+  _post(message: PageMessage): void;
+  /**
+   * Sends on a socket, or closes it. It is kept until the other end has it. False: too much is kept.
+   */
+  _say(kind: PageKind.Send | PageKind.Close, number: number, ...rest: unknown[]): boolean;
+  /** Bytes of a socket's messages that were not handed to the link. */
+  _buffered(number: number): number;
   /** The page is back, and holds its lock again. */
   _return(): void;
 }
@@ -86,16 +95,29 @@ export function hubPort(
 }
 
 function makePort(place: string, id: string, script: string, config: HubConfig): HubPort {
-  const peers = new Map<number, [Receive, Wish | undefined]>();
+  /** What each hears, what it asks for, and whether a socket was asked for in this session. */
+  const peers = new Map<number, [receive: Receive, wish: Wish | undefined, said?: boolean]>();
   let phase = Phase.New;
   let count = 0;
   let port: MessagePort | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  // What this page has of its session, for the next hub.
+  let claim = '';
+  let last0 = 0;
+  let last = 0;
+  /** What was said in the session and is not known to have been received. */
+  let unseen: [n: number, number: number, size: number, message: PageMessage][] = [];
+  let said = 0;
+  let kept = 0;
+  /** Up to which n it was handed to the link. */
+  let handed = 0;
+  /** Whether the hub takes what is said. */
+  let up = false;
 
-  const post: HubPort['_post'] = (message, transfer = []) => port?.postMessage(message, transfer);
+  const post: HubPort['_post'] = (message) => port?.postMessage(message);
 
   const tell = (kind: HubKind, state: number, tabs: number, data: string | Uint8Array): void => {
-    if (kind !== HubKind.Mirror && kind !== HubKind.Browser) {
+    if (kind < HubKind.Opened || kind === HubKind.Resync || kind === HubKind.Failed) {
       self._state = state;
       self._tabs = tabs;
       self._reason = data as string;
@@ -106,6 +128,7 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
 
   const start = (): void => {
     phase = Phase.New;
+    up = false;
     try {
       const worker = new SharedWorker(script, 'tabmux:' + id);
       const mine = (port = worker.port);
@@ -120,16 +143,49 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
   const attach = (next: Phase): void => {
     const mine = port;
     phase = next;
+    up = false;
     clearTimeout(timer);
     timer = setTimeout(() => port === mine && phase && fail(), ATTACH_TIMEOUT_MS);
-    post([PageKind.Attach, tab as bigint, config]);
-    if (next === Phase.Attaching) peers.forEach(([, wish], number) => open(number, wish));
+    post([PageKind.Attach, tab as bigint, config, claim, last0, last]);
+    if (next === Phase.Attaching) peers.forEach(([, wish], number) => subscribe(number, wish));
   };
 
-  const open = (number: number, wish?: Wish): void => {
-    if (!wish) return;
-    const [kind, ...rest] = wish;
-    post([kind, number, ...rest] as PageMessage);
+  const subscribe = (number: number, wish?: Wish): void => {
+    if (wish?.[0] === PageKind.Subscribe) {
+      const [kind, ...rest] = wish;
+      post([kind, number, ...rest]);
+    }
+  };
+
+  /** Asks for a socket, once it can be. */
+  const open = (number: number): void => {
+    const peer = peers.get(number);
+    if (up && !peer?.[2] && peer?.[1]?.[0] === PageKind.Open) {
+      const [kind, ...rest] = peer[1];
+      peer[2] = true;
+      say(kind, number, 0, rest);
+    }
+  };
+
+  const say = (kind: PageKind, number: number, size: number, rest: unknown[]): void => {
+    const message = [kind, ++said, number, ...rest] as PageMessage;
+    unseen.push([said, number, size, message]);
+    kept += size;
+    if (up) post(message);
+  };
+
+  /** The other end has what was said up to `n`. */
+  const seen = (n: number): void => {
+    while (unseen[0] && unseen[0][0] <= n) kept -= unseen.shift()?.[2] ?? 0;
+  };
+
+  /** The session is gone: what was open is lost, what is not yet open is asked for in the next. */
+  const lose = (reason: string | Uint8Array, count0: number): void => {
+    unseen = [];
+    said = kept = handed = last = 0;
+    last0 = count0;
+    peers.forEach((peer) => (peer[2] = false));
+    tell(HubKind.Lost, 0, 0, reason);
   };
 
   const receive = ([hub, kind, number, a, b, data]: HubMessage): void => {
@@ -147,8 +203,49 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
       tell(HubKind.Resync, LinkState.Connecting, 0, '');
       if (port) attach(Phase.Attaching);
     } else if (!isOther) {
-      if (number) peers.get(number)?.[0](kind, a, b, data);
-      else tell(kind, a, b, data);
+      hear(kind, number, a, b, data);
+    }
+  };
+
+  /** What the hub said, unless it was heard before. */
+  const hear = (
+    kind: HubKind,
+    number: number,
+    a: number,
+    b: number,
+    data: string | Uint8Array,
+  ): void => {
+    if (kind === HubKind.Resume) {
+      if (b >= 0) lose('tabmux: the session is lost', b);
+      claim = data as string;
+      seen(a);
+      handed = Math.max(handed, a);
+      up = true;
+      unseen.forEach(([, , , message]) => post(message));
+      peers.forEach((_, number) => open(number));
+    } else if (kind === HubKind.Check) {
+      post([PageKind.Got, (last0 = a), (last = b)]);
+    } else if (kind === HubKind.Sent) {
+      handed = a;
+      if (config.mode === 'mirror') seen(a);
+    } else if (kind === HubKind.Seen) {
+      seen(a);
+    } else if (kind === HubKind.Lost) {
+      claim = '';
+      lose(data, 0);
+    } else if (number) {
+      if (a && kind < HubKind.Error) {
+        if (a <= last) return;
+        last = a;
+      }
+      peers.get(number)?.[0](kind, a, b, data);
+    } else {
+      if (kind === HubKind.Browser) {
+        if (a <= last0) return;
+        last0 = a;
+      }
+      if (kind === HubKind.State && a !== LinkState.Connected && config.mode === 'mux') up = false;
+      tell(kind, a, b, data);
     }
   };
 
@@ -161,6 +258,7 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
       if (port !== mine || hub !== self._hub) return;
       mine?.close();
       phase = Phase.New;
+      up = false;
       setTimeout(() => port === mine && start(), RESTART_DELAY_MS);
       tell(HubKind.Resync, LinkState.Connecting, 0, '');
     }).catch(() => undefined);
@@ -189,7 +287,8 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
     _hub: 0n,
     _add(receive, wish) {
       peers.set(++count, [receive, wish]);
-      if (phase < Phase.New) open(count, wish);
+      if (phase < Phase.New) subscribe(count, wish);
+      open(count);
       return count;
     },
     _remove(number) {
@@ -197,6 +296,16 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
       if (!peers.size) stop();
     },
     _post: post,
+    _say(kind, number, ...rest) {
+      // What was never asked for need not be closed.
+      if (!peers.get(number)?.[2]) return true;
+      const size = kind === PageKind.Send ? sizeOf(rest[0] as string | Uint8Array) : 0;
+      if (kept + size > MAX_UNSEEN) return false;
+      say(kind, number, size, rest);
+      return true;
+    },
+    _buffered: (number) => unseen.reduce(
+      (sum, entry) => entry[1] === number && entry[0] > handed ? sum + entry[2] : sum, 0),
     _return() {
       if (phase < Phase.New) {
         // A hub that has forgotten this tab answers the first of the two with `Resync`.
@@ -213,6 +322,10 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
   start();
   return self;
 }
+
+/** Bytes of a message. */
+export const sizeOf = (data: string | Uint8Array): number =>
+  (typeof data === 'string' ? new TextEncoder().encode(data) : data).length;
 
 /** Resolves once this tab holds its lock; without locks at once. */
 function inhabit(): Promise<void> {

@@ -10,7 +10,11 @@ export const enum PageKind {
   Park,
   /** The page is leaving, or it needs the hub no more. */
   Bye,
-  /** Opens a socket. In mirror mode the path is empty and there are no protocols. */
+  /**
+   * Opens a socket. In mirror mode the path is empty and there are no protocols. This and the next
+   * two are counted by `n`, from 1 in each session. A hub ignores one that is not in its turn:
+   * after `Resume` the page says again what was not seen.
+   */
   Open,
   /** Sends a message on a socket. */
   Send,
@@ -20,6 +24,8 @@ export const enum PageKind {
   Subscribe,
   /** Ends a subscription. */
   Unsubscribe,
+  /** The answer to `Check`, with its counts: all that was posted before has been handled. */
+  Got,
   /**
    * Makes the hub trap. Only tests post it. It ships, so that what is tested is what is shipped:
    * who can post it is a script of the origin, which can harm its own origin anyway.
@@ -40,14 +46,16 @@ export interface HubConfig {
 
 /** A message from a tab to its hub. */
 export type PageMessage =
-  | [kind: PageKind.Attach, tab: bigint, config: HubConfig]
+  | [kind: PageKind.Attach, tab: bigint, config: HubConfig, claim: string, last0: number,
+    last: number]
   | [kind: PageKind.Park]
   | [kind: PageKind.Bye]
-  | [kind: PageKind.Open, socket: number, path: string, protocols: string[]]
-  | [kind: PageKind.Send, socket: number, data: string | Uint8Array]
-  | [kind: PageKind.Close, socket: number, code: number, reason: string]
+  | [kind: PageKind.Open, n: number, socket: number, path: string, protocols: string[]]
+  | [kind: PageKind.Send, n: number, socket: number, data: string | Uint8Array]
+  | [kind: PageKind.Close, n: number, socket: number, code: number, reason: string]
   | [kind: PageKind.Subscribe, number: number, name: string, epoch: number, offset: number]
   | [kind: PageKind.Unsubscribe, number: number]
+  | [kind: PageKind.Got, count0: number, count: number]
   | [kind: PageKind.Trap];
 
 /** What a hub says to a tab: the second element of a `HubMessage`. */
@@ -56,19 +64,22 @@ export const enum HubKind {
   Attached,
   /** The link or the number of tabs changed. a: `LinkState`, b: tabs, data: reason. */
   State,
-  /** A socket is open. a: 1 if its link was there before, data: protocol, newline, extensions. */
+  /**
+   * A socket is open. a: the count of the tab's lane, as in the next and in `Closed`, 0 if it is not
+   * counted; b: 1 if the link was there before; data: protocol, newline, extensions.
+   */
   Opened,
-  /** A message on one socket. */
+  /** A message on one socket. a: count. */
   Message,
   /** A message on every open socket of this tab (mirror mode). */
   Mirror,
-  /** A socket is closed. a: code, b: 1 if it was clean, data: reason. */
+  /** A socket is closed. a: count, b: code, and 10000 more if it was clean; data: reason. */
   Closed,
   /** Comes before `Closed`. data: the text of the `error` event. */
   Error,
-  /** a: how many bytes of this socket were handed to the link so far. */
+  /** What this tab said was handed to the link. a: up to which n. */
   Sent,
-  /** A message to all tabs of the browser. */
+  /** A message to all tabs of the browser. a: count of lane 0. */
   Browser,
   /** The hub does not know this port: attach again and say all wishes again. */
   Resync,
@@ -82,6 +93,20 @@ export const enum HubKind {
   Gap,
   /** A subscription is refused, or has ended. data: why. */
   Unsubscribed,
+  /**
+   * The other end knows this tab. a: what it said was received up to this n; the rest is to be said
+   * again. b: -1 if the tab goes on with what it had; else its open sockets are lost, all counts
+   * begin anew, and this is the count of lane 0. data: the claim for the next hub.
+   */
+  Resume,
+  /** The session is lost, and with it all sockets that were open. data: why. */
+  Lost,
+  /** Has all that was posted been handled? a: count of lane 0, b: count. To be answered by `Got`. */
+  Check,
+  /** What this tab said need not be kept. a: up to which n. */
+  Seen,
+  /** Messages to all tabs are missing here. */
+  BrowserGap,
 }
 
 /** The state of a hub's link, as `Attached` and `State` tell it. */

@@ -1,7 +1,7 @@
 // The drop-in for WebSocket.
 
-import { HubKind, PageKind, hex } from './protocol.js';
-import { hubPort } from './port.js';
+import { HubKind, LinkState, PageKind, hex } from './protocol.js';
+import { hubPort, sizeOf } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
 import { fault, socketUrl, subProtocols } from './url.js';
 
@@ -76,9 +76,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   private _extensions = '';
   private _binaryType: BinaryType = 'blob';
   private _reused = false;
-  /** Bytes that `send` was given and that are not on their way to the server. */
-  private _given = 0;
-  private _sent = 0;
+  /** Bytes that `send` was given and that no hub was asked to send: unread Blobs, and the late. */
+  private _held = 0;
   declare private _error: string | undefined;
   /** Ends when all Blobs that were sent are read, if any are not. */
   declare private _queue: Promise<void> | undefined;
@@ -106,6 +105,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       // A number is nobody's key.
       : hubPort('mirror', address.href, names, mode === 'mirror' ? options
         : { ...options, key: Math.random() as unknown as string });
+    this._reused = this._hub._state === LinkState.Connected;
     this._number = this._hub._add(
       (kind, a, b, data) => this._receive(kind, a, b, data as string),
       [PageKind.Open, isMux ? address.pathname + address.search : '', isMux ? names : []],
@@ -130,7 +130,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** Bytes that `send` was given and that the worker has not handed to the connection yet. */
   get bufferedAmount(): number {
-    return this._given - this._sent;
+    return this._held + (this._state < State.Closed ? this._hub._buffered(this._number) : 0);
   }
 
   get binaryType(): BinaryType {
@@ -157,14 +157,15 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     const blob = / (Blob|File)]$/.test(tagOf(data)) && (data as Blob);
     const body = blob ? '' : bytesOf(data as BufferSource) ?? `${data as string}`;
     if (!this._state) fault('not open yet', 'InvalidStateError');
-    this._given += blob ? blob.size : typeof body === 'string' ? sizeOf(body) : body.length;
+    const size = blob ? blob.size : sizeOf(body);
+    this._held += size;
     if (this._state > State.Open) return;
     this._inOrder((bytes) => {
-      const sent = bytes || body;
-      this._hub._post(
-        [PageKind.Send, this._number, sent],
-        typeof sent === 'string' ? [] : [sent.buffer as ArrayBuffer],
-      );
+      if (this._state > State.Closing) return;
+      this._held -= size;
+      if (!this._hub._say(PageKind.Send, this._number, bytes || body)) {
+        this._fail('over 16 MiB unsent');
+      }
     }, blob);
   }
 
@@ -198,21 +199,21 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     if (kind === HubKind.Opened) {
       if (this._state) return;
       this._state = State.Open;
-      this._reused = !!a;
+      this._reused ||= !!b;
       [this._protocol = '', this._extensions = ''] = data.split('\n');
       emit(this, 'open');
     } else if (kind === HubKind.Message || kind === HubKind.Mirror) {
       if (this._state === State.Open) this._message(data);
-    } else if (kind === HubKind.Sent) {
-      this._sent = a;
     } else if (kind === HubKind.Error) {
       this._error = data;
     } else if (kind === HubKind.Closed) {
-      this._end(a, data, !!b);
-    } else if (kind === HubKind.Failed || kind === HubKind.Resync && this._state) {
-      // What is still connecting is asked of the next hub.
+      this._end(b % 10000, data, b > 9999);
+    } else if (kind === HubKind.Failed || kind === HubKind.Lost && this._state) {
+      // What is still connecting is asked for in the next session.
       this._error = data;
       this._end(1006, '', false);
+    } else if (kind === HubKind.State && a === LinkState.Backoff && !this._state) {
+      this._fail(data);
     }
   }
 
@@ -225,17 +226,18 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   private _leave(code: number, reason: string): void {
-    this._hub._post([PageKind.Close, this._number, code, reason]);
+    this._hub._say(PageKind.Close, this._number, code, reason);
   }
 
   private _fail(text: string): void {
     this._leave(0, '');
-    this._error = 'tabmux: ' + text;
+    this._error = 'tabmux: ' + text.replace(/^tabmux: /, '');
     this._end(1006, '', false);
   }
 
   private _end(code: number, reason: string, wasClean: boolean): void {
     if (this._state === State.Closed) return;
+    this._held = this.bufferedAmount;
     this._state = State.Closed;
     this._hub._remove(this._number);
     if (this._error) emit(this, 'error', { message: this._error });
@@ -290,8 +292,6 @@ const bytesOf = (data: Partial<ArrayBufferView> & BufferSource): Uint8Array | un
     ? new Uint8Array((data as DataView).buffer ?? data, (data as DataView).byteOffset,
       data.byteLength).slice()
     : undefined;
-
-const sizeOf = (text: string): number => new TextEncoder().encode(text).length;
 
 const { prototype } = SharedWebSocket;
 const { defineProperty } = Object;

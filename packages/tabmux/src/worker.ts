@@ -10,6 +10,8 @@ import { isPageMessage } from './check.js';
 import { HubKind, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
 
+type AttachMessage = Extract<PageMessage, { 0: PageKind.Attach }>;
+
 declare const self: SharedWorkerGlobalScope;
 
 /** A hub that traps so often in so short a time is not started again: something makes it trap. */
@@ -22,6 +24,9 @@ const TRAPS_WITHIN_MS = 60_000;
  * limit for all that waits.
  */
 const MAX_MESSAGE = 16 << 20;
+
+/** How long a tab of an earlier hub may take to attach, where no lock tells whether it lives. */
+const ABSENT_MS = 10_000;
 
 const locks: LockManager | undefined = self.navigator.locks;
 const ports: MessagePort[] = [];
@@ -64,7 +69,7 @@ function serve(port: MessagePort): void {
     } else if (message[0] === PageKind.Attach) {
       tab = message[1];
       host ??= new Host(message[2]);
-      host.attach(tab, port, message[2]);
+      host.attach(port, message);
     } else if (tab !== undefined && host?.tabs.get(tab) === port) {
       host.message(tab, message);
     } else {
@@ -106,17 +111,17 @@ class Host {
       .catch(goOn);
   }
 
-  attach(tab: bigint, port: MessagePort, config: HubConfig): void {
+  attach(port: MessagePort, [, tab, config, ...has]: AttachMessage): void {
     if (config.lock !== this.config.lock) {
       const text = `tabmux: this worker serves ${this.config.lock}, not ${config.lock}`;
       port.postMessage([0n, HubKind.Failed, 0, 0, 0, text] satisfies HubMessage);
       return;
     }
     this.tabs.set(tab, port);
-    this.call((hub, now) => hub.attach(now, tab));
+    this.call((hub, now) => hub.attach(now, tab, ...has));
   }
 
-  message(tab: bigint, message: Exclude<PageMessage, { 0: PageKind.Attach }>): void {
+  message(tab: bigint, message: Exclude<PageMessage, AttachMessage>): void {
     this.call((hub, now) => {
       switch (message[0]) {
         case PageKind.Park:
@@ -124,14 +129,18 @@ class Host {
         case PageKind.Bye:
           return hub.bye(now, tab);
         case PageKind.Open:
-          return hub.open(now, tab, message[1], message[2], message[3].join());
+          return hub.open(now, tab, message[1], message[2], message[3], message[4].join());
         case PageKind.Send:
-          if (isTooLarge(message[2])) return this.#tooLarge(hub, now, tab, message[1]);
-          return typeof message[2] === 'string'
-            ? hub.sendText(now, tab, message[1], message[2])
-            : hub.sendBinary(now, tab, message[1], message[2]);
+          if (isTooLarge(message[3])) {
+            return this.#tooLarge(hub, now, tab, message[1], message[2]);
+          }
+          return typeof message[3] === 'string'
+            ? hub.sendText(now, tab, message[1], message[2], message[3])
+            : hub.sendBinary(now, tab, message[1], message[2], message[3]);
         case PageKind.Close:
-          return hub.close(now, tab, message[1], message[2], message[3]);
+          return hub.close(now, tab, message[1], message[2], message[3], message[4]);
+        case PageKind.Got:
+          return hub.got(now, tab, message[1], message[2]);
         case PageKind.Subscribe:
           return hub.subscribe(now, tab, message[1], message[2], message[3], message[4]);
         case PageKind.Unsubscribe:
@@ -143,12 +152,12 @@ class Host {
     });
   }
 
-  #tooLarge(hub: Hub, now: number, tab: bigint, socket: number): number {
+  #tooLarge(hub: Hub, now: number, tab: bigint, n: number, socket: number): number {
     const text = `tabmux: a message has ${MAX_MESSAGE} bytes at most`;
     const port = this.tabs.get(tab);
     port?.postMessage([this.id, HubKind.Error, socket, 0, 0, text] satisfies HubMessage);
-    port?.postMessage([this.id, HubKind.Closed, socket, 1006, 0, ''] satisfies HubMessage);
-    return hub.close(now, tab, socket, 0, '');
+    port?.postMessage([this.id, HubKind.Closed, socket, 0, 1006, ''] satisfies HubMessage);
+    return hub.close(now, tab, n, socket, 0, '');
   }
 
   /** Tells the hub a fact. It has given all its orders when this returns. */
@@ -275,6 +284,12 @@ class Host {
   }
 
   watchTab(tab: bigint): void {
+    if (locks === undefined && !this.tabs.has(tab)) {
+      // It was of another hub. If it lives, it is on its way.
+      setTimeout(() => {
+        if (!this.tabs.has(tab)) this.call((hub, now) => hub.tabLockGranted(now, tab));
+      }, ABSENT_MS);
+    }
     if (locks === undefined || this.#watches.has(tab)) return;
     const abort = new AbortController();
     this.#watches.set(tab, abort);

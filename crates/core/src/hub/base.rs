@@ -26,16 +26,16 @@ pub(super) type SocketKey = (TabId, SocketId);
 ///
 /// Not `Debug`: through the vtable all of its formatting would end up in the wasm module.
 pub(super) trait Machine: Send {
-    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
+    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
     /// What waited for the tab is posted: what the machine posts to it now comes after that.
     fn tab_caught_up(&mut self, base: &mut Base, tab: TabId);
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
-    /// More waits for a parked tab than may: its sockets are lost, and it must be told so.
+    /// More waits for a parked tab than may, and is dropped; it must be told so.
     fn tab_overflowed(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
-    fn open(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, wish: Wish<'_>);
-    fn send(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, payload: Payload<'_>);
-    fn close(&mut self, now: Timestamp, base: &mut Base, socket: SocketKey, close: Close<'_>);
+    /// A message of a tab, the `n`th.
+    fn said(&mut self, now: Timestamp, base: &mut Base, n: u64, socket: SocketKey, said: Said<'_>);
+    fn got(&mut self, now: Timestamp, base: &mut Base, tab: TabId, counts: [u64; 2]);
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>);
     fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId);
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base);
@@ -49,11 +49,20 @@ pub(super) trait Machine: Send {
     fn state(&self) -> (LinkState, &str);
 }
 
-/// What a tab asked for in Open.
+/// What a tab has of a session, as it says in Attach.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish<'a> {
-    pub(super) path: &'a str,
-    pub(super) protocols: &'a [&'a str],
+pub(super) struct Has<'a> {
+    pub(super) claim: &'a str,
+    pub(super) last0: u64,
+    pub(super) last: u64,
+}
+
+/// What a tab says on a socket.
+#[derive(Clone, Debug)]
+pub(super) enum Said<'a> {
+    Open { path: &'a str, protocols: Vec<&'a str> },
+    Send(Payload<'a>),
+    Close { code: u16, reason: &'a str },
 }
 
 /// What a tab asked for in Subscribe.
@@ -85,15 +94,15 @@ pub(super) struct Base {
     link: Option<AttemptId>,
     /// Tabs whose queue overflowed, to be told to the machine when it is done.
     overflowed: Vec<TabId>,
-    sent: Map<SocketKey, Sent>,
+    sent: Map<TabId, Sent>,
     outbox_at: Option<Timestamp>,
     report_at: Option<Timestamp>,
 }
 
-/// Bytes of a socket's messages that the link was given, and of how many the tab knows.
+/// Messages of a tab that the link was given, and of how many the tab knows.
 #[derive(Debug, Default)]
 struct Sent {
-    total: u64,
+    handed: u64,
     reported: u64,
 }
 
@@ -166,7 +175,6 @@ impl Base {
 
     /// Tells a tab that a socket failed: why, if it was not open yet, then that it is closed.
     pub(super) fn fail(&mut self, (tab, socket): SocketKey, error: Option<&str>) {
-        self.sent.remove((tab, socket));
         if let Some(error) = error {
             self.post(tab, HubMessage::Error { socket, message: error.to_owned() });
         }
@@ -176,14 +184,21 @@ impl Base {
 
     /// Tells a tab that a socket is closed.
     pub(super) fn closed(&mut self, (tab, socket): SocketKey, close: Close<'_>) {
-        self.sent.remove((tab, socket));
         let Close { code, reason, clean } = close;
-        self.post(tab, HubMessage::Closed { socket, code, clean, reason: reason.to_owned() });
+        let (count, reason) = (0, reason.to_owned());
+        self.post(tab, HubMessage::Closed { socket, count, code, clean, reason });
     }
 
-    /// A socket is open: from now on what it sends is counted.
-    pub(super) fn track(&mut self, socket: SocketKey) {
-        self.sent.insert(socket, Sent::default());
+    /// Posts to a tab what is of no use to it later.
+    pub(super) fn post_now(&mut self, tab: TabId, message: HubMessage) {
+        if self.tabs.is_attached(tab) {
+            self.order(Output::PostToTab { tab, message });
+        }
+    }
+
+    /// The messages of a tab count anew, or it is no more.
+    pub(super) fn forget_sent(&mut self, tab: TabId) {
+        self.sent.remove(tab);
     }
 
     /// Whether the hub holds the lock; asks for it if not.
@@ -248,9 +263,9 @@ impl Base {
         self.drop_link();
     }
 
-    /// Queues a tab's message for the link. False when the queue is full.
-    pub(super) fn send(&mut self, payload: OwnedPayload, socket: SocketKey, len: usize) -> bool {
-        let owner = Some((socket.0, socket.1, len));
+    /// Queues the `n`th message of a tab for the link. False when the queue is full.
+    pub(super) fn send(&mut self, payload: OwnedPayload, tab: TabId, n: u64, len: usize) -> bool {
+        let owner = Some((tab, n, len));
         self.outbox.push(Entry { payload, owner }).is_ok()
     }
 
@@ -293,10 +308,8 @@ impl Base {
 
     fn hand_over(&mut self, now: Timestamp, Entry { payload, owner }: Entry) {
         let Some(attempt) = self.link else { return };
-        if let Some((tab, socket, len)) = owner
-            && let Some(sent) = self.sent.get_mut((tab, socket))
-        {
-            sent.total += len as u64;
+        if let Some((tab, n, _)) = owner {
+            self.sent.entry(tab, Sent::default).handed = n;
             self.report_at.get_or_insert(now + REPORT_DELAY);
         }
         self.order(Output::SendLink { attempt, payload });
@@ -305,13 +318,13 @@ impl Base {
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         if self.report_at.is_some_and(|at| at <= now) {
             self.report_at = None;
-            for (tab, socket) in self.sent.keys_where(|_, sent| sent.reported < sent.total) {
-                let Some(sent) = self.sent.get_mut((tab, socket)) else {
+            for tab in self.sent.keys_where(|_, sent| sent.reported != sent.handed) {
+                let Some(sent) = self.sent.get_mut(tab) else {
                     continue;
                 };
-                sent.reported = sent.total;
-                let total = sent.total;
-                self.post(tab, HubMessage::Sent { socket, total });
+                sent.reported = sent.handed;
+                let n = sent.handed;
+                self.post_now(tab, HubMessage::Sent { n });
             }
         }
     }

@@ -45,13 +45,23 @@ pub struct HubConfig {
     /// How long the link outlives the last tab, so that the next page finds it. 2 s in mux mode,
     /// 0 in mirror mode.
     pub linger: Duration,
+    /// How long what was received may wait for its acknowledgement. 5 s.
+    pub ack_delay: Duration,
+    /// Frames of one lane that are acknowledged without waiting. 128.
+    pub ack_frames: u64,
+    /// Bytes of them. 32 KiB.
+    pub ack_bytes: usize,
+    /// How long a tab may take to say that it has heard what was posted to it; after that the
+    /// others are acknowledged without it. 5 s.
+    pub check_timeout: Duration,
     /// Tabs. 1024.
     pub tabs: usize,
     /// Sockets of one tab. 256.
     pub sockets: usize,
     /// Topics, and subscriptions of one tab. 1024.
     pub topics: usize,
-    /// Bytes kept for a tab that is parked. 256 KiB.
+    /// Bytes kept for a tab that is parked, and bytes of lane 0 kept for tabs that are about to
+    /// attach. 256 KiB.
     pub held_bytes: usize,
     /// Bytes the link may hold unsent before messages wait in the hub. 1 MiB.
     pub link_bytes: u64,
@@ -79,6 +89,10 @@ impl HubConfig {
                 Mode::Mirror => Duration::ZERO,
                 Mode::Mux => Duration::from_secs(2),
             },
+            ack_delay: Duration::from_secs(5),
+            ack_frames: 128,
+            ack_bytes: 32 << 10,
+            check_timeout: Duration::from_secs(5),
             tabs: 1024,
             sockets: 256,
             topics: 1024,

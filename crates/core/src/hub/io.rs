@@ -76,14 +76,27 @@ pub enum Input<'a> {
 /// What a tab says to its hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TabMessage<'a> {
-    /// The tab is there: the first message of its life, and the first after a park.
-    Attach,
+    /// The tab is there: the first message of its life, the first after a park, and the first to
+    /// another hub.
+    Attach {
+        /// What the last [`HubMessage::Resume`] gave it; empty if it never had one.
+        claim: &'a str,
+        /// Frames of lane 0 that it has.
+        last0: u64,
+        /// Frames of its lane that it has.
+        last: u64,
+    },
     /// The tab enters the back/forward cache: nothing may be posted to it.
     Park,
     /// The tab goes for good.
     Bye,
     /// Open a socket: a virtual socket, or in mirror mode a view of the one there is.
+    ///
+    /// `n` counts Open, Send and Close from 1 in each session. Those that do not come in their
+    /// turn are ignored, since `Resume` makes the tab say them again.
     Open {
+        /// Its number among the tab's messages.
+        n: u64,
         /// The tab's number for it.
         socket: SocketId,
         /// Path and query; unused in mirror mode.
@@ -93,6 +106,8 @@ pub enum TabMessage<'a> {
     },
     /// Send on a socket.
     Send {
+        /// Its number among the tab's messages.
+        n: u64,
         /// The socket.
         socket: SocketId,
         /// The message.
@@ -100,6 +115,8 @@ pub enum TabMessage<'a> {
     },
     /// Close a socket.
     Close {
+        /// Its number among the tab's messages.
+        n: u64,
         /// The socket.
         socket: SocketId,
         /// The close code, 0 when none was given.
@@ -120,6 +137,14 @@ pub enum TabMessage<'a> {
     Unsubscribe {
         /// The subscription.
         subscription: SubscriptionId,
+    },
+    /// The answer to [`HubMessage::Check`], with what that said: all that was posted before has
+    /// been heard.
+    Got {
+        /// Frames of lane 0.
+        count0: u64,
+        /// Frames of the tab's lane.
+        count: u64,
     },
 }
 
@@ -198,10 +223,42 @@ pub enum HubMessage {
         /// Why the link is as it is, empty when there is nothing to say.
         reason: String,
     },
+    /// Whoever is at the other end knows the tab now, and has so many of its messages: it says
+    /// the rest again.
+    Resume {
+        /// Messages that were received.
+        n_seen: u64,
+        /// Whether this is what the tab was part of before. If not, all sockets that were open are
+        /// lost and all counts begin anew.
+        continues: bool,
+        /// Frames of lane 0 that are of no concern to a tab which does not continue.
+        count0: u64,
+        /// What the tab shows to the next hub.
+        claim: String,
+    },
+    /// The session is lost, and with it all sockets that were open.
+    Lost {
+        /// Why.
+        reason: String,
+    },
+    /// Has the tab heard all that was posted before this? It answers with the same counts.
+    Check {
+        /// Frames of lane 0.
+        count0: u64,
+        /// Frames of the tab's lane.
+        count: u64,
+    },
+    /// The server has the tab's messages up to this one: they need not be kept.
+    Seen {
+        /// Its number.
+        n: u64,
+    },
     /// A socket is open.
     Opened {
         /// The socket.
         socket: SocketId,
+        /// Which frame of the tab's lane it is; 0: none.
+        count: u64,
         /// Whether the link was open before this socket asked.
         reused: bool,
         /// The sub-protocol chosen.
@@ -213,6 +270,8 @@ pub enum HubMessage {
     Message {
         /// The socket.
         socket: SocketId,
+        /// Which frame of the tab's lane it is.
+        count: u64,
         /// The message.
         payload: OwnedPayload,
     },
@@ -225,6 +284,8 @@ pub enum HubMessage {
     Closed {
         /// The socket.
         socket: SocketId,
+        /// Which frame of the tab's lane it is; 0: none.
+        count: u64,
         /// The close code.
         code: u16,
         /// Whether the closing handshake was completed.
@@ -239,18 +300,20 @@ pub enum HubMessage {
         /// What failed and what to do.
         message: String,
     },
-    /// Bytes of a socket's messages that were handed to the link since it opened.
+    /// The tab's messages up to this one were handed to the link.
     Sent {
-        /// The socket.
-        socket: SocketId,
-        /// The bytes.
-        total: u64,
+        /// Its number.
+        n: u64,
     },
     /// A message to all tabs of the browser.
     Browser {
+        /// Which frame of lane 0 it is.
+        count0: u64,
         /// The message.
         payload: OwnedPayload,
     },
+    /// Messages to all tabs are missing here.
+    BrowserGap,
     /// A topic is subscribed: everything after the position will come.
     Subscribed {
         /// The subscription.
@@ -327,6 +390,10 @@ pub enum WakeReason {
     Outbox,
     /// Tabs wait to hear what was sent.
     Report,
+    /// The server waits to hear what was received.
+    Ack,
+    /// A session whose link is gone for too long.
+    Session,
 }
 
 /// Something worth a line in a log.
@@ -363,15 +430,20 @@ impl HubMessage {
         64 + match self {
             Self::Message { payload, .. }
             | Self::Mirror { payload }
-            | Self::Browser { payload }
+            | Self::Browser { payload, .. }
             | Self::Publication { payload, .. } => payload.len(),
             Self::Closed { reason, .. } => reason.len(),
             Self::Error { message, .. } | Self::Unsubscribed { message, .. } => message.len(),
             Self::Opened { protocol, extensions, .. } => protocol.len() + extensions.len(),
             Self::State { reason, .. } => reason.len(),
             Self::Refused { message } => message.len(),
+            Self::Resume { claim, .. } => claim.len(),
+            Self::Lost { reason } => reason.len(),
             Self::Attached { .. }
+            | Self::Check { .. }
+            | Self::Seen { .. }
             | Self::Sent { .. }
+            | Self::BrowserGap
             | Self::Subscribed { .. }
             | Self::Gap { .. }
             | Self::Resync => 0,

@@ -3,7 +3,7 @@
 use tabmux_wire::{Payload, TabId, close as code};
 
 use super::{
-    base::{Base, Close, Machine, SocketKey, Subscription, Wish},
+    base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
     map::Map,
 };
@@ -13,6 +13,8 @@ use crate::{OwnedPayload, Timestamp};
 pub(super) struct Mirror {
     link: Link,
     views: Map<SocketKey, View>,
+    /// How many messages of each tab came.
+    seen: Map<TabId, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -113,16 +115,76 @@ impl Mirror {
             Link::Idle | Link::Closing { .. } => base.fail(key, None),
         }
     }
+
+    fn open(&mut self, now: Timestamp, base: &mut Base, key: SocketKey) {
+        if self.views.contains(key) {
+            base.event(Event::BadTabMessage(key.0));
+            return;
+        }
+        if self.views.keys_where(|(tab, _), _| tab == key.0).len() >= base.config.sockets {
+            let error = format!("tabmux: a tab has {} sockets at most", base.config.sockets);
+            base.fail(key, Some(&error));
+            return;
+        }
+        if let Link::Open { protocol, extensions } = &self.link {
+            self.views.insert(key, View::Open);
+            base.post(key.0, opened(key, true, protocol, extensions));
+            return;
+        }
+        self.views.insert(key, View::Connecting);
+        if matches!(self.link, Link::Idle) {
+            self.dial(now, base);
+        }
+    }
+
+    fn send(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        n: u64,
+        key: SocketKey,
+        payload: Payload<'_>,
+    ) {
+        if self.views.get(key) != Some(&View::Open) || !matches!(self.link, Link::Open { .. }) {
+            return;
+        }
+        if !base.send(OwnedPayload::from(payload), key.0, n, payload.len()) {
+            self.views.remove(key);
+            base.event(Event::Overflow(key.0));
+            let limit = base.config.outbox_bytes;
+            base.fail(key, Some(&format!("tabmux: more than {limit} bytes wait to be sent")));
+            if self.views.is_empty() {
+                self.view_removed(now, base, key, Close { code: 0, reason: "", clean: false });
+            }
+        }
+    }
+
+    fn close(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
+        match self.views.remove(key) {
+            Some(View::Connecting) if !self.views.is_empty() => {
+                base.fail(key, Some("tabmux: the socket was closed before it was open"));
+            }
+            Some(_) => self.view_removed(now, base, key, close),
+            None => {}
+        }
+    }
 }
 
 impl Machine for Mirror {
-    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, _: TabId) {
+    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, _: TabId, _: Has<'_>) {
         if matches!(self.link, Link::Idle) && !self.views.is_empty() {
             self.dial(now, base);
         }
     }
 
-    fn tab_caught_up(&mut self, _: &mut Base, _: TabId) {}
+    /// A tab that this hub knows goes on. All others have lost what they had, since no other hub
+    /// can have left anything here.
+    fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
+        let continues = self.seen.contains(tab);
+        let n_seen = *self.seen.entry(tab, || 0);
+        let (count0, claim) = (0, String::new());
+        base.post_now(tab, HubMessage::Resume { n_seen, continues, count0, claim });
+    }
 
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, _: TabId) {
         if !base.tabs.any_present() {
@@ -131,6 +193,7 @@ impl Machine for Mirror {
     }
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        self.seen.remove(tab);
         for key in self.views.keys_where(|(owner, _), _| owner == tab) {
             self.views.remove(key);
             self.view_removed(now, base, key, Close { code: 0, reason: "", clean: true });
@@ -151,52 +214,22 @@ impl Machine for Mirror {
         }
     }
 
-    fn open(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, _: Wish<'_>) {
-        if self.views.contains(key) {
-            base.event(Event::BadTabMessage(key.0));
-            return;
+    fn said(&mut self, now: Timestamp, base: &mut Base, n: u64, key: SocketKey, said: Said<'_>) {
+        match self.seen.get_mut(key.0) {
+            Some(seen) if n == *seen + 1 => *seen = n,
+            // The tab says it again, in its turn, or has said it before.
+            _ => return,
         }
-        if self.views.keys_where(|(tab, _), _| tab == key.0).len() >= base.config.sockets {
-            let error = format!("tabmux: a tab has {} sockets at most", base.config.sockets);
-            base.fail(key, Some(&error));
-            return;
-        }
-        if let Link::Open { protocol, extensions } = &self.link {
-            self.views.insert(key, View::Open);
-            base.track(key);
-            base.post(key.0, opened(key, true, protocol, extensions));
-            return;
-        }
-        self.views.insert(key, View::Connecting);
-        if matches!(self.link, Link::Idle) {
-            self.dial(now, base);
-        }
-    }
-
-    fn send(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, payload: Payload<'_>) {
-        if self.views.get(key) != Some(&View::Open) || !matches!(self.link, Link::Open { .. }) {
-            return;
-        }
-        if !base.send(OwnedPayload::from(payload), key, payload.len()) {
-            self.views.remove(key);
-            base.event(Event::Overflow(key.0));
-            let limit = base.config.outbox_bytes;
-            base.fail(key, Some(&format!("tabmux: more than {limit} bytes wait to be sent")));
-            if self.views.is_empty() {
-                self.view_removed(now, base, key, Close { code: 0, reason: "", clean: false });
+        match said {
+            Said::Open { .. } => self.open(now, base, key),
+            Said::Send(payload) => self.send(now, base, n, key, payload),
+            Said::Close { code, reason } => {
+                self.close(now, base, key, Close { code, reason, clean: true });
             }
         }
     }
 
-    fn close(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
-        match self.views.remove(key) {
-            Some(View::Connecting) if !self.views.is_empty() => {
-                base.fail(key, Some("tabmux: the socket was closed before it was open"));
-            }
-            Some(_) => self.view_removed(now, base, key, close),
-            None => {}
-        }
-    }
+    fn got(&mut self, _: Timestamp, _: &mut Base, _: TabId, _: [u64; 2]) {}
 
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>) {
         base.event(Event::BadTabMessage(wish.tab));
@@ -219,7 +252,6 @@ impl Machine for Mirror {
         self.link = Link::Open { protocol: protocol.to_owned(), extensions: extensions.to_owned() };
         for (index, (key, view)) in self.views.iter_mut().enumerate() {
             *view = View::Open;
-            base.track(key);
             base.post(key.0, opened(key, index > 0, protocol, extensions));
         }
     }
@@ -286,6 +318,7 @@ impl Machine for Mirror {
 fn opened((_, socket): SocketKey, reused: bool, protocol: &str, extensions: &str) -> HubMessage {
     HubMessage::Opened {
         socket,
+        count: 0,
         reused,
         protocol: protocol.to_owned(),
         extensions: extensions.to_owned(),
@@ -294,5 +327,5 @@ fn opened((_, socket): SocketKey, reused: bool, protocol: &str, extensions: &str
 
 fn lost_view(socket: tabmux_wire::SocketId) -> HubMessage {
     let reason = "the tab was away for too long".to_owned();
-    HubMessage::Closed { socket, code: code::ABNORMAL, clean: false, reason }
+    HubMessage::Closed { socket, count: 0, code: code::ABNORMAL, clean: false, reason }
 }

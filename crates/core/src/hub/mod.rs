@@ -25,7 +25,7 @@ use std::fmt;
 use tabmux_wire::{MAX_REASON, SocketId, TabId};
 
 use self::{
-    base::{Base, Close, Machine, Subscription, Wish},
+    base::{Base, Close, Has, Machine, Said, Subscription},
     mirror::Mirror,
     mux::Mux,
 };
@@ -65,15 +65,15 @@ impl Hub {
 
     /// Tabs of this hub that are parked.
     pub fn parked(&self) -> usize {
-        self.base.tabs.len() - self.tabs()
+        self.base.tabs.parked()
     }
 
     /// Something happened. Never fails; facts about links of the past are ignored.
     pub fn handle_input(&mut self, now: Timestamp, input: Input<'_>) {
         let mut fresh = None;
         match input {
-            Input::TabMessage { tab, message: TabMessage::Attach } => {
-                fresh = self.attach(now, tab);
+            Input::TabMessage { tab, message: TabMessage::Attach { claim, last0, last } } => {
+                fresh = self.attach(now, tab, Has { claim, last0, last });
             }
             Input::TabMessage { tab, message } if self.base.tabs.contains(tab) => {
                 self.tab_message(now, tab, message);
@@ -143,7 +143,7 @@ impl Hub {
     }
 
     /// Returns the tab when it must not be told the news twice.
-    fn attach(&mut self, now: Timestamp, tab: TabId) -> Option<TabId> {
+    fn attach(&mut self, now: Timestamp, tab: TabId, has: Has<'_>) -> Option<TabId> {
         if !self.base.tabs.contains(tab) && self.base.tabs.len() >= self.base.config.tabs {
             let message = format!("tabmux: a hub has {} tabs at most", self.base.config.tabs);
             self.base.order(Output::PostToTab { tab, message: HubMessage::Refused { message } });
@@ -154,7 +154,7 @@ impl Hub {
         let held = self.base.tabs.attach(tab);
         self.base.order(Output::WatchTab { tab });
         self.base.event(Event::TabAttached(tab));
-        self.machine.tab_attached(now, &mut self.base, tab);
+        self.machine.tab_attached(now, &mut self.base, tab, has);
         let attached = HubMessage::Attached { state: self.state(), tabs: self.tab_count() };
         for message in std::iter::once(attached).chain(held) {
             self.base.order(Output::PostToTab { tab, message });
@@ -166,7 +166,7 @@ impl Hub {
     fn tab_message(&mut self, now: Timestamp, tab: TabId, message: TabMessage<'_>) {
         let Self { base, machine, .. } = self;
         match message {
-            TabMessage::Attach => unreachable!("handle_input took it"),
+            TabMessage::Attach { .. } => unreachable!("handle_input took it"),
             TabMessage::Park => {
                 if base.tabs.park(tab, now + base.config.parked_ttl) {
                     base.event(Event::TabParked(tab));
@@ -175,22 +175,21 @@ impl Hub {
             }
             TabMessage::Bye => self.remove(now, tab),
             TabMessage::Open { socket: SocketId(0), .. } => base.event(Event::BadTabMessage(tab)),
-            TabMessage::Open { socket, path, protocols } => {
-                let wish = Wish { path, protocols: &protocols };
-                machine.open(now, base, (tab, socket), wish);
+            TabMessage::Open { n, socket, path, protocols } => {
+                machine.said(now, base, n, (tab, socket), Said::Open { path, protocols });
             }
-            TabMessage::Send { socket, payload } => {
-                machine.send(now, base, (tab, socket), payload);
+            TabMessage::Send { n, socket, payload } => {
+                machine.said(now, base, n, (tab, socket), Said::Send(payload));
             }
-            TabMessage::Close { socket, code, reason } => {
+            TabMessage::Close { n, socket, code, reason } => {
                 // Only what a browser's own `close` takes may go further.
                 let code = if matches!(code, 1000 | 3000..=4999) { code } else { 0 };
                 let end = if code == 0 { 0 } else { reason.floor_char_boundary(MAX_REASON) };
                 // Slicing by index would bring its panic and tables of Unicode into the module.
                 let reason = reason.get(..end).unwrap_or_default();
-                let close = Close { code, reason, clean: true };
-                machine.close(now, base, (tab, socket), close);
+                machine.said(now, base, n, (tab, socket), Said::Close { code, reason });
             }
+            TabMessage::Got { count0, count } => machine.got(now, base, tab, [count0, count]),
             TabMessage::Subscribe { subscription: number, name, since } => {
                 machine.subscribe(base, Subscription { tab, number, name, since });
             }
@@ -204,6 +203,7 @@ impl Hub {
         if self.base.tabs.remove(tab) {
             self.base.order(Output::DropTab { tab });
             self.base.event(Event::TabGone(tab));
+            self.base.forget_sent(tab);
             self.machine.tab_gone(now, &mut self.base, tab);
         }
     }

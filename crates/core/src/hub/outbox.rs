@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tabmux_wire::{SocketId, TabId};
+use tabmux_wire::TabId;
 
 use super::map::Map;
 use crate::OwnedPayload;
@@ -25,8 +25,8 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) payload: OwnedPayload,
-    /// The socket whose `bufferedAmount` falls by so many bytes when this is handed over.
-    pub(super) owner: Option<(TabId, SocketId, usize)>,
+    /// The tab that sent it, its number there, and the bytes that count against the tab.
+    pub(super) owner: Option<(TabId, u64, usize)>,
 }
 
 /// More of the tab's messages wait than may.
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn entry(tab: u64, len: usize) -> Entry {
-        let owner = Some((TabId(tab), SocketId(1), len));
+        let owner = Some((TabId(tab), 1, len));
         Entry { payload: OwnedPayload::Binary(vec![0; len]), owner }
     }
 

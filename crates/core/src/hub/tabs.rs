@@ -30,6 +30,8 @@ enum Presence {
     Doubtful { until: Timestamp },
     /// It is in the back/forward cache, and is kept until then.
     Parked { until: Timestamp },
+    /// The server knows it, and it has not attached to this hub yet.
+    Awaited,
 }
 
 /// Messages for a tab to which nothing may be posted now.
@@ -71,10 +73,18 @@ impl TabRegistry {
         news
     }
 
+    /// The server knows a tab that this hub does not. Returns whether this is news.
+    pub(super) fn expect(&mut self, tab: TabId, parked: Option<Timestamp>) -> bool {
+        let news = !self.tabs.contains(tab);
+        let presence = parked.map_or(Presence::Awaited, |until| Presence::Parked { until });
+        self.tabs.entry(tab, || Tab { presence, held: Held::default() });
+        news
+    }
+
     /// The tab's lock was granted.
     pub(super) fn doubt(&mut self, tab: TabId, until: Timestamp) {
         if let Some(tab) = self.tabs.get_mut(tab)
-            && tab.presence == Presence::Attached
+            && matches!(tab.presence, Presence::Attached | Presence::Awaited)
         {
             tab.presence = Presence::Doubtful { until };
         }
@@ -90,8 +100,11 @@ impl TabRegistry {
         let Some(tab) = self.tabs.get_mut(tab) else {
             return Delivery::Nobody;
         };
-        if tab.presence == Presence::Attached {
-            return Delivery::Post;
+        match tab.presence {
+            Presence::Attached => return Delivery::Post,
+            // What it misses it gets when it attaches, by its counts and positions.
+            Presence::Awaited => return Delivery::Nobody,
+            Presence::Doubtful { .. } | Presence::Parked { .. } => {}
         }
         let held = &mut tab.held;
         if held.bytes + message.cost() > limit {
@@ -113,7 +126,7 @@ impl TabRegistry {
     /// Tabs that are dead, or were parked for too long.
     pub(super) fn expired(&self, now: Timestamp) -> Vec<TabId> {
         let due = |tab: &Tab| match tab.presence {
-            Presence::Attached => false,
+            Presence::Attached | Presence::Awaited => false,
             Presence::Doubtful { until } | Presence::Parked { until } => until <= now,
         };
         self.tabs.keys_where(|_, tab| due(tab))
@@ -123,7 +136,7 @@ impl TabRegistry {
         self.tabs
             .iter()
             .filter_map(|(_, tab)| match tab.presence {
-                Presence::Attached => None,
+                Presence::Attached | Presence::Awaited => None,
                 Presence::Doubtful { until } => Some((until, WakeReason::TabGrace)),
                 Presence::Parked { until } => Some((until, WakeReason::ParkedTab)),
             })
@@ -137,12 +150,37 @@ impl TabRegistry {
 
     /// Tabs that are not parked.
     pub(super) fn present(&self) -> Vec<TabId> {
-        self.filter(|presence| !matches!(presence, Presence::Parked { .. }))
+        self.filter(|it| matches!(it, Presence::Attached | Presence::Doubtful { .. }))
     }
 
-    /// Whether any tab is not parked.
+    /// Whether messages may be posted to the tab now.
+    pub(super) fn is_attached(&self, tab: TabId) -> bool {
+        self.tabs.get(tab).is_some_and(|tab| tab.presence == Presence::Attached)
+    }
+
+    /// Whether the tab is in the back/forward cache.
+    pub(super) fn is_parked(&self, tab: TabId) -> bool {
+        self.tabs.get(tab).is_some_and(|tab| matches!(tab.presence, Presence::Parked { .. }))
+    }
+
+    /// Whether the server knows the tab, which has not attached yet.
+    pub(super) fn is_awaited(&self, tab: TabId) -> bool {
+        self.tabs.get(tab).is_some_and(|tab| tab.presence == Presence::Awaited)
+    }
+
+    /// Whether the server knows a tab that has not attached yet.
+    pub(super) fn any_awaited(&self) -> bool {
+        self.tabs.iter().any(|(_, tab)| tab.presence == Presence::Awaited)
+    }
+
+    /// Whether any tab is not parked, or may attach at any moment.
     pub(super) fn any_present(&self) -> bool {
         self.tabs.iter().any(|(_, tab)| !matches!(tab.presence, Presence::Parked { .. }))
+    }
+
+    /// How many are in the back/forward cache.
+    pub(super) fn parked(&self) -> usize {
+        self.filter(|presence| matches!(presence, Presence::Parked { .. })).len()
     }
 
     pub(super) fn all(&self) -> Vec<TabId> {

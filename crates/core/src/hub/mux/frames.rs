@@ -2,39 +2,67 @@
 
 use std::time::Duration;
 
-use tabmux_wire::{Alias, ErrorCode, ServerFrame, SocketId, TabId, Welcome, close as code};
+use tabmux_wire::{
+    Alias, ErrorCode, RefusedReason, ServerFrame, SocketId, TabId, Welcome, close as code,
+};
 
 use super::{
-    LONGEST_HINT, Mux,
+    LONGEST_HINT, Mux, Session,
     connection::{Connected, Connection},
-    open_socket,
-    tabs::{Lane, Socket},
+    tabs::{Claim, Lane},
 };
 use crate::{
     Timestamp,
     hub::{
-        base::{Base, Close},
-        io::{Event, HubMessage},
+        base::Base,
+        io::{Event, HubMessage, Output},
     },
 };
 
 impl Mux {
-    pub(super) fn handle_frame(&mut self, now: Timestamp, base: &mut Base, frame: ServerFrame<'_>) {
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        frame: ServerFrame<'_>,
+        bytes: &[u8],
+    ) {
         if let Connection::Connected(connected) = &mut self.connection {
             connected.heard(now);
+            if self.listing && !matches!(frame, ServerFrame::Subscribed(_)) {
+                self.listing = false;
+                self.topics.link_opened(base);
+            }
         }
+        let Some(count) = self.count(now, base, &frame, bytes) else {
+            return;
+        };
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(now, base, &welcome),
-            ServerFrame::Refused { retry_ms, message, .. } => {
+            ServerFrame::Refused { reason, term, retry_ms, message } => {
                 let why = format!("tabmux: {} refused: {message}", base.config.url);
                 let hint = match retry_ms {
                     0 => base.config.backoff_last,
                     ms => Duration::from_millis(ms).min(LONGEST_HINT),
                 };
                 base.close_link(now, code::NORMAL, "");
+                match (reason, &mut self.session) {
+                    (RefusedReason::Stale, Some(session)) => {
+                        session.term = term;
+                        base.release_lock();
+                    }
+                    // It is not ours: without it there may be a link.
+                    (RefusedReason::Denied, Some(_)) => self.lose_session(base, &why),
+                    _ => {}
+                }
                 self.fail(now, base, why, Some(hint));
             }
-            ServerFrame::Fenced { .. } => {
+            ServerFrame::Fenced { term } => {
+                if let Some(session) = &mut self.session {
+                    session.term = term;
+                }
+                // Whoever took over may hold it by right: ask for it anew.
+                base.release_lock();
                 self.abandon(now, base, code::NORMAL, "tabmux: another hub took over".to_owned());
             }
             // Before WELCOME nothing else may come.
@@ -42,10 +70,9 @@ impl Mux {
                 let why = Self::not_tabmux(base, "sent something else before WELCOME");
                 self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
             }
-            ServerFrame::Attached { tab, alias, n_seen, .. } => {
+            ServerFrame::Attached { tab, alias, next, n_seen, aside } => {
                 if self.tabs.answered(tab) {
-                    self.tabs.set_alias(tab, alias, n_seen);
-                    self.open_wanted(base, tab);
+                    self.attached(base, tab, alias, [next, n_seen], aside);
                 }
             }
             ServerFrame::GoAway { after_ms, spread_ms, .. } => {
@@ -60,26 +87,26 @@ impl Mux {
                 self.handle_error(base, code, tab, socket, message);
             }
             ServerFrame::Opened { tab, socket, protocol, .. } => {
-                self.socket_opened(base, tab, socket, protocol);
+                let (protocol, extensions, reused) = (protocol.to_owned(), String::new(), false);
+                let opened = HubMessage::Opened { socket, count, reused, protocol, extensions };
+                self.post(base, tab, opened);
             }
             ServerFrame::Data { tab, socket, payload } => {
-                if let Some((id, tab)) = self.tabs.by_alias(tab)
-                    && matches!(tab.sockets.get(socket), Some(Socket::Open | Socket::Closing))
-                {
-                    base.post(id, HubMessage::Message { socket, payload: payload.into() });
-                }
+                let payload = payload.into();
+                self.post(base, tab, HubMessage::Message { socket, count, payload });
             }
             ServerFrame::Close { tab, socket, code, reason } => {
-                if let Some((id, tab)) = self.tabs.by_alias(tab)
-                    && tab.sockets.remove(socket).is_some()
-                {
-                    let clean = code != code::ABNORMAL;
-                    base.closed((id, socket), Close { code, reason, clean });
-                }
+                let (clean, reason) = (code != code::ABNORMAL, reason.to_owned());
+                self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
             }
             ServerFrame::Message { payload } => {
-                let message = HubMessage::Browser { payload: payload.into() };
-                base.post_all(base.tabs.all(), &message);
+                let has = |id| self.tabs.get(id).is_some_and(|tab| tab.heard0 >= count);
+                let tabs = base.tabs.all().into_iter().filter(|tab| !has(*tab)).collect();
+                let message = HubMessage::Browser { count0: count, payload: payload.into() };
+                base.post_all(tabs, &message);
+            }
+            ServerFrame::Subscribed(subscribed) if subscribed.request == 0 => {
+                self.topics.listed(base, &subscribed);
             }
             ServerFrame::Subscribed(subscribed) => self.topics.subscribed(base, &subscribed),
             ServerFrame::Unsubscribed(unsubscribed) => {
@@ -88,12 +115,55 @@ impl Mux {
             ServerFrame::Publication { topic, position, previous, payload } => {
                 self.topics.publication(base, topic, position, previous, payload);
             }
+            ServerFrame::Gap { topic, .. } if topic.0 == 0 => {
+                base.post_all(base.tabs.all(), &HubMessage::BrowserGap);
+            }
             ServerFrame::Gap { topic, position } => self.topics.gap(base, topic, position),
+            ServerFrame::Ack { lanes } => {
+                for lane in lanes {
+                    if let Some((tab, _)) = self.tabs.by_alias(Alias(lane.lane)) {
+                        base.post_now(tab, HubMessage::Seen { n: lane.count });
+                    }
+                }
+            }
             // Laid down in version 1, and not yet asked for by this hub.
-            ServerFrame::Ack { .. }
-            | ServerFrame::Pong { .. }
-            | ServerFrame::Credit { .. }
-            | ServerFrame::Unknown { .. } => {}
+            ServerFrame::Pong { .. } | ServerFrame::Credit { .. } | ServerFrame::Unknown { .. } => {
+            }
+        }
+    }
+
+    /// Counts a reliable frame; its number in its lane, or 0 for one that has none. `None`: it is
+    /// not to be heard, because its tab is away, or about to be told where its lane goes on.
+    fn count(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        frame: &ServerFrame<'_>,
+        bytes: &[u8],
+    ) -> Option<u64> {
+        let Some(lane) = frame.lane() else { return Some(0) };
+        let Connection::Connected(_) = self.connection else { return Some(0) };
+        let count = if lane == 0 {
+            let count0 = self.session.as_mut()?.count0.as_mut()?;
+            *count0 += 1;
+            self.history.push(*count0, bytes, base.config.held_bytes);
+            *count0
+        } else {
+            let (id, tab) = self.tabs.by_alias(Alias(lane))?;
+            if !base.tabs.is_attached(id) {
+                return None;
+            }
+            tab.posted += 1;
+            tab.posted
+        };
+        self.acks.came(now, base, bytes.len());
+        Some(count)
+    }
+
+    /// Posts what came in a tab's lane.
+    fn post(&mut self, base: &mut Base, alias: Alias, message: HubMessage) {
+        if let Some((tab, _)) = self.tabs.by_alias(alias) {
+            base.post_now(tab, message);
         }
     }
 
@@ -103,14 +173,81 @@ impl Mux {
             self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
             return;
         }
-        let (session, resumed) = (welcome.session, welcome.resumed);
-        base.event(Event::Welcomed { session, resumed });
+        let Welcome { session: id, token, term, resumed, next0, .. } = *welcome;
+        base.event(Event::Welcomed { session: id, resumed });
         self.reason.clear();
+        if !resumed {
+            // Each tab learns it when it is attached.
+            self.acks.session_lost();
+            self.history.end();
+        }
+        let is_new = self.session.as_ref().is_none_or(|session| session.count0.is_none());
+        let detached = Duration::from_millis(welcome.limits.detached_ms);
+        let count0 = Some(next0.saturating_sub(1));
+        self.session = Some(Session { id, token, term, count0, detached, expires: None });
         let mut connected = Connected::new(now, welcome, &base.config);
         if base.tabs.len() == 0 {
             connected.linger_until = Some(now + base.config.linger);
         }
         self.connection = Connection::Connected(connected);
+        if is_new && resumed {
+            self.acks.took_over(next0.saturating_sub(1));
+        }
+        self.expect(now, base, welcome);
+        if !resumed && self.listing {
+            self.listing = false;
+            self.topics.link_opened(base);
+        }
+    }
+
+    /// Waits for the tabs of the session that this hub does not know.
+    fn expect(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome) {
+        let parked_until = now + base.config.parked_ttl;
+        for listed in &welcome.tabs {
+            if !base.tabs.expect(listed.tab, listed.parked.then_some(parked_until)) {
+                continue;
+            }
+            self.tabs.listed(listed);
+            if !listed.parked {
+                base.order(Output::WatchTab { tab: listed.tab });
+            }
+        }
+        if base.tabs.any_awaited() {
+            self.history.begin(now);
+            self.acks.wait(now, base);
+        }
+    }
+
+    /// The server knows a tab: as what it knew before, or as a new one.
+    fn attached(
+        &mut self,
+        base: &mut Base,
+        id: TabId,
+        alias: Alias,
+        [next, n_seen]: [u64; 2],
+        aside: bool,
+    ) {
+        let count0 = self.count0();
+        let (Some(session), Some(tab)) = (&self.session, self.tabs.get_mut(id)) else {
+            return;
+        };
+        let part = (session.id, alias);
+        let continues = tab.part == Some(part);
+        if !continues {
+            base.forget_sent(id);
+            (tab.heard0, tab.acknowledged) = (count0, 0);
+            (tab.heard, tab.posted) = (next.saturating_sub(1), next.saturating_sub(1));
+        }
+        tab.posted = next.saturating_sub(1);
+        tab.part = Some(part);
+        tab.lane = Lane::Known { alias, up: n_seen };
+        let Session { id: session, token, term, .. } = *session;
+        let claim = Claim { session, token, term, alias }.write();
+        base.post_now(id, HubMessage::Resume { n_seen, continues, count0, claim });
+        if aside && continues && !tab.was_here {
+            base.post_now(id, HubMessage::BrowserGap);
+        }
+        tab.was_here = true;
     }
 
     fn handle_error(
@@ -122,45 +259,17 @@ impl Mux {
         message: &str,
     ) {
         let Some(id) = tab else { return };
-        let is_refusal = code == ErrorCode::TabLimit && socket.is_none();
-        if is_refusal && !self.tabs.answered(id) {
-            return;
-        }
-        let Some(tab) = self.tabs.get_mut(id) else { return };
-        let error = format!("tabmux: {message}");
-        if let Some(socket) = socket {
-            if tab.sockets.contains(socket) {
-                base.post(id, HubMessage::Error { socket, message: error });
+        let message = format!("tabmux: {message}");
+        match (code, socket) {
+            (_, Some(socket)) => base.post(id, HubMessage::Error { socket, message }),
+            (ErrorCode::TabLimit, None) if self.tabs.answered(id) => {
+                base.post(id, HubMessage::Refused { message });
             }
-        } else if is_refusal {
-            for (socket, _) in tab.sockets.take() {
-                base.fail((id, socket), Some(&error));
+            // It was forgotten, and may be there all the same.
+            (ErrorCode::UnknownTab, None) if base.tabs.is_attached(id) => {
+                self.send_attach(base, id);
             }
-            tab.lane = Lane::Refused { error };
-        }
-    }
-
-    fn socket_opened(&mut self, base: &mut Base, tab: Alias, socket: SocketId, protocol: &str) {
-        let Some((id, tab)) = self.tabs.by_alias(tab) else {
-            return;
-        };
-        if let Some(state) = tab.sockets.get_mut(socket)
-            && let Socket::Opening { reused } = *state
-        {
-            *state = Socket::Open;
-            base.track((id, socket));
-            let (protocol, extensions) = (protocol.to_owned(), String::new());
-            base.post(id, HubMessage::Opened { socket, reused, protocol, extensions });
-        }
-    }
-
-    /// Opens what a tab wished for before the server knew it.
-    fn open_wanted(&mut self, base: &mut Base, id: TabId) {
-        let Some(tab) = self.tabs.get_mut(id) else {
-            return;
-        };
-        for socket in tab.sockets.keys_where(|_, state| matches!(state, Socket::Wanted { .. })) {
-            open_socket(base, tab, socket);
+            _ => {}
         }
     }
 }

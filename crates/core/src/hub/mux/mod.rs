@@ -1,25 +1,33 @@
 //! Mux mode: a link to a tabmux server, in which every socket is a virtual socket of its own.
+//!
+//! The truth about virtual sockets is with the tab and with the server; the hub carries their
+//! frames, knows how far each lane is, and goes on with the session when the link breaks, or when
+//! another hub left it.
 
+mod acks;
 mod connection;
 mod frames;
+mod history;
 mod tabs;
 mod topics;
 
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Hello, HubFrame, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Payload, ServerFrame, SocketId, TabId,
-    Upstream, VERSION, close as code,
+    Hello, HubFrame, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Payload, Resume, ServerFrame,
+    SessionId, TabId, Term, Token, Upstream, VERSION, close as code,
 };
 
 use self::{
+    acks::Acks,
     connection::{Connection, Pulse},
-    tabs::{Lane, MuxTab, MuxTabs, Socket},
+    history::History,
+    tabs::{Claim, Lane, MuxTabs},
     topics::Topics,
 };
 use super::{
     backoff::Backoff,
-    base::{Base, Close, Machine, SocketKey, Subscription, Wish},
+    base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
 };
@@ -27,25 +35,50 @@ use crate::{OwnedPayload, Timestamp};
 
 /// Bytes of data a server may send on a virtual socket before it is given more.
 const CREDIT: u64 = 256 << 10;
+/// How long a session is believed in whose server has not yet said how long it keeps it.
+const CLAIMED: Duration = Duration::from_secs(60);
 /// The longest wait a server may ask for.
 const LONGEST_HINT: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct Mux {
     connection: Connection,
+    session: Option<Session>,
     tabs: MuxTabs,
     topics: Topics,
+    acks: Acks,
+    history: History,
+    /// Whether the server is telling which topics the session has; until then nothing is asked.
+    listing: bool,
     backoff: Backoff,
     /// Why the last link ended; empty while one works.
     reason: String,
+}
+
+/// The session that this hub has, or that a tab claims.
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    token: Token,
+    term: Term,
+    /// Frames of lane 0 that this very hub has received; `None` until it was welcomed.
+    count0: Option<u64>,
+    /// How long the server keeps it without a link.
+    detached: Duration,
+    /// When it is given up, while there is no link.
+    expires: Option<Timestamp>,
 }
 
 impl Mux {
     pub(super) fn new(config: &HubConfig) -> Self {
         Self {
             connection: Connection::Idle,
+            session: None,
             tabs: MuxTabs::default(),
             topics: Topics::default(),
+            acks: Acks::default(),
+            history: History::default(),
+            listing: false,
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
             reason: String::new(),
         }
@@ -61,16 +94,24 @@ impl Mux {
         }
     }
 
-    /// Says that every socket is lost, and decides when to try again. `hint` is what the server
-    /// asked for.
-    fn fail(&mut self, now: Timestamp, base: &mut Base, reason: String, hint: Option<Duration>) {
+    /// The link is gone, or there is to be none. What goes on with the next one stays.
+    fn link_lost(&mut self, now: Timestamp, base: &mut Base) {
         base.drop_link();
-        base.event(Event::LinkDown(reason.clone()));
         self.topics.link_lost();
-        for (tab, socket, state) in self.tabs.reset() {
-            let was_open = matches!(state, Socket::Open | Socket::Closing);
-            base.fail((tab, socket), (!was_open).then_some(&*reason));
+        self.tabs.link_lost();
+        self.acks.link_lost();
+        self.listing = false;
+        if let Some(session) = &mut self.session
+            && session.expires.is_none()
+        {
+            session.expires = Some(now + session.detached);
         }
+    }
+
+    /// Decides when to try again. `hint` is what the server asked for.
+    fn fail(&mut self, now: Timestamp, base: &mut Base, reason: String, hint: Option<Duration>) {
+        base.event(Event::LinkDown(reason.clone()));
+        self.link_lost(now, base);
         if let Connection::Connected(connected) = &self.connection
             && now.saturating_since(connected.since) >= base.config.backoff_reset
         {
@@ -81,7 +122,7 @@ impl Mux {
             let wait = hint.unwrap_or_else(|| self.backoff.next(&mut base.rng));
             self.connection = Connection::Backoff { until: now + wait };
         } else {
-            self.stop(base);
+            self.stop(now, base);
         }
     }
 
@@ -93,11 +134,39 @@ impl Mux {
     }
 
     /// Nobody needs a link any more.
-    fn stop(&mut self, base: &mut Base) {
-        base.drop_link();
-        self.topics.link_lost();
+    fn stop(&mut self, now: Timestamp, base: &mut Base) {
+        self.link_lost(now, base);
         base.release_lock();
         self.connection = Connection::Idle;
+        if base.tabs.len() == 0 {
+            self.forget_session();
+        }
+    }
+
+    /// There is no session any more, or none that this hub may have.
+    fn forget_session(&mut self) {
+        self.session = None;
+        self.tabs.session_lost();
+        self.acks.session_lost();
+        self.history.end();
+    }
+
+    /// The same, and tabs may have had a part in it.
+    fn lose_session(&mut self, base: &mut Base, reason: &str) {
+        self.forget_session();
+        for tab in base.tabs.attached() {
+            base.post_now(tab, HubMessage::Lost { reason: reason.to_owned() });
+        }
+    }
+
+    /// Frames of lane 0 that came.
+    fn count0(&self) -> u64 {
+        self.session.as_ref().and_then(|session| session.count0).unwrap_or(0)
+    }
+
+    /// Whether the server may be asked for topics.
+    const fn may_ask(&self) -> bool {
+        self.connection.is_open() && !self.listing
     }
 
     fn not_tabmux(base: &Base, what: &str) -> String {
@@ -109,8 +178,9 @@ impl Mux {
     }
 
     fn send_attach(&mut self, base: &mut Base, tab: TabId) {
+        let last = self.tabs.get(tab).map_or(0, |tab| tab.posted);
         self.tabs.asked(tab);
-        base.send_control(HubFrame::Attach { tab, last: 0 }.to_bytes());
+        base.send_control(HubFrame::Attach { tab, last }.to_bytes());
     }
 
     /// Every tab that is left is parked. No timer will run once the browser freezes the worker,
@@ -123,29 +193,78 @@ impl Mux {
             base.release_lock();
         } else {
             base.close_link(now, code::NORMAL, "");
-            self.stop(base);
+            self.stop(now, base);
         }
     }
-}
 
-/// Sends OPEN for a socket that is wanted, if the server knows the tab.
-fn open_socket(base: &mut Base, tab: &mut MuxTab, socket: SocketId) {
-    let MuxTab { lane: Lane::Known { alias, n }, sockets } = tab else { return };
-    if let Some(state) = sockets.get_mut(socket)
-        && let Socket::Wanted { path, protocols, reused } = state
-    {
-        *n += 1;
-        let up = Upstream { tab: *alias, n: *n };
-        let protocols = protocols.iter().map(String::as_str).collect();
-        let open = HubFrame::Open { up, socket, credit: CREDIT, path, protocols };
-        base.send_control(open.to_bytes());
-        *state = Socket::Opening { reused: *reused };
+    /// Sends a message of a tab, in a frame that has its number.
+    fn forward(&mut self, base: &mut Base, up: Upstream, key: SocketKey, said: Said<'_>) {
+        let (tab, socket) = key;
+        let refused = match said {
+            Said::Open { path, protocols } => {
+                if path.len() <= MAX_PATH
+                    && protocols.len() <= MAX_PROTOCOLS
+                    && protocols.iter().all(|name| name.len() <= MAX_PROTOCOL)
+                {
+                    let open = HubFrame::Open { up, socket, credit: CREDIT, path, protocols };
+                    return base.send_control(open.to_bytes());
+                }
+                format!(
+                    "tabmux: a path has {MAX_PATH} bytes at most, and there are {MAX_PROTOCOLS} \
+                     sub-protocols of {MAX_PROTOCOL} bytes at most"
+                )
+            }
+            Said::Close { code, reason } => {
+                let close = HubFrame::Close { up, socket, code, reason };
+                return base.send_control(close.to_bytes());
+            }
+            Said::Send(payload) => match self.send(base, up, key, payload) {
+                Ok(()) => return,
+                Err(refused) => refused,
+            },
+        };
+        // What cannot be sent leaves its number to a CLOSE.
+        base.event(Event::Overflow(tab));
+        let close = HubFrame::Close { up, socket, code: code::TOO_BIG, reason: "" };
+        base.send_control(close.to_bytes());
+        base.fail(key, Some(&refused));
+    }
+
+    /// Queues data; else why it cannot be sent.
+    fn send(
+        &self,
+        base: &mut Base,
+        up: Upstream,
+        (tab, socket): SocketKey,
+        payload: Payload<'_>,
+    ) -> Result<(), String> {
+        let Connection::Connected(connected) = &self.connection else {
+            return Ok(());
+        };
+        let limit = connected.limits.message_bytes;
+        let frame = HubFrame::Data { up, socket, payload }.to_bytes();
+        if frame.len() as u64 > limit {
+            let bytes = frame.len();
+            return Err(format!(
+                "tabmux: the server takes messages of {limit} bytes at most, and this one has \
+                 {bytes} with its header"
+            ));
+        }
+        if base.send(OwnedPayload::Binary(frame), tab, up.n, payload.len()) {
+            return Ok(());
+        }
+        Err(format!("tabmux: more than {} bytes wait to be sent", base.config.outbox_bytes))
     }
 }
 
 impl Machine for Mux {
-    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
-        self.tabs.insert(tab);
+    fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>) {
+        // The server remembers by itself what became of a tab that this hub awaits.
+        self.tabs.insert(tab, has);
+        self.history.tab_came(now);
+        if self.session.is_none() && !self.connection.is_open() {
+            self.session = Claim::read(has.claim).map(Session::from);
+        }
         match &mut self.connection {
             Connection::Idle => self.dial(now, base),
             Connection::Handshaking { .. } => self.send_attach(base, tab),
@@ -167,13 +286,17 @@ impl Machine for Mux {
     }
 
     fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
-        self.topics.tab_back(base, tab, self.connection.is_open());
+        let last0 = self.tabs.get(tab).map_or(0, |tab| tab.heard0);
+        for (count0, payload) in self.history.messages(last0) {
+            base.post_now(tab, HubMessage::Browser { count0, payload });
+        }
+        let may_ask = self.may_ask();
+        self.topics.tab_back(base, tab, may_ask, &self.history);
     }
 
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
-        let is_open = self.connection.is_open();
-        self.topics.tab_away(base, tab, false, is_open);
-        if is_open {
+        self.topics.tab_away(base, tab, false, self.may_ask());
+        if self.connection.is_open() {
             base.send_control(HubFrame::Park { tab }.to_bytes());
         }
         if !base.tabs.any_present() {
@@ -183,9 +306,8 @@ impl Machine for Mux {
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.tabs.remove(tab);
-        let is_open = self.connection.is_open();
-        self.topics.tab_gone(base, tab, is_open);
-        if is_open {
+        self.topics.tab_gone(base, tab, self.may_ask());
+        if self.connection.is_open() {
             base.send_control(HubFrame::Gone { tab }.to_bytes());
         }
         if base.tabs.any_present() {
@@ -197,119 +319,40 @@ impl Machine for Mux {
             connected.linger_until = Some(now + base.config.linger);
         } else {
             base.close_link(now, code::NORMAL, "");
-            self.stop(base);
+            self.stop(now, base);
         }
     }
 
-    fn tab_overflowed(&mut self, _: Timestamp, base: &mut Base, id: TabId) {
-        for socket in self.tabs.forget(id) {
-            let reason = "the tab was away for too long".to_owned();
-            let code = code::ABNORMAL;
-            base.tabs.hold(id, HubMessage::Closed { socket, code, clean: false, reason });
-        }
-        let is_open = self.connection.is_open();
-        self.topics.tab_away(base, id, true, is_open);
-        // The server forgets the tab as well; when it attaches again it gets a new alias.
-        if is_open {
-            base.send_control(HubFrame::Gone { tab: id }.to_bytes());
-        }
+    fn tab_overflowed(&mut self, _: Timestamp, base: &mut Base, tab: TabId) {
+        base.tabs.hold(tab, HubMessage::BrowserGap);
+        self.topics.tab_away(base, tab, true, self.may_ask());
     }
 
-    fn open(&mut self, _: Timestamp, base: &mut Base, key: SocketKey, wish: Wish<'_>) {
-        let (id, socket) = key;
-        let Some(tab) = self.tabs.get_mut(id) else {
-            return;
-        };
-        if tab.sockets.contains(socket) {
-            base.event(Event::BadTabMessage(id));
-            return;
-        }
-        if let Lane::Refused { error } = &tab.lane {
-            base.fail(key, Some(error));
-            return;
-        }
-        if tab.sockets.len() >= base.config.sockets {
-            let error = format!("tabmux: a tab has {} sockets at most", base.config.sockets);
-            base.fail(key, Some(&error));
-            return;
-        }
-        if wish.path.len() > MAX_PATH
-            || wish.protocols.len() > MAX_PROTOCOLS
-            || wish.protocols.iter().any(|name| name.len() > MAX_PROTOCOL)
+    fn said(&mut self, _: Timestamp, base: &mut Base, n: u64, key: SocketKey, said: Said<'_>) {
+        // While the server does not know the tab, and out of its turn, a message is ignored: the
+        // tab keeps it, and says it again when it is told how far the server is.
+        if let Connection::Connected(_) = self.connection
+            && let Some(tab) = self.tabs.get_mut(key.0)
+            && let Lane::Known { alias, up } = &mut tab.lane
+            && n == *up + 1
         {
-            let error = format!(
-                "tabmux: a path has {MAX_PATH} bytes at most, and there are {MAX_PROTOCOLS} \
-                 sub-protocols of {MAX_PROTOCOL} bytes at most"
-            );
-            base.fail(key, Some(&error));
-            return;
+            *up = n;
+            let up = Upstream { tab: *alias, n };
+            self.forward(base, up, key, said);
         }
-        let protocols = wish.protocols.iter().map(|&name| name.to_owned()).collect();
-        let reused = matches!(self.connection, Connection::Connected(_));
-        let wanted = Socket::Wanted { path: wish.path.to_owned(), protocols, reused };
-        tab.sockets.insert(socket, wanted);
-        open_socket(base, tab, socket);
     }
 
-    fn send(&mut self, _: Timestamp, base: &mut Base, key: SocketKey, payload: Payload<'_>) {
-        let (id, socket) = key;
-        let Connection::Connected(connected) = &self.connection else {
-            return;
-        };
-        let limit = connected.limits.message_bytes;
-        let Some(tab) = self.tabs.get_mut(id) else {
-            return;
-        };
-        if !matches!(tab.sockets.get(socket), Some(Socket::Open)) {
-            return;
-        }
-        let Some(up) = tab.next_up() else { return };
-        let frame = HubFrame::Data { up, socket, payload }.to_bytes();
-        let error = if frame.len() as u64 > limit {
-            let bytes = frame.len();
-            format!(
-                "tabmux: the server takes messages of {limit} bytes at most, and this one has \
-                 {bytes} with its header"
-            )
-        } else if base.send(OwnedPayload::Binary(frame), key, payload.len()) {
-            return;
-        } else {
-            format!("tabmux: more than {} bytes wait to be sent", base.config.outbox_bytes)
-        };
-        // The frame was not sent, so its number goes to the CLOSE.
-        base.event(Event::Overflow(id));
-        tab.sockets.remove(socket);
-        let close = HubFrame::Close { up, socket, code: code::TOO_BIG, reason: "" };
-        base.send_control(close.to_bytes());
-        base.fail(key, Some(&error));
-    }
-
-    fn close(&mut self, _: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
-        let (id, socket) = key;
-        let Some(tab) = self.tabs.get_mut(id) else {
-            return;
-        };
-        match tab.sockets.get(socket) {
-            Some(Socket::Wanted { .. }) => {
-                tab.sockets.remove(socket);
-                base.fail(key, Some("tabmux: the socket was closed before it was open"));
-            }
-            Some(Socket::Opening { .. } | Socket::Open) => {
-                let Some(up) = tab.next_up() else { return };
-                tab.sockets.insert(socket, Socket::Closing);
-                let Close { code, reason, .. } = close;
-                base.send_control(HubFrame::Close { up, socket, code, reason }.to_bytes());
-            }
-            Some(Socket::Closing) | None => {}
-        }
+    fn got(&mut self, now: Timestamp, base: &mut Base, tab: TabId, counts: [u64; 2]) {
+        self.tab_got(now, base, tab, counts);
     }
 
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>) {
-        self.topics.subscribe(base, wish, self.connection.is_open());
+        let may_ask = self.may_ask();
+        self.topics.subscribe(base, wish, may_ask, &self.history);
     }
 
     fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId) {
-        self.topics.unsubscribe(base, tab, number, self.connection.is_open());
+        self.topics.unsubscribe(base, tab, number, self.may_ask());
     }
 
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base) {
@@ -323,27 +366,39 @@ impl Machine for Mux {
             return;
         }
         self.connection = Connection::Handshaking { until: now + base.config.handshake_timeout };
+        let resume = self.session.as_ref().map(|it| {
+            let Session { id, token, term, count0, .. } = *it;
+            Resume { session: id, token, term, have0: count0 }
+        });
+        self.listing = resume.is_some();
         let hello = Hello {
             min_version: VERSION,
             max_version: VERSION,
             hub: base.config.hub,
-            resume: None,
+            resume,
             credentials: "",
         };
         base.send_control(HubFrame::Hello(hello).to_bytes());
-        self.tabs.new_link();
         // A parked tab attaches when it is back.
         for tab in base.tabs.present() {
             self.send_attach(base, tab);
         }
-        self.topics.link_opened(base);
+        if self.may_ask() {
+            self.topics.link_opened(base);
+        }
     }
 
     fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>) {
         let welcomed = matches!(self.connection, Connection::Connected(_));
         let why = match payload {
             Payload::Binary(bytes) => match ServerFrame::decode(bytes) {
-                Ok(frame) => return self.handle_frame(now, base, frame),
+                Ok(frame) => {
+                    self.handle_frame(now, base, frame, bytes);
+                    if mem::take(&mut self.acks.much) {
+                        self.check(now, base);
+                    }
+                    return;
+                }
                 Err(error) => {
                     base.event(Event::BadFrame(error));
                     error.to_string()
@@ -406,7 +461,12 @@ impl Machine for Mux {
     }
 
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
-        self.topics.handle_timeout(now, base, self.connection.is_open());
+        self.topics.handle_timeout(now, base, self.may_ask());
+        self.acks_timeout(now, base);
+        let expires = self.session.as_ref().and_then(|session| session.expires);
+        if expires.is_some_and(|at| at <= now) {
+            self.lose_session(base, "tabmux: the link was gone for too long");
+        }
         match &mut self.connection {
             Connection::Dialling { until } if *until <= now => {
                 let why = format!("tabmux: {} did not answer in time", base.config.url);
@@ -422,7 +482,7 @@ impl Machine for Mux {
             Connection::Connected(connected) => {
                 if connected.linger_until.is_some_and(|until| until <= now) {
                     base.close_link(now, code::NORMAL, "");
-                    self.stop(base);
+                    self.stop(now, base);
                     return;
                 }
                 match connected.pulse(now, base.bytes_left()) {
@@ -443,10 +503,19 @@ impl Machine for Mux {
     }
 
     fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
-        [self.connection.poll_timeout(), self.topics.poll_timeout()].into_iter().flatten().min()
+        let expires = self.session.as_ref().and_then(|session| session.expires);
+        let session = expires.map(|at| (at, WakeReason::Session));
+        let link = [self.connection.poll_timeout(), self.topics.poll_timeout()];
+        link.into_iter().chain([self.acks.poll_timeout(), session]).flatten().min()
     }
 
     fn state(&self) -> (LinkState, &str) {
         (self.connection.state(), &self.reason)
+    }
+}
+
+impl From<Claim> for Session {
+    fn from(Claim { session: id, token, term, .. }: Claim) -> Self {
+        Self { id, token, term, count0: None, detached: CLAIMED, expires: None }
     }
 }

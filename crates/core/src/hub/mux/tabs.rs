@@ -1,8 +1,13 @@
-//! What the link knows of each tab: its lane and its virtual sockets.
+//! What the link knows of each tab: its lane, how far that is, and how far the tab is with it.
 
-use tabmux_wire::{Alias, SocketId, TabId, Upstream};
+use std::fmt::Write;
 
-use crate::hub::map::Map;
+use tabmux_wire::{Alias, SessionId, TabId, Term, Token, WelcomeTab};
+
+use crate::{
+    Timestamp,
+    hub::{base::Has, map::Map},
+};
 
 /// The tabs of a hub, as the server sees them.
 #[derive(Debug, Default)]
@@ -17,37 +22,64 @@ pub(super) struct MuxTabs {
 #[derive(Debug, Default)]
 pub(super) struct MuxTab {
     pub(super) lane: Lane,
-    pub(super) sockets: Map<SocketId, Socket>,
+    /// What it was part of when it was last told.
+    pub(super) part: Option<(SessionId, Alias)>,
+    /// Frames of its lane that were posted to it, or that it had before.
+    pub(super) posted: u64,
+    /// Frames of its lane, and of lane 0, that it has heard for sure.
+    pub(super) heard: u64,
+    pub(super) heard0: u64,
+    /// What of its lane is acknowledged.
+    pub(super) acknowledged: u64,
+    /// Since when it has not answered a Check.
+    pub(super) checked: Option<Timestamp>,
+    /// Lane 0 is acknowledged without it.
+    pub(super) aside: bool,
+    /// Whether it was attached through this hub before: what was posted to it, it has.
+    pub(super) was_here: bool,
 }
 
-/// How the server knows a tab.
-#[derive(Debug, Default)]
+/// How the server knows a tab on this link.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Lane {
     /// It does not, or has not said so yet.
     #[default]
     Unknown,
-    /// By this alias; `n` reliable frames were sent.
-    Known { alias: Alias, n: u64 },
-    /// It will not have the tab.
-    Refused { error: String },
+    /// By this alias; the tab's first `up` messages were sent to it.
+    Known { alias: Alias, up: u64 },
 }
 
-/// A virtual socket.
-#[derive(Debug)]
-pub(super) enum Socket {
-    /// To be opened once the server knows the tab. `reused`: the link was there before the wish.
-    Wanted { path: String, protocols: Vec<String>, reused: bool },
-    /// OPEN is sent.
-    Opening { reused: bool },
-    /// The server said OPENED.
-    Open,
-    /// CLOSE is sent.
-    Closing,
+/// What a tab shows to a hub, so that it may go on with the tab's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) session: SessionId,
+    pub(super) token: Token,
+    pub(super) term: Term,
+    pub(super) alias: Alias,
 }
 
 impl MuxTabs {
-    pub(super) fn insert(&mut self, tab: TabId) {
-        self.tabs.entry(tab, MuxTab::default);
+    /// A tab attached, for the first time or again.
+    pub(super) fn insert(&mut self, id: TabId, has: Has<'_>) {
+        let part = Claim::read(has.claim).map(|claim| (claim.session, claim.alias));
+        let tab = self.tabs.entry(id, MuxTab::default);
+        if tab.part != part {
+            *tab = MuxTab { part, ..MuxTab::default() };
+        }
+        (tab.posted, tab.heard) = (has.last, has.last);
+        tab.heard0 = tab.heard0.max(has.last0);
+        (tab.lane, tab.checked) = (Lane::Unknown, None);
+    }
+
+    /// The server lists a tab that this hub does not know.
+    pub(super) fn listed(&mut self, listed: &WelcomeTab) {
+        let lane = Lane::Known { alias: listed.alias, up: 0 };
+        let aside = listed.parked || listed.aside;
+        self.tabs.insert(listed.tab, MuxTab { lane, aside, ..MuxTab::default() });
+    }
+
+    pub(super) fn get(&self, tab: TabId) -> Option<&MuxTab> {
+        self.tabs.get(tab)
     }
 
     pub(super) fn get_mut(&mut self, tab: TabId) -> Option<&mut MuxTab> {
@@ -58,6 +90,14 @@ impl MuxTabs {
         self.tabs.remove(tab);
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TabId, &mut MuxTab)> {
+        self.tabs.iter_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TabId, &MuxTab)> {
+        self.tabs.iter()
+    }
+
     /// The tab the server calls so. There are some dozens at most, so looking is quick.
     pub(super) fn by_alias(&mut self, alias: Alias) -> Option<(TabId, &mut MuxTab)> {
         self.tabs
@@ -65,14 +105,12 @@ impl MuxTabs {
             .find(|(_, tab)| matches!(tab.lane, Lane::Known { alias: known, .. } if known == alias))
     }
 
-    /// On a new link nothing is asked yet.
-    pub(super) fn new_link(&mut self) {
-        self.asked.take();
-    }
-
-    /// ATTACH goes out for the tab.
+    /// ATTACH goes out for the tab: its lane is not to be heard until the answer.
     pub(super) fn asked(&mut self, tab: TabId) {
         *self.asked.entry(tab, || 0) += 1;
+        if let Some(tab) = self.tabs.get_mut(tab) {
+            tab.lane = Lane::Unknown;
+        }
     }
 
     /// An ATTACH of the tab is answered. Returns whether it was the last one.
@@ -86,45 +124,85 @@ impl MuxTabs {
         is_last
     }
 
-    /// The server calls the tab so, and has seen `n_seen` of its frames.
-    pub(super) fn set_alias(&mut self, tab: TabId, alias: Alias, n_seen: u64) {
-        let Some(tab) = self.tabs.get_mut(tab) else {
-            return;
-        };
-        if !matches!(tab.lane, Lane::Known { alias: known, .. } if known == alias) {
-            tab.lane = Lane::Known { alias, n: n_seen };
+    /// The link is gone.
+    pub(super) fn link_lost(&mut self) {
+        self.asked.take();
+        for (_, tab) in self.tabs.iter_mut() {
+            (tab.lane, tab.checked) = (Lane::Unknown, None);
         }
     }
 
-    /// The link is gone, and the session with it: every socket is lost.
-    pub(super) fn reset(&mut self) -> Vec<(TabId, SocketId, Socket)> {
-        let mut lost = Vec::new();
-        for (id, tab) in self.tabs.iter_mut() {
-            tab.lane = Lane::Unknown;
-            lost.extend(tab.sockets.take().into_iter().map(|(socket, state)| (id, socket, state)));
+    /// The session is gone, and all counts with it.
+    pub(super) fn session_lost(&mut self) {
+        for (_, tab) in self.tabs.iter_mut() {
+            *tab = MuxTab::default();
         }
-        lost
-    }
-
-    /// The server forgets the tab: its alias means nothing any more.
-    pub(super) fn forget(&mut self, tab: TabId) -> Vec<SocketId> {
-        let Some(tab) = self.tabs.get_mut(tab) else {
-            return Vec::new();
-        };
-        tab.lane = Lane::Unknown;
-        tab.sockets.take().into_iter().map(|(socket, _)| socket).collect()
     }
 }
 
 impl MuxTab {
-    /// The header of the tab's next reliable frame.
-    pub(super) const fn next_up(&mut self) -> Option<Upstream> {
-        match &mut self.lane {
-            Lane::Known { alias, n } => {
-                *n += 1;
-                Some(Upstream { tab: *alias, n: *n })
-            }
-            Lane::Unknown | Lane::Refused { .. } => None,
+    /// Whether it has not yet said that it heard all that was posted to it.
+    pub(super) const fn owes(&self, count0: u64) -> bool {
+        self.heard < self.posted || self.heard0 < count0
+    }
+}
+
+impl Claim {
+    /// The text that a tab keeps.
+    pub(super) fn write(&self) -> String {
+        let mut text = String::with_capacity(80);
+        for byte in self.session.0.iter().chain(&self.token.0) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        let _ = write!(text, "{} {}", self.term.0, self.alias.0);
+        text
+    }
+
+    /// What a tab kept; nothing if it is no such text.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let (session, rest) = bytes(text)?;
+        let (token, rest) = bytes(rest)?;
+        let (term, alias) = rest.split_once(' ')?;
+        let alias = Alias(alias.parse().ok()?);
+        let (session, token) = (SessionId(session), Token(token));
+        Some(Self { session, token, term: Term(term.parse().ok()?), alias })
+    }
+}
+
+/// Sixteen bytes in hexadecimal, and what follows.
+fn bytes(text: &str) -> Option<([u8; 16], &str)> {
+    let (digits, rest) = text.split_at_checked(32)?;
+    let mut bytes = [0; 16];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        for digit in pair {
+            let value = char::from(*digit).to_digit(16)?;
+            *byte = *byte << 4 | u8::try_from(value).ok()?;
+        }
+    }
+    Some((bytes, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_read_as_it_was_written() {
+        let claim = Claim {
+            session: SessionId([0xab; 16]),
+            token: Token([7; 16]),
+            term: Term(u64::MAX),
+            alias: Alias(12),
+        };
+        assert_eq!(Claim::read(&claim.write()), Some(claim));
+    }
+
+    #[test]
+    fn what_is_no_claim_is_none() {
+        let good = "0".repeat(64);
+        for bad in ["", "x", &good, &format!("{good}1"), &format!("{good}1 x"), &"é".repeat(40)] {
+            assert_eq!(Claim::read(bad), None, "{bad:?}");
         }
     }
 }

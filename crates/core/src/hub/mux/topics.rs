@@ -6,7 +6,7 @@ use tabmux_wire::{
     HubFrame, MAX_TOPIC_NAME, Payload, Position, Subscribed, TabId, TopicId, Unsubscribed,
 };
 
-use super::LONGEST_HINT;
+use super::{LONGEST_HINT, history::History};
 use crate::{
     Timestamp,
     hub::{
@@ -31,6 +31,8 @@ struct Topic {
     last: Option<Position>,
     /// In the order of their numbers, so that tabs with the same number get one message.
     listeners: Vec<Listener>,
+    /// The session has it, and a tab that has not attached yet may want it.
+    kept: bool,
 }
 
 /// How the server knows a topic.
@@ -68,6 +70,8 @@ enum Hearing {
     Waits(Option<Position>),
     /// Everything.
     Hears,
+    /// Everything after this position: the hub is not there yet.
+    Ahead(Position),
     /// Its tab went away while it waited.
     AwayWaits(Option<Position>),
     /// Its tab is away, and left the topic here; `None` if something was lost before.
@@ -76,7 +80,13 @@ enum Hearing {
 
 impl Topics {
     /// A tab wants a topic, which it left at a position.
-    pub(super) fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>, is_open: bool) {
+    pub(super) fn subscribe(
+        &mut self,
+        base: &mut Base,
+        wish: Subscription<'_>,
+        is_open: bool,
+        history: &History,
+    ) {
         let Subscription { tab, number, name, since } = wish;
         let mine = self.topics.iter().flat_map(|topic| &topic.listeners);
         let mine = mine.filter(|it| it.tab == tab).map(|it| it.number);
@@ -100,15 +110,14 @@ impl Topics {
             return;
         }
         let at = self.find(name).unwrap_or_else(|| {
-            let (name, listeners) = (name.to_owned(), Vec::new());
-            self.topics.push(Topic { name, state: State::Unknown, last: since, listeners });
+            self.topics.push(Topic::new(name, since));
             self.topics.len() - 1
         });
         let topic = &mut self.topics[at];
         let place = topic.listeners.partition_point(|it| it.number <= number);
         let hearing = Hearing::Waits(since);
         topic.listeners.insert(place, Listener { number, tab, hearing });
-        topic.welcome(base, false);
+        topic.welcome(base, false, history);
         self.ask(base, is_open);
     }
 
@@ -136,7 +145,8 @@ impl Topics {
                 listener.hearing = match listener.hearing {
                     Hearing::Waits(since) | Hearing::AwayWaits(since) => Hearing::AwayWaits(since),
                     Hearing::Away(last) if !lossy => Hearing::Away(last),
-                    Hearing::Hears | Hearing::Away(_) => Hearing::Away(last),
+                    Hearing::Ahead(since) if !lossy => Hearing::Away(Some(since)),
+                    Hearing::Hears | Hearing::Ahead(_) | Hearing::Away(_) => Hearing::Away(last),
                 };
             }
             topic.let_go(base, is_open);
@@ -144,14 +154,20 @@ impl Topics {
     }
 
     /// A tab is there, for the first time or again.
-    pub(super) fn tab_back(&mut self, base: &mut Base, tab: TabId, is_open: bool) {
+    pub(super) fn tab_back(
+        &mut self,
+        base: &mut Base,
+        tab: TabId,
+        is_open: bool,
+        history: &History,
+    ) {
         for topic in &mut self.topics {
-            topic.welcome_back(base, tab);
+            topic.welcome_back(base, tab, history);
         }
         self.ask(base, is_open);
     }
 
-    /// A link is open, and HELLO is said.
+    /// A link is open, HELLO is said, and what the server knows already is told.
     pub(super) fn link_opened(&mut self, base: &mut Base) {
         self.ask(base, true);
     }
@@ -181,7 +197,36 @@ impl Topics {
         if !continues {
             topic.last = Some(subscribed.position);
         }
-        topic.welcome(base, missed);
+        topic.welcome(base, missed, &History::Off);
+    }
+
+    /// The session has a topic from before: everything after this position follows.
+    pub(super) fn listed(&mut self, base: &mut Base, listed: &Subscribed<'_>) {
+        let at = self.find(listed.name).unwrap_or_else(|| {
+            self.topics.push(Topic::new(listed.name, None));
+            self.topics.len() - 1
+        });
+        let topic = &mut self.topics[at];
+        topic.state = State::Subscribed { request: 0, topic: listed.topic };
+        let before = topic.last.replace(listed.position);
+        topic.welcome(base, before != Some(listed.position), &History::Off);
+        topic.kept = base.tabs.any_awaited();
+        self.tidy(base, |topic| !topic.kept);
+    }
+
+    /// All tabs that the session had have attached or are gone.
+    pub(super) fn all_came(&mut self, base: &mut Base) {
+        self.tidy(base, |topic| std::mem::take(&mut topic.kept));
+    }
+
+    /// Lets go of topics that nobody wants.
+    fn tidy(&mut self, base: &mut Base, mut wanted: impl FnMut(&mut Topic) -> bool) {
+        for topic in &mut self.topics {
+            if wanted(topic) {
+                topic.let_go(base, true);
+            }
+        }
+        self.topics.retain(|topic| topic.kept || !topic.listeners.is_empty());
     }
 
     pub(super) fn unsubscribed(
@@ -233,10 +278,11 @@ impl Topics {
         if !news {
             return;
         }
+        topic.last = Some(position);
+        topic.reach(position);
         if missed {
             topic.tell_gap(base, position);
         }
-        topic.last = Some(position);
         topic.tell(base, |subscription| {
             let payload = payload.into();
             HubMessage::Publication { subscription, position, payload }
@@ -250,6 +296,7 @@ impl Topics {
         };
         if let Some(topic) = self.by_id(topic).filter(is_news) {
             topic.last = Some(position);
+            topic.reach(position);
             topic.tell_gap(base, position);
         }
     }
@@ -289,7 +336,7 @@ impl Topics {
             topic.listeners.retain(|it| !gone(it));
             topic.let_go(base, is_open);
         }
-        self.topics.retain(|topic| !topic.listeners.is_empty());
+        self.topics.retain(|topic| topic.kept || !topic.listeners.is_empty());
     }
 
     fn find(&self, name: &str) -> Option<usize> {
@@ -304,8 +351,28 @@ impl Topics {
 }
 
 impl Topic {
+    fn new(name: &str, last: Option<Position>) -> Self {
+        let (name, listeners) = (name.to_owned(), Vec::new());
+        Self { name, state: State::Unknown, last, listeners, kept: false }
+    }
+
     fn has_listeners(&self) -> bool {
-        self.listeners.iter().any(|it| matches!(it.hearing, Hearing::Waits(_) | Hearing::Hears))
+        let hears = |it: &Listener| {
+            matches!(it.hearing, Hearing::Waits(_) | Hearing::Hears | Hearing::Ahead(_))
+        };
+        self.kept || self.listeners.iter().any(hears)
+    }
+
+    /// A publication has come: who was not ahead of it hears it.
+    fn reach(&mut self, position: Position) {
+        for listener in &mut self.listeners {
+            if let Hearing::Ahead(since) = listener.hearing
+                && !is_after(since, position)
+                && since != position
+            {
+                listener.hearing = Hearing::Hears;
+            }
+        }
     }
 
     /// Sends UNSUBSCRIBE if nobody hears the topic any more.
@@ -321,37 +388,58 @@ impl Topic {
 
     /// Tells those who wait that they hear the topic now, and those who heard it before that
     /// they missed something, if they did.
-    fn welcome(&mut self, base: &mut Base, missed: bool) {
-        let (State::Subscribed { .. }, Some(position)) = (&self.state, self.last) else {
+    fn welcome(&mut self, base: &mut Base, missed: bool, history: &History) {
+        let (State::Subscribed { topic, .. }, Some(position)) = (&self.state, self.last) else {
             return;
         };
         for Listener { number, tab, hearing } in &mut self.listeners {
-            let subscription = *number;
-            let gap = match hearing {
-                Hearing::Waits(since) => {
-                    let recovered = *since == Some(position);
-                    let gap = since.is_some() && !recovered;
-                    *hearing = Hearing::Hears;
-                    base.post(*tab, HubMessage::Subscribed { subscription, position, recovered });
-                    gap
+            let (subscription, tab) = (*number, *tab);
+            let mut gap = missed && *hearing == Hearing::Hears;
+            if let Hearing::Waits(since) = *hearing {
+                gap = false;
+                *hearing = Hearing::Hears;
+                // What it has not heard, and where it is before that.
+                let (start, rest) = match since {
+                    None => (position, Vec::new()),
+                    Some(since) if since == position => (since, Vec::new()),
+                    Some(since) if is_after(since, position) => {
+                        *hearing = Hearing::Ahead(since);
+                        (since, Vec::new())
+                    }
+                    Some(since) => match history.publications(*topic, since) {
+                        Some(rest) => (since, rest),
+                        None => {
+                            gap = true;
+                            (position, Vec::new())
+                        }
+                    },
+                };
+                let recovered = since == Some(start);
+                let position = start;
+                base.post(tab, HubMessage::Subscribed { subscription, position, recovered });
+                for (position, payload) in rest {
+                    base.post(tab, HubMessage::Publication { subscription, position, payload });
                 }
-                Hearing::Hears => missed,
-                Hearing::AwayWaits(_) | Hearing::Away(_) => false,
-            };
+            }
             if gap {
-                base.post(*tab, HubMessage::Gap { subscription, position });
+                base.post(tab, HubMessage::Gap { subscription, position });
             }
         }
     }
 
     /// A tab that was away hears the topic again. What a topic that is not subscribed now went on
     /// without it, the next SUBSCRIBED tells.
-    fn welcome_back(&mut self, base: &mut Base, back: TabId) {
+    fn welcome_back(&mut self, base: &mut Base, back: TabId, history: &History) {
         for Listener { number, hearing, .. } in
             self.listeners.iter_mut().filter(|it| it.tab == back)
         {
             match *hearing {
                 Hearing::AwayWaits(since) => *hearing = Hearing::Waits(since),
+                Hearing::Away(Some(since))
+                    if self.last.is_some_and(|last| is_after(since, last)) =>
+                {
+                    *hearing = Hearing::Ahead(since);
+                }
                 Hearing::Away(since) => {
                     *hearing = Hearing::Hears;
                     if let Some(position) = self.last.filter(|_| since != self.last) {
@@ -359,10 +447,10 @@ impl Topic {
                         base.post(back, HubMessage::Gap { subscription, position });
                     }
                 }
-                Hearing::Waits(_) | Hearing::Hears => {}
+                Hearing::Waits(_) | Hearing::Hears | Hearing::Ahead(_) => {}
             }
         }
-        self.welcome(base, false);
+        self.welcome(base, false, history);
     }
 
     fn tell_gap(&self, base: &mut Base, position: Position) {
@@ -379,4 +467,9 @@ impl Topic {
             }
         }
     }
+}
+
+/// Whether a position comes after another one in the same history.
+const fn is_after(one: Position, other: Position) -> bool {
+    one.epoch == other.epoch && one.offset > other.offset
 }

@@ -1,0 +1,171 @@
+//! Telling the server what the tabs have heard, so that it need not keep it.
+//!
+//! A tab is asked now and then whether it has heard all that was posted to it: the last message of
+//! a burst cannot know that it is the last one. Hidden tabs' timers crawl, so tabs use none.
+
+use tabmux_wire::{HubFrame, LaneCount, TabId};
+
+use super::{
+    Mux,
+    tabs::{Lane, MuxTab},
+};
+use crate::{
+    Timestamp,
+    hub::{
+        base::Base,
+        io::{HubMessage, WakeReason},
+    },
+};
+
+/// What was received and is not acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    /// When the tabs are asked, at the latest.
+    due: Option<Timestamp>,
+    /// When those that have not answered are given up.
+    late: Option<Timestamp>,
+    /// Frames and bytes since the tabs were last asked.
+    frames: u64,
+    bytes: usize,
+    /// What of lane 0 is acknowledged.
+    acknowledged0: u64,
+    /// So much came that the tabs are to be asked now.
+    pub(super) much: bool,
+}
+
+impl Acks {
+    /// A reliable frame came.
+    pub(super) fn came(&mut self, now: Timestamp, base: &Base, len: usize) {
+        self.frames += 1;
+        self.bytes += len;
+        self.due.get_or_insert(now + base.config.ack_delay);
+        let much = self.frames >= base.config.ack_frames || self.bytes >= base.config.ack_bytes;
+        self.much |= much && self.late.is_none();
+    }
+
+    /// Tabs are to be asked, whether anything comes or not.
+    pub(super) fn wait(&mut self, now: Timestamp, base: &Base) {
+        self.due.get_or_insert(now + base.config.ack_delay);
+    }
+
+    /// A session that another hub had: what came there of lane 0 was acknowledged.
+    pub(super) const fn took_over(&mut self, count0: u64) {
+        self.acknowledged0 = count0;
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+        let due = self.due.filter(|_| self.late.is_none());
+        [due, self.late].into_iter().flatten().min().map(|at| (at, WakeReason::Ack))
+    }
+
+    /// The link is gone: what is not acknowledged comes again.
+    pub(super) fn link_lost(&mut self) {
+        let acknowledged0 = self.acknowledged0;
+        *self = Self { acknowledged0, ..Self::default() };
+    }
+
+    /// Another session: nothing came.
+    pub(super) fn session_lost(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Mux {
+    /// Asks the tabs whether they have heard all that was posted to them.
+    pub(super) fn check(&mut self, now: Timestamp, base: &mut Base) {
+        let count0 = self.count0();
+        let until = now + base.config.check_timeout;
+        let acks = &mut self.acks;
+        (acks.due, acks.late, acks.frames, acks.bytes) = (None, Some(until), 0, 0);
+        for (id, tab) in self.tabs.iter_mut() {
+            if tab.owes(count0) && tab.checked.is_none() && base.tabs.is_attached(id) {
+                tab.checked = Some(now);
+                base.post_now(id, HubMessage::Check { count0, count: tab.posted });
+            }
+        }
+        self.acknowledge_if_all_answered(now, base);
+    }
+
+    /// A tab has heard so many frames of lane 0 and of its lane.
+    pub(super) fn tab_got(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        id: TabId,
+        [count0, count]: [u64; 2],
+    ) {
+        let limit0 = self.count0();
+        let Some(tab) = self.tabs.get_mut(id) else {
+            return;
+        };
+        // An answer from before the tab came back, or from no tab at all, proves nothing.
+        if tab.checked.is_none() {
+            return;
+        }
+        (tab.checked, tab.aside) = (None, false);
+        tab.heard = tab.heard.max(count.min(tab.posted));
+        tab.heard0 = tab.heard0.max(count0.min(limit0));
+        self.acknowledge_if_all_answered(now, base);
+    }
+
+    /// Does what is due.
+    pub(super) fn acks_timeout(&mut self, now: Timestamp, base: &mut Base) {
+        if self.acks.late.is_some_and(|at| at <= now) {
+            for (_, tab) in self.tabs.iter_mut() {
+                tab.aside |= tab.checked.is_some();
+            }
+            self.acknowledge(now, base);
+        }
+        if self.acks.late.is_none() && self.acks.due.is_some_and(|at| at <= now) {
+            self.check(now, base);
+        }
+    }
+
+    fn acknowledge_if_all_answered(&mut self, now: Timestamp, base: &mut Base) {
+        if !self.tabs.iter().any(|(_, tab)| tab.checked.is_some() && !tab.aside) {
+            self.acknowledge(now, base);
+        }
+    }
+
+    /// Tells the server what was heard. A tab that has not answered, or that is in the
+    /// back/forward cache, holds up its own lane and no other.
+    fn acknowledge(&mut self, now: Timestamp, base: &mut Base) {
+        self.acks.late = None;
+        let lost = self.history.is_lost();
+        let lags = |id: TabId, tab: &MuxTab| {
+            tab.aside || base.tabs.is_parked(id) || lost && base.tabs.is_awaited(id)
+        };
+        let heard0 = |(id, tab): (TabId, &MuxTab)| (!lags(id, tab)).then_some(tab.heard0);
+        let count0 = self.tabs.iter().filter_map(heard0).min().unwrap_or(u64::MAX);
+        let count0 = count0.min(self.count0());
+        let (mut lanes, mut aside) = (Vec::new(), Vec::new());
+        let more0 = count0 > self.acks.acknowledged0;
+        if more0 {
+            self.acks.acknowledged0 = count0;
+            lanes.push(LaneCount { lane: 0, count: count0 });
+        }
+        for (_, tab) in self.tabs.iter_mut() {
+            let Lane::Known { alias, .. } = tab.lane else {
+                continue;
+            };
+            if more0 && tab.heard0 < count0 {
+                aside.push(alias);
+            }
+            if tab.heard > tab.acknowledged {
+                tab.acknowledged = tab.heard;
+                lanes.push(LaneCount { lane: alias.0, count: tab.heard });
+            }
+        }
+        // A tab that has just attached says in its next messages what it wants.
+        if self.history.is_over(now) && !base.tabs.any_awaited() {
+            self.history.end();
+            self.topics.all_came(base);
+        } else if !self.history.is_off() {
+            self.acks.wait(now, base);
+        }
+        if self.connection.is_open() && !lanes.is_empty() {
+            lanes.sort_unstable_by_key(|count| count.lane);
+            base.send_control(HubFrame::Ack { lanes, aside }.to_bytes());
+        }
+    }
+}

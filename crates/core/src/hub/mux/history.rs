@@ -1,0 +1,159 @@
+//! Frames of lane 0, kept for tabs that the session has and that have not attached to this hub yet:
+//! they may have heard less than the first tab that did.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tabmux_wire::{Position, ServerFrame, TopicId};
+
+use crate::{OwnedPayload, Timestamp};
+
+/// How long a tab that attached may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The frames, and whether there are any to keep.
+#[derive(Debug, Default)]
+pub(super) enum History {
+    /// Nobody is awaited.
+    #[default]
+    Off,
+    On {
+        frames: VecDeque<(u64, Vec<u8>)>,
+        bytes: usize,
+        /// When the last tab has had time to say what it wants.
+        until: Timestamp,
+    },
+    /// There were more than may be kept: who is awaited will miss something.
+    Lost,
+}
+
+impl History {
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        *self = Self::On { frames: VecDeque::new(), bytes: 0, until: now + PATIENCE };
+    }
+
+    /// A tab has attached.
+    pub(super) fn tab_came(&mut self, now: Timestamp) {
+        if let Self::On { until, .. } = self {
+            *until = now + PATIENCE;
+        }
+    }
+
+    /// Whether the tabs that came have had time to say what they want.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Off => false,
+            Self::On { until, .. } => *until <= now,
+            Self::Lost => true,
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        *self = Self::Off;
+    }
+
+    pub(super) const fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+
+    pub(super) const fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost)
+    }
+
+    /// A frame of lane 0 came.
+    pub(super) fn push(&mut self, count: u64, frame: &[u8], limit: usize) {
+        if let Self::On { frames, bytes, .. } = self {
+            *bytes += frame.len();
+            frames.push_back((count, frame.to_vec()));
+            if *bytes > limit {
+                *self = Self::Lost;
+            }
+        }
+    }
+
+    /// Messages to all tabs after the first `last0` frames.
+    pub(super) fn messages(&self, last0: u64) -> Vec<(u64, OwnedPayload)> {
+        let message = |(count, frame): (u64, ServerFrame<'_>)| match frame {
+            ServerFrame::Message { payload } if count > last0 => Some((count, payload.into())),
+            _ => None,
+        };
+        self.frames().filter_map(message).collect()
+    }
+
+    /// The publications of a topic after a position up to now; `None` if some are missing.
+    pub(super) fn publications(
+        &self,
+        topic: TopicId,
+        since: Position,
+    ) -> Option<Vec<(Position, OwnedPayload)>> {
+        let publication = |(_, frame): (u64, ServerFrame<'_>)| match frame {
+            ServerFrame::Publication { topic: of, position, previous, payload }
+                if of == topic && position.epoch == since.epoch =>
+            {
+                Some((position, previous, OwnedPayload::from(payload)))
+            }
+            _ => None,
+        };
+        let after = self.frames().filter_map(publication);
+        let mut after =
+            after.skip_while(|(position, ..)| position.offset <= since.offset).peekable();
+        let (_, previous, _) = after.peek()?;
+        (*previous == since.offset)
+            .then(|| after.map(|(position, _, payload)| (position, payload)).collect())
+    }
+
+    fn frames(&self) -> impl Iterator<Item = (u64, ServerFrame<'_>)> {
+        let frames = match self {
+            Self::On { frames, .. } => Some(frames),
+            Self::Off | Self::Lost => None,
+        };
+        let frames = frames.into_iter().flatten();
+        // They were decoded once before.
+        frames.filter_map(|(count, bytes)| Some((*count, ServerFrame::decode(bytes).ok()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tabmux_wire::Payload;
+
+    use super::*;
+
+    const TOPIC: TopicId = TopicId(1);
+
+    fn at(offset: u64) -> Position {
+        Position { epoch: 9, offset }
+    }
+
+    fn history() -> History {
+        let mut history = History::default();
+        history.begin(Timestamp::default());
+        for (count, (offset, previous)) in [(10, 4), (12, 10), (13, 12)].into_iter().enumerate() {
+            let payload = Payload::Text("x");
+            let frame =
+                ServerFrame::Publication { topic: TOPIC, position: at(offset), previous, payload };
+            history.push(count as u64 + 1, &frame.to_bytes(), 1_000);
+        }
+        history
+    }
+
+    fn offsets(since: u64) -> Option<Vec<u64>> {
+        let found = history().publications(TOPIC, at(since))?;
+        Some(found.into_iter().map(|(position, _)| position.offset).collect())
+    }
+
+    #[test]
+    fn all_after_a_position_is_there_or_none() {
+        assert_eq!(offsets(4), Some(vec![10, 12, 13]));
+        assert_eq!(offsets(12), Some(vec![13]));
+        assert_eq!(offsets(3), None, "it does not reach back so far");
+        assert_eq!(offsets(13), None, "there is nothing after it");
+    }
+
+    #[test]
+    fn what_is_too_much_is_dropped_as_a_whole() {
+        let mut history = history();
+        history.push(4, &[0; 1_000], 1_000);
+        assert!(history.is_lost());
+        assert_eq!(history.publications(TOPIC, at(12)), None);
+    }
+}
