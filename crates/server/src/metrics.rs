@@ -64,6 +64,7 @@ impl Page {
             refused,
             tabs_refused,
             sockets_refused,
+            bad_opens,
             queue_full,
             too_large,
             handshake_timeouts,
@@ -129,6 +130,8 @@ impl Page {
         self.one(Counter, "tabmux_messages_in_total", help, messages_in);
         let help = "Messages of virtual sockets that were sent.";
         self.one(Counter, "tabmux_messages_out_total", help, messages_out);
+        let help = "OPEN of numbers that are in use, which are ignored.";
+        self.one(Counter, "tabmux_bad_opens_total", help, bad_opens);
         let help = "Messages that were not sent, by reason.";
         let reasons = [("queue_full", queue_full), ("too_large", too_large)];
         self.many(Counter, "tabmux_messages_refused_total", help, "reason", &reasons);

@@ -81,7 +81,8 @@ impl Registry {
         let name = |socket| SocketRef { session, tab, socket };
         match frame {
             HubFrame::Open { socket, path, protocols, .. } => {
-                self.on_open(name(socket), path, &protocols)
+                self.on_open(name(socket), path, &protocols);
+                Ok(())
             }
             HubFrame::Data { socket, payload, .. } => {
                 self.on_data(name(socket), payload);
@@ -194,22 +195,24 @@ impl Registry {
         }
     }
 
-    fn on_open(&mut self, socket: SocketRef, path: &str, protocols: &[&str]) -> Handled {
+    fn on_open(&mut self, socket: SocketRef, path: &str, protocols: &[&str]) {
         let limit = self.config.sockets as usize;
         let Some(session) = self.sessions.by_id_mut(socket.session) else {
-            return Ok(());
+            return;
         };
         let Some(tab) = session.tabs.get_mut(&socket.tab) else {
-            return Ok(());
+            return;
         };
+        // The hub passes on what its tabs say: a number in use is a page's fault, and costs only it.
         if tab.socket(socket.socket).is_some() {
-            return Err(PeerMisbehaved::SocketInUse);
+            self.stats.bad_opens += 1;
+            return;
         }
         if tab.socket_count() >= limit {
             self.stats.sockets_refused += 1;
             let message = format!("a tab may have {limit} sockets on this server");
             self.refuse_socket(socket, ErrorCode::SocketLimit, &message);
-            return Ok(());
+            return;
         }
         tab.set_socket(socket.socket, Socket::Opening);
         self.stats.sockets += 1;
@@ -219,7 +222,6 @@ impl Registry {
             path: path.to_owned(),
             protocols: protocols.iter().map(|&name| name.to_owned()).collect(),
         });
-        Ok(())
     }
 
     /// A message on a socket that is not open is ignored: its close may be under way.

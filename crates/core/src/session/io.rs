@@ -238,8 +238,6 @@ pub enum PeerMisbehaved {
     CountJumped,
     /// It acknowledged, or said that it has, frames that were never sent.
     NoSuchFrame,
-    /// A tab opened a socket with a number that is in use.
-    SocketInUse,
     /// A close code was outside of 1000 to 4999.
     BadCloseCode,
 }
@@ -311,7 +309,6 @@ impl fmt::Display for PeerMisbehaved {
             Self::HelloTwice => "HELLO came twice",
             Self::CountJumped => "the count of a tab's reliable frames jumped",
             Self::NoSuchFrame => "frames were acknowledged that were never sent",
-            Self::SocketInUse => "a tab opened a socket number that is in use",
             Self::BadCloseCode => "a close code was outside of 1000 to 4999",
         })
     }

@@ -51,6 +51,8 @@ pub struct Stats {
     pub tabs_refused: u64,
     /// Virtual sockets refused by their limit.
     pub sockets_refused: u64,
+    /// OPEN of numbers that are in use, which are ignored.
+    pub bad_opens: u64,
     /// Messages refused because a link's queue was full.
     pub queue_full: u64,
     /// Messages refused because they were too large.
@@ -111,6 +113,7 @@ impl Stats {
             refused: self.refused + other.refused,
             tabs_refused: self.tabs_refused + other.tabs_refused,
             sockets_refused: self.sockets_refused + other.sockets_refused,
+            bad_opens: self.bad_opens + other.bad_opens,
             queue_full: self.queue_full + other.queue_full,
             too_large: self.too_large + other.too_large,
             handshake_timeouts: self.handshake_timeouts + other.handshake_timeouts,

@@ -5,6 +5,7 @@ mod heartbeat;
 mod mirror;
 mod mux;
 mod reconnect;
+mod resume;
 mod support;
 mod tabs;
 mod topics;

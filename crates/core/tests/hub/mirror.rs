@@ -3,18 +3,19 @@
 use tabmux_core::hub::{HubMessage, LinkState, Mode, Output, TabMessage};
 use tabmux_wire::Payload;
 
-use crate::support::{Bench, ONE, TWO, closed, is_opened, text};
+use crate::support::{ATTACH, Bench, ONE, TWO, closed, is_opened, text};
 
 #[test]
 fn the_first_view_opens_the_link_once_the_lock_is_held() {
     let mut bench = Bench::new(Mode::Mirror);
-    bench.tab(1, TabMessage::Attach);
+    bench.tab(1, ATTACH);
     bench.open(1, ONE);
     assert!(bench.outputs.contains(&Output::RequestLinkLock));
     assert!(!bench.outputs.iter().any(|output| matches!(output, Output::OpenLink { .. })));
     bench.grant_and_open();
     let opened = bench.posted(1).into_iter().find(is_opened);
     let expected = HubMessage::Opened {
+        count: 0,
         socket: ONE,
         reused: false,
         protocol: "chat".to_owned(),
@@ -26,7 +27,7 @@ fn the_first_view_opens_the_link_once_the_lock_is_held() {
 #[test]
 fn a_late_view_opens_at_once_on_the_same_link() {
     let mut bench = Bench::mirrored();
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     bench.open(2, ONE);
     assert!(bench.posted(2).iter().any(is_opened));
     assert!(!bench.take().iter().any(|output| matches!(output, Output::OpenLink { .. })));
@@ -36,9 +37,9 @@ fn a_late_view_opens_at_once_on_the_same_link() {
 fn every_tab_with_a_view_gets_every_message_once() {
     let mut bench = Bench::mirrored();
     bench.open(1, TWO);
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     bench.open(2, ONE);
-    bench.tab(3, TabMessage::Attach);
+    bench.tab(3, ATTACH);
     bench.take();
     bench.link(Payload::Text("hi"));
     let message = HubMessage::Mirror { payload: text("hi") };
@@ -50,7 +51,7 @@ fn every_tab_with_a_view_gets_every_message_once() {
 #[test]
 fn sends_of_all_views_go_out_in_order() {
     let mut bench = Bench::mirrored();
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     bench.open(2, ONE);
     bench.take();
     bench.send(1, ONE, "a");
@@ -87,7 +88,7 @@ fn the_last_view_closes_the_link_with_its_code_and_hears_the_servers_answer() {
 fn the_servers_close_reaches_every_view() {
     let mut bench = Bench::mirrored();
     bench.open(1, TWO);
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     bench.open(2, ONE);
     bench.take();
     bench.link_closed(4001);
@@ -112,7 +113,7 @@ fn a_view_that_opens_while_the_link_closes_gets_the_next_one() {
 #[test]
 fn a_link_that_cannot_open_fails_its_views_with_an_error_that_names_the_url() {
     let mut bench = Bench::new(Mode::Mirror);
-    bench.tab(1, TabMessage::Attach);
+    bench.tab(1, ATTACH);
     bench.open(1, ONE);
     bench.input(tabmux_core::hub::Input::LinkLockGranted);
     bench.take();
@@ -141,7 +142,7 @@ fn when_every_tab_is_parked_the_link_closes_in_the_same_task() {
     assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
     bench.link_closed(1005);
     bench.take();
-    bench.tab(1, TabMessage::Attach);
+    bench.tab(1, ATTACH);
     assert!(bench.posted(1).contains(&closed(ONE, 1005, true)), "the tab hears of it on return");
 }
 
@@ -166,11 +167,11 @@ fn all_that_was_sent_goes_out_before_the_close() {
 #[test]
 fn a_tab_that_parks_while_the_hub_waits_for_the_lock_gets_its_link_on_return() {
     let mut bench = Bench::new(Mode::Mirror);
-    bench.tab(1, TabMessage::Attach);
+    bench.tab(1, ATTACH);
     bench.open(1, ONE);
     bench.tab(1, TabMessage::Park);
     bench.take();
-    bench.tab(1, TabMessage::Attach);
+    bench.tab(1, ATTACH);
     bench.grant_and_open();
     assert!(bench.posted(1).iter().any(is_opened));
 }
@@ -178,7 +179,7 @@ fn a_tab_that_parks_while_the_hub_waits_for_the_lock_gets_its_link_on_return() {
 #[test]
 fn the_last_tab_that_is_not_parked_takes_the_link_with_it() {
     let mut bench = Bench::mirrored();
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     bench.open(2, ONE);
     bench.tab(1, TabMessage::Park);
     bench.take();
@@ -190,14 +191,14 @@ fn the_last_tab_that_is_not_parked_takes_the_link_with_it() {
 #[test]
 fn while_every_tab_is_parked_no_link_is_wanted() {
     let mut bench = Bench::new(Mode::Mirror);
-    bench.tab(1, TabMessage::Attach);
+    bench.tab(1, ATTACH);
     bench.open(1, ONE);
     bench.input(tabmux_core::hub::Input::LinkLockGranted);
     bench.tab(1, TabMessage::Park);
     bench.take();
     bench.link_closed(1006);
     assert!(!bench.outputs.contains(&Output::RequestLinkLock));
-    bench.tab(1, TabMessage::Attach);
+    bench.tab(1, ATTACH);
     bench.grant_and_open();
     assert!(bench.posted(1).iter().any(is_opened));
 }

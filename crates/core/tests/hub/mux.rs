@@ -5,13 +5,13 @@ use std::time::Duration;
 use tabmux_core::hub::{HubConfig, HubMessage, Input, Mode, Output, TabMessage, WakeReason};
 use tabmux_wire::{Alias, ErrorCode, HubFrame, HubId, Payload, ServerFrame, TabId, Upstream};
 
-use crate::support::{Bench, ONE, TWO, alias, closed, data, is_opened, opened, text, welcome};
+use crate::support::{ATTACH, Bench, ONE, alias, closed, data, is_opened, opened, text, welcome};
 
 #[test]
 fn hello_and_every_attach_go_out_in_one_flight() {
     let mut bench = Bench::new(Mode::Mux);
-    bench.tab(1, TabMessage::Attach);
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(1, ATTACH);
+    bench.tab(2, ATTACH);
     bench.grant_and_open();
     let sent = bench.sent();
     assert!(
@@ -25,7 +25,7 @@ fn hello_and_every_attach_go_out_in_one_flight() {
 #[test]
 fn a_socket_opens_once_the_server_knows_its_tab() {
     let mut bench = Bench::new(Mode::Mux);
-    bench.tab(7, TabMessage::Attach);
+    bench.tab(7, ATTACH);
     bench.open(7, ONE);
     bench.grant_and_open();
     let hello = bench.sent();
@@ -40,22 +40,11 @@ fn a_socket_opens_once_the_server_knows_its_tab() {
 }
 
 #[test]
-fn a_tab_that_comes_late_is_told_that_the_link_was_there_before() {
-    let mut bench = Bench::connected();
-    bench.tab(2, TabMessage::Attach);
-    bench.open(2, ONE);
-    bench.answer_attaches(&bench.sent());
-    bench.server(&opened(2, ONE));
-    let opened = bench.posted(2).into_iter().find(is_opened);
-    assert!(matches!(opened, Some(HubMessage::Opened { reused: true, .. })));
-}
-
-#[test]
 fn a_message_reaches_only_the_tab_that_owns_the_socket() {
     let mut bench = two_tabs_with_a_socket_each();
     bench.server(&data(2, ONE, "for two"));
     assert_eq!(bench.posted(1), []);
-    let message = HubMessage::Message { socket: ONE, payload: text("for two") };
+    let message = HubMessage::Message { socket: ONE, count: 0, payload: text("for two") };
     assert_eq!(bench.posted(2), [message]);
 }
 
@@ -63,7 +52,7 @@ fn a_message_reaches_only_the_tab_that_owns_the_socket() {
 fn a_message_to_the_browser_reaches_every_tab() {
     let mut bench = two_tabs_with_a_socket_each();
     bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
-    let message = HubMessage::Browser { payload: text("all") };
+    let message = HubMessage::Browser { count0: 0, payload: text("all") };
     assert_eq!(bench.posted(1), std::slice::from_ref(&message));
     assert_eq!(bench.posted(2), [message]);
 }
@@ -82,12 +71,12 @@ fn what_a_tab_sends_is_counted_for_that_tab() {
 }
 
 #[test]
-fn the_tab_is_told_how_much_of_its_socket_was_sent() {
+fn the_tab_is_told_up_to_which_message_it_was_sent() {
     let mut bench = two_tabs_with_a_socket_each();
     bench.send(1, ONE, "12345");
     assert_eq!(bench.wakes_for(), Some(WakeReason::Report));
     bench.pass(Duration::from_millis(30));
-    assert_eq!(bench.posted(1), [HubMessage::Sent { socket: ONE, total: 5 }]);
+    assert_eq!(bench.posted(1), [HubMessage::Sent { n: 2 }]);
     assert_eq!(bench.posted(2), []);
 }
 
@@ -102,18 +91,6 @@ fn a_close_of_the_tab_ends_when_the_server_answers_it() {
     let answer = ServerFrame::Close { tab: alias(1), socket: ONE, code: 3000, reason: "" };
     bench.server(&answer);
     assert_eq!(bench.posted(1), [closed(ONE, 3000, true)]);
-}
-
-#[test]
-fn a_socket_closed_before_the_server_knew_of_it_fails_as_a_websocket_does() {
-    let mut bench = Bench::new(Mode::Mux);
-    bench.tab(1, TabMessage::Attach);
-    bench.open(1, ONE);
-    bench.take();
-    bench.close(1, ONE, 1000);
-    let posted = bench.posted(1);
-    assert!(matches!(posted[0], HubMessage::Error { socket: ONE, .. }));
-    assert_eq!(posted[1], closed(ONE, 1006, false));
 }
 
 #[test]
@@ -134,10 +111,9 @@ fn a_refused_socket_says_why() {
 }
 
 #[test]
-fn a_tab_the_server_refuses_hears_so_on_every_socket() {
+fn a_tab_the_server_refuses_is_told_so() {
     let mut bench = Bench::connected();
-    bench.tab(2, TabMessage::Attach);
-    bench.open(2, ONE);
+    bench.tab(2, ATTACH);
     bench.take();
     bench.server(&ServerFrame::Error {
         code: ErrorCode::TabLimit,
@@ -145,14 +121,11 @@ fn a_tab_the_server_refuses_hears_so_on_every_socket() {
         socket: None,
         message: "64 tabs at most",
     });
-    bench.open(2, TWO);
-    let fails: Vec<_> = bench.posted(2);
+    let posted = bench.posted(2);
     assert!(
-        matches!(&fails[0], HubMessage::Error { socket: ONE, message } if message.contains("64"))
+        matches!(&posted[..], [HubMessage::Refused { message }] if message.contains("64")),
+        "{posted:?}"
     );
-    assert_eq!(fails[1], closed(ONE, 1006, false));
-    assert!(matches!(&fails[2], HubMessage::Error { socket: TWO, .. }));
-    assert_eq!(fails[3], closed(TWO, 1006, false));
 }
 
 #[test]
@@ -168,26 +141,11 @@ fn a_message_over_the_servers_limit_costs_its_socket_and_nothing_else() {
 }
 
 #[test]
-fn the_limit_of_sockets_is_of_one_tab_only() {
-    let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
-    config.sockets = 1;
-    let mut bench = Bench::with(config);
-    bench.tab(1, TabMessage::Attach);
-    bench.tab(2, TabMessage::Attach);
-    bench.open(1, ONE);
-    bench.take();
-    bench.open(1, TWO);
-    bench.open(2, ONE);
-    assert_eq!(bench.posted(1).last(), Some(&closed(TWO, 1006, false)));
-    assert_eq!(bench.posted(2), []);
-}
-
-#[test]
 fn what_the_link_has_not_sent_holds_the_rest_back_up_to_a_limit() {
     let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
     (config.link_bytes, config.outbox_bytes) = (100, 102);
     let mut bench = Bench::with(config);
-    bench.tab(1, TabMessage::Attach);
+    bench.tab(1, ATTACH);
     bench.connect();
     bench.open(1, ONE);
     bench.server(&opened(1, ONE));
@@ -206,24 +164,12 @@ fn what_the_link_has_not_sent_holds_the_rest_back_up_to_a_limit() {
 }
 
 #[test]
-fn every_socket_of_a_lost_link_closes_with_1006() {
-    let mut bench = two_tabs_with_a_socket_each();
-    bench.open(1, TWO);
-    bench.take();
-    bench.link_closed(1006);
-    let one = bench.posted(1);
-    assert!(one.contains(&closed(ONE, 1006, false)));
-    assert!(one.contains(&closed(TWO, 1006, false)));
-    assert!(bench.posted(2).contains(&closed(ONE, 1006, false)));
-}
-
-#[test]
 fn the_link_outlives_the_last_tab_for_a_moment_so_that_the_next_page_finds_it() {
     let mut bench = Bench::connected();
     bench.tab(1, TabMessage::Bye);
     assert_eq!(bench.wakes_for(), Some(WakeReason::Linger));
     bench.pass(Duration::from_millis(1500));
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     bench.pass(Duration::from_secs(5));
     assert!(!bench.take().iter().any(|output| matches!(output, Output::CloseLink { .. })));
     bench.tab(2, TabMessage::Bye);
@@ -236,8 +182,8 @@ fn the_link_outlives_the_last_tab_for_a_moment_so_that_the_next_page_finds_it() 
 
 fn two_tabs_with_a_socket_each() -> Bench {
     let mut bench = Bench::new(Mode::Mux);
-    bench.tab(1, TabMessage::Attach);
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(1, ATTACH);
+    bench.tab(2, ATTACH);
     bench.connect();
     for tab in [1, 2] {
         bench.open(tab, ONE);
@@ -250,9 +196,9 @@ fn two_tabs_with_a_socket_each() -> Bench {
 #[test]
 fn a_tab_that_goes_and_comes_within_a_round_trip_uses_its_new_alias() {
     let mut bench = Bench::connected();
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     bench.tab(2, TabMessage::Bye);
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     bench.open(2, ONE);
     bench.take();
     let attached = |alias| {

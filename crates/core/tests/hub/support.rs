@@ -1,6 +1,6 @@
 //! A hub with hands: what its shell, its tabs and its server would do, one line each.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tabmux_core::{
     OwnedPayload, Timestamp,
@@ -23,7 +23,22 @@ pub(crate) struct Bench {
     pub(crate) now: Timestamp,
     pub(crate) outputs: Vec<Output>,
     pub(crate) attempt: AttemptId,
+    /// What each tab has said in its session, as pages keep it.
+    said: BTreeMap<u64, Vec<Said>>,
+    /// What each tab that was told to resume shows to the next hub.
+    pub(crate) claims: BTreeMap<u64, String>,
 }
+
+/// A numbered message of a tab.
+#[derive(Clone)]
+enum Said {
+    Open(SocketId),
+    Send(SocketId, String),
+    Close(SocketId, u16),
+}
+
+/// A tab attaches that has nothing.
+pub(crate) const ATTACH: TabMessage<'static> = TabMessage::Attach { claim: "", last0: 0, last: 0 };
 
 impl Bench {
     pub(crate) fn new(mode: Mode) -> Self {
@@ -32,13 +47,15 @@ impl Bench {
 
     pub(crate) fn with(config: HubConfig) -> Self {
         let hub = Hub::new(config, 1);
-        Self { hub, now: Timestamp::default(), outputs: Vec::new(), attempt: AttemptId(0) }
+        let (outputs, said) = (Vec::new(), BTreeMap::new());
+        let claims = BTreeMap::new();
+        Self { hub, now: Timestamp::default(), outputs, attempt: AttemptId(0), said, claims }
     }
 
     /// A mux hub with one tab, connected.
     pub(crate) fn connected() -> Self {
         let mut bench = Self::new(Mode::Mux);
-        bench.tab(1, TabMessage::Attach);
+        bench.tab(1, ATTACH);
         bench.connect();
         bench
     }
@@ -46,7 +63,7 @@ impl Bench {
     /// A mirror hub whose tab 1 has an open view.
     pub(crate) fn mirrored() -> Self {
         let mut bench = Self::new(Mode::Mirror);
-        bench.tab(1, TabMessage::Attach);
+        bench.tab(1, ATTACH);
         bench.open(1, ONE);
         bench.grant_and_open();
         bench.take();
@@ -63,15 +80,54 @@ impl Bench {
     }
 
     pub(crate) fn open(&mut self, tab: u64, socket: SocketId) {
-        self.tab(tab, TabMessage::Open { socket, path: "/p", protocols: vec![] });
+        self.say(tab, Said::Open(socket));
     }
 
     pub(crate) fn send(&mut self, tab: u64, socket: SocketId, text: &str) {
-        self.tab(tab, TabMessage::Send { socket, payload: Payload::Text(text) });
+        self.say(tab, Said::Send(socket, text.to_owned()));
     }
 
     pub(crate) fn close(&mut self, tab: u64, socket: SocketId, code: u16) {
-        self.tab(tab, TabMessage::Close { socket, code, reason: "" });
+        self.say(tab, Said::Close(socket, code));
+    }
+
+    /// A tab attaches that has `last` frames of its lane.
+    pub(crate) fn back(&mut self, tab: u64, last: u64) {
+        let claim = self.claims.get(&tab).cloned().unwrap_or_default();
+        self.tab(tab, TabMessage::Attach { claim: &claim, last0: 0, last });
+    }
+
+    fn say(&mut self, tab: u64, message: Said) {
+        let said = self.said.entry(tab).or_default();
+        said.push(message.clone());
+        let n = said.len() as u64;
+        self.say_again(tab, n, &message);
+    }
+
+    fn say_again(&mut self, tab: u64, n: u64, message: &Said) {
+        let message = match message {
+            Said::Open(socket) => {
+                TabMessage::Open { n, socket: *socket, path: "/p", protocols: vec![] }
+            }
+            Said::Send(socket, text) => {
+                TabMessage::Send { n, socket: *socket, payload: Payload::Text(text) }
+            }
+            Said::Close(socket, code) => {
+                TabMessage::Close { n, socket: *socket, code: *code, reason: "" }
+            }
+        };
+        self.tab(tab, message);
+    }
+
+    /// What a page does when it is told how far the other end is.
+    fn resume(&mut self, tab: u64, n_seen: u64, continues: bool, claim: String) {
+        if self.claims.insert(tab, claim).is_some() && !continues {
+            self.said.remove(&tab);
+        }
+        let said = self.said.get(&tab).cloned().unwrap_or_default();
+        for (message, n) in said.iter().zip(1..).filter(|(_, n)| *n > n_seen) {
+            self.say_again(tab, n, message);
+        }
     }
 
     /// The shell grants the lock and opens the link that the hub then asks for.
@@ -155,8 +211,25 @@ impl Bench {
         self.outputs.iter().filter_map(bytes).collect()
     }
 
-    /// The messages posted to a tab since outputs were last taken; takes nothing.
+    /// The messages posted to a tab since outputs were last taken, without Resume and without
+    /// their counts; takes nothing.
     pub(crate) fn posted(&self, tab: u64) -> Vec<HubMessage> {
+        let mut posted = self.all_posted(tab);
+        posted.retain(|message| !matches!(message, HubMessage::Resume { .. }));
+        for message in &mut posted {
+            match message {
+                HubMessage::Opened { count, .. }
+                | HubMessage::Message { count, .. }
+                | HubMessage::Closed { count, .. } => *count = 0,
+                HubMessage::Browser { count0, .. } => *count0 = 0,
+                _ => {}
+            }
+        }
+        posted
+    }
+
+    /// The same, with both.
+    pub(crate) fn all_posted(&self, tab: u64) -> Vec<HubMessage> {
         let to_tab = |output: &Output| match output {
             Output::PostToTab { tab: to, message } if to.0 == tab => Some(message.clone()),
             Output::PostToTabs { tabs, message } if tabs.contains(&TabId(tab)) => {
@@ -176,11 +249,20 @@ impl Bench {
     }
 
     fn drain(&mut self) {
+        let mut resumed = Vec::new();
         while let Some(output) = self.hub.poll_output() {
-            if let Output::OpenLink { attempt } = output {
-                self.attempt = attempt;
+            match &output {
+                Output::OpenLink { attempt } => self.attempt = *attempt,
+                Output::PostToTab {
+                    tab,
+                    message: HubMessage::Resume { n_seen, continues, claim, .. },
+                } => resumed.push((tab.0, *n_seen, *continues, claim.clone())),
+                _ => {}
             }
             self.outputs.push(output);
+        }
+        for (tab, n_seen, continues, claim) in resumed {
+            self.resume(tab, n_seen, continues, claim);
         }
     }
 }
@@ -224,7 +306,7 @@ pub(crate) fn data(tab: u64, socket: SocketId, text: &str) -> ServerFrame<'_> {
 }
 
 pub(crate) fn closed(socket: SocketId, code: u16, clean: bool) -> HubMessage {
-    HubMessage::Closed { socket, code, clean, reason: String::new() }
+    HubMessage::Closed { socket, count: 0, code, clean, reason: String::new() }
 }
 
 pub(crate) fn is_opened(message: &HubMessage) -> bool {

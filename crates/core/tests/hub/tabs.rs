@@ -5,14 +5,14 @@ use std::time::Duration;
 use tabmux_core::hub::{HubConfig, HubMessage, Input, LinkState, Mode, Output, TabMessage};
 use tabmux_wire::{HubFrame, HubId, Payload, ServerFrame, TabId};
 
-use crate::support::{Bench, ONE, alias, closed, data, opened, text};
+use crate::support::{ATTACH, Bench, ONE, alias, data, opened, text};
 
 const GONE: HubFrame<'static> = HubFrame::Gone { tab: TabId(2) };
 
 #[test]
 fn a_tab_that_attaches_is_watched_and_told_the_state_at_once() {
     let mut bench = Bench::connected();
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     assert!(bench.outputs.contains(&Output::WatchTab { tab: TabId(2) }));
     let attached = HubMessage::Attached { state: LinkState::Connected, tabs: 2 };
     assert_eq!(bench.posted(2), [attached]);
@@ -21,7 +21,7 @@ fn a_tab_that_attaches_is_watched_and_told_the_state_at_once() {
 #[test]
 fn the_others_hear_that_the_number_of_tabs_changed() {
     let mut bench = Bench::connected();
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(2, ATTACH);
     let state =
         |tabs| HubMessage::State { state: LinkState::Connected, tabs, reason: String::new() };
     assert_eq!(bench.posted(1), [state(2)]);
@@ -59,42 +59,40 @@ fn a_park_that_arrives_after_the_lock_was_granted_saves_the_tab() {
 }
 
 #[test]
-fn nothing_is_posted_to_a_parked_tab_and_it_gets_all_of_it_when_it_is_back() {
+fn nothing_is_posted_to_a_parked_tab_and_the_server_gives_it_its_lane_when_it_is_back() {
     let mut bench = two_tabs();
     bench.tab(2, TabMessage::Park);
     bench.take();
     bench.server(&data(2, ONE, "one"));
     bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
-    bench.server(&data(2, ONE, "two"));
     assert_eq!(bench.posted(2), []);
-    bench.tab(2, TabMessage::Attach);
-    let message = |body| HubMessage::Message { socket: ONE, payload: text(body) };
-    let expected = [
-        HubMessage::Attached { state: LinkState::Connected, tabs: 2 },
-        message("one"),
-        HubMessage::Browser { payload: text("all") },
-        message("two"),
-    ];
-    assert_eq!(bench.posted(2), expected);
+    bench.back(2, 1);
+    // Its lane is the server's to repeat; what all tabs hear waited here.
+    assert!(bench.sent().contains(&HubFrame::Attach { tab: TabId(2), last: 1 }.to_bytes()));
+    let attached = HubMessage::Attached { state: LinkState::Connected, tabs: 2 };
+    let all = HubMessage::Browser { count0: 0, payload: text("all") };
+    assert_eq!(bench.posted(2), [attached, all]);
+    bench.take();
+    let (tab, alias, aside) = (TabId(2), alias(2), false);
+    bench.server(&ServerFrame::Attached { tab, alias, next: 2, n_seen: 1, aside });
+    bench.server(&data(2, ONE, "one"));
+    let message = HubMessage::Message { socket: ONE, count: 0, payload: text("one") };
+    assert_eq!(bench.posted(2), [message]);
 }
 
 #[test]
-fn a_tab_for_which_too_much_waits_loses_its_sockets_and_is_told() {
+fn a_tab_for_which_too_much_waits_is_told_that_it_missed_something() {
     let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
     config.held_bytes = 200;
     let mut bench = two_tabs_with(config);
     bench.tab(2, TabMessage::Park);
     for _ in 0..10 {
-        bench.server(&data(2, ONE, "0123456789"));
+        bench.server(&ServerFrame::Message { payload: Payload::Text("0123456789") });
     }
-    assert!(bench.sent().contains(&GONE.to_bytes()));
     bench.take();
-    bench.tab(2, TabMessage::Attach);
-    let lost = bench.posted(2).into_iter().any(|message| {
-        matches!(message, HubMessage::Closed { socket: ONE, code: 1006, clean: false, .. })
-    });
-    assert!(lost);
-    assert!(!bench.posted(1).iter().any(|m| matches!(m, HubMessage::Closed { .. })));
+    bench.back(2, 1);
+    let missed = |tab| bench.posted(tab).contains(&HubMessage::BrowserGap);
+    assert_eq!((missed(1), missed(2)), (false, true));
 }
 
 #[test]
@@ -124,11 +122,13 @@ fn a_tab_that_returns_to_a_suspended_link_takes_it_up_again() {
     bench.server(&opened(1, ONE));
     bench.tab(1, TabMessage::Park);
     bench.take();
-    bench.tab(1, TabMessage::Attach);
+    bench.back(1, 1);
     assert!(bench.outputs.contains(&Output::RequestLinkLock));
-    assert!(bench.sent().contains(&HubFrame::Attach { tab: TabId(1), last: 0 }.to_bytes()));
+    assert!(bench.sent().contains(&HubFrame::Attach { tab: TabId(1), last: 1 }.to_bytes()));
+    let (tab, alias, aside) = (TabId(1), alias(1), false);
+    bench.server(&ServerFrame::Attached { tab, alias, next: 2, n_seen: 1, aside });
     bench.server(&data(1, ONE, "still open"));
-    let message = HubMessage::Message { socket: ONE, payload: text("still open") };
+    let message = HubMessage::Message { socket: ONE, count: 0, payload: text("still open") };
     assert!(bench.posted(1).contains(&message));
 }
 
@@ -144,22 +144,12 @@ fn there_is_a_limit_of_tabs_and_the_one_above_it_is_told() {
     let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
     config.tabs = 1;
     let mut bench = Bench::with(config);
-    bench.tab(1, TabMessage::Attach);
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(1, ATTACH);
+    bench.tab(2, ATTACH);
     assert!(
         matches!(&bench.posted(2)[..], [HubMessage::Refused { message }] if message.contains('1'))
     );
     assert_eq!(bench.hub.tabs(), 1);
-}
-
-#[test]
-fn a_parked_tab_hears_on_return_that_its_socket_was_lost() {
-    let mut bench = two_tabs();
-    bench.tab(2, TabMessage::Park);
-    bench.link_closed(1006);
-    bench.take();
-    bench.tab(2, TabMessage::Attach);
-    assert!(bench.posted(2).contains(&closed(ONE, 1006, false)));
 }
 
 fn two_tabs() -> Bench {
@@ -169,8 +159,8 @@ fn two_tabs() -> Bench {
 /// Two tabs; the second has a socket.
 fn two_tabs_with(config: HubConfig) -> Bench {
     let mut bench = Bench::with(config);
-    bench.tab(1, TabMessage::Attach);
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(1, ATTACH);
+    bench.tab(2, ATTACH);
     bench.connect();
     bench.open(2, ONE);
     bench.server(&ServerFrame::Opened { tab: alias(2), socket: ONE, credit: 9, protocol: "" });
@@ -193,8 +183,8 @@ fn a_tab_that_is_refused_is_forgotten() {
     let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
     config.tabs = 1;
     let mut bench = Bench::with(config);
-    bench.tab(1, TabMessage::Attach);
-    bench.tab(2, TabMessage::Attach);
+    bench.tab(1, ATTACH);
+    bench.tab(2, ATTACH);
     assert!(bench.take().contains(&Output::DropTab { tab: TabId(2) }));
     bench.tab(2, TabMessage::Bye);
     assert_eq!(bench.posted(2), []);

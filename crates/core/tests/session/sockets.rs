@@ -146,11 +146,19 @@ fn a_socket_that_is_not_open_sends_nothing() {
 }
 
 #[test]
-fn a_socket_number_in_use_closes_the_link() {
+fn an_open_of_a_number_in_use_is_ignored_and_counted() {
     let mut server = Server::new();
     server.socket(1);
-    let outputs = server.say(1, &open(2, 1));
-    assert_eq!(closed(&outputs), (1, 1002, "a tab opened a socket number that is in use"));
+    assert_eq!(server.say(1, &open(2, 1)), []);
+    assert_eq!(received(&server.say(1, &text(3, 1, "still open"))), "still open");
+    assert_eq!(server.registry.stats().bad_opens, 1);
+}
+
+fn received(outputs: &[Output]) -> &str {
+    match outputs {
+        [Output::SocketMessage { payload: tabmux_core::OwnedPayload::Text(text), .. }] => text,
+        other => panic!("not one text: {other:?}"),
+    }
 }
 
 #[test]

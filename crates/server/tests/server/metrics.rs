@@ -9,12 +9,13 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 46] = [
+const NAMES: [&str; 47] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
     "process_resident_memory_bytes gauge",
     "tabmux_admitted_total counter",
+    "tabmux_bad_opens_total counter",
     "tabmux_claims_refused_total counter",
     "tabmux_deliveries_total counter",
     "tabmux_draining gauge",
