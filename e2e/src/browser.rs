@@ -16,6 +16,12 @@ pub trait Transport {
 
     /// The process that renders the current tab, where several tabs may share one.
     fn process(&mut self) -> Result<Option<i64>>;
+
+    /// Freezes the current tab as a browser does that saves energy, or thaws it.
+    fn freeze(&mut self, frozen: bool) -> std::result::Result<(), Stop>;
+
+    /// Ends every shared worker and leaves the tabs alone.
+    fn end_workers(&mut self) -> std::result::Result<(), Stop>;
 }
 
 /// One command in both protocols' words.
@@ -143,6 +149,33 @@ impl Browser {
     pub fn process(&mut self, tab: &Tab) -> Result<Option<i64>> {
         self.switch(tab)?;
         self.transport.process()
+    }
+
+    /// Freezes `tab` as a browser does that saves energy.
+    pub fn freeze(&mut self, tab: &Tab) -> std::result::Result<(), Stop> {
+        self.switch(tab)?;
+        self.transport.freeze(true)
+    }
+
+    /// Ends what [`Self::freeze`] began.
+    pub fn thaw(&mut self, tab: &Tab) -> std::result::Result<(), Stop> {
+        self.switch(tab)?;
+        self.transport.freeze(false)
+    }
+
+    /// Ends every shared worker and leaves the tabs alone.
+    pub fn end_workers(&mut self) -> std::result::Result<(), Stop> {
+        self.switch(&self.home.clone())?;
+        self.transport.end_workers()
+    }
+
+    /// Whether the process of `tab` is there and runs scripts.
+    pub fn is_alive(&mut self, tab: &Tab) -> bool {
+        let alive = self.run(tab, "1").is_ok();
+        if !alive {
+            self.current = None;
+        }
+        alive
     }
 
     fn switch(&mut self, tab: &Tab) -> Result<()> {

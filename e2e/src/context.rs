@@ -11,7 +11,7 @@ use crate::{
     pages::PageServer,
     paths,
     plain::PlainServer,
-    server::LinkServer,
+    server::{LinkServer, Program},
 };
 
 /// One run of one test in one engine.
@@ -37,7 +37,7 @@ impl<'a> Context<'a> {
 
     /// Starts the real server; pages of this test may open links to it.
     pub fn server(&mut self) -> Result<Rc<LinkServer>> {
-        let server = Rc::new(LinkServer::start(&[self.pages.origin()])?);
+        let server = Rc::new(LinkServer::start(Program::Demo, &[self.pages.origin()])?);
         self.servers.push(Rc::clone(&server));
         Ok(server)
     }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod browser;
+pub mod chaos;
 pub mod context;
 pub mod engine;
 pub mod http;
@@ -20,6 +21,7 @@ pub mod paths;
 pub mod plain;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod runner;
 pub mod server;
 pub mod sockets;

@@ -102,6 +102,14 @@ impl Transport for Marionette {
         self.command("Marionette:SetContext", &json!({ "value": "content" }))?;
         Ok(id?.as_i64())
     }
+
+    fn freeze(&mut self, _: bool) -> std::result::Result<(), Stop> {
+        Err(Stop::Skipped("Firefox has no command that freezes a tab".into()))
+    }
+
+    fn end_workers(&mut self) -> std::result::Result<(), Stop> {
+        Err(Stop::Skipped("Firefox has no command that ends a worker and no tab".into()))
+    }
 }
 
 /// The message type of a request.

@@ -15,6 +15,17 @@ pub fn server_binary() -> Result<PathBuf> {
     )
 }
 
+/// The server that numbers its messages: `TABMUX_CHAOS_SERVER`, else the example beside the harness.
+pub fn numbers_binary() -> Result<PathBuf> {
+    let harness = std::env::current_exe().map_err(|error| error.to_string())?;
+    let profile = harness.ancestors().nth(2).unwrap_or(&harness);
+    existing(
+        std::env::var_os("TABMUX_CHAOS_SERVER").map(PathBuf::from),
+        profile.join("examples/chaos"),
+        "run `cargo build -p tabmux-server --example chaos`",
+    )
+}
+
 /// The folder with `client.js` and `worker.js`: `TABMUX_DIST`, else the package's `dist`.
 pub fn assets() -> Result<PathBuf> {
     let folder = existing(

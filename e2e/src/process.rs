@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     process::{Child, Command, ExitStatus},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -85,6 +86,32 @@ pub fn kill_one(id: i64) -> Result<()> {
     let pid = pid.ok_or_else(|| format!("{id} is no process number"))?;
     rustix::process::kill_process(pid, Signal::KILL)
         .map_err(|error| format!("cannot kill process {id}: {error}"))
+}
+
+/// The processes of the group `id` that have a thread whose name begins with one of `names`.
+pub fn with_thread(id: i32, names: &[&str]) -> Vec<i64> {
+    let processes = numbers_in("/proc");
+    let of_group = processes.into_iter().filter(|process| group_of(*process) == Some(id));
+    let wanted = |thread: &String| names.iter().any(|name| thread.starts_with(name));
+    of_group.filter(|process| threads_of(*process).iter().any(wanted)).collect()
+}
+
+/// The names of a process's threads, of which the kernel keeps 15 characters.
+pub fn threads_of(process: i64) -> Vec<String> {
+    let folder = format!("/proc/{process}/task");
+    let threads = numbers_in(&folder).into_iter();
+    threads.filter_map(|thread| fs::read_to_string(format!("{folder}/{thread}/comm")).ok()).collect()
+}
+
+fn numbers_in(folder: &str) -> Vec<i64> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn group_of(process: i64) -> Option<i32> {
+    // The name of the program stands in brackets and may contain anything.
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
 }
 
 /// Kills every group that still runs.

@@ -17,8 +17,23 @@ use crate::{Result, http, paths, ports, process::Group, sockets, wait};
 /// What backends show.
 const API_KEY: &str = "the key of the tests";
 
-/// `tabmux serve --demo` on a port of its own, which stays the same when it is started again.
+/// Which server runs.
+#[derive(Clone, Debug)]
+pub enum Program {
+    /// `tabmux serve --demo`.
+    Demo,
+    /// The example `chaos`, which numbers its messages.
+    Numbers {
+        /// How many topics there are publications to.
+        topics: u32,
+        /// A port for WebSockets that know nothing of tabmux.
+        plain: Option<u16>,
+    },
+}
+
+/// A server on a port of its own, which stays the same when it is started again.
 pub struct LinkServer {
+    program: Program,
     port: u16,
     origins: Vec<String>,
     process: RefCell<Option<Group>>,
@@ -27,8 +42,9 @@ pub struct LinkServer {
 
 impl LinkServer {
     /// Starts the server and waits until it is healthy. Pages of `origins` may open links.
-    pub fn start(origins: &[String]) -> Result<Self> {
+    pub fn start(program: Program, origins: &[String]) -> Result<Self> {
         let server = Self {
+            program,
             port: ports::free()?,
             origins: origins.to_vec(),
             process: RefCell::new(None),
@@ -66,8 +82,8 @@ impl LinkServer {
 
     /// Starts the server again on the same port.
     pub fn restart(&self) -> Result<()> {
-        let mut command = Command::new(paths::server_binary()?);
-        command.args(["serve", "--demo", "--listen", &self.address().to_string(), "--assets"]);
+        let mut command = self.command()?;
+        command.args(["--listen", &self.address().to_string(), "--assets"]);
         command.arg(paths::assets()?);
         for origin in &self.origins {
             command.args(["--allow-origin", origin]);
@@ -84,6 +100,24 @@ impl LinkServer {
             let answer = self.get("/healthz")?;
             wait::equal("status of /healthz", answer.status, 200)
         })
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command;
+        match self.program {
+            Program::Demo => {
+                command = Command::new(paths::server_binary()?);
+                command.args(["serve", "--demo"]);
+            }
+            Program::Numbers { topics, plain } => {
+                command = Command::new(paths::numbers_binary()?);
+                command.args(["--topics", &topics.to_string()]);
+                if let Some(port) = plain {
+                    command.args(["--plain", &format!("127.0.0.1:{port}")]);
+                }
+            }
+        }
+        Ok(command)
     }
 
     /// The numbers of `/tabmux/stats`.

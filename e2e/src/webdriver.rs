@@ -35,6 +35,18 @@ impl WebDriver {
     }
 }
 
+impl WebDriver {
+    /// Runs a command of Chromium's own protocol.
+    fn devtools(&self, command: &str, parameters: Value) -> std::result::Result<Value, Stop> {
+        if let Crash::Impossible(_) = self.crash {
+            return Err(Stop::Skipped(format!("only chromedriver has a command for {command}")));
+        }
+        let path = format!("{}/goog/cdp/execute", self.session);
+        let body = json!({ "cmd": command, "params": parameters });
+        Ok(exchange(self.driver, "POST", &path, Some(&body))?)
+    }
+}
+
 impl Transport for WebDriver {
     fn call(&mut self, command: Command, parameters: Value) -> Result<Value> {
         let path = format!("{}{}", self.session, command.path);
@@ -57,6 +69,25 @@ impl Transport for WebDriver {
 
     fn process(&mut self) -> Result<Option<i64>> {
         Ok(None)
+    }
+
+    fn freeze(&mut self, frozen: bool) -> std::result::Result<(), Stop> {
+        let state = if frozen { "frozen" } else { "active" };
+        self.devtools("Page.setWebLifecycleState", json!({ "state": state })).map(drop)
+    }
+
+    fn end_workers(&mut self) -> std::result::Result<(), Stop> {
+        let targets = self.devtools("Target.getTargets", json!({}))?;
+        let targets = targets["targetInfos"].as_array().into_iter().flatten();
+        let workers: Vec<&Value> =
+            targets.filter(|target| target["type"] == "shared_worker").collect();
+        if workers.is_empty() {
+            return Err("there is no shared worker".into());
+        }
+        for worker in workers {
+            self.devtools("Target.closeTarget", json!({ "targetId": worker["targetId"] }))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,242 @@
+//! The server of `cargo xtask chaos` and of `cargo xtask bench handover`: it numbers what it sends,
+//! and looks at the numbers of what it gets.
+//!
+//! | path | what it does |
+//! | --- | --- |
+//! | `/stream?name=N&every=MS` | sends `d 1 …`, `d 2 …`; wants `u 1 …`, `u 2 …`; answers `end` by `t SENT RECEIVED` |
+//! | `/ticks?name=N` | sends `k T` every hundredth of a second; `T` is the time in hundredths, so that it goes on over a restart |
+//! | topics `chaos:0`, `chaos:1`, … | `p RUN 1`, `p RUN 2`, …; `RUN` names this process |
+//!
+//! What must not be is a line on stdout that begins with `fault:`. `--plain ADDR` serves ticks to
+//! WebSockets that know nothing of tabmux.
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::SinkExt as _;
+use tabmux_core::{OwnedPayload, wire::Payload};
+use tabmux_server::{PublishError, Server, ServerHandle, TaskSocket, listen, task};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_tungstenite::{accept_async, tungstenite::Message};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    let open = Arc::new(OpenStreams::default());
+    let mut builder = Server::builder()
+        .assets(options.assets)
+        .socket("/ticks", task(ticks))
+        .socket("/stream", task(move |socket| stream(socket, Arc::clone(&open))));
+    for origin in options.origins {
+        builder = builder.allow_origin(origin);
+    }
+    let server = builder.build()?;
+    for number in 0..options.topics {
+        tokio::spawn(publish(server.handle(), format!("chaos:{number}"), options.topic_pause));
+    }
+    if let Some(address) = options.plain {
+        tokio::spawn(plain(listen(address)?));
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let drained = async move {
+        terminate.recv().await;
+    };
+    Ok(server.run(listen(options.listen)?, drained).await?)
+}
+
+struct Options {
+    listen: SocketAddr,
+    plain: Option<SocketAddr>,
+    assets: String,
+    origins: Vec<String>,
+    topics: u32,
+    topic_pause: Duration,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Outcome<Self> {
+        let mut options = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            plain: None,
+            assets: "packages/tabmux/dist".into(),
+            origins: Vec::new(),
+            topics: 0,
+            topic_pause: Duration::from_millis(50),
+        };
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--listen" => options.listen = value.parse()?,
+                "--plain" => options.plain = Some(value.parse()?),
+                "--assets" => options.assets = value,
+                "--allow-origin" => options.origins.push(value),
+                "--topics" => options.topics = value.parse()?,
+                "--topic-every" => options.topic_pause = Duration::from_millis(value.parse()?),
+                _ => return Err(format!("no option {name}").into()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The streams that are open now, by name: pages use no name twice.
+#[derive(Default)]
+struct OpenStreams(Mutex<BTreeSet<String>>);
+
+impl OpenStreams {
+    fn add(&self, name: &str) {
+        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned()) {
+            println!("fault: stream {name} was opened twice");
+        }
+    }
+
+    fn remove(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+async fn stream(mut socket: TaskSocket, open: Arc<OpenStreams>) {
+    let name = query(socket.target(), "name").unwrap_or("?").to_owned();
+    let pause = query(socket.target(), "every").and_then(|ms| ms.parse().ok()).unwrap_or(20);
+    open.add(&name);
+    let (sent, received) = exchange(&mut socket, &name, Duration::from_millis(pause)).await;
+    open.remove(&name);
+    println!("closed: stream {name} after {sent} down and {received} up");
+}
+
+/// Sends and receives until the socket is closed; how many it were.
+async fn exchange(socket: &mut TaskSocket, name: &str, pause: Duration) -> (u64, u64) {
+    let (mut sent, mut received) = (0, 0);
+    let mut ended = false;
+    let mut clock = interval(pause);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = socket.next() => {
+                let Some(message) = message else { return (sent, received) };
+                let text = text_of(&message);
+                if text == "end" {
+                    ended = true;
+                    if socket.send(format!("t {sent} {received}")).await.is_err() {
+                        return (sent, received);
+                    }
+                } else if text == "go" {
+                    ended = false;
+                } else {
+                    check_upward(name, text, message.len(), &mut received);
+                }
+            }
+            _ = clock.tick(), if !ended => {
+                if socket.send(numbered('d', sent + 1)).await.is_err() {
+                    return (sent, received);
+                }
+                sent += 1;
+            }
+        }
+    }
+}
+
+fn check_upward(name: &str, text: &str, length: usize, received: &mut u64) {
+    let number = text.strip_prefix("u ").and_then(|rest| rest.split(' ').next());
+    let number = number.and_then(|number| number.parse::<u64>().ok());
+    match number {
+        Some(number) if number == *received + 1 => {
+            let whole = numbered('u', number).len();
+            if whole != length {
+                println!("fault: stream {name}: message {number} up has {length} bytes of {whole}");
+            }
+        }
+        Some(number) => println!("fault: stream {name}: {number} came up after {received}"),
+        None => println!("fault: stream {name}: came up: {text:?}"),
+    }
+    *received = number.unwrap_or(*received);
+}
+
+/// Every tenth message is binary, every fiftieth is long. The page makes the same.
+fn numbered(direction: char, number: u64) -> OwnedPayload {
+    let filler = if number.is_multiple_of(50) { 2000 } else { number % 7 };
+    let filler = "x".repeat(filler.try_into().unwrap_or_default());
+    let text = format!("{direction} {number} {filler}");
+    if number.is_multiple_of(10) { text.into_bytes().into() } else { text.into() }
+}
+
+fn text_of(message: &OwnedPayload) -> &str {
+    match message {
+        OwnedPayload::Text(text) => text,
+        OwnedPayload::Binary(bytes) => std::str::from_utf8(bytes).unwrap_or("no UTF-8"),
+    }
+}
+
+async fn ticks(mut socket: TaskSocket) {
+    let mut tick = now();
+    loop {
+        // What was due while the socket could not take it comes late, not never.
+        while tick <= now() {
+            if socket.send(format!("k {tick}")).await.is_err() {
+                return;
+            }
+            tick += 1;
+        }
+        tokio::select! {
+            message = socket.next() => if message.is_none() { return },
+            () = at(tick) => {}
+        }
+    }
+}
+
+async fn plain(listener: tokio::net::TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let Ok(mut socket) = accept_async(stream).await else { return };
+            let mut tick = now();
+            while socket.send(Message::text(format!("k {tick}"))).await.is_ok() {
+                tick += 1;
+                at(tick).await;
+            }
+        });
+    }
+}
+
+/// Hundredths of a second since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_millis() / TICK_MS) as u64
+}
+
+const TICK_MS: u128 = 10;
+
+async fn at(tick: u64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wait = Duration::from_millis(tick * TICK_MS as u64).saturating_sub(now);
+    sleep_until(Instant::now() + wait).await;
+}
+
+async fn publish(server: ServerHandle, topic: String, pause: Duration) {
+    let run = now();
+    let mut clock = interval(pause);
+    for number in 1_u64.. {
+        clock.tick().await;
+        let text = format!("p {run} {number}");
+        while let Err(error) = server.publish(&topic, Payload::Text(&text)) {
+            if !matches!(error, PublishError::Full) {
+                return;
+            }
+            clock.tick().await;
+        }
+    }
+}
+
+fn query<'a>(target: &'a str, name: &str) -> Option<&'a str> {
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}

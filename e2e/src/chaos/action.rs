@@ -1,0 +1,147 @@
+//! What can happen, how often, and what an engine's driver cannot do.
+
+use std::fmt;
+
+use crate::{chaos::draw::Draw, engine::Engine};
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// A new tab.
+    OpenTab,
+    /// A tab is closed.
+    CloseTab,
+    /// A tab's process is killed.
+    CrashTab,
+    /// A tab goes to another page, into the back/forward cache where there is one.
+    Leave,
+    /// A tab comes back from there.
+    Back,
+    /// A tab is loaded again.
+    Reload,
+    /// A tab is frozen.
+    Freeze,
+    /// A frozen tab goes on.
+    Thaw,
+    /// One more virtual socket.
+    OpenSocket,
+    /// A page closes one of its virtual sockets.
+    CloseSocket,
+    /// A page sends many messages at once.
+    Burst,
+    /// The process that runs the hub is killed, and with it any tab that lives there.
+    CrashWorker,
+    /// The hub's worker ends, and no tab.
+    EndWorker,
+    /// The link breaks.
+    Cut,
+    /// Nothing passes for a while, and then all of it.
+    Stall,
+    /// Everything is lost for a while and nobody told; then the link breaks.
+    HalfOpen,
+    /// The link breaks, and for a while no other is let in.
+    Refuse,
+    /// The server is killed and started again.
+    KillServer,
+    /// The server is asked to end, and started again.
+    DrainServer,
+}
+
+use Action::{
+    Back, Burst, CloseSocket, CloseTab, CrashTab, CrashWorker, Cut, DrainServer, EndWorker, Freeze,
+    HalfOpen, KillServer, Leave, OpenSocket, OpenTab, Refuse, Reload, Stall, Thaw,
+};
+
+/// Every action and how often it is drawn, compared with the others.
+const WEIGHTS: &[(Action, u64)] = &[
+    (OpenTab, 10),
+    (CloseTab, 5),
+    (CrashTab, 5),
+    (Leave, 4),
+    (Back, 6),
+    (Reload, 4),
+    (Freeze, 4),
+    (Thaw, 5),
+    (OpenSocket, 10),
+    (CloseSocket, 4),
+    (Burst, 12),
+    (CrashWorker, 6),
+    (EndWorker, 6),
+    (Cut, 10),
+    (Stall, 5),
+    (HalfOpen, 4),
+    (Refuse, 5),
+    (KillServer, 3),
+    (DrainServer, 2),
+];
+
+impl Action {
+    /// One of those that `engine` can do and that `only` names, if it names any.
+    pub(super) fn draw(draw: &mut Draw, engine: Engine, only: &[String]) -> Self {
+        let wanted = |action: Self| {
+            action.obstacle(engine).is_none()
+                && (only.is_empty() || action.is_needed() || only.contains(&action.to_string()))
+        };
+        let choice: Vec<_> = WEIGHTS.iter().filter(|(action, _)| wanted(*action)).collect();
+        let mut at = draw.below(choice.iter().map(|(_, weight)| weight).sum());
+        for (action, weight) in choice {
+            if at < *weight {
+                return *action;
+            }
+            at -= weight;
+        }
+        Burst
+    }
+
+    /// All that exist.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        WEIGHTS.iter().map(|(action, _)| *action)
+    }
+
+    /// Without these there is nothing to break.
+    const fn is_needed(self) -> bool {
+        matches!(self, OpenTab | OpenSocket | Burst)
+    }
+
+    /// Why the driver of `engine` cannot do it.
+    pub(super) const fn obstacle(self, engine: Engine) -> Option<&'static str> {
+        match (self, engine) {
+            (Freeze | Thaw, Engine::Firefox | Engine::WebKit) => {
+                Some("only Chromium's driver freezes a tab")
+            }
+            (EndWorker, Engine::Firefox | Engine::WebKit) => {
+                Some("only Chromium's driver ends a worker and no tab")
+            }
+            (CrashTab | CrashWorker, Engine::WebKit) => {
+                Some("WebKitWebDriver ends the session when a page's process dies")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            OpenTab => "open-tab",
+            CloseTab => "close-tab",
+            CrashTab => "crash-tab",
+            Leave => "leave",
+            Back => "back",
+            Reload => "reload",
+            Freeze => "freeze",
+            Thaw => "thaw",
+            OpenSocket => "open-socket",
+            CloseSocket => "close-socket",
+            Burst => "burst",
+            CrashWorker => "crash-worker",
+            EndWorker => "end-worker",
+            Cut => "cut",
+            Stall => "stall",
+            HalfOpen => "half-open",
+            Refuse => "refuse",
+            KillServer => "kill-server",
+            DrainServer => "drain-server",
+        })
+    }
+}
