@@ -20,8 +20,8 @@ pub trait Transport {
     /// Freezes the current tab as a browser does that saves energy, or thaws it.
     fn freeze(&mut self, frozen: bool) -> std::result::Result<(), Stop>;
 
-    /// Ends every shared worker and leaves the tabs alone.
-    fn end_workers(&mut self) -> std::result::Result<(), Stop>;
+    /// Ends every shared worker and leaves the tabs alone; how many it were.
+    fn end_workers(&mut self) -> std::result::Result<usize, Stop>;
 }
 
 /// One command in both protocols' words.
@@ -163,8 +163,8 @@ impl Browser {
         self.transport.freeze(false)
     }
 
-    /// Ends every shared worker and leaves the tabs alone.
-    pub fn end_workers(&mut self) -> std::result::Result<(), Stop> {
+    /// Ends every shared worker and leaves the tabs alone; how many it were.
+    pub fn end_workers(&mut self) -> std::result::Result<usize, Stop> {
         self.switch(&self.home.clone())?;
         self.transport.end_workers()
     }

@@ -17,6 +17,7 @@ use crate::{
     Result,
     browser::Browser,
     marionette::Marionette,
+    minibrowser::{self, Agents, MiniBrowser},
     ports,
     process::Group,
     wait,
@@ -94,6 +95,19 @@ pub struct Session {
 impl Session {
     /// Starts `engine` with a new profile.
     pub fn start(engine: Engine) -> Result<Self> {
+        Self::start_by(engine, start_webkit)
+    }
+
+    /// Starts `engine` so that it outlives the processes of its pages: WebKitGTK without its
+    /// driver, the others as [`Session::start`] does.
+    pub fn start_for_crashes(engine: Engine) -> Result<Self> {
+        Self::start_by(engine, start_plain_webkit)
+    }
+
+    fn start_by(
+        engine: Engine,
+        start_webkit: fn(&Path) -> Result<(Browser, Vec<Group>)>,
+    ) -> Result<Self> {
         engine.check()?;
         let folder = Folder::new()?;
         let (browser, groups) = match engine {
@@ -175,15 +189,8 @@ fn start_webkit(folder: &Path) -> Result<(Browser, Vec<Group>)> {
     // MiniBrowser has no headless switch.
     let (display, screen) = start_screen(folder)?;
     let port = ports::free()?;
-    let mut command = driver("WebKitWebDriver", folder)?;
-    command
-        .args([format!("--port={port}"), "--host=127.0.0.1".into()])
-        .env("DISPLAY", display)
-        .env("XDG_RUNTIME_DIR", folder)
-        .env("NO_AT_BRIDGE", "1")
-        .env("GSETTINGS_BACKEND", "memory")
-        .env("GDK_BACKEND", "x11")
-        .env("LIBGL_ALWAYS_SOFTWARE", "1");
+    let mut command = on_screen("WebKitWebDriver", folder, &display)?;
+    command.args([format!("--port={port}"), "--host=127.0.0.1".into()]);
     let group = Group::spawn(&mut command)?;
     let capabilities = json!({
         "browserName": "MiniBrowser",
@@ -192,6 +199,32 @@ fn start_webkit(folder: &Path) -> Result<(Browser, Vec<Group>)> {
     let crash = Crash::Impossible("WebKitWebDriver ends the session when a page's process dies");
     // The driver goes first: a browser without its screen would only complain.
     Ok((connect(port, &capabilities, crash)?, vec![group, screen]))
+}
+
+/// Without automation, driven by agents in the pages.
+fn start_plain_webkit(folder: &Path) -> Result<(Browser, Vec<Group>)> {
+    let (display, screen) = start_screen(folder)?;
+    let agents = Agents::start()?;
+    let mut command = on_screen(MINI_BROWSER, folder, &display)?;
+    command
+        .arg("--javascript-can-open-windows-automatically=true")
+        .arg(agents.first_page(minibrowser::HOME));
+    let group = Group::spawn(&mut command)?;
+    let session = MiniBrowser::connect(agents, group.id(), START)?;
+    Ok((Browser::new(Box::new(session))?, vec![group, screen]))
+}
+
+/// A command of WebKitGTK, which needs a display.
+fn on_screen(name: &str, folder: &Path, display: &str) -> Result<Command> {
+    let mut command = driver(name, folder)?;
+    command
+        .env("DISPLAY", display)
+        .env("XDG_RUNTIME_DIR", folder)
+        .env("NO_AT_BRIDGE", "1")
+        .env("GSETTINGS_BACKEND", "memory")
+        .env("GDK_BACKEND", "x11")
+        .env("LIBGL_ALWAYS_SOFTWARE", "1");
+    Ok(command)
 }
 
 /// Starts an X server without a screen on a free display, and returns the display's name.

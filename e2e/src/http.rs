@@ -51,6 +51,16 @@ pub fn post_with_key(
         .map_err(|error| format!("POST http://{address}{path}: {error}"))
 }
 
+/// Reads the head of a request, to its empty line.
+pub(crate) fn read_head(stream: &TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    Ok(())
+}
+
 fn exchange(
     address: SocketAddr,
     method: &str,

@@ -16,6 +16,7 @@ pub mod context;
 pub mod engine;
 pub mod http;
 pub mod marionette;
+pub mod minibrowser;
 pub mod pages;
 pub mod paths;
 pub mod plain;

@@ -107,7 +107,7 @@ impl Transport for Marionette {
         Err(Stop::Skipped("Firefox has no command that freezes a tab".into()))
     }
 
-    fn end_workers(&mut self) -> std::result::Result<(), Stop> {
+    fn end_workers(&mut self) -> std::result::Result<usize, Stop> {
         Err(Stop::Skipped("Firefox has no command that ends a worker and no tab".into()))
     }
 }

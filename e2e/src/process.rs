@@ -5,9 +5,10 @@
 //! drop (which a panic runs too) and on SIGINT or SIGTERM.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     process::{Child, Command, ExitStatus},
+    str::FromStr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -96,6 +97,13 @@ pub fn with_thread(id: i32, names: &[&str]) -> Vec<i64> {
     of_group.filter(|process| threads_of(*process).iter().any(wanted)).collect()
 }
 
+/// The processor time that each process of the group `id` has taken, in ticks of the kernel.
+pub fn times(id: i32) -> BTreeMap<i64, u64> {
+    let processes = numbers_in("/proc").into_iter();
+    let of_group = processes.filter(|process| group_of(*process) == Some(id));
+    of_group.map(|process| (process, time_of(process).unwrap_or_default())).collect()
+}
+
 /// The names of a process's threads, of which the kernel keeps 15 characters.
 pub fn threads_of(process: i64) -> Vec<String> {
     let folder = format!("/proc/{process}/task");
@@ -109,9 +117,18 @@ fn numbers_in(folder: &str) -> Vec<i64> {
 }
 
 fn group_of(process: i64) -> Option<i32> {
+    field(process, 2)
+}
+
+fn time_of(process: i64) -> Option<u64> {
+    Some(field::<u64>(process, 11)? + field::<u64>(process, 12)?)
+}
+
+/// A field of the kernel's table, counted from behind the program's name.
+fn field<T: FromStr>(process: i64, index: usize) -> Option<T> {
     // The name of the program stands in brackets and may contain anything.
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(index)?.parse().ok()
 }
 
 /// Kills every group that still runs.

@@ -78,15 +78,20 @@ const WEIGHTS: &[(Action, u64)] = &[
 impl Action {
     /// One of those that `engine` can do and that `only` names, if it names any.
     pub(super) fn draw(draw: &mut Draw, engine: Engine, only: &[String]) -> Self {
-        let wanted = |action: Self| {
-            action.obstacle(engine).is_none()
-                && (only.is_empty() || action.is_needed() || only.contains(&action.to_string()))
-        };
-        let choice: Vec<_> = WEIGHTS.iter().filter(|(action, _)| wanted(*action)).collect();
+        let choice: Vec<_> = WEIGHTS
+            .iter()
+            .filter(|(action, _)| action.obstacle(engine).is_none())
+            .map(|(action, weight)| match only {
+                [] => (*action, *weight),
+                only if only.contains(&action.to_string()) => (*action, 20),
+                _ if action.is_needed() => (*action, 5),
+                _ => (*action, 0),
+            })
+            .collect();
         let mut at = draw.below(choice.iter().map(|(_, weight)| weight).sum());
         for (action, weight) in choice {
-            if at < *weight {
-                return *action;
+            if at < weight {
+                return action;
             }
             at -= weight;
         }
@@ -98,22 +103,19 @@ impl Action {
         WEIGHTS.iter().map(|(action, _)| *action)
     }
 
-    /// Without these there is nothing to break.
+    /// Without these there is nothing to break, or no end of it.
     const fn is_needed(self) -> bool {
-        matches!(self, OpenTab | OpenSocket | Burst)
+        matches!(self, OpenTab | OpenSocket | Burst | Back | Thaw)
     }
 
     /// Why the driver of `engine` cannot do it.
     pub(super) const fn obstacle(self, engine: Engine) -> Option<&'static str> {
         match (self, engine) {
             (Freeze | Thaw, Engine::Firefox | Engine::WebKit) => {
-                Some("only Chromium's driver freezes a tab")
+                Some("no command of this engine freezes a tab")
             }
             (EndWorker, Engine::Firefox | Engine::WebKit) => {
-                Some("only Chromium's driver ends a worker and no tab")
-            }
-            (CrashTab | CrashWorker, Engine::WebKit) => {
-                Some("WebKitWebDriver ends the session when a page's process dies")
+                Some("no command of this engine ends a worker and no tab")
             }
             _ => None,
         }

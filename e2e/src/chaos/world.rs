@@ -61,7 +61,7 @@ impl World {
         let program = Program::Numbers { topics: TOPICS, plain: None };
         let server = LinkServer::start(program, &[pages.origin()])?;
         let proxy = Proxy::start(server.port())?;
-        let session = Session::start(engine)?;
+        let session = Session::start_for_crashes(engine)?;
         let (tabs, names) = (Vec::new(), 0);
         let server_since = now();
         Ok(Self { session, engine, tier, pages, server, proxy, tabs, names, server_since })
@@ -84,11 +84,8 @@ impl World {
             Action::CloseSocket | Action::Burst => self.to_socket(action, draw),
             Action::CrashWorker => self.crash_worker(),
             Action::EndWorker => {
-                if self.tabs.iter().all(|page| page.state == PageState::Away) {
-                    return Ok(None);
-                }
-                done(self.session.browser.end_workers())?;
-                Ok(Some(String::new()))
+                let ended = done(self.session.browser.end_workers())?;
+                Ok((ended > 0).then(|| format!("{ended} workers")))
             }
             Action::Cut => Ok(Some(format!("{} connections", self.proxy.cut()))),
             Action::Stall => self.weather(Weather::Stalled, 100 + draw.below(900)),
@@ -231,10 +228,12 @@ impl World {
     fn crash_worker(&mut self) -> Result<Option<String>> {
         let groups = self.session.group_ids();
         let hosts = groups.iter().flat_map(|group| process::with_thread(*group, WORKER_THREADS));
-        let Some(host) = hosts.min() else { return Ok(None) };
+        // Firefox has workers of its own in its first process.
+        let mut hosts = hosts.filter(|host| !groups.iter().any(|group| i64::from(*group) == *host));
+        let Some(host) = hosts.next() else { return Ok(None) };
         let mut dead = self.in_process(host)?;
         process::kill_one(host)?;
-        if self.engine != Engine::Firefox {
+        if self.engine == Engine::Chromium {
             dead = self.silent();
         }
         let said = format!("process {host}, {} tabs with it", dead.len());
@@ -331,7 +330,7 @@ impl World {
 }
 
 /// How the engines call the threads of workers.
-const WORKER_THREADS: &[&str] = &["DedicatedWorker", "SharedWorker", "DOM Worker", "WebCore: Worker"];
+const WORKER_THREADS: &[&str] = &["DedicatedWorker", "SharedWorker", "DOM Worker", "WebCore: Worker", "e: SharedWorker"];
 
 /// Milliseconds since 1970, as pages count them.
 pub(super) fn now() -> u64 {
@@ -339,7 +338,7 @@ pub(super) fn now() -> u64 {
     now.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-fn done(outcome: std::result::Result<(), Stop>) -> Result<()> {
+fn done<T>(outcome: std::result::Result<T, Stop>) -> Result<T> {
     outcome.map_err(|stop| match stop {
         Stop::Failed(reason) | Stop::Skipped(reason) => reason,
     })
