@@ -302,7 +302,8 @@ fn exchange<'a>(
     loop {
         match socket.read() {
             Ok(Message::Text(text)) => {
-                let mut answer: Value = serde_json::from_str(&text).map_err(std::io::Error::other)?;
+                let mut answer: Value =
+                    serde_json::from_str(&text).map_err(std::io::Error::other)?;
                 let id = answer["id"].as_u64().unwrap_or_default();
                 lock().answers.insert(id, answer["answer"].take());
             }

@@ -108,7 +108,9 @@ pub fn times(id: i32) -> BTreeMap<i64, u64> {
 pub fn threads_of(process: i64) -> Vec<String> {
     let folder = format!("/proc/{process}/task");
     let threads = numbers_in(&folder).into_iter();
-    threads.filter_map(|thread| fs::read_to_string(format!("{folder}/{thread}/comm")).ok()).collect()
+    threads
+        .filter_map(|thread| fs::read_to_string(format!("{folder}/{thread}/comm")).ok())
+        .collect()
 }
 
 fn numbers_in(folder: &str) -> Vec<i64> {

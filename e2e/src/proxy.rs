@@ -60,8 +60,7 @@ impl Proxy {
         let port = ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| format!("cannot listen as a proxy: {error}"))?;
-        let shared =
-            Arc::new(Shared { target, state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { target, state: Mutex::default(), changed: Condvar::new() });
         let acceptor = Arc::clone(&shared);
         thread::spawn(move || accept(&listener, &acceptor));
         Ok(Self { port, shared })

@@ -38,6 +38,23 @@ xflags::xflags! {
             /// Arguments of the test program.
             repeated args: OsString
         }
+        /// Breaks tabs, workers, links and the server in real browsers under streams of numbered
+        /// messages, and looks at every number.
+        cmd chaos {
+            /// chromium, firefox or webkit; all three when not given. May be repeated.
+            repeated --engine name: String
+            /// How the hub is hosted; the page library chooses when not given.
+            optional --tier name: String
+            /// Where everything is drawn from; another one each time when not given.
+            optional --seed number: u64
+            /// For how long in each engine; 1 when not given.
+            optional --minutes number: u64
+            /// The same in seconds.
+            optional --seconds number: u64
+            /// Draws only from actions of this name, besides those that open things. May be
+            /// repeated.
+            repeated --only action: String
+        }
         /// Installs the browsers and drivers that `e2e` drives, from Debian's packages.
         cmd browsers {}
         /// Runs the Autobahn cases against the server's WebSocket (needs Python 3.10).

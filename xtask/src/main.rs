@@ -4,6 +4,7 @@
 mod autobahn;
 mod bench;
 mod browsers;
+mod chaos;
 mod ci;
 mod debian;
 mod demo;
@@ -44,6 +45,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Size(flags) => size::run(&repo, flags),
         XtaskCmd::Smoke(_) => smoke::run(&repo),
         XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),
+        XtaskCmd::Chaos(flags) => chaos::run(&repo, flags),
         XtaskCmd::Bench(flags) => match flags.subcommand {
             BenchCmd::Server(flags) => bench::server(&repo, flags),
         },

@@ -10,20 +10,41 @@ use tabmux_e2e::{
 };
 
 fn main() -> ExitCode {
-    let outcome = parse(std::env::args().skip(1)).and_then(|options| {
-        process::end_children_on_signals(engine::remove_folders)?;
-        chaos::run(&options)
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
+    let (engines, options) = match parse(std::env::args().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(error) => return fail(&error),
+    };
+    if let Err(error) = process::end_children_on_signals(engine::remove_folders) {
+        return fail(&error);
+    }
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for engine in engines {
+        if std::env::var_os("TABMUX_E2E_SKIP_MISSING").is_some()
+            && let Err(missing) = engine.check()
+        {
+            println!("skipped: {engine}: {missing}");
+            skipped += 1;
+            continue;
+        }
+        match chaos::run(&Options { engine, ..options.clone() }) {
+            Ok(()) => passed += 1,
+            Err(error) => {
+                println!("FAILED: {error}");
+                failed += 1;
+            }
         }
     }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
+fn fail(error: &str) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(2)
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Vec<Engine>, Options)> {
+    let mut engines = Vec::new();
     let mut options = Options {
         engine: Engine::Chromium,
         tier: None,
@@ -36,8 +57,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         let number = || value.parse::<u64>().map_err(|_| format!("{name} {value} is no number"));
         match name.as_str() {
             "--engine" => {
-                options.engine =
-                    Engine::named(&value).ok_or_else(|| format!("there is no engine {value}"))?;
+                let engine = Engine::named(&value);
+                engines.push(engine.ok_or_else(|| format!("there is no engine {value}"))?);
             }
             "--tier" => options.tier = Some(value),
             "--seed" => options.seed = number()?,
@@ -46,5 +67,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             _ => return Err(format!("there is no option {name}")),
         }
     }
-    Ok(options)
+    if engines.is_empty() {
+        engines = Engine::ALL.to_vec();
+    }
+    Ok((engines, options))
 }

@@ -59,10 +59,13 @@ impl World {
         }
         let wanted = if direct { here.len() } else { 1 };
         faults.extend(self.server.wait_for_connections(wanted, REST).err());
-        faults.extend(wait::until("the tabs that live, and no other", REST, || {
-            equal("tabs", self.server.stat("tabs")?, here.len() as u64)?;
-            equal("links", self.server.stat("links")?, wanted as u64)
-        }).err());
+        faults.extend(
+            wait::until("the tabs that live, and no other", REST, || {
+                equal("tabs", self.server.stat("tabs")?, here.len() as u64)?;
+                equal("links", self.server.stat("links")?, wanted as u64)
+            })
+            .err(),
+        );
         faults.extend(self.server.log().into_iter().filter(|line| line.starts_with("fault:")));
         Ok(faults)
     }

@@ -17,11 +17,7 @@ pub use check::Counts;
 
 use crate::{
     Result,
-    chaos::{
-        action::Action,
-        draw::Draw,
-        world::World,
-    },
+    chaos::{action::Action, draw::Draw, world::World},
     engine::Engine,
 };
 
@@ -47,9 +43,7 @@ impl Options {
         let seconds = self.duration.as_secs();
         let tier = self.tier.as_ref().map(|tier| format!(" --tier {tier}")).unwrap_or_default();
         let only: String = self.only.iter().map(|name| format!(" --only {name}")).collect();
-        format!(
-            "cargo xtask chaos --engine {engine} --seed {seed} --seconds {seconds}{tier}{only}"
-        )
+        format!("cargo xtask chaos --engine {engine} --seed {seed} --seconds {seconds}{tier}{only}")
     }
 }
 
@@ -64,7 +58,7 @@ pub fn run(options: &Options) -> Result<()> {
     println!("{}", options.replay());
     for action in Action::all() {
         if let Some(why) = action.obstacle(options.engine) {
-            println!("skipped in {}: {action} ({why})", options.engine);
+            println!("{:<9} {action} ... skipped: {why}", options.engine);
         }
     }
     let mut run = Run::start(options)?;
@@ -148,7 +142,8 @@ impl Run {
 
     fn summary(&self) -> String {
         let Counts { down, up, publications, gaps, sockets } = self.counts;
-        let done: Vec<_> = self.done.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        let done: Vec<_> =
+            self.done.iter().map(|(name, count)| format!("{count} {name}")).collect();
         format!(
             "nothing lost, nothing twice, nothing out of order: {down} messages down, {up} up, \
              {publications} publications, {gaps} gaps told, {sockets} sockets; {}",

@@ -330,7 +330,8 @@ impl World {
 }
 
 /// How the engines call the threads of workers.
-const WORKER_THREADS: &[&str] = &["DedicatedWorker", "SharedWorker", "DOM Worker", "WebCore: Worker", "e: SharedWorker"];
+const WORKER_THREADS: &[&str] =
+    &["DedicatedWorker", "SharedWorker", "DOM Worker", "WebCore: Worker", "e: SharedWorker"];
 
 /// Milliseconds since 1970, as pages count them.
 pub(super) fn now() -> u64 {
