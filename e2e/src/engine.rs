@@ -104,10 +104,7 @@ impl Session {
         Self::start_by(engine, start_plain_webkit)
     }
 
-    fn start_by(
-        engine: Engine,
-        start_webkit: fn(&Path) -> Result<(Browser, Vec<Group>)>,
-    ) -> Result<Self> {
+    fn start_by(engine: Engine, start_webkit: fn(&Path) -> Result<Started>) -> Result<Self> {
         engine.check()?;
         let folder = Folder::new()?;
         let (browser, groups) = match engine {
@@ -130,12 +127,15 @@ impl Session {
     }
 }
 
+/// What is there once a browser has started.
+type Started = (Browser, Vec<Group>);
+
 /// How long a driver or a browser may take to listen. A cold start on a busy machine is slow.
 const START: Duration = Duration::from_secs(30);
 
 const MINI_BROWSER: &str = "webkit2gtk-4.1/MiniBrowser";
 
-fn start_chromium(folder: &Path) -> Result<(Browser, Vec<Group>)> {
+fn start_chromium(folder: &Path) -> Result<Started> {
     let port = ports::free()?;
     let mut command = driver("chromedriver", folder)?;
     let group = Group::spawn(command.arg(format!("--port={port}")))?;
@@ -162,7 +162,7 @@ fn start_chromium(folder: &Path) -> Result<(Browser, Vec<Group>)> {
     Ok((connect(port, &capabilities, crash)?, vec![group]))
 }
 
-fn start_firefox(folder: &Path) -> Result<(Browser, Vec<Group>)> {
+fn start_firefox(folder: &Path) -> Result<Started> {
     let port = ports::free()?;
     let profile = folder.join("profile");
     fs::create_dir_all(&profile).map_err(|error| error.to_string())?;
@@ -185,7 +185,7 @@ fn start_firefox(folder: &Path) -> Result<(Browser, Vec<Group>)> {
     Ok((Browser::new(Box::new(session))?, vec![group]))
 }
 
-fn start_webkit(folder: &Path) -> Result<(Browser, Vec<Group>)> {
+fn start_webkit(folder: &Path) -> Result<Started> {
     // MiniBrowser has no headless switch.
     let (display, screen) = start_screen(folder)?;
     let port = ports::free()?;
@@ -202,7 +202,7 @@ fn start_webkit(folder: &Path) -> Result<(Browser, Vec<Group>)> {
 }
 
 /// Without automation, driven by agents in the pages.
-fn start_plain_webkit(folder: &Path) -> Result<(Browser, Vec<Group>)> {
+fn start_plain_webkit(folder: &Path) -> Result<Started> {
     let (display, screen) = start_screen(folder)?;
     let agents = Agents::start()?;
     let mut command = on_screen(MINI_BROWSER, folder, &display)?;

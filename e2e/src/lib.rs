@@ -14,6 +14,7 @@ pub mod browser;
 pub mod chaos;
 pub mod context;
 pub mod engine;
+pub mod handover;
 pub mod http;
 pub mod marionette;
 pub mod minibrowser;

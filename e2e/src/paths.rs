@@ -15,7 +15,8 @@ pub fn server_binary() -> Result<PathBuf> {
     )
 }
 
-/// The server that numbers its messages: `TABMUX_CHAOS_SERVER`, else the example beside the harness.
+/// The server that numbers its messages: `TABMUX_CHAOS_SERVER`, else the one built into the same
+/// folder as the harness.
 pub fn numbers_binary() -> Result<PathBuf> {
     let harness = std::env::current_exe().map_err(|error| error.to_string())?;
     let profile = harness.ancestors().nth(2).unwrap_or(&harness);

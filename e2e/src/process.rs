@@ -89,13 +89,20 @@ pub fn kill_one(id: i64) -> Result<()> {
         .map_err(|error| format!("cannot kill process {id}: {error}"))
 }
 
-/// The processes of the group `id` that have a thread whose name begins with one of `names`.
-pub fn with_thread(id: i32, names: &[&str]) -> Vec<i64> {
-    let processes = numbers_in("/proc");
-    let of_group = processes.into_iter().filter(|process| group_of(*process) == Some(id));
-    let wanted = |thread: &String| names.iter().any(|name| thread.starts_with(name));
-    of_group.filter(|process| threads_of(*process).iter().any(wanted)).collect()
+/// The processes of browsers that run a worker of a page. `groups` are the browsers.
+pub fn worker_hosts(groups: &[i32]) -> Vec<i64> {
+    let wanted = |thread: &String| WORKER_THREADS.iter().any(|name| thread.starts_with(name));
+    let processes = numbers_in("/proc").into_iter().filter(|process| {
+        let group = group_of(*process);
+        // Firefox has workers of its own in its first process.
+        group.is_some_and(|id| groups.contains(&id) && i64::from(id) != *process)
+    });
+    processes.filter(|process| threads_of(*process).iter().any(wanted)).collect()
 }
+
+/// How the engines call the threads of workers.
+const WORKER_THREADS: &[&str] =
+    &["DedicatedWorker", "SharedWorker", "DOM Worker", "WebCore: Worker", "e: SharedWorker"];
 
 /// The processor time that each process of the group `id` has taken, in ticks of the kernel.
 pub fn times(id: i32) -> BTreeMap<i64, u64> {
@@ -105,7 +112,7 @@ pub fn times(id: i32) -> BTreeMap<i64, u64> {
 }
 
 /// The names of a process's threads, of which the kernel keeps 15 characters.
-pub fn threads_of(process: i64) -> Vec<String> {
+fn threads_of(process: i64) -> Vec<String> {
     let folder = format!("/proc/{process}/task");
     let threads = numbers_in(&folder).into_iter();
     threads

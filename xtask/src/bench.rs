@@ -1,10 +1,10 @@
-//! `cargo xtask bench server`: builds the servers, then hands over to the program that drives them.
+//! `cargo xtask bench …`: builds what is measured, then hands over to the program that measures.
 
 use anyhow::bail;
 use xshell::cmd;
 
 use crate::{
-    flags,
+    dist, flags,
     process::{become_process, quiet, step},
     repo::Repo,
 };
@@ -36,6 +36,41 @@ pub(crate) fn server(repo: &Repo, flags: flags::Server) -> anyhow::Result<()> {
         // Figures of a trial, or of a part, are none for the book.
         None if flags.quick => {}
         None => run = run.arg("--write").arg(repo.path(DOCS)),
+    }
+    become_process(run.into())
+}
+
+/// Rounds of a cell whose figures are for the book.
+const ROUNDS: u32 = 20;
+
+pub(crate) fn handover(repo: &Repo, flags: flags::Handover) -> anyhow::Result<()> {
+    if !cfg!(target_os = "linux") {
+        bail!("which process runs a worker is read from /proc: this runs on Linux only");
+    }
+    let assets = dist::default_out(repo);
+    dist::build(repo, &assets, true)?;
+    step("server --release", || {
+        quiet(cmd!(repo.sh, "cargo build --release -p tabmux-server --example chaos"))
+    })?;
+    step("harness", || quiet(cmd!(repo.sh, "cargo build -p tabmux-e2e --bin handover")))?;
+    let program = repo.binary("handover");
+    let rounds = flags.rounds.unwrap_or(ROUNDS);
+    let number = rounds.to_string();
+    let mut run = cmd!(repo.sh, "{program} --rounds {number}")
+        .env("TABMUX_CHAOS_SERVER", repo.target().join("release/examples/chaos"))
+        .env("TABMUX_DIST", assets);
+    // Figures of a trial, or of a part of an engine's table, are none for the book.
+    if rounds >= ROUNDS && flags.tier.is_empty() && flags.only.is_empty() {
+        run = run.arg("--write").arg(repo.path(DOCS));
+    }
+    for engine in &flags.engine {
+        run = run.args(["--engine", engine]);
+    }
+    for tier in &flags.tier {
+        run = run.args(["--tier", tier]);
+    }
+    for death in &flags.only {
+        run = run.args(["--only", death]);
     }
     become_process(run.into())
 }

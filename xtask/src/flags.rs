@@ -77,6 +77,20 @@ xflags::xflags! {
                 /// Runs only the parts whose name contains this text, and writes nothing.
                 optional --only text: String
             }
+            /// What a tab notices when the one that hosts the hub dies, at 100 messages a second,
+            /// beside tabs that share nothing; into docs/benchmarks.md.
+            cmd handover {
+                /// chromium, firefox or webkit; all three when not given. May be repeated.
+                repeated --engine name: String
+                /// shared-worker, leader, storage or none; all when not given, else nothing is
+                /// written. May be repeated.
+                repeated --tier name: String
+                /// Rounds of each cell; 20 when not given. With fewer nothing is written.
+                optional --rounds number: u32
+                /// Runs only the ways to die whose name contains this text, and writes nothing.
+                /// May be repeated.
+                repeated --only text: String
+            }
         }
         /// Runs the simulator.
         cmd sim {

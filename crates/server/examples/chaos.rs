@@ -1,11 +1,12 @@
 //! The server of `cargo xtask chaos` and of `cargo xtask bench handover`: it numbers what it sends,
 //! and looks at the numbers of what it gets.
 //!
-//! | path | what it does |
-//! | --- | --- |
-//! | `/stream?name=N&every=MS` | sends `d 1 …`, `d 2 …`; wants `u 1 …`, `u 2 …`; answers `end` by `t SENT RECEIVED` |
-//! | `/ticks?name=N` | sends `k T` every hundredth of a second; `T` is the time in hundredths, so that it goes on over a restart |
-//! | topics `chaos:0`, `chaos:1`, … | `p RUN 1`, `p RUN 2`, …; `RUN` names this process |
+//! - `/stream?name=N&every=MS` sends `d 1 …`, `d 2 …`, wants `u 1 …`, `u 2 …`, and answers `end`
+//!   by `t SENT RECEIVED`.
+//! - `/ticks` sends `k T` every hundredth of a second. `T` is the time in hundredths, so that the
+//!   numbers go on when the server starts again.
+//! - To the topics `chaos:0`, `chaos:1`, … it publishes `p RUN 1`, `p RUN 2`, …; `RUN` is
+//!   another one each time that the server starts.
 //!
 //! What must not be is a line on stdout that begins with `fault:`. `--plain ADDR` serves ticks to
 //! WebSockets that know nothing of tabmux.

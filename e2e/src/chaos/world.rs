@@ -81,7 +81,7 @@ impl World {
             Action::Freeze => self.with(draw, &[PageState::Here], Self::freeze),
             Action::Thaw => self.with(draw, &[PageState::Frozen], Self::thaw),
             Action::OpenSocket => self.with(draw, &[PageState::Here], Self::open_socket),
-            Action::CloseSocket | Action::Burst => self.to_socket(action, draw),
+            Action::CloseSocket | Action::Burst => self.use_socket(action, draw),
             Action::CrashWorker => self.crash_worker(),
             Action::EndWorker => {
                 let ended = done(self.session.browser.end_workers())?;
@@ -179,7 +179,7 @@ impl World {
         Ok(format!("{name} in {}", self.name_of(index)))
     }
 
-    fn to_socket(&mut self, action: Action, draw: &mut Draw) -> Result<Option<String>> {
+    fn use_socket(&mut self, action: Action, draw: &mut Draw) -> Result<Option<String>> {
         let here = self.here();
         let Some(index) = here.get(draw.index(here.len().max(1))).copied() else {
             return Ok(None);
@@ -226,11 +226,8 @@ impl World {
     }
 
     fn crash_worker(&mut self) -> Result<Option<String>> {
-        let groups = self.session.group_ids();
-        let hosts = groups.iter().flat_map(|group| process::with_thread(*group, WORKER_THREADS));
-        // Firefox has workers of its own in its first process.
-        let mut hosts = hosts.filter(|host| !groups.iter().any(|group| i64::from(*group) == *host));
-        let Some(host) = hosts.next() else { return Ok(None) };
+        let hosts = process::worker_hosts(&self.session.group_ids());
+        let Some(host) = hosts.first().copied() else { return Ok(None) };
         let mut dead = self.in_process(host)?;
         process::kill_one(host)?;
         if self.engine == Engine::Chromium {
@@ -328,10 +325,6 @@ impl World {
         format!("page {}", self.tabs[index].load)
     }
 }
-
-/// How the engines call the threads of workers.
-const WORKER_THREADS: &[&str] =
-    &["DedicatedWorker", "SharedWorker", "DOM Worker", "WebCore: Worker", "e: SharedWorker"];
 
 /// Milliseconds since 1970, as pages count them.
 pub(super) fn now() -> u64 {
