@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Result, Stop};
+use crate::{Result, Stop, process};
 
 /// Carries commands to a browser. W3C WebDriver and Marionette have the same commands with the
 /// same parameters; they differ in names and in framing.
@@ -54,6 +54,8 @@ pub struct Browser {
     transport: Box<dyn Transport>,
     home: Tab,
     current: Option<Tab>,
+    /// The process groups that the browser is made of.
+    pub(crate) groups: Vec<i32>,
 }
 
 impl Browser {
@@ -62,7 +64,7 @@ impl Browser {
         let timeouts = json!({ "script": SCRIPT_TIMEOUT_MS, "pageLoad": PAGE_TIMEOUT_MS });
         transport.call(SET_TIMEOUTS, timeouts)?;
         let home = Tab(text(&transport.call(GET_WINDOW, json!({}))?)?);
-        Ok(Self { transport, current: Some(home.clone()), home })
+        Ok(Self { transport, current: Some(home.clone()), home, groups: Vec::new() })
     }
 
     /// Opens a new tab or window with the page at `url`.
@@ -161,6 +163,28 @@ impl Browser {
     pub fn thaw(&mut self, tab: &Tab) -> std::result::Result<(), Stop> {
         self.switch(tab)?;
         self.transport.freeze(false)
+    }
+
+    /// Kills the process that runs the worker of pages. Returns those of `tabs` that lived in it and
+    /// are dead as well; `None` when no process runs a worker.
+    pub fn crash_worker(&mut self, tabs: &[Tab]) -> Result<Option<Vec<Tab>>> {
+        let Some(host) = process::worker_hosts(&self.groups).into_iter().next() else {
+            return Ok(None);
+        };
+        let mut dead = Vec::new();
+        let mut are_known = false;
+        for tab in tabs {
+            let process = self.process(tab)?;
+            are_known |= process.is_some();
+            if process == Some(host) {
+                dead.push(tab.clone());
+            }
+        }
+        process::kill_one(host)?;
+        if !are_known {
+            dead.extend(tabs.iter().filter(|tab| !self.is_alive(tab)).cloned());
+        }
+        Ok(Some(dead))
     }
 
     /// Ends every shared worker and leaves the tabs alone; how many it were.

@@ -42,6 +42,14 @@ impl<'a> Context<'a> {
         Ok(server)
     }
 
+    /// Starts the server that numbers its messages, and publishes to the topic `chaos:0`.
+    pub fn numbers_server(&mut self) -> Result<Rc<LinkServer>> {
+        let program = Program::Numbers { topics: 1, plain: None };
+        let server = Rc::new(LinkServer::start(program, &[self.pages.origin()])?);
+        self.servers.push(Rc::clone(&server));
+        Ok(server)
+    }
+
     /// Starts a WebSocket server that knows nothing of tabmux.
     pub fn plain_server(&mut self) -> Result<Rc<PlainServer>> {
         let server = Rc::new(PlainServer::start()?);
@@ -82,7 +90,7 @@ impl<'a> Context<'a> {
     pub fn evidence(&mut self) -> Vec<String> {
         let mut evidence = Vec::new();
         for (index, tab) in self.browser.tabs().unwrap_or_default().iter().enumerate() {
-            let log = self.browser.run(tab, "window.T ? T.log.slice(-12) : [document.title]");
+            let log = self.browser.run(tab, EVIDENCE);
             let lines = match &log {
                 Ok(log) => strings(log),
                 Err(error) => vec![error.clone()],
@@ -106,6 +114,10 @@ pub const SOON: Duration = Duration::from_secs(5);
 
 /// Time for a new link after a cut: the hub's backoff included.
 pub const RECONNECT: Duration = Duration::from_secs(15);
+
+/// What a page of the tests, or of the chaos run, has to say.
+const EVIDENCE: &str = "window.T ? T.log.slice(-12)
+    : window.C ? [JSON.stringify(C.report())] : [document.title]";
 
 fn strings(value: &Value) -> Vec<String> {
     let lines = value.as_array().into_iter().flatten();

@@ -107,12 +107,13 @@ impl Session {
     fn start_by(engine: Engine, start_webkit: fn(&Path) -> Result<Started>) -> Result<Self> {
         engine.check()?;
         let folder = Folder::new()?;
-        let (browser, groups) = match engine {
+        let (mut browser, groups) = match engine {
             Engine::Chromium => start_chromium(&folder.0),
             Engine::Firefox => start_firefox(&folder.0),
             Engine::WebKit => start_webkit(&folder.0),
         }
         .map_err(|error| format!("cannot start {engine}: {error}{}", folder.driver_log()))?;
+        browser.groups = groups.iter().map(Group::id).collect();
         Ok(Self { browser, groups, folder })
     }
 

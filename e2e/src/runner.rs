@@ -21,6 +21,7 @@ use crate::{
 pub struct Test {
     name: &'static str,
     run: Steps,
+    crashes: bool,
 }
 
 /// What a test does.
@@ -29,7 +30,12 @@ pub type Steps = fn(&mut Context<'_>) -> std::result::Result<(), Stop>;
 impl Test {
     /// A test whose name is a sentence.
     pub const fn new(name: &'static str, run: Steps) -> Self {
-        Self { name, run }
+        Self { name, run, crashes: false }
+    }
+
+    /// A test that kills processes of pages: see [`Session::start_for_crashes`].
+    pub const fn crashing(name: &'static str, run: Steps) -> Self {
+        Self { name, run, crashes: true }
     }
 }
 
@@ -131,7 +137,14 @@ fn run_engine(engine: Engine, tests: &[&Test], tries: u32, totals: &mut Totals) 
     }
     let start = Instant::now();
     let mut session = None;
+    let mut driven = true;
     for test in tests {
+        // Only WebKitGTK is started in another way for these; one browser at a time is enough.
+        let by_driver = !(test.crashes && engine == Engine::WebKit);
+        if by_driver != driven {
+            session = None;
+            driven = by_driver;
+        }
         print!("{engine:<9} {} ... ", test.name);
         // The name is there while the test runs; nothing is lost where that fails.
         drop(std::io::stdout().flush());
@@ -173,6 +186,7 @@ fn run_test(
 ) -> std::result::Result<(), Stop> {
     let current = match session {
         Some(current) => current,
+        None if test.crashes => session.insert(Session::start_for_crashes(engine)?),
         None => session.insert(Session::start(engine)?),
     };
     let deadline = Deadline::start(current.group_ids());

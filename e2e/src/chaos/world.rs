@@ -13,7 +13,7 @@ use crate::{
     chaos::{action::Action, draw::Draw},
     engine::{Engine, Session},
     pages::PageServer,
-    paths, process,
+    paths,
     proxy::{Proxy, Weather},
     server::{LinkServer, Program},
 };
@@ -21,7 +21,6 @@ use crate::{
 /// Everything that a run breaks.
 pub(super) struct World {
     pub(super) session: Session,
-    engine: Engine,
     tier: Option<String>,
     pages: PageServer,
     pub(super) server: LinkServer,
@@ -64,7 +63,7 @@ impl World {
         let session = Session::start_for_crashes(engine)?;
         let (tabs, names) = (Vec::new(), 0);
         let server_since = now();
-        Ok(Self { session, engine, tier, pages, server, proxy, tabs, names, server_since })
+        Ok(Self { session, tier, pages, server, proxy, tabs, names, server_since })
     }
 
     /// Does `action`, if there is anything to do it to; what was done, in words.
@@ -226,16 +225,11 @@ impl World {
     }
 
     fn crash_worker(&mut self) -> Result<Option<String>> {
-        let hosts = process::worker_hosts(&self.session.group_ids());
-        let Some(host) = hosts.first().copied() else { return Ok(None) };
-        let mut dead = self.in_process(host)?;
-        process::kill_one(host)?;
-        if self.engine == Engine::Chromium {
-            dead = self.silent();
-        }
-        let said = format!("process {host}, {} tabs with it", dead.len());
-        self.bury(dead)?;
-        Ok(Some(said))
+        let tabs: Vec<Tab> = self.tabs.iter().map(|page| page.tab.clone()).collect();
+        let Some(dead) = self.session.browser.crash_worker(&tabs)? else { return Ok(None) };
+        let all = 0..self.tabs.len();
+        self.bury(all.filter(|index| dead.contains(&self.tabs[*index].tab)).collect())?;
+        Ok(Some(format!("{} tabs with it", dead.len())))
     }
 
     /// The tabs that the driver knows to be in that process.
@@ -247,12 +241,6 @@ impl World {
             }
         }
         Ok(found)
-    }
-
-    /// The tabs that answer no script.
-    fn silent(&mut self) -> Vec<usize> {
-        let all = 0..self.tabs.len();
-        all.filter(|index| !self.session.browser.is_alive(&self.tabs[*index].tab)).collect()
     }
 
     /// Closes what is left of dead tabs.

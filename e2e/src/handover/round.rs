@@ -10,7 +10,7 @@ use crate::{
     engine::{Engine, Session},
     handover::{Death, Tier},
     pages::PageServer,
-    paths, ports, process,
+    paths, ports,
     proxy::Proxy,
     server::{LinkServer, Program},
     wait,
@@ -126,9 +126,11 @@ impl Bench {
         }
     }
 
-    fn crash_worker(&self) -> Result<()> {
-        let host = process::worker_hosts(&self.session.group_ids()).into_iter().next();
-        process::kill_one(host.ok_or("no process has a worker's thread")?)
+    fn crash_worker(&mut self) -> Result<()> {
+        match self.session.browser.crash_worker(&[])? {
+            Some(_) => Ok(()),
+            None => Err("no process runs a worker".into()),
+        }
     }
 
     /// A second tab, in a process that is not the first one's.

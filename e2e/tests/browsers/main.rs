@@ -9,6 +9,7 @@ use tabmux_e2e::runner;
 mod bad_input;
 mod crash;
 mod demo;
+mod lifecycle;
 mod mirror;
 mod parity;
 mod recovery;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         bad_input::TESTS,
         demo::TESTS,
         crash::TESTS,
+        lifecycle::TESTS,
     ];
     runner::main(&tests.concat())
 }

@@ -1,0 +1,319 @@
+//! Every way to die, and what the user's code sees of it: the rows of docs/lifecycle.md.
+//!
+//! The pages are those of the chaos run: each has a client with a topic and a virtual socket, and
+//! numbers on both, which both ends look at. *Unharmed* means: nothing lost, nothing twice, nothing
+//! out of order, in both directions, and the socket open.
+
+use std::{rc::Rc, time::Duration};
+
+use serde_json::{Value, json};
+use tabmux_e2e::{
+    Result, Stop,
+    browser::{Kind, Tab},
+    context::{Context, RECONNECT, SOON},
+    engine::Engine,
+    proxy::{Proxy, Weather},
+    runner::Test,
+    server::LinkServer,
+    wait::{self, equal},
+};
+
+use crate::steps::Outcome;
+
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("a tab is closed: its sockets end at the server, all others go on", closed),
+    Test::new("a page is loaded again: it begins anew, all others go on", reloaded),
+    Test::new("a page goes to another page and comes back: it has missed nothing", cached),
+    Test::new("every page is in the cache and one comes back: it has missed nothing", all_cached),
+    Test::new("a tab is frozen for a while: it has missed nothing", frozen),
+    Test::new("the hub's lock is stolen: nobody misses anything", stolen),
+    Test::new("the link is cut: nobody misses anything", cut),
+    Test::new("the link is stalled for a while: nobody misses anything", stalled),
+    Test::new("the link loses everything and then breaks: nobody misses anything", half_open),
+    Test::new("no link is let in for a while: nobody misses anything", refused),
+    Test::new("the server is killed: sockets close with 1006, topics tell a gap", killed),
+    Test::new("the server ends by SIGTERM: sockets close with 1006, topics tell a gap", drained),
+    Test::new("the worker ends and no tab: nobody misses anything", worker_ended),
+    Test::crashing("a tab crashes: its sockets end at the server, all others go on", crashed),
+    Test::crashing("the worker's process is killed: who lives misses nothing", worker_crashed),
+    Test::crashing("the worker's process is killed thrice: who lives misses nothing", thrice),
+];
+
+/// Some pages, the server and what is between them.
+struct Stage {
+    server: Rc<LinkServer>,
+    proxy: Proxy,
+    tabs: Vec<Tab>,
+}
+
+impl Stage {
+    fn set(context: &mut Context<'_>, tabs: usize) -> Result<Self> {
+        let server = context.numbers_server()?;
+        let proxy = Proxy::start(server.port())?;
+        let mut stage = Self { server, proxy, tabs: Vec::new() };
+        for _ in 0..tabs {
+            let tab = context.page(Kind::Tab, "chaos.html")?;
+            stage.begin(context, &tab)?;
+            stage.tabs.push(tab);
+        }
+        Ok(stage)
+    }
+
+    /// Opens what a page shall have, and waits until numbers come.
+    fn begin(&self, context: &mut Context<'_>, tab: &Tab) -> Result<()> {
+        context.run(tab, "await ready")?;
+        let link = format!("ws://127.0.0.1:{}", self.proxy.port());
+        context.run(tab, format!("C.connect('{link}/')"))?;
+        context.run(tab, "C.topic('chaos:0')")?;
+        context.run(tab, format!("C.open(C.page, '{link}/stream?name=' + C.page)"))?;
+        numbers_come(context, tab)
+    }
+
+    /// All tabs are unharmed, and they are all that there are; they share one connection.
+    fn unharmed(&self, context: &mut Context<'_>) -> Result<()> {
+        for tab in &self.tabs {
+            unharmed(context, tab)?;
+        }
+        self.server.wait_for_tabs(self.tabs.len() as u64, RECONNECT)?;
+        self.server.wait_for_connections(1, RECONNECT)?;
+        equal("links", self.server.stat("links")?, 1)?;
+        let log = self.server.log();
+        let faults: Vec<&String> = log.iter().filter(|line| line.starts_with("fault:")).collect();
+        equal("what the server found", faults, Vec::new())
+    }
+}
+
+/// Waits for some numbers, on the socket and on the topic.
+fn numbers_come(context: &mut Context<'_>, tab: &Tab) -> Result<()> {
+    let counts = "C.report().counts";
+    let before = context.run(tab, counts)?;
+    wait::until("numbers to come", RECONNECT, || {
+        let now = context.run(tab, counts)?;
+        let grown = |name: &str| now[name].as_u64() > before[name].as_u64().map(|n| n + 5);
+        let grow = grown("down") && grown("up") && grown("publications");
+        if grow { Ok(()) } else { Err(format!("{before}, then {now}")) }
+    })
+}
+
+/// Both ends have the same counts of the tab's socket, which is open; then it goes on.
+fn unharmed(context: &mut Context<'_>, tab: &Tab) -> Result<()> {
+    context.run(tab, "C.burst(C.page, 20)")?;
+    numbers_come(context, tab)?;
+    context.run(tab, "C.end()")?;
+    let report = wait::until("both counts", RECONNECT, || {
+        let report = context.run(tab, "C.report()")?;
+        if report["streams"][0]["settled"] == true { Ok(report) } else { Err(report.to_string()) }
+    })?;
+    equal("faults", &report["faults"], &json!([]))?;
+    equal("readyState", &report["streams"][0]["readyState"], &json!(1))?;
+    context.run(tab, "C.go()").map(drop)
+}
+
+/// The page of a tab, which is another one when it was loaded again.
+fn page_of(context: &mut Context<'_>, tab: &Tab) -> Result<Value> {
+    context.run(tab, "await ready")?;
+    context.run(tab, "C.page")
+}
+
+fn closed(context: &mut Context<'_>) -> Outcome {
+    let mut stage = Stage::set(context, 3)?;
+    context.browser.close(&stage.tabs.remove(1))?;
+    stage.unharmed(context)?;
+    // The first one had started the worker.
+    context.browser.close(&stage.tabs.remove(0))?;
+    stage.unharmed(context)?;
+    one_stream_ended(&stage.server, 2)
+}
+
+fn one_stream_ended(server: &LinkServer, count: usize) -> Outcome {
+    wait::until("the streams to end", SOON, || {
+        let log = server.log();
+        let closed = log.iter().filter(|line| line.starts_with("closed: "));
+        equal("streams that ended", closed.count(), count)
+    })?;
+    Ok(())
+}
+
+fn reloaded(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 2)?;
+    let before = page_of(context, &stage.tabs[0])?;
+    context.browser.reload(&stage.tabs[0])?;
+    stage.begin(context, &stage.tabs[0])?;
+    if page_of(context, &stage.tabs[0])? == before {
+        return Err("the page was not loaded again".into());
+    }
+    stage.unharmed(context)?;
+    one_stream_ended(&stage.server, 1)
+}
+
+fn cached(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 2)?;
+    leave_and_return(context, &stage, &stage.tabs[1])?;
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+fn all_cached(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 1)?;
+    leave_and_return(context, &stage, &stage.tabs[0])?;
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+/// An engine that did not keep the page loads it again.
+fn leave_and_return(context: &mut Context<'_>, stage: &Stage, tab: &Tab) -> Outcome {
+    let before = page_of(context, tab)?;
+    let away = context.pages.url("blank.html");
+    context.browser.navigate(tab, &away)?;
+    for other in stage.tabs.iter().filter(|other| *other != tab) {
+        unharmed(context, other)?;
+    }
+    context.browser.back(tab)?;
+    let is_restored = page_of(context, tab)? == before;
+    // A page that holds a lock is not kept in Firefox.
+    equal("restored", is_restored, context.engine != Engine::Firefox)?;
+    if !is_restored {
+        stage.begin(context, tab)?;
+    }
+    Ok(())
+}
+
+fn frozen(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 2)?;
+    context.browser.freeze(&stage.tabs[1])?;
+    unharmed(context, &stage.tabs[0])?;
+    context.browser.thaw(&stage.tabs[1])?;
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+fn stolen(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 2)?;
+    let steal = "(async () => {
+        const { held } = await navigator.locks.query();
+        const hubs = held.map(({ name }) => name).filter((name) => name.includes(':hub:'));
+        for (const name of hubs) await navigator.locks.request(name, { steal: true }, () => 0);
+        return hubs.length;
+    })()";
+    equal("hubs", context.run(&stage.tabs[1], steal)?, json!(1))?;
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+fn cut(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 3)?;
+    for _ in 0..3 {
+        equal("connections cut", stage.proxy.cut(), 1)?;
+        stage.unharmed(context)?;
+    }
+    Ok(())
+}
+
+fn stalled(context: &mut Context<'_>) -> Outcome {
+    in_weather(context, Weather::Stalled)
+}
+
+fn half_open(context: &mut Context<'_>) -> Outcome {
+    in_weather(context, Weather::HalfOpen)
+}
+
+fn refused(context: &mut Context<'_>) -> Outcome {
+    in_weather(context, Weather::Refusing)
+}
+
+/// What is sent meanwhile is not lost.
+fn in_weather(context: &mut Context<'_>, weather: Weather) -> Outcome {
+    let stage = Stage::set(context, 3)?;
+    stage.proxy.set(weather);
+    if weather == Weather::Refusing {
+        stage.proxy.cut();
+    }
+    for tab in &stage.tabs {
+        context.run(tab, "C.burst(C.page, 50)")?;
+    }
+    if weather == Weather::HalfOpen {
+        stage.proxy.cut();
+    }
+    stage.proxy.set(Weather::Fair);
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+fn killed(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 2)?;
+    stage.server.kill();
+    stage.server.restart()?;
+    expect_a_new_session(context, &stage)
+}
+
+fn drained(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 2)?;
+    let status = stage.server.terminate(Duration::from_secs(20))?;
+    equal("exit status", status.code(), Some(0))?;
+    stage.server.restart()?;
+    expect_a_new_session(context, &stage)
+}
+
+fn expect_a_new_session(context: &mut Context<'_>, stage: &Stage) -> Outcome {
+    for tab in &stage.tabs {
+        let report = wait::until("the socket to close and a gap", RECONNECT, || {
+            let report = context.run(tab, "C.report()")?;
+            let told = report["counts"]["gaps"] == 1 && report["streams"][0]["readyState"] == 3;
+            if told { Ok(report) } else { Err(report.to_string()) }
+        })?;
+        equal("code", &report["streams"][0]["closed"]["code"], &json!(1006))?;
+        equal("faults", &report["faults"], &json!([]))?;
+        context.run(tab, "C.take()")?;
+        let url = format!("ws://127.0.0.1:{}/stream?name=", stage.proxy.port());
+        context.run(tab, format!("C.open(C.page, '{url}' + C.page)"))?;
+    }
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+fn worker_ended(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 3)?;
+    equal("workers that ended", context.browser.end_workers()?, 1)?;
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+fn crashed(context: &mut Context<'_>) -> Outcome {
+    let mut stage = Stage::set(context, 3)?;
+    let victim = stage.tabs.remove(2);
+    let process = context.browser.process(&victim)?;
+    if process.is_some() {
+        for tab in &stage.tabs {
+            if context.browser.process(tab)? == process {
+                return Err(Stop::Skipped("the tabs share one process".into()));
+            }
+        }
+    }
+    context.browser.crash(&victim)?;
+    stage.unharmed(context)?;
+    one_stream_ended(&stage.server, 1)
+}
+
+fn worker_crashed(context: &mut Context<'_>) -> Outcome {
+    let mut stage = Stage::set(context, 4)?;
+    crash_worker(context, &mut stage)
+}
+
+fn thrice(context: &mut Context<'_>) -> Outcome {
+    let mut stage = Stage::set(context, 5)?;
+    for _ in 0..3 {
+        crash_worker(context, &mut stage)?;
+    }
+    Ok(())
+}
+
+fn crash_worker(context: &mut Context<'_>, stage: &mut Stage) -> Outcome {
+    let dead = context.browser.crash_worker(&stage.tabs)?;
+    let dead = dead.ok_or("no process runs a worker")?;
+    stage.tabs.retain(|tab| !dead.contains(tab));
+    if stage.tabs.is_empty() {
+        return Err("no tab is left".into());
+    }
+    stage.unharmed(context)?;
+    Ok(())
+}
