@@ -165,8 +165,8 @@ impl Browser {
         self.transport.freeze(false)
     }
 
-    /// Kills the process that runs the worker of pages. Returns those of `tabs` that lived in it and
-    /// are dead as well; `None` when no process runs a worker.
+    /// Kills the process that runs the worker of pages. Returns those of `tabs` that lived in it
+    /// and are dead as well; `None` when no process runs a worker.
     pub fn crash_worker(&mut self, tabs: &[Tab]) -> Result<Option<Vec<Tab>>> {
         let Some(host) = process::worker_hosts(&self.groups).into_iter().next() else {
             return Ok(None);

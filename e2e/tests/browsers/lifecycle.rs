@@ -23,6 +23,7 @@ use crate::steps::Outcome;
 pub(crate) const TESTS: &[Test] = &[
     Test::new("a tab is closed: its sockets end at the server, all others go on", closed),
     Test::new("a page is loaded again: it begins anew, all others go on", reloaded),
+    Test::new("the only page is loaded again: it begins anew", reloaded_alone),
     Test::new("a page goes to another page and comes back: it has missed nothing", cached),
     Test::new("every page is in the cache and one comes back: it has missed nothing", all_cached),
     Test::new("a tab is frozen for a while: it has missed nothing", frozen),
@@ -37,6 +38,11 @@ pub(crate) const TESTS: &[Test] = &[
     Test::crashing("a tab crashes: its sockets end at the server, all others go on", crashed),
     Test::crashing("the worker's process is killed: who lives misses nothing", worker_crashed),
     Test::crashing("the worker's process is killed thrice: who lives misses nothing", thrice),
+    Test::crashing("mirror mode: the worker's process is killed, and each view told", mirror),
+    Test::crashing("leader: the leading tab is closed: nobody misses anything", leader_closed),
+    Test::crashing("leader: the leading tab crashes: nobody misses anything", leader_crashed),
+    Test::crashing("storage: the leading tab is closed: nobody misses anything", storage_closed),
+    Test::crashing("storage: the leading tab crashes: nobody misses anything", storage_crashed),
 ];
 
 /// Some pages, the server and what is between them.
@@ -48,11 +54,16 @@ struct Stage {
 
 impl Stage {
     fn set(context: &mut Context<'_>, tabs: usize) -> Result<Self> {
+        Self::set_in(context, tabs, "")
+    }
+
+    /// `query` may name a tier.
+    fn set_in(context: &mut Context<'_>, tabs: usize, query: &str) -> Result<Self> {
         let server = context.numbers_server()?;
         let proxy = Proxy::start(server.port())?;
         let mut stage = Self { server, proxy, tabs: Vec::new() };
         for _ in 0..tabs {
-            let tab = context.page(Kind::Tab, "chaos.html")?;
+            let tab = context.page(Kind::Tab, &format!("chaos.html{query}"))?;
             stage.begin(context, &tab)?;
             stage.tabs.push(tab);
         }
@@ -146,22 +157,45 @@ fn reloaded(context: &mut Context<'_>) -> Outcome {
     one_stream_ended(&stage.server, 1)
 }
 
+fn reloaded_alone(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, 1)?;
+    let before = page_of(context, &stage.tabs[0])?;
+    context.browser.reload(&stage.tabs[0])?;
+    stage.begin(context, &stage.tabs[0])?;
+    if page_of(context, &stage.tabs[0])? == before {
+        return Err("the page was not loaded again".into());
+    }
+    stage.unharmed(context)?;
+    one_stream_ended(&stage.server, 1)
+}
+
 fn cached(context: &mut Context<'_>) -> Outcome {
     let stage = Stage::set(context, 2)?;
-    leave_and_return(context, &stage, &stage.tabs[1])?;
-    stage.unharmed(context)?;
-    Ok(())
+    until_restored(context, &stage, &stage.tabs[1])
 }
 
 fn all_cached(context: &mut Context<'_>) -> Outcome {
     let stage = Stage::set(context, 1)?;
-    leave_and_return(context, &stage, &stage.tabs[0])?;
-    stage.unharmed(context)?;
-    Ok(())
+    until_restored(context, &stage, &stage.tabs[0])
 }
 
-/// An engine that did not keep the page loads it again.
-fn leave_and_return(context: &mut Context<'_>, stage: &Stage, tab: &Tab) -> Outcome {
+/// Leaves and comes back until the engine has kept the page. Chromium and Firefox drop one for
+/// which a message was just on its way, so it may take some attempts.
+fn until_restored(context: &mut Context<'_>, stage: &Stage, tab: &Tab) -> Outcome {
+    for _ in 0..8 {
+        let is_restored = leave_and_return(context, stage, tab)?;
+        stage.unharmed(context)?;
+        // A page that holds a lock is never kept in Firefox.
+        equal("restored", is_restored && context.engine == Engine::Firefox, false)?;
+        if is_restored || context.engine == Engine::Firefox {
+            return Ok(());
+        }
+    }
+    Err("the page was dropped each time".into())
+}
+
+/// Whether the page was restored; one that was not begins anew.
+fn leave_and_return(context: &mut Context<'_>, stage: &Stage, tab: &Tab) -> Result<bool> {
     let before = page_of(context, tab)?;
     let away = context.pages.url("blank.html");
     context.browser.navigate(tab, &away)?;
@@ -170,12 +204,10 @@ fn leave_and_return(context: &mut Context<'_>, stage: &Stage, tab: &Tab) -> Outc
     }
     context.browser.back(tab)?;
     let is_restored = page_of(context, tab)? == before;
-    // A page that holds a lock is not kept in Firefox.
-    equal("restored", is_restored, context.engine != Engine::Firefox)?;
     if !is_restored {
         stage.begin(context, tab)?;
     }
-    Ok(())
+    Ok(is_restored)
 }
 
 fn frozen(context: &mut Context<'_>) -> Outcome {
@@ -315,5 +347,56 @@ fn crash_worker(context: &mut Context<'_>, stage: &mut Stage) -> Outcome {
         return Err("no tab is left".into());
     }
     stage.unharmed(context)?;
+    Ok(())
+}
+
+fn mirror(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let mut tabs = context.tabs(4)?;
+    for tab in &tabs {
+        context.run(tab, format!("T.shared('view', '{}')", server.url("/")))?;
+        context.run(tab, "await T.until('view', 'open')")?;
+    }
+    let dead = context.browser.crash_worker(&tabs)?.ok_or("no process runs a worker")?;
+    tabs.retain(|tab| !dead.contains(tab));
+    if tabs.is_empty() {
+        return Err("no tab is left".into());
+    }
+    for tab in &tabs {
+        let closed = context.run(tab, "await T.until('view', 'close')")?;
+        equal("code", &closed[0]["code"], &json!(1006))?;
+    }
+    Ok(())
+}
+
+fn leader_closed(context: &mut Context<'_>) -> Outcome {
+    first_closed(context, "?tier=leader")
+}
+
+fn leader_crashed(context: &mut Context<'_>) -> Outcome {
+    first_crashed(context, "?tier=leader")
+}
+
+fn storage_closed(context: &mut Context<'_>) -> Outcome {
+    first_closed(context, "?tier=storage")
+}
+
+fn storage_crashed(context: &mut Context<'_>) -> Outcome {
+    first_crashed(context, "?tier=storage")
+}
+
+/// The first tab leads.
+fn first_closed(context: &mut Context<'_>, query: &str) -> Outcome {
+    let mut stage = Stage::set_in(context, 3, query)?;
+    context.browser.close(&stage.tabs.remove(0))?;
+    stage.unharmed(context)?;
+    context.browser.close(&stage.tabs.remove(0))?;
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+fn first_crashed(context: &mut Context<'_>, query: &str) -> Outcome {
+    let mut stage = Stage::set_in(context, 4, query)?;
+    crash_worker(context, &mut stage)?;
     Ok(())
 }

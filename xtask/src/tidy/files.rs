@@ -65,7 +65,7 @@ impl Files {
         })
     }
 
-    fn text_of(&self, path: &str) -> Option<&str> {
+    pub(super) fn text_of(&self, path: &str) -> Option<&str> {
         self.0.iter().find(|file| file.path == path).map(|file| file.text.as_str())
     }
 }

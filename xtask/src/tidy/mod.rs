@@ -2,6 +2,7 @@
 
 mod edges;
 mod files;
+mod lifecycle;
 mod links;
 mod protocol;
 
@@ -19,6 +20,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
         ("PROTOCOL.md and crates/wire", protocol::check(repo)),
         ("sizes in README.md", size::compare(repo)),
         ("files", Ok(files::check(&files))),
+        ("tests of docs/lifecycle.md", Ok(lifecycle::check(&files))),
         ("links", Ok(links::check(repo, &files))),
     ];
     let mut wrong = 0;
