@@ -153,6 +153,21 @@ impl LinkServer {
         })
     }
 
+    /// Waits until there are `links` links with `tabs` tabs, parked ones not counted. A session that
+    /// is detached, because its last tab died with its worker, keeps its tabs for a while.
+    pub fn wait_for_rest(&self, links: u64, tabs: u64, within: Duration) -> Result<()> {
+        wait::until(&format!("{links} links with {tabs} tabs in all"), within, || {
+            let stats = self.stats()?;
+            let number = |name: &str| stats[name].as_u64().unwrap_or_default();
+            let (sessions, detached, counted) =
+                (number("sessions"), number("detached"), number("tabs"));
+            wait::equal("links", number("links"), links)?;
+            wait::equal("sessions with a link", sessions - detached, links)?;
+            let is_right = if detached == 0 { counted == tabs } else { counted >= tabs };
+            if is_right { Ok(()) } else { Err(format!("{counted} tabs")) }
+        })
+    }
+
     /// How many connections the kernel counts on the port of links. Nothing but links goes there,
     /// besides our own requests, which are over when they return.
     pub fn connections(&self) -> Result<usize> {

@@ -171,6 +171,7 @@ async fn stats(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({
         "links": stats.links,
         "sessions": stats.sessions,
+        "detached": stats.detached,
         "tabs": stats.tabs,
         "parked": stats.parked,
         "sockets": stats.sockets,

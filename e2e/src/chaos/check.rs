@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{
-    Result,
-    chaos::world::World,
-    wait::{self, equal},
-};
+use crate::{Result, chaos::world::World, wait};
 
 /// Everything that was seen to be wrong: one text each.
 pub(super) type Faults = Vec<String>;
@@ -59,13 +55,8 @@ impl World {
         }
         let wanted = if direct { here.len() } else { 1 };
         faults.extend(self.server.wait_for_connections(wanted, REST).err());
-        faults.extend(
-            wait::until("the tabs that live, and no other", REST, || {
-                equal("tabs", self.server.stat("tabs")?, here.len() as u64)?;
-                equal("links", self.server.stat("links")?, wanted as u64)
-            })
-            .err(),
-        );
+        let (links, tabs) = (wanted as u64, here.len() as u64);
+        faults.extend(self.server.wait_for_rest(links, tabs, REST).err());
         faults.extend(self.server.log().into_iter().filter(|line| line.starts_with("fault:")));
         Ok(faults)
     }
