@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind, Write};
 
 use mio::net::TcpStream;
 use tabmux_core::wire::{
-    Hello, HubFrame, HubId, Payload, Position, RefusedReason, ServerFrame, TabId, VERSION,
+    Hello, HubFrame, HubId, LaneCount, Payload, Position, RefusedReason, ServerFrame, TabId,
+    VERSION,
 };
 
 use super::{
@@ -21,7 +22,21 @@ pub(super) struct Link {
     /// What the kernel did not take.
     unsent: Vec<u8>,
     heard: Heard,
+    received: Received,
 }
+
+/// Frames of lane 0, which hubs acknowledge.
+#[derive(Default)]
+struct Received {
+    count: u64,
+    acknowledged: u64,
+    /// Bytes since the last acknowledgement.
+    bytes: usize,
+}
+
+/// As hubs have it: so much is acknowledged at once, all else with the next PING.
+const ACK_FRAMES: u64 = 128;
+const ACK_BYTES: usize = 32 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -73,7 +88,8 @@ impl Link {
             Speech::Plain => Heard::Plain(0),
             Speech::Tabmux { .. } => Heard::Topics(Vec::new()),
         };
-        Self { stream, state: State::Connecting, partial: Vec::new(), unsent: Vec::new(), heard }
+        let (partial, unsent, received) = (Vec::new(), Vec::new(), Received::default());
+        Self { stream, state: State::Connecting, partial, unsent, heard, received }
     }
 
     /// Asks for the WebSocket, once the connection stands.
@@ -107,7 +123,18 @@ impl Link {
     }
 
     pub(super) fn ping(&mut self) -> Result<(), End> {
+        self.acknowledge()?;
         self.say(&masked(0x82, &HubFrame::Ping { nonce: 1 }.to_bytes()))
+    }
+
+    fn acknowledge(&mut self) -> Result<(), End> {
+        let Received { count, acknowledged, bytes } = &mut self.received;
+        if count == acknowledged {
+            return Ok(());
+        }
+        (*acknowledged, *bytes) = (*count, 0);
+        let lanes = vec![LaneCount { lane: 0, count: *count }];
+        self.say(&masked(0x82, &HubFrame::Ack { lanes, aside: Vec::new() }.to_bytes()))
     }
 
     /// Takes what was read.
@@ -227,7 +254,17 @@ impl Link {
             Heard::Topics(_) => {
                 let frame = ServerFrame::decode(payload)
                     .map_err(|error| End::new(format!("no frame of tabmux: {error}")))?;
-                self.frame(&frame, len, scene, news)
+                self.frame(&frame, len, scene, news)?;
+                if frame.lane() != Some(0) {
+                    return Ok(());
+                }
+                let received = &mut self.received;
+                (received.count, received.bytes) = (received.count + 1, received.bytes + len);
+                let frames = received.count - received.acknowledged;
+                if frames >= ACK_FRAMES || received.bytes >= ACK_BYTES {
+                    self.acknowledge()?;
+                }
+                Ok(())
             }
         }
     }
