@@ -203,7 +203,8 @@ impl Registry {
         let Some(tab) = session.tabs.get_mut(&socket.tab) else {
             return;
         };
-        // The hub passes on what its tabs say: a number in use is a page's fault, and costs only it.
+        // The hub passes on what its tabs say: a number in use is a page's fault, and costs it
+        // alone.
         if tab.socket(socket.socket).is_some() {
             self.stats.bad_opens += 1;
             return;
