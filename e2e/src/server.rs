@@ -153,8 +153,8 @@ impl LinkServer {
         })
     }
 
-    /// Waits until there are `links` links with `tabs` tabs, parked ones not counted. A session that
-    /// is detached, because its last tab died with its worker, keeps its tabs for a while.
+    /// Waits until there are `links` links with `tabs` tabs, parked ones not counted. A session
+    /// that is detached, because its last tab died with its worker, keeps its tabs for a while.
     pub fn wait_for_rest(&self, links: u64, tabs: u64, within: Duration) -> Result<()> {
         wait::until(&format!("{links} links with {tabs} tabs in all"), within, || {
             let stats = self.stats()?;

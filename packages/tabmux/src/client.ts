@@ -52,7 +52,7 @@ export interface Position {
 export interface TopicEvents {
   /** A publication. */
   message: { readonly data: string | Uint8Array; readonly position: Position };
-  /** Publications are missing before this position: fetch the state of things anew. */
+  /** Publications up to this position may be missing: fetch the state of things anew. */
   gap: { readonly position: Position };
   /** The server or the hub has ended the subscription, or there is no hub any more. */
   end: { readonly reason: string };

@@ -64,7 +64,7 @@ export interface HubPort {
   _remove(number: number): void;
   _post(message: PageMessage): void;
   /**
-   * Sends on a socket, or closes it. It is kept until the other end has it. False: too much is kept.
+   * Sends on a socket, or closes it; kept until the other end has it. False: too much is kept.
    */
   _say(kind: PageKind.Send | PageKind.Close, number: number, ...rest: unknown[]): boolean;
   /** Bytes of a socket's messages that were not handed to the link. */

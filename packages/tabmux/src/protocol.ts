@@ -65,8 +65,8 @@ export const enum HubKind {
   /** The link or the number of tabs changed. a: `LinkState`, b: tabs, data: reason. */
   State,
   /**
-   * A socket is open. a: the count of the tab's lane, as in the next and in `Closed`, 0 if it is not
-   * counted; b: 1 if the link was there before; data: protocol, newline, extensions.
+   * A socket is open. a: the count of the tab's lane, as in the next and in `Closed`, 0 if it is
+   * not counted; b: 1 if the link was there before; data: protocol, newline, extensions.
    */
   Opened,
   /** A message on one socket. a: count. */
@@ -89,7 +89,7 @@ export const enum HubKind {
   Subscribed,
   /** A publication of a topic. a: epoch, b: offset. */
   Publication,
-  /** Publications of a topic are missing here. a: epoch, b: offset, where it goes on. */
+  /** Publications of a topic are missing here. a: epoch, b: offset, up to where. */
   Gap,
   /** A subscription is refused, or has ended. data: why. */
   Unsubscribed,
@@ -101,7 +101,7 @@ export const enum HubKind {
   Resume,
   /** The session is lost, and with it all sockets that were open. data: why. */
   Lost,
-  /** Has all that was posted been handled? a: count of lane 0, b: count. To be answered by `Got`. */
+  /** Has all that was posted been handled? a: count of lane 0, b: count. `Got` answers. */
   Check,
   /** What this tab said need not be kept. a: up to which n. */
   Seen,

@@ -102,13 +102,17 @@ class Host {
       this.#waiting?.forEach((post) => post());
       this.#waiting = undefined;
     };
-    locks
-      .request(hubLock(this.id), () => {
+    const hold = (): Promise<void> =>
+      locks.request(hubLock(this.id), () => {
         goOn();
         return new Promise<void>((letGo) => (this.#letGo = letGo));
-      })
+      });
+    hold()
+      // Stolen: whoever waits for it thinks that this hub is dead, and comes back.
+      .catch(() => this.#waiting ? undefined : hold())
       // Refused, as some engines do where storage is: go on without.
-      .catch(goOn);
+      .catch(() => undefined)
+      .then(() => this.#alive && goOn());
   }
 
   attach(port: MessagePort, [, tab, config, ...has]: AttachMessage): void {

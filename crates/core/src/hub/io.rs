@@ -336,7 +336,7 @@ pub enum HubMessage {
     Gap {
         /// The subscription.
         subscription: SubscriptionId,
-        /// Where the topic goes on.
+        /// Up to where they may be missing.
         position: Position,
     },
     /// The server, or the hub, refuses a subscription; it has ended.

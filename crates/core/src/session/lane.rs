@@ -20,9 +20,23 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct Ring {
-    frames: VecDeque<Kept>,
+    entries: VecDeque<Entry>,
+    /// Frames of the first entry that are acknowledged.
+    skip: usize,
+    /// Frames that are kept.
+    count: u64,
     bytes: usize,
 }
+
+/// What was pushed at once.
+enum Entry {
+    Own(Arc<[u8]>),
+    Burst(Arc<Burst>),
+}
+
+/// Publications that went to many links together. What a delivery costs is most of what a server
+/// does, so a lane holds one pointer for all of them, which only this shard counts.
+pub(super) struct Burst(Box<[Arc<Encoded>]>);
 
 /// A frame that may have to be sent again.
 #[derive(Clone)]
@@ -40,7 +54,7 @@ pub(super) struct NoSuchFrame;
 impl Lane {
     /// How many frames were pushed so far.
     pub(super) fn sent(&self) -> u64 {
-        self.base + self.ring.as_ref().map_or(0, |ring| ring.frames.len() as u64)
+        self.base + self.ring.as_ref().map_or(0, |ring| ring.count)
     }
 
     /// Bytes that are kept.
@@ -48,10 +62,22 @@ impl Lane {
         self.ring.as_ref().map_or(0, |ring| ring.bytes)
     }
 
-    pub(super) fn push(&mut self, frame: Kept) {
+    /// Takes a frame of this session alone.
+    pub(super) fn push(&mut self, frame: Arc<[u8]>) {
+        let bytes = frame.len();
+        self.push_entry(Entry::Own(frame), 1, bytes);
+    }
+
+    /// Takes publications, which have so many bytes in all.
+    pub(super) fn push_burst(&mut self, burst: &Arc<Burst>, bytes: usize) {
+        self.push_entry(Entry::Burst(Arc::clone(burst)), burst.0.len() as u64, bytes);
+    }
+
+    fn push_entry(&mut self, entry: Entry, count: u64, bytes: usize) {
         let ring = self.ring.get_or_insert_default();
-        ring.bytes += frame.len();
-        ring.frames.push_back(frame);
+        ring.count += count;
+        ring.bytes += bytes;
+        ring.entries.push_back(entry);
     }
 
     /// The hub has the first `count` frames; how many bytes that frees. Counts only grow: a lower
@@ -64,14 +90,12 @@ impl Lane {
             return Ok(0);
         };
         let before = ring.bytes;
-        while self.base < count
-            && let Some(frame) = ring.frames.pop_front()
-        {
-            ring.bytes -= frame.len();
-            self.base += 1;
+        while self.base < count {
+            let taken = ring.take_first(count - self.base);
+            self.base += taken;
         }
         let freed = before - ring.bytes;
-        if ring.frames.is_empty() {
+        if ring.count == 0 {
             self.ring = None;
         }
         Ok(freed)
@@ -84,21 +108,67 @@ impl Lane {
             return Err(NoSuchFrame);
         }
         let count = count.max(self.base);
-        let skip = usize::try_from(count - self.base).unwrap_or(usize::MAX);
-        let frames = self.ring.iter().flat_map(|ring| ring.frames.iter().skip(skip));
-        Ok((count + 1, frames.cloned().collect()))
+        let gone = usize::try_from(count - self.base).unwrap_or(usize::MAX);
+        let frames = self.ring.iter().flat_map(|ring| {
+            let all = ring.entries.iter().flat_map(Entry::frames);
+            all.skip(ring.skip.saturating_add(gone))
+        });
+        Ok((count + 1, frames.collect()))
+    }
+}
+
+impl Ring {
+    /// Takes out frames of the first entry, at most so many; how many that were, at least one.
+    fn take_first(&mut self, most: u64) -> u64 {
+        let Some(entry) = self.entries.front() else {
+            return most;
+        };
+        let (len, most) = (entry.len(), usize::try_from(most).unwrap_or(usize::MAX));
+        let end = len.min(self.skip.saturating_add(most));
+        self.bytes -= entry.bytes(self.skip, end);
+        let taken = (end - self.skip) as u64;
+        self.count -= taken;
+        self.skip = end;
+        if end == len {
+            self.entries.pop_front();
+            self.skip = 0;
+        }
+        taken
+    }
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        match self {
+            Self::Own(_) => 1,
+            Self::Burst(burst) => burst.0.len(),
+        }
+    }
+
+    /// Bytes of its frames from one to before another.
+    fn bytes(&self, from: usize, to: usize) -> usize {
+        match self {
+            Self::Own(bytes) => bytes.len(),
+            Self::Burst(burst) => burst.0[from..to].iter().map(|frame| frame.len()).sum(),
+        }
+    }
+
+    fn frames(&self) -> impl Iterator<Item = Kept> {
+        let (own, burst) = match self {
+            Self::Own(bytes) => (Some(Kept::Own(Arc::clone(bytes))), &[][..]),
+            Self::Burst(burst) => (None, &burst.0[..]),
+        };
+        own.into_iter().chain(burst.iter().map(|frame| Kept::Shared(Arc::clone(frame))))
+    }
+}
+
+impl Burst {
+    pub(super) fn new(frames: impl Iterator<Item = Arc<Encoded>>) -> Arc<Self> {
+        Arc::new(Self(frames.collect()))
     }
 }
 
 impl Kept {
-    /// The bytes it is counted with.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Own(bytes) => bytes.len(),
-            Self::Shared(frame) => frame.len(),
-        }
-    }
-
     /// If it is of this topic: where the topic was before it.
     pub(super) fn before(&self, id: TopicId) -> Option<Position> {
         match self {
@@ -123,7 +193,7 @@ mod tests {
     fn lane(frames: u8) -> Lane {
         let mut lane = Lane::default();
         for number in 1..=frames {
-            lane.push(Kept::Own(Arc::new([number; 10])));
+            lane.push(Arc::new([number; 10]));
         }
         lane
     }
@@ -164,7 +234,23 @@ mod tests {
         lane.acknowledge(4).unwrap();
         assert!(lane.ring.is_none());
         assert_eq!((lane.sent(), lane.bytes()), (4, 0));
-        lane.push(Kept::Own(Arc::new([5; 10])));
+        lane.push(Arc::new([5; 10]));
         assert_eq!(numbers(&lane, 4), Ok((5, vec![5])));
+    }
+
+    #[test]
+    fn what_came_together_need_not_be_acknowledged_together() {
+        let mut lane = lane(1);
+        let frame = |number| Arc::new(Encoded::new([number; 10].into(), None));
+        lane.push_burst(&Burst::new([2, 3, 4].map(frame).into_iter()), 30);
+        lane.push(Arc::new([5; 10]));
+        assert_eq!(numbers(&lane, 2), Ok((3, vec![3, 4, 5])));
+        assert_eq!(lane.acknowledge(2), Ok(20));
+        assert_eq!((lane.sent(), lane.bytes()), (5, 30));
+        assert_eq!(numbers(&lane, 0), Ok((3, vec![3, 4, 5])));
+        assert_eq!(lane.acknowledge(3), Ok(10));
+        assert_eq!(numbers(&lane, 3), Ok((4, vec![4, 5])));
+        assert_eq!(lane.acknowledge(5), Ok(20));
+        assert!(lane.ring.is_none());
     }
 }

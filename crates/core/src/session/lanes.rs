@@ -75,7 +75,7 @@ impl Registry {
         let Some(session) = self.sessions.by_id_mut(id) else {
             return;
         };
-        session.lane0.push(Kept::Own(Arc::clone(&bytes)));
+        session.lane0.push(Arc::clone(&bytes));
         let link = session.link();
         self.keep(id, bytes.len());
         if let Some(link) = link {
@@ -91,7 +91,7 @@ impl Registry {
         let Some(tab) = session.tabs.get_mut(&alias) else {
             return;
         };
-        tab.lane_mut().push(Kept::Own(Arc::clone(&bytes)));
+        tab.lane_mut().push(Arc::clone(&bytes));
         let link = link.filter(|_| tab.presence == Presence::Attached);
         self.keep(id, bytes.len());
         if let Some(link) = link {

@@ -10,7 +10,7 @@ use super::{
     Output, Publication, Registry, SlowPolicy,
     backlog::Entry,
     config,
-    lane::Kept,
+    lane::{Burst, Kept},
     places::FreeList,
     state::{Session, Stage, Subscription},
 };
@@ -205,7 +205,9 @@ impl Registry {
         let policy = *policy;
         let subscribers = std::mem::take(&mut topic.subscribers);
         let (mut links, mut slow) = (Vec::with_capacity(subscribers.len()), Vec::new());
+        let mut kept = 0;
         let len = publications.iter().map(|it| it.frame.len()).sum::<usize>();
+        let burst = Burst::new(publications.iter().map(|it| Arc::clone(&it.frame)));
         let (window, lane) = (self.config.window_bytes, self.config.lane_bytes);
         for &place in &subscribers {
             let Some(session) = self.sessions.get_mut(place) else {
@@ -216,17 +218,16 @@ impl Registry {
                 slow.push(place);
                 continue;
             }
-            for publication in publications {
-                session.lane0.push(Kept::Shared(Arc::clone(&publication.frame)));
-            }
+            session.lane0.push_burst(&burst, len);
             session.kept += len;
-            self.stats.kept_bytes += len;
-            self.stats.deliveries += publications.len() as u64;
+            kept += 1;
             if let Stage::Attached(link) = session.stage {
                 session.unwritten += len;
                 links.push(link);
             }
         }
+        self.stats.kept_bytes += len * kept;
+        self.stats.deliveries += (kept * publications.len()) as u64;
         self.stats.queued_bytes += len * links.len();
         if let Some(topic) = self.topics.get_mut(at) {
             topic.subscribers = subscribers;
@@ -295,7 +296,8 @@ impl Registry {
             self.stats.queued_bytes -= before - slow.backlog.bytes();
             match entry {
                 Entry::Publication { frame, .. } => {
-                    session.lane0.push(Kept::Shared(Arc::clone(&frame)));
+                    let burst = Burst::new(std::iter::once(Arc::clone(&frame)));
+                    session.lane0.push_burst(&burst, frame.len());
                     session.kept += frame.len();
                     self.stats.kept_bytes += frame.len();
                     self.stats.deliveries += 1;

@@ -351,8 +351,7 @@ fn a_listed_tab_that_is_dead_is_told_to_be_gone() {
 }
 
 #[test]
-fn a_listed_tab_that_attaches_late_hears_what_came_meanwhile_and_until_then_nothing_is_acknowledged()
- {
+fn a_listed_tab_that_attaches_late_hears_what_came_and_until_then_nothing_is_acknowledged() {
     let mut bench = taken_over();
     for text in ["one", "two"] {
         bench.server(&ServerFrame::Message { payload: Payload::Text(text) });
@@ -377,6 +376,17 @@ fn a_listed_tab_that_is_parked_holds_up_nothing() {
     bench.pass(Duration::from_secs(5));
     answer(&mut bench, 1);
     assert_eq!(acks(&bench), [(vec![(0, 1)], vec![2])]);
+}
+
+#[test]
+fn a_tab_that_parked_while_there_was_no_link_is_parked_at_the_server_too() {
+    let mut bench = two_tabs();
+    bench.link_closed(1006);
+    bench.tab(2, TabMessage::Park);
+    bench.pass(Duration::from_secs(1));
+    bench.grant_and_open();
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    assert!(bench.sent().contains(&HubFrame::Park { tab: TabId(2) }.to_bytes()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tabmux_wire::{
-    Alias, ErrorCode, RefusedReason, ServerFrame, SocketId, TabId, Welcome, close as code,
+    Alias, ErrorCode, HubFrame, RefusedReason, ServerFrame, SocketId, TabId, Welcome, close as code,
 };
 
 use super::{
@@ -205,6 +205,10 @@ impl Mux {
         let parked_until = now + base.config.parked_ttl;
         for listed in &welcome.tabs {
             if !base.tabs.expect(listed.tab, listed.parked.then_some(parked_until)) {
+                if base.tabs.is_parked(listed.tab) && !listed.parked {
+                    // It went while there was no link to tell it on.
+                    base.send_control(HubFrame::Park { tab: listed.tab }.to_bytes());
+                }
                 continue;
             }
             self.tabs.listed(listed);

@@ -96,8 +96,7 @@ impl Topics {
         }
         let limit = base.config.topics;
         let refusal = if in_use {
-            base.event(Event::BadTabMessage(tab));
-            return;
+            return self.subscribe_again(base, wish, history);
         } else if name.is_empty() || name.len() > MAX_TOPIC_NAME {
             Some(format!("tabmux: the name of a topic has 1 to {MAX_TOPIC_NAME} bytes"))
         } else if count >= limit || self.find(name).is_none() && self.topics.len() >= limit {
@@ -119,6 +118,22 @@ impl Topics {
         topic.listeners.insert(place, Listener { number, tab, hearing });
         topic.welcome(base, false, history);
         self.ask(base, is_open);
+    }
+
+    /// A tab says again what it wants, through another port: what was posted to the one before may
+    /// be lost.
+    fn subscribe_again(&mut self, base: &mut Base, wish: Subscription<'_>, history: &History) {
+        let Subscription { tab, number, name, since } = wish;
+        let topic = self.find(name).map(|at| &mut self.topics[at]);
+        let mine = |it: &&mut Listener| it.tab == tab && it.number == number;
+        let Some(topic) = topic else {
+            return base.event(Event::BadTabMessage(tab));
+        };
+        match topic.listeners.iter_mut().find(mine) {
+            Some(listener) => listener.hearing = Hearing::Waits(since),
+            None => return base.event(Event::BadTabMessage(tab)),
+        }
+        topic.welcome(base, false, history);
     }
 
     /// A tab wants a topic no more.
@@ -281,7 +296,7 @@ impl Topics {
         topic.last = Some(position);
         topic.reach(position);
         if missed {
-            topic.tell_gap(base, position);
+            topic.tell_gap(base, Position { offset: previous, ..position });
         }
         topic.tell(base, |subscription| {
             let payload = payload.into();
