@@ -1,5 +1,5 @@
-// Bundles the package: src/index.ts to client.js, src/worker.ts with the wasm module inside to
-// worker.js, and the types. `cargo xtask dist` makes src/generated and then runs this.
+// Bundles the package: src/index.ts to client.js, src/tiers.ts, which that loads where it is needed,
+// to tiers.js, src/worker.ts with the wasm module inside to worker.js, and the types. `cargo xtask dist` makes src/generated and then runs this.
 //
 //   node build.mjs [--out DIR] [--wasm FILE]
 //
@@ -28,14 +28,15 @@ if (!existsSync(join(root, 'src/generated'))) {
 
 // A failed build leaves the last good one in its place.
 const typesOut = join(root, 'node_modules/.tabmux-types');
-const [{ worker, client }] = await Promise.all([scripts(), types()]);
+const [{ worker, tiers, client }] = await Promise.all([scripts(), types()]);
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
 await writeFile(join(out, 'worker.js'), worker);
+await writeFile(join(out, 'tiers.js'), tiers);
 await writeFile(join(out, 'client.js'), client);
 await cp(typesOut, out, { recursive: true });
 
-/** The worker first: the client asks for it by the hash of its bytes. */
+/** The client last: it asks for the others by the hash of their bytes. */
 async function scripts() {
   const worker = await bundle({
     entryPoints: [join(root, 'src/worker.ts')],
@@ -43,7 +44,7 @@ async function scripts() {
     define: { __VERSION__: JSON.stringify(version) },
     plugins: [inline(options.wasm)],
   });
-  const hash = createHash('sha256').update(worker).digest('hex').slice(0, 16);
+  const tiers = await bundle({ entryPoints: [join(root, 'src/tiers.ts')], format: 'esm' });
   const client = await bundle({
     entryPoints: [join(root, 'src/index.ts')],
     format: 'esm',
@@ -51,10 +52,26 @@ async function scripts() {
     mangleProps: /^_[^_]/,
     define: {
       __VERSION__: JSON.stringify(version),
-      __WORKER_VERSION__: JSON.stringify(hash),
+      __WORKER_VERSION__: JSON.stringify(hash(worker)),
     },
+    plugins: [name('./tiers.js', `./tiers.js?v=${hash(tiers)}`)],
   });
-  return { worker, client };
+  return { worker, tiers, client };
+}
+
+function hash(bytes) {
+  return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+}
+
+/** An import that stays one, by another name. */
+function name(specifier, path) {
+  return {
+    name: 'name',
+    setup({ onResolve }) {
+      onResolve({ filter: /^/ }, (asked) =>
+        (asked.path === specifier ? { path, external: true } : undefined));
+    },
+  };
 }
 
 async function bundle(settings) {

@@ -14,6 +14,7 @@ const dist = process.argv[2] ?? join(root, 'dist');
 
 print('page library', await readFile(join(dist, 'client.js')));
 print('`SharedWebSocket` alone', await dropIn());
+print('other tiers, where needed', await readFile(join(dist, 'tiers.js')));
 print('worker with wasm', await readFile(join(dist, 'worker.js')));
 
 function print(name, bytes) {
@@ -36,6 +37,7 @@ async function dropIn() {
     minify: true,
     write: false,
     format: 'esm',
+    external: ['./tiers.js?*'],
     target: 'es2022',
     legalComments: 'none',
     logLevel: 'warning',

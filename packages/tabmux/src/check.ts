@@ -42,9 +42,10 @@ export function isPageMessage(
 
 function isConfig(value: unknown): value is HubConfig {
   if (typeof value !== 'object' || value === null) return false;
-  const { mode, url, protocols, lock } = value as Record<keyof HubConfig, unknown>;
+  const { mode, url, protocols, lock, locks } = value as Record<keyof HubConfig, unknown>;
   const isMode = mode === 'mirror' || mode === 'mux';
-  return isMode && typeof url === 'string' && isTokens(protocols) && typeof lock === 'string';
+  return isMode && typeof url === 'string' && isTokens(protocols) && typeof lock === 'string' &&
+    typeof locks === 'boolean';
 }
 
 const isNumber = (value: unknown): boolean => Number.isFinite(value);

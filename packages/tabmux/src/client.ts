@@ -1,10 +1,10 @@
 // The client of a tabmux server.
 
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
-import { NO_SHARED_WORKER, hubPort } from './port.js';
+import { NO_WORKER, hubPort } from './port.js';
 import type { HubPort, SharingOptions, Wish } from './port.js';
 import { emit, linkUrl } from './socket.js';
-import type { Tier } from './socket.js';
+import type { Tier } from './tiers.js';
 import { socketUrl } from './url.js';
 
 /** The second argument of `connect`. */
@@ -93,7 +93,7 @@ export interface Client extends Listenable<ClientEvents> {
 const STATES: Record<LinkState, Status['state']> =
   ['idle', 'connecting', 'connected', 'backoff', 'closed'];
 
-/** Connects to the tabmux server that serves `url`. Where there is no SharedWorker: closed. */
+/** Connects to the tabmux server that serves `url`. Where there are no workers: closed. */
 export function connect(url: string | URL, options: ConnectOptions = {}): Client {
   const { endpoint, signal } = options;
   const target = new EventTarget();
@@ -110,7 +110,7 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
       const state = STATES[hub ? hub._state : LinkState.Closed];
       return {
         state,
-        tier: 'shared-worker',
+        tier: hub?._tier ?? 'direct',
         hubId: hub?._hub ? hex(hub._hub) : '',
         tabs: hub?._tabs ?? 0,
         reason: hub?._reason ?? reason,
@@ -131,13 +131,13 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
       if (left) receive(HubKind.State);
     },
   };
-  if (globalThis.SharedWorker) {
+  if (globalThis.Worker) {
     hub = hubPort('mux', linkUrl(socketUrl(url), endpoint), [], options);
     number = hub._add(receive);
     signal?.addEventListener('abort', client.close);
     if (signal?.aborted) client.close();
   } else {
-    reason = NO_SHARED_WORKER;
+    reason = NO_WORKER;
   }
   return client;
 }

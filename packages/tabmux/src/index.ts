@@ -4,4 +4,5 @@ export type {
 } from './client.js';
 export type { SharingOptions } from './port.js';
 export { SharedWebSocket } from './socket.js';
-export type { Shared, SharedWebSocketOptions, Tier } from './socket.js';
+export type { Shared, SharedWebSocketOptions } from './socket.js';
+export type { Tier } from './tiers.js';

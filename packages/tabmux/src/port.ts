@@ -1,13 +1,15 @@
-// One hub as this page sees it: the SharedWorker, the locks, and what this page wants of the hub,
-// to be told again to the next one. No logic of the protocol.
+// One hub as this page sees it: the SharedWorker or another tier, the locks, and what this page
+// wants of the hub, to be told again to the next one. No logic of the protocol.
 //
 // Functions around shared variables, and no class: a minifier can shorten only those names.
 
 import { HubKind, LinkState, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
+import type { PagePort, Tier } from './tiers.js';
 
-/** How long a worker may take to say that its hub runs. */
-const ATTACH_TIMEOUT_MS = 6000;
+/** How long a worker may take to say that its hub runs: the first, to be loaded, and others. */
+const LOAD_MS = 6000;
+const ATTACH_MS = 2500;
 
 /**
  * How long after the end of a hub another worker is asked for. At once, Firefox gives a page whose
@@ -49,10 +51,22 @@ export interface SharingOptions {
   key?: string | undefined;
   /** The address of worker.js. Default: beside the script of this library. */
   worker?: string | URL | undefined;
+  /**
+   * How a hub may be hosted, the best first; the next is tried where one is missing, fails or is
+   * silent. The first socket of a page for a hub decides. Default: all, as `Tier` names them.
+   */
+  tiers?: Tier[] | undefined;
+  /**
+   * `prefer`: in Firefox, which keeps no page in the back/forward cache that has to do with a lock,
+   * do without locks. Then a tab that crashes is noticed after a minute. The first socket of a page
+   * decides for the page.
+   */
+  bfcache?: 'prefer' | undefined;
 }
 
 /** A hub as this page sees it. */
 export interface HubPort {
+  readonly _tier: Tier;
   _state: LinkState;
   _tabs: number;
   _reason: string;
@@ -74,10 +88,13 @@ export interface HubPort {
 }
 
 /** Why there are no hubs. */
-export const NO_SHARED_WORKER = 'tabmux: no SharedWorker here';
+export const NO_WORKER = 'tabmux: no SharedWorker and no Worker here';
+
+const SHARED = 'shared-worker';
 
 const hubs = new Map<string, HubPort>();
 let tab: bigint | undefined;
+let locks: LockManager | undefined;
 let lockHeld: Promise<void>;
 let leaving: AbortController;
 
@@ -86,20 +103,31 @@ export function hubPort(
   mode: HubConfig['mode'],
   url: string,
   protocols: string[],
-  { key = '', worker }: SharingOptions,
+  { key = '', worker, tiers, bfcache }: SharingOptions,
 ): HubPort {
   const id = mode + ':' + JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
   const script = `${worker ?? new URL('worker.js?v=' + __WORKER_VERSION__, import.meta.url)}`;
-  const config = { mode, url, protocols, lock: 'tabmux:socket:' + id };
-  return hubs.get(id + script) ?? makePort(id + script, id, script, config);
+  const config = { mode, url, protocols, lock: 'tabmux:socket:' + id, locks: true };
+  return hubs.get(id + script) ?? makePort(id + script, id, script, config, tiers, bfcache);
 }
 
-function makePort(place: string, id: string, script: string, config: HubConfig): HubPort {
+function makePort(
+  place: string,
+  id: string,
+  script: string,
+  config: HubConfig,
+  tiers?: Tier[],
+  bfcache?: 'prefer',
+): HubPort {
   /** What each hears, what it asks for, and whether a socket was asked for in this session. */
   const peers = new Map<number, [receive: Receive, wish: Wish | undefined, said?: boolean]>();
   let phase = Phase.New;
   let count = 0;
-  let port: MessagePort | undefined;
+  let runs = 0;
+  /** Whether the hub is in a SharedWorker, or is to be, and locks tell how it is. */
+  let isShared = !tiers || tiers[0] === SHARED;
+  let isTried = false;
+  let port: PagePort | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   // What this page has of its session, for the next hub.
   let claim = '';
@@ -126,26 +154,48 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
     [...peers.values()].forEach(([receive]) => receive(kind, state, tabs, data.slice()));
   };
 
+  /** Does nothing any more once this hub is left, or asked for anew. */
+  const now = <A extends unknown[]>(act: (...given: A) => unknown) => {
+    const mine = runs;
+    return (...given: A): unknown => mine === runs && act(...given);
+  };
+
   const start = (): void => {
+    if (!globalThis.Worker) return queueMicrotask(() => fail(NO_WORKER));
+    inhabit(bfcache);
+    runs += 1;
     phase = Phase.New;
     up = false;
+    config.locks = !!locks;
+    isShared &&= config.locks;
+    const name = 'tabmux:' + id;
+    const take = (opened: PagePort): void => {
+      port = opened;
+      opened.onmessage = now(({ data }) => receive(data));
+      lockHeld.then(now(() => phase === Phase.New && attach(Phase.Attaching)));
+    };
+    const failed = now(() => phase && fail());
+    if (!isShared) {
+      import('./tiers.js').then(now(({ openTiers }) => take(openTiers(
+        tiers, isTried, name, script, tab as bigint, config.locks, now(fail), now(restart),
+      )))).catch(now(({ message }) => fail(message)));
+      return;
+    }
     try {
-      const worker = new SharedWorker(script, 'tabmux:' + id);
-      const mine = (port = worker.port);
-      mine.onmessage = ({ data }: MessageEvent<HubMessage>) => port === mine && receive(data);
-      worker.onerror = () => port === mine && phase && fail();
-      inhabit().then(() => port === mine && phase === Phase.New && attach(Phase.Attaching));
+      const worker = new SharedWorker(script, { name, extendedLifetime: true } as WorkerOptions);
+      worker.onerror = failed;
+      take(worker.port);
     } catch {
-      queueMicrotask(fail);
+      Promise.resolve(0).then(failed);
     }
   };
 
   const attach = (next: Phase): void => {
-    const mine = port;
     phase = next;
     up = false;
     clearTimeout(timer);
-    timer = setTimeout(() => port === mine && phase && fail(), ATTACH_TIMEOUT_MS);
+    // The other tiers see to it themselves.
+    timer = setTimeout(now(() => isShared && phase && fail()), self._hub ? ATTACH_MS : LOAD_MS);
     post([PageKind.Attach, tab as bigint, config, claim, last0, last]);
     if (next === Phase.Attaching) peers.forEach(([, wish], number) => subscribe(number, wish));
   };
@@ -192,6 +242,8 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
     const isOther = hub !== self._hub;
     if (kind === HubKind.Failed) {
       fail(data as string);
+    } else if (kind === HubKind.Moved) {
+      if (!tiers || tiers[1]) fail();
     } else if (kind === HubKind.Attached) {
       phase = Phase.Attached;
       self._hub = hub;
@@ -249,38 +301,47 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
     }
   };
 
-  /** Waits for the end of the hub: its lock is granted then. */
+  /** Waits for the end of the hub: its lock is granted then. The other tiers do it themselves. */
   const watch = (): void => {
-    const { signal } = leaving;
-    const mine = port;
     const hub = self._hub;
-    navigator.locks?.request(hubLock(hub), { mode: 'shared', signal }, () => {
-      if (port !== mine || hub !== self._hub) return;
-      mine?.close();
-      phase = Phase.New;
-      up = false;
-      setTimeout(() => port === mine && start(), RESTART_DELAY_MS);
-      tell(HubKind.Resync, LinkState.Connecting, 0, '');
-    }).catch(() => undefined);
+    if (isShared) locks?.request(hubLock(hub), { mode: 'shared', signal: leaving.signal },
+      now(() => hub === self._hub && restart())).catch(() => undefined);
   };
 
-  const fail = (reason = globalThis.SharedWorker
-    ? `tabmux: the worker ${script} did not start. Serve it from the page's own origin, ` +
-      'allow it in worker-src, or pass the option worker.'
-    : NO_SHARED_WORKER): void => {
-    stop();
-    tell(HubKind.Failed, LinkState.Closed, 0, reason);
+  const restart = (): void => {
+    port?.close();
+    phase = Phase.New;
+    up = false;
+    const again = now(start);
+    tell(HubKind.Resync, LinkState.Connecting, 0, '');
+    if (self._hub) setTimeout(again, RESTART_DELAY_MS);
+    else again();
+  };
+
+  /** Where a SharedWorker failed for no reason that holds everywhere, the other tiers are left. */
+  const fail = (reason?: string): void => {
+    leave();
+    if (isShared && !reason) {
+      isShared = false;
+      isTried = true;
+      return restart();
+    }
+    hubs.delete(place);
+    tell(HubKind.Failed, LinkState.Closed, 0, reason as string);
     peers.clear();
   };
 
-  const stop = (): void => {
+  const leave = (): void => {
     post([PageKind.Bye]);
     port?.close();
     port = undefined;
-    if (hubs.get(place) === self) hubs.delete(place);
+    runs += 1;
   };
 
   const self: HubPort = {
+    get _tier() {
+      return port?.tier ?? SHARED;
+    },
     _state: LinkState.Connecting,
     _tabs: 0,
     _reason: '',
@@ -293,7 +354,9 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
     },
     _remove(number) {
       peers.delete(number);
-      if (!peers.size) stop();
+      if (peers.size) return;
+      leave();
+      if (hubs.get(place) === self) hubs.delete(place);
     },
     _post: post,
     _say(kind, number, ...rest) {
@@ -327,30 +390,30 @@ function makePort(place: string, id: string, script: string, config: HubConfig):
 export const sizeOf = (data: string | Uint8Array): number =>
   (typeof data === 'string' ? new TextEncoder().encode(data) : data).length;
 
-/** Resolves once this tab holds its lock; without locks at once. */
-function inhabit(): Promise<void> {
-  if (!tab) {
-    tab = crypto.getRandomValues(new BigUint64Array(1))[0];
+/** Sets `lockHeld`, which resolves once this tab holds its lock; without locks at once. */
+function inhabit(bfcache?: 'prefer'): void {
+  if (tab) return;
+  tab = crypto.getRandomValues(new BigUint64Array(1))[0];
+  // Only Firefox has this, and no page can ask a browser what it keeps in its cache.
+  if (!bfcache || !('mozInnerScreenX' in globalThis)) locks = navigator.locks;
+  takeLock();
+  addEventListener('pagehide', ({ persisted }) => {
+    hubs.forEach((hub) => hub._post([persisted ? PageKind.Park : PageKind.Bye]));
+    // Lets go of the lock in this task, and waits for none: a cached page must not.
+    leaving.abort();
+  });
+  addEventListener('pageshow', ({ persisted }) => {
+    if (!persisted) return;
     takeLock();
-    addEventListener('pagehide', ({ persisted }) => {
-      hubs.forEach((hub) => hub._post([persisted ? PageKind.Park : PageKind.Bye]));
-      // Lets go of the lock in this task, and waits for none: a cached page must not.
-      leaving.abort();
-    });
-    addEventListener('pageshow', ({ persisted }) => {
-      if (!persisted) return;
-      takeLock();
-      lockHeld.then(() => hubs.forEach((hub) => hub._return()));
-    });
-  }
-  return lockHeld;
+    lockHeld.then(() => hubs.forEach((hub) => hub._return()));
+  });
 }
 
 function takeLock(): void {
   const { signal } = (leaving = new AbortController());
   lockHeld = new Promise((resolve) => {
-    if (!navigator.locks) return resolve();
-    navigator.locks.request(tabLock(tab as bigint), { signal }, () => {
+    if (!locks) return resolve();
+    locks.request(tabLock(tab as bigint), { signal }, () => {
       resolve();
       return new Promise((letGo) => signal.addEventListener('abort', letGo));
     // Refused, as some engines do where storage is: go on without. If we left, wait.

@@ -26,6 +26,8 @@ export const enum PageKind {
   Unsubscribe,
   /** The answer to `Check`, with its counts: all that was posted before has been handled. */
   Got,
+  /** Answers `Ping`; or asks for one. */
+  Pong = 98,
   /**
    * Makes the hub trap. Only tests post it. It ships, so that what is tested is what is shipped:
    * who can post it is a script of the origin, which can harm its own origin anyway.
@@ -42,6 +44,8 @@ export interface HubConfig {
   protocols: string[];
   /** The lock without which the hub does not dial. */
   lock: string;
+  /** Whether locks tell who lives. Without them hub and tabs ask each other. */
+  locks: boolean;
 }
 
 /** A message from a tab to its hub. */
@@ -56,6 +60,7 @@ export type PageMessage =
   | [kind: PageKind.Subscribe, number: number, name: string, epoch: number, offset: number]
   | [kind: PageKind.Unsubscribe, number: number]
   | [kind: PageKind.Got, count0: number, count: number]
+  | [kind: PageKind.Pong]
   | [kind: PageKind.Trap];
 
 /** What a hub says to a tab: the second element of a `HubMessage`. */
@@ -107,6 +112,10 @@ export const enum HubKind {
   Seen,
   /** Messages to all tabs are missing here. */
   BrowserGap,
+  /** Another hub has the link: attach there, by the next tier. */
+  Moved = 98,
+  /** Asks a tab that holds no lock whether it lives. */
+  Ping,
 }
 
 /** The state of a hub's link, as `Attached` and `State` tell it. */
@@ -140,3 +149,9 @@ export const tabLock = (tab: bigint): string => 'tabmux:tab:' + hex(tab);
 
 /** The lock a hub holds while it lives; its tabs wait for it. */
 export const hubLock = (hub: bigint): string => 'tabmux:hub:' + hex(hub);
+
+/**
+ * How often a hub asks tabs that hold no locks. Where there are locks, and pages do without them
+ * for the sake of the back/forward cache, only a crash is to be noticed.
+ */
+export const pulseEvery = (): number => (navigator.locks ? 20_000 : 5000);

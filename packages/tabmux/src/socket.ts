@@ -3,10 +3,8 @@
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
 import { hubPort, sizeOf } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
+import type { Tier } from './tiers.js';
 import { fault, socketUrl, subProtocols } from './url.js';
-
-/** How the hub is hosted. */
-export type Tier = 'shared-worker';
 
 /** The third argument of `SharedWebSocket`. */
 export interface SharedWebSocketOptions extends SharingOptions {
@@ -143,7 +141,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** How the hub is hosted. */
   get tier(): Tier {
-    return 'shared-worker';
+    return this._hub._tier;
   }
 
   /** With whom the connection is shared. */

@@ -7,12 +7,16 @@
 import wasm from './generated/tabmux_wasm_bg.wasm';
 import { Hub, __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
 import { isPageMessage } from './check.js';
+import { takeLinkLock } from './link_lock.js';
+import type { LinkLock } from './link_lock.js';
+import { openPorts } from './ports.js';
+import type { Port } from './ports.js';
 import { HubKind, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
 
 type AttachMessage = Extract<PageMessage, { 0: PageKind.Attach }>;
 
-declare const self: SharedWorkerGlobalScope;
+declare const self: WorkerGlobalScope & typeof globalThis;
 
 /** A hub that traps so often in so short a time is not started again: something makes it trap. */
 const MAX_TRAPS = 5;
@@ -28,19 +32,11 @@ const MAX_MESSAGE = 16 << 20;
 /** How long a tab of an earlier hub may take to attach, where no lock tells whether it lives. */
 const ABSENT_MS = 10_000;
 
-const locks: LockManager | undefined = self.navigator.locks;
-const ports: MessagePort[] = [];
-let module: WebAssembly.Module | undefined;
 let failure = '';
 let traps: number[] = [];
 let host: Host | undefined;
 
-self.onconnect = (event) => {
-  const port = event.ports[0];
-  if (port === undefined) return;
-  if (module === undefined && failure === '') ports.push(port);
-  else serve(port);
-};
+const ports = openPorts(serve, () => host?.end());
 
 self.addEventListener('online', () => host?.call((hub, now) => hub.networkChanged(now, true)));
 
@@ -48,19 +44,18 @@ WebAssembly.compile(wasm)
   .then((compiled) => {
     // WebKit compiles what it then refuses to instantiate.
     initSync({ module: compiled });
-    module = compiled;
-    ports.splice(0).forEach(serve);
+    ports.ready('');
   })
   .catch((error: unknown) => {
     failure = `tabmux: the browser refused the WebAssembly of ${self.location.href} (${error}). ` +
       "Serve it with a Content-Security-Policy whose script-src has 'wasm-unsafe-eval'.";
-    ports.splice(0).forEach(serve);
+    ports.ready(failure);
   });
 
 /** Listens to a port. What it said before now was kept by the port. */
-function serve(port: MessagePort): void {
+function serve(port: Port): void {
   let tab: bigint | undefined;
-  port.onmessage = ({ data: message }: MessageEvent<unknown>) => {
+  port.onmessage = ({ data: message }) => {
     if (!isPageMessage(message, host?.config.mode)) {
       return console.warn('tabmux: a page posted what has no meaning');
     }
@@ -82,28 +77,31 @@ function serve(port: MessagePort): void {
 /** One hub and all it holds. */
 class Host {
   readonly id = random();
-  readonly tabs = new Map<bigint, MessagePort>();
+  readonly tabs = new Map<bigint, Port>();
   readonly #hub: Hub;
   readonly #watches = new Map<bigint, AbortController>();
   /** What waits to be posted until the lock that tells the tabs this hub lives is held. */
   #waiting: (() => void)[] | undefined;
   #alive = true;
   #letGo = (): void => undefined;
-  #linkLock: AbortController | undefined;
+  readonly #locks: LockManager | undefined;
+  #linkLock: LinkLock | undefined;
   #link: WebSocket | undefined;
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly config: HubConfig) {
     this.#hub = new Hub(this, config.mode === 'mux', this.id, random(), config.url);
-    if (locks === undefined) return;
+    this.#locks = config.locks ? self.navigator.locks : undefined;
+    if (this.#locks === undefined) return;
     this.#waiting = [];
     const goOn = (): void => {
       this.#waiting?.forEach((post) => post());
       this.#waiting = undefined;
     };
+    const lockManager = this.#locks;
     const hold = (): Promise<void> =>
-      locks.request(hubLock(this.id), () => {
+      lockManager.request(hubLock(this.id), () => {
         goOn();
         return new Promise<void>((letGo) => (this.#letGo = letGo));
       });
@@ -115,7 +113,7 @@ class Host {
       .then(() => this.#alive && goOn());
   }
 
-  attach(port: MessagePort, [, tab, config, ...has]: AttachMessage): void {
+  attach(port: Port, [, tab, config, ...has]: AttachMessage): void {
     if (config.lock !== this.config.lock) {
       const text = `tabmux: this worker serves ${this.config.lock}, not ${config.lock}`;
       port.postMessage([0n, HubKind.Failed, 0, 0, 0, text] satisfies HubMessage);
@@ -149,6 +147,8 @@ class Host {
           return hub.subscribe(now, tab, message[1], message[2], message[3], message[4]);
         case PageKind.Unsubscribe:
           return hub.unsubscribe(now, tab, message[1]);
+        case PageKind.Pong:
+          return -1;
         case PageKind.Trap:
           hub.trap();
           return -1;
@@ -187,11 +187,7 @@ class Host {
 
   /** A trap leaves the module in an unknown state: throw it away and start another hub. */
   #trapped(error: unknown): void {
-    this.#alive = false;
-    clearTimeout(this.#timer);
-    this.#link?.close();
-    this.releaseLock();
-    this.#watches.forEach((watch) => watch.abort());
+    this.#stop();
     console.error('tabmux: the hub trapped and is replaced', error);
     const now = performance.now();
     traps = [...traps.filter((trap) => now - trap < TRAPS_WITHIN_MS), now];
@@ -206,8 +202,26 @@ class Host {
     const news: HubMessage = host === undefined
       ? [0n, HubKind.Failed, 0, 0, 0, failure]
       : [host.id, HubKind.Resync, 0, 0, 0, ''];
-    this.tabs.forEach((port) => port.postMessage(news));
+    this.#tell(news);
     this.#letGo();
+  }
+
+  /** The worker ends. What was said to the link is said. */
+  end(): void {
+    this.#stop();
+    this.#letGo();
+  }
+
+  #stop(): void {
+    this.#alive = false;
+    clearTimeout(this.#timer);
+    this.#link?.close();
+    this.releaseLock();
+    this.#watches.forEach((watch) => watch.abort());
+  }
+
+  #tell(news: HubMessage): void {
+    this.tabs.forEach((port) => port.postMessage(news));
   }
 
   // The orders of the hub.
@@ -230,24 +244,24 @@ class Host {
   }
 
   requestLock(): void {
-    const granted = (): void => this.call((hub, now) => hub.linkLockGranted(now));
-    const abort = (this.#linkLock = new AbortController());
-    if (locks === undefined) return queueMicrotask(granted);
-    locks
-      .request(this.config.lock, { signal: abort.signal }, () => {
-        // A request that is granted can no longer be aborted: the lock is let go of by hand.
-        const held = new Promise<void>((letGo) => {
-          abort.signal.addEventListener('abort', () => letGo());
-        });
-        if (!abort.signal.aborted) granted();
-        return held;
-      })
-      // Refused, and not let go of: go on without.
-      .catch(() => abort.signal.aborted || granted());
+    this.#linkLock = takeLinkLock(this.#locks, this.config.lock, {
+      granted: (again) => {
+        ports.hold(true);
+        this.call((hub, now) =>
+          again ? hub.networkChanged(now, true) : hub.linkLockGranted(now));
+      },
+      // Another hub has the link now. This one dials in vain until the lock comes back.
+      stolen: () => {
+        ports.hold(false);
+        this.#link?.close();
+      },
+      moved: () => this.#tell([this.id, HubKind.Moved, 0, 0, 0, '']),
+    });
   }
 
   releaseLock(): void {
-    this.#linkLock?.abort();
+    ports.hold(false);
+    this.#linkLock?.release();
     this.#linkLock = undefined;
   }
 
@@ -256,6 +270,7 @@ class Host {
     const closed = (code: number, reason: string, clean: boolean): void =>
       this.call((hub, now) => hub.linkClosed(now, attempt, code, reason, clean));
     let link: WebSocket;
+    if (this.#linkLock?.isStolen) return queueMicrotask(() => closed(1006, '', false));
     try {
       link = new WebSocket(this.config.url, this.config.protocols);
     } catch {
@@ -288,16 +303,16 @@ class Host {
   }
 
   watchTab(tab: bigint): void {
-    if (locks === undefined && !this.tabs.has(tab)) {
+    if (this.#locks === undefined && !this.tabs.has(tab)) {
       // It was of another hub. If it lives, it is on its way.
       setTimeout(() => {
         if (!this.tabs.has(tab)) this.call((hub, now) => hub.tabLockGranted(now, tab));
       }, ABSENT_MS);
     }
-    if (locks === undefined || this.#watches.has(tab)) return;
+    if (this.#locks === undefined || this.#watches.has(tab)) return;
     const abort = new AbortController();
     this.#watches.set(tab, abort);
-    locks
+    this.#locks
       .request(tabLock(tab), { signal: abort.signal }, () => {
         // Returning lets go of it at once: the tab may be on its way back.
         this.#watches.delete(tab);

@@ -7,7 +7,8 @@ import { isPageMessage } from '../../src/check.js';
 import { PageKind } from '../../src/protocol.js';
 import type { PageMessage } from '../../src/protocol.js';
 
-const config = { mode: 'mux', url: 'ws://x/', protocols: ['a'], lock: 'l' } as const;
+const config =
+  { mode: 'mux', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true } as const;
 
 const GOOD: PageMessage[] = [
   [PageKind.Attach, 2n ** 64n - 1n, { ...config, protocols: [] }],
@@ -26,6 +27,7 @@ const BAD: unknown[] = [
   [PageKind.Attach], [PageKind.Attach, 1, config], [PageKind.Attach, -1n, config],
   [PageKind.Attach, 2n ** 64n, config], [PageKind.Attach, 1n, null], [PageKind.Attach, 1n, {}],
   [PageKind.Attach, 1n, { ...config, mode: 'other' }],
+  [PageKind.Attach, 1n, { ...config, locks: 1 }],
   [PageKind.Attach, 1n, { ...config, protocols: 'a' }],
   [PageKind.Attach, 1n, { ...config, protocols: [1] }],
   [PageKind.Open, 1, 5, []], [PageKind.Open, 1, '/', {}], [PageKind.Open, 1, '/', [{}]],

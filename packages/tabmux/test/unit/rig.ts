@@ -15,10 +15,13 @@ export class FakeWorker {
   readonly #got: PageMessage[] = [];
   #waiting: ((message: PageMessage) => void) | undefined;
 
+  readonly name: string;
+
   constructor(
     readonly url: string,
-    readonly name: string,
+    options: { name: string },
   ) {
+    this.name = options.name;
     if (browser.refuses) throw new DOMException('refused', 'SecurityError');
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
@@ -131,10 +134,18 @@ export function install(): void {
     // The process need not wait for what the page would wait for.
     setTimeout: (act: () => void, wait: number) => setTimeout(act, wait).unref(),
     SharedWorker: FakeWorker,
+    // There is no tier here but the first.
+    BroadcastChannel: undefined,
+    Worker: class {
+      constructor() {
+        throw new DOMException('refused', 'SecurityError');
+      }
+    },
     CloseEvent: FakeCloseEvent,
     navigator: { locks },
     document: { baseURI: 'http://page.test/folder/page' },
     addEventListener: listeners.addEventListener.bind(listeners),
+    removeEventListener: listeners.removeEventListener.bind(listeners),
   };
   for (const [name, value] of Object.entries(globals)) {
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });

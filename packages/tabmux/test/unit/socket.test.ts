@@ -47,6 +47,7 @@ test('a mirror: the worker, its name, and what it is told', async () => {
     url: URL_,
     protocols: [],
     lock: `tabmux:socket:${id}`,
+    locks: true,
   });
   assert.deepEqual([number, path, protocols], [1, '', []]);
 });
