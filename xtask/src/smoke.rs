@@ -37,6 +37,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
         script.expect("cache-control", "no-cache")
     });
     summary.check("the worker: type, policy, cache", || worker(address));
+    summary.check("the other tiers: type, cache", || tiers(address));
     summary.check("health", || get(address, "/healthz").map(drop));
     summary.check("statistics", || {
         get(address, "/tabmux/stats")?.expect("content-type", "application/json")
@@ -51,18 +52,30 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     summary.finish()
 }
 
+fn tiers(address: SocketAddr) -> anyhow::Result<()> {
+    let tiers = versioned(address, "tiers.js")?;
+    tiers.expect("content-type", "text/javascript")?;
+    tiers.expect("cache-control", "immutable")
+}
+
 fn worker(address: SocketAddr) -> anyhow::Result<()> {
-    let client = get(address, "/tabmux/client.js")?.body;
-    let (_, rest) = client.split_once("worker.js?v=").context("client.js names no version")?;
-    let version: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
-    ensure!(version.len() == 16, "client.js asks for the version `{version}`");
-    let worker = get(address, &format!("/tabmux/worker.js?v={version}"))?;
+    let worker = versioned(address, "worker.js")?;
     worker.expect("content-type", "text/javascript")?;
     worker.expect("content-security-policy", "'wasm-unsafe-eval'")?;
     worker.expect("content-security-policy", "connect-src")?;
     worker.expect("cache-control", "immutable")?;
     let unversioned = get(address, "/tabmux/worker.js")?;
     unversioned.expect("cache-control", "no-cache")
+}
+
+/// The file as client.js asks for it.
+fn versioned(address: SocketAddr, name: &str) -> anyhow::Result<Answer> {
+    let client = get(address, "/tabmux/client.js")?.body;
+    let asked = format!("{name}?v=");
+    let (_, rest) = client.split_once(&asked).context("client.js names no version")?;
+    let version: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
+    ensure!(version.len() == 16, "client.js asks for the version `{version}` of {name}");
+    get(address, &format!("/tabmux/{name}?v={version}"))
 }
 
 /// A second server on the same port must fail at once and say which port.

@@ -49,7 +49,7 @@ impl Builder {
         self
     }
 
-    /// The folder with `client.js` and `worker.js`.
+    /// The folder with `client.js`, `tiers.js` and `worker.js`.
     pub fn assets(mut self, folder: impl Into<PathBuf>) -> Self {
         self.config.assets = folder.into();
         self

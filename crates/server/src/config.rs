@@ -20,7 +20,7 @@ pub struct Config {
     /// The address that the binary listens on. 127.0.0.1:3000.
     #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
-    /// The folder with `client.js` and `worker.js`. `packages/tabmux/dist`.
+    /// The folder with `client.js`, `tiers.js` and `worker.js`. `packages/tabmux/dist`.
     pub assets: PathBuf,
     /// Origins that may open a link besides the server's own, such as `https://example.org`.
     /// `*` allows every site on the web to use this server in its visitors' name.

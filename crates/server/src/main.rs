@@ -52,7 +52,7 @@ struct Serve {
     /// TOML file with the configuration; --help shows every key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder with client.js and worker.js [default: packages/tabmux/dist]
+    /// Folder with client.js, tiers.js and worker.js [default: packages/tabmux/dist]
     #[arg(long, value_name = "DIR")]
     assets: Option<PathBuf>,
     /// Origin whose pages may open links besides the server's own, such as `https://example.org`;
@@ -121,7 +121,8 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "tabmux: serving http://{}/", listener.local_addr()?)?;
     stdout.flush()?;
-    if let Some(file) = ["client.js", "worker.js"].iter().find(|f| !assets.join(f).exists()) {
+    let files = ["client.js", "tiers.js", "worker.js"];
+    if let Some(file) = files.iter().find(|file| !assets.join(file).exists()) {
         let folder = assets.display();
         warn!("{folder} has no {file}: run `cargo xtask dist`, or name its folder by --assets");
     }

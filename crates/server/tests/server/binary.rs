@@ -22,7 +22,7 @@ async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
     let mut command = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat());
     if !arguments.contains(&"--assets") {
         let assets = env!("CARGO_TARGET_TMPDIR");
-        for file in ["client.js", "worker.js"] {
+        for file in ["client.js", "tiers.js", "worker.js"] {
             std::fs::write(format!("{assets}/{file}"), "").unwrap();
         }
         command.args(["--assets", assets]);
@@ -173,6 +173,7 @@ async fn missing_assets_are_told_at_the_start() {
     assert!(log.contains("/nowhere has no client.js: run `cargo xtask dist`"), "{log}");
     let half = folder("half");
     std::fs::write(half.join("client.js"), "").unwrap();
+    std::fs::write(half.join("tiers.js"), "").unwrap();
     let (child, _) = start(&["--assets", half.to_str().unwrap()]).await;
     let log = terminate(child, "TERM").await;
     assert!(log.contains("half has no worker.js: run `cargo xtask dist`"), "{log}");

@@ -77,6 +77,7 @@ async fn stats_are_json() {
 async fn with_assets(name: &str) -> Running {
     let assets = folder(name);
     std::fs::write(assets.join("client.js"), "export {}").unwrap();
+    std::fs::write(assets.join("tiers.js"), "export const tiers = 1").unwrap();
     std::fs::write(assets.join("worker.js"), "onconnect = 1").unwrap();
     std::fs::write(assets.join("secret.txt"), "secret").unwrap();
     Running::start(Server::builder().assets(assets)).await
@@ -120,6 +121,18 @@ async fn an_address_that_names_the_content_is_kept_for_ever() {
     assert_eq!(response.header("cache-control"), Some(forever));
     let response = get(server.address, "/tabmux/worker.js?v=0123456789abcdef", "").await;
     assert_eq!(response.header("cache-control"), Some("no-cache"));
+}
+
+#[tokio::test]
+async fn the_tiers_are_served_as_the_worker_is() {
+    let server = with_assets("tiers").await;
+    let response = get(server.address, "/tabmux/tiers.js", "").await;
+    assert_eq!((response.status, response.body.as_str()), (200, "export const tiers = 1"));
+    assert_eq!(response.header("content-type"), Some("text/javascript; charset=utf-8"));
+    assert_eq!(response.header("cache-control"), Some("no-cache"));
+    let versioned = format!("/tabmux/tiers.js?v={}", hash(&response));
+    let response = get(server.address, &versioned, "").await;
+    assert_eq!(response.header("cache-control"), Some("public, max-age=31536000, immutable"));
 }
 
 #[tokio::test]
