@@ -74,6 +74,9 @@ const T = {
   log,
   /** Every SharedWorker that this page has made, in order. */
   workers: [],
+  /** Every dedicated worker that this page has made, and those it has ended. */
+  dedicated: [],
+  terminated: [],
 
   /** Opens a SharedWebSocket. */
   shared: (name, url, protocols, options) => {
@@ -147,11 +150,40 @@ const T = {
 window.addEventListener('error', ({ message }) => log.push(`uncaught: ${message}`));
 window.addEventListener('unhandledrejection', ({ reason }) => log.push(`unhandled: ${reason}`));
 
+// ?without=NAME: as if the browser had no such thing. ?silent: SharedWorkers that never answer.
+// ?broken: SharedWorkers that cannot be made.
+const query = new URLSearchParams(location.search);
+for (const name of query.getAll('without')) delete window[name];
+
 const NativeSharedWorker = window.SharedWorker;
-window.SharedWorker = class extends NativeSharedWorker {
+if (query.has('silent')) {
+  window.SharedWorker = class {
+    port = new MessageChannel().port1;
+  };
+} else if (query.has('broken')) {
+  window.SharedWorker = class {
+    constructor() {
+      throw new DOMException('broken', 'SecurityError');
+    }
+  };
+} else if (NativeSharedWorker) {
+  window.SharedWorker = class extends NativeSharedWorker {
+    constructor(...options) {
+      super(...options);
+      T.workers.push(this);
+    }
+  };
+}
+
+const NativeWorker = window.Worker;
+window.Worker = class extends NativeWorker {
   constructor(...options) {
     super(...options);
-    T.workers.push(this);
+    T.dedicated.push(this);
+  }
+  terminate() {
+    T.terminated.push(this);
+    super.terminate();
   }
 };
 

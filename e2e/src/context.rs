@@ -1,14 +1,14 @@
 //! What a test has in hand: the browser, pages on a fresh origin, and servers.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::ToSocketAddrs, rc::Rc, time::Duration};
 
 use serde_json::Value;
 
 use crate::{
-    Result,
+    Result, Stop,
     browser::{Browser, Kind, Tab},
     engine::Engine,
-    pages::PageServer,
+    pages::{self, PageServer},
     paths,
     plain::PlainServer,
     server::{LinkServer, Program},
@@ -37,7 +37,8 @@ impl<'a> Context<'a> {
 
     /// Starts the real server; pages of this test may open links to it.
     pub fn server(&mut self) -> Result<Rc<LinkServer>> {
-        let server = Rc::new(LinkServer::start(Program::Demo, &[self.pages.origin()])?);
+        let origins = [self.pages.origin(), self.pages.insecure_origin()];
+        let server = Rc::new(LinkServer::start(Program::Demo, &origins)?);
         self.servers.push(Rc::clone(&server));
         Ok(server)
     }
@@ -45,7 +46,8 @@ impl<'a> Context<'a> {
     /// Starts the server that numbers its messages, and publishes to the topic `chaos:0`.
     pub fn numbers_server(&mut self) -> Result<Rc<LinkServer>> {
         let program = Program::Numbers { topics: 1, plain: None };
-        let server = Rc::new(LinkServer::start(program, &[self.pages.origin()])?);
+        let origins = [self.pages.origin(), self.pages.insecure_origin()];
+        let server = Rc::new(LinkServer::start(program, &origins)?);
         self.servers.push(Rc::clone(&server));
         Ok(server)
     }
@@ -71,7 +73,21 @@ impl<'a> Context<'a> {
     /// Opens a page, with or without a query, and waits for its script.
     pub fn page(&mut self, kind: Kind, page: &str) -> Result<Tab> {
         let url = self.pages.url(page);
-        let tab = self.browser.open(kind, &url)?;
+        self.address(kind, &url)
+    }
+
+    /// The same where the page is no secure context, and so has no Web Locks.
+    pub fn insecure_page(&mut self, kind: Kind, page: &str) -> std::result::Result<Tab, Stop> {
+        let host = pages::INSECURE_HOST;
+        if self.engine == Engine::WebKit && (host, 0).to_socket_addrs().is_err() {
+            return Err(Stop::Skipped(format!("/etc/hosts has no line `127.0.0.1 {host}`")));
+        }
+        let url = format!("{}/{page}", self.pages.insecure_origin());
+        Ok(self.address(kind, &url)?)
+    }
+
+    fn address(&mut self, kind: Kind, url: &str) -> Result<Tab> {
+        let tab = self.browser.open(kind, url)?;
         self.browser.run(&tab, "await ready")?;
         Ok(tab)
     }

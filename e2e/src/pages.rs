@@ -16,6 +16,10 @@ use std::{
 
 use crate::{Result, paths, ports};
 
+/// A name of this machine that no browser takes for a secure one. Chromium and Firefox are started
+/// so that they know it; WebKitGTK has to find it in /etc/hosts.
+pub const INSECURE_HOST: &str = "tabmux.test";
+
 /// A static file server; it ends on drop.
 pub struct PageServer {
     port: u16,
@@ -38,6 +42,11 @@ impl PageServer {
     pub fn origin(&self) -> String {
         // A secure context in all engines, so that pages have Web Locks.
         format!("http://localhost:{}", self.port)
+    }
+
+    /// The same by a name that makes no secure context, so that pages have no Web Locks.
+    pub fn insecure_origin(&self) -> String {
+        format!("http://{INSECURE_HOST}:{}", self.port)
     }
 
     /// The address of a page.

@@ -17,6 +17,7 @@ mod registry;
 mod sending;
 mod sharing;
 mod steps;
+mod tiers;
 mod topics;
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         mirror::TESTS,
         parity::TESTS,
         topics::TESTS,
+        tiers::TESTS,
         bad_input::TESTS,
         demo::TESTS,
         crash::TESTS,

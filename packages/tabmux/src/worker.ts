@@ -99,9 +99,9 @@ class Host {
       this.#waiting?.forEach((post) => post());
       this.#waiting = undefined;
     };
-    const lockManager = this.#locks;
+    const locks = this.#locks;
     const hold = (): Promise<void> =>
-      lockManager.request(hubLock(this.id), () => {
+      locks.request(hubLock(this.id), () => {
         goOn();
         return new Promise<void>((letGo) => (this.#letGo = letGo));
       });
