@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs},
     path::{Component, Path, PathBuf},
     sync::{
         Arc,
@@ -16,9 +16,19 @@ use std::{
 
 use crate::{Result, paths, ports};
 
-/// A name of this machine that no browser takes for a secure one. Chromium and Firefox are started
-/// so that they know it; WebKitGTK has to find it in /etc/hosts.
+/// A name of this machine that no browser takes for a secure one.
 pub const INSECURE_HOST: &str = "tabmux.test";
+
+/// A name besides localhost by which every program of this machine finds 127.0.0.1.
+pub fn known_host() -> Option<String> {
+    let own = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let names = [INSECURE_HOST, own.trim()];
+    let found = names.into_iter().find(|name| {
+        let mut addresses = (*name, 0).to_socket_addrs().into_iter().flatten();
+        *name != "localhost" && addresses.any(|address| address.ip() == Ipv4Addr::LOCALHOST)
+    });
+    found.map(str::to_owned)
+}
 
 /// A static file server; it ends on drop.
 pub struct PageServer {
@@ -44,9 +54,11 @@ impl PageServer {
         format!("http://localhost:{}", self.port)
     }
 
-    /// The same by a name that makes no secure context, so that pages have no Web Locks.
+    /// The same by a name that makes no secure context, so that pages have no Web Locks. Chromium
+    /// and Firefox are started so that they know [`INSECURE_HOST`]; others have to find one.
     pub fn insecure_origin(&self) -> String {
-        format!("http://{INSECURE_HOST}:{}", self.port)
+        let host = known_host().unwrap_or_else(|| INSECURE_HOST.to_owned());
+        format!("http://{host}:{}", self.port)
     }
 
     /// The address of a page.
