@@ -20,6 +20,9 @@ const RESTART_DELAY_MS = 100;
 /** Bytes of this page's messages to one hub that the other end has not yet received. */
 const MAX_UNSEEN = 16 << 20;
 
+/** A SharedWorker that has worked once is asked for so often before another tier is tried. */
+const MAX_FAULTS = 6;
+
 /** How far this page is with its hub. */
 const enum Phase {
   Attached,
@@ -124,6 +127,8 @@ function makePort(
   let phase = Phase.New;
   let count = 0;
   let runs = 0;
+  /** How often the SharedWorker failed to start since it last worked. */
+  let faults = 0;
   /** Whether the hub is in a SharedWorker, or is to be, and locks tell how it is. */
   let isShared = !tiers || tiers[0] === SHARED;
   let isTried = false;
@@ -174,7 +179,8 @@ function makePort(
       opened.onmessage = now(({ data }) => receive(data));
       lockHeld.then(now(() => phase === Phase.New && attach(Phase.Attaching)));
     };
-    const failed = now(() => phase && fail());
+    // One that worked before may have been started by a page that was just ending.
+    const failed = now(() => phase && (self._hub && (faults += 1) < MAX_FAULTS ? restart() : fail()));
     if (!isShared) {
       import('./tiers.js').then(now(({ openTiers }) => take(openTiers(
         tiers, isTried, name, script, tab as bigint, config.locks, now(fail), now(restart),
@@ -246,6 +252,7 @@ function makePort(
       if (!tiers || tiers[1]) fail();
     } else if (kind === HubKind.Attached) {
       phase = Phase.Attached;
+      faults = 0;
       self._hub = hub;
       watch();
       tell(kind, a, b, data);
