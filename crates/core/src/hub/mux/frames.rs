@@ -70,9 +70,9 @@ impl Mux {
                 let why = Self::not_tabmux(base, "sent something else before WELCOME");
                 self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
             }
-            ServerFrame::Attached { tab, alias, next, n_seen, aside } => {
+            ServerFrame::Attached { tab, alias, next, n_seen, .. } => {
                 if self.tabs.answered(tab) {
-                    self.attached(base, tab, alias, [next, n_seen], aside);
+                    self.attached(base, tab, alias, [next, n_seen]);
                 }
             }
             ServerFrame::GoAway { after_ms, spread_ms, .. } => {
@@ -222,6 +222,16 @@ impl Mux {
         }
     }
 
+    /// Tells a tab that lane 0 went on without it, if that is so.
+    pub(super) fn tell_missed(&mut self, base: &mut Base, id: TabId) {
+        if let Some(tab) = self.tabs.get_mut(id)
+            && base.tabs.is_attached(id)
+            && std::mem::take(&mut tab.missed)
+        {
+            base.post_now(id, HubMessage::BrowserGap);
+        }
+    }
+
     /// The server knows a tab: as what it knew before, or as a new one.
     fn attached(
         &mut self,
@@ -229,7 +239,6 @@ impl Mux {
         id: TabId,
         alias: Alias,
         [next, n_seen]: [u64; 2],
-        aside: bool,
     ) {
         let count0 = self.count0();
         let (Some(session), Some(tab)) = (&self.session, self.tabs.get_mut(id)) else {
@@ -248,9 +257,6 @@ impl Mux {
         let Session { id: session, token, term, .. } = *session;
         let claim = Claim { session, token, term, alias }.write();
         base.post_now(id, HubMessage::Resume { n_seen, continues, count0, claim });
-        if aside && continues && !tab.was_here {
-            base.post_now(id, HubMessage::BrowserGap);
-        }
         tab.was_here = true;
     }
 

@@ -26,6 +26,22 @@ pub(super) enum History {
     Lost,
 }
 
+/// What came of a topic.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    Publication(Position, OwnedPayload),
+    /// Something is missing up to this position.
+    Gap(Position),
+}
+
+impl Past {
+    pub(super) const fn position(&self) -> Position {
+        match self {
+            Self::Publication(position, _) | Self::Gap(position) => *position,
+        }
+    }
+}
+
 impl History {
     pub(super) fn begin(&mut self, now: Timestamp) {
         *self = Self::On { frames: VecDeque::new(), bytes: 0, until: now + PATIENCE };
@@ -79,26 +95,36 @@ impl History {
         self.frames().filter_map(message).collect()
     }
 
-    /// The publications of a topic after a position up to now; `None` if some are missing.
-    pub(super) fn publications(
-        &self,
-        topic: TopicId,
-        since: Position,
-    ) -> Option<Vec<(Position, OwnedPayload)>> {
-        let publication = |(_, frame): (u64, ServerFrame<'_>)| match frame {
-            ServerFrame::Publication { topic: of, position, previous, payload }
-                if of == topic && position.epoch == since.epoch =>
-            {
-                Some((position, previous, OwnedPayload::from(payload)))
+    /// What came of a topic after a position up to now; `None` if something is missing right there.
+    pub(super) fn publications(&self, topic: TopicId, since: Position) -> Option<Vec<Past>> {
+        let mut last = since.offset;
+        let mut past = Vec::new();
+        for (_, frame) in self.frames() {
+            let (position, previous, payload) = match frame {
+                ServerFrame::Publication { topic: of, position, previous, payload }
+                    if of == topic =>
+                {
+                    (position, previous, Some(payload))
+                }
+                // What follows it goes on from there.
+                ServerFrame::Gap { topic: of, position } if of == topic => {
+                    (position, position.offset, None)
+                }
+                _ => continue,
+            };
+            if position.epoch != since.epoch || position.offset <= since.offset {
+                continue;
             }
-            _ => None,
-        };
-        let after = self.frames().filter_map(publication);
-        let mut after =
-            after.skip_while(|(position, ..)| position.offset <= since.offset).peekable();
-        let (_, previous, _) = after.peek()?;
-        (*previous == since.offset)
-            .then(|| after.map(|(position, _, payload)| (position, payload)).collect())
+            if previous != last {
+                if past.is_empty() && payload.is_some() {
+                    return None;
+                }
+                past.push(Past::Gap(Position { offset: previous, ..position }));
+            }
+            last = position.offset;
+            past.extend(payload.map(|it| Past::Publication(position, it.into())));
+        }
+        (!past.is_empty()).then_some(past)
     }
 
     fn frames(&self) -> impl Iterator<Item = (u64, ServerFrame<'_>)> {
@@ -138,7 +164,7 @@ mod tests {
 
     fn offsets(since: u64) -> Option<Vec<u64>> {
         let found = history().publications(TOPIC, at(since))?;
-        Some(found.into_iter().map(|(position, _)| position.offset).collect())
+        Some(found.into_iter().map(|past| past.position().offset).collect())
     }
 
     #[test]
@@ -147,6 +173,23 @@ mod tests {
         assert_eq!(offsets(12), Some(vec![13]));
         assert_eq!(offsets(3), None, "it does not reach back so far");
         assert_eq!(offsets(13), None, "there is nothing after it");
+    }
+
+    #[test]
+    fn a_gap_in_between_is_there_too() {
+        let mut history = history();
+        let payload = Payload::Text("y");
+        let later = [
+            ServerFrame::Publication { topic: TOPIC, position: at(20), previous: 17, payload },
+            ServerFrame::Gap { topic: TOPIC, position: at(30) },
+        ];
+        for (count, frame) in later.iter().enumerate() {
+            history.push(count as u64 + 4, &frame.to_bytes(), 1_000);
+        }
+        let found = history.publications(TOPIC, at(12)).unwrap();
+        let of = |offset, text: &str| Past::Publication(at(offset), Payload::Text(text).into());
+        let expected = [of(13, "x"), Past::Gap(at(17)), of(20, "y"), Past::Gap(at(30))];
+        assert_eq!(found, expected);
     }
 
     #[test]

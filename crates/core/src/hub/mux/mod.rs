@@ -286,6 +286,7 @@ impl Machine for Mux {
     }
 
     fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
+        self.tell_missed(base, tab);
         let last0 = self.tabs.get(tab).map_or(0, |tab| tab.heard0);
         for (count0, payload) in self.history.messages(last0) {
             base.post_now(tab, HubMessage::Browser { count0, payload });

@@ -37,6 +37,8 @@ pub(super) struct MuxTab {
     pub(super) aside: bool,
     /// Whether it was attached through this hub before: what was posted to it, it has.
     pub(super) was_here: bool,
+    /// Whether the server says that lane 0 was acknowledged without it, and it was not told yet.
+    pub(super) missed: bool,
 }
 
 /// How the server knows a tab on this link.
@@ -64,7 +66,7 @@ impl MuxTabs {
         let part = Claim::read(has.claim).map(|claim| (claim.session, claim.alias));
         let tab = self.tabs.entry(id, MuxTab::default);
         if tab.part != part {
-            *tab = MuxTab { part, ..MuxTab::default() };
+            *tab = MuxTab { part, missed: tab.missed && part.is_some(), ..MuxTab::default() };
         }
         (tab.posted, tab.heard) = (has.last, has.last);
         tab.heard0 = tab.heard0.max(has.last0);
@@ -75,7 +77,8 @@ impl MuxTabs {
     pub(super) fn listed(&mut self, listed: &WelcomeTab) {
         let lane = Lane::Known { alias: listed.alias, up: 0 };
         let aside = listed.parked || listed.aside;
-        self.tabs.insert(listed.tab, MuxTab { lane, aside, ..MuxTab::default() });
+        let missed = listed.aside;
+        self.tabs.insert(listed.tab, MuxTab { lane, aside, missed, ..MuxTab::default() });
     }
 
     pub(super) fn get(&self, tab: TabId) -> Option<&MuxTab> {

@@ -6,7 +6,10 @@ use tabmux_wire::{
     HubFrame, MAX_TOPIC_NAME, Payload, Position, Subscribed, TabId, TopicId, Unsubscribed,
 };
 
-use super::{LONGEST_HINT, history::History};
+use super::{
+    LONGEST_HINT,
+    history::{History, Past},
+};
 use crate::{
     Timestamp,
     hub::{
@@ -211,6 +214,7 @@ impl Topics {
         let missed = !continues && topic.last != Some(subscribed.position);
         if !continues {
             topic.last = Some(subscribed.position);
+            topic.reach(subscribed.position);
         }
         topic.welcome(base, missed, &History::Off);
     }
@@ -294,10 +298,13 @@ impl Topics {
             return;
         }
         topic.last = Some(position);
-        topic.reach(position);
         if missed {
-            topic.tell_gap(base, Position { offset: previous, ..position });
+            // Not for those who were there already.
+            let before = Position { offset: previous, ..position };
+            topic.reach(before);
+            topic.tell_gap(base, before);
         }
+        topic.reach(position);
         topic.tell(base, |subscription| {
             let payload = payload.into();
             HubMessage::Publication { subscription, position, payload }
@@ -422,7 +429,13 @@ impl Topic {
                         (since, Vec::new())
                     }
                     Some(since) => match history.publications(*topic, since) {
-                        Some(rest) => (since, rest),
+                        Some(mut rest) => {
+                            // The topic was subscribed anew since, and went on elsewhere.
+                            if rest.last().map(Past::position) != Some(position) {
+                                rest.push(Past::Gap(position));
+                            }
+                            (since, rest)
+                        }
                         None => {
                             gap = true;
                             (position, Vec::new())
@@ -432,8 +445,14 @@ impl Topic {
                 let recovered = since == Some(start);
                 let position = start;
                 base.post(tab, HubMessage::Subscribed { subscription, position, recovered });
-                for (position, payload) in rest {
-                    base.post(tab, HubMessage::Publication { subscription, position, payload });
+                for past in rest {
+                    let message = match past {
+                        Past::Publication(position, payload) => {
+                            HubMessage::Publication { subscription, position, payload }
+                        }
+                        Past::Gap(position) => HubMessage::Gap { subscription, position },
+                    };
+                    base.post(tab, message);
                 }
             }
             if gap {
