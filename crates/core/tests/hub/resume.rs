@@ -365,6 +365,21 @@ fn a_listed_tab_that_attaches_late_hears_what_came_and_until_then_nothing_is_ack
 }
 
 #[test]
+fn a_tab_that_another_hub_set_aside_is_told_that_it_missed_something() {
+    for early in [true, false] {
+        let mut bench = Bench::with(HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws"));
+        bench.claims = two_tabs().claims;
+        bench.back(if early { 2 } else { 1 }, 0);
+        bench.grant_and_open();
+        let aside = WelcomeTab { aside: true, ..listed(2, false) };
+        bench.server(&resumed(1, vec![listed(1, false), aside]));
+        bench.back(if early { 1 } else { 2 }, 0);
+        let missed = |tab| bench.posted(tab).contains(&HubMessage::BrowserGap);
+        assert_eq!((missed(1), missed(2)), (false, true));
+    }
+}
+
+#[test]
 fn a_listed_tab_that_is_parked_holds_up_nothing() {
     let mut bench = Bench::with(HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws"));
     bench.claims = two_tabs().claims;

@@ -205,6 +205,13 @@ impl Mux {
         let parked_until = now + base.config.parked_ttl;
         for listed in &welcome.tabs {
             if !base.tabs.expect(listed.tab, listed.parked.then_some(parked_until)) {
+                if listed.aside
+                    && let Some(tab) = self.tabs.get_mut(listed.tab)
+                    && !tab.was_here
+                {
+                    tab.missed = true;
+                    self.tell_missed(base, listed.tab);
+                }
                 if base.tabs.is_parked(listed.tab) && !listed.parked {
                     // It went while there was no link to tell it on.
                     base.send_control(HubFrame::Park { tab: listed.tab }.to_bytes());
@@ -233,13 +240,7 @@ impl Mux {
     }
 
     /// The server knows a tab: as what it knew before, or as a new one.
-    fn attached(
-        &mut self,
-        base: &mut Base,
-        id: TabId,
-        alias: Alias,
-        [next, n_seen]: [u64; 2],
-    ) {
+    fn attached(&mut self, base: &mut Base, id: TabId, alias: Alias, [next, n_seen]: [u64; 2]) {
         let count0 = self.count0();
         let (Some(session), Some(tab)) = (&self.session, self.tabs.get_mut(id)) else {
             return;
