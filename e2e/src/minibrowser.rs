@@ -63,9 +63,10 @@ impl Agents {
         Ok(Self { port, shared })
     }
 
-    /// The page to start a tab with; the fragment tells its agent who it is.
+    /// The page to start a tab with; the fragment tells its agent who it is. Its site is not that
+    /// of the tests' pages, for WebKit lets one process of a site run the workers of all.
     pub fn first_page(&self, handle: &str) -> String {
-        format!("http://localhost:{}/{}", self.port, self.fragment(handle))
+        format!("http://127.0.0.1:{}/{}", self.port, self.fragment(handle))
     }
 
     fn fragment(&self, handle: &str) -> String {

@@ -65,6 +65,9 @@ impl Stage {
         for _ in 0..tabs {
             let tab = context.page(Kind::Tab, &format!("chaos.html{query}"))?;
             stage.begin(context, &tab)?;
+            if let Some(tier) = query.strip_prefix("?tier=") {
+                equal("tier", &context.run(&tab, "C.report().tier")?, &json!(tier))?;
+            }
             stage.tabs.push(tab);
         }
         Ok(stage)
