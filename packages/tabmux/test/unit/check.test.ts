@@ -7,39 +7,47 @@ import { isPageMessage } from '../../src/check.js';
 import { PageKind } from '../../src/protocol.js';
 import type { PageMessage } from '../../src/protocol.js';
 
-const config =
-  { mode: 'mux', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true } as const;
+const config = { mode: 'mux', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true } as const;
 
 const GOOD: PageMessage[] = [
-  [PageKind.Attach, 2n ** 64n - 1n, { ...config, protocols: [] }],
+  [PageKind.Attach, 2n ** 64n - 1n, { ...config, protocols: [] }, '', 0, 0],
   [PageKind.Park],
   [PageKind.Bye],
-  [PageKind.Open, 1, '/path', ['a', 'b']],
-  [PageKind.Send, 2 ** 32 - 1, 'text'],
-  [PageKind.Send, 1, new Uint8Array(3)],
-  [PageKind.Close, 1, 4999, 'why'],
+  [PageKind.Open, 1, 1, '/path', ['a', 'b']],
+  [PageKind.Send, 2 ** 33, 2 ** 32 - 1, 'text'],
+  [PageKind.Send, 3, 1, new Uint8Array(3)],
+  [PageKind.Close, 4, 1, 4999, 'why'],
+  [PageKind.Got, 2 ** 33, 5],
   [PageKind.Subscribe, 1, 'prices', -1, 0],
   [PageKind.Unsubscribe, 1],
 ];
 
+const attach = (tab: unknown, its: unknown = config): unknown =>
+  [PageKind.Attach, tab, its, '', 0, 0];
+const open = (n: unknown, socket: unknown = 1, path: unknown = '/', names: unknown = []): unknown =>
+  [PageKind.Open, n, socket, path, names];
+
 const BAD: unknown[] = [
   null, undefined, 1, 'text', {}, [], [99n], ['0'], [-1],
-  [PageKind.Attach], [PageKind.Attach, 1, config], [PageKind.Attach, -1n, config],
-  [PageKind.Attach, 2n ** 64n, config], [PageKind.Attach, 1n, null], [PageKind.Attach, 1n, {}],
-  [PageKind.Attach, 1n, { ...config, mode: 'other' }],
-  [PageKind.Attach, 1n, { ...config, locks: 1 }],
-  [PageKind.Attach, 1n, { ...config, protocols: 'a' }],
-  [PageKind.Attach, 1n, { ...config, protocols: [1] }],
-  [PageKind.Open, 1, 5, []], [PageKind.Open, 1, '/', {}], [PageKind.Open, 1, '/', [{}]],
-  [PageKind.Open, 2 ** 32, '/', []], [PageKind.Open, 1.5, '/', []],
-  [PageKind.Send, 1], [PageKind.Send, 1, {}], [PageKind.Send, '1', 'text'],
-  [PageKind.Attach, 1n, { ...config, protocols: ['a,b'] }],
-  [PageKind.Open, 1, '/', ['']], [PageKind.Open, 1, '/', ['a b']],
-  [PageKind.Open, 1, '/', ['a,b']],
-  [PageKind.Open, 1, '/', ['ä']], [PageKind.Open, 1, '/', ['a\n']],
-  [PageKind.Open, 1, '/', ['(a)']],
-  [PageKind.Send, 1, new ArrayBuffer(3)], [PageKind.Send, NaN, 'text'],
-  [PageKind.Close, 1, 65536, ''], [PageKind.Close, 1, 1000], [PageKind.Close, 1, '1000', ''],
+  [PageKind.Attach], attach(1), attach(-1n), attach(2n ** 64n), attach(1n, null), attach(1n, {}),
+  attach(1n, { ...config, mode: 'other' }),
+  attach(1n, { ...config, protocols: 'a' }),
+  attach(1n, { ...config, protocols: [1] }),
+  attach(1n, { ...config, protocols: ['a,b'] }),
+  attach(1n, { ...config, locks: 1 }),
+  [PageKind.Attach, 1n, config], [PageKind.Attach, 1n, config, 1, 0, 0],
+  [PageKind.Attach, 1n, config, 'x'.repeat(256), 0, 0],
+  [PageKind.Attach, 1n, config, '', 0], [PageKind.Attach, 1n, config, '', NaN, 0],
+  open('1'), open(NaN), open(1, 2 ** 32), open(1, 1.5), open(1, '1'), open(1, 1, 5),
+  open(1, 1, '/', {}), open(1, 1, '/', [{}]), open(1, 1, '/', ['']), open(1, 1, '/', ['a b']),
+  open(1, 1, '/', ['a,b']), open(1, 1, '/', ['ä']), open(1, 1, '/', ['a\n']),
+  open(1, 1, '/', ['(a)']),
+  [PageKind.Send, 1, 1], [PageKind.Send, 1, 1, {}], [PageKind.Send, 1, '1', 'text'],
+  [PageKind.Send, 1, 1, new ArrayBuffer(3)], [PageKind.Send, 1, NaN, 'text'],
+  [PageKind.Send, '1', 1, 'text'], [PageKind.Send, 1, 'text'],
+  [PageKind.Close, 1, 1, 65536, ''], [PageKind.Close, 1, 1, 1000],
+  [PageKind.Close, 1, 1, '1000', ''], [PageKind.Close, '1', 1, 1000, ''],
+  [PageKind.Got], [PageKind.Got, 1], [PageKind.Got, 1, 2n],
 ];
 
 test('what the page library posts passes', () => {
@@ -52,7 +60,7 @@ test('all else is held back', () => {
 
 test('a path begins with / in mux mode, and there is none in mirror mode', () => {
   const isOpen = (path: string, mode: 'mirror' | 'mux'): boolean =>
-    isPageMessage([PageKind.Open, 1, path, []], mode);
+    isPageMessage([PageKind.Open, 1, 1, path, []], mode);
   assert.deepEqual(['/', '/a?b', '', 'a'].map((path) => isOpen(path, 'mux')),
     [true, true, false, false]);
   assert.deepEqual(['', '/', 'a'].map((path) => isOpen(path, 'mirror')), [true, false, false]);

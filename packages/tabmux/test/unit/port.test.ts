@@ -13,7 +13,7 @@ afterEach(tidy);
 const SERVER = 'ws://host.test/';
 let keys = 0;
 
-/** An open socket, a connecting one and a client, all at one hub. */
+/** An open socket, a connecting one and a client, all at one hub. Two messages were said. */
 async function pair() {
   const key = `pair ${(keys += 1)}`;
   const hub = BigInt(keys * 0x1000);
@@ -23,10 +23,10 @@ async function pair() {
   const client = connect(SERVER, { key });
   const worker = lastWorker();
   await worker.expect(PageKind.Attach);
-  const [, one] = await worker.expect(PageKind.Open);
-  const [, two] = await worker.expect(PageKind.Open);
-  worker.attached(hub);
-  worker.post(hub, HubKind.Opened, one, 0, 0, '\n');
+  worker.welcome(hub);
+  const [, , one] = await worker.expect(PageKind.Open);
+  const [, , two] = await worker.expect(PageKind.Open);
+  worker.post(hub, HubKind.Opened, one, 1, 0, '\n');
   await event(open, 'open');
   return { open, waiting, client, worker, one, two, hub, lock };
 }
@@ -59,7 +59,6 @@ test('no worker: no answer in six seconds', async (context) => {
   const socket = new SharedWebSocket(SERVER + 'late');
   const worker = lastWorker();
   await worker.expect(PageKind.Attach);
-  await worker.expect(PageKind.Open);
   const message = failure(socket);
   context.mock.timers.tick(5999);
   assert.equal(socket.readyState, SharedWebSocket.CONNECTING);
@@ -90,13 +89,10 @@ test('an error of a worker that runs is none of ours', async () => {
   assert.equal(open.readyState, SharedWebSocket.OPEN);
 });
 
-test('the worker died: what was open is closed, what was connecting goes on', async (context) => {
-  const { open, waiting, worker, lock } = await pair();
+test('the worker died: another is asked for, and the sockets go on there', async (context) => {
+  const { open, waiting, worker, two, lock } = await pair();
   context.mock.timers.enable({ apis: ['setTimeout'] });
-  const closed = event<CloseEvent>(open, 'close');
   browser.grant(lock);
-  const { code, wasClean } = await closed;
-  assert.deepEqual([code, wasClean], [1006, false]);
   context.mock.timers.tick(99);
   assert.ok(lastWorker() === worker, 'at once, Firefox would give us the dead one');
   context.mock.timers.tick(1);
@@ -104,36 +100,35 @@ test('the worker died: what was open is closed, what was connecting goes on', as
   assert.ok(next !== worker);
   assert.equal(next.name, worker.name);
   await next.expect(PageKind.Attach);
-  const [, number, path] = await next.expect(PageKind.Open);
-  assert.equal(path, '/waiting');
   next.attached(2n);
-  next.post(2n, HubKind.Opened, number, 0, 0, '\n');
+  next.resume(2n, 2);
+  next.post(2n, HubKind.Opened, two, 2, 0, '\n');
   await event(waiting, 'open');
   assert.equal(waiting.shared.hubId, '0000000000000002');
+  assert.equal(open.readyState, SharedWebSocket.OPEN);
 });
 
 test('the hub was replaced: Resync', async () => {
-  const { open, waiting, worker, two, lock } = await pair();
-  const types = untilClosed(open);
+  const { open, waiting, worker, lock } = await pair();
   worker.post(2n, HubKind.Resync);
-  assert.deepEqual(await types, ['close']);
   await worker.expect(PageKind.Attach);
-  assert.deepEqual((await worker.expect(PageKind.Open)).slice(1, 3), [two, '/waiting']);
+  worker.attached(2n);
+  worker.resume(2n, 2);
+  await worker.settled(2n);
+  assert.equal(open.readyState, SharedWebSocket.OPEN);
   assert.equal(waiting.readyState, SharedWebSocket.CONNECTING);
   browser.grant(lock);
   assert.equal(lastWorker(), worker);
 });
 
 test('Resync for each of several messages is answered once', async () => {
-  const { waiting, worker, two } = await pair();
+  const { open, worker } = await pair();
   worker.post(2n, HubKind.Resync);
   worker.post(2n, HubKind.Resync);
-  worker.attached(2n);
-  worker.post(2n, HubKind.Opened, two, 0, 0, '\n');
-  await event(waiting, 'open');
-  waiting.send('x');
   await worker.expect(PageKind.Attach);
-  await worker.expect(PageKind.Open);
+  open.send('x');
+  worker.attached(2n);
+  worker.resume(2n, 2);
   await worker.expect(PageKind.Send);
 });
 
@@ -141,16 +136,14 @@ test('a hub that trapped before it answered is followed', async () => {
   const { worker } = await pair();
   worker.post(2n, HubKind.Resync);
   worker.post(3n, HubKind.Resync);
-  for (const kind of [PageKind.Attach, PageKind.Open, PageKind.Attach, PageKind.Open] as const) {
-    await worker.expect(kind);
-  }
+  await worker.expect(PageKind.Attach);
+  await worker.expect(PageKind.Attach);
 });
 
 test('a message of another hub is no message of ours: attach there', async () => {
-  const { open, worker } = await pair();
-  const types = untilClosed(open);
-  worker.post(2n, HubKind.State, 0, LinkState.Connected, 1);
-  assert.deepEqual(await types, ['close']);
+  const { open, worker, one } = await pair();
+  open.onmessage = () => assert.fail('of another hub');
+  worker.post(2n, HubKind.Message, one, 2, 0, 'x');
   await worker.expect(PageKind.Attach);
 });
 
@@ -172,34 +165,36 @@ test('back from the cache: the lock, Park and Attach; the sockets live on', asyn
   await worker.expect(PageKind.Attach);
   assert.equal([...browser.held].filter((name) => name.startsWith('tabmux:tab:')).length, 1);
   worker.attached(hub);
-  worker.post(hub, HubKind.Opened, two, 0, 0, '\n');
+  worker.resume(hub, 2);
+  worker.post(hub, HubKind.Opened, two, 2, 0, '\n');
   await event(waiting, 'open');
   assert.equal(open.readyState, SharedWebSocket.OPEN);
 });
 
-test('back from the cache to a hub that forgot us: open sockets close', async () => {
-  const { worker, open, hub } = await pair();
+test('back from the cache to a hub that forgot us: attach again, subscriptions and all', async () => {
+  const { worker, client, hub } = await pair();
+  client.topic('prices');
+  await worker.expect(PageKind.Subscribe);
   browser.page('pagehide', true);
   browser.page('pageshow', true);
   for (const kind of [PageKind.Park, PageKind.Park, PageKind.Attach] as const) {
     await worker.expect(kind);
   }
-  const types = untilClosed(open);
   worker.post(hub, HubKind.Resync);
-  worker.attached(hub);
-  assert.deepEqual(await types, ['close']);
   await worker.expect(PageKind.Attach);
-  assert.equal((await worker.expect(PageKind.Open))[2], '/waiting');
+  await worker.expect(PageKind.Subscribe);
 });
 
 test('the worker died and nobody needs another', async (context) => {
-  const { open, waiting, client, worker, lock } = await pair();
+  const { open, waiting, client, worker, hub, lock, one } = await pair();
+  worker.post(hub, HubKind.Closed, one, 2, 11000);
+  await event(open, 'close');
   context.mock.timers.enable({ apis: ['setTimeout'] });
-  open.addEventListener('close', () => {
-    waiting.close();
+  const closed = failure(waiting);
+  client.on('status', () => {
     client.close();
+    waiting.close();
   });
-  const closed = event(waiting, 'close');
   browser.grant(lock);
   await closed;
   context.mock.timers.tick(100);
@@ -224,7 +219,6 @@ test('back from the cache before the hub was known: no lock of a hub is waited f
   const socket = new SharedWebSocket('/', [], { mode: 'mux', key: `early ${(keys += 1)}` });
   const worker = lastWorker();
   await worker.expect(PageKind.Attach);
-  await worker.expect(PageKind.Open);
   browser.page('pagehide', true);
   browser.page('pageshow', true);
   for (const kind of [PageKind.Park, PageKind.Park, PageKind.Attach] as const) {
@@ -232,8 +226,8 @@ test('back from the cache before the hub was known: no lock of a hub is waited f
   }
   const hubLocks = browser.waiting.filter(({ name }) => name.endsWith('0'.repeat(16)));
   assert.deepEqual(hubLocks, []);
-  worker.attached();
-  worker.post(1n, HubKind.Opened, 1, 0, 0, '\n');
+  worker.welcome();
+  worker.post(1n, HubKind.Opened, 1, 1, 0, '\n');
   await event(socket, 'open');
 });
 
@@ -267,11 +261,11 @@ test('a client tells messages to all, until its listener is taken off', async ()
   const off = client.on('message', ({ data }) => seen.push(['off', data]));
   client.on('message', ({ data }) => seen.push(['signal', data]), { signal: abort.signal });
   const next = () => new Promise((resolve) => client.on('message', resolve));
-  worker.post(hub, HubKind.Browser, 0, 0, 0, 'one');
+  worker.post(hub, HubKind.Browser, 0, 1, 0, 'one');
   await next();
   off();
   abort.abort();
-  worker.post(hub, HubKind.Browser, 0, 0, 0, 'two');
+  worker.post(hub, HubKind.Browser, 0, 2, 0, 'two');
   await next();
   assert.deepEqual(seen, [['off', 'one'], ['signal', 'one']]);
 });
@@ -291,8 +285,8 @@ test('a closed client says so once, and leaves the hub', async () => {
 
 test('a client keeps the hub when the last socket goes', async () => {
   const { open, waiting, worker, one, two, client, hub } = await pair();
-  worker.post(hub, HubKind.Closed, one, 1000, 1);
-  worker.post(hub, HubKind.Closed, two, 1006);
+  worker.post(hub, HubKind.Closed, one, 2, 11000);
+  worker.post(hub, HubKind.Closed, two, 3, 1006);
   await Promise.all([event(open, 'close'), event(waiting, 'close')]);
   client.close();
   await worker.expect(PageKind.Bye);
@@ -313,8 +307,8 @@ test('without locks it goes on', async () => {
     const socket = new SharedWebSocket(SERVER, [], { key: 'no locks' });
     const worker = lastWorker();
     await worker.expect(PageKind.Attach);
-    const [, number] = await worker.expect(PageKind.Open);
-    worker.attached(1n);
+    worker.welcome();
+    const [, , number] = await worker.expect(PageKind.Open);
     worker.post(1n, HubKind.Opened, number, 0, 0, '\n');
     await event(socket, 'open');
   } finally {

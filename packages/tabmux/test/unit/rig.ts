@@ -58,6 +58,26 @@ export class FakeWorker {
     this.post(hub, HubKind.Attached, 0, state, tabs);
   }
 
+  /**
+   * The other end knows the tab, and has what it said up to `seen`. Counts of 0 and more: it is new
+   * there, and so much of lane 0 is of no concern to it.
+   */
+  resume(hub = 1n, seen = 0, count0 = -1, claim = 'claim'): void {
+    this.post(hub, HubKind.Resume, 0, seen, count0, claim);
+  }
+
+  /** A hub whose link is up, and which sees the tab for the first time. */
+  welcome(hub = 1n, count0 = 0): void {
+    this.attached(hub);
+    this.resume(hub, 0, count0);
+  }
+
+  /** Once the page has handled all that was posted to it. */
+  async settled(hub = 1n): Promise<void> {
+    this.post(hub, HubKind.Check);
+    await this.expect(PageKind.Got);
+  }
+
   close(): void {
     this.#end.close();
   }

@@ -15,11 +15,16 @@ const URL_ = 'ws://host.test/path?query';
 let keys = 0;
 
 /** A socket with a hub of its own, its worker, and its number. */
-async function connecting(options: SharedWebSocketOptions = {}, key = `key ${(keys += 1)}`) {
+async function connecting(
+  options: SharedWebSocketOptions = {},
+  key = `key ${(keys += 1)}`,
+  hub = 1n,
+) {
   const socket = new SharedWebSocket(URL_, [], { key, ...options });
   const worker = lastWorker();
   const [, tab, config] = await worker.expect(PageKind.Attach);
-  const [, number, path, protocols] = await worker.expect(PageKind.Open);
+  worker.welcome(hub);
+  const [, , number, path, protocols] = await worker.expect(PageKind.Open);
   return { socket, worker, tab, config, number, path, protocols, key };
 }
 
@@ -27,8 +32,7 @@ async function connecting(options: SharedWebSocketOptions = {}, key = `key ${(ke
 const unopened = () => new SharedWebSocket(URL_, [], { mode: 'exclusive' });
 
 async function opened(options: SharedWebSocketOptions = {}, hub = 1n) {
-  const it = await connecting(options);
-  it.worker.attached(hub);
+  const it = await connecting(options, undefined, hub);
   it.worker.post(hub, HubKind.Opened, it.number, 0, 0, 'chosen\nextended');
   await event(it.socket, 'open');
   return it;
@@ -59,9 +63,10 @@ test('mux: the link is named by the host, path and protocols go with the socket'
   const [, , config] = await worker.expect(PageKind.Attach);
   assert.equal(config.url, 'ws://host.test/tabmux/ws');
   assert.deepEqual(config.protocols, []);
+  worker.welcome();
   assert.deepEqual(
     await worker.expect(PageKind.Open),
-    [PageKind.Open, 1, '/path?query', ['one', 'two']],
+    [PageKind.Open, 1, 1, '/path?query', ['one', 'two']],
   );
 });
 
@@ -74,7 +79,7 @@ test('two sockets of one key share a worker', async () => {
   const { key, worker } = await connecting();
   new SharedWebSocket(URL_, [], { key });
   assert.equal(lastWorker(), worker);
-  assert.deepEqual(await worker.expect(PageKind.Open), [PageKind.Open, 2, '', []]);
+  assert.deepEqual(await worker.expect(PageKind.Open), [PageKind.Open, 2, 2, '', []]);
 });
 
 test('exclusive sockets of one key do not', async () => {
@@ -89,8 +94,7 @@ test('the tab lock is held before Attach', async () => {
 });
 
 test('the lock of the hub is waited for, once its id is known', async () => {
-  const { worker, number, socket } = await connecting();
-  worker.attached(0xabcn);
+  const { worker, number, socket } = await connecting({}, undefined, 0xabcn);
   worker.post(0xabcn, HubKind.Opened, number, 0, 0, '\n');
   await event(socket, 'open');
   const request = browser.waiting.find(({ name }) => name === 'tabmux:hub:0000000000000abc');
@@ -138,8 +142,8 @@ test('a mirrored message comes to each view, in bytes of its own', async () => {
   const { socket, worker, key } = await opened();
   const other = new SharedWebSocket(URL_, [], { key });
   socket.binaryType = other.binaryType = 'arraybuffer';
-  const [, number] = await worker.expect(PageKind.Open);
-  worker.post(1n, HubKind.Opened, number, 1, 0, '\n');
+  const [, , number] = await worker.expect(PageKind.Open);
+  worker.post(1n, HubKind.Opened, number, 0, 1, '\n');
   await event(other, 'open');
   assert(other.shared.reused);
   worker.post(1n, HubKind.Mirror, 0, 0, 0, new Uint8Array([7]));
@@ -172,17 +176,17 @@ test('send: text, bytes of a buffer, the bytes of a view', async () => {
   inputs.forEach((input) => socket.send(input as string));
   bytes.fill(9);
   const wanted = ['text', [1, 2, 3, 4], [2, 3], [4], [0, 0]];
-  for (const data of wanted) {
+  for (const [index, data] of wanted.entries()) {
     const body = typeof data === 'string' ? data : new Uint8Array(data);
-    assert.deepEqual(await worker.next(), [PageKind.Send, number, body]);
+    assert.deepEqual(await worker.next(), [PageKind.Send, index + 2, number, body]);
   }
 });
 
 test('send: anything else as text', async () => {
   const { socket, worker, number } = await opened();
-  for (const input of [null, 42, {}, undefined]) {
+  for (const [index, input] of [null, 42, {}, undefined].entries()) {
     socket.send(input as unknown as string);
-    assert.deepEqual(await worker.next(), [PageKind.Send, number, `${input}`]);
+    assert.deepEqual(await worker.next(), [PageKind.Send, index + 2, number, `${input}`]);
   }
 });
 
@@ -192,11 +196,11 @@ test('send: a Blob keeps its place, also before a close', async () => {
   socket.send(new Blob(['second']));
   socket.send('third');
   socket.close(3000);
-  assert.deepEqual(await worker.next(), [PageKind.Send, number, 'first']);
+  assert.deepEqual(await worker.next(), [PageKind.Send, 2, number, 'first']);
   const second = new TextEncoder().encode('second');
-  assert.deepEqual(await worker.next(), [PageKind.Send, number, second]);
-  assert.deepEqual(await worker.next(), [PageKind.Send, number, 'third']);
-  assert.deepEqual(await worker.next(), [PageKind.Close, number, 3000, '']);
+  assert.deepEqual(await worker.next(), [PageKind.Send, 3, number, second]);
+  assert.deepEqual(await worker.next(), [PageKind.Send, 4, number, 'third']);
+  assert.deepEqual(await worker.next(), [PageKind.Close, 5, number, 3000, '']);
 });
 
 test('send: an unreadable Blob fails the socket', async () => {
@@ -208,7 +212,7 @@ test('send: an unreadable Blob fails the socket', async () => {
   socket.send(blob);
   assert.deepEqual(await types, ['error', 'close']);
   assert.match((await error).message, /Blob.*gone/);
-  assert.deepEqual(await worker.next(), [PageKind.Close, number, 0, '']);
+  assert.deepEqual(await worker.next(), [PageKind.Close, 2, number, 0, '']);
 });
 
 test('send before open throws InvalidStateError', async () => {
@@ -230,7 +234,10 @@ test('bufferedAmount falls by what the hub says it sent', async () => {
   socket.send(new Uint8Array(5));
   socket.send(new Blob(['abc']));
   assert.equal(socket.bufferedAmount, 10);
-  worker.post(1n, HubKind.Sent, number, 7);
+  await worker.expect(PageKind.Send);
+  await worker.expect(PageKind.Send);
+  const [, n] = await worker.expect(PageKind.Send);
+  worker.post(1n, HubKind.Sent, 0, n - 1);
   worker.post(1n, HubKind.Message, number, 0, 0, '');
   await event(socket, 'message');
   assert.equal(socket.bufferedAmount, 3);
@@ -240,8 +247,8 @@ test('close: code and reason go out, and come back', async () => {
   const { socket, worker, number } = await opened();
   socket.close(3001, 'bye');
   assert.equal(socket.readyState, SharedWebSocket.CLOSING);
-  assert.deepEqual(await worker.next(), [PageKind.Close, number, 3001, 'bye']);
-  worker.post(1n, HubKind.Closed, number, 3001, 1, 'bye');
+  assert.deepEqual(await worker.next(), [PageKind.Close, 2, number, 3001, 'bye']);
+  worker.post(1n, HubKind.Closed, number, 0, 13001, 'bye');
   const { code, reason, wasClean } = await event<CloseEvent>(socket, 'close');
   assert.deepEqual([code, reason, wasClean], [3001, 'bye', true]);
   assert.equal(socket.readyState, SharedWebSocket.CLOSED);
@@ -256,7 +263,7 @@ test('close while connecting: error and 1006, and not before close() returns', a
   assert.deepEqual(await types, ['error', 'close']);
   const { code, wasClean } = await closed;
   assert.deepEqual([code, wasClean], [1006, false]);
-  assert.deepEqual(await worker.next(), [PageKind.Close, number, 0, '']);
+  assert.deepEqual(await worker.next(), [PageKind.Close, 2, number, 0, '']);
 });
 
 test('close: wrong codes and reasons', async () => {
@@ -273,13 +280,13 @@ test('messages that come after close() are dropped', async () => {
   const types = untilClosed(socket);
   socket.close();
   worker.post(1n, HubKind.Message, number, 0, 0, 'late');
-  worker.post(1n, HubKind.Closed, number, 1005, 1);
+  worker.post(1n, HubKind.Closed, number, 0, 11005);
   assert.deepEqual(await types, ['close']);
 });
 
 test('the last socket gone, the hub is left, and a new socket starts anew', async () => {
   const { worker, number, socket, key } = await opened({}, 0x1a57n);
-  worker.post(0x1a57n, HubKind.Closed, number, 1006);
+  worker.post(0x1a57n, HubKind.Closed, number, 0, 1006);
   await event(socket, 'close');
   await worker.expect(PageKind.Bye);
   browser.grant('tabmux:hub:0000000000001a57');
@@ -292,9 +299,8 @@ test('an error of the hub becomes an error event before close, in state CLOSED',
   const { socket, worker, number } = await connecting();
   const error = event<ErrorEvent>(socket, 'error');
   const types = untilClosed(socket);
-  worker.attached(1n);
   worker.post(1n, HubKind.Error, number, 0, 0, 'no such path');
-  worker.post(1n, HubKind.Closed, number, 1006);
+  worker.post(1n, HubKind.Closed, number, 0, 1006);
   socket.onerror = () => assert.equal(socket.readyState, SharedWebSocket.CLOSED);
   assert.deepEqual(await types, ['error', 'close']);
   assert((await error) instanceof Event);
