@@ -31,7 +31,11 @@ impl Registry {
             (Ok(HubFrame::Hello(hello)), Err(entropy)) => self.on_hello(id, &entropy, &hello),
             (Ok(_), Err(_)) => Err(PeerMisbehaved::BeforeHello),
             (Ok(frame), Ok(place)) => {
+                let silent = self.now.saturating_since(link.heard);
                 link.heard = self.now;
+                if silent > self.config.heartbeat.saturating_mul(5) / 4 {
+                    self.pardon(place);
+                }
                 if let Some(session) = self.sessions.get_mut(place) {
                     session.suspended = None;
                 }
@@ -130,8 +134,10 @@ impl Registry {
             self.send_error(link, ErrorCode::TabLimit, Some(tab), None, &message);
             return Ok(());
         };
-        // Of a new lane there is nothing that the tab could have.
-        let last = if known.is_some() { last } else { 0 };
+        // Of a new lane there is nothing that the tab could have: what it has is of an earlier one,
+        // and it may say so twice before it hears of the new one.
+        let lane = session.tabs.get(&alias).and_then(|tab| tab.lane());
+        let last = if lane.is_some_and(|lane| lane.sent() > 0) { last } else { 0 };
         self.acknowledge(place, alias, last)?;
         let session = self.sessions.get_mut(place);
         let Some(entry) = session.and_then(|session| session.tabs.get_mut(&alias)) else {

@@ -223,6 +223,14 @@ impl Registry {
         }
     }
 
+    /// Nobody could acknowledge anything meanwhile: the machine slept, or nothing got through.
+    pub(super) fn pardon(&mut self, place: u32) {
+        let now = self.now;
+        if let Some(slow) = self.sessions.get_mut(place).and_then(|it| it.slow.as_mut()) {
+            slow.stalled.iter_mut().for_each(|(_, since)| *since = now);
+        }
+    }
+
     /// Forgets tabs that have left a full lane as it is for too long. Their hub is told, and may
     /// attach them anew.
     pub(super) fn forget_stalled(&mut self, link: LinkId, place: u32) {

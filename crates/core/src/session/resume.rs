@@ -136,10 +136,7 @@ impl Registry {
                 tab.presence = Presence::Awaited;
             }
         }
-        if let Some(slow) = &mut session.slow {
-            // Nobody could acknowledge anything meanwhile.
-            slow.stalled.iter_mut().for_each(|(_, since)| *since = self.now);
-        }
+        self.pardon(place);
     }
 
     /// WELCOME, and after it what the hub has to know before it hears the rest of lane 0.
