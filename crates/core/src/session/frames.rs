@@ -134,10 +134,10 @@ impl Registry {
             self.send_error(link, ErrorCode::TabLimit, Some(tab), None, &message);
             return Ok(());
         };
-        // Of a new lane there is nothing that the tab could have: what it has is of an earlier one,
-        // and it may say so twice before it hears of the new one.
+        // What was never sent in this lane is of an earlier one: the tab may say so twice before it
+        // hears of the new one. Or its page makes it up, which is no fault of the other tabs.
         let lane = session.tabs.get(&alias).and_then(|tab| tab.lane());
-        let last = if lane.is_some_and(|lane| lane.sent() > 0) { last } else { 0 };
+        let last = if lane.is_some_and(|lane| lane.sent() >= last) { last } else { 0 };
         self.acknowledge(place, alias, last)?;
         let session = self.sessions.get_mut(place);
         let Some(entry) = session.and_then(|session| session.tabs.get_mut(&alias)) else {
