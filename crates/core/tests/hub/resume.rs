@@ -115,6 +115,21 @@ fn a_break_closes_no_socket_and_what_the_server_has_not_seen_is_said_again() {
 }
 
 #[test]
+fn a_line_that_breaks_again_and_again_is_not_waited_for_longer_and_longer() {
+    let mut bench = with_socket();
+    for _ in 0..20 {
+        bench.link_closed(1006);
+        bench.take();
+        bench.pass(Duration::from_millis(500));
+        let dials = |output: &Output| matches!(output, Output::OpenLink { .. });
+        assert!(bench.take().iter().any(dials));
+        bench.grant_and_open();
+        bench.server(&resumed(1, vec![]));
+        bench.server(&attached(1, 2, 1));
+    }
+}
+
+#[test]
 fn a_message_out_of_its_turn_goes_no_further() {
     let mut bench = with_socket();
     let send = |n| TabMessage::Send { n, socket: ONE, payload: Payload::Text("x") };

@@ -182,6 +182,10 @@ impl Mux {
             self.history.end();
         }
         let is_new = self.session.as_ref().is_none_or(|session| session.count0.is_none());
+        if resumed && !is_new {
+            // The server is well and the line broke: no reason to wait longer each time.
+            self.backoff.reset();
+        }
         let detached = Duration::from_millis(welcome.limits.detached_ms);
         let count0 = Some(next0.saturating_sub(1));
         self.session = Some(Session { id, token, term, count0, detached, expires: None });
