@@ -180,7 +180,8 @@ function makePort(
       lockHeld.then(now(() => phase === Phase.New && attach(Phase.Attaching)));
     };
     // One that worked before may have been started by a page that was just ending.
-    const failed = now(() => phase && (self._hub && (faults += 1) < MAX_FAULTS ? restart() : fail()));
+    const failed = now(() =>
+      phase && (self._hub && (faults += 1) < MAX_FAULTS ? restart() : fail()));
     if (!isShared) {
       import('./tiers.js').then(now(({ openTiers }) => take(openTiers(
         tiers, isTried, name, script, tab as bigint, config.locks, now(fail), now(restart),
