@@ -100,10 +100,11 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   let hub: HubPort | undefined;
   let reason = '';
   let number = 0;
-  const receive = (kind: HubKind, _a = 0, _b = 0, data: string | Uint8Array = ''): void =>
+  const receive = (kind: HubKind, _a = 0, _b = 0, data: string | Uint8Array = ''): unknown =>
     kind === HubKind.Browser ? emit(target, 'message', { data })
       : kind === HubKind.BrowserGap ? emit(target, 'gap')
-        : emit(target, 'status', { _status: client.status });
+        // No news to a client, whose messages and topics do not end with a session.
+        : kind === HubKind.Lost || emit(target, 'status', { _status: client.status });
   const closers = new Set<() => void>();
   const client: Client = {
     get status(): Status {

@@ -19,6 +19,8 @@ const RESTART_DELAY_MS = 100;
 
 /** Bytes of this page's messages to one hub that the other end has not yet received. */
 const MAX_UNSEEN = 16 << 20;
+/** What a message takes besides its bytes: empty ones are kept too. */
+const ENTRY = 99;
 
 /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
 const MAX_FAULTS = 6;
@@ -226,7 +228,8 @@ function makePort(
 
   const say = (kind: PageKind, number: number, size: number, rest: unknown[]): void => {
     const message = [kind, ++said, number, ...rest] as PageMessage;
-    unseen.push([said, number, size, message]);
+    // A hub's word on what was sent is all that frees a mirror's, and it says so of bytes only.
+    if (size || !up || config.mode === 'mux') unseen.push([said, number, size, message]);
     kept += size;
     if (up) post(message);
   };
@@ -235,6 +238,9 @@ function makePort(
   const seen = (n: number): void => {
     while (unseen[0] && unseen[0][0] <= n) kept -= unseen.shift()?.[2] ?? 0;
   };
+
+  /** A link was given what was said up to `n`. Another one may be given some of it again. */
+  const hand = (n: number): number => (handed = Math.max(handed, n));
 
   /** The session is gone: what was open is lost, what is not yet open is asked for in the next. */
   const lose = (reason: string | Uint8Array, count0: number): void => {
@@ -279,14 +285,17 @@ function makePort(
       if (b >= 0) lose('tabmux: the session is lost', b);
       claim = data as string;
       seen(a);
-      handed = Math.max(handed, a);
+      hand(a);
       up = true;
       unseen.forEach(([, , , message]) => post(message));
       peers.forEach((_, number) => open(number));
     } else if (kind === HubKind.Check) {
-      post([PageKind.Got, (last0 = a), (last = b)]);
+      // Not all that is counted comes here. What an earlier hub posted may be ahead of this one.
+      last0 = Math.max(last0, a);
+      last = Math.max(last, b);
+      post([PageKind.Got, a, b]);
     } else if (kind === HubKind.Sent) {
-      handed = a;
+      hand(a);
       if (config.mode === 'mirror') seen(a);
     } else if (kind === HubKind.Seen) {
       seen(a);
@@ -371,12 +380,19 @@ function makePort(
       // What was never asked for need not be closed.
       if (!peers.get(number)?.[2]) return true;
       const size = kind === PageKind.Send ? sizeOf(rest[0] as string | Uint8Array) : 0;
-      if (kept + size > MAX_UNSEEN) return false;
+      const all = kept + size + unseen.length * ENTRY;
+      if (kind === PageKind.Send && all > MAX_UNSEEN) return false;
       say(kind, number, size, rest);
       return true;
     },
-    _buffered: (number) => unseen.reduce(
-      (sum, entry) => entry[1] === number && entry[0] > handed ? sum + entry[2] : sum, 0),
+    _buffered(number) {
+      let sum = 0;
+      let entry;
+      for (let i = unseen.length; (entry = unseen[--i]) && entry[0] > handed;) {
+        if (entry[1] === number) sum += entry[2];
+      }
+      return sum;
+    },
     _return() {
       if (phase < Phase.New) {
         // A hub that has forgotten this tab answers the first of the two with `Resync`.

@@ -160,10 +160,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     if (this._state > State.Open) return;
     this._inOrder((bytes) => {
       if (this._state > State.Closing) return;
-      this._held -= size;
-      if (!this._hub._say(PageKind.Send, this._number, bytes || body)) {
-        this._fail('over 16 MiB unsent');
-      }
+      if (this._hub._say(PageKind.Send, this._number, bytes || body)) this._held -= size;
+      else this._fail('over 16 MiB unsent');
     }, blob);
   }
 

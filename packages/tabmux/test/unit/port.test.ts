@@ -5,40 +5,13 @@ import { afterEach, test } from 'node:test';
 
 import { SharedWebSocket, connect } from '../../src/index.js';
 import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
-import { FakeWorker, browser, event, install, lastWorker, tidy, untilClosed } from './rig.js';
+import { FakeWorker, browser, event, failure, install, lastWorker, pair, tidy } from './rig.js';
 
 install();
 afterEach(tidy);
 
 const SERVER = 'ws://host.test/';
 let keys = 0;
-
-/** An open socket, a connecting one and a client, all at one hub. Two messages were said. */
-async function pair() {
-  const key = `pair ${(keys += 1)}`;
-  const hub = BigInt(keys * 0x1000);
-  const lock = `tabmux:hub:${hub.toString(16).padStart(16, '0')}`;
-  const open = new SharedWebSocket(SERVER + 'open', [], { mode: 'mux', key });
-  const waiting = new SharedWebSocket(SERVER + 'waiting', [], { mode: 'mux', key });
-  const client = connect(SERVER, { key });
-  const worker = lastWorker();
-  await worker.expect(PageKind.Attach);
-  worker.welcome(hub);
-  const [, , one] = await worker.expect(PageKind.Open);
-  const [, , two] = await worker.expect(PageKind.Open);
-  worker.post(hub, HubKind.Opened, one, 1, 0, '\n');
-  await event(open, 'open');
-  return { open, waiting, client, worker, one, two, hub, lock };
-}
-
-const failure = async (socket: SharedWebSocket): Promise<string> => {
-  const error = event<ErrorEvent>(socket, 'error');
-  const types = untilClosed(socket);
-  const closed = event<CloseEvent>(socket, 'close');
-  assert.deepEqual(await types, ['error', 'close']);
-  assert.equal((await closed).code, 1006);
-  return (await error).message;
-};
 
 test('no worker: the constructor throws', async () => {
   browser.refuses = true;

@@ -1,6 +1,9 @@
 // A browser as far as the page library sees it: SharedWorker, locks, pagehide and pageshow. Worker
 // ends of ports are played by the tests.
 
+import assert from 'node:assert/strict';
+
+import { SharedWebSocket, connect } from '../../src/index.js';
 import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
 import type { HubMessage, PageMessage } from '../../src/protocol.js';
 
@@ -203,4 +206,35 @@ export function untilClosed(socket: EventTarget): Promise<string[]> {
       });
     }
   });
+}
+
+let pairs = 0;
+
+/** An open socket, a connecting one and a client, all at one hub. Two messages were said. */
+export async function pair() {
+  const key = `pair ${(pairs += 1)}`;
+  const hub = BigInt(pairs * 0x1000);
+  const lock = `tabmux:hub:${hub.toString(16).padStart(16, '0')}`;
+  const server = 'ws://host.test/';
+  const open = new SharedWebSocket(server + 'open', [], { mode: 'mux', key });
+  const waiting = new SharedWebSocket(server + 'waiting', [], { mode: 'mux', key });
+  const client = connect(server, { key });
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  worker.welcome(hub);
+  const [, , one] = await worker.expect(PageKind.Open);
+  const [, , two] = await worker.expect(PageKind.Open);
+  worker.post(hub, HubKind.Opened, one, 1, 0, '\n');
+  await event(open, 'open');
+  return { open, waiting, client, worker, one, two, hub, lock };
+}
+
+/** Waits until the socket fails, and says why. */
+export async function failure(socket: SharedWebSocket): Promise<string> {
+  const error = event<ErrorEvent>(socket, 'error');
+  const types = untilClosed(socket);
+  const closed = event<CloseEvent>(socket, 'close');
+  assert.deepEqual(await types, ['error', 'close']);
+  assert.equal((await closed).code, 1006);
+  return (await error).message;
 }

@@ -24,8 +24,8 @@ async function connected(): Promise<[Client, FakeWorker]> {
 }
 
 /** All that a topic tells. */
-function told(topic: ReturnType<Client['topic']>): unknown[] {
-  const all: unknown[] = [];
+function told(topic: ReturnType<Client['topic']>): unknown[][] {
+  const all: unknown[][] = [];
   topic.on('message', ({ data, position }) => all.push([data, position]));
   topic.on('gap', ({ position }) => all.push(['gap', position]));
   return all;
@@ -70,6 +70,24 @@ test('a topic is asked of the next hub from its last position', async () => {
   assert.deepEqual(await worker.expect(PageKind.Subscribe), [
     PageKind.Subscribe, number, 'prices', 7, 6,
   ]);
+  client.close();
+});
+
+test('a publication that the next hub tells again is not heard again', async () => {
+  const [client, worker] = await connected();
+  const topic = client.topic('prices');
+  const all = told(topic);
+  const [, number] = await worker.expect(PageKind.Subscribe);
+  worker.post(1n, HubKind.Subscribed, number, 7, 5);
+  worker.post(1n, HubKind.Publication, number, 7, 6, 'a');
+  worker.post(2n, HubKind.Resync);
+  worker.attached(2n);
+  worker.post(2n, HubKind.Subscribed, number, 7, 6, 'recovered');
+  worker.post(2n, HubKind.Publication, number, 7, 6, 'a');
+  worker.post(2n, HubKind.Publication, number, 7, 7, 'b');
+  worker.post(2n, HubKind.Publication, number, 8, 1, 'of another epoch');
+  while (all.length < 3) await settled();
+  assert.deepEqual(all.map(([data]) => data), ['a', 'b', 'of another epoch']);
   client.close();
 });
 
