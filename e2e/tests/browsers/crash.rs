@@ -12,8 +12,8 @@ use tabmux_e2e::{
 use crate::steps::{Outcome, another_hub, ask, connect_all, hub_of, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
-    Test::new("a tab whose process is killed leaves the registry", killed_tab),
-    Test::new("the process of the worker is killed", killed_worker),
+    Test::crashing("a tab whose process is killed leaves the registry", killed_tab),
+    Test::crashing("the process of the worker is killed", killed_worker),
 ];
 
 fn killed_tab(context: &mut Context<'_>) -> Outcome {
