@@ -144,14 +144,18 @@ impl Mux {
             self.acks.acknowledged0 = count0;
             lanes.push(LaneCount { lane: 0, count: count0 });
         }
+        let session = self.session.as_ref().map(|session| session.id);
         for (_, tab) in self.tabs.iter_mut() {
-            let Lane::Known { alias, .. } = tab.lane else {
-                continue;
+            let (alias, known) = match (tab.lane, tab.part) {
+                (Lane::Known { alias, .. }, _) => (alias, true),
+                // Parked since an earlier link.
+                (Lane::Unknown, Some((part, alias))) if Some(part) == session => (alias, false),
+                (Lane::Unknown, _) => continue,
             };
             if more0 && tab.heard0 < count0 {
                 aside.push(alias);
             }
-            if tab.heard > tab.acknowledged {
+            if known && tab.heard > tab.acknowledged {
                 tab.acknowledged = tab.heard;
                 lanes.push(LaneCount { lane: alias.0, count: tab.heard });
             }

@@ -209,11 +209,9 @@ impl Mux {
         let parked_until = now + base.config.parked_ttl;
         for listed in &welcome.tabs {
             if !base.tabs.expect(listed.tab, listed.parked.then_some(parked_until)) {
-                if listed.aside
-                    && let Some(tab) = self.tabs.get_mut(listed.tab)
-                    && !tab.was_here
-                {
-                    tab.missed = true;
+                if let Some(tab) = self.tabs.get_mut(listed.tab).filter(|_| listed.aside) {
+                    // Now, before it hears what came after that.
+                    tab.missed = !tab.was_here;
                     self.tell_missed(base, listed.tab);
                 }
                 if base.tabs.is_parked(listed.tab) && !listed.parked {

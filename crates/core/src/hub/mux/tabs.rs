@@ -42,7 +42,7 @@ pub(super) struct MuxTab {
 }
 
 /// How the server knows a tab on this link.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Lane {
     /// It does not, or has not said so yet.
     #[default]
