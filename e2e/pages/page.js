@@ -143,6 +143,36 @@ const T = {
     .map(({ state }) => state)
     .filter((state, index, states) => state !== states[index - 1]),
   describe,
+  /**
+   * Sends numbered messages on an open echo socket, each when an earlier one has come back, until
+   * it is told to end; then resolves with how many came back, once all have. Fails at once when
+   * one is missing, comes twice or out of its turn, and when the socket closes.
+   */
+  stream: (name) => {
+    const socket = find(name).target;
+    let sent = 0;
+    let got = 0;
+    let ending = false;
+    const send = () => socket.send(`${name} ${sent++}`);
+    const stream = { get got() { return got; } };
+    stream.ended = new Promise((resolve, reject) => {
+      socket.addEventListener('message', ({ data }) => {
+        if (data !== `${name} ${got}`) reject(new Error(`${data} instead of ${name} ${got}`));
+        got += 1;
+        if (!ending) send();
+        else if (got === sent) resolve(got);
+      });
+      socket.addEventListener('close', ({ code }) => reject(new Error(`closed with ${code}`)));
+    });
+    stream.end = () => {
+      ending = true;
+      return stream.ended;
+    };
+    stream.ended.catch(() => undefined);
+    T.streams[name] = stream;
+    for (let i = 0; i < 3; i += 1) send();
+  },
+  streams: {},
   /** Evaluates a script as a script of this page would be. */
   run: (script) => (0, eval)(script),
 };

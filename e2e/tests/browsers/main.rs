@@ -18,6 +18,7 @@ mod sending;
 mod sharing;
 mod steps;
 mod tiers;
+mod tiers_lossless;
 mod topics;
 
 fn main() -> ExitCode {
@@ -30,10 +31,12 @@ fn main() -> ExitCode {
         parity::TESTS,
         topics::TESTS,
         tiers::TESTS,
+        tiers_lossless::TESTS,
         bad_input::TESTS,
         demo::TESTS,
         crash::TESTS,
         lifecycle::TESTS,
+        tiers_lossless::CRASHES,
     ];
     runner::main(&tests.concat())
 }

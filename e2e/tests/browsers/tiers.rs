@@ -47,7 +47,7 @@ fn connect(context: &mut Context<'_>, server: &LinkServer, tab: &Tab, options: &
     open(context, server, tab, "echo", options)
 }
 
-fn open(
+pub(crate) fn open(
     context: &mut Context<'_>,
     server: &LinkServer,
     tab: &Tab,
@@ -59,7 +59,7 @@ fn open(
 }
 
 /// Opens `page` in `count` tabs and connects each.
-fn share(
+pub(crate) fn share(
     context: &mut Context<'_>,
     server: &LinkServer,
     count: usize,
@@ -118,7 +118,11 @@ fn converse(
 
 /// One connection, and a hub that counts these tabs. What the server counts may for a while hold
 /// the tabs of a hub that is gone as well.
-fn one_connection(context: &mut Context<'_>, server: &LinkServer, tabs: &[Tab]) -> Result<()> {
+pub(crate) fn one_connection(
+    context: &mut Context<'_>,
+    server: &LinkServer,
+    tabs: &[Tab],
+) -> Result<()> {
     for tab in tabs {
         context.run(tab, format!("await T.tabs('client', {})", tabs.len()))?;
     }
@@ -126,7 +130,7 @@ fn one_connection(context: &mut Context<'_>, server: &LinkServer, tabs: &[Tab]) 
 }
 
 /// Which of the tabs has a worker of its own that runs.
-fn leaders(context: &mut Context<'_>, tabs: &[Tab]) -> Result<Vec<usize>> {
+pub(crate) fn leaders(context: &mut Context<'_>, tabs: &[Tab]) -> Result<Vec<usize>> {
     let running = context.run_all(tabs, "T.dedicated.length - T.terminated.length")?;
     Ok((0..tabs.len()).filter(|index| running[*index] != json!(0)).collect())
 }
@@ -225,7 +229,7 @@ fn leader_leaves(context: &mut Context<'_>) -> Outcome {
 }
 
 /// The name of the lock that leaders hold, as a follower knows it.
-const LEADER_LOCK: &str = "(await navigator.locks.query()).held.concat((await \
+pub(crate) const LEADER_LOCK: &str = "(await navigator.locks.query()).held.concat((await \
      navigator.locks.query()).pending).find(({ name }) => name.startsWith('tabmux:leader:')).name";
 
 /// What a frozen leader looks like to the others: the lock is held, and nobody answers.
