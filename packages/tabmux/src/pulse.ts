@@ -24,9 +24,10 @@ export function withPulse(port: Port, gone: () => void = () => undefined): Port 
     const { data } = event;
     const kind: unknown = Array.isArray(data) ? data[0] : undefined;
     const pulse = pulses.get(outer);
-    // Not asked for: the tab asks whether anyone is there.
-    if (kind === PageKind.Pong && pulse?.[0] === 0) outer.postMessage(PING);
-    if (pulse) pulse[0] = 0;
+    // A Pong that was not asked for asks whether anyone is there.
+    const isQuestion = kind === PageKind.Pong && pulse?.[0] === 0;
+    if (pulse) pulse[0] = isQuestion ? 1 : 0;
+    if (isQuestion) outer.postMessage(PING);
     if (kind === PageKind.Pong) return;
     if (kind === PageKind.Attach && !hasLocks(data as unknown[])) start(outer, gone);
     else if (kind === PageKind.Park || kind === PageKind.Bye) stop(outer);
