@@ -24,7 +24,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("lossless tiers: the leader goes to another page and comes back", leader_parks),
     Test::new("lossless tiers: the leader loses its lock", leader_robbed),
     Test::new("lossless tiers: the leader's last socket closes, its page stays", leader_leaves),
+    Test::new("lossless tiers: the leader is frozen, and thaws", leader_frozen),
     Test::new("lossless tiers: the holder of the lease closes", storage_closes),
+    Test::new("lossless tiers: the holder of the lease is frozen, and thaws", storage_frozen),
     Test::new("lossless tiers: without BroadcastChannel", storage_without_channel),
     Test::new("lossless tiers: a page of its own is cached and comes back", direct_parks),
     Test::new("lossless tiers: the holder of the link's lock is robbed of it", link_lock_robbed),
@@ -128,6 +130,34 @@ fn leader_parks(context: &mut Context<'_>) -> Outcome {
         end(context, &tabs[..1])?;
         one_link(&server, 3)?;
     }
+    Ok(())
+}
+
+fn leader_frozen(context: &mut Context<'_>) -> Outcome {
+    freezes(context, "leader")
+}
+
+fn storage_frozen(context: &mut Context<'_>) -> Outcome {
+    freezes(context, "storage")
+}
+
+/// Whether its worker stands still as well or not: who leads answers.
+fn freezes(context: &mut Context<'_>, tier: &str) -> Outcome {
+    let server = context.server()?;
+    let tabs = share(context, &server, 3, "page.html", tier)?;
+    stream(context, &tabs)?;
+    context.browser.freeze(&tabs[0])?;
+    for _ in 0..2 {
+        for tab in &tabs[1..] {
+            goes_on(context, tab, TAKEN_OVER)?;
+        }
+    }
+    context.browser.thaw(&tabs[0])?;
+    goes_on(context, &tabs[0], TAKEN_OVER)?;
+    end(context, &tabs)?;
+    equal("leaders", leaders(context, &tabs)?.len(), 1)?;
+    server.wait_for_connections(1, SOON)?;
+    one_link(&server, 3)?;
     Ok(())
 }
 

@@ -25,7 +25,15 @@ const RETIRE_MS = 1000;
 /** Tabs a bus remembers. One that is forgotten, the oldest first, is told to attach again. */
 const MAX_TABS = 256;
 
-declare const self: SharedWorkerGlobalScope & DedicatedWorkerGlobalScope;
+/** What this file needs of either kind of worker. */
+declare const self: {
+  name: string;
+  location: { href: string };
+  onconnect?: (event: { ports: readonly MessagePort[] }) => void;
+  onmessage: (event: MessageEvent<TabFrame | WorkerOrder>) => void;
+  postMessage(frame: HubFrame | null): void;
+  close(): void;
+};
 
 /** Where ports come from, as the worker sees it. */
 export interface Ports {
@@ -76,7 +84,7 @@ function openDedicated(serve: (port: Port) => void, retire: () => void): Ports {
   let failure: string | undefined;
   let bus: Bus | undefined;
 
-  self.onmessage = ({ data }: MessageEvent<TabFrame | WorkerOrder>) => {
+  self.onmessage = ({ data }) => {
     if (data === 'retire') {
       retire();
       setTimeout(() => self.close(), RETIRE_MS);

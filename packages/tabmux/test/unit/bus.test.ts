@@ -5,9 +5,10 @@ import { afterEach, beforeEach, mock, test } from 'node:test';
 
 import type { Port } from '../../src/ports.js';
 import { HubKind, PageKind } from '../../src/protocol.js';
-import type { HubMessage } from '../../src/protocol.js';
+import type { HubConfig, HubMessage } from '../../src/protocol.js';
 
-const config = { mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true } as const;
+const config: HubConfig =
+  { mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
 const attach = (tab: bigint): unknown => [tab, [PageKind.Attach, tab, config, '', 0, 0]];
 const hubSays = (text: string): HubMessage => [7n, HubKind.Browser, 0, 0, 0, text];
 
@@ -50,7 +51,7 @@ test('it says that it is there once it can serve, by an id that no tab knows', a
   const { ports } = await start();
   assert.deepEqual(scope.posted, []);
   ports.ready('');
-  const [[to, [id, kind]]] = scope.posted as [[bigint[], HubMessage]];
+  const [[to, [id, kind]]] = scope.posted as unknown as [[bigint[], HubMessage]];
   assert.deepEqual([to, kind], [[], HubKind.Resync]);
   assert.notEqual(id, 0n);
 });

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, mock, test } from 'node:test';
 
 import type { Port } from '../../src/ports.js';
 import { HubKind, PageKind } from '../../src/protocol.js';
-import type { HubMessage, PageMessage } from '../../src/protocol.js';
+import type { HubConfig, HubMessage, PageMessage } from '../../src/protocol.js';
 
 const PING = [0n, HubKind.Ping, 0, 0, 0, ''];
 
@@ -15,7 +15,8 @@ Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true, 
 beforeEach(() => mock.timers.enable({ apis: ['setInterval'] }));
 afterEach(() => mock.timers.reset());
 
-const config = { mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true } as const;
+const config: HubConfig =
+  { mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
 const attach: PageMessage = [PageKind.Attach, 1n, config, '', 0, 0];
 
 /** A tab's port with its pulse, what the tab hears and what the hub hears. */
