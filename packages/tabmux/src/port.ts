@@ -50,6 +50,9 @@ export type Wish =
   | [kind: PageKind.Open, path: string, protocols: string[]]
   | [kind: PageKind.Subscribe, name: string, epoch: number, offset: number];
 
+/** What is counted of what is said. */
+type Said = Extract<PageMessage, { 0: PageKind.Open | PageKind.Send | PageKind.Close }>;
+
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
   /** Whose connection it is. Two identities never share one. Default: the empty text. */
@@ -141,7 +144,7 @@ function makePort(
   let last0 = 0;
   let last = 0;
   /** What was said in the session and is not known to have been received. */
-  let unseen: [n: number, number: number, size: number, message: PageMessage][] = [];
+  let unseen: [size: number, message: Said][] = [];
   let said = 0;
   let kept = 0;
   /** Up to which n it was handed to the link. */
@@ -227,16 +230,16 @@ function makePort(
   };
 
   const say = (kind: PageKind, number: number, size: number, rest: unknown[]): void => {
-    const message = [kind, ++said, number, ...rest] as PageMessage;
+    const message = [kind, ++said, number, ...rest] as Said;
     // A hub's word on what was sent is all that frees a mirror's, and it says so of bytes only.
-    if (size || !up || config.mode === 'mux') unseen.push([said, number, size, message]);
+    if (size || !up || config.mode === 'mux') unseen.push([size, message]);
     kept += size;
     if (up) post(message);
   };
 
   /** The other end has what was said up to `n`. */
   const seen = (n: number): void => {
-    while (unseen[0] && unseen[0][0] <= n) kept -= unseen.shift()?.[2] ?? 0;
+    for (let next; (next = unseen[0]) && next[1][1] <= n; unseen.shift()) kept -= next[0];
   };
 
   /** A link was given what was said up to `n`. Another one may be given some of it again. */
@@ -287,7 +290,7 @@ function makePort(
       seen(a);
       hand(a);
       up = true;
-      unseen.forEach(([, , , message]) => post(message));
+      unseen.forEach(([, message]) => post(message));
       peers.forEach((_, number) => open(number));
     } else if (kind === HubKind.Check) {
       // Not all that is counted comes here. What an earlier hub posted may be ahead of this one.
@@ -388,8 +391,8 @@ function makePort(
     _buffered(number) {
       let sum = 0;
       let entry;
-      for (let i = unseen.length; (entry = unseen[--i]) && entry[0] > handed;) {
-        if (entry[1] === number) sum += entry[2];
+      for (let i = unseen.length; (entry = unseen[--i]) && entry[1][1] > handed;) {
+        if (entry[1][2] === number) sum += entry[0];
       }
       return sum;
     },
