@@ -144,7 +144,7 @@ test('back from the cache: the lock, Park and Attach; the sockets live on', asyn
   assert.equal(open.readyState, SharedWebSocket.OPEN);
 });
 
-test('back from the cache to a hub that forgot us: attach again, subscriptions and all', async () => {
+test('back from the cache to a hub that forgot us: attach again, and subscribe', async () => {
   const { worker, client, hub } = await pair();
   client.topic('prices');
   await worker.expect(PageKind.Subscribe);
