@@ -33,7 +33,8 @@ impl Test {
         Self { name, run, crashes: false }
     }
 
-    /// A test that kills processes of pages: see [`Session::start_for_crashes`].
+    /// A test that kills what runs pages and workers, in a browser of its own: see
+    /// [`Session::start_for_crashes`].
     pub const fn crashing(name: &'static str, run: Steps) -> Self {
         Self { name, run, crashes: true }
     }
@@ -137,13 +138,10 @@ fn run_engine(engine: Engine, tests: &[&Test], tries: u32, totals: &mut Totals) 
     }
     let start = Instant::now();
     let mut session = None;
-    let mut driven = true;
     for test in tests {
-        // Only WebKitGTK is started in another way for these; one browser at a time is enough.
-        let by_driver = !(test.crashes && engine == Engine::WebKit);
-        if by_driver != driven {
+        if test.crashes {
+            // What earlier tests left may host its workers, and what it kills may be missed later.
             session = None;
-            driven = by_driver;
         }
         print!("{engine:<9} {} ... ", test.name);
         // The name is there while the test runs; nothing is lost where that fails.
@@ -157,6 +155,9 @@ fn run_engine(engine: Engine, tests: &[&Test], tries: u32, totals: &mut Totals) 
             if outcome.is_ok() {
                 totals.unsteady.push(format!("{engine} {}", test.name));
             }
+        }
+        if test.crashes {
+            session = None;
         }
         let seconds = begin.elapsed().as_secs_f32();
         match outcome {

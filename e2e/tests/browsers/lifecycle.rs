@@ -34,7 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("no link is let in for a while: nobody misses anything", refused),
     Test::new("the server is killed: sockets close with 1006, topics tell a gap", killed),
     Test::new("the server ends by SIGTERM: sockets close with 1006, topics tell a gap", drained),
-    Test::new("the worker ends and no tab: nobody misses anything", worker_ended),
+    Test::crashing("the worker ends and no tab: nobody misses anything", worker_ended),
     Test::crashing("a tab crashes: its sockets end at the server, all others go on", crashed),
     Test::crashing("the worker's process is killed: who lives misses nothing", worker_crashed),
     Test::crashing("the worker's process is killed thrice: who lives misses nothing", thrice),
