@@ -27,7 +27,7 @@ enum Presence {
     /// Its port is open.
     Attached,
     /// Its lock was granted; unless it says park or bye by then, it is dead.
-    Doubtful { until: Timestamp },
+    Doubtful { until: Timestamp, awaited: bool },
     /// It is in the back/forward cache, and is kept until then.
     Parked { until: Timestamp },
     /// The server knows it, and it has not attached to this hub yet.
@@ -52,6 +52,13 @@ pub(super) enum Delivery {
     Overflow,
     /// There is no such tab.
     Nobody,
+}
+
+impl Presence {
+    /// Whether the server knows a tab that has not attached, though it may be dead.
+    const fn is_awaited(self) -> bool {
+        matches!(self, Self::Awaited | Self::Doubtful { awaited: true, .. })
+    }
 }
 
 impl TabRegistry {
@@ -86,7 +93,8 @@ impl TabRegistry {
         if let Some(tab) = self.tabs.get_mut(tab)
             && matches!(tab.presence, Presence::Attached | Presence::Awaited)
         {
-            tab.presence = Presence::Doubtful { until };
+            let awaited = tab.presence == Presence::Awaited;
+            tab.presence = Presence::Doubtful { until, awaited };
         }
     }
 
@@ -103,7 +111,9 @@ impl TabRegistry {
         match tab.presence {
             Presence::Attached => return Delivery::Post,
             // What it misses it gets when it attaches, by its counts and positions.
-            Presence::Awaited => return Delivery::Nobody,
+            Presence::Awaited | Presence::Doubtful { awaited: true, .. } => {
+                return Delivery::Nobody;
+            }
             Presence::Doubtful { .. } | Presence::Parked { .. } => {}
         }
         let held = &mut tab.held;
@@ -127,7 +137,7 @@ impl TabRegistry {
     pub(super) fn expired(&self, now: Timestamp) -> Vec<TabId> {
         let due = |tab: &Tab| match tab.presence {
             Presence::Attached | Presence::Awaited => false,
-            Presence::Doubtful { until } | Presence::Parked { until } => until <= now,
+            Presence::Doubtful { until, .. } | Presence::Parked { until } => until <= now,
         };
         self.tabs.keys_where(|_, tab| due(tab))
     }
@@ -137,7 +147,7 @@ impl TabRegistry {
             .iter()
             .filter_map(|(_, tab)| match tab.presence {
                 Presence::Attached | Presence::Awaited => None,
-                Presence::Doubtful { until } => Some((until, WakeReason::TabGrace)),
+                Presence::Doubtful { until, .. } => Some((until, WakeReason::TabGrace)),
                 Presence::Parked { until } => Some((until, WakeReason::ParkedTab)),
             })
             .min()
@@ -150,7 +160,9 @@ impl TabRegistry {
 
     /// Tabs that are not parked.
     pub(super) fn present(&self) -> Vec<TabId> {
-        self.filter(|it| matches!(it, Presence::Attached | Presence::Doubtful { .. }))
+        self.filter(|it| {
+            matches!(it, Presence::Attached | Presence::Doubtful { awaited: false, .. })
+        })
     }
 
     /// Whether messages may be posted to the tab now.
@@ -165,12 +177,12 @@ impl TabRegistry {
 
     /// Whether the server knows the tab, which has not attached yet.
     pub(super) fn is_awaited(&self, tab: TabId) -> bool {
-        self.tabs.get(tab).is_some_and(|tab| tab.presence == Presence::Awaited)
+        self.tabs.get(tab).is_some_and(|tab| tab.presence.is_awaited())
     }
 
     /// Whether the server knows a tab that has not attached yet.
     pub(super) fn any_awaited(&self) -> bool {
-        self.tabs.iter().any(|(_, tab)| tab.presence == Presence::Awaited)
+        self.tabs.iter().any(|(_, tab)| tab.presence.is_awaited())
     }
 
     /// Whether any tab is not parked, or may attach at any moment.

@@ -223,6 +223,9 @@ impl Mux {
             self.tabs.listed(listed);
             if !listed.parked {
                 base.order(Output::WatchTab { tab: listed.tab });
+            } else if listed.aside {
+                // Before what is held for it from now on.
+                base.tabs.hold(listed.tab, HubMessage::BrowserGap);
             }
         }
         if base.tabs.any_awaited() {

@@ -77,7 +77,7 @@ impl MuxTabs {
     pub(super) fn listed(&mut self, listed: &WelcomeTab) {
         let lane = Lane::Known { alias: listed.alias, up: 0 };
         let aside = listed.parked || listed.aside;
-        let missed = listed.aside;
+        let missed = listed.aside && !listed.parked;
         self.tabs.insert(listed.tab, MuxTab { lane, aside, missed, ..MuxTab::default() });
     }
 
