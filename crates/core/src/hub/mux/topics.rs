@@ -228,6 +228,7 @@ impl Topics {
         let topic = &mut self.topics[at];
         topic.state = State::Subscribed { request: 0, topic: listed.topic };
         let before = topic.last.replace(listed.position);
+        topic.reach(listed.position);
         topic.welcome(base, before != Some(listed.position), &History::Off);
         topic.kept = base.tabs.any_awaited();
         self.tidy(base, |topic| !topic.kept);
