@@ -271,7 +271,8 @@ function makePort(
       self._hub = hub;
       tell(HubKind.Resync, LinkState.Connecting, 0, '');
       if (port) attach(Phase.Attaching);
-    } else if (!isOther) {
+    } else if (!isOther && phase < Phase.Attaching) {
+      // Else it was said before we attached. What came before it may not have been heard.
       hear(kind, number, a, b, data);
     }
   };
