@@ -180,8 +180,8 @@ function makeTopic(
       // Heard before, from another hub.
       if (kind === HubKind.Publication && epoch === wish[2] && offset <= wish[3]) return;
       const position = { epoch, offset };
-      wish[2] = epoch;
-      wish[3] = offset;
+      // A hub that was asked twice may name an earlier place, and what follows that again.
+      if (epoch !== wish[2] || offset > wish[3]) [wish[2], wish[3]] = [epoch, offset];
       if (kind === HubKind.Subscribed) settle[0](position);
       else if (kind === HubKind.Gap) emit(target, 'gap', { position });
       else emit(target, 'message', { data, position });
