@@ -92,8 +92,8 @@ impl Bench {
         })?;
         let seen = self.session.browser.run(&follower, "H.seen")?;
         self.session.browser.close_all()?;
-        // The next round's first tab is to be the first, and to host the worker. Chromium's outlives
-        // its tabs.
+        // The next round's first tab is to be the first, and to host the worker.
+        // Chromium's outlives its tabs.
         if self.engine == Engine::Chromium {
             self.session.browser.end_workers().map_err(text)?;
         }

@@ -12,6 +12,7 @@ mod limits;
 mod links;
 mod metrics;
 mod raw;
+mod resume;
 mod shards;
 mod shutdown;
 mod support;

@@ -280,6 +280,13 @@ impl Hub {
         assert_eq!(frame(&self.next().await), ServerFrame::Pong { nonce: 4711 });
     }
 
+    /// What a tab sent on earlier links of its session counts.
+    pub(crate) fn skip_to(&mut self, tab: Alias, sent: u64) {
+        let index = tab.0 as usize;
+        self.sent.resize(self.sent.len().max(index + 1), 0);
+        self.sent[index] = sent;
+    }
+
     fn up(&mut self, tab: Alias) -> Upstream {
         let index = tab.0 as usize;
         self.sent.resize(self.sent.len().max(index + 1), 0);
