@@ -182,6 +182,10 @@ impl Mux {
             self.history.end();
         }
         let is_new = self.session.as_ref().is_none_or(|session| session.count0.is_none());
+        if self.session.as_ref().is_none_or(|session| session.term != term) {
+            // They may have come to another hub meanwhile.
+            self.gone.clear();
+        }
         if resumed && !is_new {
             // The server is well and the line broke: no reason to wait longer each time.
             self.backoff.reset();
@@ -207,7 +211,13 @@ impl Mux {
     /// Waits for the tabs of the session that this hub does not know.
     fn expect(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome) {
         let parked_until = now + base.config.parked_ttl;
+        let gone = std::mem::take(&mut self.gone);
         for listed in &welcome.tabs {
+            if gone.contains(&listed.tab) {
+                base.send_control(HubFrame::Gone { tab: listed.tab }.to_bytes());
+                self.gone.push(listed.tab);
+                continue;
+            }
             if !base.tabs.expect(listed.tab, listed.parked.then_some(parked_until)) {
                 if let Some(tab) = self.tabs.get_mut(listed.tab).filter(|_| listed.aside) {
                     // Now, before it hears what came after that.

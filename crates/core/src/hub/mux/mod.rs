@@ -48,6 +48,8 @@ pub(super) struct Mux {
     topics: Topics,
     acks: Acks,
     history: History,
+    /// Tabs that left since the server last said which it knows; it may not have heard of it.
+    gone: Vec<TabId>,
     /// Whether the server is telling which topics the session has; until then nothing is asked.
     listing: bool,
     backoff: Backoff,
@@ -78,6 +80,7 @@ impl Mux {
             topics: Topics::default(),
             acks: Acks::default(),
             history: History::default(),
+            gone: Vec::new(),
             listing: false,
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
             reason: String::new(),
@@ -149,6 +152,7 @@ impl Mux {
         self.tabs.session_lost();
         self.acks.session_lost();
         self.history.end();
+        self.gone.clear();
     }
 
     /// The same, and tabs may have had a part in it.
@@ -261,6 +265,7 @@ impl Machine for Mux {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>) {
         // The server remembers by itself what became of a tab that this hub awaits.
         self.tabs.insert(tab, has);
+        self.gone.retain(|it| *it != tab);
         self.history.tab_came(now);
         if self.session.is_none() && !self.connection.is_open() {
             self.session = Claim::read(has.claim).map(Session::from);
@@ -307,6 +312,9 @@ impl Machine for Mux {
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.tabs.remove(tab);
+        if self.gone.len() < base.config.tabs {
+            self.gone.push(tab);
+        }
         self.topics.tab_gone(base, tab, self.may_ask());
         if self.connection.is_open() {
             base.send_control(HubFrame::Gone { tab }.to_bytes());
