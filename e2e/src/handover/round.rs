@@ -40,7 +40,7 @@ pub(super) struct Bench {
 }
 
 /// Ticks that prove that all is well, before and after.
-const STEADY: u64 = 30;
+const STEADY: u64 = 15;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
