@@ -47,8 +47,8 @@ pub(crate) fn ask(context: &mut Context<'_>, tab: &Tab, name: &str, text: &str) 
 
 /// Checks that `tabs` tabs share one link, by the server's numbers and by the kernel's.
 pub(crate) fn one_link(server: &LinkServer, tabs: usize) -> Result<()> {
-    server.wait_for_tabs(tabs as u64, SOON)?;
-    equal("links", server.stat("links")?, 1)?;
+    // A worker may have died with the tab that made it: then a link is on its way.
+    server.wait_for_rest(1, tabs as u64, SOON)?;
     equal("connections on the link's port", server.connections()?, 1)
 }
 
