@@ -35,7 +35,8 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("cargo deny", Count::One, cargo_deny),
         step("demo", Count::Summary, task(&["smoke"])),
         step("browsers", Count::One, install_browsers(xtask.clone())),
-        step("e2e", Count::Summary, e2e(xtask)),
+        step("e2e", Count::Summary, e2e(xtask.clone())),
+        step("chaos", Count::Summary, chaos(xtask)),
         step("tree unchanged", Count::One, move |repo| tree_unchanged(repo, before.as_deref())),
     ]
 }
@@ -134,6 +135,14 @@ fn e2e(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
         // Browsers on a busy machine: a failure counts if it comes twice, and is named if once.
         let e2e = cmd!(repo.sh, "{xtask} e2e -- --tries 2");
         Outcome::of(e2e.env("TABMUX_E2E_SKIP_MISSING", "1"))
+    }
+}
+
+/// A short run in each engine, always the same: longer ones are `cargo xtask chaos --minutes M`.
+fn chaos(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
+    move |repo| {
+        let chaos = cmd!(repo.sh, "{xtask} chaos --seed 7 --seconds 20");
+        Outcome::of(chaos.env("TABMUX_E2E_SKIP_MISSING", "1"))
     }
 }
 
