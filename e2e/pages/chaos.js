@@ -2,12 +2,14 @@
 // number. The server is crates/server/examples/chaos.rs. Nothing here waits for a timer: a message
 // that comes is answered by one that goes.
 
-import { SharedWebSocket, connect } from '/tabmux/client.js';
+const query = new URLSearchParams(location.search);
+// Where the page library is; another place stands for another build.
+const { SharedWebSocket, connect } = await import(`/${query.get('build') ?? 'tabmux'}/client.js`);
 
 const streams = new Map();
 const topics = new Map();
 const faults = [];
-const tier = new URLSearchParams(location.search).get('tier');
+const tier = query.get('tier');
 const options = { mode: 'mux', ...(tier && { tiers: [tier] }) };
 const zero = { down: 0, up: 0, publications: 0, gaps: 0 };
 let counts = { ...zero };

@@ -37,7 +37,7 @@ pub struct PageServer {
 }
 
 impl PageServer {
-    /// Serves `e2e/pages` at `/` and the folder `assets` at `/tabmux/`.
+    /// Serves `e2e/pages` at `/` and the folder `assets` at `/tabmux/` and at `/next/`.
     pub fn start(assets: PathBuf) -> Result<Self> {
         let port = ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
@@ -120,7 +120,9 @@ struct Page {
 impl Page {
     fn find(target: &str, assets: &Path) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let file = match path.strip_prefix("/tabmux/") {
+        // The same files at another place are another worker, as those of a new build would be.
+        let asset = path.strip_prefix("/tabmux/").or_else(|| path.strip_prefix("/next/"));
+        let file = match asset {
             Some(name) => assets.join(name),
             None => paths::pages().join(path.trim_start_matches('/')),
         };

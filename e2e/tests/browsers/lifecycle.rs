@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("every page is in the cache and one comes back: it has missed nothing", all_cached),
     Test::new("a tab is frozen for a while: it has missed nothing", frozen),
     Test::new("the hub's lock is stolen: nobody misses anything", stolen),
+    Test::new("a tab of another build opens, and the old ones go: nobody misses anything", builds),
     Test::new("the link is cut: nobody misses anything", cut),
     Test::new("the link is stalled for a while: nobody misses anything", stalled),
     Test::new("the link loses everything and then breaks: nobody misses anything", half_open),
@@ -231,6 +232,21 @@ fn stolen(context: &mut Context<'_>) -> Outcome {
         return hubs.length;
     })()";
     equal("hubs", context.run(&stage.tabs[1], steal)?, json!(1))?;
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+/// Each build has a worker of its own; both get their numbers, and one is left in the end.
+fn builds(context: &mut Context<'_>) -> Outcome {
+    let mut stage = Stage::set(context, 2)?;
+    let next = context.page(Kind::Tab, "chaos.html?build=next")?;
+    stage.begin(context, &next)?;
+    for tab in stage.tabs.iter().chain([&next]) {
+        unharmed(context, tab)?;
+    }
+    for old in std::mem::replace(&mut stage.tabs, vec![next]) {
+        context.browser.close(&old)?;
+    }
     stage.unharmed(context)?;
     Ok(())
 }
