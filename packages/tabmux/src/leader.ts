@@ -80,6 +80,7 @@ export function contendByLease(name: string, lead: () => void, resign: () => voi
   const me = hex(crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n);
   let state: 'waiting' | 'taking' | 'held' = 'waiting';
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let writtenAt = -Infinity;
 
   const read = (): [holder: string, age: number] => {
     const [holder = '', time] = (localStorage.getItem(name) ?? '').split(':');
@@ -88,7 +89,10 @@ export function contendByLease(name: string, lead: () => void, resign: () => voi
     return age > -LEASE_MS ? [holder, age] : ['', Infinity];
   };
 
-  const write = (): void => localStorage.setItem(name, `${me}:${Date.now()}`);
+  const write = (): void => {
+    writtenAt = Date.now();
+    localStorage.setItem(name, `${me}:${writtenAt}`);
+  };
 
   const look = (): void => {
     clearTimeout(timer);
@@ -127,9 +131,12 @@ export function contendByLease(name: string, lead: () => void, resign: () => voi
   look();
   return {
     release() {
+      // Where it was written a short while ago nobody else can have it. And the first thing done
+      // may be the last: Firefox ends the scripts of a tab that closes when they wait for storage.
+      if (state === 'held' && Date.now() - writtenAt < LEASE_MS || state !== 'waiting' &&
+        read()[0] === me) localStorage.removeItem(name);
       clearTimeout(timer);
       removeEventListener('storage', onStorage);
-      if (state !== 'waiting' && read()[0] === me) localStorage.removeItem(name);
       state = 'waiting';
     },
     // A lease runs out by itself.

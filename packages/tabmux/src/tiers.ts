@@ -224,10 +224,11 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
   };
 
   const leave = (): void => {
+    // First: Firefox may end the scripts of a tab that closes at any moment.
+    leadership?.release();
     watch.stop();
     clearTimeout(starting);
     retire();
-    leadership?.release();
     wire?.close();
     leadership = wire = undefined;
   };
