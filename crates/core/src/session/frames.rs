@@ -151,6 +151,11 @@ impl Registry {
         self.stats.parked -= usize::from(was_parked);
         self.stats.tabs += usize::from(was_parked || known.is_none());
         let n_seen = entry.seen();
+        let now = self.now;
+        if let Some(slow) = self.sessions.get_mut(place).and_then(|it| it.slow.as_mut()) {
+            let of_tab = slow.stalled.iter_mut().filter(|(stalled, _)| *stalled == alias);
+            of_tab.for_each(|(_, since)| *since = now);
+        }
         self.send_frame(link, &ServerFrame::Attached { tab, alias, next, n_seen, aside });
         self.send_kept(link, frames);
         self.wake_waiting(place);

@@ -7,7 +7,7 @@ use tabmux_wire::{Alias, ErrorCode, LaneCount, MAX_ACK_ENTRIES, ServerFrame, Ses
 use super::{
     LinkId, Output, PeerMisbehaved, Registry, SendError, SocketRef,
     lane::{Kept, NoSuchFrame},
-    state::Presence,
+    state::{Presence, Tab},
 };
 
 /// How many times a session may be filled by messages that come from elsewhere and cannot wait
@@ -242,8 +242,9 @@ impl Registry {
         };
         let late = |since| self.now.saturating_since(since) >= self.config.stall_timeout;
         let stalled = slow.stalled.iter().filter(|(_, since)| late(*since));
-        let name =
-            |alias: Alias| session.tabs.get(&alias).filter(|it| it.kept() > 0).map(|it| it.id);
+        // One that is not attached cannot acknowledge anything.
+        let stalls = |it: &&Tab| it.kept() > 0 && it.presence == Presence::Attached;
+        let name = |alias: Alias| session.tabs.get(&alias).filter(stalls).map(|it| it.id);
         let tabs: Vec<TabId> = stalled.filter_map(|(alias, _)| name(*alias)).collect();
         let id = session.id;
         for tab in tabs {
