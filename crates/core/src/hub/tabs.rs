@@ -185,9 +185,11 @@ impl TabRegistry {
         self.tabs.iter().any(|(_, tab)| tab.presence.is_awaited())
     }
 
-    /// Whether any tab is not parked, or may attach at any moment.
+    /// Whether any tab is here and not parked. One that is awaited may be at another hub.
     pub(super) fn any_present(&self) -> bool {
-        self.tabs.iter().any(|(_, tab)| !matches!(tab.presence, Presence::Parked { .. }))
+        self.tabs
+            .iter()
+            .any(|(_, tab)| matches!(tab.presence, Presence::Attached | Presence::Doubtful { .. }))
     }
 
     /// How many are in the back/forward cache.

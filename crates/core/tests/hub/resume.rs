@@ -380,6 +380,20 @@ fn a_listed_tab_that_attaches_late_hears_what_came_and_until_then_nothing_is_ack
 }
 
 #[test]
+fn a_hub_that_only_awaits_tabs_lets_go_since_they_may_be_at_another() {
+    let mut bench = taken_over();
+    bench.tab(1, TabMessage::Bye);
+    bench.pass(Duration::from_millis(1_900));
+    assert!(!bench.outputs.contains(&Output::ReleaseLinkLock));
+    bench.pass(Duration::from_millis(200));
+    assert!(bench.outputs.contains(&Output::ReleaseLinkLock));
+    bench.take();
+    bench.back(2, 0);
+    bench.grant_and_open();
+    assert_eq!(claimed(&bench).map(|it| it.session), Some(welcome().session));
+}
+
+#[test]
 fn a_tab_that_another_hub_set_aside_is_told_that_it_missed_something() {
     for early in [true, false] {
         let mut bench = Bench::with(HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws"));

@@ -194,7 +194,7 @@ impl Mux {
         let count0 = Some(next0.saturating_sub(1));
         self.session = Some(Session { id, token, term, count0, detached, expires: None });
         let mut connected = Connected::new(now, welcome, &base.config);
-        if base.tabs.len() == 0 {
+        if !base.tabs.any_present() && base.tabs.parked() == 0 {
             connected.linger_until = Some(now + base.config.linger);
         }
         self.connection = Connection::Connected(connected);

@@ -322,7 +322,7 @@ impl Machine for Mux {
         if base.tabs.any_present() {
             return;
         }
-        if base.tabs.len() > 0 {
+        if base.tabs.parked() > 0 {
             self.suspend(now, base);
         } else if let Connection::Connected(connected) = &mut self.connection {
             connected.linger_until = Some(now + base.config.linger);
