@@ -1,333 +1,259 @@
-//! A browser: its tabs with what a page does, their ports, and the locks.
+//! A browser: its tabs, the workers in which hubs run, and its locks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
 use tabmux_core::{
-    OwnedPayload, Timestamp,
-    hub::{Hub, HubConfig, HubMessage, Mode, SubscriptionId, TabMessage},
-    wire::{HubId, Payload, Position, SocketId, TabId},
+    Timestamp,
+    hub::{AttemptId, Hub, HubConfig, HubMessage, Mode},
+    wire::{HubId, SessionId, TabId},
 };
 
-use crate::{network::Lane, oracle::HubView, topics::Subscription};
+use crate::{
+    locks::{Agent, Locks, Request},
+    network::Lane,
+    oracle::HubView,
+    page::{Life, Page},
+    plan::{Tiers, Traits},
+    rng::Rng,
+};
 
-/// The code with which pages close their sockets.
-pub const PAGE_CLOSE: u16 = 1000;
+/// Where a shared worker is, and where that of a leading tab.
+pub const SHARED: usize = 0;
+/// See [`SHARED`].
+pub const LEADER: usize = 1;
 
-/// A browser with its one hub.
+/// A browser on a machine of its own.
+#[derive(Debug)]
 pub struct Browser {
-    /// The hub.
-    pub hub: Hub,
-    /// What the hub was told of its tabs.
-    pub view: HubView,
+    /// What it is like.
+    pub traits: Traits,
+    /// Of all that is luck in it.
+    pub rng: Rng,
     /// All tabs that live.
-    pub tabs: BTreeMap<TabId, Tab>,
-    /// The locks the tabs hold.
+    pub tabs: BTreeMap<TabId, Page>,
+    /// All workers that live, by number.
+    pub hosts: BTreeMap<u32, Host>,
+    /// All message ports there ever were; a tab uses its latest.
+    pub ports: BTreeMap<u64, Port>,
+    /// The worker that a tab finds which looks for one now.
+    pub places: [Option<u32>; 2],
+    /// The locks.
     pub locks: Locks,
-    /// The number of the hub's latest request for the link's lock.
-    pub link_lock: u64,
-    /// When the hub is to be woken, in the world's time.
-    pub wake_at: Option<Timestamp>,
-    /// How far its clock is ahead of the world's, in microseconds.
-    pub ahead: u64,
+    /// How far its clock is behind the world's, in microseconds.
+    pub behind: u64,
     /// Whether the machine sleeps.
     pub asleep: bool,
     /// When it last woke.
     pub woke: Timestamp,
     /// Whether what it dials is never answered.
     pub offline: bool,
+    last_host: u32,
+    last_port: u64,
 }
 
-/// One page load.
-#[derive(Debug, Default)]
-pub struct Tab {
-    /// How far it is with its hub.
-    pub phase: Phase,
-    /// Its sockets, those that are closed included.
-    pub sockets: BTreeMap<u32, PageSocket>,
-    /// Its subscriptions to topics.
-    pub subscriptions: BTreeMap<u32, Subscription>,
-    /// How many there were so far.
-    pub subscriptions_made: u32,
-    /// What was posted to it while it is in the back/forward cache.
-    pub frozen: VecDeque<HubMessage>,
-    /// Whether it is in the back/forward cache.
-    pub parked: bool,
-    /// The last message to all tabs: of which session, and its number there.
-    pub broadcast: Option<(u64, u64)>,
+/// A worker: it lives as long as one of its tabs, or as its leader.
+#[derive(Debug)]
+pub struct Host {
+    /// Where tabs find it.
+    pub place: usize,
+    /// The tab in which it runs, if it is not shared.
+    pub leader: Option<TabId>,
+    /// The tabs that started it or found it, those that died included.
+    pub owners: BTreeSet<TabId>,
+    /// The port of each tab that attached.
+    pub known: BTreeMap<TabId, u64>,
+    /// Nothing runs in it.
+    pub frozen: bool,
+    /// Since when it runs.
+    pub ran_since: Timestamp,
+    /// Its hub, from the first Attach on.
+    pub run: Option<Run>,
+}
+
+/// A message port, between a tab and a worker: in order while both live, and to one that is dead
+/// messages vanish without a sign.
+#[derive(Debug)]
+pub struct Port {
+    /// The tab.
+    pub tab: TabId,
+    /// The worker.
+    pub host: u32,
     /// The direction from page to hub.
     pub to_hub: Lane,
     /// The direction from hub to page.
     pub to_page: Lane,
-    /// Numbered messages that came back.
-    pub echoes: u64,
 }
 
-/// How far a page is with its hub.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
-    /// It waits for its own lock.
-    #[default]
-    New,
-    /// Attach is posted, and all wishes after it.
-    Attaching,
-    /// Back from the back/forward cache: the hub may have forgotten it.
-    Restored,
-    /// The hub answered.
-    Attached,
-}
-
-/// A virtual socket as its page sees it.
-#[derive(Debug, Default)]
-pub struct PageSocket {
-    /// Like `readyState`.
-    pub state: SocketState,
-    /// Messages sent.
-    pub sent: u64,
-    /// Messages that came back.
-    pub got: u64,
-}
-
-/// Like `readyState`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SocketState {
-    /// Wished for.
-    #[default]
-    Connecting,
-    /// Open.
-    Open,
-    /// The page closed it.
-    Closing,
-    /// Closed.
-    Closed,
-}
-
-/// What a page posts to its hub.
-#[derive(Clone, Debug)]
-pub enum PageMessage {
-    /// It is there.
-    Attach,
-    /// It enters the back/forward cache.
-    Park,
-    /// It goes.
-    Bye,
-    /// It wants a socket.
-    Open(u32),
-    /// It sends a text.
-    Send(u32, String),
-    /// It closes a socket.
-    Close(u32),
-    /// It wants a topic, which it left there.
-    Subscribe(u32, &'static str, Option<Position>),
-    /// It wants it no more.
-    Unsubscribe(u32),
-}
-
-/// The locks of tabs, each by the tab's id: first come, first served.
-#[derive(Debug, Default)]
-pub struct Locks {
-    held: BTreeSet<TabId>,
-    watched: BTreeSet<TabId>,
-    /// Pages that want their lock back, behind the hub if that waits.
-    wanted: BTreeSet<TabId>,
-}
-
-/// To whom a free lock goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Granted {
-    /// To the hub that watches the tab.
-    Hub,
-    /// To the page.
-    Page,
+/// One run of a hub.
+pub struct Run {
+    /// The hub.
+    pub hub: Hub,
+    /// Its name.
+    pub id: HubId,
+    /// What it was told of its tabs.
+    pub view: HubView,
+    /// What waits to be posted until it holds the lock that tells the tabs it lives.
+    pub waiting: Option<Vec<(u64, HubMessage)>>,
+    /// The request for that lock.
+    pub life: Option<Request>,
+    /// The request for the link's lock.
+    pub link_lock: Option<Request>,
+    /// The tabs it waits for.
+    pub watches: BTreeMap<TabId, Request>,
+    /// Its latest link.
+    pub link: Option<AttemptId>,
+    /// When it is to be woken, in the world's time.
+    pub wake_at: Option<Timestamp>,
+    /// The session it was welcomed to last.
+    pub session: Option<SessionId>,
+    /// Since when it has no link that works; nothing while it has one.
+    pub link_lost_at: Option<Timestamp>,
+    /// The session each tab showed it, or was told of by it.
+    pub shown: BTreeMap<TabId, SessionId>,
 }
 
 impl Browser {
-    /// A browser whose hub has just begun.
-    pub fn new(hub: HubId, seed: u64) -> Self {
-        let mut config = HubConfig::new(Mode::Mux, hub, "wss://sim/tabmux/ws");
-        // Small, so that messages do wait in the outbox.
-        config.link_bytes = 256;
+    /// A browser without tabs.
+    pub fn new(traits: Traits, rng: Rng) -> Self {
         Self {
-            hub: Hub::new(config, seed),
-            view: HubView::default(),
+            traits,
+            rng,
             tabs: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            places: [None; 2],
             locks: Locks::default(),
-            link_lock: 0,
-            wake_at: None,
-            ahead: 0,
+            behind: 0,
             asleep: false,
             woke: Timestamp::default(),
             offline: false,
+            last_host: 0,
+            last_port: 0,
         }
     }
 
     /// The time its own clock shows.
     pub const fn clock(&self, now: Timestamp) -> Timestamp {
-        Timestamp::from_micros(now.as_micros() + self.ahead)
+        Timestamp::from_micros(now.as_micros() - self.behind)
     }
 
-    /// Tabs that are, or are not, in the back/forward cache.
-    pub fn tabs_where(&self, parked: bool) -> Vec<TabId> {
-        self.tabs.iter().filter(|(_, tab)| tab.parked == parked).map(|(id, _)| *id).collect()
+    /// Tabs that live so.
+    pub fn tabs_that(&self, life: Life) -> Vec<TabId> {
+        self.tabs.values().filter(|tab| tab.life == life).map(|tab| tab.id).collect()
+    }
+
+    /// Whether nothing runs in a page or a worker now.
+    pub fn is_frozen(&self, agent: Agent) -> bool {
+        self.asleep
+            || match agent {
+                Agent::Tab(tab) => self.tabs.get(&tab).is_some_and(|it| it.life != Life::Awake),
+                Agent::Host(host) => self.hosts.get(&host).is_some_and(|it| it.frozen),
+                Agent::Stranger => false,
+            }
+    }
+
+    /// A tab looks for a worker: one is started if there is none.
+    pub fn connect(&mut self, tab: TabId, place: usize) -> u64 {
+        let found = self.places.get(place).copied().flatten();
+        let host = found.unwrap_or_else(|| self.start_host(place, tab));
+        if let Some(host) = self.hosts.get_mut(&host) {
+            host.owners.insert(tab);
+        }
+        self.last_port += 1;
+        let (to_hub, to_page) = (Lane::default(), Lane::default());
+        self.ports.insert(self.last_port, Port { tab, host, to_hub, to_page });
+        self.last_port
+    }
+
+    /// A worker begins.
+    pub fn start_host(&mut self, place: usize, tab: TabId) -> u32 {
+        self.last_host += 1;
+        let host = Host {
+            place,
+            leader: (place == LEADER).then_some(tab),
+            owners: BTreeSet::from([tab]),
+            known: BTreeMap::new(),
+            frozen: false,
+            ran_since: Timestamp::default(),
+            run: None,
+        };
+        self.hosts.insert(self.last_host, host);
+        if let Some(at) = self.places.get_mut(place) {
+            *at = Some(self.last_host);
+        }
+        self.last_host
+    }
+
+    /// Where a new tab looks for its hub.
+    pub fn place_of_new_tab(&mut self, rng: &mut Rng) -> usize {
+        match self.traits.tiers {
+            Tiers::Shared => SHARED,
+            Tiers::Leader => LEADER,
+            Tiers::Both => rng.index(2),
+        }
+    }
+
+    /// The run of a hub, if that still runs in this worker.
+    pub fn run(&mut self, host: u32) -> Option<&mut Run> {
+        self.hosts.get_mut(&host)?.run.as_mut()
+    }
+
+    /// The worker in which a hub runs.
+    pub fn host_of(&self, hub: HubId) -> Option<u32> {
+        let is = |host: &Host| host.run.as_ref().is_some_and(|run| run.id == hub);
+        self.hosts.iter().find(|(_, host)| is(host)).map(|(number, _)| *number)
+    }
+
+    /// Whether a worker has the only tabs it lives for in the back/forward cache.
+    pub fn should_freeze(&self, host: u32) -> bool {
+        let Some(it) = self.hosts.get(&host) else { return false };
+        if let Some(leader) = it.leader {
+            return self.tabs.get(&leader).is_some_and(|tab| tab.life != Life::Awake);
+        }
+        let mut lives = it.owners.iter().filter_map(|tab| self.tabs.get(tab)).peekable();
+        lives.peek().is_some() && lives.all(|tab| tab.life == Life::Parked)
+    }
+
+    /// Whether a worker has nothing left to live for.
+    pub fn should_die(&self, host: u32) -> bool {
+        let Some(it) = self.hosts.get(&host) else { return false };
+        match it.leader {
+            Some(leader) => !self.tabs.contains_key(&leader),
+            None => !it.owners.iter().any(|tab| self.tabs.contains_key(tab)),
+        }
     }
 }
 
-impl fmt::Debug for Browser {
+impl Run {
+    /// A hub that has just begun.
+    pub fn new(id: HubId, seed: u64, now: Timestamp) -> Self {
+        let mut config = HubConfig::new(Mode::Mux, id, "wss://sim/tabmux/ws");
+        // Small, so that messages do wait in the outbox, and acknowledgements are due.
+        config.link_bytes = 256;
+        config.ack_frames = 4;
+        config.ack_bytes = 200;
+        Self {
+            hub: Hub::new(config, seed),
+            id,
+            view: HubView::default(),
+            waiting: None,
+            life: None,
+            link_lock: None,
+            watches: BTreeMap::new(),
+            link: None,
+            wake_at: None,
+            session: None,
+            link_lost_at: Some(now),
+            shown: BTreeMap::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Browser").field("hub", &self.hub).finish_non_exhaustive()
-    }
-}
-
-impl Tab {
-    /// A wish for another socket.
-    pub fn open(&mut self) -> Option<PageMessage> {
-        let number = u32::try_from(self.sockets.len()).ok()? + 1;
-        self.sockets.insert(number, PageSocket::default());
-        (self.phase != Phase::New).then_some(PageMessage::Open(number))
-    }
-
-    /// The next numbered message of a socket.
-    pub fn send(&mut self, id: TabId, number: u32) -> Option<PageMessage> {
-        let socket = self.sockets.get_mut(&number)?;
-        if socket.state != SocketState::Open {
-            return None;
-        }
-        socket.sent += 1;
-        Some(PageMessage::Send(number, format!("{id} {number} {}", socket.sent)))
-    }
-
-    /// Closes a socket.
-    pub fn close(&mut self, number: u32) -> Option<PageMessage> {
-        let socket = self.sockets.get_mut(&number)?;
-        if matches!(socket.state, SocketState::Closing | SocketState::Closed) {
-            return None;
-        }
-        socket.state = SocketState::Closing;
-        Some(PageMessage::Close(number))
-    }
-
-    /// Numbers of the sockets in a state.
-    pub fn sockets_in(&self, state: SocketState) -> Vec<u32> {
-        self.sockets.iter().filter(|(_, it)| it.state == state).map(|(id, _)| *id).collect()
-    }
-
-    /// What it posts once it holds its lock.
-    pub fn inhabited(&mut self) -> Vec<PageMessage> {
-        if self.phase == Phase::New {
-            self.attach()
-        } else {
-            self.phase = Phase::Restored;
-            vec![PageMessage::Park, PageMessage::Attach]
-        }
-    }
-
-    /// What it posts when the hub has forgotten it.
-    pub fn resync(&mut self) -> Vec<PageMessage> {
-        if !matches!(self.phase, Phase::Attached | Phase::Restored) {
-            return Vec::new();
-        }
-        for socket in self.sockets.values_mut() {
-            if socket.state != SocketState::Connecting {
-                socket.state = SocketState::Closed;
-            }
-        }
-        self.broadcast = None;
-        self.attach()
-    }
-
-    fn attach(&mut self) -> Vec<PageMessage> {
-        self.phase = Phase::Attaching;
-        let sockets = self.sockets_in(SocketState::Connecting).into_iter().map(PageMessage::Open);
-        let topics = self.topics_wanted();
-        std::iter::once(PageMessage::Attach).chain(sockets).chain(topics).collect()
-    }
-
-    /// Whether wishes go out at once.
-    pub fn has_attached(&self) -> bool {
-        self.phase != Phase::New
-    }
-}
-
-impl PageMessage {
-    /// As the hub is told it.
-    pub fn as_input(&self) -> TabMessage<'_> {
-        match self {
-            Self::Attach => TabMessage::Attach,
-            Self::Park => TabMessage::Park,
-            Self::Bye => TabMessage::Bye,
-            Self::Open(socket) => {
-                TabMessage::Open { socket: SocketId(*socket), path: "/echo", protocols: vec![] }
-            }
-            Self::Send(socket, text) => {
-                TabMessage::Send { socket: SocketId(*socket), payload: Payload::Text(text) }
-            }
-            Self::Close(socket) => {
-                TabMessage::Close { socket: SocketId(*socket), code: PAGE_CLOSE, reason: "" }
-            }
-            Self::Subscribe(number, name, since) => {
-                let subscription = SubscriptionId(*number);
-                TabMessage::Subscribe { subscription, name, since: *since }
-            }
-            Self::Unsubscribe(number) => {
-                TabMessage::Unsubscribe { subscription: SubscriptionId(*number) }
-            }
-        }
-    }
-}
-
-impl Locks {
-    /// A page asks for its lock.
-    pub fn want(&mut self, tab: TabId) -> Option<Granted> {
-        self.wanted.insert(tab);
-        self.next(tab)
-    }
-
-    /// A page lets go of its lock, or dies.
-    pub fn release(&mut self, tab: TabId) -> Option<Granted> {
-        self.wanted.remove(&tab);
-        self.held.remove(&tab);
-        self.next(tab)
-    }
-
-    /// The hub waits for a tab's lock.
-    pub fn watch(&mut self, tab: TabId) -> Option<Granted> {
-        if self.watched.insert(tab) { self.next(tab) } else { None }
-    }
-
-    /// The hub no longer waits.
-    pub fn unwatch(&mut self, tab: TabId) -> Option<Granted> {
-        if self.watched.remove(&tab) { self.next(tab) } else { None }
-    }
-
-    /// The lock reached the one it was granted to. False if that one no longer wants it.
-    pub fn take(&mut self, tab: TabId, by: Granted) -> bool {
-        if self.held.contains(&tab) {
-            return false;
-        }
-        match by {
-            Granted::Hub => self.watched.remove(&tab),
-            Granted::Page => self.wanted.remove(&tab) && self.held.insert(tab),
-        }
-    }
-
-    /// To whom the lock goes now.
-    pub fn next(&self, tab: TabId) -> Option<Granted> {
-        if self.held.contains(&tab) {
-            None
-        } else if self.watched.contains(&tab) {
-            Some(Granted::Hub)
-        } else {
-            self.wanted.contains(&tab).then_some(Granted::Page)
-        }
-    }
-}
-
-/// The text of a message; what the simulator sends is text throughout.
-pub fn text(payload: &OwnedPayload) -> &str {
-    match payload {
-        OwnedPayload::Text(text) => text,
-        OwnedPayload::Binary(_) => "",
+        f.debug_struct("Run").field("id", &self.id).finish_non_exhaustive()
     }
 }

@@ -1,39 +1,66 @@
-//! The simulator: ten real hubs and one real session registry in a modelled browser and network,
-//! all from one seed.
+//! The simulator: real hubs and a real session registry in modelled browsers and a modelled
+//! network, all from one seed.
 //!
-//! A run has two phases. In the first, [`transition`]s drawn from the seed open, park and kill
-//! tabs, cut and stall links, restart the server and put machines to sleep, and the [`oracle`]
-//! looks at every step. In the second everything is healed, and the world must converge within
-//! a bounded simulated time. The same seed gives the same log of events, to the last byte.
+//! A run has two phases. In the first, transitions drawn from the seed (the [`plan`]) open, park,
+//! freeze and kill tabs and workers, cut and stall links, steal locks, restart the server and put
+//! machines to sleep; every step is held against the [`reference`], which knows in plain maps what
+//! should be true, and against the [`invariant`]s. In the second everything is healed, and the
+//! world must converge within a bounded simulated time.
 //!
-//! No randomness but the seed's, no wall clock, no thread.
+//! | what is modelled | how it fails |
+//! | --- | --- |
+//! | a page (`page`, `pages`), what the page library keeps | crash, close, freeze, back/forward cache, throttled timers, a look at another tier |
+//! | a worker (`hosts`), what `worker.js` does for a hub | crash, a script that is run again with one old port, a trap of the module, frozen with its tabs |
+//! | ports | in order while both ends live; to a dead end messages vanish |
+//! | Web Locks (`locks`) | first come first served, let go by death, stolen; not there at all |
+//! | a machine (`browser`) | sleeps up to an hour, its clock going on or standing still; offline |
+//! | a link (`network`, `wires`) | reliable until it breaks, then what is unread is gone both ways, and each end hears of it at once, late or never; stalls |
+//! | the server (`server`, `backend`) | restarts without its sessions, drains, closes and refuses sockets, answers late |
+//!
+//! A failure names the invariant, the seed and the transitions that are left after [`shrink`]ing,
+//! as a command that runs it again. The same seed gives the same log of events, to the last byte:
+//! no randomness but the seed's, no wall clock, no thread.
 
 #![forbid(unsafe_code)]
 
+mod backend;
 pub mod browser;
 mod converge;
+mod hosts;
+pub mod invariant;
+pub mod locks;
 pub mod network;
 pub mod oracle;
+pub mod page;
+mod pages;
+pub mod plan;
+pub mod reference;
 pub mod rng;
 pub mod server;
+mod sessions;
+pub mod shrink;
 pub mod topics;
-pub mod transition;
+mod transition;
 mod wires;
 pub mod world;
 
 use std::{fmt, panic};
 
-use self::world::World;
+use self::{
+    invariant::{Broken, Invariant},
+    plan::Kept,
+    world::World,
+};
 
 /// What a run was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Deliveries made.
+    /// Deliveries made and outputs carried out.
     pub steps: u64,
     /// Of the whole log of events.
     pub hash: u64,
-    /// Numbered messages that came back to their tabs.
-    pub echoes: u64,
+    /// Numbered messages of sockets that arrived.
+    pub heard: u64,
 }
 
 /// A run that broke an invariant.
@@ -41,38 +68,45 @@ pub struct Summary {
 pub struct Failure {
     /// Its seed.
     pub seed: u64,
+    /// The transitions that it needs.
+    pub kept: Kept,
     /// The step at which it was seen.
     pub step: u64,
     /// What was broken.
-    pub what: String,
+    pub broken: Broken,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, step, what } = self;
-        writeln!(f, "seed {seed}, step {step}: {what}")?;
-        write!(f, "again: cargo run -p tabmux-sim -- --seed {seed} --trace")
+        let Self { seed, kept, step, broken } = self;
+        writeln!(f, "seed {seed}, step {step}: {broken}")?;
+        write!(f, "again: cargo xtask sim --seed {seed} --transitions {kept} --trace")
     }
 }
 
 impl std::error::Error for Failure {}
 
-/// Runs one seed; `trace` prints the log of events.
+/// Runs one seed, or what is kept of it; `trace` prints the log of events.
 ///
 /// # Errors
 /// The first invariant that was broken, a panic of the code under test included.
-pub fn run(seed: u64, trace: bool) -> Result<Summary, Failure> {
-    let mut world = World::new(seed, trace);
+pub fn run(seed: u64, kept: &Kept, trace: bool) -> Result<Summary, Failure> {
+    let mut world = World::new(seed, kept, trace);
     let ran = panic::catch_unwind(panic::AssertUnwindSafe(|| world.run()));
-    let outcome = ran.unwrap_or_else(|_| Err("a panic; its message is above".to_owned()));
+    let outcome = ran.unwrap_or_else(|_| Invariant::Panic.broken("its message is above"));
     match outcome {
         Ok(()) => Ok(world.summary()),
-        Err(what) => Err(Failure { seed, step: world.summary().steps, what }),
+        Err(broken) => {
+            Err(Failure { seed, kept: kept.clone(), step: world.summary().steps, broken })
+        }
     }
 }
 
-/// The seeds that once failed, from `corpus/seeds.txt`.
-pub fn corpus() -> impl Iterator<Item = u64> {
+/// The runs that once failed, from `corpus/seeds.txt`: seed, transitions, reason.
+pub fn corpus() -> impl Iterator<Item = (u64, Kept)> {
     let lines = include_str!("../corpus/seeds.txt").lines();
-    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok())
+    lines.filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    })
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tabmux_core::{Timestamp, hub::AttemptId};
+use tabmux_core::{Timestamp, hub::AttemptId, wire::HubId};
 
 /// All links that any end may still hear of, by number.
 #[derive(Debug, Default)]
@@ -18,6 +18,10 @@ pub struct Network {
 pub struct Link {
     /// The browser it belongs to.
     pub browser: usize,
+    /// The worker in that.
+    pub host: u32,
+    /// The hub.
+    pub hub: HubId,
     /// What the hub calls it.
     pub attempt: AttemptId,
     /// The hub has neither closed it nor heard that it is closed.
@@ -30,8 +34,17 @@ pub struct Link {
     pub stalled_until: Timestamp,
     /// Bytes the hub has sent that have not arrived.
     pub unsent: u64,
+    /// Whether its HELLO arrived, and with which session and term.
+    pub hello: Option<Hello>,
     up: Lane,
     down: Lane,
+}
+
+/// What a HELLO said, as the oracle needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Hello {
+    /// Session and term, if it claims one.
+    pub claims: Option<(tabmux_core::wire::SessionId, u64)>,
 }
 
 /// One direction: what is sent later arrives later.
@@ -40,16 +53,19 @@ pub struct Lane(Timestamp);
 
 impl Network {
     /// A new link of a hub, not yet at the server.
-    pub fn open(&mut self, browser: usize, attempt: AttemptId) -> u64 {
+    pub fn open(&mut self, browser: usize, host: u32, hub: HubId, attempt: AttemptId) -> u64 {
         self.last += 1;
         let link = Link {
             browser,
+            host,
+            hub,
             attempt,
             hub_open: true,
             server_open: false,
             broken: false,
             stalled_until: Timestamp::default(),
             unsent: 0,
+            hello: None,
             up: Lane::default(),
             down: Lane::default(),
         };
@@ -57,16 +73,21 @@ impl Network {
         self.last
     }
 
-    /// The link a hub calls so.
-    pub fn find(&self, browser: usize, attempt: AttemptId) -> Option<u64> {
-        let ours = |link: &Link| link.browser == browser && link.attempt == attempt;
-        self.links.iter().find(|(_, link)| ours(link)).map(|(id, _)| *id)
+    /// The link that a hub calls so.
+    pub fn find(&self, hub: HubId, attempt: AttemptId) -> Option<u64> {
+        let its = |link: &Link| link.hub == hub && link.attempt == attempt;
+        self.links.iter().find(|(_, link)| its(link)).map(|(id, _)| *id)
     }
 
     /// Links that a hub holds open.
-    pub fn held_by(&self, browser: usize) -> Vec<u64> {
-        let ours = |link: &Link| link.browser == browser && link.hub_open;
-        self.links.iter().filter(|(_, link)| ours(link)).map(|(id, _)| *id).collect()
+    pub fn held_by(&self, hub: HubId) -> Vec<u64> {
+        let its = |link: &Link| link.hub == hub && link.hub_open;
+        self.links.iter().filter(|(_, link)| its(link)).map(|(id, _)| *id).collect()
+    }
+
+    /// Links that the hubs of a browser hold open.
+    pub fn of_browser(&self, browser: usize) -> usize {
+        self.links.values().filter(|link| link.browser == browser && link.hub_open).count()
     }
 
     /// Forgets links that both ends have closed.

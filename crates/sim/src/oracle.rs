@@ -1,4 +1,4 @@
-//! The invariants, and what little must be remembered to check them.
+//! What a hub was told of its tabs, and has to go by.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,23 +8,27 @@ use tabmux_core::{
 };
 
 use crate::{
-    browser::{PAGE_CLOSE, PageMessage, Phase, SocketState, Tab, text},
-    topics::{self, Feed},
+    invariant::{
+        Checked,
+        Invariant::{DeadTabsLeave, OnlyWhatWasAsked},
+    },
+    page::PageMessage,
 };
 
-/// `Err` says which invariant is broken.
-pub type Checked<T = ()> = Result<T, String>;
-
-/// What a hub was told of its tabs, and has to go by.
+/// The tabs of a hub, and whether each is parked; and those that said bye.
 #[derive(Debug, Default)]
-pub struct HubView(BTreeMap<TabId, bool>);
+pub struct HubView(BTreeMap<TabId, bool>, BTreeSet<TabId>);
 
 impl HubView {
     /// A page's message reached the hub.
     pub fn told(&mut self, tab: TabId, message: &PageMessage) {
         match message {
-            PageMessage::Attach => {
+            PageMessage::Attach(..) => {
                 self.0.insert(tab, false);
+                self.1.remove(&tab);
+            }
+            PageMessage::Bye => {
+                self.1.insert(tab);
             }
             PageMessage::Park => {
                 self.0.entry(tab).and_modify(|parked| *parked = true);
@@ -33,10 +37,9 @@ impl HubView {
         }
     }
 
-    /// The hub dropped a tab.
-    pub fn dropped(&mut self, tab: TabId) -> Checked {
-        let known = self.0.remove(&tab).is_some();
-        known.then_some(()).ok_or_else(|| format!("the hub dropped {tab}, which it had not"))
+    /// The hub dropped a tab; it may be one that only the server told it of.
+    pub fn dropped(&mut self, tab: TabId) {
+        self.0.remove(&tab);
     }
 
     /// Whether the hub has the tab.
@@ -44,109 +47,45 @@ impl HubView {
         self.0.contains_key(&tab)
     }
 
+    /// Whether the tab said bye and did not come again.
+    pub fn said_bye(&self, tab: TabId) -> bool {
+        self.1.contains(&tab)
+    }
+
+    /// Whether the hub knows that the tab is parked.
+    pub fn is_parked(&self, tab: TabId) -> bool {
+        self.0.get(&tab) == Some(&true)
+    }
+
+    /// The tabs that are not.
+    pub fn present(&self) -> impl Iterator<Item = TabId> {
+        self.0.iter().filter(|(_, parked)| !**parked).map(|(tab, _)| *tab)
+    }
+
     /// A message may be posted to this tab.
+    ///
+    /// # Errors
+    /// If not.
     pub fn may_post(&self, tab: TabId, message: &HubMessage) -> Checked {
         match (self.0.get(&tab), message) {
-            (None, HubMessage::Resync) | (Some(false), _) => Ok(()),
-            (None, _) => Err(format!("posted to {tab}, which the hub has not: {message:?}")),
-            (Some(true), _) => Err(format!("posted to {tab}, which is parked: {message:?}")),
+            (None, HubMessage::Resync | HubMessage::Refused { .. }) | (Some(false), _) => Ok(()),
+            (None, _) => OnlyWhatWasAsked
+                .broken(format!("posted to {tab}, which the hub has not: {message:?}")),
+            (Some(true), _) => {
+                OnlyWhatWasAsked.broken(format!("posted to {tab}, which is parked: {message:?}"))
+            }
         }
     }
 
-    /// The hub counts what it was told.
+    /// The hub counts what it was told, and tabs of a hub before it that may be dead.
+    ///
+    /// # Errors
+    /// If not.
     pub fn agrees(&self, hub: &Hub) -> Checked {
-        let parked = self.0.values().filter(|parked| **parked).count();
-        let told = (self.0.len() - parked, parked);
-        let says = (hub.tabs(), hub.parked());
-        let same = told == says;
-        same.then_some(()).ok_or_else(|| format!("the hub was told of {told:?} tabs, has {says:?}"))
+        let told = self.0.values().filter(|parked| !**parked).count();
+        let says = hub.tabs();
+        DeadTabsLeave.unless(told == says, || {
+            format!("the hub was told of {told} tabs that are not parked, and has {says}")
+        })
     }
-}
-
-/// A message reached a page. Returns what the page posts in answer.
-///
-/// `lossy` are sockets whose echoes the application could not send before they closed.
-pub fn receive(
-    id: TabId,
-    tab: &mut Tab,
-    message: &HubMessage,
-    lossy: &BTreeSet<(TabId, u32)>,
-    feed: &Feed,
-) -> Checked<Vec<PageMessage>> {
-    match message {
-        HubMessage::Attached { .. } => tab.phase = Phase::Attached,
-        HubMessage::Resync => return Ok(tab.resync()),
-        HubMessage::State { .. } => {}
-        HubMessage::Browser { payload } => browser_message(id, tab, text(payload))?,
-        HubMessage::Subscribed { .. }
-        | HubMessage::Publication { .. }
-        | HubMessage::Gap { .. }
-        | HubMessage::Unsubscribed { .. } => topics::receive(id, tab, feed, message)?,
-        HubMessage::Mirror { .. } | HubMessage::Refused { .. } => {
-            return Err(format!("{id} was told {message:?}"));
-        }
-        HubMessage::Opened { socket, .. } => {
-            let socket = live(id, tab, socket.0, message)?;
-            match tab.sockets.get_mut(&socket) {
-                Some(it) if it.state == SocketState::Connecting => it.state = SocketState::Open,
-                Some(it) if it.state == SocketState::Closing => {}
-                _ => return Err(format!("{id} socket {socket} was opened twice")),
-            }
-        }
-        HubMessage::Message { socket, payload } => {
-            let socket = live(id, tab, socket.0, message)?;
-            echoed(id, tab, socket, text(payload))?;
-        }
-        HubMessage::Closed { socket, code, clean, .. } => {
-            let number = live(id, tab, socket.0, message)?;
-            if let Some(it) = tab.sockets.get_mut(&number) {
-                let complete = it.got == it.sent || lossy.contains(&(id, number));
-                if *clean && *code == PAGE_CLOSE && !complete {
-                    let (sent, got) = (it.sent, it.got);
-                    return Err(format!("{id} socket {number} sent {sent}, got {got}, was closed"));
-                }
-                it.state = SocketState::Closed;
-            }
-        }
-        HubMessage::Error { socket, .. } => {
-            live(id, tab, socket.0, message)?;
-        }
-        HubMessage::Sent { .. } => {}
-    }
-    Ok(Vec::new())
-}
-
-/// The socket is the tab's, and not closed.
-fn live(id: TabId, tab: &Tab, socket: u32, message: &HubMessage) -> Checked<u32> {
-    match tab.sockets.get(&socket).map(|socket| socket.state) {
-        None => Err(format!("{id} has no socket {socket}: {message:?}")),
-        Some(SocketState::Closed) => Err(format!("{id} socket {socket} is closed: {message:?}")),
-        Some(_) => Ok(socket),
-    }
-}
-
-/// In order, none twice, none missing, and its own.
-fn echoed(id: TabId, tab: &mut Tab, number: u32, text: &str) -> Checked {
-    let Some(socket) = tab.sockets.get_mut(&number) else {
-        return Ok(());
-    };
-    socket.got += 1;
-    tab.echoes += 1;
-    let expected = format!("{id} {number} {}", socket.got);
-    let right = text == expected && socket.got <= socket.sent;
-    right.then_some(()).ok_or_else(|| format!("{id} got {text:?} instead of {expected:?}"))
-}
-
-/// Within a session: in order, none twice, none missing since the first.
-fn browser_message(id: TabId, tab: &mut Tab, text: &str) -> Checked {
-    let number = |at| text.split(' ').nth(at).and_then(|word| word.parse::<u64>().ok());
-    let (Some(session), Some(n)) = (number(0), number(1)) else {
-        return Err(format!("{id} got a strange message to all tabs: {text:?}"));
-    };
-    let right = match tab.broadcast.replace((session, n)) {
-        Some((before, last)) if before == session => n == last + 1,
-        Some((before, _)) => before < session,
-        None => true,
-    };
-    right.then_some(()).ok_or_else(|| format!("{id} got message to all tabs {session} {n}"))
 }

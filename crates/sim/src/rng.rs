@@ -3,13 +3,21 @@
 use std::time::Duration;
 
 /// A seeded generator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
     /// A generator; the same seed gives the same numbers.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// A generator of its own for one part of the world, so that what happens to one part does
+    /// not change what is drawn for another: that is what lets a failing run be shrunk.
+    pub const fn of_part(seed: u64, part: u64) -> Self {
+        let mut rng = Self(seed ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        rng.next();
+        rng
     }
 
     /// Any number.
@@ -26,6 +34,11 @@ impl Rng {
         self.next() % end
     }
 
+    /// A place in a list of this length, which must not be 0.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap_or(0)
+    }
+
     /// True once in `n` times.
     pub const fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
@@ -38,7 +51,6 @@ impl Rng {
 
     /// One of these.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        let len = u64::try_from(from.len()).ok().filter(|len| *len > 0)?;
-        usize::try_from(self.below(len)).ok().and_then(|at| from.get(at).copied())
+        if from.is_empty() { None } else { from.get(self.index(from.len())).copied() }
     }
 }

@@ -1,25 +1,36 @@
-//! The server: the real registry and a small application that echoes.
+//! The server: the real registry, and a small application that answers each message with one of
+//! its own.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
     time::Duration,
 };
 
 use tabmux_core::{
-    OwnedPayload, Timestamp,
+    Timestamp,
     session::{
-        Encoded, Event, LinkId, Publication, Registry, SendError, SessionConfig, SlowPolicy,
-        SocketRef, Topics,
+        Encoded, Event, LinkDown, LinkId, Publication, Registry, SendError, SessionConfig,
+        SessionEnd, SlowPolicy, SocketRef, Topics,
     },
-    wire::{ErrorCode, Payload, SessionId, TabId, TopicId},
+    wire::{ErrorCode, HubId, Payload, ServerFrame, SessionId, TabId, Term, TopicId},
 };
 
-use crate::{oracle::Checked, rng::Rng, topics::Feed};
+use crate::{
+    invariant::{
+        Checked,
+        Invariant::{Limits, NoError, NothingLost, OneLink, TermsGrow},
+    },
+    network::Hello,
+    reference::Reference,
+    topics::Feed,
+};
 
 /// The code with which the application closes sockets.
 const KICK: u16 = 4000;
+/// Answers that may wait for one socket; a page sends fewer.
+const PENDING: u64 = 10_000;
 
 /// A server while it runs.
 pub struct Server {
@@ -30,51 +41,58 @@ pub struct Server {
     /// The sessions it told of.
     pub sessions: BTreeMap<SessionId, Session>,
     /// The sockets it told of.
-    pub sockets: BTreeMap<SocketRef, Echo>,
+    pub sockets: BTreeMap<SocketRef, Socket>,
+    /// The link that is being read.
+    pub reading: Option<LinkId>,
+    /// Whether it sends hubs away.
+    pub draining: bool,
+    links: BTreeMap<LinkId, SessionId>,
     topics: Topics,
-    /// Sockets that closed before all their echoes were sent.
-    pub lossy: BTreeSet<(TabId, u32)>,
     last_session: u64,
+    /// Why sockets may be lost: sessions that ended, tabs that are gone.
+    ended: BTreeMap<SessionId, &'static str>,
+    gone: BTreeMap<(SessionId, TabId), &'static str>,
+    /// Sockets whose end has not been held against that yet.
+    lost: Vec<(SocketRef, TabId)>,
 }
 
 /// A session as the application sees it.
 #[derive(Debug)]
 pub struct Session {
-    /// Its link.
-    pub link: LinkId,
+    /// Its link, or since when it has none.
+    pub stage: Result<LinkId, Timestamp>,
     /// Its tabs.
     pub tabs: BTreeSet<TabId>,
+    hub: HubId,
+    term: Term,
     serial: u64,
     broadcasts: u64,
 }
 
 /// The application's side of a socket.
 #[derive(Debug)]
-pub struct Echo {
+pub struct Socket {
     tab: TabId,
-    pending: VecDeque<OwnedPayload>,
+    pending: u64,
 }
 
 impl Server {
     /// A server that has just started. `serial` is larger than that of any session before.
     pub fn new(now: Timestamp, serial: u64) -> Self {
-        // Small, so that a link that stalls does fill its queue.
-        let config =
-            SessionConfig { message_bytes: 1024, queue_bytes: 1024, ..SessionConfig::default() };
-        let config = SessionConfig { window_bytes: 150, backlog_bytes: 400, ..config };
-        // Hubs do not resume yet.
-        let lane_bytes = usize::MAX / 8;
-        let config = SessionConfig { lane_bytes, session_bytes: lane_bytes, ..config };
-        let config = SessionConfig { detached: Duration::ZERO, ..config };
         Self {
-            registry: Registry::new(config, now),
+            registry: Registry::new(config(), now),
             wake_at: None,
             sessions: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            reading: None,
+            draining: false,
+            links: BTreeMap::new(),
             // Another epoch than any server before.
             topics: Topics::new(now.as_micros() + 1, 100),
-            lossy: BTreeSet::new(),
             last_session: serial,
+            ended: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            lost: Vec::new(),
         }
     }
 
@@ -83,52 +101,94 @@ impl Server {
         self.last_session
     }
 
-    /// A tab wants a socket. One in ten is refused while there are faults.
-    pub fn open(&mut self, now: Timestamp, rng: &mut Rng, faults: bool, at: SocketRef, tab: TabId) {
-        if faults && rng.one_in(10) {
-            self.registry.reject(now, at, ErrorCode::Rejected, "the dice said so");
-        } else {
-            self.sockets.insert(at, Echo { tab, pending: VecDeque::new() });
-            self.registry.accept(now, at, "");
-        }
-    }
-
-    /// Sends back what came, now or when there is room.
-    pub fn echo(
+    /// A tab wants a socket. Some are refused, which depends on the tab alone.
+    pub fn open(
         &mut self,
         now: Timestamp,
+        reference: &mut Reference,
         at: SocketRef,
-        payload: Option<OwnedPayload>,
+        tab: TabId,
     ) -> Checked {
-        let Some(echo) = self.sockets.get_mut(&at) else {
-            return Err(format!("{at:?} is not open at the application"));
+        let unlucky = (tab.0 ^ u64::from(at.socket.0)) % 16 == 0;
+        if unlucky {
+            reference.app_refuses(tab, at.socket.0)?;
+            self.registry.reject(now, at, ErrorCode::Rejected, "the dice said so");
+        } else {
+            reference.app_opens(tab, at.socket.0, at.session)?;
+            self.sockets.insert(at, Socket { tab, pending: 0 });
+            self.registry.accept(now, at, "");
+        }
+        Ok(())
+    }
+
+    /// The application hears something, and has something to say to it.
+    pub fn message(
+        &mut self,
+        now: Timestamp,
+        reference: &mut Reference,
+        at: SocketRef,
+        said: &str,
+    ) -> Checked {
+        let session = self.sessions.get(&at.session).map(|session| &session.stage);
+        let served = matches!((session, self.reading), (Some(Ok(link)), Some(by)) if *link == by);
+        OneLink.unless(served, || {
+            format!("{at:?} was heard on {:?}, and its session has {session:?}", self.reading)
+        })?;
+        let Some(socket) = self.sockets.get(&at) else {
+            return NothingLost.broken(format!("{at:?} is not open at the application"));
         };
-        echo.pending.extend(payload);
-        while let Some(first) = echo.pending.front() {
-            match self.registry.send(now, at, first.as_payload()) {
-                Ok(()) => drop(echo.pending.pop_front()),
+        reference.app_hears(socket.tab, at.socket.0, said)?;
+        self.say(now, reference, at, 1)
+    }
+
+    /// Says so many messages more on a socket, now or when there is room.
+    pub fn say(
+        &mut self,
+        now: Timestamp,
+        reference: &mut Reference,
+        at: SocketRef,
+        more: u64,
+    ) -> Checked {
+        let Some(socket) = self.sockets.get_mut(&at) else { return Ok(()) };
+        socket.pending = (socket.pending + more).min(PENDING);
+        while socket.pending > 0 {
+            let said = reference.app_text(socket.tab, at.socket.0)?;
+            match self.registry.send(now, at, Payload::Text(&said)) {
+                Ok(()) => {
+                    reference.app_said(socket.tab, at.socket.0)?;
+                    socket.pending -= 1;
+                }
                 Err(SendError::Full | SendError::Closed) => break,
-                Err(SendError::TooLarge) => return Err("an echo was too large".to_owned()),
+                Err(SendError::TooLarge) => return Limits.broken("a message was too large"),
             }
         }
         Ok(())
     }
 
     /// A socket is no more.
-    pub fn closed(&mut self, at: SocketRef) -> Checked {
-        let echo = self.sockets.remove(&at).ok_or_else(|| format!("{at:?} was closed twice"))?;
-        if !echo.pending.is_empty() {
-            self.lossy.insert((echo.tab, at.socket.0));
+    pub fn closed(&mut self, reference: &mut Reference, at: SocketRef, clean: bool) -> Checked {
+        let Some(socket) = self.sockets.remove(&at) else {
+            return NothingLost.broken(format!("{at:?} was closed twice"));
+        };
+        match (clean, reference.is_closed(socket.tab, at.socket.0)) {
+            (true, false) => reference.app_closes(socket.tab, at.socket.0),
+            // The application did it.
+            (true, true) => Ok(()),
+            (false, _) => {
+                self.lost.push((at, socket.tab));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// The application closes a socket.
-    pub fn kick(&mut self, now: Timestamp, rng: &mut Rng) {
-        let all = self.sockets.keys().copied().collect::<Vec<_>>();
-        if let Some(at) = rng.pick(&all) {
+    pub fn kick(&mut self, now: Timestamp, reference: &mut Reference, at: SocketRef) -> Checked {
+        match self.sockets.get(&at) {
+            Some(socket) if self.registry.close(now, at, KICK, "kicked").is_ok() => {
+                reference.app_kicks(socket.tab, at.socket.0)
+            }
             // Closed already: its end waits in the outputs.
-            let _ = self.registry.close(now, at, KICK, "kicked");
+            _ => Ok(()),
         }
     }
 
@@ -145,7 +205,9 @@ impl Server {
 
     /// Somebody wants a topic.
     pub fn join(&mut self, now: Timestamp, name: &Arc<str>) -> Checked {
-        let joined = self.topics.join(0, name).map_err(|full| full.to_string())?;
+        let Ok(joined) = self.topics.join(0, name) else {
+            return Limits.broken("there are too many topics");
+        };
         let policy = match &**name {
             "latest" => SlowPolicy::KeepLatest,
             "gap" => SlowPolicy::DropWithGap,
@@ -166,47 +228,158 @@ impl Server {
         let position = numbered.position;
         feed.published(name, position);
         if let Some((topic, bytes)) = numbered.frame {
-            let frame = Arc::new(Encoded::new(bytes.into(), None));
+            let previous = numbered.previous;
+            let frame = Arc::new(Encoded::new(bytes.into(), None).of_topic(topic, previous));
             self.registry.publish(now, &[Publication { topic, position, frame }]);
         }
     }
 
-    /// Keeps count of what the registry tells.
-    pub fn event(&mut self, event: &Event) {
-        match event {
-            Event::LinkUp { link, session, .. } => {
-                self.last_session += 1;
-                let (serial, tabs) = (self.last_session, BTreeSet::new());
-                let known = Session { link: *link, tabs, serial, broadcasts: 0 };
-                self.sessions.insert(*session, known);
+    /// Something goes out on a link: the last one of its session, unless it says that it is not.
+    pub fn sent(&self, link: LinkId, bytes: &[u8]) -> Checked {
+        let Some(session) = self.links.get(&link) else { return Ok(()) };
+        let stage = self.sessions.get(session).map(|session| session.stage);
+        let last_word = matches!(ServerFrame::decode(bytes), Ok(ServerFrame::Fenced { .. }));
+        OneLink.unless(stage == Some(Ok(link)) || last_word, || {
+            format!("{link:?} gets a frame, and its session {session:?} is at {stage:?}")
+        })
+    }
+
+    /// Keeps count of what the registry tells. `hello` is that of the link in question.
+    pub fn event(
+        &mut self,
+        now: Timestamp,
+        reference: &mut Reference,
+        event: &Event,
+        hello: Option<Hello>,
+    ) -> Checked {
+        match *event {
+            Event::LinkUp { link, session, hub, resumed, term } => {
+                self.links.insert(link, session);
+                return self.link_up((link, session, hub, term), resumed, hello);
             }
-            Event::LinkDown { link, .. } => {
-                self.sessions.retain(|_, session| session.link != *link);
+            Event::LinkDown { link, cause } => {
+                NoError.unless(!matches!(cause, LinkDown::Misbehaved(_)), || {
+                    format!("{link:?}: {cause:?}")
+                })?;
+                let Some(id) = self.links.remove(&link) else { return Ok(()) };
+                let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+                if session.stage != Ok(link) {
+                    return Ok(());
+                }
+                session.stage = Err(now);
+                let why = match cause {
+                    LinkDown::Shutdown => "the server shuts down",
+                    LinkDown::NotReading => "the hub does not read",
+                    _ => return Ok(()),
+                };
+                self.end(reference, id, why);
+            }
+            Event::SessionEnded { session, end } => {
+                let since = self.sessions.get(&session).map(|session| session.stage);
+                let waited = match since {
+                    Some(Err(since)) => now.saturating_since(since),
+                    _ => Duration::ZERO,
+                };
+                let right = end == SessionEnd::Expired && waited >= Duration::from_secs(60);
+                NothingLost.unless(right, || {
+                    format!("{session:?} ended, {end:?}, after {waited:?} without a link")
+                })?;
+                self.end(reference, session, "no link for 60 s");
             }
             Event::TabAttached { session, tab } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.tabs.insert(*tab);
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.tabs.insert(tab);
                 }
             }
             Event::TabGone { session, tab } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.tabs.remove(tab);
+                if let Some(it) = self.sessions.get_mut(&session) {
+                    it.tabs.remove(&tab);
                 }
             }
-            Event::TabParked { .. } | Event::SessionEnded { .. } => {}
+            Event::TabParked { .. } => {}
         }
+        Ok(())
     }
 
-    /// The registry's numbers are those of what it told.
+    /// I1 and I2: a link takes a session over only with the term that this has, and then the term
+    /// is one more.
+    fn link_up(
+        &mut self,
+        (link, id, hub, term): (LinkId, SessionId, HubId, Term),
+        resumed: bool,
+        hello: Option<Hello>,
+    ) -> Checked {
+        let claims = hello.and_then(|hello| hello.claims);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            TermsGrow.unless(!resumed && term == Term(1), || {
+                format!("{id:?} begins in {term:?}, resumed: {resumed}")
+            })?;
+            self.last_session += 1;
+            let (serial, tabs) = (self.last_session, BTreeSet::new());
+            let session = Session { stage: Ok(link), tabs, hub, term, serial, broadcasts: 0 };
+            self.sessions.insert(id, session);
+            return Ok(());
+        };
+        let (before, same_hub) = (session.term, session.hub == hub);
+        let claimed = claims.filter(|(claimed, _)| *claimed == id).map(|(_, term)| term);
+        OneLink.unless(same_hub || claimed == Some(before.0), || {
+            format!("{id:?} in {before:?} was given to a hub that came with {claims:?}")
+        })?;
+        let expected = if same_hub { before.0 } else { before.0 + 1 };
+        TermsGrow.unless(resumed && term == Term(expected), || {
+            format!("{id:?} goes from {before:?} to {term:?}, same hub: {same_hub}")
+        })?;
+        (session.stage, session.hub, session.term) = (Ok(link), hub, term);
+        Ok(())
+    }
+
+    fn end(&mut self, reference: &mut Reference, session: SessionId, why: &'static str) {
+        self.sessions.remove(&session);
+        self.ended.insert(session, why);
+        reference.session_ends(session);
+    }
+
+    /// A tab is gone, for a reason.
+    pub fn tab_gone(
+        &mut self,
+        reference: &mut Reference,
+        session: SessionId,
+        tab: TabId,
+        why: &'static str,
+    ) {
+        self.gone.insert((session, tab), why);
+        reference.gives_up(tab, session);
+    }
+
+    /// Sockets are lost for a reason only.
+    pub fn judge(&mut self, reference: &mut Reference) -> Checked {
+        for (at, tab) in std::mem::take(&mut self.lost) {
+            let why = self.ended.get(&at.session).or_else(|| self.gone.get(&(at.session, tab)));
+            reference.app_loses(tab, at.socket.0, why.copied())?;
+        }
+        // What was judged is not needed again: a tab that comes back has a new alias.
+        self.gone.clear();
+        Ok(())
+    }
+
+    /// The registry's numbers are those of what it told, and within limits.
     pub fn agrees(&self) -> Checked {
         let stats = self.registry.stats();
-        let tabs = self.sessions.values().map(|session| session.tabs.len()).sum::<usize>();
-        let told = (self.sessions.len(), tabs, self.sockets.len());
-        let says = (stats.sessions, stats.tabs + stats.parked, stats.sockets);
-        let sane = stats.protocol_errors == 0;
-        (told == says && sane)
-            .then_some(())
-            .ok_or_else(|| format!("the registry told of {told:?}, counts {says:?}: {stats:?}"))
+        let linked = self.sessions.values().filter(|session| session.stage.is_ok()).count();
+        let told = (linked, self.sockets.len());
+        let says = (stats.sessions - stats.detached, stats.sockets);
+        NoError.unless(told == says, || {
+            format!("the registry told of {told:?}, counts {says:?}: {stats:?}")
+        })?;
+        let errors = (stats.protocol_errors, stats.forged, stats.not_reading, stats.too_large);
+        NoError.unless(errors == (0, 0, 0, 0), || format!("{stats:?}"))?;
+        let config = self.registry.config();
+        let most = 4 * config.session_bytes + config.message_bytes + config.control_bytes;
+        let within = stats.kept_bytes <= stats.sessions * most
+            && stats.queued_bytes
+                <= linked * (config.queue_bytes + config.control_bytes)
+                    + stats.sessions * (config.backlog_bytes + config.message_bytes);
+        Limits.unless(within && stats.evicted == 0, || format!("{stats:?}"))
     }
 
     /// Whether any session has the tab.
@@ -214,9 +387,41 @@ impl Server {
         self.sessions.values().any(|session| session.tabs.contains(&tab))
     }
 
-    /// Whether echoes wait.
+    /// Whether it has the session.
+    pub fn has(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// Whether nothing waits to be said.
     pub fn is_idle(&self) -> bool {
-        self.sockets.values().all(|echo| echo.pending.is_empty())
+        self.sockets.values().all(|socket| socket.pending == 0)
+    }
+
+    /// Sessions that ended without a word, since there was nothing in them.
+    pub fn forget_blank(&mut self, now: Timestamp, reference: &mut Reference) {
+        let late = |it: &Session| match it.stage {
+            Ok(_) => false,
+            Err(since) => now.saturating_since(since) > Duration::from_secs(61),
+        };
+        let blank = self.sessions.iter().filter(|(_, it)| late(it));
+        for id in blank.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.sessions.remove(&id);
+            reference.session_ends(id);
+        }
+    }
+}
+
+/// Small, so that a link that stalls, or a tab that does not acknowledge, does fill its queue.
+fn config() -> SessionConfig {
+    SessionConfig {
+        message_bytes: 1024,
+        queue_bytes: 1024,
+        control_bytes: 64 << 10,
+        window_bytes: 150,
+        backlog_bytes: 400,
+        lane_bytes: 600,
+        session_bytes: 2000,
+        ..SessionConfig::default()
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use tabmux_core::{
-    hub::HubMessage,
-    wire::{Position, TabId},
-};
+use tabmux_core::{hub::HubMessage, wire::Position};
 
 use crate::{
-    browser::{PageMessage, Tab, text},
-    oracle::Checked,
+    invariant::{
+        Checked,
+        Invariant::{NothingLost, OnlyWhatWasAsked},
+    },
+    page::{Page, PageMessage, text},
 };
 
 /// The topics there are; the server has another policy for each.
@@ -75,7 +75,13 @@ impl Subscription {
         Self { name, ready: false, last: None, owed: false, gap: false }
     }
 
-    fn subscribed(&mut self, position: Position, recovered: bool) -> Checked {
+    fn subscribed(&mut self, position: Position, recovered: bool) -> Result<(), String> {
+        // Asked twice, and answered twice: it does not go back.
+        let ahead = self.last.is_some_and(|it| it.epoch == position.epoch && position < it);
+        if recovered && ahead {
+            self.ready = true;
+            return Ok(());
+        }
         if recovered && self.last != Some(position) {
             return Err(format!("recovered at {position:?}, but was at {:?}", self.last));
         }
@@ -84,7 +90,7 @@ impl Subscription {
         Ok(())
     }
 
-    fn missed(&mut self, feed: &Feed, position: Position) -> Checked {
+    fn missed(&mut self, feed: &Feed, position: Position) -> Result<(), String> {
         let Some(last) = self.last else {
             return Err("a gap before anything".to_owned());
         };
@@ -96,7 +102,11 @@ impl Subscription {
             .ok_or_else(|| format!("a gap from {last:?} to {position:?}, where nothing is missing"))
     }
 
-    fn heard(&mut self, feed: &Feed, position: Position, said: &str) -> Checked {
+    fn heard(&mut self, feed: &Feed, position: Position, said: &str) -> Result<(), String> {
+        // It was heard before, from another hub.
+        if self.last.is_some_and(|it| it.epoch == position.epoch && position <= it) && !self.gap {
+            return Ok(());
+        }
         let Some(last) = self.last.filter(|_| self.ready && !self.owed) else {
             return Err(format!("a publication at {position:?} too early"));
         };
@@ -119,23 +129,9 @@ impl Subscription {
     }
 }
 
-impl Tab {
-    /// A wish for another subscription.
-    pub fn subscribe(&mut self, name: &'static str) -> Option<PageMessage> {
-        self.subscriptions_made += 1;
-        let number = self.subscriptions_made;
-        self.subscriptions.insert(number, Subscription::new(name));
-        self.has_attached().then_some(PageMessage::Subscribe(number, name, None))
-    }
-
-    /// Ends a subscription.
-    pub fn unsubscribe(&mut self, number: u32) -> Option<PageMessage> {
-        self.subscriptions.remove(&number)?;
-        self.has_attached().then_some(PageMessage::Unsubscribe(number))
-    }
-
+impl Page {
     /// What it wants of a hub that does not know it.
-    pub fn topics_wanted(&mut self) -> Vec<PageMessage> {
+    pub(crate) fn topics_wanted(&mut self) -> Vec<PageMessage> {
         let wish = |(number, it): (&u32, &mut Subscription)| {
             (it.ready, it.owed) = (false, false);
             PageMessage::Subscribe(*number, it.name, it.last)
@@ -145,19 +141,22 @@ impl Tab {
 }
 
 /// A page hears something of a topic.
-pub fn receive(id: TabId, tab: &mut Tab, feed: &Feed, message: &HubMessage) -> Checked {
+pub(crate) fn receive(page: &mut Page, feed: &Feed, message: &HubMessage) -> Checked {
+    let id = page.id;
     let (HubMessage::Subscribed { subscription, .. }
     | HubMessage::Publication { subscription, .. }
     | HubMessage::Gap { subscription, .. }
     | HubMessage::Unsubscribed { subscription, .. }) = message
     else {
-        return Err(format!("{message:?} is not of a topic"));
+        return OnlyWhatWasAsked.broken(format!("{message:?} is not of a topic"));
     };
+    let made = subscription.0 <= page.subscriptions_made;
+    OnlyWhatWasAsked.unless(made, || format!("{id} never asked for {message:?}"))?;
     // One that the page has ended meanwhile.
-    let Some(it) = tab.subscriptions.get_mut(&subscription.0) else {
+    let Some(it) = page.subscriptions.get_mut(&subscription.0) else {
         return Ok(());
     };
-    let checked = match message {
+    let heard = match message {
         HubMessage::Subscribed { position, recovered, .. } => it.subscribed(*position, *recovered),
         HubMessage::Gap { position, .. } => it.missed(feed, *position),
         HubMessage::Publication { position, payload, .. } => {
@@ -165,5 +164,8 @@ pub fn receive(id: TabId, tab: &mut Tab, feed: &Feed, message: &HubMessage) -> C
         }
         _ => Err("it was refused".to_owned()),
     };
-    checked.map_err(|why| format!("{id} subscription {} of {}: {why}", subscription.0, it.name))
+    let name = it.name;
+    heard.or_else(|why| {
+        NothingLost.broken(format!("{id} subscription {} of {name}: {why}", subscription.0))
+    })
 }

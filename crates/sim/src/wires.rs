@@ -3,58 +3,98 @@
 use std::time::Duration;
 
 use tabmux_core::{
+    OwnedPayload,
     hub::{AttemptId, Input},
     session,
     session::LinkId,
-    wire::close,
+    wire::{HubFrame, HubId, Payload, close},
 };
 
 use crate::{
-    oracle::Checked,
+    invariant::{Checked, Invariant::OneLink},
+    network::Hello,
+    rng::Rng,
     world::{Delivery, World},
 };
 
 impl World {
-    pub(crate) fn dial(&mut self, browser: usize, attempt: AttemptId) -> Checked {
-        if !self.network.held_by(browser).is_empty() {
-            return Err(format!("hub {browser} has two links open"));
-        }
+    pub(crate) fn dial(
+        &mut self,
+        browser: usize,
+        host: u32,
+        hub: HubId,
+        attempt: AttemptId,
+    ) -> Checked {
+        OneLink.unless(self.network.held_by(hub).is_empty(), || {
+            format!("{hub} of browser {browser} has two links open")
+        })?;
         self.network.sweep();
-        let link = self.network.open(browser, attempt);
-        let at = self.now + self.rng.millis(1, 60);
+        let link = self.network.open(browser, host, hub, attempt);
+        if let Some(run) = self.browsers[browser].run(host) {
+            run.link = Some(attempt);
+        }
+        let at = self.now + self.browsers[browser].rng.millis(1, 60);
         self.put(at, Delivery::Arrive { link });
         Ok(())
     }
 
     pub(crate) fn arrive(&mut self, id: u64) -> Checked {
-        let entropy = std::array::from_fn(|_| self.rng.next().to_le_bytes()[0]);
-        let latency = self.rng.millis(1, 60);
         let Some(link) = self.network.links.get_mut(&id).filter(|link| link.hub_open) else {
             return Ok(());
         };
-        let browser = link.browser;
-        if self.browsers[browser].offline {
+        let (browser, at) = (&mut self.browsers[link.browser], (link.browser, link.host));
+        let entropy = std::array::from_fn(|_| browser.rng.next().to_le_bytes()[0]);
+        let latency = browser.rng.millis(1, 60);
+        if browser.offline {
             link.broken = true;
             return Ok(());
         }
-        let at = link.down(self.now, latency);
+        let when = link.down(self.now, latency);
         if self.server.is_none() {
-            let attempt = link.attempt;
-            let (code, clean) = (close::ABNORMAL, false);
-            self.put(at, Delivery::HubHears { browser, attempt, code, clean });
+            let (name, code, clean) = ((link.hub, link.attempt), close::ABNORMAL, false);
+            self.put(when, Delivery::HubHears { at, link: name, code, clean });
             return Ok(());
         }
         link.server_open = true;
-        self.put(at, Delivery::Opened { browser, link: id });
+        self.put(when, Delivery::Opened { at, link: id });
         self.server_input(session::Input::LinkOpened { link: LinkId(id), entropy })
     }
 
-    pub(crate) fn opened(&mut self, browser: usize, id: u64) -> Checked {
+    pub(crate) fn opened(&mut self, id: u64) -> Checked {
         let Some(link) = self.network.links.get(&id).filter(|it| it.hub_open && !it.broken) else {
             return Ok(());
         };
-        let attempt = link.attempt;
-        self.hub_input(browser, Input::LinkOpened { attempt, protocol: "", extensions: "" })
+        let (at, hub, attempt) = ((link.browser, link.host), link.hub, link.attempt);
+        self.hub_input(at, hub, Input::LinkOpened { attempt, protocol: "", extensions: "" })
+    }
+
+    pub(crate) fn send_up(
+        &mut self,
+        browser: usize,
+        hub: HubId,
+        attempt: AttemptId,
+        payload: OwnedPayload,
+    ) -> Checked {
+        let latency = self.browsers[browser].rng.millis(1, 60);
+        let Some(id) = self.network.find(hub, attempt) else {
+            return Ok(());
+        };
+        let (Some(link), OwnedPayload::Binary(bytes)) = (self.network.links.get_mut(&id), payload)
+        else {
+            return Ok(());
+        };
+        if !link.hub_open {
+            return Ok(());
+        }
+        link.unsent += bytes.len() as u64;
+        let at = link.up(self.now, latency);
+        if let Ok(HubFrame::Hello(hello)) = HubFrame::decode(&bytes) {
+            let claims = hello.resume.map(|resume| (resume.session, resume.term.0));
+            link.hello = Some(Hello { claims });
+            self.may_say_hello(browser, hub, claims.map(|(session, _)| session))?;
+        }
+        self.put(at, Delivery::Up { link: id, bytes });
+        Ok(())
     }
 
     pub(crate) fn up(&mut self, id: u64, bytes: &[u8]) -> Checked {
@@ -65,55 +105,85 @@ impl World {
         if !link.server_open {
             return Ok(());
         }
-        self.server_input(session::Input::LinkMessage { link: LinkId(id), bytes })
-    }
-
-    pub(crate) fn down(&mut self, browser: usize, id: u64, bytes: &[u8]) -> Checked {
-        match self.network.links.get(&id) {
-            Some(link) if link.hub_open && !link.broken => self.link_message(browser, id, bytes),
-            _ => Ok(()),
+        if let Some(server) = &mut self.server {
+            server.reading = Some(LinkId(id));
         }
+        self.server_input(session::Input::LinkMessage { link: LinkId(id), bytes })?;
+        if let Some(server) = &mut self.server {
+            server.reading = None;
+        }
+        Ok(())
     }
 
-    pub(crate) fn send_down(&mut self, id: u64, bytes: Vec<u8>) {
-        let latency = self.rng.millis(1, 60);
+    pub(crate) fn send_down(&mut self, id: u64, bytes: Vec<u8>) -> Checked {
+        if let Some(server) = &self.server {
+            server.sent(LinkId(id), &bytes)?;
+        }
         if let Some(link) = self.network.links.get_mut(&id) {
-            let (at, browser) = (link.down(self.now, latency), link.browser);
-            self.put(at, Delivery::Down { browser, link: id, bytes });
+            let latency = self.browsers[link.browser].rng.millis(1, 60);
+            let (when, at) = (link.down(self.now, latency), (link.browser, link.host));
+            self.put(when, Delivery::Down { at, link: id, bytes });
         }
+        Ok(())
+    }
+
+    pub(crate) fn down(&mut self, id: u64, bytes: &[u8]) -> Checked {
+        let Some(link) = self.network.links.get(&id).filter(|it| it.hub_open && !it.broken) else {
+            return Ok(());
+        };
+        let (at, hub, attempt) = ((link.browser, link.host), link.hub, link.attempt);
+        let payload = Payload::Binary(bytes);
+        self.hub_input(at, hub, Input::LinkMessage { attempt, payload })?;
+        self.server_input(session::Input::LinkWritten { link: LinkId(id), bytes: bytes.len() })
     }
 
     /// The hub closes its link: the server hears of it after all that was sent before.
-    pub(crate) fn hub_closes(&mut self, browser: usize, attempt: AttemptId) {
-        let latency = self.rng.millis(1, 60);
-        let Some(id) = self.network.find(browser, attempt) else {
+    pub(crate) fn hub_closes(&mut self, browser: usize, hub: HubId, attempt: AttemptId) {
+        let latency = self.browsers[browser].rng.millis(1, 60);
+        let Some(id) = self.network.find(hub, attempt) else {
             return;
         };
         let Some(link) = self.network.links.get_mut(&id) else {
             return;
         };
         link.hub_open = false;
+        let (at, name) = ((link.browser, link.host), (hub, attempt));
         if link.broken {
-            let (at, code, clean) = (self.now + Duration::from_secs(3), close::ABNORMAL, false);
-            self.put(at, Delivery::HubHears { browser, attempt, code, clean });
+            let (when, code) = (self.now + Duration::from_secs(3), close::ABNORMAL);
+            self.put(when, Delivery::HubHears { at, link: name, code, clean: false });
         } else {
-            let at = link.up(self.now, latency);
-            self.put(at, Delivery::ServerHears { link: id });
-            let (at, code, clean) = (at + latency, close::NORMAL, true);
-            self.put(at, Delivery::HubHears { browser, attempt, code, clean });
+            let when = link.up(self.now, latency);
+            self.put(when, Delivery::ServerHears { link: id });
+            let (when, code) = (when + latency, close::NORMAL);
+            self.put(when, Delivery::HubHears { at, link: name, code, clean: true });
         }
     }
 
     pub(crate) fn server_closes(&mut self, id: LinkId, code: u16) {
-        let latency = self.rng.millis(1, 60);
         if let Some(link) = self.network.links.get_mut(&id.0) {
+            let latency = self.browsers[link.browser].rng.millis(1, 60);
             link.server_open = false;
-            let (browser, attempt) = (link.browser, link.attempt);
             if !link.broken {
-                let at = link.down(self.now, latency);
-                self.put(at, Delivery::HubHears { browser, attempt, code, clean: true });
+                let (when, at) = (link.down(self.now, latency), (link.browser, link.host));
+                let name = (link.hub, link.attempt);
+                self.put(when, Delivery::HubHears { at, link: name, code, clean: true });
             }
         }
+    }
+
+    pub(crate) fn hub_hears(
+        &mut self,
+        at: (usize, u32),
+        (hub, attempt): (HubId, AttemptId),
+        code: u16,
+        clean: bool,
+    ) -> Checked {
+        if let Some(id) = self.network.find(hub, attempt)
+            && let Some(link) = self.network.links.get_mut(&id)
+        {
+            link.hub_open = false;
+        }
+        self.hub_input(at, hub, Input::LinkClosed { attempt, code, reason: "", clean })
     }
 
     pub(crate) fn server_hears(&mut self, id: u64) -> Checked {
@@ -126,28 +196,46 @@ impl World {
     }
 
     /// Breaks a link: each end hears of it at once, late, or not at all.
-    pub(crate) fn cut(&mut self, id: u64) {
-        let (hub, server) = (self.notice(), self.notice());
+    pub(crate) fn cut(&mut self, id: u64, rng: &mut Rng) {
+        let (hub, server) = (notice(rng), notice(rng));
         let Some(link) = self.network.links.get_mut(&id).filter(|link| !link.broken) else {
             return;
         };
         link.broken = true;
-        let (browser, attempt) = (link.browser, link.attempt);
+        let at = (link.browser, link.host);
         if let Some(after) = hub.filter(|_| link.hub_open) {
-            let (code, clean) = (close::ABNORMAL, false);
-            let hears = Delivery::HubHears { browser, attempt, code, clean };
-            self.put(self.now + after, hears);
+            let (name, code, clean) = ((link.hub, link.attempt), close::ABNORMAL, false);
+            self.put(self.now + after, Delivery::HubHears { at, link: name, code, clean });
         }
         if let Some(after) = server {
             self.put(self.now + after, Delivery::ServerHears { link: id });
         }
     }
 
-    fn notice(&mut self) -> Option<Duration> {
-        match self.rng.below(3) {
-            0 => Some(Duration::ZERO),
-            1 => Some(self.rng.millis(0, 20_000)),
-            _ => None,
+    /// The worker that held these links died. What it sent may still arrive, or not.
+    pub(crate) fn orphan_links(&mut self, browser: usize, hub: HubId) {
+        for id in self.network.held_by(hub) {
+            let rng = &mut self.browsers[browser].rng;
+            let (arrives, latency, mut dice) =
+                (rng.one_in(2), rng.millis(1, 60), Rng::new(rng.next()));
+            if !arrives {
+                self.cut(id, &mut dice);
+            }
+            if let Some(link) = self.network.links.get_mut(&id) {
+                link.hub_open = false;
+                if arrives && !link.broken {
+                    let when = link.up(self.now, latency);
+                    self.put(when, Delivery::ServerHears { link: id });
+                }
+            }
         }
+    }
+}
+
+fn notice(rng: &mut Rng) -> Option<Duration> {
+    match rng.below(3) {
+        0 => Some(Duration::ZERO),
+        1 => Some(rng.millis(0, 20_000)),
+        _ => None,
     }
 }

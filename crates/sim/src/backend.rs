@@ -1,0 +1,175 @@
+//! The server in its world: what reaches it, what it orders, and how it stops.
+
+use std::time::Duration;
+
+use tabmux_core::{
+    session,
+    session::{Event, LinkId},
+    wire::{SessionId, TabId},
+};
+
+use crate::{
+    invariant::{
+        Checked,
+        Invariant::{NoSpinning, NothingLost},
+    },
+    page::{Life, text},
+    rng::Rng,
+    world::{Delivery, World},
+};
+
+impl World {
+    pub(crate) fn server_timer(&mut self) -> Checked {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        if server.wake_at.is_none_or(|wake| wake > self.now) {
+            return Ok(());
+        }
+        server.wake_at = None;
+        server.registry.handle_timeout(self.now);
+        if let Some((next, why)) = server.registry.poll_timeout().filter(|it| it.0 <= self.now) {
+            return NoSpinning.broken(format!("the registry wants {next:?} for {why:?}"));
+        }
+        self.drain_server()
+    }
+
+    pub(crate) fn server_input(&mut self, input: session::Input<'_>) -> Checked {
+        if let Some(server) = &mut self.server {
+            server.registry.handle_input(self.now, input);
+        }
+        self.drain_server()
+    }
+
+    /// Carries out what the registry orders, until the application has said everything.
+    pub(crate) fn drain_server(&mut self) -> Checked {
+        while let Some(output) = self.server.as_mut().and_then(|it| it.registry.poll_output()) {
+            self.log(&output);
+            self.server_output(output)?;
+        }
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        server.judge(&mut self.reference)?;
+        server.forget_blank(self.now, &mut self.reference);
+        server.agrees()?;
+        self.serial = server.serial();
+        let wake = server.registry.poll_timeout().map(|(wake, _)| wake.max(self.now));
+        if server.wake_at != wake {
+            server.wake_at = wake;
+            if let Some(wake) = wake {
+                self.put(wake, Delivery::ServerTimer);
+            }
+        }
+        Ok(())
+    }
+
+    fn server_output(&mut self, output: session::Output) -> Checked {
+        let (now, reference) = (self.now, &mut self.reference);
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        match output {
+            session::Output::Send { link, bytes } => self.send_down(link.0, bytes.to_vec())?,
+            session::Output::CloseLink { link, code, .. } => self.server_closes(link, code),
+            session::Output::SocketOpen { socket, tab, .. } => {
+                server.open(now, reference, socket, tab)?;
+            }
+            session::Output::SocketMessage { socket, payload } => {
+                server.message(now, reference, socket, text(&payload))?;
+            }
+            session::Output::SocketWritable { socket } => server.say(now, reference, socket, 0)?,
+            session::Output::SocketClosed { socket, clean, .. } => {
+                server.closed(reference, socket, clean)?;
+            }
+            session::Output::TopicWanted { name } => server.join(now, &name)?,
+            session::Output::TopicUnwanted { topic } => server.leave(topic),
+            session::Output::Publish { frames, links } => {
+                for link in links {
+                    for frame in &frames {
+                        self.send_down(link.0, frame.bytes(false).to_vec())?;
+                    }
+                }
+            }
+            session::Output::Event(event) => self.server_event(&event)?,
+        }
+        Ok(())
+    }
+
+    fn server_event(&mut self, event: &Event) -> Checked {
+        if let Event::TabGone { session, tab } = *event {
+            let why = self.tab_may_go(tab)?;
+            self.gone(session, tab, why);
+        }
+        let hello = match event {
+            Event::LinkUp { link: LinkId(link), .. } => {
+                self.network.links.get(link).and_then(|link| link.hello)
+            }
+            _ => None,
+        };
+        match &mut self.server {
+            Some(server) => server.event(self.now, &mut self.reference, event, hello),
+            None => Ok(()),
+        }
+    }
+
+    fn gone(&mut self, session: SessionId, tab: TabId, why: &'static str) {
+        if let Some(server) = &mut self.server {
+            server.tab_gone(&mut self.reference, session, tab, why);
+        }
+    }
+
+    /// The server forgets a tab only if a hub had a reason to give it up, or if the tab left what
+    /// it was sent unread.
+    fn tab_may_go(&mut self, tab: TabId) -> Checked<&'static str> {
+        let Some(at) = self.browsers.iter().position(|it| it.tabs.contains_key(&tab)) else {
+            return Ok("the tab is dead");
+        };
+        if let Some(why) = self.given_up.remove(&tab) {
+            return Ok(why);
+        }
+        let life = self.browsers[at].tabs.get(&tab).map(|page| page.life);
+        if life == Some(Life::Awake) {
+            return NothingLost.broken(format!("{tab} is gone for the server, and lives"));
+        }
+        Ok("it left what it was sent unread")
+    }
+
+    /// It goes without a word, or with closes; it is back after a while.
+    pub(crate) fn server_down(&mut self, polite: bool) -> Checked {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        if polite {
+            server.registry.shutdown(self.now);
+            self.drain_server()?;
+        }
+        self.server = None;
+        self.reference.server_lost();
+        let mut rng = Rng::new(self.rng.next());
+        for link in self.network.links.keys().copied().collect::<Vec<_>>() {
+            if self.network.links[&link].server_open {
+                self.cut(link, &mut rng);
+                if let Some(link) = self.network.links.get_mut(&link) {
+                    link.server_open = false;
+                }
+            }
+        }
+        let back = self.now + rng.millis(0, 10_000);
+        self.put(back, Delivery::ServerUp);
+        Ok(())
+    }
+
+    /// It sends a part of its links away, and stops a little later.
+    pub(crate) fn drain(&mut self, rng: &mut Rng) -> Checked {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let (after, spread) = (Duration::from_secs(1), Duration::from_secs(2));
+        server.registry.drain(self.now, 2, after, spread);
+        server.draining = true;
+        let stops = self.now + rng.millis(0, 5000);
+        self.put(stops, Delivery::ServerDown);
+        self.drain_server()
+    }
+}

@@ -1,0 +1,88 @@
+//! What must hold, by name. A failure begins with the name of what was broken.
+
+use std::fmt;
+
+/// What a run is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// I1: the server never serves two links of one session in one term, and never one that comes
+    /// with an older term.
+    OneLink,
+    /// I2: only the server issues terms, one at a time, and they only grow.
+    TermsGrow,
+    /// I3: for each tab and socket, in both directions, and for each tab and topic: nothing is
+    /// lost, doubled or out of order but with an explicit gap or close. A cut link or a dead worker
+    /// loses nothing and closes no socket, unless the server was restarted, the session had no
+    /// link for 60 s, or the tab was gone.
+    NothingLost,
+    /// I4: nothing reaches a tab that did not ask for it, or that is away.
+    OnlyWhatWasAsked,
+    /// I5: every queue is within its limit.
+    Limits,
+    /// I6: a dead tab leaves its hub, and then the server, in time.
+    DeadTabsLeave,
+    /// I7: after `handle_timeout(now)` the next moment lies after `now`, or there is output.
+    NoSpinning,
+    /// I8: once everything is healed, everyone is connected by one link, and queues are empty.
+    Convergence,
+    /// I9: neither end finds fault with the other.
+    NoError,
+    /// I10: the same seed gives the same log, twice.
+    Determinism,
+    /// The code under test panicked.
+    Panic,
+}
+
+/// What was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// What.
+    pub invariant: Invariant,
+    /// How.
+    pub what: String,
+}
+
+/// `Err` says which invariant is broken.
+pub type Checked<T = ()> = Result<T, Broken>;
+
+impl Invariant {
+    /// It is broken.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn broken<T>(self, what: impl Into<String>) -> Checked<T> {
+        Err(Broken { invariant: self, what: what.into() })
+    }
+
+    /// It is broken unless `holds`.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn unless(self, holds: bool, what: impl FnOnce() -> String) -> Checked {
+        if holds { Ok(()) } else { self.broken(what()) }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OneLink => "I1 (one link)",
+            Self::TermsGrow => "I2 (terms grow)",
+            Self::NothingLost => "I3 (nothing lost)",
+            Self::OnlyWhatWasAsked => "I4 (only what was asked)",
+            Self::Limits => "I5 (limits)",
+            Self::DeadTabsLeave => "I6 (dead tabs leave)",
+            Self::NoSpinning => "I7 (no spinning)",
+            Self::Convergence => "I8 (convergence)",
+            Self::NoError => "I9 (no error)",
+            Self::Determinism => "I10 (determinism)",
+            Self::Panic => "panic",
+        })
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}

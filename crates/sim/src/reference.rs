@@ -1,0 +1,249 @@
+//! What should be true of sockets, in plain maps, without time: who said what, who heard what, and
+//! whether a socket had a reason to end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tabmux_core::wire::{SessionId, TabId};
+
+use crate::invariant::{
+    Checked,
+    Invariant::{NothingLost, OnlyWhatWasAsked},
+};
+
+/// All that was said on all sockets.
+#[derive(Debug, Default)]
+pub struct Reference {
+    sockets: BTreeMap<(TabId, u32), Socket>,
+    /// Sessions that tabs had to leave, though the server still has them.
+    given_up: BTreeSet<(TabId, SessionId)>,
+    /// Sessions that the server no longer has.
+    dead: BTreeSet<SessionId>,
+    /// Messages that arrived, in either direction.
+    pub heard: u64,
+}
+
+/// One socket.
+#[derive(Debug, Default)]
+struct Socket {
+    up: Direction,
+    down: Direction,
+    app: App,
+    /// Whether the page was told that it is open.
+    opened: bool,
+    /// Whether the page closed it.
+    left: bool,
+}
+
+/// Numbered messages, from 1.
+#[derive(Debug, Default)]
+struct Direction {
+    said: u64,
+    heard: u64,
+}
+
+/// A socket as the application sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum App {
+    /// It has not heard of it.
+    #[default]
+    Unknown,
+    /// It accepted it, in this session.
+    Open(SessionId),
+    /// It is closed, with a word, in this session.
+    Closed(SessionId),
+    /// It is gone, for this reason.
+    Lost(&'static str),
+}
+
+impl Reference {
+    /// A page wants a socket.
+    pub fn page_asks(&mut self, tab: TabId, socket: u32) {
+        self.sockets.insert((tab, socket), Socket::default());
+    }
+
+    /// A page is told that its socket is open.
+    pub fn page_opens(&mut self, tab: TabId, socket: u32) -> Checked {
+        let it = self.get(tab, socket)?;
+        NothingLost.unless(!it.opened, || format!("{tab} socket {socket} was opened twice"))?;
+        it.opened = true;
+        Ok(())
+    }
+
+    /// A page says something: the number of its message.
+    pub fn page_says(&mut self, tab: TabId, socket: u32) -> Checked<u64> {
+        let it = self.get(tab, socket)?;
+        it.up.said += 1;
+        Ok(it.up.said)
+    }
+
+    /// A page hears something.
+    pub fn page_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
+        let it = self.get(tab, socket)?;
+        it.down.hear(&format!("down {tab} {socket}"), text)?;
+        self.heard += 1;
+        Ok(())
+    }
+
+    /// A page closes its socket.
+    pub fn page_leaves(&mut self, tab: TabId, socket: u32) -> Checked {
+        self.get(tab, socket)?.left = true;
+        Ok(())
+    }
+
+    /// A page is told that its socket, which was open, is closed with a word: then it has heard
+    /// all there was.
+    pub fn page_closes(&mut self, tab: TabId, socket: u32) -> Checked {
+        let it = self.get(tab, socket)?;
+        let Direction { said, heard } = it.down;
+        NothingLost.unless(said == heard, || {
+            format!("{tab} socket {socket} was closed after {heard} of {said} messages")
+        })?;
+        let app = it.app;
+        NothingLost.unless(matches!(app, App::Closed(_)), || {
+            format!("{tab} socket {socket} was closed with a word, but is {app:?} at its other end")
+        })
+    }
+
+    /// A page is told that its socket, which was open, is lost.
+    pub fn page_loses(&mut self, tab: TabId, socket: u32) -> Checked {
+        let app = self.get(tab, socket)?.app;
+        let right = match app {
+            App::Lost(_) => true,
+            App::Open(session) | App::Closed(session) => {
+                self.dead.contains(&session) || self.given_up.contains(&(tab, session))
+            }
+            App::Unknown => false,
+        };
+        NothingLost.unless(right, || {
+            format!("{tab} socket {socket} was lost, but is {app:?} at its other end")
+        })
+    }
+
+    /// The application accepts a socket.
+    pub fn app_opens(&mut self, tab: TabId, socket: u32, session: SessionId) -> Checked {
+        let it = self.get(tab, socket)?;
+        let app = it.app;
+        // One that the page never heard of is asked for again in the next session.
+        let again = !it.opened && matches!(app, App::Lost(_) | App::Open(_));
+        NothingLost.unless(app == App::Unknown || again, || {
+            format!("{tab} socket {socket} is asked for again, and was {app:?}")
+        })?;
+        (it.app, it.up.heard) = (App::Open(session), 0);
+        it.down = Direction::default();
+        Ok(())
+    }
+
+    /// The application refuses a socket.
+    pub fn app_refuses(&mut self, tab: TabId, socket: u32) -> Checked {
+        self.get(tab, socket)?.app = App::Lost("refused");
+        Ok(())
+    }
+
+    /// The application hears something.
+    pub fn app_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
+        let it = self.get(tab, socket)?;
+        it.up.hear(&format!("up {tab} {socket}"), text)?;
+        self.heard += 1;
+        Ok(())
+    }
+
+    /// The text of the next message of the application, and the number it has if it is sent.
+    pub fn app_text(&mut self, tab: TabId, socket: u32) -> Checked<String> {
+        let it = self.get(tab, socket)?;
+        Ok(format!("down {tab} {socket} {}", it.down.said + 1))
+    }
+
+    /// That message was sent.
+    pub fn app_said(&mut self, tab: TabId, socket: u32) -> Checked {
+        self.get(tab, socket)?.down.said += 1;
+        Ok(())
+    }
+
+    /// The application is told that the page closed the socket: then it has heard all there was.
+    pub fn app_closes(&mut self, tab: TabId, socket: u32) -> Checked {
+        let it = self.get(tab, socket)?;
+        let Direction { said, heard } = it.up;
+        let (left, all) = (it.left, said == heard);
+        NothingLost.unless(left && all, || {
+            format!("{tab} socket {socket} was closed (left: {left}) after {heard} of {said}")
+        })?;
+        it.app.close();
+        Ok(())
+    }
+
+    /// The application closed the socket itself.
+    pub fn app_kicks(&mut self, tab: TabId, socket: u32) -> Checked {
+        self.get(tab, socket)?.app.close();
+        Ok(())
+    }
+
+    /// Whether the application closed the socket.
+    pub fn is_closed(&self, tab: TabId, socket: u32) -> bool {
+        self.sockets.get(&(tab, socket)).is_some_and(|it| matches!(it.app, App::Closed(_)))
+    }
+
+    /// The application is told that the socket is lost, and why that may be.
+    pub fn app_loses(&mut self, tab: TabId, socket: u32, why: Option<&'static str>) -> Checked {
+        let it = self.get(tab, socket)?;
+        let left = (it.left && !it.opened).then_some("closed before it was open");
+        let Some(why) = why.or(left) else {
+            return NothingLost.broken(format!("{tab} socket {socket} was lost for no reason"));
+        };
+        it.app = App::Lost(why);
+        Ok(())
+    }
+
+    /// The server has no such session any more.
+    pub fn session_ends(&mut self, session: SessionId) {
+        self.dead.insert(session);
+    }
+
+    /// The server is gone, and with it the sockets of all its sessions.
+    pub fn server_lost(&mut self) {
+        for it in self.sockets.values_mut() {
+            if matches!(it.app, App::Open(_)) {
+                it.app = App::Lost("the server was restarted");
+            }
+        }
+    }
+
+    /// A tab had a reason to leave a session.
+    pub fn gives_up(&mut self, tab: TabId, session: SessionId) {
+        self.given_up.insert((tab, session));
+    }
+
+    /// Everything that was said on the socket was heard.
+    pub fn is_complete(&self, tab: TabId, socket: u32) -> Checked {
+        let Some(Socket { up, down, .. }) = self.sockets.get(&(tab, socket)) else {
+            return OnlyWhatWasAsked.broken(format!("{tab} has no socket {socket}"));
+        };
+        NothingLost.unless(up.said == up.heard && down.said == down.heard, || {
+            format!("{tab} socket {socket}: at rest, and yet up {up:?}, down {down:?}")
+        })
+    }
+
+    fn get(&mut self, tab: TabId, socket: u32) -> Checked<&mut Socket> {
+        match self.sockets.get_mut(&(tab, socket)) {
+            Some(it) => Ok(it),
+            None => OnlyWhatWasAsked.broken(format!("{tab} never asked for a socket {socket}")),
+        }
+    }
+}
+
+impl App {
+    fn close(&mut self) {
+        if let Self::Open(session) = *self {
+            *self = Self::Closed(session);
+        }
+    }
+}
+
+impl Direction {
+    /// In order, none twice, none missing, and its own.
+    fn hear(&mut self, stream: &str, text: &str) -> Checked {
+        self.heard += 1;
+        let expected = format!("{stream} {}", self.heard);
+        let right = text == expected && self.heard <= self.said;
+        NothingLost.unless(right, || format!("heard {text:?} instead of {expected:?}"))
+    }
+}

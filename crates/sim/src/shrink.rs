@@ -1,0 +1,46 @@
+//! Making a failure small: transitions are dropped as long as it stays.
+
+use crate::{Failure, invariant::Invariant, plan::Kept, plan::Plan, run, world::START};
+
+/// Runs that shrinking may take.
+const RUNS: usize = 400;
+
+/// The smallest failure that dropping transitions leads to: first in large pieces, then in ever
+/// smaller ones. It still breaks the same invariant.
+pub fn shrink(failure: Failure) -> Failure {
+    let mut smallest = failure;
+    let mut kept = match &smallest.kept.0 {
+        Some(kept) => kept.clone(),
+        None => Plan::draw(smallest.seed, START).all(),
+    };
+    let mut piece = kept.len().div_ceil(2);
+    let mut runs = 0;
+    while piece > 0 && runs < RUNS {
+        let mut from = 0;
+        let mut dropped = false;
+        while from < kept.len() && runs < RUNS {
+            let until = (from + piece).min(kept.len());
+            let rest = [&kept[..from], &kept[until..]].concat();
+            runs += 1;
+            match fails(&smallest, &rest) {
+                Some(failure) => {
+                    (smallest, kept, dropped) = (failure, rest, true);
+                }
+                None => from = until,
+            }
+        }
+        if !dropped || piece > 1 {
+            piece /= 2;
+        }
+    }
+    smallest
+}
+
+fn fails(like: &Failure, kept: &[usize]) -> Option<Failure> {
+    // A panic prints itself each time, so it is not made smaller.
+    if like.broken.invariant == Invariant::Panic {
+        return None;
+    }
+    let failure = run(like.seed, &Kept(Some(kept.to_vec())), false).err()?;
+    (failure.broken.invariant == like.broken.invariant).then_some(failure)
+}
