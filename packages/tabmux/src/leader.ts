@@ -131,12 +131,12 @@ export function contendByLease(name: string, lead: () => void, resign: () => voi
   look();
   return {
     release() {
-      // Where it was written a short while ago nobody else can have it. And the first thing done
-      // may be the last: Firefox ends the scripts of a tab that closes when they wait for storage.
-      if (state === 'held' && Date.now() - writtenAt < LEASE_MS || state !== 'waiting' &&
-        read()[0] === me) localStorage.removeItem(name);
       clearTimeout(timer);
       removeEventListener('storage', onStorage);
+      // Where it was written a short while ago nobody else can have it. And what is done first with
+      // storage may be the last: there, Firefox ends the scripts of a tab that closes.
+      const isFresh = state === 'held' && Date.now() - writtenAt < LEASE_MS;
+      if (isFresh || state !== 'waiting' && read()[0] === me) localStorage.removeItem(name);
       state = 'waiting';
     },
     // A lease runs out by itself.
