@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tabmux_e2e::{
     Result, Stop,
-    browser::Tab,
+    browser::{Kind, Tab},
     context::{Context, SOON},
     engine::Engine,
     runner::Test,
@@ -16,7 +16,7 @@ use tabmux_e2e::{
 
 use crate::{
     steps::{Outcome, hub_of, one_link},
-    tiers::{LEADER_LOCK, leaders, open, share},
+    tiers::{LEADER_LOCK, connect, leaders, open, share},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -27,15 +27,17 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("lossless tiers: the leader is frozen, and thaws", leader_frozen),
     Test::new("lossless tiers: the holder of the lease closes", storage_closes),
     Test::new("lossless tiers: the holder of the lease is frozen, and thaws", storage_frozen),
-    Test::new("lossless tiers: without BroadcastChannel", storage_without_channel),
     Test::new("lossless tiers: a page of its own is cached and comes back", direct_parks),
     Test::new("lossless tiers: the holder of the link's lock is robbed of it", link_lock_robbed),
 ];
 
-/// Last, because an engine may not come out of it unharmed.
+/// Those that need a browser of their own.
 pub(crate) const CRASHES: &[Test] = &[
-    Test::new("lossless tiers: the leader's process is killed", leader_crashes),
-    Test::new("lossless tiers: the process of the lease's holder is killed", storage_crashes),
+    // WebKitGTK fires storage events only without its driver, as it runs here.
+    Test::crashing("lossless tiers: without BroadcastChannel", storage_without_channel),
+    Test::crashing("lossless tiers: the leader's process is killed", leader_crashes),
+    Test::crashing("lossless tiers: the process of the lease's holder is killed", storage_crashes),
+    Test::crashing("lossless tiers: without locks a killed tab is noticed", killed_without_locks),
 ];
 
 /// Longer than the lease, or the watchdog of followers, and a handover.
@@ -97,10 +99,6 @@ fn storage_closes(context: &mut Context<'_>) -> Outcome {
 }
 
 fn storage_without_channel(context: &mut Context<'_>) -> Outcome {
-    if context.engine == Engine::WebKit {
-        let why = "it fires no storage events while it is driven by a driver";
-        return Err(Stop::Skipped(why.into()));
-    }
     closes(context, "page.html?without=BroadcastChannel", "storage")
 }
 
@@ -251,5 +249,36 @@ fn crashes(context: &mut Context<'_>, tier: &str) -> Outcome {
     stream(context, &others)?;
     context.browser.crash(&tabs[leader])?;
     taken_over(context, &server, &others, &hub)?;
+    Ok(())
+}
+
+/// Nothing tells of its end but that it does not answer. In WebKit the worker may die with it.
+fn killed_without_locks(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let mut tabs = Vec::new();
+    for _ in 0..4 {
+        let tab = context.insecure_page(Kind::Tab, "page.html")?;
+        connect(context, &server, &tab, "{}")?;
+        tabs.push(tab);
+    }
+    one_link(&server, 4)?;
+    // The worker lives in the process of the first.
+    let host = context.browser.process(&tabs[0])?;
+    let victim = tabs.pop().ok_or("no tab")?;
+    let process = context.browser.process(&victim)?;
+    if process.is_some() && process == host {
+        return Err("all tabs share one process".into());
+    }
+    let mut others = Vec::new();
+    for tab in tabs {
+        if process.is_none() || context.browser.process(&tab)? != process {
+            others.push(tab);
+        }
+    }
+    stream(context, &others)?;
+    context.browser.crash(&victim)?;
+    server.wait_for_tabs(others.len() as u64, Duration::from_secs(40))?;
+    end(context, &others)?;
+    one_link(&server, others.len())?;
     Ok(())
 }

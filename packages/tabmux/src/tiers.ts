@@ -148,7 +148,7 @@ function openShared({ name, script, hear, fail, lost }: Page): TierPort {
   const worker = new SharedWorker(script, { name, extendedLifetime: true } as WorkerOptions);
   const { port } = worker;
   const pong = (): void => port.postMessage([PageKind.Pong]);
-  const watch = watchHub(3 * pulseEvery(), pong, lost);
+  const watch = watchHub(2 * pulseEvery(), pong, lost);
   const timer = setTimeout(() => fail(), PATIENCE_MS);
   let isAttached = false;
   worker.onerror = () => isAttached || fail();
