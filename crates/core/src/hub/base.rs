@@ -27,6 +27,11 @@ pub(super) type SocketKey = (TabId, SocketId);
 /// Not `Debug`: through the vtable all of its formatting would end up in the wasm module.
 pub(super) trait Machine: Send {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
+    /// A tab is about to get what waited for it, the last message to all tabs being this one.
+    /// Whether it missed some before that.
+    fn take_missed(&mut self, _: TabId, _: u64) -> bool {
+        false
+    }
     /// What waited for the tab is posted: what the machine posts to it now comes after that.
     fn tab_caught_up(&mut self, base: &mut Base, tab: TabId);
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);

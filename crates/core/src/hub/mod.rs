@@ -156,7 +156,13 @@ impl Hub {
         self.base.event(Event::TabAttached(tab));
         self.machine.tab_attached(now, &mut self.base, tab, has);
         let attached = HubMessage::Attached { state: self.state(), tabs: self.tab_count() };
-        for message in std::iter::once(attached).chain(held) {
+        let count0 = |message: &HubMessage| match message {
+            HubMessage::Browser { count0, .. } => Some(*count0),
+            _ => None,
+        };
+        let browser0 = held.iter().filter_map(count0).next_back().unwrap_or(0);
+        let gap = self.machine.take_missed(tab, browser0).then_some(HubMessage::BrowserGap);
+        for message in std::iter::once(attached).chain(gap).chain(held) {
             self.base.order(Output::PostToTab { tab, message });
         }
         self.machine.tab_caught_up(&mut self.base, tab);

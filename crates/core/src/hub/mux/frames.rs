@@ -101,7 +101,12 @@ impl Mux {
             }
             ServerFrame::Message { payload } => {
                 let has = |id| self.tabs.get(id).is_some_and(|tab| tab.heard0 >= count);
-                let tabs = base.tabs.all().into_iter().filter(|tab| !has(*tab)).collect();
+                let tabs = base.tabs.all().into_iter().filter(|tab| !has(*tab)).collect::<Vec<_>>();
+                for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
+                    if let Some(tab) = self.tabs.get_mut(*id) {
+                        tab.browser0 = count;
+                    }
+                }
                 let message = HubMessage::Browser { count0: count, payload: payload.into() };
                 base.post_all(tabs, &message);
             }
@@ -233,9 +238,6 @@ impl Mux {
             self.tabs.listed(listed);
             if !listed.parked {
                 base.order(Output::WatchTab { tab: listed.tab });
-            } else if listed.aside {
-                // Before what is held for it from now on.
-                base.tabs.hold(listed.tab, HubMessage::BrowserGap);
             }
         }
         if base.tabs.any_awaited() {

@@ -290,10 +290,19 @@ impl Machine for Mux {
         }
     }
 
+    fn take_missed(&mut self, tab: TabId, browser0: u64) -> bool {
+        self.tabs.get_mut(tab).is_some_and(|tab| {
+            tab.browser0 = tab.browser0.max(browser0);
+            mem::take(&mut tab.missed)
+        })
+    }
+
     fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
-        self.tell_missed(base, tab);
         let last0 = self.tabs.get(tab).map_or(0, |tab| tab.heard0);
         for (count0, payload) in self.history.messages(last0) {
+            if let Some(tab) = self.tabs.get_mut(tab) {
+                tab.browser0 = tab.browser0.max(count0);
+            }
             base.post_now(tab, HubMessage::Browser { count0, payload });
         }
         let may_ask = self.may_ask();

@@ -37,7 +37,10 @@ pub(super) struct MuxTab {
     pub(super) aside: bool,
     /// Whether it was attached through this hub before: what was posted to it, it has.
     pub(super) was_here: bool,
-    /// Whether the server says that lane 0 was acknowledged without it, and it was not told yet.
+    /// The last message to all tabs that was posted to it.
+    pub(super) browser0: u64,
+    /// Whether it missed messages to all tabs, and was not told yet: lane 0 was acknowledged
+    /// without it, or what was posted did not reach it.
     pub(super) missed: bool,
 }
 
@@ -68,6 +71,7 @@ impl MuxTabs {
         if tab.part != part {
             *tab = MuxTab { part, missed: tab.missed && part.is_some(), ..MuxTab::default() };
         }
+        tab.missed |= has.last0 < tab.browser0;
         (tab.posted, tab.heard) = (has.last, has.last);
         tab.heard0 = tab.heard0.max(has.last0);
         (tab.lane, tab.checked) = (Lane::Unknown, None);
@@ -77,7 +81,7 @@ impl MuxTabs {
     pub(super) fn listed(&mut self, listed: &WelcomeTab) {
         let lane = Lane::Known { alias: listed.alias, up: 0 };
         let aside = listed.parked || listed.aside;
-        let missed = listed.aside && !listed.parked;
+        let missed = listed.aside;
         self.tabs.insert(listed.tab, MuxTab { lane, aside, missed, ..MuxTab::default() });
     }
 
