@@ -14,7 +14,7 @@ pub(super) enum Count {
     CargoTest,
     /// The summary of `node --test`.
     NodeTest,
-    /// A last line `N passed, N failed`, perhaps `, N skipped`.
+    /// Lines `N passed, N failed`, perhaps `, N skipped`, one of each program that ran.
     Summary,
 }
 
@@ -34,7 +34,7 @@ impl Count {
             Self::One => Tally { passed: 1, ..Tally::default() },
             Self::CargoTest => output.lines().filter_map(cargo_line).sum(),
             Self::NodeTest => node_summary(output),
-            Self::Summary => output.lines().rev().find_map(summary_line).unwrap_or_default(),
+            Self::Summary => output.lines().filter_map(summary_line).sum(),
         };
         match (self, success) {
             (Self::One, false) => Tally { failed: 1, ..Tally::default() },
@@ -183,9 +183,9 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn the_last_summary_line_counts() {
+    fn the_summary_lines_of_all_programs_count() {
         let output = "1 passed, 0 failed\nx\n30 passed, 1 failed, 4 skipped\ndone\n";
-        assert_eq!(Count::Summary.of(output, false), tally(30, 1, 4));
+        assert_eq!(Count::Summary.of(output, false), tally(31, 1, 4));
         assert_eq!(Count::Summary.of("2 passed, 0 failed", true), tally(2, 0, 0));
     }
 
