@@ -96,6 +96,16 @@ xflags::xflags! {
         cmd sim {
             /// How many seeds; the simulator's own default when not given.
             optional --seeds number: u64
+            /// The first of them; 0 when not given.
+            optional --from number: u64
+            /// One seed alone.
+            optional --seed number: u64
+            /// Of that seed these transitions only: `all`, `none`, or as in `3,7-9`.
+            optional --transitions list: String
+            /// Prints its log.
+            optional --trace
+            /// Breaks a copy of the core on purpose, in several ways: each must be found.
+            optional --mutations
         }
     }
 }

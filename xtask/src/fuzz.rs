@@ -1,4 +1,4 @@
-//! The long runs: fuzzing and simulation.
+//! The long runs: fuzzing.
 
 use anyhow::Context;
 use xshell::cmd;
@@ -71,13 +71,6 @@ pub(crate) fn missing(repo: &Repo) -> Option<String> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let version = cmd!(repo.sh, "{compiler} --version").quiet().ignore_stderr().read();
     version.is_err().then(|| "needs a C++ compiler".to_owned())
-}
-
-/// `cargo xtask sim`.
-pub(crate) fn sim(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
-    let seeds = flags.seeds.map(|seeds| ["--seeds".to_owned(), seeds.to_string()]);
-    let seeds = seeds.iter().flatten();
-    Ok(cmd!(repo.sh, "cargo run -q --release -p tabmux-sim -- {seeds...}").quiet().run()?)
 }
 
 fn host(repo: &Repo) -> anyhow::Result<String> {

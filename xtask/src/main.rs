@@ -13,6 +13,7 @@ mod flags;
 mod fuzz;
 mod process;
 mod repo;
+mod sim;
 mod size;
 mod smoke;
 mod tidy;
@@ -53,6 +54,6 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Browsers(_) => browsers::install(&repo),
         XtaskCmd::Autobahn(flags) => autobahn::run(&repo, &flags),
         XtaskCmd::Fuzz(flags) => fuzz::run(&repo, flags),
-        XtaskCmd::Sim(flags) => fuzz::sim(&repo, flags),
+        XtaskCmd::Sim(flags) => sim::run(&repo, flags),
     }
 }

@@ -1,0 +1,134 @@
+//! Simulation, and the proof that it finds what is broken on purpose.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use xshell::cmd;
+
+use crate::{flags, repo::Repo};
+
+/// Where the patches are that break the core, each in one way.
+const MUTATIONS: &str = "crates/sim/mutations";
+/// What a mutant is built of.
+const CRATES: &[&str] = &["crates/wire", "crates/core", "crates/sim"];
+/// Seeds within which a mutant must be found.
+const SEEDS: &str = "300";
+
+/// `cargo xtask sim`.
+pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
+    if flags.mutations {
+        return mutations(repo);
+    }
+    let mut args = Vec::new();
+    let numbers = [("--seeds", flags.seeds), ("--from", flags.from), ("--seed", flags.seed)];
+    for (name, number) in numbers {
+        args.extend(number.into_iter().flat_map(|it| [name.to_owned(), it.to_string()]));
+    }
+    args.extend(flags.transitions.into_iter().flat_map(|it| ["--transitions".to_owned(), it]));
+    args.extend(flags.trace.then(|| "--trace".to_owned()));
+    let started = std::time::Instant::now();
+    cmd!(repo.sh, "cargo build -q --release -p tabmux-sim").quiet().run()?;
+    let built = std::time::Instant::now();
+    let sim = repo.path("target/release/tabmux-sim");
+    let out = cmd!(repo.sh, "{sim} {args...}").quiet().ignore_status().output()?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    print!("{text}");
+    eprint!("{}", String::from_utf8_lossy(&out.stderr));
+    if !out.status.success() {
+        bail!("the simulator found a broken invariant; after the fix the run goes into the corpus");
+    }
+    if let Some(steps) = steps(&text) {
+        let seconds = built.elapsed().as_secs_f64();
+        let speed = steps as f64 / seconds / 1000.0;
+        let build = (built - started).as_secs();
+        println!("{speed:.0} thousand steps a second ({seconds:.1} s, built in {build} s)");
+    }
+    Ok(())
+}
+
+/// Breaks a copy of the core in every way there is a patch for; each mutant must be found.
+///
+/// Patches and a copy, not features of the core: what is shipped has no line that is there to be
+/// broken, and a patch that no longer applies says so.
+fn mutations(repo: &Repo) -> anyhow::Result<()> {
+    let place = repo.path("target/mutations");
+    let mut patches = repo.sh.read_dir(repo.path(MUTATIONS))?;
+    patches.retain(|path| path.extension().is_some_and(|it| it == "patch"));
+    patches.sort();
+    let mut survivors = Vec::new();
+    for patch in &patches {
+        let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        copy(repo, &place)?;
+        let found = mutant(repo, &place, patch).with_context(|| format!("the mutant {name}"))?;
+        match found {
+            Some(how) => println!("{name}: found, {how}"),
+            None => survivors.push(name),
+        }
+    }
+    if !survivors.is_empty() {
+        bail!("{SEEDS} seeds did not notice these mutants: {}", survivors.join(", "));
+    }
+    println!("all {} mutants were found", patches.len());
+    Ok(())
+}
+
+/// Breaks the copy and runs it: how it was found, if it was.
+fn mutant(repo: &Repo, place: &Path, patch: &PathBuf) -> anyhow::Result<Option<String>> {
+    let _dir = repo.sh.push_dir(place);
+    // The copy is no part of the repository around it.
+    let ceiling = place.parent().unwrap_or(place);
+    cmd!(repo.sh, "git apply {patch}").env("GIT_CEILING_DIRECTORIES", ceiling).quiet().run()?;
+    let (target, warn) = (place.join("target"), "-Awarnings");
+    cmd!(repo.sh, "cargo build -q --release --offline -p tabmux-sim --target-dir {target}")
+        .env("RUSTFLAGS", warn)
+        .quiet()
+        .run()?;
+    let sim = target.join("release/tabmux-sim");
+    let run = cmd!(repo.sh, "{sim} --seeds {SEEDS} --as-is").quiet().ignore_status().output()?;
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    let how = said.lines().find(|line| line.starts_with("seed ")).unwrap_or_default();
+    match run.status.success() {
+        true => Ok(None),
+        false if how.is_empty() => bail!("it did not run: {said}"),
+        false => Ok(Some(how.chars().take(160).collect())),
+    }
+}
+
+/// The simulator and what it is made of, as a workspace of its own.
+fn copy(repo: &Repo, place: &Path) -> anyhow::Result<()> {
+    for path in CRATES {
+        let (from, to) = (repo.path(path), place.join(path));
+        let above = to.parent().unwrap_or(place).to_path_buf();
+        repo.sh.create_dir(&above)?;
+        repo.sh.remove_path(&to)?;
+        cmd!(repo.sh, "cp -r {from} {above}").quiet().run()?;
+    }
+    for file in ["Cargo.lock", "rust-toolchain.toml"] {
+        repo.sh.copy_file(repo.path(file), place.join(file))?;
+    }
+    let manifest = repo.sh.read_file(repo.path("Cargo.toml"))?;
+    let crates = format!("{CRATES:?}");
+    let lines = manifest.lines().map(|line| match line.split(" = ").next() {
+        Some(key @ ("members" | "default-members")) => format!("{key} = {crates}"),
+        _ => line.to_owned(),
+    });
+    let manifest = lines.collect::<Vec<_>>().join("\n");
+    Ok(repo.sh.write_file(place.join("Cargo.toml"), manifest)?)
+}
+
+/// The steps that the simulator says it took.
+fn steps(said: &str) -> Option<u64> {
+    let before = said.split(" steps").next()?;
+    before.rsplit(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::steps;
+
+    #[test]
+    fn steps_are_read() {
+        assert_eq!(steps("301 seeds passed: 812345 steps, 9 messages heard\n"), Some(812_345));
+        assert_eq!(steps("nothing"), None);
+    }
+}
