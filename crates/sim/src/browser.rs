@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
 use tabmux_core::{
@@ -138,6 +139,11 @@ impl Browser {
     /// The time its own clock shows.
     pub const fn clock(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_micros(now.as_micros() - self.behind)
+    }
+
+    /// How long something takes to the server, or from there.
+    pub const fn link_latency(&mut self) -> Duration {
+        self.rng.millis(1, self.traits.link_ms)
     }
 
     /// Tabs that live so.

@@ -61,6 +61,8 @@ pub enum Transition {
     Publish,
     /// A link breaks.
     CutLink,
+    /// A page sends some messages, and its link breaks while they are on their way.
+    Flap,
     /// Nothing arrives on a link for a while.
     StallLink,
     /// Dials of a browser are not answered, or are again.
@@ -73,7 +75,7 @@ pub enum Transition {
     Sleep,
 }
 
-const ALL: [Transition; 28] = [
+const ALL: [Transition; 29] = [
     Transition::OpenTab,
     Transition::CloseTab,
     Transition::CrashTab,
@@ -97,6 +99,7 @@ const ALL: [Transition; 28] = [
     Transition::Unsubscribe,
     Transition::Publish,
     Transition::CutLink,
+    Transition::Flap,
     Transition::StallLink,
     Transition::ToggleOffline,
     Transition::RestartServer,
@@ -138,6 +141,8 @@ pub struct Traits {
     pub lingers: Duration,
     /// How much of a message's way through the browser is luck, in milliseconds.
     pub port_ms: u64,
+    /// The same of its way to the server.
+    pub link_ms: u64,
 }
 
 /// All of a run that is drawn before it begins.
@@ -191,7 +196,8 @@ impl Traits {
             },
             locks: !rng.one_in(8),
             lingers: Duration::from_secs(if rng.one_in(3) { 30 } else { 0 }),
-            port_ms: [1, 5, 20, 60][rng.index(4)],
+            port_ms: [1, 5, 20, 60, 300][rng.index(5)],
+            link_ms: [3, 60, 60][rng.index(3)],
         }
     }
 }

@@ -148,6 +148,15 @@ impl World {
             Transition::FreezeTab => return self.set_frozen(at, tab, true),
             Transition::ThawTab => return self.set_frozen(at, tab, false),
             Transition::MoveTab => self.move_tab(at, tab),
+            Transition::Flap => {
+                let links = self.network.links.iter();
+                let links = links.filter(|(_, link)| link.browser == at && link.hub_open);
+                for link in links.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    let when = self.now + rng.millis(0, 20);
+                    self.put(when, Delivery::Flap { link });
+                }
+                return self.page_wishes(at, tab, Transition::Send, rng);
+            }
             _ => return self.page_wishes(at, tab, what, rng),
         }
         Ok(())

@@ -33,7 +33,7 @@ impl World {
         if let Some(run) = self.browsers[browser].run(host) {
             run.link = Some(attempt);
         }
-        let at = self.now + self.browsers[browser].rng.millis(1, 60);
+        let at = self.now + self.browsers[browser].link_latency();
         self.put(at, Delivery::Arrive { link });
         Ok(())
     }
@@ -44,7 +44,7 @@ impl World {
         };
         let (browser, at) = (&mut self.browsers[link.browser], (link.browser, link.host));
         let entropy = std::array::from_fn(|_| browser.rng.next().to_le_bytes()[0]);
-        let latency = browser.rng.millis(1, 60);
+        let latency = browser.link_latency();
         if browser.offline {
             link.broken = true;
             return Ok(());
@@ -75,7 +75,7 @@ impl World {
         attempt: AttemptId,
         payload: OwnedPayload,
     ) -> Checked {
-        let latency = self.browsers[browser].rng.millis(1, 60);
+        let latency = self.browsers[browser].link_latency();
         let Some(id) = self.network.find(hub, attempt) else {
             return Ok(());
         };
@@ -120,7 +120,7 @@ impl World {
             server.sent(LinkId(id), &bytes)?;
         }
         if let Some(link) = self.network.links.get_mut(&id) {
-            let latency = self.browsers[link.browser].rng.millis(1, 60);
+            let latency = self.browsers[link.browser].link_latency();
             let (when, at) = (link.down(self.now, latency), (link.browser, link.host));
             self.put(when, Delivery::Down { at, link: id, bytes });
         }
@@ -139,7 +139,7 @@ impl World {
 
     /// The hub closes its link: the server hears of it after all that was sent before.
     pub(crate) fn hub_closes(&mut self, browser: usize, hub: HubId, attempt: AttemptId) {
-        let latency = self.browsers[browser].rng.millis(1, 60);
+        let latency = self.browsers[browser].link_latency();
         let Some(id) = self.network.find(hub, attempt) else {
             return;
         };
@@ -161,7 +161,7 @@ impl World {
 
     pub(crate) fn server_closes(&mut self, id: LinkId, code: u16) {
         if let Some(link) = self.network.links.get_mut(&id.0) {
-            let latency = self.browsers[link.browser].rng.millis(1, 60);
+            let latency = self.browsers[link.browser].link_latency();
             link.server_open = false;
             if !link.broken {
                 let (when, at) = (link.down(self.now, latency), (link.browser, link.host));
@@ -212,12 +212,26 @@ impl World {
         }
     }
 
+    /// Breaks a link, and both ends hear of it at once.
+    pub(crate) fn flap(&mut self, id: u64) {
+        let Some(link) = self.network.links.get_mut(&id).filter(|link| !link.broken) else {
+            return;
+        };
+        link.broken = true;
+        let (at, name) = ((link.browser, link.host), (link.hub, link.attempt));
+        let (code, clean) = (close::ABNORMAL, false);
+        if link.hub_open {
+            self.put(self.now, Delivery::HubHears { at, link: name, code, clean });
+        }
+        self.put(self.now, Delivery::ServerHears { link: id });
+    }
+
     /// The worker that held these links died. What it sent may still arrive, or not.
     pub(crate) fn orphan_links(&mut self, browser: usize, hub: HubId) {
         for id in self.network.held_by(hub) {
             let rng = &mut self.browsers[browser].rng;
             let (arrives, latency, mut dice) =
-                (rng.one_in(2), rng.millis(1, 60), Rng::new(rng.next()));
+                (rng.one_in(2), rng.millis(1, 20), Rng::new(rng.next()));
             if !arrives {
                 self.cut(id, &mut dice);
             }

@@ -136,6 +136,10 @@ pub(crate) enum Delivery {
         link: u64,
         bytes: Vec<u8>,
     },
+    /// A link breaks, and both ends hear of it.
+    Flap {
+        link: u64,
+    },
     ServerHears {
         link: u64,
     },
@@ -299,6 +303,10 @@ impl World {
             Delivery::Opened { link, .. } => self.opened(link),
             Delivery::Up { link, bytes } => self.up(link, &bytes),
             Delivery::Down { link, bytes, .. } => self.down(link, &bytes),
+            Delivery::Flap { link } => {
+                self.flap(link);
+                Ok(())
+            }
             Delivery::ServerHears { link } => self.server_hears(link),
             Delivery::HubHears { at, link, code, clean } => self.hub_hears(at, link, code, clean),
             Delivery::ServerTimer => self.server_timer(),
