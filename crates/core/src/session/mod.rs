@@ -351,7 +351,8 @@ impl Registry {
         let limit = self.config.queue_bytes.saturating_add(self.config.control_bytes);
         if let Some(session) = self.session_of(id) {
             session.unwritten += bytes.len();
-            let too_much = session.unwritten > limit;
+            // What is kept may all have to be sent again at once.
+            let too_much = session.unwritten > limit.saturating_add(session.kept);
             self.stats.queued_bytes += bytes.len();
             if too_much {
                 self.overflowed.push(id);

@@ -395,3 +395,28 @@ fn a_hub_hears_what_came_of_its_tabs_with_every_answer_to_ping_and_after_64_fram
     let at_once = (2..100).find(|n| told(&server.say(1, &text(*n, 1, "x"))).is_some());
     assert_eq!(at_once, Some(65));
 }
+
+#[test]
+fn a_session_that_keeps_as_much_as_it_may_goes_on() {
+    let mut server = Server::with(SessionConfig {
+        message_bytes: 1_000,
+        queue_bytes: 1_000,
+        control_bytes: 100,
+        lane_bytes: 1_000,
+        session_bytes: 1_000,
+        ..SessionConfig::default()
+    });
+    let (socket, welcome) = server.welcome_socket(1);
+    server.cut(1);
+    for _ in 0..2 {
+        server.registry.send(server.now, socket, Payload::Text(&"x".repeat(900))).unwrap();
+    }
+    server.hello(2, &resume(&welcome, SAME, None));
+    let outputs = server.say(2, &attach_after(1, 1));
+    assert_eq!(texts(&outputs).len(), 2);
+    assert!(!outputs.iter().any(|it| matches!(it, Output::CloseLink { .. })), "{outputs:?}");
+    assert_eq!(server.registry.stats().sessions, 1);
+    // The next answer, while nothing was written yet, is no reason either.
+    let outputs = server.say(2, &HubFrame::Ping { nonce: 1 });
+    assert!(!outputs.iter().any(|it| matches!(it, Output::CloseLink { .. })), "{outputs:?}");
+}
