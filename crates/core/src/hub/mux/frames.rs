@@ -195,6 +195,12 @@ impl Mux {
             // The server is well and the line broke: no reason to wait longer each time.
             self.backoff.reset();
         }
+        // Another hub had the session meanwhile.
+        let hole = self.session.as_ref().and_then(|session| session.count0);
+        let hole = resumed && hole.is_some_and(|count0| count0 + 1 < next0);
+        if hole {
+            self.history.lose();
+        }
         let detached = Duration::from_millis(welcome.limits.detached_ms);
         let count0 = Some(next0.saturating_sub(1));
         self.session = Some(Session { id, token, term, count0, detached, expires: None });
@@ -206,15 +212,16 @@ impl Mux {
         if is_new && resumed {
             self.acks.took_over(next0.saturating_sub(1));
         }
-        self.expect(now, base, welcome);
+        self.expect(now, base, welcome, hole);
         if !resumed && self.listing {
             self.listing = false;
             self.topics.link_opened(base);
         }
     }
 
-    /// Waits for the tabs of the session that this hub does not know.
-    fn expect(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome) {
+    /// Waits for the tabs of the session that this hub does not know. `hole`: not all of lane 0
+    /// came here.
+    fn expect(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome, hole: bool) {
         let parked_until = now + base.config.parked_ttl;
         let gone = std::mem::take(&mut self.gone);
         for listed in &welcome.tabs {
@@ -226,7 +233,7 @@ impl Mux {
             if !base.tabs.expect(listed.tab, listed.parked.then_some(parked_until)) {
                 if let Some(tab) = self.tabs.get_mut(listed.tab).filter(|_| listed.aside) {
                     // Now, before it hears what came after that.
-                    tab.missed = !tab.was_here;
+                    tab.missed = hole || !tab.was_here;
                     self.tell_missed(base, listed.tab);
                 }
                 if base.tabs.is_parked(listed.tab) && !listed.parked {
@@ -264,6 +271,13 @@ impl Mux {
         };
         let part = (session.id, alias);
         let continues = tab.part == Some(part);
+        if !continues && n_seen > 0 {
+            // Its page has begun anew since, and counts from 1: what the server has of it from
+            // before, sockets and all, is not its own.
+            (tab.heard, tab.posted) = (0, 0);
+            base.send_control(HubFrame::Gone { tab: id }.to_bytes());
+            return self.send_attach(base, id);
+        }
         if !continues {
             base.forget_sent(id);
             (tab.heard0, tab.acknowledged) = (count0, 0);

@@ -43,8 +43,21 @@ impl Past {
 }
 
 impl History {
+    /// Frames are to be kept from now on. What is kept already stays: it may be what is missing.
     pub(super) fn begin(&mut self, now: Timestamp) {
-        *self = Self::On { frames: VecDeque::new(), bytes: 0, until: now + PATIENCE };
+        let until = now + PATIENCE;
+        match self {
+            Self::Off => *self = Self::On { frames: VecDeque::new(), bytes: 0, until },
+            Self::On { .. } => self.tab_came(now),
+            Self::Lost => {}
+        }
+    }
+
+    /// Frames came that are not here.
+    pub(super) fn lose(&mut self) {
+        if !self.is_off() {
+            *self = Self::Lost;
+        }
     }
 
     /// A tab has attached.

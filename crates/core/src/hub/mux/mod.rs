@@ -151,6 +151,7 @@ impl Mux {
         self.session = None;
         self.tabs.session_lost();
         self.acks.session_lost();
+        self.topics.session_lost();
         self.history.end();
         self.gone.clear();
     }
@@ -182,7 +183,9 @@ impl Mux {
     }
 
     fn send_attach(&mut self, base: &mut Base, tab: TabId) {
-        let last = self.tabs.get(tab).map_or(0, |tab| tab.posted);
+        // What was posted and not yet heard dies with this hub, or with the port: the server, which
+        // forgets what is named here, keeps it. A tab that has it drops it by its count.
+        let last = self.tabs.get(tab).map_or(0, |tab| tab.heard);
         self.tabs.asked(tab);
         base.send_control(HubFrame::Attach { tab, last }.to_bytes());
     }
@@ -291,8 +294,11 @@ impl Machine for Mux {
     }
 
     fn take_missed(&mut self, tab: TabId, browser0: u64) -> bool {
+        let (count0, lost) = (self.count0(), self.history.is_lost());
         self.tabs.get_mut(tab).is_some_and(|tab| {
             tab.browser0 = tab.browser0.max(browser0);
+            // More came than is kept for it, and the server may not have been told so yet.
+            tab.missed |= lost && !tab.was_here && tab.part.is_some() && tab.heard0 < count0;
             mem::take(&mut tab.missed)
         })
     }
@@ -321,9 +327,10 @@ impl Machine for Mux {
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.tabs.remove(tab);
-        if self.gone.len() < base.config.tabs {
-            self.gone.push(tab);
+        if self.gone.len() >= base.config.tabs {
+            self.gone.remove(0);
         }
+        self.gone.push(tab);
         self.topics.tab_gone(base, tab, self.may_ask());
         if self.connection.is_open() {
             base.send_control(HubFrame::Gone { tab }.to_bytes());

@@ -221,7 +221,12 @@ impl Topics {
 
     /// The session has a topic from before: everything after this position follows.
     pub(super) fn listed(&mut self, base: &mut Base, listed: &Subscribed<'_>) {
-        let at = self.find(listed.name).unwrap_or_else(|| {
+        let known = self.find(listed.name);
+        if known.is_none() && self.topics.len() >= base.config.topics {
+            let unsubscribe = HubFrame::Unsubscribe { topic: listed.name };
+            return base.send_control(unsubscribe.to_bytes());
+        }
+        let at = known.unwrap_or_else(|| {
             self.topics.push(Topic::new(listed.name, None));
             self.topics.len() - 1
         });
