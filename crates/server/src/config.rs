@@ -231,6 +231,7 @@ impl Config {
             (limits.http_connections == 0, "limits.http_connections must be at least 1"),
             (limits.links == 0, "limits.links must be at least 1"),
             (limits.tabs == 0, "limits.tabs must be at least 1"),
+            (limits.tabs > 1_024, "limits.tabs must be at most 1024, of which a hub can be told"),
             (limits.sockets == 0, "limits.sockets must be at least 1"),
             (limits.subscriptions == 0, "limits.subscriptions must be at least 1"),
             (limits.topics == 0, "limits.topics must be at least 1"),

@@ -169,16 +169,15 @@ impl Burst {
 }
 
 impl Kept {
-    /// If it is of this topic: where the topic was before it.
-    pub(super) fn before(&self, id: TopicId) -> Option<Position> {
+    /// If it is of a topic: which, and where the topic was before it.
+    pub(super) fn before(&self) -> Option<(TopicId, Position)> {
         match self {
-            Self::Shared(frame) => {
-                frame.origin().filter(|(topic, _)| *topic == id).map(|(_, previous)| previous)
-            }
+            Self::Shared(frame) => frame.origin(),
             Self::Own(bytes) => match ServerFrame::decode(bytes) {
                 // Something is missing before it, so that is as good a place as any.
-                Ok(ServerFrame::Gap { topic, position }) if topic == id => {
-                    Some(Position { offset: position.offset.saturating_sub(1), ..position })
+                Ok(ServerFrame::Gap { topic, position }) => {
+                    let offset = position.offset.saturating_sub(1);
+                    Some((topic, Position { offset, ..position }))
                 }
                 _ => None,
             },

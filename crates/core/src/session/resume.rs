@@ -185,9 +185,22 @@ impl Registry {
         session.suspended = None;
         self.detached.push_back((self.now, session.id));
         self.stats.detached += 1;
+        self.tidy_detached();
         self.unlink(place);
         self.release(place);
         self.wake_waiting(place);
+    }
+
+    /// Forgets that sessions were without a link which have one again: a link that comes and goes
+    /// and comes would be remembered each time.
+    fn tidy_detached(&mut self) {
+        if self.detached.len() > 2 * self.stats.detached + 64 {
+            let sessions = &self.sessions;
+            self.detached.retain(|(since, id)| {
+                let stage = sessions.by_id(*id).map(|session| session.stage);
+                stage == Some(Stage::Detached { since: *since })
+            });
+        }
     }
 
     /// Ends sessions that have waited for a link for too long.

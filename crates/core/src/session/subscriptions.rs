@@ -319,6 +319,11 @@ impl Registry {
         let Some(link) = session.link() else {
             return;
         };
+        // In one pass: a hub may have many topics, and keep much unacknowledged.
+        let mut firsts = BTreeMap::new();
+        for (id, before) in frames.iter().filter_map(Kept::before) {
+            firsts.entry(id).or_insert(before);
+        }
         let mut listed = Vec::with_capacity(session.subscriptions.len());
         for subscription in &mut session.subscriptions {
             let Some(topic) = self.topics.get(subscription.topic) else {
@@ -329,7 +334,7 @@ impl Registry {
                 continue;
             };
             subscription.request = 0;
-            let kept = frames.iter().find_map(|frame| frame.before(id));
+            let kept = firsts.get(&id).copied();
             let waits = || session.slow.as_ref()?.backlog.before(subscription.topic);
             let waits = || waits().map(|offset| Position { offset, ..position });
             let position = kept.or_else(waits).unwrap_or(position);

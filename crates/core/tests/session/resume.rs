@@ -420,3 +420,32 @@ fn a_session_that_keeps_as_much_as_it_may_goes_on() {
     let outputs = server.say(2, &HubFrame::Ping { nonce: 1 });
     assert!(!outputs.iter().any(|it| matches!(it, Output::CloseLink { .. })), "{outputs:?}");
 }
+
+#[test]
+fn a_hub_that_says_it_has_what_was_never_sent_is_turned_away_and_the_session_lives() {
+    let mut server = Server::new();
+    let (_, welcome) = server.welcome_socket(1);
+    server.open(2);
+    let outputs = server.say(2, &resume(&welcome, OTHER, Some(1)));
+    assert_eq!((closed(&outputs).0, closed(&outputs).1), (2, 1002));
+    let stats = server.registry.stats();
+    assert_eq!((stats.sessions, stats.sockets, stats.takeovers), (1, 1, 0));
+}
+
+#[test]
+fn a_link_that_comes_and_goes_is_not_remembered_each_time() {
+    let mut server = Server::new();
+    let (_, welcome) = server.welcome_socket(1);
+    for link in 1..1_000 {
+        server.cut(link);
+        server.pass(Duration::from_millis(10));
+        server.hello(link + 1, &resume(&welcome, SAME, None));
+    }
+    let (end, mut wakes) = (server.now + Duration::from_secs(60), 0);
+    while let Some((at, _)) = server.registry.poll_timeout().filter(|(at, _)| *at <= end) {
+        server.now = at;
+        server.registry.handle_timeout(at);
+        wakes += 1;
+    }
+    assert!(wakes < 100, "{wakes}");
+}
