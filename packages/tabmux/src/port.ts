@@ -251,6 +251,9 @@ function makePort(
     said = kept = handed = last = 0;
     last0 = count0;
     peers.forEach((peer) => (peer[2] = false));
+    // Nobody knows what was said to all tabs between the two.
+    if (claim) tell(HubKind.BrowserGap, 0, 0, '');
+    claim = '';
     tell(HubKind.Lost, 0, 0, reason);
   };
 
@@ -304,7 +307,6 @@ function makePort(
     } else if (kind === HubKind.Seen) {
       seen(a);
     } else if (kind === HubKind.Lost) {
-      claim = '';
       lose(data, 0);
     } else if (number) {
       if (a && kind < HubKind.Error) {

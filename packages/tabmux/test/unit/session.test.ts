@@ -221,6 +221,18 @@ test('a session that ends is no news to a client, whose status is the same', asy
   await failure(open);
 });
 
+test('a session that ends is told once as a gap in what is said to all tabs', async () => {
+  const { open, client, worker, hub } = await pair();
+  let gaps = 0;
+  client.on('gap', () => (gaps += 1));
+  const ended = failure(open);
+  worker.post(hub, HubKind.Lost, 0, 0, 0, 'tabmux: away for 60 s');
+  await ended;
+  worker.resume(hub, 0, 0);
+  await worker.expect(PageKind.Open);
+  assert.equal(gaps, 1);
+});
+
 test('Check is answered with its counts', async () => {
   const { worker, hub } = await pair();
   worker.post(hub, HubKind.Check, 0, 12, 34);
