@@ -1,0 +1,132 @@
+//! What could be missed or kept too long, when breaks, hubs and tabs come in an odd order.
+
+use super::*;
+
+#[test]
+fn what_is_kept_for_an_awaited_tab_outlives_a_break() {
+    let mut bench = taken_over();
+    bench.server(&ServerFrame::Message { payload: Payload::Text("one") });
+    bench.link_closed(1006);
+    bench.pass(Duration::from_secs(1));
+    bench.take();
+    bench.grant_and_open();
+    bench.server(&resumed(2, vec![listed(1, false), listed(2, false)]));
+    bench.server(&attached(1, 1, 0));
+    bench.server(&ServerFrame::Message { payload: Payload::Text("two") });
+    let claim = bench.claims[&2].clone();
+    bench.tab(2, TabMessage::Attach { claim: &claim, last0: 0, last: 0 });
+    assert_eq!(heard(&bench, 2), ["one", "two"]);
+}
+
+#[test]
+fn a_hub_that_comes_back_says_what_was_missed_to_a_tab_that_was_set_aside_meanwhile() {
+    let mut bench = two_tabs();
+    bench.server(&ServerFrame::Message { payload: Payload::Text("one") });
+    bench.server(&ServerFrame::Fenced { term: Term(2) });
+    bench.pass(Duration::from_secs(1));
+    bench.grant_and_open();
+    // Another hub got the second and third, and gave up on tab 2.
+    let aside = WelcomeTab { aside: true, ..listed(2, false) };
+    bench.server(&resumed(4, vec![listed(1, false), aside]));
+    assert!(bench.posted(2).contains(&HubMessage::BrowserGap));
+}
+
+#[test]
+fn a_tab_that_begins_anew_while_the_server_knows_it_from_before_gets_a_new_lane() {
+    let mut bench = taken_over();
+    bench.take();
+    // Its page left another hub, which died before it could say so.
+    bench.tab(2, ATTACH);
+    bench.server(&attached(2, 1, 3));
+    let sent = bench.sent();
+    let gone = HubFrame::Gone { tab: TabId(2) }.to_bytes();
+    let attach = HubFrame::Attach { tab: TabId(2), last: 0 }.to_bytes();
+    let at = sent.iter().position(|it| *it == gone).expect("what it had is given up");
+    assert!(sent[at..].contains(&attach), "{sent:?}");
+    let alias = Alias(9);
+    let (tab, next, n_seen, aside) = (TabId(2), 1, 0, false);
+    bench.server(&ServerFrame::Attached { tab, alias, next, n_seen, aside });
+    bench.take();
+    bench.open(2, ONE);
+    assert_eq!(said(&bench), [1]);
+}
+
+#[test]
+fn a_session_given_up_while_the_link_opens_begins_anew_for_its_tabs() {
+    let mut bench = with_socket();
+    bench.link_closed(1006);
+    // Every dial fails until the session has been given up for half a minute.
+    bench.sleep(Duration::from_millis(59_500));
+    bench.take();
+    bench.grant_and_open();
+    bench.pass(Duration::from_millis(700));
+    assert!(bench.posted(1).iter().any(|it| matches!(it, HubMessage::Lost { .. })));
+    bench.server(&resumed(1, vec![listed(1, false)]));
+    bench.take();
+    bench.server(&attached(1, 2, 1));
+    let gone = HubFrame::Gone { tab: TabId(1) }.to_bytes();
+    assert!(bench.sent().contains(&gone), "the page counts from 1 again, and the server does not");
+}
+
+#[test]
+fn what_is_posted_and_perhaps_not_heard_is_asked_for_again_after_a_break() {
+    let mut bench = with_socket();
+    bench.server(&data(1, ONE, "a"));
+    break_link(&mut bench);
+    let last = |bench: &Bench| {
+        bench.sent().iter().find_map(|bytes| match HubFrame::decode(bytes) {
+            Ok(HubFrame::Attach { last, .. }) => Some(last),
+            _ => None,
+        })
+    };
+    assert_eq!(last(&bench), Some(0), "the server forgets what ATTACH names");
+}
+
+#[test]
+fn tabs_that_left_long_ago_do_not_keep_one_that_leaves_now_from_being_remembered() {
+    let mut bench = two_tabs();
+    for tab in 1_000..2_100 {
+        bench.tab(tab, ATTACH);
+        bench.tab(tab, TabMessage::Bye);
+    }
+    bench.link_closed(1006);
+    bench.tab(2, TabMessage::Bye);
+    bench.pass(Duration::from_secs(1));
+    bench.take();
+    bench.grant_and_open();
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    assert!(bench.sent().contains(&HubFrame::Gone { tab: TabId(2) }.to_bytes()));
+}
+
+#[test]
+fn a_server_cannot_make_a_hub_remember_ever_more_topics() {
+    let mut bench = taken_over();
+    for number in 1..=1_100 {
+        let (request, recovered, topic) = (0, true, TopicId(number));
+        let name = format!("t{number}");
+        let position = Position { epoch: 1, offset: 0 };
+        let it = Subscribed { request, topic, recovered, position, name: &name };
+        bench.server(&ServerFrame::Subscribed(it));
+    }
+    let is_gone = |it: &&Vec<u8>| matches!(HubFrame::decode(it), Ok(HubFrame::Unsubscribe { .. }));
+    assert_eq!(bench.sent().iter().filter(is_gone).count(), 1_100 - 1_024);
+}
+
+#[test]
+fn a_tab_that_attaches_when_more_came_than_is_kept_is_told_that_it_missed_something() {
+    for acknowledged in [false, true] {
+        let mut bench = taken_over();
+        let text = "x".repeat(900);
+        for _ in 0..400 {
+            bench.server(&ServerFrame::Message { payload: Payload::Text(&text) });
+        }
+        if acknowledged {
+            answer(&mut bench, 1);
+            assert!(!acks(&bench).is_empty());
+        }
+        bench.take();
+        let claim = bench.claims[&2].clone();
+        bench.tab(2, TabMessage::Attach { claim: &claim, last0: 0, last: 0 });
+        assert!(bench.posted(2).contains(&HubMessage::BrowserGap), "{acknowledged}");
+    }
+}
