@@ -184,6 +184,7 @@ impl Mux {
         if !resumed {
             // Each tab learns it when it is attached.
             self.acks.session_lost();
+            self.topics.session_lost();
             self.history.end();
         }
         let is_new = self.session.as_ref().is_none_or(|session| session.count0.is_none());

@@ -244,6 +244,12 @@ impl Topics {
         self.tidy(base, |topic| std::mem::take(&mut topic.kept));
     }
 
+    /// The session is gone, and with it what it had of topics.
+    pub(super) fn session_lost(&mut self) {
+        self.topics.iter_mut().for_each(|topic| topic.kept = false);
+        self.topics.retain(|topic| !topic.listeners.is_empty());
+    }
+
     /// Lets go of topics that nobody wants.
     fn tidy(&mut self, base: &mut Base, mut wanted: impl FnMut(&mut Topic) -> bool) {
         for topic in &mut self.topics {
