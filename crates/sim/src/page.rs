@@ -421,9 +421,11 @@ impl Page {
         }
         self.session.claim = claim.to_owned();
         self.session.up = true;
+        // What was said before this was said in another session.
+        let anew = (!continues).then_some(Act::Post(PageMessage::Got(0, 0)));
         let again = self.session.unacked.iter();
         let again = again.map(|(n, said)| Act::Post(PageMessage::Said(*n, said.clone())));
-        let mut acts = again.collect::<Vec<_>>();
+        let mut acts = anew.into_iter().chain(again).collect::<Vec<_>>();
         acts.extend(self.ask());
         Ok(acts)
     }

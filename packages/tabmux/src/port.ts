@@ -289,7 +289,11 @@ function makePort(
     data: string | Uint8Array,
   ): void => {
     if (kind === HubKind.Resume) {
-      if (b >= 0) lose('tabmux: the session is lost', b);
+      if (b >= 0) {
+        lose('tabmux: the session is lost', b);
+        // What was said before this was said in another session.
+        post([PageKind.Got, 0, 0]);
+      }
       claim = data as string;
       seen(a);
       hand(a);

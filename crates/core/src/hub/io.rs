@@ -229,7 +229,8 @@ pub enum HubMessage {
         /// Messages that were received.
         n_seen: u64,
         /// Whether this is what the tab was part of before. If not, all sockets that were open are
-        /// lost and all counts begin anew.
+        /// lost and all counts begin anew, and the tab says `Got` with two zeros before it says
+        /// anything else: what comes before that is of before.
         continues: bool,
         /// Frames of lane 0 that are of no concern to a tab which does not continue.
         count0: u64,

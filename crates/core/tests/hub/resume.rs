@@ -168,6 +168,24 @@ fn what_is_no_claim_is_as_good_as_none() {
 }
 
 #[test]
+fn what_a_tab_said_before_it_heard_of_a_new_session_is_not_said_in_it() {
+    let mut bench = with_socket();
+    break_link(&mut bench);
+    let session = tabmux_wire::SessionId([9; 16]);
+    bench.server(&ServerFrame::Welcome(Welcome { session, ..welcome() }));
+    bench.deaf = true;
+    bench.server(&attached(1, 1, 0));
+    bench.take();
+    let (socket, path) = (ONE, "/");
+    let open = TabMessage::Open { n: 1, socket, path, protocols: vec![] };
+    bench.tab(1, open.clone());
+    assert!(bench.sent().is_empty(), "it was on its way when the session was lost");
+    bench.tab(1, TabMessage::Got { count0: 0, count: 0 });
+    bench.tab(1, open);
+    assert_eq!(said(&bench), [1]);
+}
+
+#[test]
 fn in_a_new_session_each_tab_is_told_that_it_does_not_go_on() {
     let mut bench = with_socket();
     break_link(&mut bench);

@@ -27,6 +27,8 @@ pub(crate) struct Bench {
     said: BTreeMap<u64, Vec<Said>>,
     /// What each tab that was told to resume shows to the next hub.
     pub(crate) claims: BTreeMap<u64, String>,
+    /// Whether tabs have not yet heard what they are told.
+    pub(crate) deaf: bool,
 }
 
 /// A numbered message of a tab.
@@ -49,7 +51,8 @@ impl Bench {
         let hub = Hub::new(config, 1);
         let (outputs, said) = (Vec::new(), BTreeMap::new());
         let claims = BTreeMap::new();
-        Self { hub, now: Timestamp::default(), outputs, attempt: AttemptId(0), said, claims }
+        let (now, attempt) = (Timestamp::default(), AttemptId(0));
+        Self { hub, now, outputs, attempt, said, claims, deaf: false }
     }
 
     /// A mux hub with one tab, connected.
@@ -121,6 +124,12 @@ impl Bench {
 
     /// What a page does when it is told how far the other end is.
     fn resume(&mut self, tab: u64, n_seen: u64, continues: bool, claim: String) {
+        if self.deaf {
+            return;
+        }
+        if !continues {
+            self.tab(tab, TabMessage::Got { count0: 0, count: 0 });
+        }
         if self.claims.insert(tab, claim).is_some() && !continues {
             self.said.remove(&tab);
         }

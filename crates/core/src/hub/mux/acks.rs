@@ -98,6 +98,11 @@ impl Mux {
         let Some(tab) = self.tabs.get_mut(id) else {
             return;
         };
+        // No Check asks for that: it has heard that it begins anew.
+        if (count0, count) == (0, 0) {
+            tab.unheard = tab.unheard.saturating_sub(1);
+            return;
+        }
         // An answer from before the tab came back, or from no tab at all, proves nothing.
         if tab.checked.is_none() {
             return;

@@ -289,6 +289,9 @@ impl Mux {
         tab.lane = Lane::Known { alias, up: n_seen };
         let Session { id: session, token, term, .. } = *session;
         let claim = Claim { session, token, term, alias }.write();
+        if base.tabs.is_attached(id) && !continues {
+            tab.unheard += 1;
+        }
         base.post_now(id, HubMessage::Resume { n_seen, continues, count0, claim });
         tab.was_here = true;
     }

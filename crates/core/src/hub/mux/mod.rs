@@ -360,6 +360,7 @@ impl Machine for Mux {
             && let Some(tab) = self.tabs.get_mut(key.0)
             && let Lane::Known { alias, up } = &mut tab.lane
             && n == *up + 1
+            && tab.unheard == 0
         {
             *up = n;
             let up = Upstream { tab: *alias, n };

@@ -29,6 +29,8 @@ pub(super) struct MuxTab {
     /// Frames of its lane, and of lane 0, that it has heard for sure.
     pub(super) heard: u64,
     pub(super) heard0: u64,
+    /// It was told so often that it begins anew, and has not answered: what it says is of before.
+    pub(super) unheard: u32,
     /// What of its lane is acknowledged.
     pub(super) acknowledged: u64,
     /// Since when it has not answered a Check.
@@ -74,7 +76,7 @@ impl MuxTabs {
         tab.missed |= has.last0 < tab.browser0;
         (tab.posted, tab.heard) = (has.last, has.last);
         tab.heard0 = tab.heard0.max(has.last0);
-        (tab.lane, tab.checked) = (Lane::Unknown, None);
+        (tab.lane, tab.checked, tab.unheard) = (Lane::Unknown, None, 0);
     }
 
     /// The server lists a tab that this hub does not know.
