@@ -14,6 +14,8 @@ export class FakeWorker {
   static readonly all: FakeWorker[] = [];
   readonly port: MessagePort;
   onerror: (() => void) | null = null;
+  /** How often the page was told that it begins anew, and has not answered. */
+  anew = 0;
   readonly #end: MessagePort;
   readonly #got: PageMessage[] = [];
   #waiting: ((message: PageMessage) => void) | undefined;
@@ -30,6 +32,9 @@ export class FakeWorker {
     this.port = port1;
     this.#end = port2;
     port2.onmessage = ({ data }: MessageEvent<PageMessage>) => {
+      // It heard that it begins anew.
+      const isAnswer = data[0] === PageKind.Got && !data[1] && !data[2];
+      if (isAnswer && this.anew) return void (this.anew -= 1);
       const waiting = this.#waiting;
       this.#waiting = undefined;
       if (waiting) waiting(data);
@@ -66,6 +71,7 @@ export class FakeWorker {
    * there, and so much of lane 0 is of no concern to it.
    */
   resume(hub = 1n, seen = 0, count0 = -1, claim = 'claim'): void {
+    if (count0 >= 0) this.anew += 1;
     this.post(hub, HubKind.Resume, 0, seen, count0, claim);
   }
 

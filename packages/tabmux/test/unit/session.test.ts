@@ -185,6 +185,7 @@ test('another session: what still connects is asked for again, counted from 1', 
   await said(worker, hub);
   worker.resume(hub, 0, 0);
   assert.deepEqual(await worker.expect(PageKind.Open), [PageKind.Open, 1, two, '/waiting', []]);
+  assert.equal(worker.anew, 0, 'it said first that it heard of it');
   assert.deepEqual(await said(worker, hub), []);
 });
 
