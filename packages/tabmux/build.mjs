@@ -1,5 +1,7 @@
-// Bundles the package: src/index.ts to client.js, src/tiers.ts, which that loads where it is needed,
-// to tiers.js, src/worker.ts with the wasm module inside to worker.js, and the types. `cargo xtask dist` makes src/generated and then runs this.
+// Bundles the package: src/index.ts to client.js, src/tiers.ts, which that loads where it is
+// needed, to tiers.js, src/worker.ts with the wasm module inside to worker.js, src/debug.ts to
+// debug.js, and the types. `cargo xtask dist` makes src/generated and then runs this.
+// the types. `cargo xtask dist` makes src/generated and then runs this.
 //
 //   node build.mjs [--out DIR] [--wasm FILE]
 //
@@ -28,12 +30,13 @@ if (!existsSync(join(root, 'src/generated'))) {
 
 // A failed build leaves the last good one in its place.
 const typesOut = join(root, 'node_modules/.tabmux-types');
-const [{ worker, tiers, client }] = await Promise.all([scripts(), types()]);
+const [{ worker, tiers, client, debug }] = await Promise.all([scripts(), types()]);
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
 await writeFile(join(out, 'worker.js'), worker);
 await writeFile(join(out, 'tiers.js'), tiers);
 await writeFile(join(out, 'client.js'), client);
+await writeFile(join(out, 'debug.js'), debug);
 await cp(typesOut, out, { recursive: true });
 
 /** The client last: it asks for the others by the hash of their bytes. */
@@ -45,6 +48,7 @@ async function scripts() {
     plugins: [inline(options.wasm)],
   });
   const tiers = await bundle({ entryPoints: [join(root, 'src/tiers.ts')], format: 'esm' });
+  const debug = await bundle({ entryPoints: [join(root, 'src/debug.ts')], format: 'esm' });
   const client = await bundle({
     entryPoints: [join(root, 'src/index.ts')],
     format: 'esm',
@@ -56,7 +60,7 @@ async function scripts() {
     },
     plugins: [name('./tiers.js', `./tiers.js?v=${hash(tiers)}`)],
   });
-  return { worker, tiers, client };
+  return { worker, tiers, client, debug };
 }
 
 function hash(bytes) {

@@ -26,6 +26,7 @@ pub mod hub;
 mod payload;
 pub mod session;
 mod time;
+pub mod trace;
 
 pub use self::{payload::OwnedPayload, time::Timestamp};
 pub use tabmux_wire as wire;

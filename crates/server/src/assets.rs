@@ -13,8 +13,15 @@ const WORKER_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-
                              connect-src 'self' ws: wss: http: https:";
 
 /// The files that are served, and no other.
-pub(crate) const NAMES: [&str; 6] =
-    ["client.js", "tiers.js", "worker.js", "client.js.map", "tiers.js.map", "worker.js.map"];
+pub(crate) const NAMES: [&str; 7] = [
+    "client.js",
+    "tiers.js",
+    "worker.js",
+    "debug.js",
+    "client.js.map",
+    "tiers.js.map",
+    "worker.js.map",
+];
 
 /// Answers a request for one of [`NAMES`], whose query may name the version.
 pub(crate) async fn serve(

@@ -11,9 +11,10 @@
 use tabmux_core::{
     OwnedPayload, Timestamp,
     hub::{
-        AttemptId, Event, Hub as CoreHub, HubConfig, HubMessage, Input, Mode, Output,
+        AttemptId, Event, Hub as CoreHub, HubConfig, HubMessage, Input, Mode, Output, PortMessage,
         SubscriptionId, TabMessage,
     },
+    trace::Recorder,
 };
 use tabmux_wire::{HubId, Payload, Position, SocketId, TabId};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -46,6 +47,9 @@ extern "C" {
     fn post_binary(this: &Shell, tabs: &[u64], kind: u8, number: u32, a: f64, b: f64, data: &[u8]);
     #[wasm_bindgen(method)]
     fn log(this: &Shell, line: &str);
+    /// Appends to the trace; the bytes must be copied.
+    #[wasm_bindgen(method)]
+    fn record(this: &Shell, bytes: &[u8]);
 }
 
 /// A hub and the shell that carries out its orders.
@@ -53,15 +57,24 @@ extern "C" {
 pub struct Hub {
     hub: CoreHub,
     shell: Shell,
+    /// Where a trace is wanted.
+    recorder: Option<Recorder>,
 }
 
 #[wasm_bindgen]
 impl Hub {
-    /// A hub without tabs. `seed` is for jitter only.
+    /// A hub without tabs. `seed` is for jitter only. `record`: all it is told goes to
+    /// `Shell.record`, before it is told.
     #[wasm_bindgen(constructor)]
-    pub fn new(shell: Shell, mux: bool, hub: u64, seed: u64, url: &str) -> Self {
+    pub fn new(shell: Shell, mux: bool, hub: u64, seed: u64, url: &str, record: bool) -> Self {
         let mode = if mux { Mode::Mux } else { Mode::Mirror };
-        Self { hub: CoreHub::new(HubConfig::new(mode, HubId(hub), url), seed), shell }
+        let config = HubConfig::new(mode, HubId(hub), url);
+        let recorder = record.then(|| {
+            let (recorder, head) = Recorder::new(&config, seed);
+            shell.record(&head);
+            recorder
+        });
+        Self { hub: CoreHub::new(config, seed), shell, recorder }
     }
 
     /// A tab attached; it shows what it was told to show, and how much it has.
@@ -206,7 +219,10 @@ impl Hub {
     pub fn wake(&mut self, now: f64, attempt: u32, buffered: f64) -> f64 {
         #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
         let bytes = buffered as u64;
-        self.input(now, Input::LinkBuffered { attempt: AttemptId(attempt), bytes });
+        self.tell(now, Input::LinkBuffered { attempt: AttemptId(attempt), bytes });
+        if let Some(recorder) = &mut self.recorder {
+            self.shell.record(recorder.timeout(time(now)));
+        }
         self.hub.handle_timeout(time(now));
         self.carry_out()
     }
@@ -221,15 +237,29 @@ impl Hub {
     }
 
     fn input(&mut self, now: f64, input: Input<'_>) -> f64 {
-        self.hub.handle_input(time(now), input);
+        self.tell(now, input);
         self.carry_out()
+    }
+
+    fn tell(&mut self, now: f64, input: Input<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            self.shell.record(recorder.input(time(now), &input));
+        }
+        self.hub.handle_input(time(now), input);
     }
 
     fn carry_out(&mut self) -> f64 {
         while let Some(output) = self.hub.poll_output() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.output(&output);
+            }
             self.order(output);
         }
-        match self.hub.poll_timeout() {
+        let wake = self.hub.poll_timeout();
+        if let Some(recorder) = &mut self.recorder {
+            self.shell.record(recorder.drained(wake.map(|(at, _)| at)));
+        }
+        match wake {
             #[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
             Some((at, _)) => at.as_micros() as f64 / 1000.0,
             None => -1.0,
@@ -262,63 +292,11 @@ impl Hub {
         }
     }
 
-    /// The kinds are those of `HubKind` in protocol.ts.
     fn post(&self, tabs: &[u64], message: HubMessage) {
-        let text = |kind, number, a: f64, b: f64, data: &str| {
-            self.shell.post_text(tabs, kind, number, a, b, data);
-        };
-        let payload = |kind, number, [a, b]: [f64; 2], payload: OwnedPayload| match payload {
+        let PortMessage { kind, number, a, b, data } = message.into();
+        match data {
             OwnedPayload::Text(data) => self.shell.post_text(tabs, kind, number, a, b, &data),
             OwnedPayload::Binary(data) => self.shell.post_binary(tabs, kind, number, a, b, &data),
-        };
-        match message {
-            HubMessage::Attached { state, tabs } => {
-                text(0, 0, f64::from(state as u8), f64::from(tabs), "");
-            }
-            HubMessage::State { state, tabs, reason } => {
-                text(1, 0, f64::from(state as u8), f64::from(tabs), &reason);
-            }
-            HubMessage::Opened { socket, count, reused, protocol, extensions } => {
-                let data = protocol + "\n" + &extensions;
-                text(2, socket.0, number(count), f64::from(u8::from(reused)), &data);
-            }
-            HubMessage::Message { socket, count, payload: data } => {
-                payload(3, socket.0, [number(count), 0.0], data);
-            }
-            HubMessage::Mirror { payload: data } => payload(4, 0, [0.0; 2], data),
-            HubMessage::Closed { socket, count, code, clean, reason } => {
-                // Codes have four digits: clean ones are told beyond them.
-                let code = f64::from(code) + if clean { 10_000.0 } else { 0.0 };
-                text(5, socket.0, number(count), code, &reason);
-            }
-            HubMessage::Error { socket, message } => text(6, socket.0, 0.0, 0.0, &message),
-            HubMessage::Sent { n } => text(7, 0, number(n), 0.0, ""),
-            HubMessage::Browser { count0, payload: data } => {
-                payload(8, 0, [number(count0), 0.0], data);
-            }
-            HubMessage::Resync => text(9, 0, 0.0, 0.0, ""),
-            HubMessage::Refused { message } => text(10, 0, 0.0, 0.0, &message),
-            HubMessage::Subscribed { subscription, position, recovered } => {
-                let [a, b] = numbers(position);
-                text(11, subscription.0, a, b, if recovered { "recovered" } else { "" });
-            }
-            HubMessage::Publication { subscription, position, payload: data } => {
-                payload(12, subscription.0, numbers(position), data);
-            }
-            HubMessage::Gap { subscription, position } => {
-                let [a, b] = numbers(position);
-                text(13, subscription.0, a, b, "");
-            }
-            HubMessage::Unsubscribed { subscription, message } => {
-                text(14, subscription.0, 0.0, 0.0, &message);
-            }
-            HubMessage::Resume { n_seen, continues, count0, claim } => {
-                text(15, 0, number(n_seen), if continues { -1.0 } else { number(count0) }, &claim);
-            }
-            HubMessage::Lost { reason } => text(16, 0, 0.0, 0.0, &reason),
-            HubMessage::Check { count0, count } => text(17, 0, number(count0), number(count), ""),
-            HubMessage::Seen { n } => text(18, 0, number(n), 0.0, ""),
-            HubMessage::BrowserGap => text(19, 0, 0.0, 0.0, ""),
         }
     }
 
@@ -337,11 +315,6 @@ impl Hub {
     }
 }
 
-/// Epoch and offset. Servers keep both below 2^53 (PROTOCOL.md), so that this is exact.
-fn numbers(position: Position) -> [f64; 2] {
-    [number(position.epoch), number(position.offset)]
-}
-
 #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
 const fn position(epoch: f64, offset: f64) -> Position {
     Position { epoch: epoch as u64, offset: offset as u64 }
@@ -350,11 +323,6 @@ const fn position(epoch: f64, offset: f64) -> Position {
 #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
 const fn count(number: f64) -> u64 {
     number as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53")]
-const fn number(count: u64) -> f64 {
-    count as f64
 }
 
 fn time(millis: f64) -> Timestamp {

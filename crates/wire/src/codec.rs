@@ -10,25 +10,29 @@ use crate::{
 type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Takes fields off the front of a message.
-pub(crate) struct Reader<'a>(&'a [u8]);
+#[derive(Clone, Debug)]
+pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+    /// A reader of these bytes.
+    pub const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// Fails unless every byte was read.
-    pub(crate) const fn end(&self) -> Result<()> {
+    pub const fn end(&self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8> {
+    /// A byte.
+    pub fn u8(&mut self) -> Result<u8> {
         let (first, rest) = self.0.split_first().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(*first)
     }
 
-    pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool> {
+    /// A byte that is 0 or 1; `field` is for the error.
+    pub fn bool(&mut self, field: &'static str) -> Result<bool> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -42,7 +46,8 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64> {
+    /// A varint.
+    pub fn u64(&mut self) -> Result<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -59,28 +64,31 @@ impl<'a> Reader<'a> {
         Err(DecodeError::BadVarint)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32> {
+    /// A varint of at most 32 bits.
+    pub fn u32(&mut self) -> Result<u32> {
         u32::try_from(self.u64()?).map_err(|_| DecodeError::BadVarint)
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16> {
+    /// A varint of at most 16 bits.
+    pub fn u16(&mut self) -> Result<u16> {
         u16::try_from(self.u64()?).map_err(|_| DecodeError::BadVarint)
     }
 
     /// A varint length of at most `max`, then as many bytes.
-    pub(crate) fn bytes(&mut self, max: usize, field: &'static str) -> Result<&'a [u8]> {
+    pub fn bytes(&mut self, max: usize, field: &'static str) -> Result<&'a [u8]> {
         let len = self.len(max, field)?;
         let (head, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(head)
     }
 
-    pub(crate) fn str(&mut self, max: usize, field: &'static str) -> Result<&'a str> {
+    /// The same, which must be UTF-8.
+    pub fn str(&mut self, max: usize, field: &'static str) -> Result<&'a str> {
         text(self.bytes(max, field)?)
     }
 
     /// A varint count of at most `max`.
-    pub(crate) fn len(&mut self, max: usize, field: &'static str) -> Result<usize> {
+    pub fn len(&mut self, max: usize, field: &'static str) -> Result<usize> {
         match usize::try_from(self.u64()?) {
             Ok(len) if len <= max => Ok(len),
             _ => Err(DecodeError::TooLong(field)),
@@ -176,10 +184,14 @@ const fn named(topic: &str) -> Result<&str> {
 }
 
 /// Appends fields to a message.
-pub(crate) trait Put {
+pub trait Put {
+    /// Appends a varint.
     fn put_u64(&mut self, value: u64);
+    /// Appends a varint length, then the bytes.
     fn put_bytes(&mut self, bytes: &[u8]);
+    /// Appends a count, then so many lanes and counts.
     fn put_lane_counts(&mut self, lanes: &[LaneCount]);
+    /// Appends epoch and offset.
     fn put_position(&mut self, position: Position);
 }
 

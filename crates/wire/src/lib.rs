@@ -34,6 +34,7 @@ mod welcome;
 
 pub use self::{
     code::{ErrorCode, GoAwayReason, RefusedReason, UnsubscribedReason, close},
+    codec::{Put, Reader},
     error::DecodeError,
     frame_type::{FRAME_TYPES, FrameType, RELIABLE, Sender},
     hello::{Hello, Resume},

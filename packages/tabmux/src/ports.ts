@@ -28,7 +28,7 @@ const MAX_TABS = 256;
 /** What this file needs of either kind of worker. */
 declare const self: {
   name: string;
-  location: { href: string };
+  location: { href: string; search: string };
   onconnect?: (event: { ports: readonly MessagePort[] }) => void;
   onmessage: (event: MessageEvent<TabFrame | WorkerOrder>) => void;
   postMessage(frame: HubFrame | null): void;

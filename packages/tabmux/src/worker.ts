@@ -13,6 +13,7 @@ import { openPorts } from './ports.js';
 import type { Port } from './ports.js';
 import { HubKind, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
+import { openTapes } from './tape.js';
 
 type AttachMessage = Extract<PageMessage, { 0: PageKind.Attach }>;
 
@@ -32,6 +33,7 @@ const MAX_MESSAGE = 16 << 20;
 /** How long a tab of an earlier hub may take to attach, where no lock tells whether it lives. */
 const ABSENT_MS = 10_000;
 
+const tape = openTapes(self.location.search);
 let failure = '';
 let traps: number[] = [];
 let host: Host | undefined;
@@ -91,7 +93,8 @@ class Host {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly config: HubConfig) {
-    this.#hub = new Hub(this, config.mode === 'mux', this.id, random(), config.url);
+    const isMux = config.mode === 'mux';
+    this.#hub = new Hub(this, isMux, this.id, random(), config.url, tape !== undefined);
     this.#locks = config.locks ? self.navigator.locks : undefined;
     if (this.#locks === undefined) return;
     this.#waiting = [];
@@ -329,6 +332,10 @@ class Host {
 
   log(line: string): void {
     console.info(line);
+  }
+
+  record(entry: Uint8Array): void {
+    tape?.(this.id, entry);
   }
 }
 

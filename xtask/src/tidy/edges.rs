@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-wasm", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-server", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-sim", &["tabmux-core", "tabmux-wire"]),
+    ("tabmux-trace", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-bench", &["tabmux-server"]),
     // The built package and the server binary, never sources.
     ("tabmux-e2e", &[]),
@@ -28,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Members that have no IO, no clock, no randomness and no async, and so neither has anything
 /// they depend on.
-const PURE: &[&str] = &["tabmux-wire", "tabmux-core", "tabmux-sim"];
+const PURE: &[&str] = &["tabmux-wire", "tabmux-core", "tabmux-sim", "tabmux-trace"];
 
 /// Crates that bring what [`PURE`] members must not have.
 const IMPURE: &[&str] = &[

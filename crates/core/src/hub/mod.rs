@@ -9,6 +9,7 @@ mod map;
 mod mirror;
 mod mux;
 mod outbox;
+mod port;
 mod rng;
 mod tabs;
 
@@ -18,6 +19,7 @@ pub use self::{
         AttemptId, Event, HubMessage, Input, LinkState, Output, SubscriptionId, TabMessage,
         WakeReason,
     },
+    port::PortMessage,
 };
 
 use std::fmt;

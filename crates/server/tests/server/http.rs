@@ -79,6 +79,7 @@ async fn with_assets(name: &str) -> Running {
     std::fs::write(assets.join("client.js"), "export {}").unwrap();
     std::fs::write(assets.join("tiers.js"), "export const tiers = 1").unwrap();
     std::fs::write(assets.join("worker.js"), "onconnect = 1").unwrap();
+    std::fs::write(assets.join("debug.js"), "export const debug = 1").unwrap();
     std::fs::write(assets.join("secret.txt"), "secret").unwrap();
     Running::start(Server::builder().assets(assets)).await
 }
@@ -133,6 +134,16 @@ async fn the_tiers_are_served_as_the_worker_is() {
     let versioned = format!("/tabmux/tiers.js?v={}", hash(&response));
     let response = get(server.address, &versioned, "").await;
     assert_eq!(response.header("cache-control"), Some("public, max-age=31536000, immutable"));
+}
+
+#[tokio::test]
+async fn what_developers_ask_a_browser_with_is_served_and_the_worker_by_any_query() {
+    let server = with_assets("debug").await;
+    let response = get(server.address, "/tabmux/debug.js", "").await;
+    assert_eq!((response.status, response.body.as_str()), (200, "export const debug = 1"));
+    assert_eq!(response.header("content-type"), Some("text/javascript; charset=utf-8"));
+    let response = get(server.address, "/tabmux/worker.js?trace=64", "").await;
+    assert_eq!((response.status, response.body.as_str()), (200, "onconnect = 1"));
 }
 
 #[tokio::test]

@@ -1,0 +1,167 @@
+//! Inputs to bytes and back. All have one shape, five numbers and two texts, of which most need
+//! few: so the code, which every browser loads, is small.
+
+use tabmux_wire::{DecodeError, Payload, Position, Put, Reader, SocketId, TabId};
+
+use crate::{
+    Timestamp,
+    hub::{AttemptId, Input, SubscriptionId, TabMessage},
+};
+
+const ATTACH: u8 = 2;
+const PARK: u8 = 3;
+const BYE: u8 = 4;
+const OPEN: u8 = 5;
+const SEND: u8 = 6;
+const CLOSE: u8 = 7;
+const SUBSCRIBE: u8 = 8;
+const UNSUBSCRIBE: u8 = 9;
+const GOT: u8 = 10;
+const TAB_LOCK_GRANTED: u8 = 11;
+const LINK_LOCK_GRANTED: u8 = 12;
+const LINK_OPENED: u8 = 13;
+const LINK_MESSAGE: u8 = 14;
+const LINK_CLOSED: u8 = 15;
+const LINK_BUFFERED: u8 = 16;
+const NETWORK_CHANGED: u8 = 17;
+
+/// What an input consists of, besides its kind.
+type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
+
+pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
+    let mut names = Vec::new();
+    let (kind, (numbers, texts)) = match input {
+        Input::TabMessage { tab: TabId(tab), message } => match message {
+            TabMessage::Attach { claim, last0, last } => {
+                (ATTACH, ([*tab, *last0, *last, 0, 0], [claim.as_bytes(), &[]]))
+            }
+            TabMessage::Park => (PARK, number(*tab)),
+            TabMessage::Bye => (BYE, number(*tab)),
+            TabMessage::Open { n, socket, path, protocols } => {
+                for name in protocols {
+                    names.put_bytes(name.as_bytes());
+                }
+                let numbers = [*tab, *n, socket.0.into(), 0, 0];
+                (OPEN, (numbers, [path.as_bytes(), names.as_slice()]))
+            }
+            TabMessage::Send { n, socket, payload } => {
+                let numbers = [*tab, *n, socket.0.into(), is_text(payload), 0];
+                (SEND, (numbers, [payload.as_bytes(), &[]]))
+            }
+            TabMessage::Close { n, socket, code, reason } => {
+                let numbers = [*tab, *n, socket.0.into(), (*code).into(), 0];
+                (CLOSE, (numbers, [reason.as_bytes(), &[]]))
+            }
+            TabMessage::Subscribe { subscription, name, since } => {
+                let Position { epoch, offset } = since.unwrap_or(NOWHERE);
+                let numbers = [*tab, subscription.0.into(), since.is_some().into(), epoch, offset];
+                (SUBSCRIBE, (numbers, [name.as_bytes(), &[]]))
+            }
+            TabMessage::Unsubscribe { subscription } => {
+                (UNSUBSCRIBE, ([*tab, subscription.0.into(), 0, 0, 0], NONE))
+            }
+            TabMessage::Got { count0, count } => (GOT, ([*tab, *count0, *count, 0, 0], NONE)),
+        },
+        Input::TabLockGranted { tab } => (TAB_LOCK_GRANTED, number(tab.0)),
+        Input::LinkLockGranted => (LINK_LOCK_GRANTED, number(0)),
+        Input::LinkOpened { attempt, protocol, extensions } => {
+            let texts = [protocol.as_bytes(), extensions.as_bytes()];
+            (LINK_OPENED, ([attempt.0.into(), 0, 0, 0, 0], texts))
+        }
+        Input::LinkMessage { attempt, payload } => {
+            let numbers = [attempt.0.into(), is_text(payload), 0, 0, 0];
+            (LINK_MESSAGE, (numbers, [payload.as_bytes(), &[]]))
+        }
+        Input::LinkClosed { attempt, code, reason, clean } => {
+            let numbers = [attempt.0.into(), (*code).into(), (*clean).into(), 0, 0];
+            (LINK_CLOSED, (numbers, [reason.as_bytes(), &[]]))
+        }
+        Input::LinkBuffered { attempt, bytes } => {
+            (LINK_BUFFERED, ([attempt.0.into(), *bytes, 0, 0, 0], NONE))
+        }
+        Input::NetworkChanged { online } => (NETWORK_CHANGED, number((*online).into())),
+    };
+    bytes.push(kind);
+    bytes.put_u64(now.as_micros());
+    numbers.into_iter().for_each(|number| bytes.put_u64(number));
+    texts.into_iter().for_each(|text| bytes.put_bytes(text));
+}
+
+const NONE: [&[u8]; 2] = [&[], &[]];
+const NOWHERE: Position = Position { epoch: 0, offset: 0 };
+
+const fn number(number: u64) -> Fields<'static> {
+    ([number, 0, 0, 0, 0], NONE)
+}
+
+const fn is_text(payload: &Payload<'_>) -> u64 {
+    matches!(payload, Payload::Text(_)) as u64
+}
+
+/// What follows the kind and the moment.
+pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, DecodeError> {
+    let mut numbers = [0; 5];
+    for number in &mut numbers {
+        *number = bytes.u64()?;
+    }
+    let [a, b, c, d, e] = numbers;
+    let texts = [bytes.bytes(usize::MAX, "text")?, bytes.bytes(usize::MAX, "text")?];
+    let [first, second] = texts;
+    let (tab, attempt) = (TabId(a), || small(a).map(AttemptId));
+    let (socket, subscription) = (|| small(c).map(SocketId), || small(b).map(SubscriptionId));
+    let message = match kind {
+        ATTACH => TabMessage::Attach { claim: text(first)?, last0: b, last: c },
+        PARK => TabMessage::Park,
+        BYE => TabMessage::Bye,
+        OPEN => {
+            let (mut names, mut protocols) = (Reader::new(second), Vec::new());
+            while names.end().is_err() {
+                protocols.push(names.str(usize::MAX, "protocol")?);
+            }
+            TabMessage::Open { n: b, socket: socket()?, path: text(first)?, protocols }
+        }
+        SEND => TabMessage::Send { n: b, socket: socket()?, payload: payload(d, first)? },
+        CLOSE => {
+            TabMessage::Close { n: b, socket: socket()?, code: code(d)?, reason: text(first)? }
+        }
+        SUBSCRIBE => {
+            let since = (c != 0).then_some(Position { epoch: d, offset: e });
+            TabMessage::Subscribe { subscription: subscription()?, name: text(first)?, since }
+        }
+        UNSUBSCRIBE => TabMessage::Unsubscribe { subscription: subscription()? },
+        GOT => TabMessage::Got { count0: b, count: c },
+        TAB_LOCK_GRANTED => return Ok(Input::TabLockGranted { tab }),
+        LINK_LOCK_GRANTED => return Ok(Input::LinkLockGranted),
+        LINK_OPENED => {
+            let (protocol, extensions) = (text(first)?, text(second)?);
+            return Ok(Input::LinkOpened { attempt: attempt()?, protocol, extensions });
+        }
+        LINK_MESSAGE => {
+            return Ok(Input::LinkMessage { attempt: attempt()?, payload: payload(b, first)? });
+        }
+        LINK_CLOSED => {
+            let (code, reason, clean) = (code(b)?, text(first)?, c != 0);
+            return Ok(Input::LinkClosed { attempt: attempt()?, code, reason, clean });
+        }
+        LINK_BUFFERED => return Ok(Input::LinkBuffered { attempt: attempt()?, bytes: b }),
+        NETWORK_CHANGED => return Ok(Input::NetworkChanged { online: a != 0 }),
+        _ => return Err(DecodeError::BadType(kind)),
+    };
+    Ok(Input::TabMessage { tab, message })
+}
+
+fn small(number: u64) -> Result<u32, DecodeError> {
+    u32::try_from(number).map_err(|_| DecodeError::BadVarint)
+}
+
+fn code(number: u64) -> Result<u16, DecodeError> {
+    u16::try_from(number).map_err(|_| DecodeError::BadVarint)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes).map_err(|_| DecodeError::BadText)
+}
+
+fn payload(is_text: u64, bytes: &[u8]) -> Result<Payload<'_>, DecodeError> {
+    Ok(if is_text == 0 { Payload::Binary(bytes) } else { Payload::Text(text(bytes)?) })
+}

@@ -1,0 +1,62 @@
+//! Outputs to bytes, for the digest.
+
+use tabmux_wire::{Put, TabId};
+
+use crate::{
+    OwnedPayload,
+    hub::{Event, HubMessage, Output, PortMessage},
+};
+
+pub(super) fn write(bytes: &mut Vec<u8>, output: &Output) {
+    match output {
+        Output::RequestLinkLock => bytes.push(0),
+        Output::ReleaseLinkLock => bytes.push(1),
+        Output::OpenLink { attempt } => put(bytes, 2, attempt.0.into()),
+        Output::SendLink { attempt, payload } => {
+            put(bytes, 3, attempt.0.into());
+            put_payload(bytes, payload);
+        }
+        Output::CloseLink { attempt, code, reason } => {
+            put(bytes, 4, attempt.0.into());
+            bytes.put_u64(u64::from(*code));
+            bytes.put_bytes(reason.as_bytes());
+        }
+        Output::PostToTab { tab, message } => put_post(bytes, &[*tab], message),
+        Output::PostToTabs { tabs, message } => put_post(bytes, tabs, message),
+        Output::WatchTab { tab } => put(bytes, 6, tab.0),
+        Output::DropTab { tab } => put(bytes, 7, tab.0),
+        // The others are for tests and metrics: a shell throws them away.
+        Output::Event(Event::LinkDown(why)) => {
+            bytes.push(8);
+            bytes.put_bytes(why.as_bytes());
+        }
+        Output::Event(_) => {}
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, kind: u8, number: u64) {
+    bytes.push(kind);
+    bytes.put_u64(number);
+}
+
+/// The message as it crosses the port.
+fn put_post(bytes: &mut Vec<u8>, tabs: &[TabId], message: &HubMessage) {
+    put(bytes, 5, tabs.len() as u64);
+    for tab in tabs {
+        bytes.put_u64(tab.0);
+    }
+    let PortMessage { kind, number, a, b, data } = message.clone().into();
+    put(bytes, kind, number.into());
+    bytes.put_u64(a.to_bits());
+    bytes.put_u64(b.to_bits());
+    put_payload(bytes, &data);
+}
+
+fn put_payload(bytes: &mut Vec<u8>, payload: &OwnedPayload) {
+    let (is_text, data) = match payload {
+        OwnedPayload::Text(text) => (1, text.as_bytes()),
+        OwnedPayload::Binary(data) => (0, data.as_slice()),
+    };
+    bytes.push(is_text);
+    bytes.put_bytes(data);
+}

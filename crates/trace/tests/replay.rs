@@ -1,0 +1,75 @@
+//! What was recorded is replayed; what differs is found.
+
+use std::collections::BTreeSet;
+
+use tabmux_core::{
+    hub::{HubMessage, Output},
+    trace::Entry,
+};
+use tabmux_trace::{
+    record::record,
+    replay::{Line, ReplayError, replay},
+};
+
+const STEPS: u64 = 2500;
+
+#[test]
+fn a_recording_replays_to_the_same_orders() {
+    for seed in 0..6 {
+        let replayed = replay(&record(seed, STEPS), |_| {}).unwrap();
+        assert!(replayed.compared == STEPS, "{replayed:?}");
+        assert!(replayed.ordered > STEPS / 4, "{replayed:?}");
+    }
+}
+
+#[test]
+fn a_recording_holds_every_kind_of_input_and_most_orders() {
+    let (mut told, mut ordered) = (BTreeSet::new(), BTreeSet::new());
+    for seed in 0..6 {
+        replay(&record(seed, STEPS), |line| match line {
+            Line::Told(Entry::Input(_, input)) => {
+                let text = format!("{input:?}");
+                let name = text.split("message: ").nth(1).unwrap_or(&text);
+                told.insert(name.split([' ', '{']).next().unwrap_or_default().to_owned());
+            }
+            Line::Told(_) => {}
+            Line::Ordered(Output::PostToTab { message, .. })
+            | Line::Ordered(Output::PostToTabs { message, .. }) => {
+                ordered.insert(name(message));
+            }
+            Line::Ordered(_) => {}
+        })
+        .unwrap();
+    }
+    assert_eq!(told.len(), 16, "{told:?}");
+    // All but Refused, which takes a thousand tabs, and one that takes a minute without a server.
+    assert!(ordered.len() >= 17, "{ordered:?}");
+}
+
+fn name(message: &HubMessage) -> String {
+    let text = format!("{message:?}");
+    text.split([' ', '{']).next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_digest_that_differs_is_found_where_it_is() {
+    let mut trace = record(2, 50);
+    let length = trace.len();
+    trace[length - 1] ^= 1;
+    let ReplayError::Differs(entry) = replay(&trace, |_| {}).unwrap_err() else {
+        panic!("another error");
+    };
+    let mut entries = 0;
+    let whole = record(2, 50);
+    replay(&whole, |line| entries += u64::from(matches!(line, Line::Told(_)))).unwrap();
+    assert_eq!(entry, entries + 50, "the last entry, of which 50 are digests");
+}
+
+#[test]
+fn what_is_no_trace_is_refused() {
+    let error = replay(b"GET / HTTP/1.1", |_| {}).unwrap_err();
+    assert!(error.to_string().contains("beginning of the trace"), "{error}");
+    let mut cut = record(2, 50);
+    cut.pop();
+    assert!(matches!(replay(&cut, |_| {}), Err(ReplayError::Bad(..))));
+}

@@ -1,0 +1,37 @@
+// `tabmux/debug`: what a developer asks a browser for. No part of the page library.
+
+/** All that one hub was told, for `cargo run -p tabmux-sim -- replay`. */
+export interface Trace {
+  /** The hub: 16 hexadecimal digits. */
+  readonly hub: string;
+  /** The trace. It holds what users sent and received. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** It was longer than it may be: this is its beginning. */
+  readonly full: boolean;
+}
+
+/** The name of the BroadcastChannel on which traces are asked for. */
+export const CHANNEL = 'tabmux:trace';
+
+/**
+ * The traces of all hubs of this origin whose workers record one, with those of hubs that trapped.
+ * A worker records where its address has the parameter `trace`: the option `worker` is then
+ * `/tabmux/worker.js?trace`, or `?trace=64` for 64 MiB of each hub instead of 8.
+ *
+ * @param patience - how long workers have to answer, in milliseconds: nobody knows how many there
+ *   are
+ */
+export function traces(patience = 1000): Promise<Trace[]> {
+  const found: Trace[] = [];
+  const channel = new BroadcastChannel(CHANNEL);
+  channel.onmessage = ({ data }: MessageEvent<Trace | null>) => {
+    if (data) found.push(data);
+  };
+  channel.postMessage(null);
+  return new Promise((resolve) => {
+    setTimeout(() => {
+      channel.close();
+      resolve(found);
+    }, patience);
+  });
+}
