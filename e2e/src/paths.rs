@@ -27,6 +27,18 @@ pub fn numbers_binary() -> Result<PathBuf> {
     )
 }
 
+/// The program that replays traces: `TABMUX_TRACE`, else the one built into the same folder as the
+/// harness.
+pub fn trace_binary() -> Result<PathBuf> {
+    let harness = std::env::current_exe().map_err(|error| error.to_string())?;
+    let profile = harness.ancestors().nth(2).unwrap_or(&harness);
+    existing(
+        std::env::var_os("TABMUX_TRACE").map(PathBuf::from),
+        profile.join("tabmux-trace"),
+        "run `cargo build -p tabmux-trace`",
+    )
+}
+
 /// The folder with `client.js` and `worker.js`: `TABMUX_DIST`, else the package's `dist`.
 pub fn assets() -> Result<PathBuf> {
     let folder = existing(

@@ -42,9 +42,11 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
         dist::build(repo, &dist::default_out(repo), false)?;
     }
     step("server", || quiet(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux")))?;
+    step("trace", || quiet(cmd!(repo.sh, "cargo build -p tabmux-trace")))?;
     let args = flags.args;
     let test = cmd!(repo.sh, "cargo test -q -p tabmux-e2e --test browsers -- {args...}");
     test.env("TABMUX_BIN", repo.binary("tabmux"))
+        .env("TABMUX_TRACE", repo.binary("tabmux-trace"))
         .env("TABMUX_DIST", dist::default_out(repo))
         .quiet()
         .run()

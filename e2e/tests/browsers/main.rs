@@ -20,6 +20,7 @@ mod steps;
 mod tiers;
 mod tiers_lossless;
 mod topics;
+mod traces;
 
 fn main() -> ExitCode {
     let tests = [
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         tiers_lossless::TESTS,
         bad_input::TESTS,
         demo::TESTS,
+        traces::TESTS,
         crash::TESTS,
         lifecycle::TESTS,
         tiers_lossless::CRASHES,
