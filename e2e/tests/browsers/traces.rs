@@ -17,6 +17,7 @@ use crate::steps::{Outcome, another_hub, ask, hub_of};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("what a worker records replays natively to the same orders", replays),
+    Test::new("the worker of a tab that leads records a trace too", leader),
     Test::new("a hub that trapped leaves its trace", trapped),
     Test::new("a trace ends at its limit and says so, and none is made unasked", limited),
 ];
@@ -54,6 +55,18 @@ fn replays(context: &mut Context<'_>) -> Outcome {
     for wanted in ["a question", "LinkClosed", "Backoff", "resumed: false", "Resume {"] {
         equal(wanted, log.contains(wanted), true)?;
     }
+    Ok(())
+}
+
+fn leader(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    let options = "{ worker: '/tabmux/worker.js?trace', tiers: ['leader'] }";
+    join(context, &server, &tab, options)?;
+    ask(context, &tab, "echo", "a question")?;
+    let [trace] = traces(context, &tab)?;
+    equal("hub", &trace.hub, &hub_of(context, &tab)?)?;
+    equal("there", replay(&trace)?.contains("a question"), true)?;
     Ok(())
 }
 
