@@ -57,7 +57,7 @@ fn heard(bench: &Bench, tab: u64) -> Vec<String> {
         _ => None,
     });
     posted
-        .map(|payload| String::from_utf8(payload.as_payload().as_bytes().to_vec()).unwrap())
+        .map(|payload| String::from_utf8_lossy(payload.as_payload().as_bytes()).into_owned())
         .collect()
 }
 
@@ -67,7 +67,10 @@ fn said(bench: &Bench) -> Vec<u64> {
     bench.sent().iter().filter_map(n).collect()
 }
 
-fn acks(bench: &Bench) -> Vec<(Vec<(u32, u64)>, Vec<u32>)> {
+/// What an ACK says of lanes, and who is aside.
+type Acknowledged = (Vec<(u32, u64)>, Vec<u32>);
+
+fn acks(bench: &Bench) -> Vec<Acknowledged> {
     let ack = |bytes: &Vec<u8>| match HubFrame::decode(bytes) {
         Ok(HubFrame::Ack { lanes, aside }) => {
             let lanes = lanes.iter().map(|it| (it.lane, it.count)).collect();
