@@ -120,6 +120,23 @@ test('a message of another hub is no message of ours: attach there', async () =>
   await worker.expect(PageKind.Attach);
 });
 
+test('what a hub says between a message that was not heard and Attached is not heard', async () => {
+  const { open, worker, one } = await pair();
+  const messages: unknown[] = [];
+  open.onmessage = ({ data }) => messages.push(data);
+  worker.post(2n, HubKind.Message, one, 2, 0, 'lost');
+  await worker.expect(PageKind.Attach);
+  // An answer would say that the page has the message.
+  worker.post(2n, HubKind.Check, 0, 0, 2);
+  worker.attached(2n);
+  worker.resume(2n);
+  worker.post(2n, HubKind.Message, one, 2, 0, 'again');
+  worker.post(2n, HubKind.Check, 0, 0, 2);
+  let message = await worker.next();
+  while (message[0] !== PageKind.Got) message = await worker.next();
+  assert.deepEqual(messages, ['again']);
+});
+
 test('pagehide into the cache: Park, no lock held or waited for', async () => {
   const { worker } = await pair();
   browser.page('pagehide', true);
