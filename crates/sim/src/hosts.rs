@@ -44,7 +44,7 @@ impl World {
         } else if host.known.get(&tab) != Some(&port) {
             // A port of an earlier run, or of a tab that was given up.
             let hub = host.run.as_ref().map_or(HubId(0), |run| run.id);
-            self.to_page(at, port, hub, HubMessage::Resync);
+            self.post_on(at, port, hub, HubMessage::Resync);
             return Ok(());
         }
         let Some(run) = self.browsers[at].run(number) else {
@@ -103,7 +103,7 @@ impl World {
         match grant.name {
             LockName::Hub(id) if id == hub => {
                 for (port, message) in run.waiting.take().unwrap_or_default() {
-                    self.to_page(at, port, hub, message);
+                    self.post_on(at, port, hub, message);
                 }
             }
             LockName::Link if run.link_lock == Some(grant.request) => {
@@ -355,12 +355,12 @@ impl World {
             waiting.push((port, message));
             return Ok(());
         }
-        self.to_page(at, port, hub, message);
+        self.post_on(at, port, hub, message);
         Ok(())
     }
 
     /// Posts on a port, from its worker to its page.
-    pub(crate) fn to_page(&mut self, at: usize, port: u64, from: HubId, message: HubMessage) {
+    pub(crate) fn post_on(&mut self, at: usize, port: u64, from: HubId, message: HubMessage) {
         let browser = &mut self.browsers[at];
         let latency = browser.rng.millis(0, browser.traits.port_ms);
         if let Some(it) = browser.ports.get_mut(&port) {
@@ -452,7 +452,7 @@ impl World {
         }
         self.start_hub(at, host, Run::new(id, seed, now));
         for port in ports {
-            self.to_page(at, port, id, HubMessage::Resync);
+            self.post_on(at, port, id, HubMessage::Resync);
         }
         self.pump_locks(at);
     }

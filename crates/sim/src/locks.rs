@@ -101,17 +101,17 @@ impl Locks {
     pub fn pump(&mut self) -> Vec<Grant> {
         let mut grants = Vec::new();
         for (name, queue) in &mut self.queues {
-            let mut exclusive = false;
-            for at in 0..queue.len() {
-                let entry = &queue[at];
-                if exclusive || (!entry.shared && at > 0) {
+            for (at, entry) in queue.iter_mut().enumerate() {
+                if !entry.shared && at > 0 {
                     break;
                 }
-                exclusive = !entry.shared;
                 if !entry.granted {
-                    queue[at].granted = true;
-                    let Entry { request, by: to, .. } = queue[at];
+                    entry.granted = true;
+                    let Entry { request, by: to, .. } = *entry;
                     grants.push(Grant { to, name: *name, request });
+                }
+                if !entry.shared {
+                    break;
                 }
             }
         }

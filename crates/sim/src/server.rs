@@ -109,7 +109,7 @@ impl Server {
         at: SocketRef,
         tab: TabId,
     ) -> Checked {
-        let unlucky = (tab.0 ^ u64::from(at.socket.0)) % 16 == 0;
+        let unlucky = (tab.0 ^ u64::from(at.socket.0)).is_multiple_of(16);
         if unlucky {
             reference.app_refuses(tab, at.socket.0)?;
             self.registry.reject(now, at, ErrorCode::Rejected, "the dice said so");
