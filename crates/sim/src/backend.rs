@@ -98,7 +98,11 @@ impl World {
 
     fn server_event(&mut self, event: &Event) -> Checked {
         if let Event::TabGone { session, tab } = *event {
-            let why = self.tab_may_go(tab)?;
+            let why = if self.reference.gave_up(tab, session) {
+                "its page began anew"
+            } else {
+                self.tab_may_go(tab)?
+            };
             self.gone(session, tab, why);
         }
         let hello = match event {

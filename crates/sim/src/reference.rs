@@ -193,6 +193,11 @@ impl Reference {
         Ok(())
     }
 
+    /// Whether it did, and began anew.
+    pub fn gave_up(&self, tab: TabId, session: SessionId) -> bool {
+        self.given_up.contains(&(tab, session))
+    }
+
     /// The server has no such session any more.
     pub fn session_ends(&mut self, session: SessionId) {
         self.dead.insert(session);
