@@ -3,19 +3,23 @@
 //!
 //! A run has two phases. In the first, transitions drawn from the seed (the [`plan`]) open, park,
 //! freeze and kill tabs and workers, cut and stall links, steal locks, restart the server and put
-//! machines to sleep; every step is held against the [`reference`], which knows in plain maps what
+//! machines to sleep; every step is held against the [`mod@reference`], which knows in plain maps what
 //! should be true, and against the [`invariant`]s. In the second everything is healed, and the
 //! world must converge within a bounded simulated time.
 //!
-//! | what is modelled | how it fails |
-//! | --- | --- |
-//! | a page (`page`, `pages`), what the page library keeps | crash, close, freeze, back/forward cache, throttled timers, a look at another tier |
-//! | a worker (`hosts`), what `worker.js` does for a hub | crash, a script that is run again with one old port, a trap of the module, frozen with its tabs |
-//! | ports | in order while both ends live; to a dead end messages vanish |
-//! | Web Locks (`locks`) | first come first served, let go by death, stolen; not there at all |
-//! | a machine (`browser`) | sleeps up to an hour, its clock going on or standing still; offline |
-//! | a link (`network`, `wires`) | reliable until it breaks, then what is unread is gone both ways, and each end hears of it at once, late or never; stalls |
-//! | the server (`server`, `backend`) | restarts without its sessions, drains, closes and refuses sockets, answers late |
+//! What is modelled, and how it fails:
+//!
+//! - a page (`page`, `pages`), what the page library keeps: it crashes, closes, freezes, goes into
+//!   the back/forward cache, has throttled timers, looks at another tier;
+//! - a worker (`hosts`), what `worker.js` does for a hub: it crashes, is run again with one old
+//!   port, traps, is frozen with its tabs;
+//! - ports: in order while both ends live; to a dead end messages vanish;
+//! - Web Locks (`locks`): first come first served, let go by death, stolen, or not there at all;
+//! - a machine (`browser`): it sleeps up to an hour, its clock going on or standing still; offline;
+//! - a link (`network`, `wires`): reliable until it breaks, then what is unread is gone both ways,
+//!   and each end hears of it at once, late or never; it stalls;
+//! - the server (`server`, `backend`): it restarts without its sessions, drains, closes and refuses
+//!   sockets, answers late.
 //!
 //! A failure names the invariant, the seed and the transitions that are left after [`shrink`]ing,
 //! as a command that runs it again. The same seed gives the same log of events, to the last byte:
