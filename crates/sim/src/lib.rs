@@ -3,8 +3,8 @@
 //!
 //! A run has two phases. In the first, transitions drawn from the seed (the [`plan`]) open, park,
 //! freeze and kill tabs and workers, cut and stall links, steal locks, restart the server and put
-//! machines to sleep; every step is held against the [`mod@reference`], which knows in plain maps what
-//! should be true, and against the [`invariant`]s. In the second everything is healed, and the
+//! machines to sleep; every step is held against the [`mod@reference`], which knows in plain maps
+//! what should be true, and against the [`invariant`]s. In the second everything is healed, and the
 //! world must converge within a bounded simulated time.
 //!
 //! What is modelled, and how it fails:
