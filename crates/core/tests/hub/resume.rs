@@ -171,6 +171,21 @@ fn what_is_no_claim_is_as_good_as_none() {
 }
 
 #[test]
+fn an_acknowledgement_that_was_lost_with_its_link_is_said_again() {
+    let mut bench = Bench::connected();
+    bench.server(&ServerFrame::Message { payload: Payload::Text("to all") });
+    bench.pass(Duration::from_secs(5));
+    bench.tab(1, TabMessage::Got { count0: 1, count: 0 });
+    assert_eq!(acks(&bench), [(vec![(0, 1)], vec![])]);
+    break_link(&mut bench);
+    bench.server(&resumed(2, vec![listed(1, false)]));
+    bench.server(&attached(1, 1, 0));
+    bench.take();
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(acks(&bench), [(vec![(0, 1)], vec![])]);
+}
+
+#[test]
 fn what_a_tab_said_before_it_heard_of_a_new_session_is_not_said_in_it() {
     let mut bench = with_socket();
     break_link(&mut bench);

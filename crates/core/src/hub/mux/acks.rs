@@ -58,10 +58,9 @@ impl Acks {
         [due, self.late].into_iter().flatten().min().map(|at| (at, WakeReason::Ack))
     }
 
-    /// The link is gone: what is not acknowledged comes again.
+    /// The link is gone, and perhaps with it the last that was acknowledged: it is said again.
     pub(super) fn link_lost(&mut self) {
-        let acknowledged0 = self.acknowledged0;
-        *self = Self { acknowledged0, ..Self::default() };
+        *self = Self::default();
     }
 
     /// Another session: nothing came.

@@ -213,6 +213,9 @@ impl Mux {
         if is_new && resumed {
             self.acks.took_over(next0.saturating_sub(1));
         }
+        if resumed {
+            self.acks.wait(now, base);
+        }
         self.expect(now, base, welcome, hole);
         if !resumed && self.listing {
             self.listing = false;
