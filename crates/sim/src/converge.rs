@@ -201,7 +201,9 @@ impl World {
         for (number, it) in &page.subscriptions {
             let there = it.ready && it.last >= self.feed.last(it.name);
             Convergence.unless(there, || {
-                format!("{id} subscription {number} of {} is at {:?}", it.name, it.last)
+                let stats = self.server.as_ref().map(|server| server.registry.stats());
+                let name = it.name;
+                format!("{id} subscription {number} of {name} is at {:?}: {stats:?}", it.last)
             })?;
         }
         Ok(open)
