@@ -3,7 +3,7 @@
 use tabmux_sim::{Failure, Summary, corpus, open, plan::Kept, run, shrink::shrink};
 
 /// How many seeds, unless `TABMUX_SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 fn passed(seed: u64, kept: &Kept) -> Summary {
     let shrunk = |failure: Failure| -> Summary { panic!("{}", shrink(failure)) };
