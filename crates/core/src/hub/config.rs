@@ -61,7 +61,7 @@ pub struct HubConfig {
     /// Topics, and subscriptions of one tab. 1024.
     pub topics: usize,
     /// Bytes kept for a tab that is parked, and bytes of lane 0 kept for tabs that are about to
-    /// attach. 256 KiB.
+    /// attach, of which half a lane's limit is enough. 256 KiB.
     pub held_bytes: usize,
     /// Bytes the link may hold unsent before messages wait in the hub. 1 MiB.
     pub link_bytes: u64,

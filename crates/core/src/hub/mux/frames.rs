@@ -147,11 +147,13 @@ impl Mux {
         bytes: &[u8],
     ) -> Option<u64> {
         let Some(lane) = frame.lane() else { return Some(0) };
-        let Connection::Connected(_) = self.connection else { return Some(0) };
+        let Connection::Connected(connected) = &self.connection else { return Some(0) };
         let count = if lane == 0 {
             let count0 = self.session.as_mut()?.count0.as_mut()?;
             *count0 += 1;
-            self.history.push(*count0, bytes, base.config.held_bytes);
+            // Nothing is acknowledged while tabs are awaited, and a full lane would stand still.
+            let half = usize::try_from(connected.limits.lane_bytes / 2).unwrap_or(usize::MAX);
+            self.history.push(*count0, bytes, base.config.held_bytes.min(half));
             *count0
         } else {
             let (id, tab) = self.tabs.by_alias(Alias(lane))?;

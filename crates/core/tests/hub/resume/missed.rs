@@ -130,3 +130,18 @@ fn a_tab_that_attaches_when_more_came_than_is_kept_is_told_that_it_missed_someth
         assert!(bench.posted(2).contains(&HubMessage::BrowserGap), "{acknowledged}");
     }
 }
+
+#[test]
+fn a_tab_that_is_awaited_for_ever_does_not_hold_up_what_all_others_hear() {
+    let mut bench = taken_over();
+    // Half of what the server allows unacknowledged.
+    for _ in 0..140 {
+        bench.server(&ServerFrame::Message { payload: Payload::Text(&"x".repeat(990)) });
+    }
+    answer(&mut bench, 1);
+    bench.take();
+    bench.pass(Duration::from_secs(5));
+    answer(&mut bench, 1);
+    let lanes = acks(&bench).into_iter().find(|(lanes, _)| lanes.contains(&(0, 140)));
+    assert_eq!(lanes, Some((vec![(0, 140)], vec![2])));
+}
