@@ -124,6 +124,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.wait() == Weather::Refusing {
             continue;
         }
+        // Locked until the pair is listed: whoever cuts after the server has accepted cuts this too.
+        let mut state = shared.state();
         // Where the server is down, the browser's connection ends as well.
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.target)) else {
             continue;
@@ -132,7 +134,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let _ = browser.set_nodelay(true);
         let _ = server.set_nodelay(true);
         let pair = Arc::new(Pair { browser, server, broken: AtomicBool::new(false) });
-        shared.state().pairs.push(Arc::clone(&pair));
+        state.pairs.push(Arc::clone(&pair));
+        drop(state);
         for upward in [true, false] {
             let (shared, pair) = (Arc::clone(shared), Arc::clone(&pair));
             thread::spawn(move || pump(&shared, &pair, upward));

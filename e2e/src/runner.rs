@@ -1,8 +1,8 @@
 //! Runs a table of tests in one browser session for each engine, and prints a line for each.
 
 use std::{
-    io::Write,
-    panic::{AssertUnwindSafe, catch_unwind},
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::ExitCode,
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread,
@@ -13,7 +13,7 @@ use crate::{
     Result, Stop,
     context::Context,
     engine::{self, Engine, Session},
-    process,
+    process, wait,
 };
 
 /// A named test.
@@ -58,31 +58,33 @@ pub fn main(tests: &[Test]) -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    let mut totals = Totals::default();
-    for engine in &options.engines {
-        run_engine(*engine, &tests, options.tries, &mut totals);
-    }
+    let mut totals = run_all(&options, &tests);
+    totals.try_again(options.tries);
     let Totals { passed, failed, skipped, unsteady } = totals;
     unsteady.iter().for_each(|test| println!("unsteady: {test}"));
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{passed} passed, {} failed, {skipped} skipped", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-const USAGE: &str =
-    "browsers [--engine chromium|firefox|webkit]... [--filter TEXT]... [--list] [--tries N]
---tries N tries a failed test again, N times in all; one that passes then is named as unsteady
+const USAGE: &str = "\
+browsers [--engine chromium|firefox|webkit]... [--filter TEXT]... [--list] [--at-once] [--tries N]
+--at-once runs the engines beside each other, and waits longer for everything
+--tries N tries what failed again when all else is through, N times in all; a test that passes
+    then is named as unsteady
 TABMUX_E2E_SKIP_MISSING=1 skips an engine that is not installed instead of failing";
 
 struct Options {
     engines: Vec<Engine>,
     filters: Vec<String>,
     list: bool,
+    at_once: bool,
     tries: u32,
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self { engines: Vec::new(), filters: Vec::new(), list: false, tries: 1 };
+        let (engines, filters) = (Vec::new(), Vec::new());
+        let mut options = Self { engines, filters, list: false, at_once: false, tries: 1 };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--engine" => {
@@ -94,6 +96,7 @@ impl Options {
                     options.filters.push(arguments.next().ok_or("--filter needs a text")?);
                 }
                 "--list" => options.list = true,
+                "--at-once" => options.at_once = true,
                 "--help" => {
                     println!("{USAGE}");
                     std::process::exit(0);
@@ -116,66 +119,120 @@ impl Options {
     }
 }
 
+/// How much longer than on an idle machine things may take where engines run beside each other.
+const PATIENCE: u32 = 3;
+
 #[derive(Default)]
-struct Totals {
+struct Totals<'a> {
     passed: usize,
-    failed: usize,
+    failed: Vec<(Engine, Option<&'a Test>)>,
     skipped: usize,
     /// Tests that failed and then passed.
     unsteady: Vec<String>,
 }
 
-fn run_engine(engine: Engine, tests: &[&Test], tries: u32, totals: &mut Totals) {
+fn run_all<'a>(options: &Options, tests: &[&'a Test]) -> Totals<'a> {
+    if !options.at_once {
+        let runs = options.engines.iter().map(|engine| run_engine(*engine, tests));
+        return runs.fold(Totals::default(), Totals::plus);
+    }
+    wait::set_patience(PATIENCE);
+    thread::scope(|scope| {
+        let run = |engine: &Engine| {
+            let engine = *engine;
+            scope.spawn(move || run_engine(engine, tests))
+        };
+        let runs: Vec<_> = options.engines.iter().map(run).collect();
+        // Only the harness itself can panic here: a test's panic is caught.
+        let joined = runs.into_iter().map(|run| run.join().unwrap_or_else(|panic| resume(panic)));
+        joined.fold(Totals::default(), Totals::plus)
+    })
+}
+
+fn resume(panic: Box<dyn Any + Send>) -> ! {
+    process::kill_all();
+    resume_unwind(panic)
+}
+
+fn run_engine<'a>(engine: Engine, tests: &[&'a Test]) -> Totals<'a> {
+    let mut totals = Totals::default();
     if let Err(missing) = engine.check() {
         if std::env::var_os("TABMUX_E2E_SKIP_MISSING").is_some() {
             println!("{engine:<9} all tests ... skipped: {missing}");
             totals.skipped += tests.len();
         } else {
             println!("{engine:<9} all tests ... FAILED: {missing}");
-            totals.failed += tests.len();
+            totals.failed.push((engine, None));
         }
-        return;
+        return totals;
     }
     let start = Instant::now();
     let mut session = None;
     for test in tests {
-        if test.crashes {
-            // What earlier tests left may host its workers, and what it kills may be missed later.
-            session = None;
-        }
-        print!("{engine:<9} {} ... ", test.name);
-        // The name is there while the test runs; nothing is lost where that fails.
-        drop(std::io::stdout().flush());
-        let begin = Instant::now();
-        let mut outcome = run_test(engine, test, &mut session);
-        for _ in 1..tries {
-            let Err(Stop::Failed(reason)) = &outcome else { break };
-            print!("FAILED\n    {reason}\n{engine:<9} {}, tried again ... ", test.name);
-            outcome = run_test(engine, test, &mut session);
-            if outcome.is_ok() {
-                totals.unsteady.push(format!("{engine} {}", test.name));
-            }
-        }
-        if test.crashes {
-            session = None;
-        }
-        let seconds = begin.elapsed().as_secs_f32();
-        match outcome {
-            Ok(()) => {
-                println!("ok ({seconds:.1} s)");
-                totals.passed += 1;
-            }
-            Err(Stop::Skipped(reason)) => {
-                println!("skipped: {reason}");
-                totals.skipped += 1;
-            }
-            Err(Stop::Failed(reason)) => {
-                println!("FAILED ({seconds:.1} s)\n    {reason}");
-                totals.failed += 1;
-            }
+        match run_and_tell(engine, test, &mut session) {
+            Ok(()) => totals.passed += 1,
+            Err(Stop::Skipped(_)) => totals.skipped += 1,
+            Err(Stop::Failed(_)) => totals.failed.push((engine, Some(test))),
         }
     }
     println!("{engine:<9} {:.1} s in all", start.elapsed().as_secs_f32());
+    totals
+}
+
+impl Totals<'_> {
+    fn plus(mut self, other: Self) -> Self {
+        self.passed += other.passed;
+        self.failed.extend(other.failed);
+        self.skipped += other.skipped;
+        self.unsteady.extend(other.unsteady);
+        self
+    }
+
+    /// Each failed test alone, with nothing beside it, until it has had its `tries`.
+    fn try_again(&mut self, tries: u32) {
+        for _ in 1..tries {
+            for (engine, test) in std::mem::take(&mut self.failed) {
+                let Some(test) = test else {
+                    self.failed.push((engine, None));
+                    continue;
+                };
+                println!("{engine:<9} once more:");
+                match run_and_tell(engine, test, &mut None) {
+                    Ok(()) => {
+                        self.passed += 1;
+                        self.unsteady.push(format!("{engine} {}", test.name));
+                    }
+                    Err(_) => self.failed.push((engine, Some(test))),
+                }
+            }
+        }
+    }
+}
+
+/// Runs one test and prints its line.
+fn run_and_tell(
+    engine: Engine,
+    test: &Test,
+    session: &mut Option<Session>,
+) -> std::result::Result<(), Stop> {
+    if test.crashes {
+        // What earlier tests left may host its workers, and what it kills may be missed later.
+        *session = None;
+    }
+    let begin = Instant::now();
+    let outcome = run_test(engine, test, session);
+    if test.crashes {
+        *session = None;
+    }
+    let seconds = begin.elapsed().as_secs_f32();
+    let line = match &outcome {
+        Ok(()) => format!("ok ({seconds:.1} s)"),
+        Err(Stop::Skipped(reason)) => format!("skipped: {reason}"),
+        Err(Stop::Failed(reason)) => format!("FAILED ({seconds:.1} s)\n    {reason}"),
+    };
+    // In one piece: another engine's lines may come beside it.
+    println!("{engine:<9} {} ... {line}", test.name);
+    outcome
 }
 
 /// Runs one test in `session`, which is started where there is none and dropped where it may be
@@ -200,7 +257,7 @@ fn run_test(
                 format!("; it ended with {reason}")
             }
         };
-        outcome = Err(format!("{LIMIT:?} were not enough{step}").into());
+        outcome = Err(format!("{:?} were not enough{step}", limit()).into());
     }
     if let Err(error) = current.browser.close_all() {
         // The next test gets a new browser.
@@ -227,7 +284,9 @@ fn attempt(engine: Engine, test: &Test, session: &mut Session) -> std::result::R
 }
 
 /// How long one test may take.
-const LIMIT: Duration = Duration::from_secs(60);
+fn limit() -> Duration {
+    wait::patient(Duration::from_secs(60))
+}
 
 /// How long a test may go on after its browser was killed.
 const GRACE: Duration = Duration::from_secs(60);
@@ -242,7 +301,7 @@ impl Deadline {
     fn start(groups: Vec<i32>) -> Self {
         let (end, ended) = mpsc::channel();
         thread::spawn(move || {
-            if ended.recv_timeout(LIMIT) != Err(RecvTimeoutError::Timeout) {
+            if ended.recv_timeout(limit()) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
             groups.into_iter().for_each(process::kill);
@@ -256,6 +315,6 @@ impl Deadline {
     }
 
     fn passed(&self) -> bool {
-        self.start.elapsed() >= LIMIT
+        self.start.elapsed() >= limit()
     }
 }

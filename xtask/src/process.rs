@@ -20,11 +20,7 @@ pub(crate) struct Ran {
 /// Runs to the end and keeps the output. The program has no stdin.
 pub(crate) fn capture(command: Cmd<'_>) -> anyhow::Result<Ran> {
     let name = command.to_string();
-    capture_command(&name, command.into())
-}
-
-/// The same, of a command that may be sent to another thread.
-pub(crate) fn capture_command(name: &str, mut command: Command) -> anyhow::Result<Ran> {
+    let mut command: Command = command.into();
     let (reader, writer) = std::io::pipe()?;
     let mut reader = BufReader::new(reader);
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);

@@ -1,14 +1,14 @@
 //! The list of checks.
 
-use std::{path::PathBuf, thread};
+use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::bail;
 use xshell::cmd;
 
 use crate::{
     autobahn, browsers,
     ci::{Outcome, Step, tally::Count},
-    dist, fuzz, process,
+    dist, fuzz,
     repo::Repo,
 };
 
@@ -133,30 +133,9 @@ fn install_browsers(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome>
 /// by name.
 fn e2e(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
     move |repo| {
-        // Built once, not by three that wait for each other.
-        let Outcome::Ran { status, output } =
-            Outcome::of(cmd!(repo.sh, "cargo test --no-run -p tabmux-e2e --test browsers"))?
-        else {
-            bail!("a program that runs is not skipped");
-        };
-        if !status.success() {
-            return Ok(Outcome::Ran { status, output });
-        }
-        let runs = ["chromium", "firefox", "webkit"].map(|engine| {
-            // Browsers on a busy machine: a failure counts if it comes twice, and is named if once.
-            let e2e = cmd!(repo.sh, "{xtask} e2e -- --engine {engine} --tries 2");
-            let command = e2e.env("TABMUX_E2E_SKIP_MISSING", "1").into();
-            thread::spawn(move || process::capture_command(engine, command))
-        });
-        let mut ran = Vec::new();
-        for run in runs {
-            ran.push(run.join().map_err(|_| anyhow!("a run of the browser tests panicked"))??);
-        }
-        // What failed stands last, where it is shown.
-        ran.sort_by_key(|ran| !ran.status.success());
-        let output = ran.iter().map(|ran| &*ran.output).collect();
-        let last = ran.pop().context("there are engines")?;
-        Ok(Outcome::Ran { status: last.status, output })
+        // Browsers on a busy machine: a failure counts if it comes again, and is named if not.
+        let e2e = cmd!(repo.sh, "{xtask} e2e -- --at-once --tries 3");
+        Outcome::of(e2e.env("TABMUX_E2E_SKIP_MISSING", "1"))
     }
 }
 
