@@ -1,8 +1,20 @@
 //! Sends back what it gets.
 
-use crate::{Ctx, Decision, Message, OpenRequest, SocketHandler};
+use std::collections::VecDeque;
 
-pub(super) struct Echo;
+use tabmux_core::session::SendError;
+
+use crate::{Ctx, Decision, Message, OpenRequest, OwnedMessage, SocketHandler};
+
+/// How many bytes wait for a browser that reads more slowly than it sends.
+const LIMIT: usize = 16 << 20;
+
+/// Keeps what cannot be sent yet: a handler that dropped it would lose it in silence.
+#[derive(Default)]
+pub(super) struct Echo {
+    waiting: VecDeque<OwnedMessage>,
+    bytes: usize,
+}
 
 impl SocketHandler for Echo {
     fn open(&mut self, _: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
@@ -10,9 +22,27 @@ impl SocketHandler for Echo {
     }
 
     fn message(&mut self, ctx: &mut Ctx<'_>, message: Message<'_>) {
-        // An echo that waited would have to keep what it could not send.
-        if let Err(error) = ctx.send(message) {
-            ctx.close(1013, &error.to_string());
+        let outcome = match self.waiting.is_empty() {
+            true => ctx.send(message),
+            false => Err(SendError::Full),
+        };
+        match outcome {
+            Err(SendError::Full) if self.bytes + message.as_bytes().len() <= LIMIT => {
+                self.bytes += message.as_bytes().len();
+                self.waiting.push_back(message.into());
+            }
+            Err(error) => ctx.close(1013, &error.to_string()),
+            Ok(()) => {}
+        }
+    }
+
+    fn writable(&mut self, ctx: &mut Ctx<'_>) {
+        while let Some(message) = self.waiting.pop_front() {
+            match ctx.send(message.as_payload()) {
+                Ok(()) => self.bytes -= message.len(),
+                Err(SendError::Full) => return self.waiting.push_front(message),
+                Err(error) => return ctx.close(1013, &error.to_string()),
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::Builder;
 pub fn install(builder: Builder) -> Builder {
     let board = Arc::new(stats::Board::default());
     builder
-        .socket("/echo", || echo::Echo)
+        .socket("/echo", echo::Echo::default)
         .socket("/demo/game", game::Game::new)
         .socket("/demo/notify", || notify::Notify)
         .socket("/demo/stats", move || stats::Numbers::new(&board))

@@ -96,3 +96,16 @@ async fn the_numbers_go_on_after_a_time_without_watchers() {
         server.stats(|stats| stats.links == 0).await;
     }
 }
+
+#[tokio::test]
+async fn an_echo_of_more_than_a_lane_waits_for_the_browser() {
+    let server = Running::demo().await;
+    let mut hub = Hub::with_socket(server.address, "/echo").await;
+    let text = "x".repeat(200 << 10);
+    for _ in 0..8 {
+        hub.send(Alias(1), 1, Payload::Text(&text)).await;
+    }
+    for _ in 0..8 {
+        assert_eq!(hub.text(Alias(1), 1).await.len(), text.len());
+    }
+}
