@@ -104,10 +104,15 @@ pub fn worker_hosts(groups: &[i32]) -> Vec<i64> {
 const WORKER_THREADS: &[&str] =
     &["DedicatedWorker", "SharedWorker", "DOM Worker", "WebCore: Worker", "e: SharedWorker"];
 
-/// The processor time that each process of the group `id` has taken, in ticks of the kernel.
-pub fn times(id: i32) -> BTreeMap<i64, u64> {
+/// The processor time that each process `name` of the group `id` has taken, in ticks of the kernel,
+/// which keeps 15 characters of a name.
+pub fn times(id: i32, name: &str) -> BTreeMap<i64, u64> {
+    let named = |process: &i64| {
+        let comm = fs::read_to_string(format!("/proc/{process}/comm"));
+        comm.is_ok_and(|comm| comm.trim_end() == name)
+    };
     let processes = numbers_in("/proc").into_iter();
-    let of_group = processes.filter(|process| group_of(*process) == Some(id));
+    let of_group = processes.filter(|process| group_of(*process) == Some(id) && named(process));
     of_group.map(|process| (process, time_of(process).unwrap_or_default())).collect()
 }
 
