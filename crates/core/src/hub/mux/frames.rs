@@ -253,6 +253,14 @@ impl Mux {
                 base.order(Output::WatchTab { tab: listed.tab });
             }
         }
+        for id in base.tabs.all() {
+            if let Some(tab) = self.tabs.get_mut(id)
+                && !welcome.tabs.iter().any(|listed| listed.tab == id)
+            {
+                tab.given_up(welcome.session, welcome.next0.saturating_sub(1), hole);
+                self.tell_missed(base, id);
+            }
+        }
         if base.tabs.any_awaited() {
             self.history.begin(now);
             self.acks.wait(now, base);

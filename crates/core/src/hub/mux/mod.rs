@@ -267,7 +267,13 @@ impl Mux {
 impl Machine for Mux {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>) {
         // The server remembers by itself what became of a tab that this hub awaits.
+        let is_awaited = self.tabs.get(tab).is_some();
         self.tabs.insert(tab, has);
+        if let (Some(Session { id, count0: Some(count0), .. }), Some(tab)) =
+            (&self.session, self.tabs.get_mut(tab).filter(|_| !is_awaited))
+        {
+            tab.given_up(*id, *count0, false);
+        }
         self.gone.retain(|it| *it != tab);
         self.history.tab_came(now);
         if self.session.is_none() && !self.connection.is_open() {

@@ -154,6 +154,13 @@ impl MuxTab {
     pub(super) const fn owes(&self, count0: u64) -> bool {
         self.heard < self.posted || self.heard0 < count0
     }
+
+    /// The server has given it up, and says so only after what comes next in lane 0. `hole`: not
+    /// all of that came here.
+    pub(super) fn given_up(&mut self, session: SessionId, count0: u64, hole: bool) {
+        let was_part = self.part.is_some_and(|(part, _)| part == session);
+        self.missed |= was_part && (hole || !self.was_here) && self.heard0 < count0;
+    }
 }
 
 impl Claim {

@@ -145,3 +145,39 @@ fn a_tab_that_is_awaited_for_ever_does_not_hold_up_what_all_others_hear() {
     let lanes = acks(&bench).into_iter().find(|(lanes, _)| lanes.contains(&(0, 140)));
     assert_eq!(lanes, Some((vec![(0, 140)], vec![2])));
 }
+
+#[test]
+fn a_tab_that_the_server_gave_up_hears_that_it_missed_something_before_it_hears_more() {
+    let message = |text| ServerFrame::Message { payload: Payload::Text(text) };
+    // It comes to a hub that works, or that is yet to dial, in which it may be parked meanwhile.
+    for (dials, parks) in [(false, false), (true, false), (true, true)] {
+        let mut bench = taken_over();
+        let claim = bench.claims[&2].clone();
+        let attach = TabMessage::Attach { claim: &claim, last0: 1, last: 0 };
+        if dials {
+            bench = Bench::new(Mode::Mux);
+            bench.tab(2, attach.clone());
+            bench.back(1, 0);
+            bench.grant_and_open();
+            if parks {
+                bench.tab(2, TabMessage::Park);
+            }
+            bench.take();
+            bench.server(&resumed(3, vec![listed(1, false)]));
+        } else {
+            bench.input(Input::TabLockGranted { tab: TabId(2) });
+            bench.pass(Duration::from_secs(1));
+            bench.server(&message("one"));
+            bench.server(&message("two"));
+            bench.take();
+        }
+        bench.server(&message("three"));
+        if !dials || parks {
+            bench.tab(2, attach);
+        }
+        let posted = bench.posted(2);
+        let gap = posted.iter().position(|it| *it == HubMessage::BrowserGap);
+        let more = posted.iter().position(|it| matches!(it, HubMessage::Browser { .. }));
+        assert!(gap.is_some() && more.is_some() && gap < more, "{dials} {parks}: {posted:?}");
+    }
+}
