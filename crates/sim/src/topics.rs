@@ -28,10 +28,22 @@ pub struct Subscription {
     pub ready: bool,
     /// Where the page is in the topic.
     pub last: Option<Position>,
-    /// It was told that it did not go on where it was: a gap must follow.
-    owed: bool,
+    /// What it was told of where it goes on.
+    owed: Owed,
     /// A gap came last, so that a publication at the same place may follow.
     gap: bool,
+}
+
+/// What follows when a page was told where a topic is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Owed {
+    /// Nothing but what was published.
+    #[default]
+    Nothing,
+    /// It did not go on where it was, though nothing is missing: a gap may follow.
+    GapOrNothing,
+    /// It did not go on where it was: a gap must follow.
+    Gap,
 }
 
 impl Feed {
@@ -72,10 +84,15 @@ impl Feed {
 impl Subscription {
     /// Of a page that never heard of the topic.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, ready: false, last: None, owed: false, gap: false }
+        Self { name, ready: false, last: None, owed: Owed::Nothing, gap: false }
     }
 
-    fn subscribed(&mut self, position: Position, recovered: bool) -> Result<(), String> {
+    fn subscribed(
+        &mut self,
+        feed: &Feed,
+        position: Position,
+        recovered: bool,
+    ) -> Result<(), String> {
         // Asked twice, and answered twice: it does not go back.
         let ahead = self.last.is_some_and(|it| it.epoch == position.epoch && position < it);
         if recovered && ahead {
@@ -85,7 +102,17 @@ impl Subscription {
         if recovered && self.last != Some(position) {
             return Err(format!("recovered at {position:?}, but was at {:?}", self.last));
         }
-        self.owed = !recovered && self.last.is_some();
+        // Asked twice before it had heard anything, and answered twice: it is told what it knows.
+        let same = |last: Position| {
+            last.epoch == position.epoch
+                && last <= position
+                && !feed.any_after(self.name, last, position)
+        };
+        self.owed = match self.last {
+            Some(last) if !recovered && !same(last) => Owed::Gap,
+            Some(_) if !recovered => Owed::GapOrNothing,
+            _ => Owed::Nothing,
+        };
         (self.ready, self.last, self.gap) = (true, Some(position), false);
         Ok(())
     }
@@ -97,7 +124,7 @@ impl Subscription {
         let owed = std::mem::take(&mut self.owed);
         let right = last.epoch != position.epoch || feed.any_after(self.name, last, position);
         (self.last, self.gap) = (Some(position), true);
-        (owed || right)
+        (owed != Owed::Nothing || right)
             .then_some(())
             .ok_or_else(|| format!("a gap from {last:?} to {position:?}, where nothing is missing"))
     }
@@ -107,7 +134,7 @@ impl Subscription {
         if self.last.is_some_and(|it| it.epoch == position.epoch && position <= it) && !self.gap {
             return Ok(());
         }
-        let Some(last) = self.last.filter(|_| self.ready && !self.owed) else {
+        let Some(last) = self.last.filter(|_| self.ready && self.owed != Owed::Gap) else {
             return Err(format!("a publication at {position:?} too early"));
         };
         let Some(number) = feed.number(self.name, position) else {
@@ -124,7 +151,7 @@ impl Subscription {
         if !said.starts_with(&format!("{} {number} ", self.name)) {
             return Err(format!("{said:?} is not number {number}"));
         }
-        (self.last, self.gap) = (Some(position), false);
+        (self.last, self.owed, self.gap) = (Some(position), Owed::Nothing, false);
         Ok(())
     }
 }
@@ -133,7 +160,7 @@ impl Page {
     /// What it wants of a hub that does not know it.
     pub(crate) fn topics_wanted(&mut self) -> Vec<PageMessage> {
         let wish = |(number, it): (&u32, &mut Subscription)| {
-            (it.ready, it.owed) = (false, false);
+            (it.ready, it.owed) = (false, Owed::Nothing);
             PageMessage::Subscribe(*number, it.name, it.last)
         };
         self.subscriptions.iter_mut().map(wish).collect()
@@ -157,7 +184,9 @@ pub(crate) fn receive(page: &mut Page, feed: &Feed, message: &HubMessage) -> Che
         return Ok(());
     };
     let heard = match message {
-        HubMessage::Subscribed { position, recovered, .. } => it.subscribed(*position, *recovered),
+        HubMessage::Subscribed { position, recovered, .. } => {
+            it.subscribed(feed, *position, *recovered)
+        }
         HubMessage::Gap { position, .. } => it.missed(feed, *position),
         HubMessage::Publication { position, payload, .. } => {
             it.heard(feed, *position, text(payload))
