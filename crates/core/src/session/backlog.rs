@@ -61,12 +61,12 @@ impl Backlog {
         Some(entry)
     }
 
-    /// Where a topic was before what waits of it, if anything does. Something is missing before a
-    /// gap, so that is as good a place as any.
+    /// Where a topic was before what waits of it, if anything does. With a gap it goes on behind
+    /// that: who was elsewhere before has missed something, and need not be told twice.
     pub(super) fn before(&self, topic: u32) -> Option<u64> {
         match self.entries.iter().find(|entry| entry.topic() == topic)? {
             Entry::Publication { frame, .. } => frame.origin().map(|(_, it)| it.offset),
-            Entry::Gap { offset, .. } => Some(offset.saturating_sub(1)),
+            Entry::Gap { offset, .. } => Some(*offset),
         }
     }
 

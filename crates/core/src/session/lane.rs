@@ -169,16 +169,12 @@ impl Burst {
 }
 
 impl Kept {
-    /// If it is of a topic: which, and where the topic was before it.
+    /// If it is of a topic: which, and where the topic was before it; with a gap, behind it.
     pub(super) fn before(&self) -> Option<(TopicId, Position)> {
         match self {
             Self::Shared(frame) => frame.origin(),
             Self::Own(bytes) => match ServerFrame::decode(bytes) {
-                // Something is missing before it, so that is as good a place as any.
-                Ok(ServerFrame::Gap { topic, position }) => {
-                    let offset = position.offset.saturating_sub(1);
-                    Some((topic, Position { offset, ..position }))
-                }
+                Ok(ServerFrame::Gap { topic, position }) => Some((topic, position)),
                 _ => None,
             },
         }

@@ -459,3 +459,28 @@ fn what_does_not_fit_the_lane_of_a_session_without_a_link_meets_the_policy() {
     let outputs = shard.server.say(50, &ack(&[(0, 2)]));
     assert_eq!(links(&outputs), [50]);
 }
+
+#[test]
+fn a_hub_that_goes_on_at_a_gap_is_told_the_place_behind_it_so_that_it_says_gap_once() {
+    let config = SessionConfig { lane_bytes: 100, backlog_bytes: 0, ..SessionConfig::default() };
+    let policy = SlowPolicy::DropWithGap;
+    let mut shard = Shard { server: Server::with(config), ..Shard::with(policy) };
+    let (_, welcome) = shard.server.welcome_socket(1);
+    shard.subscribe(1, 1, "prices");
+    shard.publish("prices", 101);
+    shard.publish("prices", 1);
+    shard.server.cut(1);
+    // It waits for room in the lane, and then is in the lane.
+    assert_eq!(resumed(&mut shard, &welcome, Some(1)), (vec![at(2)], 0));
+    let outputs = shard.server.say(50, &ack(&[(0, 1)]));
+    let gap = ServerFrame::Gap { topic: TopicId(1), position: at(2) };
+    assert_eq!(frame(&outputs), gap);
+    shard.server.cut(50);
+    let (_, outputs) = shard.server.hello(51, &resume(&welcome, 9, Some(1)));
+    let frames = frames(&outputs);
+    let listed = frames.iter().find_map(|frame| match frame {
+        ServerFrame::Subscribed(it) => Some(it.position),
+        _ => None,
+    });
+    assert_eq!((listed, frames.last()), (Some(at(2)), Some(&gap)));
+}
