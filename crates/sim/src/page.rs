@@ -340,7 +340,8 @@ impl Page {
             }
             HubMessage::Seen { n } => self.seen(*n)?,
             HubMessage::Sent { n } => {
-                NothingLost.unless(*n <= self.session.n, || {
+                // Before Resume it may be of what the page said before it began anew.
+                NothingLost.unless(*n <= self.session.n || !self.session.up, || {
                     format!("{} was told that {n} of {} were sent", self.id, self.session.n)
                 })?;
             }
