@@ -28,6 +28,8 @@ struct Socket {
     up: Direction,
     down: Direction,
     app: App,
+    /// The session in which the application knows it.
+    session: Option<SessionId>,
     /// Whether the page was told that it is open.
     opened: bool,
     /// Whether the page closed it.
@@ -121,16 +123,35 @@ impl Reference {
 
     /// The application accepts a socket.
     pub fn app_opens(&mut self, tab: TabId, socket: u32, session: SessionId) -> Checked {
+        let left = self.given_up.contains(&(tab, session));
         let it = self.get(tab, socket)?;
-        let app = it.app;
+        // The page was long in another session when its wish came through: nobody will hear of it.
+        if left && it.session.is_some() {
+            return Ok(());
+        }
+        let (app, opened) = (it.app, it.opened);
         // One that the page never heard of is asked for again in the next session.
-        let again = !it.opened && matches!(app, App::Lost(_) | App::Open(_));
+        let again = !opened
+            && match app {
+                App::Lost(_) | App::Open(_) => true,
+                App::Closed(before) => {
+                    self.dead.contains(&before) || self.given_up.contains(&(tab, before))
+                }
+                App::Unknown => false,
+            };
         NothingLost.unless(app == App::Unknown || again, || {
             format!("{tab} socket {socket} is asked for again, and was {app:?}")
         })?;
-        (it.app, it.up.heard) = (App::Open(session), 0);
+        let it = self.get(tab, socket)?;
+        (it.app, it.session, it.up.heard) = (App::Open(session), Some(session), 0);
         it.down = Direction::default();
         Ok(())
+    }
+
+    /// Whether the page hears of a socket that the application knows in this session; else it asked
+    /// for the socket again in another one.
+    pub fn is_heard(&self, tab: TabId, socket: u32, session: SessionId) -> bool {
+        self.sockets.get(&(tab, socket)).is_some_and(|it| it.session == Some(session))
     }
 
     /// The application refuses a socket.
@@ -206,6 +227,7 @@ impl Reference {
     /// The server is gone, and with it the sockets of all its sessions.
     pub fn server_lost(&mut self) {
         for it in self.sockets.values_mut() {
+            self.dead.extend(it.session);
             if matches!(it.app, App::Open(_)) {
                 it.app = App::Lost("the server was restarted");
             }

@@ -150,6 +150,9 @@ impl Server {
         more: u64,
     ) -> Checked {
         let Some(socket) = self.sockets.get_mut(&at) else { return Ok(()) };
+        if !reference.is_heard(socket.tab, at.socket.0, at.session) {
+            return Ok(());
+        }
         socket.pending = (socket.pending + more).min(PENDING);
         while socket.pending > 0 {
             let said = reference.app_text(socket.tab, at.socket.0)?;
@@ -170,6 +173,9 @@ impl Server {
         let Some(socket) = self.sockets.remove(&at) else {
             return NothingLost.broken(format!("{at:?} was closed twice"));
         };
+        if !reference.is_heard(socket.tab, at.socket.0, at.session) {
+            return Ok(());
+        }
         match (clean, reference.is_closed(socket.tab, at.socket.0)) {
             (true, false) => reference.app_closes(socket.tab, at.socket.0),
             // The application did it.
@@ -184,8 +190,11 @@ impl Server {
     /// The application closes a socket.
     pub fn kick(&mut self, now: Timestamp, reference: &mut Reference, at: SocketRef) -> Checked {
         match self.sockets.get(&at) {
-            Some(socket) if self.registry.close(now, at, KICK, "kicked").is_ok() => {
-                reference.app_kicks(socket.tab, at.socket.0)
+            Some(&Socket { tab, .. }) if self.registry.close(now, at, KICK, "kicked").is_ok() => {
+                if !reference.is_heard(tab, at.socket.0, at.session) {
+                    return Ok(());
+                }
+                reference.app_kicks(tab, at.socket.0)
             }
             // Closed already: its end waits in the outputs.
             _ => Ok(()),
