@@ -237,6 +237,9 @@ impl Mux {
                 continue;
             }
             if !base.tabs.expect(listed.tab, listed.parked.then_some(parked_until)) {
+                if !base.tabs.is_attached(listed.tab) {
+                    self.tabs.listed_again(listed);
+                }
                 if let Some(tab) = self.tabs.get_mut(listed.tab).filter(|_| listed.aside) {
                     // Now, before it hears what came after that.
                     tab.missed = hole || !tab.was_here;

@@ -133,17 +133,24 @@ fn a_tab_that_attaches_when_more_came_than_is_kept_is_told_that_it_missed_someth
 
 #[test]
 fn a_tab_that_is_awaited_for_ever_does_not_hold_up_what_all_others_hear() {
-    let mut bench = taken_over();
-    // Half of what the server allows unacknowledged.
-    for _ in 0..140 {
-        bench.server(&ServerFrame::Message { payload: Payload::Text(&"x".repeat(990)) });
+    for breaks in [false, true] {
+        let mut bench = taken_over();
+        if breaks {
+            break_link(&mut bench);
+            bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+            bench.server(&attached(1, 1, 0));
+        }
+        // Half of what the server allows unacknowledged.
+        for _ in 0..140 {
+            bench.server(&ServerFrame::Message { payload: Payload::Text(&"x".repeat(990)) });
+        }
+        answer(&mut bench, 1);
+        bench.take();
+        bench.pass(Duration::from_secs(5));
+        answer(&mut bench, 1);
+        let lanes = acks(&bench).into_iter().find(|(lanes, _)| lanes.contains(&(0, 140)));
+        assert_eq!(lanes, Some((vec![(0, 140)], vec![2])), "{breaks}");
     }
-    answer(&mut bench, 1);
-    bench.take();
-    bench.pass(Duration::from_secs(5));
-    answer(&mut bench, 1);
-    let lanes = acks(&bench).into_iter().find(|(lanes, _)| lanes.contains(&(0, 140)));
-    assert_eq!(lanes, Some((vec![(0, 140)], vec![2])));
 }
 
 #[test]
