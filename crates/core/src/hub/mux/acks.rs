@@ -79,7 +79,10 @@ impl Mux {
         for (id, tab) in self.tabs.iter_mut() {
             if tab.owes(count0) && tab.checked.is_none() && base.tabs.is_attached(id) {
                 tab.checked = Some(now);
-                base.post_now(id, HubMessage::Check { count0, count: tab.posted });
+                // What it has of a lane that the server has not named may be of another one.
+                let known = matches!(tab.lane, Lane::Known { .. });
+                let count = if known { tab.posted } else { 0 };
+                base.post_now(id, HubMessage::Check { count0, count });
             }
         }
         self.acknowledge_if_all_answered(now, base);
@@ -102,8 +105,9 @@ impl Mux {
             tab.unheard = tab.unheard.saturating_sub(1);
             return;
         }
-        // An answer from before the tab came back, or from no tab at all, proves nothing.
-        if tab.checked.is_none() {
+        // An answer from before the tab came back, or began anew, or from no tab at all, proves
+        // nothing.
+        if tab.checked.is_none() || tab.unheard > 0 {
             return;
         }
         (tab.checked, tab.aside) = (None, false);

@@ -297,7 +297,7 @@ impl Mux {
         }
         if !continues {
             base.forget_sent(id);
-            (tab.heard0, tab.acknowledged) = (count0, 0);
+            (tab.heard0, tab.acknowledged, tab.checked) = (count0, 0, None);
             (tab.heard, tab.posted) = (next.saturating_sub(1), next.saturating_sub(1));
         }
         tab.posted = next.saturating_sub(1);

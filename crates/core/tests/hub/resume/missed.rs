@@ -188,3 +188,21 @@ fn a_tab_that_the_server_gave_up_hears_that_it_missed_something_before_it_hears_
         assert!(gap.is_some() && more.is_some() && gap < more, "{dials} {parks}: {posted:?}");
     }
 }
+
+#[test]
+fn an_answer_from_before_a_tab_began_anew_says_nothing_of_its_new_lane() {
+    let mut bench = with_socket();
+    break_link(&mut bench);
+    let session = tabmux_wire::SessionId([9; 16]);
+    bench.server(&ServerFrame::Welcome(Welcome { session, ..welcome() }));
+    bench.deaf = true;
+    bench.server(&attached(1, 1, 0));
+    bench.server(&data(1, ONE, "a"));
+    bench.pass(Duration::from_secs(5));
+    // It was asked before the break, when it had heard nine.
+    bench.tab(1, TabMessage::Got { count0: 0, count: 9 });
+    assert_eq!(acks(&bench), []);
+    bench.tab(1, TabMessage::Got { count0: 0, count: 0 });
+    bench.tab(1, TabMessage::Got { count0: 0, count: 1 });
+    assert_eq!(acks(&bench), [(vec![(1, 1)], vec![])]);
+}
