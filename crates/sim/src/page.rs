@@ -35,6 +35,8 @@ pub struct Page {
     pub life: Life,
     /// How far it is with its hub.
     pub phase: Phase,
+    /// How often it posted Attach.
+    pub attaches: u64,
     /// Its port.
     pub port: Option<u64>,
     /// The hub that answered last.
@@ -168,6 +170,7 @@ impl Page {
             throttle_ms,
             life: Life::Awake,
             phase: Phase::New,
+            attaches: 0,
             port: None,
             hub: None,
             lock: None,

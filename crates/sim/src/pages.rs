@@ -68,13 +68,15 @@ impl World {
     fn post(&mut self, at: usize, tab: TabId, message: PageMessage) {
         let browser = &mut self.browsers[at];
         let latency = browser.rng.millis(0, browser.traits.port_ms);
-        let Some(page) = browser.tabs.get(&tab) else { return };
+        let Some(page) = browser.tabs.get_mut(&tab) else { return };
         let (Some(number), throttle) = (page.port, page.throttle_ms) else { return };
         if let Some(port) = browser.ports.get_mut(&number) {
             let when = port.to_hub.arrival(self.now + latency);
             if matches!(message, PageMessage::Attach(..)) {
-                let when = later(self.now, ATTACH_TIMEOUT, throttle);
-                self.put(when, Delivery::Unanswered { browser: at, tab, port: number });
+                // Each has a time of its own: the one before it is not waited for any more.
+                page.attaches += 1;
+                let (when, attach) = (later(self.now, ATTACH_TIMEOUT, throttle), page.attaches);
+                self.put(when, Delivery::Unanswered { browser: at, tab, attach });
             }
             self.put(when, Delivery::ToHost { browser: at, port: number, message });
         }
@@ -132,13 +134,12 @@ impl World {
     }
 
     /// A page that got no answer looks elsewhere, or again if nobody is there.
-    pub(crate) fn page_unanswered(&mut self, at: usize, tab: TabId, port: u64) {
+    pub(crate) fn page_unanswered(&mut self, at: usize, tab: TabId, attach: u64) {
         let browser = &self.browsers[at];
-        let waits = |page: &Page| page.port == Some(port) && page.phase != Phase::Attached;
-        if !browser.tabs.get(&tab).is_some_and(waits) {
-            return;
-        }
-        let host = browser.ports.get(&port).map(|port| port.host);
+        let waits = |page: &&Page| page.attaches == attach && page.phase != Phase::Attached;
+        let Some(page) = browser.tabs.get(&tab).filter(waits) else { return };
+        let port = page.port.and_then(|port| browser.ports.get(&port));
+        let host = port.map(|port| port.host);
         if browser.traits.tiers == Tiers::Both {
             self.move_tab(at, tab);
         } else if host.is_none_or(|host| !browser.is_frozen(Agent::Host(host))) {
@@ -146,7 +147,7 @@ impl World {
         } else {
             // Its worker does not run now.
             let when = self.now + ATTACH_TIMEOUT;
-            self.put(when, Delivery::Unanswered { browser: at, tab, port });
+            self.put(when, Delivery::Unanswered { browser: at, tab, attach });
         }
     }
 

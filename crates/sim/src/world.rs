@@ -113,11 +113,11 @@ pub(crate) enum Delivery {
         tab: TabId,
         port: Option<u64>,
     },
-    /// A page should have been answered by now.
+    /// This Attach of a page should have been answered by now.
     Unanswered {
         browser: usize,
         tab: TabId,
-        port: u64,
+        attach: u64,
     },
     /// A dial reaches the server.
     Arrive {
@@ -295,8 +295,8 @@ impl World {
             Delivery::Absent { browser, host, hub, tab } => self.absent(browser, host, hub, tab),
             Delivery::HubTimer { browser, host, hub } => self.hub_timer((browser, host), hub),
             Delivery::Start { browser, tab, port } => self.page_starts(browser, tab, port),
-            Delivery::Unanswered { browser, tab, port } => {
-                self.page_unanswered(browser, tab, port);
+            Delivery::Unanswered { browser, tab, attach } => {
+                self.page_unanswered(browser, tab, attach);
                 Ok(())
             }
             Delivery::Arrive { link } => self.arrive(link),
