@@ -36,6 +36,10 @@ impl World {
             return Ok(());
         };
         if matches!(message, PageMessage::Attach(..)) {
+            // Overtaken by what the page said on a later port: it does not listen to this one.
+            if host.known.get(&tab).is_some_and(|known| *known > port) {
+                return Ok(());
+            }
             host.known.insert(tab, port);
             if host.run.is_none() {
                 let (id, seed) = (HubId(browser.rng.next()), browser.rng.next());

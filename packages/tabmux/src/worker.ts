@@ -37,6 +37,7 @@ const tape = openTapes(self.location.search);
 let failure = '';
 let traps: number[] = [];
 let host: Host | undefined;
+let served = 0;
 
 const ports = openPorts(serve, () => host?.end());
 
@@ -56,6 +57,7 @@ WebAssembly.compile(wasm)
 
 /** Listens to a port. What it said before now was kept by the port. */
 function serve(port: Port): void {
+  const age = (served += 1);
   let tab: bigint | undefined;
   port.onmessage = ({ data: message }) => {
     if (!isPageMessage(message, host?.config.mode)) {
@@ -66,8 +68,8 @@ function serve(port: Port): void {
     } else if (message[0] === PageKind.Attach) {
       tab = message[1];
       host ??= new Host(message[2]);
-      host.attach(port, message);
-    } else if (tab !== undefined && host?.tabs.get(tab) === port) {
+      host.attach(port, age, message);
+    } else if (tab !== undefined && host?.tabs.get(tab)?.[0] === port) {
       host.message(tab, message);
     } else {
       // A port of an earlier run of this script, or of a tab that was given up.
@@ -79,7 +81,8 @@ function serve(port: Port): void {
 /** One hub and all it holds. */
 class Host {
   readonly id = random();
-  readonly tabs = new Map<bigint, Port>();
+  /** The port of each tab, and which one that was of all that were served. */
+  readonly tabs = new Map<bigint, [port: Port, age: number]>();
   readonly #hub: Hub;
   readonly #watches = new Map<bigint, AbortController>();
   /** What waits to be posted until the lock that tells the tabs this hub lives is held. */
@@ -116,13 +119,16 @@ class Host {
       .then(() => this.#alive && goOn());
   }
 
-  attach(port: Port, [, tab, config, ...has]: AttachMessage): void {
+  attach(port: Port, age: number, [, tab, config, ...has]: AttachMessage): void {
     if (config.lock !== this.config.lock) {
       const text = `tabmux: this worker serves ${this.config.lock}, not ${config.lock}`;
       port.postMessage([0n, HubKind.Failed, 0, 0, 0, text] satisfies HubMessage);
       return;
     }
-    this.tabs.set(tab, port);
+    // Ports keep their order, two of them none: what a page said before it asked for another port
+    // may come after what it said there, and that page no longer listens to the first.
+    if ((this.tabs.get(tab)?.[1] ?? 0) > age) return;
+    this.tabs.set(tab, [port, age]);
     this.call((hub, now) => hub.attach(now, tab, ...has));
   }
 
@@ -161,7 +167,7 @@ class Host {
 
   #tooLarge(hub: Hub, now: number, tab: bigint, n: number, socket: number): number {
     const text = `tabmux: a message has ${MAX_MESSAGE} bytes at most`;
-    const port = this.tabs.get(tab);
+    const port = this.tabs.get(tab)?.[0];
     port?.postMessage([this.id, HubKind.Error, socket, 0, 0, text] satisfies HubMessage);
     port?.postMessage([this.id, HubKind.Closed, socket, 0, 1006, ''] satisfies HubMessage);
     return hub.close(now, tab, n, socket, 0, '');
@@ -224,7 +230,7 @@ class Host {
   }
 
   #tell(news: HubMessage): void {
-    this.tabs.forEach((port) => port.postMessage(news));
+    this.tabs.forEach(([port]) => port.postMessage(news));
   }
 
   // The orders of the hub.
@@ -240,7 +246,7 @@ class Host {
     // The bytes lie in the module's memory: a copy of them, not of all of it, is to be sent.
     const body = typeof data === 'string' ? data : data.slice();
     const message: HubMessage = [this.id, kind, number, a, b, body];
-    const to = [...tabs].map((tab) => this.tabs.get(tab));
+    const to = [...tabs].map((tab) => this.tabs.get(tab)?.[0]);
     const post = (): void => to.forEach((port) => port?.postMessage(message));
     if (this.#waiting === undefined) post();
     else this.#waiting.push(post);
