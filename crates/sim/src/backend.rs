@@ -13,10 +13,14 @@ use crate::{
         Checked,
         Invariant::{NoSpinning, NothingLost},
     },
-    page::{Life, text},
+    page::{Life, Page, text},
     rng::Rng,
     world::{Delivery, World},
 };
+
+/// The longest that a link stands still: so late does the server hear of it that a page which was
+/// frozen goes on, and of all that it read.
+const STALL: Duration = Duration::from_secs(41);
 
 impl World {
     pub(crate) fn server_timer(&mut self) -> Checked {
@@ -132,8 +136,10 @@ impl World {
         if let Some(why) = self.given_up.remove(&tab) {
             return Ok(why);
         }
-        let life = self.browsers[at].tabs.get(&tab).map(|page| page.life);
-        if life == Some(Life::Awake) {
+        let awake = |page: &Page| {
+            page.life == Life::Awake && self.now.saturating_since(page.awake_since) >= STALL
+        };
+        if self.browsers[at].tabs.get(&tab).is_some_and(awake) {
             return NothingLost.broken(format!("{tab} is gone for the server, and lives"));
         }
         Ok("it left what it was sent unread")

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tabmux_core::{
-    Timestamp,
     hub::{self, HubMessage},
     wire::{HubId, TabId},
 };
@@ -12,7 +11,7 @@ use crate::{
     browser::{Port, Run},
     invariant::{
         Checked,
-        Invariant::{NoError, NoSpinning, NothingLost},
+        Invariant::{NoError, NoSpinning},
     },
     locks::{Agent, Grant, LockName},
     page::PageMessage,
@@ -51,6 +50,7 @@ impl World {
             self.post_on(at, port, hub, HubMessage::Resync);
             return Ok(());
         }
+        let clock = self.browsers[at].clock(now);
         let Some(run) = self.browsers[at].run(number) else {
             return Ok(());
         };
@@ -60,7 +60,7 @@ impl World {
                 None => run.shown.remove(&tab),
             };
         }
-        run.view.told(tab, message);
+        run.view.told(tab, message, clock);
         let hub = run.id;
         let message = message.as_input();
         self.hub_input((at, number), hub, hub::Input::TabMessage { tab, message })
@@ -120,7 +120,7 @@ impl World {
                 run.watches.remove(&tab);
                 browser.locks.release(grant.request);
                 self.pump_locks(at);
-                return self.hub_input((at, host), hub, hub::Input::TabLockGranted { tab });
+                return self.tab_freed(at, host, hub, tab);
             }
             // Of an earlier run.
             _ => {
@@ -268,6 +268,14 @@ impl World {
         if known {
             return Ok(());
         }
+        self.tab_freed(at, host, hub, tab)
+    }
+
+    fn tab_freed(&mut self, at: usize, host: u32, hub: HubId, tab: TabId) -> Checked {
+        let clock = self.browsers[at].clock(self.now);
+        if let Some(run) = self.browsers[at].run(host).filter(|run| run.id == hub) {
+            run.view.freed(tab, clock);
+        }
         self.hub_input((at, host), hub, hub::Input::TabLockGranted { tab })
     }
 
@@ -309,32 +317,13 @@ impl World {
         Ok(())
     }
 
-    /// A hub gives a tab up only if that is dead, or let go of its lock.
+    /// A hub gives a tab up only if that is dead, or as far as the hub can know.
     fn hub_gives_up(&mut self, at: usize, host: u32, tab: TabId) -> Checked {
-        let recent = |when: Timestamp| self.now.saturating_since(when) < Duration::from_secs(3);
-        let browser = &mut self.browsers[at];
-        let view = browser.run(host).map(|run| (run.view.is_parked(tab), run.view.said_bye(tab)));
-        let (parked, said_bye) = view.unwrap_or_default();
-        let hub = browser.run(host).map(|run| run.id);
-        let woke = browser.woke;
-        let why = match browser.tabs.get(&tab) {
-            None => "the tab is dead",
-            Some(_) if said_bye => "it left this hub",
-            Some(page) if parked => {
-                let since = self.now.saturating_since(page.parked_at);
-                NothingLost.unless(since >= Duration::from_secs(600), || {
-                    format!("{tab} was given up after {since:?} in the back/forward cache")
-                })?;
-                "parked for 10 min"
-            }
-            Some(page) if page.lock.is_none_or(|(_, held)| !held) => "its lock was free",
-            Some(page) if recent(page.let_go_at) || recent(woke) => "its lock was free",
-            // It is at another hub: this one may forget it, but not have the server forget it.
-            Some(page) if page.hub != hub => return Ok(()),
-            Some(page) => {
-                let life = page.life;
-                return NothingLost.broken(format!("{tab} was given up, and is {life:?}"));
-            }
+        let clock = self.browsers[at].clock(self.now);
+        let lives = self.browsers[at].tabs.contains_key(&tab);
+        let why = match self.browsers[at].run(host) {
+            Some(run) if lives => run.view.may_give_up(tab, clock)?,
+            _ => "the tab is dead",
         };
         self.given_up.insert(tab, why);
         Ok(())

@@ -1,8 +1,9 @@
 //! What a hub was told of its tabs, and has to go by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, time::Duration};
 
 use tabmux_core::{
+    Timestamp,
     hub::{Hub, HubMessage},
     wire::TabId,
 };
@@ -10,56 +11,104 @@ use tabmux_core::{
 use crate::{
     invariant::{
         Checked,
-        Invariant::{DeadTabsLeave, OnlyWhatWasAsked},
+        Invariant::{DeadTabsLeave, NothingLost, OnlyWhatWasAsked},
     },
     page::PageMessage,
 };
 
-/// The tabs of a hub, and whether each is parked; and those that said bye.
+/// How long a hub keeps a tab that is in the back/forward cache.
+const PARKED: Duration = Duration::from_secs(600);
+/// How long a tab may take to say that it lives, once its lock was free.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What a hub was told of its tabs.
 #[derive(Debug, Default)]
-pub struct HubView(BTreeMap<TabId, bool>, BTreeSet<TabId>);
+pub struct HubView {
+    /// Those that attached, and whether each is parked.
+    tabs: BTreeMap<TabId, bool>,
+    /// Why each may be given up, unless it attaches before that.
+    doubts: BTreeMap<TabId, Doubt>,
+}
+
+/// Why a hub may give up a tab, and since when by its own clock.
+#[derive(Clone, Copy, Debug)]
+enum Doubt {
+    /// It said bye.
+    Left,
+    /// It is in the back/forward cache: for ten minutes it is kept.
+    Parked(Timestamp),
+    /// The same, as the server says, though the hub may know better.
+    Listed(Timestamp),
+    /// Its lock was free. That may have been long ago: a frozen worker is told late.
+    Freed(Timestamp),
+}
 
 impl HubView {
     /// A page's message reached the hub.
-    pub fn told(&mut self, tab: TabId, message: &PageMessage) {
+    pub fn told(&mut self, tab: TabId, message: &PageMessage, clock: Timestamp) {
         match message {
             PageMessage::Attach(..) => {
-                self.0.insert(tab, false);
-                self.1.remove(&tab);
+                self.tabs.insert(tab, false);
+                self.doubts.remove(&tab);
             }
             PageMessage::Bye => {
-                self.1.insert(tab);
+                self.doubts.insert(tab, Doubt::Left);
             }
             PageMessage::Park => {
-                self.0.entry(tab).and_modify(|parked| *parked = true);
+                if let Some(parked) = self.tabs.get_mut(&tab) {
+                    *parked = true;
+                    self.doubts.insert(tab, Doubt::Parked(clock));
+                }
             }
             _ => {}
         }
     }
 
+    /// The server lists a tab as parked.
+    pub fn listed(&mut self, tab: TabId, clock: Timestamp) {
+        if !self.knows(tab) {
+            self.doubts.entry(tab).or_insert(Doubt::Listed(clock));
+        }
+    }
+
+    /// The hub got the tab's lock.
+    pub fn freed(&mut self, tab: TabId, clock: Timestamp) {
+        let doubt = self.doubts.entry(tab).or_insert(Doubt::Freed(clock));
+        if let Doubt::Listed(_) = doubt {
+            *doubt = Doubt::Freed(clock);
+        }
+    }
+
     /// The hub dropped a tab; it may be one that only the server told it of.
     pub fn dropped(&mut self, tab: TabId) {
-        self.0.remove(&tab);
+        self.tabs.remove(&tab);
     }
 
     /// Whether the hub has the tab.
     pub fn knows(&self, tab: TabId) -> bool {
-        self.0.contains_key(&tab)
+        self.tabs.contains_key(&tab)
     }
 
-    /// Whether the tab said bye and did not come again.
-    pub fn said_bye(&self, tab: TabId) -> bool {
-        self.1.contains(&tab)
+    /// Why the hub, which gives up a tab that lives, may do so.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn may_give_up(&self, tab: TabId, clock: Timestamp) -> Checked<&'static str> {
+        let doubt = self.doubts.get(&tab);
+        let since = |at: &Timestamp| clock.saturating_since(*at);
+        match doubt {
+            Some(Doubt::Left) => Ok("it left this hub"),
+            Some(Doubt::Parked(at) | Doubt::Listed(at)) if since(at) >= PARKED => {
+                Ok("parked for 10 min")
+            }
+            Some(Doubt::Freed(at)) if since(at) >= GRACE => Ok("its lock was free"),
+            _ => NothingLost.broken(format!("{tab} was given up at {clock:?}, and is {doubt:?}")),
+        }
     }
 
-    /// Whether the hub knows that the tab is parked.
-    pub fn is_parked(&self, tab: TabId) -> bool {
-        self.0.get(&tab) == Some(&true)
-    }
-
-    /// The tabs that are not.
+    /// The tabs that are not parked.
     pub fn present(&self) -> impl Iterator<Item = TabId> {
-        self.0.iter().filter(|(_, parked)| !**parked).map(|(tab, _)| *tab)
+        self.tabs.iter().filter(|(_, parked)| !**parked).map(|(tab, _)| *tab)
     }
 
     /// A message may be posted to this tab.
@@ -67,7 +116,7 @@ impl HubView {
     /// # Errors
     /// If not.
     pub fn may_post(&self, tab: TabId, message: &HubMessage) -> Checked {
-        match (self.0.get(&tab), message) {
+        match (self.tabs.get(&tab), message) {
             (None, HubMessage::Resync | HubMessage::Refused { .. }) | (Some(false), _) => Ok(()),
             (None, _) => OnlyWhatWasAsked
                 .broken(format!("posted to {tab}, which the hub has not: {message:?}")),
@@ -82,7 +131,7 @@ impl HubView {
     /// # Errors
     /// If not.
     pub fn agrees(&self, hub: &Hub) -> Checked {
-        let told = self.0.values().filter(|parked| !**parked).count();
+        let told = self.tabs.values().filter(|parked| !**parked).count();
         let says = hub.tabs();
         DeadTabsLeave.unless(told == says, || {
             format!("the hub was told of {told} tabs that are not parked, and has {says}")

@@ -33,6 +33,8 @@ pub struct Page {
     pub throttle_ms: u64,
     /// Whether it runs.
     pub life: Life,
+    /// Since when, if it does.
+    pub awake_since: Timestamp,
     /// How far it is with its hub.
     pub phase: Phase,
     /// How often it posted Attach.
@@ -45,10 +47,6 @@ pub struct Page {
     pub lock: Option<(Request, bool)>,
     /// The request by which it hears of its hub's end.
     pub watch: Option<Request>,
-    /// When it last let go of its lock.
-    pub let_go_at: Timestamp,
-    /// When it last entered the back/forward cache.
-    pub parked_at: Timestamp,
     /// What it has of its session.
     pub session: PageSession,
     /// Its sockets, those that are closed included.
@@ -169,14 +167,13 @@ impl Page {
             place,
             throttle_ms,
             life: Life::Awake,
+            awake_since: Timestamp::default(),
             phase: Phase::New,
             attaches: 0,
             port: None,
             hub: None,
             lock: None,
             watch: None,
-            let_go_at: Timestamp::default(),
-            parked_at: Timestamp::default(),
             session: PageSession::default(),
             sockets: BTreeMap::new(),
             subscriptions: BTreeMap::new(),

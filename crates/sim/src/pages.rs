@@ -196,10 +196,9 @@ impl World {
     /// A page goes into the back/forward cache.
     pub(crate) fn park(&mut self, at: usize, tab: TabId) {
         self.act(at, tab, vec![Act::Post(PageMessage::Park)]);
-        let now = self.now;
         let browser = &mut self.browsers[at];
         let Some(page) = browser.tabs.get_mut(&tab) else { return };
-        (page.life, page.parked_at, page.let_go_at) = (Life::Parked, now, now);
+        page.life = Life::Parked;
         let locks = page.lock.take().map(|(request, _)| request);
         for request in locks.into_iter().chain(page.watch.take()) {
             browser.locks.release(request);
@@ -213,7 +212,7 @@ impl World {
         let Some(page) = self.browsers[at].tabs.get_mut(&tab) else {
             return Ok(());
         };
-        page.life = Life::Awake;
+        (page.life, page.awake_since) = (Life::Awake, self.now);
         self.take_lock(at, tab);
         self.revive_hosts(at)?;
         if !self.browsers[at].traits.locks
@@ -229,6 +228,7 @@ impl World {
     pub(crate) fn set_frozen(&mut self, at: usize, tab: TabId, frozen: bool) -> Checked {
         if let Some(page) = self.browsers[at].tabs.get_mut(&tab) {
             page.life = if frozen { Life::Frozen } else { Life::Awake };
+            page.awake_since = self.now;
         }
         self.settle_hosts(at);
         if frozen { Ok(()) } else { self.thaw() }

@@ -7,7 +7,7 @@ use tabmux_core::{
     hub::{AttemptId, Input},
     session,
     session::LinkId,
-    wire::{HubFrame, HubId, Payload, close},
+    wire::{HubFrame, HubId, Payload, ServerFrame, close},
 };
 
 use crate::{
@@ -132,6 +132,14 @@ impl World {
             return Ok(());
         };
         let (at, hub, attempt) = ((link.browser, link.host), link.hub, link.attempt);
+        if let Ok(ServerFrame::Welcome(welcome)) = ServerFrame::decode(bytes) {
+            let browser = &mut self.browsers[at.0];
+            let clock = browser.clock(self.now);
+            if let Some(run) = browser.run(at.1).filter(|run| run.id == hub) {
+                let parked = welcome.tabs.iter().filter(|tab| tab.parked);
+                parked.for_each(|listed| run.view.listed(listed.tab, clock));
+            }
+        }
         let payload = Payload::Binary(bytes);
         self.hub_input(at, hub, Input::LinkMessage { attempt, payload })?;
         self.server_input(session::Input::LinkWritten { link: LinkId(id), bytes: bytes.len() })
