@@ -113,6 +113,11 @@ impl Mux {
         (tab.checked, tab.aside) = (None, false);
         tab.heard = tab.heard.max(count.min(tab.posted));
         tab.heard0 = tab.heard0.max(count0.min(limit0));
+        if tab.owes(limit0) {
+            // More came while it owed this answer. If that filled its lane, nothing will come to
+            // have it asked again.
+            self.acks.wait(now, base);
+        }
         self.acknowledge_if_all_answered(now, base);
     }
 
