@@ -189,6 +189,11 @@ impl World {
             return Ok(());
         }
         let acts = page.receive(from, message, &mut self.reference, &self.feed)?;
+        if let HubMessage::Resume { .. } = message
+            && let Some(session) = self.claims.get(&page.session.claim)
+        {
+            self.reference.joins(tab, *session);
+        }
         self.act(at, tab, acts);
         Ok(())
     }

@@ -18,6 +18,8 @@ pub struct Reference {
     given_up: BTreeSet<(TabId, SessionId)>,
     /// Sessions that the server no longer has.
     dead: BTreeSet<SessionId>,
+    /// The session that each page was last told it is part of.
+    part: BTreeMap<TabId, SessionId>,
     /// Messages that arrived, in either direction.
     pub heard: u64,
 }
@@ -129,15 +131,14 @@ impl Reference {
         if left && it.session.is_some() {
             return Ok(());
         }
-        let (app, opened) = (it.app, it.opened);
-        // One that the page never heard of is asked for again in the next session.
-        let again = !opened
+        let app = it.app;
+        // One that the page never heard of is asked for again in the next session, whatever became
+        // of it in the one before.
+        let again = !it.opened
             && match app {
-                App::Lost(_) | App::Open(_) => true,
-                App::Closed(before) => {
-                    self.dead.contains(&before) || self.given_up.contains(&(tab, before))
-                }
                 App::Unknown => false,
+                App::Lost(_) => true,
+                App::Open(before) | App::Closed(before) => before != session,
             };
         NothingLost.unless(app == App::Unknown || again, || {
             format!("{tab} socket {socket} is asked for again, and was {app:?}")
@@ -217,6 +218,17 @@ impl Reference {
     /// Whether it did, and began anew.
     pub fn gave_up(&self, tab: TabId, session: SessionId) -> bool {
         self.given_up.contains(&(tab, session))
+    }
+
+    /// A page is told that it is part of a session.
+    pub fn joins(&mut self, tab: TabId, session: SessionId) {
+        self.part.insert(tab, session);
+    }
+
+    /// Whether the page is part of another session by now: what it said in this one was under way
+    /// for long, and it says it again in the other, or did.
+    pub fn is_elsewhere(&self, tab: TabId, session: SessionId) -> bool {
+        self.part.get(&tab).is_some_and(|part| *part != session)
     }
 
     /// The server has no such session any more.

@@ -110,7 +110,9 @@ impl Server {
         tab: TabId,
     ) -> Checked {
         let unlucky = (tab.0 ^ u64::from(at.socket.0)).is_multiple_of(16);
-        if unlucky {
+        if reference.is_elsewhere(tab, at.session) {
+            self.registry.reject(now, at, ErrorCode::Rejected, "nobody wants it any more");
+        } else if unlucky {
             reference.app_refuses(tab, at.socket.0)?;
             self.registry.reject(now, at, ErrorCode::Rejected, "the dice said so");
         } else {
