@@ -139,7 +139,9 @@ impl Server {
         let Some(socket) = self.sockets.get(&at) else {
             return NothingLost.broken(format!("{at:?} is not open at the application"));
         };
-        reference.app_hears(socket.tab, at.socket.0, said)?;
+        if reference.is_of(socket.tab, at.socket.0, at.session) {
+            reference.app_hears(socket.tab, at.socket.0, said)?;
+        }
         self.say(now, reference, at, 1)
     }
 
