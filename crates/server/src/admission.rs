@@ -1,18 +1,21 @@
 //! Who may open a link: how many in all, of one address, and in a second.
 //!
 //! A link that was admitted holds a [`Ticket`] while its handshake is answered, and then a
-//! [`Stub`] of four bytes, which its shard's loop gives back when the stream goes.
+//! [`Stub`] of sixteen bytes, which its shard's loop gives back when the stream goes.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use tabmux_core::session::Identity;
 
 use crate::{config::Limits, logs::Rare, ws::upgrade::Refusal};
 
@@ -74,7 +77,7 @@ pub(crate) struct Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stub {
     peer: Holder,
-    user: Holder,
+    user: Option<Identity>,
 }
 
 /// The places that are taken.
@@ -84,14 +87,14 @@ pub(crate) struct Tickets {
     hasher: RandomState,
 }
 
-/// A client's address, or its network of IPv6, or a user, as a number. Two that have the same one
-/// share a limit, which is rarer than one link in a thousand having to wait for it.
+/// A client's address, or its network of IPv6, as a number. Two that have the same one share a
+/// limit, which is rarer than one link in a thousand having to wait for it.
 type Holder = u32;
 
 struct State {
     links: usize,
-    peers: Crowd,
-    users: Crowd,
+    peers: Crowd<Holder>,
+    users: Crowd<Identity>,
     /// Until when the links of a second are given away.
     booked: Instant,
 }
@@ -214,7 +217,9 @@ impl Admission {
         }
         let (per_ip, per_user) = (self.quota.links_per_ip, self.quota.links_per_user);
         let peer = client.filter(|_| per_ip > 0).and_then(|client| self.tickets.peer(client));
-        let user = user.filter(|_| per_user > 0).map(|user| self.tickets.number(user));
+        // Also for its session, which counts nobody.
+        let user = user.map(|user| self.tickets.identity(user));
+        let counted = user.filter(|_| per_user > 0);
         let mut state = self.tickets.state();
         if state.links >= self.quota.links {
             return Err(Cause::Links);
@@ -222,22 +227,21 @@ impl Admission {
         if peer.is_some_and(|peer| state.peers.of(peer) >= per_ip) {
             return Err(Cause::LinksPerIp);
         }
-        if user.is_some_and(|user| state.users.of(user) >= per_user) {
+        if counted.is_some_and(|user| state.users.of(user) >= per_user) {
             return Err(Cause::LinksPerUser);
         }
         // The last, so that only who is let in uses it up.
         state.book(now, self.quota.per_second)?;
         state.links += 1;
-        let (peer, user) = (peer.unwrap_or(NOBODY), user.unwrap_or(NOBODY));
         state.peers.come(peer);
-        state.users.come(user);
-        Ok(Stub { peer, user })
+        state.users.come(counted);
+        Ok(Stub { peer: peer.unwrap_or(NOBODY), user })
     }
 }
 
 impl Tickets {
     pub(crate) fn new(now: Instant) -> Self {
-        let (peers, users) = (Crowd::default(), Crowd::default());
+        let (peers, users) = (Crowd(HashMap::new()), Crowd(HashMap::new()));
         let state = State { links: 0, peers, users, booked: now };
         Self { state: Mutex::new(state), hasher: RandomState::new() }
     }
@@ -256,6 +260,11 @@ impl Tickets {
         (self.hasher.hash_one(holder) as u32).max(NOBODY + 1)
     }
 
+    /// All bits, since it also guards sessions.
+    fn identity(&self, user: &str) -> Identity {
+        Identity(NonZeroU64::new(self.hasher.hash_one(user)).unwrap_or(NonZeroU64::MIN))
+    }
+
     /// Takes a place back.
     pub(crate) fn give_back(&self, stub: Stub) {
         if stub == Stub::NONE {
@@ -263,7 +272,7 @@ impl Tickets {
         }
         let mut state = self.state();
         state.links -= 1;
-        state.peers.go(stub.peer);
+        state.peers.go(stub.peer());
         state.users.go(stub.user);
     }
 
@@ -273,21 +282,24 @@ impl Tickets {
 }
 
 /// How many links each of many holds.
-#[derive(Default)]
-struct Crowd(HashMap<Holder, u32>);
+struct Crowd<T>(HashMap<T, u32>);
 
-impl Crowd {
-    fn of(&self, holder: Holder) -> u32 {
+impl<T: Eq + Hash> Crowd<T> {
+    fn of(&self, holder: T) -> u32 {
         self.0.get(&holder).copied().unwrap_or(0)
     }
 
-    fn come(&mut self, holder: Holder) {
-        if holder != NOBODY {
+    fn come(&mut self, holder: Option<T>) {
+        if let Some(holder) = holder {
             *self.0.entry(holder).or_default() += 1;
         }
     }
 
-    fn go(&mut self, holder: Holder) {
+    /// One who did not come, since there is no limit, may go.
+    fn go(&mut self, holder: Option<T>) {
+        let Some(holder) = holder else {
+            return;
+        };
         match self.0.get_mut(&holder) {
             Some(links) if *links > 1 => *links -= 1,
             _ => drop(self.0.remove(&holder)),
@@ -329,7 +341,16 @@ impl Drop for Ticket {
 
 impl Stub {
     /// Of a stream that nobody counts.
-    pub(crate) const NONE: Self = Self { peer: 0, user: 0 };
+    pub(crate) const NONE: Self = Self { peer: 0, user: None };
+
+    /// Whose link it is.
+    pub(crate) const fn identity(self) -> Option<Identity> {
+        self.user
+    }
+
+    fn peer(self) -> Option<Holder> {
+        (self.peer != NOBODY).then_some(self.peer)
+    }
 }
 
 /// Who is not counted.

@@ -55,7 +55,8 @@ pub struct Config {
     /// The binary also takes it from `TABMUX_API_KEY`.
     pub api_key: Option<ApiKey>,
     /// The request header that names the user, as a trusted proxy sets it, such as
-    /// `X-Forwarded-User`; for `limits.links_per_user`. None.
+    /// `X-Forwarded-User`; for `limits.links_per_user`, and so that no session goes on with a link
+    /// of another user. None.
     pub user_header: Option<String>,
     /// What is special about topics, by the beginning of their names. None.
     pub topics: Vec<TopicRule>,

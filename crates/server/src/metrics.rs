@@ -78,6 +78,7 @@ impl Page {
             evicted,
             stale,
             forged,
+            foreign,
             set_aside,
             stalled,
         } = *stats;
@@ -92,8 +93,8 @@ impl Page {
         let help = "Sessions without a link that ended: nobody came in time, or limits.";
         let reasons = [("expired", expired), ("evicted", evicted)];
         self.many(Counter, "tabmux_sessions_ended_total", help, "reason", &reasons);
-        let help = "Claims of a session that were refused: an old term, or another token.";
-        let reasons = [("stale", stale), ("forged", forged)];
+        let help = "Claims of a session that were refused: an old term, another token or user.";
+        let reasons = [("stale", stale), ("forged", forged), ("foreign", foreign)];
         self.many(Counter, "tabmux_claims_refused_total", help, "reason", &reasons);
         let help = "Tabs without which lane 0 was acknowledged.";
         self.one(Counter, "tabmux_tabs_set_aside_total", help, set_aside);

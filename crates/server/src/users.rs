@@ -1,4 +1,4 @@
-//! Whose a link is, for the limit of links per user.
+//! Whose a link is, for the limit of links per user, and for sessions.
 
 use std::{fmt, net::IpAddr};
 

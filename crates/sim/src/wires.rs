@@ -1,12 +1,12 @@
 //! What happens on the links, at both of their ends.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use tabmux_core::{
     OwnedPayload,
     hub::{AttemptId, Input},
     session,
-    session::LinkId,
+    session::{Identity, LinkId},
     wire::{HubFrame, HubId, Payload, ServerFrame, close},
 };
 
@@ -43,6 +43,8 @@ impl World {
             return Ok(());
         };
         let (browser, at) = (&mut self.browsers[link.browser], (link.browser, link.host));
+        // One user a browser.
+        let identity = NonZeroU64::new(link.browser as u64 + 1).map(Identity);
         let entropy = std::array::from_fn(|_| browser.rng.next().to_le_bytes()[0]);
         let latency = browser.link_latency();
         if browser.offline {
@@ -57,7 +59,7 @@ impl World {
         }
         link.server_open = true;
         self.put(when, Delivery::Opened { at, link: id });
-        self.server_input(session::Input::LinkOpened { link: LinkId(id), entropy })
+        self.server_input(session::Input::LinkOpened { link: LinkId(id), entropy, identity })
     }
 
     pub(crate) fn opened(&mut self, id: u64) -> Checked {

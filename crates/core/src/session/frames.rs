@@ -18,7 +18,7 @@ impl Registry {
             return;
         };
         let phase = match &link.phase {
-            Phase::Hello(entropy) => Err(**entropy),
+            Phase::Hello(greeting) => Err(**greeting),
             Phase::Session(place) => Ok(*place),
         };
         let handled = match (HubFrame::decode(bytes), phase) {
@@ -28,7 +28,7 @@ impl Registry {
                 Ok(())
             }
             (Err(error), _) => Err(PeerMisbehaved::Undecodable(error)),
-            (Ok(HubFrame::Hello(hello)), Err(entropy)) => self.on_hello(id, &entropy, &hello),
+            (Ok(HubFrame::Hello(hello)), Err(greeting)) => self.on_hello(id, &greeting, &hello),
             (Ok(_), Err(_)) => Err(PeerMisbehaved::BeforeHello),
             (Ok(frame), Ok(place)) => {
                 let silent = self.now.saturating_since(link.heard);

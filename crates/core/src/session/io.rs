@@ -1,6 +1,6 @@
 //! What goes into a registry and what comes out of it.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, num::NonZeroU64, sync::Arc};
 
 use tabmux_wire::{
     Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, Term, TopicId, close,
@@ -13,6 +13,11 @@ use crate::OwnedPayload;
 /// once at a time; the upper half tells the uses of a place apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
+
+/// Whose a link is, as a number that the shell makes of it: the same for the same user, another for
+/// any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity(pub NonZeroU64);
 
 /// A virtual socket of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +39,8 @@ pub enum Input<'a> {
         link: LinkId,
         /// Bytes of the operating system's random source, for the session's id and token.
         entropy: [u8; 32],
+        /// Whose it is, if that is told. A session is only for links of whom it was begun by.
+        identity: Option<Identity>,
     },
     /// A binary message came.
     LinkMessage {

@@ -38,8 +38,8 @@ use tabmux_wire::{
 pub use self::{
     config::SessionConfig,
     io::{
-        Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SessionEnd, SocketRef,
-        WakeReason,
+        Event, Identity, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SessionEnd,
+        SocketRef, WakeReason,
     },
     pace::Pace,
     publication::{Encoded, Publication, SlowPolicy},
@@ -50,7 +50,7 @@ pub use self::{
 };
 use self::{
     places::Places,
-    state::{Link, Phase, Presence, Session, Stage, Tab},
+    state::{Greeting, Link, Phase, Presence, Session, Stage, Tab},
     subscriptions::TopicTable,
     table::Sessions,
     wheel::Wheel,
@@ -137,7 +137,9 @@ impl Registry {
     pub fn handle_input(&mut self, now: Timestamp, input: Input<'_>) {
         self.advance(now);
         match input {
-            Input::LinkOpened { link, entropy } => self.on_link_opened(link, entropy),
+            Input::LinkOpened { link, entropy, identity } => {
+                self.on_link_opened(link, Greeting { entropy, identity });
+            }
             Input::LinkMessage { link, bytes } => self.on_link_message(link, bytes),
             Input::LinkText { link } => self.misbehaved(link, PeerMisbehaved::Text),
             Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
@@ -188,9 +190,9 @@ impl Registry {
         self.now = self.now.max(now);
     }
 
-    fn on_link_opened(&mut self, id: LinkId, entropy: [u8; 32]) {
+    fn on_link_opened(&mut self, id: LinkId, greeting: Greeting) {
         let full = self.links.len() >= self.config.links;
-        let phase = Phase::Hello(Box::new(entropy));
+        let phase = Phase::Hello(Box::new(greeting));
         let tick = self.timers.insert(id.place(), self.now + self.config.handshake_timeout);
         let free = self.links.insert(id.0, Link { phase, heard: self.now, tick });
         assert!(free, "the shell opened a link twice: {id:?}");

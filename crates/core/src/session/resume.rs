@@ -6,8 +6,8 @@ use tabmux_wire::{
 };
 
 use super::{
-    Event, LinkDown, LinkId, Output, PeerMisbehaved, Registry, SessionEnd,
-    state::{Phase, Presence, Stage},
+    Event, Identity, LinkDown, LinkId, Output, PeerMisbehaved, Registry, SessionEnd,
+    state::{Greeting, Phase, Presence, Stage},
 };
 use crate::Timestamp;
 
@@ -19,6 +19,8 @@ enum Claim {
     Resume { place: u32, takeover: bool },
     /// The token is not the session's.
     Forged,
+    /// The token is, but somebody else began it: who logs out leaves tabs and tokens behind.
+    Foreign,
     /// Another hub came in between.
     Stale(Term),
 }
@@ -28,17 +30,17 @@ impl Registry {
     pub(super) fn on_hello(
         &mut self,
         id: LinkId,
-        entropy: &[u8; 32],
+        greeting: &Greeting,
         hello: &Hello<'_>,
     ) -> Result<(), PeerMisbehaved> {
         if let Some(retry) = self.draining {
             self.refuse(id, RefusedReason::Draining, retry, "the server is shutting down");
             return Ok(());
         }
-        match self.claim(hello) {
+        match self.claim(hello, greeting.identity) {
             Claim::New => {
-                let (name, token) = halves(entropy);
-                let (place, _) = self.sessions.insert(name, token, hello.hub, id);
+                let ((name, token), identity) = (halves(&greeting.entropy), greeting.identity);
+                let (place, _) = self.sessions.insert(name, token, identity, hello.hub, id);
                 self.stats.sessions += 1;
                 self.enter(id, place);
                 self.welcome(id, place, hello.hub, false, None);
@@ -57,8 +59,12 @@ impl Registry {
             }
             Claim::Forged => {
                 self.stats.forged += 1;
-                let message = "the token is not that of the session";
-                self.refuse(id, RefusedReason::Denied, self.config.retry_after, message);
+                self.deny(id);
+                Ok(())
+            }
+            Claim::Foreign => {
+                self.stats.foreign += 1;
+                self.deny(id);
                 Ok(())
             }
             Claim::Stale(term) => {
@@ -70,8 +76,14 @@ impl Registry {
         }
     }
 
+    /// Refuses a claim, and does not tell what is wrong with it.
+    fn deny(&mut self, id: LinkId) {
+        let message = "the token or the user is not that of the session";
+        self.refuse(id, RefusedReason::Denied, self.config.retry_after, message);
+    }
+
     /// Holds a claim against what there is.
-    fn claim(&self, hello: &Hello<'_>) -> Claim {
+    fn claim(&self, hello: &Hello<'_>, identity: Option<Identity>) -> Claim {
         let Some(Resume { session: id, token, term, .. }) = hello.resume else {
             return Claim::New;
         };
@@ -81,6 +93,7 @@ impl Registry {
         match self.sessions.get(place) {
             None => Claim::New,
             Some(session) if !same(session.token, token) => Claim::Forged,
+            Some(session) if session.identity != identity => Claim::Foreign,
             // The term it was told may have been lost on the way.
             Some(session) if session.hub == hello.hub => Claim::Resume { place, takeover: false },
             Some(session) if session.term == term => Claim::Resume { place, takeover: true },

@@ -6,8 +6,12 @@ use std::collections::BTreeSet;
 use tabmux_wire::{Alias, HubId, SessionId, SocketId, TabId, Term, Token};
 
 use super::{
-    PeerMisbehaved, SessionConfig, WakeReason, backlog::Backlog, io::LinkId, lane::Lane,
-    list::List, wheel::Tick,
+    PeerMisbehaved, SessionConfig, WakeReason,
+    backlog::Backlog,
+    io::{Identity, LinkId},
+    lane::Lane,
+    list::List,
+    wheel::Tick,
 };
 use crate::Timestamp;
 
@@ -22,16 +26,26 @@ pub(super) struct Link {
 
 /// How far a link is.
 pub(super) enum Phase {
-    /// HELLO has not come; the entropy is for the session it will begin.
-    Hello(Box<[u8; 32]>),
+    /// HELLO has not come.
+    Hello(Box<Greeting>),
     /// The place of its session.
     Session(u32),
+}
+
+/// What the shell said of a link, for the session that its HELLO begins or claims.
+#[derive(Clone, Copy)]
+pub(super) struct Greeting {
+    /// For the id and the token of a session that begins.
+    pub(super) entropy: [u8; 32],
+    pub(super) identity: Option<Identity>,
 }
 
 /// What the server keeps of one browser.
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) token: Token,
+    /// Who began it: nobody else may go on with it.
+    pub(super) identity: Option<Identity>,
     pub(super) term: Term,
     /// The hub that has it, or had it last.
     pub(super) hub: HubId,
@@ -151,10 +165,17 @@ impl Link {
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, token: Token, hub: HubId, link: LinkId) -> Self {
+    pub(super) fn new(
+        id: SessionId,
+        token: Token,
+        identity: Option<Identity>,
+        hub: HubId,
+        link: LinkId,
+    ) -> Self {
         Self {
             id,
             token,
+            identity,
             term: Term(1),
             hub,
             stage: Stage::Attached(link),

@@ -75,6 +75,8 @@ pub struct Stats {
     pub stale: u64,
     /// Links refused because their token was not that of the session.
     pub forged: u64,
+    /// Links refused because somebody else began the session that they came for.
+    pub foreign: u64,
     /// Tabs without which lane 0 was acknowledged.
     pub set_aside: u64,
     /// Tabs forgotten because they left a full lane as it was for too long.
@@ -127,6 +129,7 @@ impl Stats {
             evicted: self.evicted + other.evicted,
             stale: self.stale + other.stale,
             forged: self.forged + other.forged,
+            foreign: self.foreign + other.foreign,
             set_aside: self.set_aside + other.set_aside,
             stalled: self.stalled + other.stalled,
         }

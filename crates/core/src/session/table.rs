@@ -3,7 +3,7 @@
 use tabmux_wire::{HubId, SessionId, Token};
 
 use super::{
-    LinkId,
+    Identity, LinkId,
     places::{FreeList, Places},
     state::Session,
 };
@@ -30,13 +30,14 @@ impl Sessions {
         &mut self,
         SessionId(mut id): SessionId,
         token: Token,
+        identity: Option<Identity>,
         hub: HubId,
         link: LinkId,
     ) -> (u32, SessionId) {
         let place = self.free.take();
         id[PLACE].copy_from_slice(&place.to_be_bytes());
         let id = SessionId(id);
-        self.places.insert(place.into(), Session::new(id, token, hub, link));
+        self.places.insert(place.into(), Session::new(id, token, identity, hub, link));
         (place, id)
     }
 

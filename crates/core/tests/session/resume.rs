@@ -5,8 +5,8 @@ use std::time::Duration;
 use tabmux_core::{
     session::{Event, LinkDown, Output, SendError, SessionConfig, SessionEnd, SocketRef},
     wire::{
-        Alias, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, TabId, Term, Token,
-        Welcome,
+        Alias, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, SocketId, TabId, Term,
+        Token, Welcome,
     },
 };
 
@@ -156,6 +156,52 @@ fn a_forged_token_is_refused_and_harms_nothing() {
     assert_eq!(cause(&outputs), LinkDown::Refused(RefusedReason::Denied));
     assert_eq!(server.registry.stats().forged, 1);
     assert_eq!(texts(&server.send(socket, "still there")), ["still there"]);
+}
+
+#[test]
+fn a_session_is_only_for_whom_it_was_begun_by() {
+    // 0 is nobody: who logs in does not go on with what was begun before.
+    for (began, came) in [(1, 2), (1, 0), (0, 2)] {
+        for (hub, detached) in [(SAME, false), (OTHER, false), (SAME, true), (OTHER, true)] {
+            let mut server = Server::new();
+            server.open_as(1, began);
+            let outputs = server.say(1, &hello());
+            let ServerFrame::Welcome(welcome) = frame(&outputs) else {
+                panic!("not welcomed: {outputs:?}")
+            };
+            server.say(1, &attach(1));
+            server.say(1, &open(1, 1));
+            let session = welcome.session;
+            let socket = SocketRef { session, tab: Alias(1), socket: SocketId(1) };
+            server.registry.accept(server.now, socket, "");
+            server.drain();
+            if detached {
+                server.cut(1);
+                server.send(socket, "secret");
+            }
+            server.open_as(2, came);
+            let refused = server.say(2, &resume(&welcome, hub, None));
+            assert_eq!(closed(&refused).0, 2);
+            // Word for word what a wrong token is told.
+            server.open_as(3, began);
+            let forged = Welcome { token: Token([3; 16]), ..welcome.clone() };
+            let forgery = server.say(3, &resume(&forged, hub, None));
+            assert_eq!(frame(&refused), frame(&forgery));
+            assert_eq!(closed(&refused).1, closed(&forgery).1);
+            let stats = server.registry.stats();
+            assert_eq!((stats.foreign, stats.forged, stats.sessions), (1, 1, 1));
+            assert_eq!((stats.detached, stats.sockets), (usize::from(detached), 1));
+            // Who began it goes on with it, in the term in which it was left.
+            server.open_as(4, began);
+            let outputs = server.say(4, &resume(&welcome, hub, None));
+            let resumed = frames(&outputs)
+                .into_iter()
+                .any(|it| matches!(it, ServerFrame::Welcome(it) if it.resumed && it.term.0 <= 2));
+            assert!(resumed, "{outputs:?}");
+            let outputs = server.say(4, &attach_after(1, 1));
+            assert_eq!(texts(&outputs), if detached { vec!["secret"] } else { vec![] });
+        }
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A registry with a clock, and the hubs at the other end of its links.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use tabmux_core::{
     Timestamp,
-    session::{Event, Input, LinkDown, LinkId, Output, Registry, SessionConfig, SocketRef},
+    session::{
+        Event, Identity, Input, LinkDown, LinkId, Output, Registry, SessionConfig, SocketRef,
+    },
     wire::{
         Alias, Hello, HubFrame, HubId, LaneCount, Payload, Resume, ServerFrame, SessionId,
         SocketId, TabId, Upstream, VERSION, Welcome,
@@ -48,9 +50,15 @@ impl Server {
     }
 
     pub(crate) fn open(&mut self, link: u64) -> Vec<Output> {
+        self.open_as(link, 0)
+    }
+
+    /// A link of a user; 0: nobody's.
+    pub(crate) fn open_as(&mut self, link: u64, user: u64) -> Vec<Output> {
+        let identity = NonZeroU64::new(user).map(Identity);
         let mut entropy = [7; 32];
         entropy[..8].copy_from_slice(&link.to_be_bytes());
-        self.input(Input::LinkOpened { link: LinkId(link), entropy })
+        self.input(Input::LinkOpened { link: LinkId(link), entropy, identity })
     }
 
     pub(crate) fn say(&mut self, link: u64, frame: &HubFrame<'_>) -> Vec<Output> {

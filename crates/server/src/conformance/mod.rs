@@ -11,7 +11,10 @@ use std::{
     thread,
 };
 
-use tabmux_core::{Timestamp, session::LinkId};
+use tabmux_core::{
+    Timestamp,
+    session::{Identity, LinkId},
+};
 
 pub use self::hear::check;
 #[cfg(test)]
@@ -74,7 +77,7 @@ impl Service for Echo {
         MESSAGE_LIMIT
     }
 
-    fn opened(&mut self, _: Timestamp, _: LinkId) -> bool {
+    fn opened(&mut self, _: Timestamp, _: LinkId, _: Option<Identity>) -> bool {
         true
     }
 

@@ -213,7 +213,7 @@ impl<S: Service> EventLoop<S> {
             }
             Origin::Shard { link, first } => (link, Some(first)),
         };
-        let stub = link.stream.stub();
+        let (stub, identity) = (link.stream.stub(), link.stream.stub().identity());
         let (registry, mut link) = (self.poll.registry(), Some(link));
         let opened = self.links.insert_with(|id| {
             let mut link = link.take()?;
@@ -229,7 +229,7 @@ impl<S: Service> EventLoop<S> {
             self.stream_went(stub);
             return;
         };
-        if !self.service.opened(now, id) {
+        if !self.service.opened(now, id, identity) {
             self.drop_link(id);
             return;
         }

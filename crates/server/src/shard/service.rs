@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use tabmux_core::{
     Timestamp,
-    session::{Encoded, LinkId, Pace},
+    session::{Encoded, Identity, LinkId, Pace},
 };
 
 use crate::ws::Kind;
@@ -22,8 +22,8 @@ pub(crate) trait Service: Send + 'static {
         Pace::default()
     }
 
-    /// A link is open; `false` when it cannot be served.
-    fn opened(&mut self, now: Timestamp, link: LinkId) -> bool;
+    /// A link is open, of this user if that is told; `false` when it cannot be served.
+    fn opened(&mut self, now: Timestamp, link: LinkId, identity: Option<Identity>) -> bool;
 
     /// The shard that a link belongs to by its first message, if that names one.
     fn home(&self, first: &[u8]) -> Option<usize>;

@@ -10,8 +10,8 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Event, Input, Joined, LinkDown, LinkId, Output, Pace, Publication, Registry, SendError,
-        SessionConfig, SocketRef, Stats,
+        Event, Identity, Input, Joined, LinkDown, LinkId, Output, Pace, Publication, Registry,
+        SendError, SessionConfig, SocketRef, Stats,
     },
     wire::{ErrorCode, HubFrame, RefusedReason, TabId, UnsubscribedReason, close},
 };
@@ -260,7 +260,7 @@ impl Service for Sessions {
         self.registry.config().pace
     }
 
-    fn opened(&mut self, now: Timestamp, link: LinkId) -> bool {
+    fn opened(&mut self, now: Timestamp, link: LinkId, identity: Option<Identity>) -> bool {
         let mut entropy = [0; 32];
         if let Err(fault) = getrandom::fill(&mut entropy) {
             rarely!(error, "the system has no random bytes: {fault}");
@@ -270,7 +270,7 @@ impl Service for Sessions {
         entropy[0] = self.home.index as u8;
         let full = self.home.board.link_came() >= self.links;
         self.registry.limit_links(if full { 0 } else { usize::MAX });
-        self.registry.handle_input(now, Input::LinkOpened { link, entropy });
+        self.registry.handle_input(now, Input::LinkOpened { link, entropy, identity });
         true
     }
 
@@ -351,7 +351,12 @@ fn log(shard: usize, event: Event) {
             rarely!(warn, shard, link, "link closed, the hub broke the protocol: {what}");
         }
         Event::LinkDown { link, cause: LinkDown::Refused(RefusedReason::Denied) } => {
-            rarely!(warn, shard, link = link.0, "link refused, its token is not the session's");
+            rarely!(
+                warn,
+                shard,
+                link = link.0,
+                "link refused: its token, or its user, is not its session's"
+            );
         }
         Event::LinkDown { link, cause: LinkDown::Refused(reason) } => {
             debug!(shard, link = link.0, "link refused: {reason:?}");

@@ -51,7 +51,7 @@ const NAMES: [&str; 47] = [
     "tabmux_topics gauge",
     "tabmux_uptime_seconds gauge",
     // Of reasons.
-    "tabmux_claims_refused_total{reason} 2",
+    "tabmux_claims_refused_total{reason} 3",
     "tabmux_links_closed_total{reason} 4",
     "tabmux_messages_refused_total{reason} 2",
     "tabmux_publications_dropped_total{reason} 3",

@@ -4,9 +4,9 @@ use tabmux_core::wire::{
     Alias, Hello, HubFrame, HubId, Payload, RefusedReason, Resume, ServerFrame, TabId, Token,
     VERSION, Welcome,
 };
-use tabmux_server::{Config, Server, demo};
+use tabmux_server::{Config, Limits, Server, demo};
 
-use super::support::{Hub, Running, frame, hello, metric};
+use super::support::{Hub, Running, frame, hello, metric, soon};
 
 const TAB: Alias = Alias(1);
 
@@ -20,7 +20,10 @@ fn claim(welcome: &Welcome, hub: u64) -> HubFrame<'static> {
 
 /// What a HELLO is answered with.
 async fn say_hello(server: &Running, hello: &HubFrame<'_>) -> (Hub, Welcome) {
-    let mut hub = Hub::dial(server.address).await;
+    say_hello_on(Hub::dial(server.address).await, hello).await
+}
+
+async fn say_hello_on(mut hub: Hub, hello: &HubFrame<'_>) -> (Hub, Welcome) {
     hub.say(hello).await;
     match frame(&hub.next().await) {
         ServerFrame::Welcome(welcome) => (hub, welcome),
@@ -30,7 +33,11 @@ async fn say_hello(server: &Running, hello: &HubFrame<'_>) -> (Hub, Welcome) {
 
 /// A link with an open echo socket that has sent one message.
 async fn talking(server: &Running) -> (Hub, Welcome) {
-    let (mut hub, welcome) = say_hello(server, &hello()).await;
+    talking_on(Hub::dial(server.address).await).await
+}
+
+async fn talking_on(hub: Hub) -> (Hub, Welcome) {
+    let (mut hub, welcome) = say_hello_on(hub, &hello()).await;
     assert_eq!(hub.attach(1).await, TAB);
     hub.open(TAB, 1, "/echo", &[]).await;
     hub.send(TAB, 1, Payload::Text("one")).await;
@@ -117,4 +124,76 @@ async fn a_session_that_has_expired_is_a_new_one() {
     server.stats(|stats| stats.sessions == 0 && stats.expired == 1).await;
     let (_hub, again) = say_hello(&server, &claim(&welcome, 9)).await;
     assert!(!again.resumed && again.session != welcome.session);
+}
+
+/// A server behind a proxy that names users.
+async fn with_users(links_per_user: u32) -> Running {
+    let limits = Limits { links_per_user, ..Limits::default() };
+    let trusted_proxies = vec!["127.0.0.1".to_owned()];
+    let user_header = Some("X-User".to_owned());
+    let config = Config { limits, trusted_proxies, user_header, shards: 4, ..Config::default() };
+    Running::start(demo::install(Server::builder().config(config))).await
+}
+
+/// A link of a user; of nobody, if the name is empty.
+async fn dial_as(server: &Running, user: &str) -> Hub {
+    Hub::dial_with(server.address, &[("x-user", user)]).await.unwrap()
+}
+
+#[tokio::test]
+async fn another_user_of_the_same_browser_does_not_get_the_session() {
+    // Sessions are guarded whether or not links are counted.
+    for links_per_user in [100, 0] {
+        let server = with_users(links_per_user).await;
+        let (mut hub, welcome) = talking_on(dial_as(&server, "ann").await).await;
+        // Each comes to the shard with the fewest links, and moves to that of the session.
+        let others = ["bob", "", "Ann", "bob", "bob"];
+        for (user, hub) in others.into_iter().zip([9, 9, 10, 10, 9]) {
+            let mut other = dial_as(&server, user).await;
+            other.say(&claim(&welcome, hub)).await;
+            let bytes = other.next().await;
+            let ServerFrame::Refused { reason, term, .. } = frame(&bytes) else {
+                panic!("not refused: {:?}", frame(&bytes))
+            };
+            assert_eq!((reason, term.0), (RefusedReason::Denied, 0), "{user}");
+            assert_eq!(other.closed().await.0, 1008);
+        }
+        let name = "tabmux_claims_refused_total{reason=\"foreign\"}";
+        assert!((metric(server.address, name).await - 5.0).abs() < 0.5);
+        hub.send(TAB, 1, Payload::Text("unharmed")).await;
+        assert_eq!(hub.text(TAB, 1).await, "unharmed");
+        drop(hub);
+        let (_hub, again) = say_hello_on(dial_as(&server, "ann").await, &claim(&welcome, 10)).await;
+        assert!(again.resumed);
+    }
+}
+
+#[tokio::test]
+async fn a_user_has_as_many_links_after_a_session_went_on_as_before() {
+    let server = with_users(2).await;
+    // What is closing may still have its place.
+    let dial = async || {
+        let dialled = async {
+            loop {
+                if let Ok(hub) = Hub::dial_with(server.address, &[("x-user", "ann")]).await {
+                    return hub;
+                }
+            }
+        };
+        soon("a free place", dialled).await
+    };
+    let (mut hub, welcome) = talking_on(dial().await).await;
+    for _ in 0..8 {
+        // The new link is there before the old one goes.
+        let (next, again) = say_hello_on(dial().await, &claim(&welcome, 9)).await;
+        assert!(again.resumed);
+        assert_eq!(hub.closed().await.0, 1000);
+        hub = next;
+    }
+    drop(hub);
+    server.stats(|stats| (stats.links, stats.detached) == (0, 1)).await;
+    // Without a link the session takes none of its user's places.
+    let _both = (dial().await, dial().await);
+    assert_eq!(Hub::refused(server.address, &[("x-user", "ann")]).await.0, 429);
+    let _bob = dial_as(&server, "bob").await;
 }
