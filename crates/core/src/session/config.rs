@@ -33,8 +33,9 @@ pub struct SessionConfig {
     /// topic acts. 256 KiB.
     pub backlog_bytes: usize,
     /// Bytes that may wait for all hubs of this registry, and that are kept for them until they
-    /// acknowledge. Beyond it the sessions that lost their links first are given up, messages to a
-    /// hub that has not read everything are refused, and the policies of topics act. 256 MiB.
+    /// acknowledge. Beyond it sessions without a link that keep something are given up, the oldest
+    /// first, messages to a hub that has not read everything are refused, and the policies of
+    /// topics act. 256 MiB.
     pub total_queue_bytes: usize,
     /// When a hub whose subscription ended because it did not read may subscribe again. 1 s.
     pub slow_retry: Duration,

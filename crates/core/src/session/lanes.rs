@@ -7,7 +7,7 @@ use tabmux_wire::{Alias, ErrorCode, LaneCount, MAX_ACK_ENTRIES, ServerFrame, Ses
 use super::{
     LinkId, Output, PeerMisbehaved, Registry, SendError, SocketRef,
     lane::{Kept, NoSuchFrame},
-    state::{Presence, Tab},
+    state::{Presence, Stage, Tab},
 };
 
 /// How many times a session may be filled by messages that come from elsewhere and cannot wait
@@ -106,6 +106,9 @@ impl Registry {
         };
         session.kept += len;
         self.stats.kept_bytes += len;
+        if let Stage::Detached { since } = session.stage {
+            self.keeping.insert((since, id));
+        }
         let limit = self.config.session_bytes.saturating_mul(RUSH);
         let answers = self.config.message_bytes.saturating_add(self.config.control_bytes);
         if session.kept > limit.saturating_add(answers) {

@@ -29,7 +29,12 @@ mod table;
 mod topics;
 mod wheel;
 
-use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tabmux_wire::{
     Alias, MAX_REASON, RefusedReason, ServerFrame, SessionId, SocketId, TabId, Term, close,
@@ -89,6 +94,8 @@ pub struct Registry {
     swollen: Vec<SessionId>,
     /// Sessions by when they lost their links; some have one again, or are no more.
     detached: VecDeque<(Timestamp, SessionId)>,
+    /// Of those that have none, the ones that keep something: what giving them up would free.
+    keeping: BTreeSet<(Timestamp, SessionId)>,
     /// When set, HELLO is refused with this hint.
     draining: Option<Duration>,
     stats: Stats,
@@ -109,6 +116,7 @@ impl Registry {
             overflowed: Vec::new(),
             swollen: Vec::new(),
             detached: VecDeque::new(),
+            keeping: BTreeSet::new(),
             draining: None,
             stats: Stats::default(),
         }
@@ -304,7 +312,10 @@ impl Registry {
             return;
         };
         self.stats.sessions -= 1;
-        self.stats.detached -= usize::from(session.link().is_none());
+        if let Stage::Detached { since } = session.stage {
+            self.stats.detached -= 1;
+            self.keeping.remove(&(since, session.id));
+        }
         let waits = session.slow.as_ref().map_or(0, |slow| slow.backlog.bytes());
         self.stats.queued_bytes -= session.unwritten + waits;
         self.stats.kept_bytes -= session.kept;

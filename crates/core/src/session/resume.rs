@@ -120,10 +120,13 @@ impl Registry {
             session.term.0 += 1;
             self.stats.takeovers += 1;
         }
-        let term = session.term;
+        let (name, term) = (session.id, session.term);
         self.stats.resumed += 1;
         match before {
-            Stage::Detached { .. } => self.stats.detached -= 1,
+            Stage::Detached { since } => {
+                self.stats.detached -= 1;
+                self.keeping.remove(&(since, name));
+            }
             Stage::Attached(old) if takeover => {
                 self.send_frame(old, &ServerFrame::Fenced { term });
                 let reason = "another hub took the session over".into();
@@ -202,6 +205,9 @@ impl Registry {
         self.unlink(place);
         self.release(place);
         self.wake_waiting(place);
+        if let Some(session) = self.sessions.get(place).filter(|session| session.kept > 0) {
+            self.keeping.insert((self.now, session.id));
+        }
     }
 
     /// Forgets that sessions were without a link which have one again: a link that comes and goes
@@ -225,13 +231,19 @@ impl Registry {
         }
     }
 
-    /// Gives up sessions without a link while there are too many, or while too much is kept.
+    /// Gives up sessions without a link while there are too many; and while too much is kept, those
+    /// that keep something. None is looked at twice, nor any that stays.
     pub(super) fn evict(&mut self) {
-        while !self.detached.is_empty()
-            && (self.stats.detached > self.config.detached_sessions
-                || self.stats.held_bytes() > self.config.total_queue_bytes)
-        {
+        while !self.detached.is_empty() && self.stats.detached > self.config.detached_sessions {
             if self.forget_oldest(SessionEnd::Evicted) {
+                self.stats.evicted += 1;
+            }
+        }
+        while self.stats.held_bytes() > self.config.total_queue_bytes {
+            let Some((since, id)) = self.keeping.pop_first() else {
+                return;
+            };
+            if self.forget_detached(since, id, SessionEnd::Evicted) {
                 self.stats.evicted += 1;
             }
         }
@@ -244,9 +256,13 @@ impl Registry {
 
     /// Takes out the session that lost its link first; `false` if it has one again.
     fn forget_oldest(&mut self, end: SessionEnd) -> bool {
-        let Some((since, id)) = self.detached.pop_front() else {
-            return false;
-        };
+        let first = self.detached.pop_front();
+        first.is_some_and(|(since, id)| self.forget_detached(since, id, end))
+    }
+
+    /// Takes out a session that lost its link at a moment; `false` if it has one again, or is no
+    /// more.
+    fn forget_detached(&mut self, since: Timestamp, id: SessionId, end: SessionEnd) -> bool {
         let place = self.sessions.place(id);
         let waits = place.filter(|place| {
             let stage = self.sessions.get(*place).map(|session| session.stage);

@@ -221,9 +221,14 @@ impl Registry {
             session.lane0.push_burst(&burst, len);
             session.kept += len;
             kept += 1;
-            if let Stage::Attached(link) = session.stage {
-                session.unwritten += len;
-                links.push(link);
+            match session.stage {
+                Stage::Attached(link) => {
+                    session.unwritten += len;
+                    links.push(link);
+                }
+                Stage::Detached { since } => {
+                    self.keeping.insert((since, session.id));
+                }
             }
         }
         self.stats.kept_bytes += len * kept;

@@ -444,6 +444,20 @@ fn a_hub_that_goes_on_is_told_where_each_topic_is_before_what_follows() {
 }
 
 #[test]
+fn a_session_that_keeps_only_publications_of_after_its_link_was_lost_can_be_given_up() {
+    let config = SessionConfig { total_queue_bytes: 500, ..SessionConfig::default() };
+    let mut shard = Shard { server: Server::with(config), ..Shard::with(SlowPolicy::Recover) };
+    shard.server.attached(1);
+    shard.subscribe(1, 1, "prices");
+    shard.server.cut(1);
+    shard.publish("prices", 300);
+    assert_eq!(shard.server.registry.stats().evicted, 0);
+    shard.publish("prices", 300);
+    let stats = shard.server.registry.stats();
+    assert_eq!((stats.evicted, stats.sessions, stats.kept_bytes), (1, 0, 0));
+}
+
+#[test]
 fn what_does_not_fit_the_lane_of_a_session_without_a_link_meets_the_policy() {
     let config = SessionConfig { lane_bytes: 100, ..SessionConfig::default() };
     let mut shard = Shard { server: Server::with(config), ..Shard::with(SlowPolicy::KeepLatest) };
