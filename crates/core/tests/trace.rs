@@ -27,6 +27,7 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
         TabMessage::Open { n: b, socket, path: text, protocols: vec![] },
         TabMessage::Open { n: b, socket, path: text, protocols: vec!["one", text, "a,b"] },
         TabMessage::Close { n: b, socket, code, reason: text },
+        TabMessage::Credit { n: b, socket, bytes: a },
         TabMessage::Subscribe { subscription, name: text, since: None },
         TabMessage::Subscribe {
             subscription,

@@ -22,8 +22,9 @@ impl Ctx<'_> {
     /// Sends a message to the tab.
     ///
     /// # Errors
-    /// [`SendError::Full`] when too much waits to be written to this browser:
-    /// [`SocketHandler::writable`](crate::SocketHandler::writable) tells when to try again.
+    /// [`SendError::Full`] when too much waits to be written to this browser, or its page is behind
+    /// with this socket: [`SocketHandler::writable`](crate::SocketHandler::writable) tells when to
+    /// try again.
     /// [`SendError::TooLarge`]. [`SendError::Closed`] when the socket is not open.
     pub fn send(&mut self, message: Payload<'_>) -> Result<(), SendError> {
         self.registry.send(self.now, self.socket, message)

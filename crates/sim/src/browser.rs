@@ -13,6 +13,7 @@ use tabmux_core::{
 };
 
 use crate::{
+    credit::CREDIT,
     locks::{Agent, Locks, Request},
     network::Lane,
     oracle::HubView,
@@ -241,6 +242,7 @@ impl Run {
         config.link_bytes = 256;
         config.ack_frames = 4;
         config.ack_bytes = 200;
+        config.credit_bytes = CREDIT;
         Self {
             hub: Hub::new(config, seed),
             id,

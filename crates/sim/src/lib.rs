@@ -30,6 +30,7 @@
 mod backend;
 pub mod browser;
 mod converge;
+pub mod credit;
 mod hosts;
 pub mod invariant;
 pub mod locks;

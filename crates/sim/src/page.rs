@@ -10,6 +10,7 @@ use tabmux_core::{
 };
 
 use crate::{
+    credit::Heard,
     invariant::{
         Checked,
         Invariant::{NoError, NothingLost, OnlyWhatWasAsked},
@@ -72,6 +73,8 @@ pub struct PageSession {
     pub n: u64,
     /// Those that the server is not known to have.
     pub unacked: VecDeque<(u64, Said)>,
+    /// What it heard on its sockets and has not given back.
+    pub heard: Heard,
     /// Sockets that were asked for in it.
     pub asked: BTreeSet<u32>,
     /// Whether the hub takes what is said.
@@ -129,6 +132,8 @@ pub enum Said {
     Send(u32, String),
     /// It closes it, with this code.
     Close(u32, u16),
+    /// It lets the server send so much more on it.
+    Credit(u32, u64),
 }
 
 /// What a page posts to its hub.
@@ -367,6 +372,9 @@ impl Page {
             HubMessage::Message { socket, count, payload } => {
                 if self.is_news(*count)? && self.live(socket.0, message)? {
                     reference.page_hears(self.id, socket.0, text(payload))?;
+                    if let Some(bytes) = self.session.heard.hear(socket.0, text(payload)) {
+                        return Ok(self.say(Said::Credit(socket.0, bytes)));
+                    }
                 }
             }
             HubMessage::Closed { socket, count, clean, .. } => {
@@ -555,6 +563,9 @@ impl Said {
             }
             Self::Close(socket, code) => {
                 TabMessage::Close { n, socket: SocketId(*socket), code: *code, reason: "" }
+            }
+            Self::Credit(socket, bytes) => {
+                TabMessage::Credit { n, socket: SocketId(*socket), bytes: *bytes }
             }
         }
     }

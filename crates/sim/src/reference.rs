@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tabmux_core::wire::{SessionId, TabId};
 
-use crate::invariant::{
-    Checked,
-    Invariant::{NothingLost, OnlyWhatWasAsked},
+use crate::{
+    credit::{CREDIT, cost},
+    invariant::{
+        Checked,
+        Invariant::{Limits, NothingLost, OnlyWhatWasAsked},
+    },
 };
 
 /// All that was said on all sockets.
@@ -43,6 +46,8 @@ struct Socket {
 struct Direction {
     said: u64,
     heard: u64,
+    /// What of it was said and not heard, by what it costs.
+    flight: u64,
 }
 
 /// A socket as the application sees it.
@@ -84,6 +89,7 @@ impl Reference {
     pub fn page_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
         it.down.hear(&format!("down {tab} {socket}"), text)?;
+        it.down.flight -= cost(text);
         self.heard += 1;
         Ok(())
     }
@@ -98,7 +104,7 @@ impl Reference {
     /// all there was.
     pub fn page_closes(&mut self, tab: TabId, socket: u32) -> Checked {
         let it = self.get(tab, socket)?;
-        let Direction { said, heard } = it.down;
+        let Direction { said, heard, .. } = it.down;
         NothingLost.unless(said == heard, || {
             format!("{tab} socket {socket} was closed after {heard} of {said} messages")
         })?;
@@ -175,16 +181,17 @@ impl Reference {
         Ok(format!("down {tab} {socket} {}", it.down.said + 1))
     }
 
-    /// That message was sent.
-    pub fn app_said(&mut self, tab: TabId, socket: u32) -> Checked {
-        self.get(tab, socket)?.down.said += 1;
-        Ok(())
+    /// That message was sent: so there was credit for it.
+    pub fn app_said(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
+        let it = self.get(tab, socket)?;
+        it.down.said += 1;
+        it.down.takes_off(text, CREDIT)
     }
 
     /// The application is told that the page closed the socket: then it has heard all there was.
     pub fn app_closes(&mut self, tab: TabId, socket: u32) -> Checked {
         let it = self.get(tab, socket)?;
-        let Direction { said, heard } = it.up;
+        let Direction { said, heard, .. } = it.up;
         let (left, all) = (it.left, said == heard);
         NothingLost.unless(left && all, || {
             format!("{tab} socket {socket} was closed (left: {left}) after {heard} of {said}")
@@ -197,6 +204,12 @@ impl Reference {
     pub fn app_kicks(&mut self, tab: TabId, socket: u32) -> Checked {
         self.get(tab, socket)?.app.close();
         Ok(())
+    }
+
+    /// Whether a socket is the one that the application accepted in this session. Of a tab that has
+    /// left a session, the application may still have a socket there, which nobody hears.
+    pub fn is_of(&self, tab: TabId, socket: u32, session: SessionId) -> bool {
+        self.sockets.get(&(tab, socket)).is_some_and(|it| it.app == App::Open(session))
     }
 
     /// Whether the application closed the socket.
@@ -278,6 +291,13 @@ impl App {
 }
 
 impl Direction {
+    /// A message is on its way, for which no more was on its way than it may.
+    fn takes_off(&mut self, text: &str, credit: u64) -> Checked {
+        let before = self.flight;
+        self.flight += cost(text);
+        Limits.unless(before < credit, || format!("{text:?} was sent with {before} on the way"))
+    }
+
     /// In order, none twice, none missing, and its own.
     fn hear(&mut self, stream: &str, text: &str) -> Checked {
         self.heard += 1;

@@ -162,7 +162,7 @@ impl Server {
             let said = reference.app_text(socket.tab, at.socket.0)?;
             match self.registry.send(now, at, Payload::Text(&said)) {
                 Ok(()) => {
-                    reference.app_said(socket.tab, at.socket.0)?;
+                    reference.app_said(socket.tab, at.socket.0, &said)?;
                     socket.pending -= 1;
                 }
                 Err(SendError::Full | SendError::Closed) => break,

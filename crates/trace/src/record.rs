@@ -189,7 +189,7 @@ impl Recording {
         let large = vec![7; usize::try_from(self.rng.below(40_000)).unwrap_or(0)];
         let name = self.rng.pick(&TOPICS).unwrap_or("prices");
         let since = self.rng.one_in(2).then_some(Position { epoch: 1, offset: self.offset });
-        let choice = self.rng.below(12);
+        let choice = self.rng.below(13);
         // Each tab counts what it says on sockets, and now and then it is wrong.
         let mut n = self.tabs.get(&tab).map_or(0, |tab| tab.said) + 1;
         n += u64::from(self.rng.one_in(30));
@@ -198,11 +198,12 @@ impl Recording {
             3..6 => TabMessage::Send { n, socket, payload: Payload::Text(&text) },
             6 => TabMessage::Send { n, socket, payload: Payload::Binary(&large) },
             7 => TabMessage::Close { n, socket, code: 3001, reason: &text },
-            8 => TabMessage::Unsubscribe { subscription },
-            9 => TabMessage::Got { count0: number, count: number },
+            8 => TabMessage::Credit { n, socket, bytes: number << 10 },
+            9 => TabMessage::Unsubscribe { subscription },
+            10 => TabMessage::Got { count0: number, count: number },
             _ => TabMessage::Subscribe { subscription, name, since },
         };
-        if choice < 8
+        if choice < 9
             && let Some(tab) = self.tabs.get_mut(&tab)
         {
             tab.said = n;

@@ -142,6 +142,12 @@ impl Hub {
         self.tab(now, tab, TabMessage::Close { n, socket, code, reason })
     }
 
+    /// A tab lets the server send more on a socket.
+    pub fn credit(&mut self, now: f64, tab: u64, n: f64, socket: u32, bytes: f64) -> f64 {
+        let (n, socket, bytes) = (count(n), SocketId(socket), count(bytes));
+        self.tab(now, tab, TabMessage::Credit { n, socket, bytes })
+    }
+
     /// A tab wants a topic, which it left at this position; at an epoch below 0 if never heard.
     pub fn subscribe(
         &mut self,

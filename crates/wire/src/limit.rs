@@ -9,6 +9,9 @@ pub const MAX_PATH: usize = 4096;
 pub const MAX_PROTOCOLS: usize = 32;
 /// Bytes of one sub-protocol name.
 pub const MAX_PROTOCOL: usize = 256;
+/// What a message costs of its socket's credit besides the bytes of its payload: empty ones take
+/// room too.
+pub const MESSAGE_COST: u64 = 64;
 /// Bytes of a close reason, the limit of RFC 6455 section 5.5.
 pub const MAX_REASON: usize = 123;
 /// Bytes of the text in REFUSED, UNSUBSCRIBED and ERROR.

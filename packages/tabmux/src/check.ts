@@ -29,6 +29,8 @@ export function isPageMessage(
         (typeof c === 'string' || c instanceof Uint8Array);
     case PageKind.Close:
       return isNumber(a) && isBelow(2 ** 32, b) && isBelow(2 ** 16, c) && typeof d === 'string';
+    case PageKind.Credit:
+      return isNumber(a) && isBelow(2 ** 32, b) && isNumber(c);
     case PageKind.Got:
       return isNumber(a) && isNumber(b);
     case PageKind.Subscribe:

@@ -197,6 +197,6 @@ const listenTo = (target: EventTarget): Listenable<Record<string, never>>['on'] 
   (type, notify, { signal } = {}) => {
     const wrapped = (event: Event & { _status?: Status }): void =>
       notify((event._status ?? event) as never);
-    target.addEventListener(type, wrapped, { ...(signal && { signal }) });
+    target.addEventListener(type, wrapped, { signal } as AddEventListenerOptions);
     return () => target.removeEventListener(type, wrapped);
   };

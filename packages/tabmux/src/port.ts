@@ -22,6 +22,9 @@ const MAX_UNSEEN = 16 << 20;
 /** What a message takes besides its bytes: empty ones are kept too. */
 const ENTRY = 99;
 
+/** So much that was heard on a socket is given back as credit: half of what hubs ask for first. */
+const CREDIT = 64 << 10;
+
 /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
 const MAX_FAULTS = 6;
 
@@ -51,7 +54,8 @@ export type Wish =
   | [kind: PageKind.Subscribe, name: string, epoch: number, offset: number];
 
 /** What is counted of what is said. */
-type Said = Extract<PageMessage, { 0: PageKind.Open | PageKind.Send | PageKind.Close }>;
+type Said = Extract<PageMessage,
+  { 0: PageKind.Open | PageKind.Send | PageKind.Close | PageKind.Credit }>;
 
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
@@ -127,8 +131,12 @@ function makePort(
   tiers?: Tier[],
   bfcache?: 'prefer',
 ): HubPort {
-  /** What each hears, what it asks for, and whether a socket was asked for in this session. */
-  const peers = new Map<number, [receive: Receive, wish: Wish | undefined, said?: boolean]>();
+  /**
+   * What each hears, what it asks for, how much it heard that is not given back, and whether a
+   * socket was asked for in this session.
+   */
+  const peers =
+    new Map<number, [receive: Receive, wish: Wish | undefined, heard: number, said?: boolean]>();
   let phase = Phase.New;
   let count = 0;
   let runs = 0;
@@ -161,7 +169,7 @@ function makePort(
       self._reason = data as string;
     }
     // Bytes of its own for each.
-    [...peers.values()].forEach(([receive]) => receive(kind, state, tabs, data.slice()));
+    new Map(peers).forEach(([receive]) => receive(kind, state, tabs, data.slice()));
   };
 
   /** Does nothing any more once this hub is left, or asked for anew. */
@@ -198,7 +206,7 @@ function makePort(
       worker.onerror = failed;
       take(worker.port);
     } catch {
-      Promise.resolve(0).then(failed);
+      queueMicrotask(failed);
     }
   };
 
@@ -222,9 +230,9 @@ function makePort(
   /** Asks for a socket, once it can be. */
   const open = (number: number): void => {
     const peer = peers.get(number);
-    if (up && !peer?.[2] && peer?.[1]?.[0] === PageKind.Open) {
+    if (up && !peer?.[3] && peer?.[1]?.[0] === PageKind.Open) {
       const [kind, ...rest] = peer[1];
-      peer[2] = true;
+      peer[3] = true;
       say(kind, number, 0, rest);
     }
   };
@@ -250,7 +258,7 @@ function makePort(
     unseen = [];
     said = kept = handed = last = 0;
     last0 = count0;
-    peers.forEach((peer) => (peer[2] = false));
+    peers.forEach((peer) => (peer[3] = false));
     // Nobody knows what was said to all tabs between the two.
     if (claim) tell(HubKind.BrowserGap, 0, 0, '');
     claim = '';
@@ -317,7 +325,12 @@ function makePort(
         if (a <= last) return;
         last = a;
       }
-      peers.get(number)?.[0](kind, a, b, data);
+      const peer = peers.get(number);
+      peer?.[0](kind, a, b, data);
+      if (peer && kind === HubKind.Message && (peer[2] += b) >= CREDIT) {
+        say(PageKind.Credit, number, 0, [peer[2]]);
+        peer[2] = 0;
+      }
     } else {
       if (kind === HubKind.Browser) {
         if (a <= last0) return;
@@ -374,7 +387,7 @@ function makePort(
     _reason: '',
     _hub: 0n,
     _add(receive, wish) {
-      peers.set(++count, [receive, wish]);
+      peers.set(++count, [receive, wish, 0]);
       if (phase < Phase.New) subscribe(count, wish);
       open(count);
       return count;
@@ -388,7 +401,7 @@ function makePort(
     _post: post,
     _say(kind, number, ...rest) {
       // What was never asked for need not be closed.
-      if (!peers.get(number)?.[2]) return true;
+      if (!peers.get(number)?.[3]) return true;
       const size = kind === PageKind.Send ? sizeOf(rest[0] as string | Uint8Array) : 0;
       const all = kept + size + unseen.length * ENTRY;
       if (kind === PageKind.Send && all > MAX_UNSEEN) return false;

@@ -26,6 +26,8 @@ export const enum PageKind {
   Unsubscribe,
   /** The answer to `Check`, with its counts: all that was posted before has been handled. */
   Got,
+  /** The server may send so much more on a socket (mux mode). Counted as `Open` is. */
+  Credit,
   /** Answers `Ping`; or asks for one. */
   Pong = 98,
   /**
@@ -60,6 +62,7 @@ export type PageMessage =
   | [kind: PageKind.Subscribe, number: number, name: string, epoch: number, offset: number]
   | [kind: PageKind.Unsubscribe, number: number]
   | [kind: PageKind.Got, count0: number, count: number]
+  | [kind: PageKind.Credit, n: number, socket: number, bytes: number]
   | [kind: PageKind.Pong]
   | [kind: PageKind.Trap];
 
@@ -74,7 +77,7 @@ export const enum HubKind {
    * not counted; b: 1 if the link was there before; data: protocol, newline, extensions.
    */
   Opened,
-  /** A message on one socket. a: count. */
+  /** A message on one socket. a: count, b: what it costs of the socket's credit. */
   Message,
   /** A message on every open socket of this tab (mirror mode). */
   Mirror,

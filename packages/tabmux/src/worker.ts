@@ -150,6 +150,8 @@ class Host {
             : hub.sendBinary(now, tab, message[1], message[2], message[3]);
         case PageKind.Close:
           return hub.close(now, tab, message[1], message[2], message[3], message[4]);
+        case PageKind.Credit:
+          return hub.credit(now, tab, message[1], message[2], message[3]);
         case PageKind.Got:
           return hub.got(now, tab, message[1], message[2]);
         case PageKind.Subscribe:

@@ -68,6 +68,7 @@ pub(super) enum Said<'a> {
     Open { path: &'a str, protocols: Vec<&'a str> },
     Send(Payload<'a>),
     Close { code: u16, reason: &'a str },
+    Credit(u64),
 }
 
 /// What a tab asked for in Subscribe.

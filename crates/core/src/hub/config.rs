@@ -63,6 +63,9 @@ pub struct HubConfig {
     /// Bytes kept for a tab that is parked, and bytes of lane 0 kept for tabs that are about to
     /// attach, of which half a lane's limit is enough. 256 KiB.
     pub held_bytes: usize,
+    /// The first credit of a virtual socket: what the server may send on it before the tab, which
+    /// has then heard half of it, gives more. 128 KiB.
+    pub credit_bytes: u64,
     /// Bytes the link may hold unsent before messages wait in the hub. 1 MiB.
     pub link_bytes: u64,
     /// Bytes of messages that may wait in the hub for each tab. 16 MiB.
@@ -97,6 +100,7 @@ impl HubConfig {
             sockets: 256,
             topics: 1024,
             held_bytes: 256 << 10,
+            credit_bytes: 128 << 10,
             link_bytes: 1 << 20,
             outbox_bytes: 16 << 20,
         }

@@ -124,6 +124,15 @@ pub enum TabMessage<'a> {
         /// The close reason.
         reason: &'a str,
     },
+    /// The server may send more on a socket, in mux mode. Counted as the three before it.
+    Credit {
+        /// Its number among the tab's messages.
+        n: u64,
+        /// The socket.
+        socket: SocketId,
+        /// How much more.
+        bytes: u64,
+    },
     /// Subscribe to a topic, in mux mode.
     Subscribe {
         /// The tab's number for it; a topic may have several.

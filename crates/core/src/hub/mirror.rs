@@ -226,6 +226,8 @@ impl Machine for Mirror {
             Said::Close { code, reason } => {
                 self.close(now, base, key, Close { code, reason, clean: true });
             }
+            // Nobody asked for it: no other end would understand.
+            Said::Credit(_) => base.event(Event::BadTabMessage(key.0)),
         }
     }
 

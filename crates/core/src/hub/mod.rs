@@ -197,6 +197,9 @@ impl Hub {
                 let reason = reason.get(..end).unwrap_or_default();
                 machine.said(now, base, n, (tab, socket), Said::Close { code, reason });
             }
+            TabMessage::Credit { n, socket, bytes } => {
+                machine.said(now, base, n, (tab, socket), Said::Credit(bytes));
+            }
             TabMessage::Got { count0, count } => machine.got(now, base, tab, [count0, count]),
             TabMessage::Subscribe { subscription: number, name, since } => {
                 machine.subscribe(base, Subscription { tab, number, name, since });

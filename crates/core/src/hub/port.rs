@@ -1,6 +1,6 @@
 //! What a hub says to a tab, in the one shape in which it is posted.
 
-use tabmux_wire::Position;
+use tabmux_wire::{MESSAGE_COST, Position};
 
 use super::HubMessage;
 use crate::OwnedPayload;
@@ -36,7 +36,9 @@ impl From<HubMessage> for PortMessage {
                 (2, socket.0, [float(count), f64::from(u8::from(reused))], text(data))
             }
             HubMessage::Message { socket, count, payload } => {
-                (3, socket.0, [float(count), 0.0], payload)
+                // What it costs of the socket's credit.
+                let cost = MESSAGE_COST + payload.len() as u64;
+                (3, socket.0, [float(count), float(cost)], payload)
             }
             HubMessage::Mirror { payload } => (4, 0, [0.0; 2], payload),
             HubMessage::Closed { socket, count, code, clean, reason } => {

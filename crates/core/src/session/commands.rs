@@ -21,9 +21,9 @@ impl Registry {
         let SocketRef { session, tab, socket: number } = socket;
         let entry = self.sessions.by_id_mut(session).and_then(|it| it.tabs.get_mut(&tab));
         if let Some(entry) = entry
-            && entry.socket(number) == Some(Socket::Opening)
+            && let Some(Socket::Opening(credit)) = entry.socket(number)
         {
-            entry.set_socket(number, Socket::Open);
+            entry.set_socket(number, Socket::Open(credit));
             let protocol = cut(protocol, MAX_PROTOCOL);
             let credit = self.config.message_bytes as u64;
             let opened = ServerFrame::Opened { tab, socket: number, credit, protocol };
@@ -36,7 +36,7 @@ impl Registry {
     /// nothing unless the socket waits for this answer.
     pub fn reject(&mut self, now: Timestamp, socket: SocketRef, code: ErrorCode, message: &str) {
         self.advance(now);
-        if self.socket(socket) == Some(Socket::Opening) {
+        if let Some(Socket::Opening(_)) = self.socket(socket) {
             self.take_socket(socket);
             self.stats.sockets -= 1;
             self.refuse_socket(socket, code, message);
@@ -47,8 +47,9 @@ impl Registry {
     /// Sends a message on an open socket.
     ///
     /// # Errors
-    /// [`SendError::Full`] when too much waits to be written or to be acknowledged; the socket is
-    /// told when to try again. [`SendError::TooLarge`], [`SendError::Closed`].
+    /// [`SendError::Full`] when too much waits to be written or to be acknowledged, or when the tab
+    /// has given no more credit; the socket is told when to try again. [`SendError::TooLarge`],
+    /// [`SendError::Closed`].
     pub fn send(
         &mut self,
         now: Timestamp,
@@ -62,8 +63,9 @@ impl Registry {
         sent
     }
 
-    /// The same for a message that cannot wait where it comes from: four times as much may be
-    /// unacknowledged, and the socket is not told when there is room.
+    /// The same for a message that cannot wait where it comes from: it overdraws the socket's
+    /// credit, four times as much may be unacknowledged, and the socket is not told when there is
+    /// room.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -84,12 +86,19 @@ impl Registry {
         rush: usize,
     ) -> Result<(), SendError> {
         self.advance(now);
-        if self.socket(socket) != Some(Socket::Open) {
+        let Some(Socket::Open(credit)) = self.socket(socket) else {
             return Err(SendError::Closed);
+        };
+        if rush == 1 && !credit.is_left() {
+            self.stats.no_credit += 1;
+            return Err(SendError::Full);
         }
         let SocketRef { session, tab, socket: number } = socket;
         let frame = ServerFrame::Data { tab, socket: number, payload };
         let sent = self.send_message(session, Some(tab), &frame, payload.len(), rush);
+        if sent.is_ok() {
+            self.spend_credit(socket, payload.len());
+        }
         self.settle();
         sent
     }
@@ -128,9 +137,9 @@ impl Registry {
         reason: &str,
     ) -> Result<(), SendError> {
         self.advance(now);
-        if self.socket(socket) != Some(Socket::Open) {
+        let Some(Socket::Open(_)) = self.socket(socket) else {
             return Err(SendError::Closed);
-        }
+        };
         self.take_socket(socket);
         let (code, reason) = (code.clamp(1000, 4999), cut(reason, MAX_REASON));
         self.send_close(socket, code, reason);

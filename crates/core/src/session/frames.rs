@@ -7,6 +7,7 @@ use tabmux_wire::{
 
 use super::{
     Event, LinkId, Output, PeerMisbehaved, Registry, SocketRef,
+    credit::Credit,
     state::{Phase, Presence, Socket},
 };
 
@@ -84,8 +85,8 @@ impl Registry {
     fn on_reliable(&mut self, session: SessionId, tab: Alias, frame: HubFrame<'_>) -> Handled {
         let name = |socket| SocketRef { session, tab, socket };
         match frame {
-            HubFrame::Open { socket, path, protocols, .. } => {
-                self.on_open(name(socket), path, &protocols);
+            HubFrame::Open { socket, credit, path, protocols, .. } => {
+                self.on_open(name(socket), credit, path, &protocols);
                 Ok(())
             }
             HubFrame::Data { socket, payload, .. } => {
@@ -95,7 +96,11 @@ impl Registry {
             HubFrame::Close { socket, code, reason, .. } => {
                 self.on_close(name(socket), code, reason)
             }
-            // Credit is laid down and not yet enforced; unknown types are of later versions.
+            HubFrame::Credit { socket, bytes, .. } => {
+                self.on_credit(name(socket), bytes);
+                Ok(())
+            }
+            // Types of later versions.
             _ => Ok(()),
         }
     }
@@ -206,7 +211,7 @@ impl Registry {
         }
     }
 
-    fn on_open(&mut self, socket: SocketRef, path: &str, protocols: &[&str]) {
+    fn on_open(&mut self, socket: SocketRef, credit: u64, path: &str, protocols: &[&str]) {
         let limit = self.config.sockets as usize;
         let Some(session) = self.sessions.by_id_mut(socket.session) else {
             return;
@@ -226,7 +231,7 @@ impl Registry {
             self.refuse_socket(socket, ErrorCode::SocketLimit, &message);
             return;
         }
-        tab.set_socket(socket.socket, Socket::Opening);
+        tab.set_socket(socket.socket, Socket::Opening(Credit::new(credit)));
         self.stats.sockets += 1;
         self.outputs.push_back(Output::SocketOpen {
             socket,
@@ -238,7 +243,7 @@ impl Registry {
 
     /// A message on a socket that is not open is ignored: its close may be under way.
     fn on_data(&mut self, socket: SocketRef, payload: Payload<'_>) {
-        if self.socket(socket) == Some(Socket::Open) {
+        if let Some(Socket::Open(_)) = self.socket(socket) {
             self.stats.messages_in += 1;
             let payload = payload.into();
             let message = Output::SocketMessage { socket, payload };
@@ -258,7 +263,7 @@ impl Registry {
         let Some(state) = self.take_socket(socket) else {
             return Ok(());
         };
-        let clean = state == Socket::Open;
+        let clean = matches!(state, Socket::Open(_));
         let (code, reason) = if clean { (code, reason) } else { (close::ABNORMAL, "") };
         self.socket_closed(socket, code, reason, clean);
         self.send_close(socket, code, reason);

@@ -267,8 +267,8 @@ pub enum WakeReason {
 pub enum SendError {
     /// The socket is not open, or the session has ended.
     Closed,
-    /// Too much waits to be written, or to be acknowledged by the browser;
-    /// [`Output::SocketWritable`] tells when to try again.
+    /// Too much waits to be written, or to be acknowledged by the browser, or the tab has given the
+    /// socket no more credit; [`Output::SocketWritable`] tells when to try again.
     Full,
     /// The message is larger than the limit; it can never be sent.
     TooLarge,

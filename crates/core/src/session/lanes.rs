@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use tabmux_wire::{Alias, ErrorCode, LaneCount, MAX_ACK_ENTRIES, ServerFrame, SessionId, TabId};
+use tabmux_wire::{
+    Alias, ErrorCode, LaneCount, MAX_ACK_ENTRIES, ServerFrame, SessionId, SocketId, TabId,
+};
 
 use super::{
     LinkId, Output, PeerMisbehaved, Registry, SendError, SocketRef,
     lane::{Kept, NoSuchFrame},
-    state::{Presence, Stage, Tab},
+    state::{Presence, Socket, Stage, Tab},
 };
 
 /// How many times a session may be filled by messages that come from elsewhere and cannot wait
@@ -200,9 +202,15 @@ impl Registry {
         {
             return;
         }
-        let has_room = |(alias, _): &(Alias, _)| {
+        let has_credit = |tab: &Tab, socket| match tab.socket(socket) {
+            Some(Socket::Open(credit)) => credit.is_left(),
+            _ => true,
+        };
+        let has_room = |(alias, socket): &(Alias, SocketId)| {
             let tab = session.tabs.get(alias);
-            tab.is_none_or(|tab| tab.kept() <= half(self.config.lane_bytes))
+            tab.is_none_or(|tab| {
+                tab.kept() <= half(self.config.lane_bytes) && has_credit(tab, *socket)
+            })
         };
         let ready = slow.waiting.iter().copied().filter(has_room).collect::<Vec<_>>();
         for (tab, socket) in ready {
@@ -219,9 +227,11 @@ impl Registry {
         let Some(session) = self.sessions.by_id_mut(socket.session) else {
             return;
         };
+        // A tab that has acknowledged all there was leaves nothing lying; it gives no credit.
+        let owes = session.tabs.get(&socket.tab).is_some_and(|tab| tab.kept() > 0);
         let slow = session.slow.get_or_insert_default();
         slow.waiting.insert(super::place(socket));
-        if !slow.stalled.iter().any(|(alias, _)| *alias == socket.tab) {
+        if owes && !slow.stalled.iter().any(|(alias, _)| *alias == socket.tab) {
             slow.stalled.push((socket.tab, now));
         }
     }

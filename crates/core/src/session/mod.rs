@@ -6,13 +6,15 @@
 //! has acknowledged it, what comes up is counted, and the next link goes on where the last one
 //! broke.
 //!
-//! Credit travels in OPEN and OPENED, and no end enforces it yet: what bounds a session is what
-//! its lanes may keep ([`SessionConfig::lane_bytes`]), and what bounds a hub is that the server
-//! stops reading.
+//! A socket's messages wait with the application once they have used the credit that its tab gave
+//! for it, so that one socket cannot fill the lane of its tab. What bounds a session is what its
+//! lanes may keep ([`SessionConfig::lane_bytes`]), and what bounds a hub is that the server stops
+//! reading.
 
 mod backlog;
 mod commands;
 mod config;
+mod credit;
 mod frames;
 mod io;
 mod lane;

@@ -8,6 +8,7 @@ use tabmux_wire::{Alias, HubId, SessionId, SocketId, TabId, Term, Token};
 use super::{
     PeerMisbehaved, SessionConfig, WakeReason,
     backlog::Backlog,
+    credit::Credit,
     io::{Identity, LinkId},
     lane::Lane,
     list::List,
@@ -136,8 +137,8 @@ pub(super) struct Active {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Socket {
     /// The application has not answered the OPEN.
-    Opening,
-    Open,
+    Opening(Credit),
+    Open(Credit),
 }
 
 impl Link {
@@ -292,6 +293,10 @@ impl Tab {
 
     pub(super) fn socket(&self, socket: SocketId) -> Option<Socket> {
         self.active.as_ref()?.sockets.get(&socket).copied()
+    }
+
+    pub(super) fn socket_mut(&mut self, socket: SocketId) -> Option<&mut Socket> {
+        self.active.as_mut()?.sockets.get_mut(&socket)
     }
 
     pub(super) fn set_socket(&mut self, socket: SocketId, state: Socket) {

@@ -55,6 +55,8 @@ pub struct Stats {
     pub bad_opens: u64,
     /// Messages refused because a link's queue was full.
     pub queue_full: u64,
+    /// Messages refused because their socket's tab had given no more credit.
+    pub no_credit: u64,
     /// Messages refused because they were too large.
     pub too_large: u64,
     /// Links closed because they did not say HELLO in time.
@@ -117,6 +119,7 @@ impl Stats {
             sockets_refused: self.sockets_refused + other.sockets_refused,
             bad_opens: self.bad_opens + other.bad_opens,
             queue_full: self.queue_full + other.queue_full,
+            no_credit: self.no_credit + other.no_credit,
             too_large: self.too_large + other.too_large,
             handshake_timeouts: self.handshake_timeouts + other.handshake_timeouts,
             heartbeat_timeouts: self.heartbeat_timeouts + other.heartbeat_timeouts,

@@ -56,6 +56,7 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
         sockets: bytes.len(usize::MAX, "limit")?,
         topics: bytes.len(usize::MAX, "limit")?,
         held_bytes: bytes.len(usize::MAX, "limit")?,
+        credit_bytes: bytes.u64()?,
         link_bytes: bytes.u64()?,
         outbox_bytes: bytes.len(usize::MAX, "limit")?,
     };
@@ -63,7 +64,7 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
 }
 
 /// The time spans of a configuration, and its limits.
-fn numbers(config: &HubConfig) -> [u64; 20] {
+fn numbers(config: &HubConfig) -> [u64; 21] {
     let micros = |span: Duration| span.as_secs() * 1_000_000 + u64::from(span.subsec_micros());
     [
         micros(config.dial_timeout),
@@ -84,6 +85,7 @@ fn numbers(config: &HubConfig) -> [u64; 20] {
         config.sockets as u64,
         config.topics as u64,
         config.held_bytes as u64,
+        config.credit_bytes,
         config.link_bytes,
         config.outbox_bytes as u64,
     ]

@@ -24,6 +24,7 @@ const LINK_MESSAGE: u8 = 14;
 const LINK_CLOSED: u8 = 15;
 const LINK_BUFFERED: u8 = 16;
 const NETWORK_CHANGED: u8 = 17;
+const CREDIT: u8 = 18;
 
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
@@ -51,6 +52,9 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
             TabMessage::Close { n, socket, code, reason } => {
                 let numbers = [*tab, *n, socket.0.into(), (*code).into(), 0];
                 (CLOSE, (numbers, [reason.as_bytes(), &[]]))
+            }
+            TabMessage::Credit { n, socket, bytes } => {
+                (CREDIT, ([*tab, *n, socket.0.into(), *bytes, 0], NONE))
             }
             TabMessage::Subscribe { subscription, name, since } => {
                 let Position { epoch, offset } = since.unwrap_or(NOWHERE);
@@ -124,6 +128,7 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
         CLOSE => {
             TabMessage::Close { n: b, socket: socket()?, code: code(d)?, reason: text(first)? }
         }
+        CREDIT => TabMessage::Credit { n: b, socket: socket()?, bytes: d },
         SUBSCRIBE => {
             let since = (c != 0).then_some(Position { epoch: d, offset: e });
             TabMessage::Subscribe { subscription: subscription()?, name: text(first)?, since }

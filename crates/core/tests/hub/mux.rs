@@ -33,7 +33,7 @@ fn a_socket_opens_once_the_server_knows_its_tab() {
     bench.take();
     bench.answer_attaches(&hello);
     let up = Upstream { tab: alias(7), n: 1 };
-    let open = HubFrame::Open { up, socket: ONE, credit: 256 << 10, path: "/p", protocols: vec![] };
+    let open = HubFrame::Open { up, socket: ONE, credit: 128 << 10, path: "/p", protocols: vec![] };
     assert_eq!(bench.sent(), [open.to_bytes()]);
     bench.server(&opened(7, ONE));
     assert!(bench.posted(7).iter().any(is_opened));
@@ -46,6 +46,22 @@ fn a_message_reaches_only_the_tab_that_owns_the_socket() {
     assert_eq!(bench.posted(1), []);
     let message = HubMessage::Message { socket: ONE, count: 0, payload: text("for two") };
     assert_eq!(bench.posted(2), [message]);
+}
+
+#[test]
+fn credit_is_passed_on_in_its_turn() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.take();
+    let credit = |n, bytes| TabMessage::Credit { n, socket: ONE, bytes };
+    bench.tab(1, credit(3, 5));
+    assert_eq!(bench.sent(), [[0; 0]; 0], "the second was not said yet");
+    for _ in 0..2 {
+        bench.tab(1, credit(2, u64::MAX));
+        let up = Upstream { tab: alias(1), n: 2 };
+        let frame = HubFrame::Credit { up, socket: ONE, bytes: u64::MAX };
+        assert_eq!(bench.sent(), [frame.to_bytes()], "once");
+    }
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use tabmux_core::{
     OwnedPayload,
     session::{Output, SendError},
-    wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId},
+    wire::{Alias, ErrorCode, Payload, ServerFrame, SocketId, TabId},
 };
 
-use super::support::{Server, close, closed, frame, frames, open, text, up};
+use super::support::{Server, close, closed, frame, frames, open, text};
 
 #[test]
 fn open_asks_the_application() {
@@ -167,15 +167,6 @@ fn a_close_code_no_websocket_carries_closes_the_link() {
     server.socket(1);
     let outputs = server.say(1, &close(2, 1, 70, ""));
     assert_eq!(closed(&outputs).1, 1002);
-}
-
-#[test]
-fn credit_is_counted_and_not_yet_enforced() {
-    let mut server = Server::new();
-    server.socket(1);
-    let credit = HubFrame::Credit { up: up(2), socket: SocketId(1), bytes: 10 };
-    assert_eq!(server.say(1, &credit), []);
-    assert_eq!(server.say(1, &text(3, 1, "next")).len(), 1);
 }
 
 #[test]

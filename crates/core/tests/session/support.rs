@@ -175,6 +175,16 @@ pub(crate) fn open(n: u64, socket: u32) -> HubFrame<'static> {
     HubFrame::Open { up: up(n), socket: SocketId(socket), credit: 1 << 20, path, protocols }
 }
 
+/// The same, with this credit.
+pub(crate) fn open_with(n: u64, socket: u32, credit: u64) -> HubFrame<'static> {
+    let (path, protocols) = ("/echo", Vec::new());
+    HubFrame::Open { up: up(n), socket: SocketId(socket), credit, path, protocols }
+}
+
+pub(crate) fn credit(n: u64, socket: u32, bytes: u64) -> HubFrame<'static> {
+    HubFrame::Credit { up: up(n), socket: SocketId(socket), bytes }
+}
+
 pub(crate) fn text(n: u64, socket: u32, text: &str) -> HubFrame<'_> {
     HubFrame::Data { up: up(n), socket: SocketId(socket), payload: Payload::Text(text) }
 }

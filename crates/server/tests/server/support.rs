@@ -182,10 +182,24 @@ impl Hub {
         }
     }
 
-    /// Asks for a socket.
+    /// Asks for a socket, with credit for ever.
     pub(crate) async fn ask(&mut self, tab: Alias, socket: u32, path: &str, protocols: &[&str]) {
         let (up, socket, protocols) = (self.up(tab), SocketId(socket), protocols.to_vec());
-        self.say(&HubFrame::Open { up, socket, credit: 1 << 20, path, protocols }).await;
+        self.say(&HubFrame::Open { up, socket, credit: u64::MAX, path, protocols }).await;
+    }
+
+    /// Opens a socket with this credit.
+    pub(crate) async fn open_with(&mut self, tab: Alias, socket: u32, path: &str, credit: u64) {
+        let (up, socket, protocols) = (self.up(tab), SocketId(socket), Vec::new());
+        self.say(&HubFrame::Open { up, socket, credit, path, protocols }).await;
+        let bytes = self.next().await;
+        assert!(matches!(frame(&bytes), ServerFrame::Opened { .. }), "{bytes:?}");
+    }
+
+    /// Gives a socket credit.
+    pub(crate) async fn credit(&mut self, tab: Alias, socket: u32, bytes: u64) {
+        let up = self.up(tab);
+        self.say(&HubFrame::Credit { up, socket: SocketId(socket), bytes }).await;
     }
 
     /// Sends a message on a socket.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tabmux_core::wire::{Alias, Payload, ServerFrame};
+use tabmux_core::wire::{Alias, Payload, ServerFrame, SocketId};
 use tabmux_server::{Builder, SendError, Server, task};
 use tokio::sync::{Notify, mpsc};
 
@@ -55,6 +55,50 @@ async fn a_task_waits_for_room_and_what_it_sent_comes_before_its_close() {
     }
     let bytes = hub.next().await;
     assert!(matches!(frame(&bytes), ServerFrame::Close { code: 4001, reason: "that was all", .. }));
+}
+
+#[tokio::test]
+async fn a_task_waits_for_credit_and_sockets_beside_it_go_on() {
+    const CHUNK: usize = 100 << 10;
+    let (sent, mut news) = mpsc::unbounded_channel();
+    let flood = task(move |socket| {
+        let sent = sent.clone();
+        async move {
+            // What has no credit waits for room in the task's queue of 1 MiB, and then here.
+            for number in 1_u64..=30 {
+                socket.send(vec![0; CHUNK]).await.unwrap();
+                sent.send(number).unwrap();
+            }
+        }
+    });
+    let echo = task(|mut socket| async move {
+        while let Some(message) = socket.next().await {
+            socket.send(message).await.unwrap();
+        }
+    });
+    let install = |builder: Builder| builder.socket("/flood", flood).socket("/echo", echo);
+    let server = Running::start(install(Server::builder())).await;
+    let mut hub = Hub::welcomed(server.address).await;
+    hub.attach(1).await;
+    hub.open_with(TAB, 1, "/echo", 1).await;
+    hub.open_with(TAB, 2, "/flood", 1).await;
+    let message = hub.next().await;
+    assert!(matches!(frame(&message), ServerFrame::Data { socket: SocketId(2), .. }));
+    server.stats(|stats| stats.no_credit > 0).await;
+    // The next that comes is of the other socket, and nothing after it.
+    hub.send(TAB, 1, Payload::Text("through")).await;
+    assert_eq!(hub.text(TAB, 1).await, "through");
+    hub.quiet().await;
+    while soon("the task", news.recv()).await != Some(11) {}
+    assert!(news.try_recv().is_err(), "1 went out, 10 wait, and the 12th waits with the task");
+    // One for each message that is given back.
+    for _ in 1..30 {
+        hub.credit(TAB, 2, CHUNK as u64 + 64).await;
+        let message = hub.next().await;
+        assert!(matches!(frame(&message), ServerFrame::Data { socket: SocketId(2), .. }));
+    }
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1000, .. }));
+    assert_eq!(soon("the task", news.recv()).await, Some(12));
 }
 
 #[tokio::test]

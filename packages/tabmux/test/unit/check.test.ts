@@ -18,6 +18,7 @@ const GOOD: PageMessage[] = [
   [PageKind.Send, 3, 1, new Uint8Array(3)],
   [PageKind.Close, 4, 1, 4999, 'why'],
   [PageKind.Got, 2 ** 33, 5],
+  [PageKind.Credit, 2 ** 33, 2 ** 32 - 1, 2 ** 40],
   [PageKind.Subscribe, 1, 'prices', -1, 0],
   [PageKind.Unsubscribe, 1],
 ];
@@ -47,6 +48,8 @@ const BAD: unknown[] = [
   [PageKind.Send, '1', 1, 'text'], [PageKind.Send, 1, 'text'],
   [PageKind.Close, 1, 1, 65536, ''], [PageKind.Close, 1, 1, 1000],
   [PageKind.Close, 1, 1, '1000', ''], [PageKind.Close, '1', 1, 1000, ''],
+  [PageKind.Credit, 1, 1], [PageKind.Credit, '1', 1, 1], [PageKind.Credit, 1, 1, NaN],
+  [PageKind.Credit, 1, 2 ** 32, 1], [PageKind.Credit, 1, 1, 1n],
   [PageKind.Got], [PageKind.Got, 1], [PageKind.Got, 1, 2n],
 ];
 

@@ -33,8 +33,6 @@ use super::{
 };
 use crate::{OwnedPayload, Timestamp};
 
-/// Bytes of data a server may send on a virtual socket before it is given more.
-const CREDIT: u64 = 256 << 10;
 /// How long a session is believed in whose server has not yet said how long it keeps it.
 const CLAIMED: Duration = Duration::from_secs(60);
 /// The longest wait a server may ask for.
@@ -213,7 +211,8 @@ impl Mux {
                     && protocols.len() <= MAX_PROTOCOLS
                     && protocols.iter().all(|name| name.len() <= MAX_PROTOCOL)
                 {
-                    let open = HubFrame::Open { up, socket, credit: CREDIT, path, protocols };
+                    let credit = base.config.credit_bytes;
+                    let open = HubFrame::Open { up, socket, credit, path, protocols };
                     return base.send_control(open.to_bytes());
                 }
                 format!(
@@ -224,6 +223,9 @@ impl Mux {
             Said::Close { code, reason } => {
                 let close = HubFrame::Close { up, socket, code, reason };
                 return base.send_control(close.to_bytes());
+            }
+            Said::Credit(bytes) => {
+                return base.send_control(HubFrame::Credit { up, socket, bytes }.to_bytes());
             }
             Said::Send(payload) => match self.send(base, up, key, payload) {
                 Ok(()) => return,

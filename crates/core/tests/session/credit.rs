@@ -1,0 +1,233 @@
+//! Credit: a socket's messages wait until its tab lets more come, and nothing else waits for it.
+
+use std::time::Duration;
+
+use tabmux_core::{
+    session::{Output, SendError, SessionConfig, SocketRef},
+    wire::{Alias, HubFrame, Payload, ServerFrame, SocketId, Upstream},
+};
+
+use super::support::{
+    Server, ack, attach, attach_after, credit, frame, frames, open_with, resume, text,
+};
+
+/// A payload that costs 100.
+const MESSAGE: Payload<'static> = Payload::Binary(&[0; 36]);
+
+/// Tab 1 on link 1 opens socket 1, then 2, and so on, with these credits.
+fn sockets(server: &mut Server, credits: &[u64]) -> Vec<SocketRef> {
+    let session = server.attached(1);
+    let sockets = (1..).zip(credits).map(|(number, credit)| {
+        server.say(1, &open_with(number.into(), number, *credit));
+        let socket = SocketRef { session, tab: Alias(1), socket: SocketId(number) };
+        server.registry.accept(server.now, socket, "");
+        server.drain();
+        socket
+    });
+    sockets.collect()
+}
+
+fn send(server: &mut Server, socket: SocketRef) -> Result<(), SendError> {
+    server.registry.send(server.now, socket, MESSAGE)
+}
+
+/// Sends while there is credit; how many messages that are.
+fn spend(server: &mut Server, socket: SocketRef) -> usize {
+    let mut count = 0;
+    while send(server, socket) == Ok(()) {
+        count += 1;
+    }
+    assert_eq!(send(server, socket), Err(SendError::Full));
+    server.drain();
+    count
+}
+
+#[test]
+fn a_socket_without_credit_is_full_and_is_told_when_it_has_some() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[250])[0];
+    assert_eq!(spend(&mut server, socket), 3, "the third begins with 50 left");
+    assert_eq!(server.registry.stats().no_credit, 2);
+    assert_eq!(server.registry.stats().queue_full, 0);
+    assert_eq!(server.say(1, &credit(2, 1, 50)), [], "it owes 50");
+    assert_eq!(server.say(1, &credit(3, 1, 1)), [Output::SocketWritable { socket }]);
+    assert_eq!(spend(&mut server, socket), 1);
+}
+
+#[test]
+fn a_message_larger_than_all_its_credit_goes_out() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[1])[0];
+    let large = vec![0; 100_000];
+    assert_eq!(server.registry.send(server.now, socket, Payload::Binary(&large)), Ok(()));
+    server.drain();
+    assert_eq!(send(&mut server, socket), Err(SendError::Full));
+    // What it cost, less one: the header of a message costs 64.
+    assert_eq!(server.say(1, &credit(2, 1, 100_064 - 1)), []);
+    assert_eq!(server.say(1, &credit(3, 1, 1)), [Output::SocketWritable { socket }]);
+}
+
+#[test]
+fn empty_messages_cost_credit_too() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[640])[0];
+    let sent = std::iter::from_fn(|| {
+        server.registry.send(server.now, socket, Payload::Text("")).is_ok().then_some(())
+    });
+    assert_eq!(sent.count(), 10);
+}
+
+#[test]
+fn other_sockets_of_the_tab_and_the_browser_go_on() {
+    let mut server = Server::new();
+    let all = sockets(&mut server, &[250, 250]);
+    server.say(1, &attach(2));
+    let up = Upstream { tab: Alias(2), n: 1 };
+    let (path, protocols) = ("/echo", vec![]);
+    let open = HubFrame::Open { up, socket: SocketId(1), credit: 250, path, protocols };
+    server.say(1, &open);
+    let other = SocketRef { tab: Alias(2), ..all[0] };
+    server.registry.accept(server.now, other, "");
+    assert_eq!(spend(&mut server, all[0]), 3);
+    for socket in [all[1], other] {
+        assert_eq!(send(&mut server, socket), Ok(()));
+        assert!(matches!(frame(&server.drain()), ServerFrame::Data { .. }));
+    }
+    assert_eq!(server.registry.broadcast(server.now, all[0].session, MESSAGE), Ok(()));
+    server.drain();
+    // It hears as well as ever: what has no credit is one direction of one socket.
+    assert!(matches!(
+        &server.say(1, &text(3, 1, "up"))[..],
+        [Output::SocketMessage { socket, .. }] if *socket == all[0]
+    ));
+}
+
+#[test]
+fn credit_of_one_socket_is_none_of_another() {
+    let mut server = Server::new();
+    let all = sockets(&mut server, &[100, 100]);
+    assert_eq!((spend(&mut server, all[0]), spend(&mut server, all[1])), (1, 1));
+    let socket = all[1];
+    assert_eq!(server.say(1, &credit(3, 2, 1)), [Output::SocketWritable { socket }]);
+    assert_eq!(server.say(1, &credit(4, 7, 1000)), [], "there is no such socket");
+}
+
+#[test]
+fn credit_that_is_said_again_counts_once() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[100])[0];
+    assert_eq!(spend(&mut server, socket), 1);
+    assert_eq!(server.say(1, &credit(2, 1, 100)), [Output::SocketWritable { socket }]);
+    assert_eq!(server.say(1, &credit(2, 1, 100)), []);
+    assert_eq!(spend(&mut server, socket), 1);
+}
+
+#[test]
+fn credit_survives_the_link_and_what_is_sent_again_costs_nothing() {
+    let mut server = Server::new();
+    let (socket, welcome) = server.welcome_socket(1);
+    let SocketRef { session, tab, .. } = socket;
+    server.say(1, &open_with(2, 2, 250));
+    let socket = SocketRef { session, tab, socket: SocketId(2) };
+    server.registry.accept(server.now, socket, "");
+    assert_eq!(send(&mut server, socket), Ok(()));
+    server.cut(1);
+    server.hello(2, &resume(&welcome, 10, Some(0)));
+    let outputs = server.say(2, &attach_after(1, 0));
+    let again = frames(&outputs);
+    assert!(again.iter().any(|frame| matches!(frame, ServerFrame::Data { .. })), "{again:?}");
+    assert_eq!(spend(&mut server, socket), 2, "150 are left");
+    // The tab says what the server had, and what it had not.
+    assert_eq!(server.say(2, &open_with(2, 2, 250)), []);
+    assert_eq!(server.say(2, &credit(3, 2, 51)), [Output::SocketWritable { socket }]);
+}
+
+#[test]
+fn more_credit_than_can_be_counted_is_as_much_as_can_be() {
+    let mut server = Server::new();
+    let all = sockets(&mut server, &[u64::MAX, 0]);
+    for (n, number) in [(3, 1), (4, 2), (5, 2)] {
+        server.say(1, &credit(n, number, u64::MAX));
+    }
+    for socket in all {
+        assert_eq!(send(&mut server, socket), Ok(()));
+        assert_eq!(send(&mut server, socket), Ok(()));
+    }
+    assert_eq!(server.registry.stats().protocol_errors, 0);
+}
+
+#[test]
+fn without_any_credit_nothing_is_sent() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[0])[0];
+    assert_eq!(send(&mut server, socket), Err(SendError::Full));
+    assert_eq!(server.say(1, &credit(2, 1, 0)), []);
+    assert_eq!(server.say(1, &credit(3, 1, 1)), [Output::SocketWritable { socket }]);
+}
+
+#[test]
+fn what_cannot_wait_overdraws_the_credit_and_has_to_be_given_back() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[100])[0];
+    for _ in 0..5 {
+        assert_eq!(server.registry.send_rushed(server.now, socket, MESSAGE), Ok(()));
+    }
+    assert_eq!(spend(&mut server, socket), 0);
+    assert_eq!(server.say(1, &credit(2, 1, 400)), []);
+    assert_eq!(server.say(1, &credit(3, 1, 1)), [Output::SocketWritable { socket }]);
+}
+
+#[test]
+fn credit_and_room_are_both_needed() {
+    let mut server = Server::with(SessionConfig { lane_bytes: 160, ..SessionConfig::default() });
+    let socket = sockets(&mut server, &[200])[0];
+    server.say(1, &ack(&[(1, 1)]));
+    assert_eq!(spend(&mut server, socket), 2);
+    assert_eq!(server.say(1, &credit(2, 1, 200)), [Output::SocketWritable { socket }]);
+    assert_eq!(spend(&mut server, socket), 2, "the lane had 78 bytes, and has 156");
+    assert_eq!(server.say(1, &credit(3, 1, 200)), [], "the lane is full");
+    assert_eq!(server.say(1, &ack(&[(1, 5)])), [Output::SocketWritable { socket }]);
+}
+
+#[test]
+fn a_tab_that_gives_no_credit_is_not_forgotten_for_it() {
+    let mut server = Server::new();
+    let all = sockets(&mut server, &[100, 1000]);
+    spend(&mut server, all[0]);
+    server.say(1, &ack(&[(1, 3)]));
+    assert_eq!(send(&mut server, all[0]), Err(SendError::Full), "nothing is unacknowledged");
+    for n in 1..=8 {
+        assert_eq!(send(&mut server, all[1]), Ok(()), "{n}");
+        server.pass(Duration::from_secs(15));
+        assert!(matches!(
+            frames(&server.say(1, &HubFrame::Ping { nonce: n }))[..],
+            [.., ServerFrame::Pong { .. }]
+        ));
+        server.say(1, &ack(&[(1, 3 + n)]));
+    }
+    assert_eq!(server.registry.stats().stalled, 0);
+    assert_eq!(server.registry.stats().sockets, 2);
+}
+
+#[test]
+fn a_tab_that_gives_no_credit_and_acknowledges_nothing_is_forgotten() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[100])[0];
+    spend(&mut server, socket);
+    for nonce in 1..=5 {
+        server.pass(Duration::from_secs(15));
+        server.say(1, &HubFrame::Ping { nonce });
+    }
+    assert_eq!(server.registry.stats().stalled, 1);
+    assert_eq!(server.registry.stats().sockets, 0);
+}
+
+#[test]
+fn a_socket_that_closes_without_credit_is_told_nothing_more() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[100])[0];
+    spend(&mut server, socket);
+    server.registry.close(server.now, socket, 1000, "").unwrap();
+    server.drain();
+    assert_eq!(server.say(1, &credit(2, 1, 1000)), []);
+}
