@@ -124,7 +124,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.wait() == Weather::Refusing {
             continue;
         }
-        // Locked until the pair is listed: whoever cuts after the server has accepted cuts this too.
+        // Locked until the pair is listed: who cuts after the server has accepted cuts this too.
         let mut state = shared.state();
         // Where the server is down, the browser's connection ends as well.
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.target)) else {

@@ -87,7 +87,7 @@ impl MuxTabs {
         self.tabs.insert(listed.tab, MuxTab { lane, aside, missed, ..MuxTab::default() });
     }
 
-    /// The server lists a tab again that has not attached to this hub: by this name it is set aside.
+    /// The server lists a tab again that has not attached to this hub: by this name it is aside.
     pub(super) fn listed_again(&mut self, listed: &WelcomeTab) {
         if let Some(tab) = self.tabs.get_mut(listed.tab).filter(|tab| tab.part.is_none()) {
             tab.lane = Lane::Known { alias: listed.alias, up: 0 };
