@@ -254,7 +254,7 @@ impl World {
         if browser.run(host).is_some_and(|run| run.watches.contains_key(&tab)) {
             return;
         }
-        let request = browser.locks.request(LockName::Tab(tab), Agent::Host(host), false);
+        let request = browser.locks.request(LockName::Tab(tab), Agent::Host(host), true);
         if let Some(run) = browser.run(host) {
             run.watches.insert(tab, request);
         }

@@ -323,8 +323,9 @@ class Host {
     if (this.#locks === undefined || this.#watches.has(tab)) return;
     const abort = new AbortController();
     this.#watches.set(tab, abort);
+    // Shared, since another hub may wait for it too, and be frozen when it gets it.
     this.#locks
-      .request(tabLock(tab), { signal: abort.signal }, () => {
+      .request(tabLock(tab), { mode: 'shared', signal: abort.signal }, () => {
         // Returning lets go of it at once: the tab may be on its way back.
         this.#watches.delete(tab);
         this.call((hub, now) => hub.tabLockGranted(now, tab));
