@@ -190,11 +190,12 @@ impl Mux {
             self.history.end();
         }
         let is_new = self.session.as_ref().is_none_or(|session| session.count0.is_none());
-        if self.session.as_ref().is_none_or(|session| session.term != term) {
+        let same_term = self.session.as_ref().is_some_and(|session| session.term == term);
+        if !same_term {
             // They may have come to another hub meanwhile.
             self.gone.clear();
         }
-        if resumed && !is_new {
+        if resumed && !is_new && same_term {
             // The server is well and the line broke: no reason to wait longer each time.
             self.backoff.reset();
         }

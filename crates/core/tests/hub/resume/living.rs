@@ -3,6 +3,25 @@
 use super::*;
 
 #[test]
+fn two_hubs_that_take_a_session_from_each_other_do_so_less_and_less_often() {
+    let mut bench = with_socket();
+    let began = bench.now;
+    for round in 1..=8 {
+        bench.server(&ServerFrame::Fenced { term: Term(2 * round) });
+        bench.take();
+        while !bench.outputs.contains(&Output::RequestLinkLock) {
+            bench.pass(Duration::from_millis(100));
+        }
+        bench.grant_and_open();
+        let term = Term(2 * round + 1);
+        bench.server(&ServerFrame::Welcome(Welcome { resumed: true, term, ..welcome() }));
+        bench.server(&attached(1, 2, 1));
+    }
+    let took = bench.now.saturating_since(began);
+    assert!(took > Duration::from_secs(8), "never more than 500 ms each: {took:?}");
+}
+
+#[test]
 fn a_tab_that_answers_late_is_asked_for_what_came_meanwhile() {
     let mut bench = with_socket();
     bench.server(&data(1, ONE, "a"));
