@@ -1,12 +1,7 @@
 //! The server: the real registry, and a small application that answers each message with one of
 //! its own.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tabmux_core::{
     Timestamp,
@@ -61,8 +56,8 @@ pub struct Server {
 pub struct Session {
     /// Its link, or since when it has none.
     pub stage: Result<LinkId, Timestamp>,
-    /// Its tabs.
-    pub tabs: BTreeSet<TabId>,
+    /// Its tabs, and whether each is parked, as far as the server was told.
+    pub tabs: BTreeMap<TabId, bool>,
     hub: HubId,
     term: Term,
     serial: u64,
@@ -301,7 +296,7 @@ impl Server {
             }
             Event::TabAttached { session, tab } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
-                    session.tabs.insert(tab);
+                    session.tabs.insert(tab, false);
                 }
             }
             Event::TabGone { session, tab } => {
@@ -309,7 +304,11 @@ impl Server {
                     it.tabs.remove(&tab);
                 }
             }
-            Event::TabParked { .. } => {}
+            Event::TabParked { session, tab } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.tabs.insert(tab, true);
+                }
+            }
         }
         Ok(())
     }
@@ -328,7 +327,7 @@ impl Server {
                 format!("{id:?} begins in {term:?}, resumed: {resumed}")
             })?;
             self.last_session += 1;
-            let (serial, tabs) = (self.last_session, BTreeSet::new());
+            let (serial, tabs) = (self.last_session, BTreeMap::new());
             let session = Session { stage: Ok(link), tabs, hub, term, serial, broadcasts: 0 };
             self.sessions.insert(id, session);
             return Ok(());
@@ -395,9 +394,9 @@ impl Server {
         Limits.unless(within && stats.evicted == 0, || format!("{stats:?}"))
     }
 
-    /// Whether any session has the tab.
-    pub fn knows(&self, tab: TabId) -> bool {
-        self.sessions.values().any(|session| session.tabs.contains(&tab))
+    /// Whether any session has the tab, and if so, whether it is parked in one.
+    pub fn knows(&self, tab: TabId) -> Option<bool> {
+        self.sessions.values().filter_map(|session| session.tabs.get(&tab).copied()).max()
     }
 
     /// Whether it has the session.

@@ -39,6 +39,8 @@ pub(crate) const HUB_FORGETS: Duration = Duration::from_secs(2);
 /// How soon the server does: a link that is half-open lives for 62.5 s, a session without a link
 /// for 60 s, and a hub may just have come back to it.
 pub(crate) const SERVER_FORGETS: Duration = Duration::from_secs(300);
+/// How long a parked tab is kept.
+const PARKED: Duration = Duration::from_secs(600);
 
 /// Everything there is.
 #[derive(Debug)]
@@ -330,7 +332,16 @@ impl World {
                     return Ok(());
                 };
                 server.forget_blank(self.now, &mut self.reference);
-                DeadTabsLeave.unless(!server.knows(tab), || format!("the server still has {tab}"))
+                match server.knows(tab) {
+                    None => Ok(()),
+                    // It was there again, and its hub died with it and told nobody. The next one
+                    // keeps it as long as any that is parked; at rest, none is left.
+                    Some(true) => {
+                        self.put(self.now + PARKED, Delivery::ServerForgot { tab });
+                        Ok(())
+                    }
+                    Some(false) => DeadTabsLeave.broken(format!("the server still has {tab}")),
+                }
             }
         }
     }
