@@ -107,6 +107,13 @@ impl World {
             return Ok(());
         }
         let hub = run.id;
+        if !holds {
+            if run.link_lock == Some(grant.request) {
+                // Stolen before it could be told: it asks again, as `link_lock.ts` does.
+                self.request_link_lock(at, host, hub);
+            }
+            return Ok(());
+        }
         match grant.name {
             LockName::Hub(id) if id == hub => {
                 for (port, message) in run.waiting.take().unwrap_or_default() {

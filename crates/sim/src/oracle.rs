@@ -89,6 +89,11 @@ impl HubView {
         self.tabs.contains_key(&tab)
     }
 
+    /// Whether the last that the hub heard of the tab is that it is parked.
+    pub fn is_parked(&self, tab: TabId) -> bool {
+        self.tabs.get(&tab) == Some(&true)
+    }
+
     /// Why the hub, which gives up a tab that lives, may do so.
     ///
     /// # Errors

@@ -359,6 +359,11 @@ impl World {
                 again = true;
                 continue;
             }
+            // It came back, and died before it could say so.
+            if run.view.is_parked(tab) {
+                self.put(self.now + PARKED, Delivery::HubForgot { browser: at, tab });
+                return Ok(());
+            }
             return DeadTabsLeave.broken(format!("hub {} in {number} still has {tab}", run.id));
         }
         if again {
