@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::time::Duration;
 use tabmux_core::hub::{HubMessage, Input, LinkState, Mode, Output, TabMessage};
-use tabmux_wire::{HubFrame, Payload, ServerFrame, SocketId, TabId};
+use tabmux_wire::{Alias, HubFrame, Payload, ServerFrame, SocketId, TabId, Welcome};
 
 use crate::support::{ATTACH, Bench, ONE, closed, data, opened, welcome};
 
@@ -49,6 +49,36 @@ fn frames_of_a_later_version_are_ignored() {
     bench.server(&unknown);
     assert_eq!(bench.hub.state(), LinkState::Connected);
     assert_eq!(bench.take(), []);
+}
+
+#[test]
+fn a_server_at_the_end_of_all_numbers_harms_nobody() {
+    let mut bench = Bench::connected();
+    let last = ServerFrame::Attached {
+        tab: TabId(1),
+        alias: Alias(1),
+        next: u64::MAX,
+        n_seen: u64::MAX,
+        aside: false,
+    };
+    for _ in 0..2 {
+        bench.back(1, 0);
+        bench.server(&last);
+        bench.send(1, ONE, "hello");
+        for _ in 0..3 {
+            bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
+            bench.server(&data(1, ONE, "one"));
+        }
+        bench.pass(Duration::from_secs(10));
+        assert_eq!(bench.hub.state(), LinkState::Connected);
+        bench.link_closed(1006);
+        bench.pass(Duration::from_secs(1));
+        bench.grant_and_open();
+        let welcome = Welcome { resumed: true, next0: u64::MAX, ..welcome() };
+        bench.server(&ServerFrame::Welcome(welcome));
+        bench.server(&last);
+    }
+    assert_eq!(bench.hub.state(), LinkState::Connected);
 }
 
 #[test]

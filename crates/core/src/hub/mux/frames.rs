@@ -150,7 +150,8 @@ impl Mux {
         let Connection::Connected(connected) = &self.connection else { return Some(0) };
         let count = if lane == 0 {
             let count0 = self.session.as_mut()?.count0.as_mut()?;
-            *count0 += 1;
+            // A server can say that it is at the end of all numbers.
+            *count0 = count0.saturating_add(1);
             // Nothing is acknowledged while tabs are awaited, and a full lane would stand still.
             let half = usize::try_from(connected.limits.lane_bytes / 2).unwrap_or(usize::MAX);
             self.history.push(*count0, bytes, base.config.held_bytes.min(half));
@@ -160,7 +161,7 @@ impl Mux {
             if !base.tabs.is_attached(id) {
                 return None;
             }
-            tab.posted += 1;
+            tab.posted = tab.posted.saturating_add(1);
             tab.posted
         };
         self.acks.came(now, base, bytes.len());
@@ -201,7 +202,7 @@ impl Mux {
         }
         // Another hub had the session meanwhile.
         let hole = self.session.as_ref().and_then(|session| session.count0);
-        let hole = resumed && hole.is_some_and(|count0| count0 + 1 < next0);
+        let hole = resumed && hole.is_some_and(|count0| count0 < next0.saturating_sub(1));
         if hole {
             self.history.lose();
         }

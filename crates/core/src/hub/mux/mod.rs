@@ -367,7 +367,7 @@ impl Machine for Mux {
         if let Connection::Connected(_) = self.connection
             && let Some(tab) = self.tabs.get_mut(key.0)
             && let Lane::Known { alias, up } = &mut tab.lane
-            && n == *up + 1
+            && n.checked_sub(1) == Some(*up)
             && tab.unheard == 0
         {
             *up = n;
