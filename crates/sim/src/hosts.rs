@@ -219,7 +219,13 @@ impl World {
             hub::Output::SendLink { attempt, payload } => {
                 return self.send_up(at, hub, attempt, payload);
             }
-            hub::Output::CloseLink { attempt, .. } => self.hub_closes(at, hub, attempt),
+            hub::Output::CloseLink { attempt, .. } => {
+                let now = self.now;
+                if let Some(run) = self.browsers[at].run(host) {
+                    run.link_lost_at.get_or_insert(now);
+                }
+                self.hub_closes(at, hub, attempt);
+            }
             hub::Output::PostToTab { tab, message } => {
                 self.post_to_page(at, host, tab, message)?;
             }
