@@ -131,12 +131,11 @@ impl Reference {
 
     /// The application accepts a socket.
     pub fn app_opens(&mut self, tab: TabId, socket: u32, session: SessionId) -> Checked {
-        let left = self.given_up.contains(&(tab, session));
-        let it = self.get(tab, socket)?;
         // The page was long in another session when its wish came through: nobody will hear of it.
-        if left && it.session.is_some() {
+        if self.is_elsewhere(tab, session) {
             return Ok(());
         }
+        let it = self.get(tab, socket)?;
         let app = it.app;
         // One that the page never heard of is asked for again in the next session, whatever became
         // of it in the one before.
@@ -149,7 +148,6 @@ impl Reference {
         NothingLost.unless(app == App::Unknown || again, || {
             format!("{tab} socket {socket} is asked for again, and was {app:?}")
         })?;
-        let it = self.get(tab, socket)?;
         (it.app, it.session, it.up.heard) = (App::Open(session), Some(session), 0);
         it.down = Direction::default();
         Ok(())
