@@ -79,9 +79,7 @@ impl Mux {
         for (id, tab) in self.tabs.iter_mut() {
             if tab.owes(count0) && tab.checked.is_none() && base.tabs.is_attached(id) {
                 tab.checked = Some(now);
-                // What it has of a lane that the server has not named may be of another one.
-                let known = matches!(tab.lane, Lane::Known { .. });
-                let count = if known { tab.posted } else { 0 };
+                let count = if tab.is_known() { tab.posted } else { 0 };
                 base.post_now(id, HubMessage::Check { count0, count });
             }
         }

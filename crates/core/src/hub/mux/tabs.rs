@@ -157,9 +157,14 @@ impl MuxTabs {
 }
 
 impl MuxTab {
+    /// Whether the server knows it. What it has of a lane until then may be of another one.
+    pub(super) const fn is_known(&self) -> bool {
+        matches!(self.lane, Lane::Known { .. })
+    }
+
     /// Whether it has not yet said that it heard all that was posted to it.
     pub(super) const fn owes(&self, count0: u64) -> bool {
-        self.heard < self.posted || self.heard0 < count0
+        self.heard0 < count0 || self.is_known() && self.heard < self.posted
     }
 
     /// The server has given it up, and says so only after what comes next in lane 0. `hole`: not

@@ -206,3 +206,21 @@ fn an_answer_from_before_a_tab_began_anew_says_nothing_of_its_new_lane() {
     bench.tab(1, TabMessage::Got { count0: 0, count: 1 });
     assert_eq!(acks(&bench), [(vec![(1, 1)], vec![])]);
 }
+
+#[test]
+fn a_tab_is_not_asked_for_its_lane_before_the_server_has_named_that_again() {
+    let mut bench = with_socket();
+    bench.server(&data(1, ONE, "a"));
+    break_link(&mut bench);
+    bench.server(&resumed(1, vec![listed(1, false)]));
+    bench.take();
+    bench.pass(Duration::from_secs(5));
+    let asked = |message: &HubMessage| matches!(message, HubMessage::Check { .. });
+    assert!(!bench.posted(1).iter().any(asked));
+    bench.server(&attached(1, 1, 1));
+    bench.server(&opened(1, ONE));
+    bench.server(&data(1, ONE, "a"));
+    bench.pass(Duration::from_secs(5));
+    answer(&mut bench, 1);
+    assert_eq!(acks(&bench), [(vec![(1, 2)], vec![])]);
+}
