@@ -27,8 +27,8 @@ pub(super) type SocketKey = (TabId, SocketId);
 /// Not `Debug`: through the vtable all of its formatting would end up in the wasm module.
 pub(super) trait Machine: Send {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
-    /// A tab is about to get what waited for it, the last message to all tabs being this one.
-    /// Whether it missed some before that.
+    /// A tab is about to get what waited for it, the last message to all tabs being this one, or
+    /// the largest number if that says that some are missing. Whether it missed some before that.
     fn take_missed(&mut self, _: TabId, _: u64) -> bool {
         false
     }

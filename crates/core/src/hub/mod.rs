@@ -160,6 +160,7 @@ impl Hub {
         let attached = HubMessage::Attached { state: self.state(), tabs: self.tab_count() };
         let count0 = |message: &HubMessage| match message {
             HubMessage::Browser { count0, .. } => Some(*count0),
+            HubMessage::BrowserGap => Some(u64::MAX),
             _ => None,
         };
         let browser0 = held.iter().filter_map(count0).next_back().unwrap_or(0);

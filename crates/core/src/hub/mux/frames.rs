@@ -274,9 +274,10 @@ impl Mux {
 
     /// Tells a tab that lane 0 went on without it, if that is so.
     pub(super) fn tell_missed(&mut self, base: &mut Base, id: TabId) {
+        let count0 = self.count0();
         if let Some(tab) = self.tabs.get_mut(id)
             && base.tabs.is_attached(id)
-            && std::mem::take(&mut tab.missed)
+            && tab.take_missed(count0)
         {
             base.post_now(id, HubMessage::BrowserGap);
         }

@@ -304,10 +304,10 @@ impl Machine for Mux {
     fn take_missed(&mut self, tab: TabId, browser0: u64) -> bool {
         let (count0, lost) = (self.count0(), self.history.is_lost());
         self.tabs.get_mut(tab).is_some_and(|tab| {
-            tab.browser0 = tab.browser0.max(browser0);
+            tab.browser0 = tab.browser0.max(browser0.min(count0));
             // More came than is kept for it, and the server may not have been told so yet.
             tab.missed |= lost && !tab.was_here && tab.part.is_some() && tab.heard0 < count0;
-            mem::take(&mut tab.missed)
+            tab.take_missed(count0)
         })
     }
 

@@ -39,7 +39,7 @@ pub(super) struct MuxTab {
     pub(super) aside: bool,
     /// Whether it was attached through this hub before: what was posted to it, it has.
     pub(super) was_here: bool,
-    /// The last message to all tabs that was posted to it.
+    /// The last message to all tabs, or word that some are missing, that was posted to it.
     pub(super) browser0: u64,
     /// Whether it missed messages to all tabs, and was not told yet: lane 0 was acknowledged
     /// without it, or what was posted did not reach it.
@@ -157,6 +157,15 @@ impl MuxTabs {
 }
 
 impl MuxTab {
+    /// Whether it missed messages to all tabs, of which it is told now. That may not reach it, as a
+    /// message may not.
+    pub(super) fn take_missed(&mut self, count0: u64) -> bool {
+        if self.missed {
+            self.browser0 = self.browser0.max(count0);
+        }
+        std::mem::take(&mut self.missed)
+    }
+
     /// Whether the server knows it. What it has of a lane until then may be of another one.
     pub(super) const fn is_known(&self) -> bool {
         matches!(self.lane, Lane::Known { .. })

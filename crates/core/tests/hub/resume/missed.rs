@@ -32,6 +32,22 @@ fn a_hub_that_comes_back_says_what_was_missed_to_a_tab_that_was_set_aside_meanwh
 }
 
 #[test]
+fn a_tab_that_was_told_through_a_port_that_it_had_left_is_told_again() {
+    let mut bench = Bench::new(Mode::Mux);
+    let claim = two_tabs().claims[&1].clone();
+    bench.tab(1, TabMessage::Attach { claim: &claim, last0: 1, last: 0 });
+    bench.grant_and_open();
+    bench.server(&resumed(4, vec![WelcomeTab { aside: true, ..listed(1, false) }]));
+    bench.server(&attached(1, 1, 0));
+    for last0 in [1, 3] {
+        bench.take();
+        bench.tab(1, TabMessage::Attach { claim: &claim, last0, last: 0 });
+        let again = bench.posted(1).contains(&HubMessage::BrowserGap);
+        assert_eq!(again, last0 == 1, "it had not heard the second and third, and then it had");
+    }
+}
+
+#[test]
 fn a_tab_that_begins_anew_while_the_server_knows_it_from_before_gets_a_new_lane() {
     let mut bench = taken_over();
     bench.take();
