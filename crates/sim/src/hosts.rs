@@ -395,7 +395,12 @@ impl World {
             it.ran_since = now;
         }
         it.frozen = freeze;
-        if thaws { self.thaw() } else { Ok(()) }
+        if thaws {
+            self.thaw()?;
+            // Its machine may have slept meanwhile: its timer stands for another moment.
+            self.drain_hub(at, host)?;
+        }
+        Ok(())
     }
 
     /// What happened to a tab may freeze or end its worker; soon, or after it lingered.
