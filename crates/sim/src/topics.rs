@@ -44,6 +44,8 @@ enum Owed {
     GapOrNothing,
     /// It did not go on where it was: a gap must follow.
     Gap,
+    /// What it has heard already, gaps among it.
+    Again,
 }
 
 impl Feed {
@@ -97,6 +99,9 @@ impl Subscription {
         let ahead = self.last.is_some_and(|it| it.epoch == position.epoch && position < it);
         if recovered && ahead {
             self.ready = true;
+            if self.owed != Owed::Gap {
+                self.owed = Owed::Again;
+            }
             return Ok(());
         }
         if recovered && self.last != Some(position) {
@@ -121,10 +126,13 @@ impl Subscription {
         let Some(last) = self.last else {
             return Err("a gap before anything".to_owned());
         };
+        if self.owed == Owed::Again && last.epoch == position.epoch && position <= last {
+            return Ok(());
+        }
         let owed = std::mem::take(&mut self.owed);
         let right = last.epoch != position.epoch || feed.any_after(self.name, last, position);
         (self.last, self.gap) = (Some(position), true);
-        (owed != Owed::Nothing || right)
+        (matches!(owed, Owed::Gap | Owed::GapOrNothing) || right)
             .then_some(())
             .ok_or_else(|| format!("a gap from {last:?} to {position:?}, where nothing is missing"))
     }
