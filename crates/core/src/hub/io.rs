@@ -31,6 +31,8 @@ pub enum Input<'a> {
     },
     /// The hub now holds the lock that only the owner of the link may hold.
     LinkLockGranted,
+    /// Tabs of a hub that died are on their way, with a claim of its session.
+    ClaimExpected,
     /// The link is open.
     LinkOpened {
         /// Which.

@@ -1,5 +1,6 @@
 //! A session that outlives its link, and its hub: what the hub claims, counts and acknowledges.
 
+mod claims;
 mod living;
 mod missed;
 

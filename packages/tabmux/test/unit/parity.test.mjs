@@ -109,6 +109,7 @@ function tell(trace, otherSeed) {
       16: () => (buffered = [Number(a), b]),
       17: () => hub.networkChanged(now, a === 1n),
       18: () => hub.credit(now, a, b, c, d),
+      19: () => hub.claimExpected(now),
     }[kind];
     assert.ok(tell, `kind ${kind}`);
     tell();

@@ -51,6 +51,8 @@ pub(super) struct Mux {
     /// Whether the server is telling which topics the session has; until then nothing is asked.
     listing: bool,
     backoff: Backoff,
+    /// Until when tabs of a dead hub may come with a claim of its session.
+    claim_until: Timestamp,
     /// Why the last link ended; empty while one works.
     reason: String,
 }
@@ -81,6 +83,7 @@ impl Mux {
             gone: Vec::new(),
             listing: false,
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
+            claim_until: Timestamp::default(),
             reason: String::new(),
         }
     }
@@ -92,6 +95,31 @@ impl Mux {
             base.open_link();
         } else {
             self.connection = Connection::WaitingForLock;
+        }
+    }
+
+    /// The first frames of a link that is open.
+    fn say_hello(&mut self, now: Timestamp, base: &mut Base) {
+        self.connection = Connection::Handshaking { until: now + base.config.handshake_timeout };
+        let resume = self.session.as_ref().map(|it| {
+            let Session { id, token, term, count0, .. } = *it;
+            Resume { session: id, token, term, have0: count0 }
+        });
+        self.listing = resume.is_some();
+        let hello = Hello {
+            min_version: VERSION,
+            max_version: VERSION,
+            hub: base.config.hub,
+            resume,
+            credentials: "",
+        };
+        base.send_control(HubFrame::Hello(hello).to_bytes());
+        // A parked tab attaches when it is back.
+        for tab in base.tabs.present() {
+            self.send_attach(base, tab);
+        }
+        if self.may_ask() {
+            self.topics.link_opened(base);
         }
     }
 
@@ -283,6 +311,7 @@ impl Machine for Mux {
         }
         match &mut self.connection {
             Connection::Idle => self.dial(now, base),
+            Connection::AwaitingClaim { .. } if self.session.is_some() => self.say_hello(now, base),
             Connection::Handshaking { .. } => self.send_attach(base, tab),
             Connection::Connected(connected) => {
                 connected.linger_until = None;
@@ -297,6 +326,7 @@ impl Machine for Mux {
             }
             Connection::WaitingForLock
             | Connection::Dialling { .. }
+            | Connection::AwaitingClaim { .. }
             | Connection::Backoff { .. } => {}
         }
     }
@@ -395,30 +425,18 @@ impl Machine for Mux {
         }
     }
 
+    fn claim_expected(&mut self, now: Timestamp, base: &Base) {
+        self.claim_until = now + base.config.claim_wait;
+    }
+
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, _: &str, _: &str) {
-        if !matches!(self.connection, Connection::Dialling { .. }) {
-            return;
-        }
-        self.connection = Connection::Handshaking { until: now + base.config.handshake_timeout };
-        let resume = self.session.as_ref().map(|it| {
-            let Session { id, token, term, count0, .. } = *it;
-            Resume { session: id, token, term, have0: count0 }
-        });
-        self.listing = resume.is_some();
-        let hello = Hello {
-            min_version: VERSION,
-            max_version: VERSION,
-            hub: base.config.hub,
-            resume,
-            credentials: "",
-        };
-        base.send_control(HubFrame::Hello(hello).to_bytes());
-        // A parked tab attaches when it is back.
-        for tab in base.tabs.present() {
-            self.send_attach(base, tab);
-        }
-        if self.may_ask() {
-            self.topics.link_opened(base);
+        if matches!(self.connection, Connection::Dialling { .. }) {
+            let until = self.claim_until;
+            if self.session.is_none() && now < until {
+                self.connection = Connection::AwaitingClaim { until };
+            } else {
+                self.say_hello(now, base);
+            }
         }
     }
 
@@ -461,6 +479,7 @@ impl Machine for Mux {
             Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
+            | Connection::AwaitingClaim { .. }
             | Connection::Backoff { .. } => (
                 format!(
                     "tabmux: could not connect to {url}: the server is not there, or it refused \
@@ -490,6 +509,7 @@ impl Machine for Mux {
             Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
+            | Connection::AwaitingClaim { .. }
             | Connection::Handshaking { .. } => {}
         }
     }
@@ -512,6 +532,7 @@ impl Machine for Mux {
                 let why = Self::not_tabmux(base, &what);
                 self.abandon(now, base, code::HANDSHAKE_TIMEOUT, why);
             }
+            Connection::AwaitingClaim { until } if *until <= now => self.say_hello(now, base),
             Connection::Backoff { until } if *until <= now => self.dial(now, base),
             Connection::Connected(connected) => {
                 if connected.linger_until.is_some_and(|until| until <= now) {
@@ -531,6 +552,7 @@ impl Machine for Mux {
             Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
+            | Connection::AwaitingClaim { .. }
             | Connection::Handshaking { .. }
             | Connection::Backoff { .. } => {}
         }
