@@ -341,11 +341,15 @@ function makePort(
     }
   };
 
-  /** Waits for the end of the hub: its lock is granted then. The other tiers do it themselves. */
+  /**
+   * Waits for the end of the hub: its lock is granted then. A tab with a claim keeps it while it is
+   * on its way to the next hub, which waits for it then. The other tiers do all this themselves.
+   */
   const watch = (): void => {
     const hub = self._hub;
     if (isShared) locks?.request(hubLock(hub), { mode: 'shared', signal: leaving.signal },
-      now(() => hub === self._hub && restart())).catch(() => undefined);
+      now(() => hub === self._hub && (restart(), claim) && whileHere(ATTACH_MS)),
+    ).catch(() => undefined);
   };
 
   const restart = (): void => {
@@ -456,13 +460,19 @@ function inhabit(bfcache?: 'prefer'): void {
   });
 }
 
+/** Resolves when the page leaves, or after so long. */
+const whileHere = (ms?: number): Promise<unknown> => new Promise((letGo) => {
+  leaving.signal.addEventListener('abort', letGo);
+  if (ms) setTimeout(letGo, ms);
+});
+
 function takeLock(): void {
   const { signal } = (leaving = new AbortController());
   lockHeld = new Promise((resolve) => {
     if (!locks) return resolve();
     locks.request(tabLock(tab as bigint), { signal }, () => {
       resolve();
-      return new Promise((letGo) => signal.addEventListener('abort', letGo));
+      return whileHere();
     // Refused, as some engines do where storage is: go on without. If we left, wait.
     }).catch(() => signal.aborted || resolve());
   });

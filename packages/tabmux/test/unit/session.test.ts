@@ -52,6 +52,24 @@ function heard(socket: SharedWebSocket): unknown[] {
   return all;
 }
 
+test('a tab with a claim keeps the lock of its dead hub for a while', async (context) => {
+  const it = await pair();
+  await dies(it, context);
+  assert.ok(browser.held.has(it.lock), 'the next hub is to know of it');
+  context.mock.timers.tick(2500);
+  for (let turn = 0; turn < 9; turn += 1) await Promise.resolve();
+  assert.ok(!browser.held.has(it.lock));
+});
+
+test('a tab without a claim keeps no lock', async (context) => {
+  const it = await pair();
+  it.worker.post(it.hub, HubKind.Lost);
+  await it.worker.settled(it.hub);
+  await dies(it, context);
+  for (let turn = 0; turn < 9; turn += 1) await Promise.resolve();
+  assert.ok(!browser.held.has(it.lock));
+});
+
 test('what is said while there is no link is said after Resume, in order', async () => {
   const it = await pair();
   const { open, worker, hub } = it;
