@@ -72,7 +72,12 @@ impl World {
             let name = LockName::Hub(run.id);
             run.life = Some(browser.locks.request(name, Agent::Host(number), false));
             run.waiting = Some(Vec::new());
+            if browser.locks.any_shared() {
+                let coming = Delivery::TabsComing { browser: at, host: number, hub: run.id };
+                self.put(self.now, coming);
+            }
         }
+        let browser = &mut self.browsers[at];
         if let Some(host) = browser.hosts.get_mut(&number) {
             host.run = Some(run);
         }

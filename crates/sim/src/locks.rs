@@ -97,6 +97,11 @@ impl Locks {
         all.any(|entry| entry.request == request && entry.granted)
     }
 
+    /// Whether some hold a lock together: tabs of a hub that died, on their way to the next.
+    pub fn any_shared(&self) -> bool {
+        self.queues.values().flatten().any(|entry| entry.shared && entry.granted)
+    }
+
     /// Who gets what, now that something changed.
     pub fn pump(&mut self) -> Vec<Grant> {
         let mut grants = Vec::new();

@@ -110,10 +110,13 @@ impl World {
                 }
             }
             LockName::Hub(hub) => {
-                browser.locks.release(grant.request);
-                if page.watch == Some(grant.request) && page.hub == Some(hub) {
-                    page.watch = None;
-                    // The hub is dead.
+                let is_dead = page.watch == Some(grant.request) && page.hub == Some(hub);
+                // Who has a claim keeps it until the next hub has answered.
+                if !is_dead || page.session.claim.is_empty() {
+                    browser.locks.release(grant.request);
+                    page.watch = page.watch.filter(|request| *request != grant.request);
+                }
+                if is_dead {
                     (page.phase, page.port) = (Phase::New, None);
                     let when = later(self.now, RESTART, page.throttle_ms);
                     self.put(when, Delivery::Start { browser: at, tab, port: None });

@@ -97,6 +97,12 @@ pub(crate) enum Delivery {
         host: u32,
         hub: HubId,
     },
+    /// A hub that begins hears that tabs of a dead one are on their way.
+    TabsComing {
+        browser: usize,
+        host: u32,
+        hub: HubId,
+    },
     HubTimer {
         browser: usize,
         host: u32,
@@ -294,6 +300,9 @@ impl World {
             Delivery::NoLock { browser, host, hub } => {
                 self.hub_input((browser, host), hub, hub::Input::LinkLockGranted)
             }
+            Delivery::TabsComing { browser, host, hub } => {
+                self.hub_input((browser, host), hub, hub::Input::ClaimExpected)
+            }
             Delivery::Absent { browser, host, hub, tab } => self.absent(browser, host, hub, tab),
             Delivery::HubTimer { browser, host, hub } => self.hub_timer((browser, host), hub),
             Delivery::Start { browser, tab, port } => self.page_starts(browser, tab, port),
@@ -386,6 +395,7 @@ impl Delivery {
             }
             Self::Granted { browser, grant } => Some((*browser, grant.to)),
             Self::NoLock { browser, host, .. }
+            | Self::TabsComing { browser, host, .. }
             | Self::Absent { browser, host, .. }
             | Self::HubTimer { browser, host, .. } => Some((*browser, Agent::Host(*host))),
             Self::Start { browser, tab, .. } | Self::Unanswered { browser, tab, .. } => {
