@@ -39,6 +39,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::crashing("a tab crashes: its sockets end at the server, all others go on", crashed),
     Test::crashing("the worker's process is killed: who lives misses nothing", worker_crashed),
     Test::crashing("the worker's process is killed thrice: who lives misses nothing", thrice),
+    Test::crashing("a new page is first at the next worker: nobody misses anything", newcomer),
     Test::crashing("mirror mode: the worker's process is killed, and each view told", mirror),
     Test::crashing("leader: the leading tab is closed: nobody misses anything", leader_closed),
     Test::crashing("leader: the leading tab crashes: nobody misses anything", leader_crashed),
@@ -355,6 +356,35 @@ fn thrice(context: &mut Context<'_>) -> Outcome {
     for _ in 0..3 {
         crash_worker(context, &mut stage)?;
     }
+    Ok(())
+}
+
+/// A page that had no hub asks for the next worker as soon as the old one is dead, before the
+/// others do, which wait for a moment, and for longer while they are hidden.
+fn newcomer(context: &mut Context<'_>) -> Outcome {
+    let mut stage = Stage::set(context, 3)?;
+    let hub = context.run(&stage.tabs[0], "C.report().hub")?;
+    let tab = context.page(Kind::Tab, "chaos.html")?;
+    context.run(&tab, "await ready")?;
+    let link = format!("ws://127.0.0.1:{}", stage.proxy.port());
+    let script = format!(
+        "void navigator.locks.request('tabmux:hub:' + {hub}, {{ mode: 'shared' }}, () => {{
+          setTimeout(() => {{
+            C.connect('{link}/');
+            C.topic('chaos:0');
+            C.open(C.page, '{link}/stream?name=' + C.page);
+          }}, 30);
+        }})"
+    );
+    context.run(&tab, script)?;
+    stage.tabs.push(tab.clone());
+    let dead = context.browser.crash_worker(&stage.tabs)?.ok_or("no process runs a worker")?;
+    stage.tabs.retain(|tab| !dead.contains(tab));
+    if dead.contains(&tab) || stage.tabs.len() < 2 {
+        return Err(Stop::Skipped("the pages died with the worker".into()));
+    }
+    numbers_come(context, &tab)?;
+    stage.unharmed(context)?;
     Ok(())
 }
 
