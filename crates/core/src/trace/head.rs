@@ -65,7 +65,7 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
 }
 
 /// The time spans of a configuration, and its limits.
-fn numbers(config: &HubConfig) -> [u64; 21] {
+fn numbers(config: &HubConfig) -> [u64; 22] {
     let micros = |span: Duration| span.as_secs() * 1_000_000 + u64::from(span.subsec_micros());
     [
         micros(config.dial_timeout),
