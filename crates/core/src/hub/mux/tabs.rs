@@ -151,7 +151,8 @@ impl MuxTabs {
     /// The session is gone, and all counts with it.
     pub(super) fn session_lost(&mut self) {
         for (_, tab) in self.tabs.iter_mut() {
-            *tab = MuxTab::default();
+            // It still answers what it was told.
+            *tab = MuxTab { unheard: tab.unheard, ..MuxTab::default() };
         }
     }
 }

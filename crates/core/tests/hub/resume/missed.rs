@@ -240,3 +240,28 @@ fn a_tab_is_not_asked_for_its_lane_before_the_server_has_named_that_again() {
     answer(&mut bench, 1);
     assert_eq!(acks(&bench), [(vec![(1, 2)], vec![])]);
 }
+
+#[test]
+fn what_a_frozen_tab_says_in_a_session_that_is_lost_by_then_is_not_said_in_the_next() {
+    let mut bench = with_socket();
+    bench.deaf = true;
+    let welcome = |session| {
+        let session = tabmux_wire::SessionId([session; 16]);
+        ServerFrame::Welcome(Welcome { session, ..welcome() })
+    };
+    break_link(&mut bench);
+    bench.server(&welcome(8));
+    bench.server(&attached(1, 1, 0));
+    bench.link_closed(1006);
+    bench.sleep(Duration::from_secs(61));
+    bench.grant_and_open();
+    bench.server(&welcome(9));
+    bench.server(&attached(1, 1, 0));
+    bench.take();
+    // It goes on, and hears of one after the other.
+    for heard_of_all in [false, true] {
+        bench.tab(1, TabMessage::Got { count0: 0, count: 0 });
+        bench.tab(1, TabMessage::Open { n: 1, socket: ONE, path: "/", protocols: vec![] });
+        assert_eq!(!said(&bench).is_empty(), heard_of_all);
+    }
+}
