@@ -251,8 +251,10 @@ impl Page {
     pub fn subscribe(&mut self, name: &'static str) -> Vec<Act> {
         self.subscriptions_made += 1;
         let number = self.subscriptions_made;
-        self.subscriptions.insert(number, Subscription::new(name));
-        self.post(PageMessage::Subscribe(number, name, None))
+        let acts = self.post(PageMessage::Subscribe(number, name, None));
+        let asked = u32::from(!acts.is_empty());
+        self.subscriptions.insert(number, Subscription::new(name, asked));
+        acts
     }
 
     /// Ends a subscription.

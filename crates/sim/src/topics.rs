@@ -26,6 +26,9 @@ pub struct Subscription {
     pub name: &'static str,
     /// Whether the page was told where the topic is.
     pub ready: bool,
+    /// How often it asked. What answers an earlier wish, and was posted to a port that it has left,
+    /// makes its hub go on with the topic before that has read the wish of now.
+    pub asked: u32,
     /// Where the page is in the topic.
     pub last: Option<Position>,
     /// What it was told of where it goes on.
@@ -85,8 +88,8 @@ impl Feed {
 
 impl Subscription {
     /// Of a page that never heard of the topic.
-    pub const fn new(name: &'static str) -> Self {
-        Self { name, ready: false, last: None, owed: Owed::Nothing, gap: false }
+    pub const fn new(name: &'static str, asked: u32) -> Self {
+        Self { name, ready: false, asked, last: None, owed: Owed::Nothing, gap: false }
     }
 
     fn subscribed(
@@ -122,9 +125,15 @@ impl Subscription {
         Ok(())
     }
 
+    /// Whether it may hear of the topic.
+    const fn may_begin(&self) -> bool {
+        self.ready || self.asked > 1
+    }
+
     fn missed(&mut self, feed: &Feed, position: Position) -> Result<(), String> {
         let Some(last) = self.last else {
-            return Err("a gap before anything".to_owned());
+            (self.last, self.gap) = (Some(position), true);
+            return self.may_begin().then_some(()).ok_or_else(|| "a gap too early".to_owned());
         };
         if self.owed == Owed::Again && last.epoch == position.epoch && position <= last {
             return Ok(());
@@ -142,14 +151,16 @@ impl Subscription {
         if self.last.is_some_and(|it| it.epoch == position.epoch && position <= it) && !self.gap {
             return Ok(());
         }
-        let Some(last) = self.last.filter(|_| self.ready && self.owed != Owed::Gap) else {
+        if !self.may_begin() || self.owed == Owed::Gap {
             return Err(format!("a publication at {position:?} too early"));
-        };
+        }
         let Some(number) = feed.number(self.name, position) else {
             return Err(format!("nothing was published at {position:?}"));
         };
-        let again = position == last && self.gap;
         let before = Position { offset: position.offset.saturating_sub(1), ..position };
+        // Whose first answer was lost begins here.
+        let last = self.last.unwrap_or(before);
+        let again = position == last && self.gap;
         if last.epoch != position.epoch || (position <= last && !again) {
             return Err(format!("a publication at {position:?} behind {last:?}"));
         }
@@ -168,7 +179,7 @@ impl Page {
     /// What it wants of a hub that does not know it.
     pub(crate) fn topics_wanted(&mut self) -> Vec<PageMessage> {
         let wish = |(number, it): (&u32, &mut Subscription)| {
-            (it.ready, it.owed) = (false, Owed::Nothing);
+            (it.ready, it.asked, it.owed) = (false, it.asked + 1, Owed::Nothing);
             PageMessage::Subscribe(*number, it.name, it.last)
         };
         self.subscriptions.iter_mut().map(wish).collect()
