@@ -67,7 +67,7 @@ function tell(trace, otherSeed) {
   const isMux = read.byte() === 1;
   const url = text(read.bytes(read.number()));
   const [id, seed] = [read.big(), read.big()];
-  for (let limits = 21; limits > 0; limits -= 1) read.big();
+  for (let limits = 22; limits > 0; limits -= 1) read.big();
   const recorded = [];
   const shell = {
     requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, closeLink() {},
