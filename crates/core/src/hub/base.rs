@@ -286,7 +286,17 @@ impl Base {
 
     /// Puts a PING before all that waits, so that a slow link is not taken for a dead one.
     pub(super) fn send_ping(&mut self, nonce: u64) {
-        self.outbox.push_first(OwnedPayload::Binary(HubFrame::Ping { nonce }.to_bytes()));
+        self.send_first(HubFrame::Ping { nonce }.to_bytes());
+    }
+
+    /// Puts a frame of the hub's own before all that waits, and behind others like it.
+    pub(super) fn send_first(&mut self, frame: Vec<u8>) {
+        self.outbox.push_first(OwnedPayload::Binary(frame));
+    }
+
+    /// Whether anything waits to be handed to the link.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
     pub(super) const fn set_buffered(&mut self, bytes: u64) {

@@ -12,6 +12,8 @@ use crate::OwnedPayload;
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: VecDeque<Entry>,
+    /// How many at its front were put before all others.
+    first: usize,
     /// Bytes that wait, by the tab that sent them.
     waiting: Map<TabId, usize>,
     limit: usize,
@@ -35,7 +37,15 @@ pub(super) struct Full;
 
 impl Outbox {
     pub(super) const fn new(limit: usize, mark: u64) -> Self {
-        Self { queue: VecDeque::new(), waiting: Map::new(), limit, buffered: 0, handed: 0, mark }
+        Self {
+            queue: VecDeque::new(),
+            first: 0,
+            waiting: Map::new(),
+            limit,
+            buffered: 0,
+            handed: 0,
+            mark,
+        }
     }
 
     /// Queues a message. One that a tab sent is refused if too much of that tab's waits already.
@@ -51,9 +61,10 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts a message before all others.
+    /// Puts a message before all others, but for those that were put there before it.
     pub(super) fn push_first(&mut self, payload: OwnedPayload) {
-        self.queue.push_front(Entry { payload, owner: None });
+        self.queue.insert(self.first, Entry { payload, owner: None });
+        self.first += 1;
     }
 
     /// The next message that the link may be given now.
@@ -64,6 +75,7 @@ impl Outbox {
     /// The next message, even if the link holds a lot: a browser's WebSocket takes everything.
     pub(super) fn pop_anyway(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
+        self.first = self.first.saturating_sub(1);
         self.buffered += entry.payload.len() as u64;
         self.handed += entry.payload.len() as u64;
         if let Some((tab, _, len)) = entry.owner

@@ -7,6 +7,7 @@ use tabmux_wire::{HubFrame, LaneCount, TabId};
 
 use super::{
     Mux,
+    connection::Connection,
     tabs::{Lane, MuxTab},
 };
 use crate::{
@@ -180,8 +181,19 @@ impl Mux {
         } else if !self.history.is_off() {
             self.acks.wait(now, base);
         }
-        if self.connection.is_open() && !lanes.is_empty() {
-            base.send_control(HubFrame::Ack { lanes, aside }.to_bytes());
+        if self.connection.is_open() {
+            // With a PING a server looks which tabs have left a full lane as it is. PING does not
+            // wait for what else is to be sent, so this must not either. Lane 0 keeps its place:
+            // an ATTACH before it undoes that its tab is aside.
+            let behind = matches!(self.connection, Connection::Connected(_)) && base.is_behind();
+            let own = if behind { usize::from(more0) } else { lanes.len() };
+            let own = lanes.split_off(own);
+            if !own.is_empty() {
+                base.send_first(HubFrame::Ack { lanes: own, aside: Vec::new() }.to_bytes());
+            }
+            if !lanes.is_empty() {
+                base.send_control(HubFrame::Ack { lanes, aside }.to_bytes());
+            }
         }
     }
 }

@@ -3,6 +3,44 @@
 use super::*;
 
 #[test]
+fn what_a_tab_has_heard_does_not_wait_behind_what_it_sends_on_a_slow_line() {
+    let mut bench = with_socket();
+    let attempt = bench.attempt;
+    bench.input(Input::LinkBuffered { attempt, bytes: 2 << 20 });
+    bench.send(1, ONE, "waits");
+    bench.server(&data(1, ONE, "a"));
+    bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
+    bench.pass(Duration::from_secs(5));
+    answer(&mut bench, 1);
+    bench.pass(Duration::from_secs(25));
+    bench.take();
+    bench.input(Input::LinkBuffered { attempt, bytes: 0 });
+    let sent = bench.sent();
+    let place = |is: fn(&HubFrame<'_>) -> bool| {
+        sent.iter().position(|bytes| HubFrame::decode(bytes).is_ok_and(|frame| is(&frame)))
+    };
+    let acknowledged = place(|it| matches!(it, HubFrame::Ack { lanes, .. } if lanes[0].lane == 1));
+    let ping = place(|it| matches!(it, HubFrame::Ping { .. }));
+    let said = place(|it| matches!(it, HubFrame::Data { .. }));
+    let all = place(|it| matches!(it, HubFrame::Ack { lanes, .. } if lanes[0].lane == 0));
+    assert_eq!([acknowledged, ping, said, all], [0, 1, 2, 3].map(Some), "{sent:?}");
+}
+
+#[test]
+fn a_tab_is_not_asked_for_what_it_had_of_another_lane() {
+    let mut bench = with_socket();
+    let elsewhere = bench.claims[&1].replacen("01", "09", 1);
+    bench.tab(1, TabMessage::Attach { claim: &elsewhere, last0: 0, last: 43 });
+    bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
+    bench.pass(Duration::from_secs(5));
+    let asked = bench.posted(1).into_iter().find_map(|message| match message {
+        HubMessage::Check { count0, count } => Some((count0, count)),
+        _ => None,
+    });
+    assert_eq!(asked, Some((1, 0)), "its page would take the first 43 of the new one for old");
+}
+
+#[test]
 fn two_hubs_that_take_a_session_from_each_other_do_so_less_and_less_often() {
     let mut bench = with_socket();
     let began = bench.now;
