@@ -135,6 +135,7 @@ impl Reference {
         if self.is_elsewhere(tab, session) {
             return Ok(());
         }
+        let given_up = self.given_up.contains(&(tab, session));
         let it = self.get(tab, socket)?;
         let app = it.app;
         // One that the page never heard of is asked for again in the next session, whatever became
@@ -143,7 +144,7 @@ impl Reference {
             && match app {
                 App::Unknown => false,
                 App::Lost(_) => true,
-                App::Open(before) | App::Closed(before) => before != session,
+                App::Open(before) | App::Closed(before) => before != session || given_up,
             };
         NothingLost.unless(app == App::Unknown || again, || {
             format!("{tab} socket {socket} is asked for again, and was {app:?}")
