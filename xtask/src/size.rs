@@ -17,10 +17,10 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes. ARCHITECTURE.md says why the first two are not the first design's.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 4_600),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 3_950),
+    ("page library", Encoding::Gzip, 4_700),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 4_000),
     ("other tiers, where needed", Encoding::Gzip, 3_000),
-    ("worker with wasm", Encoding::Brotli, 45_000),
+    ("worker with wasm", Encoding::Brotli, 45_500),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
