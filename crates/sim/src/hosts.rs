@@ -72,7 +72,7 @@ impl World {
             let name = LockName::Hub(run.id);
             run.life = Some(browser.locks.request(name, Agent::Host(number), false));
             run.waiting = Some(Vec::new());
-            if browser.locks.any_shared() {
+            if browser.locks.any_left_by_hub() {
                 let coming = Delivery::TabsComing { browser: at, host: number, hub: run.id };
                 self.put(self.now, coming);
             }
