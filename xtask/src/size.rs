@@ -18,9 +18,9 @@ const TOLERANCE: f64 = 0.03;
 /// The limits, in bytes. ARCHITECTURE.md says why the first two are not the first design's.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
     ("page library", Encoding::Gzip, 4_700),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 4_000),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 4_030),
     ("other tiers, where needed", Encoding::Gzip, 3_000),
-    ("worker with wasm", Encoding::Brotli, 45_500),
+    ("worker with wasm", Encoding::Brotli, 45_550),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

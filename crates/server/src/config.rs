@@ -124,6 +124,9 @@ pub struct Limits {
     pub lane_bytes: usize,
     /// Bytes that one browser has not acknowledged. 1 MiB.
     pub session_bytes: usize,
+    /// What a tab may send on a virtual socket before its handler has dealt with some of it: bytes
+    /// of payload, and 64 for each message. 256 KiB.
+    pub credit_bytes: u32,
     /// Sessions without a link. 65,536.
     pub detached: usize,
     /// Topics that one browser may be subscribed to. 1,024.
@@ -192,6 +195,7 @@ impl Default for Limits {
             queue_bytes: session.queue_bytes,
             lane_bytes: session.lane_bytes,
             session_bytes: session.session_bytes,
+            credit_bytes: session.credit_bytes,
             detached: session.detached_sessions,
             subscriptions: session.subscriptions,
             topics: 250_000,
@@ -227,6 +231,7 @@ impl Config {
             (self.detached_ms > 86_400_000, "detached_ms must be at most 86400000, a day"),
             (limits.lane_bytes == 0, "limits.lane_bytes must be at least 1"),
             (limits.session_bytes < limits.lane_bytes, SMALL_SESSION),
+            (limits.credit_bytes == 0, "limits.credit_bytes must be at least 1"),
             (self.drain_ms > 3_600_000, "drain_ms must be at most 3600000, an hour"),
             (limits.handshakes == 0, "limits.handshakes must be at least 1"),
             (limits.http_connections == 0, "limits.http_connections must be at least 1"),
@@ -270,6 +275,7 @@ impl Config {
             queue_bytes: self.limits.queue_bytes,
             lane_bytes: self.limits.lane_bytes,
             session_bytes: self.limits.session_bytes,
+            credit_bytes: self.limits.credit_bytes,
             detached_sessions: self.limits.detached.div_ceil(shards.max(1)),
             subscriptions: self.limits.subscriptions,
             backlog_bytes: self.limits.backlog_bytes,
@@ -328,7 +334,7 @@ mod tests {
     fn a_limit_of_zero_is_refused_by_its_name() {
         let doors = ["links", "handshakes", "http_connections"];
         let rest = ["tabs", "sockets", "subscriptions", "topics"];
-        let bytes = ["message_bytes", "queue_bytes", "inbox_bytes"];
+        let bytes = ["message_bytes", "queue_bytes", "inbox_bytes", "credit_bytes"];
         for key in doors.into_iter().chain(rest).chain(bytes) {
             let config = toml::from_str::<Config>(&format!("[limits]\n{key} = 0")).unwrap();
             let error = config.check().unwrap_err().to_string();

@@ -16,6 +16,7 @@ pub struct Ctx<'a> {
     pub(crate) socket: SocketRef,
     pub(crate) tab: TabId,
     pub(crate) target: &'a str,
+    pub(crate) holds_credit: bool,
 }
 
 impl Ctx<'_> {
@@ -83,6 +84,25 @@ impl Ctx<'_> {
     pub fn close(&mut self, code: u16, reason: &str) {
         // The only error is that it is not open.
         let _ = self.registry.close(self.now, self.socket, code, reason);
+    }
+
+    /// Says, in [`SocketHandler::message`](crate::SocketHandler::message), that the message is not
+    /// dealt with when the handler returns: its place in the tab's credit is taken until
+    /// [`return_credit`](Self::return_credit) is called. A tab without credit waits; other sockets
+    /// go on. Without this call the credit is given back at once.
+    pub const fn hold_credit(&mut self) {
+        self.holds_credit = true;
+    }
+
+    /// The handler has dealt with messages that it held: what
+    /// [`message_cost`](crate::message_cost) says of each, added up.
+    pub fn return_credit(&mut self, cost: u64) {
+        self.registry.give_back(self.now, self.socket, cost);
+    }
+
+    /// What the tab may send before it has to wait for credit.
+    pub const fn first_credit(&self) -> u64 {
+        self.registry.config().credit_bytes as u64
     }
 
     /// A way to send on this socket after this call, from anywhere.

@@ -26,7 +26,8 @@ pub trait SocketHandler: Send + 'static {
         let _ = ctx;
     }
 
-    /// A message came.
+    /// A message came. It is dealt with when this returns, and the tab may send as much again,
+    /// unless [`Ctx::hold_credit`] says otherwise.
     fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>);
 
     /// There is room again after [`SendError::Full`](crate::SendError::Full).

@@ -74,7 +74,7 @@ pub use self::{
 pub use tabmux_core::{
     OwnedPayload as OwnedMessage,
     session::{SendError, SocketRef, Stats},
-    wire::{Payload as Message, Position, SessionId, TabId},
+    wire::{Payload as Message, Position, SessionId, TabId, message_cost},
 };
 
 /// The example in README.md, compiled.

@@ -68,6 +68,7 @@ impl Page {
             queue_full,
             no_credit,
             too_large,
+            over_credit,
             handshake_timeouts,
             heartbeat_timeouts,
             not_reading,
@@ -152,6 +153,8 @@ impl Page {
         self.one(Counter, "tabmux_tabs_refused_total", help, tabs_refused);
         let help = "Virtual sockets refused for limits.sockets.";
         self.one(Counter, "tabmux_sockets_refused_total", help, sockets_refused);
+        let help = "Virtual sockets closed because their page sent without credit.";
+        self.one(Counter, "tabmux_sockets_over_credit_total", help, over_credit);
     }
 
     fn door(&mut self, admission: &Admission) {

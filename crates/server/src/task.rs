@@ -4,23 +4,21 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use tabmux_core::{
     OwnedPayload,
     session::SendError,
-    wire::{Payload, SessionId, TabId, close},
+    wire::{Payload, SessionId, TabId, close, message_cost},
 };
 use tokio::sync::{Notify, mpsc};
 
 use crate::{CloseInfo, Ctx, SocketHandler, SocketSender};
 
-/// Bytes of messages that may wait for a task, either way.
-const LIMIT: usize = 1 << 20;
-/// What a message counts beside its bytes.
-const MESSAGE: usize = 64;
+/// What messages may cost that a task has sent and that wait for the link.
+const LIMIT: u64 = 1 << 20;
 /// The close code of a socket whose task panicked (RFC 6455 section 7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
 
@@ -80,8 +78,10 @@ pub struct TaskSocket {
 /// What the handler and its task share.
 #[derive(Default)]
 struct Shared {
-    /// Bytes that wait for the task.
-    incoming: AtomicUsize,
+    /// What messages cost that the task took and whose credit was not given back.
+    taken: AtomicU64,
+    /// How much of that is given back together.
+    batch: u64,
     outgoing: Mutex<Outgoing>,
     /// There is room in `outgoing`, or it is closed.
     room: Notify,
@@ -90,7 +90,7 @@ struct Shared {
 #[derive(Default)]
 struct Outgoing {
     messages: VecDeque<OwnedPayload>,
-    bytes: usize,
+    cost: u64,
     end: End,
 }
 
@@ -108,7 +108,13 @@ impl TaskSocket {
     /// The next message; `None` when the socket is closed.
     pub async fn next(&mut self) -> Option<OwnedPayload> {
         let message = self.inbox.recv().await?;
-        self.shared.incoming.fetch_sub(cost(&message), Ordering::Relaxed);
+        let (cost, batch) = (cost(&message), self.shared.batch);
+        // Once for each batch: what is taken meanwhile goes with the next.
+        let before = self.shared.taken.fetch_add(cost, Ordering::Relaxed);
+        if before < batch && before + cost >= batch {
+            // An error means that the server is gone.
+            let _ = self.sender.poke();
+        }
         Some(message)
     }
 
@@ -130,8 +136,8 @@ impl TaskSocket {
                 if !matches!(outgoing.end, End::Open) {
                     return Err(SendError::Closed);
                 }
-                if outgoing.bytes + cost <= LIMIT {
-                    outgoing.bytes += cost;
+                if outgoing.cost + cost <= LIMIT {
+                    outgoing.cost += cost;
                     outgoing.messages.push_back(message);
                     break;
                 }
@@ -185,33 +191,28 @@ impl SocketHandler for TaskHandler {
             return;
         };
         let (inbox, messages) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::default());
+        // Half of the credit: so much is always taken before the tab has to wait.
+        let batch = ctx.first_credit().div_ceil(2);
+        let shared = Arc::new(Shared { batch, ..Shared::default() });
         self.0 = State::Running { inbox, shared: Arc::clone(&shared) };
         let (sender, tab, target) = (ctx.sender(), ctx.tab(), ctx.target().into());
         run(TaskSocket { sender, inbox: messages, shared, tab, target });
     }
 
     fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>) {
-        let State::Running { inbox, shared } = &self.0 else {
-            return;
-        };
-        // The task has ended; what it sent and its close are under way.
-        if inbox.is_closed() {
-            return;
+        // What is sent fails once the task has ended; what that sent and its close are under way.
+        if let State::Running { inbox, .. } = &self.0
+            && inbox.send(OwnedPayload::from(message)).is_ok()
+        {
+            // What waits for the task is as much as the tab has credit for.
+            ctx.hold_credit();
         }
-        let message = OwnedPayload::from(message);
-        let cost = cost(&message);
-        if shared.incoming.fetch_add(cost, Ordering::Relaxed) + cost > LIMIT.max(cost) {
-            ctx.close(close::TRY_AGAIN_LATER, "the server is behind with this socket");
-            return;
-        }
-        // An error means that the task ended at this moment.
-        let _ = inbox.send(message);
     }
 
     fn writable(&mut self, ctx: &mut Ctx<'_>) {
         if let State::Running { shared, .. } = &self.0 {
             shared.write(ctx);
+            ctx.return_credit(shared.taken.swap(0, Ordering::Relaxed));
         }
     }
 
@@ -231,7 +232,7 @@ impl Shared {
         while let Some(message) = outgoing.messages.front() {
             match ctx.send(message.as_payload()) {
                 Ok(()) => {
-                    outgoing.bytes -= cost(message);
+                    outgoing.cost -= cost(message);
                     outgoing.messages.pop_front();
                 }
                 Err(SendError::TooLarge) => {
@@ -254,6 +255,6 @@ impl Shared {
     }
 }
 
-const fn cost(message: &OwnedPayload) -> usize {
-    message.len() + MESSAGE
+const fn cost(message: &OwnedPayload) -> u64 {
+    message_cost(message.len())
 }

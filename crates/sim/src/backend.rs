@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tabmux_core::{
     session,
-    session::{Event, LinkId},
+    session::{Event, LinkId, SocketRef},
     wire::{SessionId, TabId},
 };
 
 use crate::{
+    credit::cost,
     invariant::{
         Checked,
         Invariant::{NoSpinning, NothingLost},
@@ -21,6 +22,8 @@ use crate::{
 /// The longest that a link stands still: so late does the server hear of it that a page which was
 /// frozen goes on, and of all that it read.
 const STALL: Duration = Duration::from_secs(41);
+/// How long an application takes that is slow.
+const LATER: Duration = Duration::from_millis(1200);
 
 impl World {
     pub(crate) fn server_timer(&mut self) -> Checked {
@@ -81,6 +84,7 @@ impl World {
             }
             session::Output::SocketMessage { socket, payload } => {
                 server.message(now, reference, socket, text(&payload))?;
+                self.deal_with(socket, cost(text(&payload)));
             }
             session::Output::SocketWritable { socket } => server.say(now, reference, socket, 0)?,
             session::Output::SocketClosed { socket, clean, .. } => {
@@ -98,6 +102,23 @@ impl World {
             session::Output::Event(event) => self.server_event(&event)?,
         }
         Ok(())
+    }
+
+    /// The application deals with a message: at once, or on some sockets later.
+    fn deal_with(&mut self, socket: SocketRef, cost: u64) {
+        if socket.socket.0.is_multiple_of(3) {
+            return self.put(self.now + LATER, Delivery::DealtWith { socket, cost });
+        }
+        if let Some(server) = &mut self.server {
+            server.registry.give_back(self.now, socket, cost);
+        }
+    }
+
+    pub(crate) fn dealt_with(&mut self, socket: SocketRef, cost: u64) -> Checked {
+        if let Some(server) = &mut self.server {
+            server.registry.give_back(self.now, socket, cost);
+        }
+        self.drain_server()
     }
 
     fn server_event(&mut self, event: &Event) -> Checked {

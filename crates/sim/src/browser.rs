@@ -242,7 +242,7 @@ impl Run {
         config.link_bytes = 256;
         config.ack_frames = 4;
         config.ack_bytes = 200;
-        config.credit_bytes = CREDIT;
+        config.credit_bytes = CREDIT.into();
         Self {
             hub: Hub::new(config, seed),
             id,

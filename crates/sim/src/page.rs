@@ -10,7 +10,7 @@ use tabmux_core::{
 };
 
 use crate::{
-    credit::Heard,
+    credit::{Allowed, Heard},
     invariant::{
         Checked,
         Invariant::{NoError, NothingLost, OnlyWhatWasAsked},
@@ -75,6 +75,8 @@ pub struct PageSession {
     pub unacked: VecDeque<(u64, Said)>,
     /// What it heard on its sockets and has not given back.
     pub heard: Heard,
+    /// What it may send on them.
+    pub allowed: Allowed,
     /// Sockets that were asked for in it.
     pub asked: BTreeSet<u32>,
     /// Whether the hub takes what is said.
@@ -219,7 +221,8 @@ impl Page {
             return Ok(Vec::new());
         }
         let k = reference.page_says(self.id, number)?;
-        Ok(self.say(Said::Send(number, format!("up {} {number} {k}", self.id))))
+        let said = Said::Send(number, format!("up {} {number} {k}", self.id));
+        self.say_in_turn(number, said, reference)
     }
 
     /// Closes a socket.
@@ -233,10 +236,13 @@ impl Page {
         reference.page_leaves(self.id, number)?;
         // What was never asked for need not be closed.
         let asked = self.session.asked.contains(&number);
-        Ok(if asked { self.say(Said::Close(number, code)) } else { Vec::new() })
+        if !asked {
+            return Ok(Vec::new());
+        }
+        self.say_in_turn(number, Said::Close(number, code), reference)
     }
 
-    fn say(&mut self, said: Said) -> Vec<Act> {
+    pub(crate) fn say(&mut self, said: Said) -> Vec<Act> {
         self.session.n += 1;
         self.session.unacked.push_back((self.session.n, said.clone()));
         let up = self.session.up;
@@ -366,17 +372,21 @@ impl Page {
             HubMessage::Mirror { .. } | HubMessage::Refused { .. } => {
                 return NoError.broken(format!("{} was told {message:?}", self.id));
             }
-            HubMessage::Opened { socket, count, .. } => {
+            HubMessage::Opened { socket, count, credit, .. } => {
                 if self.is_news(*count)? {
                     self.opened(socket.0, reference)?;
+                    return self.given(socket.0, credit.unwrap_or(0), reference);
+                }
+            }
+            HubMessage::Credit { socket, count, bytes } => {
+                if self.is_news(*count)? && self.live(socket.0, message)? {
+                    return self.given(socket.0, *bytes, reference);
                 }
             }
             HubMessage::Message { socket, count, payload } => {
                 if self.is_news(*count)? && self.live(socket.0, message)? {
                     reference.page_hears(self.id, socket.0, text(payload))?;
-                    if let Some(bytes) = self.session.heard.hear(socket.0, text(payload)) {
-                        return Ok(self.say(Said::Credit(socket.0, bytes)));
-                    }
+                    return Ok(self.give(socket.0, text(payload)));
                 }
             }
             HubMessage::Closed { socket, count, clean, .. } => {

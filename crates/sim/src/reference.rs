@@ -85,6 +85,11 @@ impl Reference {
         Ok(it.up.said)
     }
 
+    /// It goes out: so there is credit for it.
+    pub fn page_sends(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
+        self.get(tab, socket)?.up.takes_off(text)
+    }
+
     /// A page hears something.
     pub fn page_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
@@ -149,7 +154,8 @@ impl Reference {
         NothingLost.unless(app == App::Unknown || again, || {
             format!("{tab} socket {socket} is asked for again, and was {app:?}")
         })?;
-        (it.app, it.session, it.up.heard) = (App::Open(session), Some(session), 0);
+        (it.app, it.session) = (App::Open(session), Some(session));
+        (it.up.heard, it.up.flight) = (0, 0);
         it.down = Direction::default();
         Ok(())
     }
@@ -170,6 +176,7 @@ impl Reference {
     pub fn app_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
         it.up.hear(&format!("up {tab} {socket}"), text)?;
+        it.up.flight -= cost(text);
         self.heard += 1;
         Ok(())
     }
@@ -184,7 +191,7 @@ impl Reference {
     pub fn app_said(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
         it.down.said += 1;
-        it.down.takes_off(text, CREDIT)
+        it.down.takes_off(text)
     }
 
     /// The application is told that the page closed the socket: then it has heard all there was.
@@ -291,10 +298,12 @@ impl App {
 
 impl Direction {
     /// A message is on its way, for which no more was on its way than it may.
-    fn takes_off(&mut self, text: &str, credit: u64) -> Checked {
+    fn takes_off(&mut self, text: &str) -> Checked {
         let before = self.flight;
         self.flight += cost(text);
-        Limits.unless(before < credit, || format!("{text:?} was sent with {before} on the way"))
+        Limits.unless(before < CREDIT.into(), || {
+            format!("{text:?} was sent with {before} on the way")
+        })
     }
 
     /// In order, none twice, none missing, and its own.

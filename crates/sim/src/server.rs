@@ -13,6 +13,7 @@ use tabmux_core::{
 };
 
 use crate::{
+    credit::CREDIT,
     invariant::{
         Checked,
         Invariant::{Limits, NoError, NothingLost, OneLink, TermsGrow},
@@ -384,7 +385,8 @@ impl Server {
             format!("the registry told of {told:?}, counts {says:?}: {stats:?}")
         })?;
         let errors = (stats.protocol_errors, stats.forged, stats.not_reading, stats.too_large);
-        NoError.unless(errors == (0, 0, 0, 0), || format!("{stats:?}"))?;
+        let errors = (errors, stats.over_credit);
+        NoError.unless(errors == ((0, 0, 0, 0), 0), || format!("{stats:?}"))?;
         let config = self.registry.config();
         let most = 4 * config.session_bytes + config.message_bytes + config.control_bytes;
         let within = stats.kept_bytes <= stats.sessions * most
@@ -433,6 +435,7 @@ fn config() -> SessionConfig {
         backlog_bytes: 400,
         lane_bytes: 600,
         session_bytes: 2000,
+        credit_bytes: CREDIT,
         ..SessionConfig::default()
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use tabmux_core::{
     Timestamp, hub,
+    session::SocketRef,
     wire::{HubId, SessionId, TabId},
 };
 
@@ -126,6 +127,11 @@ pub(crate) enum Delivery {
         browser: usize,
         tab: TabId,
         attach: u64,
+    },
+    /// The application has dealt with a message.
+    DealtWith {
+        socket: SocketRef,
+        cost: u64,
     },
     /// A dial reaches the server.
     Arrive {
@@ -320,6 +326,7 @@ impl World {
             }
             Delivery::ServerHears { link } => self.server_hears(link),
             Delivery::HubHears { at, link, code, clean } => self.hub_hears(at, link, code, clean),
+            Delivery::DealtWith { socket, cost } => self.dealt_with(socket, cost),
             Delivery::ServerTimer => self.server_timer(),
             Delivery::ServerUp => {
                 if self.server.is_none() {

@@ -45,7 +45,7 @@ pub use self::{
     },
     limit::{
         MAX_ACK_ENTRIES, MAX_CREDENTIALS, MAX_MESSAGE_TEXT, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS,
-        MAX_REASON, MAX_TOPIC_NAME, MAX_WELCOME_TABS, MESSAGE_COST,
+        MAX_REASON, MAX_TOPIC_NAME, MAX_WELCOME_TABS, MESSAGE_COST, message_cost,
     },
     server_frame::ServerFrame,
     subscription::{Subscribed, Unsubscribed},

@@ -12,6 +12,12 @@ pub const MAX_PROTOCOL: usize = 256;
 /// What a message costs of its socket's credit besides the bytes of its payload: empty ones take
 /// room too.
 pub const MESSAGE_COST: u64 = 64;
+
+/// What a message with so many bytes of payload costs of its socket's credit.
+pub const fn message_cost(len: usize) -> u64 {
+    MESSAGE_COST.saturating_add(len as u64)
+}
+
 /// Bytes of a close reason, the limit of RFC 6455 section 5.5.
 pub const MAX_REASON: usize = 123;
 /// Bytes of the text in REFUSED, UNSUBSCRIBED and ERROR.

@@ -7,26 +7,27 @@ import { HubKind, LinkState, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
 import type { PagePort, Tier } from './tiers.js';
 
-/** How long a worker may take to say that its hub runs: the first, to be loaded, and others. */
-const LOAD_MS = 6000;
-const ATTACH_MS = 2500;
-
-/**
- * How long after the end of a hub another worker is asked for. At once, Firefox gives a page whose
- * worker's process has crashed a port to the dead worker, and so it does ever after.
- */
-const RESTART_DELAY_MS = 100;
-
-/** Bytes of this page's messages to one hub that the other end has not yet received. */
-const MAX_UNSEEN = 16 << 20;
-/** What a message takes besides its bytes: empty ones are kept too. */
-const ENTRY = 99;
-
-/** So much that was heard on a socket is given back as credit: half of what hubs ask for first. */
-const CREDIT = 64 << 10;
-
-/** A SharedWorker that has worked once is asked for so often before another tier is tried. */
-const MAX_FAULTS = 6;
+/** Times and limits: constants that the bundle has as numbers. */
+export const enum Limit {
+  /** How long a worker may take to say that its hub runs: the first, to be loaded, and others. */
+  LoadMs = 6000,
+  AttachMs = 2500,
+  /**
+   * How long after the end of a hub another worker is asked for. At once, Firefox gives a page
+   * whose worker's process has crashed a port to the dead worker, and so it does ever after.
+   */
+  RestartMs = 100,
+  /** Bytes of this page's messages to one hub that the other end has not yet received. */
+  Unseen = 16 << 20,
+  /** What a message takes besides its bytes: empty ones are kept too. */
+  Entry = 99,
+  /** What a message costs of a socket's credit besides its bytes, as PROTOCOL.md says. */
+  Message = 64,
+  /** So much that was heard on a socket is given back as credit: half of what hubs give first. */
+  Credit = 64 << 10,
+  /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
+  Faults = 6,
+}
 
 /** How far this page is with its hub. */
 const enum Phase {
@@ -194,7 +195,7 @@ function makePort(
     };
     // One that worked before may have been started by a page that was just ending.
     const failed = now(() =>
-      phase && (self._hub && (faults += 1) < MAX_FAULTS ? restart() : fail()));
+      phase && (self._hub && (faults += 1) < Limit.Faults ? restart() : fail()));
     if (!isShared) {
       import('./tiers.js').then(now(({ openTiers }) => take(openTiers(
         tiers, isTried, name, script, tab as bigint, config.locks, now(fail), now(restart),
@@ -215,7 +216,8 @@ function makePort(
     up = false;
     clearTimeout(timer);
     // The other tiers see to it themselves.
-    timer = setTimeout(now(() => isShared && phase && fail()), self._hub ? ATTACH_MS : LOAD_MS);
+    timer = setTimeout(now(() => isShared && phase && fail()),
+      self._hub ? Limit.AttachMs : Limit.LoadMs);
     post([PageKind.Attach, tab as bigint, config, claim, last0, last]);
     if (next === Phase.Attaching) peers.forEach(([, wish], number) => subscribe(number, wish));
   };
@@ -321,13 +323,13 @@ function makePort(
     } else if (kind === HubKind.Lost) {
       lose(data, 0);
     } else if (number) {
-      if (a && kind < HubKind.Error) {
+      if (a && (kind < HubKind.Error || kind === HubKind.Credit)) {
         if (a <= last) return;
         last = a;
       }
       const peer = peers.get(number);
       peer?.[0](kind, a, b, data);
-      if (peer && kind === HubKind.Message && (peer[2] += b) >= CREDIT) {
+      if (peer && kind === HubKind.Message && (peer[2] += b) >= Limit.Credit) {
         say(PageKind.Credit, number, 0, [peer[2]]);
         peer[2] = 0;
       }
@@ -348,7 +350,7 @@ function makePort(
   const watch = (): void => {
     const hub = self._hub;
     if (isShared) locks?.request(hubLock(hub), { mode: 'shared', signal: leaving.signal },
-      now(() => hub === self._hub && (restart(), claim) && whileHere(ATTACH_MS)),
+      now(() => hub === self._hub && (restart(), claim) && whileHere(Limit.AttachMs)),
     ).catch(() => undefined);
   };
 
@@ -358,7 +360,7 @@ function makePort(
     up = false;
     const again = now(start);
     tell(HubKind.Resync, LinkState.Connecting, 0, '');
-    if (self._hub) setTimeout(again, RESTART_DELAY_MS);
+    if (self._hub) setTimeout(again, Limit.RestartMs);
     else again();
   };
 
@@ -407,18 +409,14 @@ function makePort(
       // What was never asked for need not be closed.
       if (!peers.get(number)?.[3]) return true;
       const size = kind === PageKind.Send ? sizeOf(rest[0] as string | Uint8Array) : 0;
-      const all = kept + size + unseen.length * ENTRY;
-      if (kind === PageKind.Send && all > MAX_UNSEEN) return false;
+      const all = kept + size + unseen.length * Limit.Entry;
+      if (kind === PageKind.Send && all > Limit.Unseen) return false;
       say(kind, number, size, rest);
       return true;
     },
     _buffered(number) {
-      let sum = 0;
-      let entry;
-      for (let i = unseen.length; (entry = unseen[--i]) && entry[1][1] > handed;) {
-        if (entry[1][2] === number) sum += entry[0];
-      }
-      return sum;
+      return unseen.reduce((sum, [size, [, n, socket]]) =>
+        sum + (n > handed && socket === number ? size : 0), 0);
     },
     _return() {
       if (phase < Phase.New) {

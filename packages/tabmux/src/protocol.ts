@@ -74,7 +74,8 @@ export const enum HubKind {
   State,
   /**
    * A socket is open. a: the count of the tab's lane, as in the next and in `Closed`, 0 if it is
-   * not counted; b: 1 if the link was there before; data: protocol, newline, extensions.
+   * not counted; b: in mux mode what may be sent before there is `Credit`, in mirror mode -1 if the
+   * link was there before; data: protocol, newline, extensions.
    */
   Opened,
   /** A message on one socket. a: count, b: what it costs of the socket's credit. */
@@ -115,6 +116,8 @@ export const enum HubKind {
   Seen,
   /** Messages to all tabs are missing here. */
   BrowserGap,
+  /** More may be sent on a socket. a: count, as in `Opened`; b: how much more. */
+  Credit,
   /** Another hub has the link: attach there, by the next tier. */
   Moved = 98,
   /** Asks a tab that holds no lock whether it lives. */

@@ -1,7 +1,7 @@
 // The drop-in for WebSocket.
 
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
-import { hubPort, sizeOf } from './port.js';
+import { Limit, hubPort, sizeOf } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
 import type { Tier } from './tiers.js';
 import { fault, socketUrl, subProtocols } from './url.js';
@@ -31,6 +31,7 @@ export interface Shared {
 
 const MODES = ['mirror', 'mux', 'exclusive'];
 const MISSING = 'argument missing';
+
 
 type Type = keyof WebSocketEventMap;
 type Handler<K extends Type> = ((this: WebSocket, event: WebSocketEventMap[K]) => unknown) | null;
@@ -74,11 +75,17 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   private _extensions = '';
   private _binaryType: BinaryType = 'blob';
   private _reused = false;
-  /** Bytes that `send` was given and that no hub was asked to send: unread Blobs, and the late. */
+  /** Bytes that `send` was given and that no hub was asked to send: what waits, and the late. */
   private _held = 0;
   declare private _error: string | undefined;
-  /** Ends when all Blobs that were sent are read, if any are not. */
-  declare private _queue: Promise<void> | undefined;
+  /** What may be sent, without end in mirror mode. Below 1, messages wait. */
+  declare private _credit: number;
+  /** Tells the message that waits for credit that there is some. */
+  declare private _wake: (() => void) | undefined;
+  /** How many wait to be said: Blobs to be read, messages without credit, and what follows them. */
+  private _waiting = 0;
+  /** Ends when all of them are. */
+  private _queue = Promise.resolve();
   /** What onopen and its like are. */
   protected readonly _handlers: Handlers = {};
 
@@ -99,6 +106,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     const address = (this._url = socketUrl(url));
     const names = subProtocols(protocols);
     const isMux = mode === 'mux';
+    this._credit = isMux ? 0 : 1 / 0;
     this._hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], options)
       // A number is nobody's key.
       : hubPort('mirror', address.href, names, mode === 'mirror' ? options
@@ -158,11 +166,14 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     const size = blob ? blob.size : sizeOf(body);
     this._held += size;
     if (this._state > State.Open) return;
+    const over = (): void => this._fail('over 16 MiB unsent');
+    if (this._credit < 1 && this._held > Limit.Unseen) return over();
     this._inOrder((bytes) => {
       if (this._state > State.Closing) return;
+      this._credit -= size + Limit.Message;
       if (this._hub._say(PageKind.Send, this._number, bytes || body)) this._held -= size;
-      else this._fail('over 16 MiB unsent');
-    }, blob);
+      else over();
+    }, true, blob);
   }
 
   close(code?: number, reason = ''): void {
@@ -180,26 +191,42 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     else queueMicrotask(() => this._fail('closed before it was open'));
   }
 
-  /** Does it now, or after all Blobs that were sent before are read, and this one. */
-  private _inOrder(act: (bytes?: Uint8Array | false) => void, blob?: Blob | false): void {
-    if (!blob && !this._queue) return act();
-    let queue!: Promise<void>;
-    queue = this._queue = (async (before) => {
-      await before;
-      act(blob && new Uint8Array(await blob.arrayBuffer()));
-      if (this._queue === queue) this._queue = undefined;
-    })(this._queue).catch((error) => this._fail(`unreadable Blob: ${error}`));
+  /** Does it now, or after all that waits, once a Blob is read and there is credit, if it costs. */
+  private _inOrder(
+    act: (bytes?: Uint8Array | false) => void,
+    costs?: boolean,
+    blob?: Blob | false,
+  ): void {
+    const waits = (): unknown => costs && this._credit < 1;
+    if (!blob && !this._waiting && !waits()) return act();
+    this._waiting += 1;
+    this._queue = this._queue.then(async () => {
+      const bytes = blob && new Uint8Array(await blob.arrayBuffer());
+      while (waits()) await new Promise<void>((wake) => (this._wake = wake));
+      this._waiting -= 1;
+      act(bytes);
+    }).catch((error) => this._fail(`unreadable Blob: ${error}`));
   }
 
   private _receive(kind: HubKind, a: number, b: number, data: string): void {
     if (kind === HubKind.Opened) {
       if (this._state) return;
       this._state = State.Open;
-      this._reused ||= !!b;
+      this._reused ||= b < 0;
+      this._credit += b;
       [this._protocol = '', this._extensions = ''] = data.split('\n');
       emit(this, 'open');
     } else if (kind === HubKind.Message || kind === HubKind.Mirror) {
-      if (this._state === State.Open) this._message(data);
+      if (this._state !== State.Open) return;
+      const body = data as string | Uint8Array<ArrayBuffer>;
+      emit(this, 'message', {
+        data: typeof body === 'string' ? body
+          : this._binaryType === 'blob' ? new Blob([body]) : body.buffer,
+        origin: this._url.origin,
+      }, MessageEvent);
+    } else if (kind === HubKind.Credit) {
+      this._credit += b;
+      this._wake?.();
     } else if (kind === HubKind.Error) {
       this._error = data;
     } else if (kind === HubKind.Closed) {
@@ -211,14 +238,6 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     } else if (kind === HubKind.State && a === LinkState.Backoff && !this._state) {
       this._fail(data);
     }
-  }
-
-  private _message(data: string | Uint8Array<ArrayBuffer>): void {
-    emit(this, 'message', {
-      data: typeof data === 'string' ? data
-        : this._binaryType === 'blob' ? new Blob([data]) : data.buffer,
-      origin: this._url.origin,
-    }, MessageEvent);
   }
 
   private _leave(code: number, reason: string): void {

@@ -277,6 +277,17 @@ pub enum HubMessage {
         protocol: String,
         /// The extensions in use.
         extensions: String,
+        /// What the tab may send before it is given more; nothing where there is no limit.
+        credit: Option<u64>,
+    },
+    /// The tab may send so much more on a virtual socket.
+    Credit {
+        /// The socket.
+        socket: SocketId,
+        /// Which frame of the tab's lane it is.
+        count: u64,
+        /// How much more.
+        bytes: u64,
     },
     /// A message of a virtual socket.
     Message {
@@ -456,6 +467,7 @@ impl HubMessage {
             | Self::Seen { .. }
             | Self::Sent { .. }
             | Self::BrowserGap
+            | Self::Credit { .. }
             | Self::Subscribed { .. }
             | Self::Gap { .. }
             | Self::Resync => 0,

@@ -324,6 +324,7 @@ fn opened((_, socket): SocketKey, reused: bool, protocol: &str, extensions: &str
         reused,
         protocol: protocol.to_owned(),
         extensions: extensions.to_owned(),
+        credit: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a hub says to a tab, in the one shape in which it is posted.
 
-use tabmux_wire::{MESSAGE_COST, Position};
+use tabmux_wire::{Position, message_cost};
 
 use super::HubMessage;
 use crate::OwnedPayload;
@@ -31,13 +31,17 @@ impl From<HubMessage> for PortMessage {
             HubMessage::State { state, tabs, reason } => {
                 (1, 0, [f64::from(state as u8), f64::from(tabs)], text(reason))
             }
-            HubMessage::Opened { socket, count, reused, protocol, extensions } => {
+            HubMessage::Opened { socket, count, reused, protocol, extensions, credit } => {
                 let data = protocol + "\n" + &extensions;
-                (2, socket.0, [float(count), f64::from(u8::from(reused))], text(data))
+                let b = match credit {
+                    Some(credit) => float(credit),
+                    None => -f64::from(u8::from(reused)),
+                };
+                (2, socket.0, [float(count), b], text(data))
             }
             HubMessage::Message { socket, count, payload } => {
                 // What it costs of the socket's credit.
-                let cost = MESSAGE_COST + payload.len() as u64;
+                let cost = message_cost(payload.len());
                 (3, socket.0, [float(count), float(cost)], payload)
             }
             HubMessage::Mirror { payload } => (4, 0, [0.0; 2], payload),
@@ -72,6 +76,9 @@ impl From<HubMessage> for PortMessage {
             HubMessage::Check { count0, count } => (17, 0, [float(count0), float(count)], nothing),
             HubMessage::Seen { n } => (18, 0, [float(n), 0.0], nothing),
             HubMessage::BrowserGap => (19, 0, [0.0; 2], nothing),
+            HubMessage::Credit { socket, count, bytes } => {
+                (20, socket.0, [float(count), float(bytes)], nothing)
+            }
         };
         Self { kind, number, a, b, data }
     }

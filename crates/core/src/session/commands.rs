@@ -25,7 +25,7 @@ impl Registry {
         {
             entry.set_socket(number, Socket::Open(credit));
             let protocol = cut(protocol, MAX_PROTOCOL);
-            let credit = self.config.message_bytes as u64;
+            let credit = self.config.credit_bytes.into();
             let opened = ServerFrame::Opened { tab, socket: number, credit, protocol };
             self.send_lane(session, tab, &opened);
         }
@@ -140,12 +140,17 @@ impl Registry {
         let Some(Socket::Open(_)) = self.socket(socket) else {
             return Err(SendError::Closed);
         };
+        self.close_socket(socket, code, reason);
+        self.settle();
+        Ok(())
+    }
+
+    /// Closes an open socket from this end.
+    pub(super) fn close_socket(&mut self, socket: SocketRef, code: u16, reason: &str) {
         self.take_socket(socket);
         let (code, reason) = (code.clamp(1000, 4999), cut(reason, MAX_REASON));
         self.send_close(socket, code, reason);
         self.socket_closed(socket, code, reason, true);
-        self.settle();
-        Ok(())
     }
 
     /// Changes the limit of links, which counts for those that open from now on. Registries

@@ -55,6 +55,9 @@ pub struct SessionConfig {
     pub lane_bytes: usize,
     /// Unacknowledged bytes of all lanes of a session, told in WELCOME. 1 MiB.
     pub session_bytes: usize,
+    /// What a tab may send on a virtual socket before the application has dealt with some of it,
+    /// told in OPENED. A message costs the bytes of its payload, and 64. 256 KiB.
+    pub credit_bytes: u32,
     /// How long a tab may leave a full lane as it is. After that it is forgotten, and its sockets
     /// close. 60 s.
     pub stall_timeout: Duration,
@@ -87,6 +90,7 @@ impl Default for SessionConfig {
             retry_after: Duration::from_secs(5),
             lane_bytes: 256 << 10,
             session_bytes: 1 << 20,
+            credit_bytes: 256 << 10,
             stall_timeout: Duration::from_secs(60),
             detached: Duration::from_secs(60),
             detached_sessions: 65_536,

@@ -243,7 +243,7 @@ impl Registry {
 
     /// A message on a socket that is not open is ignored: its close may be under way.
     fn on_data(&mut self, socket: SocketRef, payload: Payload<'_>) {
-        if let Some(Socket::Open(_)) = self.socket(socket) {
+        if self.takes(socket, payload.len()) {
             self.stats.messages_in += 1;
             let payload = payload.into();
             let message = Output::SocketMessage { socket, payload };

@@ -9,7 +9,7 @@ use tabmux_wire::{
 use super::{
     LinkId, Output, PeerMisbehaved, Registry, SendError, SocketRef,
     lane::{Kept, NoSuchFrame},
-    state::{Presence, Socket, Stage, Tab},
+    state::{Presence, Stage, Tab},
 };
 
 /// How many times a session may be filled by messages that come from elsewhere and cannot wait
@@ -202,14 +202,11 @@ impl Registry {
         {
             return;
         }
-        let has_credit = |tab: &Tab, socket| match tab.socket(socket) {
-            Some(Socket::Open(credit)) => credit.is_left(),
-            _ => true,
-        };
         let has_room = |(alias, socket): &(Alias, SocketId)| {
             let tab = session.tabs.get(alias);
             tab.is_none_or(|tab| {
-                tab.kept() <= half(self.config.lane_bytes) && has_credit(tab, *socket)
+                let open = tab.socket(*socket);
+                tab.kept() <= half(self.config.lane_bytes) && open.is_none_or(|it| it.has_credit())
             })
         };
         let ready = slow.waiting.iter().copied().filter(has_room).collect::<Vec<_>>();
@@ -227,11 +224,14 @@ impl Registry {
         let Some(session) = self.sessions.by_id_mut(socket.session) else {
             return;
         };
-        // A tab that has acknowledged all there was leaves nothing lying; it gives no credit.
-        let owes = session.tabs.get(&socket.tab).is_some_and(|tab| tab.kept() > 0);
+        // One that gives no credit, or that has acknowledged all there was, leaves no lane full.
+        let stalls = session.tabs.get(&socket.tab).is_some_and(|tab| {
+            let open = tab.socket(socket.socket);
+            tab.kept() > 0 && open.is_some_and(|it| it.has_credit())
+        });
         let slow = session.slow.get_or_insert_default();
         slow.waiting.insert(super::place(socket));
-        if owes && !slow.stalled.iter().any(|(alias, _)| *alias == socket.tab) {
+        if stalls && !slow.stalled.iter().any(|(alias, _)| *alias == socket.tab) {
             slow.stalled.push((socket.tab, now));
         }
     }

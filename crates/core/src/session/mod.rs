@@ -7,7 +7,8 @@
 //! broke.
 //!
 //! A socket's messages wait with the application once they have used the credit that its tab gave
-//! for it, so that one socket cannot fill the lane of its tab. What bounds a session is what its
+//! for it, so that one socket cannot fill the lane of its tab; a tab's wait with the tab until the
+//! application has dealt with those before. What bounds a session is what its
 //! lanes may keep ([`SessionConfig::lane_bytes`]), and what bounds a hub is that the server stops
 //! reading.
 
@@ -73,9 +74,10 @@ use crate::Timestamp;
 ///   which never fail and never panic on a peer's bytes;
 /// - commands of the application: [`accept`](Self::accept), [`reject`](Self::reject),
 ///   [`send`](Self::send), [`close`](Self::close), [`broadcast`](Self::broadcast),
-///   [`publish`](Self::publish), [`topic_joined`](Self::topic_joined),
-///   [`topic_refused`](Self::topic_refused), [`limit_links`](Self::limit_links),
-///   [`drain`](Self::drain), [`shutdown`](Self::shutdown). A command about what is no more does
+///   [`give_back`](Self::give_back), [`publish`](Self::publish),
+///   [`topic_joined`](Self::topic_joined), [`topic_refused`](Self::topic_refused),
+///   [`limit_links`](Self::limit_links), [`drain`](Self::drain),
+///   [`shutdown`](Self::shutdown). A command about what is no more does
 ///   nothing, since news of the end may still wait in the outputs;
 /// - polls: [`poll_output`](Self::poll_output) until `None` after any number of facts and
 ///   commands, then [`poll_timeout`](Self::poll_timeout).

@@ -232,6 +232,13 @@ impl Session {
     }
 }
 
+impl Socket {
+    /// Whether it has credit for a message to its tab.
+    pub(super) const fn has_credit(self) -> bool {
+        matches!(self, Self::Open(credit) if credit.is_left())
+    }
+}
+
 impl Tab {
     /// Reliable frames of the tab that came.
     pub(super) fn seen(&self) -> u64 {

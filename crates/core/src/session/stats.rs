@@ -59,6 +59,8 @@ pub struct Stats {
     pub no_credit: u64,
     /// Messages refused because they were too large.
     pub too_large: u64,
+    /// Virtual sockets closed because their page sent more than it had credit for.
+    pub over_credit: u64,
     /// Links closed because they did not say HELLO in time.
     pub handshake_timeouts: u64,
     /// Links closed because they were silent.
@@ -121,6 +123,7 @@ impl Stats {
             queue_full: self.queue_full + other.queue_full,
             no_credit: self.no_credit + other.no_credit,
             too_large: self.too_large + other.too_large,
+            over_credit: self.over_credit + other.over_credit,
             handshake_timeouts: self.handshake_timeouts + other.handshake_timeouts,
             heartbeat_timeouts: self.heartbeat_timeouts + other.heartbeat_timeouts,
             not_reading: self.not_reading + other.not_reading,

@@ -20,6 +20,7 @@ fn the_first_view_opens_the_link_once_the_lock_is_held() {
         reused: false,
         protocol: "chat".to_owned(),
         extensions: String::new(),
+        credit: None,
     };
     assert_eq!(opened, Some(expected));
 }

@@ -1,4 +1,5 @@
 //! Credit: a socket's messages wait until its tab lets more come, and nothing else waits for it.
+//! What a tab sends itself is held to the same.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tabmux_core::{
 };
 
 use super::support::{
-    Server, ack, attach, attach_after, credit, frame, frames, open_with, resume, text,
+    Server, ack, attach, attach_after, close, credit, frame, frames, open_with, resume, text,
 };
 
 /// A payload that costs 100.
@@ -210,16 +211,17 @@ fn a_tab_that_gives_no_credit_is_not_forgotten_for_it() {
 }
 
 #[test]
-fn a_tab_that_gives_no_credit_and_acknowledges_nothing_is_forgotten() {
+fn a_tab_that_stands_still_keeps_its_socket_while_its_lane_has_room() {
     let mut server = Server::new();
     let socket = sockets(&mut server, &[100])[0];
     spend(&mut server, socket);
-    for nonce in 1..=5 {
+    for nonce in 1..=9 {
         server.pass(Duration::from_secs(15));
         server.say(1, &HubFrame::Ping { nonce });
     }
-    assert_eq!(server.registry.stats().stalled, 1);
-    assert_eq!(server.registry.stats().sockets, 0);
+    let stats = server.registry.stats();
+    assert_eq!((stats.stalled, stats.sockets), (0, 1));
+    assert_eq!(server.say(1, &credit(2, 1, 101)), [Output::SocketWritable { socket }]);
 }
 
 #[test]
@@ -230,4 +232,121 @@ fn a_socket_that_closes_without_credit_is_told_nothing_more() {
     server.registry.close(server.now, socket, 1000, "").unwrap();
     server.drain();
     assert_eq!(server.say(1, &credit(2, 1, 1000)), []);
+}
+
+/// A registry whose tabs may send so much, and socket 1 of tab 1 there.
+fn lending(credit_bytes: u32) -> (Server, SocketRef) {
+    let config = SessionConfig { credit_bytes, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    let socket = sockets(&mut server, &[0])[0];
+    (server, socket)
+}
+
+/// The tab sends what costs 100.
+fn hears(server: &mut Server, n: u64) -> Vec<Output> {
+    server.say(1, &text(n, 1, &"x".repeat(36)))
+}
+
+/// The application has dealt with so much: what the tab is given for it.
+fn given(server: &mut Server, socket: SocketRef, cost: u64) -> Option<u64> {
+    server.registry.give_back(server.now, socket, cost);
+    let outputs = server.drain();
+    match frames(&outputs)[..] {
+        [] => None,
+        [ServerFrame::Credit { tab: Alias(1), socket: SocketId(1), bytes }] => Some(bytes),
+        _ => panic!("{outputs:?}"),
+    }
+}
+
+#[test]
+fn a_tab_is_told_what_it_may_send_and_gets_back_what_was_dealt_with() {
+    let config = SessionConfig { credit_bytes: 250, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    let socket = server.opening(1);
+    server.registry.accept(server.now, socket, "");
+    let outputs = server.drain();
+    let ServerFrame::Opened { credit, .. } = frame(&outputs) else { panic!("{outputs:?}") };
+    assert_eq!(credit, 250);
+    for n in 2..=4 {
+        assert!(matches!(hears(&mut server, n)[..], [Output::SocketMessage { .. }]), "{n}");
+    }
+    assert_eq!(given(&mut server, socket, 100), None, "less than half");
+    assert_eq!(given(&mut server, socket, 100), Some(200));
+    assert_eq!(given(&mut server, socket, 100), None);
+    for n in 5..=6 {
+        assert!(matches!(hears(&mut server, n)[..], [Output::SocketMessage { .. }]), "{n}");
+    }
+    assert_eq!(server.registry.stats().over_credit, 0);
+}
+
+#[test]
+fn a_page_that_sends_without_credit_loses_the_socket_and_nothing_else() {
+    let (mut server, socket) = lending(200);
+    let other = SocketRef { socket: SocketId(2), ..socket };
+    server.say(1, &open_with(2, 2, 0));
+    server.registry.accept(server.now, other, "");
+    server.drain();
+    for n in 3..=4 {
+        assert!(matches!(hears(&mut server, n)[..], [Output::SocketMessage { .. }]), "{n}");
+    }
+    let outputs = hears(&mut server, 5);
+    let ServerFrame::Close { tab: Alias(1), socket: SocketId(1), code, reason } = frame(&outputs)
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!((code, reason), (1008, "more was sent than there was credit for"));
+    assert!(outputs.contains(&Output::SocketClosed {
+        socket,
+        code: 1008,
+        reason: reason.to_owned(),
+        clean: true
+    }));
+    // More of the same, and the tab's own close, are of a socket that is no more.
+    assert_eq!(hears(&mut server, 6), []);
+    assert_eq!(server.say(1, &close(7, 1, 1000, "")), []);
+    assert!(matches!(server.say(1, &text(8, 2, "x"))[..], [Output::SocketMessage { .. }]));
+    let stats = server.registry.stats();
+    assert_eq!((stats.over_credit, stats.protocol_errors, stats.links), (1, 0, 1));
+}
+
+#[test]
+fn a_message_larger_than_all_credit_comes_as_one() {
+    let (mut server, socket) = lending(1);
+    let large = "x".repeat(10_000);
+    assert!(matches!(server.say(1, &text(2, 1, &large))[..], [Output::SocketMessage { .. }]));
+    assert_eq!(given(&mut server, socket, 10_064), Some(10_064));
+    assert!(matches!(server.say(1, &text(3, 1, ""))[..], [Output::SocketMessage { .. }]));
+    assert_eq!(given(&mut server, socket, 64), Some(64));
+}
+
+#[test]
+fn no_tab_is_given_more_than_it_used() {
+    let (mut server, socket) = lending(200);
+    assert_eq!(given(&mut server, socket, u64::MAX), None);
+    hears(&mut server, 2);
+    assert_eq!(given(&mut server, socket, u64::MAX), Some(100));
+    assert_eq!(given(&mut server, socket, u64::MAX), None);
+    let gone = SocketRef { socket: SocketId(9), ..socket };
+    assert_eq!(given(&mut server, gone, 100), None);
+}
+
+#[test]
+fn what_a_tab_used_survives_the_link_and_counts_once() {
+    let config = SessionConfig { credit_bytes: 200, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    let (socket, welcome) = server.welcome_socket(1);
+    assert!(matches!(hears(&mut server, 2)[..], [Output::SocketMessage { .. }]));
+    server.cut(1);
+    server.hello(2, &resume(&welcome, 10, Some(0)));
+    server.say(2, &attach_after(1, 1));
+    let long = "x".repeat(36);
+    assert_eq!(server.say(2, &text(2, 1, &long)), [], "it came before");
+    assert!(matches!(server.say(2, &text(3, 1, &long))[..], [Output::SocketMessage { .. }]));
+    server.registry.give_back(server.now, socket, 200);
+    assert!(matches!(frame(&server.drain()), ServerFrame::Credit { bytes: 200, .. }));
+    // It is of the lane, so it comes again until it was heard.
+    server.cut(2);
+    server.hello(3, &resume(&welcome, 10, Some(0)));
+    let outputs = server.say(3, &attach_after(1, 1));
+    assert!(matches!(frames(&outputs)[..], [_, ServerFrame::Credit { bytes: 200, .. }]));
 }

@@ -344,6 +344,7 @@ fn a_session_in_which_even_answers_pile_up_is_given_up() {
         message_bytes: 1_000,
         session_bytes: 1_000,
         control_bytes: 1_000,
+        credit_bytes: 1_000,
         ..SessionConfig::default()
     };
     let mut server = Server::with(config);

@@ -30,7 +30,7 @@ fn an_accepted_socket_is_opened_with_its_protocol() {
     server.registry.accept(server.now, socket, "b");
     let outputs = server.drain();
     let (tab, socket) = (Alias(1), SocketId(1));
-    let opened = ServerFrame::Opened { tab, socket, credit: 1 << 20, protocol: "b" };
+    let opened = ServerFrame::Opened { tab, socket, credit: 256 << 10, protocol: "b" };
     assert_eq!(frame(&outputs), opened);
 }
 

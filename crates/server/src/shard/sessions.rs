@@ -13,7 +13,7 @@ use tabmux_core::{
         Event, Identity, Input, Joined, LinkDown, LinkId, Output, Pace, Publication, Registry,
         SendError, SessionConfig, SocketRef, Stats,
     },
-    wire::{ErrorCode, HubFrame, RefusedReason, TabId, UnsubscribedReason, close},
+    wire::{ErrorCode, HubFrame, RefusedReason, TabId, UnsubscribedReason, close, message_cost},
 };
 use tracing::{debug, error};
 
@@ -112,7 +112,13 @@ impl Sessions {
     }
 
     fn hand_over(&mut self, now: Timestamp, socket: SocketRef, payload: &OwnedPayload) {
-        self.call(now, socket, |handler, ctx| handler.message(ctx, payload.as_payload()));
+        let held = self.call(now, socket, |handler, ctx| {
+            handler.message(ctx, payload.as_payload());
+            ctx.holds_credit
+        });
+        if held == Some(false) {
+            self.registry.give_back(now, socket, message_cost(payload.len()));
+        }
     }
 
     /// Mounts a handler for a socket and gives its answer to the registry.
@@ -182,7 +188,8 @@ impl Sessions {
         let mounted = self.sockets.get_mut(&socket)?;
         let (registry, home) = (&mut self.registry, &self.home);
         let Mounted { handler, tab, target } = mounted;
-        let mut ctx = Ctx { registry, home, now, socket, tab: *tab, target };
+        let holds_credit = false;
+        let mut ctx = Ctx { registry, home, now, socket, tab: *tab, target, holds_credit };
         // The handler is dropped after a panic, and the registry is not left in the middle of a
         // call: every `Ctx` method returns before the handler goes on.
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));

@@ -76,6 +76,8 @@ pub(crate) struct Hub {
     /// Frames received, by lane, and bytes of them that are not acknowledged.
     got: BTreeMap<u32, u64>,
     unsaid: usize,
+    /// Credit that was given, by alias and socket.
+    pub(crate) given: BTreeMap<(Alias, u32), u64>,
 }
 
 impl Hub {
@@ -101,7 +103,13 @@ impl Hub {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
         let (socket, _) = soon("the handshake", connect_async(request)).await?;
-        Ok(Self { socket, sent: Vec::new(), got: BTreeMap::new(), unsaid: 0 })
+        Ok(Self {
+            socket,
+            sent: Vec::new(),
+            got: BTreeMap::new(),
+            unsaid: 0,
+            given: BTreeMap::new(),
+        })
     }
 
     /// Dials until a link opens.
@@ -221,8 +229,8 @@ impl Hub {
         soon("a message to be sent", self.socket.send(message)).await.unwrap();
     }
 
-    /// The next frame's bytes. Those that say what came of the tabs are skipped, and what comes is
-    /// acknowledged, as hubs do.
+    /// The next frame's bytes. Those that say what came of the tabs are skipped, credit is added
+    /// up, and what comes is acknowledged, as hubs do.
     pub(crate) async fn next(&mut self) -> Vec<u8> {
         loop {
             let bytes = match soon("a frame", self.socket.next()).await {
@@ -230,8 +238,12 @@ impl Hub {
                 other => panic!("no frame: {other:?}"),
             };
             self.count(&bytes).await;
-            if !matches!(ServerFrame::decode(&bytes), Ok(ServerFrame::Ack { .. })) {
-                return bytes;
+            match ServerFrame::decode(&bytes) {
+                Ok(ServerFrame::Ack { .. }) => {}
+                Ok(ServerFrame::Credit { tab, socket, bytes }) => {
+                    *self.given.entry((tab, socket.0)).or_default() += bytes;
+                }
+                _ => return bytes,
             }
         }
     }

@@ -129,7 +129,47 @@ async fn a_task_that_panics_closes_its_socket_with_1011() {
 }
 
 #[tokio::test]
-async fn a_task_that_does_not_listen_loses_its_socket_and_no_other() {
+async fn a_tab_waits_for_a_task_that_is_behind_and_its_other_sockets_go_on() {
+    let (release, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let waits = Arc::clone(&release);
+    let slow = task(move |mut socket| {
+        let (waits, gate) = (Arc::clone(&waits), Arc::clone(&gate));
+        async move {
+            waits.notified().await;
+            for _ in 0..3 {
+                socket.next().await.unwrap();
+            }
+            gate.notified().await;
+        }
+    });
+    let echo = task(|mut socket| async move {
+        while let Some(message) = socket.next().await {
+            socket.send(message).await.unwrap();
+        }
+    });
+    let (server, mut hub) =
+        running(|builder| builder.socket("/task", slow).socket("/echo", echo)).await;
+    hub.open(TAB, 2, "/echo", &[]).await;
+    // What there is credit for, to the byte, and more than half of it.
+    hub.send(TAB, 1, Payload::Binary(&[0; (128 << 10) - 64])).await;
+    hub.send(TAB, 1, Payload::Binary(&[0; (128 << 10) - 65])).await;
+    hub.send(TAB, 1, Payload::Binary(&[0; 100 << 10])).await;
+    hub.send(TAB, 2, Payload::Text("beside")).await;
+    assert_eq!(hub.text(TAB, 2).await, "beside");
+    hub.quiet().await;
+    assert_eq!(hub.given.get(&(TAB, 1)), None, "the task took nothing");
+    release.notify_one();
+    while hub.given.get(&(TAB, 1)).is_none_or(|given| *given < 256 << 10) {
+        hub.send(TAB, 2, Payload::Text("beside")).await;
+        assert_eq!(hub.text(TAB, 2).await, "beside");
+    }
+    let all = (256 << 10) - 1 + (100 << 10) + 64;
+    assert!(hub.given[&(TAB, 1)] <= all, "{:?}", hub.given);
+    assert_eq!(server.handle.stats().over_credit, 0);
+}
+
+#[tokio::test]
+async fn a_page_that_minds_no_credit_loses_its_socket_and_no_other() {
     let deaf = task(|socket| async move {
         std::future::pending::<()>().await;
         drop(socket);
@@ -139,17 +179,18 @@ async fn a_task_that_does_not_listen_loses_its_socket_and_no_other() {
             socket.send(message).await.unwrap();
         }
     });
-    let (_server, mut hub) =
+    let (server, mut hub) =
         running(|builder| builder.socket("/task", deaf).socket("/echo", echo)).await;
     hub.open(TAB, 2, "/echo", &[]).await;
     for _ in 0..3 {
         hub.send(TAB, 1, Payload::Binary(&[0; 500 << 10])).await;
     }
     let bytes = hub.next().await;
-    let ServerFrame::Close { code: 1013, socket, .. } = frame(&bytes) else { panic!("{bytes:?}") };
+    let ServerFrame::Close { code: 1008, socket, .. } = frame(&bytes) else { panic!("{bytes:?}") };
     assert_eq!(socket.0, 1);
     hub.send(TAB, 2, Payload::Text("still here")).await;
     assert_eq!(hub.text(TAB, 2).await, "still here");
+    server.stats(|stats| stats.over_credit == 1 && stats.sockets == 1).await;
 }
 
 #[tokio::test]

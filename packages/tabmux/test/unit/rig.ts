@@ -230,7 +230,7 @@ export async function pair() {
   worker.welcome(hub);
   const [, , one] = await worker.expect(PageKind.Open);
   const [, , two] = await worker.expect(PageKind.Open);
-  worker.post(hub, HubKind.Opened, one, 1, 0, '\n');
+  worker.post(hub, HubKind.Opened, one, 1, 2 ** 40, '\n');
   await event(open, 'open');
   return { open, waiting, client, worker, one, two, hub, lock };
 }

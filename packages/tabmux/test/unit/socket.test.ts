@@ -143,7 +143,7 @@ test('a mirrored message comes to each view, in bytes of its own', async () => {
   const other = new SharedWebSocket(URL_, [], { key });
   socket.binaryType = other.binaryType = 'arraybuffer';
   const [, , number] = await worker.expect(PageKind.Open);
-  worker.post(1n, HubKind.Opened, number, 0, 1, '\n');
+  worker.post(1n, HubKind.Opened, number, 0, -1, '\n');
   await event(other, 'open');
   assert(other.shared.reused);
   worker.post(1n, HubKind.Mirror, 0, 0, 0, new Uint8Array([7]));

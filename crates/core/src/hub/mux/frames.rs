@@ -86,9 +86,11 @@ impl Mux {
             ServerFrame::Error { code, tab, socket, message } => {
                 self.handle_error(base, code, tab, socket, message);
             }
-            ServerFrame::Opened { tab, socket, protocol, .. } => {
+            ServerFrame::Opened { tab, socket, credit, protocol } => {
                 let (protocol, extensions, reused) = (protocol.to_owned(), String::new(), false);
-                let opened = HubMessage::Opened { socket, count, reused, protocol, extensions };
+                let credit = Some(credit);
+                let opened =
+                    HubMessage::Opened { socket, count, reused, protocol, extensions, credit };
                 self.post(base, tab, opened);
             }
             ServerFrame::Data { tab, socket, payload } => {
@@ -131,9 +133,11 @@ impl Mux {
                     }
                 }
             }
-            // Laid down in version 1, and not yet asked for by this hub.
-            ServerFrame::Pong { .. } | ServerFrame::Credit { .. } | ServerFrame::Unknown { .. } => {
+            ServerFrame::Credit { tab, socket, bytes } => {
+                self.post(base, tab, HubMessage::Credit { socket, count, bytes });
             }
+            // The one was heard already, the other is of a later version.
+            ServerFrame::Pong { .. } | ServerFrame::Unknown { .. } => {}
         }
     }
 
