@@ -8,6 +8,7 @@ use crate::steps::{Outcome, open_echo};
 pub(crate) const TESTS: &[Test] = &[
     Test::new("mux mode: texts, binaries and Blobs arrive in order and whole", every_kind),
     Test::new("mux mode: messages of a megabyte arrive whole", large),
+    Test::new("mux mode: a flood waits for credit, and a socket beside it does not", flood),
     Test::new("mux mode: bytes and Blobs of an iframe arrive", other_realm),
     Test::new("mux mode: binaryType chooses Blob or ArrayBuffer", binary_type),
 ];
@@ -76,6 +77,38 @@ fn large(context: &mut Context<'_>) -> Outcome {
         let received = format!("(await T.messages('echo', {}))[{index}]", index + 1);
         equal("message", context.run(&tab, received)?, wanted)?;
     }
+    Ok(())
+}
+
+/// More than all credit, lanes and queues there are: it has to wait in the page, and to go on.
+fn flood(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.tab()?;
+    open_echo(context, &server, &tab, "echo")?;
+    open_echo(context, &server, &tab, "beside")?;
+    let send = "(async () => {
+        const [socket, beside] = ['echo', 'beside'].map(T.get);
+        let back = 0;
+        let wrong = 0;
+        const all = new Promise((resolve) => {
+            socket.addEventListener('message', ({ data }) => {
+                wrong += data.length !== 50_000 || Number.parseInt(data, 10) !== back;
+                back += 1;
+                if (back === 200) resolve();
+            });
+        });
+        for (let n = 0; n < 200; n += 1) socket.send(`${n}`.padEnd(50_000));
+        const waits = socket.bufferedAmount > 9_000_000;
+        const answer = new Promise((resolve) => {
+            beside.addEventListener('message', () => resolve(back), { once: true });
+        });
+        beside.send('x');
+        const between = await answer;
+        await all;
+        return { waits, first: between < 100, wrong, left: socket.bufferedAmount };
+    })()";
+    let wanted = json!({ "waits": true, "first": true, "wrong": 0, "left": 0 });
+    equal("the flood", context.run(&tab, format!("await {}", in_page(send)))?, wanted)?;
     Ok(())
 }
 

@@ -4,16 +4,13 @@ use std::collections::VecDeque;
 
 use tabmux_core::session::SendError;
 
-use crate::{Ctx, Decision, Message, OpenRequest, OwnedMessage, SocketHandler};
+use crate::{Ctx, Decision, Message, OpenRequest, OwnedMessage, SocketHandler, message_cost};
 
-/// How many bytes wait for a browser that reads more slowly than it sends.
-const LIMIT: usize = 16 << 20;
-
-/// Keeps what cannot be sent yet: a handler that dropped it would lose it in silence.
+/// Keeps what cannot be sent yet: a handler that dropped it would lose it in silence. It keeps no
+/// more than its tab has credit for.
 #[derive(Default)]
 pub(super) struct Echo {
     waiting: VecDeque<OwnedMessage>,
-    bytes: usize,
 }
 
 impl SocketHandler for Echo {
@@ -27,8 +24,8 @@ impl SocketHandler for Echo {
             false => Err(SendError::Full),
         };
         match outcome {
-            Err(SendError::Full) if self.bytes + message.as_bytes().len() <= LIMIT => {
-                self.bytes += message.as_bytes().len();
+            Err(SendError::Full) => {
+                ctx.hold_credit();
                 self.waiting.push_back(message.into());
             }
             Err(error) => ctx.close(1013, &error.to_string()),
@@ -39,7 +36,7 @@ impl SocketHandler for Echo {
     fn writable(&mut self, ctx: &mut Ctx<'_>) {
         while let Some(message) = self.waiting.pop_front() {
             match ctx.send(message.as_payload()) {
-                Ok(()) => self.bytes -= message.len(),
+                Ok(()) => ctx.return_credit(message_cost(message.len())),
                 Err(SendError::Full) => return self.waiting.push_front(message),
                 Err(error) => return ctx.close(1013, &error.to_string()),
             }

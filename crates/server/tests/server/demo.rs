@@ -1,7 +1,7 @@
 //! The demo's handlers over a link.
 
 use serde_json::{Value, json};
-use tabmux_core::wire::{Alias, Payload, ServerFrame};
+use tabmux_core::wire::{Alias, Payload, ServerFrame, message_cost};
 
 use super::support::{Hub, Running, frame};
 
@@ -102,10 +102,14 @@ async fn an_echo_of_more_than_a_lane_waits_for_the_browser() {
     let server = Running::demo().await;
     let mut hub = Hub::with_socket(server.address, "/echo").await;
     let text = "x".repeat(200 << 10);
+    // As a page does: it sends while it has credit, and gets more when its answers go out.
+    let (mut sent, mut spent) = (0, 0);
     for _ in 0..8 {
-        hub.send(Alias(1), 1, Payload::Text(&text)).await;
-    }
-    for _ in 0..8 {
+        while sent < 8 && spent < (256 << 10) + hub.given.get(&(Alias(1), 1)).unwrap_or(&0) {
+            hub.send(Alias(1), 1, Payload::Text(&text)).await;
+            (sent, spent) = (sent + 1, spent + message_cost(text.len()));
+        }
         assert_eq!(hub.text(Alias(1), 1).await.len(), text.len());
     }
+    assert_eq!(server.handle.stats().over_credit, 0);
 }
