@@ -33,8 +33,6 @@ pub struct Subscription {
     pub last: Option<Position>,
     /// What it was told of where it goes on.
     owed: Owed,
-    /// A gap came last, so that a publication at the same place may follow.
-    gap: bool,
 }
 
 /// What follows when a page was told where a topic is.
@@ -89,7 +87,7 @@ impl Feed {
 impl Subscription {
     /// Of a page that never heard of the topic.
     pub const fn new(name: &'static str, asked: u32) -> Self {
-        Self { name, ready: false, asked, last: None, owed: Owed::Nothing, gap: false }
+        Self { name, ready: false, asked, last: None, owed: Owed::Nothing }
     }
 
     fn subscribed(
@@ -121,7 +119,7 @@ impl Subscription {
             Some(_) if !recovered => Owed::GapOrNothing,
             _ => Owed::Nothing,
         };
-        (self.ready, self.last, self.gap) = (true, Some(position), false);
+        (self.ready, self.last) = (true, Some(position));
         Ok(())
     }
 
@@ -132,7 +130,7 @@ impl Subscription {
 
     fn missed(&mut self, feed: &Feed, position: Position) -> Result<(), String> {
         let Some(last) = self.last else {
-            (self.last, self.gap) = (Some(position), true);
+            self.last = Some(position);
             return self.may_begin().then_some(()).ok_or_else(|| "a gap too early".to_owned());
         };
         if self.owed == Owed::Again && last.epoch == position.epoch && position <= last {
@@ -140,15 +138,15 @@ impl Subscription {
         }
         let owed = std::mem::take(&mut self.owed);
         let right = last.epoch != position.epoch || feed.any_after(self.name, last, position);
-        (self.last, self.gap) = (Some(position), true);
+        self.last = Some(position);
         (matches!(owed, Owed::Gap | Owed::GapOrNothing) || right)
             .then_some(())
             .ok_or_else(|| format!("a gap from {last:?} to {position:?}, where nothing is missing"))
     }
 
     fn heard(&mut self, feed: &Feed, position: Position, said: &str) -> Result<(), String> {
-        // It was heard before, from another hub.
-        if self.last.is_some_and(|it| it.epoch == position.epoch && position <= it) && !self.gap {
+        // It was heard before, from another hub, or is missing by a gap that was told.
+        if self.last.is_some_and(|it| it.epoch == position.epoch && position <= it) {
             return Ok(());
         }
         if !self.may_begin() || self.owed == Owed::Gap {
@@ -160,17 +158,16 @@ impl Subscription {
         let before = Position { offset: position.offset.saturating_sub(1), ..position };
         // Whose first answer was lost begins here.
         let last = self.last.unwrap_or(before);
-        let again = position == last && self.gap;
-        if last.epoch != position.epoch || (position <= last && !again) {
+        if last.epoch != position.epoch {
             return Err(format!("a publication at {position:?} behind {last:?}"));
         }
-        if !again && feed.any_after(self.name, last, before) {
+        if feed.any_after(self.name, last, before) {
             return Err(format!("from {last:?} to {position:?} without a gap"));
         }
         if !said.starts_with(&format!("{} {number} ", self.name)) {
             return Err(format!("{said:?} is not number {number}"));
         }
-        (self.last, self.owed, self.gap) = (Some(position), Owed::Nothing, false);
+        (self.last, self.owed) = (Some(position), Owed::Nothing);
         Ok(())
     }
 }
