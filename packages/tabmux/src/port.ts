@@ -451,11 +451,14 @@ function inhabit(bfcache?: 'prefer'): void {
     // Lets go of the lock in this task, and waits for none: a cached page must not.
     leaving.abort();
   });
-  addEventListener('pageshow', ({ persisted }) => {
-    if (!persisted) return;
-    takeLock();
-    lockHeld.then(() => hubs.forEach((hub) => hub._return()));
-  });
+  addEventListener('pageshow', ({ persisted }) => persisted && comeBack());
+}
+
+/** Takes the lock again, and tells the hubs, which may have taken this page for dead without it. */
+function comeBack(): void {
+  leaving.abort();
+  takeLock();
+  lockHeld.then(() => hubs.forEach((hub) => hub._return()));
 }
 
 /** Resolves when the page leaves, or after so long. */
@@ -468,10 +471,12 @@ function takeLock(): void {
   const { signal } = (leaving = new AbortController());
   lockHeld = new Promise((resolve) => {
     if (!locks) return resolve();
+    let isHeld = false;
     locks.request(tabLock(tab as bigint), { signal }, () => {
+      isHeld = true;
       resolve();
       return whileHere();
-    // Refused, as some engines do where storage is: go on without. If we left, wait.
-    }).catch(() => signal.aborted || resolve());
+    // Stolen, or refused, as some engines do where storage is: go on without. If we left, wait.
+    }).catch(() => signal.aborted || (isHeld ? comeBack : resolve)());
   });
 }

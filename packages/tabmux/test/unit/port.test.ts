@@ -141,7 +141,7 @@ test('pagehide into the cache: Park, no lock held or waited for', async () => {
   const { worker } = await pair();
   browser.page('pagehide', true);
   await worker.expect(PageKind.Park);
-  assert.deepEqual([...browser.held], []);
+  assert.deepEqual([...browser.held.keys()], []);
   assert.deepEqual(browser.waiting, []);
   browser.page('pageshow', true);
 });
@@ -153,12 +153,31 @@ test('back from the cache: the lock, Park and Attach; the sockets live on', asyn
   browser.page('pageshow', true);
   await worker.expect(PageKind.Park);
   await worker.expect(PageKind.Attach);
-  assert.equal([...browser.held].filter((name) => name.startsWith('tabmux:tab:')).length, 1);
+  assert.equal([...browser.held.keys()].filter((name) => name.startsWith('tabmux:tab:')).length, 1);
   worker.attached(hub);
   worker.resume(hub, 2);
   worker.post(hub, HubKind.Opened, two, 2, 0, '\n');
   await event(waiting, 'open');
   assert.equal(open.readyState, SharedWebSocket.OPEN);
+});
+
+test('its lock is stolen: it waits for it again, and then says that it is there', async () => {
+  const { worker, open, hub, lock } = await pair();
+  const mine = [...browser.held.keys()].find((name) => name.startsWith('tabmux:tab:')) ?? '';
+  browser.steal(mine);
+  // Until the thief lets go, no hub takes it for dead.
+  open.send('still here');
+  assert.equal((await worker.expect(PageKind.Send))[3], 'still here');
+  browser.isStolen = '';
+  browser.grant(mine);
+  await worker.expect(PageKind.Park);
+  await worker.expect(PageKind.Attach);
+  worker.attached(hub);
+  worker.resume(hub, 2);
+  assert.equal((await worker.expect(PageKind.Send))[3], 'still here');
+  assert.equal(open.readyState, SharedWebSocket.OPEN);
+  const watches = browser.waiting.filter(({ name }) => name === lock);
+  assert.ok(watches.length, 'its hub is watched again');
 });
 
 test('back from the cache to a hub that forgot us: attach again, and subscribe', async () => {

@@ -105,12 +105,19 @@ export const browser = {
   /** Locks that were asked for and are neither granted nor given up. */
   waiting: [] as Request[],
   /** Locks the page holds. */
-  held: new Set<string>(),
+  held: new Map<string, () => void>(),
   listeners: new EventTarget(),
   /** Fires pagehide or pageshow. */
   page(type: 'pagehide' | 'pageshow', persisted: boolean): void {
     this.listeners.dispatchEvent(Object.assign(new Event(type), { persisted }));
   },
+  /** Takes a lock from the page; the page's next request for it waits to be granted. */
+  steal(name: string): void {
+    browser.isStolen = name;
+    browser.held.get(name)?.();
+  },
+  /** The lock that somebody else has. */
+  isStolen: '',
   /** Grants a lock that the page waits for. */
   grant(name: string): void {
     this.waiting.find((request) => request.name === name)?.grant();
@@ -127,7 +134,10 @@ const locks = {
     return new Promise((resolve, reject) => {
       const take = (): void => {
         browser.waiting = browser.waiting.filter((other) => other !== request);
-        browser.held.add(name);
+        browser.held.set(name, () => {
+          browser.held.delete(name);
+          reject(new DOMException('stolen', 'AbortError'));
+        });
         Promise.resolve(callback()).then((value) => {
           browser.held.delete(name);
           resolve(value);
@@ -140,7 +150,7 @@ const locks = {
         browser.waiting = browser.waiting.filter((other) => other !== request);
         reject(new DOMException('aborted', 'AbortError'));
       });
-      if (name.startsWith('tabmux:tab:')) queueMicrotask(take);
+      if (name.startsWith('tabmux:tab:') && name !== browser.isStolen) queueMicrotask(take);
     });
   },
 };

@@ -3,6 +3,36 @@
 use super::*;
 
 #[test]
+fn a_tab_whose_lock_was_stolen_loses_nothing_if_it_says_at_once_that_it_lives() {
+    let mut bench = with_socket();
+    let gone = HubFrame::Gone { tab: TabId(1) }.to_bytes();
+    let goes_on = |bench: &Bench| {
+        bench.all_posted(1).iter().find_map(|message| match message {
+            HubMessage::Resume { continues, .. } => Some(*continues),
+            _ => None,
+        })
+    };
+    bench.input(Input::TabLockGranted { tab: TabId(1) });
+    bench.tab(1, TabMessage::Park);
+    bench.back(1, 1);
+    bench.server(&attached(1, 2, 1));
+    bench.pass(Duration::from_secs(1));
+    assert!(!bench.sent().contains(&gone));
+    assert_eq!(goes_on(&bench), Some(true));
+    // One that does not is given up, and told so when it speaks: it begins anew.
+    bench.take();
+    bench.input(Input::TabLockGranted { tab: TabId(1) });
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.sent().contains(&gone));
+    bench.send(1, ONE, "hello");
+    assert_eq!(bench.posted(1), [HubMessage::Resync]);
+    bench.back(1, 1);
+    let (tab, alias, next, n_seen, aside) = (TabId(1), Alias(2), 1, 0, false);
+    bench.server(&ServerFrame::Attached { tab, alias, next, n_seen, aside });
+    assert_eq!(goes_on(&bench), Some(false));
+}
+
+#[test]
 fn what_a_tab_has_heard_does_not_wait_behind_what_it_sends_on_a_slow_line() {
     let mut bench = with_socket();
     let attempt = bench.attempt;
