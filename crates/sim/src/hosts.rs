@@ -483,10 +483,15 @@ impl World {
             return;
         }
         let (place, owners) = (it.place, it.owners.clone());
+        // What waits to be read goes with it, even on the port that lives on.
+        self.forget_unread(at, host);
         self.kill_host(at, host);
         let browser = &mut self.browsers[at];
-        let alive = owners.into_iter().filter(|tab| browser.tabs.contains_key(tab));
-        let alive = alive.collect::<Vec<_>>();
+        let is_here = |tab: &TabId| {
+            let port = browser.tabs.get(tab).and_then(|page| page.port);
+            port.and_then(|port| browser.ports.get(&port)).is_some_and(|port| port.host == host)
+        };
+        let alive = owners.into_iter().filter(is_here).collect::<Vec<_>>();
         let Some(tab) = browser.rng.pick(&alive) else { return };
         let again = browser.start_host(place, tab);
         if let Some(port) = browser.tabs.get(&tab).and_then(|page| page.port)

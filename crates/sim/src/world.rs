@@ -270,6 +270,12 @@ impl World {
         self.deliver(delivery)
     }
 
+    /// What waits for a worker that does not run is never read.
+    pub(crate) fn forget_unread(&mut self, at: usize, host: u32) {
+        let browsers = &self.browsers;
+        self.frozen.retain(|it| it.agent(browsers) != Some((at, Agent::Host(host))));
+    }
+
     /// What waited is delivered to all that run again.
     pub(crate) fn thaw(&mut self) -> Checked {
         for delivery in std::mem::take(&mut self.frozen) {
