@@ -386,6 +386,12 @@ impl World {
                 self.put(self.now + PARKED, Delivery::HubForgot { browser: at, tab });
                 return Ok(());
             }
+            // What it said on an earlier port came after its Bye. Without locks a worker asks its
+            // tabs now and then (`pulse.ts`): one that does not answer has said Bye.
+            let port = host.known.get(&tab).filter(|_| !browser.traits.locks).copied();
+            if let Some(port) = port {
+                return self.host_receives(at, port, &PageMessage::Bye);
+            }
             return DeadTabsLeave.broken(format!("hub {} in {number} still has {tab}", run.id));
         }
         if again {
