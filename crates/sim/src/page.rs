@@ -335,6 +335,8 @@ impl Page {
         match message {
             HubMessage::Attached { .. } | HubMessage::Resync => {}
             HubMessage::State { state, .. } => return self.link_is(*state, reference),
+            // Of before it was away.
+            HubMessage::Resume { .. } if self.phase != Phase::Attached => {}
             HubMessage::Resume { n_seen, continues, count0, claim } => {
                 return self.resumed(*n_seen, *continues, (*count0, claim), reference);
             }

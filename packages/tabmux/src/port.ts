@@ -299,6 +299,8 @@ function makePort(
     data: string | Uint8Array,
   ): void => {
     if (kind === HubKind.Resume) {
+      // Of before we were away: another one comes, and one answer is all it waits for.
+      if (phase) return;
       if (b >= 0) {
         lose('tabmux: the session is lost', b);
         // What was said before this was said in another session.

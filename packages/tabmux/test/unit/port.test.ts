@@ -161,6 +161,20 @@ test('back from the cache: the lock, Park and Attach; the sockets live on', asyn
   assert.equal(open.readyState, SharedWebSocket.OPEN);
 });
 
+test('back from the cache: a Resume of before is not heard, since another one comes', async () => {
+  const { worker, open, hub } = await pair();
+  browser.page('pagehide', true);
+  await worker.expect(PageKind.Park);
+  browser.page('pageshow', true);
+  await worker.expect(PageKind.Park);
+  await worker.expect(PageKind.Attach);
+  worker.post(hub, HubKind.Resume, 0, 0, 0, 'of another session');
+  worker.attached(hub);
+  worker.resume(hub, 2);
+  await worker.settled(hub);
+  assert.equal(open.readyState, SharedWebSocket.OPEN);
+});
+
 test('its lock is stolen: it waits for it again, and then says that it is there', async () => {
   const { worker, open, hub, lock } = await pair();
   const mine = [...browser.held.keys()].find((name) => name.startsWith('tabmux:tab:')) ?? '';
