@@ -63,7 +63,7 @@ impl Credit {
 
 impl Registry {
     /// The application has dealt with messages of a socket that cost so much
-    /// ([`message_cost`](tabmux_wire::message_cost)): the tab may send as much again. To be said
+    /// ([`message_cost`]): the tab may send as much again. To be said
     /// once for each message that came; what is said of a socket that is not open is ignored.
     pub fn give_back(&mut self, now: Timestamp, socket: SocketRef, cost: u64) {
         self.advance(now);
