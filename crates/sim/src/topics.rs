@@ -105,7 +105,9 @@ impl Subscription {
             }
             return Ok(());
         }
-        if recovered && self.last != Some(position) {
+        // The first answer was lost with the port that the page had left.
+        let first_lost = self.last.is_none() && self.asked > 1;
+        if recovered && self.last != Some(position) && !first_lost {
             return Err(format!("recovered at {position:?}, but was at {:?}", self.last));
         }
         // Asked twice before it had heard anything, and answered twice: it is told what it knows.
@@ -117,6 +119,7 @@ impl Subscription {
         self.owed = match self.last {
             Some(last) if !recovered && !same(last) => Owed::Gap,
             Some(_) if !recovered => Owed::GapOrNothing,
+            None if first_lost => Owed::GapOrNothing,
             _ => Owed::Nothing,
         };
         (self.ready, self.last) = (true, Some(position));

@@ -426,6 +426,17 @@ fn a_tab_that_says_again_what_it_wants_hears_what_it_may_have_missed() {
 }
 
 #[test]
+fn a_tab_that_asked_twice_before_it_heard_where_the_topic_is_hears_what_it_misses_later() {
+    let mut bench = Bench::with_topic();
+    bench.unsubscribed(1, Some(2_000));
+    bench.subscribe(1, FIRST, "prices");
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(bench.asked(), ["prices 2 5"]);
+    bench.subscribed(2, false, at(9));
+    assert_eq!(bench.heard(1), [told(FIRST, 9, false), gap(FIRST, 9)]);
+}
+
+#[test]
 fn in_mirror_mode_there_are_no_topics() {
     let mut bench = Bench::mirrored();
     bench.subscribe(1, FIRST, "prices");

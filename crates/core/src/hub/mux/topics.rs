@@ -132,8 +132,14 @@ impl Topics {
         let Some(topic) = topic else {
             return base.event(Event::BadTabMessage(tab));
         };
+        let subscribed = matches!(topic.state, State::Subscribed { .. });
         match topic.listeners.iter_mut().find(mine) {
-            Some(listener) => listener.hearing = Hearing::Waits(since),
+            Some(listener) => {
+                // It may have said so before it heard where the topic is: if that goes on elsewhere,
+                // it has missed something.
+                let told = topic.last.filter(|_| !subscribed && listener.hearing == Hearing::Hears);
+                listener.hearing = Hearing::Waits(since.or(told));
+            }
             None => return base.event(Event::BadTabMessage(tab)),
         }
         topic.welcome(base, false, history);
