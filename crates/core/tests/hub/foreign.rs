@@ -193,3 +193,32 @@ fn says_no_tabmux_server(bench: &Bench) -> bool {
         _ => false,
     })
 }
+
+#[test]
+fn a_tab_that_claims_more_of_its_lane_than_there_is_harms_no_other() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    bench.back(1, 1 << 40);
+    // A server does not believe it.
+    let attached =
+        ServerFrame::Attached { tab: TabId(1), alias: Alias(1), next: 1, n_seen: 1, aside: false };
+    bench.server(&attached);
+    bench.server(&opened(1, ONE));
+    bench.server(&data(1, ONE, "one"));
+    bench.take();
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(6));
+        for message in bench.all_posted(1) {
+            if let HubMessage::Check { count0, count } = message {
+                bench.tab(1, TabMessage::Got { count0, count });
+            }
+        }
+    }
+    let counts = bench.sent().into_iter().filter_map(|bytes| match HubFrame::decode(&bytes) {
+        Ok(HubFrame::Ack { lanes, .. }) => lanes.iter().map(|lane| lane.count).max(),
+        _ => None,
+    });
+    // More than was ever sent would end the session, of which other tabs are a part.
+    assert!(counts.clone().all(|count| count <= 2), "{:?}", counts.collect::<Vec<_>>());
+}

@@ -308,6 +308,8 @@ impl Mux {
             (tab.heard, tab.posted) = (next.saturating_sub(1), next.saturating_sub(1));
         }
         tab.posted = next.saturating_sub(1);
+        // A page can say that it has what was never sent, and a server does not believe it.
+        tab.heard = tab.heard.min(tab.posted);
         tab.part = Some(part);
         tab.lane = Lane::Known { alias, up: n_seen };
         let Session { id: session, token, term, .. } = *session;
