@@ -202,6 +202,10 @@ impl Registry {
         self.stats.kept_bytes -= entry.kept();
         self.forget_tab(session_id, alias, &entry);
         self.outputs.push_back(Output::Event(Event::TabGone { session: session_id, tab }));
+        // What it kept may be what others wait for, of whom nothing need come.
+        if let Some(place) = self.sessions.place(session_id) {
+            self.wake_waiting(place);
+        }
     }
 
     fn on_suspend(&mut self, id: LinkId, place: u32) {

@@ -6,7 +6,7 @@ use tabmux_core::{
     session::{Event, LinkDown, Output, SendError, SessionConfig, SessionEnd, SocketRef},
     wire::{
         Alias, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, SessionId, SocketId,
-        TabId, Term, Token, Welcome,
+        TabId, Term, Token, Upstream, Welcome,
     },
 };
 
@@ -336,6 +336,28 @@ fn a_tab_that_leaves_its_lane_full_for_a_minute_is_forgotten() {
     assert_eq!(told, Some((ErrorCode::UnknownTab, Some(TabId(1)))));
     let stats = server.registry.stats();
     assert_eq!((stats.stalled, stats.kept_bytes, stats.tabs), (1, 0, 0));
+}
+
+#[test]
+fn what_a_tab_that_is_gone_kept_is_room_for_those_that_wait_for_it() {
+    let config = SessionConfig { session_bytes: 1_000, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    let (socket, _) = server.welcome_socket(1);
+    server.say(1, &ack(&[(1, 1)]));
+    server.say(1, &attach(2));
+    let (up, path) = (Upstream { tab: Alias(2), n: 1 }, "/echo");
+    let credit = 1 << 20;
+    let open = HubFrame::Open { up, socket: SocketId(1), credit, path, protocols: vec![] };
+    server.say(1, &open);
+    let other = SocketRef { tab: Alias(2), ..socket };
+    server.registry.accept(server.now, other, "");
+    while server.registry.send(server.now, other, Payload::Binary(&[0; 300])).is_ok() {}
+    let sent = server.registry.send(server.now, socket, Payload::Text("late"));
+    assert_eq!(sent, Err(SendError::Full));
+    server.drain();
+    server.written(1, 10_000);
+    let outputs = server.say(1, &HubFrame::Gone { tab: TabId(2) });
+    assert!(outputs.contains(&Output::SocketWritable { socket }), "{outputs:?}");
 }
 
 #[test]
