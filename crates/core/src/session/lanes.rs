@@ -180,10 +180,15 @@ impl Registry {
         let freed = freed.map_err(|NoSuchFrame| PeerMisbehaved::NoSuchFrame)?;
         session.kept -= freed;
         self.stats.kept_bytes -= freed;
+        // What is left must go on in time too.
+        let is_left = session.tabs.get(&lane).is_some_and(|tab| tab.kept() > 0);
+        let now = self.now;
         if let Some(slow) = &mut session.slow
             && freed > 0
         {
-            slow.stalled.retain(|(alias, _)| *alias != lane);
+            slow.stalled.retain(|(alias, _)| is_left || *alias != lane);
+            let of_lane = slow.stalled.iter_mut().filter(|(alias, _)| *alias == lane);
+            of_lane.for_each(|(_, since)| *since = now);
         }
         Ok(())
     }

@@ -221,13 +221,16 @@ impl Session {
 
     /// Forgets what has nothing in it.
     pub(super) fn tidy_slow(&mut self) {
-        if let Some(slow) = &mut self.slow
-            && slow.waiting.is_empty()
-        {
-            slow.stalled.clear();
-            if slow.backlog.is_empty() {
-                self.slow = None;
-            }
+        let Some(slow) = &mut self.slow else {
+            return;
+        };
+        let waits = |tab: Alias| {
+            let next = slow.waiting.range((tab, SocketId(0))..).next();
+            next.is_some_and(|(of, _)| *of == tab)
+        };
+        slow.stalled.retain(|(tab, _)| waits(*tab));
+        if slow.waiting.is_empty() && slow.backlog.is_empty() {
+            self.slow = None;
         }
     }
 }

@@ -339,6 +339,22 @@ fn a_tab_that_leaves_its_lane_full_for_a_minute_is_forgotten() {
 }
 
 #[test]
+fn a_tab_that_acknowledges_once_and_then_no_more_is_forgotten_too() {
+    let (mut server, socket, _) = narrow();
+    while server.registry.send(server.now, socket, Payload::Binary(&[0; 300])).is_ok() {}
+    server.drain();
+    server.pass(Duration::from_secs(15));
+    assert_eq!(server.say(1, &ack(&[(1, 2)])), [], "less than half of it is free");
+    for nonce in 1..=4 {
+        server.pass(Duration::from_secs(15));
+        assert_eq!(server.registry.stats().stalled, 0);
+        server.say(1, &HubFrame::Ping { nonce });
+    }
+    assert_eq!(server.registry.stats().stalled, 1);
+    assert_eq!(server.registry.stats().sockets, 0);
+}
+
+#[test]
 fn what_a_tab_that_is_gone_kept_is_room_for_those_that_wait_for_it() {
     let config = SessionConfig { session_bytes: 1_000, ..SessionConfig::default() };
     let mut server = Server::with(config);
