@@ -202,9 +202,9 @@ impl Registry {
             return;
         };
         let half = |limit: usize| limit / 2;
-        if session.unwritten > half(self.config.queue_bytes)
-            || session.kept > half(self.config.session_bytes)
-        {
+        slow.crowded &= session.unwritten > half(self.config.queue_bytes)
+            || session.kept > half(self.config.session_bytes);
+        if slow.crowded {
             return;
         }
         let has_room = |(alias, socket): &(Alias, SocketId)| {
@@ -229,13 +229,15 @@ impl Registry {
         let Some(session) = self.sessions.by_id_mut(socket.session) else {
             return;
         };
+        let tab = session.tabs.get(&socket.tab);
+        let open = tab.and_then(|tab| tab.socket(socket.socket));
+        let has_credit = open.is_some_and(|it| it.has_credit());
         // One that gives no credit, or that has acknowledged all there was, leaves no lane full.
-        let stalls = session.tabs.get(&socket.tab).is_some_and(|tab| {
-            let open = tab.socket(socket.socket);
-            tab.kept() > 0 && open.is_some_and(|it| it.has_credit())
-        });
+        let stalls = has_credit && tab.is_some_and(|tab| tab.kept() > 0);
+        let is_own = tab.is_some_and(|tab| tab.kept() >= self.config.lane_bytes || !has_credit);
         let slow = session.slow.get_or_insert_default();
         slow.waiting.insert(super::place(socket));
+        slow.crowded |= !is_own;
         if stalls && !slow.stalled.iter().any(|(alias, _)| *alias == socket.tab) {
             slow.stalled.push((socket.tab, now));
         }

@@ -82,6 +82,9 @@ pub(super) enum Stage {
 pub(super) struct Slow {
     /// Sockets that were told that there is no room.
     pub(super) waiting: BTreeSet<(Alias, SocketId)>,
+    /// One of them found no room in the session or on the link: till half of that is free, none is
+    /// told. What lies in the lanes of others is no reason to wait where there is room.
+    pub(super) crowded: bool,
     /// Tabs whose lane is full, and since when nothing of it was acknowledged.
     pub(super) stalled: Vec<(Alias, Timestamp)>,
     /// Publications that are not counted yet.
@@ -229,6 +232,7 @@ impl Session {
             next.is_some_and(|(of, _)| *of == tab)
         };
         slow.stalled.retain(|(tab, _)| waits(*tab));
+        slow.crowded &= !slow.waiting.is_empty();
         if slow.waiting.is_empty() && slow.backlog.is_empty() {
             self.slow = None;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tabmux_core::{
     session::{Output, SendError, SessionConfig, SocketRef},
-    wire::{Alias, HubFrame, Payload, ServerFrame, SocketId, Upstream},
+    wire::{Alias, HubFrame, Payload, ServerFrame, SessionId, SocketId, TabId, Upstream},
 };
 
 use super::support::{
@@ -349,4 +349,31 @@ fn what_a_tab_used_survives_the_link_and_counts_once() {
     server.hello(3, &resume(&welcome, 10, Some(0)));
     let outputs = server.say(3, &attach_after(1, 1));
     assert!(matches!(frames(&outputs)[..], [_, ServerFrame::Credit { bytes: 200, .. }]));
+}
+
+/// Tabs 2 and 3 of the session are in the back/forward cache, and their lanes are full.
+fn fill_parked_lanes(server: &mut Server, session: SessionId) {
+    for (tab, alias) in [(TabId(2), Alias(2)), (TabId(3), Alias(3))] {
+        server.say(1, &attach(tab.0));
+        let (up, socket, credit) = (Upstream { tab: alias, n: 1 }, SocketId(1), 1 << 20);
+        let (path, protocols) = ("/echo", vec![]);
+        server.say(1, &HubFrame::Open { up, socket, credit, path, protocols });
+        let socket = SocketRef { session, tab: alias, socket };
+        server.registry.accept(server.now, socket, "");
+        server.say(1, &HubFrame::Park { tab });
+        while server.registry.send(server.now, socket, Payload::Binary(&[0; 10_000])).is_ok() {}
+        server.drain();
+    }
+    assert!(server.registry.stats().kept_bytes > server.registry.config().session_bytes / 2);
+}
+
+#[test]
+fn lanes_of_parked_tabs_do_not_hide_from_a_socket_that_it_has_credit() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[100])[0];
+    fill_parked_lanes(&mut server, socket.session);
+    assert_eq!(spend(&mut server, socket), 1);
+    server.say(1, &ack(&[(1, 2)]));
+    assert_eq!(server.say(1, &credit(2, 1, 100)), [Output::SocketWritable { socket }]);
+    assert_eq!(spend(&mut server, socket), 1);
 }
