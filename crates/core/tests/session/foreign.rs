@@ -49,9 +49,12 @@ fn upstream() -> impl Strategy<Value = Upstream> {
 fn frame() -> impl Strategy<Value = Vec<u8>> {
     let (tab, socket) = (|| (1..5_u64).prop_map(TabId), || (1..4_u32).prop_map(SocketId));
     let code = prop_oneof![Just(0_u16), Just(1000), Just(close::NO_STATUS), any::<u16>()];
-    let open = (upstream(), socket()).prop_map(|(up, socket)| {
-        HubFrame::Open { up, socket, credit: 9, path: "/p", protocols: vec!["a"] }.to_bytes()
+    let amount = || prop_oneof![0..200_u64, Just(u64::MAX)];
+    let open = (upstream(), socket(), amount()).prop_map(|(up, socket, credit)| {
+        HubFrame::Open { up, socket, credit, path: "/p", protocols: vec!["a"] }.to_bytes()
     });
+    let credit = (upstream(), socket(), amount())
+        .prop_map(|(up, socket, bytes)| HubFrame::Credit { up, socket, bytes }.to_bytes());
     let data = (upstream(), socket(), ".{0,9}").prop_map(|(up, socket, text)| {
         HubFrame::Data { up, socket, payload: Payload::Text(&text) }.to_bytes()
     });
@@ -81,6 +84,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         6 => open,
         6 => data,
         3 => closing,
+        3 => credit,
         1 => prop::collection::vec(any::<u8>(), 0..40),
     ]
 }

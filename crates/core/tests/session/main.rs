@@ -13,3 +13,4 @@ mod sockets;
 mod support;
 mod tabs;
 mod topics;
+mod waiting;
