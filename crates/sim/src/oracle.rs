@@ -37,7 +37,7 @@ enum Doubt {
     Left,
     /// It is in the back/forward cache: for ten minutes it is kept.
     Parked(Timestamp),
-    /// The same, as the server says, though the hub may know better.
+    /// The server lists it, and it did not attach: it is kept as long. The hub may know better.
     Listed(Timestamp),
     /// Its lock was free. That may have been long ago: a frozen worker is told late.
     Freed(Timestamp),
@@ -64,7 +64,7 @@ impl HubView {
         }
     }
 
-    /// The server lists a tab as parked.
+    /// The server lists a tab.
     pub fn listed(&mut self, tab: TabId, clock: Timestamp) {
         if !self.knows(tab) {
             self.doubts.entry(tab).or_insert(Doubt::Listed(clock));
@@ -104,7 +104,7 @@ impl HubView {
         match doubt {
             Some(Doubt::Left) => Ok("it left this hub"),
             Some(Doubt::Parked(at) | Doubt::Listed(at)) if since(at) >= PARKED => {
-                Ok("parked for 10 min")
+                Ok("away for 10 min")
             }
             Some(Doubt::Freed(at)) if since(at) >= GRACE => Ok("its lock was free"),
             _ => NothingLost.broken(format!("{tab} was given up at {clock:?}, and is {doubt:?}")),

@@ -138,8 +138,7 @@ impl World {
             let browser = &mut self.browsers[at.0];
             let clock = browser.clock(self.now);
             if let Some(run) = browser.run(at.1).filter(|run| run.id == hub) {
-                let parked = welcome.tabs.iter().filter(|tab| tab.parked);
-                parked.for_each(|listed| run.view.listed(listed.tab, clock));
+                welcome.tabs.iter().for_each(|listed| run.view.listed(listed.tab, clock));
             }
         }
         let payload = Payload::Binary(bytes);

@@ -403,7 +403,7 @@ pub enum WakeReason {
     Heartbeat,
     /// A tab whose lock was granted has not said park or bye.
     TabGrace,
-    /// A tab was parked for too long.
+    /// A tab was parked, or awaited, for too long.
     ParkedTab,
     /// The link has outlived its last tab for long enough.
     Linger,

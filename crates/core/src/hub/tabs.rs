@@ -30,8 +30,9 @@ enum Presence {
     Doubtful { until: Timestamp, awaited: bool },
     /// It is in the back/forward cache, and is kept until then.
     Parked { until: Timestamp },
-    /// The server knows it, and it has not attached to this hub yet.
-    Awaited,
+    /// The server knows it, and it has not attached to this hub yet. It is kept until then: its
+    /// page may live and have left, which the hub before this one did not tell the server.
+    Awaited { until: Timestamp },
 }
 
 /// Messages for a tab to which nothing may be posted now.
@@ -57,7 +58,7 @@ pub(super) enum Delivery {
 impl Presence {
     /// Whether the server knows a tab that has not attached, though it may be dead.
     const fn is_awaited(self) -> bool {
-        matches!(self, Self::Awaited | Self::Doubtful { awaited: true, .. })
+        matches!(self, Self::Awaited { .. } | Self::Doubtful { awaited: true, .. })
     }
 }
 
@@ -81,9 +82,10 @@ impl TabRegistry {
     }
 
     /// The server knows a tab that this hub does not. Returns whether this is news.
-    pub(super) fn expect(&mut self, tab: TabId, parked: Option<Timestamp>) -> bool {
+    pub(super) fn expect(&mut self, tab: TabId, parked: bool, until: Timestamp) -> bool {
         let news = !self.tabs.contains(tab);
-        let presence = parked.map_or(Presence::Awaited, |until| Presence::Parked { until });
+        let presence =
+            if parked { Presence::Parked { until } } else { Presence::Awaited { until } };
         self.tabs.entry(tab, || Tab { presence, held: Held::default() });
         news
     }
@@ -91,9 +93,9 @@ impl TabRegistry {
     /// The tab's lock was granted.
     pub(super) fn doubt(&mut self, tab: TabId, until: Timestamp) {
         if let Some(tab) = self.tabs.get_mut(tab)
-            && matches!(tab.presence, Presence::Attached | Presence::Awaited)
+            && matches!(tab.presence, Presence::Attached | Presence::Awaited { .. })
         {
-            let awaited = tab.presence == Presence::Awaited;
+            let awaited = tab.presence != Presence::Attached;
             tab.presence = Presence::Doubtful { until, awaited };
         }
     }
@@ -111,7 +113,7 @@ impl TabRegistry {
         match tab.presence {
             Presence::Attached => return Delivery::Post,
             // What it misses it gets when it attaches, by its counts and positions.
-            Presence::Awaited | Presence::Doubtful { awaited: true, .. } => {
+            Presence::Awaited { .. } | Presence::Doubtful { awaited: true, .. } => {
                 return Delivery::Nobody;
             }
             Presence::Doubtful { .. } | Presence::Parked { .. } => {}
@@ -136,8 +138,10 @@ impl TabRegistry {
     /// Tabs that are dead, or were parked for too long.
     pub(super) fn expired(&self, now: Timestamp) -> Vec<TabId> {
         let due = |tab: &Tab| match tab.presence {
-            Presence::Attached | Presence::Awaited => false,
-            Presence::Doubtful { until, .. } | Presence::Parked { until } => until <= now,
+            Presence::Attached => false,
+            Presence::Doubtful { until, .. }
+            | Presence::Awaited { until }
+            | Presence::Parked { until } => until <= now,
         };
         self.tabs.keys_where(|_, tab| due(tab))
     }
@@ -146,9 +150,11 @@ impl TabRegistry {
         self.tabs
             .iter()
             .filter_map(|(_, tab)| match tab.presence {
-                Presence::Attached | Presence::Awaited => None,
+                Presence::Attached => None,
                 Presence::Doubtful { until, .. } => Some((until, WakeReason::TabGrace)),
-                Presence::Parked { until } => Some((until, WakeReason::ParkedTab)),
+                Presence::Awaited { until } | Presence::Parked { until } => {
+                    Some((until, WakeReason::ParkedTab))
+                }
             })
             .min()
     }

@@ -234,7 +234,7 @@ impl Mux {
     /// Waits for the tabs of the session that this hub does not know. `hole`: not all of lane 0
     /// came here.
     fn expect(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome, hole: bool) {
-        let parked_until = now + base.config.parked_ttl;
+        let until = now + base.config.parked_ttl;
         let gone = std::mem::take(&mut self.gone);
         for listed in &welcome.tabs {
             if gone.contains(&listed.tab) {
@@ -242,7 +242,7 @@ impl Mux {
                 self.gone.push(listed.tab);
                 continue;
             }
-            if !base.tabs.expect(listed.tab, listed.parked.then_some(parked_until)) {
+            if !base.tabs.expect(listed.tab, listed.parked, until) {
                 if !base.tabs.is_attached(listed.tab) {
                     self.tabs.listed_again(listed);
                 }

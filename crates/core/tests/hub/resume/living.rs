@@ -3,6 +3,23 @@
 use super::*;
 
 #[test]
+fn a_page_that_lives_and_does_not_come_is_not_awaited_for_ever() {
+    let mut bench = taken_over();
+    let gone = HubFrame::Gone { tab: TabId(2) }.to_bytes();
+    let answered = |bench: &mut Bench, seconds| {
+        bench.pass(Duration::from_secs(seconds));
+        bench.server(&ServerFrame::Pong { nonce: 1 });
+        assert_eq!(bench.hub.state(), LinkState::Connected);
+    };
+    for _ in 0..29 {
+        answered(&mut bench, 20);
+    }
+    assert!(!bench.sent().contains(&gone), "it may be frozen");
+    answered(&mut bench, 20);
+    assert!(bench.sent().contains(&gone));
+}
+
+#[test]
 fn a_tab_whose_lock_was_stolen_loses_nothing_if_it_says_at_once_that_it_lives() {
     let mut bench = with_socket();
     let gone = HubFrame::Gone { tab: TabId(1) }.to_bytes();
