@@ -7,7 +7,7 @@ use tabmux_core::hub::{
 };
 use tabmux_wire::{
     HubFrame, HubId, Payload, Position, ServerFrame, Subscribed, TabId, TopicId, Unsubscribed,
-    UnsubscribedReason,
+    UnsubscribedReason, Welcome,
 };
 
 use crate::support::{ATTACH, Bench, text};
@@ -434,6 +434,26 @@ fn a_tab_that_asked_twice_before_it_heard_where_the_topic_is_hears_what_it_misse
     assert_eq!(bench.asked(), ["prices 2 5"]);
     bench.subscribed(2, false, at(9));
     assert_eq!(bench.heard(1), [told(FIRST, 9, false), gap(FIRST, 9)]);
+}
+
+#[test]
+fn what_a_hub_gets_again_of_a_session_that_it_had_lost_is_told_once_and_without_a_gap() {
+    let mut bench = Bench::with_topic();
+    bench.publication(5, 6);
+    bench.link_closed(1006);
+    bench.sleep(Duration::from_secs(61));
+    bench.back(1, 0);
+    bench.link_closed(1006);
+    bench.take();
+    bench.pass(Duration::from_secs(2));
+    bench.grant_and_open();
+    let welcome = Welcome { resumed: true, ..crate::support::welcome() };
+    bench.server(&ServerFrame::Welcome(welcome));
+    bench.take();
+    bench.subscribed(0, true, at(5));
+    bench.publication(5, 6);
+    bench.publication(6, 7);
+    assert_eq!(bench.heard(1), [news(FIRST, 7)]);
 }
 
 #[test]

@@ -239,6 +239,13 @@ impl Topics {
         let topic = &mut self.topics[at];
         topic.state = State::Subscribed { request: 0, topic: listed.topic };
         let before = topic.last.replace(listed.position);
+        // Of a session that this hub had lost: what came before that comes again.
+        let ahead = before.filter(|it| is_after(*it, listed.position));
+        for listener in &mut topic.listeners {
+            if let (Hearing::Hears, Some(before)) = (&listener.hearing, ahead) {
+                listener.hearing = Hearing::Ahead(before);
+            }
+        }
         topic.reach(listed.position);
         topic.welcome(base, before != Some(listed.position), &History::Off);
         topic.kept = base.tabs.any_awaited();
