@@ -247,9 +247,7 @@ impl Mux {
                     self.tabs.listed_again(listed);
                 }
                 if let Some(tab) = self.tabs.get_mut(listed.tab).filter(|_| listed.aside) {
-                    // Now, before it hears what came after that.
                     tab.missed = hole || !tab.was_here;
-                    self.tell_missed(base, listed.tab);
                 }
                 if base.tabs.is_parked(listed.tab) && !listed.parked {
                     // It went while there was no link to tell it on.
@@ -262,28 +260,19 @@ impl Mux {
                 base.order(Output::WatchTab { tab: listed.tab });
             }
         }
-        for id in base.tabs.all() {
-            if let Some(tab) = self.tabs.get_mut(id)
-                && !welcome.tabs.iter().any(|listed| listed.tab == id)
-            {
-                tab.given_up(welcome.session, welcome.next0.saturating_sub(1), hole);
-                self.tell_missed(base, id);
+        let count0 = self.count0();
+        for (id, tab) in self.tabs.iter_mut() {
+            if !welcome.tabs.iter().any(|listed| listed.tab == id) {
+                tab.given_up(welcome.session, count0, hole);
+            }
+            // Now, before it hears what comes after that.
+            if base.tabs.is_attached(id) && tab.take_missed(count0) {
+                base.post_now(id, HubMessage::BrowserGap);
             }
         }
         if base.tabs.any_awaited() {
             self.history.begin(now);
             self.acks.wait(now, base);
-        }
-    }
-
-    /// Tells a tab that lane 0 went on without it, if that is so.
-    pub(super) fn tell_missed(&mut self, base: &mut Base, id: TabId) {
-        let count0 = self.count0();
-        if let Some(tab) = self.tabs.get_mut(id)
-            && base.tabs.is_attached(id)
-            && tab.take_missed(count0)
-        {
-            base.post_now(id, HubMessage::BrowserGap);
         }
     }
 

@@ -127,22 +127,17 @@ impl Topics {
     /// be lost.
     fn subscribe_again(&mut self, base: &mut Base, wish: Subscription<'_>, history: &History) {
         let Subscription { tab, number, name, since } = wish;
-        let topic = self.find(name).map(|at| &mut self.topics[at]);
         let mine = |it: &&mut Listener| it.tab == tab && it.number == number;
-        let Some(topic) = topic else {
-            return base.event(Event::BadTabMessage(tab));
-        };
-        let subscribed = matches!(topic.state, State::Subscribed { .. });
-        match topic.listeners.iter_mut().find(mine) {
-            Some(listener) => {
-                // It may have said so before it heard where the topic is: if that goes on elsewhere,
-                // it has missed something.
-                let told = topic.last.filter(|_| !subscribed && listener.hearing == Hearing::Hears);
-                listener.hearing = Hearing::Waits(since.or(told));
-            }
-            None => return base.event(Event::BadTabMessage(tab)),
+        if let Some(topic) = self.find(name).and_then(|at| self.topics.get_mut(at))
+            && let Some(listener) = topic.listeners.iter_mut().find(mine)
+        {
+            // It may have said so before it heard where the topic is: if that goes on elsewhere,
+            // it has missed something.
+            let told = topic.last.filter(|_| listener.hearing == Hearing::Hears);
+            listener.hearing = Hearing::Waits(since.or(told));
+            return topic.welcome(base, false, history);
         }
-        topic.welcome(base, false, history);
+        base.event(Event::BadTabMessage(tab));
     }
 
     /// A tab wants a topic no more.
@@ -239,10 +234,9 @@ impl Topics {
         let topic = &mut self.topics[at];
         topic.state = State::Subscribed { request: 0, topic: listed.topic };
         let before = topic.last.replace(listed.position);
-        // Of a session that this hub had lost: what came before that comes again.
-        let ahead = before.filter(|it| is_after(*it, listed.position));
+        // They may be ahead of it, in a session that this hub had lost: what came comes again.
         for listener in &mut topic.listeners {
-            if let (Hearing::Hears, Some(before)) = (&listener.hearing, ahead) {
+            if let (Hearing::Hears, Some(before)) = (&listener.hearing, before) {
                 listener.hearing = Hearing::Ahead(before);
             }
         }
