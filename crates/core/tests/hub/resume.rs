@@ -83,9 +83,9 @@ fn acks(bench: &Bench) -> Vec<Acknowledged> {
     bench.sent().iter().filter_map(ack).collect()
 }
 
-/// A tab answers the Check that was posted to it.
+/// A tab answers the last Check that was posted to it.
 fn answer(bench: &mut Bench, tab: u64) {
-    let check = bench.posted(tab).into_iter().find_map(|message| match message {
+    let check = bench.posted(tab).into_iter().rev().find_map(|message| match message {
         HubMessage::Check { count0, count } => Some((count0, count)),
         _ => None,
     });

@@ -40,8 +40,14 @@ impl Acks {
         self.frames += 1;
         self.bytes += len;
         self.due.get_or_insert(now + base.config.ack_delay);
+        self.much |= self.is_due_early(base);
+    }
+
+    /// So much came since the tabs were asked that they need not be given more time; unless they
+    /// still owe an answer.
+    fn is_due_early(&self, base: &Base) -> bool {
         let much = self.frames >= base.config.ack_frames || self.bytes >= base.config.ack_bytes;
-        self.much |= much && self.late.is_none();
+        much && self.late.is_none()
     }
 
     /// Tabs are to be asked, whether anything comes or not.
@@ -118,6 +124,11 @@ impl Mux {
             self.acks.wait(now, base);
         }
         self.acknowledge_if_all_answered(now, base);
+        // A burst that was in the link already may have filled the lane: what was acknowledged is
+        // then too little for the server to go on.
+        if self.acks.is_due_early(base) {
+            self.check(now, base);
+        }
     }
 
     /// Does what is due.

@@ -123,3 +123,22 @@ fn a_tab_that_answers_late_is_asked_for_what_came_meanwhile() {
     answer(&mut bench, 1);
     assert_eq!(acks(&bench), [(vec![(1, 3)], vec![])]);
 }
+
+#[test]
+fn a_tab_that_answers_when_much_more_came_is_asked_again_at_once() {
+    let mut bench = with_socket();
+    let large = "x".repeat(40 << 10);
+    // A burst that is in the link already: the tab's answer comes after all of it.
+    for _ in 0..4 {
+        bench.server(&data(1, ONE, &large));
+    }
+    let checks = |bench: &Bench| {
+        let posted = bench.all_posted(1);
+        posted.into_iter().filter(|it| matches!(it, HubMessage::Check { .. })).count()
+    };
+    assert_eq!(checks(&bench), 1);
+    bench.take();
+    bench.tab(1, TabMessage::Got { count0: 0, count: 2 });
+    // The server waits for half of its lane, and says nothing until then.
+    assert_eq!(checks(&bench), 1);
+}
