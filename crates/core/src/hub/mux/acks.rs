@@ -84,11 +84,7 @@ impl Mux {
         let acks = &mut self.acks;
         (acks.due, acks.late, acks.frames, acks.bytes) = (None, Some(until), 0, 0);
         for (id, tab) in self.tabs.iter_mut() {
-            if tab.owes(count0) && tab.checked.is_none() && base.tabs.is_attached(id) {
-                tab.checked = Some(now);
-                let count = if tab.is_known() { tab.posted } else { 0 };
-                base.post_now(id, HubMessage::Check { count0, count });
-            }
+            ask(now, base, id, tab, count0);
         }
         self.acknowledge_if_all_answered(now, base);
     }
@@ -128,6 +124,24 @@ impl Mux {
         // then too little for the server to go on.
         if self.acks.is_due_early(base) {
             self.check(now, base);
+        } else if self.acks.late.is_some() {
+            self.go_on_alone(now, base, id);
+        }
+    }
+
+    /// Others have not answered. That is no reason for the lane of a tab which did to fill up.
+    fn go_on_alone(&mut self, now: Timestamp, base: &mut Base, id: TabId) {
+        let count0 = self.count0();
+        if let Some(tab) = self.tabs.get_mut(id)
+            && tab.bytes >= base.config.ack_bytes
+            && let Lane::Known { alias, .. } = tab.lane
+            && tab.heard > tab.acknowledged
+        {
+            (tab.acknowledged, tab.bytes) = (tab.heard, 0);
+            let lanes = vec![LaneCount { lane: alias.0, count: tab.heard }];
+            // As below: it must not wait for what else is to be sent.
+            base.send_first(HubFrame::Ack { lanes, aside: Vec::new() }.to_bytes());
+            ask(now, base, id, tab, count0);
         }
     }
 
@@ -135,7 +149,9 @@ impl Mux {
     pub(super) fn acks_timeout(&mut self, now: Timestamp, base: &mut Base) {
         if self.acks.late.is_some_and(|at| at <= now) {
             for (_, tab) in self.tabs.iter_mut() {
-                tab.aside |= tab.checked.is_some();
+                // It may have been asked again since.
+                let timeout = base.config.check_timeout;
+                tab.aside |= tab.checked.is_some_and(|since| since + timeout <= now);
             }
             self.acknowledge(now, base);
         }
@@ -179,7 +195,7 @@ impl Mux {
                 aside.push(alias);
             }
             if known && tab.heard > tab.acknowledged {
-                tab.acknowledged = tab.heard;
+                (tab.acknowledged, tab.bytes) = (tab.heard, 0);
                 // In the order of lanes. A sort would be 3 kB of the wasm module.
                 let at = lanes.partition_point(|other| other.lane < alias.0);
                 lanes.insert(at, LaneCount { lane: alias.0, count: tab.heard });
@@ -206,5 +222,14 @@ impl Mux {
                 base.send_control(HubFrame::Ack { lanes, aside }.to_bytes());
             }
         }
+    }
+}
+
+/// Asks a tab, unless it has heard all, or owes an answer.
+fn ask(now: Timestamp, base: &mut Base, id: TabId, tab: &mut MuxTab, count0: u64) {
+    if tab.owes(count0) && tab.checked.is_none() && base.tabs.is_attached(id) {
+        tab.checked = Some(now);
+        let count = if tab.is_known() { tab.posted } else { 0 };
+        base.post_now(id, HubMessage::Check { count0, count });
     }
 }

@@ -166,6 +166,7 @@ impl Mux {
                 return None;
             }
             tab.posted = tab.posted.saturating_add(1);
+            tab.bytes = tab.bytes.saturating_add(bytes.len());
             tab.posted
         };
         self.acks.came(now, base, bytes.len());

@@ -33,6 +33,8 @@ pub(super) struct MuxTab {
     pub(super) unheard: u32,
     /// What of its lane is acknowledged.
     pub(super) acknowledged: u64,
+    /// Bytes of its lane that came since.
+    pub(super) bytes: usize,
     /// Since when it has not answered a Check.
     pub(super) checked: Option<Timestamp>,
     /// Lane 0 is acknowledged without it.

@@ -142,3 +142,22 @@ fn a_tab_that_answers_when_much_more_came_is_asked_again_at_once() {
     // The server waits for half of its lane, and says nothing until then.
     assert_eq!(checks(&bench), 1);
 }
+
+#[test]
+fn a_tab_that_answers_late_does_not_hold_up_the_lane_of_another() {
+    let mut bench = two_tabs();
+    for tab in [1, 2] {
+        bench.open(tab, ONE);
+        bench.server(&opened(tab, ONE));
+    }
+    bench.server(&data(2, ONE, "small"));
+    let large = "x".repeat(40 << 10);
+    for _ in 0..4 {
+        bench.server(&data(1, ONE, &large));
+    }
+    // Tab 2 is busy for a second; tab 1 is not, and its lane is half full.
+    answer(&mut bench, 1);
+    bench.pass(Duration::from_secs(1));
+    let lanes: Vec<_> = acks(&bench).into_iter().flat_map(|(lanes, _)| lanes).collect();
+    assert!(lanes.iter().any(|(lane, _)| *lane == 1), "{lanes:?}");
+}
