@@ -6,7 +6,9 @@ mod missed;
 
 use std::time::Duration;
 
-use tabmux_core::hub::{HubConfig, HubMessage, Input, LinkState, Mode, Output, TabMessage};
+use tabmux_core::hub::{
+    HubConfig, HubMessage, Input, LinkState, Mode, Output, SubscriptionId, TabMessage,
+};
 use tabmux_wire::{
     Alias, ErrorCode, HubFrame, HubId, LaneCount, Payload, Position, RefusedReason, Resume,
     ServerFrame, Subscribed, TabId, Term, TopicId, Welcome, WelcomeTab,
@@ -528,4 +530,23 @@ fn a_topic_of_the_session_that_no_tab_wants_is_let_go() {
     };
     bench.server(&ServerFrame::Subscribed(subscribed));
     assert!(bench.sent().contains(&HubFrame::Unsubscribe { topic: "prices" }.to_bytes()));
+}
+
+#[test]
+fn a_topic_is_let_go_whose_tab_leaves_while_the_server_tells_what_the_session_has() {
+    let mut bench = two_tabs();
+    let (subscription, name) = (SubscriptionId(1), "prices");
+    bench.tab(2, TabMessage::Subscribe { subscription, name, since: None });
+    break_link(&mut bench);
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    bench.server(&ServerFrame::Subscribed(Subscribed {
+        request: 0,
+        topic: TopicId(3),
+        recovered: true,
+        position: Position { epoch: 7, offset: 5 },
+        name,
+    }));
+    bench.take();
+    bench.tab(2, TabMessage::Bye);
+    assert!(bench.sent().contains(&HubFrame::Unsubscribe { topic: name }.to_bytes()));
 }

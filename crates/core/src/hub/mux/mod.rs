@@ -354,7 +354,7 @@ impl Machine for Mux {
     }
 
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
-        self.topics.tab_away(base, tab, false, self.may_ask());
+        self.topics.tab_away(base, tab, false);
         if self.connection.is_open() {
             base.send_control(HubFrame::Park { tab }.to_bytes());
         }
@@ -369,7 +369,7 @@ impl Machine for Mux {
             self.gone.remove(0);
         }
         self.gone.push(tab);
-        self.topics.tab_gone(base, tab, self.may_ask());
+        self.topics.tab_gone(base, tab);
         if self.connection.is_open() {
             base.send_control(HubFrame::Gone { tab }.to_bytes());
         }
@@ -388,7 +388,7 @@ impl Machine for Mux {
 
     fn tab_overflowed(&mut self, _: Timestamp, base: &mut Base, tab: TabId) {
         base.tabs.hold(tab, HubMessage::BrowserGap);
-        self.topics.tab_away(base, tab, true, self.may_ask());
+        self.topics.tab_away(base, tab, true);
     }
 
     fn said(&mut self, _: Timestamp, base: &mut Base, n: u64, key: SocketKey, said: Said<'_>) {
@@ -416,7 +416,7 @@ impl Machine for Mux {
     }
 
     fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId) {
-        self.topics.unsubscribe(base, tab, number, self.may_ask());
+        self.topics.unsubscribe(base, tab, number);
     }
 
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base) {

@@ -141,23 +141,17 @@ impl Topics {
     }
 
     /// A tab wants a topic no more.
-    pub(super) fn unsubscribe(
-        &mut self,
-        base: &mut Base,
-        tab: TabId,
-        number: SubscriptionId,
-        is_open: bool,
-    ) {
-        self.remove(base, is_open, |it| it.tab == tab && it.number == number);
+    pub(super) fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId) {
+        self.remove(base, |it| it.tab == tab && it.number == number);
     }
 
     /// A tab is no more.
-    pub(super) fn tab_gone(&mut self, base: &mut Base, tab: TabId, is_open: bool) {
-        self.remove(base, is_open, |it| it.tab == tab);
+    pub(super) fn tab_gone(&mut self, base: &mut Base, tab: TabId) {
+        self.remove(base, |it| it.tab == tab);
     }
 
     /// A tab is away; `lossy` if what was posted to it before may be lost.
-    pub(super) fn tab_away(&mut self, base: &mut Base, tab: TabId, lossy: bool, is_open: bool) {
+    pub(super) fn tab_away(&mut self, base: &mut Base, tab: TabId, lossy: bool) {
         for topic in &mut self.topics {
             let last = topic.last.filter(|_| !lossy);
             for listener in topic.listeners.iter_mut().filter(|it| it.tab == tab) {
@@ -168,7 +162,7 @@ impl Topics {
                     Hearing::Hears | Hearing::Ahead(_) | Hearing::Away(_) => Hearing::Away(last),
                 };
             }
-            topic.let_go(base, is_open);
+            topic.let_go(base);
         }
     }
 
@@ -261,7 +255,7 @@ impl Topics {
     fn tidy(&mut self, base: &mut Base, mut wanted: impl FnMut(&mut Topic) -> bool) {
         for topic in &mut self.topics {
             if wanted(topic) {
-                topic.let_go(base, true);
+                topic.let_go(base);
             }
         }
         self.topics.retain(|topic| topic.kept || !topic.listeners.is_empty());
@@ -372,10 +366,10 @@ impl Topics {
         }
     }
 
-    fn remove(&mut self, base: &mut Base, is_open: bool, gone: impl Fn(&Listener) -> bool) {
+    fn remove(&mut self, base: &mut Base, gone: impl Fn(&Listener) -> bool) {
         for topic in &mut self.topics {
             topic.listeners.retain(|it| !gone(it));
-            topic.let_go(base, is_open);
+            topic.let_go(base);
         }
         self.topics.retain(|topic| topic.kept || !topic.listeners.is_empty());
     }
@@ -416,12 +410,13 @@ impl Topic {
         }
     }
 
-    /// Sends UNSUBSCRIBE if nobody hears the topic any more.
-    fn let_go(&mut self, base: &mut Base, is_open: bool) {
+    /// Sends UNSUBSCRIBE if nobody hears the topic any more, and the server knows it: also while it
+    /// tells which topics the session has, when nothing may be asked.
+    fn let_go(&mut self, base: &mut Base) {
         if self.has_listeners() || matches!(self.state, State::Unknown) {
             return;
         }
-        if is_open && !matches!(self.state, State::Later { .. }) {
+        if !matches!(self.state, State::Later { .. }) {
             base.send_control(HubFrame::Unsubscribe { topic: &self.name }.to_bytes());
         }
         self.state = State::Unknown;
