@@ -146,6 +146,7 @@ const C = {
     state: client?.status.state,
     tier: client?.status.tier,
     hub: client?.status.hubId,
+    reason: client?.status.reason,
     faults: [...faults],
     streams: [...streams.values()].map(({ socket, ...stream }) => ({
       ...stream, readyState: socket.readyState, buffered: socket.bufferedAmount,

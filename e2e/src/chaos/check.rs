@@ -46,6 +46,9 @@ impl World {
                 faults.push(format!("{}: {error}", self.name_of(*index)));
             }
         }
+        if !faults.is_empty() {
+            faults.extend(self.links(&here));
+        }
         for index in &here {
             let report = self.run(*index, "C.take()")?;
             let of_page = look(&report, self.server_since, counts);
@@ -59,6 +62,17 @@ impl World {
         faults.extend(self.server.wait_for_rest(links, tabs, REST).err());
         faults.extend(self.server.log().into_iter().filter(|line| line.starts_with("fault:")));
         Ok(faults)
+    }
+
+    /// What each page says of its hub's link, to understand a fault.
+    fn links(&mut self, here: &[usize]) -> Faults {
+        let mut links = Faults::new();
+        for index in here {
+            let report = self.run(*index, "C.report()").unwrap_or_default();
+            let [hub, state, reason] = ["hub", "state", "reason"].map(|name| &report[name]);
+            links.push(format!("{}: hub {hub} is {state}, {reason}", self.name_of(*index)));
+        }
+        links
     }
 }
 
