@@ -131,6 +131,16 @@ impl LinkServer {
         stats[name].as_u64().ok_or_else(|| format!("no number {name} in {stats}"))
     }
 
+    /// The lines of `/metrics` that hold this text and are not 0.
+    pub fn metrics(&self, part: &str) -> Result<Vec<String>> {
+        let answer = self.get("/metrics")?;
+        let text = String::from_utf8_lossy(&answer.body);
+        let lines = text
+            .lines()
+            .filter(|line| line.contains(part) && !line.starts_with('#') && !line.ends_with(" 0"));
+        Ok(lines.map(String::from).collect())
+    }
+
     /// Publishes a text to a topic, as a backend does.
     pub fn publish(&self, topic: &str, text: &str) -> Result<()> {
         let (path, body) = ("/tabmux/api/publish", json!({ "topic": topic, "text": text }));

@@ -69,9 +69,10 @@ impl World {
         let mut links = Faults::new();
         for index in here {
             let report = self.run(*index, "C.report()").unwrap_or_default();
-            let [hub, state, reason] = ["hub", "state", "reason"].map(|name| &report[name]);
-            links.push(format!("{}: hub {hub} is {state}, {reason}", self.name_of(*index)));
+            let what = ["tier", "hub", "state", "reason"].map(|name| report[name].to_string());
+            links.push(format!("{}: {}", self.name_of(*index), what.join(" ")));
         }
+        links.extend(self.server.metrics("refused").unwrap_or_default());
         links
     }
 }
