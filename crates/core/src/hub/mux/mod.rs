@@ -98,6 +98,18 @@ impl Mux {
         }
     }
 
+    /// A tab claims a session before there is a link. One that was away, frozen perhaps, may know an
+    /// older term than others: with that the server would refuse the hub for a while.
+    fn claimed(&mut self, claim: Option<Claim>) {
+        match (&mut self.session, claim) {
+            (None, claim) => self.session = claim.map(Session::from),
+            (Some(session), Some(claim)) if session.id == claim.session => {
+                session.term = session.term.max(claim.term);
+            }
+            _ => {}
+        }
+    }
+
     /// The first frames of a link that is open.
     fn say_hello(&mut self, now: Timestamp, base: &mut Base) {
         self.connection = Connection::Handshaking { until: now + base.config.handshake_timeout };
@@ -306,8 +318,8 @@ impl Machine for Mux {
         }
         self.gone.retain(|it| *it != tab);
         self.history.tab_came(now);
-        if self.session.is_none() && !self.connection.is_open() {
-            self.session = Claim::read(has.claim).map(Session::from);
+        if !self.connection.is_open() {
+            self.claimed(Claim::read(has.claim));
         }
         match &mut self.connection {
             Connection::Idle => self.dial(now, base),

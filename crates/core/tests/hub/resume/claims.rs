@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use tabmux_core::hub::{HubConfig, Input, LinkState, Mode, Output, TabMessage};
-use tabmux_wire::{HubFrame, HubId};
+use tabmux_wire::{HubFrame, HubId, Term};
 
-use super::two_tabs;
+use super::{claimed, two_tabs};
 use crate::support::{ATTACH, Bench};
 
 /// A new hub, at which a tab is first that has nothing, while tab 1 of the hub before it lives.
 fn first_of_another_hub(claim_expected: bool) -> Bench {
-    let mut bench = Bench::with(HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws"));
+    let mut bench = Bench::with(config());
     bench.claims = two_tabs().claims;
     bench.claims.remove(&2);
     bench.tab(2, ATTACH);
@@ -19,6 +19,10 @@ fn first_of_another_hub(claim_expected: bool) -> Bench {
     }
     bench.grant_and_open();
     bench
+}
+
+fn config() -> HubConfig {
+    HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws")
 }
 
 /// The frames of a link before WELCOME.
@@ -48,6 +52,30 @@ fn a_claim_that_is_expected_is_waited_for_though_another_tab_is_first() {
 }
 
 #[test]
+fn of_the_terms_that_tabs_know_the_newest_is_claimed() {
+    let mut bench = Bench::with(config());
+    bench.claims = two_tabs().claims;
+    // Behind the 64 digits of session and token.
+    let (session, rest) = bench.claims[&2].split_at(64);
+    let Some((term, alias)) = rest.split_once(' ') else { panic!("no claim") };
+    let newer = term.parse::<u64>().unwrap() + 1;
+    let later = format!("{session}{newer} {alias}");
+    bench.claims.insert(2, later);
+    bench.back(1, 0);
+    bench.back(2, 0);
+    bench.grant_and_open();
+    assert_eq!(claimed(&bench).map(|resume| resume.term), Some(Term(newer)));
+    // Nor does one that comes later with an older one take it back.
+    let claims = bench.claims;
+    let mut bench = Bench::with(config());
+    bench.claims = claims;
+    bench.back(2, 0);
+    bench.back(1, 0);
+    bench.grant_and_open();
+    assert_eq!(claimed(&bench).map(|resume| resume.term), Some(Term(newer)));
+}
+
+#[test]
 fn a_claim_that_does_not_come_is_waited_for_only_so_long() {
     let mut bench = first_of_another_hub(true);
     bench.pass(Duration::from_millis(1_499));
@@ -67,7 +95,7 @@ fn a_hub_that_expects_no_claim_waits_for_none() {
     let bench = first_of_another_hub(false);
     assert_eq!(names(&bench), ["hello", "attach"]);
     // Nor one that has it already.
-    let mut bench = Bench::with(HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws"));
+    let mut bench = Bench::with(config());
     bench.claims = two_tabs().claims;
     bench.back(1, 0);
     bench.input(Input::ClaimExpected);
