@@ -98,8 +98,8 @@ impl Mux {
         }
     }
 
-    /// A tab claims a session before there is a link. One that was away, frozen perhaps, may know an
-    /// older term than others: with that the server would refuse the hub for a while.
+    /// A tab claims a session before there is a link. One that was away, frozen perhaps, may know
+    /// an older term than others: with that the server would refuse the hub for a while.
     fn claimed(&mut self, claim: Option<Claim>) {
         match (&mut self.session, claim) {
             (None, claim) => self.session = claim.map(Session::from),
