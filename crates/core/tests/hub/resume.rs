@@ -349,10 +349,10 @@ fn who_is_fenced_asks_for_the_lock_again_and_comes_back_with_the_new_term() {
 }
 
 #[test]
-fn who_is_refused_as_stale_learns_the_term() {
+fn who_is_refused_as_stale_comes_back_soon_with_the_term_it_learnt() {
     let mut bench = with_socket();
     break_link(&mut bench);
-    let (reason, term, retry_ms, message) = (RefusedReason::Stale, Term(5), 1_000, "stale");
+    let (reason, term, retry_ms, message) = (RefusedReason::Stale, Term(5), 60_000, "stale");
     bench.server(&ServerFrame::Refused { reason, term, retry_ms, message });
     bench.take();
     bench.pass(Duration::from_secs(1));
@@ -361,10 +361,10 @@ fn who_is_refused_as_stale_learns_the_term() {
 }
 
 #[test]
-fn who_is_denied_a_session_goes_on_without_it() {
+fn who_is_denied_a_session_goes_on_soon_without_it() {
     let mut bench = with_socket();
     break_link(&mut bench);
-    let (reason, term, retry_ms, message) = (RefusedReason::Denied, Term(0), 1_000, "no");
+    let (reason, term, retry_ms, message) = (RefusedReason::Denied, Term(0), 60_000, "no");
     bench.server(&ServerFrame::Refused { reason, term, retry_ms, message });
     assert!(bench.posted(1).iter().any(|it| matches!(it, HubMessage::Lost { .. })));
     bench.take();

@@ -46,16 +46,22 @@ impl Mux {
                     ms => Duration::from_millis(ms).min(LONGEST_HINT),
                 };
                 base.close_link(now, code::NORMAL, "");
-                match (reason, &mut self.session) {
+                // What was wrong is the claim, and the next one is another: no need to wait long.
+                let hint = match (reason, &mut self.session) {
+                    // The hub before may have died before its tabs heard of its term.
                     (RefusedReason::Stale, Some(session)) => {
                         session.term = term;
                         base.release_lock();
+                        None
                     }
                     // It is not ours: without it there may be a link.
-                    (RefusedReason::Denied, Some(_)) => self.lose_session(base, &why),
-                    _ => {}
-                }
-                self.fail(now, base, why, Some(hint));
+                    (RefusedReason::Denied, Some(_)) => {
+                        self.lose_session(base, &why);
+                        None
+                    }
+                    _ => Some(hint),
+                };
+                self.fail(now, base, why, hint);
             }
             ServerFrame::Fenced { term } => {
                 if let Some(session) = &mut self.session {
