@@ -14,8 +14,11 @@ const options = { mode: 'mux', ...(tier && { tiers: [tier] }) };
 const zero = { down: 0, up: 0, publications: 0, gaps: 0 };
 let counts = { ...zero };
 let client;
+/** What the client heard of its hub and link last. */
+const history = [];
 
-const fault = (text) => faults.push(`${new Date().toISOString().slice(11, 23)} ${text}`);
+const now = () => new Date().toISOString().slice(11, 23);
+const fault = (text) => faults.push(`${now()} ${text}`);
 
 /** The same message as the server makes. */
 const numbered = (direction, number) => {
@@ -79,6 +82,10 @@ const C = {
   page: Math.random().toString(36).slice(2, 10),
   connect: (url) => {
     client = connect(url, options);
+    client.on('status', ({ state, tier, hubId, tabs, reason }) => {
+      history.push(`${now()} ${tier} ${hubId} ${state} ${tabs} ${reason}`);
+      history.splice(0, history.length - 30);
+    });
   },
   open: (name, url) => {
     const socket = new SharedWebSocket(url, [], options);
@@ -143,10 +150,7 @@ const C = {
   report: () => ({
     page: C.page,
     counts,
-    state: client?.status.state,
-    tier: client?.status.tier,
-    hub: client?.status.hubId,
-    reason: client?.status.reason,
+    history,
     faults: [...faults],
     streams: [...streams.values()].map(({ socket, ...stream }) => ({
       ...stream, readyState: socket.readyState, buffered: socket.bufferedAmount,

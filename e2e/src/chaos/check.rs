@@ -69,8 +69,10 @@ impl World {
         let mut links = Faults::new();
         for index in here {
             let report = self.run(*index, "C.report()").unwrap_or_default();
-            let what = ["tier", "hub", "state", "reason"].map(|name| report[name].to_string());
-            links.push(format!("{}: {}", self.name_of(*index), what.join(" ")));
+            let heard =
+                report["history"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let heard: String = heard.map(|line| format!("\n    {line}")).collect();
+            links.push(format!("{} heard of its hub:{heard}", self.name_of(*index)));
         }
         links.extend(self.server.metrics("refused").unwrap_or_default());
         links
