@@ -16,6 +16,7 @@ pub mod context;
 pub mod engine;
 pub mod handover;
 pub mod http;
+pub mod links;
 pub mod marionette;
 pub mod minibrowser;
 pub mod pages;
@@ -27,6 +28,7 @@ pub mod proxy;
 pub mod runner;
 pub mod server;
 pub mod sockets;
+mod tap;
 pub mod wait;
 pub mod webdriver;
 

@@ -1,16 +1,18 @@
 //! A TCP proxy that stands between the browser and the server and fails as networks do.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
 };
 
-use crate::{Result, ports};
+use rustix::io::ioctl_fionread;
+
+use crate::{Result, links::History, ports};
 
 /// What happens to bytes and to new connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +39,16 @@ struct Shared {
     target: u16,
     state: Mutex<State>,
     changed: Condvar,
+    /// Where every connection is a link.
+    watch: Option<Mutex<Watch>>,
+}
+
+/// What is read of links is listed under one lock, so that it is known what is unread.
+#[derive(Default)]
+struct Watch {
+    history: History,
+    /// Each link's connection, while anything of it is read.
+    pairs: Vec<Weak<Pair>>,
 }
 
 #[derive(Default)]
@@ -52,15 +64,27 @@ struct Pair {
     server: TcpStream,
     /// Bytes were lost: see [`Weather::HalfOpen`].
     broken: AtomicBool,
+    /// Its name in the history.
+    link: usize,
 }
 
 impl Proxy {
     /// Listens on a port of its own and passes everything on to `target`.
     pub fn start(target: u16) -> Result<Self> {
+        Self::start_by(target, None)
+    }
+
+    /// The same, where every connection is a link to a tabmux server: they are looked at.
+    pub fn watching(target: u16) -> Result<Self> {
+        Self::start_by(target, Some(Mutex::default()))
+    }
+
+    fn start_by(target: u16, watch: Option<Mutex<Watch>>) -> Result<Self> {
         let port = ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| format!("cannot listen as a proxy: {error}"))?;
-        let shared = Arc::new(Shared { target, state: Mutex::default(), changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { target, state: Mutex::default(), changed: Condvar::new(), watch });
         let acceptor = Arc::clone(&shared);
         thread::spawn(move || accept(&listener, &acceptor));
         Ok(Self { port, shared })
@@ -75,6 +99,14 @@ impl Proxy {
     pub fn set(&self, weather: Weather) {
         self.shared.state().weather = weather;
         self.shared.changed.notify_all();
+    }
+
+    /// What the links told so far; nothing where they are not looked at.
+    pub fn history<T>(&self, look: impl FnOnce(&History) -> T) -> T {
+        match self.shared.watch() {
+            Some(watch) => look(&watch.history),
+            None => look(&History::default()),
+        }
     }
 
     /// Ends every connection that is open, so that both sides see it; how many it were.
@@ -98,6 +130,31 @@ impl Drop for Proxy {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self) -> Option<MutexGuard<'_, Watch>> {
+        let watch = self.watch.as_ref()?;
+        Some(watch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads what comes, and lists it.
+    fn read(&self, pair: &Pair, upward: bool, bytes: &mut [u8]) -> usize {
+        let mut from = if upward { &pair.browser } else { &pair.server };
+        // Waits, since nobody may wait while the list is locked.
+        while from.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
+        let mut watch = self.watch();
+        let length = from.read(bytes).unwrap_or(0);
+        let Some(Watch { history, pairs }) = watch.as_deref_mut() else { return length };
+        let unread = |link: usize| {
+            let pair = pairs.get(link).and_then(Weak::upgrade);
+            pair.and_then(|pair| ioctl_fionread(&pair.server).ok()).unwrap_or(0)
+        };
+        match (upward, &bytes[..length]) {
+            (true, bytes) => history.up(pair.link, bytes),
+            (false, []) => history.end(pair.link),
+            (false, bytes) => history.down(pair.link, bytes, &unread),
+        }
+        length
     }
 
     /// The weather, once it is not [`Weather::Stalled`].
@@ -133,7 +190,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         // Small frames must not wait for one another.
         let _ = browser.set_nodelay(true);
         let _ = server.set_nodelay(true);
-        let pair = Arc::new(Pair { browser, server, broken: AtomicBool::new(false) });
+        let mut watch = shared.watch();
+        let link = watch.as_mut().map_or(0, |watch| watch.history.begin());
+        let pair = Arc::new(Pair { browser, server, broken: AtomicBool::new(false), link });
+        watch.iter_mut().for_each(|watch| watch.pairs.push(Arc::downgrade(&pair)));
+        drop(watch);
         state.pairs.push(Arc::clone(&pair));
         drop(state);
         for upward in [true, false] {
@@ -144,13 +205,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 fn pump(shared: &Shared, pair: &Arc<Pair>, upward: bool) {
-    let (mut from, mut to) = match upward {
-        true => (&pair.browser, &pair.server),
-        false => (&pair.server, &pair.browser),
-    };
+    let mut to = if upward { &pair.server } else { &pair.browser };
     let mut bytes = [0; 16 * 1024];
     loop {
-        let length = from.read(&mut bytes).unwrap_or(0);
+        let length = shared.read(pair, upward, &mut bytes);
         let weather = shared.wait();
         if weather == Weather::HalfOpen {
             pair.broken.store(true, Ordering::Relaxed);
@@ -165,6 +223,7 @@ fn pump(shared: &Shared, pair: &Arc<Pair>, upward: bool) {
         if length == 0 || to.write_all(&bytes[..length]).is_err() {
             pair.end();
             shared.state().pairs.retain(|other| !Arc::ptr_eq(other, pair));
+            while length > 0 && shared.read(pair, upward, &mut bytes) > 0 {}
             return;
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Result, chaos::world::World, wait};
+use crate::{Result, chaos::world::World, context::SOON, wait};
 
 /// Everything that was seen to be wrong: one text each.
 pub(super) type Faults = Vec<String>;
@@ -60,6 +60,10 @@ impl World {
         faults.extend(self.server.wait_for_connections(wanted, REST).err());
         let (links, tabs) = (wanted as u64, here.len() as u64);
         faults.extend(self.server.wait_for_rest(links, tabs, REST).err());
+        let settled =
+            wait::until("links", SOON, || self.proxy.history(|history| history.settled(wanted)));
+        faults.extend(settled.err());
+        faults.extend(self.proxy.history(|history| history.faults().to_vec()));
         faults.extend(self.server.log().into_iter().filter(|line| line.starts_with("fault:")));
         Ok(faults)
     }

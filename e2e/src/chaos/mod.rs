@@ -19,6 +19,7 @@ use crate::{
     Result,
     chaos::{action::Action, draw::Draw, world::World},
     engine::Engine,
+    links::{History, Seen},
 };
 
 /// What a run is asked for.
@@ -142,11 +143,14 @@ impl Run {
 
     fn summary(&self) -> String {
         let Counts { down, up, publications, gaps, sockets } = self.counts;
+        let Seen { links, sessions, terms, fenced } = self.world.proxy.history(History::seen);
         let done: Vec<_> =
             self.done.iter().map(|(name, count)| format!("{count} {name}")).collect();
         format!(
             "nothing lost, nothing twice, nothing out of order: {down} messages down, {up} up, \
-             {publications} publications, {gaps} gaps told, {sockets} sockets; {}",
+             {publications} publications, {gaps} gaps told, {sockets} sockets; \
+             never two links in one term: {links} links, {sessions} sessions, {terms} terms, \
+             {fenced} fenced; {}",
             done.join(", ")
         )
     }

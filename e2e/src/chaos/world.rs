@@ -59,7 +59,7 @@ impl World {
         let pages = PageServer::start(paths::assets()?)?;
         let program = Program::Numbers { topics: TOPICS, plain: None };
         let server = LinkServer::start(program, &[pages.origin()])?;
-        let proxy = Proxy::start(server.port())?;
+        let proxy = Proxy::watching(server.port())?;
         let session = Session::start_for_crashes(engine)?;
         let (tabs, names) = (Vec::new(), 0);
         let server_since = now();

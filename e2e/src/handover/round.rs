@@ -50,8 +50,10 @@ impl Bench {
         let plain = ports::free()?;
         let program = Program::Numbers { topics: 0, plain: Some(plain) };
         let server = LinkServer::start(program, &[pages.origin()])?;
-        let target = if tier == Tier::None { plain } else { server.port() };
-        let proxy = Proxy::start(target)?;
+        let proxy = match tier {
+            Tier::None => Proxy::start(plain)?,
+            _ => Proxy::watching(server.port())?,
+        };
         let session = Session::start_for_crashes(engine)?;
         Ok(Self { session, engine, tier, pages, server, proxy })
     }
@@ -101,6 +103,8 @@ impl Bench {
         wait::until("the link to go", LIMIT, || {
             wait::equal("connections", crate::sockets::established(port)?, 0)
         })?;
+        let faults = self.proxy.history(|history| history.faults().join("\n"));
+        wait::equal("what the links tell", faults, String::new())?;
         let count = |name: &str| seen[name].as_u64().unwrap_or_default();
         Ok(Seen {
             gap: seen["gap"].as_f64().unwrap_or_default(),

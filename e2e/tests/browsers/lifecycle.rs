@@ -62,7 +62,7 @@ impl Stage {
     /// `query` may name a tier.
     fn set_in(context: &mut Context<'_>, tabs: usize, query: &str) -> Result<Self> {
         let server = context.numbers_server()?;
-        let proxy = Proxy::start(server.port())?;
+        let proxy = Proxy::watching(server.port())?;
         let mut stage = Self { server, proxy, tabs: Vec::new() };
         for _ in 0..tabs {
             let tab = context.page(Kind::Tab, &format!("chaos.html{query}"))?;
@@ -94,7 +94,10 @@ impl Stage {
         self.server.wait_for_connections(1, RECONNECT)?;
         let log = self.server.log();
         let faults: Vec<&String> = log.iter().filter(|line| line.starts_with("fault:")).collect();
-        equal("what the server found", faults, Vec::new())
+        equal("what the server found", faults, Vec::new())?;
+        wait::until("links", SOON, || self.proxy.history(|history| history.settled(1)))?;
+        let faults = self.proxy.history(|history| history.faults().to_vec());
+        equal("what the links tell", faults, Vec::new())
     }
 }
 

@@ -1,0 +1,132 @@
+//! Reads what goes one way through a connection of the proxy: a head of HTTP, then messages.
+
+use std::io::Cursor;
+
+use tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Control, Data, OpCode},
+};
+
+use crate::Result;
+
+/// Bytes become items.
+#[derive(Default)]
+pub(crate) struct Tap {
+    /// What is not yet a whole item.
+    bytes: Vec<u8>,
+    /// How many bytes were taken out of it.
+    taken: u64,
+    is_past_head: bool,
+}
+
+/// What was said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// The head of the request, or of the answer to it.
+    Head(String),
+    /// A binary message.
+    Message(Vec<u8>),
+    /// The WebSocket is to end.
+    Close,
+}
+
+/// Neither end of a link sends more at once.
+const LONGEST: u64 = 4 << 20;
+
+impl Tap {
+    /// More bytes came; how many they were does not matter.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// How many bytes came in all.
+    pub(crate) fn heard(&self) -> u64 {
+        self.taken + self.bytes.len() as u64
+    }
+
+    /// The next item that is there as a whole, and how many bytes came before it. What this cannot
+    /// read is an error: who looks on and understands nothing would find nothing wrong.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Item)>> {
+        let at = self.taken;
+        let next = if self.is_past_head { self.frame()? } else { self.head() };
+        Ok(next.map(|item| (at, item)))
+    }
+
+    fn head(&mut self) -> Option<Item> {
+        let end = self.bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8_lossy(&self.bytes[..end]).into_owned();
+        self.take(end);
+        self.is_past_head = true;
+        Some(Item::Head(head))
+    }
+
+    fn frame(&mut self) -> Result<Option<Item>> {
+        let mut cursor = Cursor::new(&self.bytes);
+        let header = FrameHeader::parse(&mut cursor).map_err(|error| error.to_string())?;
+        let Some((header, length)) = header else { return Ok(None) };
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err("a compressed message".into());
+        }
+        if !header.is_final || length > LONGEST {
+            return Err(format!("a message in pieces, or of {length} bytes"));
+        }
+        let start = cursor.position() as usize;
+        let end = start + length as usize;
+        let Some(payload) = self.bytes.get(start..end) else { return Ok(None) };
+        let mask = header.mask.unwrap_or_default();
+        let payload = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        let item = match header.opcode {
+            OpCode::Data(Data::Binary) => Item::Message(payload.collect()),
+            OpCode::Control(Control::Close) => Item::Close,
+            other => return Err(format!("a frame of the type {other}")),
+        };
+        self.take(end);
+        Ok(Some(item))
+    }
+
+    fn take(&mut self, end: usize) {
+        self.bytes.drain(..end);
+        self.taken += end as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(tap: &mut Tap) -> Vec<(u64, Item)> {
+        std::iter::from_fn(|| tap.next().unwrap()).collect()
+    }
+
+    #[test]
+    fn items_come_whole_however_their_bytes_come() {
+        let head = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+        // `hi`, the same masked, and a close.
+        let frames = [0x82, 2, b'h', b'i', 0x82, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2, 0x88, 0];
+        let bytes = [head.as_bytes(), &frames].concat();
+        let hi = || Item::Message(b"hi".to_vec());
+        let wanted = [(0, Item::Head(head.into())), (36, hi()), (40, hi()), (48, Item::Close)];
+        for size in 1..=bytes.len() {
+            let mut tap = Tap::default();
+            let mut items = Vec::new();
+            for part in bytes.chunks(size) {
+                tap.hear(part);
+                items.extend(all(&mut tap));
+            }
+            assert_eq!(items, wanted, "in parts of {size}");
+            assert_eq!(tap.heard(), bytes.len() as u64);
+        }
+    }
+
+    #[test]
+    fn what_it_cannot_read_is_an_error() {
+        let (compressed, piece, text, ping) = ([0xc2, 0], [0x02, 0], [0x81, 0], [0x89, 0]);
+        for bytes in [compressed, piece, text, ping, [0x83, 0]] {
+            let mut tap = Tap::default();
+            tap.hear(b"GET / HTTP/1.1\r\n\r\n");
+            tap.hear(&bytes);
+            assert!(tap.next().unwrap().is_some());
+            assert!(tap.next().is_err(), "{bytes:x?}");
+        }
+    }
+}
