@@ -200,6 +200,7 @@ if (query.has('silent')) {
   window.SharedWorker = class extends NativeSharedWorker {
     constructor(...options) {
       super(...options);
+      this.options = options;
       T.workers.push(this);
     }
   };

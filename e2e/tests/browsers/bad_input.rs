@@ -18,7 +18,7 @@ use tungstenite::{
     Message, WebSocket, client::IntoClientRequest, protocol::frame::coding::CloseCode,
 };
 
-use crate::steps::{Outcome, ask, connect, one_link, open_echo};
+use crate::steps::{Outcome, ask, connect, ignored, one_link, open_echo};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("a missing worker script is named in an error event", missing_worker),
@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mux mode: a message that is too large fails its socket alone", too_large),
     Test::new("mux mode: a message of 400 MB costs no tab its hub", huge),
     Test::new("mux mode: a huge text fails its socket, not that of another tab", huge_text),
+    Test::new("messages without meaning on the worker's port are counted and harm nobody", garbage),
     Test::new("a frame the server cannot decode closes that link alone", bad_frame),
     Test::new("a text frame closes that link alone", text_frame),
 ];
@@ -107,6 +108,38 @@ fn huge_text(context: &mut Context<'_>) -> Outcome {
     equal("message", message, json!("tabmux: over 16 MiB unsent"))?;
     ask(context, &tabs[1], "other", "unharmed")?;
     equal("hub", context.run(&tabs[1], "T.get('other').shared.hubId")?, hub)?;
+    Ok(())
+}
+
+/// On the port of a tab that is attached, and on one of a stranger.
+fn garbage(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(2)?;
+    open_echo(context, &server, &tabs[0], "socket")?;
+    open_echo(context, &server, &tabs[1], "other")?;
+    let hub = context.run(&tabs[1], "T.get('other').shared.hubId")?;
+    equal("ignored", ignored(context, &tabs[1])?, json!([0]))?;
+    let post = "(() => {
+        const garbage = [
+            null, undefined, 0, 1n, 'retire', '', {}, [], ['x', true], [0n], [77], [0], [0, 1n],
+            [0, 1n, {}, '', 0, 0], [3, 1, 1, '/', [{}]], [4, 1, 1, {}], [5, 1], [[1n], [0]],
+            new Uint8Array(3), new Map(), new Error('x'), 'x'.repeat(1e6),
+            ...Array.from({ length: 1000 }, (_, n) => [5, n]),
+        ];
+        const known = T.workers.at(-1);
+        const ports = [known.port, new SharedWorker(...known.options).port];
+        for (const message of garbage) ports.forEach((port) => port.postMessage(message));
+        return ports.length * garbage.length;
+    })()";
+    let posted = context.run(&tabs[0], post)?;
+    equal("posted", posted.as_u64().is_some_and(|count| count > 2000), true)?;
+    wait::until("all of it to be counted", SOON, || {
+        equal("ignored", ignored(context, &tabs[1])?, json!([posted]))
+    })?;
+    ask(context, &tabs[1], "other", "unharmed")?;
+    ask(context, &tabs[0], "socket", "unharmed as well")?;
+    equal("hub", context.run(&tabs[1], "T.get('other').shared.hubId")?, hub)?;
+    one_link(&server, 2)?;
     Ok(())
 }
 

@@ -58,6 +58,11 @@ pub(crate) fn hub_of(context: &mut Context<'_>, tab: &Tab) -> Result<String> {
     hub.as_str().map(String::from).ok_or_else(|| format!("{hub} is no hub id"))
 }
 
+/// How many messages each worker of the origin has ignored.
+pub(crate) fn ignored(context: &mut Context<'_>, tab: &Tab) -> Result<Value> {
+    context.run(tab, "await (await import('/tabmux/debug.js')).ignored(300)")
+}
+
 /// Waits until `tab` is attached to another hub than `hub`, which is connected.
 pub(crate) fn another_hub(context: &mut Context<'_>, tab: &Tab, hub: &str) -> Result<()> {
     wait::until("another hub", SOON, || {

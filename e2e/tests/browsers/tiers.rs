@@ -14,7 +14,7 @@ use tabmux_e2e::{
     wait::{self, equal},
 };
 
-use crate::steps::{Outcome, ask, hub_of, one_link};
+use crate::steps::{Outcome, ask, hub_of, ignored, one_link};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("tiers: leader: three tabs have one connection", leader_shares),
@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("tiers: leader: its last tab leaves", leader_leaves),
     Test::new("tiers: leader: it is silent, and loses the lock to one tab", leader_silent),
     Test::new("tiers: leader: its lock is stolen, and it ends its worker", leader_robbed),
-    Test::new("tiers: leader: messages without meaning harm nobody", garbage),
+    Test::new("tiers: leader: messages without meaning are counted and harm nobody", garbage),
     Test::new("tiers: storage: three tabs have one connection", storage_shares),
     Test::new("tiers: storage: it closes, and another tab leads", storage_closes),
     Test::new("tiers: storage: its page is silent, and the lease runs out", storage_silent),
@@ -301,6 +301,11 @@ fn garbage(context: &mut Context<'_>) -> Outcome {
     let idle = context.tab()?;
     let count = context.run(&idle, post)?;
     equal("posted", count.as_u64().is_some_and(|count| count > 1000), true)?;
+    wait::until("most of it to be counted", SOON, || {
+        let counts = ignored(context, &idle)?;
+        equal("workers", counts.as_array().map(Vec::len), Some(1))?;
+        equal("over 1000", counts[0].as_u64().is_some_and(|count| count > 1000), true)
+    })?;
     converse(context, &server, &tabs, "leader")?;
     for tab in &tabs {
         equal("hub", hub_of(context, tab)?, hub.clone())?;

@@ -10,8 +10,11 @@ export interface Trace {
   readonly full: boolean;
 }
 
-/** The name of the BroadcastChannel on which traces are asked for. */
-export const CHANNEL = 'tabmux:trace';
+/** The name of the BroadcastChannel on which workers are asked. */
+export const CHANNEL = 'tabmux:debug';
+
+/** What they are asked for. */
+export type Question = 'traces' | 'ignored';
 
 /**
  * The traces of all hubs of this origin whose workers record one, with those of hubs that trapped.
@@ -22,12 +25,28 @@ export const CHANNEL = 'tabmux:trace';
  *   are
  */
 export function traces(patience = 1000): Promise<Trace[]> {
-  const found: Trace[] = [];
+  return ask('traces', (answer) => typeof answer === 'object' && answer !== null, patience);
+}
+
+/**
+ * How many messages each worker of this origin has ignored because they had no meaning: what some
+ * script posted to its port or to its BroadcastChannel.
+ *
+ * @param patience - as of {@link traces}
+ */
+export function ignored(patience = 1000): Promise<number[]> {
+  return ask('ignored', (answer) => typeof answer === 'number', patience);
+}
+
+/** All answers; others may ask meanwhile, and hear and be heard. */
+function ask<T>(question: Question, isMine: (answer: unknown) => boolean, patience: number):
+Promise<T[]> {
+  const found: T[] = [];
   const channel = new BroadcastChannel(CHANNEL);
-  channel.onmessage = ({ data }: MessageEvent<Trace | null>) => {
-    if (data) found.push(data);
+  channel.onmessage = ({ data }: MessageEvent<T>) => {
+    if (isMine(data)) found.push(data);
   };
-  channel.postMessage(null);
+  channel.postMessage(question);
   return new Promise((resolve) => {
     setTimeout(() => {
       channel.close();

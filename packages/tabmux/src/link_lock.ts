@@ -1,5 +1,7 @@
 // The lock without which a hub does not dial, and what is done when its holder does not let go.
 
+import { ignore } from './garbage.js';
+
 /** How long the holder may take to say that it is there. */
 const ANSWER_MS = 5000;
 
@@ -108,9 +110,10 @@ export function takeLinkLock(
 
   if (channel) {
     channel.onmessage = ({ data }: MessageEvent<unknown>) => {
+      if (typeof data !== 'string') return ignore();
       if (state === 'held') {
         if (data === ASK) channel.postMessage(build);
-      } else if (typeof data === 'string' && data !== ASK) {
+      } else if (data !== ASK) {
         clearTimeout(timer);
         if (data !== build) {
           if (!wasGranted || lock.isStolen) grant();

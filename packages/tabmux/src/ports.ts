@@ -3,6 +3,7 @@
 
 import { STAYS, busName, resync } from './bus.js';
 import type { HubFrame, TabFrame, WorkerOrder } from './bus.js';
+import { ignore } from './garbage.js';
 import { HubKind, PageKind } from './protocol.js';
 import type { HubMessage } from './protocol.js';
 import { withPulse } from './pulse.js';
@@ -30,7 +31,7 @@ declare const self: {
   name: string;
   location: { href: string; search: string };
   onconnect?: (event: { ports: readonly MessagePort[] }) => void;
-  onmessage: (event: MessageEvent<TabFrame | WorkerOrder>) => void;
+  onmessage: (event: MessageEvent<TabFrame | WorkerOrder | null>) => void;
   postMessage(frame: HubFrame | null): void;
   close(): void;
 };
@@ -88,7 +89,7 @@ function openDedicated(serve: (port: Port) => void, retire: () => void): Ports {
     if (data === 'retire') {
       retire();
       setTimeout(() => self.close(), RETIRE_MS);
-    } else if (typeof data[0] === 'string') {
+    } else if (typeof data?.[0] === 'string') {
       order = data as [string, boolean];
       start();
     } else {
@@ -130,7 +131,6 @@ function makeBus(
 ): Bus {
   const ports = new Map<bigint, Port>();
   let waiting: HubFrame | undefined;
-  let ignored = 0;
 
   // What is posted to several tabs one after another is one frame to all of them.
   const postTo = (tab: bigint, message: HubMessage): void => {
@@ -165,14 +165,7 @@ function makeBus(
   return {
     hear(frame) {
       if (isHubFrame(frame)) return;
-      if (!isTabFrame(frame)) {
-        ignored += 1;
-        // Once for each power of ten: whoever floods the channel must not flood the console.
-        if (Number.isInteger(Math.log10(ignored))) {
-          console.warn(`tabmux: ${ignored} messages on the channel had no meaning`);
-        }
-        return;
-      }
+      if (!isTabFrame(frame)) return ignore();
       const [tab, message] = frame;
       if (frame.length < 2) return post([[tab], ...beat]);
       portOf(tab, message).onmessage?.({ data: message } as MessageEvent);

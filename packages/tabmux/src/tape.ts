@@ -1,7 +1,9 @@
-// What the hubs of this worker are told, kept for debug.ts where the worker's address says `trace`.
+// What the hubs of this worker are told, kept for debug.ts where the worker's address says `trace`;
+// and the answers to whoever asks there.
 
 import { CHANNEL } from './debug.js';
-import type { Trace } from './debug.js';
+import type { Question, Trace } from './debug.js';
+import { ignored } from './garbage.js';
 import { hex } from './protocol.js';
 
 /** How long the trace of one hub may be, in MiB, unless the address says. */
@@ -19,19 +21,13 @@ interface Tape {
 /** Appends an entry to the trace of a hub. */
 export type Record = (hub: bigint, entry: Uint8Array) => void;
 
-/** Where the address of the worker asks for traces: a function that keeps them. */
+/** Answers; and where the address of the worker asks for traces: a function that keeps them. */
 export function openTapes(search: string): Record | undefined {
+  const tapes = new Map<bigint, Tape>();
+  answer(tapes);
   const wanted = new URLSearchParams(search).get('trace');
   if (wanted === null) return undefined;
   const limit = (Number(wanted) || MIB) * 2 ** 20;
-  const tapes = new Map<bigint, Tape>();
-  const channel = new BroadcastChannel(CHANNEL);
-  channel.onmessage = ({ data }) => {
-    if (data !== null) return;
-    tapes.forEach(({ bytes, size, full }, hub) => {
-      channel.postMessage({ hub: hex(hub), bytes: bytes.slice(0, size), full } satisfies Trace);
-    });
-  };
   return (hub, entry) => {
     let tape = tapes.get(hub);
     if (!tape) {
@@ -49,4 +45,19 @@ export function openTapes(search: string): Record | undefined {
     tape.bytes.set(entry, tape.size);
     tape.size = size;
   };
+}
+
+function answer(tapes: Map<bigint, Tape>): void {
+  try {
+    const channel = new BroadcastChannel(CHANNEL);
+    channel.onmessage = ({ data }: MessageEvent<Question>) => {
+      if (data === 'ignored') channel.postMessage(ignored);
+      if (data !== 'traces') return;
+      tapes.forEach(({ bytes, size, full }, hub) => {
+        channel.postMessage({ hub: hex(hub), bytes: bytes.slice(0, size), full } satisfies Trace);
+      });
+    };
+  } catch {
+    // There is none, or none where storage is refused.
+  }
 }

@@ -8,6 +8,7 @@ import { contendByLease, contendByLock } from './leader.js';
 import type { Leadership } from './leader.js';
 import { STAYS, busName, resync } from './bus.js';
 import type { HubFrame, TabFrame, WorkerOrder } from './bus.js';
+import { ignore } from './garbage.js';
 import { HubKind, PageKind, pulseEvery } from './protocol.js';
 import type { HubMessage, PageMessage } from './protocol.js';
 import { openWire } from './wire.js';
@@ -186,7 +187,6 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
   let runs = false;
   let starting: ReturnType<typeof setTimeout> | undefined;
   let isClosed = false;
-  let ignored = 0;
 
   const port = {
     postMessage(message: PageMessage) {
@@ -277,7 +277,7 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
   };
 
   const hearFrame = (frame: unknown): void => {
-    if (!Array.isArray(frame) || frame.length > 2) return garbage();
+    if (!Array.isArray(frame) || frame.length > 2) return ignore();
     const [to, message] = frame as unknown[];
     if (typeof to === 'bigint') {
       // Said by another tab, to the hub, which hears it by itself where it has a channel.
@@ -285,7 +285,7 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
       return;
     }
     const isBeat = message === undefined || message === STAYS;
-    if (!Array.isArray(to) || !isBeat && !isHubMessage(message)) return garbage();
+    if (!Array.isArray(to) || !isBeat && !isHubMessage(message)) return ignore();
     if (to.length && !to.includes(tab)) return;
     runs ||= !!worker;
     watch.heard();
@@ -293,13 +293,6 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
     if (isBeat) return;
     if (message[1] === HubKind.Ping) port.postMessage([PageKind.Pong]);
     else hear(message);
-  };
-
-  const garbage = (): void => {
-    ignored += 1;
-    if (Number.isInteger(Math.log10(ignored))) {
-      console.warn(`tabmux: ${ignored} messages on the channel had no meaning`);
-    }
   };
 
   const watch = watchHub(

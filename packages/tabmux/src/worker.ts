@@ -7,6 +7,7 @@
 import wasm from './generated/tabmux_wasm_bg.wasm';
 import { Hub, __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
 import { isPageMessage } from './check.js';
+import { ignore } from './garbage.js';
 import { takeLinkLock } from './link_lock.js';
 import type { LinkLock } from './link_lock.js';
 import { openPorts } from './ports.js';
@@ -60,9 +61,7 @@ function serve(port: Port): void {
   const age = (served += 1);
   let tab: bigint | undefined;
   port.onmessage = ({ data: message }) => {
-    if (!isPageMessage(message, host?.config.mode)) {
-      return console.warn('tabmux: a page posted what has no meaning');
-    }
+    if (!isPageMessage(message, host?.config.mode)) return ignore();
     if (failure !== '') {
       port.postMessage([0n, HubKind.Failed, 0, 0, 0, failure] satisfies HubMessage);
     } else if (message[0] === PageKind.Attach) {

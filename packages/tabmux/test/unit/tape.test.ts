@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { CHANNEL, traces } from '../../src/debug.js';
+import { CHANNEL, ignored, traces } from '../../src/debug.js';
+import { ignore } from '../../src/garbage.js';
 import { openTapes } from '../../src/tape.js';
 
 // The worker never closes its channel; the process need not wait for it.
@@ -18,11 +19,10 @@ globalThis.BroadcastChannel = class extends Native {
 };
 
 /** What is kept after these entries of 4 bytes, as `[hub, bytes, full]`. */
-async function kept(search: string, entries: [hub: bigint, length: number][]) {
+async function kept(search: string, entries: [hub: bigint, length: number][] = []) {
   opened.splice(0).forEach((channel) => channel.close());
   const record = openTapes(search);
-  assert.ok(record);
-  entries.forEach(([hub, length], index) => record(hub, new Uint8Array(length).fill(index + 1)));
+  entries.forEach(([hub, length], index) => record?.(hub, new Uint8Array(length).fill(index + 1)));
   const found = await traces(200);
   return found.map(({ hub, bytes, full }) => [Number(`0x${hub}`), [...bytes], full]);
 }
@@ -60,10 +60,35 @@ test('the last three hubs are kept', async () => {
   assert.deepEqual(hubs.map(([hub]) => hub), [2, 3, 4]);
 });
 
+test('each worker tells how much it ignored, whether it records or not', async (context) => {
+  context.mock.method(console, 'warn', () => undefined);
+  for (const [search, before] of [['', 0], ['?trace', 2]] as const) {
+    await kept(search);
+    assert.deepEqual(await ignored(200), [before]);
+    ignore();
+    ignore();
+    // Who asks for the one is not told the other.
+    const [counts, found] = await Promise.all([ignored(200), traces(200)]);
+    assert.deepEqual([counts, found], [[before + 2], []]);
+  }
+});
+
+test('where there is no channel, a worker records all the same', () => {
+  const Channel = globalThis.BroadcastChannel;
+  globalThis.BroadcastChannel = class {
+    constructor() {
+      throw new DOMException('The operation is insecure.', 'SecurityError');
+    }
+  } as unknown as typeof BroadcastChannel;
+  assert.equal(openTapes(''), undefined);
+  assert.ok(openTapes('?trace'));
+  globalThis.BroadcastChannel = Channel;
+});
+
 test('what has no meaning is not answered', async () => {
   await kept('?trace', [[5n, 1]]);
   const channel = new Native(CHANNEL);
-  channel.postMessage('read');
+  ['read', null, 7, {}].forEach((question) => channel.postMessage(question));
   assert.equal((await traces(200)).length, 1);
   channel.close();
 });
