@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -265,6 +265,9 @@ fn driver(name: &str, folder: &Path) -> Result<Command> {
         .open(folder.join(DRIVER_LOG))
         .map_err(|error| error.to_string())?;
     let mut command = Command::new(program(name)?);
+    if let Some(temporary) = temporary(folder)? {
+        command.env("TMPDIR", temporary);
+    }
     command
         .env("HOME", folder)
         .stdin(Stdio::null())
@@ -274,6 +277,23 @@ fn driver(name: &str, folder: &Path) -> Result<Command> {
 }
 
 const DRIVER_LOG: &str = "driver.log";
+
+/// Where the programs of a session leave what they would leave in the system's folder for ever:
+/// they are killed. None where the paths of their sockets would be too long.
+fn temporary(folder: &Path) -> Result<Option<PathBuf>> {
+    let temporary = folder.join("t");
+    if temporary.as_os_str().len() + LONGEST_SOCKET > SOCKET_PATH {
+        return Ok(None);
+    }
+    fs::create_dir_all(&temporary).map_err(|error| error.to_string())?;
+    Ok(Some(temporary))
+}
+
+/// What the system takes as the path of a socket.
+const SOCKET_PATH: usize = 107;
+
+/// The longest name of one, Chromium's `/org.chromium.Chromium.XXXXXX/SingletonSocket`, and room.
+const LONGEST_SOCKET: usize = 64;
 
 fn program(name: &str) -> Result<PathBuf> {
     find(name).ok_or_else(|| format!("{name} is missing"))
@@ -349,7 +369,14 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
+        // A process that was just killed may still be about to write there.
+        let gone = wait::until("the folder to go", Duration::from_secs(2), || {
+            match fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
+                _ => Ok(()),
+            }
+        });
+        drop(gone);
         // Fails, as it should, while another session has its folder there.
         drop(fs::remove_dir(all_folders()));
     }
