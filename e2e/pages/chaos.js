@@ -73,7 +73,7 @@ const publication = (topic, data) => {
   } else if (topic.run !== undefined && !gap) {
     fault(`${name}: another run without a gap`);
   }
-  Object.assign(topic, { run, last: number, gap: false });
+  Object.assign(topic, { run, last: number, gap: false, count: topic.count + 1 });
   counts.publications += 1;
 };
 
@@ -108,7 +108,7 @@ const C = {
     });
   },
   topic: (name) => {
-    const topic = { name, run: undefined, last: 0, gap: false };
+    const topic = { name, run: undefined, last: 0, gap: false, count: 0 };
     topics.set(name, topic);
     const it = client.topic(name);
     it.on('message', ({ data }) => publication(topic, data));
@@ -127,6 +127,16 @@ const C = {
     stream.asked = true;
     stream.socket.close(3000, 'enough');
   },
+  /** From now on each socket that is not closed, and each topic, must hear something. */
+  mark: () => {
+    streams.forEach((stream) => (stream.mark = stream.received));
+    topics.forEach((topic) => (topic.mark = topic.count));
+  },
+  /** Those that have heard nothing since. */
+  still: () => [
+    ...[...streams.values()].filter((s) => s.socket.readyState < 2 && s.received === s.mark),
+    ...[...topics.values()].filter((topic) => topic.count === topic.mark),
+  ].map(({ name }) => name),
   /** Asks the server to stop and to say how many messages there were. */
   end: () => streams.forEach((stream) => {
     stream.ending = true;

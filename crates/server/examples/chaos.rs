@@ -128,9 +128,8 @@ async fn exchange(socket: &mut TaskSocket, name: &str, pause: Duration) -> (u64,
                 let text = text_of(&message);
                 if text == "end" {
                     ended = true;
-                    if socket.send(format!("t {sent} {received}")).await.is_err() {
-                        return (sent, received);
-                    }
+                    // Where that fails, what came before the close is still to be read.
+                    let _ = socket.send(format!("t {sent} {received}")).await;
                 } else if text == "go" {
                     ended = false;
                 } else {
@@ -138,10 +137,10 @@ async fn exchange(socket: &mut TaskSocket, name: &str, pause: Duration) -> (u64,
                 }
             }
             _ = clock.tick(), if !ended => {
-                if socket.send(numbered('d', sent + 1)).await.is_err() {
-                    return (sent, received);
+                match socket.send(numbered('d', sent + 1)).await {
+                    Ok(()) => sent += 1,
+                    Err(_) => ended = true,
                 }
-                sent += 1;
             }
         }
     }

@@ -108,6 +108,17 @@ impl Action {
         matches!(self, OpenTab | OpenSocket | Burst | Back | Thaw)
     }
 
+    /// Whether it breaks anything. A run that broke nothing proves nothing.
+    pub(super) const fn breaks(self) -> bool {
+        !matches!(self, OpenTab | OpenSocket | CloseSocket | Burst | Back | Thaw)
+    }
+
+    /// Whether a tab that lives on may miss publications of topics, and be told of a gap: because
+    /// it was away, or the server was.
+    pub(super) const fn may_cost_publications(self) -> bool {
+        matches!(self, Leave | Back | Reload | Freeze | Thaw | KillServer | DrainServer)
+    }
+
     /// Why the driver of `engine` cannot do it.
     pub(super) const fn obstacle(self, engine: Engine) -> Option<&'static str> {
         match (self, engine) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Result, chaos::world::World, context::SOON, wait};
 
@@ -24,37 +24,39 @@ pub struct Counts {
     pub sockets: u64,
 }
 
+/// What pages have told: each is asked before it goes, since afterwards nobody can ask it.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) counts: Counts,
+    faults: Faults,
+    /// Sockets that their page closed, and how many messages it had sent.
+    closed: Vec<(String, u64)>,
+    /// Sockets that are open, of the pages that were asked last.
+    open: u64,
+}
+
 /// Longer than the hub's longest wait between two attempts, and than a heartbeat's time-out.
 const REST: Duration = Duration::from_secs(45);
 
 impl World {
     /// Heals everything, waits until nothing moves, looks at every page and at the server.
-    pub(super) fn check(&mut self, direct: bool, counts: &mut Counts) -> Result<Faults> {
+    /// `may_gap`: something was done that may cost publications.
+    pub(super) fn check(&mut self, direct: bool, may_gap: bool) -> Result<Faults> {
+        let gaps = self.told.counts.gaps;
         self.heal()?;
         let here = self.here();
-        for index in &here {
-            self.run(*index, "C.end()")?;
-        }
-        let mut faults = Faults::new();
-        for index in &here {
-            let settled = wait::until("every socket to be open or closed", REST, || {
-                let report = self.run(*index, "C.report()")?;
-                let open = unsettled(&report);
-                if open.is_empty() { Ok(()) } else { Err(open.join(", ")) }
-            });
-            if let Err(error) = settled {
-                faults.push(format!("{}: {error}", self.name_of(*index)));
-            }
-        }
+        let mut faults = self.settle(&here)?;
         if !faults.is_empty() {
             faults.extend(self.links(&here));
         }
+        self.told.open = 0;
         for index in &here {
-            let report = self.run(*index, "C.take()")?;
-            let of_page = look(&report, self.server_since, counts);
-            let name = self.name_of(*index);
-            faults.extend(of_page.into_iter().map(|fault| format!("{name}: {fault}")));
-            self.run(*index, "C.go()")?;
+            self.hear(*index)?;
+        }
+        faults.append(&mut self.told.faults);
+        let gaps = self.told.counts.gaps - gaps;
+        if gaps > 0 && !may_gap {
+            faults.push(format!("{gaps} gaps were told, and nobody was away"));
         }
         let wanted = if direct { here.len() } else { 1 };
         faults.extend(self.server.wait_for_connections(wanted, REST).err());
@@ -64,8 +66,66 @@ impl World {
             wait::until("links", SOON, || self.proxy.history(|history| history.settled(wanted)));
         faults.extend(settled.err());
         faults.extend(self.proxy.history(|history| history.faults().to_vec()));
+        faults.extend(self.sockets_of_server().err());
         faults.extend(self.server.log().into_iter().filter(|line| line.starts_with("fault:")));
+        for index in here {
+            self.run(index, "C.go()")?;
+            self.fill(index)?;
+        }
         Ok(faults)
+    }
+
+    /// Everything moves; then it is asked to end, and ends.
+    fn settle(&mut self, here: &[usize]) -> Result<Faults> {
+        let mut faults = Faults::new();
+        for index in here {
+            self.run(*index, "C.mark()")?;
+        }
+        for index in here {
+            let moves = wait::until("every socket and topic to move", REST, || {
+                let still = self.run(*index, "C.still()")?;
+                if still == json!([]) { Ok(()) } else { Err(format!("{still} did not")) }
+            });
+            faults.extend(moves.err().map(|error| format!("{}: {error}", self.name_of(*index))));
+        }
+        for index in here {
+            self.run(*index, "C.end()")?;
+        }
+        for index in here {
+            let settled = wait::until("every socket to be open or closed", REST, || {
+                let report = self.run(*index, "C.report()")?;
+                let open = unsettled(&report);
+                if open.is_empty() { Ok(()) } else { Err(open.join(", ")) }
+            });
+            faults.extend(settled.err().map(|error| format!("{}: {error}", self.name_of(*index))));
+        }
+        Ok(faults)
+    }
+
+    /// Lists what a page has to tell, which it then forgets.
+    pub(super) fn hear(&mut self, index: usize) -> Result<()> {
+        let report = self.run(index, "C.take()")?;
+        let (name, since) = (self.name_of(index), self.server_since);
+        self.told.look(&name, &report, since);
+        Ok(())
+    }
+
+    /// The server has got all that was said on a socket before its page closed it, and holds no
+    /// socket that no page has.
+    fn sockets_of_server(&mut self) -> Result<()> {
+        let closed = std::mem::take(&mut self.told.closed);
+        wait::until("the server to have closed what pages closed", SOON, || {
+            let log = self.server.log();
+            closed.iter().try_for_each(|(name, sent)| heard_all(&log, name, *sent))
+        })?;
+        // Pages in the back/forward cache have sockets as well, and so have those that died there,
+        // of which the server does not hear, and sessions that wait for a link.
+        if self.server.stat("parked")? + self.server.stat("detached")? > 0 {
+            return Ok(());
+        }
+        wait::until("as many sockets as pages have", SOON, || {
+            wait::equal("sockets", self.server.stat("sockets")?, self.told.open)
+        })
     }
 
     /// What each page says of its hub's link, to understand a fault.
@@ -83,6 +143,16 @@ impl World {
     }
 }
 
+/// The server has closed this socket, after as many messages as its page had sent.
+fn heard_all(log: &[String], name: &str, sent: u64) -> Result<()> {
+    let line = log.iter().find(|line| line.starts_with(&format!("closed: stream {name} ")));
+    let line = line.ok_or_else(|| format!("{name} is not closed"))?;
+    if line.ends_with(&format!(" and {sent} up")) {
+        return Ok(());
+    }
+    Err(format!("the page of {name} had sent {sent}, and the server says {line}"))
+}
+
 /// The sockets that are neither open with both counts told, nor closed.
 fn unsettled(report: &Value) -> Vec<String> {
     let streams = report["streams"].as_array().into_iter().flatten();
@@ -95,21 +165,32 @@ fn unsettled(report: &Value) -> Vec<String> {
     .collect()
 }
 
-fn look(report: &Value, server_since: u64, counts: &mut Counts) -> Faults {
-    let faults = report["faults"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let mut faults: Faults = faults.map(String::from).collect();
-    for stream in report["streams"].as_array().into_iter().flatten() {
-        if let Some(code) = stream["closed"]["code"].as_u64() {
+impl Told {
+    fn look(&mut self, page: &str, report: &Value, server_since: u64) {
+        let faults = report["faults"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let mut faults: Faults = faults.map(String::from).collect();
+        for stream in report["streams"].as_array().into_iter().flatten() {
+            let closed = &stream["closed"];
+            let Some(code) = closed["code"].as_u64() else {
+                self.open += u64::from(stream["readyState"] == 1);
+                continue;
+            };
             faults.extend(unfounded_close(stream, code, server_since));
-            counts.sockets += 1;
+            self.counts.sockets += 1;
+            // What a server said that was killed may be lost.
+            let is_recent = closed["at"].as_u64().is_some_and(|at| at > server_since);
+            if code == 3000 && is_recent {
+                let name = stream["name"].as_str().unwrap_or_default().to_owned();
+                self.closed.push((name, stream["sent"].as_u64().unwrap_or_default()));
+            }
         }
+        let count = |name: &str| report["counts"][name].as_u64().unwrap_or_default();
+        self.counts.down += count("down");
+        self.counts.up += count("up");
+        self.counts.publications += count("publications");
+        self.counts.gaps += count("gaps");
+        self.faults.extend(faults.into_iter().map(|fault| format!("{page}: {fault}")));
     }
-    let count = |name: &str| report["counts"][name].as_u64().unwrap_or_default();
-    counts.down += count("down");
-    counts.up += count("up");
-    counts.publications += count("publications");
-    counts.gaps += count("gaps");
-    faults
 }
 
 /// A socket that was open closes because its page wished it, or because the server has gone.
@@ -127,4 +208,65 @@ fn unfounded_close(stream: &Value, code: u64, server_since: u64) -> Option<Strin
     };
     let (name, closed) = (&stream["name"], &stream["closed"]);
     (!founded).then(|| format!("{name} was closed without need: {closed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER_SINCE: u64 = 1000;
+
+    fn told(stream: Value) -> Told {
+        let mut told = Told::default();
+        told.look("page", &json!({ "counts": { "up": 3 }, "streams": [stream] }), SERVER_SINCE);
+        told
+    }
+
+    fn closed(code: u16, asked: bool, opened: bool, born: u64) -> Value {
+        let closed = json!({ "code": code, "at": 2000 });
+        json!({
+            "name": "s1", "asked": asked, "opened": opened, "born": born, "sent": 3,
+            "readyState": 3, "closed": closed,
+        })
+    }
+
+    #[test]
+    fn a_socket_that_closes_without_need_is_a_fault() {
+        let (before, after) = (SERVER_SINCE - 1, SERVER_SINCE + 1);
+        let founded = [
+            closed(3000, true, true, after),
+            closed(1006, false, false, after),
+            closed(1006, false, true, before),
+            closed(1001, false, true, before),
+        ];
+        for stream in founded {
+            assert_eq!(told(stream.clone()).faults, [""; 0], "{stream}");
+        }
+        for code in [1000, 1001, 1006, 1008, 3000] {
+            let stream = closed(code, false, true, after);
+            assert_eq!(told(stream.clone()).faults.len(), 1, "{stream}");
+        }
+    }
+
+    #[test]
+    fn what_a_page_said_before_it_closed_a_socket_must_have_come() {
+        let told = told(closed(3000, true, true, SERVER_SINCE + 1));
+        assert_eq!(told.closed, [("s1".to_owned(), 3)]);
+        let log = |line: &str| vec!["closed: stream s11 after 1 down and 3 up".into(), line.into()];
+        let heard = |line| heard_all(&log(line), "s1", 3);
+        assert_eq!(heard("closed: stream s1 after 9 down and 3 up"), Ok(()));
+        assert!(heard("closed: stream s1 after 9 down and 2 up").is_err());
+        assert!(heard("closed: stream s1 after 3 down and 13 up").is_err());
+        assert!(heard("").is_err());
+    }
+
+    #[test]
+    fn what_a_page_found_is_not_lost_with_it() {
+        let mut told = Told::default();
+        let report = json!({ "counts": { "gaps": 2 }, "faults": ["12:00 s1: 5 came again"] });
+        told.look("page a", &report, SERVER_SINCE);
+        told.look("page b", &json!({ "counts": { "gaps": 1 } }), SERVER_SINCE);
+        assert_eq!(told.faults, ["page a: 12:00 s1: 5 came again"]);
+        assert_eq!(told.counts.gaps, 3);
+    }
 }

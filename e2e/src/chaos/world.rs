@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     Result, Stop,
     browser::{Kind, Tab},
-    chaos::{action::Action, draw::Draw},
+    chaos::{action::Action, check::Told, draw::Draw},
     engine::{Engine, Session},
     pages::PageServer,
     paths,
@@ -30,6 +30,7 @@ pub(super) struct World {
     names: u64,
     /// When the server began to run last, in milliseconds since 1970.
     pub(super) server_since: u64,
+    pub(super) told: Told,
 }
 
 /// A tab with the page of the run.
@@ -51,6 +52,7 @@ pub(super) enum PageState {
 
 const MOST_TABS: usize = 5;
 const MOST_SOCKETS: usize = 4;
+const FEWEST_SOCKETS: usize = 2;
 const TOPICS: u32 = 2;
 
 impl World {
@@ -62,8 +64,8 @@ impl World {
         let proxy = Proxy::watching(server.port())?;
         let session = Session::start_for_crashes(engine)?;
         let (tabs, names) = (Vec::new(), 0);
-        let server_since = now();
-        Ok(Self { session, tier, pages, server, proxy, tabs, names, server_since })
+        let (server_since, told) = (now(), Told::default());
+        Ok(Self { session, tier, pages, server, proxy, tabs, names, server_since, told })
     }
 
     /// Does `action`, if there is anything to do it to; what was done, in words.
@@ -162,8 +164,16 @@ impl World {
         for topic in 0..TOPICS {
             self.run(index, &format!("C.topic('chaos:{topic}')"))?;
         }
-        let first = self.open_socket(index)?;
-        Ok(format!("{} with {first}", self.name_of(index)))
+        self.fill(index)?;
+        Ok(format!("{} with {}", self.name_of(index), self.streams(index)?.join(", ")))
+    }
+
+    /// A page has several sockets: what it has lost with a server is made up for.
+    pub(super) fn fill(&mut self, index: usize) -> Result<()> {
+        while self.streams(index)?.len() < FEWEST_SOCKETS {
+            self.open_socket(index)?;
+        }
+        Ok(())
     }
 
     fn open_socket(&mut self, index: usize) -> Result<String> {
@@ -206,6 +216,7 @@ impl World {
 
     fn close_tab(&mut self, index: usize) -> Result<String> {
         let name = self.name_of(index);
+        self.hear(index)?;
         let page = self.tabs.remove(index);
         self.session.browser.close(&page.tab)?;
         Ok(name)
@@ -219,6 +230,7 @@ impl World {
         if let Some(process) = process {
             dead.extend(self.in_process(process)?.into_iter().filter(|other| *other != index));
         }
+        self.hear_all(&dead)?;
         done(self.session.browser.crash(&self.tabs[index].tab))?;
         self.bury(dead)?;
         Ok(name)
@@ -226,10 +238,18 @@ impl World {
 
     fn crash_worker(&mut self) -> Result<Option<String>> {
         let tabs: Vec<Tab> = self.tabs.iter().map(|page| page.tab.clone()).collect();
+        // Nobody knows which of them die with it.
+        self.hear_all(&self.here())?;
         let Some(dead) = self.session.browser.crash_worker(&tabs)? else { return Ok(None) };
         let all = 0..self.tabs.len();
         self.bury(all.filter(|index| dead.contains(&self.tabs[*index].tab)).collect())?;
         Ok(Some(format!("{} tabs with it", dead.len())))
+    }
+
+    fn hear_all(&mut self, indices: &[usize]) -> Result<()> {
+        let here = self.here();
+        let mut both = indices.iter().filter(|index| here.contains(index));
+        both.try_for_each(|index| self.hear(*index))
     }
 
     /// The tabs that the driver knows to be in that process.
@@ -254,6 +274,8 @@ impl World {
     }
 
     fn leave(&mut self, index: usize) -> Result<String> {
+        // It may not come back as it was.
+        self.hear(index)?;
         let url = self.pages.url("blank.html");
         self.session.browser.navigate(&self.tabs[index].tab, &url)?;
         self.tabs[index].state = PageState::Away;
@@ -271,6 +293,7 @@ impl World {
     }
 
     fn reload(&mut self, index: usize) -> Result<String> {
+        self.hear(index)?;
         self.session.browser.reload(&self.tabs[index].tab)?;
         self.begin(index)
     }
