@@ -122,8 +122,11 @@ pub struct Limits {
     /// Bytes that one tab has not acknowledged, and publications that the whole browser has not.
     /// 256 KiB.
     pub lane_bytes: usize,
-    /// Bytes that one browser has not acknowledged. 1 MiB.
+    /// Bytes that one browser has not acknowledged, those for absent tabs left out. 1 MiB.
     pub session_bytes: usize,
+    /// Bytes kept for the tabs of one browser that are in the back/forward cache, or that have not
+    /// been there since its link broke. 1 MiB.
+    pub absent_bytes: usize,
     /// What a tab may send on a virtual socket before its handler has dealt with some of it: bytes
     /// of payload, and 64 for each message. 256 KiB.
     pub credit_bytes: u32,
@@ -195,6 +198,7 @@ impl Default for Limits {
             queue_bytes: session.queue_bytes,
             lane_bytes: session.lane_bytes,
             session_bytes: session.session_bytes,
+            absent_bytes: session.absent_bytes,
             credit_bytes: session.credit_bytes,
             detached: session.detached_sessions,
             subscriptions: session.subscriptions,
@@ -231,6 +235,7 @@ impl Config {
             (self.detached_ms > 86_400_000, "detached_ms must be at most 86400000, a day"),
             (limits.lane_bytes == 0, "limits.lane_bytes must be at least 1"),
             (limits.session_bytes < limits.lane_bytes, SMALL_SESSION),
+            (limits.absent_bytes < limits.lane_bytes, SMALL_ABSENT),
             (limits.credit_bytes == 0, "limits.credit_bytes must be at least 1"),
             (self.drain_ms > 3_600_000, "drain_ms must be at most 3600000, an hour"),
             (limits.handshakes == 0, "limits.handshakes must be at least 1"),
@@ -275,6 +280,7 @@ impl Config {
             queue_bytes: self.limits.queue_bytes,
             lane_bytes: self.limits.lane_bytes,
             session_bytes: self.limits.session_bytes,
+            absent_bytes: self.limits.absent_bytes,
             credit_bytes: self.limits.credit_bytes,
             detached_sessions: self.limits.detached.div_ceil(shards.max(1)),
             subscriptions: self.limits.subscriptions,
@@ -290,6 +296,8 @@ impl Config {
 }
 
 const SMALL_SESSION: &str = "limits.session_bytes must be at least limits.lane_bytes";
+
+const SMALL_ABSENT: &str = "limits.absent_bytes must be at least limits.lane_bytes";
 
 const SHORT_KEY: &str = "api_key must have at least 16 characters: who knows it can publish";
 

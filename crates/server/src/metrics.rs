@@ -66,6 +66,7 @@ impl Page {
             sockets_refused,
             bad_opens,
             queue_full,
+            absent_full,
             no_credit,
             too_large,
             over_credit,
@@ -136,8 +137,12 @@ impl Page {
         let help = "OPEN of numbers that are in use, which are ignored.";
         self.one(Counter, "tabmux_bad_opens_total", help, bad_opens);
         let help = "Messages that were not sent, by reason.";
-        let reasons =
-            [("queue_full", queue_full), ("no_credit", no_credit), ("too_large", too_large)];
+        let reasons = [
+            ("queue_full", queue_full),
+            ("absent_full", absent_full),
+            ("no_credit", no_credit),
+            ("too_large", too_large),
+        ];
         self.many(Counter, "tabmux_messages_refused_total", help, "reason", &reasons);
         let help = "Links that the server closed, by reason.";
         let reasons = [

@@ -53,8 +53,13 @@ pub struct SessionConfig {
     /// [`SendError::Full`](super::SendError::Full) if it would be more, publications wait.
     /// 256 KiB.
     pub lane_bytes: usize,
-    /// Unacknowledged bytes of all lanes of a session, told in WELCOME. 1 MiB.
+    /// Unacknowledged bytes of lane 0 and of the lanes of attached tabs, told in WELCOME. 1 MiB.
     pub session_bytes: usize,
+    /// Unacknowledged bytes of the lanes of a session's absent tabs: parked ones, and those that
+    /// have not attached since the link broke. A budget of their own, so that what nobody can
+    /// acknowledge takes no room from who is there. As much as `session_bytes`, since a broken link
+    /// makes all tabs absent. 1 MiB.
+    pub absent_bytes: usize,
     /// What a tab may send on a virtual socket before the application has dealt with some of it,
     /// told in OPENED. A message costs the bytes of its payload, and 64. 256 KiB.
     pub credit_bytes: u32,
@@ -90,6 +95,7 @@ impl Default for SessionConfig {
             retry_after: Duration::from_secs(5),
             lane_bytes: 256 << 10,
             session_bytes: 1 << 20,
+            absent_bytes: 1 << 20,
             credit_bytes: 256 << 10,
             stall_timeout: Duration::from_secs(60),
             detached: Duration::from_secs(60),

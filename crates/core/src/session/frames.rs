@@ -180,6 +180,10 @@ impl Registry {
             self.stats.parked += 1;
             self.stats.tabs -= 1;
             self.outputs.push_back(Output::Event(Event::TabParked { session, tab }));
+            // What its lane keeps counts apart from now on, which others may wait for.
+            if let Some(place) = self.sessions.place(session) {
+                self.wake_waiting(place);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use tabmux_wire::{
 use super::{
     LinkId, Output, PeerMisbehaved, Registry, SendError, SocketRef,
     lane::{Kept, NoSuchFrame},
-    state::{Presence, Stage, Tab},
+    state::{Presence, Share, Slow, Stage, Tab},
 };
 
 /// How many times a session may be filled by messages that come from elsewhere and cannot wait
@@ -44,19 +44,28 @@ impl Registry {
             return Err(SendError::TooLarge);
         }
         let session = self.sessions.by_id(id).ok_or(SendError::Closed)?;
-        let in_lane = match tab {
-            Some(alias) => session.tabs.get(&alias).ok_or(SendError::Closed)?.kept(),
-            None => session.lane0.bytes(),
+        let (in_lane, share) = match tab {
+            Some(alias) => {
+                let tab = session.tabs.get(&alias).ok_or(SendError::Closed)?;
+                (tab.kept(), tab.share())
+            }
+            None => (session.lane0.bytes(), Share::Present),
+        };
+        // What an absent tab gets is not written now.
+        let (limit, unwritten) = match share {
+            Share::Present => (self.config.session_bytes, session.unwritten),
+            Share::Absent => (self.config.absent_bytes, 0),
         };
         // A lane takes messages until it is full, whatever their size: else one that is larger
         // than what is left would have to wait for all before it, and some could never be sent.
         let lane_limit = if rush > 1 { usize::MAX } else { self.config.lane_bytes };
         let has_room = in_lane < lane_limit
-            && session.kept < self.config.session_bytes.saturating_mul(rush)
-            && (session.unwritten == 0 || session.unwritten + len <= self.config.queue_bytes)
+            && (unwritten == 0 || unwritten + len <= self.config.queue_bytes)
             && (session.kept == 0 || self.stats.held_bytes() <= self.config.total_queue_bytes);
-        if !has_room {
-            self.stats.queue_full += 1;
+        if !has_room || session.keeps(share, limit.saturating_mul(rush)) {
+            let of_absent = has_room && share == Share::Absent;
+            self.stats.absent_full += u64::from(of_absent);
+            self.stats.queue_full += u64::from(!of_absent);
             return Err(SendError::Full);
         }
         let bytes: Arc<[u8]> = frame.to_bytes().into();
@@ -111,7 +120,9 @@ impl Registry {
         if let Stage::Detached { since } = session.stage {
             self.keeping.insert((since, id));
         }
-        let limit = self.config.session_bytes.saturating_mul(RUSH);
+        // Of both shares together: a tab that comes back moves what it has from one to the other.
+        let both = self.config.session_bytes.saturating_add(self.config.absent_bytes);
+        let limit = both.saturating_mul(RUSH);
         let answers = self.config.message_bytes.saturating_add(self.config.control_bytes);
         if session.kept > limit.saturating_add(answers) {
             self.swollen.push(id);
@@ -198,20 +209,29 @@ impl Registry {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        let Some(slow) = &mut session.slow else {
+        let Some(Slow { crowded, crowded_absent, .. }) = session.slow.as_deref() else {
             return;
         };
         let half = |limit: usize| limit / 2;
-        slow.crowded &= session.unwritten > half(self.config.queue_bytes)
-            || session.kept > half(self.config.session_bytes);
-        if slow.crowded {
+        let keeps = |share, limit| session.keeps(share, half(limit) + 1);
+        let crowded = *crowded
+            && (session.unwritten > half(self.config.queue_bytes)
+                || keeps(Share::Present, self.config.session_bytes));
+        let crowded_absent = *crowded_absent && keeps(Share::Absent, self.config.absent_bytes);
+        let Some(slow) = &mut session.slow else {
             return;
-        }
+        };
+        (slow.crowded, slow.crowded_absent) = (crowded, crowded_absent);
         let has_room = |(alias, socket): &(Alias, SocketId)| {
             let tab = session.tabs.get(alias);
             tab.is_none_or(|tab| {
                 let open = tab.socket(*socket);
-                tab.kept() <= half(self.config.lane_bytes) && open.is_none_or(|it| it.has_credit())
+                let is_crowded = match tab.share() {
+                    Share::Present => crowded,
+                    Share::Absent => crowded_absent,
+                };
+                let in_lane = tab.kept() <= half(self.config.lane_bytes);
+                !is_crowded && in_lane && open.is_none_or(|it| it.has_credit())
             })
         };
         let ready = slow.waiting.iter().copied().filter(has_room).collect::<Vec<_>>();
@@ -235,9 +255,13 @@ impl Registry {
         // One that gives no credit, or that has acknowledged all there was, leaves no lane full.
         let stalls = has_credit && tab.is_some_and(|tab| tab.kept() > 0);
         let is_own = tab.is_some_and(|tab| tab.kept() >= self.config.lane_bytes || !has_credit);
+        let share = tab.map_or(Share::Present, Tab::share);
         let slow = session.slow.get_or_insert_default();
         slow.waiting.insert(super::place(socket));
-        slow.crowded |= !is_own;
+        match share {
+            Share::Present => slow.crowded |= !is_own,
+            Share::Absent => slow.crowded_absent |= !is_own,
+        }
         if stalls && !slow.stalled.iter().any(|(alias, _)| *alias == socket.tab) {
             slow.stalled.push((socket.tab, now));
         }

@@ -55,6 +55,7 @@ impl Registry {
                 self.resume(id, place, hello.hub, takeover);
                 self.welcome(id, place, hello.hub, true, have0);
                 self.release(place);
+                self.wake_waiting(place);
                 Ok(())
             }
             Claim::Forged => {

@@ -82,9 +82,12 @@ pub(super) enum Stage {
 pub(super) struct Slow {
     /// Sockets that were told that there is no room.
     pub(super) waiting: BTreeSet<(Alias, SocketId)>,
-    /// One of them found no room in the session or on the link: till half of that is free, none is
-    /// told. What lies in the lanes of others is no reason to wait where there is room.
+    /// One of an attached tab found no room in the session or on the link: till half of that is
+    /// free, none of an attached tab is told. What lies in the lanes of others is no reason to wait
+    /// where there is room.
     pub(super) crowded: bool,
+    /// The same for what absent tabs share.
+    pub(super) crowded_absent: bool,
     /// Tabs whose lane is full, and since when nothing of it was acknowledged.
     pub(super) stalled: Vec<(Alias, Timestamp)>,
     /// Publications that are not counted yet.
@@ -121,6 +124,16 @@ pub(super) enum Presence {
     Awaited,
     /// It is in the back/forward cache; its lane waits.
     Parked,
+}
+
+/// Whose lanes count together. A tab that leaves or comes back takes what its lane keeps with it,
+/// even if that is more than the other share may keep: then only writers wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// Lane 0 and those of attached tabs.
+    Present,
+    /// Those of the other tabs: nothing of it can be acknowledged till they are back.
+    Absent,
 }
 
 /// A tab that has said or heard something.
@@ -202,6 +215,21 @@ impl Session {
         }
     }
 
+    /// Whether one share of its lanes keeps so many bytes. A scan, but only for who keeps as much
+    /// in all: else every session would have to hold a number more.
+    pub(super) fn keeps(&self, share: Share, bytes: usize) -> bool {
+        self.kept >= bytes && self.kept_of(share) >= bytes
+    }
+
+    fn kept_of(&self, share: Share) -> usize {
+        let absent = self.tabs.iter().filter(|(_, tab)| tab.share() == Share::Absent);
+        let absent = absent.map(|(_, tab)| tab.kept()).sum::<usize>();
+        match share {
+            Share::Present => self.kept - absent,
+            Share::Absent => absent,
+        }
+    }
+
     /// Whether a new session would be as good to its hub.
     pub(super) fn is_blank(&self) -> bool {
         let quiet = self.tabs.iter().all(|(_, tab)| tab.active.is_none());
@@ -233,6 +261,7 @@ impl Session {
         };
         slow.stalled.retain(|(tab, _)| waits(*tab));
         slow.crowded &= !slow.waiting.is_empty();
+        slow.crowded_absent &= !slow.waiting.is_empty();
         if slow.waiting.is_empty() && slow.backlog.is_empty() {
             self.slow = None;
         }
@@ -260,6 +289,14 @@ impl Tab {
     /// Its lane, to be used.
     pub(super) fn lane_mut(&mut self) -> &mut Lane {
         &mut self.activate().lane
+    }
+
+    /// With whose its lane counts.
+    pub(super) const fn share(&self) -> Share {
+        match self.presence {
+            Presence::Attached => Share::Present,
+            Presence::Awaited | Presence::Parked => Share::Absent,
+        }
     }
 
     /// Bytes that its lane keeps.

@@ -55,6 +55,8 @@ pub struct Stats {
     pub bad_opens: u64,
     /// Messages refused because a link's queue was full.
     pub queue_full: u64,
+    /// Messages refused because too much was kept for tabs that are parked or not attached.
+    pub absent_full: u64,
     /// Messages refused because their socket's tab had given no more credit.
     pub no_credit: u64,
     /// Messages refused because they were too large.
@@ -121,6 +123,7 @@ impl Stats {
             sockets_refused: self.sockets_refused + other.sockets_refused,
             bad_opens: self.bad_opens + other.bad_opens,
             queue_full: self.queue_full + other.queue_full,
+            absent_full: self.absent_full + other.absent_full,
             no_credit: self.no_credit + other.no_credit,
             too_large: self.too_large + other.too_large,
             over_credit: self.over_credit + other.over_credit,

@@ -233,7 +233,7 @@ fn small() -> SessionConfig {
     let config = SessionConfig { links: 2, tabs: 2, sockets: 2, ..SessionConfig::default() };
     let config = SessionConfig { subscriptions: 2, total_queue_bytes: 700, ..config };
     let config = SessionConfig { window_bytes: 50, backlog_bytes: 200, ..config };
-    let config = SessionConfig { lane_bytes: 150, session_bytes: 300, ..config };
+    let config = SessionConfig { lane_bytes: 150, session_bytes: 300, absent_bytes: 200, ..config };
     let config = SessionConfig { detached_sessions: 2, ..config };
     SessionConfig { message_bytes: 100, queue_bytes: 200, control_bytes: 100, ..config }
 }
@@ -298,8 +298,9 @@ proptest! {
             prop_assert_eq!(sockets, known.opening.len() + known.open.len());
             prop_assert!(sessions <= links + detached && detached <= 2);
             prop_assert!(tabs + parked <= sessions * 2);
-            // Four times the limit, a message, and answers, for those with a link and without.
-            prop_assert!(kept <= sessions * (4 * 300 + 100 + 100 + 300), "{} bytes kept", kept);
+            // Four times both limits, a message, and answers, for those with a link and without.
+            let most = 4 * (300 + 200) + 100 + 100 + 300;
+            prop_assert!(kept <= sessions * most, "{} bytes kept", kept);
             prop_assert!(links <= 2 && sockets <= (tabs + parked) * 2);
             let [topics, subscriptions, queued] = held_by_topics(server.registry.stats());
             prop_assert!(topics <= subscriptions && subscriptions <= sessions * 2);

@@ -380,7 +380,8 @@ fn what_a_tab_that_is_gone_kept_is_room_for_those_that_wait_for_it() {
 fn a_session_in_which_even_answers_pile_up_is_given_up() {
     let config = SessionConfig {
         message_bytes: 1_000,
-        session_bytes: 1_000,
+        session_bytes: 500,
+        absent_bytes: 500,
         control_bytes: 1_000,
         credit_bytes: 1_000,
         ..SessionConfig::default()

@@ -15,14 +15,27 @@ const SOCKETS: u32 = 2;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Send { tab: u32, socket: u32, len: usize, rushed: bool },
-    Credit { tab: u32, socket: u32, bytes: u64 },
-    Ack { tab: u32, back: u64 },
+    Send {
+        tab: u32,
+        socket: u32,
+        len: usize,
+        rushed: bool,
+    },
+    Credit {
+        tab: u32,
+        socket: u32,
+        bytes: u64,
+    },
+    Ack {
+        tab: u32,
+        back: u64,
+    },
     Written(usize),
     Park(u32),
     Attach(u32),
     Broadcast(usize),
-    Reconnect,
+    /// And tabs up to this one attach.
+    Reconnect(u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -37,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => tab().prop_map(Step::Park),
         3 => tab().prop_map(Step::Attach),
         1 => (0..100_usize).prop_map(Step::Broadcast),
-        1 => Just(Step::Reconnect),
+        1 => (0..4_u32).prop_map(Step::Reconnect),
     ]
 }
 
@@ -56,6 +69,7 @@ struct Hub {
 impl Hub {
     fn new() -> Self {
         let config = SessionConfig { lane_bytes: 400, session_bytes: 1_000, ..Default::default() };
+        let config = SessionConfig { absent_bytes: 700, ..config };
         let config = SessionConfig { message_bytes: 300, queue_bytes: 600, ..config };
         let mut server = Server::with(config);
         let (welcome, _) = server.hello(1, &hello());
@@ -165,7 +179,7 @@ impl Hub {
                 let _ = self.server.registry.broadcast(now, self.welcome.session, payload);
                 self.hear();
             }
-            Step::Reconnect => {
+            Step::Reconnect(last) => {
                 let outputs = self.server.cut(self.link);
                 self.learn(&outputs);
                 self.link += 1;
@@ -174,9 +188,7 @@ impl Hub {
                 let (welcome, outputs) = self.server.hello(self.link, &claim);
                 assert!(welcome.resumed);
                 self.learn(&outputs);
-                for tab in 1..4 {
-                    self.attach(tab);
-                }
+                (1..=last).for_each(|tab| self.attach(tab));
             }
         }
     }

@@ -54,7 +54,7 @@ const NAMES: [&str; 48] = [
     // Of reasons.
     "tabmux_claims_refused_total{reason} 3",
     "tabmux_links_closed_total{reason} 4",
-    "tabmux_messages_refused_total{reason} 3",
+    "tabmux_messages_refused_total{reason} 4",
     "tabmux_publications_dropped_total{reason} 3",
     "tabmux_refused_total{reason} 10",
     "tabmux_sessions_ended_total{reason} 2",
