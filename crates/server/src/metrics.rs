@@ -48,6 +48,7 @@ impl Page {
             tabs,
             parked,
             sockets,
+            awaiting_credit,
             topics,
             subscriptions,
             queued_bytes,
@@ -106,6 +107,8 @@ impl Page {
         self.one(Gauge, "tabmux_tabs", "Tabs that are there.", tabs);
         self.one(Gauge, "tabmux_tabs_parked", "Tabs in the back/forward cache.", parked);
         self.one(Gauge, "tabmux_sockets", "Virtual sockets.", sockets);
+        let help = "Virtual sockets with more to send than their page gave credit for.";
+        self.one(Gauge, "tabmux_sockets_awaiting_credit", help, awaiting_credit);
         let help = "Topics that a browser is subscribed to; each shard counts its own.";
         self.one(Gauge, "tabmux_topics", help, topics);
         let help = "Subscriptions of browsers to topics.";

@@ -3,7 +3,7 @@
 
 use tabmux_wire::{ServerFrame, close, message_cost};
 
-use super::{Registry, SocketRef, state::Socket};
+use super::{Registry, SocketRef, place, state::Socket};
 use crate::Timestamp;
 
 /// The credit of one socket, both ways.
@@ -82,6 +82,7 @@ impl Registry {
         if let Some(Socket::Opening(credit) | Socket::Open(credit)) = self.socket_mut(socket) {
             credit.add(bytes);
         }
+        self.count_waiting(socket);
         if let Some(place) = self.sessions.place(socket.session) {
             self.wake_waiting(place);
         }
@@ -92,6 +93,23 @@ impl Registry {
         if let Some(Socket::Open(credit)) = self.socket_mut(socket) {
             credit.spend(message_cost(len));
         }
+        self.count_waiting(socket);
+    }
+
+    /// The credit of a socket has changed: if it waits, that may not be for credit any more.
+    fn count_waiting(&mut self, socket: SocketRef) {
+        let Some(session) = self.sessions.by_id_mut(socket.session) else {
+            return;
+        };
+        let Some(slow) = session.slow.as_mut().filter(|it| it.waiting.contains(place(socket)))
+        else {
+            return;
+        };
+        let open = session.tabs.get(&socket.tab).and_then(|tab| tab.socket(socket.socket));
+        let has_credit = open.is_some_and(Socket::has_credit);
+        self.stats.awaiting_credit -= slow.waiting.without_credit();
+        slow.waiting.insert(place(socket), has_credit);
+        self.stats.awaiting_credit += slow.waiting.without_credit();
     }
 
     /// A message came on a socket; whether it is open and the application is to hear it. A page

@@ -198,7 +198,9 @@ impl Registry {
             return;
         };
         if let Some(slow) = &mut session.slow {
-            slow.waiting.retain(|(waiting, _)| *waiting != alias);
+            self.stats.awaiting_credit -= slow.waiting.without_credit();
+            slow.waiting.remove_tab(alias);
+            self.stats.awaiting_credit += slow.waiting.without_credit();
             slow.stalled.retain(|(stalled, _)| *stalled != alias);
             session.tidy_slow();
         }

@@ -234,9 +234,9 @@ impl Registry {
                 !is_crowded && in_lane && open.is_none_or(|it| it.has_credit())
             })
         };
-        let ready = slow.waiting.iter().copied().filter(has_room).collect::<Vec<_>>();
+        let ready = slow.waiting.iter().filter(has_room).collect::<Vec<_>>();
         for (tab, socket) in ready {
-            slow.waiting.remove(&(tab, socket));
+            slow.waiting.remove((tab, socket));
             let socket = SocketRef { session: session.id, tab, socket };
             self.outputs.push_back(Output::SocketWritable { socket });
         }
@@ -257,7 +257,9 @@ impl Registry {
         let is_own = tab.is_some_and(|tab| tab.kept() >= self.config.lane_bytes || !has_credit);
         let share = tab.map_or(Share::Present, Tab::share);
         let slow = session.slow.get_or_insert_default();
-        slow.waiting.insert(super::place(socket));
+        self.stats.awaiting_credit -= slow.waiting.without_credit();
+        slow.waiting.insert(super::place(socket), has_credit);
+        self.stats.awaiting_credit += slow.waiting.without_credit();
         match share {
             Share::Present => slow.crowded |= !is_own,
             Share::Absent => slow.crowded_absent |= !is_own,

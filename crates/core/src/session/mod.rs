@@ -30,6 +30,7 @@ mod stats;
 mod subscriptions;
 mod table;
 mod topics;
+mod waiting;
 mod wheel;
 
 use std::{
@@ -320,8 +321,11 @@ impl Registry {
             self.stats.detached -= 1;
             self.keeping.remove(&(since, session.id));
         }
-        let waits = session.slow.as_ref().map_or(0, |slow| slow.backlog.bytes());
-        self.stats.queued_bytes -= session.unwritten + waits;
+        if let Some(slow) = &session.slow {
+            self.stats.queued_bytes -= slow.backlog.bytes();
+            self.stats.awaiting_credit -= slow.waiting.without_credit();
+        }
+        self.stats.queued_bytes -= session.unwritten;
         self.stats.kept_bytes -= session.kept;
         self.forget_subscriptions(place, &session.subscriptions);
         for (alias, tab) in session.tabs {
@@ -351,7 +355,9 @@ impl Registry {
     fn take_socket(&mut self, socket: SocketRef) -> Option<state::Socket> {
         let session = self.sessions.by_id_mut(socket.session)?;
         if let Some(slow) = &mut session.slow {
-            slow.waiting.remove(&(socket.tab, socket.socket));
+            self.stats.awaiting_credit -= slow.waiting.without_credit();
+            slow.waiting.remove(place(socket));
+            self.stats.awaiting_credit += slow.waiting.without_credit();
             session.tidy_slow();
         }
         session.tabs.get_mut(&socket.tab)?.take_socket(socket.socket)

@@ -1,8 +1,6 @@
 //! What a registry remembers of a link, a session, a tab and a socket. An idle link costs all of
 //! it, so what most links do not have is boxed.
 
-use std::collections::BTreeSet;
-
 use tabmux_wire::{Alias, HubId, SessionId, SocketId, TabId, Term, Token};
 
 use super::{
@@ -12,6 +10,7 @@ use super::{
     io::{Identity, LinkId},
     lane::Lane,
     list::List,
+    waiting::Waiting,
     wheel::Tick,
 };
 use crate::Timestamp;
@@ -81,7 +80,7 @@ pub(super) enum Stage {
 #[derive(Default)]
 pub(super) struct Slow {
     /// Sockets that were told that there is no room.
-    pub(super) waiting: BTreeSet<(Alias, SocketId)>,
+    pub(super) waiting: Waiting,
     /// One of an attached tab found no room in the session or on the link: till half of that is
     /// free, none of an attached tab is told. What lies in the lanes of others is no reason to wait
     /// where there is room.
@@ -255,11 +254,7 @@ impl Session {
         let Some(slow) = &mut self.slow else {
             return;
         };
-        let waits = |tab: Alias| {
-            let next = slow.waiting.range((tab, SocketId(0))..).next();
-            next.is_some_and(|(of, _)| *of == tab)
-        };
-        slow.stalled.retain(|(tab, _)| waits(*tab));
+        slow.stalled.retain(|(tab, _)| slow.waiting.has_tab(*tab));
         slow.crowded &= !slow.waiting.is_empty();
         slow.crowded_absent &= !slow.waiting.is_empty();
         if slow.waiting.is_empty() && slow.backlog.is_empty() {

@@ -15,6 +15,9 @@ pub struct Stats {
     pub parked: usize,
     /// Virtual sockets, those not yet accepted included.
     pub sockets: usize,
+    /// Virtual sockets on which the application has more to send than their tab gave credit for,
+    /// and that were not told yet that there is more.
+    pub awaiting_credit: usize,
     /// Topics that a browser is subscribed to; each shard counts its own.
     pub topics: usize,
     /// Subscriptions of browsers to topics.
@@ -105,6 +108,7 @@ impl Stats {
             tabs: self.tabs + other.tabs,
             parked: self.parked + other.parked,
             sockets: self.sockets + other.sockets,
+            awaiting_credit: self.awaiting_credit + other.awaiting_credit,
             topics: self.topics + other.topics,
             subscriptions: self.subscriptions + other.subscriptions,
             queued_bytes: self.queued_bytes + other.queued_bytes,

@@ -56,6 +56,46 @@ fn a_socket_without_credit_is_full_and_is_told_when_it_has_some() {
 }
 
 #[test]
+fn sockets_that_wait_for_credit_are_counted_while_they_do() {
+    let mut server = Server::with(SessionConfig { lane_bytes: 500, ..SessionConfig::default() });
+    let awaiting = |server: &Server| server.registry.stats().awaiting_credit;
+    let all = sockets(&mut server, &[100, 100, 100, 100, 1 << 20]);
+    for (count, socket) in (1..).zip(&all[..4]) {
+        assert_eq!(send(&mut server, *socket), Ok(()));
+        assert_eq!(awaiting(&server), count - 1, "it has not asked for more");
+        assert_eq!(send(&mut server, *socket), Err(SendError::Full));
+        assert_eq!(send(&mut server, *socket), Err(SendError::Full));
+        assert_eq!(awaiting(&server), count);
+    }
+    // One that has credit waits for room in the lane, and no more is to be given.
+    while send(&mut server, all[4]).is_ok() {}
+    assert_eq!(awaiting(&server), 4);
+    server.drain();
+    assert_eq!(server.say(1, &credit(6, 1, 1)), [], "the lane is full");
+    assert_eq!(awaiting(&server), 3);
+    server.registry.send_rushed(server.now, all[0], MESSAGE).unwrap();
+    assert_eq!(awaiting(&server), 4);
+    server.say(1, &credit(7, 1, 101));
+    server.registry.close(server.now, all[1], 1000, "").unwrap();
+    assert_eq!(awaiting(&server), 2);
+    server.say(1, &close(8, 3, 1000, ""));
+    assert_eq!(awaiting(&server), 1);
+    server.say(1, &HubFrame::Gone { tab: TabId(1) });
+    assert_eq!(awaiting(&server), 0);
+}
+
+#[test]
+fn sockets_that_waited_for_credit_are_not_counted_when_their_session_has_ended() {
+    let mut server = Server::new();
+    let socket = sockets(&mut server, &[100])[0];
+    spend(&mut server, socket);
+    server.cut(1);
+    assert_eq!(server.registry.stats().awaiting_credit, 1);
+    server.pass(Duration::from_secs(61));
+    assert_eq!(server.registry.stats().awaiting_credit, 0);
+}
+
+#[test]
 fn a_message_larger_than_all_its_credit_goes_out() {
     let mut server = Server::new();
     let socket = sockets(&mut server, &[1])[0];

@@ -274,9 +274,10 @@ fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Ste
 }
 
 /// The counters of what there is now; those that only grow are left out.
-fn held(stats: Stats) -> [usize; 7] {
-    let Stats { links, sessions, detached, tabs, parked, sockets, kept_bytes, .. } = stats;
-    [links, sessions, detached, tabs, parked, sockets, kept_bytes]
+fn held(stats: Stats) -> [usize; 8] {
+    let Stats { links, sessions, detached, tabs, parked, sockets, .. } = stats;
+    let (kept, waiting) = (stats.kept_bytes, stats.awaiting_credit);
+    [links, sessions, detached, tabs, parked, sockets, kept, waiting]
 }
 
 /// What topics hold: topics, subscriptions, bytes that wait.
@@ -292,10 +293,11 @@ proptest! {
         let (mut server, mut known, mut names) = (Server::with(small()), Known::new(), [0; 4]);
         for step in steps {
             apply(&mut server, &mut known, &mut names, step);
-            let [links, sessions, detached, tabs, parked, sockets, kept] =
+            let [links, sessions, detached, tabs, parked, sockets, kept, waiting] =
                 held(server.registry.stats());
             prop_assert_eq!(links, known.links.len());
             prop_assert_eq!(sockets, known.opening.len() + known.open.len());
+            prop_assert!(waiting <= known.open.len());
             prop_assert!(sessions <= links + detached && detached <= 2);
             prop_assert!(tabs + parked <= sessions * 2);
             // Four times both limits, a message, and answers, for those with a link and without.
@@ -314,7 +316,7 @@ proptest! {
             prop_assert!(server.registry.poll_timeout().is_none_or(|(at, _)| at > server.now));
         }
         known.learn(server.pass(Duration::from_secs(3600)));
-        prop_assert_eq!(held(server.registry.stats()), [0; 7]);
+        prop_assert_eq!(held(server.registry.stats()), [0; 8]);
         prop_assert_eq!(held_by_topics(server.registry.stats()), [0; 3]);
         known.join(&mut server);
         prop_assert!(known.opening.is_empty() && known.open.is_empty());

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tabmux_core::{
     session::{Output, SendError, SessionConfig, SocketRef},
-    wire::{Alias, HubFrame, LaneCount, Payload, ServerFrame, SocketId, TabId, Upstream, Welcome},
+    wire::{
+        Alias, HubFrame, LaneCount, Payload, ServerFrame, SocketId, TabId, Upstream, Welcome,
+        message_cost,
+    },
 };
 
 use super::support::{Server, attach_after, frames, hello, resume};
@@ -64,6 +67,8 @@ struct Hub {
     /// Of each tab, what it said.
     said: BTreeMap<u32, u64>,
     waiting: BTreeSet<SocketRef>,
+    /// Of each socket, what is left of what its tab gave.
+    credit: BTreeMap<SocketRef, i64>,
 }
 
 impl Hub {
@@ -74,7 +79,8 @@ impl Hub {
         let mut server = Server::with(config);
         let (welcome, _) = server.hello(1, &hello());
         let (got, said, waiting) = ([(0, 0)].into(), BTreeMap::new(), BTreeSet::new());
-        let mut hub = Self { server, link: 1, welcome, got, said, waiting };
+        let credit = BTreeMap::new();
+        let mut hub = Self { server, link: 1, welcome, got, said, waiting, credit };
         for tab in 1..4 {
             hub.attach(tab);
             for socket in 1..=SOCKETS {
@@ -82,6 +88,7 @@ impl Hub {
                 let up = hub.up(tab);
                 let socket = SocketId(socket);
                 hub.say(&HubFrame::Open { up, socket, credit: 150, path, protocols });
+                hub.credit.insert(hub.socket(tab, socket.0), 150);
                 hub.server.registry.accept(hub.server.now, hub.socket(tab, socket.0), "");
                 hub.hear();
             }
@@ -145,6 +152,7 @@ impl Hub {
     }
 
     fn credit(&mut self, tab: u32, socket: u32, bytes: u64) {
+        *self.credit.entry(self.socket(tab, socket)).or_default() += bytes.cast_signed();
         let (up, socket) = (self.up(tab), SocketId(socket));
         self.say(&HubFrame::Credit { up, socket, bytes });
     }
@@ -161,9 +169,14 @@ impl Hub {
                 let (socket, bytes) = (self.socket(tab, socket), vec![0; len]);
                 let payload = Payload::Binary(&bytes);
                 let registry = &mut self.server.registry;
-                if rushed {
-                    let _ = registry.send_rushed(now, socket, payload);
-                } else if registry.send(now, socket, payload) == Err(SendError::Full) {
+                let sent = match rushed {
+                    true => registry.send_rushed(now, socket, payload),
+                    false => registry.send(now, socket, payload),
+                };
+                if sent.is_ok() {
+                    let cost = message_cost(len).cast_signed();
+                    *self.credit.entry(socket).or_default() -= cost;
+                } else if sent == Err(SendError::Full) && !rushed {
                     self.waiting.insert(socket);
                 }
                 self.hear();
@@ -205,6 +218,8 @@ proptest! {
         let mut hub = Hub::new();
         for step in steps {
             hub.apply(step);
+            let without_credit = hub.waiting.iter().filter(|it| hub.credit[it] <= 0).count();
+            prop_assert_eq!(hub.server.registry.stats().awaiting_credit, without_credit);
         }
         // All is well again, whatever of it comes last.
         (1..4).for_each(|tab| hub.attach(tab));

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 48] = [
+const NAMES: [&str; 49] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -40,6 +40,7 @@ const NAMES: [&str; 48] = [
     "tabmux_sessions_resumed_total counter",
     "tabmux_slow_subscriptions_total counter",
     "tabmux_sockets gauge",
+    "tabmux_sockets_awaiting_credit gauge",
     "tabmux_sockets_over_credit_total counter",
     "tabmux_sockets_refused_total counter",
     "tabmux_subscriptions gauge",

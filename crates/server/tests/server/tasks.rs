@@ -84,7 +84,7 @@ async fn a_task_waits_for_credit_and_sockets_beside_it_go_on() {
     hub.open_with(TAB, 2, "/flood", 1).await;
     let message = hub.next().await;
     assert!(matches!(frame(&message), ServerFrame::Data { socket: SocketId(2), .. }));
-    server.stats(|stats| stats.no_credit > 0).await;
+    server.stats(|stats| stats.no_credit > 0 && stats.awaiting_credit == 1).await;
     // The next that comes is of the other socket, and nothing after it.
     hub.send(TAB, 1, Payload::Text("through")).await;
     assert_eq!(hub.text(TAB, 1).await, "through");
@@ -99,6 +99,7 @@ async fn a_task_waits_for_credit_and_sockets_beside_it_go_on() {
     }
     assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1000, .. }));
     assert_eq!(soon("the task", news.recv()).await, Some(12));
+    server.stats(|stats| stats.awaiting_credit == 0).await;
 }
 
 #[tokio::test]
