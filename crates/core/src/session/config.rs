@@ -63,8 +63,8 @@ pub struct SessionConfig {
     /// What a tab may send on a virtual socket before the application has dealt with some of it,
     /// told in OPENED. A message costs the bytes of its payload, and 64. 256 KiB.
     pub credit_bytes: u32,
-    /// How long a tab may leave a full lane as it is. After that it is forgotten, and its sockets
-    /// close. 60 s.
+    /// How long a tab may leave a full lane as it is, while no more than `window_bytes` wait to be
+    /// written. After that it is forgotten, and its sockets close. 60 s.
     pub stall_timeout: Duration,
     /// How long a session outlives its link, told in WELCOME. 60 s.
     pub detached: Duration,

@@ -269,7 +269,8 @@ impl Registry {
         }
     }
 
-    /// Nobody could acknowledge anything meanwhile: the machine slept, or nothing got through.
+    /// Who is there may not have been able to acknowledge anything meanwhile: the machine slept, or
+    /// nothing got through.
     pub(super) fn pardon(&mut self, place: u32) {
         let now = self.now;
         if let Some(slow) = self.sessions.get_mut(place).and_then(|it| it.slow.as_mut()) {
@@ -283,6 +284,11 @@ impl Registry {
         let Some(session) = self.sessions.get(place) else {
             return;
         };
+        // What has not left cannot be acknowledged: on a slow link that is no fault of any tab.
+        if session.unwritten > self.config.window_bytes {
+            self.pardon(place);
+            return;
+        }
         let Some(slow) = &session.slow else {
             return;
         };

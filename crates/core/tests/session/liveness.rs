@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tabmux_core::{
     session::{Input, LinkDown, LinkId, WakeReason},
-    wire::{HubFrame, ServerFrame},
+    wire::{HubFrame, Payload, ServerFrame},
 };
 
 use super::support::{Server, attach, cause, closed, frame};
@@ -106,4 +106,29 @@ fn news_of_a_closed_link_is_ignored() {
     assert_eq!(server.input(Input::LinkText { link }), []);
     assert_eq!(server.input(Input::LinkWritten { link, bytes: 5 }), []);
     assert_eq!(server.input(Input::LinkClosed { link }), []);
+}
+
+#[test]
+fn on_a_slow_link_no_tab_is_forgotten_for_what_has_not_reached_it() {
+    let mut server = Server::new();
+    let (socket, _) = server.welcome_socket(1);
+    while server.registry.send(server.now, socket, Payload::Binary(&[0; 10_000])).is_ok() {}
+    server.drain();
+    // 2 kB a second: 256 KiB take two minutes.
+    for nonce in 1..=4 {
+        server.pass(Duration::from_secs(25));
+        server.written(1, 50_000);
+        server.say(1, &HubFrame::Ping { nonce });
+    }
+    assert_eq!(server.registry.stats().stalled, 0);
+    server.written(1, 100_000);
+    // It had a minute from when the last of it could have come.
+    for nonce in 5..=6 {
+        server.pass(Duration::from_secs(25));
+        server.say(1, &HubFrame::Ping { nonce });
+        assert_eq!(server.registry.stats().stalled, 0);
+    }
+    server.pass(Duration::from_secs(25));
+    server.say(1, &HubFrame::Ping { nonce: 7 });
+    assert_eq!(server.registry.stats().stalled, 1);
 }
