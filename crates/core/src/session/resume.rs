@@ -139,6 +139,7 @@ impl Registry {
             }
         }
         self.unlink(place);
+        self.forget_wishes(place);
         self.enter(id, place);
     }
 

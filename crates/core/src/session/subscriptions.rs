@@ -334,7 +334,6 @@ impl Registry {
             let Some(topic) = self.topics.get(subscription.topic) else {
                 continue;
             };
-            // One that is not joined yet is answered when the hub asks again.
             let State::Joined { id, position, .. } = topic.state else {
                 continue;
             };
@@ -349,6 +348,19 @@ impl Registry {
             let (request, recovered) = (0, true);
             let subscribed = Subscribed { request, topic, recovered, position, name: &name };
             self.send_frame(link, &ServerFrame::Subscribed(subscribed));
+        }
+    }
+
+    /// Forgets wishes of a link that is gone for topics that are not joined yet. The hub asks again,
+    /// and another hub may ask from elsewhere, with the same number: it would take the answer to
+    /// the one before for its own.
+    pub(super) fn forget_wishes(&mut self, place: u32) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let topics = session.subscriptions.iter().map(|subscription| subscription.topic);
+        for at in topics.filter(|at| self.is_joining(*at)).collect::<Vec<_>>() {
+            self.end_subscription(place, at);
         }
     }
 

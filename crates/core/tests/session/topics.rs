@@ -444,6 +444,23 @@ fn a_hub_that_goes_on_is_told_where_each_topic_is_before_what_follows() {
 }
 
 #[test]
+fn a_hub_that_takes_over_is_not_answered_what_the_one_before_it_asked() {
+    let mut shard = Shard::new();
+    let (_, welcome) = shard.server.welcome_socket(1);
+    let ask = |position| HubFrame::Subscribe { request: 1, position, topic: "prices" };
+    let mut wanted = shard.server.say(1, &ask(Some(at(0))));
+    shard.server.hello(2, &resume(&welcome, 10, None));
+    shard.join(&mut wanted);
+    assert_eq!(wanted, [Output::TopicUnwanted { topic: TopicId(1) }]);
+    // It left the topic elsewhere, and would have missed what is between without a word.
+    let earlier = Position { epoch: 6, offset: 9 };
+    let outputs = shard.subscribe_since(2, 1, "prices", Some(earlier));
+    let ServerFrame::Subscribed(it) = frame(&outputs) else { panic!("{outputs:?}") };
+    assert_eq!((it.request, it.recovered, it.position), (1, false, at(0)));
+    assert_eq!(shard.server.registry.stats().subscriptions, 1);
+}
+
+#[test]
 fn a_session_that_keeps_only_publications_of_after_its_link_was_lost_can_be_given_up() {
     let config = SessionConfig { total_queue_bytes: 500, ..SessionConfig::default() };
     let mut shard = Shard { server: Server::with(config), ..Shard::with(SlowPolicy::Recover) };
