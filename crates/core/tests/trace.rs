@@ -43,7 +43,6 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
     inputs.extend([
         Input::TabLockGranted { tab },
         Input::LinkLockGranted,
-        Input::ClaimExpected,
         Input::LinkOpened { attempt, protocol: text, extensions: "x" },
         Input::LinkClosed { attempt, code, reason: text, clean: a.is_multiple_of(2) },
         Input::LinkBuffered { attempt, bytes: b },

@@ -44,6 +44,8 @@ pub struct Browser {
     pub places: [Option<u32>; 2],
     /// The locks.
     pub locks: Locks,
+    /// What pages left in storage of their claim.
+    pub left: String,
     /// How far its clock is behind the world's, in microseconds.
     pub behind: u64,
     /// Whether the machine sleeps.
@@ -115,6 +117,8 @@ pub struct Run {
     pub link_lost_at: Option<Timestamp>,
     /// The session each tab showed it, or was told of by it.
     pub shown: BTreeMap<TabId, SessionId>,
+    /// The session that each tab which has none found in storage.
+    pub found: BTreeMap<TabId, SessionId>,
 }
 
 impl Browser {
@@ -128,6 +132,7 @@ impl Browser {
             ports: BTreeMap::new(),
             places: [None; 2],
             locks: Locks::default(),
+            left: String::new(),
             behind: 0,
             asleep: false,
             woke: Timestamp::default(),
@@ -256,6 +261,7 @@ impl Run {
             session: None,
             link_lost_at: Some(now),
             shown: BTreeMap::new(),
+            found: BTreeMap::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     },
     locks::{Agent, Grant, LockName},
     page::PageMessage,
+    sessions::left,
     world::{Delivery, World},
 };
 
@@ -55,9 +56,15 @@ impl World {
             return Ok(());
         };
         if let PageMessage::Attach(claim, ..) = message {
-            match self.claims.get(claim) {
-                Some(session) => run.shown.insert(tab, *session),
-                None => run.shown.remove(&tab),
+            let session = self.claims.get(left(claim)).copied();
+            let (from, to) = match left(claim) == claim {
+                true => (&mut run.shown, &mut run.found),
+                false => (&mut run.found, &mut run.shown),
+            };
+            from.remove(&tab);
+            match session {
+                Some(session) => to.insert(tab, session),
+                None => to.remove(&tab),
             };
         }
         run.view.told(tab, message, clock);
@@ -72,12 +79,7 @@ impl World {
             let name = LockName::Hub(run.id);
             run.life = Some(browser.locks.request(name, Agent::Host(number), false));
             run.waiting = Some(Vec::new());
-            if browser.locks.any_left_by_hub() {
-                let coming = Delivery::TabsComing { browser: at, host: number, hub: run.id };
-                self.put(self.now, coming);
-            }
         }
-        let browser = &mut self.browsers[at];
         if let Some(host) = browser.hosts.get_mut(&number) {
             host.run = Some(run);
         }

@@ -97,12 +97,6 @@ impl Locks {
         all.any(|entry| entry.request == request && entry.granted)
     }
 
-    /// Whether tabs of a hub that died hold its lock together, on their way to the next.
-    pub fn any_left_by_hub(&self) -> bool {
-        let mut hubs = self.queues.iter().filter(|(name, _)| matches!(name, LockName::Hub(_)));
-        hubs.any(|(_, queue)| queue.iter().any(|entry| entry.shared && entry.granted))
-    }
-
     /// Who gets what, now that something changed.
     pub fn pump(&mut self) -> Vec<Grant> {
         let mut grants = Vec::new();
@@ -160,20 +154,6 @@ mod tests {
         locks.bury(Agent::Tab(TabId(1)));
         locks.bury(Agent::Tab(TabId(2)));
         assert_eq!(granted(&mut locks), [Agent::Host(2)]);
-    }
-
-    #[test]
-    fn only_tabs_of_a_dead_hub_are_the_trace_of_one() {
-        let (mut locks, hub) = (Locks::default(), LockName::Hub(HubId(1)));
-        // Another hub waits for a tab, together with others.
-        locks.request(LockName::Tab(TabId(2)), Agent::Host(2), true);
-        locks.request(hub, Agent::Host(1), false);
-        locks.request(hub, Agent::Tab(TabId(1)), true);
-        locks.pump();
-        assert!(!locks.any_left_by_hub());
-        locks.bury(Agent::Host(1));
-        locks.pump();
-        assert!(locks.any_left_by_hub());
     }
 
     #[test]

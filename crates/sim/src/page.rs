@@ -34,7 +34,9 @@ pub struct Page {
     pub throttle_ms: u64,
     /// Whether it runs.
     pub life: Life,
-    /// Since when, if it does.
+    /// When it was loaded.
+    pub born: Timestamp,
+    /// Since when it runs, if it does.
     pub awake_since: Timestamp,
     /// How far it is with its hub.
     pub phase: Phase,
@@ -174,6 +176,7 @@ impl Page {
             place,
             throttle_ms,
             life: Life::Awake,
+            born: Timestamp::default(),
             awake_since: Timestamp::default(),
             phase: Phase::New,
             attaches: 0,
@@ -525,13 +528,15 @@ impl Page {
         }
     }
 
-    /// Within a session: in order, none twice, none missing since the first.
+    /// Within a session: in order, none twice, none missing since the first, none of before it.
     fn browser_message(&mut self, text: &str) -> Checked {
         let id = self.id;
         let number = |at| text.split(' ').nth(at).and_then(|word| word.parse::<u64>().ok());
         let (Some(session), Some(n)) = (number(0), number(1)) else {
             return NothingLost.broken(format!("{id} got a strange message: {text:?}"));
         };
+        let early = number(2).is_none_or(|said| said < self.born.as_micros());
+        OnlyWhatWasAsked.unless(!early, || format!("{id} got {text:?} of before it was"))?;
         let before = self.broadcast.replace((session, n));
         let right = match before {
             Some((before, last)) if before == session => n == last + 1,

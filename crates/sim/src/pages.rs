@@ -14,6 +14,7 @@ use crate::{
     locks::{Agent, Grant, LockName},
     page::{Act, Life, Page, PageMessage, Phase},
     plan::Tiers,
+    sessions::left,
     world::{Delivery, HUB_FORGETS, SERVER_FORGETS, World},
 };
 
@@ -22,8 +23,9 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(6);
 
 impl World {
     /// A page is loaded.
-    pub(crate) fn open_tab(&mut self, at: usize, page: Page) {
+    pub(crate) fn open_tab(&mut self, at: usize, mut page: Page) {
         let id = page.id;
+        page.born = self.now;
         self.browsers[at].tabs.insert(id, page);
         self.take_lock(at, id);
         self.page_looks(at, id);
@@ -65,8 +67,14 @@ impl World {
         }
     }
 
-    fn post(&mut self, at: usize, tab: TabId, message: PageMessage) {
+    fn post(&mut self, at: usize, tab: TabId, mut message: PageMessage) {
         let browser = &mut self.browsers[at];
+        // Who has no session looks whether others left word of theirs.
+        if let PageMessage::Attach(claim, ..) = &mut message
+            && claim.is_empty()
+        {
+            claim.clone_from(&browser.left);
+        }
         let latency = browser.rng.millis(0, browser.traits.port_ms);
         let Some(page) = browser.tabs.get_mut(&tab) else { return };
         let (Some(number), throttle) = (page.port, page.throttle_ms) else { return };
@@ -111,11 +119,8 @@ impl World {
             }
             LockName::Hub(hub) => {
                 let is_dead = page.watch == Some(grant.request) && page.hub == Some(hub);
-                // Who has a claim keeps it until the next hub has answered.
-                if !is_dead || page.session.claim.is_empty() {
-                    browser.locks.release(grant.request);
-                    page.watch = page.watch.filter(|request| *request != grant.request);
-                }
+                browser.locks.release(grant.request);
+                page.watch = page.watch.filter(|request| *request != grant.request);
                 if is_dead {
                     (page.phase, page.port) = (Phase::New, None);
                     let when = later(self.now, RESTART, page.throttle_ms);
@@ -163,7 +168,7 @@ impl World {
         let browser = &mut self.browsers[at];
         let Some(page) = browser.tabs.get_mut(&tab) else { return };
         page.place = 1 - page.place;
-        if let Some(session) = self.claims.get(&page.session.claim) {
+        if let Some(session) = self.claims.get(left(&page.session.claim)) {
             // The hub it leaves may still have it, and give the tab up.
             self.reference.gives_up(tab, *session);
         }
@@ -192,10 +197,12 @@ impl World {
             return Ok(());
         }
         let acts = page.receive(from, message, &mut self.reference, &self.feed)?;
-        if let HubMessage::Resume { .. } = message
-            && let Some(session) = self.claims.get(&page.session.claim)
+        if let HubMessage::Resume { claim, .. } = message
+            && *claim == page.session.claim
+            && let Some(session) = self.claims.get(left(claim))
         {
             self.reference.joins(tab, *session);
+            left(claim).clone_into(&mut self.browsers[at].left);
         }
         self.act(at, tab, acts);
         Ok(())

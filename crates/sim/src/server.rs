@@ -206,7 +206,7 @@ impl Server {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let text = format!("{} {}", session.serial, session.broadcasts + 1);
+        let text = format!("{} {} {}", session.serial, session.broadcasts + 1, now.as_micros());
         if self.registry.broadcast(now, id, Payload::Text(&text)).is_ok() {
             session.broadcasts += 1;
         }

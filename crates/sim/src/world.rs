@@ -60,7 +60,7 @@ pub struct World {
     pub(crate) feed: Feed,
     /// What should be true of sockets.
     pub(crate) reference: Reference,
-    /// The session that each claim is of.
+    /// The session that each claim is of, without what it says of a tab.
     pub(crate) claims: BTreeMap<String, SessionId>,
     /// Why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
@@ -94,12 +94,6 @@ pub(crate) enum Delivery {
     },
     /// There are no locks: who asks for the link's has it.
     NoLock {
-        browser: usize,
-        host: u32,
-        hub: HubId,
-    },
-    /// A hub that begins hears that tabs of a dead one are on their way.
-    TabsComing {
         browser: usize,
         host: u32,
         hub: HubId,
@@ -312,9 +306,6 @@ impl World {
             Delivery::NoLock { browser, host, hub } => {
                 self.hub_input((browser, host), hub, hub::Input::LinkLockGranted)
             }
-            Delivery::TabsComing { browser, host, hub } => {
-                self.hub_input((browser, host), hub, hub::Input::ClaimExpected)
-            }
             Delivery::Absent { browser, host, hub, tab } => self.absent(browser, host, hub, tab),
             Delivery::HubTimer { browser, host, hub } => self.hub_timer((browser, host), hub),
             Delivery::Start { browser, tab, port } => self.page_starts(browser, tab, port),
@@ -414,7 +405,6 @@ impl Delivery {
             }
             Self::Granted { browser, grant } => Some((*browser, grant.to)),
             Self::NoLock { browser, host, .. }
-            | Self::TabsComing { browser, host, .. }
             | Self::Absent { browser, host, .. }
             | Self::HubTimer { browser, host, .. } => Some((*browser, Agent::Host(*host))),
             Self::Start { browser, tab, .. } | Self::Unanswered { browser, tab, .. } => {

@@ -171,7 +171,6 @@ impl Recording {
             0 => self.said(tab, TabMessage::Park),
             1 => self.said(tab, TabMessage::Bye),
             2 => self.input(Input::TabLockGranted { tab: TabId(tab) }),
-            4 => self.input(Input::ClaimExpected),
             3 => {
                 let online = self.rng.one_in(2);
                 self.input(Input::NetworkChanged { online });

@@ -180,12 +180,6 @@ impl Hub {
         self.input(now, Input::LinkLockGranted)
     }
 
-    /// Tabs of a dead hub are on their way.
-    #[wasm_bindgen(js_name = claimExpected)]
-    pub fn claim_expected(&mut self, now: f64) -> f64 {
-        self.input(now, Input::ClaimExpected)
-    }
-
     /// The link is open.
     #[wasm_bindgen(js_name = linkOpened)]
     pub fn link_opened(&mut self, now: f64, attempt: u32, protocol: &str, ext: &str) -> f64 {

@@ -218,8 +218,26 @@ function makePort(
     // The other tiers see to it themselves.
     timer = setTimeout(now(() => isShared && phase && fail()),
       self._hub ? Limit.AttachMs : Limit.LoadMs);
-    post([PageKind.Attach, tab as bigint, config, claim, last0, last]);
+    post([PageKind.Attach, tab as bigint, config, claim || left(), last0, last]);
     if (next === Phase.Attaching) peers.forEach(([, wish], number) => subscribe(number, wish));
+  };
+
+  /**
+   * What pages of this build leave of their claim for those to come, who may be the first at the
+   * next hub; this page too, if it has one. A tier of one tab has a session of its own.
+   */
+  const left = (mine?: string): string => {
+    try {
+      if (config.mode === 'mux' && self._tier !== 'direct') {
+        const name = config.lock + new URL(script, document.baseURI);
+        // All but what this tab is called there.
+        if (mine) localStorage[name] = mine.split(' ')[0];
+        return localStorage[name] ?? '';
+      }
+    } catch {
+      // Refused, or full.
+    }
+    return '';
   };
 
   const subscribe = (number: number, wish?: Wish): void => {
@@ -306,7 +324,7 @@ function makePort(
         // What was said before this was said in another session.
         post([PageKind.Got, 0, 0]);
       }
-      claim = data as string;
+      left((claim = data as string));
       seen(a);
       hand(a);
       up = true;
@@ -345,14 +363,11 @@ function makePort(
     }
   };
 
-  /**
-   * Waits for the end of the hub: its lock is granted then. A tab with a claim keeps it while it is
-   * on its way to the next hub, which waits for it then. The other tiers do all this themselves.
-   */
+  /** Waits for the end of the hub: its lock is granted then. The other tiers do it themselves. */
   const watch = (): void => {
     const hub = self._hub;
     if (isShared) locks?.request(hubLock(hub), { mode: 'shared', signal: leaving.signal },
-      now(() => hub === self._hub && (restart(), claim) && whileHere(Limit.AttachMs)),
+      now(() => hub === self._hub && restart()),
     ).catch(() => undefined);
   };
 
@@ -463,12 +478,6 @@ function comeBack(): void {
   lockHeld.then(() => hubs.forEach((hub) => hub._return()));
 }
 
-/** Resolves when the page leaves, or after so long. */
-const whileHere = (ms?: number): Promise<unknown> => new Promise((letGo) => {
-  leaving.signal.addEventListener('abort', letGo);
-  if (ms) setTimeout(letGo, ms);
-});
-
 function takeLock(): void {
   const { signal } = (leaving = new AbortController());
   lockHeld = new Promise((resolve) => {
@@ -477,7 +486,7 @@ function takeLock(): void {
     locks.request(tabLock(tab as bigint), { signal }, () => {
       isHeld = true;
       resolve();
-      return whileHere();
+      return new Promise((letGo) => signal.addEventListener('abort', letGo));
     // Stolen, or refused, as some engines do where storage is: go on without. If we left, wait.
     }).catch(() => signal.aborted || (isHeld ? comeBack : resolve)());
   });

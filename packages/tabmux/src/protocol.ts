@@ -153,15 +153,8 @@ export const hex = (id: bigint): string => id.toString(16).padStart(16, '0');
 /** The lock a tab holds while it lives and is not parked; its hub waits for it. */
 export const tabLock = (tab: bigint): string => 'tabmux:tab:' + hex(tab);
 
-/**
- * The lock a hub holds while it lives; its tabs wait for it. When it has died they hold it together
- * for a while, so that the next hub knows of them.
- */
+/** The lock a hub holds while it lives; its tabs wait for it. */
 export const hubLock = (hub: bigint): string => 'tabmux:hub:' + hex(hub);
-
-/** Whether a lock that is held is the last trace of a hub that died. */
-export const isLeftByHub = ({ name, mode }: LockInfo): boolean =>
-  mode === 'shared' && !!name?.startsWith('tabmux:hub:');
 
 /**
  * How often a hub asks tabs that hold no locks. Where there are locks, and pages do without them

@@ -12,7 +12,7 @@ import { takeLinkLock } from './link_lock.js';
 import type { LinkLock } from './link_lock.js';
 import { openPorts } from './ports.js';
 import type { Port } from './ports.js';
-import { HubKind, PageKind, hubLock, isLeftByHub, tabLock } from './protocol.js';
+import { HubKind, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
 import { openTapes } from './tape.js';
 
@@ -99,10 +99,6 @@ class Host {
     this.#hub = new Hub(this, isMux, this.id, random(), config.url, tape !== undefined);
     this.#locks = config.locks ? self.navigator.locks : undefined;
     if (this.#locks === undefined) return;
-    // The tabs of a hub that died hold its lock together while they are on their way here.
-    this.#locks.query().then(({ held }) => {
-      if (held?.some(isLeftByHub)) this.call((hub, now) => hub.claimExpected(now));
-    }).catch(() => undefined);
     this.#waiting = [];
     const goOn = (): void => {
       this.#waiting?.forEach((post) => post());

@@ -44,8 +44,6 @@ pub(super) trait Machine: Send {
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>);
     fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId);
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base);
-    /// Who has no sessions expects no claim of one.
-    fn claim_expected(&mut self, _: Timestamp, _: &Base) {}
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, protocol: &str, extensions: &str);
     fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>);
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>);

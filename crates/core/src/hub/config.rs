@@ -38,9 +38,6 @@ pub struct HubConfig {
     pub backoff_last: Duration,
     /// A link that lived this long makes the next wait a first one again. 10 s.
     pub backoff_reset: Duration,
-    /// How long a hub that was told to expect a claim waits for it, rather than begin a session.
-    /// The timers of hidden pages run once a second. 1.5 s.
-    pub claim_wait: Duration,
     /// How long a tab whose lock was granted may take to say park or bye. 500 ms.
     pub tab_grace: Duration,
     /// How long a tab may stay parked. 10 min.
@@ -89,7 +86,6 @@ impl HubConfig {
             backoff_first: Duration::from_millis(500),
             backoff_last: Duration::from_secs(30),
             backoff_reset: Duration::from_secs(10),
-            claim_wait: Duration::from_millis(1_500),
             tab_grace: Duration::from_millis(500),
             parked_ttl: Duration::from_secs(600),
             linger: match mode {

@@ -31,8 +31,6 @@ pub enum Input<'a> {
     },
     /// The hub now holds the lock that only the owner of the link may hold.
     LinkLockGranted,
-    /// Tabs of a hub that died are on their way, with a claim of its session.
-    ClaimExpected,
     /// The link is open.
     LinkOpened {
         /// Which.
@@ -81,7 +79,8 @@ pub enum TabMessage<'a> {
     /// The tab is there: the first message of its life, the first after a park, and the first to
     /// another hub.
     Attach {
-        /// What the last [`HubMessage::Resume`] gave it; empty if it never had one.
+        /// What the last [`HubMessage::Resume`] gave it. If it never had one, what it found of
+        /// another tab's, up to the space; or nothing.
         claim: &'a str,
         /// Frames of lane 0 that it has.
         last0: u64,

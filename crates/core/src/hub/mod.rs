@@ -95,7 +95,6 @@ impl Hub {
                     self.machine.lock_granted(now, &mut self.base);
                 }
             }
-            Input::ClaimExpected => self.machine.claim_expected(now, &self.base),
             Input::LinkOpened { attempt, protocol, extensions } => {
                 if self.base.is_link(attempt) {
                     self.machine.link_opened(now, &mut self.base, protocol, extensions);

@@ -45,7 +45,6 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
         backoff_first: span()?,
         backoff_last: span()?,
         backoff_reset: span()?,
-        claim_wait: span()?,
         tab_grace: span()?,
         parked_ttl: span()?,
         linger: span()?,
@@ -65,7 +64,7 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
 }
 
 /// The time spans of a configuration, and its limits.
-fn numbers(config: &HubConfig) -> [u64; 22] {
+fn numbers(config: &HubConfig) -> [u64; 21] {
     let micros = |span: Duration| span.as_secs() * 1_000_000 + u64::from(span.subsec_micros());
     [
         micros(config.dial_timeout),
@@ -75,7 +74,6 @@ fn numbers(config: &HubConfig) -> [u64; 22] {
         micros(config.backoff_first),
         micros(config.backoff_last),
         micros(config.backoff_reset),
-        micros(config.claim_wait),
         micros(config.tab_grace),
         micros(config.parked_ttl),
         micros(config.linger),

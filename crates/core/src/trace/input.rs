@@ -25,7 +25,6 @@ const LINK_CLOSED: u8 = 15;
 const LINK_BUFFERED: u8 = 16;
 const NETWORK_CHANGED: u8 = 17;
 const CREDIT: u8 = 18;
-const CLAIM_EXPECTED: u8 = 19;
 
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
@@ -69,7 +68,6 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
         },
         Input::TabLockGranted { tab } => (TAB_LOCK_GRANTED, number(tab.0)),
         Input::LinkLockGranted => (LINK_LOCK_GRANTED, number(0)),
-        Input::ClaimExpected => (CLAIM_EXPECTED, number(0)),
         Input::LinkOpened { attempt, protocol, extensions } => {
             let texts = [protocol.as_bytes(), extensions.as_bytes()];
             (LINK_OPENED, ([attempt.0.into(), 0, 0, 0, 0], texts))
@@ -152,7 +150,6 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
         }
         LINK_BUFFERED => return Ok(Input::LinkBuffered { attempt: attempt()?, bytes: b }),
         NETWORK_CHANGED => return Ok(Input::NetworkChanged { online: a != 0 }),
-        CLAIM_EXPECTED => return Ok(Input::ClaimExpected),
         _ => return Err(DecodeError::BadType(kind)),
     };
     Ok(Input::TabMessage { tab, message })

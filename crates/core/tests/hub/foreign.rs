@@ -136,7 +136,7 @@ proptest! {
     fn any_input_leaves_the_hub_alive(
         mirror: bool,
         steps in prop::collection::vec(
-            (0..15_u8, 0..4_u8, 0..4_u8, prop::collection::vec(any::<u8>(), 0..40)),
+            (0..14_u8, 0..4_u8, 0..4_u8, prop::collection::vec(any::<u8>(), 0..40)),
             0..60,
         ),
     ) {
@@ -160,7 +160,6 @@ fn random_step(bench: &mut Bench, step: u8, tab: u64, socket: SocketId, bytes: &
         5 => bench.close(tab, socket, 3000),
         6 => bench.input(Input::TabLockGranted { tab: TabId(tab) }),
         7 => bench.input(Input::LinkLockGranted),
-        14 => bench.input(Input::ClaimExpected),
         8 => bench.input(Input::LinkOpened { attempt, protocol: "", extensions: "" }),
         9 => bench.link(Payload::Binary(bytes)),
         10 => bench.link_closed(1006),

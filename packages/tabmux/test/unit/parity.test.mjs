@@ -67,7 +67,7 @@ function tell(trace, otherSeed) {
   const isMux = read.byte() === 1;
   const url = text(read.bytes(read.number()));
   const [id, seed] = [read.big(), read.big()];
-  for (let limits = 22; limits > 0; limits -= 1) read.big();
+  for (let limits = 21; limits > 0; limits -= 1) read.big();
   const recorded = [];
   const shell = {
     requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, closeLink() {},
@@ -109,7 +109,6 @@ function tell(trace, otherSeed) {
       16: () => (buffered = [Number(a), b]),
       17: () => hub.networkChanged(now, a === 1n),
       18: () => hub.credit(now, a, b, c, d),
-      19: () => hub.claimExpected(now),
     }[kind];
     assert.ok(tell, `kind ${kind}`);
     tell();

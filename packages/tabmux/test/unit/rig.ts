@@ -102,6 +102,9 @@ interface Request {
 export const browser = {
   /** Whether the SharedWorker constructor throws. */
   refuses: false,
+  /** What is in localStorage, and whether that throws. */
+  storage: new Map<string, string>(),
+  refusesStorage: false,
   /** Locks that were asked for and are neither granted nor given up. */
   waiting: [] as Request[],
   /** Locks the page holds. */
@@ -155,6 +158,16 @@ const locks = {
   },
 };
 
+const localStorage = new Proxy({}, {
+  get: (_, name: string) => openStorage().get(name),
+  set: (_, name: string, value: string) => !!openStorage().set(name, `${value}`),
+});
+
+function openStorage(): Map<string, string> {
+  if (browser.refusesStorage) throw new DOMException('refused', 'SecurityError');
+  return browser.storage;
+}
+
 class FakeCloseEvent extends Event {
   readonly code: number;
   readonly reason: string;
@@ -182,6 +195,7 @@ export function install(): void {
     },
     CloseEvent: FakeCloseEvent,
     navigator: { locks },
+    localStorage,
     document: { baseURI: 'http://page.test/folder/page' },
     addEventListener: listeners.addEventListener.bind(listeners),
     removeEventListener: listeners.removeEventListener.bind(listeners),
@@ -242,7 +256,7 @@ export async function pair() {
   const [, , two] = await worker.expect(PageKind.Open);
   worker.post(hub, HubKind.Opened, one, 1, 2 ** 40, '\n');
   await event(open, 'open');
-  return { open, waiting, client, worker, one, two, hub, lock };
+  return { open, waiting, client, worker, one, two, hub, lock, key };
 }
 
 /** Waits until the socket fails, and says why. */

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import type { TestContext } from 'node:test';
 
-import { SharedWebSocket } from '../../src/index.js';
+import { SharedWebSocket, connect } from '../../src/index.js';
+import type { ConnectOptions } from '../../src/index.js';
 import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
 import { browser, event, failure, install, lastWorker, pair, tidy } from './rig.js';
 import type { FakeWorker } from './rig.js';
@@ -15,6 +16,9 @@ afterEach(tidy);
 type Pair = Awaited<ReturnType<typeof pair>>;
 
 const MIB = 1 << 20;
+const SERVER = 'ws://host.test/';
+/** Where the rig's page finds `worker.js`. */
+const HERE = 'http://page.test/folder/worker.js';
 const NEXT = 0xffffn;
 
 /** The worker dies. Returns the next one, and what the page says to it first. */
@@ -52,22 +56,64 @@ function heard(socket: SharedWebSocket): unknown[] {
   return all;
 }
 
-test('a tab with a claim keeps the lock of its dead hub for a while', async (context) => {
-  const it = await pair();
-  await dies(it, context);
-  assert.ok(browser.held.has(it.lock), 'the next hub is to know of it');
-  context.mock.timers.tick(2500);
-  for (let turn = 0; turn < 9; turn += 1) await Promise.resolve();
-  assert.ok(!browser.held.has(it.lock));
+/** The claim that a page with these options shows first. */
+async function shown(options: ConnectOptions): Promise<string> {
+  connect(SERVER, options);
+  return (await lastWorker().expect(PageKind.Attach))[3];
+}
+
+test('a page that has no claim shows what others left of theirs', async () => {
+  browser.storage.clear();
+  const { worker, hub, key } = await pair();
+  worker.resume(hub, 2, -1, 'session1 alias');
+  await worker.settled(hub);
+  const [[name, claim]] = [...browser.storage] as [[string, string]];
+  const lock = `tabmux:socket:mux:["ws://host.test/tabmux/ws","${key}"]`;
+  assert.ok(name.startsWith(lock), name);
+  assert.equal(claim, 'session1', 'what it is called itself is of no use to others');
+  browser.storage.set(lock + HERE, 'session2');
+  assert.equal(await shown({ key, worker: './worker.js' }), 'session2');
+  assert.equal(await shown({ key, worker: 'other.js' }), '', 'of another build');
+  assert.equal(await shown({ key: 'of another user', worker: './worker.js' }), '');
 });
 
-test('a tab without a claim keeps no lock', async (context) => {
-  const it = await pair();
-  it.worker.post(it.hub, HubKind.Lost);
-  await it.worker.settled(it.hub);
-  await dies(it, context);
-  for (let turn = 0; turn < 9; turn += 1) await Promise.resolve();
-  assert.ok(!browser.held.has(it.lock));
+test('what a page found is not its own: nothing is lost that it never had', async () => {
+  const name = `tabmux:socket:mux:["ws://host.test/tabmux/ws","found"]${HERE}`;
+  browser.storage.set(name, 'session1');
+  const client = connect(SERVER, { key: 'found', worker: './worker.js' });
+  const worker = lastWorker();
+  assert.equal((await worker.expect(PageKind.Attach))[3], 'session1');
+  const gaps: unknown[] = [];
+  client.on('gap', (gap) => gaps.push(gap));
+  worker.attached(7n);
+  worker.resume(7n, 0, 0, 'session2 alias');
+  await worker.settled(7n);
+  assert.deepEqual(gaps, []);
+  assert.equal(browser.storage.get(name), 'session2', 'the other one is over');
+  worker.resume(7n, 0, 0, 'session3 alias');
+  await worker.settled(7n);
+  assert.equal(gaps.length, 1);
+});
+
+test('where storage is refused, a page goes on without', async () => {
+  browser.refusesStorage = true;
+  try {
+    const { worker, hub } = await pair();
+    worker.resume(hub, 2, -1, 'session1 alias');
+    await worker.settled(hub);
+  } finally {
+    browser.refusesStorage = false;
+  }
+});
+
+test('in mirror mode nothing is left', async () => {
+  browser.storage.clear();
+  new SharedWebSocket(SERVER, [], { key: 'mirror' });
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  worker.welcome(1n);
+  await worker.expect(PageKind.Open);
+  assert.equal(browser.storage.size, 0);
 });
 
 test('what is said while there is no link is said after Resume, in order', async () => {
@@ -222,15 +268,16 @@ test('another session: its counts begin anew', async () => {
   assert.deepEqual(all, ['new']);
 });
 
-test('Lost: open sockets close with why, and the next hub is shown nothing', async (context) => {
+test('Lost: open sockets close with why, and what any page finds is shown', async (context) => {
   const it = await pair();
   const { open, worker, hub } = it;
   worker.post(hub, HubKind.Browser, 0, 4, 0, 'a');
   const message = failure(open);
+  worker.resume(hub, 2, -1, 'session alias');
   worker.post(hub, HubKind.Lost, 0, 0, 0, 'tabmux: away for 60 s');
   assert.equal(await message, 'tabmux: away for 60 s');
   const { shown } = await dies(it, context);
-  assert.deepEqual(shown, ['', 0, 0]);
+  assert.deepEqual(shown, ['session', 0, 0]);
 });
 
 test('a session that ends is no news to a client, whose status is the same', async () => {

@@ -18,8 +18,6 @@ pub(super) enum Connection {
     WaitingForLock,
     /// Being opened; given up at `until`.
     Dialling { until: Timestamp },
-    /// Open, and HELLO waits for a tab that can claim a session; at the latest until then.
-    AwaitingClaim { until: Timestamp },
     /// Open, and HELLO is sent; given up at `until`.
     Handshaking { until: Timestamp },
     /// The server said WELCOME.
@@ -73,10 +71,9 @@ impl Connection {
     pub(super) const fn state(&self) -> LinkState {
         match self {
             Self::Idle => LinkState::Idle,
-            Self::WaitingForLock
-            | Self::Dialling { .. }
-            | Self::AwaitingClaim { .. }
-            | Self::Handshaking { .. } => LinkState::Connecting,
+            Self::WaitingForLock | Self::Dialling { .. } | Self::Handshaking { .. } => {
+                LinkState::Connecting
+            }
             Self::Connected(_) => LinkState::Connected,
             Self::Backoff { .. } => LinkState::Backoff,
         }
@@ -90,9 +87,9 @@ impl Connection {
     pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         match self {
             Self::Idle | Self::WaitingForLock => None,
-            Self::Dialling { until }
-            | Self::AwaitingClaim { until }
-            | Self::Handshaking { until } => Some((*until, WakeReason::Dial)),
+            Self::Dialling { until } | Self::Handshaking { until } => {
+                Some((*until, WakeReason::Dial))
+            }
             Self::Connected(connected) => connected.poll_timeout(),
             Self::Backoff { until } => Some((*until, WakeReason::Backoff)),
         }

@@ -9,7 +9,7 @@ use tabmux_wire::{
 use super::{
     LONGEST_HINT, Mux, Session,
     connection::{Connected, Connection},
-    tabs::{Claim, Lane},
+    tabs::{Claim, Lane, MuxTab},
 };
 use crate::{
     Timestamp,
@@ -46,6 +46,7 @@ impl Mux {
                     ms => Duration::from_millis(ms).min(LONGEST_HINT),
                 };
                 base.close_link(now, code::NORMAL, "");
+                let is_found = self.is_found();
                 // What was wrong is the claim, and the next one is another: no need to wait long.
                 let hint = match (reason, &mut self.session) {
                     // The hub before may have died before its tabs heard of its term.
@@ -53,6 +54,12 @@ impl Mux {
                         session.term = term;
                         base.release_lock();
                         None
+                    }
+                    // It is of who was here before. Nobody here has lost anything, nor is to wait.
+                    (RefusedReason::Denied, Some(_)) if is_found => {
+                        self.forget_session();
+                        self.link_lost(now, base);
+                        return self.dial(now, base);
                     }
                     // It is not ours: without it there may be a link.
                     (RefusedReason::Denied, Some(_)) => {
@@ -108,8 +115,7 @@ impl Mux {
                 self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
             }
             ServerFrame::Message { payload } => {
-                let has = |id| self.tabs.get(id).is_some_and(|tab| tab.heard0 >= count);
-                let tabs = base.tabs.all().into_iter().filter(|tab| !has(*tab)).collect::<Vec<_>>();
+                let tabs = self.concerned(base, count);
                 for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
                     if let Some(tab) = self.tabs.get_mut(*id) {
                         tab.browser0 = count;
@@ -129,7 +135,7 @@ impl Mux {
                 self.topics.publication(base, topic, position, previous, payload);
             }
             ServerFrame::Gap { topic, .. } if topic.0 == 0 => {
-                base.post_all(base.tabs.all(), &HubMessage::BrowserGap);
+                base.post_all(self.concerned(base, count), &HubMessage::BrowserGap);
             }
             ServerFrame::Gap { topic, position } => self.topics.gap(base, topic, position),
             ServerFrame::Ack { lanes } => {
@@ -177,6 +183,15 @@ impl Mux {
         };
         self.acks.came(now, base, bytes.len());
         Some(count)
+    }
+
+    /// The tabs to which a frame of lane 0 is news.
+    fn concerned(&self, base: &Base, count: u64) -> Vec<TabId> {
+        let Some(Session { id: session, .. }) = self.session else { return Vec::new() };
+        let is_news = |tab: &MuxTab| tab.heard0 < count && tab.is_in(session);
+        let mut tabs = base.tabs.all();
+        tabs.retain(|id| self.tabs.get(*id).is_some_and(is_news));
+        tabs
     }
 
     /// Posts what came in a tab's lane.
@@ -309,7 +324,7 @@ impl Mux {
         tab.part = Some(part);
         tab.lane = Lane::Known { alias, up: n_seen };
         let Session { id: session, token, term, .. } = *session;
-        let claim = Claim { session, token, term, alias }.write();
+        let claim = Claim { session, token, term, alias: Some(alias) }.write();
         if base.tabs.is_attached(id) && !continues {
             tab.unheard += 1;
         }

@@ -51,8 +51,6 @@ pub(super) struct Mux {
     /// Whether the server is telling which topics the session has; until then nothing is asked.
     listing: bool,
     backoff: Backoff,
-    /// Until when tabs of a dead hub may come with a claim of its session.
-    claim_until: Timestamp,
     /// Why the last link ended; empty while one works.
     reason: String,
 }
@@ -83,7 +81,6 @@ impl Mux {
             gone: Vec::new(),
             listing: false,
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
-            claim_until: Timestamp::default(),
             reason: String::new(),
         }
     }
@@ -100,14 +97,22 @@ impl Mux {
 
     /// A tab claims a session before there is a link. One that was away, frozen perhaps, may know
     /// an older term than others: with that the server would refuse the hub for a while.
-    fn claimed(&mut self, claim: Option<Claim>) {
-        match (&mut self.session, claim) {
-            (None, claim) => self.session = claim.map(Session::from),
-            (Some(session), Some(claim)) if session.id == claim.session => {
+    fn claimed(&mut self, claim: Claim) {
+        // What was only found may be over, and what a tab has is less likely to be.
+        let is_better = claim.alias.is_some() && self.is_found();
+        match &mut self.session {
+            Some(session) if session.id == claim.session => {
                 session.term = session.term.max(claim.term);
             }
-            _ => {}
+            Some(_) if !is_better => {}
+            _ => self.session = Some(claim.into()),
         }
+    }
+
+    /// Whether the session is one that no tab here had a part in: a new tab found the claim.
+    fn is_found(&self) -> bool {
+        let had = |id| self.tabs.iter().any(|(_, tab)| tab.part.is_some_and(|it| it.0 == id));
+        self.session.as_ref().is_some_and(|it| it.count0.is_none() && !had(it.id))
     }
 
     /// The first frames of a link that is open.
@@ -318,12 +323,11 @@ impl Machine for Mux {
         }
         self.gone.retain(|it| *it != tab);
         self.history.tab_came(now);
-        if !self.connection.is_open() {
-            self.claimed(Claim::read(has.claim));
+        if let Some(claim) = Claim::read(has.claim).filter(|_| !self.connection.is_open()) {
+            self.claimed(claim);
         }
         match &mut self.connection {
             Connection::Idle => self.dial(now, base),
-            Connection::AwaitingClaim { .. } if self.session.is_some() => self.say_hello(now, base),
             Connection::Handshaking { .. } => self.send_attach(base, tab),
             Connection::Connected(connected) => {
                 connected.linger_until = None;
@@ -338,7 +342,6 @@ impl Machine for Mux {
             }
             Connection::WaitingForLock
             | Connection::Dialling { .. }
-            | Connection::AwaitingClaim { .. }
             | Connection::Backoff { .. } => {}
         }
     }
@@ -354,7 +357,9 @@ impl Machine for Mux {
     }
 
     fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
-        let last0 = self.tabs.get(tab).map_or(0, |tab| tab.heard0);
+        let session = self.session.as_ref().map_or(SessionId([0; 16]), |session| session.id);
+        let had = self.tabs.get(tab).filter(|tab| tab.is_in(session));
+        let last0 = had.map_or(u64::MAX, |tab| tab.heard0);
         for (count0, payload) in self.history.messages(last0) {
             if let Some(tab) = self.tabs.get_mut(tab) {
                 tab.browser0 = tab.browser0.max(count0);
@@ -437,18 +442,9 @@ impl Machine for Mux {
         }
     }
 
-    fn claim_expected(&mut self, now: Timestamp, base: &Base) {
-        self.claim_until = now + base.config.claim_wait;
-    }
-
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, _: &str, _: &str) {
         if matches!(self.connection, Connection::Dialling { .. }) {
-            let until = self.claim_until;
-            if self.session.is_none() && now < until {
-                self.connection = Connection::AwaitingClaim { until };
-            } else {
-                self.say_hello(now, base);
-            }
+            self.say_hello(now, base);
         }
     }
 
@@ -491,7 +487,6 @@ impl Machine for Mux {
             Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
-            | Connection::AwaitingClaim { .. }
             | Connection::Backoff { .. } => (
                 format!(
                     "tabmux: could not connect to {url}: the server is not there, or it refused \
@@ -521,7 +516,6 @@ impl Machine for Mux {
             Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
-            | Connection::AwaitingClaim { .. }
             | Connection::Handshaking { .. } => {}
         }
     }
@@ -544,7 +538,6 @@ impl Machine for Mux {
                 let why = Self::not_tabmux(base, &what);
                 self.abandon(now, base, code::HANDSHAKE_TIMEOUT, why);
             }
-            Connection::AwaitingClaim { until } if *until <= now => self.say_hello(now, base),
             Connection::Backoff { until } if *until <= now => self.dial(now, base),
             Connection::Connected(connected) => {
                 if connected.linger_until.is_some_and(|until| until <= now) {
@@ -564,7 +557,6 @@ impl Machine for Mux {
             Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
-            | Connection::AwaitingClaim { .. }
             | Connection::Handshaking { .. }
             | Connection::Backoff { .. } => {}
         }

@@ -58,19 +58,22 @@ pub(super) enum Lane {
     Known { alias: Alias, up: u64 },
 }
 
-/// What a tab shows to a hub, so that it may go on with the tab's session.
+/// What a tab shows to a hub, so that it may go on with a session: the tab's own, or one that the
+/// tab has found where others left word of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) session: SessionId,
     pub(super) token: Token,
     pub(super) term: Term,
-    pub(super) alias: Alias,
+    /// What the tab is called there; nothing if the claim is only found.
+    pub(super) alias: Option<Alias>,
 }
 
 impl MuxTabs {
     /// A tab attached, for the first time or again.
     pub(super) fn insert(&mut self, id: TabId, has: Has<'_>) {
-        let part = Claim::read(has.claim).map(|claim| (claim.session, claim.alias));
+        let claim = Claim::read(has.claim);
+        let part = claim.and_then(|claim| Some((claim.session, claim.alias?)));
         let tab = self.tabs.entry(id, MuxTab::default);
         if tab.part != part {
             *tab = MuxTab { part, missed: tab.missed && part.is_some(), ..MuxTab::default() };
@@ -169,6 +172,12 @@ impl MuxTab {
         std::mem::take(&mut self.missed)
     }
 
+    /// Whether what is said to all tabs of a session concerns it: to one that is new there, what
+    /// was said before the server knew it does not.
+    pub(super) fn is_in(&self, session: SessionId) -> bool {
+        self.is_known() || self.part.is_some_and(|(part, _)| part == session)
+    }
+
     /// Whether the server knows it. What it has of a lane until then may be of another one.
     pub(super) const fn is_known(&self) -> bool {
         matches!(self.lane, Lane::Known { .. })
@@ -195,16 +204,21 @@ impl Claim {
             // Writing to a string cannot fail.
             let _ = write!(text, "{byte:02x}");
         }
-        let _ = write!(text, "{} {}", self.term.0, self.alias.0);
+        let _ = write!(text, "{}", self.term.0);
+        if let Some(alias) = self.alias {
+            let _ = write!(text, " {}", alias.0);
+        }
         text
     }
 
-    /// What a tab kept; nothing if it is no such text.
+    /// What a tab kept; nothing if it is no such text. Up to the space it may be another tab's.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (session, rest) = bytes(text)?;
         let (token, rest) = bytes(rest)?;
-        let (term, alias) = rest.split_once(' ')?;
-        let alias = Alias(alias.parse().ok()?);
+        let (term, alias) = match rest.split_once(' ') {
+            Some((term, alias)) => (term, Some(Alias(alias.parse().ok()?))),
+            None => (rest, None),
+        };
         let (session, token) = (SessionId(session), Token(token));
         Some(Self { session, token, term: Term(term.parse().ok()?), alias })
     }
@@ -229,19 +243,18 @@ mod tests {
 
     #[test]
     fn a_claim_is_read_as_it_was_written() {
-        let claim = Claim {
-            session: SessionId([0xab; 16]),
-            token: Token([7; 16]),
-            term: Term(u64::MAX),
-            alias: Alias(12),
-        };
-        assert_eq!(Claim::read(&claim.write()), Some(claim));
+        let (session, token) = (SessionId([0xab; 16]), Token([7; 16]));
+        let claim = Claim { session, token, term: Term(u64::MAX), alias: Some(Alias(12)) };
+        let text = claim.write();
+        assert_eq!(Claim::read(&text), Some(claim));
+        let found = text.split(' ').next().and_then(Claim::read);
+        assert_eq!(found, Some(Claim { alias: None, ..claim }));
     }
 
     #[test]
     fn what_is_no_claim_is_none() {
         let good = "0".repeat(64);
-        for bad in ["", "x", &good, &format!("{good}1"), &format!("{good}1 x"), &"é".repeat(40)] {
+        for bad in ["", "x", &good, &format!("{good}1 "), &format!("{good}1 x"), &"é".repeat(40)] {
             assert_eq!(Claim::read(bad), None, "{bad:?}");
         }
     }

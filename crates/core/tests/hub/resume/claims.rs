@@ -1,116 +1,152 @@
-//! A hub at which tabs of a dead hub are not the first.
+//! Which session a hub claims, if its tabs show several, or one that they never had a part in.
 
-use std::time::Duration;
+use tabmux_core::hub::{HubConfig, HubMessage, LinkState, Mode, Output, TabMessage};
+use tabmux_wire::{
+    HubId, Payload, RefusedReason, Resume, ServerFrame, SessionId, Term, Token, Welcome,
+};
 
-use tabmux_core::hub::{HubConfig, Input, LinkState, Mode, Output, TabMessage};
-use tabmux_wire::{HubFrame, HubId, Term};
+use super::{attached, claimed, heard, listed, resumed, two_tabs};
+use crate::support::{ATTACH, Bench, welcome};
 
-use super::{claimed, two_tabs};
-use crate::support::{ATTACH, Bench};
-
-/// A new hub, at which a tab is first that has nothing, while tab 1 of the hub before it lives.
-fn first_of_another_hub(claim_expected: bool) -> Bench {
-    let mut bench = Bench::with(config());
+/// Another hub than that of `two_tabs`, at which its tabs may attach.
+fn another_hub() -> Bench {
+    let mut bench = Bench::with(HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws"));
     bench.claims = two_tabs().claims;
-    bench.claims.remove(&2);
-    bench.tab(2, ATTACH);
-    if claim_expected {
-        bench.input(Input::ClaimExpected);
-    }
-    bench.grant_and_open();
     bench
 }
 
-fn config() -> HubConfig {
-    HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws")
+/// What a tab of `two_tabs` leaves where others find it.
+fn left(bench: &Bench) -> String {
+    let (found, _) = bench.claims[&1].split_once(' ').expect("a claim with an alias");
+    found.to_owned()
 }
 
-/// The frames of a link before WELCOME.
-fn names(bench: &Bench) -> Vec<&'static str> {
-    let name = |bytes: &Vec<u8>| match HubFrame::decode(bytes) {
-        Ok(HubFrame::Hello(hello)) if hello.resume.is_some() => "claim",
-        Ok(HubFrame::Hello(_)) => "hello",
-        Ok(HubFrame::Attach { .. }) => "attach",
-        other => panic!("{other:?}"),
-    };
-    bench.sent().iter().map(name).collect()
+/// A tab attaches which has found this.
+fn finds(bench: &mut Bench, tab: u64, claim: &str) {
+    bench.tab(tab, TabMessage::Attach { claim, last0: 0, last: 0 });
+}
+
+/// A claim of a session that is not the one of `two_tabs`.
+fn of_another_session(alias: &str) -> String {
+    format!("{}{}1{alias}", "9".repeat(32), "8".repeat(32))
+}
+
+fn session_claimed(bench: &Bench) -> Option<SessionId> {
+    claimed(bench).map(|resume| resume.session)
+}
+
+fn is_lost(message: &HubMessage) -> bool {
+    matches!(message, HubMessage::Lost { .. } | HubMessage::BrowserGap)
 }
 
 #[test]
-fn a_claim_that_is_expected_is_waited_for_though_another_tab_is_first() {
-    let mut bench = first_of_another_hub(true);
-    assert_eq!(names(&bench), [""; 0], "the link is open, and nothing is said");
-    assert_eq!(bench.hub.state(), LinkState::Connecting);
-    bench.pass(Duration::from_millis(1_000));
-    bench.tab(3, ATTACH);
-    assert_eq!(names(&bench), [""; 0], "it has no claim either");
+fn a_session_that_a_new_tab_finds_goes_on_for_those_who_had_it() {
+    let mut bench = another_hub();
+    let found = left(&bench);
+    finds(&mut bench, 3, &found);
+    bench.grant_and_open();
+    let Welcome { session, token, term, .. } = welcome();
+    assert_eq!(claimed(&bench), Some(Resume { session, token, term, have0: None }));
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    bench.server(&ServerFrame::Message { payload: Payload::Text("before it was there") });
+    bench.server(&attached(3, 1, 0));
+    bench.server(&ServerFrame::Message { payload: Payload::Text("to all") });
+    bench.tab(4, ATTACH);
+    bench.server(&attached(4, 1, 0));
+    assert_eq!((heard(&bench, 3), heard(&bench, 4)), (vec!["to all".to_owned()], vec![]));
+    let begins = |message: &HubMessage| {
+        matches!(message, HubMessage::Resume { continues: false, count0: 1, .. })
+    };
+    assert!(bench.all_posted(3).iter().any(begins));
+    assert!(!bench.posted(3).iter().any(is_lost));
+    // They were frozen all the while.
     bench.back(1, 0);
-    assert_eq!(names(&bench), ["claim", "attach", "attach", "attach"]);
+    bench.server(&attached(1, 2, 1));
+    assert_eq!(heard(&bench, 1), ["before it was there", "to all"]);
+    let goes_on =
+        |message: &HubMessage| matches!(message, HubMessage::Resume { continues: true, .. });
+    assert!(bench.all_posted(1).iter().any(goes_on));
+}
+
+#[test]
+fn a_session_that_is_found_and_over_is_lost_for_nobody() {
+    let mut bench = another_hub();
+    let found = left(&bench);
+    finds(&mut bench, 3, &found);
+    bench.grant_and_open();
+    bench.server(&ServerFrame::Welcome(Welcome { session: SessionId([9; 16]), ..welcome() }));
+    bench.server(&attached(3, 1, 0));
+    assert_eq!(bench.hub.state(), LinkState::Connected);
+    assert!(!bench.posted(3).iter().any(is_lost));
+}
+
+#[test]
+fn a_session_that_is_found_and_is_another_users_costs_a_dial_and_no_wait() {
+    let mut bench = another_hub();
+    let found = left(&bench);
+    finds(&mut bench, 3, &found);
+    bench.grant_and_open();
+    let denied = ServerFrame::Refused {
+        reason: RefusedReason::Denied,
+        term: Term(0),
+        retry_ms: 5000,
+        message: "the user is another one",
+    };
+    bench.server(&denied);
+    assert!(bench.outputs.iter().any(|it| matches!(it, Output::CloseLink { .. })));
+    let states = bench.states(3);
+    assert!(!states.contains(&LinkState::Backoff), "sockets would fail: {states:?}");
+    assert!(!bench.posted(3).iter().any(is_lost));
     bench.take();
-    bench.pass(Duration::from_secs(1));
-    assert_eq!(names(&bench), [""; 0], "once is enough");
+    bench.grant_and_open();
+    assert_eq!(claimed(&bench), None);
+    assert!(!bench.sent().is_empty(), "HELLO is said");
+    // Once: who is denied without a claim has to wait.
+    bench.server(&denied);
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
+}
+
+#[test]
+fn what_a_tab_has_is_claimed_rather_than_what_another_found() {
+    let found = of_another_session("");
+    for first in [1, 3] {
+        let mut bench = another_hub();
+        for tab in [first, 4 - first] {
+            if tab == 1 {
+                bench.back(1, 0);
+            } else {
+                finds(&mut bench, tab, &found);
+            }
+        }
+        bench.grant_and_open();
+        assert_eq!(session_claimed(&bench), Some(welcome().session), "tab {first} is first");
+    }
+    // Of two that tabs have, the first.
+    let mut bench = another_hub();
+    bench.claims.insert(3, of_another_session(" 7"));
+    bench.back(3, 0);
+    bench.back(1, 0);
+    bench.grant_and_open();
+    assert_eq!(session_claimed(&bench), Some(SessionId([0x99; 16])));
+    assert_eq!(claimed(&bench).map(|resume| resume.token), Some(Token([0x88; 16])));
 }
 
 #[test]
 fn of_the_terms_that_tabs_know_the_newest_is_claimed() {
-    let mut bench = Bench::with(config());
-    bench.claims = two_tabs().claims;
     // Behind the 64 digits of session and token.
+    let bench = another_hub();
     let (session, rest) = bench.claims[&2].split_at(64);
-    let Some((term, alias)) = rest.split_once(' ') else { panic!("no claim") };
+    let (term, alias) = rest.split_once(' ').expect("a claim with an alias");
     let newer = term.parse::<u64>().unwrap() + 1;
-    let later = format!("{session}{newer} {alias}");
-    bench.claims.insert(2, later);
-    bench.back(1, 0);
-    bench.back(2, 0);
-    bench.grant_and_open();
-    assert_eq!(claimed(&bench).map(|resume| resume.term), Some(Term(newer)));
-    // Nor does one that comes later with an older one take it back.
-    let claims = bench.claims;
-    let mut bench = Bench::with(config());
-    bench.claims = claims;
-    bench.back(2, 0);
-    bench.back(1, 0);
-    bench.grant_and_open();
-    assert_eq!(claimed(&bench).map(|resume| resume.term), Some(Term(newer)));
-}
-
-#[test]
-fn a_claim_that_does_not_come_is_waited_for_only_so_long() {
-    let mut bench = first_of_another_hub(true);
-    bench.pass(Duration::from_millis(1_499));
-    assert_eq!(names(&bench), [""; 0]);
-    bench.pass(Duration::from_millis(1));
-    assert_eq!(names(&bench), ["hello", "attach"]);
-    // Nor by the next link.
-    bench.link_closed(1006);
-    bench.take();
-    bench.pass(Duration::from_secs(1));
-    bench.grant_and_open();
-    assert_eq!(names(&bench), ["hello", "attach"]);
-}
-
-#[test]
-fn a_hub_that_expects_no_claim_waits_for_none() {
-    let bench = first_of_another_hub(false);
-    assert_eq!(names(&bench), ["hello", "attach"]);
-    // Nor one that has it already.
-    let mut bench = Bench::with(config());
-    bench.claims = two_tabs().claims;
-    bench.back(1, 0);
-    bench.input(Input::ClaimExpected);
-    bench.grant_and_open();
-    assert_eq!(names(&bench), ["claim", "attach"]);
-}
-
-#[test]
-fn a_tab_that_goes_while_a_claim_is_expected_takes_the_link_along() {
-    let mut bench = first_of_another_hub(true);
-    bench.take();
-    bench.tab(2, TabMessage::Bye);
-    assert!(bench.outputs.iter().any(|it| matches!(it, Output::CloseLink { .. })));
-    bench.take();
-    bench.back(1, 0);
-    bench.grant_and_open();
-    assert_eq!(names(&bench), ["claim", "attach"]);
+    for later in [format!("{session}{newer} {alias}"), format!("{session}{newer}")] {
+        for newest_first in [false, true] {
+            let mut bench = another_hub();
+            bench.claims.insert(2, later.clone());
+            for tab in if newest_first { [2, 1] } else { [1, 2] } {
+                bench.back(tab, 0);
+            }
+            bench.grant_and_open();
+            assert_eq!(claimed(&bench).map(|resume| resume.term), Some(Term(newer)));
+        }
+    }
 }
