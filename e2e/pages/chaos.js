@@ -10,7 +10,8 @@ const streams = new Map();
 const topics = new Map();
 const faults = [];
 const tier = query.get('tier');
-const options = { mode: 'mux', ...(tier && { tiers: [tier] }) };
+const bfcache = query.get('bfcache') ?? undefined;
+const options = { mode: 'mux', bfcache, ...(tier && { tiers: [tier] }) };
 const zero = { down: 0, up: 0, publications: 0, gaps: 0 };
 let counts = { ...zero };
 let client;
@@ -161,6 +162,9 @@ const C = {
     page: C.page,
     counts,
     history,
+    tier: client?.status.tier,
+    tabs: client?.status.tabs,
+    hub: client?.status.hubId,
     faults: [...faults],
     streams: [...streams.values()].map(({ socket, ...stream }) => ({
       ...stream, readyState: socket.readyState, buffered: socket.bufferedAmount,

@@ -40,6 +40,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::crashing("the worker's process is killed: who lives misses nothing", worker_crashed),
     Test::crashing("the worker's process is killed thrice: who lives misses nothing", thrice),
     Test::crashing("a new page is first at the next worker: nobody misses anything", newcomer),
+    Test::crashing("a new page is first, and all others are frozen: they miss nothing", thawed),
+    Test::crashing("a new page is first, and all others are in the cache: they miss nothing", away),
     Test::crashing("mirror mode: the worker's process is killed, and each view told", mirror),
     Test::crashing("leader: the leading tab is closed: nobody misses anything", leader_closed),
     Test::crashing("leader: the leading tab crashes: nobody misses anything", leader_crashed),
@@ -389,6 +391,56 @@ fn newcomer(context: &mut Context<'_>) -> Outcome {
     numbers_come(context, &tab)?;
     stage.unharmed(context)?;
     Ok(())
+}
+
+/// The others, which the worker leaves behind, hold no lock of theirs for the next one to see.
+fn thawed(context: &mut Context<'_>) -> Outcome {
+    let mut stage = Stage::set(context, 3)?;
+    for tab in &stage.tabs {
+        context.browser.freeze(tab)?;
+    }
+    equal("workers that ended", context.browser.end_workers()?, 1)?;
+    let tab = context.page(Kind::Tab, "chaos.html")?;
+    stage.begin(context, &tab)?;
+    equal("tabs at the next worker", context.run(&tab, "C.report().tabs")?, json!(1))?;
+    for tab in &stage.tabs {
+        context.browser.thaw(tab)?;
+    }
+    stage.tabs.push(tab);
+    stage.unharmed(context)?;
+    Ok(())
+}
+
+/// Any engine may drop a page: one that it kept goes on.
+fn away(context: &mut Context<'_>) -> Outcome {
+    let query = match context.engine {
+        Engine::Chromium => "",
+        // It freezes the worker, which goes on with the new page. One of the tab alone it drops.
+        Engine::Firefox => "?bfcache=prefer",
+        // It freezes it too, but for one of the tab alone, which ends.
+        Engine::WebKit => "?tier=storage",
+    };
+    for _ in 0..8 {
+        let mut stage = Stage::set_in(context, 1, query)?;
+        let tab = stage.tabs[0].clone();
+        let before = page_of(context, &tab)?;
+        context.browser.navigate(&tab, &context.pages.url("blank.html"))?;
+        if context.engine == Engine::Chromium {
+            // That of a page which it dropped may be there as well.
+            context.browser.end_workers()?;
+        }
+        let other = context.page(Kind::Tab, &format!("chaos.html{query}"))?;
+        stage.begin(context, &other)?;
+        context.browser.back(&tab)?;
+        let is_restored = page_of(context, &tab)? == before;
+        if is_restored {
+            stage.tabs.push(other);
+            stage.unharmed(context)?;
+            return Ok(());
+        }
+        context.browser.close_all()?;
+    }
+    Err("the page was dropped each time".into())
 }
 
 fn crash_worker(context: &mut Context<'_>, stage: &mut Stage) -> Outcome {
