@@ -351,9 +351,9 @@ impl Registry {
         }
     }
 
-    /// Forgets wishes of a link that is gone for topics that are not joined yet. The hub asks again,
-    /// and another hub may ask from elsewhere, with the same number: it would take the answer to
-    /// the one before for its own.
+    /// Forgets wishes of a link that is gone for topics that are not joined yet. The hub asks
+    /// again, and another hub may ask from elsewhere, with the same number: it would take the
+    /// answer to the one before for its own.
     pub(super) fn forget_wishes(&mut self, place: u32) {
         let Some(session) = self.sessions.get(place) else {
             return;
