@@ -234,14 +234,15 @@ impl Registry {
     }
 
     /// Gives up sessions without a link while there are too many; and while too much is kept, those
-    /// that keep something. None is looked at twice, nor any that stays.
+    /// that keep something. None is looked at twice, nor any that stays. What only waits to be
+    /// written is of hubs that do not read, who could else end the sessions of all others.
     pub(super) fn evict(&mut self) {
         while !self.detached.is_empty() && self.stats.detached > self.config.detached_sessions {
             if self.forget_oldest(SessionEnd::Evicted) {
                 self.stats.evicted += 1;
             }
         }
-        while self.stats.held_bytes() > self.config.total_queue_bytes {
+        while self.stats.kept_bytes > self.config.total_queue_bytes {
             let Some((since, id)) = self.keeping.pop_first() else {
                 return;
             };
