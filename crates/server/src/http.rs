@@ -1,6 +1,6 @@
 //! The HTTP face: the link's handshake, the client's files, numbers and health.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
@@ -14,7 +14,6 @@ use hyper_util::{
     rt::TokioIo,
     server::conn::auto::upgrade::{Parts as Taken, downcast},
 };
-use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -166,38 +165,57 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 
-async fn stats(State(app): State<Arc<App>>) -> Json<Value> {
+async fn stats(State(app): State<Arc<App>>) -> Json<BTreeMap<&'static str, u64>> {
     let stats = app.shards.board().stats();
-    Json(json!({
-        "links": stats.links,
-        "sessions": stats.sessions,
-        "detached": stats.detached,
-        "tabs": stats.tabs,
-        "parked": stats.parked,
-        "sockets": stats.sockets,
-        "topics": stats.topics,
-        "subscriptions": stats.subscriptions,
-        "queued_bytes": stats.queued_bytes,
-        "publications": stats.publications,
-        "deliveries": stats.deliveries,
-        "subscriptions_refused": stats.subscriptions_refused,
-        "slow_subscriptions": stats.slow_subscriptions,
-        "dropped_replaced": stats.dropped_replaced,
-        "dropped_recover": stats.dropped_recover,
-        "dropped_gap": stats.dropped_gap,
-        "messages_in": stats.messages_in,
-        "messages_out": stats.messages_out,
-        "uptime_s": app.shards.board().uptime().as_secs(),
-        "protocol_errors": stats.protocol_errors,
-        "refused": stats.refused,
-        "tabs_refused": stats.tabs_refused,
-        "sockets_refused": stats.sockets_refused,
-        "queue_full": stats.queue_full,
-        "too_large": stats.too_large,
-        "handshake_timeouts": stats.handshake_timeouts,
-        "heartbeat_timeouts": stats.heartbeat_timeouts,
-        "not_reading": stats.not_reading,
-    }))
+    let now = [
+        ("links", stats.links),
+        ("sessions", stats.sessions),
+        ("detached", stats.detached),
+        ("tabs", stats.tabs),
+        ("parked", stats.parked),
+        ("sockets", stats.sockets),
+        ("awaiting_credit", stats.awaiting_credit),
+        ("topics", stats.topics),
+        ("subscriptions", stats.subscriptions),
+        ("queued_bytes", stats.queued_bytes),
+        ("kept_bytes", stats.kept_bytes),
+    ];
+    let counted = [
+        ("messages_in", stats.messages_in),
+        ("messages_out", stats.messages_out),
+        ("publications", stats.publications),
+        ("deliveries", stats.deliveries),
+        ("subscriptions_refused", stats.subscriptions_refused),
+        ("slow_subscriptions", stats.slow_subscriptions),
+        ("dropped_replaced", stats.dropped_replaced),
+        ("dropped_recover", stats.dropped_recover),
+        ("dropped_gap", stats.dropped_gap),
+        ("protocol_errors", stats.protocol_errors),
+        ("refused", stats.refused),
+        ("tabs_refused", stats.tabs_refused),
+        ("sockets_refused", stats.sockets_refused),
+        ("bad_opens", stats.bad_opens),
+        ("queue_full", stats.queue_full),
+        ("absent_full", stats.absent_full),
+        ("no_credit", stats.no_credit),
+        ("too_large", stats.too_large),
+        ("over_credit", stats.over_credit),
+        ("handshake_timeouts", stats.handshake_timeouts),
+        ("heartbeat_timeouts", stats.heartbeat_timeouts),
+        ("not_reading", stats.not_reading),
+        ("resumed", stats.resumed),
+        ("takeovers", stats.takeovers),
+        ("expired", stats.expired),
+        ("evicted", stats.evicted),
+        ("stale", stats.stale),
+        ("forged", stats.forged),
+        ("foreign", stats.foreign),
+        ("set_aside", stats.set_aside),
+        ("stalled", stats.stalled),
+        ("uptime_s", app.shards.board().uptime().as_secs()),
+    ];
+    let now = now.map(|(name, number)| (name, number as u64));
+    Json(now.into_iter().chain(counted).collect())
 }
 
 async fn site(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response {
