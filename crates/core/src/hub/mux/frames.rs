@@ -52,14 +52,16 @@ impl Mux {
                     // The hub before may have died before its tabs heard of its term.
                     (RefusedReason::Stale, Some(session)) => {
                         session.term = term;
+                        if is_found {
+                            return self.dial_again(now, base);
+                        }
                         base.release_lock();
                         None
                     }
                     // It is of who was here before. Nobody here has lost anything, nor is to wait.
                     (RefusedReason::Denied, Some(_)) if is_found => {
                         self.forget_session();
-                        self.link_lost(now, base);
-                        return self.dial(now, base);
+                        return self.dial_again(now, base);
                     }
                     // It is not ours: without it there may be a link.
                     (RefusedReason::Denied, Some(_)) => {
@@ -183,6 +185,13 @@ impl Mux {
         };
         self.acks.came(now, base, bytes.len());
         Some(count)
+    }
+
+    /// What a new tab found was out of date, or of who was here before: no reason to let it wait.
+    /// It comes to an end, since a hub that was welcomed has found nothing any more.
+    fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
+        self.link_lost(now, base);
+        self.dial(now, base);
     }
 
     /// The tabs to which a frame of lane 0 is news.

@@ -107,6 +107,31 @@ fn a_session_that_is_found_and_is_another_users_costs_a_dial_and_no_wait() {
 }
 
 #[test]
+fn a_session_that_is_found_with_an_old_term_costs_a_dial_and_no_wait() {
+    let stale = ServerFrame::Refused {
+        reason: RefusedReason::Stale,
+        term: Term(9),
+        retry_ms: 5000,
+        message: "another hub had it since",
+    };
+    let mut bench = another_hub();
+    let found = left(&bench);
+    finds(&mut bench, 3, &found);
+    bench.grant_and_open();
+    bench.server(&stale);
+    assert!(!bench.states(3).contains(&LinkState::Backoff), "sockets would fail");
+    bench.take();
+    bench.grant_and_open();
+    assert_eq!(claimed(&bench).map(|resume| resume.term), Some(Term(9)));
+    // Who had it before gives way to another hub.
+    let mut bench = another_hub();
+    bench.back(1, 0);
+    bench.grant_and_open();
+    bench.server(&stale);
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
+}
+
+#[test]
 fn what_a_tab_has_is_claimed_rather_than_what_another_found() {
     let found = of_another_session("");
     for first in [1, 3] {
