@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("the only page is loaded again: it begins anew", reloaded_alone),
     Test::new("a page goes to another page and comes back: it has missed nothing", cached),
     Test::new("every page is in the cache and one comes back: it has missed nothing", all_cached),
+    Test::crashing("in the cache again and again, under many messages: it misses nothing", often),
     Test::new("a tab is frozen for a while: it has missed nothing", frozen),
     Test::new("the hub's lock is stolen: nobody misses anything", stolen),
     Test::new("a tab of another build opens, and the old ones go: nobody misses anything", builds),
@@ -187,6 +188,26 @@ fn cached(context: &mut Context<'_>) -> Outcome {
 fn all_cached(context: &mut Context<'_>) -> Outcome {
     let stage = Stage::set(context, 1)?;
     until_restored(context, &stage, &stage.tabs[0])
+}
+
+/// WebKit drops some of what was on its way to a page that leaves, and hands over the rest later.
+fn often(context: &mut Context<'_>) -> Outcome {
+    if context.engine != Engine::WebKit {
+        return Err(Stop::Skipped("it keeps no page in the cache to which messages come".into()));
+    }
+    let stage = Stage::set(context, 2)?;
+    for pause in 1..5 {
+        let url =
+            format!("ws://127.0.0.1:{}/stream?name={pause}&every={pause}", stage.proxy.port());
+        context.run(&stage.tabs[0], format!("C.open('{pause}', '{url}')"))?;
+    }
+    for round in 0..8 {
+        equal("restored", leave_and_return(context, &stage, &stage.tabs[0])?, true)?;
+        numbers_come(context, &stage.tabs[0])?;
+        let faults = context.run(&stage.tabs[0], "C.report().faults")?;
+        equal(&format!("faults in round {round}"), faults, json!([]))?;
+    }
+    Ok(())
 }
 
 /// Leaves and comes back until the engine has kept the page. Chromium and Firefox drop one for

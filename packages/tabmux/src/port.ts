@@ -32,7 +32,7 @@ export const enum Limit {
 /** How far this page is with its hub. */
 const enum Phase {
   Attached,
-  /** Back from the back/forward cache: the hub may have forgotten this tab. */
+  /** Back from the back/forward cache in mirror mode: the hub may have forgotten this tab. */
   Restored,
   /** `Attach` is posted, and all wishes after it. */
   Attaching,
@@ -138,6 +138,7 @@ function makePort(
    */
   const peers =
     new Map<number, [receive: Receive, wish: Wish | undefined, heard: number, said?: boolean]>();
+  const isMux = config.mode === 'mux';
   let phase = Phase.New;
   let count = 0;
   let runs = 0;
@@ -161,7 +162,12 @@ function makePort(
   /** Whether the hub takes what is said. */
   let up = false;
 
-  const post: HubPort['_post'] = (message) => port?.postMessage(message);
+  const post: HubPort['_post'] = (message) => {
+    // WebKit drops some of what was on its way to a page that enters the cache, and hands over the
+    // rest when it is back. Nothing is heard then before the hub says again what is missing.
+    if (message[0] === PageKind.Park && isMux) phase ||= Phase.Attaching;
+    port?.postMessage(message);
+  };
 
   const tell = (kind: HubKind, state: number, tabs: number, data: string | Uint8Array): void => {
     if (kind < HubKind.Opened || kind === HubKind.Resync || kind === HubKind.Failed) {
@@ -184,7 +190,6 @@ function makePort(
     inhabit(bfcache);
     runs += 1;
     phase = Phase.New;
-    up = false;
     config.locks = !!locks;
     isShared &&= config.locks;
     const name = 'tabmux:' + id;
@@ -195,7 +200,7 @@ function makePort(
     };
     // One that worked before may have been started by a page that was just ending.
     const failed = now(() =>
-      phase && (self._hub && (faults += 1) < Limit.Faults ? restart() : fail()));
+      phase && (self._hub && ++faults < Limit.Faults ? restart() : fail()));
     if (!isShared) {
       import('./tiers.js').then(now(({ openTiers }) => take(openTiers(
         tiers, isTried, name, script, tab as bigint, config.locks, now(fail), now(restart),
@@ -216,10 +221,10 @@ function makePort(
     up = false;
     clearTimeout(timer);
     // The other tiers see to it themselves.
-    timer = setTimeout(now(() => isShared && phase && fail()),
+    timer = setTimeout(now(() => isShared && fail()),
       self._hub ? Limit.AttachMs : Limit.LoadMs);
     post([PageKind.Attach, tab as bigint, config, claim || left(), last0, last]);
-    if (next === Phase.Attaching) peers.forEach(([, wish], number) => subscribe(number, wish));
+    peers.forEach(([, wish], number) => subscribe(number, wish));
   };
 
   /**
@@ -228,7 +233,7 @@ function makePort(
    */
   const left = (mine?: string): string => {
     try {
-      if (config.mode === 'mux' && self._tier !== 'direct') {
+      if (isMux && self._tier !== 'direct') {
         const name = config.lock + new URL(script, document.baseURI);
         // All but what this tab is called there.
         if (mine) localStorage[name] = mine.split(' ')[0];
@@ -260,7 +265,7 @@ function makePort(
   const say = (kind: PageKind, number: number, size: number, rest: unknown[]): void => {
     const message = [kind, ++said, number, ...rest] as Said;
     // A hub's word on what was sent is all that frees a mirror's, and it says so of bytes only.
-    if (size || !up || config.mode === 'mux') unseen.push([size, message]);
+    if (size || !up || isMux) unseen.push([size, message]);
     kept += size;
     if (up) post(message);
   };
@@ -292,8 +297,8 @@ function makePort(
     } else if (kind === HubKind.Moved) {
       if (!tiers || tiers[1]) fail();
     } else if (kind === HubKind.Attached) {
-      phase = Phase.Attached;
-      faults = 0;
+      clearTimeout(timer);
+      phase = faults = Phase.Attached;
       self._hub = hub;
       watch();
       tell(kind, a, b, data);
@@ -337,7 +342,7 @@ function makePort(
       post([PageKind.Got, a, b]);
     } else if (kind === HubKind.Sent) {
       hand(a);
-      if (config.mode === 'mirror') seen(a);
+      if (!isMux) seen(a);
     } else if (kind === HubKind.Seen) {
       seen(a);
     } else if (kind === HubKind.Lost) {
@@ -358,7 +363,7 @@ function makePort(
         if (a <= last0) return;
         last0 = a;
       }
-      if (kind === HubKind.State && a !== LinkState.Connected && config.mode === 'mux') up = false;
+      if (kind === HubKind.State && a !== LinkState.Connected && isMux) up = false;
       tell(kind, a, b, data);
     }
   };
@@ -439,7 +444,7 @@ function makePort(
       if (phase < Phase.New) {
         // A hub that has forgotten this tab answers the first of the two with `Resync`.
         post([PageKind.Park]);
-        attach(Phase.Restored);
+        attach(phase || Phase.Restored);
         // Nobody holds the lock of a hub that is not known yet.
         if (self._hub) watch();
       } else {

@@ -194,18 +194,52 @@ test('its lock is stolen: it waits for it again, and then says that it is there'
   assert.ok(watches.length, 'its hub is watched again');
 });
 
-test('back from the cache to a hub that forgot us: attach again, and subscribe', async () => {
+test('back from the cache: what was on its way before has holes, and is not heard', async () => {
+  const { worker, open, client, hub, one } = await pair();
+  const heard: unknown[] = [];
+  open.addEventListener('message', ({ data }) => heard.push(data));
+  client.on('message', ({ data }) => heard.push(data));
+  worker.post(hub, HubKind.Message, one, 2, 65, 'before');
+  await worker.settled(hub);
+  browser.page('pagehide', true);
+  await worker.expect(PageKind.Park);
+  // The engine has dropped the one with the count 3, and a message to all with the count 1.
+  const stale = (): void => {
+    worker.post(hub, HubKind.Message, one, 4, 65, 'after a hole');
+    worker.post(hub, HubKind.Browser, 0, 2, 0, 'after a hole');
+    worker.post(hub, HubKind.Check, 0, 2, 4, '');
+  };
+  stale();
+  browser.page('pageshow', true);
+  await worker.expect(PageKind.Park);
+  const [, , , , last0, last] = await worker.expect(PageKind.Attach);
+  assert.deepEqual([last0, last], [0, 2], 'both are to come again');
+  stale();
+  worker.attached(hub);
+  worker.resume(hub, 2);
+  ['what was dropped', 'again'].forEach((text, index) =>
+    worker.post(hub, HubKind.Message, one, 3 + index, 65, text));
+  await worker.settled(hub);
+  assert.deepEqual(heard, ['before', 'what was dropped', 'again']);
+});
+
+test('back from the cache: topics are asked for again, from where the page is', async () => {
   const { worker, client, hub } = await pair();
   client.topic('prices');
-  await worker.expect(PageKind.Subscribe);
+  const [, number] = await worker.expect(PageKind.Subscribe);
+  worker.post(hub, HubKind.Subscribed, number, 7, 100, '');
+  worker.post(hub, HubKind.Publication, number, 7, 101, 'heard');
+  await worker.settled(hub);
   browser.page('pagehide', true);
+  worker.post(hub, HubKind.Publication, number, 7, 103, 'after a hole');
   browser.page('pageshow', true);
   for (const kind of [PageKind.Park, PageKind.Park, PageKind.Attach] as const) {
     await worker.expect(kind);
   }
+  // From a hub that has forgotten this tab; it has not got the Attach yet, and will.
   worker.post(hub, HubKind.Resync);
-  await worker.expect(PageKind.Attach);
-  await worker.expect(PageKind.Subscribe);
+  const again = await worker.expect(PageKind.Subscribe);
+  assert.deepEqual(again.slice(2), ['prices', 7, 101]);
 });
 
 test('the worker died and nobody needs another', async (context) => {
