@@ -124,10 +124,16 @@ impl Registry {
 
     fn on_attach(&mut self, link: LinkId, place: u32, tab: TabId, last: u64) -> Handled {
         let limit = self.config.tabs as usize;
-        let Some(session) = self.sessions.get_mut(place) else {
+        let Some(session) = self.sessions.get(place) else {
             return Ok(());
         };
         let (id, known) = (session.id, session.alias(tab));
+        if known.is_none() && session.tabs.len() >= limit {
+            self.forget_parked(place);
+        }
+        let Some(session) = self.sessions.get_mut(place) else {
+            return Ok(());
+        };
         let alias = match known {
             Some(alias) => Some(alias),
             None if session.tabs.len() >= limit => None,
@@ -166,6 +172,19 @@ impl Registry {
         self.wake_waiting(place);
         self.outputs.push_back(Output::Event(Event::TabAttached { session: id, tab }));
         Ok(())
+    }
+
+    /// Forgets the parked tab that came first: nobody says when its page leaves the cache, which
+    /// has room for a few only, and a page that is there is worth more.
+    fn forget_parked(&mut self, place: u32) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let parked = session.tabs.iter().find(|(_, it)| it.presence == Presence::Parked);
+        let (id, first) = (session.id, parked.map(|(_, it)| it.id));
+        if let Some(tab) = first {
+            self.on_gone(id, tab);
+        }
     }
 
     fn on_park(&mut self, session: SessionId, tab: TabId) {

@@ -38,6 +38,33 @@ fn a_tab_past_the_limit_is_refused() {
 }
 
 #[test]
+fn a_tab_past_the_limit_takes_the_place_of_the_first_that_is_parked() {
+    let mut server = Server::with(SessionConfig { tabs: 3, ..SessionConfig::default() });
+    let socket = server.socket(1);
+    // One page after another, each of which goes into the cache. Nobody says when it leaves that.
+    for tab in 2..=40 {
+        server.say(1, &HubFrame::Park { tab: TabId(tab - 1) });
+        let outputs = server.say(1, &attach(tab));
+        let [.., ServerFrame::Attached { tab: attached, .. }] = frames(&outputs)[..] else {
+            panic!("tab {tab} is refused: {outputs:?}")
+        };
+        assert_eq!(attached, TabId(tab));
+        let is_closed =
+            |it: &Output| matches!(it, Output::SocketClosed { socket: it, .. } if *it == socket);
+        assert_eq!(outputs.iter().any(is_closed), tab == 4, "{outputs:?}");
+    }
+    let stats = server.registry.stats();
+    assert_eq!((stats.tabs, stats.parked, stats.tabs_refused), (1, 2, 0));
+    // Those that are there give way to nobody.
+    for tab in [38, 39] {
+        server.say(1, &attach(tab));
+    }
+    let outputs = server.say(1, &attach(41));
+    assert!(matches!(frame(&outputs), ServerFrame::Error { code: ErrorCode::TabLimit, .. }));
+    assert_eq!(server.registry.stats().tabs, 3);
+}
+
+#[test]
 fn a_socket_past_the_limit_is_refused() {
     let mut server = Server::with(SessionConfig { sockets: 1, ..SessionConfig::default() });
     server.socket(1);
