@@ -70,7 +70,8 @@ pub struct SessionConfig {
     pub detached: Duration,
     /// Sessions without a link; beyond it, those that lost theirs first are given up. 65,536.
     pub detached_sessions: usize,
-    /// How long a parked tab is kept by its hub, told in WELCOME. 10 min.
+    /// How long a parked tab is kept by its hub, told in WELCOME, and at most by hubs that follow
+    /// one another. 10 min.
     pub parked: Duration,
 }
 

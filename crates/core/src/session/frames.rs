@@ -188,6 +188,7 @@ impl Registry {
     }
 
     fn on_park(&mut self, session: SessionId, tab: TabId) {
+        let now = self.now;
         let entry = self.sessions.by_id_mut(session).and_then(|session| {
             let alias = session.alias(tab)?;
             session.tabs.get_mut(&alias)
@@ -195,7 +196,7 @@ impl Registry {
         if let Some(entry) = entry
             && entry.presence != Presence::Parked
         {
-            entry.presence = Presence::Parked;
+            entry.park(now);
             self.stats.parked += 1;
             self.stats.tabs -= 1;
             self.outputs.push_back(Output::Event(Event::TabParked { session, tab }));

@@ -140,7 +140,22 @@ impl Registry {
         }
         self.unlink(place);
         self.forget_wishes(place);
+        self.forget_overdue(place);
         self.enter(id, place);
+    }
+
+    /// Forgets tabs that were parked for too long. Each hub sees to it, but a hub that is new does
+    /// not know since when; where each page brings one, none lives long enough.
+    fn forget_overdue(&mut self, place: u32) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let (id, limit) = (session.id, self.config.parked);
+        let late = |since| self.now.saturating_since(since) >= limit;
+        let overdue = session.tabs.iter().filter(|(_, tab)| tab.parked_since().is_some_and(late));
+        for tab in overdue.map(|(_, tab)| tab.id).collect::<Vec<_>>() {
+            self.on_gone(id, tab);
+        }
     }
 
     /// What a session had of its link is no more.

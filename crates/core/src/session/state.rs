@@ -145,6 +145,8 @@ pub(super) struct Active {
     told: u64,
     /// Bytes of those that it was not told of.
     untold: usize,
+    /// When it was parked last, if it ever was. Only what is in here is worth an end in time.
+    parked: Option<Timestamp>,
     sockets: List<SocketId, Socket>,
 }
 
@@ -326,6 +328,20 @@ impl Tab {
         let active = self.activate();
         (active.told, active.untold) = (active.seen, 0);
         active.seen
+    }
+
+    /// It goes into the back/forward cache.
+    pub(super) fn park(&mut self, now: Timestamp) {
+        self.presence = Presence::Parked;
+        if let Some(active) = &mut self.active {
+            active.parked = Some(now);
+        }
+    }
+
+    /// Since when it is parked, if it has anything to lose.
+    pub(super) fn parked_since(&self) -> Option<Timestamp> {
+        let active = self.active.as_ref().filter(|_| self.presence == Presence::Parked);
+        active.and_then(|active| active.parked)
     }
 
     pub(super) fn sockets(&self) -> impl Iterator<Item = SocketId> {

@@ -1,11 +1,13 @@
 //! ATTACH, PARK, GONE and the counts of tabs.
 
+use std::time::Duration;
+
 use tabmux_core::{
-    session::{Event, LinkId, Output, SocketRef},
+    session::{Event, LinkId, Output, SessionConfig, SocketRef},
     wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId, Upstream},
 };
 
-use super::support::{Server, attach, closed, event, frame, frames, open, text, up};
+use super::support::{Server, attach, closed, event, frame, frames, open, resume, text, up};
 
 #[test]
 fn each_tab_gets_an_alias_of_its_own() {
@@ -152,4 +154,27 @@ fn two_tabs_may_use_the_same_socket_number() {
     let outputs = server.say(1, &second);
     let expected = SocketRef { tab: Alias(2), ..first };
     assert!(matches!(outputs[0], Output::SocketOpen { socket, .. } if socket == expected));
+}
+
+#[test]
+fn hubs_that_follow_one_another_do_not_keep_a_parked_tab_for_ever() {
+    let parked = Duration::from_secs(40);
+    let mut server = Server::with(SessionConfig { parked, ..SessionConfig::default() });
+    let (socket, mut welcome) = server.welcome_socket(1);
+    // Each page that is opened brings a hub, and the one before it goes into the cache.
+    for page in 2..=4 {
+        server.say(page - 1, &HubFrame::Park { tab: TabId(page - 1) });
+        server.pass(Duration::from_secs(15));
+        let outputs = server.cut(page - 1);
+        let is_closed =
+            |it: &Output| matches!(it, Output::SocketClosed { socket: it, .. } if *it == socket);
+        assert!(!outputs.iter().any(is_closed), "{outputs:?}");
+        let (next, outputs) = server.hello(page, &resume(&welcome, page + 10, None));
+        assert!(next.resumed);
+        server.say(page, &attach(page));
+        // The first was parked for 15 s, 30 s, 45 s.
+        assert_eq!(outputs.iter().any(is_closed), page == 4, "{outputs:?}");
+        assert_eq!(next.tabs.iter().any(|it| it.tab == TabId(1)), page < 4);
+        welcome = next;
+    }
 }
