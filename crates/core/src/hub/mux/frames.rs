@@ -353,7 +353,8 @@ impl Mux {
         let message = format!("tabmux: {message}");
         match (code, socket) {
             (_, Some(socket)) => base.post(id, HubMessage::Error { socket, message }),
-            (ErrorCode::TabLimit, None) if self.tabs.answered(id) => {
+            // Those that are awaited may all be dead: it is asked again when that is known.
+            (ErrorCode::TabLimit, None) if self.tabs.answered(id) && !base.tabs.any_awaited() => {
                 base.post(id, HubMessage::Refused { message });
             }
             // It was forgotten, and may be there all the same.

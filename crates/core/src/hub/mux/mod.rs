@@ -233,6 +233,15 @@ impl Mux {
         base.send_control(HubFrame::Attach { tab, last }.to_bytes());
     }
 
+    /// Asks for tabs for which the server had no place: now it may have one, or none is to come.
+    fn ask_again(&mut self, base: &mut Base) {
+        for tab in base.tabs.attached() {
+            if self.tabs.is_left_out(tab) {
+                self.send_attach(base, tab);
+            }
+        }
+    }
+
     /// Every tab that is left is parked. No timer will run once the browser freezes the worker,
     /// so all is done in this task.
     fn suspend(&mut self, now: Timestamp, base: &mut Base) {
@@ -339,6 +348,9 @@ impl Machine for Mux {
                     }
                 }
                 self.send_attach(base, tab);
+                if is_awaited && !base.tabs.any_awaited() {
+                    self.ask_again(base);
+                }
             }
             Connection::WaitingForLock
             | Connection::Dialling { .. }
@@ -389,6 +401,7 @@ impl Machine for Mux {
         self.topics.tab_gone(base, tab);
         if self.connection.is_open() {
             base.send_control(HubFrame::Gone { tab }.to_bytes());
+            self.ask_again(base);
         }
         if base.tabs.any_present() {
             return;

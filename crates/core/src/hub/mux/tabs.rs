@@ -145,6 +145,11 @@ impl MuxTabs {
         is_last
     }
 
+    /// Whether the server was asked for the tab, and did not take it.
+    pub(super) fn is_left_out(&self, id: TabId) -> bool {
+        self.get(id).is_some_and(|tab| !tab.is_known()) && self.asked.get(id).is_none()
+    }
+
     /// The link is gone.
     pub(super) fn link_lost(&mut self) {
         self.asked.take();

@@ -1,8 +1,11 @@
 //! Which session a hub claims, if its tabs show several, or one that they never had a part in.
 
-use tabmux_core::hub::{HubConfig, HubMessage, LinkState, Mode, Output, TabMessage};
+use std::time::Duration;
+
+use tabmux_core::hub::{HubConfig, HubMessage, Input, LinkState, Mode, Output, TabMessage};
 use tabmux_wire::{
-    HubId, Payload, RefusedReason, Resume, ServerFrame, SessionId, Term, Token, Welcome,
+    ErrorCode, HubFrame, HubId, Payload, RefusedReason, Resume, ServerFrame, SessionId, TabId,
+    Term, Token, Welcome,
 };
 
 use super::{attached, claimed, heard, listed, resumed, two_tabs};
@@ -174,4 +177,60 @@ fn of_the_terms_that_tabs_know_the_newest_is_claimed() {
             assert_eq!(claimed(&bench).map(|resume| resume.term), Some(Term(newer)));
         }
     }
+}
+
+/// The server has no place for a tab.
+fn no_place(bench: &mut Bench, tab: u64) {
+    bench.take();
+    let (code, tab, message) = (ErrorCode::TabLimit, Some(TabId(tab)), "2 tabs at most");
+    bench.server(&ServerFrame::Error { code, tab, socket: None, message });
+}
+
+fn is_asked_for(bench: &Bench, tab: u64) -> bool {
+    let frame = HubFrame::Attach { tab: TabId(tab), last: 0 };
+    bench.sent().contains(&frame.to_bytes())
+}
+
+fn is_refused(message: &HubMessage) -> bool {
+    matches!(message, HubMessage::Refused { .. })
+}
+
+#[test]
+fn a_new_tab_has_the_place_of_those_that_died_with_the_browser() {
+    let mut bench = another_hub();
+    let found = left(&bench);
+    finds(&mut bench, 3, &found);
+    bench.grant_and_open();
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    no_place(&mut bench, 3);
+    assert_eq!(bench.posted(3), [], "they may be dead");
+    // The one that lives comes, the other one does not.
+    bench.back(1, 0);
+    bench.server(&attached(1, 1, 0));
+    bench.take();
+    bench.input(Input::TabLockGranted { tab: TabId(2) });
+    bench.pass(Duration::from_millis(500));
+    assert!(is_asked_for(&bench, 3));
+    assert!(!is_asked_for(&bench, 1), "it has its place");
+    bench.server(&attached(3, 1, 0));
+    assert!(!bench.posted(3).iter().any(is_refused));
+    let begins = |message: &HubMessage| matches!(message, HubMessage::Resume { .. });
+    assert!(bench.all_posted(3).iter().any(begins));
+}
+
+#[test]
+fn a_new_tab_is_refused_once_all_that_have_its_place_are_back() {
+    let mut bench = another_hub();
+    let found = left(&bench);
+    finds(&mut bench, 3, &found);
+    bench.grant_and_open();
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    no_place(&mut bench, 3);
+    for tab in [1, 2] {
+        assert!(!is_asked_for(&bench, 3));
+        bench.back(tab, 0);
+    }
+    assert!(is_asked_for(&bench, 3));
+    no_place(&mut bench, 3);
+    assert!(bench.posted(3).iter().any(is_refused));
 }
