@@ -154,6 +154,8 @@ function makeTopic(
   const wish: Wish = [PageKind.Subscribe, name, -1, 0];
   let settle: [resolve: (position: Position) => void, reject: (error: Error) => void];
   let number = 0;
+  /** The last gap that was told: a hub that was asked twice tells it twice. */
+  let gap: Position | undefined;
   const topic: Topic = {
     name,
     ready: new Promise((...both) => (settle = both)),
@@ -183,8 +185,10 @@ function makeTopic(
       // A hub that was asked twice may name an earlier place, and what follows that again.
       if (epoch !== wish[2] || offset > wish[3]) [wish[2], wish[3]] = [epoch, offset];
       if (kind === HubKind.Subscribed) settle[0](position);
-      else if (kind === HubKind.Gap) emit(target, 'gap', { position });
-      else emit(target, 'message', { data, position });
+      else if (kind === HubKind.Gap) {
+        if (gap?.epoch !== epoch || gap.offset !== offset) emit(target, 'gap', { position });
+        gap = position;
+      } else emit(target, 'message', { data, position });
     }, wish);
   } else {
     end(reason || 'tabmux: the client is closed');

@@ -33,6 +33,23 @@ function told(topic: ReturnType<Client['topic']>): unknown[][] {
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+test('a gap that is told twice is heard once', async () => {
+  const [client, worker] = await connected();
+  const all = told(client.topic('prices'));
+  const [, number] = await worker.expect(PageKind.Subscribe);
+  // As to one who was at 5 and asked twice, and then as to one who missed something once more.
+  for (const [epoch, offset] of [[7, 8], [7, 8], [7, 9], [8, 9]] as const) {
+    worker.post(1n, HubKind.Subscribed, number, epoch, offset);
+    worker.post(1n, HubKind.Gap, number, epoch, offset);
+  }
+  worker.post(1n, HubKind.Publication, number, 8, 10, 'last');
+  while (all.at(-1)?.[0] !== 'last') await settled();
+  const gaps = all.slice(0, -1).map(([, position]) => position);
+  assert.deepEqual(gaps, [
+    { epoch: 7, offset: 8 }, { epoch: 7, offset: 9 }, { epoch: 8, offset: 9 },
+  ]);
+});
+
 test('a topic: subscribe, ready, messages, gaps, close', async () => {
   const [client, worker] = await connected();
   const topic = client.topic('prices');
