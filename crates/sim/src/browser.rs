@@ -117,8 +117,10 @@ pub struct Run {
     pub link_lost_at: Option<Timestamp>,
     /// The session each tab showed it, or was told of by it.
     pub shown: BTreeMap<TabId, SessionId>,
-    /// The session that each tab which has none found in storage.
+    /// The session that each tab found in storage when it attached.
     pub found: BTreeMap<TabId, SessionId>,
+    /// The sessions that it claimed.
+    pub tried: BTreeSet<SessionId>,
 }
 
 impl Browser {
@@ -262,6 +264,7 @@ impl Run {
             link_lost_at: Some(now),
             shown: BTreeMap::new(),
             found: BTreeMap::new(),
+            tried: BTreeSet::new(),
         }
     }
 }

@@ -56,16 +56,13 @@ impl World {
             return Ok(());
         };
         if let PageMessage::Attach(claim, ..) = message {
-            let session = self.claims.get(left(claim)).copied();
-            let (from, to) = match left(claim) == claim {
-                true => (&mut run.shown, &mut run.found),
-                false => (&mut run.found, &mut run.shown),
-            };
-            from.remove(&tab);
-            match session {
-                Some(session) => to.insert(tab, session),
-                None => to.remove(&tab),
-            };
+            let (own, found) = claim.split_once(',').unwrap_or_default();
+            for (claim, sessions) in [(own, &mut run.shown), (found, &mut run.found)] {
+                match self.claims.get(left(claim)) {
+                    Some(session) => sessions.insert(tab, *session),
+                    None => sessions.remove(&tab),
+                };
+            }
         }
         run.view.told(tab, message, clock);
         let hub = run.id;
@@ -322,7 +319,10 @@ impl World {
                 self.given_up.insert(*tab, "too much waited for it");
             }
             hub::Event::TabGone(tab) => return self.hub_gives_up(at, host, *tab),
-            hub::Event::Welcomed { session, .. } => {
+            hub::Event::Welcomed { session, resumed } => {
+                if !resumed {
+                    self.may_begin_anew(at, host)?;
+                }
                 if let Some(run) = self.browsers[at].run(host) {
                     (run.session, run.link_lost_at) = (Some(*session), None);
                 }

@@ -69,11 +69,9 @@ impl World {
 
     fn post(&mut self, at: usize, tab: TabId, mut message: PageMessage) {
         let browser = &mut self.browsers[at];
-        // Who has no session looks whether others left word of theirs.
-        if let PageMessage::Attach(claim, ..) = &mut message
-            && claim.is_empty()
-        {
-            claim.clone_from(&browser.left);
+        // What others left word of may be all that lives.
+        if let PageMessage::Attach(claim, ..) = &mut message {
+            *claim = format!("{claim},{}", browser.left);
         }
         let latency = browser.rng.millis(0, browser.traits.port_ms);
         let Some(page) = browser.tabs.get_mut(&tab) else { return };

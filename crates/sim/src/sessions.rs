@@ -50,9 +50,31 @@ impl World {
         let better = if is_found || claim.is_none() { &*shown } else { &[] };
         let other = if claim.is_none() { &*found } else { &[] };
         let mut all = better.iter().chain(other);
-        let thrown_away = all.find(|session| self.lives(**session));
+        let tried = run.tried.clone();
+        let thrown_away = all.find(|it| self.lives(**it) && !tried.contains(it)).copied();
+        if let Some((run, claim)) = self.browsers[at].run(host).zip(claim) {
+            run.tried.insert(claim);
+        }
         NothingLost.unless(late || thrown_away.is_none(), || {
             format!("{hub} claims {claim:?} in HELLO, though its tabs have {thrown_away:?}")
+        })
+    }
+
+    /// A hub takes a new session for its own.
+    pub(crate) fn may_begin_anew(&mut self, at: usize, host: u32) -> Checked {
+        let now = self.now;
+        let Some(run) = self.browsers[at].run(host).filter(|run| run.session.is_none()) else {
+            return Ok(());
+        };
+        let late = run.link_lost_at.is_some_and(|at| now.saturating_since(at) >= DETACHED);
+        let of_tab = |tab| [run.shown.get(&tab), run.found.get(&tab)].into_iter().flatten();
+        let all = run.view.present().flat_map(of_tab).copied().collect::<Vec<_>>();
+        let tried = run.tried.clone();
+        // Servers keep no session in which nothing was said: those that were tried are over.
+        let lives = |session: &SessionId| self.lives(*session) && !tried.contains(session);
+        let thrown_away = all.into_iter().find(lives);
+        NothingLost.unless(late || thrown_away.is_none(), || {
+            format!("browser {at} begins a session, though its tabs have {thrown_away:?}")
         })
     }
 

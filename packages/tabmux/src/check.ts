@@ -4,8 +4,8 @@
 import { PageKind } from './protocol.js';
 import type { HubConfig, PageMessage } from './protocol.js';
 
-/** The longest claim that is looked at. Real ones have half of it. */
-const MAX_CLAIM = 256;
+/** The longest claim that is looked at. Real ones, with what was found, have half of it. */
+const MAX_CLAIM = 512;
 
 /** Whether a port may say this to a hub of that mode, or of any where there is no hub yet. */
 export function isPageMessage(

@@ -223,13 +223,15 @@ function makePort(
     // The other tiers see to it themselves.
     timer = setTimeout(now(() => isShared && fail()),
       self._hub ? Limit.AttachMs : Limit.LoadMs);
-    post([PageKind.Attach, tab as bigint, config, claim || left(), last0, last]);
+    post([PageKind.Attach, tab as bigint, config, claim + left(), last0, last]);
     peers.forEach(([, wish], number) => subscribe(number, wish));
   };
 
   /**
-   * What pages of this build leave of their claim for those to come, who may be the first at the
-   * next hub; this page too, if it has one. A tier of one tab has a session of its own.
+   * What pages of this build left of their claim for those to come, behind a comma: a page that has
+   * none may be the first at the next hub, and that of another may be over. It is this page's from
+   * now on, if it has one. `undefined` is no claim to a hub. A tier of one tab has a session of
+   * its own.
    */
   const left = (mine?: string): string => {
     try {
@@ -237,7 +239,7 @@ function makePort(
         const name = config.lock + new URL(script, document.baseURI);
         // All but what this tab is called there.
         if (mine) localStorage[name] = mine.split(' ')[0];
-        return localStorage[name] ?? '';
+        return ',' + localStorage[name];
       }
     } catch {
       // Refused, or full.

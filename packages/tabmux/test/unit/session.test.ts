@@ -56,7 +56,7 @@ function heard(socket: SharedWebSocket): unknown[] {
   return all;
 }
 
-/** The claim that a page with these options shows first. */
+/** What a page with these options has found, as it shows it behind a comma. */
 async function shown(options: ConnectOptions): Promise<string> {
   connect(SERVER, options);
   return (await lastWorker().expect(PageKind.Attach))[3];
@@ -72,9 +72,9 @@ test('a page that has no claim shows what others left of theirs', async () => {
   assert.ok(name.startsWith(lock), name);
   assert.equal(claim, 'session1', 'what it is called itself is of no use to others');
   browser.storage.set(lock + HERE, 'session2');
-  assert.equal(await shown({ key, worker: './worker.js' }), 'session2');
-  assert.equal(await shown({ key, worker: 'other.js' }), '', 'of another build');
-  assert.equal(await shown({ key: 'of another user', worker: './worker.js' }), '');
+  assert.equal(await shown({ key, worker: './worker.js' }), ',session2');
+  assert.equal(await shown({ key, worker: 'other.js' }), ',undefined', 'of another build');
+  assert.equal(await shown({ key: 'of another user', worker: './worker.js' }), ',undefined');
 });
 
 test('what a page found is not its own: nothing is lost that it never had', async () => {
@@ -82,7 +82,7 @@ test('what a page found is not its own: nothing is lost that it never had', asyn
   browser.storage.set(name, 'session1');
   const client = connect(SERVER, { key: 'found', worker: './worker.js' });
   const worker = lastWorker();
-  assert.equal((await worker.expect(PageKind.Attach))[3], 'session1');
+  assert.equal((await worker.expect(PageKind.Attach))[3], ',session1');
   const gaps: unknown[] = [];
   client.on('gap', (gap) => gaps.push(gap));
   worker.attached(7n);
@@ -93,6 +93,17 @@ test('what a page found is not its own: nothing is lost that it never had', asyn
   worker.resume(7n, 0, 0, 'session3 alias');
   await worker.settled(7n);
   assert.equal(gaps.length, 1);
+});
+
+test('a page shows its own claim, and what another left since', async () => {
+  browser.storage.clear();
+  const { worker, hub } = await pair();
+  worker.resume(hub, 2, -1, 'session1 alias');
+  await worker.settled(hub);
+  const [[name]] = [...browser.storage] as [[string, string]];
+  browser.storage.set(name, 'session2');
+  worker.post(99n, HubKind.Resync);
+  assert.equal((await worker.expect(PageKind.Attach))[3], 'session1 alias,session2');
 });
 
 test('where storage is refused, a page goes on without', async () => {
@@ -170,7 +181,7 @@ test('the next hub is shown the claim, and how much was heard', async (context) 
   worker.post(hub, HubKind.Browser, 0, 5, 0, 'y');
   await worker.settled(hub);
   const { shown } = await dies(it, context);
-  assert.deepEqual(shown, ['the last claim', 5, 7]);
+  assert.deepEqual(shown, ['the last claim,the', 5, 7]);
 });
 
 test('the next hub gets what no hub was seen to pass on, once', async (context) => {
@@ -277,7 +288,7 @@ test('Lost: open sockets close with why, and what any page finds is shown', asyn
   worker.post(hub, HubKind.Lost, 0, 0, 0, 'tabmux: away for 60 s');
   assert.equal(await message, 'tabmux: away for 60 s');
   const { shown } = await dies(it, context);
-  assert.deepEqual(shown, ['session', 0, 0]);
+  assert.deepEqual(shown, [',session', 0, 0]);
 });
 
 test('a session that ends is no news to a client, whose status is the same', async () => {

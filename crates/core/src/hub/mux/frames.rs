@@ -8,8 +8,9 @@ use tabmux_wire::{
 
 use super::{
     LONGEST_HINT, Mux, Session,
+    claims::Claim,
     connection::{Connected, Connection},
-    tabs::{Claim, Lane, MuxTab},
+    tabs::{Lane, MuxTab},
 };
 use crate::{
     Timestamp,
@@ -48,29 +49,33 @@ impl Mux {
                 base.close_link(now, code::NORMAL, "");
                 let is_found = self.is_found();
                 // What was wrong is the claim, and the next one is another: no need to wait long.
-                let hint = match (reason, &mut self.session) {
+                let (again, hint) = match (reason, &mut self.session) {
                     // The hub before may have died before its tabs heard of its term.
                     (RefusedReason::Stale, Some(session)) => {
                         session.term = term;
-                        if is_found {
-                            return self.dial_again(now, base);
+                        if !is_found {
+                            base.release_lock();
                         }
-                        base.release_lock();
-                        None
+                        (is_found, None)
                     }
-                    // It is of who was here before. Nobody here has lost anything, nor is to wait.
-                    (RefusedReason::Denied, Some(_)) if is_found => {
-                        self.forget_session();
-                        return self.dial_again(now, base);
-                    }
-                    // It is not ours: without it there may be a link.
+                    // It is not ours: with another, or without, there may be a link.
                     (RefusedReason::Denied, Some(_)) => {
-                        self.lose_session(base, &why);
-                        None
+                        let another = self.claims_another();
+                        if !another && is_found {
+                            // Of who was here before. Nobody here has lost anything.
+                            self.forget_session();
+                        } else if !another {
+                            self.lose_session(base, &why);
+                        }
+                        (another || is_found, None)
                     }
-                    _ => Some(hint),
+                    _ => (false, Some(hint)),
                 };
-                self.fail(now, base, why, hint);
+                if again {
+                    self.dial_again(now, base);
+                } else {
+                    self.fail(now, base, why, hint);
+                }
             }
             ServerFrame::Fenced { term } => {
                 if let Some(session) = &mut self.session {
@@ -187,8 +192,9 @@ impl Mux {
         Some(count)
     }
 
-    /// What a new tab found was out of date, or of who was here before: no reason to let it wait.
-    /// It comes to an end, since a hub that was welcomed has found nothing any more.
+    /// What a new tab found was out of date, or of who was here before, or a tab has shown another
+    /// session than the one that is over: no reason to let anybody wait. It comes to an end, since
+    /// a hub that was welcomed has found nothing any more, and another session is tried once.
     fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
         self.link_lost(now, base);
         self.dial(now, base);
@@ -217,6 +223,12 @@ impl Mux {
             return;
         }
         let Welcome { session: id, token, term, resumed, next0, .. } = *welcome;
+        if !resumed && self.claims_another() {
+            base.close_link(now, code::NORMAL, "");
+            self.dial_again(now, base);
+            return;
+        }
+        self.other = None;
         base.event(Event::Welcomed { session: id, resumed });
         self.reason.clear();
         if !resumed {

@@ -5,6 +5,7 @@
 //! another hub left it.
 
 mod acks;
+mod claims;
 mod connection;
 mod frames;
 mod history;
@@ -20,9 +21,10 @@ use tabmux_wire::{
 
 use self::{
     acks::Acks,
+    claims::Claim,
     connection::{Connection, Pulse},
     history::History,
-    tabs::{Claim, Lane, MuxTabs},
+    tabs::{Lane, MuxTabs},
     topics::Topics,
 };
 use super::{
@@ -33,8 +35,6 @@ use super::{
 };
 use crate::{OwnedPayload, Timestamp};
 
-/// How long a session is believed in whose server has not yet said how long it keeps it.
-const CLAIMED: Duration = Duration::from_secs(60);
 /// The longest wait a server may ask for.
 const LONGEST_HINT: Duration = Duration::from_secs(600);
 
@@ -42,6 +42,8 @@ const LONGEST_HINT: Duration = Duration::from_secs(600);
 pub(super) struct Mux {
     connection: Connection,
     session: Option<Session>,
+    /// Another that a tab has shown, the last: it is tried if that one is over.
+    other: Option<Session>,
     tabs: MuxTabs,
     topics: Topics,
     acks: Acks,
@@ -74,6 +76,7 @@ impl Mux {
         Self {
             connection: Connection::Idle,
             session: None,
+            other: None,
             tabs: MuxTabs::default(),
             topics: Topics::default(),
             acks: Acks::default(),
@@ -93,26 +96,6 @@ impl Mux {
         } else {
             self.connection = Connection::WaitingForLock;
         }
-    }
-
-    /// A tab claims a session before there is a link. One that was away, frozen perhaps, may know
-    /// an older term than others: with that the server would refuse the hub for a while.
-    fn claimed(&mut self, claim: Claim) {
-        // What was only found may be over, and what a tab has is less likely to be.
-        let is_better = claim.alias.is_some() && self.is_found();
-        match &mut self.session {
-            Some(session) if session.id == claim.session => {
-                session.term = session.term.max(claim.term);
-            }
-            Some(_) if !is_better => {}
-            _ => self.session = Some(claim.into()),
-        }
-    }
-
-    /// Whether the session is one that no tab here had a part in: a new tab found the claim.
-    fn is_found(&self) -> bool {
-        let had = |id| self.tabs.iter().any(|(_, tab)| tab.part.is_some_and(|it| it.0 == id));
-        self.session.as_ref().is_some_and(|it| it.count0.is_none() && !had(it.id))
     }
 
     /// The first frames of a link that is open.
@@ -324,7 +307,8 @@ impl Machine for Mux {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>) {
         // The server remembers by itself what became of a tab that this hub awaits.
         let is_awaited = self.tabs.get(tab).is_some();
-        self.tabs.insert(tab, has);
+        let [own, found] = Claim::both(has.claim);
+        self.tabs.insert(tab, own, has);
         if let (Some(Session { id, count0: Some(count0), .. }), Some(tab)) =
             (&self.session, self.tabs.get_mut(tab).filter(|_| !is_awaited))
         {
@@ -332,9 +316,8 @@ impl Machine for Mux {
         }
         self.gone.retain(|it| *it != tab);
         self.history.tab_came(now);
-        if let Some(claim) = Claim::read(has.claim).filter(|_| !self.connection.is_open()) {
-            self.claimed(claim);
-        }
+        self.claimed(own);
+        self.claimed(found);
         match &mut self.connection {
             Connection::Idle => self.dial(now, base),
             Connection::Handshaking { .. } => self.send_attach(base, tab),
@@ -584,11 +567,5 @@ impl Machine for Mux {
 
     fn state(&self) -> (LinkState, &str) {
         (self.connection.state(), &self.reason)
-    }
-}
-
-impl From<Claim> for Session {
-    fn from(Claim { session: id, token, term, .. }: Claim) -> Self {
-        Self { id, token, term, count0: None, detached: CLAIMED, expires: None }
     }
 }

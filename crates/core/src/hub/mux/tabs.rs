@@ -1,9 +1,8 @@
 //! What the link knows of each tab: its lane, how far that is, and how far the tab is with it.
 
-use std::fmt::Write;
+use tabmux_wire::{Alias, SessionId, TabId, WelcomeTab};
 
-use tabmux_wire::{Alias, SessionId, TabId, Term, Token, WelcomeTab};
-
+use super::claims::Claim;
 use crate::{
     Timestamp,
     hub::{base::Has, map::Map},
@@ -58,22 +57,10 @@ pub(super) enum Lane {
     Known { alias: Alias, up: u64 },
 }
 
-/// What a tab shows to a hub, so that it may go on with a session: the tab's own, or one that the
-/// tab has found where others left word of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Claim {
-    pub(super) session: SessionId,
-    pub(super) token: Token,
-    pub(super) term: Term,
-    /// What the tab is called there; nothing if the claim is only found.
-    pub(super) alias: Option<Alias>,
-}
-
 impl MuxTabs {
     /// A tab attached, for the first time or again.
-    pub(super) fn insert(&mut self, id: TabId, has: Has<'_>) {
-        let claim = Claim::read(has.claim);
-        let part = claim.and_then(|claim| Some((claim.session, claim.alias?)));
+    pub(super) fn insert(&mut self, id: TabId, own: Option<Claim>, has: Has<'_>) {
+        let part = own.and_then(|claim| Some((claim.session, claim.alias?)));
         let tab = self.tabs.entry(id, MuxTab::default);
         if tab.part != part {
             *tab = MuxTab { part, missed: tab.missed && part.is_some(), ..MuxTab::default() };
@@ -198,69 +185,5 @@ impl MuxTab {
     pub(super) fn given_up(&mut self, session: SessionId, count0: u64, hole: bool) {
         let was_part = self.part.is_some_and(|(part, _)| part == session);
         self.missed |= was_part && (hole || !self.was_here) && self.heard0 < count0;
-    }
-}
-
-impl Claim {
-    /// The text that a tab keeps.
-    pub(super) fn write(&self) -> String {
-        let mut text = String::with_capacity(80);
-        for byte in self.session.0.iter().chain(&self.token.0) {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        let _ = write!(text, "{}", self.term.0);
-        if let Some(alias) = self.alias {
-            let _ = write!(text, " {}", alias.0);
-        }
-        text
-    }
-
-    /// What a tab kept; nothing if it is no such text. Up to the space it may be another tab's.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        let (session, rest) = bytes(text)?;
-        let (token, rest) = bytes(rest)?;
-        let (term, alias) = match rest.split_once(' ') {
-            Some((term, alias)) => (term, Some(Alias(alias.parse().ok()?))),
-            None => (rest, None),
-        };
-        let (session, token) = (SessionId(session), Token(token));
-        Some(Self { session, token, term: Term(term.parse().ok()?), alias })
-    }
-}
-
-/// Sixteen bytes in hexadecimal, and what follows.
-fn bytes(text: &str) -> Option<([u8; 16], &str)> {
-    let (digits, rest) = text.split_at_checked(32)?;
-    let mut bytes = [0; 16];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(value).ok()?;
-        }
-    }
-    Some((bytes, rest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_is_read_as_it_was_written() {
-        let (session, token) = (SessionId([0xab; 16]), Token([7; 16]));
-        let claim = Claim { session, token, term: Term(u64::MAX), alias: Some(Alias(12)) };
-        let text = claim.write();
-        assert_eq!(Claim::read(&text), Some(claim));
-        let found = text.split(' ').next().and_then(Claim::read);
-        assert_eq!(found, Some(Claim { alias: None, ..claim }));
-    }
-
-    #[test]
-    fn what_is_no_claim_is_none() {
-        let good = "0".repeat(64);
-        for bad in ["", "x", &good, &format!("{good}1 "), &format!("{good}1 x"), &"é".repeat(40)] {
-            assert_eq!(Claim::read(bad), None, "{bad:?}");
-        }
     }
 }

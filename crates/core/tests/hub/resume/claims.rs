@@ -234,3 +234,61 @@ fn a_new_tab_is_refused_once_all_that_have_its_place_are_back() {
     no_place(&mut bench, 3);
     assert!(bench.posted(3).iter().any(is_refused));
 }
+
+/// The server says WELCOME, to a new session.
+fn new_session(bench: &mut Bench) {
+    let session = SessionId([0x77; 16]);
+    bench.server(&ServerFrame::Welcome(Welcome { session, ..welcome() }));
+}
+
+#[test]
+fn if_what_is_claimed_is_over_what_another_tab_has_is_claimed_and_goes_on() {
+    let mut bench = another_hub();
+    bench.claims.insert(3, of_another_session(" 7"));
+    bench.back(3, 0);
+    bench.back(1, 0);
+    bench.grant_and_open();
+    assert_eq!(session_claimed(&bench), Some(SessionId([0x99; 16])));
+    bench.take();
+    new_session(&mut bench);
+    assert!(!bench.states(1).contains(&LinkState::Backoff), "sockets would fail");
+    bench.grant_and_open();
+    assert_eq!(session_claimed(&bench), Some(welcome().session));
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    bench.server(&attached(1, 1, 0));
+    assert!(!bench.all_posted(1).iter().any(is_lost));
+}
+
+#[test]
+fn what_a_tab_found_is_claimed_if_its_own_session_is_over_or_denied() {
+    for denied in [false, true] {
+        let mut bench = another_hub();
+        let claim = format!("{},{}", of_another_session(" 7"), left(&bench));
+        finds(&mut bench, 3, &claim);
+        bench.grant_and_open();
+        assert_eq!(session_claimed(&bench), Some(SessionId([0x99; 16])));
+        bench.take();
+        if denied {
+            let (reason, term, message) = (RefusedReason::Denied, Term(0), "no");
+            bench.server(&ServerFrame::Refused { reason, term, retry_ms: 60_000, message });
+        } else {
+            new_session(&mut bench);
+        }
+        bench.grant_and_open();
+        assert_eq!(session_claimed(&bench), Some(welcome().session));
+    }
+}
+
+#[test]
+fn a_new_session_is_taken_once_all_that_tabs_have_shown_are_over() {
+    let mut bench = another_hub();
+    bench.claims.insert(3, of_another_session(" 7"));
+    bench.back(3, 0);
+    bench.back(1, 0);
+    for _ in 0..2 {
+        assert_ne!(bench.hub.state(), LinkState::Connected);
+        bench.grant_and_open();
+        new_session(&mut bench);
+    }
+    assert_eq!(bench.hub.state(), LinkState::Connected);
+}
