@@ -41,7 +41,9 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
     if !dist::default_out(repo).join("worker.js").exists() {
         dist::build(repo, &dist::default_out(repo), false)?;
     }
-    step("server", || quiet(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux")))?;
+    step("server", || {
+        quiet(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux --example chaos"))
+    })?;
     step("trace", || quiet(cmd!(repo.sh, "cargo build -p tabmux-trace")))?;
     let args = flags.args;
     let test = cmd!(repo.sh, "cargo test -q -p tabmux-e2e --test browsers -- {args...}");
