@@ -1,6 +1,6 @@
 //! What the server says, frame by frame.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use tabmux_wire::{
     Alias, ErrorCode, HubFrame, RefusedReason, ServerFrame, SocketId, TabId, Welcome, close as code,
@@ -52,11 +52,12 @@ impl Mux {
                 let (again, hint) = match (reason, &mut self.session) {
                     // The hub before may have died before its tabs heard of its term.
                     (RefusedReason::Stale, Some(session)) => {
-                        session.term = term;
-                        if !is_found {
+                        let before = mem::replace(&mut session.term, term);
+                        let again = is_found && before != term;
+                        if !again {
                             base.release_lock();
                         }
-                        (is_found, None)
+                        (again, None)
                     }
                     // It is not ours: with another, or without, there may be a link.
                     (RefusedReason::Denied, Some(_)) => {
@@ -193,8 +194,9 @@ impl Mux {
     }
 
     /// What a new tab found was out of date, or of who was here before, or a tab has shown another
-    /// session than the one that is over: no reason to let anybody wait. It comes to an end, since
-    /// a hub that was welcomed has found nothing any more, and another session is tried once.
+    /// session than the one that is over: no reason to let anybody wait. It comes to an end: a hub
+    /// that was welcomed has found nothing any more, one that is told the same term twice waits,
+    /// and another session is tried once.
     fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
         self.link_lost(now, base);
         self.dial(now, base);
@@ -278,7 +280,7 @@ impl Mux {
     /// came here.
     fn expect(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome, hole: bool) {
         let until = now + base.config.parked_ttl;
-        let gone = std::mem::take(&mut self.gone);
+        let gone = mem::take(&mut self.gone);
         for listed in &welcome.tabs {
             if gone.contains(&listed.tab) {
                 base.send_control(HubFrame::Gone { tab: listed.tab }.to_bytes());

@@ -126,6 +126,9 @@ fn a_session_that_is_found_with_an_old_term_costs_a_dial_and_no_wait() {
     bench.take();
     bench.grant_and_open();
     assert_eq!(claimed(&bench).map(|resume| resume.term), Some(Term(9)));
+    // A server that says so again is not to be dialled as fast as it answers.
+    bench.server(&stale);
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
     // Who had it before gives way to another hub.
     let mut bench = another_hub();
     bench.back(1, 0);
