@@ -143,6 +143,11 @@ fn a_hub_with_an_old_term_is_refused_and_told_the_term() {
     assert_eq!((reason, term), (RefusedReason::Stale, Term(2)));
     assert_eq!(closed(&outputs).1, 1002);
     assert_eq!(server.registry.stats().stale, 1);
+    // Nor is one that nobody was given any better.
+    let unborn = Welcome { term: Term(3), ..welcome };
+    server.open(4);
+    let outputs = server.say(4, &resume(&unborn, SAME, None));
+    assert_eq!(cause(&outputs), LinkDown::Refused(RefusedReason::Stale));
 }
 
 #[test]
@@ -252,6 +257,10 @@ fn counts_from_the_future_are_refused() {
         let why = "frames were acknowledged that were never sent";
         assert_eq!(closed(&outputs), (link, 1002, why));
     }
+    // To a tab without a socket nothing was ever sent.
+    server.attached(5);
+    let outputs = server.say(5, &ack(&[(1, 1)]));
+    assert_eq!(closed(&outputs).1, 1002);
     let (_, welcome) = server.welcome_socket(7);
     server.open(8);
     let outputs = server.say(8, &resume(&welcome, SAME, Some(1)));
