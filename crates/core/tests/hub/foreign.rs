@@ -33,6 +33,15 @@ fn a_server_that_never_says_welcome_is_called_so() {
 }
 
 #[test]
+fn a_server_that_says_welcome_twice_costs_that_link() {
+    let mut bench = Bench::connected();
+    bench.server(&ServerFrame::Welcome(welcome()));
+    let closes = |output: &Output| matches!(output, Output::CloseLink { code: 4002, .. });
+    assert!(bench.outputs.iter().any(closes));
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
+}
+
+#[test]
 fn garbage_on_a_working_link_costs_that_link() {
     let mut bench = Bench::connected();
     bench.open(1, ONE);

@@ -147,3 +147,17 @@ fn without_tabs_there_is_no_next_link() {
 fn dialled(bench: &Bench) -> bool {
     bench.outputs.iter().any(|output| matches!(output, Output::OpenLink { .. }))
 }
+
+#[test]
+fn no_server_keeps_a_hub_waiting_for_longer_than_ten_minutes() {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, ATTACH);
+    bench.grant_and_open();
+    let (reason, term, message) = (RefusedReason::Limit, Term(0), "come back in a million years");
+    bench.server(&ServerFrame::Refused { reason, term, retry_ms: u64::MAX, message });
+    bench.take();
+    bench.pass(Duration::from_secs(599));
+    assert!(!dialled(&bench));
+    bench.pass(Duration::from_secs(1));
+    assert!(dialled(&bench));
+}

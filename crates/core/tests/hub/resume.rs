@@ -370,6 +370,7 @@ fn who_is_denied_a_session_goes_on_soon_without_it() {
     bench.take();
     bench.pass(Duration::from_secs(1));
     bench.grant_and_open();
+    assert!(!bench.sent().is_empty(), "HELLO is said");
     assert_eq!(claimed(&bench), None);
 }
 

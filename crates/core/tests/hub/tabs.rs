@@ -116,6 +116,20 @@ fn when_the_last_tab_parks_the_server_is_told_and_the_lock_let_go_in_the_same_ta
 }
 
 #[test]
+fn what_waits_for_a_slow_line_is_handed_over_before_all_tabs_are_in_the_cache() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    let attempt = bench.attempt;
+    bench.input(Input::LinkBuffered { attempt, bytes: 2 << 20 });
+    bench.take();
+    bench.send(1, ONE, "the last word");
+    assert_eq!(bench.sent().len(), 0, "it waits");
+    bench.tab(1, TabMessage::Park);
+    let park = HubFrame::Park { tab: TabId(1) }.to_bytes();
+    assert_eq!(bench.sent()[1..], [park, HubFrame::Suspend.to_bytes()]);
+}
+
+#[test]
 fn a_tab_that_returns_to_a_suspended_link_takes_it_up_again() {
     let mut bench = Bench::connected();
     bench.open(1, ONE);
