@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use tabmux_core::wire::{ServerFrame, Token, Welcome};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
@@ -133,6 +134,31 @@ async fn garbage_is_one_line_in_the_log() {
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("WARN"), "{log}");
     assert!(lines[0].contains("no frame of this direction has type 0xff"), "{log}");
+}
+
+#[tokio::test]
+async fn forged_tokens_are_one_line_in_the_log_which_tells_no_secret() {
+    let (child, address) = start(&[]).await;
+    let (mut hub, welcome) =
+        super::resume::say_hello_on(Hub::dial(address).await, &super::support::hello()).await;
+    for byte in [0xa5, 0xa6, 0xa7] {
+        let forged = Welcome { token: Token([byte; 16]), ..welcome.clone() };
+        let mut other = Hub::dial(address).await;
+        other.say(&super::resume::claim(&forged, 9)).await;
+        let bytes = other.next().await;
+        let refused = super::support::frame(&bytes);
+        assert!(matches!(refused, ServerFrame::Refused { .. }), "{refused:?}");
+        other.closed().await;
+    }
+    hub.raw(Message::Close(None)).await;
+    drop(hub);
+    let log = terminate(child, "TERM").await;
+    let lines = troubles(&log);
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("its token, or its user"), "{log}");
+    let secrets = [welcome.token.0, welcome.session.0, [0xa5; 16]];
+    let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert!(!secrets.into_iter().any(|secret| log.contains(&hex(secret))), "{log}");
 }
 
 #[tokio::test]

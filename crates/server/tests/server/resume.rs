@@ -11,7 +11,7 @@ use super::support::{Hub, Running, frame, hello, metric, soon};
 const TAB: Alias = Alias(1);
 
 /// HELLO that claims the session of a WELCOME.
-fn claim(welcome: &Welcome, hub: u64) -> HubFrame<'static> {
+pub(crate) fn claim(welcome: &Welcome, hub: u64) -> HubFrame<'static> {
     let Welcome { session, token, term, .. } = *welcome;
     let resume = Some(Resume { session, token, term, have0: Some(0) });
     let (min_version, max_version, credentials) = (VERSION, VERSION, "");
@@ -23,7 +23,7 @@ async fn say_hello(server: &Running, hello: &HubFrame<'_>) -> (Hub, Welcome) {
     say_hello_on(Hub::dial(server.address).await, hello).await
 }
 
-async fn say_hello_on(mut hub: Hub, hello: &HubFrame<'_>) -> (Hub, Welcome) {
+pub(crate) async fn say_hello_on(mut hub: Hub, hello: &HubFrame<'_>) -> (Hub, Welcome) {
     hub.say(hello).await;
     match frame(&hub.next().await) {
         ServerFrame::Welcome(welcome) => (hub, welcome),
