@@ -174,14 +174,16 @@ impl Registry {
         Ok(())
     }
 
-    /// Forgets the parked tab that came first: nobody says when its page leaves the cache, which
+    /// Forgets the tab that was parked first: nobody says when its page leaves the cache, which
     /// has room for a few only, and a page that is there is worth more.
     fn forget_parked(&mut self, place: u32) {
         let Some(session) = self.sessions.get(place) else {
             return;
         };
-        let parked = session.tabs.iter().find(|(_, it)| it.presence == Presence::Parked);
-        let (id, first) = (session.id, parked.map(|(_, it)| it.id));
+        let parked = session.tabs.iter().filter(|(_, it)| it.presence == Presence::Parked);
+        // One that has nothing to lose comes before all that have.
+        let first = parked.min_by_key(|(_, it)| it.parked_since());
+        let (id, first) = (session.id, first.map(|(_, it)| it.id));
         if let Some(tab) = first {
             self.on_gone(id, tab);
         }

@@ -1,8 +1,10 @@
 //! Every limit a peer can reach. The limit of links is in `handshake`.
 
+use std::time::Duration;
+
 use tabmux_core::{
-    session::{LinkDown, Output, SendError, SessionConfig},
-    wire::{ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId},
+    session::{Event, LinkDown, Output, SendError, SessionConfig},
+    wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId, Upstream},
 };
 
 use super::support::{Server, attach, cause, closed, frame, frames, open};
@@ -37,22 +39,43 @@ fn a_tab_past_the_limit_is_refused() {
     assert!(matches!(frame(&server.say(1, &attach(1))), ServerFrame::Attached { .. }));
 }
 
+/// PARK of a tab, a moment after what was before.
+fn park(server: &mut Server, tab: u64) {
+    server.pass(Duration::from_millis(1));
+    server.say(1, &HubFrame::Park { tab: TabId(tab) });
+}
+
 #[test]
-fn a_tab_past_the_limit_takes_the_place_of_the_first_that_is_parked() {
+fn a_tab_past_the_limit_takes_the_place_of_the_one_that_was_parked_first() {
     let mut server = Server::with(SessionConfig { tabs: 3, ..SessionConfig::default() });
-    let socket = server.socket(1);
-    // One page after another, each of which goes into the cache. Nobody says when it leaves that.
-    for tab in 2..=40 {
-        server.say(1, &HubFrame::Park { tab: TabId(tab - 1) });
+    server.attached(1);
+    let gone = |outputs: &[Output]| {
+        outputs.iter().find_map(|it| match it {
+            Output::Event(Event::TabGone { tab, .. }) => Some(tab.0),
+            _ => None,
+        })
+    };
+    let new = |server: &mut Server, tab: u64| {
         let outputs = server.say(1, &attach(tab));
-        let [.., ServerFrame::Attached { tab: attached, .. }] = frames(&outputs)[..] else {
-            panic!("tab {tab} is refused: {outputs:?}")
-        };
-        assert_eq!(attached, TabId(tab));
-        let is_closed =
-            |it: &Output| matches!(it, Output::SocketClosed { socket: it, .. } if *it == socket);
-        assert_eq!(outputs.iter().any(is_closed), tab == 4, "{outputs:?}");
+        let is_attached = |it: &ServerFrame<'_>| matches!(it, ServerFrame::Attached { .. });
+        assert!(frames(&outputs).iter().any(is_attached), "tab {tab}: {outputs:?}");
+        let alias = Alias(u32::try_from(tab).unwrap());
+        let (up, socket) = (Upstream { tab: alias, n: 1 }, SocketId(1));
+        let (path, protocols, credit) = ("/p", vec![], 1_000);
+        server.say(1, &HubFrame::Open { up, socket, credit, path, protocols });
+        gone(&outputs)
+    };
+    // One page after another, each of which goes into the cache. Nobody says when it leaves that.
+    assert_eq!(new(&mut server, 2), None);
+    for tab in 3..40 {
+        park(&mut server, tab - 1);
+        // The first has no socket, and stays.
+        assert_eq!(new(&mut server, tab), (tab > 3).then(|| tab - 2));
     }
+    // It is in the cache for the shortest time, and has nothing to lose.
+    park(&mut server, 39);
+    park(&mut server, 1);
+    assert_eq!(new(&mut server, 40), Some(1));
     let stats = server.registry.stats();
     assert_eq!((stats.tabs, stats.parked, stats.tabs_refused), (1, 2, 0));
     // Those that are there give way to nobody.
