@@ -133,7 +133,7 @@ impl Mux {
                 base.post_all(tabs, &message);
             }
             ServerFrame::Subscribed(subscribed) if subscribed.request == 0 => {
-                self.topics.listed(base, &subscribed);
+                self.topics.listed(base, &subscribed, &self.history);
             }
             ServerFrame::Subscribed(subscribed) => self.topics.subscribed(base, &subscribed),
             ServerFrame::Unsubscribed(unsubscribed) => {

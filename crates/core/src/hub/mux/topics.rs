@@ -215,7 +215,7 @@ impl Topics {
     }
 
     /// The session has a topic from before: everything after this position follows.
-    pub(super) fn listed(&mut self, base: &mut Base, listed: &Subscribed<'_>) {
+    pub(super) fn listed(&mut self, base: &mut Base, listed: &Subscribed<'_>, history: &History) {
         let known = self.find(listed.name);
         if known.is_none() && self.topics.len() >= base.config.topics {
             let unsubscribe = HubFrame::Unsubscribe { topic: listed.name };
@@ -235,7 +235,8 @@ impl Topics {
             }
         }
         topic.reach(listed.position);
-        topic.welcome(base, before != Some(listed.position), &History::Off);
+        // A tab may have said what it wants while there was no link.
+        topic.welcome(base, before != Some(listed.position), history);
         topic.kept = base.tabs.any_awaited();
         self.tidy(base, |topic| !topic.kept);
     }

@@ -19,6 +19,41 @@ fn what_is_kept_for_an_awaited_tab_outlives_a_break() {
 }
 
 #[test]
+fn a_tab_that_comes_while_there_is_no_link_hears_what_came_of_its_topics() {
+    let (topic, name) = (TopicId(3), "prices");
+    let at = |offset| Position { epoch: 9, offset };
+    let known = |position| {
+        let (request, recovered) = (0, true);
+        ServerFrame::Subscribed(Subscribed { request, topic, recovered, position, name })
+    };
+    let mut bench = Bench::with(HubConfig::new(Mode::Mux, HubId(2), "ws://server/tabmux/ws"));
+    bench.claims = two_tabs().claims;
+    bench.back(1, 0);
+    bench.grant_and_open();
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    bench.server(&known(at(4)));
+    bench.server(&attached(1, 1, 0));
+    let (position, previous, payload) = (at(5), 4, Payload::Text("42"));
+    bench.server(&ServerFrame::Publication { topic, position, previous, payload });
+    bench.link_closed(1006);
+    bench.back(2, 0);
+    let (subscription, since) = (SubscriptionId(1), Some(at(4)));
+    bench.tab(2, TabMessage::Subscribe { subscription, name, since });
+    bench.pass(Duration::from_secs(1));
+    bench.take();
+    bench.grant_and_open();
+    bench.server(&resumed(2, vec![listed(1, false), listed(2, false)]));
+    bench.server(&known(at(5)));
+    let news = |message: &HubMessage| match message {
+        HubMessage::Publication { position, .. } => Some(Ok(*position)),
+        HubMessage::Gap { position, .. } => Some(Err(*position)),
+        _ => None,
+    };
+    let heard = bench.posted(2).iter().filter_map(news).collect::<Vec<_>>();
+    assert_eq!(heard, [Ok(at(5))]);
+}
+
+#[test]
 fn a_hub_that_comes_back_says_what_was_missed_to_a_tab_that_was_set_aside_meanwhile() {
     let mut bench = two_tabs();
     bench.server(&ServerFrame::Message { payload: Payload::Text("one") });
