@@ -113,7 +113,8 @@ const C = {
     topics.set(name, topic);
     const it = client.topic(name);
     it.on('message', ({ data }) => publication(topic, data));
-    it.on('gap', () => {
+    it.on('gap', ({ position }) => {
+      history.push(`${now()} gap of ${name} up to ${position.offset}, ${topic.last} was heard last`);
       topic.gap = true;
       counts.gaps += 1;
     });

@@ -57,6 +57,7 @@ impl World {
         let gaps = self.told.counts.gaps - gaps;
         if gaps > 0 && !may_gap {
             faults.push(format!("{gaps} gaps were told, and nobody was away"));
+            faults.extend(self.links(&here));
         }
         let wanted = if direct { here.len() } else { 1 };
         faults.extend(self.server.wait_for_connections(wanted, REST).err());
