@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("tiers: direct: each tab has a connection of its own", direct),
     Test::new("tiers: no secure context: a SharedWorker without locks", insecure_shared_worker),
     Test::new("tiers: no secure context, no SharedWorker: storage", insecure_storage),
+    Test::new("tiers: no secure context, two tiers: none takes the other's session", insecure_mix),
     Test::new("tiers: without SharedWorker a tab leads", without_shared_worker),
     Test::new("tiers: a SharedWorker that is silent is given up", silent_shared_worker),
     Test::new("tiers: a tab without SharedWorker joins those that have one", joins_worker),
@@ -400,6 +401,9 @@ fn direct(context: &mut Context<'_>) -> Outcome {
         ask(context, tab, "echo", "alone")?;
         equal("tabs", context.run(tab, "T.get('client').status.tabs")?, json!(1))?;
     }
+    // Its session is of use to no other page.
+    let left = "Object.keys(localStorage).filter((key) => key.includes('direct'))";
+    equal("claims", context.run(&tabs[0], left)?, json!([]))?;
     context.browser.close(&tabs[0])?;
     server.wait_for_connections(1, SOON)?;
     Ok(())
@@ -435,6 +439,24 @@ fn insecure_storage(context: &mut Context<'_>) -> Outcome {
     let hub = hub_of(context, &tabs[leader])?;
     context.browser.close(&tabs.remove(leader))?;
     expect_follower(context, &server, &tabs, &hub, "storage")
+}
+
+/// No lock keeps the hub of one tier from dialling while that of the other lives. Would a page find
+/// the session of the other, both would take it over from each other for ever.
+fn insecure_mix(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let first = context.insecure_page(Kind::Tab, "page.html")?;
+    connect(context, &server, &first, "{ tiers: ['storage'] }")?;
+    expect_tier(context, &first, "storage")?;
+    let second = context.insecure_page(Kind::Tab, "page.html")?;
+    connect(context, &server, &second, "{ tiers: ['shared-worker'] }")?;
+    expect_tier(context, &second, "shared-worker")?;
+    for tab in [&first, &second] {
+        ask(context, tab, "echo", "are you there")?;
+    }
+    equal("sessions", server.stat("sessions")?, 2)?;
+    equal("takeovers", server.stat("takeovers")?, 0)?;
+    Ok(())
 }
 
 fn without_shared_worker(context: &mut Context<'_>) -> Outcome {

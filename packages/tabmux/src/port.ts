@@ -101,7 +101,7 @@ export interface HubPort {
 }
 
 /** Why there are no hubs. */
-export const NO_WORKER = 'tabmux: no SharedWorker and no Worker here';
+export const NO_WORKER = 'tabmux: no SharedWorker and no Worker';
 
 const SHARED = 'shared-worker';
 
@@ -236,7 +236,8 @@ function makePort(
   const left = (mine?: string): string => {
     try {
       if (isMux && self._tier !== 'direct') {
-        const name = config.lock + new URL(script, document.baseURI);
+        // Without locks nothing keeps hubs of two tiers from taking a session from each other.
+        const name = config.lock + self._tier + new URL(script, document.baseURI);
         // All but what this tab is called there.
         if (mine) localStorage[name] = mine.split(' ')[0];
         return ',' + localStorage[name];

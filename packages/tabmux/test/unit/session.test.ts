@@ -19,6 +19,8 @@ const MIB = 1 << 20;
 const SERVER = 'ws://host.test/';
 /** Where the rig's page finds `worker.js`. */
 const HERE = 'http://page.test/folder/worker.js';
+/** What is behind the lock's name in that of a claim. */
+const PLACE = `shared-worker${HERE}`;
 const NEXT = 0xffffn;
 
 /** The worker dies. Returns the next one, and what the page says to it first. */
@@ -71,14 +73,14 @@ test('a page that has no claim shows what others left of theirs', async () => {
   const lock = `tabmux:socket:mux:["ws://host.test/tabmux/ws","${key}"]`;
   assert.ok(name.startsWith(lock), name);
   assert.equal(claim, 'session1', 'what it is called itself is of no use to others');
-  browser.storage.set(lock + HERE, 'session2');
+  browser.storage.set(lock + PLACE, 'session2');
   assert.equal(await shown({ key, worker: './worker.js' }), ',session2');
   assert.equal(await shown({ key, worker: 'other.js' }), ',undefined', 'of another build');
   assert.equal(await shown({ key: 'of another user', worker: './worker.js' }), ',undefined');
 });
 
 test('what a page found is not its own: nothing is lost that it never had', async () => {
-  const name = `tabmux:socket:mux:["ws://host.test/tabmux/ws","found"]${HERE}`;
+  const name = `tabmux:socket:mux:["ws://host.test/tabmux/ws","found"]${PLACE}`;
   browser.storage.set(name, 'session1');
   const client = connect(SERVER, { key: 'found', worker: './worker.js' });
   const worker = lastWorker();
