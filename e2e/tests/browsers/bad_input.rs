@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mux mode: a message of 400 MB costs no tab its hub", huge),
     Test::new("mux mode: a huge text fails its socket, not that of another tab", huge_text),
     Test::new("messages without meaning on the worker's port are counted and harm nobody", garbage),
+    Test::new("a claim in localStorage that is none keeps no page away", bad_claim),
     Test::new("a frame the server cannot decode closes that link alone", bad_frame),
     Test::new("a text frame closes that link alone", text_frame),
 ];
@@ -140,6 +141,27 @@ fn garbage(context: &mut Context<'_>) -> Outcome {
     ask(context, &tabs[0], "socket", "unharmed as well")?;
     equal("hub", context.run(&tabs[1], "T.get('other').shared.hubId")?, hub)?;
     one_link(&server, 2)?;
+    Ok(())
+}
+
+/// Any script of the origin can write there.
+fn bad_claim(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(3)?;
+    connect(context, &server, &tabs[0])?;
+    for (tab, claim) in tabs.iter().zip(["'none'", "'x'.repeat(1 << 20)"]) {
+        let spoil = format!(
+            "Object.keys(localStorage).filter((key) => key.startsWith('tabmux:socket:'))
+               .map((key) => (localStorage[key] = {claim}, key)).length"
+        );
+        wait::until("a claim to spoil", SOON, || {
+            equal("claims", context.run(tab, spoil.as_str())?.as_u64() > Some(0), true)
+        })?;
+        let next = tabs.iter().skip_while(|it| *it != tab).nth(1).ok_or("no tab is left")?;
+        connect(context, &server, next)?;
+        let tier = context.run(next, "T.get('client').status.tier")?;
+        equal("tier", tier, json!("shared-worker"))?;
+    }
     Ok(())
 }
 

@@ -4,9 +4,6 @@
 import { PageKind } from './protocol.js';
 import type { HubConfig, PageMessage } from './protocol.js';
 
-/** The longest claim that is looked at. Real ones, with what was found, have half of it. */
-const MAX_CLAIM = 512;
-
 /** Whether a port may say this to a hub of that mode, or of any where there is no hub yet. */
 export function isPageMessage(
   message: unknown,
@@ -17,7 +14,7 @@ export function isPageMessage(
   switch (kind) {
     case PageKind.Attach:
       return typeof a === 'bigint' && a === BigInt.asUintN(64, a) && isConfig(b) &&
-        typeof c === 'string' && c.length < MAX_CLAIM && isNumber(d) && isNumber(e);
+        typeof c === 'string' && isNumber(d) && isNumber(e);
     case PageKind.Park:
     case PageKind.Bye:
     case PageKind.Trap:

@@ -31,6 +31,12 @@ const TRAPS_WITHIN_MS = 60_000;
  */
 const MAX_MESSAGE = 16 << 20;
 
+/**
+ * So much of a claim is looked at. Real ones, with what was found, have half of it; any script may
+ * have spoilt what was found, which is no reason to keep the page away.
+ */
+const MAX_CLAIM = 512;
+
 /** How long a tab of an earlier hub may take to attach, where no lock tells whether it lives. */
 const ABSENT_MS = 10_000;
 
@@ -118,7 +124,7 @@ class Host {
       .then(() => this.#alive && goOn());
   }
 
-  attach(port: Port, age: number, [, tab, config, ...has]: AttachMessage): void {
+  attach(port: Port, age: number, [, tab, config, claim, ...has]: AttachMessage): void {
     if (config.lock !== this.config.lock) {
       const text = `tabmux: this worker serves ${this.config.lock}, not ${config.lock}`;
       port.postMessage([0n, HubKind.Failed, 0, 0, 0, text] satisfies HubMessage);
@@ -128,7 +134,7 @@ class Host {
     // may come after what it said there, and that page no longer listens to the first.
     if ((this.tabs.get(tab)?.[1] ?? 0) > age) return;
     this.tabs.set(tab, [port, age]);
-    this.call((hub, now) => hub.attach(now, tab, ...has));
+    this.call((hub, now) => hub.attach(now, tab, claim.slice(0, MAX_CLAIM), ...has));
   }
 
   message(tab: bigint, message: Exclude<PageMessage, AttachMessage>): void {

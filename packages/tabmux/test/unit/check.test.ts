@@ -37,7 +37,6 @@ const BAD: unknown[] = [
   attach(1n, { ...config, protocols: ['a,b'] }),
   attach(1n, { ...config, locks: 1 }),
   [PageKind.Attach, 1n, config], [PageKind.Attach, 1n, config, 1, 0, 0],
-  [PageKind.Attach, 1n, config, 'x'.repeat(512), 0, 0],
   [PageKind.Attach, 1n, config, '', 0], [PageKind.Attach, 1n, config, '', NaN, 0],
   open('1'), open(NaN), open(1, 2 ** 32), open(1, 1.5), open(1, '1'), open(1, 1, 5),
   open(1, 1, '/', {}), open(1, 1, '/', [{}]), open(1, 1, '/', ['']), open(1, 1, '/', ['a b']),
