@@ -44,8 +44,8 @@ pub struct Browser {
     pub places: [Option<u32>; 2],
     /// The locks.
     pub locks: Locks,
-    /// What pages left in storage of their claim.
-    pub left: String,
+    /// What the pages of each place left in storage of their claim.
+    pub left: [String; 2],
     /// How far its clock is behind the world's, in microseconds.
     pub behind: u64,
     /// Whether the machine sleeps.
@@ -134,7 +134,7 @@ impl Browser {
             ports: BTreeMap::new(),
             places: [None; 2],
             locks: Locks::default(),
-            left: String::new(),
+            left: [String::new(), String::new()],
             behind: 0,
             asleep: false,
             woke: Timestamp::default(),

@@ -70,8 +70,9 @@ impl World {
     fn post(&mut self, at: usize, tab: TabId, mut message: PageMessage) {
         let browser = &mut self.browsers[at];
         // What others left word of may be all that lives.
-        if let PageMessage::Attach(claim, ..) = &mut message {
-            *claim = format!("{claim},{}", browser.left);
+        if let (PageMessage::Attach(claim, ..), Some(page)) = (&mut message, browser.tabs.get(&tab))
+        {
+            *claim = format!("{claim},{}", browser.left[page.place]);
         }
         let latency = browser.rng.millis(0, browser.traits.port_ms);
         let Some(page) = browser.tabs.get_mut(&tab) else { return };
@@ -200,7 +201,8 @@ impl World {
             && let Some(session) = self.claims.get(left(claim))
         {
             self.reference.joins(tab, *session);
-            left(claim).clone_into(&mut self.browsers[at].left);
+            let place = page.place;
+            left(claim).clone_into(&mut self.browsers[at].left[place]);
         }
         self.act(at, tab, acts);
         Ok(())

@@ -1,6 +1,6 @@
 //! What tabs show to a hub so that it may go on with a session, and which of several it tries.
 
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, mem, time::Duration};
 
 use tabmux_wire::{Alias, SessionId, Term, Token};
 
@@ -8,6 +8,9 @@ use super::{Mux, Session, connection::Connection};
 
 /// How long a session is believed in whose server has not yet said how long it keeps it.
 const CLAIMED: Duration = Duration::from_secs(60);
+
+/// Sessions that are tried one after another. A browser has had two or three, if any.
+const MAX_OTHERS: usize = 8;
 
 /// What a tab shows to a hub, so that it may go on with a session: the tab's own, or one that the
 /// tab has found where others left word of it.
@@ -37,9 +40,19 @@ impl Mux {
             Some(session) if session.id == new.id => {
                 session.term = session.term.max(new.term);
             }
-            Some(_) if is_better => self.other = self.session.replace(new),
             None if !is_asked => self.session = Some(new),
-            _ => self.other = Some(new),
+            Some(session) if is_better => {
+                let found = mem::replace(session, new);
+                self.try_later(false, found);
+            }
+            _ => self.try_later(claim.alias.is_some(), new),
+        }
+    }
+
+    fn try_later(&mut self, is_first: bool, other: Session) {
+        if self.others.len() < MAX_OTHERS && self.others.iter().all(|it| it.id != other.id) {
+            let at = if is_first { self.others.len() } else { 0 };
+            self.others.insert(at, other);
         }
     }
 
@@ -47,7 +60,7 @@ impl Mux {
     /// now. What this hub has had a link for is given up by the rules, and not for another.
     pub(super) fn claims_another(&mut self) -> bool {
         let is_own = self.session.as_ref().is_some_and(|session| session.count0.is_some());
-        let next = self.other.take();
+        let next = self.others.pop();
         if is_own || next.is_none() {
             return false;
         }

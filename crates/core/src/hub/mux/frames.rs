@@ -196,7 +196,7 @@ impl Mux {
     /// What a new tab found was out of date, or of who was here before, or a tab has shown another
     /// session than the one that is over: no reason to let anybody wait. It comes to an end: a hub
     /// that was welcomed has found nothing any more, one that is told the same term twice waits,
-    /// and another session is tried once.
+    /// and each other session is tried once.
     fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
         self.link_lost(now, base);
         self.dial(now, base);
@@ -230,7 +230,7 @@ impl Mux {
             self.dial_again(now, base);
             return;
         }
-        self.other = None;
+        self.others.clear();
         base.event(Event::Welcomed { session: id, resumed });
         self.reason.clear();
         if !resumed {

@@ -42,8 +42,8 @@ const LONGEST_HINT: Duration = Duration::from_secs(600);
 pub(super) struct Mux {
     connection: Connection,
     session: Option<Session>,
-    /// Another that a tab has shown, the last: it is tried if that one is over.
-    other: Option<Session>,
+    /// Others that tabs have shown: they are tried if that one is over, the last of them first.
+    others: Vec<Session>,
     tabs: MuxTabs,
     topics: Topics,
     acks: Acks,
@@ -76,7 +76,7 @@ impl Mux {
         Self {
             connection: Connection::Idle,
             session: None,
-            other: None,
+            others: Vec::new(),
             tabs: MuxTabs::default(),
             topics: Topics::default(),
             acks: Acks::default(),

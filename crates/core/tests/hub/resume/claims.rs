@@ -295,3 +295,36 @@ fn a_new_session_is_taken_once_all_that_tabs_have_shown_are_over() {
     }
     assert_eq!(bench.hub.state(), LinkState::Connected);
 }
+
+#[test]
+fn what_another_tab_has_is_tried_before_what_one_found() {
+    let mut bench = another_hub();
+    let found = of_another_session("");
+    bench.claims.insert(3, format!("{}{}1 7,{found}", "6".repeat(32), "5".repeat(32)));
+    let own = format!("{},{found}", bench.claims[&1]);
+    bench.claims.insert(1, own);
+    bench.back(3, 0);
+    bench.back(1, 0);
+    bench.grant_and_open();
+    assert_eq!(session_claimed(&bench), Some(SessionId([0x66; 16])));
+    bench.take();
+    new_session(&mut bench);
+    bench.grant_and_open();
+    assert_eq!(session_claimed(&bench), Some(welcome().session));
+}
+
+#[test]
+fn no_more_than_nine_sessions_are_tried() {
+    let mut bench = another_hub();
+    for tab in 10..30 {
+        let claim = format!("{tab}{}{}1 1", "9".repeat(30), "8".repeat(32));
+        finds(&mut bench, tab, &claim);
+    }
+    let mut tried = 0;
+    while bench.hub.state() != LinkState::Connected {
+        bench.grant_and_open();
+        new_session(&mut bench);
+        tried += 1;
+    }
+    assert_eq!(tried, 9);
+}
