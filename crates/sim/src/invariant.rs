@@ -13,7 +13,7 @@ pub enum Invariant {
     /// I3: for each tab and socket, in both directions, and for each tab and topic: nothing is
     /// lost, doubled or out of order but with an explicit gap or close. A cut link or a dead worker
     /// loses nothing and closes no socket, unless the server was restarted, the session had no
-    /// link for 60 s, or the tab was gone.
+    /// link for 120 s, or the tab was gone.
     NothingLost,
     /// I4: nothing reaches a tab that did not ask for it, or that is away.
     OnlyWhatWasAsked,

@@ -20,6 +20,7 @@ use crate::{
     },
     network::Hello,
     reference::Reference,
+    sessions::detached,
     topics::Feed,
 };
 
@@ -289,11 +290,11 @@ impl Server {
                     Some(Err(since)) => now.saturating_since(since),
                     _ => Duration::ZERO,
                 };
-                let right = end == SessionEnd::Expired && waited >= Duration::from_secs(60);
+                let right = end == SessionEnd::Expired && waited >= detached();
                 NothingLost.unless(right, || {
                     format!("{session:?} ended, {end:?}, after {waited:?} without a link")
                 })?;
-                self.end(reference, session, "no link for 60 s");
+                self.end(reference, session, "no link for too long");
             }
             Event::TabAttached { session, tab } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
@@ -416,7 +417,7 @@ impl Server {
     pub fn forget_blank(&mut self, now: Timestamp, reference: &mut Reference) {
         let late = |it: &Session| match it.stage {
             Ok(_) => false,
-            Err(since) => now.saturating_since(since) > Duration::from_secs(61),
+            Err(since) => now.saturating_since(since) > detached() + Duration::from_secs(1),
         };
         let blank = self.sessions.iter().filter(|(_, it)| late(it));
         for id in blank.map(|(id, _)| *id).collect::<Vec<_>>() {

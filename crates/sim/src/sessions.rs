@@ -3,15 +3,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tabmux_core::wire::{HubId, SessionId, TabId};
+use tabmux_core::{
+    session::SessionConfig,
+    wire::{HubId, SessionId, TabId},
+};
 
 use crate::{
     invariant::{Checked, Invariant::NothingLost},
     world::World,
 };
 
-/// How long a hub keeps a session for which it has no link.
-const DETACHED: Duration = Duration::from_secs(60);
+/// Returns how long both ends keep a session that has no link.
+pub(crate) fn detached() -> Duration {
+    SessionConfig::default().detached
+}
 
 /// What a page leaves in storage of its claim: all but what it is called there itself.
 pub(crate) fn left(claim: &str) -> &str {
@@ -37,7 +42,7 @@ impl World {
         let Some(run) = self.browsers[at].run(host) else {
             return Ok(());
         };
-        let late = run.link_lost_at.is_some_and(|at| now.saturating_since(at) >= DETACHED);
+        let late = run.link_lost_at.is_some_and(|at| now.saturating_since(at) >= detached());
         let is_first = run.session.is_none();
         let of_tabs = |sessions: &BTreeMap<TabId, SessionId>| {
             let tabs = run.view.present().filter_map(|tab| sessions.get(&tab).copied());
@@ -66,7 +71,7 @@ impl World {
         let Some(run) = self.browsers[at].run(host).filter(|run| run.session.is_none()) else {
             return Ok(());
         };
-        let late = run.link_lost_at.is_some_and(|at| now.saturating_since(at) >= DETACHED);
+        let late = run.link_lost_at.is_some_and(|at| now.saturating_since(at) >= detached());
         let of_tab = |tab| [run.shown.get(&tab), run.found.get(&tab)].into_iter().flatten();
         let all = run.view.present().flat_map(of_tab).copied().collect::<Vec<_>>();
         let tried = run.tried.clone();
@@ -115,7 +120,7 @@ impl World {
         let Some(before) = before else {
             return Ok(());
         };
-        let fine = without >= DETACHED || !self.lives(before);
+        let fine = without >= detached() || !self.lives(before);
         self.reference.gives_up(tab, before);
         NothingLost.unless(fine, || {
             format!("{tab} was told after {without:?} without a link that {before:?} is lost")

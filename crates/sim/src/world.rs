@@ -38,8 +38,8 @@ const MAX_STEPS: u64 = 3_000_000;
 /// How soon a hub that runs drops a dead tab: the grace of 500 ms, and what is under way.
 pub(crate) const HUB_FORGETS: Duration = Duration::from_secs(2);
 /// How soon the server does: a link that is half-open lives for 62.5 s, a session without a link
-/// for 60 s, and a hub may just have come back to it.
-pub(crate) const SERVER_FORGETS: Duration = Duration::from_secs(300);
+/// for 120 s, and a hub may just have come back to it.
+pub(crate) const SERVER_FORGETS: Duration = Duration::from_secs(420);
 /// How long a parked tab is kept.
 const PARKED: Duration = Duration::from_secs(600);
 

@@ -8,7 +8,7 @@ use super::{
     config::HubConfig,
     io::{AttemptId, Event, HubMessage, LinkState, Output, SubscriptionId, WakeReason},
     map::Map,
-    outbox::{Entry, Outbox},
+    outbox::{Entry, Flow, Outbox},
     rng::Rng,
     tabs::{Delivery, TabRegistry},
 };
@@ -301,9 +301,9 @@ impl Base {
         self.outbox.set_buffered(bytes);
     }
 
-    /// Bytes that have left the link.
-    pub(super) const fn bytes_left(&self) -> u64 {
-        self.outbox.left()
+    /// Returns how far the bytes that the link was handed have come.
+    pub(super) const fn flow(&self) -> Flow {
+        self.outbox.flow()
     }
 
     /// Gives the link what it may be given now.

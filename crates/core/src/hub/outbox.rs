@@ -17,7 +17,9 @@ pub(super) struct Outbox {
     /// Bytes that wait, by the tab that sent them.
     waiting: Map<TabId, usize>,
     limit: usize,
-    /// Bytes the link holds unsent: as last told, and what was handed to it since.
+    /// Bytes that the link held unsent when it last told.
+    told: u64,
+    /// The same, and what was handed to it since.
     buffered: u64,
     handed: u64,
     mark: u64,
@@ -31,6 +33,24 @@ pub(super) struct Entry {
     pub(super) owner: Option<(TabId, u64, usize)>,
 }
 
+/// How far the bytes that a link was handed have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flow {
+    /// Bytes that have left the link so far.
+    left: u64,
+    /// Bytes that the link held unsent when it last told.
+    unsent: u64,
+}
+
+impl Flow {
+    /// Returns true if bytes have left the link since `before`, and the network must have taken
+    /// them. The system takes a little from every link, dead ones too: bytes that found room there
+    /// at once prove nothing, so they count only while others wait in the link.
+    pub(super) const fn shows_life_since(self, before: Self) -> bool {
+        self.left > before.left && (self.unsent > 0 || before.unsent > 0)
+    }
+}
+
 /// More of the tab's messages wait than may.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -42,6 +62,7 @@ impl Outbox {
             first: 0,
             waiting: Map::new(),
             limit,
+            told: 0,
             buffered: 0,
             handed: 0,
             mark,
@@ -91,12 +112,13 @@ impl Outbox {
 
     /// The link told how much it holds.
     pub(super) const fn set_buffered(&mut self, bytes: u64) {
+        self.told = bytes;
         self.buffered = bytes;
     }
 
-    /// Bytes that have left the link. If they grow, the network works.
-    pub(super) const fn left(&self) -> u64 {
-        self.handed.saturating_sub(self.buffered)
+    /// Returns how far the bytes that the link was handed have come.
+    pub(super) const fn flow(&self) -> Flow {
+        Flow { left: self.handed.saturating_sub(self.buffered), unsent: self.told }
     }
 
     /// A new link holds nothing, and nothing of the old one is sent on it.
@@ -142,12 +164,22 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_the_link_grows_with_what_it_sends() {
+    fn bytes_that_leave_a_link_which_holds_more_show_life() {
         let mut outbox = Outbox::new(100, 10);
         outbox.push(entry(1, 8)).unwrap();
         assert!(outbox.pop().is_some());
-        assert_eq!(outbox.left(), 0);
+        let before = outbox.flow();
         outbox.set_buffered(3);
-        assert_eq!(outbox.left(), 5);
+        assert!(outbox.flow().shows_life_since(before));
+    }
+
+    #[test]
+    fn bytes_that_an_empty_link_takes_at_once_show_nothing() {
+        let mut outbox = Outbox::new(100, 10);
+        let before = outbox.flow();
+        outbox.push(entry(1, 8)).unwrap();
+        assert!(outbox.pop().is_some());
+        outbox.set_buffered(0);
+        assert!(!outbox.flow().shows_life_since(before));
     }
 }

@@ -66,7 +66,8 @@ pub struct SessionConfig {
     /// How long a tab may leave a full lane as it is, while no more than `window_bytes` wait to be
     /// written. After that it is forgotten, and its sockets close. 60 s.
     pub stall_timeout: Duration,
-    /// How long a session outlives its link, told in WELCOME. 60 s.
+    /// How long a session outlives its link, told in WELCOME. It is longer than a hub needs to
+    /// notice that its link is dead and to open another one. 120 s.
     pub detached: Duration,
     /// Sessions without a link; beyond it, those that lost theirs first are given up. 65,536.
     pub detached_sessions: usize,
@@ -99,7 +100,7 @@ impl Default for SessionConfig {
             absent_bytes: 1 << 20,
             credit_bytes: 256 << 10,
             stall_timeout: Duration::from_secs(60),
-            detached: Duration::from_secs(60),
+            detached: Duration::from_secs(120),
             detached_sessions: 65_536,
             parked: Duration::from_secs(600),
         }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use tabmux_core::hub::{Input, LinkState, Output, WakeReason};
-use tabmux_wire::{HubFrame, ServerFrame};
+use tabmux_core::{
+    hub::{HubConfig, Input, LinkState, Mode, Output, WakeReason},
+    session::SessionConfig,
+};
+use tabmux_wire::{HubFrame, HubId, ServerFrame};
 
 use crate::support::{Bench, ONE, opened};
 
@@ -111,4 +114,75 @@ fn a_message_that_arrives_slowly_is_not_taken_for_silence() {
     // A mebibyte at 80 kB/s.
     bench.pass(Duration::from_secs(13));
     assert_eq!(bench.hub.state(), LinkState::Connected);
+}
+
+/// Lets `seconds` pass second by second, over a link that takes all it is given at once.
+fn pass_on_a_link_that_takes_everything(bench: &mut Bench, seconds: u64) {
+    for _ in 0..seconds {
+        let attempt = bench.attempt;
+        bench.input(Input::LinkBuffered { attempt, bytes: 0 });
+        bench.pass(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_ping_that_left_the_browser_does_not_keep_a_dead_link() {
+    let mut bench = Bench::connected();
+    pass_on_a_link_that_takes_everything(&mut bench, 55);
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
+}
+
+#[test]
+fn messages_that_left_the_browser_do_not_keep_a_dead_link() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    for _ in 0..11 {
+        bench.send(1, ONE, "is anybody there?");
+        pass_on_a_link_that_takes_everything(&mut bench, 5);
+    }
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
+}
+
+#[test]
+fn a_link_that_stands_still_with_much_to_send_is_given_up() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    for _ in 0..1000 {
+        bench.send(1, ONE, &"x".repeat(900));
+    }
+    let mut handed = 0;
+    for _ in 0..55 {
+        handed += bench.sent().iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        bench.take();
+        let (attempt, bytes) = (bench.attempt, handed - 400_000);
+        bench.input(Input::LinkBuffered { attempt, bytes });
+        bench.pass(Duration::from_secs(1));
+    }
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
+}
+
+#[test]
+fn after_a_sleep_a_link_that_does_not_answer_is_given_up_within_ten_seconds() {
+    // The sleep begins before the PING is due, and while its answer is awaited.
+    for awake in [20, 30] {
+        let mut bench = Bench::connected();
+        bench.pass(Duration::from_secs(awake));
+        bench.sleep(Duration::from_secs(70));
+        assert_eq!(bench.hub.state(), LinkState::Connected, "the answer may wait to be read");
+        bench.pass(Duration::from_secs(10));
+        assert_eq!(bench.hub.state(), LinkState::Backoff, "awake for {awake} s before the sleep");
+    }
+}
+
+#[test]
+fn a_session_outlives_the_detection_of_a_dead_link_and_the_next_dial() {
+    let hub = HubConfig::new(Mode::Mux, HubId(1), "wss://example.org/");
+    let session = SessionConfig::default();
+    let detection = session.heartbeat + hub.pong_timeout;
+    // A link that takes its last bytes after the PING is given one more chance.
+    let detection = detection + hub.pong_timeout;
+    let dial = hub.backoff_first + hub.dial_timeout + hub.handshake_timeout;
+    assert!(session.detached > detection + dial, "{:?}", detection + dial);
 }

@@ -7,7 +7,7 @@ use tabmux_wire::{Alias, SessionId, Term, Token};
 use super::{Mux, Session, connection::Connection};
 
 /// How long a session is believed in whose server has not yet said how long it keeps it.
-const CLAIMED: Duration = Duration::from_secs(60);
+const CLAIMED: Duration = Duration::from_secs(120);
 
 /// Sessions that are tried one after another. A browser has had two or three, if any.
 const MAX_OTHERS: usize = 8;

@@ -6,8 +6,11 @@ use tabmux_wire::{Limits, Welcome};
 
 use crate::{
     Timestamp,
-    hub::{config::HubConfig, io::LinkState, io::WakeReason},
+    hub::{config::HubConfig, io::LinkState, io::WakeReason, outbox::Flow},
 };
+
+/// A timer that fires this much after its time says that the machine slept.
+const LATE: Duration = Duration::from_secs(10);
 
 /// Where the link is. The data of a state lives in the state.
 #[derive(Debug)]
@@ -54,9 +57,9 @@ struct Heartbeat {
 enum Beat {
     /// The next PING goes out at this moment.
     Quiet { ping_at: Timestamp },
-    /// A PING went out; the link is dead at this moment, unless more bytes than these have left it
-    /// by then.
-    Waiting { until: Timestamp, left: u64 },
+    /// A PING went out. The link is dead at `until`, unless the bytes that leave it have shown life
+    /// since `flow`.
+    Waiting { until: Timestamp, flow: Flow },
 }
 
 /// What a heartbeat wants done.
@@ -125,23 +128,28 @@ impl Connected {
     }
 
     /// Asks the server now whether it lives, because there is reason to think that it does not.
-    pub(super) fn probe(&mut self, now: Timestamp, left: u64) -> Pulse {
+    /// `flow` is that of the link at this moment.
+    pub(super) fn probe(&mut self, now: Timestamp, flow: Flow) -> Pulse {
         let until = now + self.heartbeat.probe_patience;
-        self.heartbeat.ping(until, left)
+        self.heartbeat.ping(until, flow)
     }
 
-    /// What the heartbeat wants done by now. `left`: the bytes that have left the link so far.
-    pub(super) fn pulse(&mut self, now: Timestamp, left: u64) -> Pulse {
+    /// Returns what the heartbeat wants done by now. `flow` is that of the link at this moment.
+    pub(super) fn pulse(&mut self, now: Timestamp, flow: Flow) -> Pulse {
         let patience = self.heartbeat.patience;
         match &mut self.heartbeat.state {
-            Beat::Quiet { ping_at } if *ping_at <= now => self.heartbeat.ping(now + patience, left),
-            // Far beyond its time: the machine slept, and the answer may be waiting to be read.
-            Beat::Waiting { until, .. } if *until + patience <= now => {
-                self.heartbeat.ping(now + patience, left)
+            // The machine slept: the link may be dead, or its answer may be waiting to be read.
+            Beat::Quiet { ping_at: due } | Beat::Waiting { until: due, .. }
+                if *due + LATE < now =>
+            {
+                self.probe(now, flow)
             }
-            // What has left the link was acknowledged: the line is slow, not dead.
-            Beat::Waiting { until, left: before } if *until <= now && *before < left => {
-                (*until, *before) = (now + patience, left);
+            Beat::Quiet { ping_at } if *ping_at <= now => self.heartbeat.ping(now + patience, flow),
+            // The line is slow, not dead.
+            Beat::Waiting { until, flow: before }
+                if *until <= now && flow.shows_life_since(*before) =>
+            {
+                (*until, *before) = (now + patience, flow);
                 Pulse::Nothing
             }
             Beat::Waiting { until, .. } if *until <= now => Pulse::Dead,
@@ -160,9 +168,9 @@ impl Connected {
 }
 
 impl Heartbeat {
-    fn ping(&mut self, until: Timestamp, left: u64) -> Pulse {
+    fn ping(&mut self, until: Timestamp, flow: Flow) -> Pulse {
         self.nonce += 1;
-        self.state = Beat::Waiting { until, left };
+        self.state = Beat::Waiting { until, flow };
         Pulse::Ping { nonce: self.nonce }
     }
 }

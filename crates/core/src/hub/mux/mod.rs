@@ -326,7 +326,7 @@ impl Machine for Mux {
                 if mem::take(&mut connected.suspended) {
                     // The link may have died meanwhile; the lock is needed for the next one.
                     base.has_lock();
-                    if let Pulse::Ping { nonce } = connected.probe(now, base.bytes_left()) {
+                    if let Pulse::Ping { nonce } = connected.probe(now, base.flow()) {
                         base.send_ping(nonce);
                     }
                 }
@@ -505,7 +505,7 @@ impl Machine for Mux {
                 *until = (*until).min(soon);
             }
             Connection::Connected(connected) => {
-                if let Pulse::Ping { nonce } = connected.probe(now, base.bytes_left()) {
+                if let Pulse::Ping { nonce } = connected.probe(now, base.flow()) {
                     base.send_ping(nonce);
                 }
             }
@@ -541,7 +541,7 @@ impl Machine for Mux {
                     self.stop(now, base);
                     return;
                 }
-                match connected.pulse(now, base.bytes_left()) {
+                match connected.pulse(now, base.flow()) {
                     Pulse::Nothing => {}
                     Pulse::Ping { nonce } => base.send_ping(nonce),
                     Pulse::Dead => {
