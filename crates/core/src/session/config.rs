@@ -29,8 +29,9 @@ pub struct SessionConfig {
     /// Bytes sent on a link and not yet written, from which on publications wait uncounted, so
     /// that the policy of their topic can still drop them. 64 KiB.
     pub window_bytes: usize,
-    /// Bytes of publications that may wait for one hub to read; beyond it, the policy of their
-    /// topic acts. 256 KiB.
+    /// Bytes of publications that may wait for one hub to read or to acknowledge. Beyond it, the
+    /// policy of their topic acts. A burst must fit, since no hub can acknowledge within the turn
+    /// in which it is sent. 1 MiB.
     pub backlog_bytes: usize,
     /// Bytes that may wait for all hubs of this registry, and that are kept for them until they
     /// acknowledge. Beyond it sessions without a link that keep something are given up, the oldest
@@ -87,7 +88,7 @@ impl Default for SessionConfig {
             queue_bytes: 1 << 20,
             control_bytes: 256 << 10,
             window_bytes: 64 << 10,
-            backlog_bytes: 256 << 10,
+            backlog_bytes: 1 << 20,
             total_queue_bytes: 256 << 20,
             slow_retry: Duration::from_secs(1),
             pace: Pace { messages_per_s: 10_000, bytes_per_s: 16 << 20 },
