@@ -241,7 +241,7 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use tabmux_wire::{Hello, Limits, Token, VERSION};
+    use tabmux_wire::{Hello, Limits, Token};
 
     use super::*;
 
@@ -262,8 +262,8 @@ mod tests {
             self.0.up(link, b"GET /tabmux/ws HTTP/1.1\r\n\r\n");
             self.0.down(link, b"HTTP/1.1 101 Switching Protocols\r\n\r\n", &|_| 0);
             let hello = Hello {
-                min_version: VERSION,
-                max_version: VERSION,
+                min_version: 1,
+                max_version: 2,
                 hub: HubId(hub),
                 resume: None,
                 credentials: "",
@@ -297,7 +297,6 @@ mod tests {
                 sockets: 1,
             };
             let welcome = Welcome {
-                version: VERSION,
                 session: SessionId([session; 16]),
                 token: Token([0; 16]),
                 term: Term(term),
@@ -306,6 +305,7 @@ mod tests {
                 heartbeat_ms: 1,
                 limits,
                 tabs: Vec::new(),
+                tail: None,
             };
             self.say_while(link, &ServerFrame::Welcome(welcome), unread);
         }

@@ -13,7 +13,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tabmux_core::wire::{Alias, Hello, HubFrame, HubId, SocketId, TabId, Upstream, VERSION};
+use tabmux_core::wire::{
+    Alias, Hello, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, SocketId, TabId, Upstream,
+};
 use tabmux_server::{Config, Ctx, Message, Server, SocketHandler, task};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -100,13 +102,25 @@ fn link(address: SocketAddr, number: u64, kind: &str) -> Outcome<TcpStream> {
         answer.extend(byte);
     }
     let hub = HubId(number);
-    let hello =
-        Hello { min_version: VERSION, max_version: VERSION, hub, resume: None, credentials: "" };
+    let hello = Hello {
+        min_version: OLDEST_VERSION,
+        max_version: NEWEST_VERSION,
+        hub,
+        resume: None,
+        credentials: "",
+    };
     let path = format!("/{kind}");
     let (up, socket) = (Upstream { tab: Alias(1), n: 1 }, SocketId(1));
     let mut frames = vec![HubFrame::Hello(hello), HubFrame::Attach { tab: TabId(number), last: 0 }];
     if ["sockets", "tasks"].contains(&kind) {
-        frames.push(HubFrame::Open { up, socket, credit: 0, path: &path, protocols: vec![] });
+        frames.push(HubFrame::Open {
+            up,
+            socket,
+            credit: 0,
+            path: &path,
+            protocols: vec![],
+            ticket: "",
+        });
     }
     for frame in frames {
         let payload = frame.to_bytes();

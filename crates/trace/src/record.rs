@@ -261,7 +261,6 @@ impl Recording {
         let Ok(frame) = HubFrame::decode(bytes) else { return };
         let answer = match frame {
             HubFrame::Hello(hello) => ServerFrame::Welcome(Welcome {
-                version: 1,
                 session: SessionId([7; 16]),
                 token: Token([8; 16]),
                 term: Term(hello.resume.map_or(1, |resume| resume.term.0 + 1)),
@@ -270,6 +269,7 @@ impl Recording {
                 heartbeat_ms: 25_000,
                 limits: LIMITS,
                 tabs: vec![],
+                tail: None,
             }),
             HubFrame::Attach { tab, last } => ServerFrame::Attached {
                 tab,

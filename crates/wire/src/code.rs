@@ -75,6 +75,10 @@ codes! {
         Limit = 4,
         /// The server is shutting down.
         Draining = 5,
+        /// The application ended the session. Since version 2.
+        Ended = 6,
+        /// The session lives on another node. Since version 2.
+        Moved = 7,
     }
 }
 
@@ -119,5 +123,45 @@ codes! {
         UnknownTab = 5,
         /// The frame is understood but not offered by this server.
         Unsupported = 6,
+        /// The user may not do this. Since version 2.
+        Denied = 7,
+        /// The server is at a limit, or the caller is. Since version 2.
+        Limit = 8,
+        /// The tab took its question back. Since version 2.
+        Cancelled = 9,
+        /// Nobody answered in time. Since version 2.
+        Timeout = 10,
+        /// The handler failed. Whether it had an effect is not known. Since version 2.
+        Failed = 11,
+    }
+}
+
+codes! {
+    /// What a server offers beyond the frames of version 1, told in WELCOME.
+    Feature {
+        /// It answers REQUEST.
+        Requests = 1,
+        /// It takes PUBLISH.
+        Publishing = 2,
+        /// It tells PRESENCE.
+        Presence = 3,
+        /// It keeps publications and answers RECOVER.
+        History = 4,
+        /// It takes tickets of OPEN_TICKET.
+        Tickets = 5,
+        /// It takes CREDENTIALS on a link that is open.
+        Renewal = 6,
+    }
+}
+
+codes! {
+    /// For whom a message of DIRECT is.
+    Audience {
+        /// Every browser of one user; in lane 0.
+        User = 1,
+        /// One browser; in lane 0.
+        Browser = 2,
+        /// One tab; in its lane.
+        Tab = 3,
     }
 }

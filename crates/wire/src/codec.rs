@@ -87,6 +87,23 @@ impl<'a> Reader<'a> {
         text(self.bytes(max, field)?)
     }
 
+    /// The same, which must not be empty.
+    pub(crate) fn name(&mut self, max: usize, field: &'static str) -> Result<&'a str> {
+        match self.str(max, field)? {
+            "" => Err(DecodeError::BadValue(field)),
+            name => Ok(name),
+        }
+    }
+
+    /// A bool, then a field if it is 1.
+    pub(crate) fn optional<T>(
+        &mut self,
+        field: &'static str,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if self.bool(field)? { read(self).map(Some) } else { Ok(None) }
+    }
+
     /// A varint count of at most `max`.
     pub fn len(&mut self, max: usize, field: &'static str) -> Result<usize> {
         match usize::try_from(self.u64()?) {
@@ -162,7 +179,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn topic_name(&mut self) -> Result<&'a str> {
-        named(self.str(MAX_TOPIC_NAME, "topic")?)
+        self.name(MAX_TOPIC_NAME, "topic")
     }
 
     pub(crate) fn position(&mut self) -> Result<Position> {
@@ -193,6 +210,10 @@ pub trait Put {
     fn put_lane_counts(&mut self, lanes: &[LaneCount]);
     /// Appends epoch and offset.
     fn put_position(&mut self, position: Position);
+    /// Appends a bool, then a varint if there is one.
+    fn put_optional(&mut self, value: Option<u64>);
+    /// Appends a bool, then a position if there is one.
+    fn put_optional_position(&mut self, position: Option<Position>);
 }
 
 impl Put for Vec<u8> {
@@ -222,5 +243,19 @@ impl Put for Vec<u8> {
     fn put_position(&mut self, position: Position) {
         self.put_u64(position.epoch);
         self.put_u64(position.offset);
+    }
+
+    fn put_optional(&mut self, value: Option<u64>) {
+        self.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            self.put_u64(value);
+        }
+    }
+
+    fn put_optional_position(&mut self, position: Option<Position>) {
+        self.push(u8::from(position.is_some()));
+        if let Some(position) = position {
+            self.put_position(position);
+        }
     }
 }

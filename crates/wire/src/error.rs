@@ -28,7 +28,7 @@ pub enum DecodeError {
     BadText,
     /// A field held a value that has no meaning; the text names the field.
     BadValue(&'static str),
-    /// A field was longer than version 1 allows; the text names the field.
+    /// A field was longer than the format allows; the text names the field.
     TooLong(&'static str),
 }
 
@@ -41,7 +41,8 @@ impl fmt::Display for DecodeError {
             Self::BadType(code) => write!(f, "no frame of this direction has type {code:#04x}"),
             Self::NotTabmux => f.write_str("the magic bytes of tabmux were missing"),
             Self::UnsupportedVersion { min, max } => {
-                write!(f, "the peer speaks versions {min} to {max}, not {}", crate::VERSION)
+                let (oldest, newest) = (crate::OLDEST_VERSION, crate::NEWEST_VERSION);
+                write!(f, "the peer speaks versions {min} to {max}, not {oldest} to {newest}")
             }
             Self::BadText => f.write_str("a text field was not UTF-8"),
             Self::BadValue(field) => write!(f, "{field} held a value that has no meaning"),

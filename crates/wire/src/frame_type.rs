@@ -22,17 +22,24 @@ pub struct FrameType {
     pub name: &'static str,
     /// The end that may send it.
     pub sender: Sender,
+    /// The version that brought it. A peer sends it only on links of that version or a later one.
+    pub since: u32,
 }
 
 macro_rules! frame_types {
-    ($($sender:ident $name:ident = $code:literal,)*) => {
-        /// Every frame type of version 1.
-        pub const FRAME_TYPES: &[FrameType] = &[$(
-            FrameType { code: $code, name: stringify!($name), sender: Sender::$sender },
-        )*];
+    ($(since $since:literal { $($sender:ident $name:ident = $code:literal,)* })*) => {
+        /// Every frame type of this release.
+        pub const FRAME_TYPES: &[FrameType] = &[$($(
+            FrameType {
+                code: $code,
+                name: stringify!($name),
+                sender: Sender::$sender,
+                since: $since,
+            },
+        )*)*];
 
-        pub(crate) mod hub { frame_types!(@of Hub $($sender $name $code)*); }
-        pub(crate) mod server { frame_types!(@of Server $($sender $name $code)*); }
+        pub(crate) mod hub { frame_types!(@of Hub $($($sender $name $code)*)*); }
+        pub(crate) mod server { frame_types!(@of Server $($($sender $name $code)*)*); }
     };
     (@of $want:ident) => {};
     (@of Hub Hub $name:ident $code:literal $($rest:tt)*) => {
@@ -49,40 +56,68 @@ macro_rules! frame_types {
 }
 
 frame_types! {
-    Hub HELLO = 0x01,
-    Hub ATTACH = 0x02,
-    Hub PARK = 0x03,
-    Hub GONE = 0x04,
-    Hub SUSPEND = 0x05,
-    Hub ACK = 0x06,
-    Hub PING = 0x07,
-    Hub SUBSCRIBE = 0x08,
-    Hub UNSUBSCRIBE = 0x09,
-    Hub OPEN = 0x90,
-    Hub DATA_TEXT = 0x91,
-    Hub DATA_BINARY = 0x92,
-    Hub CLOSE = 0x93,
-    Hub CREDIT = 0x94,
-    Server WELCOME = 0x41,
-    Server ATTACHED = 0x42,
-    Server FENCED = 0x43,
-    Server REFUSED = 0x44,
-    Server GO_AWAY = 0x45,
-    Server ACK = 0x46,
-    Server PONG = 0x47,
-    Server SUBSCRIBED = 0x48,
-    Server UNSUBSCRIBED = 0x49,
-    Server ERROR = 0x4a,
-    Server OPENED = 0xd0,
-    Server DATA_TEXT = 0xd1,
-    Server DATA_BINARY = 0xd2,
-    Server CLOSE = 0xd3,
-    Server CREDIT = 0xd4,
-    Server MESSAGE_TEXT = 0xe0,
-    Server MESSAGE_BINARY = 0xe1,
-    Server PUBLICATION_TEXT = 0xe2,
-    Server PUBLICATION_BINARY = 0xe3,
-    Server GAP = 0xe4,
+    since 1 {
+        Hub HELLO = 0x01,
+        Hub ATTACH = 0x02,
+        Hub PARK = 0x03,
+        Hub GONE = 0x04,
+        Hub SUSPEND = 0x05,
+        Hub ACK = 0x06,
+        Hub PING = 0x07,
+        Hub SUBSCRIBE = 0x08,
+        Hub UNSUBSCRIBE = 0x09,
+        Hub OPEN = 0x90,
+        Hub DATA_TEXT = 0x91,
+        Hub DATA_BINARY = 0x92,
+        Hub CLOSE = 0x93,
+        Hub CREDIT = 0x94,
+        Server WELCOME = 0x41,
+        Server ATTACHED = 0x42,
+        Server FENCED = 0x43,
+        Server REFUSED = 0x44,
+        Server GO_AWAY = 0x45,
+        Server ACK = 0x46,
+        Server PONG = 0x47,
+        Server SUBSCRIBED = 0x48,
+        Server UNSUBSCRIBED = 0x49,
+        Server ERROR = 0x4a,
+        Server OPENED = 0xd0,
+        Server DATA_TEXT = 0xd1,
+        Server DATA_BINARY = 0xd2,
+        Server CLOSE = 0xd3,
+        Server CREDIT = 0xd4,
+        Server MESSAGE_TEXT = 0xe0,
+        Server MESSAGE_BINARY = 0xe1,
+        Server PUBLICATION_TEXT = 0xe2,
+        Server PUBLICATION_BINARY = 0xe3,
+        Server GAP = 0xe4,
+    }
+    since 2 {
+        Hub CREDENTIALS = 0x0a,
+        Hub PRESENCE = 0x0b,
+        Hub END = 0x0c,
+        Hub OPEN_TICKET = 0x95,
+        Hub REQUEST_TEXT = 0x96,
+        Hub REQUEST_BINARY = 0x97,
+        Hub CANCEL = 0x98,
+        Hub PUBLISH_TEXT = 0x99,
+        Hub PUBLISH_BINARY = 0x9a,
+        Hub RECOVER = 0x9b,
+        Server GO_AWAY_TO = 0x4b,
+        Server DENIED = 0x4c,
+        Server CREDENTIALS = 0x4d,
+        Server DISMISSED = 0x4e,
+        Server REJECTED = 0xd5,
+        Server REPLY_TEXT = 0xd6,
+        Server REPLY_BINARY = 0xd7,
+        Server PUBLISHED = 0xd8,
+        Server RECOVERED_TEXT = 0xd9,
+        Server RECOVERED_BINARY = 0xda,
+        Server CAUGHT_UP = 0xdb,
+        Server PRESENCE = 0xe5,
+        Server DIRECT_TEXT = 0xe6,
+        Server DIRECT_BINARY = 0xe7,
+    }
 }
 
 /// Whether an unknown type byte may be a later version's frame from this sender: hub types have

@@ -1,7 +1,7 @@
 //! HELLO, the first frame of a link.
 
 use crate::{
-    DecodeError, HubId, MAGIC, SessionId, Term, Token, VERSION,
+    DecodeError, HubId, MAGIC, NEWEST_VERSION, OLDEST_VERSION, SessionId, Term, Token,
     codec::{Put, Reader},
     limit::MAX_CREDENTIALS,
 };
@@ -35,17 +35,23 @@ pub struct Resume {
 }
 
 impl<'a> Hello<'a> {
+    /// Returns the newest version that both ends speak.
+    pub fn version(&self) -> u32 {
+        self.max_version.min(NEWEST_VERSION)
+    }
+
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         // Magic and versions never move: a server of any version reads this far.
         if r.array()? != MAGIC {
             return Err(DecodeError::NotTabmux);
         }
         let (min_version, max_version) = (r.u32()?, r.u32()?);
-        if !(min_version..=max_version).contains(&VERSION) {
+        let common = min_version.max(OLDEST_VERSION)..=max_version.min(NEWEST_VERSION);
+        if min_version > max_version || common.is_empty() {
             return Err(DecodeError::UnsupportedVersion { min: min_version, max: max_version });
         }
         let hub = r.hub()?;
-        let resume = if r.bool("resume")? { Some(Resume::read(r)?) } else { None };
+        let resume = r.optional("resume", Resume::read)?;
         let credentials = r.rest_str(MAX_CREDENTIALS, "credentials")?;
         Ok(Self { min_version, max_version, hub, resume, credentials })
     }
@@ -60,10 +66,7 @@ impl<'a> Hello<'a> {
             out.extend_from_slice(&resume.session.0);
             out.extend_from_slice(&resume.token.0);
             out.put_u64(resume.term.0);
-            out.push(u8::from(resume.have0.is_some()));
-            if let Some(have0) = resume.have0 {
-                out.put_u64(have0);
-            }
+            out.put_optional(resume.have0);
         }
         out.extend_from_slice(self.credentials.as_bytes());
     }
@@ -75,7 +78,7 @@ impl Resume {
             session: r.session()?,
             token: r.token()?,
             term: Term(r.u64()?),
-            have0: if r.bool("have0")? { Some(r.u64()?) } else { None },
+            have0: r.optional("have0", Reader::u64)?,
         })
     }
 }

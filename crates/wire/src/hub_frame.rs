@@ -1,10 +1,14 @@
 //! What a hub says to a server.
 
 use crate::{
-    Alias, DecodeError, Hello, LaneCount, Payload, Position, SocketId, TabId,
+    Alias, DecodeError, Hello, LaneCount, Payload, Position, Present, Publish, Recover, Request,
+    SocketId, TabId,
     codec::{Put, Reader},
     frame_type::{RELIABLE, Sender, hub as code, may_be_from},
-    limit::{MAX_ACK_ENTRIES, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, MAX_REASON},
+    limit::{
+        MAX_ACK_ENTRIES, MAX_CREDENTIALS, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, MAX_REASON,
+        MAX_TICKET,
+    },
 };
 
 /// A frame from a hub.
@@ -58,6 +62,22 @@ pub enum HubFrame<'a> {
         /// The topic's name.
         topic: &'a str,
     },
+    /// Other credentials for a link that is open. Since version 2.
+    Credentials {
+        /// Names these credentials in the answer; never 0, and never used twice on one link.
+        request: u64,
+        /// Who the user is, in the form that the application chose.
+        credentials: &'a str,
+    },
+    /// The browser's part in the presence of a topic. Since version 2.
+    Presence {
+        /// The topic's name.
+        topic: &'a str,
+        /// Whether it is there, and what it tells of itself.
+        present: Present<'a>,
+    },
+    /// The session is to end at once, with all that is in it. Since version 2.
+    End,
     /// A tab opens a virtual socket.
     Open {
         /// The tab and its count.
@@ -70,6 +90,8 @@ pub enum HubFrame<'a> {
         path: &'a str,
         /// The sub-protocols offered, best first.
         protocols: Vec<&'a str>,
+        /// What the server gave the browser for this one OPEN; empty for nothing. Since version 2.
+        ticket: &'a str,
     },
     /// A message of a virtual socket.
     Data {
@@ -100,6 +122,19 @@ pub enum HubFrame<'a> {
         /// Bytes of data to add.
         bytes: u64,
     },
+    /// A tab asks for one or more replies. Since version 2.
+    Request(Request<'a>),
+    /// A tab takes its question back. Since version 2.
+    Cancel {
+        /// The tab and its count.
+        up: Upstream,
+        /// The tab's number for the question.
+        socket: SocketId,
+    },
+    /// A tab publishes a message. Since version 2.
+    Publish(Publish<'a>),
+    /// A tab asks for the publications of a topic that it has missed. Since version 2.
+    Recover(Recover<'a>),
     /// A type of a later version. Ignored, but counted if it is reliable.
     Unknown {
         /// The type byte.
@@ -162,10 +197,16 @@ impl<'a> HubFrame<'a> {
             code::PING => Self::Ping { nonce: r.u64()? },
             code::SUBSCRIBE => Self::Subscribe {
                 request: r.ordinal("request")?,
-                position: if r.bool("position")? { Some(r.position()?) } else { None },
+                position: r.optional("position", Reader::position)?,
                 topic: r.rest_topic_name()?,
             },
             code::UNSUBSCRIBE => Self::Unsubscribe { topic: r.rest_topic_name()? },
+            code::CREDENTIALS => Self::Credentials {
+                request: r.ordinal("request")?,
+                credentials: r.rest_str(MAX_CREDENTIALS, "credentials")?,
+            },
+            code::PRESENCE => Self::Presence { topic: r.topic_name()?, present: Present::read(r)? },
+            code::END => Self::End,
             code if may_be_from(code, Sender::Hub) => {
                 Self::Unknown { code, up: None, body: r.rest() }
             }
@@ -175,13 +216,17 @@ impl<'a> HubFrame<'a> {
 
     fn read_reliable(code: u8, up: Upstream, r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(match code {
-            code::OPEN => {
+            code::OPEN | code::OPEN_TICKET => {
+                let ticket = match code {
+                    code::OPEN_TICKET => r.name(MAX_TICKET, "ticket")?,
+                    _ => "",
+                };
                 let (socket, credit) = (r.socket()?, r.u64()?);
                 let path = r.str(MAX_PATH, "path")?;
                 let len = r.len(MAX_PROTOCOLS, "protocols")?;
                 let protocols =
                     (0..len).map(|_| r.str(MAX_PROTOCOL, "protocol")).collect::<Result<_, _>>()?;
-                Self::Open { up, socket, credit, path, protocols }
+                Self::Open { up, socket, credit, path, protocols, ticket }
             }
             code::DATA_TEXT | code::DATA_BINARY => {
                 Self::Data { up, socket: r.socket()?, payload: r.payload(code == code::DATA_TEXT)? }
@@ -193,20 +238,34 @@ impl<'a> HubFrame<'a> {
                 reason: r.rest_str(MAX_REASON, "reason")?,
             },
             code::CREDIT => Self::Credit { up, socket: r.socket()?, bytes: r.u64()? },
+            code::REQUEST_TEXT | code::REQUEST_BINARY => {
+                Self::Request(Request::read(r, up, code == code::REQUEST_TEXT)?)
+            }
+            code::CANCEL => Self::Cancel { up, socket: r.socket()? },
+            code::PUBLISH_TEXT | code::PUBLISH_BINARY => {
+                Self::Publish(Publish::read(r, up, code == code::PUBLISH_TEXT)?)
+            }
+            code::RECOVER => Self::Recover(Recover::read(r, up)?),
             code => Self::Unknown { code, up: Some(up), body: r.rest() },
         })
     }
 
     /// Appends the frame to `out`.
     ///
-    /// The caller keeps the limits of version 1; a frame beyond them encodes, and the peer
-    /// refuses it.
+    /// The caller keeps the limits of the format, and sends on each link only frames of its
+    /// version. A frame beyond the limits encodes, and the peer refuses it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.code());
         if let Some(Upstream { tab, n }) = self.upstream() {
             out.put_u64(u64::from(tab.0));
             out.put_u64(n);
         }
+        self.write_control(out);
+        self.write_reliable(out);
+    }
+
+    /// Writes the fields of a known frame that is not reliable; nothing for any other.
+    fn write_control(&self, out: &mut Vec<u8>) {
         match self {
             Self::Hello(hello) => hello.write(out),
             Self::Attach { tab, last } => {
@@ -216,7 +275,7 @@ impl<'a> HubFrame<'a> {
             Self::Park { tab } | Self::Gone { tab } => {
                 out.extend_from_slice(&tab.0.to_be_bytes());
             }
-            Self::Suspend => {}
+            Self::Suspend | Self::End => {}
             Self::Ack { lanes, aside } => {
                 out.put_lane_counts(lanes);
                 out.put_u64(aside.len() as u64);
@@ -225,14 +284,38 @@ impl<'a> HubFrame<'a> {
             Self::Ping { nonce } => out.put_u64(*nonce),
             Self::Subscribe { request, position, topic } => {
                 out.put_u64(*request);
-                out.push(u8::from(position.is_some()));
-                if let Some(position) = position {
-                    out.put_position(*position);
-                }
+                out.put_optional_position(*position);
                 out.extend_from_slice(topic.as_bytes());
             }
             Self::Unsubscribe { topic } => out.extend_from_slice(topic.as_bytes()),
-            Self::Open { socket, credit, path, protocols, .. } => {
+            Self::Credentials { request, credentials } => {
+                out.put_u64(*request);
+                out.extend_from_slice(credentials.as_bytes());
+            }
+            Self::Presence { topic, present } => {
+                out.put_bytes(topic.as_bytes());
+                present.write(out);
+            }
+            Self::Open { .. }
+            | Self::Data { .. }
+            | Self::Close { .. }
+            | Self::Credit { .. }
+            | Self::Request(_)
+            | Self::Cancel { .. }
+            | Self::Publish(_)
+            | Self::Recover(_)
+            | Self::Unknown { .. } => {}
+        }
+    }
+
+    /// Writes the fields of a reliable frame, after its header, or the body of an unknown one;
+    /// nothing for any other.
+    fn write_reliable(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Open { socket, credit, path, protocols, ticket, .. } => {
+                if !ticket.is_empty() {
+                    out.put_bytes(ticket.as_bytes());
+                }
                 out.put_u64(u64::from(socket.0));
                 out.put_u64(*credit);
                 out.put_bytes(path.as_bytes());
@@ -252,7 +335,23 @@ impl<'a> HubFrame<'a> {
                 out.put_u64(u64::from(socket.0));
                 out.put_u64(*bytes);
             }
+            Self::Request(request) => request.write(out),
+            Self::Cancel { socket, .. } => out.put_u64(u64::from(socket.0)),
+            Self::Publish(publish) => publish.write(out),
+            Self::Recover(recover) => recover.write(out),
             Self::Unknown { body, .. } => out.extend_from_slice(body),
+            Self::Hello(_)
+            | Self::Attach { .. }
+            | Self::Park { .. }
+            | Self::Gone { .. }
+            | Self::Suspend
+            | Self::Ack { .. }
+            | Self::Ping { .. }
+            | Self::Subscribe { .. }
+            | Self::Unsubscribe { .. }
+            | Self::Credentials { .. }
+            | Self::Presence { .. }
+            | Self::End => {}
         }
     }
 
@@ -275,11 +374,21 @@ impl<'a> HubFrame<'a> {
             Self::Ping { .. } => code::PING,
             Self::Subscribe { .. } => code::SUBSCRIBE,
             Self::Unsubscribe { .. } => code::UNSUBSCRIBE,
-            Self::Open { .. } => code::OPEN,
+            Self::Credentials { .. } => code::CREDENTIALS,
+            Self::Presence { .. } => code::PRESENCE,
+            Self::End => code::END,
+            Self::Open { ticket, .. } if ticket.is_empty() => code::OPEN,
+            Self::Open { .. } => code::OPEN_TICKET,
             Self::Data { payload: Payload::Text(_), .. } => code::DATA_TEXT,
             Self::Data { payload: Payload::Binary(_), .. } => code::DATA_BINARY,
             Self::Close { .. } => code::CLOSE,
             Self::Credit { .. } => code::CREDIT,
+            Self::Request(Request { payload: Payload::Text(_), .. }) => code::REQUEST_TEXT,
+            Self::Request(Request { payload: Payload::Binary(_), .. }) => code::REQUEST_BINARY,
+            Self::Cancel { .. } => code::CANCEL,
+            Self::Publish(Publish { payload: Payload::Text(_), .. }) => code::PUBLISH_TEXT,
+            Self::Publish(Publish { payload: Payload::Binary(_), .. }) => code::PUBLISH_BINARY,
+            Self::Recover(_) => code::RECOVER,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -290,7 +399,11 @@ impl<'a> HubFrame<'a> {
             Self::Open { up, .. }
             | Self::Data { up, .. }
             | Self::Close { up, .. }
-            | Self::Credit { up, .. } => Some(*up),
+            | Self::Credit { up, .. }
+            | Self::Request(Request { up, .. })
+            | Self::Cancel { up, .. }
+            | Self::Publish(Publish { up, .. })
+            | Self::Recover(Recover { up, .. }) => Some(*up),
             Self::Unknown { up, .. } => *up,
             Self::Hello(_)
             | Self::Attach { .. }
@@ -300,7 +413,10 @@ impl<'a> HubFrame<'a> {
             | Self::Ack { .. }
             | Self::Ping { .. }
             | Self::Subscribe { .. }
-            | Self::Unsubscribe { .. } => None,
+            | Self::Unsubscribe { .. }
+            | Self::Credentials { .. }
+            | Self::Presence { .. }
+            | Self::End => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The tabmux wire format, version 1: what a hub and a server say to each other on a link.
+//! The tabmux wire format, versions 1 and 2: what a hub and a server say to each other on a link.
 //!
 //! One frame is one binary WebSocket message. Its first byte is the frame type, followed by a
 //! header of varints and, in some frames, a payload that reaches to the end of the message and is
@@ -20,21 +20,26 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 mod code;
 mod codec;
+mod denial;
 mod error;
 mod frame_type;
 mod hello;
 mod hub_frame;
 mod id;
 mod limit;
+mod presence;
 mod server_frame;
 mod subscription;
 mod welcome;
 
 pub use self::{
-    code::{ErrorCode, GoAwayReason, RefusedReason, UnsubscribedReason, close},
+    call::{CaughtUp, Publish, Recover, Recovered, Rejected, Reply, Request},
+    code::{Audience, ErrorCode, Feature, GoAwayReason, RefusedReason, UnsubscribedReason, close},
     codec::{Put, Reader},
+    denial::{Denied, Dismissed, Standing},
     error::DecodeError,
     frame_type::{FRAME_TYPES, FrameType, RELIABLE, Sender},
     hello::{Hello, Resume},
@@ -44,16 +49,22 @@ pub use self::{
         TopicId,
     },
     limit::{
-        MAX_ACK_ENTRIES, MAX_CREDENTIALS, MAX_MESSAGE_TEXT, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS,
-        MAX_REASON, MAX_TOPIC_NAME, MAX_WELCOME_TABS, MESSAGE_COST, message_cost,
+        MAX_ACK_ENTRIES, MAX_CREDENTIALS, MAX_FEATURES, MAX_KEY, MAX_MESSAGE_TEXT, MAX_METADATA,
+        MAX_METHOD, MAX_PATH, MAX_PRESENCE_ENTRIES, MAX_PROTOCOL, MAX_PROTOCOLS, MAX_REASON,
+        MAX_TAG, MAX_TARGET, MAX_TICKET, MAX_TOPIC_NAME, MAX_USER, MAX_WELCOME_TABS, MESSAGE_COST,
+        message_cost,
     },
+    presence::{Member, Presence, Present},
     server_frame::ServerFrame,
     subscription::{Subscribed, Unsubscribed},
-    welcome::{Limits, Welcome, WelcomeTab},
+    welcome::{IdentityTag, Limits, Welcome, WelcomeTab, WelcomeTail},
 };
 
-/// The version of the wire format that this crate speaks.
-pub const VERSION: u32 = 1;
+/// The oldest version of the wire format that this crate speaks.
+pub const OLDEST_VERSION: u32 = 1;
+
+/// The newest version of the wire format that this crate speaks.
+pub const NEWEST_VERSION: u32 = 2;
 
 /// The bytes after the type byte of HELLO and WELCOME: they tell a tabmux peer from any other.
 pub const MAGIC: [u8; 6] = *b"tabmux";

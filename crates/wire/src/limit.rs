@@ -1,4 +1,4 @@
-//! Limits that hold for every peer of version 1, whatever its configuration.
+//! Limits that hold for every peer, whatever its configuration. Those of version 1 come first.
 //!
 //! The length of a whole message is not among them: it is the server's to choose, told in
 //! WELCOME, and enforced by whoever reads the WebSocket, before decoding.
@@ -30,3 +30,24 @@ pub const MAX_TOPIC_NAME: usize = 256;
 pub const MAX_ACK_ENTRIES: usize = 1024;
 /// Tabs listed in WELCOME.
 pub const MAX_WELCOME_TABS: usize = 1024;
+
+// Since version 2.
+
+/// Bytes of the ticket in OPEN_TICKET.
+pub const MAX_TICKET: usize = 128;
+/// Bytes of the name of a request's method.
+pub const MAX_METHOD: usize = 256;
+/// Bytes of an idempotency key.
+pub const MAX_KEY: usize = 128;
+/// Bytes of the name of a node in DENIED and GO_AWAY_TO.
+pub const MAX_TARGET: usize = 256;
+/// Bytes of an identity tag.
+pub const MAX_TAG: usize = 64;
+/// Features listed in WELCOME.
+pub const MAX_FEATURES: usize = 64;
+/// Bytes of a user's name in PRESENCE.
+pub const MAX_USER: usize = 256;
+/// Bytes of what a tab or a user tells of itself in PRESENCE.
+pub const MAX_METADATA: usize = 1024;
+/// Entries of each list in PRESENCE; longer news takes several.
+pub const MAX_PRESENCE_ENTRIES: usize = 256;

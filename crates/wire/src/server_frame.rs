@@ -1,11 +1,12 @@
 //! What a server says to a hub.
 
 use crate::{
-    Alias, DecodeError, ErrorCode, GoAwayReason, LaneCount, Payload, Position, RefusedReason,
-    SocketId, Subscribed, TabId, Term, TopicId, Unsubscribed, Welcome,
+    Alias, Audience, CaughtUp, DecodeError, Denied, Dismissed, ErrorCode, GoAwayReason, LaneCount,
+    Payload, Position, Presence, Recovered, RefusedReason, Rejected, Reply, SocketId, Standing,
+    Subscribed, TabId, Term, TopicId, Unsubscribed, Welcome,
     codec::{Put, Reader},
     frame_type::{RELIABLE, Sender, may_be_from, server as code},
-    limit::{MAX_MESSAGE_TEXT, MAX_PROTOCOL, MAX_REASON},
+    limit::{MAX_MESSAGE_TEXT, MAX_PROTOCOL, MAX_REASON, MAX_TARGET},
 };
 
 /// A frame from a server.
@@ -50,6 +51,8 @@ pub enum ServerFrame<'a> {
         after_ms: u64,
         /// Milliseconds over which to spread.
         spread_ms: u64,
+        /// The node to go to; empty for any. Since version 2.
+        target: &'a str,
     },
     /// Reliable frames of tabs that were received.
     Ack {
@@ -76,6 +79,12 @@ pub enum ServerFrame<'a> {
         /// For the programmer who reads it.
         message: &'a str,
     },
+    /// The HELLO is refused, or the session is ended; the link closes. Since version 2.
+    Denied(Denied<'a>),
+    /// How the hub's credentials stand. Since version 2.
+    Credentials(Standing<'a>),
+    /// A tab is ended by the application. Since version 2.
+    Dismissed(Dismissed<'a>),
     /// A virtual socket is open.
     Opened {
         /// The lane: the tab.
@@ -139,6 +148,34 @@ pub enum ServerFrame<'a> {
         /// Where the topic goes on.
         position: Position,
     },
+    /// An OPEN or a question of a tab is refused, or ends without an answer. Since version 2.
+    Rejected(Rejected<'a>),
+    /// One reply to a REQUEST. Since version 2.
+    Reply(Reply<'a>),
+    /// What a tab published is published. Since version 2.
+    Published {
+        /// The lane: the tab.
+        tab: Alias,
+        /// The tab's number for its PUBLISH.
+        socket: SocketId,
+        /// Its place in the topic, if the broker tells.
+        position: Option<Position>,
+    },
+    /// A publication that a tab had missed. Since version 2.
+    Recovered(Recovered<'a>),
+    /// The end of what a tab had missed. Since version 2.
+    CaughtUp(CaughtUp),
+    /// News of the presence of a topic, in lane 0. Since version 2.
+    Presence(Presence<'a>),
+    /// A message to a user, a browser or a tab, that tells for whom it is. Since version 2.
+    Direct {
+        /// The lane: 0, or that of the one tab.
+        lane: u32,
+        /// For whom it is.
+        audience: Audience,
+        /// The message.
+        payload: Payload<'a>,
+    },
     /// A type of a later version. Ignored, but counted if it is reliable.
     Unknown {
         /// The type byte.
@@ -187,10 +224,14 @@ impl<'a> ServerFrame<'a> {
                 retry_ms: r.u64()?,
                 message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
             },
-            code::GO_AWAY => Self::GoAway {
+            code::GO_AWAY | code::GO_AWAY_TO => Self::GoAway {
                 reason: GoAwayReason::from_byte(r.u8()?),
                 after_ms: r.u64()?,
                 spread_ms: r.u64()?,
+                target: match code {
+                    code::GO_AWAY_TO => r.name(MAX_TARGET, "target")?,
+                    _ => "",
+                },
             },
             code::ACK => Self::Ack { lanes: r.lane_counts()? },
             code::PONG => Self::Pong { nonce: r.u64()? },
@@ -198,10 +239,13 @@ impl<'a> ServerFrame<'a> {
             code::UNSUBSCRIBED => Self::Unsubscribed(Unsubscribed::read(r)?),
             code::ERROR => Self::Error {
                 code: ErrorCode::from_byte(r.u8()?),
-                tab: if r.bool("tab")? { Some(r.tab()?) } else { None },
+                tab: r.optional("tab", Reader::tab)?,
                 socket: Some(r.u32()?).filter(|&n| n != 0).map(SocketId),
                 message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
             },
+            code::DENIED => Self::Denied(Denied::read(r)?),
+            code::CREDENTIALS => Self::Credentials(Standing::read(r)?),
+            code::DISMISSED => Self::Dismissed(Dismissed::read(r)?),
             code => Self::Unknown { code, lane: None, body: r.rest() },
         })
     }
@@ -245,14 +289,41 @@ impl<'a> ServerFrame<'a> {
                 all?;
                 Self::Gap { topic: TopicId(r.u64()?), position: r.position()? }
             }
+            code::REJECTED => Self::Rejected(Rejected::read(r, tab?)?),
+            code::REPLY_TEXT | code::REPLY_BINARY => {
+                Self::Reply(Reply::read(r, tab?, code == code::REPLY_TEXT)?)
+            }
+            code::PUBLISHED => Self::Published {
+                tab: tab?,
+                socket: r.socket()?,
+                position: r.optional("position", Reader::position)?,
+            },
+            code::RECOVERED_TEXT | code::RECOVERED_BINARY => {
+                Self::Recovered(Recovered::read(r, tab?, code == code::RECOVERED_TEXT)?)
+            }
+            code::CAUGHT_UP => Self::CaughtUp(CaughtUp::read(r, tab?)?),
+            code::PRESENCE => {
+                all?;
+                Self::Presence(Presence::read(r)?)
+            }
+            code::DIRECT_TEXT | code::DIRECT_BINARY => {
+                let audience = Audience::from_byte(r.u8()?);
+                match audience {
+                    Audience::User | Audience::Browser => all?,
+                    Audience::Tab => drop(tab?),
+                    Audience::Other(_) => {}
+                }
+                let payload = r.payload(code == code::DIRECT_TEXT)?;
+                Self::Direct { lane, audience, payload }
+            }
             code => Self::Unknown { code, lane: Some(lane), body: r.rest() },
         })
     }
 
     /// Appends the frame to `out`.
     ///
-    /// The caller keeps the limits of version 1; a frame beyond them encodes, and the peer
-    /// refuses it.
+    /// The caller keeps the limits of the format, and sends on each link only frames of its
+    /// version. A frame beyond the limits encodes, and the peer refuses it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.code());
         if let Some(lane) = self.lane() {
@@ -280,10 +351,13 @@ impl<'a> ServerFrame<'a> {
                 out.put_u64(*retry_ms);
                 out.extend_from_slice(message.as_bytes());
             }
-            Self::GoAway { reason, after_ms, spread_ms } => {
+            Self::GoAway { reason, after_ms, spread_ms, target } => {
                 out.push(reason.byte());
                 out.put_u64(*after_ms);
                 out.put_u64(*spread_ms);
+                if !target.is_empty() {
+                    out.put_bytes(target.as_bytes());
+                }
             }
             Self::Ack { lanes } => out.put_lane_counts(lanes),
             Self::Pong { nonce } => out.put_u64(*nonce),
@@ -298,6 +372,9 @@ impl<'a> ServerFrame<'a> {
             }
             Self::Subscribed(subscribed) => subscribed.write(out),
             Self::Unsubscribed(unsubscribed) => unsubscribed.write(out),
+            Self::Denied(denied) => denied.write(out),
+            Self::Credentials(standing) => standing.write(out),
+            Self::Dismissed(dismissed) => dismissed.write(out),
             Self::Opened { .. }
             | Self::Data { .. }
             | Self::Close { .. }
@@ -305,6 +382,13 @@ impl<'a> ServerFrame<'a> {
             | Self::Message { .. }
             | Self::Publication { .. }
             | Self::Gap { .. }
+            | Self::Rejected(_)
+            | Self::Reply(_)
+            | Self::Published { .. }
+            | Self::Recovered(_)
+            | Self::CaughtUp(_)
+            | Self::Presence(_)
+            | Self::Direct { .. }
             | Self::Unknown { .. } => {}
         }
     }
@@ -341,6 +425,19 @@ impl<'a> ServerFrame<'a> {
                 out.put_u64(topic.0);
                 out.put_position(*position);
             }
+            Self::Rejected(rejected) => rejected.write(out),
+            Self::Reply(reply) => reply.write(out),
+            Self::Published { socket, position, .. } => {
+                out.put_u64(u64::from(socket.0));
+                out.put_optional_position(*position);
+            }
+            Self::Recovered(recovered) => recovered.write(out),
+            Self::CaughtUp(caught_up) => caught_up.write(out),
+            Self::Presence(presence) => presence.write(out),
+            Self::Direct { audience, payload, .. } => {
+                out.push(audience.byte());
+                out.extend_from_slice(payload.as_bytes());
+            }
             Self::Unknown { body, .. } => out.extend_from_slice(body),
             Self::Welcome(_)
             | Self::Attached { .. }
@@ -351,9 +448,13 @@ impl<'a> ServerFrame<'a> {
             | Self::Pong { .. }
             | Self::Subscribed(_)
             | Self::Unsubscribed(_)
-            | Self::Error { .. } => {}
+            | Self::Error { .. }
+            | Self::Denied(_)
+            | Self::Credentials(_)
+            | Self::Dismissed(_) => {}
         }
     }
+
     /// The frame as one message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -368,7 +469,8 @@ impl<'a> ServerFrame<'a> {
             Self::Attached { .. } => code::ATTACHED,
             Self::Fenced { .. } => code::FENCED,
             Self::Refused { .. } => code::REFUSED,
-            Self::GoAway { .. } => code::GO_AWAY,
+            Self::GoAway { target, .. } if target.is_empty() => code::GO_AWAY,
+            Self::GoAway { .. } => code::GO_AWAY_TO,
             Self::Ack { .. } => code::ACK,
             Self::Pong { .. } => code::PONG,
             Self::Subscribed(_) => code::SUBSCRIBED,
@@ -384,6 +486,21 @@ impl<'a> ServerFrame<'a> {
             Self::Publication { payload: Payload::Text(_), .. } => code::PUBLICATION_TEXT,
             Self::Publication { payload: Payload::Binary(_), .. } => code::PUBLICATION_BINARY,
             Self::Gap { .. } => code::GAP,
+            Self::Denied(_) => code::DENIED,
+            Self::Credentials(_) => code::CREDENTIALS,
+            Self::Dismissed(_) => code::DISMISSED,
+            Self::Rejected(_) => code::REJECTED,
+            Self::Reply(Reply { payload: Payload::Text(_), .. }) => code::REPLY_TEXT,
+            Self::Reply(Reply { payload: Payload::Binary(_), .. }) => code::REPLY_BINARY,
+            Self::Published { .. } => code::PUBLISHED,
+            Self::Recovered(Recovered { payload: Payload::Text(_), .. }) => code::RECOVERED_TEXT,
+            Self::Recovered(Recovered { payload: Payload::Binary(_), .. }) => {
+                code::RECOVERED_BINARY
+            }
+            Self::CaughtUp(_) => code::CAUGHT_UP,
+            Self::Presence(_) => code::PRESENCE,
+            Self::Direct { payload: Payload::Text(_), .. } => code::DIRECT_TEXT,
+            Self::Direct { payload: Payload::Binary(_), .. } => code::DIRECT_BINARY,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -394,8 +511,17 @@ impl<'a> ServerFrame<'a> {
             Self::Opened { tab, .. }
             | Self::Data { tab, .. }
             | Self::Close { tab, .. }
-            | Self::Credit { tab, .. } => Some(tab.0),
-            Self::Message { .. } | Self::Publication { .. } | Self::Gap { .. } => Some(0),
+            | Self::Credit { tab, .. }
+            | Self::Rejected(Rejected { tab, .. })
+            | Self::Reply(Reply { tab, .. })
+            | Self::Published { tab, .. }
+            | Self::Recovered(Recovered { tab, .. })
+            | Self::CaughtUp(CaughtUp { tab, .. }) => Some(tab.0),
+            Self::Message { .. }
+            | Self::Publication { .. }
+            | Self::Gap { .. }
+            | Self::Presence(_) => Some(0),
+            Self::Direct { lane, .. } => Some(*lane),
             Self::Unknown { lane, .. } => *lane,
             Self::Welcome(_)
             | Self::Attached { .. }
@@ -406,7 +532,10 @@ impl<'a> ServerFrame<'a> {
             | Self::Pong { .. }
             | Self::Subscribed(_)
             | Self::Unsubscribed(_)
-            | Self::Error { .. } => None,
+            | Self::Error { .. }
+            | Self::Denied(_)
+            | Self::Credentials(_)
+            | Self::Dismissed(_) => None,
         }
     }
 }

@@ -63,7 +63,7 @@ impl<'a> Unsubscribed<'a> {
         Ok(Self {
             request: r.u64()?,
             reason: UnsubscribedReason::from_byte(r.u8()?),
-            retry_ms: if r.bool("retry")? { Some(r.u64()?) } else { None },
+            retry_ms: r.optional("retry", Reader::u64)?,
             name: r.topic_name()?,
             message: r.rest_str(MAX_MESSAGE_TEXT, "message")?,
         })
@@ -72,10 +72,7 @@ impl<'a> Unsubscribed<'a> {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.put_u64(self.request);
         out.push(self.reason.byte());
-        out.push(u8::from(self.retry_ms.is_some()));
-        if let Some(retry_ms) = self.retry_ms {
-            out.put_u64(retry_ms);
-        }
+        out.put_optional(self.retry_ms);
         out.put_bytes(self.name.as_bytes());
         out.extend_from_slice(self.message.as_bytes());
     }

@@ -1,16 +1,14 @@
 //! WELCOME, the answer to HELLO.
 
 use crate::{
-    Alias, DecodeError, MAGIC, SessionId, TabId, Term, Token, VERSION,
+    Alias, DecodeError, Feature, MAGIC, SessionId, TabId, Term, Token,
     codec::{Put, Reader},
-    limit::MAX_WELCOME_TABS,
+    limit::{MAX_FEATURES, MAX_TAG, MAX_WELCOME_TABS},
 };
 
 /// The answer to HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
-    /// The version both speak from now on.
-    pub version: u32,
     /// The session.
     pub session: SessionId,
     /// The proof for resuming it.
@@ -27,6 +25,28 @@ pub struct Welcome {
     pub limits: Limits,
     /// The tabs of a resumed session.
     pub tabs: Vec<WelcomeTab>,
+    /// What version 2 adds. Without it the link speaks version 1.
+    pub tail: Option<WelcomeTail>,
+}
+
+/// What version 2 adds to WELCOME.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WelcomeTail {
+    /// Whose link this is.
+    pub identity: IdentityTag,
+    /// What the server offers, in ascending order of the codes.
+    pub features: Vec<Feature>,
+}
+
+/// Whose a link is, in a form that tells browsers no name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityTag {
+    /// The server knows no users.
+    NoUsers,
+    /// The server knows users, and this link is of none of them.
+    Nobody,
+    /// The link is of the user with this tag.
+    User(Box<str>),
 }
 
 /// What a server holds a hub to.
@@ -65,18 +85,26 @@ pub struct WelcomeTab {
 const PARKED: u8 = 1;
 const ASIDE: u8 = 2;
 
+const NO_USERS: u8 = 0;
+const NOBODY: u8 = 1;
+const USER: u8 = 2;
+
 impl Welcome {
+    /// Returns the version that both ends speak from now on.
+    pub const fn version(&self) -> u32 {
+        if self.tail.is_some() { 2 } else { 1 }
+    }
+
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         // Magic and version never move: a hub of any version reads this far.
         if r.array()? != MAGIC {
             return Err(DecodeError::NotTabmux);
         }
         let version = r.u32()?;
-        if version != VERSION {
+        if !matches!(version, 1 | 2) {
             return Err(DecodeError::UnsupportedVersion { min: version, max: version });
         }
         Ok(Self {
-            version,
             session: r.session()?,
             token: r.token()?,
             term: Term(r.u64()?),
@@ -88,12 +116,13 @@ impl Welcome {
                 let len = r.len(MAX_WELCOME_TABS, "tabs")?;
                 (0..len).map(|_| WelcomeTab::read(r)).collect::<Result<_, _>>()?
             },
+            tail: if version == 1 { None } else { Some(WelcomeTail::read(r)?) },
         })
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&MAGIC);
-        out.put_u64(u64::from(self.version));
+        out.put_u64(u64::from(self.version()));
         out.extend_from_slice(&self.session.0);
         out.extend_from_slice(&self.token.0);
         out.put_u64(self.term.0);
@@ -103,6 +132,39 @@ impl Welcome {
         self.limits.write(out);
         out.put_u64(self.tabs.len() as u64);
         self.tabs.iter().for_each(|tab| tab.write(out));
+        if let Some(tail) = &self.tail {
+            tail.write(out);
+        }
+    }
+}
+
+impl WelcomeTail {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let identity = match r.u8()? {
+            NO_USERS => IdentityTag::NoUsers,
+            NOBODY => IdentityTag::Nobody,
+            USER => IdentityTag::User(r.name(MAX_TAG, "tag")?.into()),
+            _ => return Err(DecodeError::BadValue("identity")),
+        };
+        let len = r.len(MAX_FEATURES, "features")?;
+        let codes = (0..len).map(|_| r.u8()).collect::<Result<Vec<_>, _>>()?;
+        if !codes.is_sorted_by(|one, next| one < next) {
+            return Err(DecodeError::BadValue("features"));
+        }
+        Ok(Self { identity, features: codes.into_iter().map(Feature::from_byte).collect() })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match &self.identity {
+            IdentityTag::NoUsers => out.push(NO_USERS),
+            IdentityTag::Nobody => out.push(NOBODY),
+            IdentityTag::User(tag) => {
+                out.push(USER);
+                out.put_bytes(tag.as_bytes());
+            }
+        }
+        out.put_u64(self.features.len() as u64);
+        out.extend(self.features.iter().map(|feature| feature.byte()));
     }
 }
 

@@ -172,6 +172,7 @@ impl Registry {
             reason: GoAwayReason::Shutdown,
             after_ms: super::config::millis(after),
             spread_ms: super::config::millis(spread),
+            target: "",
         };
         for link in links {
             if self.links.get(link.0).is_some_and(|link| matches!(link.phase, Phase::Session(_))) {

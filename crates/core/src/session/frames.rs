@@ -1,12 +1,14 @@
 //! What each frame of a hub does.
 
+use std::time::Duration;
+
 use tabmux_wire::{
     Alias, DecodeError, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
-    SocketId, TabId, Upstream, close,
+    SocketId, TabId, Term, Upstream, close,
 };
 
 use super::{
-    Event, LinkId, Output, PeerMisbehaved, Registry, SocketRef,
+    Event, LinkId, Output, PeerMisbehaved, Refusal, Registry, SocketRef,
     credit::Credit,
     state::{Phase, Presence, Socket},
 };
@@ -24,8 +26,9 @@ impl Registry {
         };
         let handled = match (HubFrame::decode(bytes), phase) {
             (Err(error @ DecodeError::UnsupportedVersion { .. }), Err(_)) => {
-                let (reason, retry) = (RefusedReason::Version, std::time::Duration::ZERO);
-                self.refuse(id, reason, retry, &error.to_string());
+                let (reason, term, retry) = (RefusedReason::Version, Term(0), Duration::ZERO);
+                let message = &error.to_string();
+                self.refuse(id, 1, &Refusal { reason, term, retry, message });
                 Ok(())
             }
             (Err(error), _) => Err(PeerMisbehaved::Undecodable(error)),
@@ -75,8 +78,20 @@ impl Registry {
                 self.on_subscribe(place, request, position, topic);
             }
             HubFrame::Unsubscribe { topic } => self.on_unsubscribe(place, topic),
-            // Types of later versions.
-            _ => {}
+            // Frames that this release does not act on, and types of later versions.
+            HubFrame::Credentials { .. }
+            | HubFrame::Presence { .. }
+            | HubFrame::End
+            | HubFrame::Unknown { .. } => {}
+            // Reliable, and dealt with above.
+            HubFrame::Open { .. }
+            | HubFrame::Data { .. }
+            | HubFrame::Close { .. }
+            | HubFrame::Credit { .. }
+            | HubFrame::Request(_)
+            | HubFrame::Cancel { .. }
+            | HubFrame::Publish(_)
+            | HubFrame::Recover(_) => {}
         }
         Ok(())
     }
@@ -100,8 +115,25 @@ impl Registry {
                 self.on_credit(name(socket), bytes);
                 Ok(())
             }
-            // Types of later versions.
-            _ => Ok(()),
+            // Frames that this release does not act on, and types of later versions.
+            HubFrame::Request(_)
+            | HubFrame::Cancel { .. }
+            | HubFrame::Publish(_)
+            | HubFrame::Recover(_)
+            | HubFrame::Unknown { .. } => Ok(()),
+            // Not reliable, and dealt with above.
+            HubFrame::Hello(_)
+            | HubFrame::Attach { .. }
+            | HubFrame::Park { .. }
+            | HubFrame::Gone { .. }
+            | HubFrame::Suspend
+            | HubFrame::Ack { .. }
+            | HubFrame::Ping { .. }
+            | HubFrame::Subscribe { .. }
+            | HubFrame::Unsubscribe { .. }
+            | HubFrame::Credentials { .. }
+            | HubFrame::Presence { .. }
+            | HubFrame::End => Ok(()),
         }
     }
 

@@ -41,7 +41,7 @@ use std::{
 };
 
 use tabmux_wire::{
-    Alias, MAX_REASON, RefusedReason, ServerFrame, SessionId, SocketId, TabId, Term, close,
+    Alias, Denied, MAX_REASON, RefusedReason, ServerFrame, SessionId, SocketId, TabId, Term, close,
 };
 
 pub use self::{
@@ -104,6 +104,15 @@ pub struct Registry {
     /// When set, HELLO is refused with this hint.
     draining: Option<Duration>,
     stats: Stats,
+}
+
+/// Why a hub is refused, and what it is told.
+struct Refusal<'a> {
+    reason: RefusedReason,
+    /// The session's current term, 0 when there is none to tell.
+    term: Term,
+    retry: Duration,
+    message: &'a str,
 }
 
 impl Registry {
@@ -211,8 +220,10 @@ impl Registry {
         assert!(free, "the shell opened a link twice: {id:?}");
         self.stats.links += 1;
         if full {
-            let retry = self.config.retry_after;
-            self.refuse(id, RefusedReason::Limit, retry, "the server is at its limit of links");
+            let (reason, term, retry) = (RefusedReason::Limit, Term(0), self.config.retry_after);
+            let message = "the server is at its limit of links";
+            // Nothing is known of the hub yet, so it is told in the words of version 1.
+            self.refuse(id, 1, &Refusal { reason, term, retry, message });
         }
     }
 
@@ -263,30 +274,28 @@ impl Registry {
         }
     }
 
-    fn refuse(&mut self, link: LinkId, reason: RefusedReason, retry: Duration, message: &str) {
-        self.refuse_at(link, reason, Term(0), retry, message);
-    }
-
-    /// Refuses a hub, and tells it a session's term.
-    fn refuse_at(
-        &mut self,
-        link: LinkId,
-        reason: RefusedReason,
-        term: Term,
-        retry: Duration,
-        message: &str,
-    ) {
+    /// Refuses a hub, in the words of the newest version that both ends speak.
+    fn refuse(&mut self, link: LinkId, version: u32, refusal: &Refusal<'_>) {
         self.stats.refused += 1;
+        let Refusal { reason, term, retry, message } = *refusal;
         let code = match reason {
-            RefusedReason::Version | RefusedReason::Stale | RefusedReason::Other(_) => {
-                close::PROTOCOL_ERROR
-            }
+            RefusedReason::Version
+            | RefusedReason::Stale
+            | RefusedReason::Ended
+            | RefusedReason::Moved
+            | RefusedReason::Other(_) => close::PROTOCOL_ERROR,
             RefusedReason::Denied => close::POLICY,
             RefusedReason::Limit => close::TRY_AGAIN_LATER,
             RefusedReason::Draining => close::GOING_AWAY,
         };
         let retry_ms = config::millis(retry);
-        self.send_frame(link, &ServerFrame::Refused { reason, term, retry_ms, message });
+        let frame = if version > 1 {
+            let (code, retry_ms) = (reason, Some(retry_ms));
+            ServerFrame::Denied(Denied { code, term, retry_ms, target: "", message })
+        } else {
+            ServerFrame::Refused { reason, term, retry_ms, message }
+        };
+        self.send_frame(link, &frame);
         let text = cut(message, MAX_REASON).to_owned();
         self.close_link(link, code, text.into(), LinkDown::Refused(reason));
     }

@@ -1,12 +1,12 @@
 //! HELLO: a session begins, or goes on; and what happens to it while it has no link.
 
 use tabmux_wire::{
-    Hello, HubId, RefusedReason, Resume, ServerFrame, SessionId, Term, Token, VERSION, Welcome,
-    WelcomeTab, close,
+    Hello, HubId, IdentityTag, RefusedReason, Resume, ServerFrame, SessionId, Term, Token, Welcome,
+    WelcomeTab, WelcomeTail, close,
 };
 
 use super::{
-    Event, Identity, LinkDown, LinkId, Output, PeerMisbehaved, Registry, SessionEnd,
+    Event, Identity, LinkDown, LinkId, Output, PeerMisbehaved, Refusal, Registry, SessionEnd,
     state::{Greeting, Phase, Presence, Stage},
 };
 use crate::Timestamp;
@@ -33,8 +33,11 @@ impl Registry {
         greeting: &Greeting,
         hello: &Hello<'_>,
     ) -> Result<(), PeerMisbehaved> {
+        let version = hello.version();
         if let Some(retry) = self.draining {
-            self.refuse(id, RefusedReason::Draining, retry, "the server is shutting down");
+            let (reason, term) = (RefusedReason::Draining, Term(0));
+            let message = "the server is shutting down";
+            self.refuse(id, version, &Refusal { reason, term, retry, message });
             return Ok(());
         }
         match self.claim(hello, greeting.identity) {
@@ -42,7 +45,7 @@ impl Registry {
                 let ((name, token), identity) = (halves(&greeting.entropy), greeting.identity);
                 let (place, _) = self.sessions.insert(name, token, identity, hello.hub, id);
                 self.stats.sessions += 1;
-                self.enter(id, place);
+                self.enter(id, place, version);
                 self.welcome(id, place, hello.hub, false, None);
                 Ok(())
             }
@@ -52,7 +55,7 @@ impl Registry {
                 if have0.is_some_and(|have0| have0 > sent) {
                     return Err(PeerMisbehaved::NoSuchFrame);
                 }
-                self.resume(id, place, hello.hub, takeover);
+                self.resume(id, place, hello, takeover);
                 self.welcome(id, place, hello.hub, true, have0);
                 self.release(place);
                 self.wake_waiting(place);
@@ -60,27 +63,29 @@ impl Registry {
             }
             Claim::Forged => {
                 self.stats.forged += 1;
-                self.deny(id);
+                self.deny(id, version);
                 Ok(())
             }
             Claim::Foreign => {
                 self.stats.foreign += 1;
-                self.deny(id);
+                self.deny(id, version);
                 Ok(())
             }
             Claim::Stale(term) => {
                 self.stats.stale += 1;
-                let (retry, message) = (self.config.retry_after, "another hub has the session");
-                self.refuse_at(id, RefusedReason::Stale, term, retry, message);
+                let (reason, retry) = (RefusedReason::Stale, self.config.retry_after);
+                let message = "another hub has the session";
+                self.refuse(id, version, &Refusal { reason, term, retry, message });
                 Ok(())
             }
         }
     }
 
     /// Refuses a claim, and does not tell what is wrong with it.
-    fn deny(&mut self, id: LinkId) {
+    fn deny(&mut self, id: LinkId, version: u32) {
+        let (reason, term, retry) = (RefusedReason::Denied, Term(0), self.config.retry_after);
         let message = "the token or the user is not that of the session";
-        self.refuse(id, RefusedReason::Denied, self.config.retry_after, message);
+        self.refuse(id, version, &Refusal { reason, term, retry, message });
     }
 
     /// Holds a claim against what there is.
@@ -102,8 +107,11 @@ impl Registry {
         }
     }
 
-    /// The link is now that of a session.
-    fn enter(&mut self, id: LinkId, place: u32) {
+    /// Makes a link, which speaks this version, that of a session.
+    fn enter(&mut self, id: LinkId, place: u32, version: u32) {
+        if let Some(session) = self.sessions.get_mut(place) {
+            session.version = version;
+        }
         if let Some(link) = self.links.get_mut(id.0) {
             (link.phase, link.heard) = (Phase::Session(place), self.now);
             self.set_timer(id);
@@ -111,12 +119,12 @@ impl Registry {
     }
 
     /// Gives a session that lives a new link.
-    fn resume(&mut self, id: LinkId, place: u32, hub: HubId, takeover: bool) {
+    fn resume(&mut self, id: LinkId, place: u32, hello: &Hello<'_>, takeover: bool) {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
         let before = std::mem::replace(&mut session.stage, Stage::Attached(id));
-        (session.hub, session.suspended) = (hub, None);
+        (session.hub, session.suspended) = (hello.hub, None);
         if takeover {
             session.term.0 += 1;
             self.stats.takeovers += 1;
@@ -141,7 +149,7 @@ impl Registry {
         self.unlink(place);
         self.forget_wishes(place);
         self.forget_overdue(place);
-        self.enter(id, place);
+        self.enter(id, place, hello.version());
     }
 
     /// Forgets tabs that were parked for too long. Each hub sees to it, but a hub that is new does
@@ -185,8 +193,8 @@ impl Registry {
             let parked = tab.presence == Presence::Parked;
             WelcomeTab { tab: tab.id, alias: *alias, parked, aside: tab.aside }
         });
+        let tail = WelcomeTail { identity: IdentityTag::NoUsers, features: Vec::new() };
         let welcome = Welcome {
-            version: VERSION,
             session: id,
             token: session.token,
             term: session.term,
@@ -195,6 +203,7 @@ impl Registry {
             heartbeat_ms: super::config::millis(self.config.heartbeat),
             limits: self.config.limits(),
             tabs: tabs.collect(),
+            tail: (session.version > 1).then_some(tail),
         };
         let term = session.term;
         self.send_frame(link, &ServerFrame::Welcome(welcome));

@@ -49,6 +49,8 @@ pub(super) struct Session {
     pub(super) term: Term,
     /// The hub that has it, or had it last.
     pub(super) hub: HubId,
+    /// The version that its link speaks, or spoke last.
+    pub(super) version: u32,
     pub(super) stage: Stage,
     /// Frames for all tabs.
     pub(super) lane0: Lane,
@@ -196,6 +198,7 @@ impl Session {
             identity,
             term: Term(1),
             hub,
+            version: 1,
             stage: Stage::Attached(link),
             lane0: Lane::default(),
             kept: 0,

@@ -9,3 +9,4 @@ mod resume;
 mod support;
 mod tabs;
 mod topics;
+mod versions;

@@ -33,7 +33,14 @@ fn a_socket_opens_once_the_server_knows_its_tab() {
     bench.take();
     bench.answer_attaches(&hello);
     let up = Upstream { tab: alias(7), n: 1 };
-    let open = HubFrame::Open { up, socket: ONE, credit: 128 << 10, path: "/p", protocols: vec![] };
+    let open = HubFrame::Open {
+        up,
+        socket: ONE,
+        credit: 128 << 10,
+        path: "/p",
+        protocols: vec![],
+        ticket: "",
+    };
     assert_eq!(bench.sent(), [open.to_bytes()]);
     bench.server(&opened(7, ONE));
     assert!(bench.posted(7).iter().any(is_opened));

@@ -80,7 +80,7 @@ fn a_server_that_goes_away_is_left_alone_for_as_long_as_it_asked() {
     let mut bench = Bench::connected();
     let (after_ms, spread_ms) = (5000, 2000);
     let reason = GoAwayReason::Shutdown;
-    bench.server(&ServerFrame::GoAway { reason, after_ms, spread_ms });
+    bench.server(&ServerFrame::GoAway { reason, after_ms, spread_ms, target: "" });
     bench.link_closed(1001);
     bench.take();
     bench.pass(Duration::from_millis(4999));

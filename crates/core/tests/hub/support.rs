@@ -286,7 +286,6 @@ pub(crate) fn text(text: &str) -> OwnedPayload {
 
 pub(crate) fn welcome() -> Welcome {
     Welcome {
-        version: 1,
         session: SessionId([1; 16]),
         token: Token([2; 16]),
         term: Term(1),
@@ -303,6 +302,7 @@ pub(crate) fn welcome() -> Welcome {
             sockets: 256,
         },
         tabs: vec![],
+        tail: None,
     }
 }
 

@@ -23,7 +23,7 @@ fn browser(config: SessionConfig, tabs: u32) -> (Server, Vec<SocketRef>, Welcome
         server.say(1, &attach(tab.into()));
         let (up, socket) = (Upstream { tab: Alias(tab), n: 1 }, SocketId(1));
         let (path, protocols, credit) = ("/echo", vec![], 1 << 30);
-        server.say(1, &HubFrame::Open { up, socket, credit, path, protocols });
+        server.say(1, &HubFrame::Open { up, socket, credit, path, protocols, ticket: "" });
         let socket = SocketRef { session: welcome.session, tab: Alias(tab), socket };
         server.registry.accept(server.now, socket, "");
         server.drain();

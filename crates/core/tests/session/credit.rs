@@ -125,7 +125,7 @@ fn other_sockets_of_the_tab_and_the_browser_go_on() {
     server.say(1, &attach(2));
     let up = Upstream { tab: Alias(2), n: 1 };
     let (path, protocols) = ("/echo", vec![]);
-    let open = HubFrame::Open { up, socket: SocketId(1), credit: 250, path, protocols };
+    let open = HubFrame::Open { up, socket: SocketId(1), credit: 250, path, protocols, ticket: "" };
     server.say(1, &open);
     let other = SocketRef { tab: Alias(2), ..all[0] };
     server.registry.accept(server.now, other, "");
@@ -397,7 +397,7 @@ fn fill_parked_lanes(server: &mut Server, session: SessionId) {
         server.say(1, &attach(tab.0));
         let (up, socket, credit) = (Upstream { tab: alias, n: 1 }, SocketId(1), 1 << 20);
         let (path, protocols) = ("/echo", vec![]);
-        server.say(1, &HubFrame::Open { up, socket, credit, path, protocols });
+        server.say(1, &HubFrame::Open { up, socket, credit, path, protocols, ticket: "" });
         let socket = SocketRef { session, tab: alias, socket };
         server.registry.accept(server.now, socket, "");
         server.say(1, &HubFrame::Park { tab });

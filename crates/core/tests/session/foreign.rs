@@ -51,7 +51,8 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     let code = prop_oneof![Just(0_u16), Just(1000), Just(close::NO_STATUS), any::<u16>()];
     let amount = || prop_oneof![0..200_u64, Just(u64::MAX)];
     let open = (upstream(), socket(), amount()).prop_map(|(up, socket, credit)| {
-        HubFrame::Open { up, socket, credit, path: "/p", protocols: vec!["a"] }.to_bytes()
+        HubFrame::Open { up, socket, credit, path: "/p", protocols: vec!["a"], ticket: "" }
+            .to_bytes()
     });
     let credit = (upstream(), socket(), amount())
         .prop_map(|(up, socket, bytes)| HubFrame::Credit { up, socket, bytes }.to_bytes());

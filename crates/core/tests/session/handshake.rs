@@ -5,8 +5,8 @@ use std::time::Duration;
 use tabmux_core::{
     session::{Input, LinkDown, LinkId, Output, PeerMisbehaved, SessionConfig},
     wire::{
-        DecodeError, Hello, HubFrame, HubId, MAGIC, RefusedReason, Resume, ServerFrame, SessionId,
-        Term, Token, VERSION, Welcome,
+        DecodeError, Denied, Hello, HubFrame, HubId, MAGIC, NEWEST_VERSION, OLDEST_VERSION,
+        RefusedReason, Resume, ServerFrame, SessionId, Term, Token, Welcome,
     },
 };
 
@@ -25,7 +25,7 @@ fn hello_is_welcomed_with_a_new_session() {
     server.open(1);
     let outputs = server.say(1, &hello());
     let welcome = welcome(frame(&outputs));
-    assert_eq!((welcome.version, welcome.term, welcome.next0), (VERSION, Term(1), 1));
+    assert_eq!((welcome.version(), welcome.term, welcome.next0), (NEWEST_VERSION, Term(1), 1));
     assert!(!welcome.resumed && welcome.tabs.is_empty());
     assert_eq!(welcome.heartbeat_ms, 25_000);
     assert_eq!((welcome.limits.tabs, welcome.limits.sockets), (64, 256));
@@ -53,8 +53,8 @@ fn a_resume_gets_a_new_session_that_says_so() {
         have0: Some(6),
     };
     let hello = Hello {
-        min_version: VERSION,
-        max_version: VERSION,
+        min_version: OLDEST_VERSION,
+        max_version: NEWEST_VERSION,
         hub: HubId(9),
         resume: Some(resume),
         credentials: "",
@@ -71,14 +71,14 @@ fn another_version_is_refused() {
     server.open(1);
     let mut bytes = vec![0x01];
     bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&[2, 3]);
+    bytes.extend_from_slice(&[3, 4]);
     let link = tabmux_core::session::LinkId(1);
     let outputs = server.input(tabmux_core::session::Input::LinkMessage { link, bytes: &bytes });
     let ServerFrame::Refused { reason, retry_ms, message, .. } = frame(&outputs) else {
         panic!("not refused: {outputs:?}")
     };
     assert_eq!((reason, retry_ms), (RefusedReason::Version, 0));
-    assert_eq!(message, "the peer speaks versions 2 to 3, not 1");
+    assert_eq!(message, "the peer speaks versions 3 to 4, not 1 to 2");
     assert_eq!(closed(&outputs).1, 1002);
     assert_eq!(cause(&outputs), LinkDown::Refused(RefusedReason::Version));
     let stats = server.registry.stats();
@@ -166,10 +166,10 @@ fn drain_sends_links_away_in_equal_parts_and_refuses_new_ones() {
     assert_eq!(told(&mut server, 2), [(4, 1001)]);
     server.open(6);
     let outputs = server.say(6, &hello());
-    let ServerFrame::Refused { reason, retry_ms, .. } = frame(&outputs) else {
+    let ServerFrame::Denied(Denied { code, retry_ms, .. }) = frame(&outputs) else {
         panic!("not refused: {outputs:?}")
     };
-    assert_eq!((reason, retry_ms), (RefusedReason::Draining, 100));
+    assert_eq!((code, retry_ms), (RefusedReason::Draining, Some(100)));
     assert_eq!(closed(&outputs).1, 1001);
     assert_eq!(told(&mut server, 1), [(5, 1001)]);
     assert_eq!(told(&mut server, 0), []);

@@ -62,7 +62,7 @@ fn a_tab_past_the_limit_takes_the_place_of_the_one_that_was_parked_first() {
         let alias = Alias(u32::try_from(tab).unwrap());
         let (up, socket) = (Upstream { tab: alias, n: 1 }, SocketId(1));
         let (path, protocols, credit) = ("/p", vec![], 1_000);
-        server.say(1, &HubFrame::Open { up, socket, credit, path, protocols });
+        server.say(1, &HubFrame::Open { up, socket, credit, path, protocols, ticket: "" });
         gone(&outputs)
     };
     // One page after another, each of which goes into the cache. Nobody says when it leaves that.

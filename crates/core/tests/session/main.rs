@@ -14,4 +14,5 @@ mod sockets;
 mod support;
 mod tabs;
 mod topics;
+mod versions;
 mod waiting;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tabmux_core::{
     session::{Event, LinkDown, Output, SendError, SessionConfig, SessionEnd, SocketRef},
     wire::{
-        Alias, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, SessionId, SocketId,
-        TabId, Term, Token, Upstream, Welcome,
+        Alias, Denied, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
+        SocketId, TabId, Term, Token, Upstream, Welcome,
     },
 };
 
@@ -137,10 +137,10 @@ fn a_hub_with_an_old_term_is_refused_and_told_the_term() {
     server.hello(2, &resume(&welcome, OTHER, None));
     server.open(3);
     let outputs = server.say(3, &resume(&welcome, SAME, None));
-    let ServerFrame::Refused { reason, term, .. } = frame(&outputs) else {
+    let ServerFrame::Denied(Denied { code, term, .. }) = frame(&outputs) else {
         panic!("not refused: {outputs:?}")
     };
-    assert_eq!((reason, term), (RefusedReason::Stale, Term(2)));
+    assert_eq!((code, term), (RefusedReason::Stale, Term(2)));
     assert_eq!(closed(&outputs).1, 1002);
     assert_eq!(server.registry.stats().stale, 1);
     // Nor is one that nobody was given any better.
@@ -372,7 +372,8 @@ fn what_a_tab_that_is_gone_kept_is_room_for_those_that_wait_for_it() {
     server.say(1, &attach(2));
     let (up, path) = (Upstream { tab: Alias(2), n: 1 }, "/echo");
     let credit = 1 << 20;
-    let open = HubFrame::Open { up, socket: SocketId(1), credit, path, protocols: vec![] };
+    let open =
+        HubFrame::Open { up, socket: SocketId(1), credit, path, protocols: vec![], ticket: "" };
     server.say(1, &open);
     let other = SocketRef { tab: Alias(2), ..socket };
     server.registry.accept(server.now, other, "");

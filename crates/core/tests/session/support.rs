@@ -8,8 +8,8 @@ use tabmux_core::{
         Event, Identity, Input, LinkDown, LinkId, Output, Registry, SessionConfig, SocketRef,
     },
     wire::{
-        Alias, Hello, HubFrame, HubId, LaneCount, Payload, Resume, ServerFrame, SessionId,
-        SocketId, TabId, Upstream, VERSION, Welcome,
+        Alias, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION, Payload, Resume,
+        ServerFrame, SessionId, SocketId, TabId, Upstream, Welcome,
     },
 };
 
@@ -139,8 +139,8 @@ impl Server {
 
 pub(crate) fn hello() -> HubFrame<'static> {
     HubFrame::Hello(Hello {
-        min_version: VERSION,
-        max_version: VERSION,
+        min_version: OLDEST_VERSION,
+        max_version: NEWEST_VERSION,
         hub: HubId(9),
         resume: None,
         credentials: "",
@@ -160,7 +160,7 @@ pub(crate) fn attach_after(tab: u64, last: u64) -> HubFrame<'static> {
 pub(crate) fn resume(welcome: &Welcome, hub: u64, have0: Option<u64>) -> HubFrame<'static> {
     let Welcome { session, token, term, .. } = *welcome;
     let resume = Some(Resume { session, token, term, have0 });
-    let (min_version, max_version, credentials) = (VERSION, VERSION, "");
+    let (min_version, max_version, credentials) = (OLDEST_VERSION, NEWEST_VERSION, "");
     HubFrame::Hello(Hello { min_version, max_version, hub: HubId(hub), resume, credentials })
 }
 
@@ -172,13 +172,20 @@ pub(crate) fn ack(lanes: &[(u32, u64)]) -> HubFrame<'static> {
 
 pub(crate) fn open(n: u64, socket: u32) -> HubFrame<'static> {
     let (path, protocols) = ("/echo?x=1", vec!["a", "b"]);
-    HubFrame::Open { up: up(n), socket: SocketId(socket), credit: 1 << 20, path, protocols }
+    HubFrame::Open {
+        up: up(n),
+        socket: SocketId(socket),
+        credit: 1 << 20,
+        path,
+        protocols,
+        ticket: "",
+    }
 }
 
 /// The same, with this credit.
 pub(crate) fn open_with(n: u64, socket: u32, credit: u64) -> HubFrame<'static> {
     let (path, protocols) = ("/echo", Vec::new());
-    HubFrame::Open { up: up(n), socket: SocketId(socket), credit, path, protocols }
+    HubFrame::Open { up: up(n), socket: SocketId(socket), credit, path, protocols, ticket: "" }
 }
 
 pub(crate) fn credit(n: u64, socket: u32, bytes: u64) -> HubFrame<'static> {

@@ -150,6 +150,7 @@ fn two_tabs_may_use_the_same_socket_number() {
         credit: 0,
         path: "/echo",
         protocols: Vec::new(),
+        ticket: "",
     };
     let outputs = server.say(1, &second);
     let expected = SocketRef { tab: Alias(2), ..first };

@@ -87,7 +87,7 @@ impl Hub {
                 let (path, protocols) = ("/", Vec::new());
                 let up = hub.up(tab);
                 let socket = SocketId(socket);
-                hub.say(&HubFrame::Open { up, socket, credit: 150, path, protocols });
+                hub.say(&HubFrame::Open { up, socket, credit: 150, path, protocols, ticket: "" });
                 hub.credit.insert(hub.socket(tab, socket.0), 150);
                 hub.server.registry.accept(hub.server.now, hub.socket(tab, socket.0), "");
                 hub.hear();

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Write};
 
 use mio::net::TcpStream;
 use tabmux_core::wire::{
-    Hello, HubFrame, HubId, LaneCount, Payload, Position, RefusedReason, ServerFrame, TabId,
-    VERSION,
+    Denied, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION, Payload, Position,
+    RefusedReason, ServerFrame, TabId,
 };
 
 use super::{
@@ -211,7 +211,7 @@ impl Link {
             Speech::Tabmux { tabs, topics } => {
                 let mut flight = Vec::new();
                 let hub = HubId(scene.number as u64);
-                let (min_version, max_version) = (VERSION, VERSION);
+                let (min_version, max_version) = (OLDEST_VERSION, NEWEST_VERSION);
                 let hello = Hello { min_version, max_version, hub, resume: None, credentials: "" };
                 put(&mut flight, &HubFrame::Hello(hello));
                 for tab in 1..=u64::from(*tabs) {
@@ -315,6 +315,10 @@ impl Link {
                     why: format!("REFUSED {}: {message}", refused_name(*reason)),
                     retry_ms: Some(*retry_ms).filter(|&ms| ms > 0),
                 });
+            }
+            ServerFrame::Denied(Denied { code, retry_ms, message, .. }) => {
+                let why = format!("DENIED {}: {message}", refused_name(*code));
+                return Err(End { why, retry_ms: *retry_ms });
             }
             _ => {}
         }

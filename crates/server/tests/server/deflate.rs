@@ -126,8 +126,14 @@ async fn what_a_socket_sends_is_deflated_above_the_threshold() {
     };
     let up = |n| Upstream { tab: alias, n };
     let socket = SocketId(1);
-    let open =
-        HubFrame::Open { up: up(1), socket, credit: 1 << 20, path: "/echo", protocols: Vec::new() };
+    let open = HubFrame::Open {
+        up: up(1),
+        socket,
+        credit: 1 << 20,
+        path: "/echo",
+        protocols: Vec::new(),
+        ticket: "",
+    };
     say(&mut raw, &open).await;
     assert!(matches!(frame(&raw.message().await), ServerFrame::Opened { .. }));
     for (count, len) in [(2, THRESHOLD), (3, 3)] {

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use tabmux_core::wire::{Hello, HubFrame, HubId, Resume, SessionId, Term, Token, VERSION};
+use tabmux_core::wire::{
+    Hello, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, Resume, SessionId, Term, Token,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -61,7 +63,7 @@ pub(crate) fn hello_frame(session: Option<[u8; 16]>) -> Vec<u8> {
         term: Term(1),
         have0: None,
     });
-    let (min_version, max_version, hub) = (VERSION, VERSION, HubId(1));
+    let (min_version, max_version, hub) = (OLDEST_VERSION, NEWEST_VERSION, HubId(1));
     let hello = Hello { min_version, max_version, hub, resume, credentials: "" };
     HubFrame::Hello(hello).to_bytes()
 }

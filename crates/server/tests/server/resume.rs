@@ -1,8 +1,8 @@
 //! Sessions that go on with another link of a running server.
 
 use tabmux_core::wire::{
-    Alias, Hello, HubFrame, HubId, Payload, RefusedReason, Resume, ServerFrame, TabId, Token,
-    VERSION, Welcome,
+    Alias, Denied, Hello, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, Payload, RefusedReason,
+    Resume, ServerFrame, TabId, Token, Welcome,
 };
 use tabmux_server::{Config, Limits, Server, demo};
 
@@ -14,7 +14,7 @@ const TAB: Alias = Alias(1);
 pub(crate) fn claim(welcome: &Welcome, hub: u64) -> HubFrame<'static> {
     let Welcome { session, token, term, .. } = *welcome;
     let resume = Some(Resume { session, token, term, have0: Some(0) });
-    let (min_version, max_version, credentials) = (VERSION, VERSION, "");
+    let (min_version, max_version, credentials) = (OLDEST_VERSION, NEWEST_VERSION, "");
     HubFrame::Hello(Hello { min_version, max_version, hub: HubId(hub), resume, credentials })
 }
 
@@ -94,7 +94,7 @@ async fn another_hub_takes_over_and_the_first_is_fenced() {
     let mut late = Hub::dial(server.address).await;
     late.say(&claim(&welcome, 9)).await;
     let bytes = late.next().await;
-    let ServerFrame::Refused { reason, term, .. } = frame(&bytes) else {
+    let ServerFrame::Denied(Denied { code: reason, term, .. }) = frame(&bytes) else {
         panic!("not refused: {:?}", frame(&bytes))
     };
     assert_eq!((reason, term.0), (RefusedReason::Stale, 2));
@@ -152,7 +152,7 @@ async fn another_user_of_the_same_browser_does_not_get_the_session() {
             let mut other = dial_as(&server, user).await;
             other.say(&claim(&welcome, hub)).await;
             let bytes = other.next().await;
-            let ServerFrame::Refused { reason, term, .. } = frame(&bytes) else {
+            let ServerFrame::Denied(Denied { code: reason, term, .. }) = frame(&bytes) else {
                 panic!("not refused: {:?}", frame(&bytes))
             };
             assert_eq!((reason, term.0), (RefusedReason::Denied, 0), "{user}");

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use futures_util::{SinkExt, StreamExt};
 use tabmux_core::wire::{
-    Alias, Hello, HubFrame, HubId, LaneCount, Payload, Position, ServerFrame, SocketId, TabId,
-    TopicId, Upstream, VERSION,
+    Alias, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION, Payload, Position,
+    ServerFrame, SocketId, TabId, TopicId, Upstream,
 };
 use tabmux_server::{Builder, Error, Server, ServerHandle, Stats};
 use tokio::{
@@ -193,13 +193,14 @@ impl Hub {
     /// Asks for a socket, with credit for ever.
     pub(crate) async fn ask(&mut self, tab: Alias, socket: u32, path: &str, protocols: &[&str]) {
         let (up, socket, protocols) = (self.up(tab), SocketId(socket), protocols.to_vec());
-        self.say(&HubFrame::Open { up, socket, credit: u64::MAX, path, protocols }).await;
+        self.say(&HubFrame::Open { up, socket, credit: u64::MAX, path, protocols, ticket: "" })
+            .await;
     }
 
     /// Opens a socket with this credit.
     pub(crate) async fn open_with(&mut self, tab: Alias, socket: u32, path: &str, credit: u64) {
         let (up, socket, protocols) = (self.up(tab), SocketId(socket), Vec::new());
-        self.say(&HubFrame::Open { up, socket, credit, path, protocols }).await;
+        self.say(&HubFrame::Open { up, socket, credit, path, protocols, ticket: "" }).await;
         let bytes = self.next().await;
         assert!(matches!(frame(&bytes), ServerFrame::Opened { .. }), "{bytes:?}");
     }
@@ -323,8 +324,8 @@ impl Hub {
 
 pub(crate) fn hello() -> HubFrame<'static> {
     HubFrame::Hello(Hello {
-        min_version: VERSION,
-        max_version: VERSION,
+        min_version: OLDEST_VERSION,
+        max_version: NEWEST_VERSION,
         hub: HubId(9),
         resume: None,
         credentials: "",

@@ -1,5 +1,7 @@
 //! Any frame within the limits of version 1, for the property tests.
 
+mod second;
+
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use tabmux_wire::{
     Alias, ErrorCode, GoAwayReason, Hello, HubFrame, HubId, LaneCount, Limits, MAX_REASON, Payload,
@@ -8,17 +10,17 @@ use tabmux_wire::{
 };
 
 pub(crate) fn hub_frame() -> impl Strategy<Value = HubFrame<'static>> {
-    prop_oneof![hub_control(), hub_reliable()]
+    prop_oneof![hub_control(), hub_reliable(), second::hub_frame()]
 }
 
 pub(crate) fn server_frame() -> impl Strategy<Value = ServerFrame<'static>> {
-    prop_oneof![server_control(), server_about_topics(), server_reliable()]
+    prop_oneof![server_control(), server_about_topics(), server_reliable(), second::server_frame()]
 }
 
 fn hub_control() -> impl Strategy<Value = HubFrame<'static>> {
     let tab = any::<u64>().prop_map(TabId);
     let subscribe = (ordinal(), option::of(position()), text(1..=64));
-    let unknown = (0x0a..=0x3f_u8, bytes());
+    let unknown = (0x0d..=0x3f_u8, bytes());
     prop_oneof![
         hello().prop_map(HubFrame::Hello),
         (tab.clone(), number()).prop_map(|(tab, last)| HubFrame::Attach { tab, last }),
@@ -40,15 +42,17 @@ fn hub_control() -> impl Strategy<Value = HubFrame<'static>> {
 
 fn hub_reliable() -> impl Strategy<Value = HubFrame<'static>> {
     let up = || (alias(), ordinal()).prop_map(|(tab, n)| Upstream { tab, n });
-    let open = (up(), socket(), number(), text(0..=64), vec(text(0..=16), 0..4));
+    let protocols = (vec(text(0..=16), 0..4), text(0..=16));
+    let open = (up(), socket(), number(), text(0..=64), protocols);
     let close = (up(), socket(), any::<u16>(), text(0..=MAX_REASON));
     prop_oneof![
-        open.prop_map(|(up, socket, credit, path, protocols)| HubFrame::Open {
+        open.prop_map(|(up, socket, credit, path, (protocols, ticket))| HubFrame::Open {
             up,
             socket,
             credit,
             path,
-            protocols
+            protocols,
+            ticket
         }),
         (up(), socket(), payload()).prop_map(|(up, socket, payload)| HubFrame::Data {
             up,
@@ -61,7 +65,7 @@ fn hub_reliable() -> impl Strategy<Value = HubFrame<'static>> {
             socket,
             bytes
         }),
-        (0x95..=0xbf_u8, up(), bytes()).prop_map(|(code, up, body)| HubFrame::Unknown {
+        (0x9c..=0xbf_u8, up(), bytes()).prop_map(|(code, up, body)| HubFrame::Unknown {
             code,
             up: Some(up),
             body
@@ -91,7 +95,7 @@ fn server_control() -> impl Strategy<Value = ServerFrame<'static>> {
     let tab = any::<u64>().prop_map(TabId);
     let attached = (tab.clone(), alias(), ordinal(), number(), any::<bool>());
     let refused = (select(RefusedReason::ALL), number(), number(), text(0..=64));
-    let go_away = (select(GoAwayReason::ALL), number(), number());
+    let go_away = (select(GoAwayReason::ALL), number(), number(), text(0..=64));
     let about = (option::of(tab), option::of(socket()));
     prop_oneof![
         welcome().prop_map(ServerFrame::Welcome),
@@ -109,17 +113,18 @@ fn server_control() -> impl Strategy<Value = ServerFrame<'static>> {
             retry_ms,
             message
         }),
-        go_away.prop_map(|(reason, after_ms, spread_ms)| ServerFrame::GoAway {
+        go_away.prop_map(|(reason, after_ms, spread_ms, target)| ServerFrame::GoAway {
             reason,
             after_ms,
-            spread_ms
+            spread_ms,
+            target
         }),
         lane_counts().prop_map(|lanes| ServerFrame::Ack { lanes }),
         number().prop_map(|nonce| ServerFrame::Pong { nonce }),
         (select(ErrorCode::ALL), about, text(0..=64)).prop_map(|(code, (tab, socket), message)| {
             ServerFrame::Error { code, tab, socket, message }
         }),
-        (0x4b..=0x7f_u8, bytes()).prop_map(|(code, body)| ServerFrame::Unknown {
+        (0x4f..=0x7f_u8, bytes()).prop_map(|(code, body)| ServerFrame::Unknown {
             code,
             lane: None,
             body
@@ -171,7 +176,7 @@ fn server_reliable() -> impl Strategy<Value = ServerFrame<'static>> {
             bytes
         }),
         payload().prop_map(|payload| ServerFrame::Message { payload }),
-        (0xe5..=0xff_u8, any::<u32>(), bytes()).prop_map(|(code, lane, body)| {
+        (0xe8..=0xff_u8, any::<u32>(), bytes()).prop_map(|(code, lane, body)| {
             ServerFrame::Unknown { code, lane: Some(lane), body }
         }),
     ]
@@ -191,12 +196,12 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         (number(), any::<bool>(), ordinal(), number()),
         limits,
         vec(tab, 0..5),
+        option::of(second::welcome_tail()),
     );
-    fields.prop_map(|([session, token], numbers, (limits, [tabs, sockets]), list)| {
+    fields.prop_map(|([session, token], numbers, (limits, [tabs, sockets]), list, tail)| {
         let (term, resumed, next0, heartbeat_ms) = numbers;
         let [message_bytes, lane_bytes, session_bytes, detached_ms, parked_ms] = limits;
         Welcome {
-            version: 1,
             session: SessionId(session),
             token: Token(token),
             term: Term(term),
@@ -213,6 +218,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 sockets,
             },
             tabs: list,
+            tail,
         }
     })
 }

@@ -1,4 +1,6 @@
-use tabmux_wire::{ErrorCode, GoAwayReason, RefusedReason, ServerFrame, UnsubscribedReason};
+use tabmux_wire::{
+    Audience, ErrorCode, Feature, GoAwayReason, RefusedReason, ServerFrame, UnsubscribedReason,
+};
 
 use crate::frame::assert_accepted;
 
@@ -7,6 +9,8 @@ fn named_codes_count_from_1() {
     let codes = [
         ErrorCode::ALL.iter().map(|code| code.byte()).collect(),
         RefusedReason::ALL.iter().map(|code| code.byte()).collect(),
+        Audience::ALL.iter().map(|code| code.byte()).collect(),
+        Feature::ALL.iter().map(|code| code.byte()).collect(),
         GoAwayReason::ALL.iter().map(|code| code.byte()).collect(),
         UnsubscribedReason::ALL.iter().map(|code| code.byte()).collect::<Vec<_>>(),
     ];
@@ -17,7 +21,7 @@ fn named_codes_count_from_1() {
 
 #[test]
 fn an_error_with_a_code_of_a_later_release_is_a_frame() {
-    for byte in [0, 7, 0xff] {
+    for byte in [0, 12, 0xff] {
         assert_accepted(ServerFrame::Error {
             code: ErrorCode::Other(byte),
             tab: None,

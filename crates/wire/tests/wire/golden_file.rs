@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::OnceLock};
 
 use tabmux_wire::Sender;
 
-use crate::{frame::Frame, hub_vectors, server_vectors};
+use crate::{frame::Frame, hub_vectors, second_vectors, server_vectors};
 
 /// A frame and the name of its vector.
 pub(crate) struct Vector {
@@ -35,6 +35,7 @@ impl Vector {
 pub(crate) fn expected() -> Vec<Vector> {
     let mut vectors = hub_vectors::all();
     vectors.extend(server_vectors::all());
+    vectors.extend(second_vectors::all());
     vectors
 }
 

@@ -22,14 +22,25 @@ fn welcome_without_the_magic_bytes_is_of_no_tabmux_server() {
 
 #[test]
 fn hello_of_later_versions_says_so_whatever_follows() {
-    let why = DecodeError::UnsupportedVersion { min: 2, max: 3 };
-    assert_eq!(hello(2, 3), why);
+    let why = DecodeError::UnsupportedVersion { min: 3, max: 4 };
+    assert_eq!(hello(3, 4), why);
 }
 
 #[test]
 fn hello_of_earlier_versions_says_so_whatever_follows() {
     let why = DecodeError::UnsupportedVersion { min: 0, max: 0 };
     assert_eq!(hello(0, 0), why);
+}
+
+#[test]
+fn both_ends_speak_the_newest_version_that_both_know() {
+    for (oldest, newest, version) in [(1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 9, 2), (0, 1, 1)] {
+        let bytes = [&[0x01][..], &MAGIC, &[oldest, newest], &[0; 9]].concat();
+        let Ok(HubFrame::Hello(hello)) = HubFrame::decode(&bytes) else {
+            panic!("{oldest} to {newest} is refused");
+        };
+        assert_eq!(hello.version(), version, "{oldest} to {newest}");
+    }
 }
 
 #[test]
@@ -40,8 +51,8 @@ fn hello_whose_versions_run_backwards_is_of_no_version() {
 
 #[test]
 fn welcome_of_another_version_says_so_whatever_follows() {
-    let welcome = [&[0x41][..], &MAGIC, &[2], &[0xee; 3]].concat();
-    let why = DecodeError::UnsupportedVersion { min: 2, max: 2 };
+    let welcome = [&[0x41][..], &MAGIC, &[3], &[0xee; 3]].concat();
+    let why = DecodeError::UnsupportedVersion { min: 3, max: 3 };
     assert_eq!(ServerFrame::decode(&welcome), Err(why));
 }
 

@@ -88,6 +88,7 @@ fn sockets() -> Vec<Vector> {
         credit: 262_144,
         path,
         protocols,
+        ticket: "",
     };
     let close = |up, code, reason| HubFrame::Close { up, socket: SOCKET, code, reason };
     vec![

@@ -15,18 +15,22 @@ const SOCKET: SocketId = SocketId(1);
 const NOWHERE: Position = Position { epoch: 0, offset: 0 };
 
 /// `frame` makes a frame whose field has so many bytes or entries.
-fn assert_limit<'a>(max: usize, field: &'static str, frame: impl Fn(usize) -> Frame<'a>) {
+pub(crate) fn assert_limit<'a>(
+    max: usize,
+    field: &'static str,
+    frame: impl Fn(usize) -> Frame<'a>,
+) {
     assert_accepted(frame(max));
     assert_refused(frame(max + 1), DecodeError::TooLong(field));
 }
 
-fn x(len: usize) -> &'static str {
+pub(crate) fn x(len: usize) -> &'static str {
     "x".repeat(len).leak()
 }
 
 fn open(path: &'static str, protocols: Vec<&'static str>) -> Frame<'static> {
-    let (up, socket, credit) = (UP, SOCKET, 0);
-    Frame::Hub(HubFrame::Open { up, socket, credit, path, protocols })
+    let (up, socket, credit, ticket) = (UP, SOCKET, 0, "");
+    Frame::Hub(HubFrame::Open { up, socket, credit, path, protocols, ticket })
 }
 
 #[test]
@@ -196,7 +200,6 @@ fn the_tabs_of_a_welcome_have_a_limit() {
     let tab = WelcomeTab { tab: TabId(1), alias: Alias(1), parked: false, aside: false };
     assert_limit(MAX_WELCOME_TABS, "tabs", |len| {
         Frame::Server(ServerFrame::Welcome(Welcome {
-            version: 1,
             session: SessionId([0; 16]),
             token: Token([0; 16]),
             term: Term(1),
@@ -205,6 +208,7 @@ fn the_tabs_of_a_welcome_have_a_limit() {
             heartbeat_ms: 1,
             limits,
             tabs: vec![tab; len],
+            tail: None,
         }))
     });
 }

@@ -17,6 +17,8 @@ mod hub_vectors;
 mod limits;
 mod properties;
 mod protocol_md;
+mod second_limits;
+mod second_vectors;
 mod server_vectors;
 mod types;
 mod varints;

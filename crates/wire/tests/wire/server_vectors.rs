@@ -3,7 +3,7 @@
 use tabmux_wire::{
     Alias, ErrorCode, GoAwayReason, LaneCount, Limits, Payload, Position, RefusedReason,
     ServerFrame, SessionId, SocketId, Subscribed, TabId, Term, Token, TopicId, Unsubscribed,
-    UnsubscribedReason, Welcome, WelcomeTab,
+    UnsubscribedReason, Welcome, WelcomeTab, WelcomeTail,
 };
 
 use crate::golden_file::Vector;
@@ -18,8 +18,8 @@ const HERE: Position = Position { epoch: 7, offset: 1003 };
 
 pub(crate) fn all() -> Vec<Vector> {
     let mut vectors = vec![
-        Vector::new("a new session", welcome(false, 1, vec![])),
-        Vector::new("a resumed session", welcome(true, 42, tabs())),
+        Vector::new("a new session", ServerFrame::Welcome(welcome(false, 1, vec![], None))),
+        Vector::new("a resumed session", ServerFrame::Welcome(welcome(true, 42, tabs(), None))),
     ];
     vectors.extend(control());
     vectors.extend(errors());
@@ -30,9 +30,13 @@ pub(crate) fn all() -> Vec<Vector> {
     vectors
 }
 
-fn welcome(resumed: bool, next0: u64, tabs: Vec<WelcomeTab>) -> ServerFrame<'static> {
-    ServerFrame::Welcome(Welcome {
-        version: 1,
+pub(crate) fn welcome(
+    resumed: bool,
+    next0: u64,
+    tabs: Vec<WelcomeTab>,
+    tail: Option<WelcomeTail>,
+) -> Welcome {
+    Welcome {
         session: SessionId(*b"session-16-bytes"),
         token: Token(*b"token---16-bytes"),
         term: Term(4),
@@ -49,7 +53,8 @@ fn welcome(resumed: bool, next0: u64, tabs: Vec<WelcomeTab>) -> ServerFrame<'sta
             sockets: 256,
         },
         tabs,
-    })
+        tail,
+    }
 }
 
 /// Every state a listed tab can be in.
@@ -75,7 +80,8 @@ fn control() -> Vec<Vector> {
         retry_ms,
         message,
     };
-    let go_away = |reason| ServerFrame::GoAway { reason, after_ms: 1000, spread_ms: 30_000 };
+    let go_away =
+        |reason| ServerFrame::GoAway { reason, after_ms: 1000, spread_ms: 30_000, target: "" };
     let lanes = vec![LaneCount { lane: 1, count: 9 }, LaneCount { lane: 300, count: 200 }];
     vec![
         Vector::new("a new tab", attached(LANE, 1, 0, false)),
@@ -107,7 +113,7 @@ fn errors() -> Vec<Vector> {
         Vector::new("too many sockets", error(ErrorCode::SocketLimit, tab, socket, "")),
         Vector::new("of the link", error(ErrorCode::UnknownTab, None, None, "no tab 9")),
         Vector::new("unsupported", error(ErrorCode::Unsupported, None, None, "")),
-        Vector::new("a code of a later release", error(ErrorCode::Other(9), None, None, "")),
+        Vector::new("a code of a later release", error(ErrorCode::Other(200), None, None, "")),
     ]
 }
 

@@ -27,6 +27,8 @@ pub(super) enum Connection {
     Connected(Connected),
     /// The last link failed; the next one is dialled at `until`.
     Backoff { until: Timestamp },
+    /// The server refused for good: nothing is dialled before another tab attaches.
+    Denied,
 }
 
 /// A link that works.
@@ -78,7 +80,7 @@ impl Connection {
                 LinkState::Connecting
             }
             Self::Connected(_) => LinkState::Connected,
-            Self::Backoff { .. } => LinkState::Backoff,
+            Self::Backoff { .. } | Self::Denied => LinkState::Backoff,
         }
     }
 
@@ -89,7 +91,7 @@ impl Connection {
 
     pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         match self {
-            Self::Idle | Self::WaitingForLock => None,
+            Self::Idle | Self::Denied | Self::WaitingForLock => None,
             Self::Dialling { until } | Self::Handshaking { until } => {
                 Some((*until, WakeReason::Dial))
             }

@@ -3,11 +3,12 @@
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Alias, ErrorCode, HubFrame, RefusedReason, ServerFrame, SocketId, TabId, Welcome, close as code,
+    Alias, Denied, ErrorCode, HubFrame, RefusedReason, ServerFrame, SocketId, TabId, Term, Welcome,
+    close as code,
 };
 
 use super::{
-    LONGEST_HINT, Mux, Session,
+    LONGEST_HINT, Mux, Next, Session,
     claims::Claim,
     connection::{Connected, Connection},
     tabs::{Lane, MuxTab},
@@ -41,42 +42,15 @@ impl Mux {
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(now, base, &welcome),
             ServerFrame::Refused { reason, term, retry_ms, message } => {
-                let why = format!("tabmux: {} refused: {message}", base.config.url);
-                let hint = match retry_ms {
+                let retry = match retry_ms {
                     0 => base.config.backoff_last,
-                    ms => Duration::from_millis(ms).min(LONGEST_HINT),
+                    ms => Duration::from_millis(ms),
                 };
-                base.close_link(now, code::NORMAL, "");
-                let is_found = self.is_found();
-                // What was wrong is the claim, and the next one is another: no need to wait long.
-                let (again, hint) = match (reason, &mut self.session) {
-                    // The hub before may have died before its tabs heard of its term.
-                    (RefusedReason::Stale, Some(session)) => {
-                        let before = mem::replace(&mut session.term, term);
-                        let again = is_found && before != term;
-                        if !again {
-                            base.release_lock();
-                        }
-                        (again, None)
-                    }
-                    // It is not ours: with another, or without, there may be a link.
-                    (RefusedReason::Denied, Some(_)) => {
-                        let another = self.claims_another();
-                        if !another && is_found {
-                            // Of who was here before. Nobody here has lost anything.
-                            self.forget_session();
-                        } else if !another {
-                            self.lose_session(base, &why);
-                        }
-                        (another || is_found, None)
-                    }
-                    _ => (false, Some(hint)),
-                };
-                if again {
-                    self.dial_again(now, base);
-                } else {
-                    self.fail(now, base, why, hint);
-                }
+                self.refused(now, base, reason, term, Some(retry), message);
+            }
+            ServerFrame::Denied(Denied { code, term, retry_ms, message, target: _ }) => {
+                let retry = retry_ms.map(Duration::from_millis);
+                self.refused(now, base, code, term, retry, message);
             }
             ServerFrame::Fenced { term } => {
                 if let Some(session) = &mut self.session {
@@ -156,8 +130,63 @@ impl Mux {
             ServerFrame::Credit { tab, socket, bytes } => {
                 self.post(base, tab, HubMessage::Credit { socket, count, bytes });
             }
-            // The one was heard already, the other is of a later version.
-            ServerFrame::Pong { .. } | ServerFrame::Unknown { .. } => {}
+            ServerFrame::Pong { .. } => {}
+            // Frames that this release does not act on, and types of later versions.
+            ServerFrame::Credentials(_)
+            | ServerFrame::Dismissed(_)
+            | ServerFrame::Rejected(_)
+            | ServerFrame::Reply(_)
+            | ServerFrame::Published { .. }
+            | ServerFrame::Recovered(_)
+            | ServerFrame::CaughtUp(_)
+            | ServerFrame::Presence(_)
+            | ServerFrame::Direct { .. }
+            | ServerFrame::Unknown { .. } => {}
+        }
+    }
+
+    /// The server refuses the HELLO, or ends the session. `retry` is when to dial again; `None`
+    /// means not before another tab attaches.
+    fn refused(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        reason: RefusedReason,
+        term: Term,
+        retry: Option<Duration>,
+        message: &str,
+    ) {
+        let why = format!("tabmux: {} refused: {message}", base.config.url);
+        base.close_link(now, code::NORMAL, "");
+        let is_found = self.is_found();
+        // Where the claim was wrong, the next one is another: no need to wait long.
+        let (again, next) = match (reason, &mut self.session) {
+            // The hub before may have died before its tabs heard of its term.
+            (RefusedReason::Stale, Some(session)) => {
+                let before = mem::replace(&mut session.term, term);
+                let again = is_found && before != term;
+                if !again {
+                    base.release_lock();
+                }
+                (again, Next::Backoff)
+            }
+            // The session is not ours: with another, or without, there may be a link.
+            (RefusedReason::Denied, Some(_)) => {
+                let another = self.claims_another();
+                if !another && is_found {
+                    // Of somebody who was here before. Nobody here has lost anything.
+                    self.forget_session();
+                } else if !another {
+                    self.lose_session(base, &why);
+                }
+                (another || is_found, Next::Backoff)
+            }
+            _ => (false, retry.map_or(Next::Never, |wait| Next::After(wait.min(LONGEST_HINT)))),
+        };
+        if again {
+            self.dial_again(now, base);
+        } else {
+            self.fail(now, base, why, next);
         }
     }
 

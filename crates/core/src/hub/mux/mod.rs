@@ -15,8 +15,8 @@ mod topics;
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Hello, HubFrame, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Payload, Resume, ServerFrame,
-    SessionId, TabId, Term, Token, Upstream, VERSION, close as code,
+    Hello, HubFrame, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, NEWEST_VERSION, OLDEST_VERSION,
+    Payload, Resume, ServerFrame, SessionId, TabId, Term, Token, Upstream, close as code,
 };
 
 use self::{
@@ -55,6 +55,17 @@ pub(super) struct Mux {
     backoff: Backoff,
     /// Why the last link ended; empty while one works.
     reason: String,
+}
+
+/// When to dial again after a link that failed.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// After a random wait that grows with each failure.
+    Backoff,
+    /// After the time that the server asked for.
+    After(Duration),
+    /// Not before another tab attaches.
+    Never,
 }
 
 /// The session that this hub has, or that a tab claims.
@@ -107,8 +118,8 @@ impl Mux {
         });
         self.listing = resume.is_some();
         let hello = Hello {
-            min_version: VERSION,
-            max_version: VERSION,
+            min_version: OLDEST_VERSION,
+            max_version: NEWEST_VERSION,
             hub: base.config.hub,
             resume,
             credentials: "",
@@ -137,8 +148,8 @@ impl Mux {
         }
     }
 
-    /// Decides when to try again. `hint` is what the server asked for.
-    fn fail(&mut self, now: Timestamp, base: &mut Base, reason: String, hint: Option<Duration>) {
+    /// Decides when to dial again, after a link that failed for this reason.
+    fn fail(&mut self, now: Timestamp, base: &mut Base, reason: String, next: Next) {
         base.event(Event::LinkDown(reason.clone()));
         self.link_lost(now, base);
         if let Connection::Connected(connected) = &self.connection
@@ -147,19 +158,22 @@ impl Mux {
             self.backoff.reset();
         }
         self.reason = reason;
-        if base.tabs.any_present() {
-            let wait = hint.unwrap_or_else(|| self.backoff.next(&mut base.rng));
-            self.connection = Connection::Backoff { until: now + wait };
-        } else {
+        if !base.tabs.any_present() {
             self.stop(now, base);
+            return;
         }
+        self.connection = match next {
+            Next::Backoff => Connection::Backoff { until: now + self.backoff.next(&mut base.rng) },
+            Next::After(wait) => Connection::Backoff { until: now + wait },
+            Next::Never => Connection::Denied,
+        };
     }
 
     /// Closes the link from this end, then as above.
     fn abandon(&mut self, now: Timestamp, base: &mut Base, code: u16, reason: String) {
         let brief = reason.get(..reason.len().min(100)).unwrap_or_default();
         base.abandon_link(code, brief);
-        self.fail(now, base, reason, None);
+        self.fail(now, base, reason, Next::Backoff);
     }
 
     /// Nobody needs a link any more.
@@ -249,7 +263,7 @@ impl Mux {
                     && protocols.iter().all(|name| name.len() <= MAX_PROTOCOL)
                 {
                     let credit = base.config.credit_bytes;
-                    let open = HubFrame::Open { up, socket, credit, path, protocols };
+                    let open = HubFrame::Open { up, socket, credit, path, protocols, ticket: "" };
                     return base.send_control(open.to_bytes());
                 }
                 format!(
@@ -319,7 +333,7 @@ impl Machine for Mux {
         self.claimed(own);
         self.claimed(found);
         match &mut self.connection {
-            Connection::Idle => self.dial(now, base),
+            Connection::Idle | Connection::Denied => self.dial(now, base),
             Connection::Handshaking { .. } => self.send_attach(base, tab),
             Connection::Connected(connected) => {
                 connected.linger_until = None;
@@ -473,25 +487,27 @@ impl Machine for Mux {
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {
         let Close { code, reason, .. } = close;
         let url = &base.config.url;
-        let (why, hint) = match &self.connection {
+        let (why, next) = match &self.connection {
             Connection::Handshaking { .. } => {
-                (Self::not_tabmux(base, "closed before WELCOME"), None)
+                (Self::not_tabmux(base, "closed before WELCOME"), Next::Backoff)
             }
-            Connection::Connected(connected) => {
-                (format!("tabmux: the link was closed ({code} {reason})"), connected.go_away)
-            }
+            Connection::Connected(connected) => (
+                format!("tabmux: the link was closed ({code} {reason})"),
+                connected.go_away.map_or(Next::Backoff, Next::After),
+            ),
             Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
+            | Connection::Denied
             | Connection::Backoff { .. } => (
                 format!(
                     "tabmux: could not connect to {url}: the server is not there, or it refused \
                      this page's origin"
                 ),
-                None,
+                Next::Backoff,
             ),
         };
-        self.fail(now, base, why, hint);
+        self.fail(now, base, why, next);
     }
 
     fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool) {
@@ -510,6 +526,7 @@ impl Machine for Mux {
                 }
             }
             Connection::Idle
+            | Connection::Denied
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
             | Connection::Handshaking { .. } => {}
@@ -551,6 +568,7 @@ impl Machine for Mux {
                 }
             }
             Connection::Idle
+            | Connection::Denied
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
             | Connection::Handshaking { .. }

@@ -1,0 +1,111 @@
+//! What a hub makes of servers of each version of the protocol.
+
+use std::time::Duration;
+
+use tabmux_core::hub::{HubMessage, LinkState, Mode, Output};
+use tabmux_wire::{
+    Audience, Denied, HubFrame, IdentityTag, Payload, RefusedReason, Rejected, ServerFrame, Term,
+    WelcomeTail,
+};
+
+use crate::support::{ATTACH, Bench, ONE, alias, data, opened, text, welcome};
+
+fn dialled(bench: &Bench) -> bool {
+    bench.outputs.iter().any(|output| matches!(output, Output::OpenLink { .. }))
+}
+
+/// A hub that has said HELLO.
+fn asking() -> Bench {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, ATTACH);
+    bench.open(1, ONE);
+    bench.grant_and_open();
+    bench
+}
+
+fn denied(retry_ms: Option<u64>) -> ServerFrame<'static> {
+    ServerFrame::Denied(Denied {
+        code: RefusedReason::Denied,
+        term: Term(0),
+        retry_ms,
+        target: "",
+        message: "log in first",
+    })
+}
+
+#[test]
+fn a_hub_offers_both_versions() {
+    let bench = asking();
+    let sent = bench.sent();
+    let Ok(HubFrame::Hello(hello)) = HubFrame::decode(&sent[0]) else {
+        panic!("HELLO does not come first: {sent:?}");
+    };
+    assert_eq!((hello.min_version, hello.max_version), (1, 2));
+}
+
+#[test]
+fn a_server_of_either_version_is_connected_to() {
+    let second = WelcomeTail { identity: IdentityTag::User("c2V2ZW4".into()), features: vec![] };
+    for tail in [None, Some(second)] {
+        let mut bench = asking();
+        bench.server(&ServerFrame::Welcome(tabmux_wire::Welcome { tail, ..welcome() }));
+        assert_eq!(bench.hub.state(), LinkState::Connected);
+    }
+}
+
+#[test]
+fn a_denial_for_a_while_is_told_with_its_reason_and_obeyed() {
+    let mut bench = asking();
+    bench.take();
+    bench.server(&denied(Some(3000)));
+    let told = |message: &HubMessage| match message {
+        HubMessage::State { reason, .. } => reason.contains("log in first"),
+        _ => false,
+    };
+    assert!(bench.posted(1).iter().any(told));
+    bench.take();
+    bench.pass(Duration::from_millis(2999));
+    assert!(!dialled(&bench));
+    bench.pass(Duration::from_millis(1));
+    assert!(dialled(&bench));
+}
+
+#[test]
+fn after_a_denial_for_good_nothing_is_dialled_until_a_tab_attaches() {
+    let mut bench = asking();
+    bench.server(&denied(None));
+    bench.take();
+    bench.pass(Duration::from_secs(3600));
+    bench.input(tabmux_core::hub::Input::NetworkChanged { online: true });
+    assert!(!dialled(&bench));
+    bench.tab(2, ATTACH);
+    assert!(dialled(&bench));
+}
+
+#[test]
+fn a_living_session_may_be_ended_by_a_denial() {
+    let mut bench = Bench::connected();
+    bench.server(&denied(None));
+    assert!(matches!(
+        bench.outputs.last(),
+        Some(Output::PostToTab { .. } | Output::PostToTabs { .. })
+    ));
+    assert_eq!(bench.hub.state(), LinkState::Backoff);
+}
+
+#[test]
+fn frames_that_the_hub_does_not_act_on_are_counted_and_ignored() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    bench.take();
+    let rejected = Rejected { tab: alias(1), socket: ONE, code: 1, retry_ms: None, message: "" };
+    bench.server(&ServerFrame::Rejected(rejected));
+    let (audience, payload) = (Audience::User, Payload::Text("hi"));
+    bench.server(&ServerFrame::Direct { lane: 0, audience, payload });
+    assert!(bench.posted(1).is_empty());
+    bench.server(&data(1, ONE, "hi"));
+    let count = 3;
+    let message = HubMessage::Message { socket: ONE, count, payload: text("hi") };
+    assert_eq!(bench.all_posted(1), [message]);
+}

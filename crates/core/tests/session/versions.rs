@@ -1,0 +1,129 @@
+//! What hubs of each version of the protocol are told.
+
+use std::time::Duration;
+
+use tabmux_core::wire::{
+    Denied, Hello, HubFrame, HubId, IdentityTag, LaneCount, Payload, Position, Present, Publish,
+    Recover, RefusedReason, Request, Resume, ServerFrame, SocketId, Term, Token, Welcome,
+    WelcomeTail,
+};
+
+use crate::support::{Server, attach, closed, frame, frames, hello, open_with, up};
+
+/// HELLO of a hub that speaks these versions.
+fn speaking(oldest: u32, newest: u32, resume: Option<Resume>) -> HubFrame<'static> {
+    HubFrame::Hello(Hello {
+        min_version: oldest,
+        max_version: newest,
+        hub: HubId(9),
+        resume,
+        credentials: "",
+    })
+}
+
+fn welcome(frame: ServerFrame<'_>) -> Welcome {
+    match frame {
+        ServerFrame::Welcome(welcome) => welcome,
+        other => panic!("not welcomed: {other:?}"),
+    }
+}
+
+/// What version 2 adds to the WELCOME for a hub that speaks these versions.
+fn tail(oldest: u32, newest: u32) -> Option<WelcomeTail> {
+    let mut server = Server::new();
+    server.open(1);
+    let outputs = server.say(1, &speaking(oldest, newest, None));
+    welcome(frame(&outputs)).tail
+}
+
+#[test]
+fn a_hub_of_version_1_is_welcomed_in_version_1() {
+    assert_eq!(tail(1, 1), None);
+}
+
+#[test]
+fn a_hub_that_speaks_version_2_is_told_users_and_features() {
+    let expected = WelcomeTail { identity: IdentityTag::NoUsers, features: vec![] };
+    assert_eq!(tail(1, 2).as_ref(), Some(&expected));
+    assert_eq!(tail(2, 7), Some(expected));
+}
+
+#[test]
+fn a_session_speaks_the_version_of_each_of_its_hubs() {
+    let mut server = Server::new();
+    server.open(1);
+    let outputs = server.say(1, &speaking(1, 1, None));
+    let first = welcome(frame(&outputs));
+    server.say(1, &attach(1));
+    server.say(1, &open_with(1, 1, 0));
+    server.cut(1);
+    let resume =
+        Resume { session: first.session, token: first.token, term: first.term, have0: Some(0) };
+    for (link, newest) in [(2, 2), (3, 1)] {
+        server.open(link);
+        let outputs = server.say(link, &speaking(1, newest, Some(resume)));
+        let welcome = welcome(frames(&outputs)[0].clone());
+        assert_eq!((welcome.resumed, welcome.version()), (true, newest));
+    }
+}
+
+/// What a hub hears that claims a session with a wrong token.
+fn denial(newest: u32) -> ServerFrame<'static> {
+    let mut server = Server::new();
+    let session = server.welcomed(1);
+    server.say(1, &attach(1));
+    server.open(2);
+    let (token, term) = (Token([9; 16]), Term(1));
+    let resume = Resume { session, token, term, have0: None };
+    let outputs = server.say(2, &speaking(1, newest, Some(resume)));
+    assert_eq!(closed(&outputs).1, 1008);
+    match frame(&outputs) {
+        ServerFrame::Refused { reason, term, retry_ms, .. } => {
+            ServerFrame::Refused { reason, term, retry_ms, message: "" }
+        }
+        ServerFrame::Denied(Denied { code, term, retry_ms, .. }) => {
+            ServerFrame::Denied(Denied { code, term, retry_ms, target: "", message: "" })
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_hub_of_version_1_is_refused_in_version_1() {
+    let (reason, term, retry_ms, message) = (RefusedReason::Denied, Term(0), 5_000, "");
+    assert_eq!(denial(1), ServerFrame::Refused { reason, term, retry_ms, message });
+}
+
+#[test]
+fn a_hub_of_version_2_is_refused_in_version_2() {
+    let (code, term, retry_ms) = (RefusedReason::Denied, Term(0), Some(5_000));
+    let denied = Denied { code, term, retry_ms, target: "", message: "" };
+    assert_eq!(denial(2), ServerFrame::Denied(denied));
+}
+
+#[test]
+fn frames_that_the_server_does_not_act_on_are_counted_and_ignored() {
+    let mut server = Server::new();
+    server.open(1);
+    server.say(1, &hello());
+    server.say(1, &attach(1));
+    let (socket, payload) = (SocketId(1), Payload::Text(""));
+    let (topic, key, since) = ("t", "", Position { epoch: 1, offset: 1 });
+    let request = Request { up: up(1), socket, credit: 0, method: "add", key, payload };
+    let unknown = [
+        HubFrame::Request(request),
+        HubFrame::Cancel { up: up(2), socket },
+        HubFrame::Publish(Publish { up: up(3), socket, topic, key, payload }),
+        HubFrame::Recover(Recover { up: up(4), socket, since, topic }),
+        HubFrame::Credentials { request: 1, credentials: "" },
+        HubFrame::Presence { topic, present: Present::Away },
+        HubFrame::End,
+    ];
+    for frame in unknown {
+        assert_eq!(server.say(1, &frame), [], "{frame:?}");
+    }
+    server.pass(Duration::from_secs(1));
+    let outputs = server.say(1, &HubFrame::Ping { nonce: 1 });
+    let lanes = vec![LaneCount { lane: 1, count: 4 }];
+    assert_eq!(frames(&outputs)[0], ServerFrame::Ack { lanes });
+}
