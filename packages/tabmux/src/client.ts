@@ -15,21 +15,21 @@ export interface ConnectOptions extends SharingOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** How the client stands with the server. */
+/** How the client stands with the server. It does not change: another state is another object. */
 export interface Status {
   /**
    * `idle`: nobody needs the link; `connecting`; `connected`; `backoff`: it failed and is tried
    * again soon; `closed`: this client is closed, or there is no hub.
    */
-  state: 'idle' | 'connecting' | 'connected' | 'backoff' | 'closed';
+  readonly state: 'idle' | 'connecting' | 'connected' | 'backoff' | 'closed';
   /** How the hub is hosted. */
-  tier: Tier;
+  readonly tier: Tier;
   /** The hub: 16 hexadecimal digits, empty until it is known. */
-  hubId: string;
+  readonly hubId: string;
   /** Tabs of this browser at the same hub. */
-  tabs: number;
+  readonly tabs: number;
   /** Why the state is what it is; empty when there is nothing to say. */
-  reason: string;
+  readonly reason: string;
 }
 
 /** What a client tells its listeners. */
@@ -83,6 +83,7 @@ export interface Topic extends Listenable<TopicEvents> {
 
 /** A client of a tabmux server. All tabs of a browser share one link. */
 export interface Client extends Listenable<ClientEvents> {
+  /** The same object until something in it changes. */
   readonly status: Status;
   /** Subscribes to a topic, whose name has 1 to 256 bytes. */
   topic(name: string): Topic;
@@ -100,6 +101,8 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   let hub: HubPort | undefined;
   let reason = '';
   let number = 0;
+  /** What `status` returned last. */
+  let last: Status | undefined;
   const receive = (kind: HubKind, _a = 0, _b = 0, data: string | Uint8Array = ''): unknown =>
     kind === HubKind.Browser ? emit(target, 'message', { data })
       : kind === HubKind.BrowserGap ? emit(target, 'gap')
@@ -109,13 +112,16 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   const client: Client = {
     get status(): Status {
       const state = STATES[hub ? hub._state : LinkState.Closed];
-      return {
+      const status = {
         state,
         tier: hub?._tier ?? 'direct',
         hubId: hub?._hub ? hex(hub._hub) : '',
         tabs: hub?._tabs ?? 0,
         reason: hub?._reason ?? reason,
       };
+      // Only the last of them, the reason, may hold a comma.
+      return last && `${Object.values(last)}` === `${Object.values(status)}` ? last
+        : (last = status);
     },
     on: listenTo(target),
     topic(name) {

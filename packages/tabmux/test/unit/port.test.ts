@@ -311,6 +311,29 @@ test('a client tells the status', async () => {
   assert.deepEqual(client.status, status);
 });
 
+test('the status of a client is the same object until something in it changes', async () => {
+  const client = connect('/', { key: `status ${(keys += 1)}` });
+  const first = client.status;
+  assert.equal(client.status, first);
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  let told: unknown;
+  client.on('status', (status) => (told = status));
+  worker.attached(1n, 2);
+  await worker.settled();
+  const second = client.status;
+  assert.equal(told, second);
+  assert.notEqual(second, first);
+  // Said again, and not changed.
+  worker.post(1n, HubKind.State, 0, LinkState.Connected, 2);
+  await worker.settled();
+  assert.equal(client.status, second);
+  worker.post(1n, HubKind.State, 0, LinkState.Connected, 3);
+  await worker.settled();
+  assert.notEqual(client.status, second);
+  assert.equal(client.status.tabs, 3);
+});
+
 test('a client tells messages to all, until its listener is taken off', async () => {
   const { client, worker, hub } = await pair();
   const seen: unknown[] = [];
