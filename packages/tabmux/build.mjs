@@ -1,7 +1,6 @@
 // Bundles the package: src/index.ts to client.js, src/tiers.ts, which that loads where it is
 // needed, to tiers.js, src/worker.ts with the wasm module inside to worker.js, src/debug.ts to
 // debug.js, and the types. `cargo xtask dist` makes src/generated and then runs this.
-// the types. `cargo xtask dist` makes src/generated and then runs this.
 //
 //   node build.mjs [--out DIR] [--wasm FILE]
 //
@@ -39,7 +38,11 @@ await writeFile(join(out, 'client.js'), client);
 await writeFile(join(out, 'debug.js'), debug);
 await cp(typesOut, out, { recursive: true });
 
-/** The client last: it asks for the others by the hash of their bytes. */
+/**
+ * The client comes last: it asks for the worker by the hash of its bytes, and says to tiers.js
+ * which one it wants. The import of tiers.js has no query, which several bundlers take for a part
+ * of the file's name.
+ */
 async function scripts() {
   const worker = await bundle({
     entryPoints: [join(root, 'src/worker.ts')],
@@ -47,7 +50,15 @@ async function scripts() {
     define: { __VERSION__: JSON.stringify(version) },
     plugins: [inline(options.wasm)],
   });
-  const tiers = await bundle({ entryPoints: [join(root, 'src/tiers.ts')], format: 'esm' });
+  const tiersOf = (version) => bundle({
+    entryPoints: [join(root, 'src/tiers.ts')],
+    format: 'esm',
+    define: { __TIERS_VERSION__: JSON.stringify(version) },
+  });
+  // A file cannot hold its own hash: it is that of the same file with an empty version. Nobody
+  // but client.js compares it.
+  const tiersVersion = hash(await tiersOf('')).slice(0, 8);
+  const tiers = await tiersOf(tiersVersion);
   const debug = await bundle({ entryPoints: [join(root, 'src/debug.ts')], format: 'esm' });
   const client = await bundle({
     entryPoints: [join(root, 'src/index.ts')],
@@ -57,25 +68,15 @@ async function scripts() {
     define: {
       __VERSION__: JSON.stringify(version),
       __WORKER_VERSION__: JSON.stringify(hash(worker)),
+      __TIERS_VERSION__: JSON.stringify(tiersVersion),
     },
-    plugins: [name('./tiers.js', `./tiers.js?v=${hash(tiers)}`)],
+    external: ['./tiers.js'],
   });
   return { worker, tiers, client, debug };
 }
 
 function hash(bytes) {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
-}
-
-/** An import that stays one, by another name. */
-function name(specifier, path) {
-  return {
-    name: 'name',
-    setup({ onResolve }) {
-      onResolve({ filter: /^/ }, (asked) =>
-        (asked.path === specifier ? { path, external: true } : undefined));
-    },
-  };
 }
 
 async function bundle(settings) {

@@ -37,7 +37,7 @@ async function dropIn() {
     minify: true,
     write: false,
     format: 'esm',
-    external: ['./tiers.js?*'],
+    external: ['./tiers.js'],
     target: 'es2022',
     legalComments: 'none',
     logLevel: 'warning',

@@ -32,6 +32,7 @@ await build({
   define: {
     __VERSION__: JSON.stringify(version),
     __WORKER_VERSION__: JSON.stringify('unit-test'),
+    __TIERS_VERSION__: JSON.stringify('unit-test'),
   },
 });
 

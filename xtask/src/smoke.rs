@@ -53,13 +53,14 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
 }
 
 fn tiers(address: SocketAddr) -> anyhow::Result<()> {
-    let tiers = versioned(address, "tiers.js")?;
+    // As client.js asks for it: the address does not name the build.
+    let tiers = get(address, "/tabmux/tiers.js")?;
     tiers.expect("content-type", "text/javascript")?;
-    tiers.expect("cache-control", "immutable")
+    tiers.expect("cache-control", "no-cache")
 }
 
 fn worker(address: SocketAddr) -> anyhow::Result<()> {
-    let worker = versioned(address, "worker.js")?;
+    let worker = versioned_worker(address)?;
     worker.expect("content-type", "text/javascript")?;
     worker.expect("content-security-policy", "'wasm-unsafe-eval'")?;
     worker.expect("content-security-policy", "connect-src")?;
@@ -68,14 +69,13 @@ fn worker(address: SocketAddr) -> anyhow::Result<()> {
     unversioned.expect("cache-control", "no-cache")
 }
 
-/// The file as client.js asks for it.
-fn versioned(address: SocketAddr, name: &str) -> anyhow::Result<Answer> {
+/// The worker as client.js asks for it.
+fn versioned_worker(address: SocketAddr) -> anyhow::Result<Answer> {
     let client = get(address, "/tabmux/client.js")?.body;
-    let asked = format!("{name}?v=");
-    let (_, rest) = client.split_once(&asked).context("client.js names no version")?;
+    let (_, rest) = client.split_once("worker.js?v=").context("client.js names no version")?;
     let version: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
-    ensure!(version.len() == 16, "client.js asks for the version `{version}` of {name}");
-    get(address, &format!("/tabmux/{name}?v={version}"))
+    ensure!(version.len() == 16, "client.js asks for the version `{version}` of worker.js");
+    get(address, &format!("/tabmux/worker.js?v={version}"))
 }
 
 /// A second server on the same port must fail at once and say which port.

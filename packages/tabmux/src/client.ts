@@ -103,7 +103,7 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   let number = 0;
   /** What `status` returned last. */
   let last: Status | undefined;
-  const receive = (kind: HubKind, _a = 0, _b = 0, data: string | Uint8Array = ''): unknown =>
+  const receive = (kind: HubKind, _a?: number, _b?: number, data?: string | Uint8Array): unknown =>
     kind === HubKind.Browser ? emit(target, 'message', { data })
       : kind === HubKind.BrowserGap ? emit(target, 'gap')
         // No news to a client, whose messages and topics do not end with a session.
@@ -111,17 +111,15 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   const closers = new Set<() => void>();
   const client: Client = {
     get status(): Status {
-      const state = STATES[hub ? hub._state : LinkState.Closed];
+      const state = STATES[hub?._state ?? LinkState.Closed];
       const status = {
         state,
         tier: hub?._tier ?? 'direct',
-        hubId: hub?._hub ? hex(hub._hub) : '',
+        hubId: hex(hub?._hub),
         tabs: hub?._tabs ?? 0,
         reason: hub?._reason ?? reason,
       };
-      // Only the last of them, the reason, may hold a comma.
-      return last && `${Object.values(last)}` === `${Object.values(status)}` ? last
-        : (last = status);
+      return JSON.stringify(last) === JSON.stringify(status) ? last as Status : (last = status);
     },
     on: listenTo(target),
     topic(name) {

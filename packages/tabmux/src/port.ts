@@ -203,7 +203,8 @@ function makePort(
       phase && (self._hub && ++faults < Limit.Faults ? restart() : fail()));
     if (!isShared) {
       import('./tiers.js').then(now(({ openTiers }) => take(openTiers(
-        tiers, isTried, name, script, tab as bigint, config.locks, now(fail), now(restart),
+        __TIERS_VERSION__, tiers, isTried, name, script, tab as bigint, config.locks, now(fail),
+        now(restart),
       )))).catch(now(({ message }) => fail(message)));
       return;
     }

@@ -147,8 +147,11 @@ export type HubMessage = [
   data: string | Uint8Array,
 ];
 
-/** An id as it is shown and as it stands in the name of a lock: 16 hexadecimal digits. */
-export const hex = (id: bigint): string => id.toString(16).padStart(16, '0');
+/**
+ * An id as it is shown and as it stands in the name of a lock: 16 hexadecimal digits. Empty for one
+ * that is not known yet.
+ */
+export const hex = (id?: bigint): string => (id ? id.toString(16).padStart(16, '0') : '');
 
 /** The lock a tab holds while it lives and is not parked; its hub waits for it. */
 export const tabLock = (tab: bigint): string => 'tabmux:tab:' + hex(tab);

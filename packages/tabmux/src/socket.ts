@@ -155,7 +155,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   /** With whom the connection is shared. */
   get shared(): Shared {
     const { _tabs, _hub } = this._hub;
-    return { tabs: _tabs, hubId: _hub ? hex(_hub) : '', reused: this._reused };
+    return { tabs: _tabs, hubId: hex(_hub), reused: this._reused };
   }
 
   send(data: string | BufferSource | Blob): void {

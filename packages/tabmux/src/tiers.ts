@@ -63,9 +63,11 @@ const RETIRE_MS = 1500;
 
 /**
  * Opens a port of the first of these tiers that works, and goes on to the next where one fails.
- * `isTried`: a SharedWorker was tried. Throws, or calls `fail`, where none is left.
+ * `isTried`: a SharedWorker was tried. Throws, or calls `fail`, where none is left. Throws also
+ * where client.js is of another build, which a cache may cause: it names the `version` it wants.
  */
 export function openTiers(
+  version: string,
   tiers: Tier[] = ALL,
   isTried: boolean,
   name: string,
@@ -75,6 +77,9 @@ export function openTiers(
   fail: (reason: string) => void,
   lost: () => void,
 ): PagePort {
+  if (version !== __TIERS_VERSION__) {
+    throw new Error('tabmux: tiers.js and client.js are of two builds; load the page again');
+  }
   const left = tiers.filter((tier) => !isTried || tier !== 'shared-worker');
   const noWorker = notStarted(script);
   let inner: TierPort | undefined;

@@ -28,6 +28,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("wasm imports", Count::One, wasm_imports),
         step("types", Count::One, |repo| npm(repo, "check")),
         step("npm test", Count::NodeTest, |repo| npm(repo, "test")),
+        step("bundlers", Count::NodeTest, bundlers),
         step("size", Count::One, task(&["size", "--dist", "packages/tabmux/dist"])),
         step("tidy", Count::One, task(&["tidy"])),
         step("fuzz", Count::One, run_fuzz(xtask.clone())),
@@ -98,6 +99,15 @@ fn npm(repo: &Repo, script: &str) -> anyhow::Result<Outcome> {
     repo.need_npm_packages()?;
     let _dir = repo.sh.push_dir(repo.package());
     Outcome::of(cmd!(repo.sh, "npm run --silent {script}"))
+}
+
+/// Vite and Rollup, whose packages nobody else needs.
+fn bundlers(repo: &Repo) -> anyhow::Result<Outcome> {
+    repo.need_node()?;
+    let package = repo.package().join("test/bundlers");
+    repo.need_npm_packages_of(&package)?;
+    let _dir = repo.sh.push_dir(package);
+    Outcome::of(cmd!(repo.sh, "npm test --silent"))
 }
 
 fn run_fuzz(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {

@@ -1,0 +1,14 @@
+// The tiers besides a SharedWorker, as far as a page without a browser can have them.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { openTiers } from '../../src/tiers.js';
+
+test('a client.js of another build is told so', () => {
+  const open = (version: string): unknown =>
+    openTiers(version, [], false, '', '', 1n, false, assert.fail, assert.fail);
+  assert.throws(() => open('of yesterday'), /tiers\.js and client\.js are of two builds/);
+  // The own one is not refused; no tier was allowed.
+  assert.throws(() => open('unit-test'), /the worker .* did not start/);
+});
