@@ -1,4 +1,4 @@
-// The examples in README.md are type-checked against the sources.
+// The examples in README.md, and in that of the package, are type-checked against the sources.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -9,7 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const readme = await readFile(join(root, '../../README.md'), 'utf8');
+const own = await readFile(join(root, 'README.md'), 'utf8');
+const readme = await readFile(join(root, '../../README.md'), 'utf8') + own;
 const examples = [
   ...readme.matchAll(/^```js\n(.*?)^```/gms),
   ...readme.matchAll(/<script type="module">\n(.*?)<\/script>/gs),
@@ -22,7 +23,7 @@ test('the examples of README have the types they use', async () => {
   await mkdir(folder);
   try {
     for (const [index, code] of examples.entries()) {
-      const source = code.replaceAll("'/tabmux/client.js'", "'../../src/index.js'");
+      const source = code.replaceAll(/'(\/tabmux\/client\.js|tabmux)'/g, "'../../src/index.js'");
       await writeFile(join(folder, `example-${index}.ts`), source);
     }
     const config = { extends: '../tsconfig.json', include: ['*.ts', '../../env.d.ts'] };
