@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    Result,
+    Result, Stop,
     browser::Browser,
     marionette::Marionette,
     minibrowser::{self, Agents, MiniBrowser},
@@ -96,21 +96,33 @@ pub struct Session {
 impl Session {
     /// Starts `engine` with a new profile.
     pub fn start(engine: Engine) -> Result<Self> {
-        Self::start_by(engine, start_webkit)
+        Self::start_by(engine, Storage::Allowed, start_webkit)
     }
 
     /// Starts `engine` so that it outlives the processes of its pages: WebKitGTK without its
     /// driver, the others as [`Session::start`] does.
     pub fn start_for_crashes(engine: Engine) -> Result<Self> {
-        Self::start_by(engine, start_plain_webkit)
+        Self::start_by(engine, Storage::Allowed, start_plain_webkit)
     }
 
-    fn start_by(engine: Engine, start_webkit: fn(&Path) -> Result<Started>) -> Result<Self> {
+    /// Starts `engine` with a profile whose user has forbidden all sites to keep data.
+    pub fn start_without_storage(engine: Engine) -> std::result::Result<Self, Stop> {
+        if engine == Engine::WebKit {
+            return Err(Stop::Skipped("MiniBrowser has no setting that refuses storage".into()));
+        }
+        Ok(Self::start_by(engine, Storage::Refused, start_webkit)?)
+    }
+
+    fn start_by(
+        engine: Engine,
+        storage: Storage,
+        start_webkit: fn(&Path) -> Result<Started>,
+    ) -> Result<Self> {
         engine.check()?;
         let folder = Folder::new()?;
         let (mut browser, groups) = match engine {
-            Engine::Chromium => start_chromium(&folder.0),
-            Engine::Firefox => start_firefox(&folder.0),
+            Engine::Chromium => start_chromium(&folder.0, storage),
+            Engine::Firefox => start_firefox(&folder.0, storage),
             Engine::WebKit => start_webkit(&folder.0),
         }
         .map_err(|error| format!("cannot start {engine}: {error}{}", folder.driver_log()))?;
@@ -129,6 +141,13 @@ impl Session {
     }
 }
 
+/// Whether sites may keep data: cookies, localStorage and all that browsers count with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Storage {
+    Allowed,
+    Refused,
+}
+
 /// What is there once a browser has started.
 type Started = (Browser, Vec<Group>);
 
@@ -137,14 +156,20 @@ const START: Duration = Duration::from_secs(30);
 
 const MINI_BROWSER: &str = "webkit2gtk-4.1/MiniBrowser";
 
-fn start_chromium(folder: &Path) -> Result<Started> {
+fn start_chromium(folder: &Path, storage: Storage) -> Result<Started> {
     let port = ports::free()?;
     let mut command = driver("chromedriver", folder)?;
     let group = Group::spawn(command.arg(format!("--port={port}")))?;
+    let preferences = match storage {
+        Storage::Allowed => json!({}),
+        // The setting "block all cookies", as chrome://settings writes it.
+        Storage::Refused => json!({ "profile.default_content_setting_values.cookies": 2 }),
+    };
     let capabilities = json!({
         "browserName": "chrome",
         "goog:chromeOptions": {
             "binary": program("chromium")?,
+            "prefs": preferences,
             "args": [
                 "--headless",
                 // Chromium's sandbox refuses to run as root.
@@ -165,11 +190,11 @@ fn start_chromium(folder: &Path) -> Result<Started> {
     Ok((connect(port, &capabilities, crash)?, vec![group]))
 }
 
-fn start_firefox(folder: &Path) -> Result<Started> {
+fn start_firefox(folder: &Path, storage: Storage) -> Result<Started> {
     let port = ports::free()?;
     let profile = folder.join("profile");
     fs::create_dir_all(&profile).map_err(|error| error.to_string())?;
-    fs::write(profile.join("user.js"), firefox_preferences(port))
+    fs::write(profile.join("user.js"), firefox_preferences(port, storage))
         .map_err(|error| error.to_string())?;
     let mut command = driver("firefox-esr", folder)?;
     command
@@ -309,7 +334,13 @@ fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Everything that would make Firefox talk to the network by itself is off.
-fn firefox_preferences(port: u16) -> String {
+fn firefox_preferences(port: u16, storage: Storage) -> String {
+    let cookies = match storage {
+        // What a new profile has: cookies of other sites are kept apart.
+        Storage::Allowed => 5,
+        // The setting "block all cookies".
+        Storage::Refused => 2,
+    };
     let preferences = json!({
         "marionette.port": port,
         "app.normandy.enabled": false,
@@ -326,6 +357,7 @@ fn firefox_preferences(port: u16) -> String {
         "extensions.update.enabled": false,
         "network.captive-portal-service.enabled": false,
         "network.connectivity-service.enabled": false,
+        "network.cookie.cookieBehavior": cookies,
         "network.dns.localDomains": INSECURE_HOST,
         "network.trr.mode": 5,
         "services.settings.server": "http://127.0.0.1:9/",

@@ -100,6 +100,7 @@ fn answer(mut stream: &TcpStream, assets: &Path) -> std::io::Result<()> {
     let page = Page::find(target, assets);
     let head = format!(
         "HTTP/1.1 {}\r\ncontent-type: {}\r\ncontent-length: {}\r\n{}\
+         access-control-allow-origin: null\r\n\
          cache-control: no-cache\r\nconnection: close\r\n\r\n",
         page.status,
         page.content_type,
@@ -142,6 +143,8 @@ fn policy(query: &str) -> &'static str {
     match query {
         "no-workers" => "content-security-policy: worker-src 'none'\r\n",
         "no-wasm" => "content-security-policy: script-src 'self'; connect-src *\r\n",
+        // The page has an origin that nobody else has, as in an iframe with that attribute.
+        "sandboxed" => "content-security-policy: sandbox allow-scripts\r\n",
         _ => "",
     }
 }

@@ -21,7 +21,18 @@ use crate::{
 pub struct Test {
     name: &'static str,
     run: Steps,
-    crashes: bool,
+    browser: Setup,
+}
+
+/// The browser that a test wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setup {
+    /// The one that the tests before it had.
+    Usual,
+    /// One of its own.
+    ForCrashes,
+    /// One of its own, too.
+    WithoutStorage,
 }
 
 /// What a test does.
@@ -30,13 +41,19 @@ pub type Steps = fn(&mut Context<'_>) -> std::result::Result<(), Stop>;
 impl Test {
     /// A test whose name is a sentence.
     pub const fn new(name: &'static str, run: Steps) -> Self {
-        Self { name, run, crashes: false }
+        Self { name, run, browser: Setup::Usual }
     }
 
     /// A test that kills what runs pages and workers, in a browser of its own: see
     /// [`Session::start_for_crashes`].
     pub const fn crashing(name: &'static str, run: Steps) -> Self {
-        Self { name, run, crashes: true }
+        Self { name, run, browser: Setup::ForCrashes }
+    }
+
+    /// A test in a browser of its own whose user lets no site keep data: see
+    /// [`Session::start_without_storage`].
+    pub const fn without_storage(name: &'static str, run: Steps) -> Self {
+        Self { name, run, browser: Setup::WithoutStorage }
     }
 }
 
@@ -215,13 +232,14 @@ fn run_and_tell(
     test: &Test,
     session: &mut Option<Session>,
 ) -> std::result::Result<(), Stop> {
-    if test.crashes {
+    let has_own = test.browser != Setup::Usual;
+    if has_own {
         // What earlier tests left may host its workers, and what it kills may be missed later.
         *session = None;
     }
     let begin = Instant::now();
     let outcome = run_test(engine, test, session);
-    if test.crashes {
+    if has_own {
         *session = None;
     }
     let seconds = begin.elapsed().as_secs_f32();
@@ -244,8 +262,11 @@ fn run_test(
 ) -> std::result::Result<(), Stop> {
     let current = match session {
         Some(current) => current,
-        None if test.crashes => session.insert(Session::start_for_crashes(engine)?),
-        None => session.insert(Session::start(engine)?),
+        None => session.insert(match test.browser {
+            Setup::Usual => Session::start(engine)?,
+            Setup::ForCrashes => Session::start_for_crashes(engine)?,
+            Setup::WithoutStorage => Session::start_without_storage(engine)?,
+        }),
     };
     let deadline = Deadline::start(current.group_ids());
     let mut outcome = catch_unwind(AssertUnwindSafe(|| attempt(engine, test, current)))

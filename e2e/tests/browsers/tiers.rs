@@ -40,6 +40,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("tiers: tabs with SharedWorker join one that leads without", joins_leader),
     Test::new("tiers: the holder of the link's lock is silent, and loses it", silent_holder),
     Test::new("tiers: bfcache: prefer", prefer),
+    Test::without_storage("tiers: where storage is refused each tab has a connection", refused),
+    Test::new("tiers: a sandboxed page, which may do nothing, is told so", sandboxed),
 ];
 
 /// Connects a client called `client` with these options and opens an echo socket.
@@ -558,5 +560,32 @@ fn prefer(context: &mut Context<'_>) -> Outcome {
     open(context, &server, &tabs[1], "back", "{ bfcache: 'prefer' }")?;
     ask(context, &tabs[1], "back", "here again")?;
     one_link(&server, 2)?;
+    Ok(())
+}
+
+/// The user has forbidden sites to keep data, and so SharedWorkers, locks and localStorage throw or
+/// reject. Nothing else tells pages so: the objects are there.
+fn refused(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tabs = context.tabs(2)?;
+    for tab in &tabs {
+        let storage = "(() => { try { return !!localStorage; } catch { return 'refused'; } })()";
+        equal("storage", context.run(tab, storage)?, json!("refused"))?;
+        connect(context, &server, tab, "{}")?;
+        equal("tier", context.run(tab, "T.get('client').status.tier")?, json!("direct"))?;
+        ask(context, tab, "echo", "are you there")?;
+    }
+    server.wait_for_connections(2, SOON)?;
+    Ok(())
+}
+
+/// Its origin is nobody else's, so there is no script of its own from which to make a worker.
+fn sandboxed(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let tab = context.page(Kind::Tab, "page.html?sandboxed")?;
+    context.run(&tab, format!("T.client('client', '{}')", server.url("/")))?;
+    let status = context.run(&tab, "await T.state('client', 'closed')")?;
+    let reason = status["reason"].as_str().unwrap_or_default();
+    equal("reason", reason.contains("Serve it from the page's own origin"), true)?;
     Ok(())
 }

@@ -27,3 +27,12 @@ export const resync = (): HubMessage => {
 
 /** Builds do not share a bus: they may not understand each other. */
 export const busName = (name: string, script: string): string => `${name} ${script}`;
+
+/** Opens a channel: none where there is no such thing, and where it is refused. */
+export function openChannel(name: string): BroadcastChannel | undefined {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return undefined;
+  }
+}

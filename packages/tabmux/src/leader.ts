@@ -29,9 +29,14 @@ const SETTLE_RUN_OUT_MS = 1500;
 
 /**
  * Waits for the lock `name`, and leads while it is held. A lock that was stolen is waited for
- * again.
+ * again. Calls `refused` where this page may have no lock.
  */
-export function contendByLock(name: string, lead: () => void, resign: () => void): Leadership {
+export function contendByLock(
+  name: string,
+  lead: () => void,
+  resign: () => void,
+  refused: () => void,
+): Leadership {
   const { locks } = navigator;
   let abort: AbortController;
   let isHeld = false;
@@ -46,7 +51,8 @@ export function contendByLock(name: string, lead: () => void, resign: () => void
         lead();
       }))
       .catch(() => {
-        if (signal.aborted || !isHeld) return;
+        if (signal.aborted) return;
+        if (!isHeld) return refused();
         isHeld = false;
         resign();
         request({});
@@ -74,9 +80,15 @@ export function contendByLock(name: string, lead: () => void, resign: () => void
 
 /**
  * The lease is the name of its holder and the time, written each second. Who takes it reads it
- * again after a while: of several that took it at once, the last to write has it.
+ * again after a while: of several that took it at once, the last to write has it. Calls `refused`
+ * where localStorage is refused or full.
  */
-export function contendByLease(name: string, lead: () => void, resign: () => void): Leadership {
+export function contendByLease(
+  name: string,
+  lead: () => void,
+  resign: () => void,
+  refused: () => void,
+): Leadership {
   const me = hex(crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n);
   let state: 'waiting' | 'taking' | 'held' = 'waiting';
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -94,7 +106,17 @@ export function contendByLease(name: string, lead: () => void, resign: () => voi
     localStorage.setItem(name, `${me}:${writtenAt}`);
   };
 
-  const look = (): void => {
+  /** Does what needs the storage. */
+  const attempt = (act: () => void): void => {
+    try {
+      act();
+    } catch {
+      clearTimeout(timer);
+      refused();
+    }
+  };
+
+  const look = (): void => attempt(() => {
     clearTimeout(timer);
     const [holder, age] = read();
     let wait = LOOK_MS;
@@ -110,7 +132,7 @@ export function contendByLease(name: string, lead: () => void, resign: () => voi
       wait = holder ? SETTLE_RUN_OUT_MS : SETTLE_MS;
     }
     timer = setTimeout(look, wait);
-  };
+  });
 
   const lose = (): void => {
     state = 'waiting';
@@ -118,14 +140,14 @@ export function contendByLease(name: string, lead: () => void, resign: () => voi
     look();
   };
 
-  const onStorage = ({ key }: StorageEvent): void => {
+  const onStorage = ({ key }: StorageEvent): void => attempt(() => {
     if (key !== name && key !== null) return;
     if (state === 'held') {
       if (read()[0] !== me) lose();
     } else if (state === 'waiting' && !read()[0]) {
       look();
     }
-  };
+  });
 
   addEventListener('storage', onStorage);
   look();
@@ -136,15 +158,19 @@ export function contendByLease(name: string, lead: () => void, resign: () => voi
       // Where it was written a short while ago nobody else can have it. And what is done first with
       // storage may be the last: there, Firefox ends the scripts of a tab that closes.
       const isFresh = state === 'held' && Date.now() - writtenAt < LEASE_MS;
-      if (isFresh || state !== 'waiting' && read()[0] === me) localStorage.removeItem(name);
+      try {
+        if (isFresh || state !== 'waiting' && read()[0] === me) localStorage.removeItem(name);
+      } catch {
+        // It runs out by itself.
+      }
       state = 'waiting';
     },
     // A lease runs out by itself.
     steal: () => undefined,
-    renew() {
+    renew: () => attempt(() => {
       if (state !== 'held') return;
       if (read()[0] === me) write();
       else lose();
-    },
+    }),
   };
 }

@@ -1,5 +1,6 @@
 // The lock without which a hub does not dial, and what is done when its holder does not let go.
 
+import { openChannel } from './bus.js';
 import { ignore } from './garbage.js';
 
 /** How long the holder may take to say that it is there. */
@@ -41,7 +42,7 @@ export function takeLinkLock(
   }
   // Another build is not to be waited for: it lives as long as its last tab.
   const build = self.location.href;
-  const channel = globalThis.BroadcastChannel ? new BroadcastChannel(name) : undefined;
+  const channel = openChannel(name);
   let state: 'waiting' | 'held' | 'released' = 'waiting';
   let wasGranted = false;
   let answers = 0;

@@ -96,7 +96,7 @@ export interface HubPort {
   _say(kind: PageKind.Send | PageKind.Close, number: number, ...rest: unknown[]): boolean;
   /** Bytes of a socket's messages that were not handed to the link. */
   _buffered(number: number): number;
-  /** The page is back, and holds its lock again. */
+  /** The page is back, and holds its lock again; or it is refused locks from now on. */
   _return(): void;
 }
 
@@ -120,7 +120,8 @@ export function hubPort(
 ): HubPort {
   const id = mode + ':' + JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
   const script = `${worker ?? new URL('worker.js?v=' + __WORKER_VERSION__, import.meta.url)}`;
-  const config = { mode, url, protocols, lock: 'tabmux:socket:' + id, locks: true };
+  // Whether there are locks is known when it starts.
+  const config = { mode, url, protocols, lock: 'tabmux:socket:' + id } as HubConfig;
   return hubs.get(id + script) ?? makePort(id + script, id, script, config, tiers, bfcache);
 }
 
@@ -445,7 +446,10 @@ function makePort(
         sum + (n > handed && socket === number ? size : 0), 0);
     },
     _return() {
-      if (phase < Phase.New) {
+      if (config.locks && !locks) {
+        // A hub with locks would take a page that holds none for dead.
+        restart();
+      } else if (phase < Phase.New) {
         // A hub that has forgotten this tab answers the first of the two with `Resync`.
         post([PageKind.Park]);
         attach(phase || Phase.Restored);
@@ -470,7 +474,7 @@ function inhabit(bfcache?: 'prefer'): void {
   if (tab) return;
   tab = crypto.getRandomValues(new BigUint64Array(1))[0];
   // Only Firefox has this, and no page can ask a browser what it keeps in its cache.
-  if (!bfcache || !('mozInnerScreenX' in globalThis)) locks = navigator.locks;
+  locks = bfcache && 'mozInnerScreenX' in globalThis ? undefined : navigator.locks;
   takeLock();
   addEventListener('pagehide', ({ persisted }) => {
     hubs.forEach((hub) => hub._post([persisted ? PageKind.Park : PageKind.Bye]));
@@ -496,7 +500,12 @@ function takeLock(): void {
       isHeld = true;
       resolve();
       return new Promise((letGo) => signal.addEventListener('abort', letGo));
-    // Stolen, or refused, as some engines do where storage is: go on without. If we left, wait.
-    }).catch(() => signal.aborted || (isHeld ? comeBack : resolve)());
+    }).catch(() => {
+      // We left.
+      if (signal.aborted) return;
+      // Not stolen but refused, as locks are where storage is.
+      if (!isHeld) locks = undefined;
+      comeBack();
+    });
   });
 }

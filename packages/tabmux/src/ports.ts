@@ -1,7 +1,7 @@
 // Where the worker's ports come from. A SharedWorker is handed one by each tab; a dedicated worker
 // reaches all tabs by one channel, the bus, and makes a port of what each of them says there.
 
-import { STAYS, busName, resync } from './bus.js';
+import { STAYS, busName, openChannel, resync } from './bus.js';
 import type { HubFrame, TabFrame, WorkerOrder } from './bus.js';
 import { ignore } from './garbage.js';
 import { HubKind, PageKind } from './protocol.js';
@@ -68,12 +68,13 @@ function openShared(serve: (port: Port) => void): Ports {
     // The bus is for a tab that cannot have this SharedWorker though others have it. Who has the
     // link serves it: two hubs on one bus would both answer.
     hold(isHeld) {
-      if (isHeld === !!bus || !globalThis.BroadcastChannel) return;
+      if (isHeld === !!bus) return;
       channel?.close();
       bus?.close();
       channel = bus = undefined;
-      if (!isHeld) return;
-      const opened = (channel = new BroadcastChannel(busName(self.name, self.location.href)));
+      const opened = isHeld ? openChannel(busName(self.name, self.location.href)) : undefined;
+      if (!opened) return;
+      channel = opened;
       const served = (bus = makeBus(serve, (frame) => opened.postMessage(frame), STAYS));
       opened.onmessage = ({ data }) => served.hear(data);
     },

@@ -1,6 +1,7 @@
 // What the hubs of this worker are told, kept for debug.ts where the worker's address says `trace`;
 // and the answers to whoever asks there.
 
+import { openChannel } from './bus.js';
 import { CHANNEL } from './debug.js';
 import type { Question, Trace } from './debug.js';
 import { ignored } from './garbage.js';
@@ -48,16 +49,13 @@ export function openTapes(search: string): Record | undefined {
 }
 
 function answer(tapes: Map<bigint, Tape>): void {
-  try {
-    const channel = new BroadcastChannel(CHANNEL);
-    channel.onmessage = ({ data }: MessageEvent<Question>) => {
-      if (data === 'ignored') channel.postMessage(ignored);
-      if (data !== 'traces') return;
-      tapes.forEach(({ bytes, size, full }, hub) => {
-        channel.postMessage({ hub: hex(hub), bytes: bytes.slice(0, size), full } satisfies Trace);
-      });
-    };
-  } catch {
-    // There is none, or none where storage is refused.
-  }
+  const channel = openChannel(CHANNEL);
+  if (!channel) return;
+  channel.onmessage = ({ data }: MessageEvent<Question>) => {
+    if (data === 'ignored') channel.postMessage(ignored);
+    if (data !== 'traces') return;
+    tapes.forEach(({ bytes, size, full }, hub) => {
+      channel.postMessage({ hub: hex(hub), bytes: bytes.slice(0, size), full } satisfies Trace);
+    });
+  };
 }

@@ -214,7 +214,11 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
     if (isClosed || watch.isOn()) return;
     watch.start();
     if (isAlone) return lead();
-    wire = openWire(bus, hasChannel, hearFrame, () => fail());
+    try {
+      wire = openWire(bus, hasChannel, hearFrame, refused);
+    } catch {
+      return refused();
+    }
     wire.post([tab]);
     // A SharedWorker that this page could not have may serve the others, and this one as well.
     if (globalThis.SharedWorker) starting = setTimeout(contend, HELLO_MS);
@@ -224,9 +228,12 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
   const contend = (): void => {
     clearTimeout(starting);
     leadership ??= (tier === 'leader' ? contendByLock : contendByLease)(
-      bus.replace(':', ':leader:'), lead, resign,
+      bus.replace(':', ':leader:'), lead, resign, refused,
     );
   };
+
+  /** What this tier needs is there, and is refused to this page. Not at once: we may be opening. */
+  const refused = (): void => queueMicrotask(() => isClosed || fail());
 
   const leave = (): void => {
     // First: Firefox may end the scripts of a tab that closes at any moment.

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, test } from 'node:test';
 
-import { contendByLease } from '../../src/leader.js';
+import { contendByLease, contendByLock } from '../../src/leader.js';
 import type { Leadership } from '../../src/leader.js';
 import { openWire } from '../../src/wire.js';
 
@@ -11,7 +11,11 @@ const NAME = 'tabmux:leader:x';
 const listeners = new EventTarget();
 const store = new Map<string, string>();
 let quota = Infinity;
+let isRefused = false;
 
+const allowed = (): void => {
+  if (isRefused) throw new DOMException('refused', 'SecurityError');
+};
 const changed = (key: string, newValue: string | null): void => {
   listeners.dispatchEvent(Object.assign(new Event('storage'), { key, newValue }));
 };
@@ -20,13 +24,15 @@ Object.assign(globalThis, {
   removeEventListener: listeners.removeEventListener.bind(listeners),
   // Events reach the writer as well here: they must do no harm.
   localStorage: {
-    getItem: (key: string) => store.get(key) ?? null,
+    getItem: (key: string) => (allowed(), store.get(key) ?? null),
     setItem(key: string, value: string) {
+      allowed();
       if (value.length > quota) throw new DOMException('full', 'QuotaExceededError');
       store.set(key, value);
       changed(key, value);
     },
     removeItem(key: string) {
+      allowed();
       store.delete(key);
       changed(key, null);
     },
@@ -40,14 +46,17 @@ beforeEach(() => {
   quota = Infinity;
 });
 afterEach(() => {
+  isRefused = false;
   open.splice(0).forEach((one) => one.release());
   mock.timers.reset();
 });
 
-/** A tab, and how often it began and ceased to lead. */
+/** A tab, and how often it began and ceased to lead, and was told that it may not. */
 function contend() {
-  const tab = { led: 0, resigned: 0, lease: undefined as unknown as Leadership };
-  tab.lease = contendByLease(NAME, () => (tab.led += 1), () => (tab.resigned += 1));
+  const tab = { led: 0, resigned: 0, refused: 0, lease: undefined as unknown as Leadership };
+  tab.lease = contendByLease(
+    NAME, () => (tab.led += 1), () => (tab.resigned += 1), () => (tab.refused += 1),
+  );
   open.push(tab.lease);
   return tab;
 }
@@ -120,6 +129,53 @@ test('what has no meaning, and what is of the future, is no lease', () => {
     assert.equal(tab.led, 1, value);
     tab.lease.release();
   }
+});
+
+test('storage that is refused is told, and does not break what ends', () => {
+  isRefused = true;
+  const tab = contend();
+  assert.deepEqual([tab.led, tab.refused], [0, 1]);
+  tab.lease.release();
+});
+
+test('storage that is refused while the lease is held is told', () => {
+  const tab = contend();
+  pass(1000, tab);
+  assert.deepEqual([tab.led, tab.refused], [1, 0]);
+  isRefused = true;
+  tab.lease.renew();
+  assert.equal(tab.refused, 1);
+  tab.lease.release();
+});
+
+test('storage that is full is told', () => {
+  quota = 0;
+  assert.equal(contend().refused, 1);
+});
+
+/** Locks of which none is granted: each request waits until the test rejects it. */
+function installLocks(): ((error: Error) => void)[] {
+  const rejects: ((error: Error) => void)[] = [];
+  const request = (): Promise<unknown> => new Promise((_, reject) => rejects.push(reject));
+  Object.defineProperty(globalThis, 'navigator', { value: { locks: { request } }, writable: true });
+  return rejects;
+}
+
+test('a lock that is refused is told', async () => {
+  const rejects = installLocks();
+  const refused = new Promise<void>((resolve) => {
+    open.push(contendByLock(NAME, assert.fail, assert.fail, resolve));
+  });
+  rejects[0]?.(new DOMException('refused', 'SecurityError'));
+  await refused;
+});
+
+test('a lock that is given up is no refusal', async () => {
+  const rejects = installLocks();
+  const leadership = contendByLock(NAME, assert.fail, assert.fail, assert.fail);
+  leadership.release();
+  rejects[0]?.(new DOMException('aborted', 'AbortError'));
+  await new Promise((resolve) => setImmediate(resolve));
 });
 
 test('without a channel: ids and bytes come as they went, and nothing stays behind', () => {

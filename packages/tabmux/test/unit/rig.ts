@@ -105,6 +105,8 @@ export const browser = {
   /** What is in localStorage, and whether that throws. */
   storage: new Map<string, string>(),
   refusesStorage: false,
+  /** Whether requests for locks are rejected. */
+  refusesLocks: false,
   /** Locks that were asked for and are neither granted nor given up. */
   waiting: [] as Request[],
   /** Locks the page holds. */
@@ -135,6 +137,7 @@ const locks = {
     callback: () => unknown,
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
+      if (browser.refusesLocks) return reject(new DOMException('refused', 'SecurityError'));
       const take = (): void => {
         browser.waiting = browser.waiting.filter((other) => other !== request);
         browser.held.set(name, () => {
