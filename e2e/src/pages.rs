@@ -143,6 +143,9 @@ fn policy(query: &str) -> &'static str {
     match query {
         "no-workers" => "content-security-policy: worker-src 'none'\r\n",
         "no-wasm" => "content-security-policy: script-src 'self'; connect-src *\r\n",
+        "no-link" => {
+            "content-security-policy: script-src 'self' 'wasm-unsafe-eval'; connect-src 'none'\r\n"
+        }
         // The page has an origin that nobody else has, as in an iframe with that attribute.
         "sandboxed" => "content-security-policy: sandbox allow-scripts\r\n",
         _ => "",

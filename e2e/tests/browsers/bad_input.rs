@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a missing worker script is named in an error event", missing_worker),
     Test::new("a worker blocked by the page's policy is named in an error event", blocked),
     Test::new("a worker whose policy refuses wasm says so", no_wasm),
+    Test::new("a worker whose policy forbids the server says so at once", no_link),
     Test::new("mux mode: a server that says something else is no tabmux server", talkative_server),
     Test::new("mux mode: a server that says nothing is no tabmux server", silent_server),
     Test::new("mux mode: a message that is too large fails its socket alone", too_large),
@@ -58,6 +59,19 @@ fn no_wasm(context: &mut Context<'_>) -> Outcome {
     let worker = "{ worker: '/tabmux/worker.js?no-wasm' }";
     context.run(&tab, format!("T.mux('socket', '{}', {worker})", server.url("/echo")))?;
     expect_error(context, &tab, &["WebAssembly", "'wasm-unsafe-eval'"])?;
+    Ok(())
+}
+
+fn no_link(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let worker = "worker: '/tabmux/worker.js?no-link'";
+    for mode in ["mux", "mirror"] {
+        let tab = context.tab()?;
+        let url = server.url("/echo");
+        let open = format!("T.shared('socket', '{url}', [], {{ mode: '{mode}', {worker} }})");
+        context.run(&tab, open)?;
+        expect_error(context, &tab, &[server.url("").as_str(), "worker.js", "connect-src"])?;
+    }
     Ok(())
 }
 

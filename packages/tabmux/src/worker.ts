@@ -306,6 +306,9 @@ class Host {
       );
     };
     link.onclose = ({ code, reason, wasClean }) => closed(code, reason, wasClean);
+    // Chromium says no more than this where the worker's own policy forbids the connection. Else
+    // `close` follows in the same task and says how; for the hub the attempt is over then.
+    link.onerror = () => setTimeout(() => closed(1006, '', false));
   }
 
   sendLink(attempt: number, data: string | Uint8Array): void {

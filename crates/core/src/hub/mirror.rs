@@ -275,8 +275,8 @@ impl Machine for Mirror {
             base.closed(key, close);
         }
         let error = format!(
-            "tabmux: the WebSocket to {} could not be opened (code {}). Mode 'mux' is for virtual \
-             sockets of a tabmux server",
+            "tabmux: the WebSocket to {} could not be opened (code {}). Is it allowed by the \
+             connect-src of worker.js? Mode 'mux' is for virtual sockets of a tabmux server",
             base.config.url, close.code,
         );
         self.fail_views(base, !was_dialling, close, &error);

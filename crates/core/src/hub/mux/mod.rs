@@ -501,8 +501,8 @@ impl Machine for Mux {
             | Connection::Denied
             | Connection::Backoff { .. } => (
                 format!(
-                    "tabmux: could not connect to {url}: the server is not there, or it refused \
-                     this page's origin"
+                    "tabmux: could not connect to {url}: the server is not there, it refused this \
+                     page's origin, or the connect-src of worker.js forbids it"
                 ),
                 Next::Backoff,
             ),
