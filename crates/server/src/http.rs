@@ -10,10 +10,7 @@ use axum::{
     routing::{any, get, post},
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::{
-    rt::TokioIo,
-    server::conn::auto::upgrade::{Parts as Taken, downcast},
-};
+use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -98,18 +95,19 @@ fn accept(app: &App, parts: &Parts) -> Result<(String, Agreed, Ticket), Refusal>
     Ok((offer.accept, offer.deflate.only_if(app.config.deflate.enabled), ticket))
 }
 
-/// Takes the stream back from hyper and gives it to a shard.
+/// Takes the stream back from hyper and gives it to a shard. Both the listener's own connections
+/// and those of `axum::serve`, which wraps its streams once more, come without a bridge.
 fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket, inflates: bool) {
-    let placed = match downcast::<TokioIo<Replay>>(upgraded) {
-        Ok(Taken { io, read_buf, .. }) => {
-            let (stream, early) = io.into_inner().into_parts();
-            let early = [&early, &read_buf[..]].concat();
+    let placed = match upgraded.downcast::<TokioIo<Replay>>() {
+        Ok(parts) => {
+            let (stream, early) = parts.io.into_inner().into_parts();
+            let early = [&early, &parts.read_buf[..]].concat();
             place(app, stream, Opening { early, ticket, inflates })
         }
-        Err(upgraded) => match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(Taken { io, read_buf, .. }) => {
-                let opening = Opening { early: read_buf.into(), ticket, inflates };
-                place(app, io.into_inner(), opening)
+        Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => {
+                let opening = Opening { early: parts.read_buf.into(), ticket, inflates };
+                place(app, parts.io.into_inner(), opening)
             }
             Err(upgraded) => bridge::build(&app.shards, TokioIo::new(upgraded), ticket, inflates),
         },

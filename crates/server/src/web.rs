@@ -1,14 +1,12 @@
 //! HTTP for the connections that are no links: axum's router on hyper, with the time-outs that
-//! `axum::serve` does not set.
+//! `axum::serve` does not set. It speaks HTTP/1 and nothing else.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{Request, body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
-};
+use hyper::{Request, body::Incoming, server::conn::http1::Builder, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
 use tower_service::Service;
 use tracing::debug;
 
@@ -20,17 +18,17 @@ const BUFFER: usize = 64 << 10;
 /// A router, and the connections it serves.
 pub(crate) struct Web {
     router: Router,
-    builder: Builder<TokioExecutor>,
-    connections: GracefulShutdown,
+    builder: Builder,
+    /// Each connection listens for the end, and holds its receiver until it is over.
+    end: watch::Sender<()>,
 }
 
 impl Web {
     /// With `patience` for the head of a request, and for one to come.
     pub(crate) fn new(router: Router, patience: Duration) -> Self {
-        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-        let http1 = &mut builder.http1();
-        http1.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(BUFFER);
-        Self { router, builder, connections: GracefulShutdown::new() }
+        let mut builder = Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(BUFFER);
+        Self { router, builder, end: watch::Sender::new(()) }
     }
 
     /// Serves a connection to its end.
@@ -45,10 +43,18 @@ impl Web {
             let answer = router.clone().call(request.map(Body::new));
             async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
-        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let connection = self.connections.watch(connection.into_owned());
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let mut end = self.end.subscribe();
         async move {
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection.with_upgrades());
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                _ = end.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
                 debug!(%peer, "a connection for HTTP ended: {error}");
             }
         }
@@ -56,6 +62,7 @@ impl Web {
 
     /// Waits until every request is answered.
     pub(crate) async fn end(self) {
-        self.connections.shutdown().await;
+        self.end.send_replace(());
+        self.end.closed().await;
     }
 }

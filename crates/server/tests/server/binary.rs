@@ -9,7 +9,10 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-use super::support::{Hub, folder, get, metric, soon};
+use super::{
+    raw::{Raw, head, hello, lines},
+    support::{Hub, folder, get, metric, soon},
+};
 
 pub(crate) fn serve(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
@@ -307,4 +310,21 @@ async fn out_of_file_descriptors_it_serves_the_links_it_has() {
     while let Some(line) = soon("the end of the log", log.next_line()).await.unwrap() {
         assert!(!line.contains("ERROR"), "told twice: {line}");
     }
+}
+
+/// A bridge would cost two descriptors more.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_link_on_a_connection_that_was_used_for_http_is_one_descriptor() {
+    let (_child, address) = start(&[]).await;
+    let before = metric(address, "process_open_fds").await;
+    let mut raw = Raw::dial(address).await;
+    raw.say(format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await;
+    assert_eq!(raw.head().await.0, 200);
+    raw.0.read_exact(&mut [0; 3]).await.unwrap();
+    raw.say(&[head(&lines(address)).as_bytes(), &hello(None)].concat()).await;
+    assert_eq!(raw.head().await.0, 101);
+    raw.message().await;
+    let one_more = async { while metric(address, "process_open_fds").await != before + 1.0 {} };
+    soon("a link with one descriptor", one_more).await;
 }

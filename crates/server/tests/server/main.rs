@@ -19,3 +19,4 @@ mod support;
 mod tasks;
 mod topics;
 mod upgrade;
+mod web;

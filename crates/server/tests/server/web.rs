@@ -1,0 +1,44 @@
+//! Connections for HTTP, and peers that do not behave on them.
+
+use tabmux_server::{Config, Limits, Server};
+use tokio::io::AsyncReadExt;
+
+use super::{
+    raw::Raw,
+    support::{Running, get, soon},
+};
+
+/// A server with one place for HTTP, which waits a tenth of a second for a peer.
+async fn impatient() -> Running {
+    let limits = Limits { http_connections: 1, ..Limits::default() };
+    let config = Config { limits, http_timeout_ms: 100, ..Config::default() };
+    Running::start(Server::builder().config(config)).await
+}
+
+/// What a peer hears until the server closes the connection.
+async fn rest(raw: &mut Raw) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    soon("the end", raw.0.read_to_end(&mut bytes)).await.unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn a_peer_that_says_one_byte_loses_its_place_in_time() {
+    let server = impatient().await;
+    let mut raw = Raw::dial(server.address).await;
+    // The preface of HTTP/2 begins with it.
+    raw.say(b"P").await;
+    rest(&mut raw).await;
+    let free = async { while get(server.address, "/tabmux/stats", "").await.status != 200 {} };
+    soon("a free place", free).await;
+}
+
+#[tokio::test]
+async fn the_preface_of_http_2_is_not_answered_in_http_2() {
+    let server = impatient().await;
+    let mut raw = Raw::dial(server.address).await;
+    // The preface, and an empty SETTINGS frame.
+    raw.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    let answer = rest(&mut raw).await;
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{answer:?}");
+}
