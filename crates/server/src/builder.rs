@@ -73,7 +73,8 @@ impl Builder {
         self
     }
 
-    /// A folder of static files to serve at `/`.
+    /// A folder of static files to serve at `/`. A file is in memory, whole and once, while it is
+    /// being sent; keep large files elsewhere.
     pub fn site(mut self, folder: impl Into<PathBuf>) -> Self {
         self.site = Some(folder.into());
         self

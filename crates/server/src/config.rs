@@ -38,8 +38,8 @@ pub struct Config {
     /// How long a server that ends takes to send its links away, in milliseconds: a hundredth of
     /// them at a time, so that they do not come back all at once. 10,000; at most an hour.
     pub drain_ms: u64,
-    /// How long an HTTP connection may take for the head of a request, and wait for one, in
-    /// milliseconds. 10,000.
+    /// How long an HTTP connection may take for the head of a request, wait for one, and take
+    /// nothing of an answer, in milliseconds. 10,000.
     pub http_timeout_ms: u64,
     /// Proxies whose `X-Forwarded-For` names the client: addresses and networks such as
     /// `10.0.0.0/8`.

@@ -1,16 +1,26 @@
 //! Files of a folder over HTTP: types, cache headers, and no way out of the folder.
+//!
+//! All answers that are being sent at one time share one buffer for each file, which is freed with
+//! the last of them. So the server holds at most the files that are being sent, each once, however
+//! many peers ask and however slowly they read; and a folder of any size takes no memory while
+//! nobody asks for its files.
 
 use std::{
+    collections::HashMap,
     fmt::Write as _,
-    io,
+    fs::{File as Handle, Metadata},
+    io::{self, Read},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use axum::{
+    body::Bytes,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
+use tokio::{sync::Mutex as Turn, task::spawn_blocking};
 
 /// What a page of the site may load and reach.
 const SITE_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
@@ -20,11 +30,35 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 /// For everything else: ask each time, and get 304 if nothing changed.
 const ASK_AGAIN: &str = "no-cache";
 
+/// Files that a folder remembers before it forgets those that nobody reads.
+const REMEMBERED: usize = 1_024;
+
 /// A folder of static files.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// What was asked for and existed. Who reads a file has its turn, so that a file that many ask
+    /// for at once is read once.
+    known: Mutex<HashMap<String, Arc<Turn<Known>>>>,
+}
+
+/// What is known of a file.
+#[derive(Default)]
+struct Known {
+    stamp: Option<Stamp>,
+    content: Weak<Content>,
+}
+
+/// Equal for as long as a file stays the same: its number, the time of its last change, which
+/// nobody can set, and its length.
+#[cfg(unix)]
+type Stamp = (u64, (i64, i64), u64);
+#[cfg(not(unix))]
+type Stamp = (std::time::SystemTime, u64);
 
 /// A file in memory, and the name of its content.
-pub(crate) struct File {
+pub(crate) struct File(Arc<Content>);
+
+struct Content {
     bytes: Vec<u8>,
     /// The first 16 hex digits of its SHA-256.
     hash: String,
@@ -32,22 +66,38 @@ pub(crate) struct File {
 
 impl Folder {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self(path)
+        Self { path, known: Mutex::default() }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
-    /// Reads a file; `None` if there is none.
+    /// Reads a file, unless it is in memory already; `None` if there is none.
     pub(crate) async fn read(&self, name: &str) -> io::Result<Option<File>> {
-        match tokio::fs::read(self.0.join(name)).await {
-            Ok(bytes) => Ok(Some(File::new(bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // A folder, or a file used as one, is no file either.
-            Err(_) if !self.0.join(name).is_file() => Ok(None),
-            Err(error) => Err(error),
+        let path = self.path.join(name);
+        // A name that no file has is not remembered.
+        if !tokio::fs::metadata(&path).await.is_ok_and(|metadata| metadata.is_file()) {
+            return Ok(None);
         }
+        let mut known = self.known(name).lock_owned().await;
+        // The turn goes along: it lasts until the file is read, also if the peer goes before.
+        spawn_blocking(move || known.read(&path)).await?
+    }
+
+    fn known(&self, name: &str) -> Arc<Turn<Known>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = known.get(name) {
+            return Arc::clone(file);
+        }
+        if known.len() >= REMEMBERED {
+            known.retain(|_, file| {
+                let is_sent = |file: &Known| file.content.strong_count() > 0;
+                // More than one has it while somebody reads it or waits to.
+                Arc::strong_count(file) > 1 || file.try_lock().is_ok_and(|file| is_sent(&file))
+            });
+        }
+        Arc::clone(known.entry(name.to_owned()).or_default())
     }
 
     /// Answers a request for a page of a site or what belongs to it.
@@ -68,7 +118,52 @@ impl Folder {
     }
 }
 
-impl File {
+impl Known {
+    /// Takes time.
+    fn read(&mut self, path: &Path) -> io::Result<Option<File>> {
+        let Some((mut handle, metadata)) = open(path)? else {
+            return Ok(None);
+        };
+        let stamp = Some(stamp(&metadata)?);
+        if self.stamp == stamp
+            && let Some(content) = self.content.upgrade()
+        {
+            return Ok(Some(File(content)));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+        handle.read_to_end(&mut bytes)?;
+        let content = Arc::new(Content::new(bytes));
+        *self = Self { stamp, content: Arc::downgrade(&content) };
+        Ok(Some(File(content)))
+    }
+}
+
+/// Opens a file; `None` if there is none.
+fn open(path: &Path) -> io::Result<Option<(Handle, Metadata)>> {
+    match Handle::open(path) {
+        Ok(handle) => {
+            let metadata = handle.metadata()?;
+            Ok(metadata.is_file().then_some((handle, metadata)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+
+    Ok((metadata.ino(), (metadata.ctime(), metadata.ctime_nsec()), metadata.len()))
+}
+
+#[cfg(not(unix))]
+fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
+    Ok((metadata.modified()?, metadata.len()))
+}
+
+impl Content {
     fn new(bytes: Vec<u8>) -> Self {
         let mut hash = String::with_capacity(16);
         for byte in &Sha256::digest(&bytes)[..8] {
@@ -77,7 +172,16 @@ impl File {
         }
         Self { bytes, hash }
     }
+}
 
+/// For [`Bytes`], which keep their owner alive.
+impl AsRef<[u8]> for File {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl File {
     /// The answer to a request that may name the content by `version`, or may know it by an
     /// earlier answer's ETag.
     pub(crate) fn respond(
@@ -86,9 +190,9 @@ impl File {
         request: &HeaderMap,
         version: Option<&str>,
     ) -> Response {
-        let etag = format!("\"{}\"", self.hash);
+        let etag = format!("\"{}\"", self.0.hash);
         let known = request.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-        let cache = if version == Some(&self.hash) { FOREVER } else { ASK_AGAIN };
+        let cache = if version == Some(&self.0.hash) { FOREVER } else { ASK_AGAIN };
         let unchanged = known.is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == etag));
         let headers = [
             (header::CONTENT_TYPE, content_type.to_owned()),
@@ -99,7 +203,7 @@ impl File {
         if unchanged {
             (StatusCode::NOT_MODIFIED, headers).into_response()
         } else {
-            (headers, self.bytes).into_response()
+            (headers, Bytes::from_owner(self)).into_response()
         }
     }
 }
@@ -163,5 +267,25 @@ mod tests {
         for path in ["/../a", "/a/../../b", "/.git/config", "//etc/passwd", "/%2e%2e/a", "/a\\b"] {
             assert_eq!(file_name(path), None, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn files_that_nobody_reads_are_forgotten_when_they_are_many() {
+        let path = std::env::temp_dir().join(format!("tabmux-files-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = Folder::new(path.clone());
+        let mut held = Vec::new();
+        for number in 0..=REMEMBERED + 8 {
+            let name = format!("{number}.txt");
+            std::fs::write(path.join(&name), &name).unwrap();
+            let file = folder.read(&name).await.unwrap().unwrap();
+            if number < 4 {
+                held.push((name, file));
+            }
+        }
+        std::fs::remove_dir_all(path).unwrap();
+        let known = folder.known.lock().unwrap();
+        assert!(known.len() < 16, "{}", known.len());
+        assert!(held.iter().all(|(name, _)| known.contains_key(name)));
     }
 }

@@ -17,6 +17,7 @@ use tracing::debug;
 use crate::{
     admission::{Cause, Ticket},
     api, assets, bridge, metrics,
+    patience::Patient,
     replay::Replay,
     server::App,
     shard::{Connection, Io},
@@ -98,9 +99,9 @@ fn accept(app: &App, parts: &Parts) -> Result<(String, Agreed, Ticket), Refusal>
 /// Takes the stream back from hyper and gives it to a shard. Both the listener's own connections
 /// and those of `axum::serve`, which wraps its streams once more, come without a bridge.
 fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket, inflates: bool) {
-    let placed = match upgraded.downcast::<TokioIo<Replay>>() {
+    let placed = match upgraded.downcast::<TokioIo<Patient<Replay>>>() {
         Ok(parts) => {
-            let (stream, early) = parts.io.into_inner().into_parts();
+            let (stream, early) = parts.io.into_inner().into_inner().into_parts();
             let early = [&early, &parts.read_buf[..]].concat();
             place(app, stream, Opening { early, ticket, inflates })
         }

@@ -47,6 +47,7 @@ mod http;
 mod logs;
 mod metrics;
 mod origin;
+mod patience;
 mod proxies;
 mod replay;
 mod sender;

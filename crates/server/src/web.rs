@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 use tracing::debug;
 
-use crate::replay::Replay;
+use crate::{patience::Patient, replay::Replay};
 
 /// The most that a connection buffers of requests.
 const BUFFER: usize = 64 << 10;
@@ -19,16 +19,17 @@ const BUFFER: usize = 64 << 10;
 pub(crate) struct Web {
     router: Router,
     builder: Builder,
+    patience: Duration,
     /// Each connection listens for the end, and holds its receiver until it is over.
     end: watch::Sender<()>,
 }
 
 impl Web {
-    /// With `patience` for the head of a request, and for one to come.
+    /// With `patience` for the head of a request, for one to come, and for the peer to read.
     pub(crate) fn new(router: Router, patience: Duration) -> Self {
         let mut builder = Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(BUFFER);
-        Self { router, builder, end: watch::Sender::new(()) }
+        Self { router, builder, patience, end: watch::Sender::new(()) }
     }
 
     /// Serves a connection to its end.
@@ -43,7 +44,8 @@ impl Web {
             let answer = router.clone().call(request.map(Body::new));
             async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Patient::new(stream, self.patience));
+        let connection = self.builder.serve_connection(stream, service);
         let mut end = self.end.subscribe();
         async move {
             let mut connection = pin!(connection.with_upgrades());

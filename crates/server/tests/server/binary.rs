@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{
     raw::{Raw, head, hello, lines},
     support::{Hub, folder, get, metric, soon},
+    web::crowd,
 };
 
 pub(crate) fn serve(arguments: &[&str]) -> Command {
@@ -327,4 +328,17 @@ async fn a_link_on_a_connection_that_was_used_for_http_is_one_descriptor() {
     raw.message().await;
     let one_more = async { while metric(address, "process_open_fds").await != before + 1.0 {} };
     soon("a link with one descriptor", one_more).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_many_ask_for_at_once_is_in_memory_once() {
+    const LEN: usize = 8 << 20;
+    let site = folder("large-and-popular");
+    std::fs::write(site.join("large.bin"), vec![0; LEN]).unwrap();
+    let (_child, address) = start(&["--demo", site.to_str().unwrap()]).await;
+    let before = metric(address, "process_resident_memory_bytes").await;
+    let _peers = crowd(address, "/large.bin", 24).await;
+    let grown = metric(address, "process_resident_memory_bytes").await - before;
+    assert!(grown < 4.0 * LEN as f64, "{} MiB for a file of 8 MiB", grown / 1_048_576.0);
 }

@@ -3,7 +3,10 @@
 use tabmux_server::Server;
 use tokio_tungstenite::tungstenite::Error as WsError;
 
-use super::support::{Hub, Response, Running, folder, get};
+use super::{
+    support::{Hub, Response, Running, folder, get},
+    web::crowd,
+};
 
 async fn refusal(server: &Running, origin: &str) -> (u16, String) {
     match Hub::dial_from(server.address, Some(origin)).await {
@@ -192,6 +195,21 @@ async fn a_site_is_served_with_types_and_a_policy() {
     for path in ["/missing", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "//etc/hostname", "/x/"] {
         assert_eq!(get(server.address, path, "").await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_changed_is_sent_as_it_is_now_also_while_the_old_one_is_being_sent() {
+    let site = folder("changing");
+    let file = site.join("file.bin");
+    std::fs::write(&file, vec![b'a'; 16 << 20]).unwrap();
+    let server = Running::start(Server::builder().site(&site)).await;
+    let _old = crowd(server.address, "/file.bin", 1).await;
+    // Of the same length, and of the same time as what was there.
+    let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+    std::fs::write(&file, vec![b'b'; 16 << 20]).unwrap();
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    let new = get(server.address, "/file.bin", "").await.body;
+    assert!(new.len() == 16 << 20 && new.bytes().all(|byte| byte == b'b'));
 }
 
 #[tokio::test]
