@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    fs::{File as Handle, Metadata},
+    fs::{File as Handle, Metadata, OpenOptions},
     io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -76,7 +76,7 @@ impl Folder {
     /// Reads a file, unless it is in memory already; `None` if there is none.
     pub(crate) async fn read(&self, name: &str) -> io::Result<Option<File>> {
         let path = self.path.join(name);
-        // A name that no file has is not remembered.
+        // A name that no file has is not remembered, and no device is opened.
         if !tokio::fs::metadata(&path).await.is_ok_and(|metadata| metadata.is_file()) {
             return Ok(None);
         }
@@ -130,7 +130,9 @@ impl Known {
         {
             return Ok(Some(File(content)));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+        let mut bytes = Vec::new();
+        // A file may say that it is larger than all memory.
+        bytes.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
         handle.read_to_end(&mut bytes)?;
         let content = Arc::new(Content::new(bytes));
         *self = Self { stamp, content: Arc::downgrade(&content) };
@@ -138,9 +140,14 @@ impl Known {
     }
 }
 
-/// Opens a file; `None` if there is none.
+/// Opens a file; `None` if there is none. What took the file's place a moment ago, such as a FIFO
+/// that nobody writes to, must not block the thread.
 fn open(path: &Path) -> io::Result<Option<(Handle, Metadata)>> {
-    match Handle::open(path) {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    match options.open(path) {
         Ok(handle) => {
             let metadata = handle.metadata()?;
             Ok(metadata.is_file().then_some((handle, metadata)))
@@ -267,6 +274,16 @@ mod tests {
         for path in ["/../a", "/a/../../b", "/.git/config", "//etc/passwd", "/%2e%2e/a", "/a\\b"] {
             assert_eq!(file_name(path), None, "{path}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_fifo_that_took_the_place_of_a_file_is_no_file() {
+        let path = std::env::temp_dir().join(format!("tabmux-fifo-{}", std::process::id()));
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let found = open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(found.is_none());
     }
 
     #[tokio::test]

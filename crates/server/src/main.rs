@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -20,7 +21,7 @@ use tabmux_server::{
 };
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::{runtime::Runtime, sync::oneshot};
 use tracing::{Level, warn};
 
 /// One browser, one WebSocket, however many tabs.
@@ -75,18 +76,38 @@ enum LogFormat {
     Json,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Serve(arguments) => serve(arguments).await.map_err(|error| error.to_string()),
-        Command::Bench(options) => load(options).await,
-    };
+/// How long the end waits for threads that are blocked, by a disk that does not answer for example.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = Runtime::new().map_err(|error| error.to_string()).and_then(|runtime| {
+        let done = runtime.block_on(run(arguments));
+        end(runtime, LAST_WAIT);
+        done
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tabmux: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), String> {
+    match arguments.command {
+        Command::Serve(arguments) => serve(arguments).await.map_err(|error| error.to_string()),
+        Command::Bench(options) => load(options).await,
+    }
+}
+
+/// Ends all threads. Those that are blocked for longer than `patience` end with the process.
+fn end(runtime: Runtime, patience: Duration) {
+    let start = Instant::now();
+    runtime.shutdown_timeout(patience);
+    if start.elapsed() >= patience {
+        warn!("the process ends although a thread is blocked, perhaps by a file that is not read");
     }
 }
 
@@ -212,5 +233,56 @@ impl Signals {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Mutex, PoisonError, mpsc},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged when a runtime ends whose only blocking task is this one.
+    fn log_of_end(task: impl FnOnce() + Send + 'static) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let runtime = Runtime::new().unwrap();
+        let (started, start) = mpsc::channel();
+        runtime.spawn_blocking(move || {
+            started.send(()).unwrap();
+            task();
+        });
+        start.recv().unwrap();
+        tracing::subscriber::with_default(subscriber, || end(runtime, LAST_WAIT));
+        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_is_blocked_for_ever_does_not_keep_the_process() {
+        let (_sender, never) = mpsc::channel::<()>();
+        let log = log_of_end(move || assert!(never.recv().is_err()));
+        assert!(log.contains("the process ends although a thread is blocked"), "{log}");
+    }
+
+    #[test]
+    fn the_end_of_threads_that_are_done_is_not_worth_a_line() {
+        assert_eq!(log_of_end(|| ()), "");
     }
 }

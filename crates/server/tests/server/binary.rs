@@ -342,3 +342,14 @@ async fn a_file_that_many_ask_for_at_once_is_in_memory_once() {
     let grown = metric(address, "process_resident_memory_bytes").await - before;
     assert!(grown < 4.0 * LEN as f64, "{} MiB for a file of 8 MiB", grown / 1_048_576.0);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_fifo_in_the_site_folder_is_no_page_and_does_not_keep_the_process() {
+    let site = folder("fifo");
+    let fifo = site.join("pipe.txt");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let (child, address) = start(&["--demo", site.to_str().unwrap()]).await;
+    assert_eq!(get(address, "/pipe.txt", "").await.status, 404);
+    terminate(child, "TERM").await;
+}
