@@ -30,7 +30,7 @@ use crate::{
 /// How the first request of a link begins; then comes a space or a query.
 const LINK: &[u8] = b"GET /tabmux/ws";
 /// Who asks for these is let in even when there are too many connections for HTTP.
-const VITAL: [&[u8]; 2] = [b"GET /healthz ", b"GET /metrics "];
+const VITAL: [&[u8]; 3] = [b"GET /healthz ", b"GET /tabmux/healthz ", b"GET /metrics "];
 /// How many of them, beyond the limit.
 const VITAL_RESERVE: usize = 8;
 /// How long the listener rests when it cannot accept: at first, and at most.

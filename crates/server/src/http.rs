@@ -32,7 +32,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/tabmux/ws", any(open_link))
         .route("/tabmux/api/publish", post(api::publish).layer(body_limit(&app)))
         .route("/tabmux/stats", get(stats))
-        .route("/healthz", get(health));
+        .route("/tabmux/healthz", get(health));
     for name in assets::NAMES {
         let asset = move |State(app): State<Arc<App>>, RawQuery(query), headers: HeaderMap| {
             let query: Option<String> = query;
@@ -49,6 +49,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// What a request of the API may have: what the shards' inboxes may.
 fn body_limit(app: &App) -> DefaultBodyLimit {
     DefaultBodyLimit::max(app.config.limits.inbox_bytes)
+}
+
+/// `/healthz` alone: an app may have one of its own.
+pub(crate) fn health_router(app: Arc<App>) -> Router {
+    Router::new().route("/healthz", get(health)).with_state(app)
 }
 
 /// `/metrics` alone.

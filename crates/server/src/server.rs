@@ -92,7 +92,8 @@ impl Server {
         Ok(Self { app: Arc::new(app) })
     }
 
-    /// The routes `/tabmux/*` and `/healthz`, to merge into an axum app.
+    /// The routes `/tabmux/*`, to merge into an axum app. Only with a
+    /// [`site`](Builder::site) they also have a fallback, of which an app may have one.
     ///
     /// Once open, a link that comes this way lives in a shard as one of [`run`](Self::run) does.
     /// That is so for an app served on a [`tokio::net::TcpListener`]; on any other listener, such
@@ -117,7 +118,8 @@ impl Server {
     }
 
     /// Serves until `shutdown` is done, then sends the links away over `drain_ms`, answers what was
-    /// asked over HTTP, and returns. Meanwhile `/healthz` says 503, and new links are refused.
+    /// asked over HTTP, and returns. Meanwhile `/healthz` and `/tabmux/healthz` say 503, and new
+    /// links are refused. `/healthz` is served here alone, and not by [`router`](Self::router).
     ///
     /// # Errors
     /// When a listener fails.
@@ -128,7 +130,7 @@ impl Server {
     ) -> Result<(), Error> {
         let config = &self.app.config;
         let (stop, stopped) = watch::channel(false);
-        let mut router = self.router();
+        let mut router = self.router().merge(http::health_router(Arc::clone(&self.app)));
         let mut fronts = JoinSet::new();
         if config.metrics {
             match config.metrics_listen {

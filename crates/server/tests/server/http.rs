@@ -57,8 +57,10 @@ async fn the_link_needs_an_upgrade() {
 #[tokio::test]
 async fn health_says_ok() {
     let server = Running::demo().await;
-    let response = get(server.address, "/healthz", "").await;
-    assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+    for path in ["/healthz", "/tabmux/healthz"] {
+        let response = get(server.address, path, "").await;
+        assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+    }
 }
 
 #[tokio::test]
@@ -226,4 +228,17 @@ async fn the_router_mounts_in_another_app() {
     let leaving = tokio::spawn(async move { server.leave().await });
     assert_eq!(hub.closed().await.0, 1001);
     super::support::soon("the server to leave", leaving).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_router_mounts_in_an_app_that_has_a_health_of_its_own() {
+    let server = Server::builder().build().unwrap();
+    let app = axum::Router::new()
+        .route("/healthz", axum::routing::get(|| async { "mine" }))
+        .merge(server.router());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, app).await });
+    assert_eq!(get(address, "/healthz", "").await.body, "mine");
+    assert_eq!(get(address, "/tabmux/healthz", "").await.body, "ok\n");
 }

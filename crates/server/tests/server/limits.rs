@@ -206,7 +206,9 @@ async fn beyond_the_limit_of_http_connections_only_health_and_metrics_answer() {
     let refused = get(address, "/tabmux/stats", "").await;
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(get(address, "/healthz", "").await.status, 200);
+    for path in ["/healthz", "/tabmux/healthz"] {
+        assert_eq!(get(address, path, "").await.status, 200, "{path}");
+    }
     assert_eq!(refusals(address, "http_connections").await, 1.0);
     Hub::welcomed(address).await.quiet().await;
     drop(kept);

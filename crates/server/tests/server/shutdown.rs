@@ -90,7 +90,7 @@ async fn a_server_in_an_app_of_yours_leaves_the_same_way() {
     drop(hub);
     soon("leave() to return", left).await.unwrap();
     assert_eq!(Hub::refused(address, &[]).await.0, 503);
-    assert_eq!(get(address, "/healthz", "").await.status, 503);
+    assert_eq!(get(address, "/tabmux/healthz", "").await.status, 503);
 }
 
 #[tokio::test]

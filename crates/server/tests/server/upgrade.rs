@@ -130,7 +130,8 @@ async fn an_upgrade_on_a_connection_that_was_used() {
     let server = Running::demo().await;
     for address in [server.address, mounted().await] {
         let mut raw = Raw::dial(address).await;
-        raw.say(format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await;
+        raw.say(format!("GET /tabmux/healthz HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
+            .await;
         assert_eq!(raw.head().await.0, 200);
         raw.0.read_exact(&mut [0; 3]).await.unwrap();
         raw.say(&[head(&lines(address)).as_bytes(), &hello(None)].concat()).await;
