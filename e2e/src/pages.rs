@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread,
     time::Duration,
@@ -33,7 +33,14 @@ pub fn known_host() -> Option<String> {
 /// A static file server; it ends on drop.
 pub struct PageServer {
     port: u16,
-    stopped: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    assets: PathBuf,
+    stopped: AtomicBool,
+    /// The port of the server that `/tabmux/` comes from; 0: from the folder.
+    upstream: AtomicU16,
 }
 
 impl PageServer {
@@ -42,10 +49,17 @@ impl PageServer {
         let port = ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| format!("cannot serve pages: {error}"))?;
-        let stopped = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopped);
-        thread::spawn(move || accept(&listener, &stop, &assets));
-        Ok(Self { port, stopped })
+        let (stopped, upstream) = (AtomicBool::new(false), AtomicU16::new(0));
+        let shared = Arc::new(Shared { assets, stopped, upstream });
+        let served = Arc::clone(&shared);
+        thread::spawn(move || accept(&listener, &served));
+        Ok(Self { port, shared })
+    }
+
+    /// From now on the server on this port answers what is asked for below `/tabmux/`, as it would
+    /// behind a proxy.
+    pub fn pass_scripts_to(&self, port: u16) {
+        self.shared.upstream.store(port, Ordering::Relaxed);
     }
 
     /// What the browser sends as `Origin`.
@@ -69,35 +83,36 @@ impl PageServer {
 
 impl Drop for PageServer {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.shared.stopped.store(true, Ordering::Relaxed);
         // Wakes the thread that waits for a connection.
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
     }
 }
 
-fn accept(listener: &TcpListener, stop: &AtomicBool, assets: &Path) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for stream in listener.incoming().flatten() {
-        if stop.load(Ordering::Relaxed) {
+        if shared.stopped.load(Ordering::Relaxed) {
             return;
         }
-        let assets = assets.to_owned();
+        let shared = Arc::clone(shared);
         // A browser that goes away in the middle of an answer is no concern of ours.
-        thread::spawn(move || drop(answer(&stream, &assets)));
+        thread::spawn(move || drop(answer(&stream, &shared)));
     }
 }
 
-fn answer(mut stream: &TcpStream, assets: &Path) -> std::io::Result<()> {
+fn answer(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     // Browsers open connections ahead of need and may never use them.
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut reader = BufReader::new(stream);
-    let mut request = String::new();
+    let (mut request, mut headers) = (String::new(), String::new());
     reader.read_line(&mut request)?;
-    let mut header = String::new();
-    while reader.read_line(&mut header)? > 2 {
-        header.clear();
-    }
+    while reader.read_line(&mut headers)? > 2 {}
     let target = request.split(' ').nth(1).unwrap_or("/");
-    let page = Page::find(target, assets);
+    let upstream = shared.upstream.load(Ordering::Relaxed);
+    if upstream != 0 && target.starts_with("/tabmux/") {
+        return pass_on(stream, upstream, &request, &headers);
+    }
+    let page = Page::find(target, &shared.assets);
     let head = format!(
         "HTTP/1.1 {}\r\ncontent-type: {}\r\ncontent-length: {}\r\n{}\
          access-control-allow-origin: null\r\n\
@@ -109,6 +124,15 @@ fn answer(mut stream: &TcpStream, assets: &Path) -> std::io::Result<()> {
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(&page.body)
+}
+
+/// Has the server on this port answer a request that has no body.
+fn pass_on(mut stream: &TcpStream, port: u16, request: &str, headers: &str) -> std::io::Result<()> {
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let is_passed = |line: &&str| !line.to_ascii_lowercase().starts_with("connection:");
+    let headers = headers.split_inclusive('\n').filter(is_passed).collect::<String>();
+    server.write_all(format!("{request}Connection: close\r\n{headers}").as_bytes())?;
+    std::io::copy(&mut server, &mut stream).map(drop)
 }
 
 struct Page {
@@ -138,7 +162,8 @@ impl Page {
     }
 }
 
-/// A query asks for a content security policy that gets in the way.
+/// A query asks for a content security policy that gets in the way, or for isolation from other
+/// origins.
 fn policy(query: &str) -> &'static str {
     match query {
         "no-workers" => "content-security-policy: worker-src 'none'\r\n",
@@ -148,6 +173,10 @@ fn policy(query: &str) -> &'static str {
         }
         // The page has an origin that nobody else has, as in an iframe with that attribute.
         "sandboxed" => "content-security-policy: sandbox allow-scripts\r\n",
+        "isolated" => {
+            "cross-origin-opener-policy: same-origin\r\n\
+             cross-origin-embedder-policy: require-corp\r\n"
+        }
         _ => "",
     }
 }

@@ -12,6 +12,13 @@ use crate::files::{Folder, content_type, failed};
 const WORKER_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; \
                              connect-src 'self' ws: wss: http: https:";
 
+/// A page that is isolated from other origins starts a worker only if the worker's own response
+/// asks for that isolation, and loads from other origins only what says that it may be.
+const ISOLATION: [(&str, &str); 2] = [
+    ("cross-origin-embedder-policy", "require-corp"),
+    ("cross-origin-resource-policy", "cross-origin"),
+];
+
 /// The files that are served, and no other.
 pub(crate) const NAMES: [&str; 7] = [
     "client.js",
@@ -34,6 +41,9 @@ pub(crate) async fn serve(
     match folder.read(name).await {
         Ok(Some(file)) => {
             let mut response = file.respond(content_type(name), headers, version);
+            for (name, value) in ISOLATION {
+                response.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
             if name == "worker.js" {
                 let policy = HeaderValue::from_static(WORKER_POLICY);
                 response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);

@@ -9,6 +9,7 @@ use tabmux_e2e::runner;
 mod bad_input;
 mod crash;
 mod demo;
+mod isolated;
 mod lifecycle;
 mod mirror;
 mod parity;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         topics::TESTS,
         tiers::TESTS,
         tiers_lossless::TESTS,
+        isolated::TESTS,
         bad_input::TESTS,
         demo::TESTS,
         traces::TESTS,

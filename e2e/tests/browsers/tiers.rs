@@ -88,11 +88,11 @@ pub(crate) fn share(
     Ok(tabs)
 }
 
-fn forced(tier: &str) -> String {
+pub(crate) fn forced(tier: &str) -> String {
     format!("{{ tiers: ['{tier}'] }}")
 }
 
-fn expect_tier(context: &mut Context<'_>, tab: &Tab, tier: &str) -> Result<()> {
+pub(crate) fn expect_tier(context: &mut Context<'_>, tab: &Tab, tier: &str) -> Result<()> {
     equal("tier", context.run(tab, "T.get('client').status.tier")?, json!(tier))?;
     if context.run(tab, "T.has('echo')")? == json!(true) {
         equal("tier", context.run(tab, "T.get('echo').tier")?, json!(tier))?;

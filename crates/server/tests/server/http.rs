@@ -157,6 +157,24 @@ async fn what_developers_ask_a_browser_with_is_served_and_the_worker_by_any_quer
 }
 
 #[tokio::test]
+async fn a_page_that_is_isolated_from_other_origins_may_load_every_script() {
+    let server = with_assets("isolated").await;
+    for name in ["client.js", "tiers.js", "worker.js", "debug.js"] {
+        let path = format!("/tabmux/{name}");
+        let response = get(server.address, &path, "").await;
+        let known = format!("If-None-Match: \"{}\"\r\n", hash(&response));
+        let unchanged = get(server.address, &path, &known).await;
+        assert_eq!((response.status, unchanged.status), (200, 304));
+        for response in [response, unchanged] {
+            let embedder = response.header("cross-origin-embedder-policy");
+            assert_eq!(embedder, Some("require-corp"), "{name}");
+            let resource = response.header("cross-origin-resource-policy");
+            assert_eq!(resource, Some("cross-origin"), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_did_not_change_is_not_sent_again() {
     let server = with_assets("unchanged").await;
     let hash = hash(&get(server.address, "/tabmux/client.js", "").await);
