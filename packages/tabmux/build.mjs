@@ -1,6 +1,7 @@
 // Bundles the package: src/index.ts to client.js, src/tiers.ts, which that loads where it is
 // needed, to tiers.js, src/worker.ts with the wasm module inside to worker.js, src/debug.ts to
-// debug.js, and the types. `cargo xtask dist` makes src/generated and then runs this.
+// debug.js, each with compressed copies beside it (.br and .gz), and the types. `cargo xtask dist`
+// makes src/generated and then runs this.
 //
 //   node build.mjs [--out DIR] [--wasm FILE]
 //
@@ -14,6 +15,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { build } from 'esbuild';
+import { brotli, gzip } from './compress.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const { values: options } = parseArgs({
@@ -29,13 +31,16 @@ if (!existsSync(join(root, 'src/generated'))) {
 
 // A failed build leaves the last good one in its place.
 const typesOut = join(root, 'node_modules/.tabmux-types');
-const [{ worker, tiers, client, debug }] = await Promise.all([scripts(), types()]);
+const [built] = await Promise.all([scripts(), types()]);
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
-await writeFile(join(out, 'worker.js'), worker);
-await writeFile(join(out, 'tiers.js'), tiers);
-await writeFile(join(out, 'client.js'), client);
-await writeFile(join(out, 'debug.js'), debug);
+for (const [name, bytes] of Object.entries(built)) {
+  const file = join(out, `${name}.js`);
+  // First the script: a server sends no copy that is older.
+  await writeFile(file, bytes);
+  await writeFile(`${file}.br`, brotli(bytes));
+  await writeFile(`${file}.gz`, gzip(bytes));
+}
 await cp(typesOut, out, { recursive: true });
 
 /**

@@ -6,8 +6,8 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
+import { brotli, gzip } from './compress.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const dist = process.argv[2] ?? join(root, 'dist');
@@ -18,14 +18,7 @@ print('other tiers, where needed', await readFile(join(dist, 'tiers.js')));
 print('worker with wasm', await readFile(join(dist, 'worker.js')));
 
 function print(name, bytes) {
-  const gzip = gzipSync(bytes, { level: 9 });
-  const brotli = brotliCompressSync(bytes, {
-    params: {
-      [constants.BROTLI_PARAM_QUALITY]: 11,
-      [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length,
-    },
-  });
-  console.log([bytes.length, gzip.length, brotli.length, name].join('\t'));
+  console.log([bytes.length, gzip(bytes).length, brotli(bytes).length, name].join('\t'));
 }
 
 /** What a bundler keeps of the package for an application that imports nothing else. */

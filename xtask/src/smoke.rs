@@ -38,6 +38,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     });
     summary.check("the worker: type, policy, cache", || worker(address));
     summary.check("the other tiers: type, cache", || tiers(address));
+    summary.check("the scripts: compressed, isolated", || scripts(address));
     summary.check("health", || get(address, "/healthz").map(drop));
     summary.check("statistics", || {
         get(address, "/tabmux/stats")?.expect("content-type", "application/json")
@@ -67,6 +68,22 @@ fn worker(address: SocketAddr) -> anyhow::Result<()> {
     worker.expect("cache-control", "immutable")?;
     let unversioned = get(address, "/tabmux/worker.js")?;
     unversioned.expect("cache-control", "no-cache")
+}
+
+/// As browsers ask for them: all accept brotli.
+fn scripts(address: SocketAddr) -> anyhow::Result<()> {
+    for name in ["client.js", "tiers.js", "worker.js", "debug.js"] {
+        let path = format!("/tabmux/{name}");
+        let whole = get(address, &path)?;
+        let answer = request_with(address, &path, "accept-encoding: gzip, deflate, br\r\n")?;
+        ensure!(answer.status == 200, "{path}: status {}", answer.status);
+        answer.expect("content-encoding", "br")?;
+        answer.expect("vary", "Accept-Encoding")?;
+        answer.expect("cross-origin-embedder-policy", "require-corp")?;
+        let (sent, len) = (answer.length()?, whole.length()?);
+        ensure!(sent < len, "{path}: {sent} bytes in brotli, {len} without");
+    }
+    Ok(())
 }
 
 /// The worker as client.js asks for it.
@@ -177,13 +194,21 @@ struct Answer {
 impl Answer {
     /// Fails unless a header of this name contains the text.
     fn expect(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let value = self.header(name)?;
+        ensure!(value.contains(text), "{}: {name} is `{value}`, no `{text}`", self.path);
+        Ok(())
+    }
+
+    /// How long the body is said to be.
+    fn length(&self) -> anyhow::Result<usize> {
+        self.header("content-length")?.parse().with_context(|| format!("{}: length", self.path))
+    }
+
+    fn header(&self, name: &str) -> anyhow::Result<&str> {
         let headers = self.head.lines().filter_map(|line| line.split_once(':'));
         let mut values = headers.filter(|(key, _)| key.eq_ignore_ascii_case(name));
-        let Some((_, value)) = values.next() else {
-            bail!("{}: no header `{name}`", self.path);
-        };
-        ensure!(value.contains(text), "{}: {name} is `{}`, no `{text}`", self.path, value.trim());
-        Ok(())
+        let (_, value) = values.next().with_context(|| format!("{}: no {name}", self.path))?;
+        Ok(value.trim())
     }
 }
 
@@ -193,11 +218,16 @@ fn get(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
     Ok(answer)
 }
 
-/// HTTP/1.0, so that the body ends with the connection and is not chunked.
 fn request(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
+    request_with(address, path, "")
+}
+
+/// HTTP/1.0, so that the body ends with the connection and is not chunked. Each of the headers
+/// ends its line.
+fn request_with(address: SocketAddr, path: &str, headers: &str) -> anyhow::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n{headers}\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).with_context(|| format!("{path}: no whole answer"))?;
     let text = String::from_utf8_lossy(&bytes);

@@ -5,7 +5,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::files::{Folder, content_type, failed};
+use crate::{
+    encoding::{self, Encoding},
+    files::{Age, File, Folder, content_type, failed},
+    logs::rarely,
+};
 
 /// A worker is held to the policy of its own response, not of its page's: it compiles its wasm
 /// and dials, and nothing else.
@@ -19,7 +23,7 @@ const ISOLATION: [(&str, &str); 2] = [
     ("cross-origin-resource-policy", "cross-origin"),
 ];
 
-/// The files that are served, and no other.
+/// The files that are served, and no other; each may have compressed copies beside it.
 pub(crate) const NAMES: [&str; 7] = [
     "client.js",
     "tiers.js",
@@ -35,29 +39,63 @@ pub(crate) async fn serve(
     folder: &Folder,
     name: &'static str,
     query: Option<&str>,
-    headers: &HeaderMap,
+    request: &HeaderMap,
 ) -> Response {
+    let script = match folder.read(name).await {
+        Ok(Some(script)) => script,
+        Ok(None) => return not_built(folder, name),
+        Err(error) => return failed(name, &error),
+    };
     let version = query.and_then(|query| query.strip_prefix("v="));
-    match folder.read(name).await {
-        Ok(Some(file)) => {
-            let mut response = file.respond(content_type(name), headers, version);
-            for (name, value) in ISOLATION {
-                response.headers_mut().insert(name, HeaderValue::from_static(value));
-            }
-            if name == "worker.js" {
-                let policy = HeaderValue::from_static(WORKER_POLICY);
-                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-            }
-            response
-        }
-        Ok(None) => {
-            let folder = folder.path().display();
-            let text = format!(
-                "{name} is not in {folder}; run `cargo xtask dist` to build it, or name its \
-                 folder with --assets\n"
-            );
-            (StatusCode::NOT_FOUND, text).into_response()
-        }
-        Err(error) => failed(name, &error),
+    let age = if version == Some(script.hash()) { Age::Forever } else { Age::AskAgain };
+    let (file, encoding) = match copy(folder, name, &script, request).await {
+        Some((copy, encoding)) => (copy, Some(encoding)),
+        None => (script, None),
+    };
+    let mut response = file.respond(content_type(name), request, age);
+    let is_whole = response.status() == StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    if let Some(encoding) = encoding.filter(|_| is_whole) {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
     }
+    for (name, value) in ISOLATION {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if name == "worker.js" {
+        let policy = HeaderValue::from_static(WORKER_POLICY);
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// The best compressed copy of a script that a request accepts, if there is one beside it. One
+/// that is older than the script is of another build.
+async fn copy(
+    folder: &Folder,
+    name: &str,
+    script: &File,
+    request: &HeaderMap,
+) -> Option<(File, Encoding)> {
+    for encoding in encoding::accepted(request) {
+        let name = format!("{name}{}", encoding.suffix());
+        match folder.read(&name).await {
+            Ok(Some(copy)) if copy.modified() >= script.modified() => {
+                return Some((copy, encoding));
+            }
+            Ok(Some(_)) => rarely!(warn, "{name} is older than its script, and is not served"),
+            Ok(None) => {}
+            Err(error) => rarely!(error, "cannot read {name}: {error}"),
+        }
+    }
+    None
+}
+
+fn not_built(folder: &Folder, name: &str) -> Response {
+    let folder = folder.path().display();
+    let text = format!(
+        "{name} is not in {folder}; run `cargo xtask dist` to build it, or name its folder with \
+         --assets\n"
+    );
+    (StatusCode::NOT_FOUND, text).into_response()
 }

@@ -49,7 +49,8 @@ impl Builder {
         self
     }
 
-    /// The folder with `client.js`, `tiers.js` and `worker.js`.
+    /// The folder with `client.js`, `tiers.js` and `worker.js`, and with compressed copies of them
+    /// (`.br`, `.gz`) if browsers are to get those.
     pub fn assets(mut self, folder: impl Into<PathBuf>) -> Self {
         self.config.assets = folder.into();
         self

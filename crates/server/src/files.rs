@@ -12,6 +12,7 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::SystemTime,
 };
 
 use axum::{
@@ -25,10 +26,24 @@ use tokio::{sync::Mutex as Turn, task::spawn_blocking};
 /// What a page of the site may load and reach.
 const SITE_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
                            object-src 'none'; base-uri 'none'; frame-ancestors 'self'";
-/// For what the address itself names the content of.
-const FOREVER: &str = "public, max-age=31536000, immutable";
-/// For everything else: ask each time, and get 304 if nothing changed.
-const ASK_AGAIN: &str = "no-cache";
+
+/// How long a browser may use an answer without asking.
+#[derive(Clone, Copy)]
+pub(crate) enum Age {
+    /// The address itself names the content.
+    Forever,
+    /// It asks each time, and gets 304 if nothing changed.
+    AskAgain,
+}
+
+impl Age {
+    const fn cache_control(self) -> &'static str {
+        match self {
+            Self::Forever => "public, max-age=31536000, immutable",
+            Self::AskAgain => "no-cache",
+        }
+    }
+}
 
 /// Files that a folder remembers before it forgets those that nobody reads.
 const REMEMBERED: usize = 1_024;
@@ -53,13 +68,15 @@ struct Known {
 #[cfg(unix)]
 type Stamp = (u64, (i64, i64), u64);
 #[cfg(not(unix))]
-type Stamp = (std::time::SystemTime, u64);
+type Stamp = (SystemTime, u64);
 
 /// A file in memory, and the name of its content.
 pub(crate) struct File(Arc<Content>);
 
 struct Content {
     bytes: Vec<u8>,
+    /// When it was written; `None` if the system does not say.
+    modified: Option<SystemTime>,
     /// The first 16 hex digits of its SHA-256.
     hash: String,
 }
@@ -107,7 +124,7 @@ impl Folder {
         };
         match self.read(&name).await {
             Ok(Some(file)) => {
-                let mut response = file.respond(content_type(&name), headers, None);
+                let mut response = file.respond(content_type(&name), headers, Age::AskAgain);
                 let policy = HeaderValue::from_static(SITE_POLICY);
                 response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
                 response
@@ -134,7 +151,7 @@ impl Known {
         // A file may say that it is larger than all memory.
         bytes.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
         handle.read_to_end(&mut bytes)?;
-        let content = Arc::new(Content::new(bytes));
+        let content = Arc::new(Content::new(bytes, metadata.modified().ok()));
         *self = Self { stamp, content: Arc::downgrade(&content) };
         Ok(Some(File(content)))
     }
@@ -171,13 +188,13 @@ fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
 }
 
 impl Content {
-    fn new(bytes: Vec<u8>) -> Self {
+    fn new(bytes: Vec<u8>, modified: Option<SystemTime>) -> Self {
         let mut hash = String::with_capacity(16);
         for byte in &Sha256::digest(&bytes)[..8] {
             // Writing to a string cannot fail.
             let _ = write!(hash, "{byte:02x}");
         }
-        Self { bytes, hash }
+        Self { bytes, modified, hash }
     }
 }
 
@@ -189,21 +206,35 @@ impl AsRef<[u8]> for File {
 }
 
 impl File {
-    /// The answer to a request that may name the content by `version`, or may know it by an
-    /// earlier answer's ETag.
+    /// The name of its content.
+    pub(crate) fn hash(&self) -> &str {
+        &self.0.hash
+    }
+
+    /// When it was written; `None` if the system does not say.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        self.0.modified
+    }
+
+    /// The answer to a request that may know the content by an earlier answer's ETag.
     pub(crate) fn respond(
         self,
         content_type: &'static str,
         request: &HeaderMap,
-        version: Option<&str>,
+        age: Age,
     ) -> Response {
         let etag = format!("\"{}\"", self.0.hash);
-        let known = request.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-        let cache = if version == Some(&self.0.hash) { FOREVER } else { ASK_AGAIN };
-        let unchanged = known.is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == etag));
+        let known = request.get_all(header::IF_NONE_MATCH).into_iter();
+        let mut known =
+            known.filter_map(|tags| tags.to_str().ok()).flat_map(|tags| tags.split(','));
+        // Weak tags are compared as if they were strong.
+        let unchanged = known.any(|tag| {
+            let tag = tag.trim();
+            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
+        });
         let headers = [
             (header::CONTENT_TYPE, content_type.to_owned()),
-            (header::CACHE_CONTROL, cache.to_owned()),
+            (header::CACHE_CONTROL, age.cache_control().to_owned()),
             (header::ETAG, etag),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         ];

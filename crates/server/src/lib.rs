@@ -40,6 +40,7 @@ pub mod conformance;
 mod context;
 pub mod demo;
 mod descriptors;
+mod encoding;
 mod error;
 mod files;
 mod handler;

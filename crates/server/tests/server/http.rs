@@ -1,5 +1,7 @@
 //! The HTTP face.
 
+use std::path::PathBuf;
+
 use tabmux_server::Server;
 use tokio_tungstenite::tungstenite::Error as WsError;
 
@@ -90,7 +92,9 @@ async fn with_assets(name: &str) -> Running {
     std::fs::write(assets.join("tiers.js"), "export const tiers = 1").unwrap();
     std::fs::write(assets.join("worker.js"), "onconnect = 1").unwrap();
     std::fs::write(assets.join("debug.js"), "export const debug = 1").unwrap();
-    std::fs::write(assets.join("secret.txt"), "secret").unwrap();
+    for name in ["secret.txt", "client.js.br", "client.js.gz"] {
+        std::fs::write(assets.join(name), "secret").unwrap();
+    }
     Running::start(Server::builder().assets(assets)).await
 }
 
@@ -185,10 +189,111 @@ async fn what_did_not_change_is_not_sent_again() {
     assert_eq!(get(server.address, "/tabmux/client.js", other).await.status, 200);
 }
 
+/// The client, and copies of it that are compressed. The server passes them on as they are.
+async fn with_copies(name: &str) -> (PathBuf, Running) {
+    let assets = folder(name);
+    for (file, text) in [("", "export {}"), (".br", "in brotli"), (".gz", "in gzip")] {
+        std::fs::write(assets.join(format!("client.js{file}")), text).unwrap();
+    }
+    let server = Running::start(Server::builder().assets(&assets)).await;
+    (assets, server)
+}
+
+/// Who accepts these encodings.
+fn accepting(encodings: &str) -> String {
+    format!("Accept-Encoding: {encodings}\r\n")
+}
+
+#[tokio::test]
+async fn a_script_is_sent_in_the_best_encoding_that_is_accepted() {
+    let (_, server) = with_copies("copies").await;
+    let cases = [
+        ("gzip, deflate, br, zstd", Some("br")),
+        ("GZIP", Some("gzip")),
+        ("x-gzip", Some("gzip")),
+        ("br;q=0.5, gzip;q=0.8", Some("gzip")),
+        ("br;q=0.001", Some("br")),
+        ("br;q=0, gzip", Some("gzip")),
+        ("br ; q=0 , gzip ; q=0.000", None),
+        ("*", Some("br")),
+        ("*;q=0.1, gzip;q=0.2", Some("gzip")),
+        ("br;q=0, *", Some("gzip")),
+        ("*;q=0", None),
+        ("gzip, *;q=0", Some("gzip")),
+        ("identity, br;q=0.5", None),
+        ("identity;q=0.5, br;q=0.5", Some("br")),
+        ("identity;q=0, gzip", Some("gzip")),
+        ("identity;q=0", None),
+        ("zstd, deflate", None),
+        ("br;q=2, gzip;q=nan, brotli", None),
+        ("", None),
+        (",;, ;q=1", None),
+    ];
+    for (accepted, expected) in cases {
+        let response = get(server.address, "/tabmux/client.js", &accepting(accepted)).await;
+        assert_eq!(response.header("content-encoding"), expected, "{accepted}");
+        let body = match expected {
+            Some("br") => "in brotli",
+            Some(_) => "in gzip",
+            None => "export {}",
+        };
+        assert_eq!((response.status, response.body.as_str()), (200, body), "{accepted}");
+        assert_eq!(response.header("vary"), Some("Accept-Encoding"), "{accepted}");
+        let script = Some("text/javascript; charset=utf-8");
+        assert_eq!(response.header("content-type"), script, "{accepted}");
+    }
+}
+
+#[tokio::test]
+async fn encodings_may_be_accepted_in_several_lines_or_not_at_all() {
+    let (_, server) = with_copies("lines-of-encodings").await;
+    let lines = [accepting("br;q=0"), accepting("gzip")].concat();
+    let response = get(server.address, "/tabmux/client.js", &lines).await;
+    assert_eq!(response.header("content-encoding"), Some("gzip"));
+    let response = get(server.address, "/tabmux/client.js", "").await;
+    assert_eq!((response.header("content-encoding"), &*response.body), (None, "export {}"));
+    assert_eq!(response.header("vary"), Some("Accept-Encoding"));
+}
+
+#[tokio::test]
+async fn each_encoding_has_an_etag_of_its_own_and_is_kept_for_ever_by_the_version() {
+    let (_, server) = with_copies("etags").await;
+    let version = hash(&get(server.address, "/tabmux/client.js", "").await);
+    let path = format!("/tabmux/client.js?v={version}");
+    let brotli = get(server.address, &path, &accepting("br")).await;
+    assert_eq!(brotli.header("content-encoding"), Some("br"));
+    let forever = "public, max-age=31536000, immutable";
+    assert_eq!(brotli.header("cache-control"), Some(forever));
+    let tag = brotli.header("etag").unwrap();
+    assert_ne!(tag, format!("\"{version}\""));
+    // A proxy that packs an answer anew makes its tag a weak one.
+    for tag in [tag.to_owned(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+        let known = format!("If-None-Match: {tag}\r\n");
+        let headers = [accepting("br"), known.clone()].concat();
+        let unchanged = get(server.address, &path, &headers).await;
+        assert_eq!((unchanged.status, &*unchanged.body), (304, ""), "{tag}");
+        assert_eq!(unchanged.header("vary"), Some("Accept-Encoding"));
+    }
+    let known = format!("If-None-Match: {tag}\r\n");
+    assert_eq!(get(server.address, &path, &known).await.body, "export {}");
+}
+
+#[tokio::test]
+async fn a_copy_that_is_older_than_its_script_is_not_sent() {
+    let (assets, server) = with_copies("old-copies").await;
+    let file = std::fs::File::options().write(true).open(assets.join("client.js.br")).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let response = get(server.address, "/tabmux/client.js", &accepting("br, gzip;q=0.5")).await;
+    assert_eq!((response.header("content-encoding"), &*response.body), (Some("gzip"), "in gzip"));
+}
+
 #[tokio::test]
 async fn nothing_else_of_the_folder_is_served() {
     let server = with_assets("else").await;
-    assert_eq!(get(server.address, "/tabmux/secret.txt", "").await.status, 404);
+    for name in ["secret.txt", "client.js.br", "client.js.gz"] {
+        let path = format!("/tabmux/{name}");
+        assert_eq!(get(server.address, &path, "").await.status, 404, "{name}");
+    }
 }
 
 #[tokio::test]
