@@ -25,6 +25,8 @@
 //! handlers, and speaks HTTP. [`Server::router`] mounts it inside an axum app of yours.
 
 #![forbid(unsafe_code)]
+// These macros panic where stdout or stderr cannot be written.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod accept;
 mod admission;

@@ -1,6 +1,8 @@
 //! The binary `tabmux`.
 
 #![forbid(unsafe_code)]
+// These macros panic where stdout or stderr cannot be written.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 use std::{
     io::Write,
@@ -89,7 +91,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tabmux: {error}");
+            // `eprintln!` would panic where stderr cannot be written. The status tells it as well.
+            let _ = writeln!(std::io::stderr(), "tabmux: {error}");
             ExitCode::FAILURE
         }
     }
@@ -139,9 +142,7 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let (first, asked) = oneshot::channel();
     let listener = listen(address)?;
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "tabmux: serving http://{}/", listener.local_addr()?)?;
-    stdout.flush()?;
+    announce(listener.local_addr()?);
     let files = ["client.js", "tiers.js", "worker.js"];
     if let Some(file) = files.iter().find(|file| !assets.join(file).exists()) {
         let folder = assets.display();
@@ -166,10 +167,22 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
     }
 }
 
+/// Writes the address to stdout. A server whose stdout cannot be written serves all the same.
+fn announce(address: SocketAddr) {
+    let mut stdout = std::io::stdout();
+    let told = writeln!(stdout, "tabmux: serving http://{address}/").and_then(|()| stdout.flush());
+    if let Err(error) = told {
+        warn!("serving http://{address}/, which standard output does not take: {error}");
+    }
+}
+
 fn start_log(arguments: &Serve) {
     let log = tracing_subscriber::fmt()
         .with_max_level(arguments.log)
         .with_writer(std::io::stderr)
+        // Else a line that cannot be written is reported by `eprintln!`, which panics where stderr
+        // cannot be written: in the thread of a shard, and of every link that it serves.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false);
     match arguments.log_format {

@@ -1,7 +1,7 @@
 //! How far a phase is: a bar on a terminal, one plain line elsewhere, nothing for what is short.
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     time::{Duration, Instant},
 };
 
@@ -39,7 +39,8 @@ impl Progress {
             if std::io::stderr().is_terminal() {
                 self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
             } else {
-                eprintln!("... {}", self.name);
+                // The load goes on where stderr cannot be written.
+                let _ = writeln!(std::io::stderr(), "... {}", self.name);
             }
         }
         if self.shown {

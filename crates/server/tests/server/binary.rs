@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 
-use tabmux_core::wire::{ServerFrame, Token, Welcome};
+use tabmux_core::wire::{Alias, Payload, ServerFrame, Token, Welcome};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, Command},
 };
 use tokio_tungstenite::tungstenite::Message;
@@ -24,6 +24,10 @@ pub(crate) fn serve(arguments: &[&str]) -> Command {
 
 /// A server on a free port, and its address.
 async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
+    listening(on_a_free_port(arguments)).await
+}
+
+fn on_a_free_port(arguments: &[&str]) -> Command {
     let mut command = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat());
     if !arguments.contains(&"--assets") {
         let assets = env!("CARGO_TARGET_TMPDIR");
@@ -32,7 +36,7 @@ async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
         }
         command.args(["--assets", assets]);
     }
-    listening(command).await
+    command
 }
 
 /// Starts a server and waits for its address.
@@ -59,6 +63,16 @@ async fn terminate(mut child: Child, name: &str) -> String {
     let mut log = String::new();
     child.stderr.unwrap().read_to_string(&mut log).await.unwrap();
     log
+}
+
+/// The next line of a log that holds a text.
+async fn logged<R: AsyncBufRead + Unpin>(log: &mut Lines<R>, text: &str) -> String {
+    while let Some(line) = soon("a line in the log", log.next_line()).await.unwrap() {
+        if line.contains(text) {
+            return line;
+        }
+    }
+    panic!("the log ended without {text:?}");
 }
 
 /// What an operator should look at.
@@ -163,6 +177,57 @@ async fn forged_tokens_are_one_line_in_the_log_which_tells_no_secret() {
     let secrets = [welcome.token.0, welcome.session.0, [0xa5; 16]];
     let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert!(!secrets.into_iter().any(|secret| log.contains(&hex(secret))), "{log}");
+}
+
+/// A file that refuses every byte, as a full disk does.
+#[cfg(target_os = "linux")]
+fn full_disk() -> std::fs::File {
+    std::fs::File::options().write(true).open("/dev/full").unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_log_that_cannot_be_written_hurts_no_link_and_no_drain() {
+    let file = folder("full-log").join("tabmux.toml");
+    std::fs::write(&file, "shards = 1").unwrap();
+    let arguments = ["--demo", env!("CARGO_TARGET_TMPDIR"), "--config", file.to_str().unwrap()];
+    let mut command = on_a_free_port(&arguments);
+    command.stderr(full_disk());
+    let (mut child, address) = listening(command).await;
+    let mut other = Hub::with_socket(address, "/echo").await;
+    let mut bad = Hub::welcomed(address).await;
+    bad.raw(Message::binary(vec![0xff; 8])).await;
+    assert_eq!(bad.closed().await.0, 1002);
+    drop(bad);
+    other.send(Alias(1), 1, Payload::Text("still there")).await;
+    assert_eq!(other.text(Alias(1), 1).await, "still there");
+    signal(&child, "TERM");
+    assert_eq!(other.closed().await.0, 1001);
+    drop(other);
+    assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_error_that_cannot_be_told_is_a_status_all_the_same() {
+    let mut command = serve(&["--config", "/nowhere/tabmux.toml"]);
+    command.stderr(full_disk());
+    assert_eq!(soon("the end", command.status()).await.unwrap().code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_address_that_cannot_be_told_is_logged_and_served() {
+    let mut command = on_a_free_port(&[]);
+    command.stdout(full_disk());
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.as_mut().unwrap()).lines();
+    let line = logged(&mut log, "WARN").await;
+    assert!(line.contains("standard output"), "{line}");
+    let address = line.split_once("http://").and_then(|(_, rest)| rest.split_once('/')).unwrap().0;
+    assert_eq!(get(address.parse().unwrap(), "/healthz", "").await.status, 200);
+    signal(&child, "TERM");
+    assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
@@ -292,15 +357,7 @@ async fn out_of_file_descriptors_it_serves_the_links_it_has() {
     limit(3).unwrap();
     let waiting = tokio::spawn(async move { Hub::welcomed(address).await });
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let told = async {
-        while let Some(line) = log.next_line().await.unwrap() {
-            if line.contains("ERROR") {
-                return line;
-            }
-        }
-        panic!("nothing was told");
-    };
-    let line = soon("the error", told).await;
+    let line = logged(&mut log, "ERROR").await;
     assert!(line.contains("no connection can be accepted") && line.contains("ulimit -n"));
     hub.quiet().await;
     limit(soft).unwrap();

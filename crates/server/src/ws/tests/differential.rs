@@ -152,15 +152,6 @@ fn compare(mut bytes: Vec<u8>) -> Result<(), TestCaseError> {
         bytes.resize(bytes.len() + LIMIT + 14, 0);
     }
     let ((ours, fault), theirs) = (ours(&bytes), theirs(&bytes));
-    eprintln!(
-        "STAT {} {:?}",
-        ours.messages.len(),
-        match &ours.end {
-            End::Close(_) => 1,
-            End::Open => 0,
-            End::Refused(c) => *c,
-        }
-    );
     let broken = |heard: &Heard| matches!(heard, Heard::Text(text) if from_utf8(text).is_err());
     if let Some(at) = theirs.messages.iter().position(broken) {
         // It lets a text end within a character if its last frame is empty.
