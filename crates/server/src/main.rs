@@ -140,6 +140,8 @@ async fn serve(arguments: Serve) -> Result<(), Error> {
     let server = builder.build()?;
     // Before anything is printed, so that whoever reads it may already stop us.
     let mut signals = Signals::new()?;
+    #[cfg(unix)]
+    ignore_reloads()?;
     let (first, asked) = oneshot::channel();
     let listener = listen(address)?;
     announce(listener.local_addr()?);
@@ -174,6 +176,25 @@ fn announce(address: SocketAddr) {
     if let Err(error) = told {
         warn!("serving http://{address}/, which standard output does not take: {error}");
     }
+}
+
+/// Logs the signals by which other servers reload their configuration or open their log anew.
+/// Left alone, each of them would end the process without a drain.
+#[cfg(unix)]
+fn ignore_reloads() -> Result<(), Error> {
+    let (one, two) = (SignalKind::user_defined1(), SignalKind::user_defined2());
+    for (kind, name) in [(SignalKind::hangup(), "SIGHUP"), (one, "SIGUSR1"), (two, "SIGUSR2")] {
+        let mut signals = signal(kind)?;
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                warn!(
+                    "{name} is ignored: the server cannot reload its configuration while it runs; \
+                     to apply a change, end it by SIGTERM and start it again"
+                );
+            }
+        });
+    }
+    Ok(())
 }
 
 fn start_log(arguments: &Serve) {

@@ -117,6 +117,24 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
+async fn a_signal_to_reload_is_told_and_ends_nothing() {
+    let (mut child, address) = start(&["--demo", env!("CARGO_TARGET_TMPDIR")]).await;
+    let mut hub = Hub::with_socket(address, "/echo").await;
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    for name in ["HUP", "USR1", "USR2", "HUP"] {
+        signal(&child, name);
+        let line = logged(&mut log, &format!("SIG{name}")).await;
+        assert!(line.contains("WARN") && line.contains("ignored"), "{line}");
+        hub.send(Alias(1), 1, Payload::Text(name)).await;
+        assert_eq!(hub.text(Alias(1), 1).await, name);
+    }
+    signal(&child, "TERM");
+    assert_eq!(hub.closed().await.0, 1001);
+    drop(hub);
+    assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
 async fn the_log_may_be_json() {
     let (child, address) = start(&["--log-format", "json", "--log", "debug"]).await;
     drop(Hub::welcomed(address).await);
