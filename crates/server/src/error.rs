@@ -1,4 +1,4 @@
-//! What can go wrong before a server runs.
+//! What can go wrong before a server runs, and what ends one that does.
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
@@ -24,6 +24,8 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A shard failed, by its number. The links of the other shards were sent away.
+    Shard(usize),
     /// The network or the system failed.
     Io(io::Error),
 }
@@ -39,6 +41,11 @@ impl fmt::Display for Error {
                  with --listen"
             ),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Shard(shard) => write!(
+                f,
+                "shard {shard} failed, as the log says, and its sessions are lost; start the \
+                 server again"
+            ),
             Self::Io(error) => error.fmt(f),
         }
     }
@@ -48,7 +55,9 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Listen { source, .. } | Self::Io(source) => Some(source),
-            Self::Config(_) | Self::ConfigFile { .. } | Self::AddressInUse(_) => None,
+            Self::Config(_) | Self::ConfigFile { .. } | Self::AddressInUse(_) | Self::Shard(_) => {
+                None
+            }
         }
     }
 }

@@ -157,7 +157,9 @@ impl IntoResponse for Refusal {
 
 /// Tells load balancers whether to send anybody here.
 async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
-    if app.admission.is_draining() {
+    if app.shards.board().failed().is_some() {
+        (StatusCode::SERVICE_UNAVAILABLE, "a shard failed\n")
+    } else if app.admission.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         (StatusCode::OK, "ok\n")

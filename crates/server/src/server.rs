@@ -100,6 +100,9 @@ impl Server {
     /// as one that speaks TLS, each link also keeps a task, two buffers of 8 KiB and a pair of
     /// sockets between it and its shard.
     ///
+    /// Have what watches the app look at `/healthz`, and start the app again when it stays at 503.
+    /// Then a shard failed, and its sessions are lost.
+    ///
     /// `limits.links_per_ip` needs to know who calls: serve the app with
     /// [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info)
     /// of a `SocketAddr`. `/metrics` is not among the routes: [`metrics`](Self::metrics) has it.
@@ -122,7 +125,8 @@ impl Server {
     /// links are refused. `/healthz` is served here alone, and not by [`router`](Self::router).
     ///
     /// # Errors
-    /// When a listener fails.
+    /// When a listener fails. [`Error::Shard`] when a shard fails: the links of the others are then
+    /// sent away as if `shutdown` were done.
     pub async fn run(
         self,
         listener: TcpListener,
@@ -142,15 +146,17 @@ impl Server {
             }
         }
         fronts.spawn(self.front(listener, router, stopped));
+        let board = Arc::clone(self.app.shards.board());
         tokio::select! {
             () = shutdown => {}
+            () = board.failure() => {}
             Some(Err(failed)) = fronts.join_next() => return Err(io::Error::from(failed).into()),
         }
         info!("draining {} links", self.handle().stats().links);
         self.leave().await;
         stop.send_replace(true);
         while fronts.join_next().await.is_some() {}
-        Ok(())
+        board.failed().map_or(Ok(()), |shard| Err(Error::Shard(shard)))
     }
 
     /// Serves a listener until it is told to stop.

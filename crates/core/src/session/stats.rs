@@ -99,6 +99,25 @@ impl Stats {
         self.queued_bytes.max(self.kept_bytes)
     }
 
+    /// What was counted, of a registry that is no more: none of what there was is left.
+    #[must_use]
+    pub const fn without_population(self) -> Self {
+        Self {
+            links: 0,
+            sessions: 0,
+            detached: 0,
+            tabs: 0,
+            parked: 0,
+            sockets: 0,
+            awaiting_credit: 0,
+            topics: 0,
+            subscriptions: 0,
+            queued_bytes: 0,
+            kept_bytes: 0,
+            ..self
+        }
+    }
+
     /// The numbers of two registries together.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

@@ -21,6 +21,8 @@ pub(crate) struct Board {
     streams: watch::Sender<usize>,
     /// Links that registries know.
     links: AtomicUsize,
+    /// The shard that failed first.
+    failed: watch::Sender<Option<usize>>,
     /// How often a link was read later than it sent.
     pauses: AtomicU64,
     /// The places of streams in the limits.
@@ -36,6 +38,7 @@ impl Board {
             total: watch::Sender::new(Stats::default()),
             streams: watch::Sender::new(0),
             links: AtomicUsize::new(0),
+            failed: watch::Sender::new(None),
             pauses: AtomicU64::new(0),
             tickets: Arc::new(Tickets::new(started)),
             started,
@@ -90,6 +93,21 @@ impl Board {
     pub(super) fn stream_went(&self, stub: Stub) {
         self.tickets.give_back(stub);
         self.streams.send_modify(|streams| *streams -= 1);
+    }
+
+    pub(super) fn shard_failed(&self, shard: usize) {
+        self.failed.send_modify(|failed| *failed = failed.or(Some(shard)));
+    }
+
+    /// The shard that failed first.
+    pub(crate) fn failed(&self) -> Option<usize> {
+        *self.failed.borrow()
+    }
+
+    /// Waits until a shard has failed.
+    pub(crate) async fn failure(&self) {
+        // The sender lives as long as this does.
+        let _ = self.failed.subscribe().wait_for(Option::is_some).await;
     }
 
     pub(super) fn link_paused(&self) {

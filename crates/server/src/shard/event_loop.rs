@@ -12,7 +12,7 @@ use tabmux_core::{
     Timestamp,
     session::{Encoded, LinkId, Pace},
 };
-use tracing::{debug, error};
+use tracing::debug;
 
 use super::{
     batch::Batch,
@@ -116,19 +116,17 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Runs until the server is gone.
-    pub(super) fn run(mut self) {
+    /// Runs until the server is gone; an error when it cannot wait for its links any more.
+    pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.stopped {
             match self.poll.poll(&mut events, self.nap()) {
                 Ok(()) => self.turn(&events),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    error!("a shard cannot wait for its links any more: {error}");
-                    return;
-                }
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     /// How long there is nothing to do unless something happens.
@@ -320,8 +318,11 @@ impl<S: Service> EventLoop<S> {
                     self.messages += 1;
                     let fresh = std::mem::take(&mut link.fresh);
                     let home = if fresh { self.service.home(message) } else { None };
-                    let exists = |home: &usize| *home < self.mailboxes.len();
-                    if let Some(home) = home.filter(|home| *home != self.index).filter(exists) {
+                    // A session of a shard that failed is lost: the link begins another one here.
+                    let lives = |home: &usize| {
+                        self.mailboxes.get(*home).is_some_and(|mailbox| !mailbox.is_closed())
+                    };
+                    if let Some(home) = home.filter(|home| *home != self.index).filter(lives) {
                         let message = message.to_vec();
                         return self.move_link(now, id, home, (kind, message), bytes);
                     }

@@ -25,6 +25,7 @@ use std::{
     collections::BTreeMap,
     io,
     num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -135,17 +136,30 @@ impl Shards {
     fn start(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, shard) in idle.drain(..).enumerate() {
-            let runtime = Handle::current();
+            let (runtime, board) = (Handle::current(), Arc::clone(&self.board));
             let thread = thread::Builder::new().name(format!("tabmux-{index}"));
             let started = thread.spawn(move || {
                 let _inside = runtime.enter();
-                shard.run();
+                match catch_unwind(AssertUnwindSafe(|| shard.run())) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(fault)) => fail(&board, index, &format!("epoll failed: {fault}")),
+                    Err(_) => fail(&board, index, "its thread panicked, as stderr says above"),
+                }
             });
             if let Err(fault) = started {
-                error!("a shard's thread cannot be started: {fault}");
+                fail(&self.board, index, &format!("its thread cannot be started: {fault}"));
             }
         }
     }
+}
+
+/// Tells the server that a shard failed: its links broke with it, and the others live.
+fn fail(board: &Board, shard: usize, why: &str) {
+    board.shard_failed(shard);
+    // What panicked may be the log.
+    let _ = catch_unwind(|| {
+        error!("shard {shard} failed, and all its links broke: {why}; start the server again");
+    });
 }
 
 impl Drop for Shards {
@@ -170,7 +184,11 @@ impl<S: Service> Single<S> {
         let shared = Arc::clone(&board);
         if let Some(poll) = polls.pop() {
             let single = EventLoop::new(0, poll, service, mailboxes, shared, threshold);
-            thread::spawn(move || single.run());
+            thread::spawn(move || {
+                if let Err(fault) = single.run() {
+                    error!("epoll failed, and all links broke: {fault}");
+                }
+            });
         }
         Ok(Self { mailbox, board })
     }

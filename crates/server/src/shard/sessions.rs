@@ -351,6 +351,15 @@ impl Service for Sessions {
     }
 }
 
+/// The end of the server, or of a shard that failed: what it served is gone, what it counted stays.
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        let stats = self.registry.stats();
+        (0..stats.links).for_each(|_| self.home.board.link_went());
+        self.home.board.publish(self.home.index, stats.without_population());
+    }
+}
+
 fn log(shard: usize, event: Event) {
     match event {
         Event::LinkDown { link, cause: LinkDown::Misbehaved(what) } => {

@@ -6,6 +6,7 @@ mod bench;
 mod binary;
 mod deflate;
 mod demo;
+mod failure;
 mod handlers;
 mod http;
 mod limits;

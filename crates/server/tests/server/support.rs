@@ -291,6 +291,13 @@ impl Hub {
         }
     }
 
+    /// The link ends without a close.
+    pub(crate) async fn broken(&mut self) {
+        while let Some(Ok(message)) = soon("the link to break", self.socket.next()).await {
+            assert!(!message.is_close(), "{message:?}");
+        }
+    }
+
     /// Leaves as a hub does whose tabs are gone: nothing is kept for it.
     pub(crate) async fn leave(mut self, tabs: &[u64]) {
         for tab in tabs {
