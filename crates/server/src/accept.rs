@@ -308,7 +308,10 @@ fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
             Ok(()) => {
                 offer.deflate = offer.deflate.only_if(app.config.deflate.enabled);
                 let client = client(&offer.forwarded);
-                let user = app.user_of(&offer.headers, Some(peer.ip()), Some(client));
+                let user = match app.user_of(&offer.headers, Some(peer.ip()), Some(client)) {
+                    Ok(user) => user,
+                    Err(refusal) => return First::Refused(refusal),
+                };
                 let (response, inflates) = (offer.response(), offer.deflate.is_on());
                 First::Link { response, inflates, client, user, len }
             }

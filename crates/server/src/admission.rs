@@ -65,6 +65,8 @@ pub(crate) enum Cause {
     Origin,
     /// It asked for what is no WebSocket.
     Malformed,
+    /// It named its user twice.
+    UserHeader,
 }
 
 /// A link's place, given back when it is dropped.
@@ -357,7 +359,7 @@ impl Stub {
 const NOBODY: Holder = 1;
 
 impl Cause {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Draining,
         Self::Links,
         Self::LinksPerIp,
@@ -368,6 +370,7 @@ impl Cause {
         Self::Http,
         Self::Origin,
         Self::Malformed,
+        Self::UserHeader,
     ];
 
     /// Its name in metrics: that of the limit, if there is one.
@@ -383,6 +386,7 @@ impl Cause {
             Self::Http => "http_connections",
             Self::Origin => "origin",
             Self::Malformed => "malformed",
+            Self::UserHeader => "user_header",
         }
     }
 
@@ -401,6 +405,10 @@ impl Cause {
                 Some("limits.handshakes is reached, and the oldest that have not said anything go")
             }
             Self::Http => Some("limits.http_connections is reached"),
+            Self::UserHeader => Some(
+                "a request through a trusted proxy has the header of user_header twice; the proxy \
+                 must replace what the client sends, and not append to it",
+            ),
             Self::Draining | Self::Silent | Self::Origin | Self::Malformed => None,
         }
     }

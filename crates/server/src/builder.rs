@@ -70,7 +70,7 @@ impl Builder {
         mut self,
         user: impl Fn(&LinkRequest<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.user = Some(Box::new(user));
+        self.user = Some(Box::new(move |request| Ok(user(request))));
         self
     }
 

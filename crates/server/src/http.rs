@@ -96,7 +96,7 @@ fn accept(app: &App, parts: &Parts) -> Result<(String, Agreed, Ticket), Refusal>
     let checked = app.origins.check(&offer);
     checked.inspect_err(|_| app.admission.count(Cause::Origin, peer))?;
     let client = peer.map(|peer| app.proxies.client(peer, offer.forwarded.iter().copied()));
-    let user = app.user_of(&offer.headers, peer, client);
+    let user = app.user_of(&offer.headers, peer, client)?;
     let ticket = app.admission.admit(Instant::now(), client, user.as_deref())?;
     Ok((offer.accept, offer.deflate.only_if(app.config.deflate.enabled), ticket))
 }

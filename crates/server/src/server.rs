@@ -23,7 +23,7 @@ use tracing::info;
 
 use crate::{
     Builder, Config, Error, PublishError, accept,
-    admission::Admission,
+    admission::{Admission, Cause},
     descriptors,
     files::Folder,
     handler::Factory,
@@ -34,6 +34,7 @@ use crate::{
     topics::Topics,
     users::{LinkRequest, UserOf},
     web::Web,
+    ws::upgrade::Refusal,
 };
 
 /// A server drains in so many steps.
@@ -219,15 +220,19 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 impl App {
-    /// Whose link a request would open, if that is told.
+    /// Whose link a request would open, if that is told. A request that names two users is refused.
     pub(crate) fn user_of(
         &self,
         headers: &[(&str, &[u8])],
         peer: Option<IpAddr>,
         client: Option<IpAddr>,
-    ) -> Option<String> {
+    ) -> Result<Option<String>, Refusal> {
+        let Some(user_of) = &self.user else {
+            return Ok(None);
+        };
         let proxied = peer.is_some_and(|peer| self.proxies.trusts(peer.to_canonical()));
-        self.user.as_ref()?(&LinkRequest { headers, client, proxied })
+        user_of(&LinkRequest { headers, client, proxied })
+            .inspect_err(|_| self.admission.count(Cause::UserHeader, client))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr};
 
+use crate::ws::upgrade::Refusal;
+
 /// A request that would open a link.
 #[derive(Clone, Copy)]
 pub struct LinkRequest<'a> {
@@ -11,15 +13,25 @@ pub struct LinkRequest<'a> {
     pub(crate) proxied: bool,
 }
 
-/// Names the user of a request, if it has one.
-pub(crate) type UserOf = Box<dyn Fn(&LinkRequest<'_>) -> Option<String> + Send + Sync>;
+/// Names the user of a request, if it has one. A refusal if it names two.
+pub(crate) type UserOf =
+    Box<dyn Fn(&LinkRequest<'_>) -> Result<Option<String>, Refusal> + Send + Sync>;
 
 impl<'a> LinkRequest<'a> {
-    /// The first header of a name in any case, such as `cookie`, if it is visible ASCII.
+    /// Returns the first header of a name in any case, such as `cookie`, if it is visible ASCII.
+    ///
+    /// A client can send a header twice. If your proxy appends its header to those of the client,
+    /// the first one is the client's: look at [`values`](Self::values), and name no user if there
+    /// are two.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
-        let value = std::str::from_utf8(found.1).ok()?.trim();
+        let value = std::str::from_utf8(self.values(name).next()?).ok()?.trim();
         value.is_ascii().then_some(value)
+    }
+
+    /// Returns the values of all headers of a name in any case, in the order of the request.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let found = self.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| *value)
     }
 
     /// The client's address, behind `trusted_proxies`; `None` in an app that does not tell it.
@@ -39,8 +51,15 @@ impl fmt::Debug for LinkRequest<'_> {
 pub(crate) fn by_header(name: String) -> UserOf {
     Box::new(move |request| {
         // Else every client could use up the links of any user.
-        let user = request.header(&name).filter(|_| request.proxied)?;
-        (!user.is_empty()).then(|| user.to_owned())
+        if !request.proxied {
+            return Ok(None);
+        }
+        // One of them is the client's: the proxy appends where it must replace.
+        if request.values(&name).nth(1).is_some() {
+            return Err(Refusal::new(400, &format!("the header {name} came twice")));
+        }
+        let user = request.header(&name).filter(|user| !user.is_empty());
+        Ok(user.map(str::to_owned))
     })
 }
 
@@ -52,16 +71,21 @@ mod tests {
     fn a_header_that_a_trusted_proxy_sets_names_the_user() {
         let user = |value: &[u8], proxied| {
             let headers = [("host", &b"a"[..]), ("x-User", value)];
-            by_header("X-USER".to_owned())(&LinkRequest {
-                headers: &headers,
-                client: None,
-                proxied,
-            })
+            let request = LinkRequest { headers: &headers, client: None, proxied };
+            by_header("X-USER".to_owned())(&request).unwrap()
         };
         assert_eq!(user(b" ann ", true).as_deref(), Some("ann"));
         assert_eq!(user(b" ann ", false), None);
         for value in [&b""[..], b"\xff", "ä".as_bytes()] {
             assert_eq!(user(value, true), None);
         }
+    }
+
+    #[test]
+    fn all_values_of_a_header_are_there_in_order() {
+        let headers = [("X-User", &b"ann"[..]), ("host", b"a"), ("x-user", b"\xff")];
+        let request = LinkRequest { headers: &headers, client: None, proxied: true };
+        assert_eq!(request.values("x-USER").collect::<Vec<_>>(), [&b"ann"[..], b"\xff"]);
+        assert_eq!(request.values("cookie").count(), 0);
     }
 }

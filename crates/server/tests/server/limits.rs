@@ -6,7 +6,7 @@ use tabmux_core::wire::{Alias, Payload};
 use tabmux_server::{ApiKey, Config, Limits, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 use tokio_tungstenite::tungstenite::Error as WsError;
@@ -20,6 +20,10 @@ async fn limited(limits: Limits) -> Running {
 async fn with(config: Config) -> Running {
     Running::start(Server::builder().config(config)).await
 }
+
+/// What opens a WebSocket.
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// How many were refused for a limit. It is asked for over HTTP: the server is well.
 async fn refusals(address: SocketAddr, reason: &str) -> f64 {
@@ -121,6 +125,49 @@ async fn links_of_one_user_are_limited_as_the_proxy_or_the_application_names_use
         }
         drop(first);
         soon("a free place", async { while dial(users[0]).await.is_err() {} }).await;
+    }
+}
+
+/// A server that believes this proxy, run on a listener of its own and mounted in an app.
+async fn behind(proxy: &str) -> (Running, [SocketAddr; 2]) {
+    let builder = || {
+        let trusted_proxies = vec![proxy.to_owned()];
+        let user_header = Some("X-User".to_owned());
+        let config = Config { trusted_proxies, user_header, ..Config::default() };
+        Server::builder().config(config)
+    };
+    let server = builder().build().unwrap();
+    let app = axum::Router::new().merge(server.router()).merge(server.metrics());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async { axum::serve(listener, app).await });
+    let running = Running::start(builder()).await;
+    let both = [running.address, address];
+    (running, both)
+}
+
+#[tokio::test]
+async fn a_request_that_names_its_user_twice_is_refused() {
+    let (_running, both) = behind("127.0.0.1").await;
+    for address in both {
+        for (first, second) in [("ann", "bob"), ("ann", "ann"), ("", "bob"), ("ann", "\u{e4}")] {
+            let headers = format!("{UPGRADE}X-User: {first}\r\nx-user: {second}\r\n");
+            let answer = get(address, "/tabmux/ws", &headers).await;
+            assert_eq!(answer.status, 400, "{first:?}, {second:?}");
+            assert!(answer.body.contains("the header X-User came twice"), "{}", answer.body);
+        }
+        assert_eq!(refusals(address, "user_header").await, 4.0);
+        assert_eq!(metric(address, "tabmux_admitted_total").await, 0.0);
+        assert!(Hub::dial_with(address, &[("x-user", "ann, bob")]).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_user_header_that_does_not_count_may_come_twice() {
+    let (_running, both) = behind("192.0.2.1").await;
+    for address in both {
+        assert!(Hub::dial_with(address, &[("x-user", "ann"), ("x-user", "bob")]).await.is_ok());
     }
 }
 

@@ -57,7 +57,7 @@ const NAMES: [&str; 49] = [
     "tabmux_links_closed_total{reason} 4",
     "tabmux_messages_refused_total{reason} 4",
     "tabmux_publications_dropped_total{reason} 3",
-    "tabmux_refused_total{reason} 10",
+    "tabmux_refused_total{reason} 11",
     "tabmux_sessions_ended_total{reason} 2",
     "tabmux_sessions_resumed_total{reason} 2",
 ];
