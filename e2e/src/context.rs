@@ -37,15 +37,21 @@ impl<'a> Context<'a> {
 
     /// Starts the real server; pages of this test may open links to it.
     pub fn server(&mut self) -> Result<Rc<LinkServer>> {
-        let origins = [self.pages.origin(), self.pages.insecure_origin()];
-        let server = Rc::new(LinkServer::start(Program::Demo, &origins)?);
-        self.servers.push(Rc::clone(&server));
-        Ok(server)
+        self.start(Program::Demo)
+    }
+
+    /// Starts the server that believes a proxy who the user is: see
+    /// [`Proxy::naming`](crate::proxy::Proxy::naming).
+    pub fn users_server(&mut self) -> Result<Rc<LinkServer>> {
+        self.start(Program::Users)
     }
 
     /// Starts the server that numbers its messages, and publishes to the topic `chaos:0`.
     pub fn numbers_server(&mut self) -> Result<Rc<LinkServer>> {
-        let program = Program::Numbers { topics: 1, plain: None };
+        self.start(Program::Numbers { topics: 1, plain: None })
+    }
+
+    fn start(&mut self, program: Program) -> Result<Rc<LinkServer>> {
         let origins = [self.pages.origin(), self.pages.insecure_origin()];
         let server = Rc::new(LinkServer::start(program, &origins)?);
         self.servers.push(Rc::clone(&server));

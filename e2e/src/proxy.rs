@@ -55,6 +55,8 @@ struct Watch {
 struct State {
     weather: Weather,
     pairs: Vec<Arc<Pair>>,
+    /// Whom requests are of, if that is to be said.
+    user: Option<String>,
     over: bool,
 }
 
@@ -77,6 +79,19 @@ impl Proxy {
     /// The same, where every connection is a link to a tabmux server: they are looked at.
     pub fn watching(target: u16) -> Result<Self> {
         Self::start_by(target, Some(Mutex::default()))
+    }
+
+    /// The same as [`start`](Self::start), where each connection's first request gets the header
+    /// `X-User`, as a proxy adds it that knows who is logged in.
+    pub fn naming(target: u16, user: &str) -> Result<Self> {
+        let proxy = Self::start(target)?;
+        proxy.log_in(user);
+        Ok(proxy)
+    }
+
+    /// From now on somebody else is logged in in the browser.
+    pub fn log_in(&self, user: &str) {
+        self.shared.state().user = Some(user.to_owned());
     }
 
     fn start_by(target: u16, watch: Option<Mutex<Watch>>) -> Result<Self> {
@@ -206,6 +221,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 fn pump(shared: &Shared, pair: &Arc<Pair>, upward: bool) {
     let mut to = if upward { &pair.server } else { &pair.browser };
+    if upward {
+        name_user(shared, pair);
+    }
     let mut bytes = [0; 16 * 1024];
     loop {
         let length = shared.read(pair, upward, &mut bytes);
@@ -227,6 +245,24 @@ fn pump(shared: &Shared, pair: &Arc<Pair>, upward: bool) {
             return;
         }
     }
+}
+
+/// Passes on the first line of a request, and behind it the header that names the user, if there is
+/// one to be named.
+fn name_user(shared: &Shared, pair: &Pair) {
+    if shared.state().user.is_none() {
+        return;
+    }
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n") && shared.read(pair, true, &mut byte) == 1 {
+        head.push(byte[0]);
+    }
+    // Who is logged in now, not when the connection opened: browsers open some ahead of their use.
+    for user in shared.state().user.iter() {
+        head.extend(format!("X-User: {user}\r\n").into_bytes());
+    }
+    // Whoever reads on notices an end.
+    let _ = (&pair.server).write_all(&head);
 }
 
 #[cfg(test)]
@@ -265,6 +301,21 @@ mod tests {
         assert_eq!(read(&browser).unwrap(), b"down");
         drop(server);
         assert_eq!(read(&browser).unwrap(), b"", "an end passes as well");
+    }
+
+    #[test]
+    fn a_naming_proxy_adds_who_is_logged_in() {
+        let (_, listener) = start();
+        let proxy = Proxy::naming(listener.local_addr().unwrap().port(), "anna").unwrap();
+        for user in ["anna", "bert"] {
+            proxy.log_in(user);
+            let (mut browser, mut server) = through(&proxy, &listener);
+            browser.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            let wanted = format!("GET / HTTP/1.1\r\nX-User: {user}\r\nHost: a\r\n\r\n");
+            let mut got = vec![0; wanted.len()];
+            server.read_exact(&mut got).unwrap();
+            assert_eq!(String::from_utf8(got).unwrap(), wanted);
+        }
     }
 
     #[test]

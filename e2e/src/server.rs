@@ -22,6 +22,8 @@ const API_KEY: &str = "the key of the tests";
 pub enum Program {
     /// `tabmux serve --demo`.
     Demo,
+    /// The same, where the header `X-User` of a proxy names users.
+    Users,
     /// The example `chaos`, which numbers its messages.
     Numbers {
         /// How many topics there are publications to.
@@ -108,6 +110,10 @@ impl LinkServer {
             Program::Demo => {
                 command = Command::new(paths::server_binary()?);
                 command.args(["serve", "--demo"]);
+            }
+            Program::Users => {
+                command = Command::new(paths::server_binary()?);
+                command.args(["serve", "--demo", "--config", "e2e/users.toml"]);
             }
             Program::Numbers { topics, plain } => {
                 command = Command::new(paths::numbers_binary()?);

@@ -56,7 +56,8 @@ pub struct Config {
     pub api_key: Option<ApiKey>,
     /// The request header that names the user, as a trusted proxy sets it, such as
     /// `X-Forwarded-User`; for `limits.links_per_user`, and so that no session goes on with a link
-    /// of another user. A request through a trusted proxy that has it twice is refused. None.
+    /// of another user. A request through a trusted proxy that has it twice is refused. The pages
+    /// need a `key` for each user all the same. None.
     pub user_header: Option<String>,
     /// What is special about topics, by the beginning of their names. None.
     pub topics: Vec<TopicRule>,

@@ -1,7 +1,17 @@
 //! Many tabs, one link; and who gets what.
 
+use std::rc::Rc;
+
 use serde_json::{Value, json};
-use tabmux_e2e::{browser::Kind, context::Context, runner::Test, wait::equal};
+use tabmux_e2e::{
+    Result,
+    browser::{Kind, Tab},
+    context::{Context, SOON},
+    proxy::Proxy,
+    runner::Test,
+    server::LinkServer,
+    wait::equal,
+};
 
 use crate::steps::{Outcome, ask, connect, connect_all, hub_of, one_link, open_echo};
 
@@ -13,6 +23,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mux mode: two paths are one connection", two_paths),
     Test::new("mirror mode: two URLs are two connections", two_urls),
     Test::new("mirror mode: two keys are two connections", two_keys),
+    Test::new("mux mode: two users with a key each share nothing", two_users),
+    Test::new("mux mode: a session is not for the user who logs in next", next_user),
     Test::new("mode exclusive: each tab has a connection of its own", exclusive),
 ];
 
@@ -125,6 +137,68 @@ fn two_keys(context: &mut Context<'_>) -> Outcome {
         context.run(&tab, "await T.until('view', 'open')")?;
     }
     equal("connections", server.wait_for("open", 2)?.len(), 2)?;
+    Ok(())
+}
+
+/// Tabs of Anna and of Bert, who logged in later in the same browser, and who gave keys.
+struct Users {
+    server: Rc<LinkServer>,
+    proxy: Proxy,
+    anna: Tab,
+    bert: [Tab; 2],
+}
+
+impl Users {
+    fn begin(context: &mut Context<'_>) -> Result<Self> {
+        let server = context.users_server()?;
+        let proxy = Proxy::naming(server.port(), "anna")?;
+        let anna = Self::open(context, &proxy, "anna")?;
+        proxy.log_in("bert");
+        let bert = [Self::open(context, &proxy, "bert")?, Self::open(context, &proxy, "bert")?];
+        Ok(Self { server, proxy, anna, bert })
+    }
+
+    fn open(context: &mut Context<'_>, proxy: &Proxy, user: &str) -> Result<Tab> {
+        let url = |path: &str| format!("ws://127.0.0.1:{}{path}", proxy.port());
+        let (tab, key) = (context.tab()?, json!({ "key": user }));
+        context.run(&tab, format!("T.client('client', '{}', {key})", url("/")))?;
+        context.run(&tab, "await T.state('client', 'connected')")?;
+        context.run(&tab, format!("T.mux('notify', '{}', {key})", url("/demo/notify")))?;
+        context.run(&tab, "await T.until('notify', 'open')")?;
+        Ok(tab)
+    }
+}
+
+fn two_users(context: &mut Context<'_>) -> Outcome {
+    let Users { server, proxy: _proxy, anna, bert: [bert, again] } = Users::begin(context)?;
+    server.wait_for_rest(2, 3, SOON)?;
+    equal("hub of Bert's second tab", hub_of(context, &again)?, hub_of(context, &bert)?)?;
+    // What had gone astray would be in front of what each hears of its own user.
+    for (tab, text) in [(&anna, "of Anna"), (&bert, "of Bert")] {
+        context.run(tab, format!("T.get('notify').send('{text}')"))?;
+    }
+    for (tab, wanted) in [(&anna, "of Anna"), (&bert, "of Bert"), (&again, "of Bert")] {
+        let messages = context.run(tab, "await T.messages('client')")?;
+        if !messages[0].as_str().unwrap_or_default().contains(wanted) {
+            return Err(format!("{messages} instead of what is said to all tabs {wanted}").into());
+        }
+    }
+    Ok(())
+}
+
+fn next_user(context: &mut Context<'_>) -> Outcome {
+    let Users { server, proxy, anna, bert: [bert, _again] } = Users::begin(context)?;
+    equal("links cut", proxy.cut(), 2)?;
+    let close = context.run(&anna, "(await T.until('notify', 'close'))[0].code")?;
+    equal("close of Anna's socket", close, json!(1006))?;
+    context.run(&bert, "T.get('notify').send('of Bert')")?;
+    context.run(&bert, "await T.messages('client')")?;
+    equal(
+        "Bert's sockets that closed",
+        context.run(&bert, "T.count('notify', 'close')")?,
+        json!(0),
+    )?;
+    equal("claims of another user", server.stat("foreign")?, 1)?;
     Ok(())
 }
 

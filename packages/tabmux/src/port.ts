@@ -60,7 +60,11 @@ type Said = Extract<PageMessage,
 
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
-  /** Whose connection it is. Two identities never share one. Default: the empty text. */
+  /**
+   * Who the user is. Two keys never share a connection. Give one wherever people log in: without it
+   * the pages of two users of one browser share the connection of the first. Default: the empty
+   * text.
+   */
   key?: string | undefined;
   /** The address of worker.js. Default: beside the script of this library. */
   worker?: string | URL | undefined;
