@@ -101,8 +101,8 @@ impl Server {
     /// as one that speaks TLS, each link also keeps a task, two buffers of 8 KiB and a pair of
     /// sockets between it and its shard.
     ///
-    /// Have what watches the app look at `/healthz`, and start the app again when it stays at 503.
-    /// Then a shard failed, and its sessions are lost.
+    /// Let your orchestrator watch `/tabmux/healthz`, and start the app again when it stays at 503:
+    /// a shard failed then, and its sessions are lost.
     ///
     /// `limits.links_per_ip` needs to know who calls: serve the app with
     /// [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info)

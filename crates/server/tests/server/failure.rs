@@ -85,11 +85,11 @@ async fn a_shard_that_fails_ends_the_server_with_an_error() {
 async fn health_tells_that_a_shard_failed() {
     let address = mounted().await;
     let mut other = Hub::with_socket(address, "/echo").await;
-    assert_eq!(get(address, "/healthz", "").await.status, 200);
+    assert_eq!(get(address, "/tabmux/healthz", "").await.status, 200);
     fail_shard_of(Hub::with_socket(address, "/sabotage").await).await;
     let told = async {
         loop {
-            let health = get(address, "/healthz", "").await;
+            let health = get(address, "/tabmux/healthz", "").await;
             if health.status != 200 {
                 return (health.status, health.body);
             }
