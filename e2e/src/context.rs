@@ -51,6 +51,21 @@ impl<'a> Context<'a> {
         self.start(Program::Numbers { topics: 1, plain: None })
     }
 
+    /// Starts the server of protocol version 1.
+    pub fn version_1_server(&mut self) -> std::result::Result<Rc<LinkServer>, Stop> {
+        if paths::version_1_binary().is_none() {
+            return Err(Stop::Skipped("TABMUX_VERSION_1_BIN is not set".to_owned()));
+        }
+        Ok(self.start(Program::Version1)?)
+    }
+
+    /// From now on pages of this test have the page library of protocol version 1. Call it before
+    /// any server is started, since it changes the origin of the pages.
+    pub fn use_version_1(&mut self) -> Result<()> {
+        self.pages = PageServer::start(paths::version_1_assets())?;
+        Ok(())
+    }
+
     fn start(&mut self, program: Program) -> Result<Rc<LinkServer>> {
         let origins = [self.pages.origin(), self.pages.insecure_origin()];
         let server = Rc::new(LinkServer::start(program, &origins)?);

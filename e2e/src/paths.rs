@@ -15,6 +15,17 @@ pub fn server_binary() -> Result<PathBuf> {
     )
 }
 
+/// The `tabmux` binary of protocol version 1: `TABMUX_VERSION_1_BIN`. None where that is not set,
+/// since the repository has its source in its history only.
+pub fn version_1_binary() -> Option<PathBuf> {
+    std::env::var_os("TABMUX_VERSION_1_BIN").map(PathBuf::from)
+}
+
+/// The page library of protocol version 1.
+pub fn version_1_assets() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("version-1")
+}
+
 /// The server that numbers its messages: `TABMUX_CHAOS_SERVER`, else the one built into the same
 /// folder as the harness.
 pub fn numbers_binary() -> Result<PathBuf> {

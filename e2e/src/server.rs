@@ -24,6 +24,8 @@ pub enum Program {
     Demo,
     /// The same, where the header `X-User` of a proxy names users.
     Users,
+    /// The server of protocol version 1, as `tabmux serve --demo`.
+    Version1,
     /// The example `chaos`, which numbers its messages.
     Numbers {
         /// How many topics there are publications to.
@@ -109,6 +111,11 @@ impl LinkServer {
         match self.program {
             Program::Demo => {
                 command = Command::new(paths::server_binary()?);
+                command.args(["serve", "--demo"]);
+            }
+            Program::Version1 => {
+                let binary = paths::version_1_binary().ok_or("TABMUX_VERSION_1_BIN is not set")?;
+                command = Command::new(binary);
                 command.args(["serve", "--demo"]);
             }
             Program::Users => {

@@ -1,6 +1,6 @@
 //! Real browsers: installing them, and the tests that drive them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use xshell::cmd;
@@ -46,13 +46,44 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
     })?;
     step("trace", || quiet(cmd!(repo.sh, "cargo build -p tabmux-trace")))?;
     let args = flags.args;
-    let test = cmd!(repo.sh, "cargo test -q -p tabmux-e2e --test browsers -- {args...}");
+    let mut test = cmd!(repo.sh, "cargo test -q -p tabmux-e2e --test browsers -- {args...}");
+    if let Some(binary) = version_1(repo)? {
+        test = test.env("TABMUX_VERSION_1_BIN", binary);
+    }
     test.env("TABMUX_BIN", repo.binary("tabmux"))
         .env("TABMUX_TRACE", repo.binary("tabmux-trace"))
         .env("TABMUX_DIST", dist::default_out(repo))
         .quiet()
         .run()
         .context("the tests in browsers failed")
+}
+
+/// The last commit whose server speaks version 1 of the protocol alone.
+const VERSION_1: &str = "23699ad3812a";
+
+/// Builds the server of protocol version 1 from the history of the repository, once. Returns
+/// nothing where the history does not reach that far, as in a shallow clone.
+fn version_1(repo: &Repo) -> anyhow::Result<Option<PathBuf>> {
+    let folder = repo.target().join("version-1");
+    let binary = folder.join("target/debug/tabmux");
+    if binary.exists() {
+        return Ok(Some(binary));
+    }
+    let known = cmd!(repo.sh, "git cat-file -e {VERSION_1}").quiet().ignore_stderr();
+    if known.run().is_err() {
+        return Ok(None);
+    }
+    step("server of protocol version 1", || {
+        let source = folder.join("source");
+        repo.sh.create_dir(&source)?;
+        let archive = folder.join("source.tar");
+        quiet(cmd!(repo.sh, "git archive --output {archive} {VERSION_1}"))?;
+        quiet(cmd!(repo.sh, "tar -x -f {archive} -C {source}"))?;
+        let (manifest, target) = (source.join("Cargo.toml"), folder.join("target"));
+        let build = cmd!(repo.sh, "cargo build --locked -p tabmux-server --bin tabmux");
+        quiet(build.args(["--manifest-path".into(), manifest, "--target-dir".into(), target]))
+    })?;
+    Ok(Some(binary))
 }
 
 fn missing() -> Vec<&'static str> {

@@ -22,6 +22,7 @@ mod tiers;
 mod tiers_lossless;
 mod topics;
 mod traces;
+mod versions;
 
 fn main() -> ExitCode {
     let tests = [
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         bad_input::TESTS,
         demo::TESTS,
         traces::TESTS,
+        versions::TESTS,
         crash::TESTS,
         lifecycle::TESTS,
         tiers_lossless::CRASHES,
