@@ -1,6 +1,6 @@
 //! What is left of a server when one of its shards fails.
 
-use std::net::SocketAddr;
+use std::{mem::forget, net::SocketAddr, sync::Once};
 
 use tabmux_core::wire::{Alias, HubFrame, Payload, ServerFrame, TabId};
 use tabmux_server::{Builder, Config, Ctx, Message, Server, SocketHandler};
@@ -43,11 +43,15 @@ struct Saboteur;
 impl SocketHandler for Saboteur {
     fn message(&mut self, _: &mut Ctx<'_>, _: Message<'_>) {
         // Handlers are called by the shard's thread.
-        std::mem::forget(tracing::subscriber::set_default(Broken));
+        forget(tracing::subscriber::set_default(Broken));
     }
 }
 
 fn on_two_shards() -> Builder {
+    // While there is one subscriber, `tracing` lets the thread that comes to a line of code first
+    // decide for all whether anybody wants it. These two are no thread's.
+    static TWO: Once = Once::new();
+    TWO.call_once(|| [Broken, Broken].map(tracing::Dispatch::new).into_iter().for_each(forget));
     let config = Config { shards: 2, ..Config::default() };
     let builder = tabmux_server::demo::install(Server::builder().config(config));
     builder.socket("/sabotage", || Saboteur)
