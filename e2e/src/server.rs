@@ -169,25 +169,22 @@ impl LinkServer {
         })
     }
 
-    /// Waits until the server knows `wanted` tabs; parked ones are counted apart.
+    /// Waits until the server counts `wanted` tabs; parked and awaited ones are counted apart.
     pub fn wait_for_tabs(&self, wanted: u64, within: Duration) -> Result<()> {
         wait::until(&format!("{wanted} tabs in the registry"), within, || {
             wait::equal("tabs", self.stat("tabs")?, wanted)
         })
     }
 
-    /// Waits until there are `links` links with `tabs` tabs, parked ones not counted. A session
-    /// that is detached, because its last tab died with its worker, keeps its tabs for a while.
+    /// Waits until there are `links` links with `tabs` tabs that are there.
     pub fn wait_for_rest(&self, links: u64, tabs: u64, within: Duration) -> Result<()> {
         wait::until(&format!("{links} links with {tabs} tabs in all"), within, || {
             let stats = self.stats()?;
             let number = |name: &str| stats[name].as_u64().unwrap_or_default();
-            let (sessions, detached, counted) =
-                (number("sessions"), number("detached"), number("tabs"));
+            let (sessions, detached) = (number("sessions"), number("detached"));
             wait::equal("links", number("links"), links)?;
             wait::equal("sessions with a link", sessions - detached, links)?;
-            let is_right = if detached == 0 { counted == tabs } else { counted >= tabs };
-            if is_right { Ok(()) } else { Err(format!("{counted} tabs")) }
+            wait::equal("tabs", number("tabs"), tabs)
         })
     }
 

@@ -178,6 +178,7 @@ async fn stats(State(app): State<Arc<App>>) -> Json<BTreeMap<&'static str, u64>>
         ("sessions", stats.sessions),
         ("detached", stats.detached),
         ("tabs", stats.tabs),
+        ("awaited", stats.awaited),
         ("parked", stats.parked),
         ("sockets", stats.sockets),
         ("awaiting_credit", stats.awaiting_credit),

@@ -46,6 +46,7 @@ impl Page {
             links,
             sessions,
             tabs,
+            awaited,
             parked,
             sockets,
             awaiting_credit,
@@ -105,6 +106,8 @@ impl Page {
         let help = "Tabs forgotten because they left a full lane as it was for a minute.";
         self.one(Counter, "tabmux_tabs_stalled_total", help, stalled);
         self.one(Gauge, "tabmux_tabs", "Tabs that are there.", tabs);
+        let help = "Tabs whose session has lost its link, and that have not attached since.";
+        self.one(Gauge, "tabmux_tabs_awaited", help, awaited);
         self.one(Gauge, "tabmux_tabs_parked", "Tabs in the back/forward cache.", parked);
         self.one(Gauge, "tabmux_sockets", "Virtual sockets.", sockets);
         let help = "Virtual sockets with more to send than their page gave credit for.";

@@ -177,7 +177,10 @@ impl World {
             format!("links, sessions, parked, sockets, tabs, topics: {world:?}, not {told:?}")
         })?;
         let empty = stats.queued_bytes == 0 && stats.kept_bytes == 0 && server.is_idle();
-        Convergence.unless(empty || ghosts, || format!("something waits to be sent: {stats:?}"))
+        Convergence.unless(empty || ghosts, || format!("something waits to be sent: {stats:?}"))?;
+        Convergence.unless(stats.awaited == 0 || ghosts, || {
+            format!("{} tabs are awaited that are gone", stats.awaited)
+        })
     }
 
     /// All its sockets are open or closed, and heard all there was. How many are open.

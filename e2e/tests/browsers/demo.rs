@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use tabmux_e2e::{
-    Result,
+    Result, Stop,
     browser::{Kind, Tab},
     context::{Context, SOON},
+    engine::Engine,
     runner::Test,
     wait::{self, equal},
 };
@@ -12,6 +13,10 @@ use tabmux_e2e::{
 use crate::steps::Outcome;
 
 pub(crate) const TESTS: &[Test] = &[Test::new("the demo works in three tabs", demo)];
+
+/// Last, as those of `crash`.
+pub(crate) const CRASHES: &[Test] =
+    &[Test::crashing("the demo counts no tab that crashed", crashed_tab)];
 
 fn demo(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;
@@ -34,6 +39,24 @@ fn demo(context: &mut Context<'_>) -> Outcome {
     equal("links", server.stat("links")?, 1)?;
     play(context, &tabs)?;
     notify(context, &tabs)
+}
+
+/// Pages of two origins, so that the second does not go on with the session of the first.
+fn crashed_tab(context: &mut Context<'_>) -> Outcome {
+    if context.engine == Engine::WebKit {
+        let why = "where a process is killed it is driven by a script that the demo does not have";
+        return Err(Stop::Skipped(why.into()));
+    }
+    let server = context.server()?;
+    let url = |host: &str| format!("http://{host}:{}/", server.port());
+    let gone = context.browser.open(Kind::Tab, &url("localhost"))?;
+    wait_for_text(context, &gone, "tabs-count", |text| number(text) == "1")?;
+    context.browser.crash(&gone)?;
+    server.wait_for_rest(0, 0, SOON)?;
+    equal("sessions that wait for their browser", server.stat("detached")?, 1)?;
+    let tab = context.browser.open(Kind::Tab, &url("127.0.0.1"))?;
+    wait_for_text(context, &tab, "tabs-count", |text| number(text) == "1")?;
+    Ok(())
 }
 
 /// The game answers only the tab that asked.

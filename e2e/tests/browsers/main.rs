@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         traces::TESTS,
         versions::TESTS,
         crash::TESTS,
+        demo::CRASHES,
         lifecycle::TESTS,
         tiers_lossless::CRASHES,
     ];

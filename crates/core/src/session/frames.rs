@@ -169,7 +169,7 @@ impl Registry {
         let alias = match known {
             Some(alias) => Some(alias),
             None if session.tabs.len() >= limit => None,
-            None => session.add_tab(tab),
+            None => session.add_tab(tab).inspect(|_| self.stats.awaited += 1),
         };
         let Some(alias) = alias else {
             self.stats.tabs_refused += 1;
@@ -186,13 +186,12 @@ impl Registry {
         let Some(entry) = session.and_then(|session| session.tabs.get_mut(&alias)) else {
             return Ok(());
         };
-        let was_parked = entry.presence == Presence::Parked;
+        *self.stats.tabs_of(entry.presence) -= 1;
+        self.stats.tabs += 1;
         entry.presence = Presence::Attached;
         let aside = std::mem::take(&mut entry.aside);
         let rest = entry.lane().map_or(Ok((1, Vec::new())), |lane| lane.after(last));
         let (next, frames) = rest.map_err(|_| PeerMisbehaved::NoSuchFrame)?;
-        self.stats.parked -= usize::from(was_parked);
-        self.stats.tabs += usize::from(was_parked || known.is_none());
         let n_seen = entry.seen();
         let now = self.now;
         if let Some(slow) = self.sessions.get_mut(place).and_then(|it| it.slow.as_mut()) {
@@ -230,9 +229,9 @@ impl Registry {
         if let Some(entry) = entry
             && entry.presence != Presence::Parked
         {
+            *self.stats.tabs_of(entry.presence) -= 1;
             entry.park(now);
             self.stats.parked += 1;
-            self.stats.tabs -= 1;
             self.outputs.push_back(Output::Event(Event::TabParked { session, tab }));
             // What its lane keeps counts apart from now on, which others may wait for.
             if let Some(place) = self.sessions.place(session) {

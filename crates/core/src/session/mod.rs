@@ -59,7 +59,7 @@ pub use self::{
 };
 use self::{
     places::Places,
-    state::{Greeting, Link, Phase, Presence, Session, Stage, Tab},
+    state::{Greeting, Link, Phase, Session, Stage, Tab},
     subscriptions::TopicTable,
     table::Sessions,
     wheel::Wheel,
@@ -344,9 +344,7 @@ impl Registry {
 
     /// Tells the handlers of a tab that is no more.
     fn forget_tab(&mut self, session: SessionId, alias: Alias, tab: &Tab) {
-        let parked = tab.presence == Presence::Parked;
-        let place = if parked { &mut self.stats.parked } else { &mut self.stats.tabs };
-        *place -= 1;
+        *self.stats.tabs_of(tab.presence) -= 1;
         for socket in tab.sockets() {
             let socket = SocketRef { session, tab: alias, socket };
             self.socket_closed(socket, close::ABNORMAL, "", false);

@@ -175,6 +175,8 @@ impl Registry {
         for (_, tab) in session.tabs.iter_mut() {
             if tab.presence == Presence::Attached {
                 tab.presence = Presence::Awaited;
+                self.stats.tabs -= 1;
+                self.stats.awaited += 1;
             }
         }
         self.pardon(place);

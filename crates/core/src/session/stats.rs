@@ -1,5 +1,7 @@
 //! Numbers for operators.
 
+use super::state::Presence;
+
 /// What a registry holds now, and what it has counted since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -9,8 +11,10 @@ pub struct Stats {
     pub sessions: usize,
     /// Sessions that have lost their link and wait for another one.
     pub detached: usize,
-    /// Tabs that are there; parked ones are counted apart.
+    /// Tabs that are there; parked and awaited ones are counted apart.
     pub tabs: usize,
+    /// Tabs that were there when their session lost its link, and have not attached since.
+    pub awaited: usize,
     /// Tabs in the back/forward cache.
     pub parked: usize,
     /// Virtual sockets, those not yet accepted included.
@@ -93,6 +97,15 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Returns the number that counts tabs of a presence.
+    pub(super) const fn tabs_of(&mut self, presence: Presence) -> &mut usize {
+        match presence {
+            Presence::Attached => &mut self.tabs,
+            Presence::Awaited => &mut self.awaited,
+            Presence::Parked => &mut self.parked,
+        }
+    }
+
     /// What counts against the limit of all queues. Most of what waits to be written is also kept
     /// until it is acknowledged.
     pub(super) fn held_bytes(&self) -> usize {
@@ -107,6 +120,7 @@ impl Stats {
             sessions: 0,
             detached: 0,
             tabs: 0,
+            awaited: 0,
             parked: 0,
             sockets: 0,
             awaiting_credit: 0,
@@ -125,6 +139,7 @@ impl Stats {
             links: self.links + other.links,
             sessions: self.sessions + other.sessions,
             tabs: self.tabs + other.tabs,
+            awaited: self.awaited + other.awaited,
             parked: self.parked + other.parked,
             sockets: self.sockets + other.sockets,
             awaiting_credit: self.awaiting_credit + other.awaiting_credit,

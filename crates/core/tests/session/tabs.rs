@@ -58,6 +58,35 @@ fn a_parked_tab_is_counted_apart_until_it_attaches() {
 }
 
 #[test]
+fn a_tab_whose_link_is_gone_is_counted_apart_until_it_attaches() {
+    let mut server = Server::new();
+    let (_, welcome) = server.welcome_socket(1);
+    server.say(1, &attach(2));
+    server.say(1, &attach(3));
+    server.say(1, &HubFrame::Park { tab: TabId(3) });
+    let counted = |server: &Server| {
+        let stats = server.registry.stats();
+        (stats.tabs, stats.awaited, stats.parked)
+    };
+    assert_eq!(counted(&server), (2, 0, 1));
+    server.cut(1);
+    assert_eq!(counted(&server), (0, 2, 1));
+    server.hello(2, &resume(&welcome, 9, None));
+    assert_eq!(counted(&server), (0, 2, 1));
+    server.say(2, &attach(1));
+    assert_eq!(counted(&server), (1, 1, 1));
+    server.say(2, &HubFrame::Gone { tab: TabId(2) });
+    assert_eq!(counted(&server), (1, 0, 1));
+    server.cut(2);
+    server.hello(3, &resume(&welcome, 9, None));
+    server.say(3, &HubFrame::Park { tab: TabId(1) });
+    assert_eq!(counted(&server), (0, 0, 2));
+    server.cut(3);
+    server.pass(Duration::from_secs(121));
+    assert_eq!(counted(&server), (0, 0, 0));
+}
+
+#[test]
 fn a_tab_that_is_gone_takes_its_sockets_along() {
     let mut server = Server::new();
     let socket = server.socket(1);

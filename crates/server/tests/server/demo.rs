@@ -78,6 +78,17 @@ async fn the_numbers_are_pushed_when_they_change() {
 }
 
 #[tokio::test]
+async fn the_numbers_do_not_count_tabs_whose_browser_is_gone() {
+    let server = Running::demo().await;
+    drop(Hub::with_socket(server.address, "/echo").await);
+    server.stats(|stats| (stats.links, stats.detached) == (0, 1)).await;
+    let mut hub = Hub::with_socket(server.address, "/demo/stats").await;
+    let numbers = value(&hub.text(Alias(1), 1).await);
+    // The sockets of the session that waits for its browser are there.
+    assert_eq!(numbers, json!({ "links": 1, "tabs": 1, "parked": 0, "sockets": 2 }));
+}
+
+#[tokio::test]
 async fn the_numbers_go_on_after_a_time_without_watchers() {
     let server = Running::demo().await;
     for _ in 0..3 {

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 49] = [
+const NAMES: [&str; 50] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -46,6 +46,7 @@ const NAMES: [&str; 49] = [
     "tabmux_subscriptions gauge",
     "tabmux_subscriptions_refused_total counter",
     "tabmux_tabs gauge",
+    "tabmux_tabs_awaited gauge",
     "tabmux_tabs_parked gauge",
     "tabmux_tabs_refused_total counter",
     "tabmux_tabs_set_aside_total counter",
