@@ -172,57 +172,9 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 }
 
 async fn stats(State(app): State<Arc<App>>) -> Json<BTreeMap<&'static str, u64>> {
-    let stats = app.shards.board().stats();
-    let now = [
-        ("links", stats.links),
-        ("sessions", stats.sessions),
-        ("detached", stats.detached),
-        ("tabs", stats.tabs),
-        ("awaited", stats.awaited),
-        ("parked", stats.parked),
-        ("sockets", stats.sockets),
-        ("awaiting_credit", stats.awaiting_credit),
-        ("topics", stats.topics),
-        ("subscriptions", stats.subscriptions),
-        ("queued_bytes", stats.queued_bytes),
-        ("kept_bytes", stats.kept_bytes),
-    ];
-    let counted = [
-        ("messages_in", stats.messages_in),
-        ("messages_out", stats.messages_out),
-        ("publications", stats.publications),
-        ("deliveries", stats.deliveries),
-        ("subscriptions_refused", stats.subscriptions_refused),
-        ("slow_subscriptions", stats.slow_subscriptions),
-        ("dropped_replaced", stats.dropped_replaced),
-        ("dropped_recover", stats.dropped_recover),
-        ("dropped_gap", stats.dropped_gap),
-        ("protocol_errors", stats.protocol_errors),
-        ("refused", stats.refused),
-        ("tabs_refused", stats.tabs_refused),
-        ("sockets_refused", stats.sockets_refused),
-        ("bad_opens", stats.bad_opens),
-        ("queue_full", stats.queue_full),
-        ("absent_full", stats.absent_full),
-        ("no_credit", stats.no_credit),
-        ("too_large", stats.too_large),
-        ("over_credit", stats.over_credit),
-        ("handshake_timeouts", stats.handshake_timeouts),
-        ("heartbeat_timeouts", stats.heartbeat_timeouts),
-        ("not_reading", stats.not_reading),
-        ("resumed", stats.resumed),
-        ("takeovers", stats.takeovers),
-        ("expired", stats.expired),
-        ("evicted", stats.evicted),
-        ("stale", stats.stale),
-        ("forged", stats.forged),
-        ("foreign", stats.foreign),
-        ("set_aside", stats.set_aside),
-        ("stalled", stats.stalled),
-        ("uptime_s", app.shards.board().uptime().as_secs()),
-    ];
-    let now = now.map(|(name, number)| (name, number as u64));
-    Json(now.into_iter().chain(counted).collect())
+    let board = app.shards.board();
+    let numbers = board.stats().numbers().map(|number| (number.key, number.value));
+    Json(numbers.chain([("uptime_s", board.uptime().as_secs())]).collect())
 }
 
 async fn site(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response {

@@ -153,7 +153,7 @@ impl Server {
             () = board.failure() => {}
             Some(Err(failed)) = fronts.join_next() => return Err(io::Error::from(failed).into()),
         }
-        info!("draining {} links", self.handle().stats().links);
+        info!("draining {} links", self.handle().stats().links.open);
         self.leave().await;
         stop.send_replace(true);
         while fronts.join_next().await.is_some() {}

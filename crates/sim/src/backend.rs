@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tabmux_core::{
     session,
-    session::{Event, LinkId, SocketRef},
+    session::{Ask, Event, LinkId, SocketRef},
     wire::{SessionId, TabId},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     credit::cost,
     invariant::{
         Checked,
-        Invariant::{NoSpinning, NothingLost},
+        Invariant::{NoError, NoSpinning, NothingLost},
     },
     page::{Life, Page, text},
     rng::Rng,
@@ -79,8 +79,18 @@ impl World {
         match output {
             session::Output::Send { link, bytes } => self.send_down(link.0, bytes.to_vec())?,
             session::Output::CloseLink { link, code, .. } => self.server_closes(link, code),
-            session::Output::SocketOpen { socket, tab, .. } => {
-                server.open(now, reference, socket, tab)?;
+            session::Output::Ask { ask, what: Ask::Open { socket, tab, .. } } => {
+                server.open(now, reference, ask, socket, tab)?;
+            }
+            session::Output::Ask { ask, what: Ask::Join { topic } } => {
+                server.join(now, ask, &topic)?;
+            }
+            session::Output::Ask { what: Ask::Subscribe { .. }, .. } => {
+                return NoError.broken("nobody is asked for subscriptions");
+            }
+            // All questions are answered at once, so none is withdrawn.
+            session::Output::Withdrawn(ask) => {
+                return NoError.broken(format!("{ask:?} was withdrawn"));
             }
             session::Output::SocketMessage { socket, payload } => {
                 server.message(now, reference, socket, text(&payload))?;
@@ -90,7 +100,6 @@ impl World {
             session::Output::SocketClosed { socket, clean, .. } => {
                 server.closed(reference, socket, clean)?;
             }
-            session::Output::TopicWanted { name } => server.join(now, &name)?,
             session::Output::TopicUnwanted { topic } => server.leave(topic),
             session::Output::Publish { frames, links } => {
                 for link in links {

@@ -170,16 +170,18 @@ impl World {
         let tabs = self.browsers.iter().map(|browser| browser.tabs.len()).sum::<usize>();
         let all = self.browsers.len();
         let world = (all, all, 0, sockets, tabs, subscriptions);
-        let told = (stats.links, stats.sessions, stats.parked, stats.sockets);
-        let told = (told.0, told.1, told.2, told.3, stats.tabs, stats.subscriptions);
+        let told = (stats.links.open, stats.sessions.held, stats.tabs.parked, stats.sockets.open);
+        let told =
+            (told.0, told.1, told.2, told.3, stats.tabs.attached, stats.topics.subscriptions);
         let same = world == told || (ghosts && world.0 == told.0 && world.4 <= told.4);
         Convergence.unless(same, || {
             format!("links, sessions, parked, sockets, tabs, topics: {world:?}, not {told:?}")
         })?;
-        let empty = stats.queued_bytes == 0 && stats.kept_bytes == 0 && server.is_idle();
+        let empty =
+            stats.memory.queued_bytes == 0 && stats.memory.kept_bytes == 0 && server.is_idle();
         Convergence.unless(empty || ghosts, || format!("something waits to be sent: {stats:?}"))?;
-        Convergence.unless(stats.awaited == 0 || ghosts, || {
-            format!("{} tabs are awaited that are gone", stats.awaited)
+        Convergence.unless(stats.tabs.awaited == 0 || ghosts, || {
+            format!("{} tabs are awaited that are gone", stats.tabs.awaited)
         })
     }
 

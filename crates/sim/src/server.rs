@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tabmux_core::{
     Timestamp,
     session::{
-        Encoded, Event, LinkDown, LinkId, Publication, Registry, SendError, SessionConfig,
-        SessionEnd, SlowPolicy, SocketRef, Topics,
+        Answer, AskId, Denial, Encoded, Event, Joined, LinkDown, LinkId, Publication, Registry,
+        SendError, SessionConfig, SessionEnd, SlowPolicy, SocketRef, Topics,
     },
     wire::{ErrorCode, HubId, Payload, ServerFrame, SessionId, TabId, Term, TopicId},
 };
@@ -98,26 +98,30 @@ impl Server {
         self.last_session
     }
 
-    /// A tab wants a socket. Some are refused, which depends on the tab alone.
+    /// Answers the question for a socket. Some are refused, which depends on the tab alone.
     pub fn open(
         &mut self,
         now: Timestamp,
         reference: &mut Reference,
+        ask: AskId,
         at: SocketRef,
         tab: TabId,
     ) -> Checked {
         let unlucky = (tab.0 ^ u64::from(at.socket.0)).is_multiple_of(16);
-        if reference.is_elsewhere(tab, at.session) {
-            self.registry.reject(now, at, ErrorCode::Rejected, "nobody wants it any more");
+        let deny =
+            |message| Answer::Deny(Denial { code: ErrorCode::Rejected, message, retry: None });
+        let answer = if reference.is_elsewhere(tab, at.session) {
+            deny("nobody wants it any more")
         } else if unlucky {
             reference.app_refuses(tab, at.socket.0)?;
-            self.registry.reject(now, at, ErrorCode::Rejected, "the dice said so");
+            deny("the dice said so")
         } else {
             reference.app_opens(tab, at.socket.0, at.session)?;
             self.sockets.insert(at, Socket { tab, pending: 0 });
-            self.registry.accept(now, at, "");
-        }
-        Ok(())
+            Answer::Open { protocol: "" }
+        };
+        let taken = self.registry.answer(now, ask, answer);
+        NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
     }
 
     /// The application hears something, and has something to say to it.
@@ -214,7 +218,7 @@ impl Server {
     }
 
     /// Somebody wants a topic.
-    pub fn join(&mut self, now: Timestamp, name: &Arc<str>) -> Checked {
+    pub fn join(&mut self, now: Timestamp, ask: AskId, name: &Arc<str>) -> Checked {
         let Ok(joined) = self.topics.join(0, name) else {
             return Limits.broken("there are too many topics");
         };
@@ -223,8 +227,9 @@ impl Server {
             "gap" => SlowPolicy::DropWithGap,
             _ => SlowPolicy::Recover,
         };
-        self.registry.topic_joined(now, name, joined.topic, joined.position, policy);
-        Ok(())
+        let Joined { topic, position } = joined;
+        let taken = self.registry.answer(now, ask, Answer::Joined { topic, position, policy });
+        NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
     }
 
     /// Nobody wants it any more.
@@ -381,21 +386,26 @@ impl Server {
         let stats = self.registry.stats();
         let linked = self.sessions.values().filter(|session| session.stage.is_ok()).count();
         let told = (linked, self.sockets.len());
-        let says = (stats.sessions - stats.detached, stats.sockets);
+        let says = (stats.sessions.held - stats.sessions.detached, stats.sockets.open);
         NoError.unless(told == says, || {
             format!("the registry told of {told:?}, counts {says:?}: {stats:?}")
         })?;
-        let errors = (stats.protocol_errors, stats.forged, stats.not_reading, stats.too_large);
-        let errors = (errors, stats.over_credit);
+        let errors = (
+            stats.links.protocol_errors,
+            stats.sessions.forged,
+            stats.links.not_reading,
+            stats.messages.too_large,
+        );
+        let errors = (errors, stats.sockets.over_credit);
         NoError.unless(errors == ((0, 0, 0, 0), 0), || format!("{stats:?}"))?;
         let config = self.registry.config();
         let both = config.session_bytes + config.absent_bytes;
         let most = 4 * both + config.message_bytes + config.control_bytes;
-        let within = stats.kept_bytes <= stats.sessions * most
-            && stats.queued_bytes
+        let within = stats.memory.kept_bytes <= stats.sessions.held * most
+            && stats.memory.queued_bytes
                 <= linked * (config.queue_bytes + config.control_bytes)
-                    + stats.sessions * (config.backlog_bytes + config.message_bytes);
-        Limits.unless(within && stats.evicted == 0, || format!("{stats:?}"))
+                    + stats.sessions.held * (config.backlog_bytes + config.message_bytes);
+        Limits.unless(within && stats.sessions.evicted == 0, || format!("{stats:?}"))
     }
 
     /// Whether any session has the tab, and if so, whether it is parked in one.

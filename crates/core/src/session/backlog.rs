@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::publication::Encoded;
+use super::{publication::Encoded, topic_table::TopicPlace};
 
 /// What one entry takes beside the bytes of its publication, which it shares with others.
 const ENTRY: usize = 32;
@@ -19,11 +19,11 @@ pub(super) struct Backlog {
 pub(super) enum Entry {
     Publication {
         /// The topic's place in the registry.
-        topic: u32,
+        topic: TopicPlace,
         frame: Arc<Encoded>,
     },
     /// Publications of a topic were dropped here, up to the one with this offset.
-    Gap { topic: u32, offset: u64 },
+    Gap { topic: TopicPlace, offset: u64 },
 }
 
 impl Backlog {
@@ -41,12 +41,12 @@ impl Backlog {
         self.bytes + ENTRY + frame.len()
     }
 
-    pub(super) fn push(&mut self, topic: u32, frame: Arc<Encoded>) {
+    pub(super) fn push(&mut self, topic: TopicPlace, frame: Arc<Encoded>) {
         self.put(Entry::Publication { topic, frame });
     }
 
     /// Notes that a publication was dropped. Gaps of a topic that follow each other are one.
-    pub(super) fn push_gap(&mut self, topic: u32, offset: u64) {
+    pub(super) fn push_gap(&mut self, topic: TopicPlace, offset: u64) {
         let last = self.entries.iter_mut().rfind(|entry| entry.topic() == topic);
         match last {
             Some(Entry::Gap { offset: end, .. }) => *end = offset,
@@ -63,7 +63,7 @@ impl Backlog {
 
     /// Where a topic was before what waits of it, if anything does. With a gap it goes on behind
     /// that: who was elsewhere before has missed something, and need not be told twice.
-    pub(super) fn before(&self, topic: u32) -> Option<u64> {
+    pub(super) fn before(&self, topic: TopicPlace) -> Option<u64> {
         match self.entries.iter().find(|entry| entry.topic() == topic)? {
             Entry::Publication { frame, .. } => frame.origin().map(|(_, it)| it.offset),
             Entry::Gap { offset, .. } => Some(*offset),
@@ -71,7 +71,7 @@ impl Backlog {
     }
 
     /// Takes all of one topic out; how many publications that was.
-    pub(super) fn remove(&mut self, topic: u32) -> u64 {
+    pub(super) fn remove(&mut self, topic: TopicPlace) -> u64 {
         let (mut bytes, mut publications) = (0, 0);
         self.entries.retain(|entry| {
             let keep = entry.topic() != topic;
@@ -90,7 +90,7 @@ impl Backlog {
 }
 
 impl Entry {
-    pub(super) const fn topic(&self) -> u32 {
+    pub(super) const fn topic(&self) -> TopicPlace {
         match self {
             Self::Publication { topic, .. } | Self::Gap { topic, .. } => *topic,
         }

@@ -2,46 +2,92 @@
 
 use std::time::Duration;
 
-use tabmux_wire::{
-    ErrorCode, GoAwayReason, MAX_PROTOCOL, MAX_REASON, Payload, ServerFrame, SessionId, close,
-};
+use tabmux_wire::{ErrorCode, GoAwayReason, Payload, ServerFrame, SessionId, close};
 
 use super::{
-    LinkDown, LinkId, Registry, SendError, SocketRef, cut,
+    LinkDown, LinkId, Output, Registry, SendError, SocketRef,
+    asks::{Answer, AnswerError, AskId, Asker, Denial},
+    config,
+    effects::Effects,
     lanes::RUSH,
-    state::{Phase, Socket},
+    link::Phase,
+    state::Session,
+    topic_table::{Joined, Refusal},
 };
 use crate::Timestamp;
 
 impl Registry {
-    /// Accepts a socket with a sub-protocol, empty for none. Does nothing unless it waits for
-    /// this answer.
-    pub fn accept(&mut self, now: Timestamp, socket: SocketRef, protocol: &str) {
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// [`AnswerError::Late`] when the question is over: the shell undoes what it did for the
+    /// answer. [`AnswerError::Unfit`] when the answer is one to another kind of question.
+    pub fn answer(
+        &mut self,
+        now: Timestamp,
+        ask: AskId,
+        answer: Answer<'_>,
+    ) -> Result<(), AnswerError> {
         self.advance(now);
-        let SocketRef { session, tab, socket: number } = socket;
-        let entry = self.sessions.by_id_mut(session).and_then(|it| it.tabs.get_mut(&tab));
-        if let Some(entry) = entry
-            && let Some(Socket::Opening(credit)) = entry.socket(number)
-        {
-            entry.set_socket(number, Socket::Open(credit));
-            let protocol = cut(protocol, MAX_PROTOCOL);
-            let credit = self.config.credit_bytes.into();
-            let opened = ServerFrame::Opened { tab, socket: number, credit, protocol };
-            self.send_lane(session, tab, &opened);
-        }
+        let taken = self.take_answer(ask, answer);
         self.settle();
+        taken
     }
 
-    /// Refuses a socket: its tab gets the message as an error, and a close with 1006. Does
-    /// nothing unless the socket waits for this answer.
-    pub fn reject(&mut self, now: Timestamp, socket: SocketRef, code: ErrorCode, message: &str) {
-        self.advance(now);
-        if let Some(Socket::Opening(_)) = self.socket(socket) {
-            self.take_socket(socket);
-            self.stats.sockets -= 1;
-            self.refuse_socket(socket, code, message);
+    fn take_answer(&mut self, ask: AskId, answer: Answer<'_>) -> Result<(), AnswerError> {
+        let asker = self.fx.asks.asker(ask).ok_or(AnswerError::Late)?;
+        let Self { fx, sessions, topics, .. } = self;
+        match (asker, answer) {
+            (Asker::Open(SocketRef { session, tab, socket }), Answer::Open { protocol }) => {
+                fx.asks.close(ask);
+                if let Some(session) = sessions.by_id_mut(session) {
+                    session.open_socket(fx, tab, socket, protocol);
+                }
+            }
+            (Asker::Open(SocketRef { session, tab, socket }), Answer::Deny(denial)) => {
+                fx.asks.close(ask);
+                if let Some(session) = sessions.by_id_mut(session) {
+                    session.reject_socket(fx, tab, socket, &denial);
+                }
+            }
+            (Asker::Subscribe(place), Answer::Allow) => {
+                fx.asks.close(ask);
+                if let Some(session) = sessions.get_mut(place) {
+                    session.wish_granted(fx, topics, ask);
+                }
+            }
+            (Asker::Subscribe(place), Answer::Deny(denial)) => {
+                fx.asks.close(ask);
+                if let Some(session) = sessions.get_mut(place) {
+                    session.wish_denied(fx, ask, &denial);
+                }
+            }
+            (Asker::Join(at), Answer::Joined { topic: id, position, policy }) => {
+                fx.asks.close(ask);
+                topics.join(fx, sessions, at, Joined { id, position, policy });
+            }
+            (Asker::Join(at), Answer::Deny(denial)) => {
+                fx.asks.close(ask);
+                topics.refuse(fx, sessions, at, &Refusal::from(denial));
+            }
+            (
+                Asker::Open(_) | Asker::Subscribe(_) | Asker::Join(_),
+                Answer::Open { .. } | Answer::Allow | Answer::Joined { .. },
+            ) => return Err(AnswerError::Unfit),
         }
-        self.settle();
+        Ok(())
+    }
+
+    /// Answers the questions whose deadline has passed, and tells the shell that they are over.
+    pub(super) fn end_overdue_asks(&mut self) {
+        while let Some((_, ask)) = self.fx.asks.first().filter(|(at, _)| *at <= self.fx.now) {
+            self.fx.stats.asks.overdue += 1;
+            let retry = Some(self.fx.config.retry_after);
+            let (code, message) = (ErrorCode::Timeout, "the server did not answer in time");
+            // It is open, and every question can be denied.
+            let _ = self.take_answer(ask, Answer::Deny(Denial { code, message, retry }));
+            self.fx.order(Output::Withdrawn(ask));
+        }
     }
 
     /// Sends a message on an open socket.
@@ -56,11 +102,14 @@ impl Registry {
         socket: SocketRef,
         payload: Payload<'_>,
     ) -> Result<(), SendError> {
-        let sent = self.send_data(now, socket, payload, 1);
-        if sent == Err(SendError::Full) {
-            self.wait(socket);
-        }
-        sent
+        let SocketRef { session, tab, socket } = socket;
+        self.command(now, session, |session, fx| {
+            let sent = session.send_data(fx, tab, socket, payload, 1);
+            if sent == Err(SendError::Full) {
+                session.wait(fx, tab, socket);
+            }
+            sent
+        })
     }
 
     /// The same for a message that cannot wait where it comes from: it overdraws the socket's
@@ -75,32 +124,8 @@ impl Registry {
         socket: SocketRef,
         payload: Payload<'_>,
     ) -> Result<(), SendError> {
-        self.send_data(now, socket, payload, RUSH)
-    }
-
-    fn send_data(
-        &mut self,
-        now: Timestamp,
-        socket: SocketRef,
-        payload: Payload<'_>,
-        rush: usize,
-    ) -> Result<(), SendError> {
-        self.advance(now);
-        let Some(Socket::Open(credit)) = self.socket(socket) else {
-            return Err(SendError::Closed);
-        };
-        if rush == 1 && !credit.is_left() {
-            self.stats.no_credit += 1;
-            return Err(SendError::Full);
-        }
-        let SocketRef { session, tab, socket: number } = socket;
-        let frame = ServerFrame::Data { tab, socket: number, payload };
-        let sent = self.send_message(session, Some(tab), &frame, payload.len(), rush);
-        if sent.is_ok() {
-            self.spend_credit(socket, payload.len());
-        }
-        self.settle();
-        sent
+        let SocketRef { session, tab, socket } = socket;
+        self.command(now, session, |session, fx| session.send_data(fx, tab, socket, payload, RUSH))
     }
 
     /// Sends a message to all tabs of a browser: one frame on its link.
@@ -114,11 +139,7 @@ impl Registry {
         session: SessionId,
         payload: Payload<'_>,
     ) -> Result<(), SendError> {
-        self.advance(now);
-        let frame = ServerFrame::Message { payload };
-        let sent = self.send_message(session, None, &frame, payload.len(), 1);
-        self.settle();
-        sent
+        self.command(now, session, |session, fx| session.broadcast(fx, payload))
     }
 
     /// Closes an open socket. Its tab sees a clean close with this code and reason; the
@@ -136,27 +157,45 @@ impl Registry {
         code: u16,
         reason: &str,
     ) -> Result<(), SendError> {
-        self.advance(now);
-        let Some(Socket::Open(_)) = self.socket(socket) else {
-            return Err(SendError::Closed);
-        };
-        self.close_socket(socket, code, reason);
-        self.settle();
-        Ok(())
+        let SocketRef { session, tab, socket } = socket;
+        self.command(now, session, |session, fx| {
+            let is_open = session.socket(tab, socket).is_some_and(|it| it.open().is_some());
+            if is_open {
+                session.close_socket(fx, tab, socket, code, reason);
+            }
+            if is_open { Ok(()) } else { Err(SendError::Closed) }
+        })
     }
 
-    /// Closes an open socket from this end.
-    pub(super) fn close_socket(&mut self, socket: SocketRef, code: u16, reason: &str) {
-        self.take_socket(socket);
-        let (code, reason) = (code.clamp(1000, 4999), cut(reason, MAX_REASON));
-        self.send_close(socket, code, reason);
-        self.socket_closed(socket, code, reason, true);
+    /// The application has dealt with messages of a socket that cost so much
+    /// ([`message_cost`](tabmux_wire::message_cost)): the tab may send as much again. To be said
+    /// once for each message that came; what is said of a socket that is not open is ignored.
+    pub fn give_back(&mut self, now: Timestamp, socket: SocketRef, cost: u64) {
+        let SocketRef { session, tab, socket } = socket;
+        // A session that has ended has nobody to give it to.
+        let _ = self.command(now, session, |session, fx| {
+            session.give_back(fx, tab, socket, cost);
+            Ok(())
+        });
+    }
+
+    fn command(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        what: impl FnOnce(&mut Session, &mut Effects) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        self.advance(now);
+        let session = self.sessions.by_id_mut(session).ok_or(SendError::Closed)?;
+        let done = what(session, &mut self.fx);
+        self.settle();
+        done
     }
 
     /// Changes the limit of links, which counts for those that open from now on. Registries
     /// that share one limit need it: only their shell knows the links of all.
     pub const fn limit_links(&mut self, links: usize) {
-        self.config.links = links;
+        self.fx.config.links = links;
     }
 
     /// Sends away the first of `slices` equal parts of the links there are: their hubs are told to
@@ -167,16 +206,17 @@ impl Registry {
         self.advance(now);
         self.draining = Some(after);
         let count = self.links.len().div_ceil(slices.max(1) as usize);
-        let links = self.links.numbers().map(LinkId).take(count).collect::<Vec<_>>();
         let go_away = ServerFrame::GoAway {
             reason: GoAwayReason::Shutdown,
-            after_ms: super::config::millis(after),
-            spread_ms: super::config::millis(spread),
+            after_ms: config::millis(after),
+            spread_ms: config::millis(spread),
             target: "",
         };
-        for link in links {
-            if self.links.get(link.0).is_some_and(|link| matches!(link.phase, Phase::Session(_))) {
-                self.send_frame(link, &go_away);
+        for link in self.links.ids().take(count).collect::<Vec<_>>() {
+            if let Some(Phase::Session(place)) = self.links.get(link).map(|link| &link.phase)
+                && let Some(session) = self.sessions.get_mut(*place)
+            {
+                session.send_frame(&mut self.fx, &go_away);
             }
             self.end_link(link);
         }
@@ -185,8 +225,7 @@ impl Registry {
     /// Closes every link with 1001.
     pub fn shutdown(&mut self, now: Timestamp) {
         self.advance(now);
-        let links = self.links.numbers().map(LinkId).collect::<Vec<_>>();
-        for link in links {
+        for link in self.links.ids().collect::<Vec<_>>() {
             self.end_link(link);
         }
     }

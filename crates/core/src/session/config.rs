@@ -50,6 +50,12 @@ pub struct SessionConfig {
     pub suspend_timeout: Duration,
     /// When a hub that was refused for a limit may try again. 5 s.
     pub retry_after: Duration,
+    /// How long the shell may take to answer a question. 30 s.
+    pub ask_timeout: Duration,
+    /// Questions of one browser that may be open. 1,024; at most 65,535.
+    pub asks: usize,
+    /// Whether the shell is asked for each subscription. No.
+    pub ask_subscriptions: bool,
     /// Unacknowledged bytes of one lane, told in WELCOME. A message is refused with
     /// [`SendError::Full`](super::SendError::Full) if it would be more, publications wait.
     /// 256 KiB.
@@ -96,6 +102,9 @@ impl Default for SessionConfig {
             heartbeat: Duration::from_secs(25),
             suspend_timeout: Duration::from_secs(10),
             retry_after: Duration::from_secs(5),
+            ask_timeout: Duration::from_secs(30),
+            asks: 1_024,
+            ask_subscriptions: false,
             lane_bytes: 256 << 10,
             session_bytes: 1 << 20,
             absent_bytes: 1 << 20,

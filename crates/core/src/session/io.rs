@@ -6,7 +6,7 @@ use tabmux_wire::{
     Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, Term, TopicId, close,
 };
 
-use super::Encoded;
+use super::{Ask, AskId, Encoded};
 use crate::OwnedPayload;
 
 /// A link, numbered by the shell. The lower half is a place in a table, so it is small and in use
@@ -87,18 +87,17 @@ pub enum Output {
         /// The close reason, of at most 123 bytes.
         reason: Cow<'static, str>,
     },
-    /// A tab wants a socket: answer with `accept` or `reject`, now or later.
-    SocketOpen {
-        /// Its name.
-        socket: SocketRef,
-        /// The tab's own id.
-        tab: TabId,
-        /// Path and query.
-        path: String,
-        /// The sub-protocols offered, best first.
-        protocols: Vec<String>,
+    /// A question: answer it by [`Registry::answer`](super::Registry::answer), now or later.
+    Ask {
+        /// Its number.
+        ask: AskId,
+        /// What is asked.
+        what: Ask,
     },
-    /// A message came on an accepted socket.
+    /// A question is over that was not answered: the asker is gone, or the deadline has passed. The
+    /// shell drops what it began for the answer.
+    Withdrawn(AskId),
+    /// A message came on an open socket.
     SocketMessage {
         /// Which.
         socket: SocketRef,
@@ -110,8 +109,8 @@ pub enum Output {
         /// Which.
         socket: SocketRef,
     },
-    /// A socket is closed: comes once for each [`Output::SocketOpen`] that was not rejected,
-    /// also when the application closed it.
+    /// A socket is closed: comes once for each [`Ask::Open`] that was answered by
+    /// [`Answer::Open`](super::Answer::Open), also when the application closed it.
     SocketClosed {
         /// Which.
         socket: SocketRef,
@@ -128,11 +127,6 @@ pub enum Output {
         frames: Vec<Arc<Encoded>>,
         /// On which links.
         links: Vec<LinkId>,
-    },
-    /// Somebody here wants a topic: answer with `topic_joined` or `topic_refused`, now or later.
-    TopicWanted {
-        /// Its name.
-        name: Arc<str>,
     },
     /// Nobody here wants a topic any more that was joined.
     TopicUnwanted {
@@ -260,6 +254,8 @@ pub enum WakeReason {
     Suspended,
     /// A session may have waited for a link for too long.
     Detached,
+    /// A question may have waited for an answer for too long.
+    Ask,
 }
 
 /// Why a message was not sent.

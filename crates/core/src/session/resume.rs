@@ -6,8 +6,12 @@ use tabmux_wire::{
 };
 
 use super::{
-    Event, Identity, LinkDown, LinkId, Output, PeerMisbehaved, Refusal, Registry, SessionEnd,
-    state::{Greeting, Phase, Presence, Stage},
+    Event, Identity, LinkDown, LinkId, PeerMisbehaved, Refusal, Registry, SessionEnd, config,
+    effects::Effects,
+    link::Greeting,
+    state::{Birth, Session, SessionPlace, Stage},
+    tab::Presence,
+    topic_table::TopicTable,
 };
 use crate::Timestamp;
 
@@ -16,7 +20,7 @@ enum Claim {
     /// Nothing is claimed, or what is no more.
     New,
     /// The session at this place; the same hub if `takeover` is not set.
-    Resume { place: u32, takeover: bool },
+    Resume { place: SessionPlace, takeover: bool },
     /// The token is not the session's.
     Forged,
     /// The token is, but somebody else began it: who logs out leaves tabs and tokens behind.
@@ -26,7 +30,7 @@ enum Claim {
 }
 
 impl Registry {
-    /// The first frame of a link.
+    /// Takes the first frame of a link.
     pub(super) fn on_hello(
         &mut self,
         id: LinkId,
@@ -34,58 +38,33 @@ impl Registry {
         hello: &Hello<'_>,
     ) -> Result<(), PeerMisbehaved> {
         let version = hello.version();
+        let refusal = |reason, term, retry, message| Refusal { reason, term, retry, message };
         if let Some(retry) = self.draining {
-            let (reason, term) = (RefusedReason::Draining, Term(0));
             let message = "the server is shutting down";
-            self.refuse(id, version, &Refusal { reason, term, retry, message });
+            let refusal = refusal(RefusedReason::Draining, Term(0), retry, message);
+            self.refuse(id, version, &refusal);
             return Ok(());
         }
+        let retry = self.fx.config.retry_after;
         match self.claim(hello, greeting.identity) {
-            Claim::New => {
-                let ((name, token), identity) = (halves(&greeting.entropy), greeting.identity);
-                let (place, _) = self.sessions.insert(name, token, identity, hello.hub, id);
-                self.stats.sessions += 1;
-                self.enter(id, place, version);
-                self.welcome(id, place, hello.hub, false, None);
-                Ok(())
-            }
-            Claim::Resume { place, takeover } => {
-                let have0 = hello.resume.as_ref().and_then(|resume| resume.have0);
-                let sent = self.sessions.get(place).map_or(0, |session| session.lane0.sent());
-                if have0.is_some_and(|have0| have0 > sent) {
-                    return Err(PeerMisbehaved::NoSuchFrame);
-                }
-                self.resume(id, place, hello, takeover);
-                self.welcome(id, place, hello.hub, true, have0);
-                self.release(place);
-                self.wake_waiting(place);
-                Ok(())
-            }
-            Claim::Forged => {
-                self.stats.forged += 1;
-                self.deny(id, version);
-                Ok(())
-            }
-            Claim::Foreign => {
-                self.stats.foreign += 1;
-                self.deny(id, version);
-                Ok(())
+            Claim::New => self.begin(id, greeting, hello),
+            Claim::Resume { place, takeover } => self.resume(id, place, hello, takeover)?,
+            claim @ (Claim::Forged | Claim::Foreign) => {
+                let is_forged = matches!(claim, Claim::Forged);
+                self.fx.stats.sessions.forged += u64::from(is_forged);
+                self.fx.stats.sessions.foreign += u64::from(!is_forged);
+                // The hub is not told which of the two it was.
+                let message = "the token or the user is not that of the session";
+                let refusal = refusal(RefusedReason::Denied, Term(0), retry, message);
+                self.refuse(id, version, &refusal);
             }
             Claim::Stale(term) => {
-                self.stats.stale += 1;
-                let (reason, retry) = (RefusedReason::Stale, self.config.retry_after);
+                self.fx.stats.sessions.stale += 1;
                 let message = "another hub has the session";
-                self.refuse(id, version, &Refusal { reason, term, retry, message });
-                Ok(())
+                self.refuse(id, version, &refusal(RefusedReason::Stale, term, retry, message));
             }
         }
-    }
-
-    /// Refuses a claim, and does not tell what is wrong with it.
-    fn deny(&mut self, id: LinkId, version: u32) {
-        let (reason, term, retry) = (RefusedReason::Denied, Term(0), self.config.retry_after);
-        let message = "the token or the user is not that of the session";
-        self.refuse(id, version, &Refusal { reason, term, retry, message });
+        Ok(())
     }
 
     /// Holds a claim against what there is.
@@ -93,155 +72,108 @@ impl Registry {
         let Some(Resume { session: id, token, term, .. }) = hello.resume else {
             return Claim::New;
         };
-        let Some(place) = self.sessions.place(id) else {
+        let Some((place, session)) = self.sessions.place(id).zip(self.sessions.by_id(id)) else {
             return Claim::New;
         };
-        match self.sessions.get(place) {
-            None => Claim::New,
-            Some(session) if !same(session.token, token) => Claim::Forged,
-            Some(session) if session.identity != identity => Claim::Foreign,
+        if !same(session.token, token) {
+            Claim::Forged
+        } else if session.identity != identity {
+            Claim::Foreign
+        } else if u32::from(session.version) > hello.version() {
+            // Its lanes may hold frames that the hub does not know.
+            Claim::New
+        } else if session.hub == hello.hub {
             // The term it was told may have been lost on the way.
-            Some(session) if session.hub == hello.hub => Claim::Resume { place, takeover: false },
-            Some(session) if session.term == term => Claim::Resume { place, takeover: true },
-            Some(session) => Claim::Stale(session.term),
+            Claim::Resume { place, takeover: false }
+        } else if session.term == term {
+            Claim::Resume { place, takeover: true }
+        } else {
+            Claim::Stale(session.term)
         }
     }
 
-    /// Makes a link, which speaks this version, that of a session.
-    fn enter(&mut self, id: LinkId, place: u32, version: u32) {
+    /// Begins a session.
+    fn begin(&mut self, link: LinkId, greeting: &Greeting, hello: &Hello<'_>) {
+        let (id, token) = halves(&greeting.entropy);
+        let (identity, hub) = (greeting.identity, hello.hub);
+        let session = self.sessions.insert(Birth { id, token, identity, hub, link });
+        self.fx.stats.sessions.held += 1;
+        let place = session.place();
+        self.enter(link, place);
         if let Some(session) = self.sessions.get_mut(place) {
-            session.version = version;
-        }
-        if let Some(link) = self.links.get_mut(id.0) {
-            (link.phase, link.heard) = (Phase::Session(place), self.now);
-            self.set_timer(id);
+            session.welcome(&mut self.fx, &self.topics, hello, false, None);
         }
     }
 
     /// Gives a session that lives a new link.
-    fn resume(&mut self, id: LinkId, place: u32, hello: &Hello<'_>, takeover: bool) {
+    fn resume(
+        &mut self,
+        id: LinkId,
+        place: SessionPlace,
+        hello: &Hello<'_>,
+        takeover: bool,
+    ) -> Result<(), PeerMisbehaved> {
         let Some(session) = self.sessions.get_mut(place) else {
-            return;
+            return Ok(());
         };
-        let before = std::mem::replace(&mut session.stage, Stage::Attached(id));
-        (session.hub, session.suspended) = (hello.hub, None);
-        if takeover {
-            session.term.0 += 1;
-            self.stats.takeovers += 1;
+        let have0 = hello.resume.as_ref().and_then(|resume| resume.have0);
+        if have0.is_some_and(|have0| have0 > session.lane0.sent()) {
+            return Err(PeerMisbehaved::NoSuchFrame);
         }
-        let (name, term) = (session.id, session.term);
-        self.stats.resumed += 1;
-        match before {
-            Stage::Detached { since } => {
-                self.stats.detached -= 1;
-                self.keeping.remove(&(since, name));
-            }
-            Stage::Attached(old) if takeover => {
-                self.send_frame(old, &ServerFrame::Fenced { term });
-                let reason = "another hub took the session over".into();
-                self.close_link(old, close::NORMAL, reason, LinkDown::Fenced);
-            }
-            Stage::Attached(old) => {
-                let reason = "the hub has a newer link".into();
-                self.close_link(old, close::NORMAL, reason, LinkDown::Replaced);
-            }
+        if let Some(old) = session.replace_link(&mut self.fx, id, hello.hub, takeover) {
+            let (reason, cause) = if takeover {
+                ("another hub took the session over", LinkDown::Fenced)
+            } else {
+                ("the hub has a newer link", LinkDown::Replaced)
+            };
+            self.close_link(old, close::NORMAL, reason.into(), cause);
         }
-        self.unlink(place);
-        self.forget_wishes(place);
-        self.forget_overdue(place);
-        self.enter(id, place, hello.version());
+        self.enter(id, place);
+        let Self { fx, sessions, topics, .. } = self;
+        if let Some(session) = sessions.get_mut(place) {
+            session.unlink(fx);
+            session.forget_unjoined(fx, topics);
+            session.forget_overdue(fx);
+            session.welcome(fx, topics, hello, true, have0);
+            session.release(fx, topics);
+            session.wake_waiting(fx);
+        }
+        Ok(())
     }
 
-    /// Forgets tabs that were parked for too long. Each hub sees to it, but a hub that is new does
-    /// not know since when; where each page brings one, none lives long enough.
-    fn forget_overdue(&mut self, place: u32) {
-        let Some(session) = self.sessions.get(place) else {
-            return;
-        };
-        let (id, limit) = (session.id, self.config.parked);
-        let late = |since| self.now.saturating_since(since) >= limit;
-        let overdue = session.tabs.iter().filter(|(_, tab)| tab.parked_since().is_some_and(late));
-        for tab in overdue.map(|(_, tab)| tab.id).collect::<Vec<_>>() {
-            self.on_gone(id, tab);
-        }
+    /// Makes a link that of a session.
+    fn enter(&mut self, id: LinkId, place: SessionPlace) {
+        self.links.enter(id, place, self.fx.now);
+        self.links.set_timer(&self.sessions, &self.fx.config, id);
     }
 
-    /// What a session had of its link is no more.
-    fn unlink(&mut self, place: u32) {
-        let Some(session) = self.sessions.get_mut(place) else {
-            return;
-        };
-        self.stats.queued_bytes -= std::mem::take(&mut session.unwritten);
-        for (_, tab) in session.tabs.iter_mut() {
-            if tab.presence == Presence::Attached {
-                tab.presence = Presence::Awaited;
-                self.stats.tabs -= 1;
-                self.stats.awaited += 1;
-            }
-        }
-        self.pardon(place);
-    }
-
-    /// WELCOME, and after it what the hub has to know before it hears the rest of lane 0.
-    fn welcome(&mut self, link: LinkId, place: u32, hub: HubId, resumed: bool, have0: Option<u64>) {
-        let Some(session) = self.sessions.get(place) else {
-            return;
-        };
-        let (id, takes) = (session.id, session.lane0.after(have0.unwrap_or(0)));
-        let Ok((next0, frames)) = takes else {
-            return;
-        };
-        let tabs = session.tabs.iter().take(tabmux_wire::MAX_WELCOME_TABS).map(|(alias, tab)| {
-            let parked = tab.presence == Presence::Parked;
-            WelcomeTab { tab: tab.id, alias: *alias, parked, aside: tab.aside }
-        });
-        let tail = WelcomeTail { identity: IdentityTag::NoUsers, features: Vec::new() };
-        let welcome = Welcome {
-            session: id,
-            token: session.token,
-            term: session.term,
-            resumed,
-            next0,
-            heartbeat_ms: super::config::millis(self.config.heartbeat),
-            limits: self.config.limits(),
-            tabs: tabs.collect(),
-            tail: (session.version > 1).then_some(tail),
-        };
-        let term = session.term;
-        self.send_frame(link, &ServerFrame::Welcome(welcome));
-        self.list_subscriptions(place, &frames);
-        self.send_kept(link, frames);
-        let event = Event::LinkUp { link, session: id, hub, resumed, term };
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    /// The link of a session is gone: it waits for another one, if that is of any use.
-    pub(super) fn detach(&mut self, place: u32) {
-        let Some(session) = self.sessions.get_mut(place) else {
+    /// The link of a session is gone: the session waits for another one, if that is of any use.
+    pub(super) fn detach(&mut self, place: SessionPlace) {
+        let Self { fx, sessions, topics, .. } = self;
+        let Some(session) = sessions.get_mut(place) else {
             return;
         };
         let of_use = session.tabs.len() > 0 && !session.is_blank();
-        if !of_use || self.config.detached.is_zero() {
+        if !of_use || fx.config.detached.is_zero() {
             self.forget_session(place);
             return;
         }
-        session.stage = Stage::Detached { since: self.now };
-        session.suspended = None;
-        self.detached.push_back((self.now, session.id));
-        self.stats.detached += 1;
-        self.tidy_detached();
-        self.unlink(place);
-        self.release(place);
-        self.wake_waiting(place);
-        if let Some(session) = self.sessions.get(place).filter(|session| session.kept > 0) {
-            self.keeping.insert((self.now, session.id));
+        session.stage = Stage::Detached { since: fx.now };
+        self.detached.push_back((fx.now, session.id));
+        fx.stats.sessions.detached += 1;
+        session.unlink(fx);
+        session.release(fx, topics);
+        session.wake_waiting(fx);
+        if session.kept > 0 {
+            fx.keeping.insert((fx.now, session.id));
         }
+        self.tidy_detached();
     }
 
     /// Forgets that sessions were without a link which have one again: a link that comes and goes
     /// and comes would be remembered each time.
     fn tidy_detached(&mut self) {
-        if self.detached.len() > 2 * self.stats.detached + 64 {
+        if self.detached.len() > 2 * self.fx.stats.sessions.detached + 64 {
             let sessions = &self.sessions;
             self.detached.retain(|(since, id)| {
                 let stage = sessions.by_id(*id).map(|session| session.stage);
@@ -252,9 +184,9 @@ impl Registry {
 
     /// Ends sessions that have waited for a link for too long.
     pub(super) fn expire(&mut self) {
-        while self.first_expiry().is_some_and(|at| at <= self.now) {
+        while self.first_expiry().is_some_and(|at| at <= self.fx.now) {
             if self.forget_oldest(SessionEnd::Expired) {
-                self.stats.expired += 1;
+                self.fx.stats.sessions.expired += 1;
             }
         }
     }
@@ -263,34 +195,36 @@ impl Registry {
     /// that keep something. None is looked at twice, nor any that stays. What only waits to be
     /// written is of hubs that do not read, who could else end the sessions of all others.
     pub(super) fn evict(&mut self) {
-        while !self.detached.is_empty() && self.stats.detached > self.config.detached_sessions {
+        while !self.detached.is_empty()
+            && self.fx.stats.sessions.detached > self.fx.config.detached_sessions
+        {
             if self.forget_oldest(SessionEnd::Evicted) {
-                self.stats.evicted += 1;
+                self.fx.stats.sessions.evicted += 1;
             }
         }
-        while self.stats.kept_bytes > self.config.total_queue_bytes {
-            let Some((since, id)) = self.keeping.pop_first() else {
+        while self.fx.stats.memory.kept_bytes > self.fx.config.total_queue_bytes {
+            let Some((since, id)) = self.fx.keeping.pop_first() else {
                 return;
             };
             if self.forget_detached(since, id, SessionEnd::Evicted) {
-                self.stats.evicted += 1;
+                self.fx.stats.sessions.evicted += 1;
             }
         }
     }
 
-    /// When the session that has waited longest for a link has waited for too long.
+    /// Returns when the session that has waited longest for a link has waited for too long.
     pub(super) fn first_expiry(&self) -> Option<Timestamp> {
-        self.detached.front().map(|(since, _)| *since + self.config.detached)
+        self.detached.front().map(|(since, _)| *since + self.fx.config.detached)
     }
 
-    /// Takes out the session that lost its link first; `false` if it has one again.
+    /// Takes out the session that lost its link first. Returns false if it has one again.
     fn forget_oldest(&mut self, end: SessionEnd) -> bool {
         let first = self.detached.pop_front();
         first.is_some_and(|(since, id)| self.forget_detached(since, id, end))
     }
 
-    /// Takes out a session that lost its link at a moment; `false` if it has one again, or is no
-    /// more.
+    /// Takes out a session that lost its link at a moment. Returns false if it has one again, or is
+    /// no more.
     fn forget_detached(&mut self, since: Timestamp, id: SessionId, end: SessionEnd) -> bool {
         let place = self.sessions.place(id);
         let waits = place.filter(|place| {
@@ -301,12 +235,83 @@ impl Registry {
             return false;
         };
         self.forget_session(place);
-        self.outputs.push_back(Output::Event(Event::SessionEnded { session: id, end }));
+        self.fx.event(Event::SessionEnded { session: id, end });
         true
     }
 }
 
-/// The two secrets that a link's entropy makes.
+impl Session {
+    /// Makes `link` its link. Returns the one that it had, whose hub is told if another one takes
+    /// over.
+    fn replace_link(
+        &mut self,
+        fx: &mut Effects,
+        link: LinkId,
+        hub: HubId,
+        takeover: bool,
+    ) -> Option<LinkId> {
+        let before = std::mem::replace(&mut self.stage, Stage::Attached(link));
+        self.hub = hub;
+        if takeover {
+            self.term.0 += 1;
+            fx.stats.sessions.takeovers += 1;
+        }
+        fx.stats.sessions.resumed += 1;
+        match before {
+            Stage::Detached { since } => {
+                fx.stats.sessions.detached -= 1;
+                fx.keeping.remove(&(since, self.id));
+                None
+            }
+            Stage::Attached(old) => {
+                if takeover {
+                    fx.send(old, &ServerFrame::Fenced { term: self.term });
+                }
+                Some(old)
+            }
+        }
+    }
+
+    /// Says WELCOME, and after it what the hub has to know before it hears the rest of lane 0, of
+    /// which it has `have0` frames.
+    fn welcome(
+        &mut self,
+        fx: &mut Effects,
+        topics: &TopicTable,
+        hello: &Hello<'_>,
+        resumed: bool,
+        have0: Option<u64>,
+    ) {
+        self.version = u8::try_from(hello.version()).unwrap_or(u8::MAX);
+        let (Some(link), Ok((next0, frames))) = (self.link(), self.lane0.after(have0.unwrap_or(0)))
+        else {
+            return;
+        };
+        let tabs = self.tabs.iter().take(tabmux_wire::MAX_WELCOME_TABS).map(|(alias, tab)| {
+            let parked = tab.presence == Presence::Parked;
+            WelcomeTab { tab: tab.id, alias: *alias, parked, aside: tab.aside }
+        });
+        let tail = WelcomeTail { identity: IdentityTag::NoUsers, features: Vec::new() };
+        let welcome = Welcome {
+            session: self.id,
+            token: self.token,
+            term: self.term,
+            resumed,
+            next0,
+            heartbeat_ms: config::millis(fx.config.heartbeat),
+            limits: fx.config.limits(),
+            tabs: tabs.collect(),
+            tail: (self.version > 1).then_some(tail),
+        };
+        self.send_frame(fx, &ServerFrame::Welcome(welcome));
+        self.list_subscriptions(fx, topics, &frames);
+        self.send_kept(fx, frames);
+        let (session, hub, term) = (self.id, self.hub, self.term);
+        fx.event(Event::LinkUp { link, session, hub, resumed, term });
+    }
+}
+
+/// Returns the two secrets that a link's entropy makes.
 fn halves(entropy: &[u8; 32]) -> (SessionId, Token) {
     let (mut session, mut token) = ([0; 16], [0; 16]);
     session.copy_from_slice(&entropy[..16]);
@@ -314,7 +319,7 @@ fn halves(entropy: &[u8; 32]) -> (SessionId, Token) {
     (SessionId(session), Token(token))
 }
 
-/// Whether two tokens are the same, in a time that does not tell where they differ.
+/// Returns true if two tokens are the same, in a time that does not tell where they differ.
 fn same(Token(a): Token, Token(b): Token) -> bool {
     a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }

@@ -1,44 +1,30 @@
-//! What a registry remembers of a link, a session, a tab and a socket. An idle link costs all of
-//! it, so what most links do not have is boxed.
+//! What a registry remembers of a browser. An idle link costs all of it, so what most browsers do
+//! not have is boxed.
 
-use tabmux_wire::{Alias, HubId, SessionId, SocketId, TabId, Term, Token};
+use tabmux_wire::{
+    Alias, ErrorCode, HubId, MAX_MESSAGE_TEXT, Payload, ServerFrame, SessionId, SocketId, TabId,
+    Term, Token,
+};
 
 use super::{
-    PeerMisbehaved, SessionConfig, WakeReason,
+    Identity, LinkId, SendError, SocketRef,
+    asks::{Ask, AskId, Asker},
     backlog::Backlog,
-    credit::Credit,
-    io::{Identity, LinkId},
+    cut,
+    effects::Effects,
     lane::Lane,
     list::List,
+    subscriptions::{Subscription, Wishes},
+    tab::{Presence, Share, Socket, Tab},
+    table,
+    topic_table::TopicTable,
     waiting::Waiting,
-    wheel::Tick,
 };
 use crate::Timestamp;
 
-/// One link.
-pub(super) struct Link {
-    pub(super) phase: Phase,
-    /// When the last message came; at first, when the link opened.
-    pub(super) heard: Timestamp,
-    /// Where the link stands in the wheel: never after its deadline.
-    pub(super) tick: Tick,
-}
-
-/// How far a link is.
-pub(super) enum Phase {
-    /// HELLO has not come.
-    Hello(Box<Greeting>),
-    /// The place of its session.
-    Session(u32),
-}
-
-/// What the shell said of a link, for the session that its HELLO begins or claims.
-#[derive(Clone, Copy)]
-pub(super) struct Greeting {
-    /// For the id and the token of a session that begins.
-    pub(super) entropy: [u8; 32],
-    pub(super) identity: Option<Identity>,
-}
+/// Where a session is in its registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SessionPlace(pub(super) u32);
 
 /// What the server keeps of one browser.
 pub(super) struct Session {
@@ -49,8 +35,6 @@ pub(super) struct Session {
     pub(super) term: Term,
     /// The hub that has it, or had it last.
     pub(super) hub: HubId,
-    /// The version that its link speaks, or spoke last.
-    pub(super) version: u32,
     pub(super) stage: Stage,
     /// Frames for all tabs.
     pub(super) lane0: Lane,
@@ -58,6 +42,8 @@ pub(super) struct Session {
     pub(super) kept: usize,
     pub(super) tabs: List<Alias, Tab>,
     pub(super) subscriptions: Vec<Subscription>,
+    /// Topics that it may not have yet, since nobody has answered.
+    pub(super) wishes: Option<Box<Wishes>>,
     /// When SUSPEND came, if nothing came since.
     pub(super) suspended: Option<Box<Timestamp>>,
     /// Bytes handed to the shell and not yet written.
@@ -66,6 +52,10 @@ pub(super) struct Session {
     pub(super) slow: Option<Box<Slow>>,
     /// Aliases grow and are never used again.
     last_alias: u32,
+    /// Questions that are open.
+    questions: u16,
+    /// The version that its link speaks, or spoke last.
+    pub(super) version: u8,
 }
 
 /// Whether a session has a link.
@@ -95,123 +85,44 @@ pub(super) struct Slow {
     pub(super) backlog: Backlog,
 }
 
-/// A topic that a browser wants.
-#[derive(Clone, Copy)]
-pub(super) struct Subscription {
-    /// The topic's place in this registry.
-    pub(super) topic: u32,
-    /// The session's index among the topic's subscribers.
-    pub(super) index: u32,
-    /// The SUBSCRIBE that began it.
-    pub(super) request: u64,
-}
-
-/// One tab.
-pub(super) struct Tab {
-    pub(super) id: TabId,
-    pub(super) presence: Presence,
-    /// Lane 0 was acknowledged without it.
-    pub(super) aside: bool,
-    /// Lane, counts and sockets; nothing until a frame of its lane goes either way.
-    active: Option<Box<Active>>,
-}
-
-/// Whether a tab's lane goes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
-    /// It attached on this link.
-    Attached,
-    /// It has not attached on this link yet; its lane waits.
-    Awaited,
-    /// It is in the back/forward cache; its lane waits.
-    Parked,
-}
-
-/// Whose lanes count together. A tab that leaves or comes back takes what its lane keeps with it,
-/// even if that is more than the other share may keep: then only writers wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Share {
-    /// Lane 0 and those of attached tabs.
-    Present,
-    /// Those of the other tabs: nothing of it can be acknowledged till they are back.
-    Absent,
-}
-
-/// A tab that has said or heard something.
-#[derive(Default)]
-pub(super) struct Active {
-    pub(super) lane: Lane,
-    /// Reliable frames of the tab that came.
-    seen: u64,
-    /// How many of them the hub was told of.
-    told: u64,
-    /// Bytes of those that it was not told of.
-    untold: usize,
-    /// When it was parked last, if it ever was. Only what is in here is worth an end in time.
-    parked: Option<Timestamp>,
-    sockets: List<SocketId, Socket>,
-}
-
-/// One virtual socket.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Socket {
-    /// The application has not answered the OPEN.
-    Opening(Credit),
-    Open(Credit),
-}
-
-impl Link {
-    /// When something must be done about the link unless a message comes.
-    pub(super) fn deadline(
-        &self,
-        suspended: Option<Timestamp>,
-        config: &SessionConfig,
-    ) -> (Timestamp, WakeReason) {
-        match self.phase {
-            Phase::Hello(_) => {
-                (self.heard + at_least(config.handshake_timeout), WakeReason::Handshake)
-            }
-            Phase::Session(_) => {
-                let heartbeat = self.heard + at_least(config.silence());
-                match suspended {
-                    Some(since) if since + at_least(config.suspend_timeout) < heartbeat => {
-                        (since + at_least(config.suspend_timeout), WakeReason::Suspended)
-                    }
-                    _ => (heartbeat, WakeReason::Heartbeat),
-                }
-            }
-        }
-    }
+/// How a session begins.
+pub(super) struct Birth {
+    pub(super) id: SessionId,
+    pub(super) token: Token,
+    pub(super) identity: Option<Identity>,
+    pub(super) hub: HubId,
+    pub(super) link: LinkId,
 }
 
 impl Session {
-    pub(super) fn new(
-        id: SessionId,
-        token: Token,
-        identity: Option<Identity>,
-        hub: HubId,
-        link: LinkId,
-    ) -> Self {
+    pub(super) fn new(Birth { id, token, identity, hub, link }: Birth) -> Self {
         Self {
             id,
             token,
             identity,
             term: Term(1),
             hub,
-            version: 1,
             stage: Stage::Attached(link),
             lane0: Lane::default(),
             kept: 0,
             tabs: List::new(),
             subscriptions: Vec::new(),
+            wishes: None,
             suspended: None,
             unwritten: 0,
             slow: None,
             last_alias: 0,
+            questions: 0,
+            version: 1,
         }
     }
 
-    /// Its link, if it has one.
+    /// Returns where it is in its registry.
+    pub(super) fn place(&self) -> SessionPlace {
+        table::place(self.id)
+    }
+
+    /// Returns its link, if it has one.
     pub(super) const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Attached(link) => Some(link),
@@ -219,8 +130,8 @@ impl Session {
         }
     }
 
-    /// Whether one share of its lanes keeps so many bytes. A scan, but only for who keeps as much
-    /// in all: else every session would have to hold a number more.
+    /// Returns true if one share of its lanes keeps so many bytes. That is a scan, but only where
+    /// as much is kept in all: else every session would have to hold a number more.
     pub(super) fn keeps(&self, share: Share, bytes: usize) -> bool {
         self.kept >= bytes && self.kept_of(share) >= bytes
     }
@@ -234,24 +145,73 @@ impl Session {
         }
     }
 
-    /// Whether a new session would be as good to its hub.
+    /// Returns true if a new session would be as good to its hub.
     pub(super) fn is_blank(&self) -> bool {
-        let quiet = self.tabs.iter().all(|(_, tab)| tab.active.is_none());
+        let quiet = self.tabs.iter().all(|(_, tab)| tab.is_blank());
         quiet && self.subscriptions.is_empty() && self.lane0.sent() == 0
     }
 
-    /// The alias of a tab. A scan: tabs are few, and only ATTACH, PARK and GONE ask.
+    /// Returns the alias of a tab. That is a scan: tabs are few, and only ATTACH, PARK and GONE
+    /// ask.
     pub(super) fn alias(&self, tab: TabId) -> Option<Alias> {
         self.tabs.iter().find(|(_, candidate)| candidate.id == tab).map(|(alias, _)| *alias)
     }
 
-    /// A new tab's alias, `None` when the session has used all there are.
+    /// Adds a tab, which is awaited. Returns its alias; `None` when the session has used all there
+    /// are.
     pub(super) fn add_tab(&mut self, id: TabId) -> Option<Alias> {
         self.last_alias = self.last_alias.checked_add(1)?;
         let alias = Alias(self.last_alias);
-        let presence = Presence::Awaited;
-        self.tabs.insert(alias, Tab { id, presence, aside: false, active: None });
+        self.tabs.insert(alias, Tab::new(id));
         Some(alias)
+    }
+
+    /// Returns the name of a socket of one of its tabs.
+    pub(super) const fn name(&self, tab: Alias, socket: SocketId) -> SocketRef {
+        SocketRef { session: self.id, tab, socket }
+    }
+
+    pub(super) fn socket(&self, tab: Alias, socket: SocketId) -> Option<&Socket> {
+        self.tabs.get(&tab)?.socket(socket)
+    }
+
+    pub(super) fn socket_mut(&mut self, tab: Alias, socket: SocketId) -> Option<&mut Socket> {
+        self.tabs.get_mut(&tab)?.socket_mut(socket)
+    }
+
+    /// Takes a socket out of its tab.
+    pub(super) fn take_socket(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        socket: SocketId,
+    ) -> Option<Socket> {
+        if let Some(slow) = &mut self.slow {
+            fx.stats.sockets.awaiting_credit -= slow.waiting.without_credit();
+            slow.waiting.remove((tab, socket));
+            fx.stats.sockets.awaiting_credit += slow.waiting.without_credit();
+            self.tidy_slow();
+        }
+        let taken = self.tabs.get_mut(&tab)?.take_socket(socket)?;
+        if matches!(taken, Socket::Opening(_)) {
+            self.question_ended();
+        }
+        Some(taken)
+    }
+
+    /// Asks the shell for this session. Returns nothing if too many of its questions are open.
+    pub(super) fn ask(&mut self, fx: &mut Effects, asker: Asker, what: Ask) -> Option<AskId> {
+        if usize::from(self.questions) >= fx.config.asks.min(usize::from(u16::MAX)) {
+            fx.stats.asks.refused += 1;
+            return None;
+        }
+        self.questions += 1;
+        Some(fx.ask(asker, what))
+    }
+
+    /// Notes that one of its questions is answered or withdrawn.
+    pub(super) const fn question_ended(&mut self) {
+        self.questions = self.questions.saturating_sub(1);
     }
 
     /// Forgets what has nothing in it.
@@ -266,118 +226,83 @@ impl Session {
             self.slow = None;
         }
     }
-}
 
-impl Socket {
-    /// Whether it has credit for a message to its tab.
-    pub(super) const fn has_credit(self) -> bool {
-        matches!(self, Self::Open(credit) if credit.is_left())
-    }
-}
-
-impl Tab {
-    /// Reliable frames of the tab that came.
-    pub(super) fn seen(&self) -> u64 {
-        self.active.as_ref().map_or(0, |active| active.seen)
-    }
-
-    /// Its lane, if it was ever used.
-    pub(super) fn lane(&self) -> Option<&Lane> {
-        self.active.as_ref().map(|active| &active.lane)
+    /// Forgets what it had of its link, which is gone or is followed by another.
+    pub(super) fn unlink(&mut self, fx: &mut Effects) {
+        self.suspended = None;
+        fx.stats.memory.queued_bytes -= std::mem::take(&mut self.unwritten);
+        for (_, tab) in self.tabs.iter_mut() {
+            if tab.presence == Presence::Attached {
+                tab.presence = Presence::Awaited;
+                fx.stats.tabs.attached -= 1;
+                fx.stats.tabs.awaited += 1;
+            }
+        }
+        self.withdraw_wishes(fx);
+        self.pardon(fx);
     }
 
-    /// Its lane, to be used.
-    pub(super) fn lane_mut(&mut self) -> &mut Lane {
-        &mut self.activate().lane
-    }
-
-    /// With whose its lane counts.
-    pub(super) const fn share(&self) -> Share {
-        match self.presence {
-            Presence::Attached => Share::Present,
-            Presence::Awaited | Presence::Parked => Share::Absent,
+    /// Forgets tabs that were parked for too long. Each hub sees to it, but a hub that is new does
+    /// not know since when; where each page brings one, none lives long enough.
+    pub(super) fn forget_overdue(&mut self, fx: &mut Effects) {
+        let (now, limit) = (fx.now, fx.config.parked);
+        let late = |since| now.saturating_since(since) >= limit;
+        let overdue = self.tabs.iter().filter(|(_, tab)| tab.parked_since().is_some_and(late));
+        for tab in overdue.map(|(_, tab)| tab.id).collect::<Vec<_>>() {
+            self.on_gone(fx, tab);
         }
     }
 
-    /// Bytes that its lane keeps.
-    pub(super) fn kept(&self) -> usize {
-        self.lane().map_or(0, Lane::bytes)
-    }
-
-    /// Counts a reliable frame; `false` if it came before.
-    pub(super) fn count(&mut self, n: u64, len: usize) -> Result<bool, PeerMisbehaved> {
-        let seen = self.seen();
-        if n <= seen {
-            return Ok(false);
+    /// Ends a session that was taken out of its registry.
+    pub(super) fn end(mut self, fx: &mut Effects, topics: &mut TopicTable) {
+        fx.stats.sessions.held -= 1;
+        if let Stage::Detached { since } = self.stage {
+            fx.stats.sessions.detached -= 1;
+            fx.keeping.remove(&(since, self.id));
         }
-        if n != seen + 1 {
-            return Err(PeerMisbehaved::CountJumped);
+        if let Some(slow) = &self.slow {
+            fx.stats.memory.queued_bytes -= slow.backlog.bytes();
+            fx.stats.sockets.awaiting_credit -= slow.waiting.without_credit();
         }
-        let active = self.activate();
-        active.seen = n;
-        active.untold += len;
-        Ok(true)
-    }
-
-    /// Whether the hub is to be told now what came of the tab.
-    pub(super) fn owes(&self, frames: u64, bytes: usize) -> bool {
-        self.active.as_ref().is_some_and(|active| {
-            active.seen - active.told >= frames.max(1) || active.untold >= bytes.max(1)
-        })
-    }
-
-    /// What came of the tab, which the hub is told now.
-    pub(super) fn tell(&mut self) -> u64 {
-        let active = self.activate();
-        (active.told, active.untold) = (active.seen, 0);
-        active.seen
-    }
-
-    /// It goes into the back/forward cache.
-    pub(super) fn park(&mut self, now: Timestamp) {
-        self.presence = Presence::Parked;
-        if let Some(active) = &mut self.active {
-            active.parked = Some(now);
+        fx.stats.memory.queued_bytes -= self.unwritten;
+        fx.stats.memory.kept_bytes -= self.kept;
+        self.withdraw_wishes(fx);
+        let place = self.place();
+        for subscription in &self.subscriptions {
+            fx.stats.topics.subscriptions -= 1;
+            topics.leave(fx, subscription.topic, place);
+        }
+        for (alias, tab) in self.tabs {
+            tab.end(fx, self.id, alias);
         }
     }
 
-    /// Since when it is parked, if it has anything to lose.
-    pub(super) fn parked_since(&self) -> Option<Timestamp> {
-        let active = self.active.as_ref().filter(|_| self.presence == Presence::Parked);
-        active.and_then(|active| active.parked)
+    /// Tells the hub that something of a tab or a socket failed. A session without a link tells
+    /// nobody.
+    pub(super) fn send_error(
+        &mut self,
+        fx: &mut Effects,
+        code: ErrorCode,
+        tab: Option<TabId>,
+        socket: Option<SocketId>,
+        message: &str,
+    ) {
+        let message = cut(message, MAX_MESSAGE_TEXT);
+        self.send_frame(fx, &ServerFrame::Error { code, tab, socket, message });
     }
 
-    pub(super) fn sockets(&self) -> impl Iterator<Item = SocketId> {
-        let sockets = self.active.iter().flat_map(|active| active.sockets.iter());
-        sockets.map(|(socket, _)| *socket)
-    }
-
-    pub(super) fn socket_count(&self) -> usize {
-        self.active.as_ref().map_or(0, |active| active.sockets.len())
-    }
-
-    pub(super) fn socket(&self, socket: SocketId) -> Option<Socket> {
-        self.active.as_ref()?.sockets.get(&socket).copied()
-    }
-
-    pub(super) fn socket_mut(&mut self, socket: SocketId) -> Option<&mut Socket> {
-        self.active.as_mut()?.sockets.get_mut(&socket)
-    }
-
-    pub(super) fn set_socket(&mut self, socket: SocketId, state: Socket) {
-        self.activate().sockets.insert(socket, state);
-    }
-
-    pub(super) fn take_socket(&mut self, socket: SocketId) -> Option<Socket> {
-        self.active.as_mut()?.sockets.remove(&socket)
-    }
-
-    fn activate(&mut self) -> &mut Active {
-        self.active.get_or_insert_default()
+    /// Sends a message to all tabs of the browser.
+    pub(super) fn broadcast(
+        &mut self,
+        fx: &mut Effects,
+        payload: Payload<'_>,
+    ) -> Result<(), SendError> {
+        let frame = ServerFrame::Message { payload };
+        self.send_message(fx, None, &frame, payload.len(), 1)
     }
 }
 
-/// A timeout of nothing would make a registry that spins.
-fn at_least(span: std::time::Duration) -> std::time::Duration {
+/// Returns a span of at least a microsecond: a timeout of nothing would make a registry that spins.
+pub(super) fn at_least(span: std::time::Duration) -> std::time::Duration {
     span.max(std::time::Duration::from_micros(1))
 }

@@ -1,184 +1,335 @@
-//! Numbers for operators.
+//! Numbers for operators. One table gives the structs, their sum, and all that is told of each
+//! number outside.
 
-use super::state::Presence;
+use super::tab::Presence;
 
-/// What a registry holds now, and what it has counted since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Links, those that have not said HELLO included.
-    pub links: usize,
-    /// Sessions.
-    pub sessions: usize,
-    /// Sessions that have lost their link and wait for another one.
-    pub detached: usize,
-    /// Tabs that are there; parked and awaited ones are counted apart.
-    pub tabs: usize,
-    /// Tabs that were there when their session lost its link, and have not attached since.
-    pub awaited: usize,
-    /// Tabs in the back/forward cache.
-    pub parked: usize,
-    /// Virtual sockets, those not yet accepted included.
-    pub sockets: usize,
-    /// Virtual sockets on which the application has more to send than their tab gave credit for,
-    /// and that were not told yet that there is more.
-    pub awaiting_credit: usize,
-    /// Topics that a browser is subscribed to; each shard counts its own.
-    pub topics: usize,
-    /// Subscriptions of browsers to topics.
-    pub subscriptions: usize,
-    /// Bytes that wait for hubs to read.
-    pub queued_bytes: usize,
-    /// Bytes that are kept for hubs until they acknowledge them.
-    pub kept_bytes: usize,
-    /// Messages of virtual sockets that came.
-    pub messages_in: u64,
-    /// Messages of virtual sockets that were sent; a message to all tabs counts once per link.
-    pub messages_out: u64,
-    /// Publications that came to a shard where a browser wants them.
-    pub publications: u64,
-    /// Publications sent, one for each link.
-    pub deliveries: u64,
-    /// Subscriptions refused by their limit, or because their topic could not be had.
-    pub subscriptions_refused: u64,
-    /// Subscriptions ended because their hub did not read fast enough.
-    pub slow_subscriptions: u64,
-    /// Publications dropped for a hub that did not read fast enough, because a later one
-    /// replaced them.
-    pub dropped_replaced: u64,
-    /// Publications dropped for a hub that did not read fast enough, with the subscription that
-    /// ended for it.
-    pub dropped_recover: u64,
-    /// Publications dropped for a hub that did not read fast enough, which was told of the gap.
-    pub dropped_gap: u64,
-    /// Links closed because their hub broke the protocol.
-    pub protocol_errors: u64,
-    /// Links refused: the limit of links, another version, draining.
-    pub refused: u64,
-    /// Tabs refused by their limit.
-    pub tabs_refused: u64,
-    /// Virtual sockets refused by their limit.
-    pub sockets_refused: u64,
-    /// OPEN of numbers that are in use, which are ignored.
-    pub bad_opens: u64,
-    /// Messages refused because a link's queue was full.
-    pub queue_full: u64,
-    /// Messages refused because too much was kept for tabs that are parked or not attached.
-    pub absent_full: u64,
-    /// Messages refused because their socket's tab had given no more credit.
-    pub no_credit: u64,
-    /// Messages refused because they were too large.
-    pub too_large: u64,
-    /// Virtual sockets closed because their page sent more than it had credit for.
-    pub over_credit: u64,
-    /// Links closed because they did not say HELLO in time.
-    pub handshake_timeouts: u64,
-    /// Links closed because they were silent.
-    pub heartbeat_timeouts: u64,
-    /// Links closed because they did not read.
-    pub not_reading: u64,
-    /// Sessions that went on with another link.
-    pub resumed: u64,
-    /// Sessions that another hub took over; counted among those that went on as well.
-    pub takeovers: u64,
-    /// Sessions without a link that no hub came for in time.
-    pub expired: u64,
-    /// Sessions without a link that were given up for their number, or for what they kept.
-    pub evicted: u64,
-    /// Links refused because another hub has their session.
-    pub stale: u64,
-    /// Links refused because their token was not that of the session.
-    pub forged: u64,
-    /// Links refused because somebody else began the session that they came for.
-    pub foreign: u64,
-    /// Tabs without which lane 0 was acknowledged.
-    pub set_aside: u64,
-    /// Tabs forgotten because they left a full lane as it was for too long.
-    pub stalled: u64,
+/// One number of [`Stats`], as writers of reports need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Number {
+    /// The name of the number in a flat list, such as `/tabmux/stats`.
+    pub key: &'static str,
+    /// The number itself.
+    pub value: u64,
+    /// Whether the number grows, or goes up and down.
+    pub kind: NumberKind,
+    /// The name of the metric. Numbers of one metric follow one another.
+    pub metric: &'static str,
+    /// What the metric tells.
+    pub help: &'static str,
+    /// The label that tells the number from the others of its metric.
+    pub reason: Option<&'static str>,
+    /// The value of the metric. It is the number without what another label of the metric tells.
+    pub sample: u64,
 }
 
-impl Stats {
+/// How a number moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberKind {
+    /// The number only grows.
+    Counter,
+    /// The number goes up and down.
+    Gauge,
+}
+
+macro_rules! of_kind {
+    (gauge) => {
+        usize
+    };
+    (counter) => {
+        u64
+    };
+    (gauge $value:expr) => {
+        0
+    };
+    (counter $value:expr) => {
+        $value
+    };
+    (gauge as kind) => {
+        NumberKind::Gauge
+    };
+    (counter as kind) => {
+        NumberKind::Counter
+    };
+}
+
+/// Defines `Stats` and its groups. In a group each block is a metric: its kind, its name and its
+/// help. A row is a number: `field as "key": "reason" - part`. The key is the name of the field if
+/// the row has none. `part` is another number of the metric, which `field` holds as well.
+macro_rules! stats {
+    ($(
+        $(#[$about:meta])+
+        $group:ident: $Group:ident {$(
+            $kind:ident $metric:literal $help:literal {$(
+                $(#[$note:meta])*
+                $field:ident $(as $key:literal)? $(: $reason:literal $(- $part:ident)?)?;
+            )+}
+        )+}
+    )+) => {
+        /// What a registry holds now, and what it has counted since it began.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {$(
+            $(#[$about])+
+            pub $group: $Group,
+        )+}
+
+        impl Stats {
+            /// Returns what was counted, of a registry that is no more: nothing of what it held is
+            /// left.
+            #[must_use]
+            pub const fn without_population(self) -> Self {
+                Self { $($group: self.$group.without_population(),)+ }
+            }
+
+            /// Returns the numbers of two registries together.
+            #[must_use]
+            pub const fn plus(self, other: Self) -> Self {
+                Self { $($group: self.$group.plus(other.$group),)+ }
+            }
+
+            /// Returns every number, with all that is told of it.
+            pub fn numbers(&self) -> impl Iterator<Item = Number> + use<> {
+                std::iter::empty()$(.chain(self.$group.numbers()))+
+            }
+        }
+
+        $(
+            $(#[$about])+
+            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+            #[non_exhaustive]
+            pub struct $Group {$($(
+                #[doc = $help]
+                ///
+                $(#[$note])*
+                #[doc = concat!("Metric: `", $metric, "`.")]
+                pub $field: of_kind!($kind),
+            )+)+}
+
+            impl $Group {
+                const fn without_population(self) -> Self {
+                    Self { $($($field: of_kind!($kind self.$field),)+)+ }
+                }
+
+                const fn plus(self, other: Self) -> Self {
+                    Self { $($($field: self.$field + other.$field,)+)+ }
+                }
+
+                fn numbers(&self) -> impl Iterator<Item = Number> + use<> {
+                    [$($(Number {
+                        key: [$($key,)? stringify!($field)][0],
+                        value: self.$field as u64,
+                        kind: of_kind!($kind as kind),
+                        metric: $metric,
+                        help: $help,
+                        reason: [$(Some($reason),)? None][0],
+                        sample: self.$field as u64 $($(- self.$part as u64)?)?,
+                    },)+)+].into_iter()
+                }
+            }
+        )+
+    };
+}
+
+stats! {
+    /// Links of browsers.
+    links: LinkStats {
+        gauge "tabmux_links" "Links, those before HELLO included." {
+            open as "links";
+        }
+        counter "tabmux_links_closed_total" "Links that the server closed, by reason." {
+            /// These links did not say HELLO in time.
+            handshake_timeouts: "handshake_timeout";
+            /// These links were silent.
+            heartbeat_timeouts: "heartbeat_timeout";
+            /// These links did not read.
+            not_reading: "not_reading";
+            /// The hubs of these links broke the protocol.
+            protocol_errors: "protocol_error";
+        }
+        counter "tabmux_hellos_refused_total" "HELLO that was refused: another version, draining." {
+            /// Links beyond the limit of the registry are counted here as well.
+            refused;
+        }
+    }
+
+    /// Sessions of browsers, which outlive their links.
+    sessions: SessionStats {
+        gauge "tabmux_sessions" "Sessions." {
+            held as "sessions";
+        }
+        gauge "tabmux_sessions_detached"
+            "Sessions that have lost their link and wait for another one." {
+            detached;
+        }
+        counter "tabmux_sessions_resumed_total"
+            "Sessions that went on with another link, of the same hub or of another." {
+            /// The number holds takeovers. The metric tells them by another label.
+            resumed: "reconnect" - takeovers;
+            /// Another hub took these sessions over.
+            takeovers: "takeover";
+        }
+        counter "tabmux_sessions_ended_total"
+            "Sessions without a link that ended: nobody came in time, or limits." {
+            /// No hub came for these sessions in time.
+            expired: "expired";
+            /// These sessions were given up for their number, or for what they kept.
+            evicted: "evicted";
+        }
+        counter "tabmux_claims_refused_total"
+            "Claims of a session that were refused: an old term, another token or user." {
+            /// Another hub has these sessions.
+            stale: "stale";
+            /// The token was not that of the session.
+            forged: "forged";
+            /// Somebody else began the session.
+            foreign: "foreign";
+        }
+    }
+
+    /// Tabs of sessions.
+    tabs: TabStats {
+        gauge "tabmux_tabs" "Tabs that are there." {
+            attached as "tabs";
+        }
+        gauge "tabmux_tabs_awaited"
+            "Tabs whose session has lost its link, and that have not attached since." {
+            awaited;
+        }
+        gauge "tabmux_tabs_parked" "Tabs in the back/forward cache." {
+            parked;
+        }
+        counter "tabmux_tabs_refused_total" "Tabs refused for limits.tabs." {
+            refused as "tabs_refused";
+        }
+        counter "tabmux_tabs_set_aside_total" "Tabs without which lane 0 was acknowledged." {
+            set_aside;
+        }
+        counter "tabmux_tabs_stalled_total"
+            "Tabs forgotten because they left a full lane as it was for a minute." {
+            stalled;
+        }
+    }
+
+    /// Virtual sockets of tabs.
+    sockets: SocketStats {
+        gauge "tabmux_sockets" "Virtual sockets." {
+            /// Sockets that are not yet accepted are counted here as well.
+            open as "sockets";
+        }
+        gauge "tabmux_sockets_awaiting_credit"
+            "Virtual sockets with more to send than their page gave credit for." {
+            /// Sockets that were told that there is more are not counted.
+            awaiting_credit;
+        }
+        counter "tabmux_sockets_refused_total" "Virtual sockets refused for limits.sockets." {
+            refused as "sockets_refused";
+        }
+        counter "tabmux_sockets_over_credit_total"
+            "Virtual sockets closed because their page sent without credit." {
+            over_credit;
+        }
+        counter "tabmux_bad_opens_total" "OPEN of numbers that are in use, which are ignored." {
+            bad_opens;
+        }
+    }
+
+    /// Questions to the shell.
+    asks: AskStats {
+        gauge "tabmux_asks" "Questions of browsers that wait for an answer of the application." {
+            open as "asks";
+        }
+        counter "tabmux_asks_refused_total"
+            "Questions that were not asked, because too many of their browser's were open." {
+            refused as "asks_refused";
+        }
+        counter "tabmux_asks_overdue_total" "Questions that nobody answered in time." {
+            overdue as "asks_overdue";
+        }
+    }
+
+    /// Messages of virtual sockets.
+    messages: MessageStats {
+        counter "tabmux_messages_in_total" "Messages of virtual sockets that came." {
+            received as "messages_in";
+        }
+        counter "tabmux_messages_out_total" "Messages of virtual sockets that were sent." {
+            /// A message to all tabs counts once for each link.
+            sent as "messages_out";
+        }
+        counter "tabmux_messages_refused_total" "Messages that were not sent, by reason." {
+            /// The queue of the link was full.
+            queue_full: "queue_full";
+            /// Too much was kept for tabs that are parked or not attached.
+            absent_full: "absent_full";
+            /// The tab of the socket had given no more credit.
+            no_credit: "no_credit";
+            /// The messages were too large.
+            too_large: "too_large";
+        }
+    }
+
+    /// Topics, subscriptions and publications.
+    topics: TopicStats {
+        gauge "tabmux_topics"
+            "Topics that a browser is subscribed to; each shard counts its own." {
+            subscribed as "topics";
+        }
+        gauge "tabmux_subscriptions" "Subscriptions of browsers to topics." {
+            subscriptions;
+        }
+        counter "tabmux_subscriptions_refused_total"
+            "Subscriptions refused: limits.subscriptions, limits.topics, or the topic's name." {
+            subscriptions_refused;
+        }
+        counter "tabmux_slow_subscriptions_total"
+            "Subscriptions ended because their hub did not read fast enough." {
+            slow_subscriptions;
+        }
+        counter "tabmux_publications_total"
+            "Publications, counted by each shard where a browser wants them." {
+            publications;
+        }
+        counter "tabmux_deliveries_total" "Publications sent, one for each link." {
+            deliveries;
+        }
+        counter "tabmux_publications_dropped_total"
+            "Publications dropped for hubs that did not read fast enough, by policy." {
+            /// A later publication replaced these.
+            dropped_replaced: "keep_latest";
+            /// The subscription ended with these.
+            dropped_recover: "recover";
+            /// The hub was told of the gap.
+            dropped_gap: "drop";
+        }
+    }
+
+    /// Memory that hubs take.
+    memory: MemoryStats {
+        gauge "tabmux_queued_bytes" "Bytes that wait for hubs to read." {
+            queued_bytes;
+        }
+        gauge "tabmux_kept_bytes" "Bytes that are kept for hubs until they acknowledge them." {
+            kept_bytes;
+        }
+    }
+}
+
+impl TabStats {
     /// Returns the number that counts tabs of a presence.
-    pub(super) const fn tabs_of(&mut self, presence: Presence) -> &mut usize {
+    pub(super) const fn of(&mut self, presence: Presence) -> &mut usize {
         match presence {
-            Presence::Attached => &mut self.tabs,
+            Presence::Attached => &mut self.attached,
             Presence::Awaited => &mut self.awaited,
             Presence::Parked => &mut self.parked,
         }
     }
+}
 
-    /// What counts against the limit of all queues. Most of what waits to be written is also kept
-    /// until it is acknowledged.
+impl MemoryStats {
+    /// Returns what counts against the limit of all queues. Most of what waits to be written is
+    /// also kept until it is acknowledged.
     pub(super) fn held_bytes(&self) -> usize {
         self.queued_bytes.max(self.kept_bytes)
-    }
-
-    /// What was counted, of a registry that is no more: none of what there was is left.
-    #[must_use]
-    pub const fn without_population(self) -> Self {
-        Self {
-            links: 0,
-            sessions: 0,
-            detached: 0,
-            tabs: 0,
-            awaited: 0,
-            parked: 0,
-            sockets: 0,
-            awaiting_credit: 0,
-            topics: 0,
-            subscriptions: 0,
-            queued_bytes: 0,
-            kept_bytes: 0,
-            ..self
-        }
-    }
-
-    /// The numbers of two registries together.
-    #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
-        Self {
-            links: self.links + other.links,
-            sessions: self.sessions + other.sessions,
-            tabs: self.tabs + other.tabs,
-            awaited: self.awaited + other.awaited,
-            parked: self.parked + other.parked,
-            sockets: self.sockets + other.sockets,
-            awaiting_credit: self.awaiting_credit + other.awaiting_credit,
-            topics: self.topics + other.topics,
-            subscriptions: self.subscriptions + other.subscriptions,
-            queued_bytes: self.queued_bytes + other.queued_bytes,
-            messages_in: self.messages_in + other.messages_in,
-            messages_out: self.messages_out + other.messages_out,
-            publications: self.publications + other.publications,
-            deliveries: self.deliveries + other.deliveries,
-            subscriptions_refused: self.subscriptions_refused + other.subscriptions_refused,
-            slow_subscriptions: self.slow_subscriptions + other.slow_subscriptions,
-            dropped_replaced: self.dropped_replaced + other.dropped_replaced,
-            dropped_recover: self.dropped_recover + other.dropped_recover,
-            dropped_gap: self.dropped_gap + other.dropped_gap,
-            protocol_errors: self.protocol_errors + other.protocol_errors,
-            refused: self.refused + other.refused,
-            tabs_refused: self.tabs_refused + other.tabs_refused,
-            sockets_refused: self.sockets_refused + other.sockets_refused,
-            bad_opens: self.bad_opens + other.bad_opens,
-            queue_full: self.queue_full + other.queue_full,
-            absent_full: self.absent_full + other.absent_full,
-            no_credit: self.no_credit + other.no_credit,
-            too_large: self.too_large + other.too_large,
-            over_credit: self.over_credit + other.over_credit,
-            handshake_timeouts: self.handshake_timeouts + other.handshake_timeouts,
-            heartbeat_timeouts: self.heartbeat_timeouts + other.heartbeat_timeouts,
-            not_reading: self.not_reading + other.not_reading,
-            kept_bytes: self.kept_bytes + other.kept_bytes,
-            detached: self.detached + other.detached,
-            resumed: self.resumed + other.resumed,
-            takeovers: self.takeovers + other.takeovers,
-            expired: self.expired + other.expired,
-            evicted: self.evicted + other.evicted,
-            stale: self.stale + other.stale,
-            forged: self.forged + other.forged,
-            foreign: self.foreign + other.foreign,
-            set_aside: self.set_aside + other.set_aside,
-            stalled: self.stalled + other.stalled,
-        }
     }
 }

@@ -1,345 +1,273 @@
-//! Topics as one registry sees them: who wants which, and what goes to whom.
+//! Topics as one session has them: asked for, had, behind, over.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use tabmux_wire::{
-    Position, ServerFrame, SessionId, Subscribed, TopicId, Unsubscribed, UnsubscribedReason,
-};
+use tabmux_wire::{ErrorCode, Position, ServerFrame, Subscribed, Unsubscribed, UnsubscribedReason};
 
 use super::{
-    Output, Publication, Registry, SlowPolicy,
+    Publication, SlowPolicy,
+    asks::{Ask, AskId, Asker, Denial},
     backlog::Entry,
     config,
+    effects::Effects,
     lane::{Burst, Kept},
-    places::FreeList,
-    state::{Session, Stage, Subscription},
+    state::Session,
+    topic_table::{Joined, Refusal, TopicPlace, TopicTable},
 };
-use crate::Timestamp;
 
-/// The topics that somebody here wants.
-#[derive(Default)]
-pub(super) struct TopicTable {
-    topics: Vec<Option<Topic>>,
-    free: FreeList,
-    by_name: BTreeMap<Arc<str>, u32>,
-    by_id: BTreeMap<TopicId, u32>,
+/// A topic that a browser has. Sixteen bytes: most of what a server with topics holds is these.
+#[derive(Clone, Copy)]
+pub(super) struct Subscription {
+    pub(super) topic: TopicPlace,
+    /// The SUBSCRIBE that began it.
+    pub(super) request: u64,
 }
 
-struct Topic {
+/// A topic that a browser may not have yet: the shell was asked, and has not answered. It lives no
+/// longer than its link.
+pub(super) struct Wish {
+    pub(super) ask: AskId,
+    /// The SUBSCRIBE that asks.
+    request: u64,
+    /// Where the hub left the topic.
+    since: Option<Position>,
     name: Arc<str>,
-    state: State,
-    /// Places of sessions.
-    subscribers: Vec<u32>,
 }
 
-enum State {
-    /// The shell was asked for the topic. For each session that waits, where it left the topic.
-    Joining(Vec<(u32, Option<Position>)>),
-    Joined {
-        id: TopicId,
-        position: Position,
-        policy: SlowPolicy,
-    },
-}
+/// All that a browser wishes for.
+#[derive(Default)]
+pub(super) struct Wishes(Vec<Wish>);
 
-impl TopicTable {
-    fn get(&self, place: u32) -> Option<&Topic> {
-        self.topics.get(place as usize)?.as_ref()
-    }
-
-    fn get_mut(&mut self, place: u32) -> Option<&mut Topic> {
-        self.topics.get_mut(place as usize)?.as_mut()
-    }
-
-    fn insert(&mut self, name: &str) -> u32 {
-        let (place, name) = (self.free.take(), Arc::<str>::from(name));
-        let state = State::Joining(Vec::new());
-        let topic = Topic { name: Arc::clone(&name), state, subscribers: Vec::new() };
-        if self.topics.len() <= place as usize {
-            self.topics.resize_with(place as usize + 1, || None);
-        }
-        self.topics[place as usize] = Some(topic);
-        self.by_name.insert(name, place);
-        place
-    }
-
-    fn remove(&mut self, place: u32) -> Option<Topic> {
-        let topic = self.topics.get_mut(place as usize)?.take()?;
-        self.free.give_back(place);
-        self.by_name.remove(&topic.name);
-        if let State::Joined { id, .. } = topic.state {
-            self.by_id.remove(&id);
-        }
-        Some(topic)
-    }
-}
-
-impl Registry {
-    /// SUBSCRIBE.
+impl Session {
+    /// Takes a SUBSCRIBE.
     pub(super) fn on_subscribe(
         &mut self,
-        place: u32,
+        fx: &mut Effects,
+        topics: &mut TopicTable,
         request: u64,
         since: Option<Position>,
         name: &str,
     ) {
-        let Some(session) = self.sessions.get(place) else {
-            return;
-        };
-        let known = self.topics.by_name.get(name).copied();
-        let subscribed = |at: &u32| session.subscriptions.iter().any(|it| it.topic == *at);
-        if let Some(at) = known.filter(subscribed) {
-            self.answer_again(place, at, request, since);
+        if let Some(at) = topics.find(name).filter(|at| self.has_topic(*at)) {
+            self.answer_again(fx, topics, at, request, since);
             return;
         }
-        let limit = self.config.subscriptions as usize;
-        if session.subscriptions.len() >= limit {
-            let message = format!("a browser may subscribe to {limit} topics on this server");
-            self.stats.subscriptions_refused += 1;
-            let reason = UnsubscribedReason::Limit;
-            self.send_unsubscribed(place, request, reason, None, name, &message);
+        if let Some(wish) = self.wish_named(name) {
+            (wish.request, wish.since) = (request, since);
             return;
         }
-        let at = known.unwrap_or_else(|| {
-            let at = self.topics.insert(name);
-            self.stats.topics += 1;
-            if let Some(topic) = self.topics.get(at) {
-                self.outputs.push_back(Output::TopicWanted { name: Arc::clone(&topic.name) });
-            }
-            at
-        });
-        self.add_subscriber(place, at, request);
-        let Some(topic) = self.topics.get_mut(at) else {
-            return;
-        };
-        match &mut topic.state {
-            State::Joining(waiting) => waiting.push((place, since)),
-            State::Joined { .. } => self.send_subscribed(place, at, request, since),
+        let limit = fx.config.subscriptions as usize;
+        let wishes = self.wishes.as_ref().map_or(0, |wishes| wishes.0.len());
+        if self.subscriptions.len() + wishes >= limit {
+            let message = &format!("a browser may subscribe to {limit} topics on this server");
+            let refusal = Refusal { reason: UnsubscribedReason::Limit, retry: None, message };
+            fx.stats.topics.subscriptions_refused += 1;
+            self.send_unsubscribed(fx, request, name, &refusal);
+        } else if fx.config.ask_subscriptions {
+            self.wish(fx, request, since, name);
+        } else {
+            self.subscribe(fx, topics, request, since, name);
         }
     }
 
-    /// UNSUBSCRIBE.
-    pub(super) fn on_unsubscribe(&mut self, place: u32, name: &str) {
-        if let Some(&at) = self.topics.by_name.get(name) {
-            self.end_subscription(place, at);
+    /// Takes an UNSUBSCRIBE.
+    pub(super) fn on_unsubscribe(&mut self, fx: &mut Effects, topics: &mut TopicTable, name: &str) {
+        if let Some(wish) = self.take_wish(|wish| *wish.name == *name) {
+            self.question_ended();
+            fx.withdraw(wish.ask);
+        } else if let Some(at) = topics.find(name) {
+            self.end_subscription(fx, topics, at);
         }
     }
 
-    /// A topic that was wanted is there: it is at `position`, and every publication after that
-    /// will be told. Does nothing if nobody wants it any more.
-    pub fn topic_joined(
+    /// Asks the shell whether the browser may have a topic.
+    fn wish(&mut self, fx: &mut Effects, request: u64, since: Option<Position>, name: &str) {
+        let name = Arc::<str>::from(name);
+        let what = Ask::Subscribe { session: self.id, topic: Arc::clone(&name), since };
+        let Some(ask) = self.ask(fx, Asker::Subscribe(self.place()), what) else {
+            let message = "too many questions of this browser wait for their answers";
+            let (reason, retry) = (UnsubscribedReason::Limit, Some(fx.config.retry_after));
+            fx.stats.topics.subscriptions_refused += 1;
+            self.send_unsubscribed(fx, request, &name, &Refusal { reason, retry, message });
+            return;
+        };
+        self.wishes.get_or_insert_default().0.push(Wish { ask, request, since, name });
+    }
+
+    /// The shell has answered: the browser may have the topic.
+    pub(super) fn wish_granted(&mut self, fx: &mut Effects, topics: &mut TopicTable, ask: AskId) {
+        self.question_ended();
+        if let Some(wish) = self.take_wish(|wish| wish.ask == ask) {
+            let Wish { request, since, name, .. } = wish;
+            self.subscribe(fx, topics, request, since, &name);
+        }
+    }
+
+    /// The shell has answered: the browser may not have the topic.
+    pub(super) fn wish_denied(&mut self, fx: &mut Effects, ask: AskId, denial: &Denial<'_>) {
+        self.question_ended();
+        if let Some(Wish { request, name, .. }) = self.take_wish(|wish| wish.ask == ask) {
+            fx.stats.topics.subscriptions_refused += 1;
+            self.send_unsubscribed(fx, request, &name, &Refusal::from(*denial));
+        }
+    }
+
+    /// Withdraws all questions for topics, since the link that asked is gone.
+    pub(super) fn withdraw_wishes(&mut self, fx: &mut Effects) {
+        for wish in self.wishes.take().map(|wishes| wishes.0).unwrap_or_default() {
+            self.question_ended();
+            fx.withdraw(wish.ask);
+        }
+    }
+
+    fn wish_named(&mut self, name: &str) -> Option<&mut Wish> {
+        self.wishes.as_mut()?.0.iter_mut().find(|wish| *wish.name == *name)
+    }
+
+    fn take_wish(&mut self, is_it: impl Fn(&Wish) -> bool) -> Option<Wish> {
+        let Wishes(wishes) = &mut **self.wishes.as_mut()?;
+        let index = wishes.iter().position(is_it)?;
+        let wish = wishes.swap_remove(index);
+        if wishes.is_empty() {
+            self.wishes = None;
+        }
+        Some(wish)
+    }
+
+    fn has_topic(&self, at: TopicPlace) -> bool {
+        self.subscriptions.iter().any(|it| it.topic == at)
+    }
+
+    fn subscribe(
         &mut self,
-        now: Timestamp,
+        fx: &mut Effects,
+        topics: &mut TopicTable,
+        request: u64,
+        since: Option<Position>,
         name: &str,
-        id: TopicId,
-        position: Position,
+    ) {
+        let at = topics.want(fx, name);
+        if self.subscriptions.len() < 4 {
+            self.subscriptions.reserve_exact(1);
+        }
+        self.subscriptions.push(Subscription { topic: at, request });
+        fx.stats.topics.subscriptions += 1;
+        if topics.enter(at, self.place(), since) {
+            self.send_subscribed(fx, topics, at, request, since);
+        }
+    }
+
+    /// Tells the hub where a topic is that it waited for.
+    pub(super) fn topic_joined(
+        &mut self,
+        fx: &mut Effects,
+        topics: &TopicTable,
+        at: TopicPlace,
+        since: Option<Position>,
+    ) {
+        let subscription = self.subscriptions.iter().find(|it| it.topic == at);
+        if let Some(&Subscription { request, .. }) = subscription {
+            self.send_subscribed(fx, topics, at, request, since);
+        }
+    }
+
+    /// Returns true if publications for the hub wait: it has not read, or not acknowledged, so much
+    /// that they are not counted yet.
+    pub(super) fn is_behind(&self, fx: &Effects) -> bool {
+        self.slow.as_ref().is_some_and(|it| !it.backlog.is_empty()) || !self.has_room(fx)
+    }
+
+    fn has_room(&self, fx: &Effects) -> bool {
+        self.unwritten <= fx.config.window_bytes && self.lane0.bytes() <= fx.config.lane_bytes
+    }
+
+    /// Keeps a publication for a hub that is behind, as the topic's policy wants it. Returns false
+    /// if the subscription ends.
+    pub(super) fn hold(
+        &mut self,
+        fx: &mut Effects,
+        topics: &mut TopicTable,
+        at: TopicPlace,
         policy: SlowPolicy,
-    ) {
-        self.advance(now);
-        let Some(&at) = self.topics.by_name.get(name) else {
-            self.outputs.push_back(Output::TopicUnwanted { topic: id });
-            return;
-        };
-        let Some(topic) = self.topics.get_mut(at) else {
-            return;
-        };
-        if let State::Joining(waiting) = &mut topic.state {
-            let waiting = std::mem::take(waiting);
-            topic.state = State::Joined { id, position, policy };
-            self.topics.by_id.insert(id, at);
-            for (place, since) in waiting {
-                if let Some(subscription) = self.subscription(place, at) {
-                    self.send_subscribed(place, at, subscription.request, since);
-                }
-            }
-        }
-        self.settle();
-    }
-
-    /// A topic that was wanted cannot be had: all who wait for it are refused.
-    pub fn topic_refused(
-        &mut self,
-        now: Timestamp,
-        name: &str,
-        reason: UnsubscribedReason,
-        retry: Option<Duration>,
-        message: &str,
-    ) {
-        self.advance(now);
-        let at = self.topics.by_name.get(name).copied();
-        let Some(at) = at.filter(|at| self.is_joining(*at)) else {
-            return;
-        };
-        let places = self.topics.get(at).map(|topic| topic.subscribers.clone());
-        for place in places.unwrap_or_default() {
-            self.stats.subscriptions_refused += 1;
-            self.finish_subscription(place, at, reason, retry, message);
-        }
-        self.settle();
-    }
-
-    /// Publications of one topic, in order, which go to the links that want it. What is handed
-    /// over together is looked at together: each link is looked up once for all.
-    pub fn publish(&mut self, now: Timestamp, publications: &[Publication]) {
-        self.advance(now);
-        let Some(last) = publications.last() else {
-            return;
-        };
-        let Some(&at) = self.topics.by_id.get(&last.topic) else {
-            return;
-        };
-        let Some(topic) = self.topics.get_mut(at) else {
-            return;
-        };
-        let State::Joined { position, policy, .. } = &mut topic.state else {
-            return;
-        };
-        // What was under way when this registry left the topic and joined it again is no news.
-        let news = publications.partition_point(|it| it.position <= *position);
-        let publications = &publications[news..];
-        if publications.is_empty() {
-            return;
-        }
-        (*position, self.stats.publications) =
-            (last.position, self.stats.publications + publications.len() as u64);
-        let policy = *policy;
-        let subscribers = std::mem::take(&mut topic.subscribers);
-        let (mut links, mut slow) = (Vec::with_capacity(subscribers.len()), Vec::new());
-        let mut kept = 0;
-        let len = publications.iter().map(|it| it.frame.len()).sum::<usize>();
-        let burst = Burst::new(publications.iter().map(|it| Arc::clone(&it.frame)));
-        let (window, lane) = (self.config.window_bytes, self.config.lane_bytes);
-        for &place in &subscribers {
-            let Some(session) = self.sessions.get_mut(place) else {
-                continue;
-            };
-            let behind = session.slow.as_ref().is_some_and(|it| !it.backlog.is_empty());
-            if behind || session.unwritten > window || session.lane0.bytes() > lane {
-                slow.push(place);
-                continue;
-            }
-            session.lane0.push_burst(&burst, len);
-            session.kept += len;
-            kept += 1;
-            match session.stage {
-                Stage::Attached(link) => {
-                    session.unwritten += len;
-                    links.push(link);
-                }
-                Stage::Detached { since } => {
-                    self.keeping.insert((since, session.id));
-                }
-            }
-        }
-        self.stats.kept_bytes += len * kept;
-        self.stats.deliveries += (kept * publications.len()) as u64;
-        self.stats.queued_bytes += len * links.len();
-        if let Some(topic) = self.topics.get_mut(at) {
-            topic.subscribers = subscribers;
-        }
-        if !links.is_empty() {
-            let frames = publications.iter().map(|it| Arc::clone(&it.frame)).collect();
-            self.outputs.push_back(Output::Publish { frames, links });
-        }
-        for place in slow {
-            // Until the subscription ends, if it does.
-            let mut held = publications.iter().map(|it| self.hold(place, at, policy, it));
-            held.all(|goes_on| goes_on);
-        }
-        self.settle();
-    }
-
-    /// Keeps a publication for a hub that is behind, as the topic's policy wants it; whether the
-    /// subscription goes on.
-    fn hold(&mut self, place: u32, at: u32, policy: SlowPolicy, publication: &Publication) -> bool {
-        let full = self.stats.held_bytes() > self.config.total_queue_bytes;
-        let Some(session) = self.sessions.get_mut(place) else {
-            return false;
-        };
-        let backlog = &mut session.slow.get_or_insert_default().backlog;
+        publication: &Publication,
+    ) -> bool {
+        let full = fx.stats.memory.held_bytes() > fx.config.total_queue_bytes;
+        let backlog = &mut self.slow.get_or_insert_default().backlog;
         let before = backlog.bytes();
         if policy == SlowPolicy::KeepLatest {
-            self.stats.dropped_replaced += backlog.remove(at);
+            fx.stats.topics.dropped_replaced += backlog.remove(at);
         }
         let Publication { position, frame, .. } = publication;
-        let fits = !full && backlog.bytes_with(frame) <= self.config.backlog_bytes;
+        let fits = !full && backlog.bytes_with(frame) <= fx.config.backlog_bytes;
         if fits {
             backlog.push(at, Arc::clone(frame));
         } else if policy != SlowPolicy::Recover {
             backlog.push_gap(at, position.offset);
-            self.stats.dropped_gap += 1;
+            fx.stats.topics.dropped_gap += 1;
         }
-        self.stats.queued_bytes = self.stats.queued_bytes + backlog.bytes() - before;
+        fx.stats.memory.queued_bytes = fx.stats.memory.queued_bytes + backlog.bytes() - before;
         let goes_on = fits || policy != SlowPolicy::Recover;
         if !goes_on {
-            self.stats.slow_subscriptions += 1;
+            fx.stats.topics.slow_subscriptions += 1;
             // What waits goes with the subscription, and so does this one.
-            self.stats.dropped_recover += self.drop_backlog(place, at) + 1;
-            let retry = Some(self.config.slow_retry);
+            fx.stats.topics.dropped_recover += self.drop_backlog(fx, at) + 1;
+            let (reason, retry) = (UnsubscribedReason::Slow, Some(fx.config.slow_retry));
             let message = "this browser does not read fast enough";
-            self.finish_subscription(place, at, UnsubscribedReason::Slow, retry, message);
+            self.finish_subscription(fx, topics, at, &Refusal { reason, retry, message });
         }
         goes_on
     }
 
     /// Gives a hub that has read, or acknowledged, what waits for it, as far as there is room.
-    pub(super) fn release(&mut self, place: u32) {
-        let (window, lane) = (self.config.window_bytes, self.config.lane_bytes);
-        while let Some(session) = self.sessions.get_mut(place) {
-            if session.unwritten > window || session.lane0.bytes() > lane {
-                return;
-            }
-            let (id, link) = (session.id, session.link());
-            let Some(slow) = &mut session.slow else {
+    pub(super) fn release(&mut self, fx: &mut Effects, topics: &TopicTable) {
+        while self.has_room(fx) {
+            let Some(slow) = &mut self.slow else {
                 return;
             };
             let before = slow.backlog.bytes();
             let Some(entry) = slow.backlog.pop() else {
-                session.tidy_slow();
+                self.tidy_slow();
                 return;
             };
-            self.stats.queued_bytes -= before - slow.backlog.bytes();
+            fx.stats.memory.queued_bytes -= before - slow.backlog.bytes();
             match entry {
                 Entry::Publication { frame, .. } => {
                     let burst = Burst::new(std::iter::once(Arc::clone(&frame)));
-                    session.lane0.push_burst(&burst, frame.len());
-                    session.kept += frame.len();
-                    self.stats.kept_bytes += frame.len();
-                    self.stats.deliveries += 1;
-                    if let Some(link) = link {
-                        self.send_kept(link, vec![Kept::Shared(frame)]);
-                    }
+                    self.lane0.push_burst(&burst, frame.len());
+                    self.kept += frame.len();
+                    fx.stats.memory.kept_bytes += frame.len();
+                    fx.stats.topics.deliveries += 1;
+                    self.send_kept(fx, vec![Kept::Shared(frame)]);
                 }
-                Entry::Gap { topic, offset } => self.send_gap(id, topic, offset),
+                Entry::Gap { topic, offset } => self.send_gap(fx, topics, topic, offset),
             }
         }
     }
 
-    /// Tells a hub, which goes on with a session, its topics: where each is before the `frames` of
-    /// lane 0 that it gets next, and before what waits.
-    pub(super) fn list_subscriptions(&mut self, place: u32, frames: &[Kept]) {
-        let Some(session) = self.sessions.get_mut(place) else {
-            return;
-        };
-        let Some(link) = session.link() else {
-            return;
-        };
+    /// Tells a hub, which goes on with the session, its topics: where each is before the `frames`
+    /// of lane 0 that it gets next, and before what waits.
+    pub(super) fn list_subscriptions(
+        &mut self,
+        fx: &mut Effects,
+        topics: &TopicTable,
+        frames: &[Kept],
+    ) {
         // In one pass: a hub may have many topics, and keep much unacknowledged.
         let mut firsts = BTreeMap::new();
         for (id, before) in frames.iter().filter_map(Kept::before) {
             firsts.entry(id).or_insert(before);
         }
-        let mut listed = Vec::with_capacity(session.subscriptions.len());
-        for subscription in &mut session.subscriptions {
-            let Some(topic) = self.topics.get(subscription.topic) else {
+        let mut listed = Vec::with_capacity(self.subscriptions.len());
+        for subscription in &mut self.subscriptions {
+            let Some(topic) = topics.get(subscription.topic) else {
                 continue;
             };
-            let State::Joined { id, position, .. } = topic.state else {
+            let Some(Joined { id, position, .. }) = topic.joined() else {
                 continue;
             };
             subscription.request = 0;
             let kept = firsts.get(&id).copied();
-            let waits = || session.slow.as_ref()?.backlog.before(subscription.topic);
+            let waits = || self.slow.as_ref()?.backlog.before(subscription.topic);
             let waits = || waits().map(|offset| Position { offset, ..position });
             let position = kept.or_else(waits).unwrap_or(position);
             listed.push((id, position, Arc::clone(&topic.name)));
@@ -347,177 +275,139 @@ impl Registry {
         for (topic, position, name) in listed {
             let (request, recovered) = (0, true);
             let subscribed = Subscribed { request, topic, recovered, position, name: &name };
-            self.send_frame(link, &ServerFrame::Subscribed(subscribed));
+            self.send_frame(fx, &ServerFrame::Subscribed(subscribed));
         }
     }
 
-    /// Forgets wishes of a link that is gone for topics that are not joined yet. The hub asks
+    /// Forgets subscriptions of a link that is gone to topics that are not joined yet. The hub asks
     /// again, and another hub may ask from elsewhere, with the same number: it would take the
     /// answer to the one before for its own.
-    pub(super) fn forget_wishes(&mut self, place: u32) {
-        let Some(session) = self.sessions.get(place) else {
-            return;
-        };
-        let topics = session.subscriptions.iter().map(|subscription| subscription.topic);
-        for at in topics.filter(|at| self.is_joining(*at)).collect::<Vec<_>>() {
-            self.end_subscription(place, at);
+    pub(super) fn forget_unjoined(&mut self, fx: &mut Effects, topics: &mut TopicTable) {
+        let places = self.subscriptions.iter().map(|subscription| subscription.topic);
+        for at in places.filter(|at| topics.joined(*at).is_none()).collect::<Vec<_>>() {
+            self.end_subscription(fx, topics, at);
         }
     }
 
-    /// Ends all subscriptions of a session that is taken out.
-    pub(super) fn forget_subscriptions(&mut self, place: u32, subscriptions: &[Subscription]) {
-        for subscription in subscriptions {
-            self.stats.subscriptions -= 1;
-            self.remove_subscriber(place, *subscription);
-        }
-    }
-
-    fn is_joining(&self, at: u32) -> bool {
-        self.topics.get(at).is_some_and(|topic| matches!(topic.state, State::Joining(_)))
-    }
-
-    fn subscription(&self, place: u32, at: u32) -> Option<Subscription> {
-        let session = self.sessions.get(place)?;
-        session.subscriptions.iter().find(|it| it.topic == at).copied()
-    }
-
-    fn add_subscriber(&mut self, place: u32, at: u32, request: u64) {
-        let (Some(topic), Some(session)) = (self.topics.get_mut(at), self.sessions.get_mut(place))
-        else {
-            return;
-        };
-        let index = topic.subscribers.len() as u32;
-        topic.subscribers.push(place);
-        if session.subscriptions.len() < 4 {
-            session.subscriptions.reserve_exact(1);
-        }
-        session.subscriptions.push(Subscription { topic: at, index, request });
-        self.stats.subscriptions += 1;
-    }
-
-    /// Ends a subscription without a word; the one that was there.
-    fn end_subscription(&mut self, place: u32, at: u32) -> Option<Subscription> {
-        let session = self.sessions.get_mut(place)?;
-        let index = session.subscriptions.iter().position(|it| it.topic == at)?;
-        let subscription = session.subscriptions.swap_remove(index);
-        self.drop_backlog(place, at);
-        self.stats.subscriptions -= 1;
-        self.remove_subscriber(place, subscription);
+    /// Ends a subscription without a word. Returns the one that was there.
+    fn end_subscription(
+        &mut self,
+        fx: &mut Effects,
+        topics: &mut TopicTable,
+        at: TopicPlace,
+    ) -> Option<Subscription> {
+        let index = self.subscriptions.iter().position(|it| it.topic == at)?;
+        let subscription = self.subscriptions.swap_remove(index);
+        self.drop_backlog(fx, at);
+        fx.stats.topics.subscriptions -= 1;
+        topics.leave(fx, at, self.place());
         Some(subscription)
     }
 
-    /// Takes a session out of a topic's list; the last one there takes its index.
-    fn remove_subscriber(
-        &mut self,
-        place: u32,
-        Subscription { topic: at, index, .. }: Subscription,
-    ) {
-        let Some(topic) = self.topics.get_mut(at) else {
-            return;
-        };
-        topic.subscribers.swap_remove(index as usize);
-        if let State::Joining(waiting) = &mut topic.state {
-            waiting.retain(|(candidate, _)| *candidate != place);
-        }
-        let moved = topic.subscribers.get(index as usize).copied();
-        if topic.subscribers.is_empty() {
-            self.stats.topics -= 1;
-            if let Some(Topic { state: State::Joined { id, .. }, .. }) = self.topics.remove(at) {
-                self.outputs.push_back(Output::TopicUnwanted { topic: id });
-            }
-        }
-        let moved = moved.and_then(|moved| self.sessions.get_mut(moved));
-        let moved = moved.and_then(|it| it.subscriptions.iter_mut().find(|it| it.topic == at));
-        if let Some(moved) = moved {
-            moved.index = index;
-        }
-    }
-
     /// Ends a subscription and says why.
-    fn finish_subscription(
+    pub(super) fn finish_subscription(
         &mut self,
-        place: u32,
-        at: u32,
-        reason: UnsubscribedReason,
-        retry: Option<Duration>,
-        message: &str,
+        fx: &mut Effects,
+        topics: &mut TopicTable,
+        at: TopicPlace,
+        refusal: &Refusal<'_>,
     ) {
-        let Some(name) = self.topics.get(at).map(|topic| Arc::clone(&topic.name)) else {
+        let Some(name) = topics.get(at).map(|topic| Arc::clone(&topic.name)) else {
             return;
         };
-        if let Some(Subscription { request, .. }) = self.end_subscription(place, at) {
-            self.send_unsubscribed(place, request, reason, retry, &name, message);
+        if let Some(Subscription { request, .. }) = self.end_subscription(fx, topics, at) {
+            self.send_unsubscribed(fx, request, &name, refusal);
         }
     }
 
     /// Answers a SUBSCRIBE of what is subscribed already. While the topic is being joined, the
     /// one answer that is due names the latest request. What waits of the topic lies before the
     /// position that is told now, so it goes, and the hub hears that it is not all.
-    fn answer_again(&mut self, place: u32, at: u32, request: u64, since: Option<Position>) {
-        let Some(session) = self.sessions.get_mut(place) else {
-            return;
-        };
-        if let Some(it) = session.subscriptions.iter_mut().find(|it| it.topic == at) {
+    fn answer_again(
+        &mut self,
+        fx: &mut Effects,
+        topics: &TopicTable,
+        at: TopicPlace,
+        request: u64,
+        since: Option<Position>,
+    ) {
+        if let Some(it) = self.subscriptions.iter_mut().find(|it| it.topic == at) {
             it.request = request;
         }
-        let dropped = self.drop_backlog(place, at);
-        self.stats.dropped_gap += dropped;
-        self.send_subscribed(place, at, request, since.filter(|_| dropped == 0));
+        let dropped = self.drop_backlog(fx, at);
+        fx.stats.topics.dropped_gap += dropped;
+        self.send_subscribed(fx, topics, at, request, since.filter(|_| dropped == 0));
     }
 
-    /// Takes what waits of a topic out of a session's backlog; how many publications that was.
-    fn drop_backlog(&mut self, place: u32, at: u32) -> u64 {
-        let Some(session) = self.sessions.get_mut(place) else {
-            return 0;
-        };
-        let Some(slow) = &mut session.slow else {
+    /// Takes what waits of a topic out of the backlog. Returns how many publications that was.
+    fn drop_backlog(&mut self, fx: &mut Effects, at: TopicPlace) -> u64 {
+        let Some(slow) = &mut self.slow else {
             return 0;
         };
         let before = slow.backlog.bytes();
         let dropped = slow.backlog.remove(at);
-        self.stats.queued_bytes -= before - slow.backlog.bytes();
-        session.tidy_slow();
+        fx.stats.memory.queued_bytes -= before - slow.backlog.bytes();
+        self.tidy_slow();
         dropped
     }
 
-    fn send_subscribed(&mut self, place: u32, at: u32, request: u64, since: Option<Position>) {
-        let Some(link) = self.sessions.get(place).and_then(Session::link) else {
+    /// Tells the hub where a topic is that it has, if that is known.
+    fn send_subscribed(
+        &mut self,
+        fx: &mut Effects,
+        topics: &TopicTable,
+        at: TopicPlace,
+        request: u64,
+        since: Option<Position>,
+    ) {
+        let Some(topic) = topics.get(at) else {
             return;
         };
-        let Some(topic) = self.topics.get(at) else {
-            return;
-        };
-        if let State::Joined { id, position, .. } = topic.state {
+        if let Some(Joined { id, position, .. }) = topic.joined() {
             // Without history, nothing was missed only if there was nothing.
             let recovered = since == Some(position);
-            let name = Arc::clone(&topic.name);
-            let subscribed = Subscribed { request, topic: id, recovered, position, name: &name };
-            self.send_frame(link, &ServerFrame::Subscribed(subscribed));
+            let name = &*topic.name;
+            let subscribed = Subscribed { request, topic: id, recovered, position, name };
+            self.send_frame(fx, &ServerFrame::Subscribed(subscribed));
         }
     }
 
     fn send_unsubscribed(
         &mut self,
-        place: u32,
+        fx: &mut Effects,
         request: u64,
-        reason: UnsubscribedReason,
-        retry: Option<Duration>,
         name: &str,
-        message: &str,
+        &Refusal { reason, retry, message }: &Refusal<'_>,
     ) {
-        let Some(link) = self.sessions.get(place).and_then(Session::link) else {
-            return;
-        };
         let retry_ms = retry.map(config::millis);
         let unsubscribed = Unsubscribed { request, reason, retry_ms, name, message };
-        self.send_frame(link, &ServerFrame::Unsubscribed(unsubscribed));
+        self.send_frame(fx, &ServerFrame::Unsubscribed(unsubscribed));
     }
 
-    fn send_gap(&mut self, session: SessionId, at: u32, offset: u64) {
-        if let Some(Topic { state: State::Joined { id, position, .. }, .. }) = self.topics.get(at) {
+    fn send_gap(&mut self, fx: &mut Effects, topics: &TopicTable, at: TopicPlace, offset: u64) {
+        if let Some(Joined { id: topic, position, .. }) = topics.joined(at) {
             let position = Position { epoch: position.epoch, offset };
-            let gap = ServerFrame::Gap { topic: *id, position };
-            self.push_lane0(session, gap.to_bytes().into());
+            self.push_lane0(fx, ServerFrame::Gap { topic, position }.to_bytes().into());
         }
+    }
+}
+
+impl<'a> From<Denial<'a>> for Refusal<'a> {
+    fn from(Denial { code, message, retry }: Denial<'a>) -> Self {
+        let reason = match code {
+            ErrorCode::NoRoute | ErrorCode::Rejected | ErrorCode::Denied => {
+                UnsubscribedReason::Denied
+            }
+            ErrorCode::Unsupported => UnsubscribedReason::Unsupported,
+            ErrorCode::TabLimit
+            | ErrorCode::SocketLimit
+            | ErrorCode::UnknownTab
+            | ErrorCode::Limit
+            | ErrorCode::Cancelled
+            | ErrorCode::Timeout
+            | ErrorCode::Failed
+            | ErrorCode::Other(_) => UnsubscribedReason::Limit,
+        };
+        Self { reason, retry, message }
     }
 }

@@ -1,11 +1,10 @@
 //! Sessions, by place and by id.
 
-use tabmux_wire::{HubId, SessionId, Token};
+use tabmux_wire::SessionId;
 
 use super::{
-    Identity, LinkId,
     places::{FreeList, Places},
-    state::Session,
+    state::{Birth, Session, SessionPlace},
 };
 
 /// Bytes of a session's id that name its place in its registry. The byte before them is the
@@ -25,33 +24,25 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Begins a session; its place, and its id with the place in it.
-    pub(super) fn insert(
-        &mut self,
-        SessionId(mut id): SessionId,
-        token: Token,
-        identity: Option<Identity>,
-        hub: HubId,
-        link: LinkId,
-    ) -> (u32, SessionId) {
+    /// Begins a session. Its place is written into its id.
+    pub(super) fn insert(&mut self, mut birth: Birth) -> &mut Session {
         let place = self.free.take();
-        id[PLACE].copy_from_slice(&place.to_be_bytes());
-        let id = SessionId(id);
-        self.places.insert(place.into(), Session::new(id, token, identity, hub, link));
-        (place, id)
+        birth.id.0[PLACE].copy_from_slice(&place.to_be_bytes());
+        self.places.insert(place.into(), Session::new(birth));
+        self.places.get_mut(place.into()).expect("it was put there just now")
     }
 
-    /// The place of a session, if it lives.
-    pub(super) fn place(&self, id: SessionId) -> Option<u32> {
+    /// Returns the place of a session, if it lives.
+    pub(super) fn place(&self, id: SessionId) -> Option<SessionPlace> {
         self.by_id(id).map(|_| place(id))
     }
 
-    pub(super) fn get(&self, place: u32) -> Option<&Session> {
-        self.places.get(place.into())
+    pub(super) fn get(&self, place: SessionPlace) -> Option<&Session> {
+        self.places.get(u64::from(place.0))
     }
 
-    pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut Session> {
-        self.places.get_mut(place.into())
+    pub(super) fn get_mut(&mut self, place: SessionPlace) -> Option<&mut Session> {
+        self.places.get_mut(u64::from(place.0))
     }
 
     pub(super) fn by_id(&self, id: SessionId) -> Option<&Session> {
@@ -62,15 +53,16 @@ impl Sessions {
         self.get_mut(place(id)).filter(|session| session.id == id)
     }
 
-    pub(super) fn remove(&mut self, place: u32) -> Option<Session> {
-        let session = self.places.remove(place.into())?;
-        self.free.give_back(place);
+    pub(super) fn remove(&mut self, place: SessionPlace) -> Option<Session> {
+        let session = self.places.remove(u64::from(place.0))?;
+        self.free.give_back(place.0);
         Some(session)
     }
 }
 
-fn place(SessionId(id): SessionId) -> u32 {
+/// Returns the place that a session's id names.
+pub(super) fn place(SessionId(id): SessionId) -> SessionPlace {
     let mut place = [0; 4];
     place.copy_from_slice(&id[PLACE]);
-    u32::from_be_bytes(place)
+    SessionPlace(u32::from_be_bytes(place))
 }

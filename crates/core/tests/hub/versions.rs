@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tabmux_core::hub::{HubMessage, LinkState, Mode, Output};
 use tabmux_wire::{
-    Audience, Denied, HubFrame, IdentityTag, Payload, RefusedReason, Rejected, ServerFrame, Term,
-    WelcomeTail,
+    Audience, Denied, HubFrame, IdentityTag, Payload, RefusedReason, Rejected, Reply, ServerFrame,
+    Term, WelcomeTail,
 };
 
 use crate::support::{ATTACH, Bench, ONE, alias, data, opened, text, welcome};
@@ -99,8 +99,9 @@ fn frames_that_the_hub_does_not_act_on_are_counted_and_ignored() {
     bench.open(1, ONE);
     bench.server(&opened(1, ONE));
     bench.take();
-    let rejected = Rejected { tab: alias(1), socket: ONE, code: 1, retry_ms: None, message: "" };
-    bench.server(&ServerFrame::Rejected(rejected));
+    let (tab, socket, last) = (alias(1), ONE, true);
+    let reply = Reply { tab, socket, last, payload: Payload::Text("hi") };
+    bench.server(&ServerFrame::Reply(reply));
     let (audience, payload) = (Audience::User, Payload::Text("hi"));
     bench.server(&ServerFrame::Direct { lane: 0, audience, payload });
     assert!(bench.posted(1).is_empty());
@@ -108,4 +109,18 @@ fn frames_that_the_hub_does_not_act_on_are_counted_and_ignored() {
     let count = 3;
     let message = HubMessage::Message { socket: ONE, count, payload: text("hi") };
     assert_eq!(bench.all_posted(1), [message]);
+}
+
+#[test]
+fn a_refused_socket_fails_with_the_text_and_counts_once() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.take();
+    let (tab, socket, message) = (alias(1), ONE, "log in first");
+    let rejected = Rejected { tab, socket, code: 2, retry_ms: None, message };
+    bench.server(&ServerFrame::Rejected(rejected));
+    let (code, clean, reason) = (1006, false, String::new());
+    let error = HubMessage::Error { socket, message: message.to_owned() };
+    let closed = HubMessage::Closed { socket, count: 1, code, clean, reason };
+    assert_eq!(bench.all_posted(1), [error, closed]);
 }

@@ -25,14 +25,14 @@ fn browser(config: SessionConfig, tabs: u32) -> (Server, Vec<SocketRef>, Welcome
         let (path, protocols, credit) = ("/echo", vec![], 1 << 30);
         server.say(1, &HubFrame::Open { up, socket, credit, path, protocols, ticket: "" });
         let socket = SocketRef { session: welcome.session, tab: Alias(tab), socket };
-        server.registry.accept(server.now, socket, "");
+        server.accept(socket, "");
         server.drain();
         server.say(1, &ack(&[(tab, 1)]));
         socket
     });
     let sockets = sockets.collect();
     server.written(1, usize::MAX);
-    assert_eq!(server.registry.stats().kept_bytes, 0);
+    assert_eq!(server.registry.stats().memory.kept_bytes, 0);
     (server, sockets, welcome)
 }
 
@@ -68,7 +68,7 @@ fn four_parked_tabs_whose_lanes_are_full_take_no_room_from_those_that_are_there(
     // Sixteen of them fill a lane, four lanes a session, and four what absent tabs share.
     assert_eq!(full.collect::<Vec<_>>(), [16, 16, 16, 16, 16, 16, 16, 15, 0]);
     let stats = server.registry.stats();
-    assert_eq!((stats.absent_full, stats.queue_full), (0, 9));
+    assert_eq!((stats.messages.absent_full, stats.messages.queue_full), (0, 9));
     server.written(1, usize::MAX);
     server.say(1, &ack(&[(5, 17), (6, 17), (7, 17), (8, 16)]));
     let sent = server.registry.broadcast(server.now, welcome.session, Payload::Text("all"));
@@ -85,7 +85,7 @@ fn past_what_absent_tabs_share_their_own_sockets_wait_and_no_others() {
     let full = sockets.iter().map(|socket| fill(&mut server, *socket, 490));
     assert_eq!(full.collect::<Vec<_>>(), [3, 2, 0, 3], "it takes messages until it is full");
     let stats = server.registry.stats();
-    assert_eq!((stats.absent_full, stats.queue_full), (2, 2));
+    assert_eq!((stats.messages.absent_full, stats.messages.queue_full), (2, 2));
     // The second one takes with it what it has, which leaves less than half of it free.
     let outputs = server.say(1, &attach_after(2, 1));
     assert_eq!(messages(&outputs, 2), 2);
@@ -132,7 +132,7 @@ fn tabs_that_come_back_may_put_the_session_past_its_limit_and_nothing_is_lost() 
     let told = |socket: &SocketRef| outputs.contains(&Output::SocketWritable { socket: *socket });
     assert!(sockets.iter().all(told), "{outputs:?}");
     server.say(1, &ack(&[(5, 2)]));
-    assert_eq!(server.registry.stats().kept_bytes, 0);
+    assert_eq!(server.registry.stats().memory.kept_bytes, 0);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_listed_tab_that_has_not_attached_is_absent_too() {
     assert_eq!(fill(&mut server, sockets[3], 490), 3);
     // 3,500 bytes are kept for the others, which have not attached.
     assert_eq!(send(&mut server, sockets[2], 490), Err(SendError::Full));
-    assert_eq!(server.registry.stats().absent_full, 1);
+    assert_eq!(server.registry.stats().messages.absent_full, 1);
     let outputs = server.say(2, &attach_after(3, 1));
     assert_eq!(messages(&outputs, 3), 1);
     assert!(outputs.contains(&Output::SocketWritable { socket: sockets[2] }), "{outputs:?}");
@@ -185,7 +185,7 @@ fn without_a_link_all_tabs_are_absent() {
     let full = sockets.iter().map(|socket| fill(&mut server, *socket, 490));
     assert_eq!(full.collect::<Vec<_>>(), [3, 2, 0]);
     let stats = server.registry.stats();
-    assert_eq!((stats.absent_full, stats.queue_full), (2, 1));
+    assert_eq!((stats.messages.absent_full, stats.messages.queue_full), (2, 1));
 }
 
 #[test]
@@ -201,13 +201,13 @@ fn what_cannot_wait_fills_the_share_of_absent_tabs_four_times_and_then_is_refuse
     let sent = (0..100).take_while(|_| rush(&mut server).is_ok()).count();
     assert_eq!(sent, 17, "494 bytes each, and four times 2,000");
     assert_eq!(fill(&mut server, sockets[1], 490), 3);
-    assert_eq!(server.registry.stats().absent_full, 1);
+    assert_eq!(server.registry.stats().messages.absent_full, 1);
     // Nor is the session given up when the tab comes back with it and more is said to it.
     let outputs = server.say(1, &attach_after(1, 1));
     assert_eq!(messages(&outputs, 1), 17);
     server.registry.close(server.now, sockets[0], 1000, "").unwrap();
     let stats = server.registry.stats();
-    assert_eq!((stats.sessions, stats.not_reading), (1, 0));
+    assert_eq!((stats.sessions.held, stats.links.not_reading), (1, 0));
 }
 
 /// What happens to absent tabs 2 and 3, and what tab 1, which is there, does meanwhile.

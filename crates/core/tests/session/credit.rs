@@ -21,7 +21,7 @@ fn sockets(server: &mut Server, credits: &[u64]) -> Vec<SocketRef> {
     let sockets = (1..).zip(credits).map(|(number, credit)| {
         server.say(1, &open_with(number.into(), number, *credit));
         let socket = SocketRef { session, tab: Alias(1), socket: SocketId(number) };
-        server.registry.accept(server.now, socket, "");
+        server.accept(socket, "");
         server.drain();
         socket
     });
@@ -48,8 +48,8 @@ fn a_socket_without_credit_is_full_and_is_told_when_it_has_some() {
     let mut server = Server::new();
     let socket = sockets(&mut server, &[250])[0];
     assert_eq!(spend(&mut server, socket), 3, "the third begins with 50 left");
-    assert_eq!(server.registry.stats().no_credit, 2);
-    assert_eq!(server.registry.stats().queue_full, 0);
+    assert_eq!(server.registry.stats().messages.no_credit, 2);
+    assert_eq!(server.registry.stats().messages.queue_full, 0);
     assert_eq!(server.say(1, &credit(2, 1, 50)), [], "it owes 50");
     assert_eq!(server.say(1, &credit(3, 1, 1)), [Output::SocketWritable { socket }]);
     assert_eq!(spend(&mut server, socket), 1);
@@ -58,7 +58,7 @@ fn a_socket_without_credit_is_full_and_is_told_when_it_has_some() {
 #[test]
 fn sockets_that_wait_for_credit_are_counted_while_they_do() {
     let mut server = Server::with(SessionConfig { lane_bytes: 500, ..SessionConfig::default() });
-    let awaiting = |server: &Server| server.registry.stats().awaiting_credit;
+    let awaiting = |server: &Server| server.registry.stats().sockets.awaiting_credit;
     let all = sockets(&mut server, &[100, 100, 100, 100, 1 << 20]);
     for (count, socket) in (1..).zip(&all[..4]) {
         assert_eq!(send(&mut server, *socket), Ok(()));
@@ -90,9 +90,9 @@ fn sockets_that_waited_for_credit_are_not_counted_when_their_session_has_ended()
     let socket = sockets(&mut server, &[100])[0];
     spend(&mut server, socket);
     server.cut(1);
-    assert_eq!(server.registry.stats().awaiting_credit, 1);
+    assert_eq!(server.registry.stats().sockets.awaiting_credit, 1);
     server.pass(Duration::from_secs(121));
-    assert_eq!(server.registry.stats().awaiting_credit, 0);
+    assert_eq!(server.registry.stats().sockets.awaiting_credit, 0);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn other_sockets_of_the_tab_and_the_browser_go_on() {
     let open = HubFrame::Open { up, socket: SocketId(1), credit: 250, path, protocols, ticket: "" };
     server.say(1, &open);
     let other = SocketRef { tab: Alias(2), ..all[0] };
-    server.registry.accept(server.now, other, "");
+    server.accept(other, "");
     assert_eq!(spend(&mut server, all[0]), 3);
     for socket in [all[1], other] {
         assert_eq!(send(&mut server, socket), Ok(()));
@@ -170,7 +170,7 @@ fn credit_survives_the_link_and_what_is_sent_again_costs_nothing() {
     let SocketRef { session, tab, .. } = socket;
     server.say(1, &open_with(2, 2, 250));
     let socket = SocketRef { session, tab, socket: SocketId(2) };
-    server.registry.accept(server.now, socket, "");
+    server.accept(socket, "");
     assert_eq!(send(&mut server, socket), Ok(()));
     server.cut(1);
     server.hello(2, &resume(&welcome, 10, Some(0)));
@@ -194,7 +194,7 @@ fn more_credit_than_can_be_counted_is_as_much_as_can_be() {
         assert_eq!(send(&mut server, socket), Ok(()));
         assert_eq!(send(&mut server, socket), Ok(()));
     }
-    assert_eq!(server.registry.stats().protocol_errors, 0);
+    assert_eq!(server.registry.stats().links.protocol_errors, 0);
 }
 
 #[test]
@@ -246,8 +246,8 @@ fn a_tab_that_gives_no_credit_is_not_forgotten_for_it() {
         ));
         server.say(1, &ack(&[(1, 3 + n)]));
     }
-    assert_eq!(server.registry.stats().stalled, 0);
-    assert_eq!(server.registry.stats().sockets, 2);
+    assert_eq!(server.registry.stats().tabs.stalled, 0);
+    assert_eq!(server.registry.stats().sockets.open, 2);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_tab_that_stands_still_keeps_its_socket_while_its_lane_has_room() {
         server.say(1, &HubFrame::Ping { nonce });
     }
     let stats = server.registry.stats();
-    assert_eq!((stats.stalled, stats.sockets), (0, 1));
+    assert_eq!((stats.tabs.stalled, stats.sockets.open), (0, 1));
     assert_eq!(server.say(1, &credit(2, 1, 101)), [Output::SocketWritable { socket }]);
 }
 
@@ -303,7 +303,7 @@ fn a_tab_is_told_what_it_may_send_and_gets_back_what_was_dealt_with() {
     let config = SessionConfig { credit_bytes: 250, ..SessionConfig::default() };
     let mut server = Server::with(config);
     let socket = server.opening(1);
-    server.registry.accept(server.now, socket, "");
+    server.accept(socket, "");
     let outputs = server.drain();
     let ServerFrame::Opened { credit, .. } = frame(&outputs) else { panic!("{outputs:?}") };
     assert_eq!(credit, 250);
@@ -316,7 +316,7 @@ fn a_tab_is_told_what_it_may_send_and_gets_back_what_was_dealt_with() {
     for n in 5..=6 {
         assert!(matches!(hears(&mut server, n)[..], [Output::SocketMessage { .. }]), "{n}");
     }
-    assert_eq!(server.registry.stats().over_credit, 0);
+    assert_eq!(server.registry.stats().sockets.over_credit, 0);
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_page_that_sends_without_credit_loses_the_socket_and_nothing_else() {
     let (mut server, socket) = lending(200);
     let other = SocketRef { socket: SocketId(2), ..socket };
     server.say(1, &open_with(2, 2, 0));
-    server.registry.accept(server.now, other, "");
+    server.accept(other, "");
     server.drain();
     for n in 3..=4 {
         assert!(matches!(hears(&mut server, n)[..], [Output::SocketMessage { .. }]), "{n}");
@@ -346,7 +346,10 @@ fn a_page_that_sends_without_credit_loses_the_socket_and_nothing_else() {
     assert_eq!(server.say(1, &close(7, 1, 1000, "")), []);
     assert!(matches!(server.say(1, &text(8, 2, "x"))[..], [Output::SocketMessage { .. }]));
     let stats = server.registry.stats();
-    assert_eq!((stats.over_credit, stats.protocol_errors, stats.links), (1, 0, 1));
+    assert_eq!(
+        (stats.sockets.over_credit, stats.links.protocol_errors, stats.links.open),
+        (1, 0, 1)
+    );
 }
 
 #[test]
@@ -399,12 +402,12 @@ fn fill_parked_lanes(server: &mut Server, session: SessionId) {
         let (path, protocols) = ("/echo", vec![]);
         server.say(1, &HubFrame::Open { up, socket, credit, path, protocols, ticket: "" });
         let socket = SocketRef { session, tab: alias, socket };
-        server.registry.accept(server.now, socket, "");
+        server.accept(socket, "");
         server.say(1, &HubFrame::Park { tab });
         while server.registry.send(server.now, socket, Payload::Binary(&[0; 10_000])).is_ok() {}
         server.drain();
     }
-    assert!(server.registry.stats().kept_bytes > server.registry.config().session_bytes / 2);
+    assert!(server.registry.stats().memory.kept_bytes > server.registry.config().session_bytes / 2);
 }
 
 #[test]

@@ -1,16 +1,20 @@
 //! Whatever hubs send: no panic, no spinning, no count that drifts.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use tabmux_core::{
     session::{
-        Encoded, Input, LinkId, Output, Publication, SessionConfig, SlowPolicy, SocketRef, Stats,
-        Topics,
+        self, Answer, Ask, AskId, Denial, Encoded, Input, LinkId, Output, Publication,
+        SessionConfig, SlowPolicy, SocketRef, Stats, Topics,
     },
     wire::{
         Alias, ErrorCode, HubFrame, HubId, LaneCount, Payload, ServerFrame, SocketId, TabId, Token,
-        UnsubscribedReason, Upstream, Welcome, close,
+        Upstream, Welcome, close,
     },
 };
 
@@ -126,10 +130,10 @@ fn step() -> impl Strategy<Value = Step> {
 /// What the application and the shell know.
 struct Known {
     topics: Topics,
-    wanted: Vec<Arc<str>>,
+    wanted: Vec<(AskId, Arc<str>)>,
     links: BTreeSet<u64>,
     next_link: u64,
-    opening: BTreeSet<SocketRef>,
+    opening: BTreeMap<AskId, SocketRef>,
     open: BTreeSet<SocketRef>,
     welcomes: Vec<Welcome>,
 }
@@ -149,17 +153,25 @@ impl Known {
                     assert!(self.links.remove(&link.0));
                     assert!((1000..=4999).contains(&code) && reason.len() <= 123);
                 }
-                Output::SocketOpen { socket, .. } => assert!(self.opening.insert(socket)),
+                Output::Ask { ask, what: Ask::Open { socket, .. } } => {
+                    assert!(self.opening.insert(ask, socket).is_none());
+                }
+                Output::Ask { ask, what: Ask::Join { topic } } => self.wanted.push((ask, topic)),
+                Output::Ask { what: Ask::Subscribe { .. }, .. } => unreachable!("not configured"),
+                Output::Withdrawn(ask) => {
+                    let of_topic = self.wanted.iter().any(|(wanted, _)| *wanted == ask);
+                    self.wanted.retain(|(wanted, _)| *wanted != ask);
+                    assert!(self.opening.remove(&ask).is_some() || of_topic);
+                }
                 Output::SocketMessage { socket, .. } | Output::SocketWritable { socket } => {
                     assert!(self.open.contains(&socket));
                 }
                 Output::SocketClosed { socket, .. } => {
-                    assert!(self.opening.remove(&socket) != self.open.remove(&socket));
+                    assert!(self.open.remove(&socket));
                 }
                 Output::Publish { links, .. } => {
                     assert!(links.iter().all(|link| self.links.contains(&link.0)));
                 }
-                Output::TopicWanted { name } => self.wanted.push(name),
                 Output::TopicUnwanted { topic } => self.topics.leave(0, topic),
                 Output::Event(_) => {}
             }
@@ -172,25 +184,27 @@ impl Known {
             wanted: Vec::new(),
             links: BTreeSet::new(),
             next_link: 0,
-            opening: BTreeSet::new(),
+            opening: BTreeMap::new(),
             open: BTreeSet::new(),
             welcomes: Vec::new(),
         }
     }
 
     fn join(&mut self, server: &mut Server) {
-        for name in std::mem::take(&mut self.wanted) {
+        for (ask, name) in std::mem::take(&mut self.wanted) {
             let known = TOPICS.iter().find(|(topic, _)| **topic == *name);
             let policy = known.map_or(SlowPolicy::Recover, |(_, policy)| *policy);
-            match self.topics.join(0, &name) {
-                Ok(it) => {
-                    server.registry.topic_joined(server.now, &name, it.topic, it.position, policy);
+            let joined = self.topics.join(0, &name);
+            let full = joined.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let answer = match joined {
+                Ok(session::Joined { topic, position }) => {
+                    Answer::Joined { topic, position, policy }
                 }
-                Err(full) => {
-                    let (reason, message) = (UnsubscribedReason::Limit, full.to_string());
-                    server.registry.topic_refused(server.now, &name, reason, None, &message);
+                Err(_) => {
+                    Answer::Deny(Denial { code: ErrorCode::Limit, message: &full, retry: None })
                 }
-            }
+            };
+            server.registry.answer(server.now, ask, answer).unwrap();
             self.learn(server.drain());
         }
     }
@@ -207,11 +221,11 @@ impl Known {
     }
 
     fn reply(&mut self, server: &mut Server, send: bool, close: bool) {
-        for socket in std::mem::take(&mut self.opening) {
+        while let Some((_, socket)) = self.opening.pop_first() {
             if socket.socket == SocketId(3) {
-                server.registry.reject(server.now, socket, ErrorCode::Rejected, "three");
+                server.reject(socket, ErrorCode::Rejected, "three");
             } else {
-                server.registry.accept(server.now, socket, "");
+                server.accept(socket, "");
                 self.open.insert(socket);
             }
             self.learn(server.drain());
@@ -276,14 +290,16 @@ fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Ste
 
 /// The counters of what there is now; those that only grow are left out.
 fn held(stats: Stats) -> [usize; 8] {
-    let Stats { links, sessions, detached, tabs, parked, sockets, .. } = stats;
-    let (kept, waiting) = (stats.kept_bytes, stats.awaiting_credit);
-    [links, sessions, detached, tabs, parked, sockets, kept, waiting]
+    let Stats { links, sessions, tabs, sockets, memory, .. } = stats;
+    let (tabs, parked) = (tabs.attached, tabs.parked);
+    let (kept, waiting) = (memory.kept_bytes, sockets.awaiting_credit);
+    let (sessions, detached) = (sessions.held, sessions.detached);
+    [links.open, sessions, detached, tabs, parked, sockets.open, kept, waiting]
 }
 
 /// What topics hold: topics, subscriptions, bytes that wait.
 fn held_by_topics(stats: Stats) -> [usize; 3] {
-    [stats.topics, stats.subscriptions, stats.queued_bytes]
+    [stats.topics.subscribed, stats.topics.subscriptions, stats.memory.queued_bytes]
 }
 
 proptest! {

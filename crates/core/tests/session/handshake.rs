@@ -30,7 +30,7 @@ fn hello_is_welcomed_with_a_new_session() {
     assert_eq!(welcome.heartbeat_ms, 25_000);
     assert_eq!((welcome.limits.tabs, welcome.limits.sockets), (64, 256));
     assert_eq!(welcome.limits.message_bytes, 1 << 20);
-    assert_eq!(server.registry.stats().sessions, 1);
+    assert_eq!(server.registry.stats().sessions.held, 1);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn another_version_is_refused() {
     assert_eq!(closed(&outputs).1, 1002);
     assert_eq!(cause(&outputs), LinkDown::Refused(RefusedReason::Version));
     let stats = server.registry.stats();
-    assert_eq!((stats.refused, stats.protocol_errors), (1, 0));
+    assert_eq!((stats.links.refused, stats.links.protocol_errors), (1, 0));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_second_hello_closes_the_link() {
     server.welcomed(1);
     let outputs = server.say(1, &hello());
     assert_eq!(closed(&outputs), (1, 1002, "HELLO came twice"));
-    assert_eq!(server.registry.stats().protocol_errors, 1);
+    assert_eq!(server.registry.stats().links.protocol_errors, 1);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_link_without_hello_is_closed_in_time() {
     let outputs = server.pass(Duration::from_millis(64));
     assert_eq!(closed(&outputs).1, 4008);
     assert_eq!(cause(&outputs), LinkDown::HandshakeTimeout);
-    assert_eq!(server.registry.stats().handshake_timeouts, 1);
+    assert_eq!(server.registry.stats().links.handshake_timeouts, 1);
     assert_eq!(server.registry.poll_timeout(), None);
 }
 
@@ -139,7 +139,7 @@ fn a_link_past_the_limit_is_refused_with_a_hint() {
     assert_eq!(closed(&outputs).1, 1013);
     assert_eq!(server.say(2, &hello()), []);
     let stats = server.registry.stats();
-    assert_eq!((stats.links, stats.refused), (1, 1));
+    assert_eq!((stats.links.open, stats.links.refused), (1, 1));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn shutdown_closes_every_link() {
     let outputs = server.drain();
     assert_eq!(ended(&outputs), [(1, 1001), (2, 1001)]);
     let stats = server.registry.stats();
-    assert_eq!((stats.links, stats.sessions), (0, 0));
+    assert_eq!((stats.links.open, stats.sessions.held), (0, 0));
     assert_eq!(server.registry.poll_timeout(), None);
 }
 

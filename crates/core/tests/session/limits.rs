@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tabmux_core::{
     session::{Event, LinkDown, Output, SendError, SessionConfig},
-    wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId, Upstream},
+    wire::{Alias, ErrorCode, HubFrame, Payload, Rejected, ServerFrame, SocketId, TabId, Upstream},
 };
 
 use super::support::{Server, attach, cause, closed, frame, frames, open};
@@ -35,7 +35,7 @@ fn a_tab_past_the_limit_is_refused() {
     assert_eq!((code, tab), (ErrorCode::TabLimit, Some(TabId(2))));
     assert_eq!(message, "a browser may have 1 tabs on this server");
     let stats = server.registry.stats();
-    assert_eq!((stats.tabs, stats.tabs_refused), (1, 1));
+    assert_eq!((stats.tabs.attached, stats.tabs.refused), (1, 1));
     assert!(matches!(frame(&server.say(1, &attach(1))), ServerFrame::Attached { .. }));
 }
 
@@ -77,14 +77,14 @@ fn a_tab_past_the_limit_takes_the_place_of_the_one_that_was_parked_first() {
     park(&mut server, 1);
     assert_eq!(new(&mut server, 40), Some(1));
     let stats = server.registry.stats();
-    assert_eq!((stats.tabs, stats.parked, stats.tabs_refused), (1, 2, 0));
+    assert_eq!((stats.tabs.attached, stats.tabs.parked, stats.tabs.refused), (1, 2, 0));
     // Those that are there give way to nobody.
     for tab in [38, 39] {
         server.say(1, &attach(tab));
     }
     let outputs = server.say(1, &attach(41));
     assert!(matches!(frame(&outputs), ServerFrame::Error { code: ErrorCode::TabLimit, .. }));
-    assert_eq!(server.registry.stats().tabs, 3);
+    assert_eq!(server.registry.stats().tabs.attached, 3);
 }
 
 #[test]
@@ -92,14 +92,12 @@ fn a_socket_past_the_limit_is_refused() {
     let mut server = Server::with(SessionConfig { sockets: 1, ..SessionConfig::default() });
     server.socket(1);
     let outputs = server.say(1, &open(2, 2));
-    let [ServerFrame::Error { code, socket, .. }, ServerFrame::Close { code: close, .. }] =
-        frames(&outputs)[..]
-    else {
+    let ServerFrame::Rejected(Rejected { code, socket, .. }) = frame(&outputs) else {
         panic!("not refused: {outputs:?}")
     };
-    assert_eq!((code, socket, close), (ErrorCode::SocketLimit, Some(SocketId(2)), 1006));
+    assert_eq!((code, socket), (ErrorCode::SocketLimit.byte().into(), SocketId(2)));
     let stats = server.registry.stats();
-    assert_eq!((stats.sockets, stats.sockets_refused), (1, 1));
+    assert_eq!((stats.sockets.open, stats.sockets.refused), (1, 1));
 }
 
 #[test]
@@ -114,7 +112,7 @@ fn a_message_that_is_too_large_is_not_sent() {
         assert_eq!(sent, Err(SendError::TooLarge));
     }
     assert_eq!(server.registry.send(server.now, socket, Payload::Binary(&[0; 597])), Ok(()));
-    assert_eq!(server.registry.stats().too_large, 2);
+    assert_eq!(server.registry.stats().messages.too_large, 2);
 }
 
 #[test]
@@ -126,7 +124,7 @@ fn a_full_queue_refuses_messages_and_tells_when_it_has_room() {
     assert_eq!(server.registry.send(server.now, socket, payload), Ok(()));
     assert_eq!(server.registry.send(server.now, socket, payload), Ok(()));
     assert_eq!(server.registry.send(server.now, socket, payload), Err(SendError::Full));
-    assert_eq!(server.registry.stats().queue_full, 1);
+    assert_eq!(server.registry.stats().messages.queue_full, 1);
     server.drain();
     assert_eq!(server.written(1, 299), [], "501 bytes wait");
     assert_eq!(server.written(1, 1), [Output::SocketWritable { socket }]);
@@ -177,7 +175,7 @@ fn a_hub_that_asks_and_never_reads_is_closed() {
     assert_eq!(closed(&outputs), (1, 1008, "the hub does not read"));
     assert_eq!(cause(&outputs), LinkDown::NotReading);
     let stats = server.registry.stats();
-    assert_eq!((stats.links, stats.not_reading), (1, 1));
+    assert_eq!((stats.links.open, stats.links.not_reading), (1, 1));
 }
 
 #[test]
@@ -191,8 +189,8 @@ fn a_hub_that_asks_and_never_reads_ends_no_session_of_another() {
         server.say(2, &HubFrame::Ping { nonce });
     }
     let stats = server.registry.stats();
-    assert!(stats.queued_bytes > 1_000 && stats.kept_bytes > 0, "{stats:?}");
-    assert_eq!((stats.sessions, stats.detached, stats.evicted), (2, 1, 0));
+    assert!(stats.memory.queued_bytes > 1_000 && stats.memory.kept_bytes > 0, "{stats:?}");
+    assert_eq!((stats.sessions.held, stats.sessions.detached, stats.sessions.evicted), (2, 1, 0));
 }
 
 #[test]

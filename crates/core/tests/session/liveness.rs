@@ -28,7 +28,7 @@ fn a_silent_link_is_closed_after_two_and_a_half_heartbeats() {
     let outputs = server.pass(TICK);
     assert_eq!(closed(&outputs).1, 4009);
     assert_eq!(cause(&outputs), LinkDown::HeartbeatTimeout);
-    assert_eq!(server.registry.stats().heartbeat_timeouts, 1);
+    assert_eq!(server.registry.stats().links.heartbeat_timeouts, 1);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn any_frame_is_a_sign_of_life() {
         server.pass(Duration::from_secs(60));
         server.say(1, &HubFrame::Ping { nonce: 0 });
     }
-    assert_eq!(server.registry.stats().links, 1);
+    assert_eq!(server.registry.stats().links.open, 1);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_text_message_closes_the_link_with_1003() {
     server.welcomed(1);
     let outputs = server.input(Input::LinkText { link: LinkId(1) });
     assert_eq!(closed(&outputs), (1, 1003, "a link carries binary messages only"));
-    assert_eq!(server.registry.stats().protocol_errors, 1);
+    assert_eq!(server.registry.stats().links.protocol_errors, 1);
 }
 
 #[test]
@@ -120,15 +120,15 @@ fn on_a_slow_link_no_tab_is_forgotten_for_what_has_not_reached_it() {
         server.written(1, 50_000);
         server.say(1, &HubFrame::Ping { nonce });
     }
-    assert_eq!(server.registry.stats().stalled, 0);
+    assert_eq!(server.registry.stats().tabs.stalled, 0);
     server.written(1, 100_000);
     // It had a minute from when the last of it could have come.
     for nonce in 5..=6 {
         server.pass(Duration::from_secs(25));
         server.say(1, &HubFrame::Ping { nonce });
-        assert_eq!(server.registry.stats().stalled, 0);
+        assert_eq!(server.registry.stats().tabs.stalled, 0);
     }
     server.pass(Duration::from_secs(25));
     server.say(1, &HubFrame::Ping { nonce: 7 });
-    assert_eq!(server.registry.stats().stalled, 1);
+    assert_eq!(server.registry.stats().tabs.stalled, 1);
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod absent;
+mod asks;
 mod credit;
 mod foreign;
 mod handshake;

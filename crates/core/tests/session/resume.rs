@@ -78,9 +78,9 @@ fn what_is_acknowledged_is_kept_no_longer() {
     let (socket, welcome) = server.welcome_socket(1);
     server.send(socket, "one");
     server.registry.broadcast(server.now, socket.session, Payload::Text("all")).unwrap();
-    assert!(server.registry.stats().kept_bytes > 0);
+    assert!(server.registry.stats().memory.kept_bytes > 0);
     server.say(1, &ack(&[(0, 1), (1, 2)]));
-    assert_eq!(server.registry.stats().kept_bytes, 0);
+    assert_eq!(server.registry.stats().memory.kept_bytes, 0);
     server.cut(1);
     let (again, outputs) = server.hello(2, &resume(&welcome, SAME, Some(1)));
     assert_eq!((again.next0, texts(&outputs)), (2, vec![]));
@@ -113,7 +113,7 @@ fn a_takeover_fences_the_link_that_was_there() {
     server.say(2, &attach(1));
     assert_eq!(received(&server.say(2, &text(2, 1, "now"))).len(), 1);
     let stats = server.registry.stats();
-    assert_eq!((stats.links, stats.sessions, stats.takeovers), (1, 1, 1));
+    assert_eq!((stats.links.open, stats.sessions.held, stats.sessions.takeovers), (1, 1, 1));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn the_same_hub_has_one_link_at_a_time() {
         _ => false,
     };
     assert!(outputs.iter().any(replaced), "{outputs:?}");
-    assert_eq!(server.registry.stats().sessions, 1);
+    assert_eq!(server.registry.stats().sessions.held, 1);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_hub_with_an_old_term_is_refused_and_told_the_term() {
     };
     assert_eq!((code, term), (RefusedReason::Stale, Term(2)));
     assert_eq!(closed(&outputs).1, 1002);
-    assert_eq!(server.registry.stats().stale, 1);
+    assert_eq!(server.registry.stats().sessions.stale, 1);
     // Nor is one that nobody was given any better.
     let unborn = Welcome { term: Term(3), ..welcome };
     server.open(4);
@@ -159,7 +159,7 @@ fn a_forged_token_is_refused_and_harms_nothing() {
     let outputs = server.say(2, &resume(&forged, SAME, None));
     assert_eq!(closed(&outputs).1, 1008);
     assert_eq!(cause(&outputs), LinkDown::Refused(RefusedReason::Denied));
-    assert_eq!(server.registry.stats().forged, 1);
+    assert_eq!(server.registry.stats().sessions.forged, 1);
     assert_eq!(texts(&server.send(socket, "still there")), ["still there"]);
 }
 
@@ -178,7 +178,7 @@ fn a_session_is_only_for_whom_it_was_begun_by() {
             server.say(1, &open(1, 1));
             let session = welcome.session;
             let socket = SocketRef { session, tab: Alias(1), socket: SocketId(1) };
-            server.registry.accept(server.now, socket, "");
+            server.accept(socket, "");
             server.drain();
             if detached {
                 server.cut(1);
@@ -194,8 +194,11 @@ fn a_session_is_only_for_whom_it_was_begun_by() {
             assert_eq!(frame(&refused), frame(&forgery));
             assert_eq!(closed(&refused).1, closed(&forgery).1);
             let stats = server.registry.stats();
-            assert_eq!((stats.foreign, stats.forged, stats.sessions), (1, 1, 1));
-            assert_eq!((stats.detached, stats.sockets), (usize::from(detached), 1));
+            assert_eq!(
+                (stats.sessions.foreign, stats.sessions.forged, stats.sessions.held),
+                (1, 1, 1)
+            );
+            assert_eq!((stats.sessions.detached, stats.sockets.open), (usize::from(detached), 1));
             // Who began it goes on with it, in the term in which it was left.
             server.open_as(4, began);
             let outputs = server.say(4, &resume(&welcome, hub, None));
@@ -220,8 +223,11 @@ fn a_session_without_a_link_ends_after_two_minutes() {
     let (session, end) = (socket.session, SessionEnd::Expired);
     assert_eq!(outputs, [close, Output::Event(Event::SessionEnded { session, end })]);
     let stats = server.registry.stats();
-    assert_eq!((stats.sessions, stats.tabs, stats.sockets, stats.detached), (0, 0, 0, 0));
-    assert_eq!((stats.kept_bytes, stats.expired), (0, 1));
+    assert_eq!(
+        (stats.sessions.held, stats.tabs.attached, stats.sockets.open, stats.sessions.detached),
+        (0, 0, 0, 0)
+    );
+    assert_eq!((stats.memory.kept_bytes, stats.sessions.expired), (0, 1));
     assert_eq!(server.registry.poll_timeout(), None);
     let (again, _) = server.hello(2, &resume(&welcome, SAME, None));
     assert!(!again.resumed && again.session != welcome.session);
@@ -245,7 +251,7 @@ fn a_session_of_which_nothing_would_be_missed_ends_with_its_link() {
     server.attached(1);
     server.cut(1);
     let stats = server.registry.stats();
-    assert_eq!((stats.sessions, stats.detached, stats.tabs), (0, 0, 0));
+    assert_eq!((stats.sessions.held, stats.sessions.detached, stats.tabs.attached), (0, 0, 0));
 }
 
 #[test]
@@ -281,7 +287,7 @@ fn an_acknowledgement_of_a_tab_that_is_no_more_is_ignored() {
     server.welcome_socket(1);
     server.say(1, &HubFrame::Gone { tab: TabId(1) });
     assert_eq!(server.say(1, &ack(&[(1, 1), (77, 5)])), []);
-    assert_eq!(server.registry.stats().kept_bytes, 0);
+    assert_eq!(server.registry.stats().memory.kept_bytes, 0);
 }
 
 #[test]
@@ -344,7 +350,7 @@ fn a_tab_that_leaves_its_lane_full_for_a_minute_is_forgotten() {
     });
     assert_eq!(told, Some((ErrorCode::UnknownTab, Some(TabId(1)))));
     let stats = server.registry.stats();
-    assert_eq!((stats.stalled, stats.kept_bytes, stats.tabs), (1, 0, 0));
+    assert_eq!((stats.tabs.stalled, stats.memory.kept_bytes, stats.tabs.attached), (1, 0, 0));
 }
 
 #[test]
@@ -356,11 +362,11 @@ fn a_tab_that_acknowledges_once_and_then_no_more_is_forgotten_too() {
     assert_eq!(server.say(1, &ack(&[(1, 2)])), [], "less than half of it is free");
     for nonce in 1..=4 {
         server.pass(Duration::from_secs(15));
-        assert_eq!(server.registry.stats().stalled, 0);
+        assert_eq!(server.registry.stats().tabs.stalled, 0);
         server.say(1, &HubFrame::Ping { nonce });
     }
-    assert_eq!(server.registry.stats().stalled, 1);
-    assert_eq!(server.registry.stats().sockets, 0);
+    assert_eq!(server.registry.stats().tabs.stalled, 1);
+    assert_eq!(server.registry.stats().sockets.open, 0);
 }
 
 #[test]
@@ -376,7 +382,7 @@ fn what_a_tab_that_is_gone_kept_is_room_for_those_that_wait_for_it() {
         HubFrame::Open { up, socket: SocketId(1), credit, path, protocols: vec![], ticket: "" };
     server.say(1, &open);
     let other = SocketRef { tab: Alias(2), ..socket };
-    server.registry.accept(server.now, other, "");
+    server.accept(other, "");
     while server.registry.send(server.now, other, Payload::Binary(&[0; 300])).is_ok() {}
     let sent = server.registry.send(server.now, socket, Payload::Text("late"));
     assert_eq!(sent, Err(SendError::Full));
@@ -402,7 +408,7 @@ fn a_session_in_which_even_answers_pile_up_is_given_up() {
     let closes = (2..100_u32).find_map(|number| {
         server.say(1, &open(u64::from(number) * 2 - 2, number));
         let opened = SocketRef { socket: tabmux_core::wire::SocketId(number), ..socket };
-        server.registry.accept(server.now, opened, "");
+        server.accept(opened, "");
         let outputs = server.drain();
         assert!(closed_link(&outputs).is_none(), "{outputs:?}");
         let outputs = server.say(1, &close(u64::from(number) * 2 - 1, number, 4_000, &reason));
@@ -410,7 +416,7 @@ fn a_session_in_which_even_answers_pile_up_is_given_up() {
         closed_link(&outputs)
     });
     assert_eq!(closes, Some(1008));
-    assert_eq!(server.registry.stats().sessions, 0);
+    assert_eq!(server.registry.stats().sessions.held, 0);
 }
 
 fn closed_link(outputs: &[Output]) -> Option<u16> {
@@ -432,7 +438,7 @@ fn past_the_limit_of_sessions_without_a_link_the_oldest_goes() {
     let ended = Output::Event(Event::SessionEnded { session, end });
     assert!(outputs.contains(&ended), "{outputs:?}");
     let stats = server.registry.stats();
-    assert_eq!((stats.sessions, stats.detached, stats.evicted), (2, 2, 1));
+    assert_eq!((stats.sessions.held, stats.sessions.detached, stats.sessions.evicted), (2, 2, 1));
 }
 
 #[test]
@@ -447,7 +453,7 @@ fn past_the_limit_of_bytes_sessions_without_a_link_go_before_anybody_is_refused(
     server.registry.send(server.now, second, Payload::Binary(&[0; 600])).unwrap();
     server.drain();
     let stats = server.registry.stats();
-    assert_eq!((stats.sessions, stats.evicted), (1, 1));
+    assert_eq!((stats.sessions.held, stats.sessions.evicted), (1, 1));
 }
 
 #[test]
@@ -476,7 +482,7 @@ fn past_the_limit_of_bytes_only_sessions_that_keep_some_go_the_oldest_first() {
     assert_eq!(send(&mut server, busy.0, 100), [some.0.session]);
     assert_eq!(send(&mut server, busy.0, 300), [], "there is nothing to be had any more");
     let stats = server.registry.stats();
-    assert_eq!((stats.sessions, stats.detached, stats.evicted), (3, 1, 2));
+    assert_eq!((stats.sessions.held, stats.sessions.detached, stats.sessions.evicted), (3, 1, 2));
     let (again, _) = server.hello(7, &resume(&nothing.1, SAME, None));
     assert!(again.resumed);
 }
@@ -551,7 +557,7 @@ fn a_session_that_keeps_as_much_as_it_may_goes_on() {
     let outputs = server.say(2, &attach_after(1, 1));
     assert_eq!(texts(&outputs).len(), 2);
     assert!(!outputs.iter().any(|it| matches!(it, Output::CloseLink { .. })), "{outputs:?}");
-    assert_eq!(server.registry.stats().sessions, 1);
+    assert_eq!(server.registry.stats().sessions.held, 1);
     // The next answer, while nothing was written yet, is no reason either.
     let outputs = server.say(2, &HubFrame::Ping { nonce: 1 });
     assert!(!outputs.iter().any(|it| matches!(it, Output::CloseLink { .. })), "{outputs:?}");
@@ -565,7 +571,7 @@ fn a_hub_that_says_it_has_what_was_never_sent_is_turned_away_and_the_session_liv
     let outputs = server.say(2, &resume(&welcome, OTHER, Some(1)));
     assert_eq!((closed(&outputs).0, closed(&outputs).1), (2, 1002));
     let stats = server.registry.stats();
-    assert_eq!((stats.sessions, stats.sockets, stats.takeovers), (1, 1, 0));
+    assert_eq!((stats.sessions.held, stats.sockets.open, stats.sessions.takeovers), (1, 1, 0));
 }
 
 #[test]

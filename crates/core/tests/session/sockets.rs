@@ -2,18 +2,19 @@
 
 use tabmux_core::{
     OwnedPayload,
-    session::{Output, SendError},
-    wire::{Alias, ErrorCode, Payload, ServerFrame, SocketId, TabId},
+    session::{Answer, AnswerError, Ask, Output, SendError},
+    wire::{Alias, ErrorCode, Payload, Rejected, ServerFrame, SocketId, TabId},
 };
 
-use super::support::{Server, close, closed, frame, frames, open, text};
+use super::support::{Server, close, closed, frame, open, text};
 
 #[test]
 fn open_asks_the_application() {
     let mut server = Server::new();
     server.attached(1);
     let outputs = server.say(1, &open(1, 7));
-    let [Output::SocketOpen { socket, tab, path, protocols }] = &outputs[..] else {
+    let [Output::Ask { what: Ask::Open { socket, tab, path, protocols }, .. }] = &outputs[..]
+    else {
         panic!("not asked: {outputs:?}")
     };
     assert_eq!((socket.tab, socket.socket, *tab), (Alias(1), SocketId(7), TabId(1)));
@@ -27,7 +28,7 @@ fn open_asks_the_application() {
 fn an_accepted_socket_is_opened_with_its_protocol() {
     let mut server = Server::new();
     let socket = server.opening(1);
-    server.registry.accept(server.now, socket, "b");
+    server.accept(socket, "b");
     let outputs = server.drain();
     let (tab, socket) = (Alias(1), SocketId(1));
     let opened = ServerFrame::Opened { tab, socket, credit: 256 << 10, protocol: "b" };
@@ -38,8 +39,8 @@ fn an_accepted_socket_is_opened_with_its_protocol() {
 fn accepting_twice_opens_once() {
     let mut server = Server::new();
     let socket = server.socket(1);
-    server.registry.accept(server.now, socket, "");
-    server.registry.reject(server.now, socket, ErrorCode::Rejected, "late");
+    server.accept(socket, "");
+    server.reject(socket, ErrorCode::Rejected, "late");
     assert_eq!(server.drain(), []);
 }
 
@@ -47,18 +48,18 @@ fn accepting_twice_opens_once() {
 fn a_rejected_socket_fails_with_the_message() {
     let mut server = Server::new();
     let socket = server.opening(1);
-    server.registry.reject(server.now, socket, ErrorCode::NoRoute, "no handler at /nowhere");
+    server.reject(socket, ErrorCode::NoRoute, "no handler at /nowhere");
     let outputs = server.drain();
-    let error = ServerFrame::Error {
-        code: ErrorCode::NoRoute,
-        tab: Some(TabId(1)),
-        socket: Some(SocketId(1)),
+    let rejected = Rejected {
+        tab: Alias(1),
+        socket: SocketId(1),
+        code: ErrorCode::NoRoute.byte().into(),
+        retry_ms: None,
         message: "no handler at /nowhere",
     };
-    let close = ServerFrame::Close { tab: Alias(1), socket: SocketId(1), code: 1006, reason: "" };
-    assert_eq!(frames(&outputs), [error, close]);
-    assert_eq!(outputs.len(), 2, "the application knows that it rejected the socket");
-    assert_eq!(server.registry.stats().sockets, 0);
+    assert_eq!(frame(&outputs), ServerFrame::Rejected(rejected));
+    assert_eq!(outputs.len(), 1, "the application knows that it rejected the socket");
+    assert_eq!(server.registry.stats().sockets.open, 0);
 }
 
 #[test]
@@ -73,7 +74,7 @@ fn messages_go_both_ways() {
     let outputs = server.drain();
     assert_eq!(frame(&outputs), ServerFrame::Data { tab: Alias(1), socket: SocketId(1), payload });
     let stats = server.registry.stats();
-    assert_eq!((stats.messages_in, stats.messages_out), (1, 1));
+    assert_eq!((stats.messages.received, stats.messages.sent), (1, 1));
 }
 
 #[test]
@@ -81,12 +82,12 @@ fn a_message_before_accept_or_after_close_is_ignored() {
     let mut server = Server::new();
     let socket = server.opening(1);
     assert_eq!(server.say(1, &text(2, 1, "early")), []);
-    server.registry.accept(server.now, socket, "");
+    server.accept(socket, "");
     server.registry.close(server.now, socket, 1000, "").unwrap();
     server.drain();
     assert_eq!(server.say(1, &text(3, 1, "late")), []);
     assert_eq!(server.say(1, &close(4, 1, 1000, "crossed")), []);
-    assert_eq!(server.registry.stats().messages_in, 0);
+    assert_eq!(server.registry.stats().messages.received, 0);
 }
 
 #[test]
@@ -114,9 +115,10 @@ fn a_socket_closed_before_it_was_accepted_fails() {
     let mut server = Server::new();
     let socket = server.opening(1);
     let outputs = server.say(1, &close(2, 1, 1000, ""));
-    assert!(matches!(outputs[0], Output::SocketClosed { code: 1006, clean: false, .. }));
+    assert!(matches!(outputs[0], Output::Withdrawn(_)));
     assert!(matches!(frame(&outputs), ServerFrame::Close { code: 1006, .. }));
-    server.registry.accept(server.now, socket, "");
+    assert_eq!(outputs.len(), 2, "the application had not accepted it");
+    assert_eq!(server.answer(socket, Answer::Open { protocol: "" }), Err(AnswerError::Late));
     assert_eq!(server.drain(), []);
 }
 
@@ -151,7 +153,7 @@ fn an_open_of_a_number_in_use_is_ignored_and_counted() {
     server.socket(1);
     assert_eq!(server.say(1, &open(2, 1)), []);
     assert_eq!(received(&server.say(1, &text(3, 1, "still open"))), "still open");
-    assert_eq!(server.registry.stats().bad_opens, 1);
+    assert_eq!(server.registry.stats().sockets.bad_opens, 1);
 }
 
 fn received(outputs: &[Output]) -> &str {

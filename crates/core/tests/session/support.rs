@@ -1,21 +1,24 @@
 //! A registry with a clock, and the hubs at the other end of its links.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use tabmux_core::{
     Timestamp,
     session::{
-        Event, Identity, Input, LinkDown, LinkId, Output, Registry, SessionConfig, SocketRef,
+        Answer, AnswerError, Ask, AskId, Denial, Event, Identity, Input, LinkDown, LinkId, Output,
+        Registry, SessionConfig, SocketRef,
     },
     wire::{
-        Alias, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION, Payload, Resume,
-        ServerFrame, SessionId, SocketId, TabId, Upstream, Welcome,
+        Alias, ErrorCode, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION,
+        Payload, Resume, ServerFrame, SessionId, SocketId, TabId, Upstream, Welcome,
     },
 };
 
 pub(crate) struct Server {
     pub(crate) registry: Registry,
     pub(crate) now: Timestamp,
+    /// The questions for sockets, by socket; some may be over.
+    opens: BTreeMap<SocketRef, AskId>,
 }
 
 impl Server {
@@ -25,7 +28,7 @@ impl Server {
 
     pub(crate) fn with(config: SessionConfig) -> Self {
         let now = Timestamp::from_millis(1_000);
-        Self { registry: Registry::new(config, now), now }
+        Self { registry: Registry::new(config, now), now, opens: BTreeMap::new() }
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) -> Vec<Output> {
@@ -34,7 +37,32 @@ impl Server {
     }
 
     pub(crate) fn drain(&mut self) -> Vec<Output> {
-        std::iter::from_fn(|| self.registry.poll_output()).collect()
+        let outputs: Vec<_> = std::iter::from_fn(|| self.registry.poll_output()).collect();
+        for output in &outputs {
+            if let Output::Ask { ask, what: Ask::Open { socket, .. } } = output {
+                self.opens.insert(*socket, *ask);
+            }
+        }
+        outputs
+    }
+
+    /// Answers the question for a socket.
+    pub(crate) fn answer(
+        &mut self,
+        socket: SocketRef,
+        answer: Answer<'_>,
+    ) -> Result<(), AnswerError> {
+        self.registry.answer(self.now, self.opens[&socket], answer)
+    }
+
+    /// Opens a socket with this sub-protocol, if it still waits for that.
+    pub(crate) fn accept(&mut self, socket: SocketRef, protocol: &str) {
+        let _ = self.answer(socket, Answer::Open { protocol });
+    }
+
+    /// Refuses a socket, if it still waits for an answer.
+    pub(crate) fn reject(&mut self, socket: SocketRef, code: ErrorCode, message: &str) {
+        let _ = self.answer(socket, Answer::Deny(Denial { code, message, retry: None }));
     }
 
     /// Time passes, and the registry is woken whenever it asks to be.
@@ -83,7 +111,7 @@ impl Server {
         self.say(link, &open(1, 1));
         let session = welcome.session;
         let socket = SocketRef { session, tab: Alias(1), socket: SocketId(1) };
-        self.registry.accept(self.now, socket, "");
+        self.accept(socket, "");
         self.drain();
         (socket, welcome)
     }
@@ -126,7 +154,7 @@ impl Server {
     /// The same, accepted.
     pub(crate) fn socket(&mut self, link: u64) -> SocketRef {
         let socket = self.opening(link);
-        self.registry.accept(self.now, socket, "");
+        self.accept(socket, "");
         self.drain();
         socket
     }

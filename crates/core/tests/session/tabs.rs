@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tabmux_core::{
-    session::{Event, LinkId, Output, SessionConfig, SocketRef},
+    session::{Ask, Event, LinkId, Output, SessionConfig, SocketRef},
     wire::{Alias, ErrorCode, HubFrame, Payload, ServerFrame, SocketId, TabId, Upstream},
 };
 
@@ -24,7 +24,7 @@ fn each_tab_gets_an_alias_of_its_own() {
         };
         assert_eq!(frame(&outputs), attached);
     }
-    assert_eq!(server.registry.stats().tabs, 2);
+    assert_eq!(server.registry.stats().tabs.attached, 2);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn attaching_again_keeps_the_alias_and_tells_the_counts() {
     // Received from it: OPEN. Sent in its lane, and sent again: OPENED and one message.
     assert_eq!((alias, next, n_seen), (Alias(1), 1, 1));
     assert!(matches!(frames[1..], [ServerFrame::Opened { .. }, ServerFrame::Data { .. }]));
-    assert_eq!(server.registry.stats().tabs, 1);
+    assert_eq!(server.registry.stats().tabs.attached, 1);
 }
 
 #[test]
@@ -51,10 +51,10 @@ fn a_parked_tab_is_counted_apart_until_it_attaches() {
     let outputs = server.say(1, &HubFrame::Park { tab: TabId(1) });
     assert_eq!(*event(&outputs), Event::TabParked { session, tab: TabId(1) });
     assert_eq!(server.say(1, &HubFrame::Park { tab: TabId(1) }), []);
-    assert_eq!(server.registry.stats().parked, 1);
+    assert_eq!(server.registry.stats().tabs.parked, 1);
     server.say(1, &attach(1));
     let stats = server.registry.stats();
-    assert_eq!((stats.tabs, stats.parked), (1, 0));
+    assert_eq!((stats.tabs.attached, stats.tabs.parked), (1, 0));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_tab_whose_link_is_gone_is_counted_apart_until_it_attaches() {
     server.say(1, &HubFrame::Park { tab: TabId(3) });
     let counted = |server: &Server| {
         let stats = server.registry.stats();
-        (stats.tabs, stats.awaited, stats.parked)
+        (stats.tabs.attached, stats.tabs.awaited, stats.tabs.parked)
     };
     assert_eq!(counted(&server), (2, 0, 1));
     server.cut(1);
@@ -96,7 +96,7 @@ fn a_tab_that_is_gone_takes_its_sockets_along() {
     assert_eq!(outputs[0], expected);
     assert_eq!(frames(&outputs), []);
     let stats = server.registry.stats();
-    assert_eq!((stats.tabs, stats.parked, stats.sockets), (0, 0, 0));
+    assert_eq!((stats.tabs.attached, stats.tabs.parked, stats.sockets.open), (0, 0, 0));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_message_to_the_browser_is_one_frame() {
     let outputs = server.drain();
     assert_eq!(frame(&outputs), ServerFrame::Message { payload });
     assert!(matches!(outputs[0], Output::Send { link: LinkId(1), .. }));
-    assert_eq!(server.registry.stats().messages_out, 1);
+    assert_eq!(server.registry.stats().messages.sent, 1);
 }
 
 #[test]
@@ -183,7 +183,11 @@ fn two_tabs_may_use_the_same_socket_number() {
     };
     let outputs = server.say(1, &second);
     let expected = SocketRef { tab: Alias(2), ..first };
-    assert!(matches!(outputs[0], Output::SocketOpen { socket, .. } if socket == expected));
+    let is_asked = |output: &Output| match output {
+        Output::Ask { what: Ask::Open { socket, .. }, .. } => *socket == expected,
+        _ => false,
+    };
+    assert!(is_asked(&outputs[0]), "{outputs:?}");
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tabmux_core::{
     session::{
-        Encoded, Input, LinkId, Output, Publication, SendError, SessionConfig, SlowPolicy, Topics,
+        Answer, AnswerError, Ask, Denial, Encoded, Input, Joined, LinkId, Output, Publication,
+        SendError, SessionConfig, SlowPolicy, Topics,
     },
     wire::{
-        HubFrame, LaneCount, Payload, Position, ServerFrame, Subscribed, TopicId, Unsubscribed,
-        UnsubscribedReason, Welcome,
+        ErrorCode, HubFrame, LaneCount, Payload, Position, ServerFrame, Subscribed, TopicId,
+        Unsubscribed, UnsubscribedReason, Welcome,
     },
 };
 
@@ -69,10 +70,13 @@ impl Shard {
     /// Joins what is wanted, at once.
     fn join(&mut self, outputs: &mut Vec<Output>) {
         outputs.retain(|output| match output {
-            Output::TopicWanted { name } => {
-                let it = self.topics.join(0, name).unwrap();
+            Output::Ask { ask, what: Ask::Join { topic } } => {
+                let Joined { topic, position } = self.topics.join(0, topic).unwrap();
                 let (registry, now) = (&mut self.server.registry, self.server.now);
-                registry.topic_joined(now, name, it.topic, it.position, self.policy);
+                let answer = Answer::Joined { topic, position, policy: self.policy };
+                if registry.answer(now, *ask, answer).is_err() {
+                    self.topics.leave(0, topic);
+                }
                 false
             }
             Output::TopicUnwanted { topic } => {
@@ -149,8 +153,8 @@ fn a_publication_goes_to_those_who_want_it_once_encoded() {
     assert_eq!(links(&outputs), [1, 3]);
     assert_eq!(shard.publish("nothing", 50), []);
     let stats = shard.server.registry.stats();
-    assert_eq!((stats.topics, stats.subscriptions), (2, 3));
-    assert_eq!((stats.publications, stats.deliveries), (1, 2));
+    assert_eq!((stats.topics.subscribed, stats.topics.subscriptions), (2, 3));
+    assert_eq!((stats.topics.publications, stats.topics.deliveries), (1, 2));
 }
 
 #[test]
@@ -160,7 +164,7 @@ fn who_unsubscribed_or_went_gets_nothing_and_the_last_one_ends_the_topic() {
         shard.subscribe(link, 1, "prices");
     }
     assert_eq!(shard.server.say(1, &HubFrame::Unsubscribe { topic: "prices" }), []);
-    assert_eq!(links(&shard.publish("prices", 9)), [3, 2]);
+    assert_eq!(links(&shard.publish("prices", 9)), [2, 3]);
     shard.server.input(Input::LinkClosed { link: LinkId(3) });
     assert_eq!(links(&shard.publish("prices", 9)), [2]);
     let outputs = shard.server.say(2, &HubFrame::Unsubscribe { topic: "prices" });
@@ -202,28 +206,38 @@ fn a_topic_that_is_joined_late_answers_all_who_wait() {
 }
 
 #[test]
-fn a_topic_that_nobody_wants_any_more_when_it_is_joined_is_left() {
+fn a_topic_that_nobody_wants_any_more_is_not_asked_for_any_more() {
     let mut shard = Shard::links([1]);
-    let mut wanted =
+    let wanted =
         shard.server.say(1, &HubFrame::Subscribe { request: 1, position: None, topic: "prices" });
-    shard.server.say(1, &HubFrame::Unsubscribe { topic: "prices" });
-    shard.join(&mut wanted);
-    assert_eq!(wanted, [Output::TopicUnwanted { topic: TopicId(1) }]);
+    let [Output::Ask { ask, .. }] = wanted[..] else { panic!("not asked: {wanted:?}") };
+    let outputs = shard.server.say(1, &HubFrame::Unsubscribe { topic: "prices" });
+    assert_eq!(outputs, [Output::Withdrawn(ask)]);
+    let position = Position { epoch: 1, offset: 1 };
+    let joined = Answer::Joined { topic: TopicId(1), position, policy: SlowPolicy::Recover };
+    let late = shard.server.registry.answer(shard.server.now, ask, joined);
+    assert_eq!(late, Err(AnswerError::Late));
+    assert_eq!(shard.server.drain(), []);
 }
 
 #[test]
 fn a_topic_that_cannot_be_had_is_refused_by_request_and_name() {
     let mut shard = Shard::links([1]);
-    shard.server.say(1, &HubFrame::Subscribe { request: 7, position: None, topic: "prices" });
-    let (registry, now) = (&mut shard.server.registry, shard.server.now);
-    let retry = Some(Duration::from_secs(3));
-    registry.topic_refused(now, "prices", UnsubscribedReason::Limit, retry, "full");
+    let wanted =
+        shard.server.say(1, &HubFrame::Subscribe { request: 7, position: None, topic: "prices" });
+    let [Output::Ask { ask, .. }] = wanted[..] else { panic!("not asked: {wanted:?}") };
+    let (code, retry) = (ErrorCode::Limit, Some(Duration::from_secs(3)));
+    let denied = Answer::Deny(Denial { code, message: "full", retry });
+    shard.server.registry.answer(shard.server.now, ask, denied).unwrap();
     let (reason, name) = (UnsubscribedReason::Limit, "prices");
     let expected =
         Unsubscribed { request: 7, reason, retry_ms: Some(3_000), name, message: "full" };
     assert_eq!(unsubscribed(&shard.server.drain()), expected);
     let stats = shard.server.registry.stats();
-    assert_eq!((stats.topics, stats.subscriptions, stats.subscriptions_refused), (0, 0, 1));
+    assert_eq!(
+        (stats.topics.subscribed, stats.topics.subscriptions, stats.topics.subscriptions_refused),
+        (0, 0, 1)
+    );
 }
 
 #[test]
@@ -245,7 +259,7 @@ fn subscribing_again_is_answered_and_counts_once() {
     let outputs = shard.subscribe(1, 2, "prices");
     assert_eq!(subscribed(&outputs).request, 2);
     assert_eq!(links(&shard.publish("prices", 9)), [1]);
-    assert_eq!(shard.server.registry.stats().subscriptions, 1);
+    assert_eq!(shard.server.registry.stats().topics.subscriptions, 1);
 }
 
 #[test]
@@ -274,7 +288,10 @@ fn what_is_handed_over_together_is_sent_together_but_for_what_came_before() {
     let [Output::Publish { frames, .. }] = &outputs[..] else { panic!("not one: {outputs:?}") };
     assert_eq!(frames.len(), 2);
     let stats = shard.server.registry.stats();
-    assert_eq!((stats.publications, stats.deliveries, stats.queued_bytes), (2, 2, 18));
+    assert_eq!(
+        (stats.topics.publications, stats.topics.deliveries, stats.memory.queued_bytes),
+        (2, 2, 18)
+    );
 }
 
 #[test]
@@ -289,7 +306,7 @@ fn a_subscription_that_ends_in_the_middle_gets_nothing_of_the_rest() {
     shard.server.registry.publish(shard.server.now, &run);
     let outputs = shard.server.drain();
     assert_eq!((links(&outputs), outputs.len()), (vec![1], 2));
-    assert_eq!(shard.server.registry.stats().slow_subscriptions, 1);
+    assert_eq!(shard.server.registry.stats().topics.slow_subscriptions, 1);
     assert_eq!(shard.server.written(2, 10_000), []);
 }
 
@@ -328,7 +345,7 @@ fn what_waits_goes_out_in_order_once_the_link_reads() {
     assert_eq!(lens.collect::<Vec<_>>(), [60, 70]);
     shard.server.written(2, 130);
     assert_eq!(links(&shard.publish("prices", 9)), [1, 2]);
-    assert_eq!(shard.server.registry.stats().queued_bytes, 18);
+    assert_eq!(shard.server.registry.stats().memory.queued_bytes, 18);
 }
 
 #[test]
@@ -343,8 +360,11 @@ fn recover_ends_the_subscription_and_nothing_else() {
     assert_eq!((ended.request, ended.reason), (4, UnsubscribedReason::Slow));
     assert_eq!((ended.name, ended.retry_ms), ("prices", Some(1_000)));
     let stats = shard.server.registry.stats();
-    assert_eq!((stats.slow_subscriptions, stats.links, stats.subscriptions), (1, 2, 2));
-    assert_eq!(stats.dropped_recover, 2, "the one that waited, and the one too many");
+    assert_eq!(
+        (stats.topics.slow_subscriptions, stats.links.open, stats.topics.subscriptions),
+        (1, 2, 2)
+    );
+    assert_eq!(stats.topics.dropped_recover, 2, "the one that waited, and the one too many");
     assert_eq!(shard.server.written(2, 10_000), [], "what waited was dropped");
     assert_eq!(links(&shard.publish("news", 9)), [2]);
     let outputs = shard.subscribe_since(2, 6, "prices", Some(at(1)));
@@ -358,7 +378,7 @@ fn keep_latest_keeps_the_latest() {
     for len in [200, 210, 220] {
         assert_eq!(publish_past(&mut shard, len), []);
     }
-    assert_eq!(shard.server.registry.stats().dropped_replaced, 2);
+    assert_eq!(shard.server.registry.stats().topics.dropped_replaced, 2);
     let outputs = shard.server.written(2, 101);
     let [Output::Publish { frames, .. }] = &outputs[..] else { panic!("not one: {outputs:?}") };
     assert_eq!(frames.iter().map(|frame| frame.len()).collect::<Vec<_>>(), [220]);
@@ -370,7 +390,7 @@ fn drop_with_gap_tells_where_the_topic_goes_on() {
     for len in [200, 210, 220] {
         assert_eq!(publish_past(&mut shard, len), []);
     }
-    assert_eq!(shard.server.registry.stats().dropped_gap, 2);
+    assert_eq!(shard.server.registry.stats().topics.dropped_gap, 2);
     publish_past(&mut shard, 1);
     let outputs = shard.server.written(2, 101);
     assert_eq!(links(&outputs), [2], "the window is full again: {outputs:?}");
@@ -404,11 +424,11 @@ fn at_the_limit_of_all_queues_policies_act_and_messages_wait() {
     assert_eq!(send(&mut shard, 600), Ok(()));
     assert_eq!(send(&mut shard, 9), Err(SendError::Full));
     assert_eq!(shard.server.written(1, 100_000), [Output::SocketWritable { socket }]);
-    assert_eq!(shard.server.registry.stats().queued_bytes, 0);
+    assert_eq!(shard.server.registry.stats().memory.queued_bytes, 0);
     assert_eq!(send(&mut shard, 2_000), Err(SendError::Full), "nothing is acknowledged");
     let ack = HubFrame::Ack { lanes: vec![LaneCount { lane: 1, count: 3 }], aside: Vec::new() };
     assert_eq!(shard.server.say(1, &ack), [Output::SocketWritable { socket }]);
-    assert_eq!(shard.server.registry.stats().kept_bytes, 0);
+    assert_eq!(shard.server.registry.stats().memory.kept_bytes, 0);
     assert_eq!(send(&mut shard, 2_000), Ok(()), "an empty lane takes any message");
 }
 
@@ -448,16 +468,16 @@ fn a_hub_that_takes_over_is_not_answered_what_the_one_before_it_asked() {
     let mut shard = Shard::new();
     let (_, welcome) = shard.server.welcome_socket(1);
     let ask = |position| HubFrame::Subscribe { request: 1, position, topic: "prices" };
-    let mut wanted = shard.server.say(1, &ask(Some(at(0))));
-    shard.server.hello(2, &resume(&welcome, 10, None));
-    shard.join(&mut wanted);
-    assert_eq!(wanted, [Output::TopicUnwanted { topic: TopicId(1) }]);
+    let wanted = shard.server.say(1, &ask(Some(at(0))));
+    let [Output::Ask { ask: first, .. }] = wanted[..] else { panic!("not asked: {wanted:?}") };
+    let (_, outputs) = shard.server.hello(2, &resume(&welcome, 10, None));
+    assert!(outputs.contains(&Output::Withdrawn(first)), "{outputs:?}");
     // It left the topic elsewhere, and would have missed what is between without a word.
     let earlier = Position { epoch: 6, offset: 9 };
     let outputs = shard.subscribe_since(2, 1, "prices", Some(earlier));
     let ServerFrame::Subscribed(it) = frame(&outputs) else { panic!("{outputs:?}") };
     assert_eq!((it.request, it.recovered, it.position), (1, false, at(0)));
-    assert_eq!(shard.server.registry.stats().subscriptions, 1);
+    assert_eq!(shard.server.registry.stats().topics.subscriptions, 1);
 }
 
 #[test]
@@ -468,10 +488,10 @@ fn a_session_that_keeps_only_publications_of_after_its_link_was_lost_can_be_give
     shard.subscribe(1, 1, "prices");
     shard.server.cut(1);
     shard.publish("prices", 300);
-    assert_eq!(shard.server.registry.stats().evicted, 0);
+    assert_eq!(shard.server.registry.stats().sessions.evicted, 0);
     shard.publish("prices", 300);
     let stats = shard.server.registry.stats();
-    assert_eq!((stats.evicted, stats.sessions, stats.kept_bytes), (1, 0, 0));
+    assert_eq!((stats.sessions.evicted, stats.sessions.held, stats.memory.kept_bytes), (1, 0, 0));
 }
 
 #[test]
@@ -485,7 +505,7 @@ fn what_does_not_fit_the_lane_of_a_session_without_a_link_meets_the_policy() {
         shard.publish("prices", 60);
     }
     // Two fit the lane; of the three that wait the latest is left.
-    assert_eq!(shard.server.registry.stats().dropped_replaced, 2);
+    assert_eq!(shard.server.registry.stats().topics.dropped_replaced, 2);
     assert_eq!(resumed(&mut shard, &welcome, None), (vec![at(0)], 2));
     let outputs = shard.server.say(50, &ack(&[(0, 2)]));
     assert_eq!(links(&outputs), [50]);

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use tabmux_core::wire::{
-    Denied, Hello, HubFrame, HubId, IdentityTag, LaneCount, Payload, Position, Present, Publish,
-    Recover, RefusedReason, Request, Resume, ServerFrame, SocketId, Term, Token, Welcome,
-    WelcomeTail,
+use tabmux_core::{
+    session::{Answer, Denial, Output},
+    wire::{
+        Alias, Denied, ErrorCode, Hello, HubFrame, HubId, IdentityTag, LaneCount, Payload,
+        Position, Present, Publish, Recover, RefusedReason, Rejected, Request, Resume, ServerFrame,
+        SocketId, TabId, Term, Token, Welcome, WelcomeTail,
+    },
 };
 
 use crate::support::{Server, attach, closed, frame, frames, hello, open_with, up};
@@ -59,12 +62,43 @@ fn a_session_speaks_the_version_of_each_of_its_hubs() {
     server.cut(1);
     let resume =
         Resume { session: first.session, token: first.token, term: first.term, have0: Some(0) };
-    for (link, newest) in [(2, 2), (3, 1)] {
+    // The last one may not know what lies in the lanes, so it gets a session of its own.
+    for (link, newest, resumed) in [(2, 1, true), (3, 2, true), (4, 1, false)] {
         server.open(link);
         let outputs = server.say(link, &speaking(1, newest, Some(resume)));
         let welcome = welcome(frames(&outputs)[0].clone());
-        assert_eq!((welcome.resumed, welcome.version()), (true, newest));
+        assert_eq!((welcome.resumed, welcome.version()), (resumed, newest));
     }
+}
+
+/// What a tab hears whose socket is refused.
+fn refusal(newest: u32) -> Vec<Output> {
+    let mut server = Server::new();
+    server.open(1);
+    server.say(1, &speaking(1, newest, None));
+    server.say(1, &attach(1));
+    let outputs = server.say(1, &open_with(1, 1, 0));
+    let [Output::Ask { ask, .. }] = outputs[..] else { panic!("not asked: {outputs:?}") };
+    let (code, message) = (ErrorCode::Rejected, "log in first");
+    let denial = Denial { code, message, retry: Some(Duration::from_secs(1)) };
+    server.registry.answer(server.now, ask, Answer::Deny(denial)).unwrap();
+    server.drain()
+}
+
+#[test]
+fn a_tab_of_version_1_hears_of_a_refused_socket_in_two_frames() {
+    let (tab, socket) = (Alias(1), SocketId(1));
+    let (code, message) = (ErrorCode::Rejected, "log in first");
+    let error = ServerFrame::Error { code, tab: Some(TabId(1)), socket: Some(socket), message };
+    let close = ServerFrame::Close { tab, socket, code: 1006, reason: "" };
+    assert_eq!(frames(&refusal(1)), [error, close]);
+}
+
+#[test]
+fn a_tab_of_version_2_hears_of_a_refused_socket_in_one_frame_that_counts() {
+    let (tab, socket, retry_ms) = (Alias(1), SocketId(1), Some(1_000));
+    let rejected = Rejected { tab, socket, code: 2, retry_ms, message: "log in first" };
+    assert_eq!(frame(&refusal(2)), ServerFrame::Rejected(rejected));
 }
 
 /// What a hub hears that claims a session with a wrong token.

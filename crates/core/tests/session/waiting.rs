@@ -89,7 +89,7 @@ impl Hub {
                 let socket = SocketId(socket);
                 hub.say(&HubFrame::Open { up, socket, credit: 150, path, protocols, ticket: "" });
                 hub.credit.insert(hub.socket(tab, socket.0), 150);
-                hub.server.registry.accept(hub.server.now, hub.socket(tab, socket.0), "");
+                hub.server.accept(hub.socket(tab, socket.0), "");
                 hub.hear();
             }
         }
@@ -219,7 +219,7 @@ proptest! {
         for step in steps {
             hub.apply(step);
             let without_credit = hub.waiting.iter().filter(|it| hub.credit[it] <= 0).count();
-            prop_assert_eq!(hub.server.registry.stats().awaiting_credit, without_credit);
+            prop_assert_eq!(hub.server.registry.stats().sockets.awaiting_credit, without_credit);
         }
         // All is well again, whatever of it comes last.
         (1..4).for_each(|tab| hub.attach(tab));

@@ -83,6 +83,12 @@ async fn tell(board: Arc<Board>, mut stats: watch::Receiver<Stats>) {
 }
 
 fn text(stats: &Stats) -> String {
-    let Stats { links, tabs, parked, sockets, .. } = stats;
-    json!({ "links": links, "tabs": tabs, "parked": parked, "sockets": sockets }).to_string()
+    let (tabs, sockets) = (&stats.tabs, &stats.sockets);
+    json!({
+        "links": stats.links.open,
+        "tabs": tabs.attached,
+        "parked": tabs.parked,
+        "sockets": sockets.open,
+    })
+    .to_string()
 }

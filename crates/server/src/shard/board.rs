@@ -134,5 +134,5 @@ impl Board {
 
 /// The numbers whose change is worth telling; the others change with every message.
 const fn population(stats: &Stats) -> [usize; 4] {
-    [stats.links, stats.tabs, stats.parked, stats.sockets]
+    [stats.links.open, stats.tabs.attached, stats.tabs.parked, stats.sockets.open]
 }

@@ -10,10 +10,10 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Event, Identity, Input, Joined, LinkDown, LinkId, Output, Pace, Publication, Registry,
-        SendError, SessionConfig, SocketRef, Stats,
+        Answer, Ask, AskId, Denial, Event, Identity, Input, Joined, LinkDown, LinkId, Output, Pace,
+        Publication, Registry, SendError, SessionConfig, SocketRef, Stats,
     },
-    wire::{ErrorCode, HubFrame, RefusedReason, TabId, UnsubscribedReason, close, message_cost},
+    wire::{ErrorCode, HubFrame, RefusedReason, TabId, close, message_cost},
 };
 use tracing::{debug, error};
 
@@ -85,13 +85,10 @@ impl Sessions {
                 return Some(Order::Close { link, code, reason });
             }
             Output::Publish { frames, links } => return Some(Order::Publish { frames, links }),
-            Output::TopicWanted { name } => self.join_topic(now, &name),
+            Output::Ask { ask, what } => self.ask(now, ask, what),
+            // Every question is answered at once, so nothing was begun for it.
+            Output::Withdrawn(_) => {}
             Output::TopicUnwanted { topic } => self.home.topics.leave(self.home.index, topic),
-            Output::SocketOpen { socket, tab, path, protocols } => {
-                let (target, protocols, session) = (&*path, &*protocols, socket.session);
-                let request = OpenRequest { target, protocols, tab, session };
-                self.open_socket(now, socket, &request);
-            }
             Output::SocketMessage { socket, payload } => self.hand_over(now, socket, &payload),
             Output::SocketWritable { socket } => {
                 self.call(now, socket, |handler, ctx| handler.writable(ctx));
@@ -111,6 +108,22 @@ impl Sessions {
         None
     }
 
+    /// Answers a question of the registry.
+    fn ask(&mut self, now: Timestamp, ask: AskId, what: Ask) {
+        match what {
+            Ask::Open { socket, tab, path, protocols } => {
+                let (target, protocols, session) = (&*path, &*protocols, socket.session);
+                let request = OpenRequest { target, protocols, tab, session };
+                self.open_socket(now, ask, socket, &request);
+            }
+            Ask::Join { topic } => self.join_topic(now, ask, &topic),
+            // Every browser may have every topic: the registry is not told to ask.
+            Ask::Subscribe { .. } => {
+                let _ = self.registry.answer(now, ask, Answer::Allow);
+            }
+        }
+    }
+
     fn hand_over(&mut self, now: Timestamp, socket: SocketRef, payload: &OwnedPayload) {
         let held = self.call(now, socket, |handler, ctx| {
             handler.message(ctx, payload.as_payload());
@@ -122,15 +135,27 @@ impl Sessions {
     }
 
     /// Mounts a handler for a socket and gives its answer to the registry.
-    fn open_socket(&mut self, now: Timestamp, socket: SocketRef, request: &OpenRequest<'_>) {
+    fn open_socket(
+        &mut self,
+        now: Timestamp,
+        ask: AskId,
+        socket: SocketRef,
+        request: &OpenRequest<'_>,
+    ) {
         match self.decide(now, socket, request) {
             Ok(protocol) => {
-                self.registry.accept(now, socket, &protocol);
-                self.call(now, socket, |handler, ctx| handler.opened(ctx));
+                let answer = Answer::Open { protocol: &protocol };
+                if self.registry.answer(now, ask, answer).is_ok() {
+                    self.call(now, socket, |handler, ctx| handler.opened(ctx));
+                } else {
+                    // The tab went while the handler decided.
+                    self.unmount(socket);
+                }
             }
             Err((code, message)) => {
                 self.unmount(socket);
-                self.registry.reject(now, socket, code, &message);
+                let denial = Denial { code, message: &message, retry: None };
+                let _ = self.registry.answer(now, ask, Answer::Deny(denial));
             }
         }
     }
@@ -219,14 +244,19 @@ impl Sessions {
         }
     }
 
-    fn join_topic(&mut self, now: Timestamp, name: &Arc<str>) {
+    fn join_topic(&mut self, now: Timestamp, ask: AskId, name: &Arc<str>) {
         match self.home.topics.join(self.home.index, name) {
             Ok((Joined { topic, position }, policy)) => {
-                self.registry.topic_joined(now, name, topic, position, policy);
+                let answer = Answer::Joined { topic, position, policy };
+                if self.registry.answer(now, ask, answer).is_err() {
+                    // Nobody wants it any more.
+                    self.home.topics.leave(self.home.index, topic);
+                }
             }
             Err(full) => {
-                let (reason, retry) = (UnsubscribedReason::Limit, Some(FULL_RETRY));
-                self.registry.topic_refused(now, name, reason, retry, &full.to_string());
+                let (code, message) = (ErrorCode::Limit, &full.to_string());
+                let denial = Denial { code, message, retry: Some(FULL_RETRY) };
+                let _ = self.registry.answer(now, ask, Answer::Deny(denial));
             }
         }
     }
@@ -355,7 +385,7 @@ impl Service for Sessions {
 impl Drop for Sessions {
     fn drop(&mut self) {
         let stats = self.registry.stats();
-        (0..stats.links).for_each(|_| self.home.board.link_went());
+        (0..stats.links.open).for_each(|_| self.home.board.link_went());
         self.home.board.publish(self.home.index, stats.without_population());
     }
 }

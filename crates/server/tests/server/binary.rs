@@ -154,7 +154,7 @@ async fn without_demo_there_are_no_handlers() {
     hub.ask(tab, 1, "/echo", &[]).await;
     let bytes = hub.next().await;
     let error = super::support::frame(&bytes);
-    assert!(matches!(error, tabmux_core::wire::ServerFrame::Error { .. }), "{error:?}");
+    assert!(matches!(error, ServerFrame::Rejected(_)), "{error:?}");
     assert_eq!(get(address, "/", "").await.status, 404);
 }
 

@@ -81,7 +81,7 @@ async fn the_numbers_are_pushed_when_they_change() {
 async fn the_numbers_do_not_count_tabs_whose_browser_is_gone() {
     let server = Running::demo().await;
     drop(Hub::with_socket(server.address, "/echo").await);
-    server.stats(|stats| (stats.links, stats.detached) == (0, 1)).await;
+    server.stats(|stats| (stats.links.open, stats.sessions.detached) == (0, 1)).await;
     let mut hub = Hub::with_socket(server.address, "/demo/stats").await;
     let numbers = value(&hub.text(Alias(1), 1).await);
     // The sockets of the session that waits for its browser are there.
@@ -104,7 +104,7 @@ async fn the_numbers_go_on_after_a_time_without_watchers() {
             }
         }
         hub.leave(&[1, 2]).await;
-        server.stats(|stats| stats.links == 0).await;
+        server.stats(|stats| stats.links.open == 0).await;
     }
 }
 
@@ -122,5 +122,5 @@ async fn an_echo_of_more_than_a_lane_waits_for_the_browser() {
         }
         assert_eq!(hub.text(Alias(1), 1).await.len(), text.len());
     }
-    assert_eq!(server.handle.stats().over_credit, 0);
+    assert_eq!(server.handle.stats().sockets.over_credit, 0);
 }

@@ -1,6 +1,6 @@
 //! Links: what they carry, and how each fault ends the one it belongs to.
 
-use tabmux_core::wire::{Alias, HubFrame, Payload, ServerFrame, TabId};
+use tabmux_core::wire::{Alias, HubFrame, Payload, Rejected, ServerFrame, TabId};
 use tabmux_server::{Config, Limits, Server};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -50,9 +50,10 @@ async fn a_path_without_a_handler_is_refused() {
     let tab = hub.attach(1).await;
     hub.ask(tab, 1, "/nowhere?x=1", &[]).await;
     let bytes = hub.next().await;
-    let ServerFrame::Error { message, .. } = frame(&bytes) else { panic!("{bytes:?}") };
+    let ServerFrame::Rejected(Rejected { message, .. }) = frame(&bytes) else {
+        panic!("{bytes:?}")
+    };
     assert_eq!(message, "this server has no handler for /nowhere");
-    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1006, .. }));
 }
 
 #[tokio::test]
@@ -64,7 +65,7 @@ async fn garbage_closes_its_own_link_only() {
     let (code, reason) = bad.closed().await;
     assert_eq!(code, 1002);
     assert_eq!(reason, "no frame of this direction has type 0xff");
-    server.stats(|stats| stats.links == 1 && stats.protocol_errors == 1).await;
+    server.stats(|stats| stats.links.open == 1 && stats.links.protocol_errors == 1).await;
     good.quiet().await;
 }
 
@@ -84,7 +85,7 @@ async fn a_message_past_the_limit_closes_with_1009() {
     let mut hub = Hub::welcomed(server.address).await;
     hub.raw(Message::binary(vec![0; (1 << 16) + 1])).await;
     assert_eq!(hub.closed().await.0, 1009);
-    server.stats(|stats| stats.links == 0).await;
+    server.stats(|stats| stats.links.open == 0).await;
 }
 
 #[tokio::test]
@@ -115,7 +116,7 @@ async fn a_silent_hub_is_closed() {
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::welcomed(server.address).await;
     assert_eq!(hub.closed().await.0, 4009);
-    server.stats(|stats| stats.links == 0).await;
+    server.stats(|stats| stats.links.open == 0).await;
 }
 
 #[tokio::test]
@@ -137,13 +138,19 @@ async fn the_numbers_follow_what_happens() {
     hub.say(&HubFrame::Park { tab: TabId(2) }).await;
     hub.send(Alias(1), 1, Payload::Text("x")).await;
     hub.text(Alias(1), 1).await;
-    let stats = server.stats(|stats| stats.parked == 1).await;
-    assert_eq!((stats.links, stats.sessions, stats.tabs, stats.sockets), (1, 1, 1, 1));
+    let stats = server.stats(|stats| stats.tabs.parked == 1).await;
+    assert_eq!(
+        (stats.links.open, stats.sessions.held, stats.tabs.attached, stats.sockets.open),
+        (1, 1, 1, 1)
+    );
     let stats = server.handle.stats();
-    assert_eq!((stats.messages_in, stats.messages_out), (1, 1));
+    assert_eq!((stats.messages.received, stats.messages.sent), (1, 1));
     hub.leave(&[1, 2]).await;
-    let stats = server.stats(|stats| stats.links == 0).await;
-    assert_eq!((stats.sessions, stats.tabs, stats.parked, stats.sockets), (0, 0, 0, 0));
+    let stats = server.stats(|stats| stats.links.open == 0).await;
+    assert_eq!(
+        (stats.sessions.held, stats.tabs.attached, stats.tabs.parked, stats.sockets.open),
+        (0, 0, 0, 0)
+    );
 }
 
 #[tokio::test]
@@ -164,7 +171,7 @@ async fn many_browsers_at_once_each_hear_their_own() {
     for browser in browsers.collect::<Vec<_>>() {
         browser.await.unwrap();
     }
-    let stats = server.stats(|stats| stats.links == 0).await;
-    assert_eq!((stats.messages_in, stats.messages_out), (1_000, 1_000));
-    assert_eq!((stats.sessions, stats.tabs, stats.sockets), (0, 0, 0));
+    let stats = server.stats(|stats| stats.links.open == 0).await;
+    assert_eq!((stats.messages.received, stats.messages.sent), (1_000, 1_000));
+    assert_eq!((stats.sessions.held, stats.tabs.attached, stats.sockets.open), (0, 0, 0));
 }

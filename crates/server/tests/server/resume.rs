@@ -121,7 +121,7 @@ async fn a_session_that_has_expired_is_a_new_one() {
     let server = Running::start(demo::install(Server::builder().config(config))).await;
     let (hub, welcome) = talking(&server).await;
     drop(hub);
-    server.stats(|stats| stats.sessions == 0 && stats.expired == 1).await;
+    server.stats(|stats| stats.sessions.held == 0 && stats.sessions.expired == 1).await;
     let (_hub, again) = say_hello(&server, &claim(&welcome, 9)).await;
     assert!(!again.resumed && again.session != welcome.session);
 }
@@ -191,7 +191,7 @@ async fn a_user_has_as_many_links_after_a_session_went_on_as_before() {
         hub = next;
     }
     drop(hub);
-    server.stats(|stats| (stats.links, stats.detached) == (0, 1)).await;
+    server.stats(|stats| (stats.links.open, stats.sessions.detached) == (0, 1)).await;
     // Without a link the session takes none of its user's places.
     let _both = (dial().await, dial().await);
     assert_eq!(Hub::refused(server.address, &[("x-user", "ann")]).await.0, 429);

@@ -38,9 +38,9 @@ async fn links_spread_over_the_shards_and_their_numbers_add_up() {
     }
     shards.sort_unstable();
     assert_eq!(shards, [0, 0, 1, 1, 2, 2]);
-    server.stats(|stats| stats.links == 6 && stats.sessions == 6).await;
+    server.stats(|stats| stats.links.open == 6 && stats.sessions.held == 6).await;
     links.truncate(2);
-    server.stats(|stats| stats.links == 2 && stats.sessions == 2).await;
+    server.stats(|stats| stats.links.open == 2 && stats.sessions.held == 2).await;
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn the_limit_of_links_is_one_for_all_shards() {
     let _second = Hub::welcomed(server.address).await;
     assert_eq!(Hub::refused(server.address, &[]).await.0, 503);
     drop(first);
-    server.stats(|stats| stats.links == 1).await;
+    server.stats(|stats| stats.links.open == 1).await;
     Hub::welcomed(server.address).await;
 }
 
@@ -68,10 +68,10 @@ async fn a_link_moves_to_the_shard_that_its_session_names() {
         assert!(matches!(frame(&raw.message().await), ServerFrame::Attached { .. }));
         raw.say(&attach[3..]).await;
         assert!(matches!(frame(&raw.message().await), ServerFrame::Attached { .. }));
-        let stats = server.stats(|stats| stats.tabs == 1).await;
-        assert_eq!((stats.links, stats.sessions), (1, 1));
+        let stats = server.stats(|stats| stats.tabs.attached == 1).await;
+        assert_eq!((stats.links.open, stats.sessions.held), (1, 1));
         drop(raw);
-        server.stats(|stats| stats.links == 0).await;
+        server.stats(|stats| stats.links.open == 0).await;
     }
     // There is no such shard: it stays where it is.
     let mut raw = Raw::link(server.address).await;
@@ -120,7 +120,7 @@ async fn pongs_that_wait_stay_whole_when_their_link_moves() {
         };
         assert_eq!(shard(&welcome), 1);
         drop(raw);
-        server.stats(|stats| stats.links == 0).await;
+        server.stats(|stats| stats.links.open == 0).await;
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_reader_that_stops_holds_up_nobody_and_takes_no_more_than_its_queue() 
     }
     let (queue, kernel) = (1 << 20, 16 << 20);
     assert!(before * CHUNK as u64 <= queue + kernel, "{before} chunks");
-    assert!(server.handle.stats().queue_full > 0);
+    assert!(server.handle.stats().messages.queue_full > 0);
     // It reads again, and misses nothing.
     for number in 0..before + 100 {
         let bytes = slow.next().await;
@@ -220,7 +220,7 @@ async fn a_reader_that_stops_holds_up_nobody_and_takes_no_more_than_its_queue() 
         };
         assert_eq!(chunk[..8], number.to_be_bytes());
     }
-    assert_eq!(server.handle.stats().links, 2);
+    assert_eq!(server.handle.stats().links.open, 2);
 }
 
 /// Asks by mail for its own end, and then sends whenever it can.
@@ -294,7 +294,7 @@ async fn what_is_no_websocket_any_more_is_told_why() {
     let mut raw = Raw::link(server.address).await;
     raw.say(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa7]).await;
     assert_eq!(raw.closed().await, 4007);
-    server.stats(|stats| stats.links == 0).await;
+    server.stats(|stats| stats.links.open == 0).await;
 }
 
 /// Two thousand, or as many as this process may have both ends of.
@@ -325,7 +325,7 @@ async fn thousands_of_idle_links_and_one_that_is_not() {
     let mut hub = Hub::with_socket(server.address, "/echo").await;
     hub.send(TAB, 1, Payload::Text("still here")).await;
     assert_eq!(hub.text(TAB, 1).await, "still here");
-    server.stats(|stats| stats.links == crowd + 1).await;
+    server.stats(|stats| stats.links.open == crowd + 1).await;
     drop(links);
-    server.stats(|stats| stats.links == 1).await;
+    server.stats(|stats| stats.links.open == 1).await;
 }

@@ -66,7 +66,7 @@ async fn who_comes_to_a_server_that_drains_is_sent_elsewhere() {
     assert_eq!(get(address, "/healthz", "").await.status, 200);
     let _hubs = [Hub::welcomed(address).await, Hub::welcomed(address).await];
     server.stop();
-    server.stats(|stats| stats.links == 1).await;
+    server.stats(|stats| stats.links.open == 1).await;
     let health = get(address, "/healthz", "").await;
     assert_eq!((health.status, health.body.as_str()), (503, "draining\n"));
     let (status, retry) = Hub::refused(address, &[]).await;

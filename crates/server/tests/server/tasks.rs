@@ -47,7 +47,7 @@ async fn a_task_waits_for_room_and_what_it_sent_comes_before_its_close() {
     });
     let (server, mut hub) = running(|builder| builder.socket("/task", flood)).await;
     // It does not read until the link's queue is full.
-    server.stats(|stats| stats.queue_full > 0).await;
+    server.stats(|stats| stats.messages.queue_full > 0).await;
     for number in 0..2_000_u32 {
         let bytes = hub.next().await;
         let ServerFrame::Data { payload, .. } = frame(&bytes) else { panic!("no chunk {number}") };
@@ -84,7 +84,7 @@ async fn a_task_waits_for_credit_and_sockets_beside_it_go_on() {
     hub.open_with(TAB, 2, "/flood", 1).await;
     let message = hub.next().await;
     assert!(matches!(frame(&message), ServerFrame::Data { socket: SocketId(2), .. }));
-    server.stats(|stats| stats.no_credit > 0 && stats.awaiting_credit == 1).await;
+    server.stats(|stats| stats.messages.no_credit > 0 && stats.sockets.awaiting_credit == 1).await;
     // The next that comes is of the other socket, and nothing after it.
     hub.send(TAB, 1, Payload::Text("through")).await;
     assert_eq!(hub.text(TAB, 1).await, "through");
@@ -99,7 +99,7 @@ async fn a_task_waits_for_credit_and_sockets_beside_it_go_on() {
     }
     assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1000, .. }));
     assert_eq!(soon("the task", news.recv()).await, Some(12));
-    server.stats(|stats| stats.awaiting_credit == 0).await;
+    server.stats(|stats| stats.sockets.awaiting_credit == 0).await;
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_tab_waits_for_a_task_that_is_behind_and_its_other_sockets_go_on() {
     }
     let all = (256 << 10) - 1 + (100 << 10) + 64;
     assert!(hub.given[&(TAB, 1)] <= all, "{:?}", hub.given);
-    assert_eq!(server.handle.stats().over_credit, 0);
+    assert_eq!(server.handle.stats().sockets.over_credit, 0);
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn a_page_that_minds_no_credit_loses_its_socket_and_no_other() {
     assert_eq!(socket.0, 1);
     hub.send(TAB, 2, Payload::Text("still here")).await;
     assert_eq!(hub.text(TAB, 2).await, "still here");
-    server.stats(|stats| stats.over_credit == 1 && stats.sockets == 1).await;
+    server.stats(|stats| stats.sockets.over_credit == 1 && stats.sockets.open == 1).await;
 }
 
 #[tokio::test]
@@ -217,14 +217,14 @@ async fn what_a_task_sent_comes_although_its_tab_talks_on() {
         }
     });
     let (server, mut hub) = running(|builder| builder.socket("/task", parting)).await;
-    server.stats(|stats| stats.queue_full > 0).await;
+    server.stats(|stats| stats.messages.queue_full > 0).await;
     stop.notify_one();
     let count = soon("the task", news.recv()).await.unwrap();
     for _ in 0..6 {
         hub.send(TAB, 1, Payload::Binary(&[0; 500 << 10])).await;
     }
     // Not before the server has them: reading makes room for what the task sent.
-    server.stats(|stats| stats.messages_in >= 3).await;
+    server.stats(|stats| stats.messages.received >= 3).await;
     for number in 0..count {
         let bytes = hub.next().await;
         let ServerFrame::Data { payload, .. } = frame(&bytes) else { panic!("no chunk {number}") };

@@ -52,8 +52,12 @@ async fn a_publication_over_http_reaches_the_subscribers_of_all_shards() {
     }
     assert_eq!(position["offset"], 1);
     other.quiet().await;
-    let stats = server.stats(|stats| stats.deliveries == 6).await;
-    assert_eq!((stats.subscriptions, stats.topics), (7, 4), "each shard counts its topics");
+    let stats = server.stats(|stats| stats.topics.deliveries == 6).await;
+    assert_eq!(
+        (stats.topics.subscriptions, stats.topics.subscribed),
+        (7, 4),
+        "each shard counts its topics"
+    );
 }
 
 #[tokio::test]
@@ -160,8 +164,8 @@ async fn a_burst_arrives(messages: u64, bytes: usize, limits: Limits) {
     for offset in 1..=messages {
         assert_eq!(publication(&mut hub).await.1, offset);
     }
-    let stats = server.stats(|stats| stats.queued_bytes == 0).await;
-    assert_eq!((stats.subscriptions, stats.slow_subscriptions), (1, 0));
+    let stats = server.stats(|stats| stats.memory.queued_bytes == 0).await;
+    assert_eq!((stats.topics.subscriptions, stats.topics.slow_subscriptions), (1, 0));
 }
 
 #[tokio::test]
@@ -215,7 +219,8 @@ async fn at_the_limits_of_topics_and_subscriptions_a_hub_is_refused_with_a_reaso
     assert_eq!(refused(&mut first, "c").await, None);
     second.subscribe(1, "c").await;
     assert_eq!(refused(&mut second, "d").await, Some(60_000));
-    assert_eq!(server.stats(|stats| stats.subscriptions_refused == 2).await.subscriptions, 3);
+    let stats = server.stats(|stats| stats.topics.subscriptions_refused == 2).await;
+    assert_eq!(stats.topics.subscriptions, 3);
     first.say(&HubFrame::Unsubscribe { topic: "a" }).await;
     first.quiet().await;
     second.subscribe(2, "d").await;
@@ -243,7 +248,8 @@ async fn who_does_not_read_loses_the_subscription_and_not_the_link() {
         hub.subscribe(7, "prices").await;
     }
     let [quick, slow] = &mut hubs;
-    let published = flood(&server, quick, || server.handle.stats().slow_subscriptions > 0).await;
+    let published =
+        flood(&server, quick, || server.handle.stats().topics.slow_subscriptions > 0).await;
     // The kernel's buffers, the window, and the backlog of 1 MiB.
     assert!(published < 1_000, "{published} of 32 KiB");
     let mut got = 0;
@@ -264,7 +270,7 @@ async fn who_does_not_read_loses_the_subscription_and_not_the_link() {
     assert_eq!(at.offset, published);
     server.handle.publish("prices", Payload::Text("again")).unwrap();
     assert_eq!(publication(slow).await.2, published);
-    assert_eq!(server.stats(|stats| stats.queued_bytes == 0).await.links, 2);
+    assert_eq!(server.stats(|stats| stats.memory.queued_bytes == 0).await.links.open, 2);
 }
 
 #[tokio::test]
@@ -276,12 +282,13 @@ async fn a_state_topic_keeps_the_latest_for_who_does_not_read() {
         hub.subscribe(7, "prices").await;
     }
     let [quick, slow] = &mut hubs;
-    let published = flood(&server, quick, || server.handle.stats().dropped_replaced > 9).await;
+    let published =
+        flood(&server, quick, || server.handle.stats().topics.dropped_replaced > 9).await;
     let mut offsets = vec![publication(slow).await.1];
     while offsets.last() != Some(&published) {
         offsets.push(publication(slow).await.1);
     }
     assert!(offsets.is_sorted() && (offsets.len() as u64) < published);
-    let stats = server.stats(|stats| stats.queued_bytes == 0).await;
-    assert_eq!(offsets.len() as u64 + stats.dropped_replaced, published);
+    let stats = server.stats(|stats| stats.memory.queued_bytes == 0).await;
+    assert_eq!(offsets.len() as u64 + stats.topics.dropped_replaced, published);
 }

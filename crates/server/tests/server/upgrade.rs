@@ -122,7 +122,7 @@ async fn a_request_that_is_no_upgrade_gets_no_link() {
             assert_eq!(raw.head().await.0, expected, "{what}, {address}");
         }
     }
-    server.stats(|stats| stats.links == 0).await;
+    server.stats(|stats| stats.links.open == 0).await;
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn what_is_missing_doubled_or_wrong_is_told() {
     let text = head(&lines(server.address)).replace("GET", "POST");
     raw.say(text.as_bytes()).await;
     assert_eq!(raw.head().await.0, 405);
-    server.stats(|stats| stats.links == 0).await;
+    server.stats(|stats| stats.links.open == 0).await;
 }
 
 #[tokio::test]

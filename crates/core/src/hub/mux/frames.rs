@@ -3,8 +3,8 @@
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Alias, Denied, ErrorCode, HubFrame, RefusedReason, ServerFrame, SocketId, TabId, Term, Welcome,
-    close as code,
+    Alias, Denied, ErrorCode, HubFrame, RefusedReason, Rejected, ServerFrame, SocketId, TabId,
+    Term, Welcome, close as code,
 };
 
 use super::{
@@ -130,11 +130,16 @@ impl Mux {
             ServerFrame::Credit { tab, socket, bytes } => {
                 self.post(base, tab, HubMessage::Credit { socket, count, bytes });
             }
+            ServerFrame::Rejected(Rejected { tab, socket, message, .. }) => {
+                let (code, clean, reason) = (code::ABNORMAL, false, String::new());
+                let message = message.to_owned();
+                self.post(base, tab, HubMessage::Error { socket, message });
+                self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
+            }
             ServerFrame::Pong { .. } => {}
             // Frames that this release does not act on, and types of later versions.
             ServerFrame::Credentials(_)
             | ServerFrame::Dismissed(_)
-            | ServerFrame::Rejected(_)
             | ServerFrame::Reply(_)
             | ServerFrame::Published { .. }
             | ServerFrame::Recovered(_)

@@ -1,0 +1,187 @@
+//! Questions that leave the registry: the shell answers them now, later or never.
+//!
+//! Each question has a number that no other has, so an answer that comes too late finds nothing;
+//! a deadline, after which the registry answers it itself; and somebody who asks. When the asker is
+//! gone the shell is told, so that it can drop what it began.
+
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+
+use tabmux_wire::{ErrorCode, Position, SessionId, TabId, TopicId};
+
+use super::{
+    SlowPolicy, SocketRef,
+    places::{FreeList, Places},
+    state::SessionPlace,
+    topic_table::TopicPlace,
+};
+use crate::Timestamp;
+
+/// The number of a question. No two questions of a registry have the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(u64);
+
+/// A question for the shell, which answers by [`Registry::answer`](super::Registry::answer).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// May this tab have a virtual socket? It lives as long as the tab, across links and hubs.
+    Open {
+        /// The socket's name.
+        socket: SocketRef,
+        /// The tab's own id.
+        tab: TabId,
+        /// The path with its query.
+        path: String,
+        /// The sub-protocols offered, best first.
+        protocols: Vec<String>,
+    },
+    /// May this browser subscribe to a topic? It is asked only if
+    /// [`SessionConfig::ask_subscriptions`](super::SessionConfig::ask_subscriptions) is set, and
+    /// it lives as long as the link.
+    Subscribe {
+        /// The browser's session.
+        session: SessionId,
+        /// The topic's name.
+        topic: Arc<str>,
+        /// The last position that the hub has.
+        since: Option<Position>,
+    },
+    /// Where is a topic, which somebody here wants? It lives as long as somebody wants the topic.
+    /// Once it is answered, publications of the topic go to
+    /// [`Registry::publish`](super::Registry::publish), until
+    /// [`Output::TopicUnwanted`](super::Output::TopicUnwanted) says that nobody wants them.
+    Join {
+        /// The topic's name.
+        topic: Arc<str>,
+    },
+}
+
+/// The answer to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// Answers [`Ask::Open`]: the socket is open, with this sub-protocol; empty for none.
+    Open {
+        /// The sub-protocol.
+        protocol: &'a str,
+    },
+    /// Answers [`Ask::Subscribe`]: the browser may have the topic.
+    Allow,
+    /// Answers [`Ask::Join`]: the topic is at `position`, and every publication after that will be
+    /// told.
+    Joined {
+        /// The topic's number.
+        topic: TopicId,
+        /// Where it is.
+        position: Position,
+        /// What becomes of publications for a browser that is behind.
+        policy: SlowPolicy,
+    },
+    /// Answers every question: no.
+    Deny(Denial<'a>),
+}
+
+/// Why something is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial<'a> {
+    /// The code that the page is told.
+    pub code: ErrorCode,
+    /// For the programmer who reads it.
+    pub message: &'a str,
+    /// When to try again; `None` when that is of no use.
+    pub retry: Option<Duration>,
+}
+
+/// Why an answer was not taken. The fault is the shell's, or nobody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// The question is over: it was answered or withdrawn, or its deadline has passed. The shell
+    /// undoes what it did for the answer.
+    Late,
+    /// The answer is one to another kind of question. The question stays open.
+    Unfit,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    Open(SocketRef),
+    Subscribe(SessionPlace),
+    Join(TopicPlace),
+}
+
+/// A question that is open.
+struct Question {
+    asker: Asker,
+    deadline: Timestamp,
+}
+
+/// All questions of a registry that are open.
+pub(super) struct Asks {
+    questions: Places<Question>,
+    free: FreeList,
+    deadlines: BTreeSet<(Timestamp, AskId)>,
+    /// How many questions there were so far.
+    asked: u32,
+}
+
+impl Asks {
+    pub(super) fn new() -> Self {
+        Self {
+            questions: Places::new(),
+            free: FreeList::default(),
+            deadlines: BTreeSet::new(),
+            asked: 0,
+        }
+    }
+
+    /// Opens a question, which ends at `deadline` at the latest.
+    pub(super) fn open(&mut self, asker: Asker, deadline: Timestamp) -> AskId {
+        self.asked = self.asked.wrapping_add(1);
+        let id = AskId(u64::from(self.asked) << 32 | u64::from(self.free.take()));
+        self.questions.insert(id.0, Question { asker, deadline });
+        self.deadlines.insert((deadline, id));
+        id
+    }
+
+    /// Returns who asks, while the question is open.
+    pub(super) fn asker(&self, id: AskId) -> Option<Asker> {
+        self.questions.get(id.0).map(|question| question.asker)
+    }
+
+    /// Ends a question. Returns false if it is over already.
+    pub(super) fn close(&mut self, id: AskId) -> bool {
+        let Some(question) = self.questions.remove(id.0) else {
+            return false;
+        };
+        self.free.give_back((id.0 & 0xffff_ffff) as u32);
+        self.deadlines.remove(&(question.deadline, id));
+        true
+    }
+
+    /// Returns how many questions are open.
+    pub(super) const fn len(&self) -> usize {
+        self.questions.len()
+    }
+
+    /// Returns the first deadline and its question.
+    pub(super) fn first(&self) -> Option<(Timestamp, AskId)> {
+        self.deadlines.first().copied()
+    }
+}
+
+impl fmt::Debug for AskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AskId({})", self.0 >> 32)
+    }
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Late => "the question is over",
+            Self::Unfit => "this is the answer to another kind of question",
+        })
+    }
+}
+
+impl std::error::Error for AnswerError {}

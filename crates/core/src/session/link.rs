@@ -1,0 +1,59 @@
+//! What a registry remembers of a link.
+
+use super::{
+    SessionConfig, WakeReason,
+    io::Identity,
+    state::{SessionPlace, at_least},
+    wheel::Tick,
+};
+use crate::Timestamp;
+
+/// One link.
+pub(super) struct Link {
+    pub(super) phase: Phase,
+    /// When the last message came; at first, when the link opened.
+    pub(super) heard: Timestamp,
+    /// Where the link stands in the wheel: never after its deadline.
+    pub(super) tick: Tick,
+}
+
+/// How far a link is.
+pub(super) enum Phase {
+    /// HELLO has not come.
+    Hello(Box<Greeting>),
+    /// It is the link of the session at this place.
+    Session(SessionPlace),
+}
+
+/// What the shell said of a link, for the session that its HELLO begins or claims.
+#[derive(Clone, Copy)]
+pub(super) struct Greeting {
+    /// For the id and the token of a session that begins.
+    pub(super) entropy: [u8; 32],
+    pub(super) identity: Option<Identity>,
+}
+
+impl Link {
+    /// Returns when something must be done about the link unless a message comes, and what.
+    /// `suspended` is when SUSPEND came, if nothing came since.
+    pub(super) fn deadline(
+        &self,
+        suspended: Option<Timestamp>,
+        config: &SessionConfig,
+    ) -> (Timestamp, WakeReason) {
+        match self.phase {
+            Phase::Hello(_) => {
+                (self.heard + at_least(config.handshake_timeout), WakeReason::Handshake)
+            }
+            Phase::Session(_) => {
+                let heartbeat = self.heard + at_least(config.silence());
+                match suspended {
+                    Some(since) if since + at_least(config.suspend_timeout) < heartbeat => {
+                        (since + at_least(config.suspend_timeout), WakeReason::Suspended)
+                    }
+                    _ => (heartbeat, WakeReason::Heartbeat),
+                }
+            }
+        }
+    }
+}

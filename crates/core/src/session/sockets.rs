@@ -1,0 +1,259 @@
+//! Virtual sockets: opened, used and closed by their tab and by the application.
+
+use tabmux_wire::{
+    Alias, ErrorCode, MAX_MESSAGE_TEXT, MAX_PROTOCOL, MAX_REASON, Payload, Rejected, ServerFrame,
+    SocketId, close, message_cost,
+};
+
+use super::{
+    Output, PeerMisbehaved, SendError,
+    asks::{Ask, Asker, Denial},
+    config,
+    credit::Credit,
+    cut,
+    effects::Effects,
+    state::Session,
+    tab::{Socket, SocketEnd},
+};
+
+/// An OPEN.
+pub(super) struct Open<'a> {
+    pub(super) socket: SocketId,
+    pub(super) credit: u64,
+    pub(super) path: &'a str,
+    pub(super) protocols: Vec<&'a str>,
+}
+
+impl Session {
+    /// Takes an OPEN, which becomes a question.
+    pub(super) fn on_open(&mut self, fx: &mut Effects, alias: Alias, open: Open<'_>) {
+        let Open { socket, credit, path, protocols } = open;
+        let limit = fx.config.sockets as usize;
+        let Some(tab) = self.tabs.get(&alias) else {
+            return;
+        };
+        // The hub passes on what its tabs say: a number in use is a page's fault, and costs it
+        // alone.
+        if tab.socket(socket).is_some() {
+            fx.stats.sockets.bad_opens += 1;
+            return;
+        }
+        if tab.socket_count() >= limit {
+            fx.stats.sockets.refused += 1;
+            let message = &format!("a tab may have {limit} sockets on this server");
+            let denial = Denial { code: ErrorCode::SocketLimit, message, retry: None };
+            self.refuse_socket(fx, alias, socket, &denial);
+            return;
+        }
+        let name = self.name(alias, socket);
+        let what = Ask::Open {
+            socket: name,
+            tab: tab.id,
+            path: path.to_owned(),
+            protocols: protocols.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let Some(ask) = self.ask(fx, Asker::Open(name), what) else {
+            fx.stats.sockets.refused += 1;
+            let limit = fx.config.asks;
+            let message = &format!("a browser may wait for {limit} answers of this server");
+            let retry = Some(fx.config.retry_after);
+            let denial = Denial { code: ErrorCode::SocketLimit, message, retry };
+            self.refuse_socket(fx, alias, socket, &denial);
+            return;
+        };
+        fx.stats.sockets.open += 1;
+        if let Some(tab) = self.tabs.get_mut(&alias) {
+            tab.set_socket(socket, Socket::opening(ask, Credit::new(credit)));
+        }
+    }
+
+    /// Opens a socket whose question is answered, with a sub-protocol; empty for none.
+    pub(super) fn open_socket(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        socket: SocketId,
+        protocol: &str,
+    ) {
+        self.question_ended();
+        let Some(state) = self.socket_mut(tab, socket) else {
+            return;
+        };
+        *state = Socket::Open(*state.credit_mut());
+        let protocol = cut(protocol, MAX_PROTOCOL);
+        let credit = fx.config.credit_bytes.into();
+        self.send_lane(fx, tab, &ServerFrame::Opened { tab, socket, credit, protocol });
+    }
+
+    /// Refuses a socket whose question is answered.
+    pub(super) fn reject_socket(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        socket: SocketId,
+        denial: &Denial<'_>,
+    ) {
+        if self.take_socket(fx, tab, socket).is_some() {
+            fx.stats.sockets.open -= 1;
+            self.refuse_socket(fx, tab, socket, denial);
+        }
+    }
+
+    /// Tells a tab that its socket failed, and why.
+    fn refuse_socket(
+        &mut self,
+        fx: &mut Effects,
+        alias: Alias,
+        socket: SocketId,
+        denial: &Denial<'_>,
+    ) {
+        let Denial { code, message, retry } = *denial;
+        if self.version > 1 {
+            let retry_ms = retry.map(config::millis);
+            let (code, message) = (code.byte().into(), cut(message, MAX_MESSAGE_TEXT));
+            let rejected = Rejected { tab: alias, socket, code, retry_ms, message };
+            self.send_lane(fx, alias, &ServerFrame::Rejected(rejected));
+            return;
+        }
+        let tab = self.tabs.get(&alias).map(|tab| tab.id);
+        self.send_error(fx, code, tab, Some(socket), message);
+        self.send_close(fx, alias, socket, close::ABNORMAL, "");
+    }
+
+    /// Takes a message of a tab. On a socket that is not open it is ignored, since a close may be
+    /// under way. A page that sends what it has no credit for loses the socket, and no other
+    /// notices.
+    pub(super) fn on_data(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        socket: SocketId,
+        payload: Payload<'_>,
+    ) {
+        let limit = fx.config.credit_bytes;
+        let Some(Socket::Open(credit)) = self.socket_mut(tab, socket) else {
+            return;
+        };
+        if credit.take(limit, message_cost(payload.len())) {
+            fx.stats.messages.received += 1;
+            let (socket, payload) = (self.name(tab, socket), payload.into());
+            fx.order(Output::SocketMessage { socket, payload });
+        } else {
+            fx.stats.sockets.over_credit += 1;
+            let reason = "more was sent than there was credit for";
+            self.close_socket(fx, tab, socket, close::POLICY, reason);
+        }
+    }
+
+    /// Takes a CLOSE: the handler is told, and the frame goes back, which completes the closing
+    /// handshake. A socket that was never open fails, as a WebSocket does.
+    pub(super) fn on_close(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        socket: SocketId,
+        code: u16,
+        reason: &str,
+    ) -> Result<(), PeerMisbehaved> {
+        let code = match code {
+            0 => close::NO_STATUS,
+            1000..=4999 => code,
+            _ => return Err(PeerMisbehaved::BadCloseCode),
+        };
+        // An unknown socket was closed by the server, and the two closes crossed.
+        let Some(state) = self.take_socket(fx, tab, socket) else {
+            return Ok(());
+        };
+        let end = match state {
+            Socket::Open(_) => SocketEnd { code, reason, clean: true },
+            Socket::Opening(_) => SocketEnd::LOST,
+        };
+        let SocketEnd { code, reason, .. } = end;
+        state.end(fx, self.name(tab, socket), end);
+        self.send_close(fx, tab, socket, code, reason);
+        Ok(())
+    }
+
+    /// Takes a CREDIT. A socket that is not there is ignored: its close is under way.
+    pub(super) fn on_credit(&mut self, fx: &mut Effects, tab: Alias, socket: SocketId, bytes: u64) {
+        if let Some(state) = self.socket_mut(tab, socket) {
+            state.credit_mut().add(bytes);
+        }
+        self.credit_changed(fx, tab, socket);
+        self.wake_waiting(fx);
+    }
+
+    /// Sends a message on an open socket. `rush` is how many times the session may be filled.
+    pub(super) fn send_data(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        socket: SocketId,
+        payload: Payload<'_>,
+        rush: usize,
+    ) -> Result<(), SendError> {
+        let credit = self.socket(tab, socket).and_then(Socket::open).ok_or(SendError::Closed)?;
+        if rush == 1 && !credit.is_left() {
+            fx.stats.messages.no_credit += 1;
+            return Err(SendError::Full);
+        }
+        let frame = ServerFrame::Data { tab, socket, payload };
+        self.send_message(fx, Some(tab), &frame, payload.len(), rush)?;
+        if let Some(Socket::Open(credit)) = self.socket_mut(tab, socket) {
+            credit.spend(message_cost(payload.len()));
+        }
+        self.credit_changed(fx, tab, socket);
+        Ok(())
+    }
+
+    /// Closes an open socket from this end.
+    pub(super) fn close_socket(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        socket: SocketId,
+        code: u16,
+        reason: &str,
+    ) {
+        let Some(state) = self.take_socket(fx, tab, socket) else {
+            return;
+        };
+        let (code, reason) = (code.clamp(1000, 4999), cut(reason, MAX_REASON));
+        self.send_close(fx, tab, socket, code, reason);
+        state.end(fx, self.name(tab, socket), SocketEnd { code, reason, clean: true });
+    }
+
+    /// Gives a tab credit back for messages that the application has dealt with.
+    pub(super) fn give_back(&mut self, fx: &mut Effects, tab: Alias, socket: SocketId, cost: u64) {
+        let limit = fx.config.credit_bytes;
+        if let Some(Socket::Open(credit)) = self.socket_mut(tab, socket)
+            && let Some(bytes) = credit.done(limit, cost)
+        {
+            self.send_lane(fx, tab, &ServerFrame::Credit { tab, socket, bytes });
+        }
+    }
+
+    fn send_close(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        socket: SocketId,
+        code: u16,
+        reason: &str,
+    ) {
+        self.send_lane(fx, tab, &ServerFrame::Close { tab, socket, code, reason });
+    }
+
+    /// Notes that the credit of a socket has changed: if it waits, that may not be for credit any
+    /// more.
+    fn credit_changed(&mut self, fx: &mut Effects, tab: Alias, socket: SocketId) {
+        let has_credit = self.socket(tab, socket).is_some_and(Socket::has_credit);
+        if let Some(slow) = &mut self.slow
+            && slow.waiting.contains((tab, socket))
+        {
+            fx.stats.sockets.awaiting_credit -= slow.waiting.without_credit();
+            slow.waiting.insert((tab, socket), has_credit);
+            fx.stats.sockets.awaiting_credit += slow.waiting.without_credit();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What a registry remembers of a tab and of its virtual sockets.
+
+use tabmux_wire::{Alias, SessionId, SocketId, TabId, close};
+
+use super::{
+    Output, PeerMisbehaved, SocketRef, asks::AskId, credit::Credit, effects::Effects, lane::Lane,
+    list::List,
+};
+use crate::Timestamp;
+
+/// One tab.
+pub(super) struct Tab {
+    pub(super) id: TabId,
+    pub(super) presence: Presence,
+    /// Lane 0 was acknowledged without it.
+    pub(super) aside: bool,
+    /// Lane, counts and sockets; nothing until a frame of its lane goes either way.
+    active: Option<Box<Active>>,
+}
+
+/// Whether a tab's lane goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It attached on this link.
+    Attached,
+    /// It has not attached on this link yet; its lane waits.
+    Awaited,
+    /// It is in the back/forward cache; its lane waits.
+    Parked,
+}
+
+/// Whose lanes count together. A tab that leaves or comes back takes what its lane keeps with it,
+/// even if that is more than the other share may keep: then only writers wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// Lane 0 and those of attached tabs.
+    Present,
+    /// Those of the other tabs: nothing of it can be acknowledged till they are back.
+    Absent,
+}
+
+/// A tab that has said or heard something.
+#[derive(Default)]
+struct Active {
+    lane: Lane,
+    /// Reliable frames of the tab that came.
+    seen: u64,
+    /// How many of them the hub was told of.
+    told: u64,
+    /// Bytes of those that it was not told of.
+    untold: usize,
+    /// When it was parked last, if it ever was. Only what is in here is worth an end in time.
+    parked: Option<Timestamp>,
+    sockets: List<SocketId, Socket>,
+}
+
+/// One virtual socket.
+pub(super) enum Socket {
+    /// The shell has not answered.
+    Opening(Box<Opening>),
+    Open(Credit),
+}
+
+/// A virtual socket whose OPEN is a question.
+pub(super) struct Opening {
+    pub(super) ask: AskId,
+    pub(super) credit: Credit,
+}
+
+impl Socket {
+    pub(super) fn opening(ask: AskId, credit: Credit) -> Self {
+        Self::Opening(Box::new(Opening { ask, credit }))
+    }
+
+    /// Returns its credit, open or not.
+    pub(super) fn credit_mut(&mut self) -> &mut Credit {
+        match self {
+            Self::Opening(opening) => &mut opening.credit,
+            Self::Open(credit) => credit,
+        }
+    }
+
+    /// Returns its credit if it is open.
+    pub(super) const fn open(&self) -> Option<Credit> {
+        match self {
+            Self::Opening(_) => None,
+            Self::Open(credit) => Some(*credit),
+        }
+    }
+
+    /// Returns true if a message may be sent to its tab.
+    pub(super) fn has_credit(&self) -> bool {
+        self.open().is_some_and(Credit::is_left)
+    }
+
+    /// Tells the shell that the socket, which was taken out of its tab, is no more: an open one is
+    /// closed, and the question of one that is not yet open is withdrawn.
+    pub(super) fn end(self, fx: &mut Effects, socket: SocketRef, end: SocketEnd<'_>) {
+        fx.stats.sockets.open -= 1;
+        match self {
+            Self::Opening(opening) => fx.withdraw(opening.ask),
+            Self::Open(_) => {
+                let SocketEnd { code, reason, clean } = end;
+                let reason = reason.to_owned();
+                fx.order(Output::SocketClosed { socket, code, reason, clean });
+            }
+        }
+    }
+}
+
+/// How a socket ended.
+#[derive(Clone, Copy)]
+pub(super) struct SocketEnd<'a> {
+    pub(super) code: u16,
+    pub(super) reason: &'a str,
+    pub(super) clean: bool,
+}
+
+impl SocketEnd<'_> {
+    /// The socket is lost with its tab or its session.
+    pub(super) const LOST: Self = Self { code: close::ABNORMAL, reason: "", clean: false };
+}
+
+impl Tab {
+    pub(super) const fn new(id: TabId) -> Self {
+        Self { id, presence: Presence::Awaited, aside: false, active: None }
+    }
+
+    /// Returns true if nothing of its lane went either way.
+    pub(super) const fn is_blank(&self) -> bool {
+        self.active.is_none()
+    }
+
+    /// Returns how many reliable frames of the tab came.
+    pub(super) fn seen(&self) -> u64 {
+        self.active.as_ref().map_or(0, |active| active.seen)
+    }
+
+    /// Returns its lane, if it was ever used.
+    pub(super) fn lane(&self) -> Option<&Lane> {
+        self.active.as_ref().map(|active| &active.lane)
+    }
+
+    /// Returns its lane, to be used.
+    pub(super) fn lane_mut(&mut self) -> &mut Lane {
+        &mut self.activate().lane
+    }
+
+    /// Returns the share that its lane counts in.
+    pub(super) const fn share(&self) -> Share {
+        match self.presence {
+            Presence::Attached => Share::Present,
+            Presence::Awaited | Presence::Parked => Share::Absent,
+        }
+    }
+
+    /// Returns the bytes that its lane keeps.
+    pub(super) fn kept(&self) -> usize {
+        self.lane().map_or(0, Lane::bytes)
+    }
+
+    /// Counts a reliable frame. Returns false if it came before.
+    pub(super) fn count(&mut self, n: u64, len: usize) -> Result<bool, PeerMisbehaved> {
+        let seen = self.seen();
+        if n <= seen {
+            return Ok(false);
+        }
+        if n != seen + 1 {
+            return Err(PeerMisbehaved::CountJumped);
+        }
+        let active = self.activate();
+        active.seen = n;
+        active.untold += len;
+        Ok(true)
+    }
+
+    /// Returns true if the hub is to be told now what came of the tab: so many frames or bytes came
+    /// since it was told.
+    pub(super) fn is_news(&self, frames: u64, bytes: usize) -> bool {
+        self.active.as_ref().is_some_and(|active| {
+            active.seen - active.told >= frames.max(1) || active.untold >= bytes.max(1)
+        })
+    }
+
+    /// Returns how many frames came of the tab. The hub is told so now.
+    pub(super) fn report(&mut self) -> u64 {
+        let active = self.activate();
+        (active.told, active.untold) = (active.seen, 0);
+        active.seen
+    }
+
+    /// Puts the tab into the back/forward cache.
+    pub(super) fn park(&mut self, now: Timestamp) {
+        self.presence = Presence::Parked;
+        if let Some(active) = &mut self.active {
+            active.parked = Some(now);
+        }
+    }
+
+    /// Returns when it was parked, if it is and has anything to lose.
+    pub(super) fn parked_since(&self) -> Option<Timestamp> {
+        let active = self.active.as_ref().filter(|_| self.presence == Presence::Parked);
+        active.and_then(|active| active.parked)
+    }
+
+    pub(super) fn socket_count(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.sockets.len())
+    }
+
+    /// Returns how many of its sockets wait for an answer.
+    pub(super) fn opening_count(&self) -> usize {
+        let sockets = self.active.iter().flat_map(|active| active.sockets.iter());
+        sockets.filter(|(_, socket)| matches!(socket, Socket::Opening(_))).count()
+    }
+
+    pub(super) fn socket(&self, socket: SocketId) -> Option<&Socket> {
+        self.active.as_ref()?.sockets.get(&socket)
+    }
+
+    pub(super) fn socket_mut(&mut self, socket: SocketId) -> Option<&mut Socket> {
+        self.active.as_mut()?.sockets.get_mut(&socket)
+    }
+
+    pub(super) fn set_socket(&mut self, socket: SocketId, state: Socket) {
+        self.activate().sockets.insert(socket, state);
+    }
+
+    pub(super) fn take_socket(&mut self, socket: SocketId) -> Option<Socket> {
+        self.active.as_mut()?.sockets.remove(&socket)
+    }
+
+    /// Tells the shell of the end of each socket of a tab that was taken out of its session.
+    pub(super) fn end(self, fx: &mut Effects, session: SessionId, tab: Alias) {
+        *fx.stats.tabs.of(self.presence) -= 1;
+        let sockets = self.active.map(|active| active.sockets).unwrap_or_default();
+        for (number, socket) in sockets {
+            let name = SocketRef { session, tab, socket: number };
+            socket.end(fx, name, SocketEnd::LOST);
+        }
+    }
+
+    fn activate(&mut self) -> &mut Active {
+        self.active.get_or_insert_default()
+    }
+}
