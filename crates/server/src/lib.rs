@@ -56,6 +56,7 @@ mod replay;
 mod sender;
 mod server;
 mod shard;
+mod stderr;
 mod task;
 mod topics;
 mod users;
@@ -71,6 +72,7 @@ pub use self::{
     handler::{CloseInfo, Decision, OpenRequest, SocketHandler},
     sender::SocketSender,
     server::{Server, ServerHandle, listen},
+    stderr::Stderr,
     task::{TaskHandler, TaskSocket, task},
     topics::{PublishError, Slow, TopicRule},
     users::LinkRequest,

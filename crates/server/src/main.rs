@@ -19,12 +19,17 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tabmux_server::{
-    ApiKey, Config, Error, Server, bench, demo, listen, listen_address, raise_descriptor_limit,
+    ApiKey, Config, Error, Server, Stderr, bench, demo, listen, listen_address,
+    raise_descriptor_limit,
 };
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{runtime::Runtime, sync::oneshot};
 use tracing::{Level, warn};
+
+/// How long the end of the process waits for threads that are blocked, by a disk that does not
+/// answer for example, and then for stderr to take what is left of the log.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// One browser, one WebSocket, however many tabs.
 #[derive(Parser)]
@@ -78,29 +83,38 @@ enum LogFormat {
     Json,
 }
 
-/// How long the end waits for threads that are blocked, by a disk that does not answer for example.
-const LAST_WAIT: Duration = Duration::from_secs(1);
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = Runtime::new().map_err(|error| error.to_string()).and_then(|runtime| {
-        let done = runtime.block_on(run(arguments));
-        end(runtime, LAST_WAIT);
-        done
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let stderr = match Stderr::start() {
+        Ok(stderr) => stderr,
         Err(error) => {
             // `eprintln!` would panic where stderr cannot be written. The status tells it as well.
             let _ = writeln!(std::io::stderr(), "tabmux: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = Runtime::new().map_err(|error| error.to_string()).and_then(|runtime| {
+        let done = runtime.block_on(run(arguments, stderr.clone()));
+        end(runtime, LAST_WAIT);
+        done
+    });
+    let status = match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // It cannot fail, and the status tells it as well.
+            let _ = (&stderr).write_all(format!("tabmux: {error}\n").as_bytes());
             ExitCode::FAILURE
         }
-    }
+    };
+    stderr.finish(LAST_WAIT);
+    status
 }
 
-async fn run(arguments: Arguments) -> Result<(), String> {
+async fn run(arguments: Arguments, stderr: Stderr) -> Result<(), String> {
     match arguments.command {
-        Command::Serve(arguments) => serve(arguments).await.map_err(|error| error.to_string()),
+        Command::Serve(arguments) => {
+            serve(arguments, stderr).await.map_err(|error| error.to_string())
+        }
         Command::Bench(options) => load(options).await,
     }
 }
@@ -127,8 +141,8 @@ async fn load(options: bench::Options) -> Result<(), String> {
     run.await.map_err(|error| error.to_string())?
 }
 
-async fn serve(arguments: Serve) -> Result<(), Error> {
-    start_log(&arguments);
+async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
+    start_log(&arguments, stderr);
     let config = configuration(&arguments)?;
     let address = config.listen;
     let assets = config.assets.clone();
@@ -197,12 +211,12 @@ fn ignore_reloads() -> Result<(), Error> {
     Ok(())
 }
 
-fn start_log(arguments: &Serve) {
+fn start_log(arguments: &Serve, stderr: Stderr) {
     let log = tracing_subscriber::fmt()
         .with_max_level(arguments.log)
-        .with_writer(std::io::stderr)
-        // Else a line that cannot be written is reported by `eprintln!`, which panics where stderr
-        // cannot be written: in the thread of a shard, and of every link that it serves.
+        .with_writer(stderr)
+        // Else a line that cannot be made is told by `eprintln!`, which panics where stderr cannot
+        // be written: in the thread of a shard, and so of every link that it serves.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false);

@@ -11,6 +11,7 @@ use crate::{
     admission::{Admission, Cause},
     descriptors,
     shard::Board,
+    stderr,
 };
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,6 +26,8 @@ pub(crate) fn text(board: &Board, admission: &Admission) -> String {
     let help = "Times that a link was read later, for limits.messages_per_s or bytes_per_s.";
     page.one(NumberKind::Counter, "tabmux_link_pauses_total", help, board.pauses());
     page.door(admission);
+    let help = "Lines of the log that were lost because stderr did not take them.";
+    page.one(NumberKind::Counter, "tabmux_log_lines_lost_total", help, stderr::lost());
     page.one(
         NumberKind::Gauge,
         "tabmux_uptime_seconds",

@@ -1,5 +1,7 @@
 //! The binary `tabmux`.
 
+#[cfg(target_os = "linux")]
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 use tabmux_core::wire::{Alias, Payload, ServerFrame, Token, Welcome};
@@ -223,6 +225,58 @@ async fn a_log_that_cannot_be_written_hurts_no_link_and_no_drain() {
     assert_eq!(other.closed().await.0, 1001);
     drop(other);
     assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
+}
+
+/// The writing end of a pipe that is full, and the other end, which nobody reads.
+#[cfg(target_os = "linux")]
+fn full_pipe() -> (std::io::PipeWriter, std::io::PipeReader) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // As much as the kernel keeps for a pipe.
+    writer.write_all(&[b'\n'; 64 << 10]).unwrap();
+    (writer, reader)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_no_link_and_no_drain() {
+    let (stderr, _unread) = full_pipe();
+    let mut command = on_a_free_port(&["--demo", env!("CARGO_TARGET_TMPDIR")]);
+    command.stderr(stderr);
+    let (mut child, address) = listening(command).await;
+    let mut hub = Hub::with_socket(address, "/echo").await;
+    hub.send(Alias(1), 1, Payload::Text("still there")).await;
+    assert_eq!(hub.text(Alias(1), 1).await, "still there");
+    signal(&child, "TERM");
+    assert_eq!(hub.closed().await.0, 1001);
+    drop(hub);
+    assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_waited_for_a_reader_of_the_log_comes_in_order() {
+    let (stderr, mut reader) = full_pipe();
+    let mut command = on_a_free_port(&[]);
+    command.stderr(stderr);
+    let (mut child, _) = listening(command).await;
+    signal(&child, "TERM");
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut log = String::new();
+        reader.read_to_string(&mut log).map(|_| log)
+    });
+    assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
+    let log = soon("the end of the log", reading).await.unwrap().unwrap();
+    let place = |text| log.find(text).unwrap_or_else(|| panic!("no {text:?} in {}", log.trim()));
+    assert!(place("INFO at most") < place("draining"), "{}", log.trim());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_error_that_nobody_reads_is_a_status_all_the_same() {
+    let (stderr, _unread) = full_pipe();
+    let mut command = serve(&["--config", "/nowhere/tabmux.toml"]);
+    command.stderr(stderr);
+    assert_eq!(soon("the end", command.status()).await.unwrap().code(), Some(1));
 }
 
 #[cfg(target_os = "linux")]

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 53] = [
+const NAMES: [&str; 54] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -30,6 +30,7 @@ const NAMES: [&str; 53] = [
     "tabmux_links gauge",
     "tabmux_links_closed_total counter",
     "tabmux_links_limit gauge",
+    "tabmux_log_lines_lost_total counter",
     "tabmux_messages_in_total counter",
     "tabmux_messages_out_total counter",
     "tabmux_messages_refused_total counter",

@@ -1,0 +1,231 @@
+//! The log's way to stderr, which keeps nobody waiting: a pipe that nobody reads, or a terminal
+//! that stands still, would else stop each thread at its next line.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Write},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing::warn;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes of lines that may wait; lines beyond are lost.
+const ROOM: usize = 1 << 20;
+
+/// Lines that were lost since the start of the process.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Writes lines to stderr from a thread of its own. What stderr does not take is lost, and counted
+/// in `tabmux_log_lines_lost_total`.
+#[derive(Clone)]
+pub struct Stderr(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// A line is being written.
+    busy: bool,
+    /// Lines that were lost and not yet told of.
+    lost: u64,
+}
+
+impl Stderr {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or no second descriptor of stderr.
+    pub fn start() -> io::Result<Self> {
+        Self::over(stderr()?)
+    }
+
+    fn over(mut sink: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
+        let (writer, name) = (Arc::clone(&shared), "tabmux-log".to_owned());
+        thread::Builder::new().name(name).spawn(move || {
+            loop {
+                writer.write_one(&mut sink);
+            }
+        })?;
+        Ok(Self(shared))
+    }
+
+    /// Waits until all lines are written, but not longer than this.
+    pub fn finish(&self, patience: Duration) {
+        let waits = |queue: &mut Queue| queue.busy || !queue.lines.is_empty();
+        drop(self.0.changed.wait_timeout_while(self.0.queue(), patience, waits));
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, line: &[u8]) {
+        let mut queue = self.queue();
+        if queue.bytes + line.len() > ROOM {
+            queue.lose();
+            return;
+        }
+        queue.bytes += line.len();
+        queue.lines.push_back(line.to_owned());
+        self.changed.notify_all();
+    }
+
+    /// Waits for a line and writes it.
+    fn write_one(&self, sink: &mut impl Write) {
+        let queue = self.changed.wait_while(self.queue(), |queue| queue.lines.is_empty());
+        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
+        let line = queue.lines.pop_front().unwrap_or_default();
+        queue.busy = true;
+        drop(queue);
+        let written = sink.write_all(&line);
+        let mut queue = self.queue();
+        queue.bytes -= line.len();
+        let lost = match written {
+            Ok(()) => std::mem::take(&mut queue.lost),
+            // It is told when stderr takes lines again.
+            Err(_) => {
+                queue.lose();
+                0
+            }
+        };
+        drop(queue);
+        if lost > 0 {
+            warn!("{lost} lines of the log are lost: stderr did not take them");
+        }
+        self.queue().busy = false;
+        self.changed.notify_all();
+    }
+}
+
+impl Queue {
+    fn lose(&mut self) {
+        self.lost += 1;
+        LOST.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes a whole line in each call, as `tracing-subscriber` gives them.
+impl Write for &Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+/// Lines of the log that were lost since the start of the process.
+pub(crate) fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// A descriptor of its own: who writes to that of `std` holds a lock, for which panics would wait.
+#[cfg(unix)]
+fn stderr() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?))
+}
+
+#[cfg(windows)]
+fn stderr() -> io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    Ok(File::from(io::stderr().as_handle().try_clone_to_owned()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Takes a line when it is told how it goes.
+    struct Gate {
+        outcomes: Receiver<io::Result<()>>,
+        taken: Sender<String>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.outcomes.recv().unwrap()?;
+            self.taken.send(String::from_utf8(line.to_owned()).unwrap()).unwrap();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated() -> (Stderr, Sender<io::Result<()>>, Receiver<String>) {
+        let (outcome, outcomes) = channel();
+        let (taken, lines) = channel();
+        (Stderr::over(Gate { outcomes, taken }).unwrap(), outcome, lines)
+    }
+
+    #[test]
+    fn lines_beyond_the_room_are_lost_and_the_others_come_in_order() {
+        let (stderr, outcome, lines) = gated();
+        let line = |number: usize| format!("{number:0>1024}");
+        let waiting = || {
+            let queue = stderr.0.queue();
+            (queue.bytes, queue.lost)
+        };
+        for number in 0..ROOM / 1_024 + 3 {
+            (&stderr).write_all(line(number).as_bytes()).unwrap();
+        }
+        assert_eq!(waiting(), (ROOM, 3));
+        for number in 0..ROOM / 1_024 {
+            outcome.send(Ok(())).unwrap();
+            assert_eq!(lines.recv_timeout(LONG).unwrap(), line(number));
+        }
+        stderr.finish(LONG);
+        assert_eq!(waiting(), (0, 0));
+        assert!(lost() >= 3);
+    }
+
+    #[test]
+    fn a_line_that_is_not_taken_is_lost_and_the_next_one_comes() {
+        let (stderr, outcome, lines) = gated();
+        for line in ["one", "two"] {
+            (&stderr).write_all(line.as_bytes()).unwrap();
+        }
+        outcome.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        outcome.send(Ok(())).unwrap();
+        assert_eq!(lines.recv_timeout(LONG).unwrap(), "two");
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_ever() {
+        let (stderr, _outcome, lines) = gated();
+        (&stderr).write_all(b"line").unwrap();
+        stderr.finish(Duration::from_millis(10));
+        assert!(lines.try_recv().is_err());
+    }
+}
