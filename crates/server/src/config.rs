@@ -1,5 +1,9 @@
 //! The configuration, as a file may give it. Every key has a default.
 
+mod keys;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
@@ -8,63 +12,146 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de::Error as _};
-use tabmux_core::session::{Pace, SessionConfig};
+use tabmux_core::session::SessionConfig;
 
+use self::keys::keys;
 use crate::{Error, TopicRule, shard::MAX_SHARDS, topics::check_rules};
 
-/// The configuration of a [`Server`](crate::Server) and of the binary. In TOML the keys are the
-/// names of the fields; an unknown key is an error. [`Config::EXAMPLE`] has them all.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The address that the binary listens on. 127.0.0.1:3000.
-    #[serde(deserialize_with = "listen")]
-    pub listen: SocketAddr,
-    /// The folder with `client.js`, `tiers.js` and `worker.js`. `packages/tabmux/dist`.
-    pub assets: PathBuf,
-    /// Origins that may open a link besides the server's own, such as `https://example.org`.
-    /// `*` allows every site on the web to use this server in its visitors' name.
-    pub allow_origins: Vec<String>,
-    /// How often a hub shows that it lives, in milliseconds; a link silent for two and a half
-    /// intervals is closed. 25,000.
-    pub heartbeat_ms: u64,
-    /// How long a link may take to say HELLO, in milliseconds. 10,000.
-    pub handshake_timeout_ms: u64,
-    /// How long a link lives on when all its tabs are in the back/forward cache, in
-    /// milliseconds. 10,000.
-    pub suspend_timeout_ms: u64,
-    /// How long a session outlives its link, in milliseconds. 60,000; 0: not at all.
-    pub detached_ms: u64,
-    /// How long a server that ends takes to send its links away, in milliseconds: a hundredth of
-    /// them at a time, so that they do not come back all at once. 10,000; at most an hour.
-    pub drain_ms: u64,
-    /// How long an HTTP connection may take for the head of a request, wait for one, and take
-    /// nothing of an answer, in milliseconds. 10,000.
-    pub http_timeout_ms: u64,
-    /// Proxies whose `X-Forwarded-For` names the client: addresses and networks such as
-    /// `10.0.0.0/8`.
-    pub trusted_proxies: Vec<String>,
-    /// Whether `/metrics` is served. It should not be public. `true`.
-    pub metrics: bool,
-    /// An address of its own for `/metrics`, which is then served nowhere else.
-    #[serde(deserialize_with = "maybe_listen")]
-    pub metrics_listen: Option<SocketAddr>,
-    /// Threads that serve links, at most 256; 0 for one a core. 0.
-    pub shards: usize,
-    /// What backends must show to use the HTTP API under `/tabmux/api/`; without it, nobody can.
-    /// The binary also takes it from `TABMUX_API_KEY`.
-    pub api_key: Option<ApiKey>,
-    /// The request header that names the user, as a trusted proxy sets it, such as
-    /// `X-Forwarded-User`; for `limits.links_per_user`, and so that no session goes on with a link
-    /// of another user. A request through a trusted proxy that has it twice is refused. The pages
-    /// need a `key` for each user all the same. None.
-    pub user_header: Option<String>,
-    /// What is special about topics, by the beginning of their names. None.
-    pub topics: Vec<TopicRule>,
-    /// Compression.
-    pub deflate: Deflate,
+keys! {
+    /// The configuration of a [`Server`](crate::Server) and of the binary. In TOML the keys are the
+    /// names of the fields; an unknown key is an error. [`Config::EXAMPLE`] has them all.
+    Config {
+        /// The address that the binary listens on. Default: 127.0.0.1:3000.
+        #[serde(deserialize_with = "listen")]
+        listen: SocketAddr = own(SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)));
+        /// The folder with `client.js`, `tiers.js` and `worker.js`. Default:
+        /// `packages/tabmux/dist`.
+        assets: PathBuf = own(PathBuf::from("packages/tabmux/dist"));
+        /// Origins that may open a link besides the server's own, such as `https://example.org`.
+        /// `*` allows every site on the web to use this server in its visitors' name.
+        allow_origins: Vec<String> = own(Vec::new()), "tabmux_refused_total{reason=\"origin\"}";
+        /// How often a hub shows that it lives, in milliseconds; a link silent for two and a half
+        /// intervals is closed. Default: 25,000.
+        heartbeat_ms: u64 = millis(heartbeat),
+            "tabmux_links_closed_total{reason=\"heartbeat_timeout\"}";
+        /// How long a link may take to say HELLO, in milliseconds. Default: 10,000.
+        handshake_timeout_ms: u64 = millis(handshake_timeout),
+            "tabmux_refused_total{reason=\"handshake_timeout\"}",
+            "tabmux_links_closed_total{reason=\"handshake_timeout\"}";
+        /// How long a link lives on when all its tabs are in the back/forward cache, in
+        /// milliseconds. Default: 10,000.
+        suspend_timeout_ms: u64 = millis(suspend_timeout);
+        /// How long a session outlives its link, in milliseconds; 0: not at all. Default: 120,000.
+        detached_ms: u64 = millis(detached), "tabmux_sessions_ended_total{reason=\"expired\"}";
+        /// How long a server that ends takes to send its links away, in milliseconds: a hundredth
+        /// of them at a time, so that they do not come back all at once. At most an hour.
+        /// Default: 10,000.
+        drain_ms: u64 = own(10_000);
+        /// How long an HTTP connection may take for the head of a request, wait for one, and take
+        /// nothing of an answer, in milliseconds. Default: 10,000.
+        http_timeout_ms: u64 = own(10_000);
+        /// Proxies whose `X-Forwarded-For` names the client: addresses and networks such as
+        /// `10.0.0.0/8`.
+        trusted_proxies: Vec<String> = own(Vec::new());
+        /// Whether `/metrics` is served. It should not be public. Default: `true`.
+        metrics: bool = own(true);
+        /// An address of its own for `/metrics`, which is then served nowhere else.
+        #[serde(deserialize_with = "maybe_listen")]
+        metrics_listen: Option<SocketAddr> = own(None);
+        /// Threads that serve links, at most 256; 0 for one a core. Default: 0.
+        shards: usize = own(0);
+        /// What backends must show to use the HTTP API under `/tabmux/api/`; without it, nobody
+        /// can. The binary also takes it from `TABMUX_API_KEY`.
+        api_key: Option<ApiKey> = own(None);
+        /// The request header that names the user, as a trusted proxy sets it, such as
+        /// `X-Forwarded-User`; for `limits.links_per_user`, and so that no session goes on with a
+        /// link of another user. A request through a trusted proxy that has it twice is refused.
+        /// The pages need a `key` for each user all the same. Default: none.
+        user_header: Option<String> = own(None), "tabmux_refused_total{reason=\"user_header\"}";
+        /// What is special about topics, by the beginning of their names. Default: nothing.
+        topics: Vec<TopicRule> = own(Vec::new());
+        /// Compression.
+        deflate: Deflate = own(Deflate::default());
+        /// What a peer can reach.
+        limits: Limits = own(Limits::default());
+    }
+}
+
+keys! {
     /// What a peer can reach.
-    pub limits: Limits,
+    Limits {
+        /// Links, or fewer if the system allows fewer open files. Default: 65,536.
+        links: usize = core(links),
+            "tabmux_refused_total{reason=\"links\"}", "tabmux_links", "tabmux_links_limit";
+        /// Links of one client's address, of a /64 network with IPv6; 0 for no limit. Links that
+        /// come from this machine are not counted. Default: 1,024.
+        links_per_ip: u32 = own(1_024), "tabmux_refused_total{reason=\"links_per_ip\"}";
+        /// Links of one user, whom `user_header` or [`Builder::user`](crate::Builder::user) names;
+        /// 0 for no limit. Default: 100.
+        links_per_user: u32 = own(100), "tabmux_refused_total{reason=\"links_per_user\"}";
+        /// Links that may open in a second, and at once after a quiet one; 0 for no limit.
+        /// Default: 5,000.
+        handshakes_per_s: u32 = own(5_000), "tabmux_refused_total{reason=\"handshakes_per_s\"}";
+        /// Connections that have not yet said what they want; beyond it the oldest goes.
+        /// Default: 4,096.
+        handshakes: usize = own(4_096),
+            "tabmux_refused_total{reason=\"handshakes\"}", "tabmux_handshakes";
+        /// Connections for HTTP. Default: 4,096.
+        http_connections: usize = own(4_096),
+            "tabmux_refused_total{reason=\"http_connections\"}", "tabmux_http_connections";
+        /// Tabs of one browser. Default: 64.
+        tabs: u32 = core(tabs), "tabmux_tabs_refused_total";
+        /// Virtual sockets of one tab. Default: 256.
+        sockets: u32 = core(sockets), "tabmux_sockets_refused_total";
+        /// Messages that are read of one link in a second; 0 for no limit. A link that sends faster
+        /// is read later. Default: 10,000.
+        messages_per_s: u32 = core(pace.messages_per_s), "tabmux_link_pauses_total";
+        /// Bytes that are read of one link in a second; 0 for no limit. Default: 16 MiB.
+        bytes_per_s: u32 = core(pace.bytes_per_s), "tabmux_link_pauses_total";
+        /// Bytes of one message, either way. Default: 1 MiB.
+        message_bytes: usize = core(message_bytes),
+            "tabmux_messages_refused_total{reason=\"too_large\"}";
+        /// Bytes that may wait to be written to one link. Default: 1 MiB.
+        queue_bytes: usize = core(queue_bytes),
+            "tabmux_messages_refused_total{reason=\"queue_full\"}",
+            "tabmux_links_closed_total{reason=\"not_reading\"}";
+        /// Bytes that one tab has not acknowledged, and publications that the whole browser has
+        /// not. Default: 256 KiB.
+        lane_bytes: usize = core(lane_bytes),
+            "tabmux_messages_refused_total{reason=\"queue_full\"}",
+            "tabmux_tabs_stalled_total", "tabmux_kept_bytes";
+        /// Bytes that one browser has not acknowledged, those for absent tabs left out.
+        /// Default: 1 MiB.
+        session_bytes: usize = core(session_bytes),
+            "tabmux_messages_refused_total{reason=\"queue_full\"}", "tabmux_kept_bytes";
+        /// Bytes kept for the tabs of one browser that are in the back/forward cache, or that have
+        /// not been there since its link broke. Default: 1 MiB.
+        absent_bytes: usize = core(absent_bytes),
+            "tabmux_messages_refused_total{reason=\"absent_full\"}", "tabmux_kept_bytes";
+        /// What a tab may send on a virtual socket before its handler has dealt with some of it:
+        /// bytes of payload, and 64 for each message. Default: 256 KiB.
+        credit_bytes: u32 = core(credit_bytes), "tabmux_sockets_over_credit_total";
+        /// Sessions without a link. Default: 65,536.
+        detached: usize = core(detached_sessions),
+            "tabmux_sessions_ended_total{reason=\"evicted\"}", "tabmux_sessions_detached";
+        /// Topics that one browser may be subscribed to. Default: 1,024.
+        subscriptions: u32 = core(subscriptions), "tabmux_subscriptions_refused_total";
+        /// Topics of the server that are subscribed to. Default: 250,000.
+        topics: usize = own(250_000), "tabmux_subscriptions_refused_total", "tabmux_topics";
+        /// Bytes of publications that may wait for one hub to read; then the topic's rule acts.
+        /// Default: 1 MiB.
+        backlog_bytes: usize = core(backlog_bytes),
+            "tabmux_slow_subscriptions_total", "tabmux_publications_dropped_total";
+        /// Bytes that may wait for all hubs, or be kept until they acknowledge them. At this limit
+        /// sessions without a link end, then messages wait with the handlers and the rules of
+        /// topics act, for hubs that have not read everything. Default: 512 MiB.
+        total_queue_bytes: usize = core(total_queue_bytes),
+            "tabmux_queued_bytes", "tabmux_kept_bytes",
+            "tabmux_sessions_ended_total{reason=\"evicted\"}";
+        /// Bytes of messages that tasks have sent or published and a shard has not yet taken.
+        /// Default: 16 MiB.
+        inbox_bytes: usize = own(16 << 20);
+    }
 }
 
 /// A secret that backends share with the server. `Debug` does not print it.
@@ -89,125 +176,9 @@ pub struct Deflate {
     pub threshold_bytes: usize,
 }
 
-/// What a peer can reach.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Links. 65,536, or fewer if the system allows fewer open files.
-    pub links: usize,
-    /// Links of one client's address, of a /64 network with IPv6; 0 for no limit. Those that come
-    /// from this machine are not counted. 1,024.
-    pub links_per_ip: u32,
-    /// Links of one user, whom `user_header` or [`Builder::user`](crate::Builder::user) names;
-    /// 0 for no limit. 100.
-    pub links_per_user: u32,
-    /// Links that may open in a second, and at once after a quiet one; 0 for no limit. 5,000.
-    pub handshakes_per_s: u32,
-    /// Connections that have not yet said what they want; beyond it the oldest goes. 4,096.
-    pub handshakes: usize,
-    /// Connections for HTTP. 4,096.
-    pub http_connections: usize,
-    /// Tabs of one browser. 64.
-    pub tabs: u32,
-    /// Virtual sockets of one tab. 256.
-    pub sockets: u32,
-    /// Messages that are read of one link in a second; 0 for no limit. Who sends faster is read
-    /// later. 10,000.
-    pub messages_per_s: u32,
-    /// Bytes that are read of one link in a second; 0 for no limit. 16 MiB.
-    pub bytes_per_s: u32,
-    /// Bytes of one message, either way. 1 MiB.
-    pub message_bytes: usize,
-    /// Bytes that may wait to be written to one link. 1 MiB.
-    pub queue_bytes: usize,
-    /// Bytes that one tab has not acknowledged, and publications that the whole browser has not.
-    /// 256 KiB.
-    pub lane_bytes: usize,
-    /// Bytes that one browser has not acknowledged, those for absent tabs left out. 1 MiB.
-    pub session_bytes: usize,
-    /// Bytes kept for the tabs of one browser that are in the back/forward cache, or that have not
-    /// been there since its link broke. 1 MiB.
-    pub absent_bytes: usize,
-    /// What a tab may send on a virtual socket before its handler has dealt with some of it: bytes
-    /// of payload, and 64 for each message. 256 KiB.
-    pub credit_bytes: u32,
-    /// Sessions without a link. 65,536.
-    pub detached: usize,
-    /// Topics that one browser may be subscribed to. 1,024.
-    pub subscriptions: u32,
-    /// Topics of the server that are subscribed to. 250,000.
-    pub topics: usize,
-    /// Bytes of publications that may wait for one hub to read; then the topic's rule acts.
-    /// 256 KiB.
-    pub backlog_bytes: usize,
-    /// Bytes that may wait for all hubs, or be kept until they acknowledge them. At this limit
-    /// sessions without a link end, then messages wait with the handlers and the rules of topics
-    /// act, for hubs that have not read everything. 512 MiB.
-    pub total_queue_bytes: usize,
-    /// Bytes of messages that tasks have sent or published and a shard has not yet taken.
-    /// 16 MiB.
-    pub inbox_bytes: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let session = SessionConfig::default();
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)),
-            assets: PathBuf::from("packages/tabmux/dist"),
-            allow_origins: Vec::new(),
-            heartbeat_ms: millis(session.heartbeat),
-            handshake_timeout_ms: millis(session.handshake_timeout),
-            suspend_timeout_ms: millis(session.suspend_timeout),
-            detached_ms: millis(session.detached),
-            drain_ms: 10_000,
-            http_timeout_ms: 10_000,
-            trusted_proxies: Vec::new(),
-            metrics: true,
-            metrics_listen: None,
-            shards: 0,
-            api_key: None,
-            user_header: None,
-            topics: Vec::new(),
-            deflate: Deflate::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
 impl Default for Deflate {
     fn default() -> Self {
         Self { enabled: false, threshold_bytes: 1_024 }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let session = SessionConfig::default();
-        Self {
-            links: session.links,
-            links_per_ip: 1_024,
-            links_per_user: 100,
-            handshakes_per_s: 5_000,
-            handshakes: 4_096,
-            http_connections: 4_096,
-            tabs: session.tabs,
-            sockets: session.sockets,
-            messages_per_s: session.pace.messages_per_s,
-            bytes_per_s: session.pace.bytes_per_s,
-            message_bytes: session.message_bytes,
-            queue_bytes: session.queue_bytes,
-            lane_bytes: session.lane_bytes,
-            session_bytes: session.session_bytes,
-            absent_bytes: session.absent_bytes,
-            credit_bytes: session.credit_bytes,
-            detached: session.detached_sessions,
-            subscriptions: session.subscriptions,
-            topics: 250_000,
-            backlog_bytes: session.backlog_bytes,
-            total_queue_bytes: 512 << 20,
-            inbox_bytes: 16 << 20,
-        }
     }
 }
 
@@ -267,32 +238,14 @@ impl Config {
         }
     }
 
-    /// What each of `shards` registries gets.
+    /// Returns what each of `shards` registries gets. They share what is for all links.
     pub(crate) fn session(&self, shards: usize) -> SessionConfig {
-        SessionConfig {
-            links: self.limits.links,
-            tabs: self.limits.tabs,
-            sockets: self.limits.sockets,
-            message_bytes: self.limits.message_bytes,
-            pace: Pace {
-                messages_per_s: self.limits.messages_per_s,
-                bytes_per_s: self.limits.bytes_per_s,
-            },
-            queue_bytes: self.limits.queue_bytes,
-            lane_bytes: self.limits.lane_bytes,
-            session_bytes: self.limits.session_bytes,
-            absent_bytes: self.limits.absent_bytes,
-            credit_bytes: self.limits.credit_bytes,
-            detached_sessions: self.limits.detached.div_ceil(shards.max(1)),
-            subscriptions: self.limits.subscriptions,
-            backlog_bytes: self.limits.backlog_bytes,
-            total_queue_bytes: self.limits.total_queue_bytes / shards.max(1),
-            heartbeat: Duration::from_millis(self.heartbeat_ms),
-            handshake_timeout: Duration::from_millis(self.handshake_timeout_ms),
-            suspend_timeout: Duration::from_millis(self.suspend_timeout_ms),
-            detached: Duration::from_millis(self.detached_ms),
-            ..SessionConfig::default()
-        }
+        let mut session = SessionConfig::default();
+        self.apply(&mut session);
+        self.limits.apply(&mut session);
+        session.detached_sessions = session.detached_sessions.div_ceil(shards.max(1));
+        session.total_queue_bytes /= shards.max(1);
+        session
     }
 }
 
@@ -323,46 +276,4 @@ fn maybe_listen<'de, D: Deserializer<'de>>(
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_example_is_the_default() {
-        assert_eq!(toml::from_str::<Config>(Config::EXAMPLE).unwrap(), Config::default());
-    }
-
-    #[test]
-    fn the_default_has_no_fault() {
-        assert!(Config::default().check().is_ok());
-    }
-
-    #[test]
-    fn a_limit_of_zero_is_refused_by_its_name() {
-        let doors = ["links", "handshakes", "http_connections"];
-        let rest = ["tabs", "sockets", "subscriptions", "topics"];
-        let bytes = ["message_bytes", "queue_bytes", "inbox_bytes", "credit_bytes"];
-        for key in doors.into_iter().chain(rest).chain(bytes) {
-            let config = toml::from_str::<Config>(&format!("[limits]\n{key} = 0")).unwrap();
-            let error = config.check().unwrap_err().to_string();
-            assert!(error.contains(&format!("limits.{key}")), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_address_of_the_metrics_is_read() {
-        let config = toml::from_str::<Config>("metrics_listen = \"localhost:9000\"").unwrap();
-        assert_eq!(config.metrics_listen, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9000))));
-        assert!(toml::from_str::<Config>("metrics_listen = \"9000\"").is_err());
-    }
-
-    #[test]
-    fn the_session_gets_what_the_file_says() {
-        let text = "heartbeat_ms = 7\n[limits]\ntabs = 3\nlinks = 5";
-        let session = toml::from_str::<Config>(text).unwrap().session(1);
-        assert_eq!(session.heartbeat, Duration::from_millis(7));
-        assert_eq!((session.tabs, session.links), (3, 5));
-    }
 }
