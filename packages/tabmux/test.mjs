@@ -18,7 +18,8 @@ const scripts = files.filter((name) => name.endsWith('.test.mjs'));
 
 await rm(out, { recursive: true, force: true });
 await build({
-  entryPoints: sources.map((name) => join(unit, name)),
+  entryPoints: [...sources.map((name) => join(unit, name)), join(root, 'src/shape.ts')],
+  outbase: join(root),
   outdir: out,
   outExtension: { '.js': '.mjs' },
   bundle: true,
@@ -37,7 +38,7 @@ await build({
 });
 
 const tests = [
-  ...sources.map((name) => join(out, name.replace(/\.ts$/, '.mjs'))),
+  ...sources.map((name) => join(out, 'test/unit', name.replace(/\.ts$/, '.mjs'))),
   ...scripts.map((name) => join(unit, name)),
 ];
 const args = ['--enable-source-maps', '--test', '--test-reporter=spec', '--test-timeout=60000'];

@@ -17,8 +17,8 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes. ARCHITECTURE.md says why the first two are not the first design's.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 4_800),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 4_100),
+    ("page library", Encoding::Gzip, 4_900),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 4_200),
     ("other tiers, where needed", Encoding::Gzip, 3_000),
     ("worker with wasm", Encoding::Brotli, 46_500),
 ];

@@ -40,11 +40,14 @@ extern "C" {
     fn watch_tab(this: &Shell, tab: u64);
     #[wasm_bindgen(method, js_name = dropTab)]
     fn drop_tab(this: &Shell, tab: u64);
-    /// Posts `[hub, kind, number, a, b, data]` to the tabs; the bytes must be copied.
+    /// Posts `[kind, hub, ...numbers]` to the tabs, and in the next two the data at the end; the
+    /// bytes must be copied.
     #[wasm_bindgen(method, js_name = post)]
-    fn post_text(this: &Shell, tabs: &[u64], kind: u8, number: u32, a: f64, b: f64, data: &str);
+    fn post(this: &Shell, tabs: &[u64], kind: u8, numbers: &[f64]);
     #[wasm_bindgen(method, js_name = post)]
-    fn post_binary(this: &Shell, tabs: &[u64], kind: u8, number: u32, a: f64, b: f64, data: &[u8]);
+    fn post_text(this: &Shell, tabs: &[u64], kind: u8, numbers: &[f64], data: &str);
+    #[wasm_bindgen(method, js_name = post)]
+    fn post_binary(this: &Shell, tabs: &[u64], kind: u8, numbers: &[f64], data: &[u8]);
     #[wasm_bindgen(method)]
     fn log(this: &Shell, line: &str);
     /// Appends to the trace; the bytes must be copied.
@@ -299,10 +302,12 @@ impl Hub {
     }
 
     fn post(&self, tabs: &[u64], message: HubMessage) {
-        let PortMessage { kind, number, a, b, data } = message.into();
+        let PortMessage { kind, numbers, data } = message.into();
+        let (kind, numbers) = (kind as u8, numbers.as_slice());
         match data {
-            OwnedPayload::Text(data) => self.shell.post_text(tabs, kind, number, a, b, &data),
-            OwnedPayload::Binary(data) => self.shell.post_binary(tabs, kind, number, a, b, &data),
+            None => self.shell.post(tabs, kind, numbers),
+            Some(OwnedPayload::Text(data)) => self.shell.post_text(tabs, kind, numbers, &data),
+            Some(OwnedPayload::Binary(data)) => self.shell.post_binary(tabs, kind, numbers, &data),
         }
     }
 

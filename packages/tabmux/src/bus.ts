@@ -22,7 +22,7 @@ export const STAYS = 'stays';
 /** What makes tabs attach anew: it is of a hub that no tab knows. */
 export const resync = (): HubMessage => {
   const [id = 1n] = crypto.getRandomValues(new BigUint64Array(1));
-  return [id, HubKind.Resync, 0, 0, 0, ''];
+  return [HubKind.Resync, id];
 };
 
 /** Builds do not share a bus: they may not understand each other. */

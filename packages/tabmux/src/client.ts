@@ -1,6 +1,7 @@
 // The client of a tabmux server.
 
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
+import type { HubMessage, Of } from './protocol.js';
 import { NO_WORKER, hubPort } from './port.js';
 import type { HubPort, SharingOptions, Wish } from './port.js';
 import { emit, linkUrl } from './socket.js';
@@ -103,11 +104,11 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
   let number = 0;
   /** What `status` returned last. */
   let last: Status | undefined;
-  const receive = (kind: HubKind, _a?: number, _b?: number, data?: string | Uint8Array): unknown =>
-    kind === HubKind.Browser ? emit(target, 'message', { data })
-      : kind === HubKind.BrowserGap ? emit(target, 'gap')
+  const receive = (message: HubMessage): unknown =>
+    message[0] === HubKind.Browser ? emit(target, 'message', { data: message[3].slice() })
+      : message[0] === HubKind.BrowserGap ? emit(target, 'gap')
         // No news to a client, whose messages and topics do not end with a session.
-        : kind === HubKind.Lost || emit(target, 'status', { _status: client.status });
+        : message[0] === HubKind.Lost || emit(target, 'status', { _status: client.status });
   const closers = new Set<() => void>();
   const client: Client = {
     get status(): Status {
@@ -133,7 +134,7 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
       hub = undefined;
       closers.forEach((close) => close());
       left?._remove(number);
-      if (left) receive(HubKind.State);
+      if (left) emit(target, 'status', { _status: client.status });
     },
   };
   if (globalThis.Worker) {
@@ -177,12 +178,15 @@ function makeTopic(
     number = 0;
   };
   if (hub) {
-    number = hub._add((kind, epoch, offset, data) => {
-      if (kind === HubKind.Unsubscribed || kind === HubKind.Failed) {
-        end(data as string);
-        return emit(target, 'end', { reason: data });
+    number = hub._add((message) => {
+      const [kind] = message;
+      if (kind === HubKind.Failed || kind === HubKind.Unsubscribed) {
+        const reason = message.at(-1) as string;
+        end(reason);
+        return emit(target, 'end', { reason });
       }
       if (kind < HubKind.Subscribed || kind > HubKind.Gap) return;
+      const [, , , epoch, offset, data] = message as Of<HubKind.Publication>;
       // Heard before, from another hub.
       if (kind === HubKind.Publication && epoch === wish[2] && offset <= wish[3]) return;
       const position = { epoch, offset };

@@ -3,12 +3,14 @@
 //
 // Functions around shared variables, and no class: a minifier can shorten only those names.
 
-import { HubKind, LinkState, PageKind, hubLock, tabLock } from './protocol.js';
-import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
+import {
+  HubKind, Limit, LinkState, PageKind, hubLock, isCounted, isOfPeer, tabLock,
+} from './protocol.js';
+import type { HubConfig, HubMessage, PageMessage, PeerMessage } from './protocol.js';
 import type { PagePort, Tier } from './tiers.js';
 
-/** Times and limits: constants that the bundle has as numbers. */
-export const enum Limit {
+/** Times and limits of this page's own: constants that the bundle has as numbers. */
+const enum Own {
   /** How long a worker may take to say that its hub runs: the first, to be loaded, and others. */
   LoadMs = 6000,
   AttachMs = 2500,
@@ -17,14 +19,8 @@ export const enum Limit {
    * whose worker's process has crashed a port to the dead worker, and so it does ever after.
    */
   RestartMs = 100,
-  /** Bytes of this page's messages to one hub that the other end has not yet received. */
-  Unseen = 16 << 20,
   /** What a message takes besides its bytes: empty ones are kept too. */
   Entry = 99,
-  /** What a message costs of a socket's credit besides its bytes, as PROTOCOL.md says. */
-  Message = 64,
-  /** So much that was heard on a socket is given back as credit: half of what hubs give first. */
-  Credit = 64 << 10,
   /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
   Faults = 6,
 }
@@ -43,8 +39,9 @@ const enum Phase {
 /**
  * What a socket or a client hears of its hub, as the hub said it: what concerns it and what
  * concerns all. `Resync`: the hub is another one. `Failed`: there is none, and none will come.
+ * Others may hear the same message, and read the same bytes.
  */
-export type Receive = (kind: HubKind, a: number, b: number, data: string | Uint8Array) => void;
+export type Receive = (message: HubMessage) => void;
 
 /**
  * What is asked of a hub for a socket or a subscription, its numbers left out. A client asks for
@@ -174,15 +171,19 @@ function makePort(
     port?.postMessage(message);
   };
 
-  const tell = (kind: HubKind, state: number, tabs: number, data: string | Uint8Array): void => {
-    if (kind < HubKind.Opened || kind === HubKind.Resync || kind === HubKind.Failed) {
-      self._state = state;
-      self._tabs = tabs;
-      self._reason = data as string;
-    }
-    // Bytes of its own for each.
-    new Map(peers).forEach(([receive]) => receive(kind, state, tabs, data.slice()));
+  const tell = (message: HubMessage): void =>
+    new Map(peers).forEach(([receive]) => receive(message));
+
+  /** Tells how the hub and its link stand. */
+  const show = (state: LinkState, tabs: number, reason: string, message: HubMessage): void => {
+    self._state = state;
+    self._tabs = tabs;
+    self._reason = reason;
+    tell(message);
   };
+
+  const showResync = (): void =>
+    show(LinkState.Connecting, 0, '', [HubKind.Resync, self._hub]);
 
   /** Does nothing any more once this hub is left, or asked for anew. */
   const now = <A extends unknown[]>(act: (...given: A) => unknown) => {
@@ -205,7 +206,7 @@ function makePort(
     };
     // One that worked before may have been started by a page that was just ending.
     const failed = now(() =>
-      phase && (self._hub && ++faults < Limit.Faults ? restart() : fail()));
+      phase && (self._hub && ++faults < Own.Faults ? restart() : fail()));
     if (!isShared) {
       import('./tiers.js').then(now(({ openTiers }) => take(openTiers(
         __TIERS_VERSION__, tiers, isTried, name, script, tab as bigint, config.locks, now(fail),
@@ -228,7 +229,7 @@ function makePort(
     clearTimeout(timer);
     // The other tiers see to it themselves.
     timer = setTimeout(now(() => isShared && fail()),
-      self._hub ? Limit.AttachMs : Limit.LoadMs);
+      self._hub ? Own.AttachMs : Own.LoadMs);
     post([PageKind.Attach, tab as bigint, config, claim + left(), last0, last]);
     peers.forEach(([, wish], number) => subscribe(number, wish));
   };
@@ -288,92 +289,97 @@ function makePort(
   const hand = (n: number): number => (handed = Math.max(handed, n));
 
   /** The session is gone: what was open is lost, what is not yet open is asked for in the next. */
-  const lose = (reason: string | Uint8Array, count0: number): void => {
+  const lose = (reason: string, count0: number): void => {
     unseen = [];
     said = kept = handed = last = 0;
     last0 = count0;
     peers.forEach((peer) => (peer[3] = false));
     // Nobody knows what was said to all tabs between the two.
-    if (claim) tell(HubKind.BrowserGap, 0, 0, '');
+    if (claim) tell([HubKind.BrowserGap, self._hub]);
     claim = '';
-    tell(HubKind.Lost, 0, 0, reason);
+    tell([HubKind.Lost, self._hub, reason]);
   };
 
-  const receive = ([hub, kind, number, a, b, data]: HubMessage): void => {
+  /** The other end has what this page said up to `n`, and takes the rest. */
+  const goOn = (n: number, shown: string): void => {
+    left((claim = shown));
+    seen(n);
+    hand(n);
+    up = true;
+    unseen.forEach(([, message]) => post(message));
+    peers.forEach((_, number) => open(number));
+  };
+
+  const receive = (message: HubMessage): void => {
+    const [kind, hub] = message;
     const isOther = hub !== self._hub;
     if (kind === HubKind.Failed) {
-      fail(data as string);
+      fail(hub as string);
     } else if (kind === HubKind.Moved) {
       if (!tiers || tiers[1]) fail();
-    } else if (kind === HubKind.Attached) {
+    } else if (message[0] === HubKind.Attached) {
       clearTimeout(timer);
       phase = faults = Phase.Attached;
-      self._hub = hub;
+      self._hub = message[1];
       watch();
-      tell(kind, a, b, data);
+      show(message[2], message[3], '', message);
     } else if (kind === HubKind.Resync ? isOther || phase < Phase.Attaching : isOther && !phase) {
       // One hub says Resync to everything it gets until it has got our Attach: once is enough.
-      self._hub = hub;
-      tell(HubKind.Resync, LinkState.Connecting, 0, '');
+      self._hub = hub as bigint;
+      showResync();
       if (port) attach(Phase.Attaching);
     } else if (!isOther && phase < Phase.Attaching) {
       // Else it was said before we attached. What came before it may not have been heard.
-      hear(kind, number, a, b, data);
+      hear(message);
     }
   };
 
   /** What the hub said, unless it was heard before. */
-  const hear = (
-    kind: HubKind,
-    number: number,
-    a: number,
-    b: number,
-    data: string | Uint8Array,
-  ): void => {
-    if (kind === HubKind.Resume) {
-      // Of before we were away: another one comes, and one answer is all it waits for.
+  const hear = (message: HubMessage): void => {
+    if (isOfPeer(message)) return hearOfPeer(message);
+    // One of before we were away: another one comes, and one answer is all the hub waits for.
+    if (message[0] === HubKind.Resume) {
+      if (!phase) goOn(message[2], message[3]);
+    } else if (message[0] === HubKind.Renew) {
       if (phase) return;
-      if (b >= 0) {
-        lose('tabmux: the session is lost', b);
-        // What was said before this was said in another session.
-        post([PageKind.Got, 0, 0]);
-      }
-      left((claim = data as string));
-      seen(a);
-      hand(a);
-      up = true;
-      unseen.forEach(([, message]) => post(message));
-      peers.forEach((_, number) => open(number));
-    } else if (kind === HubKind.Check) {
+      lose('tabmux: the session is lost', message[3]);
+      // What was said before this was said in another session.
+      post([PageKind.Got, 0, 0]);
+      goOn(message[2], message[4]);
+    } else if (message[0] === HubKind.Check) {
       // Not all that is counted comes here. What an earlier hub posted may be ahead of this one.
-      last0 = Math.max(last0, a);
-      last = Math.max(last, b);
-      post([PageKind.Got, a, b]);
-    } else if (kind === HubKind.Sent) {
-      hand(a);
-      if (!isMux) seen(a);
-    } else if (kind === HubKind.Seen) {
-      seen(a);
-    } else if (kind === HubKind.Lost) {
-      lose(data, 0);
-    } else if (number) {
-      if (a && (kind < HubKind.Error || kind === HubKind.Credit)) {
-        if (a <= last) return;
-        last = a;
-      }
-      const peer = peers.get(number);
-      peer?.[0](kind, a, b, data);
-      if (peer && kind === HubKind.Message && (peer[2] += b) >= Limit.Credit) {
-        say(PageKind.Credit, number, 0, [peer[2]]);
-        peer[2] = 0;
-      }
+      last0 = Math.max(last0, message[2]);
+      last = Math.max(last, message[3]);
+      post([PageKind.Got, message[2], message[3]]);
+    } else if (message[0] === HubKind.Sent) {
+      hand(message[2]);
+      if (!isMux) seen(message[2]);
+    } else if (message[0] === HubKind.Seen) {
+      seen(message[2]);
+    } else if (message[0] === HubKind.Lost) {
+      lose(message[2], 0);
+    } else if (message[0] === HubKind.State) {
+      if (message[2] !== LinkState.Connected && isMux) up = false;
+      show(message[2], message[3], message[4], message);
     } else {
-      if (kind === HubKind.Browser) {
-        if (a <= last0) return;
-        last0 = a;
+      if (message[0] === HubKind.Browser) {
+        if (message[2] <= last0) return;
+        last0 = message[2];
       }
-      if (kind === HubKind.State && a !== LinkState.Connected && isMux) up = false;
-      tell(kind, a, b, data);
+      tell(message);
+    }
+  };
+
+  const hearOfPeer = (message: PeerMessage): void => {
+    if (isCounted(message)) {
+      if (message[3] <= last) return;
+      last = message[3];
+    }
+    const peer = peers.get(message[2]);
+    peer?.[0](message);
+    if (peer && message[0] === HubKind.Message && (peer[2] += message[4]) >= Limit.Credit) {
+      say(PageKind.Credit, message[2], 0, [peer[2]]);
+      peer[2] = 0;
     }
   };
 
@@ -390,8 +396,8 @@ function makePort(
     phase = Phase.New;
     up = false;
     const again = now(start);
-    tell(HubKind.Resync, LinkState.Connecting, 0, '');
-    if (self._hub) setTimeout(again, Limit.RestartMs);
+    showResync();
+    if (self._hub) setTimeout(again, Own.RestartMs);
     else again();
   };
 
@@ -404,7 +410,7 @@ function makePort(
       return restart();
     }
     hubs.delete(place);
-    tell(HubKind.Failed, LinkState.Closed, 0, reason as string);
+    show(LinkState.Closed, 0, reason as string, [HubKind.Failed, reason as string]);
     peers.clear();
   };
 
@@ -440,8 +446,8 @@ function makePort(
       // What was never asked for need not be closed.
       if (!peers.get(number)?.[3]) return true;
       const size = kind === PageKind.Send ? sizeOf(rest[0] as string | Uint8Array) : 0;
-      const all = kept + size + unseen.length * Limit.Entry;
-      if (kind === PageKind.Send && all > Limit.Unseen) return false;
+      const all = kept + size + unseen.length * Own.Entry;
+      if (kind === PageKind.Send && all > Limit.Outbox) return false;
       say(kind, number, size, rest);
       return true;
     },

@@ -172,7 +172,7 @@ function makeBus(
       portOf(tab, message).onmessage?.({ data: message } as MessageEvent);
     },
     announce(failure) {
-      post([[], failure === '' ? resync() : [0n, HubKind.Failed, 0, 0, 0, failure]]);
+      post([[], failure === '' ? resync() : [HubKind.Failed, failure]]);
     },
     close: () => clearInterval(beats),
   };

@@ -50,6 +50,21 @@ export interface HubConfig {
   locks: boolean;
 }
 
+/** Costs and limits that hubs and servers have as well; `cargo xtask tidy` compares them. */
+export const enum Limit {
+  /** What a message costs of a socket's credit besides its bytes: `MESSAGE_COST` of crates/wire. */
+  Message = 64,
+  /** Bytes of a close reason: `MAX_REASON` of crates/wire. */
+  Reason = 123,
+  /**
+   * Bytes of a tab's messages that may wait, in the page and in the hub (`outbox_bytes`): so many
+   * may one message have.
+   */
+  Outbox = 16 << 20,
+  /** So much that was heard on a socket is given back as credit: half of `credit_bytes`. */
+  Credit = 64 << 10,
+}
+
 /** A message from a tab to its hub. */
 export type PageMessage =
   | [kind: PageKind.Attach, tab: bigint, config: HubConfig, claim: string, last0: number,
@@ -66,58 +81,67 @@ export type PageMessage =
   | [kind: PageKind.Pong]
   | [kind: PageKind.Trap];
 
-/** What a hub says to a tab: the second element of a `HubMessage`. */
+/**
+ * What a hub says to a tab: the first element of a `HubMessage`. `HubKind` of crates/core has the
+ * same names and values up to `Failed`; `cargo xtask tidy` compares them. What is said of one
+ * socket or subscription comes first (`isOfPeer`), and of that what has a place in the tab's lane
+ * (`isCounted`).
+ */
 export const enum HubKind {
-  /** Answers `Attach`, once the hub runs. a: `LinkState`, b: tabs. */
-  Attached,
-  /** The link or the number of tabs changed. a: `LinkState`, b: tabs, data: reason. */
-  State,
-  /**
-   * A socket is open. a: the count of the tab's lane, as in the next and in `Closed`, 0 if it is
-   * not counted; b: in mux mode what may be sent before there is `Credit`, in mirror mode -1 if the
-   * link was there before; data: protocol, newline, extensions.
-   */
+  /** A virtual socket is open. */
   Opened,
-  /** A message on one socket. a: count, b: what it costs of the socket's credit. */
+  /** A message on a virtual socket. */
   Message,
+  /** A virtual socket is closed, by word of the server. */
+  Closed,
+  /** More may be sent on a virtual socket. */
+  Credit,
+  /** A view of the shared connection is open (mirror mode). */
+  Joined,
+  /** A socket is closed: a view, or a virtual socket of which the server said nothing. */
+  Ended,
+  /** The text of the `error` event. `Closed` or `Ended` follows. */
+  Error,
+  /** A topic is subscribed: what comes after this place will be told. */
+  Subscribed,
+  /** A publication of a topic. */
+  Publication,
+  /** Publications of a topic up to this place may be missing here. */
+  Gap,
+  /** A subscription is refused, or has ended. */
+  Unsubscribed,
+  /** Answers `Attach`, once the hub runs. */
+  Attached,
+  /** The link or the number of tabs changed. */
+  State,
   /** A message on every open socket of this tab (mirror mode). */
   Mirror,
-  /** A socket is closed. a: count, b: code, and 10000 more if it was clean; data: reason. */
-  Closed,
-  /** Comes before `Closed`. data: the text of the `error` event. */
-  Error,
-  /** What this tab said was handed to the link. a: up to which n. */
-  Sent,
-  /** A message to all tabs of the browser. a: count of lane 0. */
+  /** A message to all tabs of the browser. */
   Browser,
-  /** The hub does not know this port: attach again and say all wishes again. */
-  Resync,
-  /** There is no hub, whose id is given as 0. data: why. */
-  Failed,
-  /** A topic is subscribed. a: epoch, b: offset, data: not empty if the tab left it there. */
-  Subscribed,
-  /** A publication of a topic. a: epoch, b: offset. */
-  Publication,
-  /** Publications of a topic are missing here. a: epoch, b: offset, up to where. */
-  Gap,
-  /** A subscription is refused, or has ended. data: why. */
-  Unsubscribed,
-  /**
-   * The other end knows this tab. a: what it said was received up to this n; the rest is to be said
-   * again. b: -1 if the tab goes on with what it had; else its open sockets are lost, all counts
-   * begin anew, and this is the count of lane 0. data: the claim for the next hub.
-   */
-  Resume,
-  /** The session is lost, and with it all sockets that were open. data: why. */
-  Lost,
-  /** Has all that was posted been handled? a: count of lane 0, b: count. `Got` answers. */
-  Check,
-  /** What this tab said need not be kept. a: up to which n. */
-  Seen,
   /** Messages to all tabs are missing here. */
   BrowserGap,
-  /** More may be sent on a socket. a: count, as in `Opened`; b: how much more. */
-  Credit,
+  /**
+   * The other end knows this tab, which goes on with what it had. It has received what the tab said
+   * up to `n`; the rest is to be said again.
+   */
+  Resume,
+  /**
+   * The other end knows this tab anew. Its open sockets are lost, and all counts begin anew, that
+   * of lane 0 at `count0`.
+   */
+  Renew,
+  /** The session is lost, and with it all sockets that were open. */
+  Lost,
+  /** Has all that was posted been handled? `Got` answers. */
+  Check,
+  /** What this tab said was handed to the link up to `n`. */
+  Sent,
+  /** What this tab said need not be kept up to `n`. */
+  Seen,
+  /** The hub does not know this port: attach again and say all wishes again. */
+  Resync,
+  /** There is no hub. */
+  Failed,
   /** Another hub has the link: attach there, by the next tier. */
   Moved = 98,
   /** Asks a tab that holds no lock whether it lives. */
@@ -133,19 +157,67 @@ export const enum LinkState {
   Closed,
 }
 
+/** No or yes. */
+export type Flag = 0 | 1;
+
+/** What a message carries: text or bytes. */
+export type Data = string | Uint8Array;
+
 /**
- * A message from a hub to a tab, always of this shape, unused places 0 or ''. The number is that of
- * a socket or a subscription, which a tab counts together. Another hub id than
- * before means another hub: the old one is gone, with all it knew.
+ * A message from a hub to a tab. Another hub id than before means another hub: the old one is gone,
+ * with all it knew. A tab counts its sockets and subscriptions together. `count` is the place of
+ * the message in the tab's lane, `count0` in lane 0. `answer` is what the server chose: the
+ * sub-protocol, a newline, the extensions.
  */
-export type HubMessage = [
-  hub: bigint,
-  kind: HubKind,
-  number: number,
-  a: number,
-  b: number,
-  data: string | Uint8Array,
-];
+export type HubMessage =
+  | [kind: HubKind.Opened, hub: bigint, socket: number, count: number, credit: number,
+    answer: string]
+  | [kind: HubKind.Message, hub: bigint, socket: number, count: number, cost: number, data: Data]
+  | [kind: HubKind.Closed, hub: bigint, socket: number, count: number, code: number, clean: Flag,
+    reason: string]
+  | [kind: HubKind.Credit, hub: bigint, socket: number, count: number, bytes: number]
+  | [kind: HubKind.Joined, hub: bigint, socket: number, reused: Flag, answer: string]
+  | [kind: HubKind.Ended, hub: bigint, socket: number, code: number, clean: Flag, reason: string]
+  | [kind: HubKind.Error, hub: bigint, socket: number, message: string]
+  | [kind: HubKind.Subscribed, hub: bigint, subscription: number, epoch: number, offset: number]
+  | [kind: HubKind.Publication, hub: bigint, subscription: number, epoch: number, offset: number,
+    data: Data]
+  | [kind: HubKind.Gap, hub: bigint, subscription: number, epoch: number, offset: number]
+  | [kind: HubKind.Unsubscribed, hub: bigint, subscription: number, reason: string]
+  | [kind: HubKind.Attached, hub: bigint, state: LinkState, tabs: number]
+  | [kind: HubKind.State, hub: bigint, state: LinkState, tabs: number, reason: string]
+  | [kind: HubKind.Mirror, hub: bigint, data: Data]
+  | [kind: HubKind.Browser, hub: bigint, count0: number, data: Data]
+  | [kind: HubKind.BrowserGap, hub: bigint]
+  | [kind: HubKind.Resume, hub: bigint, n: number, claim: string]
+  | [kind: HubKind.Renew, hub: bigint, n: number, count0: number, claim: string]
+  | [kind: HubKind.Lost, hub: bigint, reason: string]
+  | [kind: HubKind.Check, hub: bigint, count0: number, count: number]
+  | [kind: HubKind.Sent, hub: bigint, n: number]
+  | [kind: HubKind.Seen, hub: bigint, n: number]
+  | [kind: HubKind.Resync, hub: bigint]
+  | [kind: HubKind.Failed, reason: string]
+  | [kind: HubKind.Moved, hub: bigint]
+  | [kind: HubKind.Ping];
+
+/** The messages of these kinds. */
+export type Of<Kind extends HubKind> = Extract<HubMessage, { 0: Kind }>;
+
+/** What has a place in the tab's lane. */
+export type CountedMessage =
+  Of<HubKind.Opened | HubKind.Message | HubKind.Closed | HubKind.Credit>;
+
+/** What is said of one socket or subscription. */
+export type PeerMessage = CountedMessage | Of<HubKind.Joined | HubKind.Ended | HubKind.Error |
+  HubKind.Subscribed | HubKind.Publication | HubKind.Gap | HubKind.Unsubscribed>;
+
+/** Whether a message has a place in the tab's lane. */
+export const isCounted = (message: HubMessage): message is CountedMessage =>
+  message[0] < HubKind.Joined;
+
+/** Whether a message is said of one socket or subscription. */
+export const isOfPeer = (message: HubMessage): message is PeerMessage =>
+  message[0] < HubKind.Attached;
 
 /**
  * An id as it is shown and as it stands in the name of a lock: 16 hexadecimal digits. Empty for one

@@ -8,7 +8,7 @@ import type { Port } from './ports.js';
 const MAX_UNANSWERED = 3;
 
 /** One object for all ports, so that the bus can make one frame of it. */
-const PING: HubMessage = [0n, HubKind.Ping, 0, 0, 0, ''];
+const PING: HubMessage = [HubKind.Ping];
 
 /** Attached tabs, how many questions each has left open, and what to do when it is gone. */
 const pulses = new Map<Port, [unanswered: number, gone: () => void]>();

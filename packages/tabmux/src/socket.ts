@@ -1,7 +1,8 @@
 // The drop-in for WebSocket.
 
-import { HubKind, LinkState, PageKind, hex } from './protocol.js';
-import { Limit, hubPort, sizeOf } from './port.js';
+import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
+import type { Data, HubMessage } from './protocol.js';
+import { hubPort, sizeOf } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
 import type { Tier } from './tiers.js';
 import { fault, socketUrl, subProtocols } from './url.js';
@@ -113,7 +114,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
         : { ...options, key: Math.random() as unknown as string });
     this._reused = this._hub._state === LinkState.Connected;
     this._number = this._hub._add(
-      (kind, a, b, data) => this._receive(kind, a, b, data as string),
+      (message) => this._receive(message),
       [PageKind.Open, isMux ? address.pathname + address.search : '', isMux ? names : []],
     );
   }
@@ -167,7 +168,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this._held += size;
     if (this._state > State.Open) return;
     const over = (): void => this._fail('over 16 MiB unsent');
-    if (this._credit < 1 && this._held > Limit.Unseen) return over();
+    if (this._credit < 1 && this._held > Limit.Outbox) return over();
     this._inOrder((bytes) => {
       if (this._state > State.Closing) return;
       this._credit -= size + Limit.Message;
@@ -183,7 +184,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     if (number && number !== 1000 && !(number >= 3000 && number < 5000)) {
       fault('a code is 1000 or 3000-4999', 'InvalidAccessError');
     }
-    if (sizeOf(text) > 123) fault('reason over 123 bytes', 'SyntaxError');
+    if (sizeOf(text) > Limit.Reason) fault(`reason over ${Limit.Reason} bytes`, 'SyntaxError');
     if (this._state > State.Open) return;
     const wasOpen = this._state;
     this._state = State.Closing;
@@ -208,36 +209,50 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     }).catch((error) => this._fail(`unreadable Blob: ${error}`));
   }
 
-  private _receive(kind: HubKind, a: number, b: number, data: string): void {
-    if (kind === HubKind.Opened) {
-      if (this._state) return;
-      this._state = State.Open;
-      this._reused ||= b < 0;
-      this._credit += b;
-      [this._protocol = '', this._extensions = ''] = data.split('\n');
-      emit(this, 'open');
-    } else if (kind === HubKind.Message || kind === HubKind.Mirror) {
-      if (this._state !== State.Open) return;
-      const body = data as string | Uint8Array<ArrayBuffer>;
-      emit(this, 'message', {
-        data: typeof body === 'string' ? body
-          : this._binaryType === 'blob' ? new Blob([body]) : body.buffer,
-        origin: this._url.origin,
-      }, MessageEvent);
-    } else if (kind === HubKind.Credit) {
-      this._credit += b;
+  private _receive(message: HubMessage): void {
+    if (message[0] === HubKind.Opened) {
+      this._credit += message[4];
+      this._opened(message[5]);
+    } else if (message[0] === HubKind.Joined) {
+      if (message[3]) this._reused = true;
+      this._opened(message[4]);
+    } else if (message[0] === HubKind.Message) {
+      this._heard(message[5]);
+    } else if (message[0] === HubKind.Mirror) {
+      // The bytes are those of every view.
+      this._heard(message[2].slice());
+    } else if (message[0] === HubKind.Credit) {
+      this._credit += message[4];
       this._wake?.();
-    } else if (kind === HubKind.Error) {
-      this._error = data;
-    } else if (kind === HubKind.Closed) {
-      this._end(b % 10000, data, b > 9999);
-    } else if (kind === HubKind.Failed || kind === HubKind.Lost && this._state) {
+    } else if (message[0] === HubKind.Error) {
+      this._error = message[3];
+    } else if (message[0] === HubKind.Closed) {
+      this._end(message[4], message[6], !!message[5]);
+    } else if (message[0] === HubKind.Ended) {
+      this._end(message[3], message[5], !!message[4]);
+    } else if (message[0] === HubKind.Failed || message[0] === HubKind.Lost && this._state) {
       // What is still connecting is asked for in the next session.
-      this._error = data;
+      this._error = message.at(-1) as string;
       this._end(1006, '', false);
-    } else if (kind === HubKind.State && a === LinkState.Backoff && !this._state) {
-      this._fail(data);
+    } else if (message[0] === HubKind.State) {
+      if (message[2] === LinkState.Backoff && !this._state) this._fail(message[4]);
     }
+  }
+
+  private _opened(answer: string): void {
+    if (this._state) return;
+    this._state = State.Open;
+    [this._protocol = '', this._extensions = ''] = answer.split('\n');
+    emit(this, 'open');
+  }
+
+  private _heard(body: Data): void {
+    if (this._state !== State.Open) return;
+    emit(this, 'message', {
+      data: typeof body === 'string' ? body
+        : this._binaryType === 'blob' ? new Blob([body as Uint8Array<ArrayBuffer>]) : body.buffer,
+      origin: this._url.origin,
+    }, MessageEvent);
   }
 
   private _leave(code: number, reason: string): void {

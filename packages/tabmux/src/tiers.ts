@@ -10,6 +10,7 @@ import { STAYS, busName, resync } from './bus.js';
 import type { HubFrame, TabFrame, WorkerOrder } from './bus.js';
 import { ignore } from './garbage.js';
 import { HubKind, PageKind, pulseEvery } from './protocol.js';
+import { isHubMessage } from './shape.js';
 import type { HubMessage, PageMessage } from './protocol.js';
 import { openWire } from './wire.js';
 import type { Wire } from './wire.js';
@@ -96,9 +97,10 @@ export function openTiers(
         name, script, tab, locks, lost,
         hear(message) {
           if (tier !== now) return;
-          isOwn ||= tier === 'direct' && message[1] === HubKind.Resume;
+          isOwn ||= tier === 'direct' &&
+            (message[0] === HubKind.Resume || message[0] === HubKind.Renew);
           // Another hub has the link; its own tier may be the last that is allowed.
-          if (message[1] !== HubKind.Moved) outer.onmessage?.({ data: message } as MessageEvent);
+          if (message[0] !== HubKind.Moved) outer.onmessage?.({ data: message } as MessageEvent);
           else if (left.length) page.fail();
         },
         fail(reason) {
@@ -163,7 +165,7 @@ function openShared({ name, script, hear, fail, lost }: Page): TierPort {
     if (!isAttached) watch.start();
     isAttached = true;
     watch.heard();
-    if (data[1] === HubKind.Ping) pong();
+    if (data[0] === HubKind.Ping) pong();
     else hear(data);
   };
   return {
@@ -303,7 +305,7 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
     watch.heard();
     if (message === STAYS && !worker) clearTimeout(starting);
     if (isBeat) return;
-    if (message[1] === HubKind.Ping) port.postMessage([PageKind.Pong]);
+    if (message[0] === HubKind.Ping) port.postMessage([PageKind.Pong]);
     else hear(message);
   };
 
@@ -330,15 +332,6 @@ function openBus(tier: Tier, { name, script, tab, locks, hear, fail }: Page): Ti
   take();
   return port;
 }
-
-const isHubMessage = (message: unknown): message is HubMessage => {
-  if (!Array.isArray(message) || message.length !== 6) return false;
-  const [hub, kind, number, a, b, data] = message as unknown[];
-  const isNobodys = kind === HubKind.Failed || kind === HubKind.Ping;
-  return typeof hub === 'bigint' && (hub !== 0n || isNobodys) &&
-    [kind, number, a, b].every(Number.isFinite) &&
-    (typeof data === 'string' || data instanceof Uint8Array);
-};
 
 /**
  * Notices that a hub is silent. Timers of hidden pages crawl, and stand still in frozen ones: what

@@ -6,14 +6,15 @@
 
 import wasm from './generated/tabmux_wasm_bg.wasm';
 import { Hub, __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
+import { resync } from './bus.js';
 import { isPageMessage } from './check.js';
 import { ignore } from './garbage.js';
 import { takeLinkLock } from './link_lock.js';
 import type { LinkLock } from './link_lock.js';
 import { openPorts } from './ports.js';
 import type { Port } from './ports.js';
-import { HubKind, PageKind, hubLock, tabLock } from './protocol.js';
-import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
+import { HubKind, Limit, PageKind, hubLock, tabLock } from './protocol.js';
+import type { Data, HubConfig, HubMessage, PageMessage } from './protocol.js';
 import { openTapes } from './tape.js';
 
 type AttachMessage = Extract<PageMessage, { 0: PageKind.Attach }>;
@@ -23,13 +24,6 @@ declare const self: WorkerGlobalScope & typeof globalThis;
 /** A hub that traps so often in so short a time is not started again: something makes it trap. */
 const MAX_TRAPS = 5;
 const TRAPS_WITHIN_MS = 60_000;
-
-/**
- * The longest message a tab may send, in bytes. A larger one is not even copied into the module,
- * whose memory all tabs share and which cannot give it back. The same as `outbox_bytes`, the hub's
- * limit for all that waits.
- */
-const MAX_MESSAGE = 16 << 20;
 
 /**
  * So much of a claim is looked at. Real ones, with what was found, have half of it; any script may
@@ -69,7 +63,7 @@ function serve(port: Port): void {
   port.onmessage = ({ data: message }) => {
     if (!isPageMessage(message, host?.config.mode)) return ignore();
     if (failure !== '') {
-      port.postMessage([0n, HubKind.Failed, 0, 0, 0, failure] satisfies HubMessage);
+      port.postMessage([HubKind.Failed, failure]);
     } else if (message[0] === PageKind.Attach) {
       tab = message[1];
       host ??= new Host(message[2]);
@@ -78,7 +72,7 @@ function serve(port: Port): void {
       host.message(tab, message);
     } else {
       // A port of an earlier run of this script, or of a tab that was given up.
-      port.postMessage([host?.id ?? 0n, HubKind.Resync, 0, 0, 0, ''] satisfies HubMessage);
+      port.postMessage(host ? [HubKind.Resync, host.id] : resync());
     }
   };
 }
@@ -127,7 +121,7 @@ class Host {
   attach(port: Port, age: number, [, tab, config, claim, ...has]: AttachMessage): void {
     if (config.lock !== this.config.lock) {
       const text = `tabmux: this worker serves ${this.config.lock}, not ${config.lock}`;
-      port.postMessage([0n, HubKind.Failed, 0, 0, 0, text] satisfies HubMessage);
+      port.postMessage([HubKind.Failed, text]);
       return;
     }
     // Ports keep their order, two of them none: what a page said before it asked for another port
@@ -173,10 +167,10 @@ class Host {
   }
 
   #tooLarge(hub: Hub, now: number, tab: bigint, n: number, socket: number): number {
-    const text = `tabmux: a message has ${MAX_MESSAGE} bytes at most`;
+    const text = `tabmux: a message has ${Limit.Outbox} bytes at most`;
     const port = this.tabs.get(tab)?.[0];
-    port?.postMessage([this.id, HubKind.Error, socket, 0, 0, text] satisfies HubMessage);
-    port?.postMessage([this.id, HubKind.Closed, socket, 0, 1006, ''] satisfies HubMessage);
+    port?.postMessage([HubKind.Error, this.id, socket, text]);
+    port?.postMessage([HubKind.Ended, this.id, socket, 1006, 0, '']);
     return hub.close(now, tab, n, socket, 0, '');
   }
 
@@ -215,10 +209,7 @@ class Host {
     } catch {
       failure = `tabmux: the hub trapped and cannot be started again (${error})`;
     }
-    const news: HubMessage = host === undefined
-      ? [0n, HubKind.Failed, 0, 0, 0, failure]
-      : [host.id, HubKind.Resync, 0, 0, 0, ''];
-    this.#tell(news);
+    this.#tell(host === undefined ? [HubKind.Failed, failure] : [HubKind.Resync, host.id]);
     this.#letGo();
   }
 
@@ -242,17 +233,11 @@ class Host {
 
   // The orders of the hub.
 
-  post(
-    tabs: BigUint64Array,
-    kind: HubKind,
-    number: number,
-    a: number,
-    b: number,
-    data: string | Uint8Array,
-  ): void {
+  post(tabs: BigUint64Array, kind: HubKind, numbers: Float64Array, data?: Data): void {
+    const parts: unknown[] = kind === HubKind.Failed ? [kind] : [kind, this.id, ...numbers];
     // The bytes lie in the module's memory: a copy of them, not of all of it, is to be sent.
-    const body = typeof data === 'string' ? data : data.slice();
-    const message: HubMessage = [this.id, kind, number, a, b, body];
+    if (data !== undefined) parts.push(data.slice());
+    const message = parts as HubMessage;
     const to = [...tabs].map((tab) => this.tabs.get(tab)?.[0]);
     const post = (): void => to.forEach((port) => port?.postMessage(message));
     if (this.#waiting === undefined) post();
@@ -271,7 +256,7 @@ class Host {
         ports.hold(false);
         this.#link?.close();
       },
-      moved: () => this.#tell([this.id, HubKind.Moved, 0, 0, 0, '']),
+      moved: () => this.#tell([HubKind.Moved, this.id]),
     });
   }
 
@@ -356,12 +341,16 @@ class Host {
   }
 }
 
+/**
+ * A message that is too large is not even copied into the module, whose memory all tabs share and
+ * which cannot give it back.
+ */
 function isTooLarge(data: string | Uint8Array): boolean {
   // A UTF-16 unit takes one to three bytes of UTF-8: most texts need not be measured.
-  if (typeof data === 'string' && data.length <= MAX_MESSAGE && data.length * 3 > MAX_MESSAGE) {
-    return new TextEncoder().encode(data).length > MAX_MESSAGE;
+  if (typeof data === 'string' && data.length <= Limit.Outbox && data.length * 3 > Limit.Outbox) {
+    return new TextEncoder().encode(data).length > Limit.Outbox;
   }
-  return data.length > MAX_MESSAGE;
+  return data.length > Limit.Outbox;
 }
 
 function random(): bigint {

@@ -2,6 +2,7 @@
 
 mod edges;
 mod files;
+mod languages;
 mod lifecycle;
 mod links;
 mod protocol;
@@ -18,6 +19,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     let checks = [
         ("who imports whom", edges::check(repo)),
         ("PROTOCOL.md and crates/wire", protocol::check(repo)),
+        ("kinds and limits of both languages", languages::check(&files)),
         ("sizes in README.md", size::compare(repo)),
         ("files", Ok(files::check(&files))),
         ("tests of docs/lifecycle.md", Ok(lifecycle::check(&files))),

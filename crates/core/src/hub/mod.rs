@@ -19,7 +19,7 @@ pub use self::{
         AttemptId, Event, HubMessage, Input, LinkState, Output, SubscriptionId, TabMessage,
         WakeReason,
     },
-    port::PortMessage,
+    port::{HubKind, Numbers, PortMessage},
 };
 
 use std::fmt;

@@ -1,92 +1,162 @@
 //! What a hub says to a tab, in the one shape in which it is posted.
 
-use tabmux_wire::{Position, message_cost};
+use tabmux_wire::{Position, SocketId, message_cost};
 
-use super::HubMessage;
+use super::{HubMessage, LinkState, SubscriptionId};
 use crate::OwnedPayload;
 
-/// A message to a tab as it crosses the port: `HubMessage` of `packages/tabmux/src/protocol.ts`.
+/// What a message to a tab is. `HubKind` of `packages/tabmux/src/protocol.ts` says of each what its
+/// numbers and its data are; `cargo xtask tidy` compares names and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "protocol.ts describes them for both sides")]
+#[repr(u8)]
+pub enum HubKind {
+    Opened,
+    Message,
+    Closed,
+    Credit,
+    Joined,
+    Ended,
+    Error,
+    Subscribed,
+    Publication,
+    Gap,
+    Unsubscribed,
+    Attached,
+    State,
+    Mirror,
+    Browser,
+    BrowserGap,
+    Resume,
+    Renew,
+    Lost,
+    Check,
+    Sent,
+    Seen,
+    Resync,
+    Failed,
+}
+
+/// A message to a tab as it crosses the port: the kind, the numbers in their order, then the data
+/// if the kind has any. The shell adds the hub's id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PortMessage {
-    /// `HubKind` there, which says what the rest means.
-    pub kind: u8,
-    /// The socket or the subscription; 0 for none.
-    pub number: u32,
-    /// The first number.
-    pub a: f64,
-    /// The second number.
-    pub b: f64,
-    /// Text or bytes.
-    pub data: OwnedPayload,
+    /// Which message it is.
+    pub kind: HubKind,
+    /// Its numbers.
+    pub numbers: Numbers,
+    /// Its text or bytes.
+    pub data: Option<OwnedPayload>,
+}
+
+/// The numbers of a message, at most four.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Numbers {
+    all: [f64; 4],
+    len: usize,
+}
+
+impl Numbers {
+    /// In their order.
+    pub fn as_slice(&self) -> &[f64] {
+        &self.all[..self.len]
+    }
 }
 
 impl From<HubMessage> for PortMessage {
     fn from(message: HubMessage) -> Self {
-        let nothing = OwnedPayload::Text(String::new());
-        let text = OwnedPayload::Text;
-        let (kind, number, [a, b], data) = match message {
-            HubMessage::Attached { state, tabs } => {
-                (0, 0, [f64::from(state as u8), f64::from(tabs)], nothing)
+        use HubKind as Kind;
+        use HubMessage as M;
+        match message {
+            M::Opened { socket, count, credit: Some(credit), protocol, extensions, .. } => {
+                let numbers = [id(socket), float(count), float(credit)];
+                with_text(Kind::Opened, &numbers, answer(protocol, &extensions))
             }
-            HubMessage::State { state, tabs, reason } => {
-                (1, 0, [f64::from(state as u8), f64::from(tabs)], text(reason))
+            M::Opened { socket, reused, credit: None, protocol, extensions, .. } => {
+                let numbers = [id(socket), flag(reused)];
+                with_text(Kind::Joined, &numbers, answer(protocol, &extensions))
             }
-            HubMessage::Opened { socket, count, reused, protocol, extensions, credit } => {
-                let data = protocol + "\n" + &extensions;
-                let b = match credit {
-                    Some(credit) => float(credit),
-                    None => -f64::from(u8::from(reused)),
-                };
-                (2, socket.0, [float(count), b], text(data))
-            }
-            HubMessage::Message { socket, count, payload } => {
+            M::Message { socket, count, payload } => {
                 // What it costs of the socket's credit.
-                let cost = message_cost(payload.len());
-                (3, socket.0, [float(count), float(cost)], payload)
+                let cost = float(message_cost(payload.len()));
+                with(Kind::Message, &[id(socket), float(count), cost], payload)
             }
-            HubMessage::Mirror { payload } => (4, 0, [0.0; 2], payload),
-            HubMessage::Closed { socket, count, code, clean, reason } => {
-                // Codes have four digits: clean ones are told beyond them.
-                let code = f64::from(code) + if clean { 10_000.0 } else { 0.0 };
-                (5, socket.0, [float(count), code], text(reason))
+            M::Closed { socket, count: 0, code, clean, reason } => {
+                with_text(Kind::Ended, &[id(socket), f64::from(code), flag(clean)], reason)
             }
-            HubMessage::Error { socket, message } => (6, socket.0, [0.0; 2], text(message)),
-            HubMessage::Sent { n } => (7, 0, [float(n), 0.0], nothing),
-            HubMessage::Browser { count0, payload } => (8, 0, [float(count0), 0.0], payload),
-            HubMessage::Resync => (9, 0, [0.0; 2], nothing),
-            HubMessage::Refused { message } => (10, 0, [0.0; 2], text(message)),
-            HubMessage::Subscribed { subscription, position, recovered } => {
-                let data = if recovered { "recovered" } else { "" };
-                (11, subscription.0, floats(position), text(data.to_owned()))
+            M::Closed { socket, count, code, clean, reason } => {
+                let numbers = [id(socket), float(count), f64::from(code), flag(clean)];
+                with_text(Kind::Closed, &numbers, reason)
             }
-            HubMessage::Publication { subscription, position, payload } => {
-                (12, subscription.0, floats(position), payload)
+            M::Credit { socket, count, bytes } => {
+                plain(Kind::Credit, &[id(socket), float(count), float(bytes)])
             }
-            HubMessage::Gap { subscription, position } => {
-                (13, subscription.0, floats(position), nothing)
+            M::Error { socket, message } => with_text(Kind::Error, &[id(socket)], message),
+            M::Subscribed { subscription, position, recovered: _ } => {
+                plain(Kind::Subscribed, &place(subscription, position))
             }
-            HubMessage::Unsubscribed { subscription, message } => {
-                (14, subscription.0, [0.0; 2], text(message))
+            M::Publication { subscription, position, payload } => {
+                with(Kind::Publication, &place(subscription, position), payload)
             }
-            HubMessage::Resume { n_seen, continues, count0, claim } => {
-                let count0 = if continues { -1.0 } else { float(count0) };
-                (15, 0, [float(n_seen), count0], text(claim))
+            M::Gap { subscription, position } => plain(Kind::Gap, &place(subscription, position)),
+            M::Unsubscribed { subscription, message } => {
+                with_text(Kind::Unsubscribed, &[f64::from(subscription.0)], message)
             }
-            HubMessage::Lost { reason } => (16, 0, [0.0; 2], text(reason)),
-            HubMessage::Check { count0, count } => (17, 0, [float(count0), float(count)], nothing),
-            HubMessage::Seen { n } => (18, 0, [float(n), 0.0], nothing),
-            HubMessage::BrowserGap => (19, 0, [0.0; 2], nothing),
-            HubMessage::Credit { socket, count, bytes } => {
-                (20, socket.0, [float(count), float(bytes)], nothing)
+            M::Attached { state, tabs } => plain(Kind::Attached, &link(state, tabs)),
+            M::State { state, tabs, reason } => with_text(Kind::State, &link(state, tabs), reason),
+            M::Mirror { payload } => with(Kind::Mirror, &[], payload),
+            M::Browser { count0, payload } => with(Kind::Browser, &[float(count0)], payload),
+            M::BrowserGap => plain(Kind::BrowserGap, &[]),
+            M::Resume { n_seen, continues: true, claim, .. } => {
+                with_text(Kind::Resume, &[float(n_seen)], claim)
             }
-        };
-        Self { kind, number, a, b, data }
+            M::Resume { n_seen, continues: false, count0, claim } => {
+                with_text(Kind::Renew, &[float(n_seen), float(count0)], claim)
+            }
+            M::Lost { reason } => with_text(Kind::Lost, &[], reason),
+            M::Check { count0, count } => plain(Kind::Check, &[float(count0), float(count)]),
+            M::Sent { n } => plain(Kind::Sent, &[float(n)]),
+            M::Seen { n } => plain(Kind::Seen, &[float(n)]),
+            M::Resync => plain(Kind::Resync, &[]),
+            M::Refused { message } => with_text(Kind::Failed, &[], message),
+        }
     }
 }
 
-/// Epoch and offset. Servers keep both below 2^53 (PROTOCOL.md), so that this is exact.
-fn floats(position: Position) -> [f64; 2] {
-    [float(position.epoch), float(position.offset)]
+fn plain(kind: HubKind, numbers: &[f64]) -> PortMessage {
+    let mut all = [0.0; 4];
+    all[..numbers.len()].copy_from_slice(numbers);
+    PortMessage { kind, numbers: Numbers { all, len: numbers.len() }, data: None }
+}
+
+fn with(kind: HubKind, numbers: &[f64], data: OwnedPayload) -> PortMessage {
+    PortMessage { data: Some(data), ..plain(kind, numbers) }
+}
+
+fn with_text(kind: HubKind, numbers: &[f64], text: String) -> PortMessage {
+    with(kind, numbers, OwnedPayload::Text(text))
+}
+
+/// What a server chose: neither can contain the separator.
+fn answer(protocol: String, extensions: &str) -> String {
+    protocol + "\n" + extensions
+}
+
+fn id(socket: SocketId) -> f64 {
+    f64::from(socket.0)
+}
+
+fn link(state: LinkState, tabs: u32) -> [f64; 2] {
+    [f64::from(state as u8), f64::from(tabs)]
+}
+
+/// Servers keep epoch and offset below 2^53 (PROTOCOL.md), so that this is exact.
+fn place(subscription: SubscriptionId, position: Position) -> [f64; 3] {
+    [f64::from(subscription.0), float(position.epoch), float(position.offset)]
+}
+
+fn flag(is: bool) -> f64 {
+    f64::from(u8::from(is))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53")]

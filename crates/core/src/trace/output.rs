@@ -45,11 +45,14 @@ fn put_post(bytes: &mut Vec<u8>, tabs: &[TabId], message: &HubMessage) {
     for tab in tabs {
         bytes.put_u64(tab.0);
     }
-    let PortMessage { kind, number, a, b, data } = message.clone().into();
-    put(bytes, kind, number.into());
-    bytes.put_u64(a.to_bits());
-    bytes.put_u64(b.to_bits());
-    put_payload(bytes, &data);
+    let PortMessage { kind, numbers, data } = message.clone().into();
+    bytes.push(kind as u8);
+    for number in numbers.as_slice() {
+        bytes.put_u64(number.to_bits());
+    }
+    if let Some(data) = data {
+        put_payload(bytes, &data);
+    }
 }
 
 fn put_payload(bytes: &mut Vec<u8>, payload: &OwnedPayload) {

@@ -4,6 +4,7 @@ mod foreign;
 mod heartbeat;
 mod mirror;
 mod mux;
+mod port;
 mod reconnect;
 mod resume;
 mod support;

@@ -10,7 +10,7 @@ import type { HubConfig, HubMessage } from '../../src/protocol.js';
 const config: HubConfig =
   { mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
 const attach = (tab: bigint): unknown => [tab, [PageKind.Attach, tab, config, '', 0, 0]];
-const hubSays = (text: string): HubMessage => [7n, HubKind.Browser, 0, 0, 0, text];
+const hubSays = (text: string): HubMessage => [HubKind.Browser, 7n, 1, text];
 
 /** What the worker is to the code under test. */
 const scope = {
@@ -51,7 +51,7 @@ test('it says that it is there once it can serve, by an id that no tab knows', a
   const { ports } = await start();
   assert.deepEqual(scope.posted, []);
   ports.ready('');
-  const [[to, [id, kind]]] = scope.posted as unknown as [[bigint[], HubMessage]];
+  const [[to, [kind, id]]] = scope.posted as unknown as [[bigint[], HubMessage]];
   assert.deepEqual([to, kind], [[], HubKind.Resync]);
   assert.notEqual(id, 0n);
 });
@@ -59,7 +59,7 @@ test('it says that it is there once it can serve, by an id that no tab knows', a
 test('it says why it cannot serve', async () => {
   const { ports } = await start();
   ports.ready('no wasm');
-  assert.deepEqual(scope.posted, [[[], [0n, HubKind.Failed, 0, 0, 0, 'no wasm']]]);
+  assert.deepEqual(scope.posted, [[[], [HubKind.Failed, 'no wasm']]]);
 });
 
 test('each tab is a port, and hears what is for it', async () => {

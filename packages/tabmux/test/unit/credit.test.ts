@@ -51,7 +51,7 @@ test('credit is said again to a server that has not seen it', async () => {
   const { worker, hub, one } = await pair();
   worker.post(hub, HubKind.Message, one, 2, HALF, 'x');
   await worker.expect(PageKind.Credit);
-  worker.post(hub, HubKind.State, 0, LinkState.Connecting, 1);
+  worker.post(hub, HubKind.State, LinkState.Connecting, 1, '');
   worker.post(hub, HubKind.Message, one, 3, HALF, 'on its way');
   await worker.settled(hub);
   worker.resume(hub, 2);
@@ -72,7 +72,7 @@ async function limited(credit: number) {
 
 /** What comes of the page until it has handled all: kinds and the last of each message. */
 async function said(worker: FakeWorker, hub: bigint): Promise<unknown[]> {
-  worker.post(hub, HubKind.Check);
+  worker.post(hub, HubKind.Check, 0, 0);
   const all: unknown[] = [];
   for (;;) {
     const message = await worker.next();
@@ -88,7 +88,7 @@ test('what there is no credit for waits in order, and other sockets go on', asyn
   other.send('beside');
   assert.deepEqual(await said(worker, hub), ['first', 'seconds', 'beside']);
   assert.equal(socket.bufferedAmount, 5 + 7 + 5 + 6, 'what waits is among it');
-  worker.post(hub, HubKind.Sent, 0, 4);
+  worker.post(hub, HubKind.Sent, 4);
   worker.post(hub, HubKind.Credit, two, 3, 40);
   assert.deepEqual(await said(worker, hub), [], 'it owed 40');
 });
@@ -158,7 +158,7 @@ test('what waits is forgotten with its socket', async () => {
   const { worker, hub, two, socket } = await limited(1);
   socket.send('a');
   socket.send('b');
-  worker.post(hub, HubKind.Closed, two, 3, 14000, '');
+  worker.post(hub, HubKind.Closed, two, 3, 4000, 1, '');
   await event(socket, 'close');
   worker.post(hub, HubKind.Credit, two, 4, 1000);
   assert.deepEqual(await said(worker, hub), ['a']);

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, mock, test } from 'node:test';
 
 import { contendByLease, contendByLock } from '../../src/leader.js';
 import type { Leadership } from '../../src/leader.js';
+import { HubKind } from '../../src/protocol.js';
 import { openWire } from '../../src/wire.js';
 
 const NAME = 'tabmux:leader:x';
@@ -185,8 +186,8 @@ test('without a channel: ids and bytes come as they went, and nothing stays behi
     [2n ** 64n - 1n, [4, 1, 2, new Uint8Array([0, 128, 255])]], [0n, ['ä€😀"\n']], [1n, []],
   ];
   frames.forEach((frame) => wire.post(frame));
-  wire.post([[1n, 2n], [3n, 4, 0, 0, 0, new Uint8Array(0)]]);
-  assert.deepEqual(heard, [...frames, [[1n, 2n], [3n, 4, 0, 0, 0, new Uint8Array(0)]]]);
+  wire.post([[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)]]);
+  assert.deepEqual(heard, [...frames, [[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)]]]);
   assert.equal(store.size, 0);
   wire.close();
   changed('tabmux:x:1', '[1]');

@@ -17,14 +17,22 @@ const STEPS = 4000;
 /** The odd one is of mirror mode. */
 const SEEDS = [0, 1, 2];
 
+/** `HubKind.Failed`, of which no hub is named. */
+const FAILED = 23;
+
 let Hub;
+let isHubMessage;
 let traces;
+/** The kinds that hubs have posted, and what no page would take for a message of a hub. */
+const kinds = new Set();
+const strange = [];
 
 before(async () => {
   assert.ok(existsSync(generated), 'src/generated is missing: run `cargo xtask dist`');
   const bindings = await import(join(generated, 'tabmux_wasm.js'));
   bindings.initSync({ module: await readFile(join(generated, 'tabmux_wasm_bg.wasm')) });
   ({ Hub } = bindings);
+  ({ isHubMessage } = await import(join(root, 'node_modules/.tabmux-test/src/shape.mjs')));
   traces = await Promise.all(SEEDS.map(record));
 });
 
@@ -38,6 +46,12 @@ for (const seed of SEEDS) {
     assert.ok(at === -1 && wasm.length === native.length, advice);
   });
 }
+
+test('what hubs post has the shape that pages expect of its kind', () => {
+  assert.deepEqual(strange, []);
+  // The traces hold most of what hubs can say.
+  assert.ok(kinds.size > 15, `only kinds ${[...kinds]}`);
+});
 
 test('another hub is found out', () => {
   const native = traces[2];
@@ -71,7 +85,14 @@ function tell(trace, otherSeed) {
   const recorded = [];
   const shell = {
     requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, closeLink() {},
-    watchTab() {}, dropTab() {}, post() {}, log() {},
+    watchTab() {}, dropTab() {}, log() {},
+    post(_, kind, numbers, data) {
+      // As worker.ts makes it.
+      const message = kind === FAILED ? [kind] : [kind, 1n, ...numbers];
+      if (data !== undefined) message.push(data);
+      if (!isHubMessage(message)) strange.push(message);
+      kinds.add(kind);
+    },
     record: (bytes) => recorded.push(bytes.slice()),
   };
   const hub = new Hub(shell, isMux, id, otherSeed ?? seed, url, true);

@@ -42,7 +42,7 @@ test('no worker: no answer in six seconds', async (context) => {
 
 test('no hub: Failed', async () => {
   const socket = new SharedWebSocket(SERVER + 'failed');
-  lastWorker().post(0n, HubKind.Failed, 0, 0, 0, 'tabmux: no wasm');
+  lastWorker().failed('tabmux: no wasm');
   assert.equal(await failure(socket), 'tabmux: no wasm');
 });
 
@@ -127,11 +127,11 @@ test('what a hub says between a message that was not heard and Attached is not h
   worker.post(2n, HubKind.Message, one, 2, 0, 'lost');
   await worker.expect(PageKind.Attach);
   // An answer would say that the page has the message.
-  worker.post(2n, HubKind.Check, 0, 0, 2);
+  worker.post(2n, HubKind.Check, 0, 2);
   worker.attached(2n);
   worker.resume(2n);
   worker.post(2n, HubKind.Message, one, 2, 0, 'again');
-  worker.post(2n, HubKind.Check, 0, 0, 2);
+  worker.post(2n, HubKind.Check, 0, 2);
   let message = await worker.next();
   while (message[0] !== PageKind.Got) message = await worker.next();
   assert.deepEqual(messages, ['again']);
@@ -168,7 +168,7 @@ test('back from the cache: a Resume of before is not heard, since another one co
   browser.page('pageshow', true);
   await worker.expect(PageKind.Park);
   await worker.expect(PageKind.Attach);
-  worker.post(hub, HubKind.Resume, 0, 0, 0, 'of another session');
+  worker.post(hub, HubKind.Renew, 0, 0, 'of another session');
   worker.attached(hub);
   worker.resume(hub, 2);
   await worker.settled(hub);
@@ -206,8 +206,8 @@ test('back from the cache: what was on its way before has holes, and is not hear
   // The engine has dropped the one with the count 3, and a message to all with the count 1.
   const stale = (): void => {
     worker.post(hub, HubKind.Message, one, 4, 65, 'after a hole');
-    worker.post(hub, HubKind.Browser, 0, 2, 0, 'after a hole');
-    worker.post(hub, HubKind.Check, 0, 2, 4, '');
+    worker.post(hub, HubKind.Browser, 2, 'after a hole');
+    worker.post(hub, HubKind.Check, 2, 4);
   };
   stale();
   browser.page('pageshow', true);
@@ -227,7 +227,7 @@ test('back from the cache: topics are asked for again, from where the page is', 
   const { worker, client, hub } = await pair();
   client.topic('prices');
   const [, number] = await worker.expect(PageKind.Subscribe);
-  worker.post(hub, HubKind.Subscribed, number, 7, 100, '');
+  worker.post(hub, HubKind.Subscribed, number, 7, 100);
   worker.post(hub, HubKind.Publication, number, 7, 101, 'heard');
   await worker.settled(hub);
   browser.page('pagehide', true);
@@ -244,7 +244,7 @@ test('back from the cache: topics are asked for again, from where the page is', 
 
 test('the worker died and nobody needs another', async (context) => {
   const { open, waiting, client, worker, hub, lock, one } = await pair();
-  worker.post(hub, HubKind.Closed, one, 2, 11000);
+  worker.post(hub, HubKind.Closed, one, 2, 1000, 1, '');
   await event(open, 'close');
   context.mock.timers.enable({ apis: ['setTimeout'] });
   const closed = failure(waiting);
@@ -325,10 +325,10 @@ test('the status of a client is the same object until something in it changes', 
   assert.equal(told, second);
   assert.notEqual(second, first);
   // Said again, and not changed.
-  worker.post(1n, HubKind.State, 0, LinkState.Connected, 2);
+  worker.post(1n, HubKind.State, LinkState.Connected, 2, '');
   await worker.settled();
   assert.equal(client.status, second);
-  worker.post(1n, HubKind.State, 0, LinkState.Connected, 3);
+  worker.post(1n, HubKind.State, LinkState.Connected, 3, '');
   await worker.settled();
   assert.notEqual(client.status, second);
   assert.equal(client.status.tabs, 3);
@@ -341,11 +341,11 @@ test('a client tells messages to all, until its listener is taken off', async ()
   const off = client.on('message', ({ data }) => seen.push(['off', data]));
   client.on('message', ({ data }) => seen.push(['signal', data]), { signal: abort.signal });
   const next = () => new Promise((resolve) => client.on('message', resolve));
-  worker.post(hub, HubKind.Browser, 0, 1, 0, 'one');
+  worker.post(hub, HubKind.Browser, 1, 'one');
   await next();
   off();
   abort.abort();
-  worker.post(hub, HubKind.Browser, 0, 2, 0, 'two');
+  worker.post(hub, HubKind.Browser, 2, 'two');
   await next();
   assert.deepEqual(seen, [['off', 'one'], ['signal', 'one']]);
 });
@@ -365,8 +365,8 @@ test('a closed client says so once, and leaves the hub', async () => {
 
 test('a client keeps the hub when the last socket goes', async () => {
   const { open, waiting, worker, one, two, client, hub } = await pair();
-  worker.post(hub, HubKind.Closed, one, 2, 11000);
-  worker.post(hub, HubKind.Closed, two, 3, 1006);
+  worker.post(hub, HubKind.Closed, one, 2, 1000, 1, '');
+  worker.post(hub, HubKind.Closed, two, 3, 1006, 0, '');
   await Promise.all([event(open, 'close'), event(waiting, 'close')]);
   client.close();
   await worker.expect(PageKind.Bye);
@@ -389,7 +389,7 @@ test('without locks it goes on', async () => {
     await worker.expect(PageKind.Attach);
     worker.welcome();
     const [, , number] = await worker.expect(PageKind.Open);
-    worker.post(1n, HubKind.Opened, number, 0, 0, '\n');
+    worker.post(1n, HubKind.Joined, number, 0, '\n');
     await event(socket, 'open');
   } finally {
     Object.assign(navigator, { locks });

@@ -7,7 +7,7 @@ import type { Port } from '../../src/ports.js';
 import { HubKind, PageKind } from '../../src/protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from '../../src/protocol.js';
 
-const PING = [0n, HubKind.Ping, 0, 0, 0, ''];
+const PING = [HubKind.Ping];
 
 Object.defineProperty(globalThis, 'self', { value: globalThis, configurable: true });
 Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true, writable: true });

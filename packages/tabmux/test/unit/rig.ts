@@ -5,9 +5,11 @@ import assert from 'node:assert/strict';
 
 import { SharedWebSocket, connect } from '../../src/index.js';
 import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
-import type { HubMessage, PageMessage } from '../../src/protocol.js';
+import type { HubMessage, Of, PageMessage } from '../../src/protocol.js';
 
-type Body = string | Uint8Array;
+/** What a message of that kind has behind the hub's id. */
+type Rest<Kind extends HubKind> =
+  Of<Kind> extends [unknown, bigint, ...infer Places] ? Places : never;
 
 /** The worker's end of one port. */
 export class FakeWorker {
@@ -58,12 +60,16 @@ export class FakeWorker {
     return message as Extract<PageMessage, { 0: K }>;
   }
 
-  post(hub: bigint, kind: HubKind, socket = 0, a = 0, b = 0, data: Body = ''): void {
-    this.#end.postMessage([hub, kind, socket, a, b, data] satisfies HubMessage);
+  post<Kind extends HubKind>(hub: bigint, kind: Kind, ...rest: Rest<Kind>): void {
+    this.#end.postMessage([kind, hub, ...rest]);
+  }
+
+  failed(reason: string): void {
+    this.#end.postMessage([HubKind.Failed, reason] satisfies HubMessage);
   }
 
   attached(hub = 1n, tabs = 1, state = LinkState.Connected): void {
-    this.post(hub, HubKind.Attached, 0, state, tabs);
+    this.post(hub, HubKind.Attached, state, tabs);
   }
 
   /**
@@ -71,8 +77,9 @@ export class FakeWorker {
    * there, and so much of lane 0 is of no concern to it.
    */
   resume(hub = 1n, seen = 0, count0 = -1, claim = 'claim'): void {
-    if (count0 >= 0) this.anew += 1;
-    this.post(hub, HubKind.Resume, 0, seen, count0, claim);
+    if (count0 < 0) return this.post(hub, HubKind.Resume, seen, claim);
+    this.anew += 1;
+    this.post(hub, HubKind.Renew, seen, count0, claim);
   }
 
   /** A hub whose link is up, and which sees the tab for the first time. */
@@ -83,7 +90,7 @@ export class FakeWorker {
 
   /** Once the page has handled all that was posted to it. */
   async settled(hub = 1n): Promise<void> {
-    this.post(hub, HubKind.Check);
+    this.post(hub, HubKind.Check, 0, 0);
     await this.expect(PageKind.Got);
   }
 

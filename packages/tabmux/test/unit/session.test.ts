@@ -36,13 +36,13 @@ async function dies({ worker, lock }: Pair, context: TestContext) {
 
 /** The link is gone, and the page knows. */
 async function linkDies({ worker, hub }: Pair): Promise<void> {
-  worker.post(hub, HubKind.State, 0, LinkState.Connecting, 1);
+  worker.post(hub, HubKind.State, LinkState.Connecting, 1, '');
   await worker.settled(hub);
 }
 
 /** What the page says on sockets until it has handled all: `[n, data]`. */
 async function said(worker: FakeWorker, hub: bigint): Promise<unknown[]> {
-  worker.post(hub, HubKind.Check);
+  worker.post(hub, HubKind.Check, 0, 0);
   const all: unknown[] = [];
   for (;;) {
     const message = await worker.next();
@@ -136,7 +136,7 @@ test('what is said while there is no link is said after Resume, in order', async
   open.send('a');
   open.send('b');
   assert.deepEqual(await said(worker, hub), [], 'nobody would take it');
-  worker.post(hub, HubKind.State, 0, LinkState.Connected, 1);
+  worker.post(hub, HubKind.State, LinkState.Connected, 1, '');
   worker.resume(hub, 2);
   assert.deepEqual(await said(worker, hub), [[3, 'a'], [4, 'b']]);
 });
@@ -168,7 +168,7 @@ test('a socket that is wanted while there is no link is asked for after Resume',
 test('an open socket stays open without a link; one that is not open fails with why', async () => {
   const { worker, hub, open, waiting, two } = await pair();
   const message = failure(waiting);
-  worker.post(hub, HubKind.State, 0, LinkState.Backoff, 1, 'tabmux: no route');
+  worker.post(hub, HubKind.State, LinkState.Backoff, 1, 'tabmux: no route');
   assert.equal(await message, 'tabmux: no route');
   assert.equal(open.readyState, SharedWebSocket.OPEN);
   worker.resume(hub, 2);
@@ -180,7 +180,7 @@ test('the next hub is shown the claim, and how much was heard', async (context) 
   const { worker, hub, one } = it;
   worker.resume(hub, 2, -1, 'the last claim');
   worker.post(hub, HubKind.Message, one, 7, 0, 'x');
-  worker.post(hub, HubKind.Browser, 0, 5, 0, 'y');
+  worker.post(hub, HubKind.Browser, 5, 'y');
   await worker.settled(hub);
   const { shown } = await dies(it, context);
   assert.deepEqual(shown, ['the last claim,the', 5, 7]);
@@ -222,13 +222,13 @@ test('what the next hub says again to the whole browser is not heard again', asy
   const { client, worker, hub } = it;
   const all: unknown[] = [];
   client.on('message', ({ data }) => all.push(data));
-  worker.post(hub, HubKind.Browser, 0, 4, 0, 'a');
+  worker.post(hub, HubKind.Browser, 4, 'a');
   await worker.settled(hub);
   const { next } = await dies(it, context);
   next.attached(NEXT);
   next.resume(NEXT, 2);
-  next.post(NEXT, HubKind.Browser, 0, 4, 0, 'a');
-  next.post(NEXT, HubKind.Browser, 0, 5, 0, 'b');
+  next.post(NEXT, HubKind.Browser, 4, 'a');
+  next.post(NEXT, HubKind.Browser, 5, 'b');
   await next.settled(NEXT);
   assert.deepEqual(all, ['a', 'b']);
 });
@@ -237,13 +237,13 @@ test('a close that is told again is told once', async (context) => {
   const it = await pair();
   const { open, worker, hub, one } = it;
   const closed = event<CloseEvent>(open, 'close');
-  worker.post(hub, HubKind.Closed, one, 2, 11000);
+  worker.post(hub, HubKind.Closed, one, 2, 1000, 1, '');
   assert.equal((await closed).wasClean, true);
   open.onclose = () => assert.fail('twice');
   const { next } = await dies(it, context);
   next.attached(NEXT);
   next.resume(NEXT, 2);
-  next.post(NEXT, HubKind.Closed, one, 2, 11000);
+  next.post(NEXT, HubKind.Closed, one, 2, 1000, 1, '');
   await next.settled(NEXT);
 });
 
@@ -269,13 +269,13 @@ test('another session: what still connects is asked for again, counted from 1', 
 test('another session: its counts begin anew', async () => {
   const { waiting, client, worker, two, hub } = await pair();
   worker.post(hub, HubKind.Message, two, 90, 0, 'not open');
-  worker.post(hub, HubKind.Browser, 0, 90, 0, 'of the old one');
+  worker.post(hub, HubKind.Browser, 90, 'of the old one');
   worker.resume(hub, 0, 7);
   await worker.expect(PageKind.Open);
   const all: unknown[] = [];
   client.on('message', ({ data }) => all.push(data));
-  worker.post(hub, HubKind.Browser, 0, 7, 0, 'from before');
-  worker.post(hub, HubKind.Browser, 0, 8, 0, 'new');
+  worker.post(hub, HubKind.Browser, 7, 'from before');
+  worker.post(hub, HubKind.Browser, 8, 'new');
   worker.post(hub, HubKind.Opened, two, 1, 0, '\n');
   await event(waiting, 'open');
   assert.deepEqual(all, ['new']);
@@ -284,10 +284,10 @@ test('another session: its counts begin anew', async () => {
 test('Lost: open sockets close with why, and what any page finds is shown', async (context) => {
   const it = await pair();
   const { open, worker, hub } = it;
-  worker.post(hub, HubKind.Browser, 0, 4, 0, 'a');
+  worker.post(hub, HubKind.Browser, 4, 'a');
   const message = failure(open);
   worker.resume(hub, 2, -1, 'session alias');
-  worker.post(hub, HubKind.Lost, 0, 0, 0, 'tabmux: away for 60 s');
+  worker.post(hub, HubKind.Lost, 'tabmux: away for 60 s');
   assert.equal(await message, 'tabmux: away for 60 s');
   const { shown } = await dies(it, context);
   assert.deepEqual(shown, [',session', 0, 0]);
@@ -305,7 +305,7 @@ test('a session that ends is told once as a gap in what is said to all tabs', as
   let gaps = 0;
   client.on('gap', () => (gaps += 1));
   const ended = failure(open);
-  worker.post(hub, HubKind.Lost, 0, 0, 0, 'tabmux: away for 60 s');
+  worker.post(hub, HubKind.Lost, 'tabmux: away for 60 s');
   await ended;
   worker.resume(hub, 0, 0);
   await worker.expect(PageKind.Open);
@@ -314,13 +314,13 @@ test('a session that ends is told once as a gap in what is said to all tabs', as
 
 test('Check is answered with its counts', async () => {
   const { worker, hub } = await pair();
-  worker.post(hub, HubKind.Check, 0, 12, 34);
+  worker.post(hub, HubKind.Check, 12, 34);
   assert.deepEqual(await worker.expect(PageKind.Got), [PageKind.Got, 12, 34]);
 });
 
 test('Check counts what is of no concern to this tab', async (context) => {
   const it = await pair();
-  it.worker.post(it.hub, HubKind.Check, 0, 12, 34);
+  it.worker.post(it.hub, HubKind.Check, 12, 34);
   await it.worker.expect(PageKind.Got);
   const { shown } = await dies(it, context);
   assert.deepEqual(shown.slice(1), [12, 34]);
@@ -330,8 +330,8 @@ test('a hub that is behind this tab takes nothing back by its Check', async (con
   const it = await pair();
   const { worker, hub, one } = it;
   worker.post(hub, HubKind.Message, one, 34, 0, 'x');
-  worker.post(hub, HubKind.Browser, 0, 12, 0, 'x');
-  worker.post(hub, HubKind.Check, 0, 11, 33);
+  worker.post(hub, HubKind.Browser, 12, 'x');
+  worker.post(hub, HubKind.Check, 11, 33);
   assert.deepEqual(await worker.expect(PageKind.Got), [PageKind.Got, 11, 33]);
   const { shown } = await dies(it, context);
   assert.deepEqual(shown.slice(1), [12, 34]);
@@ -343,12 +343,12 @@ test('bufferedAmount does not grow when another link is given it again', async (
   open.send('a');
   open.send('bc');
   assert.equal(open.bufferedAmount, 3);
-  worker.post(hub, HubKind.Sent, 0, 4);
+  worker.post(hub, HubKind.Sent, 4);
   await said(worker, hub);
   assert.equal(open.bufferedAmount, 0);
   await linkDies(it);
   worker.resume(hub, 2);
-  worker.post(hub, HubKind.Sent, 0, 3);
+  worker.post(hub, HubKind.Sent, 3);
   await said(worker, hub);
   assert.equal(open.bufferedAmount, 0);
 });
@@ -371,7 +371,7 @@ test('what was seen takes no room any more', async () => {
   const { open, worker, hub } = await pair();
   for (let n = 3; n < 6; n += 1) {
     open.send(new Uint8Array(15 * MIB));
-    worker.post(hub, HubKind.Seen, 0, n);
+    worker.post(hub, HubKind.Seen, n);
     await said(worker, hub);
   }
   assert.equal(open.readyState, SharedWebSocket.OPEN);
@@ -404,7 +404,7 @@ async function view(key: string) {
   await worker.expect(PageKind.Attach);
   worker.welcome();
   const [, , number] = await worker.expect(PageKind.Open);
-  worker.post(1n, HubKind.Opened, number, 0, 0, '\n');
+  worker.post(1n, HubKind.Joined, number, 0, '\n');
   await event(socket, 'open');
   return { socket, worker };
 }
@@ -422,7 +422,7 @@ test('mirror: what was handed to the link takes no room any more', async () => {
   const { socket, worker } = await view('mirror sends');
   for (let n = 2; n < 5; n += 1) {
     socket.send(new Uint8Array(15 * MIB));
-    worker.post(1n, HubKind.Sent, 0, n);
+    worker.post(1n, HubKind.Sent, n);
     await said(worker, 1n);
   }
   assert.deepEqual([socket.readyState, socket.bufferedAmount], [1, 0]);

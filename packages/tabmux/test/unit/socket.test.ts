@@ -33,7 +33,11 @@ const unopened = () => new SharedWebSocket(URL_, [], { mode: 'exclusive' });
 
 async function opened(options: SharedWebSocketOptions = {}, hub = 1n) {
   const it = await connecting(options, undefined, hub);
-  it.worker.post(hub, HubKind.Opened, it.number, 0, 0, 'chosen\nextended');
+  if (options.mode === 'mux') {
+    it.worker.post(hub, HubKind.Opened, it.number, 1, 0, 'chosen\nextended');
+  } else {
+    it.worker.post(hub, HubKind.Joined, it.number, 0, 'chosen\nextended');
+  }
   await event(it.socket, 'open');
   return it;
 }
@@ -95,7 +99,7 @@ test('the tab lock is held before Attach', async () => {
 
 test('the lock of the hub is waited for, once its id is known', async () => {
   const { worker, number, socket } = await connecting({}, undefined, 0xabcn);
-  worker.post(0xabcn, HubKind.Opened, number, 0, 0, '\n');
+  worker.post(0xabcn, HubKind.Joined, number, 0, '\n');
   await event(socket, 'open');
   const request = browser.waiting.find(({ name }) => name === 'tabmux:hub:0000000000000abc');
   assert.equal(request?.mode, 'shared');
@@ -108,15 +112,15 @@ test('open: readyState, protocol, extensions, shared', async () => {
   assert.equal(socket.extensions, 'extended');
   assert.equal(socket.tier, 'shared-worker');
   assert.deepEqual(socket.shared, { tabs: 1, hubId: '0000000000000001', reused: false });
-  worker.post(1n, HubKind.State, 0, LinkState.Connected, 15, '');
-  worker.post(1n, HubKind.Mirror, 0, 0, 0, '');
+  worker.post(1n, HubKind.State, LinkState.Connected, 15, '');
+  worker.post(1n, HubKind.Mirror, '');
   await event(socket, 'message');
   assert.equal(socket.shared.tabs, 15);
 });
 
 test('a message: text, with the origin of the server', async () => {
   const { socket, worker, number } = await opened({ mode: 'mux' });
-  worker.post(1n, HubKind.Message, number, 0, 0, 'hello');
+  worker.post(1n, HubKind.Message, number, 2, 69, 'hello');
   const message = await event<MessageEvent>(socket, 'message');
   assert(message instanceof MessageEvent);
   assert.equal(message.data, 'hello');
@@ -124,16 +128,16 @@ test('a message: text, with the origin of the server', async () => {
 });
 
 test('bytes come as a Blob', async () => {
-  const { socket, worker, number } = await opened();
-  worker.post(1n, HubKind.Message, number, 0, 0, new Uint8Array([1, 2]));
+  const { socket, worker } = await opened();
+  worker.post(1n, HubKind.Mirror, new Uint8Array([1, 2]));
   const { data } = await event<MessageEvent<Blob>>(socket, 'message');
   assert.deepEqual(new Uint8Array(await data.arrayBuffer()), new Uint8Array([1, 2]));
 });
 
 test('bytes come as an ArrayBuffer when asked for', async () => {
-  const { socket, worker, number } = await opened();
+  const { socket, worker } = await opened();
   socket.binaryType = 'arraybuffer';
-  worker.post(1n, HubKind.Message, number, 0, 0, new Uint8Array([1, 2]));
+  worker.post(1n, HubKind.Mirror, new Uint8Array([1, 2]));
   const { data } = await event<MessageEvent<ArrayBuffer>>(socket, 'message');
   assert.deepEqual(data, new Uint8Array([1, 2]).buffer);
 });
@@ -143,10 +147,10 @@ test('a mirrored message comes to each view, in bytes of its own', async () => {
   const other = new SharedWebSocket(URL_, [], { key });
   socket.binaryType = other.binaryType = 'arraybuffer';
   const [, , number] = await worker.expect(PageKind.Open);
-  worker.post(1n, HubKind.Opened, number, 0, -1, '\n');
+  worker.post(1n, HubKind.Joined, number, 1, '\n');
   await event(other, 'open');
   assert(other.shared.reused);
-  worker.post(1n, HubKind.Mirror, 0, 0, 0, new Uint8Array([7]));
+  worker.post(1n, HubKind.Mirror, new Uint8Array([7]));
   const both = [socket, other].map((one) => event<MessageEvent<ArrayBuffer>>(one, 'message'));
   const [first, second] = await Promise.all(both);
   assert.deepEqual(first?.data, second?.data);
@@ -157,7 +161,7 @@ test('a mirrored message does not come to a view that is not open', async () => 
   const { socket, worker, key } = await opened();
   const other = new SharedWebSocket(URL_, [], { key });
   other.onmessage = () => assert.fail('not open');
-  worker.post(1n, HubKind.Mirror, 0, 0, 0, 'early');
+  worker.post(1n, HubKind.Mirror, 'early');
   await event(socket, 'message');
 });
 
@@ -229,7 +233,7 @@ test('send after close only grows bufferedAmount', async () => {
 });
 
 test('bufferedAmount falls by what the hub says it sent', async () => {
-  const { socket, worker, number } = await opened();
+  const { socket, worker } = await opened();
   socket.send('ü');
   socket.send(new Uint8Array(5));
   socket.send(new Blob(['abc']));
@@ -237,8 +241,8 @@ test('bufferedAmount falls by what the hub says it sent', async () => {
   await worker.expect(PageKind.Send);
   await worker.expect(PageKind.Send);
   const [, n] = await worker.expect(PageKind.Send);
-  worker.post(1n, HubKind.Sent, 0, n - 1);
-  worker.post(1n, HubKind.Message, number, 0, 0, '');
+  worker.post(1n, HubKind.Sent, n - 1);
+  worker.post(1n, HubKind.Mirror, '');
   await event(socket, 'message');
   assert.equal(socket.bufferedAmount, 3);
 });
@@ -248,7 +252,7 @@ test('close: code and reason go out, and come back', async () => {
   socket.close(3001, 'bye');
   assert.equal(socket.readyState, SharedWebSocket.CLOSING);
   assert.deepEqual(await worker.next(), [PageKind.Close, 2, number, 3001, 'bye']);
-  worker.post(1n, HubKind.Closed, number, 0, 13001, 'bye');
+  worker.post(1n, HubKind.Ended, number, 3001, 1, 'bye');
   const { code, reason, wasClean } = await event<CloseEvent>(socket, 'close');
   assert.deepEqual([code, reason, wasClean], [3001, 'bye', true]);
   assert.equal(socket.readyState, SharedWebSocket.CLOSED);
@@ -279,14 +283,14 @@ test('messages that come after close() are dropped', async () => {
   const { socket, worker, number } = await opened();
   const types = untilClosed(socket);
   socket.close();
-  worker.post(1n, HubKind.Message, number, 0, 0, 'late');
-  worker.post(1n, HubKind.Closed, number, 0, 11005);
+  worker.post(1n, HubKind.Mirror, 'late');
+  worker.post(1n, HubKind.Ended, number, 1005, 1, '');
   assert.deepEqual(await types, ['close']);
 });
 
 test('the last socket gone, the hub is left, and a new socket starts anew', async () => {
   const { worker, number, socket, key } = await opened({}, 0x1a57n);
-  worker.post(0x1a57n, HubKind.Closed, number, 0, 1006);
+  worker.post(0x1a57n, HubKind.Ended, number, 1006, 0, '');
   await event(socket, 'close');
   await worker.expect(PageKind.Bye);
   browser.grant('tabmux:hub:0000000000001a57');
@@ -299,8 +303,8 @@ test('an error of the hub becomes an error event before close, in state CLOSED',
   const { socket, worker, number } = await connecting();
   const error = event<ErrorEvent>(socket, 'error');
   const types = untilClosed(socket);
-  worker.post(1n, HubKind.Error, number, 0, 0, 'no such path');
-  worker.post(1n, HubKind.Closed, number, 0, 1006);
+  worker.post(1n, HubKind.Error, number, 'no such path');
+  worker.post(1n, HubKind.Ended, number, 1006, 0, '');
   socket.onerror = () => assert.equal(socket.readyState, SharedWebSocket.CLOSED);
   assert.deepEqual(await types, ['error', 'close']);
   assert((await error) instanceof Event);

@@ -99,7 +99,7 @@ test('a publication that the next hub tells again is not heard again', async () 
   worker.post(1n, HubKind.Publication, number, 7, 6, 'a');
   worker.post(2n, HubKind.Resync);
   worker.attached(2n);
-  worker.post(2n, HubKind.Subscribed, number, 7, 6, 'recovered');
+  worker.post(2n, HubKind.Subscribed, number, 7, 6);
   worker.post(2n, HubKind.Publication, number, 7, 6, 'a');
   worker.post(2n, HubKind.Publication, number, 7, 7, 'b');
   worker.post(2n, HubKind.Publication, number, 8, 1, 'of another epoch');
@@ -114,7 +114,7 @@ test('a refused topic rejects, says so to nobody who does not ask, and is over',
   const ends: string[] = [];
   topic.on('end', ({ reason }) => ends.push(reason));
   const [, number] = await worker.expect(PageKind.Subscribe);
-  worker.post(1n, HubKind.Unsubscribed, number, 0, 0, 'tabmux: no');
+  worker.post(1n, HubKind.Unsubscribed, number, 'tabmux: no');
   await assert.rejects(topic.ready, { message: 'tabmux: no' });
   assert.deepEqual(ends, ['tabmux: no']);
   client.topic('news');
