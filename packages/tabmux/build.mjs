@@ -17,6 +17,9 @@ import { parseArgs, promisify } from 'node:util';
 import { build } from 'esbuild';
 import { brotli, gzip } from './compress.mjs';
 
+/** Properties of our own objects, which nobody else reads, start so and get short names. */
+const OWN = /^_[^_]/;
+
 const root = dirname(fileURLToPath(import.meta.url));
 const { values: options } = parseArgs({
   options: { out: { type: 'string' }, wasm: { type: 'string' } },
@@ -52,24 +55,18 @@ async function scripts() {
   const worker = await bundle({
     entryPoints: [join(root, 'src/worker.ts')],
     format: 'iife',
+    mangleProps: OWN,
     define: { __VERSION__: JSON.stringify(version) },
     plugins: [inline(options.wasm)],
   });
-  const tiersOf = (version) => bundle({
-    entryPoints: [join(root, 'src/tiers.ts')],
-    format: 'esm',
-    define: { __TIERS_VERSION__: JSON.stringify(version) },
-  });
-  // A file cannot hold its own hash: it is that of the same file with an empty version. Nobody
-  // but client.js compares it.
-  const tiersVersion = hash(await tiersOf('')).slice(0, 8);
-  const tiers = await tiersOf(tiersVersion);
   const debug = await bundle({ entryPoints: [join(root, 'src/debug.ts')], format: 'esm' });
-  const client = await bundle({
-    entryPoints: [join(root, 'src/index.ts')],
+  // One cache of short names for all of the page library, whose files hand objects to each other.
+  const mangleCache = {};
+  const page = (file, tiersVersion) => bundle({
+    entryPoints: [join(root, file)],
     format: 'esm',
-    // The page library's own properties start with one underscore, so that they cost little.
-    mangleProps: /^_[^_]/,
+    mangleProps: OWN,
+    mangleCache,
     define: {
       __VERSION__: JSON.stringify(version),
       __WORKER_VERSION__: JSON.stringify(hash(worker)),
@@ -77,6 +74,13 @@ async function scripts() {
     },
     external: ['./tiers.js'],
   });
+  // Of the client, which every page loads, the names are the shortest.
+  await page('src/index.ts', '');
+  // A file cannot hold its own hash: it is that of the same file with an empty version. Nobody
+  // but client.js compares it.
+  const tiersVersion = hash(await page('src/tiers.ts', '')).slice(0, 8);
+  const tiers = await page('src/tiers.ts', tiersVersion);
+  const client = await page('src/index.ts', tiersVersion);
   return { worker, tiers, client, debug };
 }
 
@@ -97,6 +101,7 @@ async function bundle(settings) {
     ...settings,
   }).catch(() => process.exit(1)); // It has said why.
   if (result.warnings.length > 0) process.exit(1);
+  Object.assign(settings.mangleCache ?? {}, result.mangleCache);
   return result.outputFiles[0].contents;
 }
 

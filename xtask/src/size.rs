@@ -17,10 +17,10 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes. ARCHITECTURE.md says why the first two are not the first design's.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 4_900),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 4_200),
-    ("other tiers, where needed", Encoding::Gzip, 3_000),
-    ("worker with wasm", Encoding::Brotli, 46_500),
+    ("page library", Encoding::Gzip, 5_150),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 4_400),
+    ("other tiers, where needed", Encoding::Gzip, 3_450),
+    ("worker with wasm", Encoding::Brotli, 46_900),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

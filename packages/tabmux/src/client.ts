@@ -2,10 +2,11 @@
 
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
 import type { HubMessage, Of } from './protocol.js';
-import { NO_WORKER, hubPort } from './port.js';
+import { NO_WORKER, post, tierOf } from './life.js';
+import { addPeer, hubPort, removePeer } from './port.js';
 import type { HubPort, SharingOptions, Wish } from './port.js';
 import { emit, linkUrl } from './socket.js';
-import type { Tier } from './tiers.js';
+import type { Tier } from './host.js';
 import { socketUrl } from './url.js';
 
 /** The second argument of `connect`. */
@@ -115,7 +116,7 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
       const state = STATES[hub?._state ?? LinkState.Closed];
       const status = {
         state,
-        tier: hub?._tier ?? 'direct',
+        tier: hub ? tierOf(hub) : 'direct',
         hubId: hex(hub?._hub),
         tabs: hub?._tabs ?? 0,
         reason: hub?._reason ?? reason,
@@ -133,13 +134,14 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
       const left = hub;
       hub = undefined;
       closers.forEach((close) => close());
-      left?._remove(number);
-      if (left) emit(target, 'status', { _status: client.status });
+      if (!left) return;
+      removePeer(left, number);
+      emit(target, 'status', { _status: client.status });
     },
   };
   if (globalThis.Worker) {
     hub = hubPort('mux', linkUrl(socketUrl(url), endpoint), [], options);
-    number = hub._add(receive);
+    number = addPeer(hub, receive);
     signal?.addEventListener('abort', client.close);
     if (signal?.aborted) client.close();
   } else {
@@ -172,13 +174,13 @@ function makeTopic(
   const end = (reason: string): void => {
     settle[1](new Error(reason));
     closers.delete(topic.close);
-    if (!number) return;
-    hub?._post([PageKind.Unsubscribe, number]);
-    hub?._remove(number);
+    if (!hub || !number) return;
+    post(hub, [PageKind.Unsubscribe, number]);
+    removePeer(hub, number);
     number = 0;
   };
   if (hub) {
-    number = hub._add((message) => {
+    number = addPeer(hub, (message) => {
       const [kind] = message;
       if (kind === HubKind.Failed || kind === HubKind.Unsubscribed) {
         const reason = message.at(-1) as string;

@@ -5,4 +5,4 @@ export type {
 export type { SharingOptions } from './port.js';
 export { SharedWebSocket } from './socket.js';
 export type { Shared, SharedWebSocketOptions } from './socket.js';
-export type { Tier } from './tiers.js';
+export type { Tier } from './host.js';

@@ -2,9 +2,11 @@
 
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, HubMessage } from './protocol.js';
-import { hubPort, sizeOf } from './port.js';
+import { tierOf } from './life.js';
+import { addPeer, hubPort, removePeer, say } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
-import type { Tier } from './tiers.js';
+import { buffered, sizeOf } from './session.js';
+import type { Tier } from './host.js';
 import { fault, socketUrl, subProtocols } from './url.js';
 
 /** The third argument of `SharedWebSocket`. */
@@ -113,7 +115,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       : hubPort('mirror', address.href, names, mode === 'mirror' ? options
         : { ...options, key: Math.random() as unknown as string });
     this._reused = this._hub._state === LinkState.Connected;
-    this._number = this._hub._add(
+    this._number = addPeer(this._hub,
       (message) => this._receive(message),
       [PageKind.Open, isMux ? address.pathname + address.search : '', isMux ? names : []],
     );
@@ -137,7 +139,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** Bytes that `send` was given and that the worker has not handed to the connection yet. */
   get bufferedAmount(): number {
-    return this._held + (this._state < State.Closed ? this._hub._buffered(this._number) : 0);
+    return this._held + (this._state < State.Closed ? buffered(this._hub, this._number) : 0);
   }
 
   get binaryType(): BinaryType {
@@ -150,7 +152,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** How the hub is hosted. */
   get tier(): Tier {
-    return this._hub._tier;
+    return tierOf(this._hub);
   }
 
   /** With whom the connection is shared. */
@@ -172,7 +174,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this._inOrder((bytes) => {
       if (this._state > State.Closing) return;
       this._credit -= size + Limit.Message;
-      if (this._hub._say(PageKind.Send, this._number, bytes || body)) this._held -= size;
+      if (say(this._hub, PageKind.Send, this._number, bytes || body)) this._held -= size;
       else over();
     }, true, blob);
   }
@@ -256,7 +258,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   private _leave(code: number, reason: string): void {
-    this._hub._say(PageKind.Close, this._number, code, reason);
+    say(this._hub, PageKind.Close, this._number, code, reason);
   }
 
   private _fail(text: string): void {
@@ -269,7 +271,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     if (this._state === State.Closed) return;
     this._held = this.bufferedAmount;
     this._state = State.Closed;
-    this._hub._remove(this._number);
+    removePeer(this._hub, this._number);
     if (this._error) emit(this, 'error', { message: this._error });
     emit(this, 'close', { code, reason, wasClean }, globalThis.CloseEvent);
   }

@@ -5,8 +5,8 @@ import type { HubFrame, TabFrame } from './bus.js';
 
 /** One end of the bus. */
 export interface Wire {
-  post(frame: TabFrame | HubFrame): void;
-  close(): void;
+  _post(frame: TabFrame | HubFrame): void;
+  _close(): void;
 }
 
 /** Opens the bus. `hear` gets what others post, `fail` is called when a message does not fit. */
@@ -20,8 +20,8 @@ export function openWire(
   const channel = new BroadcastChannel(name);
   channel.onmessage = ({ data }) => hear(data);
   return {
-    post: (frame) => channel.postMessage(frame),
-    close: () => channel.close(),
+    _post: (frame) => channel.postMessage(frame),
+    _close: () => channel.close(),
   };
 }
 
@@ -33,7 +33,7 @@ function openStorageWire(name: string, hear: (frame: unknown) => void, fail: () 
   };
   addEventListener('storage', onStorage);
   return {
-    post(frame) {
+    _post(frame) {
       const key = prefix + (count += 1);
       try {
         localStorage.setItem(key, encode(frame));
@@ -43,7 +43,7 @@ function openStorageWire(name: string, hear: (frame: unknown) => void, fail: () 
         fail();
       }
     },
-    close: () => removeEventListener('storage', onStorage),
+    _close: () => removeEventListener('storage', onStorage),
   };
 }
 

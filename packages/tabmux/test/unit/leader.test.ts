@@ -48,7 +48,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   isRefused = false;
-  open.splice(0).forEach((one) => one.release());
+  open.splice(0).forEach((one) => one._release());
   mock.timers.reset();
 });
 
@@ -66,7 +66,7 @@ function contend() {
 function pass(ms: number, ...leading: { lease: Leadership }[]): void {
   for (let done = 0; done < ms; done += 1000) {
     mock.timers.tick(Math.min(1000, ms - done));
-    leading.forEach(({ lease }) => lease.renew());
+    leading.forEach(({ lease }) => lease._renew?.());
   }
 }
 
@@ -94,7 +94,7 @@ test('nobody else leads while the lease is renewed, and one does when it is rele
   const [first, second] = [contend(), contend()];
   pass(20_000, first);
   assert.deepEqual([first.led, second.led], [1, 0]);
-  first.lease.release();
+  first.lease._release();
   mock.timers.tick(250);
   assert.deepEqual([first.led, second.led], [1, 1]);
   assert.equal(first.resigned, 0);
@@ -107,7 +107,7 @@ test('a lease that is not renewed is lost after five seconds', () => {
   pass(8000);
   assert.deepEqual([first.led, second.led], [1, 1]);
   // It sees that at once, or, where no event comes, when it renews.
-  first.lease.renew();
+  first.lease._renew?.();
   assert.equal(first.resigned, 1);
 });
 
@@ -115,10 +115,10 @@ test('who lost the lease never writes it', () => {
   const first = contend();
   pass(1000, first);
   store.set(NAME, `${'f'.repeat(16)}:${Date.now()}`);
-  first.lease.renew();
+  first.lease._renew?.();
   assert.equal(first.resigned, 1);
-  first.lease.renew();
-  first.lease.release();
+  first.lease._renew?.();
+  first.lease._release();
   assert.match(store.get(NAME) ?? '', /^f{16}:/);
 });
 
@@ -128,7 +128,7 @@ test('what has no meaning, and what is of the future, is no lease', () => {
     const tab = contend();
     pass(3000, tab);
     assert.equal(tab.led, 1, value);
-    tab.lease.release();
+    tab.lease._release();
   }
 });
 
@@ -136,7 +136,7 @@ test('storage that is refused is told, and does not break what ends', () => {
   isRefused = true;
   const tab = contend();
   assert.deepEqual([tab.led, tab.refused], [0, 1]);
-  tab.lease.release();
+  tab.lease._release();
 });
 
 test('storage that is refused while the lease is held is told', () => {
@@ -144,9 +144,9 @@ test('storage that is refused while the lease is held is told', () => {
   pass(1000, tab);
   assert.deepEqual([tab.led, tab.refused], [1, 0]);
   isRefused = true;
-  tab.lease.renew();
+  tab.lease._renew?.();
   assert.equal(tab.refused, 1);
-  tab.lease.release();
+  tab.lease._release();
 });
 
 test('storage that is full is told', () => {
@@ -174,7 +174,7 @@ test('a lock that is refused is told', async () => {
 test('a lock that is given up is no refusal', async () => {
   const rejects = installLocks();
   const leadership = contendByLock(NAME, assert.fail, assert.fail, assert.fail);
-  leadership.release();
+  leadership._release();
   rejects[0]?.(new DOMException('aborted', 'AbortError'));
   await new Promise((resolve) => setImmediate(resolve));
 });
@@ -185,11 +185,11 @@ test('without a channel: ids and bytes come as they went, and nothing stays behi
   const frames: [bigint, unknown][] = [
     [2n ** 64n - 1n, [4, 1, 2, new Uint8Array([0, 128, 255])]], [0n, ['ä€😀"\n']], [1n, []],
   ];
-  frames.forEach((frame) => wire.post(frame));
-  wire.post([[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)]]);
+  frames.forEach((frame) => wire._post(frame));
+  wire._post([[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)]]);
   assert.deepEqual(heard, [...frames, [[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)]]]);
   assert.equal(store.size, 0);
-  wire.close();
+  wire._close();
   changed('tabmux:x:1', '[1]');
   assert.equal(heard.length, 4);
 });
@@ -200,14 +200,14 @@ test('without a channel: garbage is nothing, other keys are none of ours', () =>
   ['{', '{"n":"xyz"}', '{"b":"*"}', ''].forEach((text) => changed('tabmux:x:1', text));
   changed('tabmux:other:1', '[]');
   assert.deepEqual(heard, [undefined, undefined, undefined, undefined]);
-  wire.close();
+  wire._close();
 });
 
 test('without a channel: a message past the quota is the end of the tier', () => {
   let failed = 0;
   const wire = openWire('tabmux:x', false, () => undefined, () => (failed += 1));
   quota = 100;
-  wire.post([1n, ['x'.repeat(1000)]]);
+  wire._post([1n, ['x'.repeat(1000)]]);
   assert.equal(failed, 1);
-  wire.close();
+  wire._close();
 });

@@ -6,8 +6,8 @@ import { test } from 'node:test';
 import { openTiers } from '../../src/tiers.js';
 
 test('a client.js of another build is told so', () => {
-  const open = (version: string): unknown =>
-    openTiers(version, [], false, '', '', 1n, false, assert.fail, assert.fail);
+  const page = { _name: '', _script: '', _tab: 1n, _locks: false, _lost: assert.fail };
+  const open = (version: string): unknown => openTiers(version, [], false, page, assert.fail);
   assert.throws(() => open('of yesterday'), /tiers\.js and client\.js are of two builds/);
   // The own one is not refused; no tier was allowed.
   assert.throws(() => open('unit-test'), /the worker .* did not start/);

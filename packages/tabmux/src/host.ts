@@ -1,0 +1,48 @@
+// What a page and the ways to host a hub know of each other.
+
+import type { HubMessage, PageMessage } from './protocol.js';
+
+/** How a hub is hosted. */
+export type Tier = 'shared-worker' | 'leader' | 'storage' | 'direct';
+
+/** What a page speaks to a hub through. A SharedWorker's own port says nothing of its tier. */
+export interface PagePort {
+  readonly _tier?: Tier;
+  onmessage: ((event: MessageEvent<HubMessage>) => unknown) | null;
+  postMessage(message: PageMessage): void;
+  close(): void;
+}
+
+/** What a tier must know of the page. */
+export interface Page {
+  /** What all tabs call the hub. */
+  readonly _name: string;
+  /** The address of the worker. */
+  readonly _script: string;
+  readonly _tab: bigint;
+  /** Whether this page may hold locks. */
+  readonly _locks: boolean;
+  /** The SharedWorker fell silent. */
+  _lost(): void;
+}
+
+/** What a tier tells of its hub. */
+export interface Host extends Page {
+  _hear(message: HubMessage): void;
+  /** This tier is no good; with a reason: nor is any other. */
+  _fail(reason?: string): void;
+}
+
+/** A port of one tier. */
+export interface TierPort {
+  _post(message: PageMessage): void;
+  _close(): void;
+}
+
+/** How long a worker may take to start. */
+export const PATIENCE_MS = 6000;
+
+/** Why there is no worker. */
+export const notStarted = (script: string): string =>
+  `tabmux: the worker ${script} did not start. Serve it from the page's own origin, allow it in ` +
+  'worker-src, or pass the option worker.';

@@ -1,0 +1,285 @@
+// The life of a hub as this page sees it: the SharedWorker or another tier, when the page attaches,
+// and how it learns of the hub's end. And this tab's own: its lock, and that it leaves and returns.
+// What is said to a hub and heard of it is no concern of this file.
+//
+// Functions over a record, and no class: a minifier shortens their names.
+
+import { HubKind, LinkState, PageKind, hubLock, tabLock } from './protocol.js';
+import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
+import type { PagePort, Tier } from './host.js';
+
+/** Times and numbers: constants that the bundle has as numbers. */
+const enum Own {
+  /** How long a worker may take to say that its hub runs: the first, to be loaded, and others. */
+  LoadMs = 6000,
+  AttachMs = 2500,
+  /**
+   * How long after the end of a hub another worker is asked for. At once, Firefox gives a page
+   * whose worker's process has crashed a port to the dead worker, and so it does ever after.
+   */
+  RestartMs = 100,
+  /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
+  Faults = 6,
+}
+
+/** How far a page is with its hub. */
+export const enum Phase {
+  Attached,
+  /** Back from the back/forward cache in mirror mode: the hub may have forgotten this tab. */
+  Restored,
+  /** `Attach` is posted, and all wishes after it. */
+  Attaching,
+  /** Nothing is posted yet. */
+  New,
+}
+
+/** A hub, its worker, and how far the page is with them. */
+export interface Life {
+  /** What all tabs call its worker, and the worker's address. */
+  readonly _name: string;
+  readonly _script: string;
+  readonly _config: HubConfig;
+  readonly _isMux: boolean;
+  readonly _tiers: Tier[] | undefined;
+  /** What clients show. */
+  _state: LinkState;
+  _tabs: number;
+  _reason: string;
+  /** 0 until it is known. */
+  _hub: bigint;
+  _phase: Phase;
+  /** Grows when the hub is left or asked for anew: what an earlier one was to do is not done. */
+  _runs: number;
+  /** How often the SharedWorker failed to start since it last worked. */
+  _faults: number;
+  /** Whether the hub is in a SharedWorker, or is to be, and locks tell how it is. */
+  _isShared: boolean;
+  _isTried: boolean;
+  _port?: PagePort | undefined;
+  _timer?: ReturnType<typeof setTimeout>;
+  /** Posts `Attach` and all wishes. */
+  _attach(life: Life, tab: bigint): void;
+  /** Hears what an attached page is told. */
+  _hear(life: Life, message: HubMessage): void;
+  /** Tells all sockets and clients. */
+  _tell(life: Life, message: HubMessage): void;
+}
+
+/** Why there are no hubs. */
+export const NO_WORKER = 'tabmux: no SharedWorker and no Worker';
+
+export const SHARED = 'shared-worker';
+
+/** All hubs of this page. */
+export const hubs = new Set<Life>();
+
+let tab: bigint | undefined;
+let locks: LockManager | undefined;
+let lockHeld: Promise<void>;
+let leaving: AbortController;
+
+/** How the hub is hosted. */
+export const tierOf = (life: Life): Tier => life._port?._tier ?? SHARED;
+
+/** Asks for the hub's worker. The page's first word on `bfcache` counts. */
+export function start(life: Life, bfcache?: 'prefer'): void {
+  if (!globalThis.Worker) return queueMicrotask(() => fail(life, NO_WORKER));
+  inhabit(bfcache);
+  life._runs += 1;
+  life._phase = Phase.New;
+  life._config.locks = !!locks;
+  life._isShared &&= life._config.locks;
+  if (life._isShared) startShared(life);
+  else startOther(life);
+}
+
+function startShared(life: Life): void {
+  // One that worked before may have been started by a page that was just ending.
+  const failed = now(life, () => life._phase &&
+    (life._hub && ++life._faults < Own.Faults ? restart : fail)(life));
+  try {
+    const options = { name: life._name, extendedLifetime: true } as WorkerOptions;
+    const worker = new SharedWorker(life._script, options);
+    worker.onerror = failed;
+    take(life, worker.port);
+  } catch {
+    queueMicrotask(failed);
+  }
+}
+
+function startOther(life: Life): void {
+  import('./tiers.js').then(now(life, (_, { openTiers }) => take(life, openTiers(
+    __TIERS_VERSION__, life._tiers, life._isTried, {
+      _name: life._name,
+      _script: life._script,
+      _tab: tab as bigint,
+      _locks: life._config.locks,
+      _lost: now(life, restart),
+    }, now(life, fail),
+  )))).catch(now(life, (_, { message }) => fail(life, message)));
+}
+
+/** Attaches through this port as soon as the page holds its lock. */
+function take(life: Life, port: PagePort): void {
+  life._port = port;
+  port.onmessage = now(life, (_, { data }) => receive(life, data));
+  lockHeld.then(now(life, () => life._phase === Phase.New && attach(life, Phase.Attaching)));
+}
+
+/** Does nothing any more once this hub is left, or asked for anew. */
+function now<A extends unknown[]>(life: Life, act: (life: Life, ...given: A) => unknown) {
+  const mine = life._runs;
+  return (...given: A): unknown => mine === life._runs && act(life, ...given);
+}
+
+function attach(life: Life, next: Phase): void {
+  life._phase = next;
+  clearTimeout(life._timer);
+  // The other tiers see to it themselves.
+  life._timer = setTimeout(now(life, () => life._isShared && fail(life)),
+    life._hub ? Own.AttachMs : Own.LoadMs);
+  life._attach(life, tab as bigint);
+}
+
+export function post(life: Life, message: PageMessage): void {
+  // WebKit drops some of what was on its way to a page that enters the cache, and hands over the
+  // rest when it is back. Nothing is heard then before the hub says again what is missing.
+  if (message[0] === PageKind.Park && life._isMux) life._phase ||= Phase.Attaching;
+  life._port?.postMessage(message);
+}
+
+function receive(life: Life, message: HubMessage): void {
+  const [kind, hub] = message;
+  const isOther = hub !== life._hub;
+  if (kind === HubKind.Failed) {
+    fail(life, hub as string);
+  } else if (kind === HubKind.Moved) {
+    if (!life._tiers || life._tiers[1]) fail(life);
+  } else if (message[0] === HubKind.Attached) {
+    clearTimeout(life._timer);
+    life._phase = life._faults = Phase.Attached;
+    life._hub = message[1];
+    watch(life);
+    show(life, message, message[2], message[3]);
+  } else if (kind === HubKind.Resync ? isOther || life._phase < Phase.Attaching
+    : isOther && !life._phase) {
+    // One hub says Resync to everything it gets until it has got our Attach: once is enough.
+    life._hub = hub as bigint;
+    showResync(life);
+    if (life._port) attach(life, Phase.Attaching);
+  } else if (!isOther && life._phase < Phase.Attaching) {
+    // Else it was said before we attached. What came before it may not have been heard.
+    life._hear(life, message);
+  }
+}
+
+/** Tells all how the hub and its link stand. */
+export function show(
+  life: Life,
+  message: HubMessage,
+  state: LinkState,
+  tabs = 0,
+  reason = '',
+): void {
+  life._state = state;
+  life._tabs = tabs;
+  life._reason = reason;
+  life._tell(life, message);
+}
+
+const showResync = (life: Life): void =>
+  show(life, [HubKind.Resync, life._hub], LinkState.Connecting);
+
+/** Waits for the end of the hub: its lock is granted then. The other tiers do it themselves. */
+function watch(life: Life): void {
+  const hub = life._hub;
+  if (life._isShared) locks?.request(hubLock(hub), { mode: 'shared', signal: leaving.signal },
+    now(life, () => hub === life._hub && restart(life)),
+  ).catch(() => undefined);
+}
+
+function restart(life: Life): void {
+  life._port?.close();
+  life._phase = Phase.New;
+  const again = now(life, start);
+  showResync(life);
+  if (life._hub) setTimeout(again, Own.RestartMs);
+  else again();
+}
+
+/** Where a SharedWorker failed for no reason that holds everywhere, the other tiers are left. */
+function fail(life: Life, reason = ''): void {
+  leave(life);
+  if (life._isShared && !reason) {
+    life._isShared = false;
+    life._isTried = true;
+    return restart(life);
+  }
+  hubs.delete(life);
+  show(life, [HubKind.Failed, reason], LinkState.Closed, 0, reason);
+}
+
+/** The page has no use for the hub any more, or there is none. */
+export function leave(life: Life): void {
+  post(life, [PageKind.Bye]);
+  life._port?.close();
+  life._port = undefined;
+  life._runs += 1;
+}
+
+/** The page is back, and holds its lock again; or it is refused locks from now on. */
+function comeBackTo(life: Life): void {
+  if (life._config.locks && !locks) {
+    // A hub with locks would take a page that holds none for dead.
+    restart(life);
+  } else if (life._phase < Phase.New) {
+    // A hub that has forgotten this tab answers the first of the two with `Resync`.
+    post(life, [PageKind.Park]);
+    attach(life, life._phase || Phase.Restored);
+    // Nobody holds the lock of a hub that is not known yet.
+    if (life._hub) watch(life);
+  } else {
+    attach(life, Phase.Attaching);
+  }
+}
+
+/** Sets `lockHeld`, which resolves once this tab holds its lock; without locks at once. */
+function inhabit(bfcache?: 'prefer'): void {
+  if (tab) return;
+  tab = crypto.getRandomValues(new BigUint64Array(1))[0];
+  // Only Firefox has this, and no page can ask a browser what it keeps in its cache.
+  locks = bfcache && 'mozInnerScreenX' in globalThis ? undefined : navigator.locks;
+  takeLock();
+  addEventListener('pagehide', ({ persisted }) => {
+    hubs.forEach((hub) => post(hub, [persisted ? PageKind.Park : PageKind.Bye]));
+    // Lets go of the lock in this task, and waits for none: a cached page must not.
+    leaving.abort();
+  });
+  addEventListener('pageshow', ({ persisted }) => persisted && comeBack());
+}
+
+/** Takes the lock again, and tells the hubs, which may have taken this page for dead without it. */
+function comeBack(): void {
+  leaving.abort();
+  takeLock();
+  lockHeld.then(() => hubs.forEach(comeBackTo));
+}
+
+function takeLock(): void {
+  const { signal } = (leaving = new AbortController());
+  lockHeld = new Promise((resolve) => {
+    if (!locks) return resolve();
+    let isHeld = false;
+    locks.request(tabLock(tab as bigint), { signal }, () => {
+      isHeld = true;
+      resolve();
+      return new Promise((letGo) => signal.addEventListener('abort', letGo));
+    }).catch(() => {
+      // We left.
+      if (signal.aborted) return;
+      // Not stolen but refused, as locks are where storage is.
+      if (!isHeld) locks = undefined;
+      comeBack();
+    });
+  });
+}
