@@ -47,6 +47,14 @@ pub(super) struct File {
     bytes: usize,
 }
 
+#[cfg(test)]
+impl File {
+    /// A file that is not on disk.
+    pub(super) fn new(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned(), bytes: text.len() }
+    }
+}
+
 impl Files {
     pub(super) fn list(repo: &Repo) -> anyhow::Result<Self> {
         let list = cmd!(repo.sh, "git ls-files --cached --others --exclude-standard");
@@ -182,7 +190,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str, text: &str) -> File {
-        File { path: path.to_owned(), text: text.to_owned(), bytes: text.len() }
+        File::new(path, text)
     }
 
     #[test]

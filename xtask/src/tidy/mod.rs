@@ -2,6 +2,7 @@
 
 mod edges;
 mod files;
+mod functions;
 mod languages;
 mod lifecycle;
 mod links;
@@ -22,6 +23,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
         ("kinds and limits of both languages", languages::check(&files)),
         ("sizes in README.md", size::compare(repo)),
         ("files", Ok(files::check(&files))),
+        ("functions", Ok(functions::check(&files))),
         ("tests of docs/lifecycle.md", Ok(lifecycle::check(&files))),
         ("links", Ok(links::check(repo, &files))),
     ];

@@ -3,8 +3,8 @@
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Alias, Denied, ErrorCode, HubFrame, RefusedReason, Rejected, ServerFrame, SocketId, TabId,
-    Term, Welcome, close as code,
+    Alias, Denied, ErrorCode, HubFrame, LaneCount, Payload, RefusedReason, Rejected, ServerFrame,
+    SocketId, TabId, Term, Welcome, close as code,
 };
 
 use super::{
@@ -29,13 +29,7 @@ impl Mux {
         frame: ServerFrame<'_>,
         bytes: &[u8],
     ) {
-        if let Connection::Connected(connected) = &mut self.connection {
-            connected.heard(now);
-            if self.listing && !matches!(frame, ServerFrame::Subscribed(_)) {
-                self.listing = false;
-                self.topics.link_opened(base);
-            }
-        }
+        self.heard(now, base, &frame);
         let Some(count) = self.count(now, base, &frame, bytes) else {
             return;
         };
@@ -52,41 +46,40 @@ impl Mux {
                 let retry = retry_ms.map(Duration::from_millis);
                 self.refused(now, base, code, term, retry, message);
             }
-            ServerFrame::Fenced { term } => {
-                if let Some(session) = &mut self.session {
-                    session.term = term;
-                }
-                // Whoever took over may hold it by right: ask for it anew.
-                base.release_lock();
-                self.abandon(now, base, code::NORMAL, "tabmux: another hub took over".to_owned());
+            ServerFrame::Fenced { term } => self.fenced(now, base, term),
+            frame if matches!(self.connection, Connection::Connected(_)) => {
+                self.handle_session_frame(now, base, frame, count);
             }
             // Before WELCOME nothing else may come.
-            _ if !matches!(self.connection, Connection::Connected(_)) => {
+            _ => {
                 let why = Self::not_tabmux(base, "sent something else before WELCOME");
                 self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
             }
+        }
+    }
+
+    /// A frame that comes after WELCOME only.
+    fn handle_session_frame(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        frame: ServerFrame<'_>,
+        count: u64,
+    ) {
+        match frame {
             ServerFrame::Attached { tab, alias, next, n_seen, .. } => {
                 if self.tabs.answered(tab) {
                     self.attached(base, tab, alias, [next, n_seen]);
                 }
             }
             ServerFrame::GoAway { after_ms, spread_ms, .. } => {
-                let spread = Duration::from_millis(spread_ms).min(LONGEST_HINT);
-                let after = Duration::from_millis(after_ms).min(LONGEST_HINT);
-                let wait = after + base.rng.below(spread);
-                if let Connection::Connected(connected) = &mut self.connection {
-                    connected.go_away = Some(wait);
-                }
+                self.sent_away(base, after_ms, spread_ms);
             }
             ServerFrame::Error { code, tab, socket, message } => {
                 self.handle_error(base, code, tab, socket, message);
             }
             ServerFrame::Opened { tab, socket, credit, protocol } => {
-                let (protocol, extensions, reused) = (protocol.to_owned(), String::new(), false);
-                let credit = Some(credit);
-                let opened =
-                    HubMessage::Opened { socket, count, reused, protocol, extensions, credit };
-                self.post(base, tab, opened);
+                self.post(base, tab, opened(socket, count, credit, protocol));
             }
             ServerFrame::Data { tab, socket, payload } => {
                 let payload = payload.into();
@@ -96,16 +89,7 @@ impl Mux {
                 let (clean, reason) = (code != code::ABNORMAL, reason.to_owned());
                 self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
             }
-            ServerFrame::Message { payload } => {
-                let tabs = self.concerned(base, count);
-                for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
-                    if let Some(tab) = self.tabs.get_mut(*id) {
-                        tab.browser0 = count;
-                    }
-                }
-                let message = HubMessage::Browser { count0: count, payload: payload.into() };
-                base.post_all(tabs, &message);
-            }
+            ServerFrame::Message { payload } => self.to_all(base, count, payload),
             ServerFrame::Subscribed(subscribed) if subscribed.request == 0 => {
                 self.topics.listed(base, &subscribed, &self.history);
             }
@@ -120,13 +104,7 @@ impl Mux {
                 base.post_all(self.concerned(base, count), &HubMessage::BrowserGap);
             }
             ServerFrame::Gap { topic, position } => self.topics.gap(base, topic, position),
-            ServerFrame::Ack { lanes } => {
-                for lane in lanes {
-                    if let Some((tab, _)) = self.tabs.by_alias(Alias(lane.lane)) {
-                        base.post_now(tab, HubMessage::Seen { n: lane.count });
-                    }
-                }
-            }
+            ServerFrame::Ack { lanes } => self.acknowledged(base, &lanes),
             ServerFrame::Credit { tab, socket, bytes } => {
                 self.post(base, tab, HubMessage::Credit { socket, count, bytes });
             }
@@ -136,7 +114,12 @@ impl Mux {
                 self.post(base, tab, HubMessage::Error { socket, message });
                 self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
             }
-            ServerFrame::Pong { .. } => {}
+            // `handle_frame` has dealt with these.
+            ServerFrame::Welcome(_)
+            | ServerFrame::Refused { .. }
+            | ServerFrame::Denied(_)
+            | ServerFrame::Fenced { .. }
+            | ServerFrame::Pong { .. } => {}
             // Frames that this release does not act on, and types of later versions.
             ServerFrame::Credentials(_)
             | ServerFrame::Dismissed(_)
@@ -147,6 +130,56 @@ impl Mux {
             | ServerFrame::Presence(_)
             | ServerFrame::Direct { .. }
             | ServerFrame::Unknown { .. } => {}
+        }
+    }
+
+    /// The server lives. Subscriptions that it lists come right after WELCOME; with anything else
+    /// the list is over.
+    fn heard(&mut self, now: Timestamp, base: &mut Base, frame: &ServerFrame<'_>) {
+        if let Connection::Connected(connected) = &mut self.connection {
+            connected.heard(now);
+            if self.listing && !matches!(frame, ServerFrame::Subscribed(_)) {
+                self.listing = false;
+                self.topics.link_opened(base);
+            }
+        }
+    }
+
+    fn fenced(&mut self, now: Timestamp, base: &mut Base, term: Term) {
+        if let Some(session) = &mut self.session {
+            session.term = term;
+        }
+        // Whoever took over may hold it by right: ask for it anew.
+        base.release_lock();
+        self.abandon(now, base, code::NORMAL, "tabmux: another hub took over".to_owned());
+    }
+
+    /// The link is to be opened anew, once it is closed, after this wait.
+    fn sent_away(&mut self, base: &mut Base, after_ms: u64, spread_ms: u64) {
+        let spread = Duration::from_millis(spread_ms).min(LONGEST_HINT);
+        let after = Duration::from_millis(after_ms).min(LONGEST_HINT);
+        let wait = after + base.rng.below(spread);
+        if let Connection::Connected(connected) = &mut self.connection {
+            connected.go_away = Some(wait);
+        }
+    }
+
+    /// A message to all tabs.
+    fn to_all(&mut self, base: &mut Base, count0: u64, payload: Payload<'_>) {
+        let tabs = self.concerned(base, count0);
+        for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
+            if let Some(tab) = self.tabs.get_mut(*id) {
+                tab.browser0 = count0;
+            }
+        }
+        base.post_all(tabs, &HubMessage::Browser { count0, payload: payload.into() });
+    }
+
+    fn acknowledged(&mut self, base: &mut Base, lanes: &[LaneCount]) {
+        for lane in lanes {
+            if let Some((tab, _)) = self.tabs.by_alias(Alias(lane.lane)) {
+                base.post_now(tab, HubMessage::Seen { n: lane.count });
+            }
         }
     }
 
@@ -412,4 +445,10 @@ impl Mux {
             _ => {}
         }
     }
+}
+
+fn opened(socket: SocketId, count: u64, credit: u64, protocol: &str) -> HubMessage {
+    let (protocol, extensions) = (protocol.to_owned(), String::new());
+    let credit = Some(credit);
+    HubMessage::Opened { socket, count, reused: false, protocol, extensions, credit }
 }
