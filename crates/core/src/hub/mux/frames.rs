@@ -108,12 +108,7 @@ impl Mux {
             ServerFrame::Credit { tab, socket, bytes } => {
                 self.post(base, tab, HubMessage::Credit { socket, count, bytes });
             }
-            ServerFrame::Rejected(Rejected { tab, socket, message, .. }) => {
-                let (code, clean, reason) = (code::ABNORMAL, false, String::new());
-                let message = message.to_owned();
-                self.post(base, tab, HubMessage::Error { socket, message });
-                self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
-            }
+            ServerFrame::Rejected(rejected) => self.rejected(base, count, &rejected),
             // `handle_frame` has dealt with these.
             ServerFrame::Welcome(_)
             | ServerFrame::Refused { .. }
@@ -276,6 +271,14 @@ impl Mux {
         let mut tabs = base.tabs.all();
         tabs.retain(|id| self.tabs.get(*id).is_some_and(is_news));
         tabs
+    }
+
+    /// The server refuses a virtual socket.
+    fn rejected(&mut self, base: &mut Base, count: u64, rejected: &Rejected<'_>) {
+        let Rejected { tab, socket, message, .. } = *rejected;
+        let (code, clean, reason) = (code::ABNORMAL, false, String::new());
+        self.post(base, tab, HubMessage::Error { socket, message: message.to_owned() });
+        self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
     }
 
     /// Posts what came in a tab's lane.
