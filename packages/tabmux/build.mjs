@@ -4,8 +4,12 @@
 // makes src/generated and then runs this.
 //
 //   node build.mjs [--out DIR] [--wasm FILE]
+//   node build.mjs --host [--out DIR] [--src DIR]
 //
 // --wasm FILE inlines that module (an optimised one) in place of the one in src/generated.
+// --host makes client.js, tiers.js and worker.js for the simulator, in the folder host: in the place
+// of the wasm module and its bindings, worker.js takes what the global `tabmuxHost` gives. It needs
+// no src/generated. --src DIR takes the sources from there.
 
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -22,29 +26,36 @@ const OWN = /^_[^_]/;
 
 const root = dirname(fileURLToPath(import.meta.url));
 const { values: options } = parseArgs({
-  options: { out: { type: 'string' }, wasm: { type: 'string' } },
+  options: {
+    out: { type: 'string' },
+    wasm: { type: 'string' },
+    host: { type: 'boolean' },
+    src: { type: 'string' },
+  },
 });
-const out = resolve(options.out ?? join(root, 'dist'));
+const src = resolve(options.src ?? join(root, 'src'));
+const out = resolve(options.out ?? join(root, options.host ? 'host' : 'dist'));
 const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
 
-if (!existsSync(join(root, 'src/generated'))) {
+if (!options.host && !existsSync(join(root, 'src/generated'))) {
   console.error('src/generated is missing: run `cargo xtask dist`, which makes it');
   process.exit(1);
 }
 
 // A failed build leaves the last good one in its place.
 const typesOut = join(root, 'node_modules/.tabmux-types');
-const [built] = await Promise.all([scripts(), types()]);
+const [built] = await Promise.all([scripts(), options.host ? undefined : types()]);
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
 for (const [name, bytes] of Object.entries(built)) {
   const file = join(out, `${name}.js`);
   // First the script: a server sends no copy that is older.
   await writeFile(file, bytes);
+  if (options.host) continue;
   await writeFile(`${file}.br`, brotli(bytes));
   await writeFile(`${file}.gz`, gzip(bytes));
 }
-await cp(typesOut, out, { recursive: true });
+if (!options.host) await cp(typesOut, out, { recursive: true });
 
 /**
  * The client comes last: it asks for the worker by the hash of its bytes, and says to tiers.js
@@ -53,17 +64,17 @@ await cp(typesOut, out, { recursive: true });
  */
 async function scripts() {
   const worker = await bundle({
-    entryPoints: [join(root, 'src/worker.ts')],
+    entryPoints: [join(src, 'worker.ts')],
     format: 'iife',
     mangleProps: OWN,
     define: { __VERSION__: JSON.stringify(version) },
-    plugins: [inline(options.wasm)],
+    plugins: [options.host ? open() : inline(options.wasm)],
   });
-  const debug = await bundle({ entryPoints: [join(root, 'src/debug.ts')], format: 'esm' });
+  const debug = await bundle({ entryPoints: [join(src, 'debug.ts')], format: 'esm' });
   // One cache of short names for all of the page library, whose files hand objects to each other.
   const mangleCache = {};
   const page = (file, tiersVersion) => bundle({
-    entryPoints: [join(root, file)],
+    entryPoints: [join(src, file)],
     format: 'esm',
     mangleProps: OWN,
     mangleCache,
@@ -75,17 +86,33 @@ async function scripts() {
     external: ['./tiers.js'],
   });
   // Of the client, which every page loads, the names are the shortest.
-  await page('src/index.ts', '');
+  await page('index.ts', '');
   // A file cannot hold its own hash: it is that of the same file with an empty version. Nobody
   // but client.js compares it.
-  const tiersVersion = hash(await page('src/tiers.ts', '')).slice(0, 8);
-  const tiers = await page('src/tiers.ts', tiersVersion);
-  const client = await page('src/index.ts', tiersVersion);
+  const tiersVersion = hash(await page('tiers.ts', '')).slice(0, 8);
+  const tiers = await page('tiers.ts', tiersVersion);
+  const client = await page('index.ts', tiersVersion);
   return { worker, tiers, client, debug };
 }
 
 function hash(bytes) {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+}
+
+/** The bindings left open: they are what the global of that name gives. */
+function open() {
+  return {
+    name: 'open',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /generated\/tabmux_wasm/ }, ({ path }) => ({ path, namespace: 'open' }));
+      onLoad({ filter: /\.wasm$/, namespace: 'open' }, () =>
+        ({ contents: 'export default new Uint8Array();', loader: 'js' }));
+      onLoad({ filter: /\.js$/, namespace: 'open' }, () => ({
+        contents: 'export const { Hub, initSync, __wbg_reset_state } = globalThis.tabmuxHost;',
+        loader: 'js',
+      }));
+    },
+  };
 }
 
 async function bundle(settings) {

@@ -41,8 +41,21 @@ pub(crate) fn build(repo: &Repo, out: &Path, release: bool) -> anyhow::Result<()
         false => None,
     };
     step("page library and worker", || bundle(repo, out, optimised.as_deref()))?;
+    step("scripts for the simulator", || bundle_host(repo))?;
     println!("     {}", out.strip_prefix(&repo.root).unwrap_or(out).display());
     Ok(())
+}
+
+/// The scripts that the simulator runs: those of `dist`, bound to no wasm module.
+pub(crate) fn host(repo: &Repo) -> anyhow::Result<()> {
+    repo.need_node()?;
+    repo.need_npm_packages()?;
+    bundle_host(repo)
+}
+
+fn bundle_host(repo: &Repo) -> anyhow::Result<()> {
+    let script = repo.package().join("build.mjs");
+    quiet(cmd!(repo.sh, "node {script} --host"))
 }
 
 /// The glue and the module as bindgen leaves it; worker.ts imports both.

@@ -12,6 +12,8 @@ xflags::xflags! {
             /// Where to put the result, in place of packages/tabmux/dist.
             optional --out dir: PathBuf
         }
+        /// Builds the scripts that the simulator runs into packages/tabmux/host.
+        cmd host {}
         /// Builds everything and serves the demo on 127.0.0.1.
         cmd demo {
             /// The port; 3000 when not given.

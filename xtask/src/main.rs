@@ -40,6 +40,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
     let repo = Repo::open()?;
     match flags.subcommand {
         XtaskCmd::Dist(flags) => dist::run(&repo, flags),
+        XtaskCmd::Host(_) => dist::host(&repo),
         XtaskCmd::Demo(flags) => demo::run(&repo, flags),
         XtaskCmd::Ci(flags) => ci::run(&repo, &flags),
         XtaskCmd::Tidy(_) => tidy::run(&repo),

@@ -25,6 +25,7 @@
 pub mod hub;
 mod payload;
 pub mod session;
+pub mod shell;
 mod time;
 pub mod trace;
 

@@ -31,6 +31,7 @@ mod backend;
 pub mod browser;
 mod converge;
 pub mod credit;
+pub mod engine;
 mod hosts;
 pub mod invariant;
 pub mod locks;

@@ -47,20 +47,29 @@ impl HubView {
     /// A page's message reached the hub.
     pub fn told(&mut self, tab: TabId, message: &PageMessage, clock: Timestamp) {
         match message {
-            PageMessage::Attach(..) => {
-                self.tabs.insert(tab, false);
-                self.doubts.remove(&tab);
-            }
-            PageMessage::Bye => {
-                self.doubts.insert(tab, Doubt::Left);
-            }
-            PageMessage::Park => {
-                if let Some(parked) = self.tabs.get_mut(&tab) {
-                    *parked = true;
-                    self.doubts.insert(tab, Doubt::Parked(clock));
-                }
-            }
+            PageMessage::Attach(..) => self.attached(tab),
+            PageMessage::Bye => self.left(tab),
+            PageMessage::Park => self.parked(tab, clock),
             _ => {}
+        }
+    }
+
+    /// A tab attached.
+    pub fn attached(&mut self, tab: TabId) {
+        self.tabs.insert(tab, false);
+        self.doubts.remove(&tab);
+    }
+
+    /// A tab said bye.
+    pub fn left(&mut self, tab: TabId) {
+        self.doubts.insert(tab, Doubt::Left);
+    }
+
+    /// A tab is in the back/forward cache.
+    pub fn parked(&mut self, tab: TabId, clock: Timestamp) {
+        if let Some(parked) = self.tabs.get_mut(&tab) {
+            *parked = true;
+            self.doubts.insert(tab, Doubt::Parked(clock));
         }
     }
 

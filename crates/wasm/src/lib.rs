@@ -1,342 +1,73 @@
-//! The hub as a wasm module: turns calls from `worker.ts` into inputs of
-//! [`tabmux_core::hub::Hub`], and its orders into calls of the [`Shell`] that `worker.ts`
-//! implements. No logic, no clock, no state of its own.
-//!
-//! Every method of [`Hub`] takes the time in milliseconds, carries out all orders before it
-//! returns, and returns the moment of the next wake-up in milliseconds, or -1 for none.
+//! The hub as a wasm module: exports [`ShellHub`] to `worker.ts`, which implements the [`Shell`]
+//! that carries out its orders. What each method does stands in [`tabmux_core::shell`].
 
 // wasm-bindgen's generated code is the only reason that this crate cannot forbid unsafe code.
 #![deny(clippy::all)]
 
 use tabmux_core::{
-    OwnedPayload, Timestamp,
-    hub::{
-        AttemptId, Event, Hub as CoreHub, HubConfig, HubMessage, Input, Mode, Output, PortMessage,
-        SubscriptionId, TabMessage,
-    },
-    trace::Recorder,
+    hub_methods,
+    shell::{Shell, ShellHub},
+    shell_methods,
 };
-use tabmux_wire::{HubId, Payload, Position, SocketId, TabId};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-#[wasm_bindgen]
-extern "C" {
-    /// What carries out a hub's orders.
-    pub type Shell;
+macro_rules! import {
+    ($($(#[$doc:meta])* $name:ident = $js:literal($($arg:ident: $ty:ty),*);)*) => {
+        #[wasm_bindgen]
+        extern "C" {
+            /// What carries out a hub's orders.
+            pub type JsShell;
 
-    #[wasm_bindgen(method, js_name = requestLock)]
-    fn request_lock(this: &Shell);
-    #[wasm_bindgen(method, js_name = releaseLock)]
-    fn release_lock(this: &Shell);
-    #[wasm_bindgen(method, js_name = openLink)]
-    fn open_link(this: &Shell, attempt: u32);
-    #[wasm_bindgen(method, js_name = sendLink)]
-    fn send_text(this: &Shell, attempt: u32, text: &str);
-    #[wasm_bindgen(method, js_name = sendLink)]
-    fn send_binary(this: &Shell, attempt: u32, bytes: &[u8]);
-    #[wasm_bindgen(method, js_name = closeLink)]
-    fn close_link(this: &Shell, attempt: u32, code: u16, reason: &str);
-    #[wasm_bindgen(method, js_name = watchTab)]
-    fn watch_tab(this: &Shell, tab: u64);
-    #[wasm_bindgen(method, js_name = dropTab)]
-    fn drop_tab(this: &Shell, tab: u64);
-    /// Posts `[kind, hub, ...numbers]` to the tabs, and in the next two the data at the end; the
-    /// bytes must be copied.
-    #[wasm_bindgen(method, js_name = post)]
-    fn post(this: &Shell, tabs: &[u64], kind: u8, numbers: &[f64]);
-    #[wasm_bindgen(method, js_name = post)]
-    fn post_text(this: &Shell, tabs: &[u64], kind: u8, numbers: &[f64], data: &str);
-    #[wasm_bindgen(method, js_name = post)]
-    fn post_binary(this: &Shell, tabs: &[u64], kind: u8, numbers: &[f64], data: &[u8]);
-    #[wasm_bindgen(method)]
-    fn log(this: &Shell, line: &str);
-    /// Appends to the trace; the bytes must be copied.
-    #[wasm_bindgen(method)]
-    fn record(this: &Shell, bytes: &[u8]);
+            $(
+                #[wasm_bindgen(method, js_name = $js)]
+                fn $name(this: &JsShell, $($arg: $ty),*);
+            )*
+        }
+
+        impl Shell for JsShell {
+            $(
+                fn $name(&self, $($arg: $ty),*) {
+                    // The imported function, which comes before the trait's.
+                    Self::$name(self, $($arg),*);
+                }
+            )*
+        }
+    };
 }
+shell_methods!(import);
 
 /// A hub and the shell that carries out its orders.
 #[wasm_bindgen]
-pub struct Hub {
-    hub: CoreHub,
-    shell: Shell,
-    /// Where a trace is wanted.
-    recorder: Option<Recorder>,
+pub struct Hub(ShellHub<JsShell>);
+
+macro_rules! export {
+    ($($(#[$doc:meta])* $name:ident = $js:literal($($arg:ident: $ty:ty),*);)*) => {
+        #[wasm_bindgen]
+        impl Hub {
+            $(
+                $(#[$doc])*
+                #[wasm_bindgen(js_name = $js)]
+                pub fn $name(&mut self, now: f64, $($arg: $ty),*) -> f64 {
+                    self.0.$name(now, $($arg),*)
+                }
+            )*
+        }
+    };
 }
+hub_methods!(export);
 
 #[wasm_bindgen]
 impl Hub {
     /// A hub without tabs. `seed` is for jitter only. `record`: all it is told goes to
     /// `Shell.record`, before it is told.
     #[wasm_bindgen(constructor)]
-    pub fn new(shell: Shell, mux: bool, hub: u64, seed: u64, url: &str, record: bool) -> Self {
-        let mode = if mux { Mode::Mux } else { Mode::Mirror };
-        let config = HubConfig::new(mode, HubId(hub), url);
-        let recorder = record.then(|| {
-            let (recorder, head) = Recorder::new(&config, seed);
-            shell.record(&head);
-            recorder
-        });
-        Self { hub: CoreHub::new(config, seed), shell, recorder }
-    }
-
-    /// A tab attached; it shows what it was told to show, and how much it has.
-    pub fn attach(&mut self, now: f64, tab: u64, claim: &str, last0: f64, last: f64) -> f64 {
-        let (last0, last) = (count(last0), count(last));
-        self.tab(now, tab, TabMessage::Attach { claim, last0, last })
-    }
-
-    /// A tab has heard so much.
-    pub fn got(&mut self, now: f64, tab: u64, count0: f64, frames: f64) -> f64 {
-        self.tab(now, tab, TabMessage::Got { count0: count(count0), count: count(frames) })
-    }
-
-    /// A tab parked.
-    pub fn park(&mut self, now: f64, tab: u64) -> f64 {
-        self.tab(now, tab, TabMessage::Park)
-    }
-
-    /// A tab said bye.
-    pub fn bye(&mut self, now: f64, tab: u64) -> f64 {
-        self.tab(now, tab, TabMessage::Bye)
-    }
-
-    /// A tab opens a socket; `protocols` are separated by commas, which none can contain. `n` is
-    /// the number of this message of the tab, as in those that follow.
-    pub fn open(
-        &mut self,
-        now: f64,
-        tab: u64,
-        n: f64,
-        socket: u32,
-        path: &str,
-        protocols: &str,
-    ) -> f64 {
-        let protocols = protocols.split(',').filter(|name| !name.is_empty()).collect();
-        let (n, socket) = (count(n), SocketId(socket));
-        self.tab(now, tab, TabMessage::Open { n, socket, path, protocols })
-    }
-
-    /// A tab sends text.
-    #[wasm_bindgen(js_name = sendText)]
-    pub fn send_text(&mut self, now: f64, tab: u64, n: f64, socket: u32, text: &str) -> f64 {
-        let (n, socket, payload) = (count(n), SocketId(socket), Payload::Text(text));
-        self.tab(now, tab, TabMessage::Send { n, socket, payload })
-    }
-
-    /// A tab sends bytes.
-    #[wasm_bindgen(js_name = sendBinary)]
-    pub fn send_binary(&mut self, now: f64, tab: u64, n: f64, socket: u32, bytes: &[u8]) -> f64 {
-        let (n, socket, payload) = (count(n), SocketId(socket), Payload::Binary(bytes));
-        self.tab(now, tab, TabMessage::Send { n, socket, payload })
-    }
-
-    /// A tab closes a socket.
-    pub fn close(
-        &mut self,
-        now: f64,
-        tab: u64,
-        n: f64,
-        socket: u32,
-        code: u16,
-        reason: &str,
-    ) -> f64 {
-        let (n, socket) = (count(n), SocketId(socket));
-        self.tab(now, tab, TabMessage::Close { n, socket, code, reason })
-    }
-
-    /// A tab lets the server send more on a socket.
-    pub fn credit(&mut self, now: f64, tab: u64, n: f64, socket: u32, bytes: f64) -> f64 {
-        let (n, socket, bytes) = (count(n), SocketId(socket), count(bytes));
-        self.tab(now, tab, TabMessage::Credit { n, socket, bytes })
-    }
-
-    /// A tab wants a topic, which it left at this position; at an epoch below 0 if never heard.
-    pub fn subscribe(
-        &mut self,
-        now: f64,
-        tab: u64,
-        number: u32,
-        name: &str,
-        epoch: f64,
-        offset: f64,
-    ) -> f64 {
-        let since = (epoch >= 0.0).then(|| position(epoch, offset));
-        let subscription = SubscriptionId(number);
-        self.tab(now, tab, TabMessage::Subscribe { subscription, name, since })
-    }
-
-    /// A tab wants a topic no more.
-    pub fn unsubscribe(&mut self, now: f64, tab: u64, number: u32) -> f64 {
-        self.tab(now, tab, TabMessage::Unsubscribe { subscription: SubscriptionId(number) })
-    }
-
-    /// The lock of a tab was granted.
-    #[wasm_bindgen(js_name = tabLockGranted)]
-    pub fn tab_lock_granted(&mut self, now: f64, tab: u64) -> f64 {
-        self.input(now, Input::TabLockGranted { tab: TabId(tab) })
-    }
-
-    /// The lock of the link was granted.
-    #[wasm_bindgen(js_name = linkLockGranted)]
-    pub fn link_lock_granted(&mut self, now: f64) -> f64 {
-        self.input(now, Input::LinkLockGranted)
-    }
-
-    /// The link is open.
-    #[wasm_bindgen(js_name = linkOpened)]
-    pub fn link_opened(&mut self, now: f64, attempt: u32, protocol: &str, ext: &str) -> f64 {
-        let attempt = AttemptId(attempt);
-        self.input(now, Input::LinkOpened { attempt, protocol, extensions: ext })
-    }
-
-    /// Text came on the link.
-    #[wasm_bindgen(js_name = linkText)]
-    pub fn link_text(&mut self, now: f64, attempt: u32, text: &str) -> f64 {
-        let payload = Payload::Text(text);
-        self.input(now, Input::LinkMessage { attempt: AttemptId(attempt), payload })
-    }
-
-    /// Bytes came on the link.
-    #[wasm_bindgen(js_name = linkBinary)]
-    pub fn link_binary(&mut self, now: f64, attempt: u32, bytes: &[u8]) -> f64 {
-        let payload = Payload::Binary(bytes);
-        self.input(now, Input::LinkMessage { attempt: AttemptId(attempt), payload })
-    }
-
-    /// The link is closed.
-    #[wasm_bindgen(js_name = linkClosed)]
-    pub fn link_closed(
-        &mut self,
-        now: f64,
-        attempt: u32,
-        code: u16,
-        reason: &str,
-        clean: bool,
-    ) -> f64 {
-        let attempt = AttemptId(attempt);
-        self.input(now, Input::LinkClosed { attempt, code, reason, clean })
-    }
-
-    /// The network came or went.
-    #[wasm_bindgen(js_name = networkChanged)]
-    pub fn network_changed(&mut self, now: f64, online: bool) -> f64 {
-        self.input(now, Input::NetworkChanged { online })
-    }
-
-    /// Time has passed; the link still holds so many bytes.
-    pub fn wake(&mut self, now: f64, attempt: u32, buffered: f64) -> f64 {
-        #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
-        let bytes = buffered as u64;
-        self.tell(now, Input::LinkBuffered { attempt: AttemptId(attempt), bytes });
-        if let Some(recorder) = &mut self.recorder {
-            self.shell.record(recorder.timeout(time(now)));
-        }
-        self.hub.handle_timeout(time(now));
-        self.carry_out()
+    pub fn new(shell: JsShell, mux: bool, hub: u64, seed: u64, url: &str, record: bool) -> Self {
+        let config = ShellHub::<JsShell>::config(mux, hub, url);
+        Self(ShellHub::new(shell, config, seed, record))
     }
 
     /// Traps, as a broken invariant would: so that tests can see what follows.
     pub fn trap(&self) {
         panic!("a test asked for it");
     }
-
-    fn tab(&mut self, now: f64, tab: u64, message: TabMessage<'_>) -> f64 {
-        self.input(now, Input::TabMessage { tab: TabId(tab), message })
-    }
-
-    fn input(&mut self, now: f64, input: Input<'_>) -> f64 {
-        self.tell(now, input);
-        self.carry_out()
-    }
-
-    fn tell(&mut self, now: f64, input: Input<'_>) {
-        if let Some(recorder) = &mut self.recorder {
-            self.shell.record(recorder.input(time(now), &input));
-        }
-        self.hub.handle_input(time(now), input);
-    }
-
-    fn carry_out(&mut self) -> f64 {
-        while let Some(output) = self.hub.poll_output() {
-            if let Some(recorder) = &mut self.recorder {
-                recorder.output(&output);
-            }
-            self.order(output);
-        }
-        let wake = self.hub.poll_timeout();
-        if let Some(recorder) = &mut self.recorder {
-            self.shell.record(recorder.drained(wake.map(|(at, _)| at)));
-        }
-        match wake {
-            #[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
-            Some((at, _)) => at.as_micros() as f64 / 1000.0,
-            None => -1.0,
-        }
-    }
-
-    fn order(&self, output: Output) {
-        let shell = &self.shell;
-        match output {
-            Output::RequestLinkLock => shell.request_lock(),
-            Output::ReleaseLinkLock => shell.release_lock(),
-            Output::OpenLink { attempt } => shell.open_link(attempt.0),
-            Output::SendLink { attempt, payload: OwnedPayload::Text(text) } => {
-                shell.send_text(attempt.0, &text);
-            }
-            Output::SendLink { attempt, payload: OwnedPayload::Binary(bytes) } => {
-                shell.send_binary(attempt.0, &bytes);
-            }
-            Output::CloseLink { attempt, code, reason } => {
-                shell.close_link(attempt.0, code, &reason);
-            }
-            Output::PostToTab { tab, message } => self.post(&[tab.0], message),
-            Output::PostToTabs { tabs, message } => {
-                let tabs: Vec<u64> = tabs.iter().map(|tab| tab.0).collect();
-                self.post(&tabs, message);
-            }
-            Output::WatchTab { tab } => shell.watch_tab(tab.0),
-            Output::DropTab { tab } => shell.drop_tab(tab.0),
-            Output::Event(event) => self.log(&event),
-        }
-    }
-
-    fn post(&self, tabs: &[u64], message: HubMessage) {
-        let PortMessage { kind, numbers, data } = message.into();
-        let (kind, numbers) = (kind as u8, numbers.as_slice());
-        match data {
-            None => self.shell.post(tabs, kind, numbers),
-            Some(OwnedPayload::Text(data)) => self.shell.post_text(tabs, kind, numbers, &data),
-            Some(OwnedPayload::Binary(data)) => self.shell.post_binary(tabs, kind, numbers, &data),
-        }
-    }
-
-    fn log(&self, event: &Event) {
-        match event {
-            Event::LinkDown(why) => self.shell.log(why),
-            Event::BadFrame(_)
-            | Event::BadTabMessage(_)
-            | Event::Overflow(_)
-            | Event::Dialled(_)
-            | Event::Welcomed { .. }
-            | Event::TabAttached(_)
-            | Event::TabParked(_)
-            | Event::TabGone(_) => {}
-        }
-    }
-}
-
-#[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
-const fn position(epoch: f64, offset: f64) -> Position {
-    Position { epoch: epoch as u64, offset: offset as u64 }
-}
-
-#[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
-const fn count(number: f64) -> u64 {
-    number as u64
-}
-
-fn time(millis: f64) -> Timestamp {
-    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
-    Timestamp::from_micros((millis * 1000.0) as u64)
 }

@@ -1,0 +1,10 @@
+//! The engine in which the shipped scripts run: realms with a modelled browser around them, bound
+//! to the native hub.
+//!
+//! Nothing in a realm is ambient. The clock, all randomness and all that takes time come from the
+//! world, which is given a list of what each task asked for.
+
+pub mod hub;
+pub mod op;
+pub mod realm;
+pub mod scripts;

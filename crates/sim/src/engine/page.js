@@ -1,0 +1,49 @@
+// The application in a page: it does what the plan says and tells all that it hears.
+({ SharedWebSocket, connect }, tell) => {
+  'use strict';
+  const sockets = new Map();
+  const topics = new Map();
+  let client;
+
+  globalThis.tabmuxApp = {
+    client(options) {
+      client = connect('/', options);
+      client.on('status', ({ state, tier, hubId, tabs, reason }) =>
+        tell('status', state, tier, hubId, tabs, reason));
+      client.on('message', ({ data }) => tell('browser', data));
+      client.on('gap', () => tell('browserGap'));
+      const { state, tier, hubId, tabs, reason } = client.status;
+      tell('status', state, tier, hubId, tabs, reason);
+    },
+    open(k, url, options) {
+      const socket = new SharedWebSocket(url, [], options);
+      socket.binaryType = 'arraybuffer';
+      sockets.set(k, socket);
+      socket.onopen = () => tell('opened', k);
+      socket.onmessage = ({ data }) => tell('message', k, data);
+      socket.onerror = ({ message }) => tell('error', k, message ?? '');
+      socket.onclose = ({ code, reason, wasClean }) => tell('closed', k, code, reason, wasClean);
+    },
+    send(k, text) {
+      sockets.get(k).send(text);
+    },
+    close(k, code) {
+      sockets.get(k).close(code);
+    },
+    subscribe(k, name) {
+      const topic = client.topic(name);
+      topics.set(k, topic);
+      topic.ready.then(
+        ({ epoch, offset }) => tell('ready', k, epoch, offset),
+        (error) => tell('unready', k, error.message),
+      );
+      topic.on('message', ({ data, position: { epoch, offset } }) =>
+        tell('publication', k, epoch, offset, data));
+      topic.on('gap', ({ position: { epoch, offset } }) => tell('gap', k, epoch, offset));
+      topic.on('end', ({ reason }) => tell('end', k, reason));
+    },
+    unsubscribe(k) {
+      topics.get(k).close();
+    },
+  };
+}

@@ -1,0 +1,49 @@
+//! The shipped scripts, as `build.mjs --host` writes them. They are read when a run begins, so that
+//! a change of them needs no build of the simulator.
+
+use std::{env, fs, path::PathBuf};
+
+/// Where they are, unless the build of the repository is meant.
+const VARIABLE: &str = "TABMUX_HOST_SCRIPTS";
+/// What a page loads where there is no SharedWorker.
+const IMPORT: &str = "import(\"./tiers.js";
+
+/// The shipped scripts.
+#[derive(Clone, Debug)]
+pub struct Scripts {
+    /// The page library.
+    pub client: String,
+    /// What it loads for the other tiers.
+    pub tiers: String,
+    /// The worker.
+    pub worker: String,
+}
+
+/// The folder they are in.
+pub fn folder() -> PathBuf {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packages/tabmux/host");
+    env::var_os(VARIABLE).map_or_else(|| PathBuf::from(built), PathBuf::from)
+}
+
+impl Scripts {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Where they are not, and how to make them.
+    pub fn read() -> Result<Self, String> {
+        let folder = folder();
+        let read = |name: &str| {
+            fs::read_to_string(folder.join(name)).map_err(|error| {
+                let folder = folder.display();
+                format!("{folder}/{name}: {error}; `cargo xtask host` makes the scripts")
+            })
+        };
+        let client = read("client.js")?;
+        if client.matches(IMPORT).count() != 1 {
+            return Err(format!("client.js does not load tiers.js by one {IMPORT}"));
+        }
+        // The engine loads modules at once; the world lets it take its time, or fail.
+        let client = client.replace(IMPORT, &IMPORT.replace("import", "tabmuxImport"));
+        Ok(Self { client, tiers: read("tiers.js")?, worker: read("worker.js")? })
+    }
+}
