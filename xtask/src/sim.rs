@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use xshell::cmd;
 
-use crate::{flags, repo::Repo};
+use crate::{dist, flags, repo::Repo};
 
 /// Where the patches are that break the core, each in one way.
 const MUTATIONS: &str = "crates/sim/mutations";
@@ -26,6 +26,11 @@ pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
     }
     args.extend(flags.transitions.into_iter().flat_map(|it| ["--transitions".to_owned(), it]));
     args.extend(flags.trace.then(|| "--trace".to_owned()));
+    args.extend(flags.shipped.then(|| "--shipped".to_owned()));
+    args.extend(flags.go_on.then(|| "--go-on".to_owned()));
+    if flags.shipped {
+        dist::host(repo)?;
+    }
     let started = std::time::Instant::now();
     cmd!(repo.sh, "cargo build -q --release -p tabmux-sim").quiet().run()?;
     let built = std::time::Instant::now();
@@ -41,7 +46,11 @@ pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
         let seconds = built.elapsed().as_secs_f64();
         let speed = steps as f64 / seconds / 1000.0;
         let build = (built - started).as_secs();
-        println!("{speed:.0} thousand steps a second ({seconds:.1} s, built in {build} s)");
+        let seeds = number_before(&text, " seeds").unwrap_or(1) as f64 / seconds;
+        println!(
+            "{seeds:.1} seeds and {speed:.0} thousand steps a second ({seconds:.1} s, built in \
+             {build} s)"
+        );
     }
     Ok(())
 }
@@ -118,8 +127,12 @@ fn copy(repo: &Repo, place: &Path) -> anyhow::Result<()> {
 
 /// The steps that the simulator says it took.
 fn steps(said: &str) -> Option<u64> {
-    let before = said.split(" steps").next()?;
-    before.rsplit(' ').next()?.parse().ok()
+    number_before(said, " steps")
+}
+
+fn number_before(said: &str, word: &str) -> Option<u64> {
+    let before = said.split(word).next()?;
+    before.rsplit([' ', '\n']).next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -3,26 +3,40 @@
 
 #![forbid(unsafe_code)]
 
-use std::{ops::Range, process::ExitCode};
+use std::{
+    ops::Range,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
-use tabmux_sim::{Failure, Summary, invariant::Invariant, plan::Kept, run, shrink::shrink};
+use tabmux_sim::{
+    Failure, Summary, engine::scripts::Scripts, invariant::Invariant, plan::Kept, run, shipped,
+    shrink::shrink,
+};
 
-const USAGE: &str = "usage: tabmux-sim [--from S] [--seeds N] [--corpus-only]
-       tabmux-sim --seed S [--transitions all|none|3,7-9] [--trace] [--as-is]";
+const USAGE: &str = "usage: tabmux-sim [--shipped] [--from S] [--seeds N] [--corpus-only] [--go-on]
+       tabmux-sim [--shipped] --seed S [--transitions all|none|3,7-9] [--trace] [--as-is]";
 const DEFAULT_SEEDS: u64 = 1000;
 
 /// What was asked for.
 enum Wanted {
     /// Every seed that ever failed, and these.
-    Many(Range<u64>),
+    Many { seeds: Range<u64>, shipped: bool, goes_on: bool },
     /// One seed, or a part of it.
-    One { seed: u64, kept: Kept, trace: bool, shrinks: bool },
+    One { seed: u64, kept: Kept, trace: bool, shrinks: bool, shipped: bool },
 }
 
 fn main() -> ExitCode {
     let done = match parse(std::env::args().skip(1)) {
-        Ok(Wanted::One { seed, kept, trace, shrinks }) => one(seed, &kept, trace, shrinks),
-        Ok(Wanted::Many(seeds)) => many(seeds),
+        Ok(Wanted::One { seed, kept, trace, shrinks, shipped: false }) => {
+            one(seed, &kept, trace, shrinks)
+        }
+        Ok(Wanted::Many { seeds, shipped: false, .. }) => many(seeds),
+        Ok(wanted) => return with_scripts(wanted),
         Err(why) => {
             eprintln!("{why}\n{USAGE}");
             return ExitCode::FAILURE;
@@ -35,6 +49,86 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The same with the shipped scripts.
+fn with_scripts(wanted: Wanted) -> ExitCode {
+    let scripts = match Scripts::read() {
+        Ok(scripts) => scripts,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match wanted {
+        Wanted::One { seed, kept, trace, shrinks, .. } => {
+            let scripts = scripts.into();
+            match shipped::run(seed, &kept, trace, &scripts) {
+                Ok(run) => {
+                    let Summary { steps, heard, hash } = run;
+                    println!(
+                        "seed {seed} passed: {steps} steps, {heard} messages, log {hash:016x}"
+                    );
+                    ExitCode::SUCCESS
+                }
+                Err(failure) => {
+                    let failure =
+                        if shrinks { shipped::shrink(failure, &scripts) } else { failure };
+                    eprintln!("{failure}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Wanted::Many { seeds, goes_on, .. } => many_shipped(seeds, &scripts, goes_on),
+    }
+}
+
+/// Many seeds at once, one on each processor.
+fn many_shipped(seeds: Range<u64>, scripts: &Scripts, goes_on: bool) -> ExitCode {
+    let next = AtomicU64::new(seeds.start);
+    let known = shipped::open().map(|(seed, _)| seed).collect::<Vec<_>>();
+    let sum = Mutex::new((0_u64, 0_u64, 0_u64, Vec::new()));
+    let work = || {
+        let scripts = scripts.clone().into();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let all = || sum.lock().unwrap_or_else(PoisonError::into_inner);
+            if seed >= seeds.end || !goes_on && !all().3.is_empty() {
+                return;
+            }
+            if !goes_on && known.contains(&seed) {
+                continue;
+            }
+            match shipped::run(seed, &Kept::default(), false, &scripts) {
+                Ok(run) => {
+                    let mut sum = all();
+                    (sum.0, sum.1, sum.2) = (sum.0 + 1, sum.1 + run.steps, sum.2 + run.heard);
+                }
+                Err(failure) if goes_on => {
+                    println!("{failure}");
+                    all().3.push(failure);
+                }
+                Err(failure) => all().3.push(failure),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let workers = (0..count).map(|_| scope.spawn(work)).collect::<Vec<_>>();
+        for worker in workers {
+            // A panic of a run is a failure of it; there is none here.
+            let _ = worker.join();
+        }
+    });
+    let (count, steps, heard, failures) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{count} seeds passed: {steps} steps, {heard} messages heard");
+    let Some(first) = failures.into_iter().min_by_key(|failure| failure.seed) else {
+        return ExitCode::SUCCESS;
+    };
+    if !goes_on {
+        eprintln!("{}", shipped::shrink(first, &scripts.clone().into()));
+    }
+    ExitCode::FAILURE
 }
 
 fn one(seed: u64, kept: &Kept, trace: bool, shrinks: bool) -> Result<(), Failure> {
@@ -59,7 +153,7 @@ fn many(seeds: Range<u64>) -> Result<(), Failure> {
         // I10, now and then: it costs as much as the run.
         if count % 50 == 1 && run(seed, &kept, false).map(|again| again.hash) != Ok(hash) {
             let Err(broken) = Invariant::Determinism.broken::<()>("another log") else { continue };
-            return Err(Failure { seed, kept, step: more, broken });
+            return Err(Failure { seed, kept, step: more, broken, shipped: false });
         }
     }
     println!("{count} seeds passed: {steps} steps, {heard} messages heard");
@@ -69,6 +163,7 @@ fn many(seeds: Range<u64>) -> Result<(), Failure> {
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let (mut from, mut seeds, mut seed) = (0, DEFAULT_SEEDS, None);
     let (mut kept, mut trace, mut shrinks) = (Kept::default(), false, true);
+    let (mut shipped, mut goes_on) = (false, false);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text} is no number"));
@@ -80,11 +175,13 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Wanted, String> {
             "--corpus-only" => seeds = 0,
             "--trace" => (trace, shrinks) = (true, false),
             "--as-is" => shrinks = false,
+            "--shipped" => shipped = true,
+            "--go-on" => goes_on = true,
             _ => return Err(format!("{arg} is unknown")),
         }
     }
     Ok(match seed {
-        Some(seed) => Wanted::One { seed, kept, trace, shrinks },
-        None => Wanted::Many(from..from.saturating_add(seeds)),
+        Some(seed) => Wanted::One { seed, kept, trace, shrinks, shipped },
+        None => Wanted::Many { seeds: from..from.saturating_add(seeds), shipped, goes_on },
     })
 }

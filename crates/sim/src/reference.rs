@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// All that was said on all sockets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reference {
     sockets: BTreeMap<(TabId, u32), Socket>,
     /// Sessions that tabs had to leave, though the server still has them.
@@ -25,6 +25,8 @@ pub struct Reference {
     part: BTreeMap<TabId, SessionId>,
     /// Messages that arrived, in either direction.
     pub heard: u64,
+    /// What hubs give servers with a socket.
+    credit: u64,
 }
 
 /// One socket.
@@ -64,7 +66,25 @@ enum App {
     Lost(&'static str),
 }
 
+impl Default for Reference {
+    fn default() -> Self {
+        Self::with_credit(CREDIT.into())
+    }
+}
+
 impl Reference {
+    /// Nothing was said yet, and hubs give servers so much with a socket.
+    pub const fn with_credit(credit: u64) -> Self {
+        Self {
+            sockets: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            part: BTreeMap::new(),
+            heard: 0,
+            credit,
+        }
+    }
+
     /// A page wants a socket.
     pub fn page_asks(&mut self, tab: TabId, socket: u32) {
         self.sockets.insert((tab, socket), Socket::default());
@@ -87,7 +107,7 @@ impl Reference {
 
     /// It goes out: so there is credit for it.
     pub fn page_sends(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
-        self.get(tab, socket)?.up.takes_off(text)
+        self.get(tab, socket)?.up.takes_off(text, CREDIT.into())
     }
 
     /// A page hears something.
@@ -114,6 +134,14 @@ impl Reference {
             format!("{tab} socket {socket} was closed after {heard} of {said} messages")
         })?;
         let app = it.app;
+        NothingLost.unless(matches!(app, App::Closed(_)), || {
+            format!("{tab} socket {socket} was closed with a word, but is {app:?} at its other end")
+        })
+    }
+
+    /// A page, which closed its socket and hears nothing on it since, is told that it is closed.
+    pub fn page_closed_itself(&mut self, tab: TabId, socket: u32) -> Checked {
+        let app = self.get(tab, socket)?.app;
         NothingLost.unless(matches!(app, App::Closed(_)), || {
             format!("{tab} socket {socket} was closed with a word, but is {app:?} at its other end")
         })
@@ -176,7 +204,8 @@ impl Reference {
     pub fn app_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
         it.up.hear(&format!("up {tab} {socket}"), text)?;
-        it.up.flight -= cost(text);
+        // Of a page whose library is the shipped one, only what arrives is seen.
+        it.up.flight = it.up.flight.saturating_sub(cost(text));
         self.heard += 1;
         Ok(())
     }
@@ -189,9 +218,10 @@ impl Reference {
 
     /// That message was sent: so there was credit for it.
     pub fn app_said(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
+        let credit = self.credit;
         let it = self.get(tab, socket)?;
         it.down.said += 1;
-        it.down.takes_off(text)
+        it.down.takes_off(text, credit)
     }
 
     /// The application is told that the page closed the socket: then it has heard all there was.
@@ -265,6 +295,13 @@ impl Reference {
         }
     }
 
+    /// A tab had a reason to leave all sessions that it has sockets in.
+    pub fn leaves_all(&mut self, tab: TabId) {
+        let its = self.sockets.range((tab, 0)..=(tab, u32::MAX));
+        let sessions = its.filter_map(|(_, it)| it.session).collect::<Vec<_>>();
+        self.given_up.extend(sessions.into_iter().map(|session| (tab, session)));
+    }
+
     /// A tab had a reason to leave a session.
     pub fn gives_up(&mut self, tab: TabId, session: SessionId) {
         self.given_up.insert((tab, session));
@@ -298,12 +335,10 @@ impl App {
 
 impl Direction {
     /// A message is on its way, for which no more was on its way than it may.
-    fn takes_off(&mut self, text: &str) -> Checked {
+    fn takes_off(&mut self, text: &str, credit: u64) -> Checked {
         let before = self.flight;
         self.flight += cost(text);
-        Limits.unless(before < CREDIT.into(), || {
-            format!("{text:?} was sent with {before} on the way")
-        })
+        Limits.unless(before < credit, || format!("{text:?} was sent with {before} on the way"))
     }
 
     /// In order, none twice, none missing, and its own.

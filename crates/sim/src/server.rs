@@ -50,7 +50,7 @@ pub struct Server {
     ended: BTreeMap<SessionId, &'static str>,
     gone: BTreeMap<(SessionId, TabId), &'static str>,
     /// Sockets whose end has not been held against that yet.
-    lost: Vec<(SocketRef, TabId)>,
+    lost: Vec<(SocketRef, TabId, u32)>,
 }
 
 /// A session as the application sees it.
@@ -70,6 +70,8 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Socket {
     tab: TabId,
+    /// What the page calls it.
+    number: u32,
     pending: u64,
 }
 
@@ -107,17 +109,29 @@ impl Server {
         at: SocketRef,
         tab: TabId,
     ) -> Checked {
-        let unlucky = (tab.0 ^ u64::from(at.socket.0)).is_multiple_of(16);
+        self.open_as(now, reference, ask, at, (tab, at.socket.0))
+    }
+
+    /// The same, where the page has another name for the socket.
+    pub fn open_as(
+        &mut self,
+        now: Timestamp,
+        reference: &mut Reference,
+        ask: AskId,
+        at: SocketRef,
+        (tab, number): (TabId, u32),
+    ) -> Checked {
+        let unlucky = (tab.0 ^ u64::from(number)).is_multiple_of(16);
         let deny =
             |message| Answer::Deny(Denial { code: ErrorCode::Rejected, message, retry: None });
         let answer = if reference.is_elsewhere(tab, at.session) {
             deny("nobody wants it any more")
         } else if unlucky {
-            reference.app_refuses(tab, at.socket.0)?;
+            reference.app_refuses(tab, number)?;
             deny("the dice said so")
         } else {
-            reference.app_opens(tab, at.socket.0, at.session)?;
-            self.sockets.insert(at, Socket { tab, pending: 0 });
+            reference.app_opens(tab, number, at.session)?;
+            self.sockets.insert(at, Socket { tab, number, pending: 0 });
             Answer::Open { protocol: "" }
         };
         let taken = self.registry.answer(now, ask, answer);
@@ -140,8 +154,8 @@ impl Server {
         let Some(socket) = self.sockets.get(&at) else {
             return NothingLost.broken(format!("{at:?} is not open at the application"));
         };
-        if reference.is_of(socket.tab, at.socket.0, at.session) {
-            reference.app_hears(socket.tab, at.socket.0, said)?;
+        if reference.is_of(socket.tab, socket.number, at.session) {
+            reference.app_hears(socket.tab, socket.number, said)?;
         }
         self.say(now, reference, at, 1)
     }
@@ -155,15 +169,15 @@ impl Server {
         more: u64,
     ) -> Checked {
         let Some(socket) = self.sockets.get_mut(&at) else { return Ok(()) };
-        if !reference.is_heard(socket.tab, at.socket.0, at.session) {
+        if !reference.is_heard(socket.tab, socket.number, at.session) {
             return Ok(());
         }
         socket.pending = (socket.pending + more).min(PENDING);
         while socket.pending > 0 {
-            let said = reference.app_text(socket.tab, at.socket.0)?;
+            let said = reference.app_text(socket.tab, socket.number)?;
             match self.registry.send(now, at, Payload::Text(&said)) {
                 Ok(()) => {
-                    reference.app_said(socket.tab, at.socket.0, &said)?;
+                    reference.app_said(socket.tab, socket.number, &said)?;
                     socket.pending -= 1;
                 }
                 Err(SendError::Full | SendError::Closed) => break,
@@ -178,15 +192,15 @@ impl Server {
         let Some(socket) = self.sockets.remove(&at) else {
             return NothingLost.broken(format!("{at:?} was closed twice"));
         };
-        if !reference.is_heard(socket.tab, at.socket.0, at.session) {
+        if !reference.is_heard(socket.tab, socket.number, at.session) {
             return Ok(());
         }
-        match (clean, reference.is_closed(socket.tab, at.socket.0)) {
-            (true, false) => reference.app_closes(socket.tab, at.socket.0),
+        match (clean, reference.is_closed(socket.tab, socket.number)) {
+            (true, false) => reference.app_closes(socket.tab, socket.number),
             // The application did it.
             (true, true) => Ok(()),
             (false, _) => {
-                self.lost.push((at, socket.tab));
+                self.lost.push((at, socket.tab, socket.number));
                 Ok(())
             }
         }
@@ -195,11 +209,13 @@ impl Server {
     /// The application closes a socket.
     pub fn kick(&mut self, now: Timestamp, reference: &mut Reference, at: SocketRef) -> Checked {
         match self.sockets.get(&at) {
-            Some(&Socket { tab, .. }) if self.registry.close(now, at, KICK, "kicked").is_ok() => {
-                if !reference.is_heard(tab, at.socket.0, at.session) {
+            Some(&Socket { tab, number, .. })
+                if self.registry.close(now, at, KICK, "kicked").is_ok() =>
+            {
+                if !reference.is_heard(tab, number, at.session) {
                     return Ok(());
                 }
-                reference.app_kicks(tab, at.socket.0)
+                reference.app_kicks(tab, number)
             }
             // Closed already: its end waits in the outputs.
             _ => Ok(()),
@@ -372,9 +388,9 @@ impl Server {
 
     /// Sockets are lost for a reason only.
     pub fn judge(&mut self, reference: &mut Reference) -> Checked {
-        for (at, tab) in std::mem::take(&mut self.lost) {
+        for (at, tab, number) in std::mem::take(&mut self.lost) {
             let why = self.ended.get(&at.session).or_else(|| self.gone.get(&(at.session, tab)));
-            reference.app_loses(tab, at.socket.0, why.copied())?;
+            reference.app_loses(tab, number, why.copied())?;
         }
         // What was judged is not needed again: a tab that comes back has a new alias.
         self.gone.clear();

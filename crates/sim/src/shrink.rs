@@ -8,11 +8,18 @@ const RUNS: usize = 400;
 /// The smallest failure that dropping transitions leads to: first in large pieces, then in ever
 /// smaller ones. It still breaks the same invariant, in the same way.
 pub fn shrink(failure: Failure) -> Failure {
+    let (seed, all) = (failure.seed, Plan::draw(failure.seed, START).all());
+    smallest(failure, all, |kept| run(seed, kept, false).err())
+}
+
+/// The same, of a run that has all these transitions.
+pub(crate) fn smallest(
+    failure: Failure,
+    all: Vec<usize>,
+    run: impl Fn(&Kept) -> Option<Failure>,
+) -> Failure {
     let mut smallest = failure;
-    let mut kept = match &smallest.kept.0 {
-        Some(kept) => kept.clone(),
-        None => Plan::draw(smallest.seed, START).all(),
-    };
+    let mut kept = smallest.kept.0.clone().unwrap_or(all);
     let mut piece = kept.len().div_ceil(2);
     let mut runs = 0;
     while piece > 0 && runs < RUNS {
@@ -22,7 +29,7 @@ pub fn shrink(failure: Failure) -> Failure {
             let until = (from + piece).min(kept.len());
             let rest = [&kept[..from], &kept[until..]].concat();
             runs += 1;
-            match fails(&smallest, &rest) {
+            match fails(&smallest, &rest, &run) {
                 Some(failure) => {
                     (smallest, kept, dropped) = (failure, rest, true);
                 }
@@ -36,12 +43,16 @@ pub fn shrink(failure: Failure) -> Failure {
     smallest
 }
 
-fn fails(like: &Failure, kept: &[usize]) -> Option<Failure> {
+fn fails(
+    like: &Failure,
+    kept: &[usize],
+    run: impl Fn(&Kept) -> Option<Failure>,
+) -> Option<Failure> {
     // A panic prints itself each time, so it is not made smaller.
     if like.broken.invariant == Invariant::Panic {
         return None;
     }
-    let failure = run(like.seed, &Kept(Some(kept.to_vec())), false).err()?;
+    let failure = run(&Kept(Some(kept.to_vec())))?;
     let same = failure.broken.invariant == like.broken.invariant
         && kind(&failure.broken.what).eq(kind(&like.broken.what));
     same.then_some(failure)

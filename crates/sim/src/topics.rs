@@ -65,7 +65,7 @@ impl Feed {
     }
 
     /// Whether there is a publication behind `from`, up to `to`.
-    fn any_after(&self, name: &str, from: Position, to: Position) -> bool {
+    pub(crate) fn any_after(&self, name: &str, from: Position, to: Position) -> bool {
         from < to
             && self.0.get(name).is_some_and(|topic| {
                 let behind = (from.epoch, from.offset + 1)..=(to.epoch, to.offset);
@@ -73,7 +73,8 @@ impl Feed {
             })
     }
 
-    fn number(&self, name: &str, at: Position) -> Option<u64> {
+    /// The number of the publication that is there.
+    pub(crate) fn number(&self, name: &str, at: Position) -> Option<u64> {
         self.0.get(name)?.get(&(at.epoch, at.offset)).copied()
     }
 

@@ -26,6 +26,8 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("cargo doc", Count::One, cargo_doc),
         step("dist --release", Count::One, task(&["dist", "--release"])),
         step("wasm imports", Count::One, wasm_imports),
+        step("simulator", Count::CargoTest, sim_tests),
+        step("simulator, 300 seeds", Count::One, task(&["sim", "--shipped", "--seeds", "300"])),
         step("types", Count::One, |repo| npm(repo, "check")),
         step("npm test", Count::NodeTest, |repo| npm(repo, "test")),
         step("bundlers", Count::NodeTest, bundlers),
@@ -75,6 +77,12 @@ fn clippy_wasm(repo: &Repo) -> anyhow::Result<Outcome> {
 /// natively there is nothing to run in it.
 fn cargo_test(repo: &Repo) -> anyhow::Result<Outcome> {
     Outcome::of(cmd!(repo.sh, "cargo test --workspace --exclude tabmux-wasm --no-fail-fast"))
+}
+
+/// The tests of the simulator that need scripts, which are there by now.
+fn sim_tests(repo: &Repo) -> anyhow::Result<Outcome> {
+    let test = cmd!(repo.sh, "cargo test -p tabmux-sim --test shipped");
+    Outcome::of(test.env("TABMUX_HOST_SCRIPTS_NEEDED", "1"))
 }
 
 fn cargo_doc(repo: &Repo) -> anyhow::Result<Outcome> {

@@ -1,10 +1,10 @@
+"use strict";
 // What pages and workers find around them, as far as the shipped scripts use it. All that would
 // need a browser is one call of `host`, or a task that `deliver` is given; the world in Rust decides
 // what comes of it and when.
 //
 // `role`: 'page', 'shared' or 'dedicated'. Returns `deliver`.
 (host, role, name, href, methods) => {
-  'use strict';
   const global = globalThis;
   const isPage = role === 'page';
   const define = (key, get) => Object.defineProperty(global, key, { get, configurable: true });
@@ -34,34 +34,40 @@
   const line = (level) => (...words) => host('log', level, words.map(text).join(' '));
   global.console = { info: line('info'), log: line('log'), warn: line('warn'), error: line('error') };
 
-  // Structured clones travel as JSON, in which lone surrogates stay what they are.
-  const clone = (value) => JSON.stringify([value], function replace(key) {
-    const it = this[key];
+  // Structured clones travel as JSON, in which lone surrogates stay what they are. By hand, since a
+  // replacer and a reviver would be called for everything.
+  const clone = (it) => {
     switch (typeof it) {
-      case 'bigint': return { $: 'n', v: it.toString(16) };
-      case 'undefined': return { $: 'u' };
-      case 'number': return Number.isFinite(it) ? it : { $: 'f', v: String(it) };
-      case 'function':
-      case 'symbol': throw new DOMException(`${String(it)} cannot be cloned`, 'DataCloneError');
-      default: return it instanceof Uint8Array ? { $: 'b', v: it.toHex() } : it;
+      case 'string': return JSON.stringify(it);
+      case 'number': return Number.isFinite(it) ? `${it}` : `{"$":"f","v":"${it}"}`;
+      case 'bigint': return `{"$":"n","v":"${it.toString(16)}"}`;
+      case 'boolean': return `${it}`;
+      case 'undefined': return '{"$":"u"}';
+      case 'object': {
+        if (it === null) return 'null';
+        if (Array.isArray(it)) return `[${it.map(clone).join()}]`;
+        if (it instanceof Uint8Array) return `{"$":"b","v":"${it.toHex()}"}`;
+        const all = Object.entries(it).map(([key, value]) => `"${key}":${clone(value)}`);
+        return `{${all.join()}}`;
+      }
+      default: throw new DOMException(`${String(it)} cannot be cloned`, 'DataCloneError');
     }
-  });
-  const thaw = (json) => JSON.parse(json, (_, it) => {
-    switch (it?.$) {
+  };
+  const thaw = (it) => {
+    if (typeof it !== 'object' || it === null) return it;
+    switch (it.$) {
       case 'n': return BigInt('0x' + it.v);
+      case 'u': return undefined;
       case 'f': return Number(it.v);
       case 'b': return Uint8Array.fromHex(it.v);
-      default: return it;
+      default:
+        for (const key in it) {
+          if (typeof it[key] === 'object') it[key] = thaw(it[key]);
+        }
+        return it;
     }
-  })[0];
-  // JSON.parse drops what a reviver makes undefined, so these are put back by hand.
-  const restore = (it) => {
-    if (it === null || typeof it !== 'object' || it instanceof Uint8Array) return it;
-    if (it.$ === 'u') return undefined;
-    for (const key of Object.keys(it)) it[key] = restore(it[key]);
-    return it;
   };
-  const open = (json) => restore(thaw(json));
+  const open = (json) => thaw(JSON.parse(json));
 
   // Events.
   const STOP = Symbol('stop');

@@ -47,8 +47,6 @@ pub type Order = (&'static str, Vec<Arg>);
 pub enum Note {
     /// A tab attached, and showed this.
     Attached(TabId, String),
-    /// A tab said something else; the name of the method.
-    Said(TabId, &'static str),
     /// The hub is part of a session.
     Welcomed {
         /// Which.
@@ -226,6 +224,16 @@ impl NativeHub {
         self.inner.hub()
     }
 
+    /// The next call of it traps, as a broken invariant would.
+    pub const fn will_trap(&mut self) {
+        self.dead = true;
+    }
+
+    /// Whether it has not trapped.
+    pub const fn lives(&self) -> bool {
+        !self.dead
+    }
+
     /// What it was told of its tabs.
     pub fn with_view<T>(&self, look: impl FnOnce(&mut HubView) -> T) -> T {
         look(&mut self.inner.shell().watch.borrow_mut().view)
@@ -324,11 +332,6 @@ impl Watch {
             "park" => self.view.parked(tab, clock),
             "bye" => self.view.left(tab),
             "tabLockGranted" => self.view.freed(tab, clock),
-            _ => {}
-        }
-        match method {
-            "park" => self.notes.push(Note::Said(tab, "park")),
-            "bye" => self.notes.push(Note::Said(tab, "bye")),
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
+"use strict";
 // The application in a page: it does what the plan says and tells all that it hears.
 ({ SharedWebSocket, connect }, tell) => {
-  'use strict';
   const sockets = new Map();
   const topics = new Map();
   let client;

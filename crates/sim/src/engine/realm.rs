@@ -24,6 +24,8 @@ const BROWSER: &str = include_str!("browser.js");
 const PAGE: &str = include_str!("page.js");
 /// Memory of all realms of one engine, in bytes.
 const MEMORY: usize = 1 << 30;
+/// So much is allocated before the engine looks for circles that nothing refers to.
+const GARBAGE: usize = 64 << 20;
 /// So often may the engine ask within one task whether to go on: some seconds.
 const PATIENCE: u32 = 3000;
 
@@ -166,6 +168,7 @@ impl Engine {
         let runtime = Runtime::new()?;
         runtime.set_memory_limit(MEMORY);
         runtime.set_max_stack_size(512 << 10);
+        runtime.set_gc_threshold(GARBAGE);
         let rejected = Rc::<RefCell<Vec<String>>>::default();
         let all = Rc::clone(&rejected);
         runtime.set_host_promise_rejection_tracker(Some(Box::new(move |_, _, reason, handled| {

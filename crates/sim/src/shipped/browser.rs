@@ -1,0 +1,241 @@
+//! A browser: its pages and workers, and what they reach each other by.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use tabmux_core::Timestamp;
+
+use super::{locks::Locks, page::Page, plan::Traits, storm::Deeds, world::Delivery};
+use crate::{
+    engine::realm::{Realm, Storage},
+    network::Lane,
+    rng::Rng,
+};
+
+/// A browser on a machine of its own.
+pub struct Browser {
+    /// What it is like.
+    pub traits: Traits,
+    /// Of all that is luck in it.
+    pub rng: Rng,
+    /// Its pages and workers, by number.
+    pub actors: BTreeMap<u32, Actor>,
+    /// The shared workers that a page finds, by address and name.
+    pub shared: BTreeMap<(String, String), u32>,
+    /// All ends of message ports.
+    pub ports: BTreeMap<u32, Port>,
+    /// All channels: whose, and their name.
+    pub channels: BTreeMap<u32, (u32, String)>,
+    /// Its storages, each with the locks that belong to it. Pages take the last.
+    pub areas: Vec<Area>,
+    /// The latest port, channel or socket.
+    pub ids: Rc<Cell<u32>>,
+    /// How far its clock is behind the world's, in microseconds.
+    pub behind: u64,
+    /// Whether the machine sleeps.
+    pub asleep: bool,
+    /// When it last woke.
+    pub woke: Timestamp,
+    /// Whether what it dials is never answered.
+    pub offline: bool,
+    last_actor: u32,
+}
+
+/// What pages of one storage partition share.
+#[derive(Default)]
+pub struct Area {
+    /// localStorage.
+    pub storage: Storage,
+    /// The locks.
+    pub locks: Locks,
+}
+
+/// A page or a worker.
+pub struct Actor {
+    /// Where its scripts run.
+    pub realm: Realm,
+    /// What it is.
+    pub kind: Kind,
+    /// Its storage partition.
+    pub area: usize,
+    /// Whether it runs.
+    pub life: Life,
+    /// When each timer is due, by the clock of its machine.
+    pub timers: BTreeMap<u32, u64>,
+    /// What waits until it runs.
+    pub waiting: Vec<Delivery>,
+    /// Since when it runs, if it does.
+    pub runs_since: Timestamp,
+    /// When its module trapped.
+    pub traps: Vec<Timestamp>,
+    /// What it does, for it not to become a storm.
+    pub deeds: Deeds,
+    /// What comes from elsewhere than a port: what is later sent comes later.
+    pub inbox: Lane,
+}
+
+/// What an actor is.
+pub enum Kind {
+    /// A page.
+    Page(Page),
+    /// A shared worker: its address and name, and the pages that found it.
+    Shared {
+        /// Where it is found.
+        place: (String, String),
+        /// Who found it, and by which of its workers.
+        owners: BTreeSet<(u32, u32)>,
+    },
+    /// A worker of one page, and which of its workers.
+    Dedicated {
+        /// The page.
+        owner: u32,
+        /// Its number there.
+        worker: u32,
+    },
+}
+
+/// Whether a page or a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Its script is on its way.
+    Loading,
+    /// It does.
+    Awake,
+    /// The browser stopped it: it keeps its locks and its ports.
+    Frozen,
+    /// It is in the back/forward cache.
+    Parked,
+}
+
+/// One end of a message port.
+pub struct Port {
+    /// Whose it is.
+    pub owner: u32,
+    /// The other end.
+    pub peer: u32,
+    /// What is on its way to it.
+    pub lane: Lane,
+}
+
+impl Browser {
+    /// A browser without pages.
+    pub fn new(traits: Traits, rng: Rng) -> Self {
+        Self {
+            traits,
+            rng,
+            actors: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            areas: vec![Area::default()],
+            ids: Rc::default(),
+            behind: 0,
+            asleep: false,
+            woke: Timestamp::default(),
+            offline: false,
+            last_actor: 0,
+        }
+    }
+
+    /// The time that its clock shows.
+    pub const fn clock(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_micros(now.as_micros() - self.behind)
+    }
+
+    /// How long something takes to the server, or from there.
+    pub const fn link_latency(&mut self) -> Duration {
+        self.rng.millis(1, self.traits.link_ms)
+    }
+
+    /// How long a message takes inside the browser.
+    pub const fn port_latency(&mut self) -> Duration {
+        self.rng.millis(0, self.traits.port_ms)
+    }
+
+    /// A number for another page or worker.
+    pub const fn number(&mut self) -> u32 {
+        self.last_actor += 1;
+        self.last_actor
+    }
+
+    /// A number for another port.
+    pub fn id(&self) -> u32 {
+        self.ids.set(self.ids.get() + 1);
+        self.ids.get()
+    }
+
+    /// The pages that live, with their numbers.
+    pub fn pages(&self) -> impl Iterator<Item = (u32, &Page)> {
+        self.actors.iter().filter_map(|(number, actor)| Some((*number, actor.page()?)))
+    }
+
+    /// One page.
+    pub fn page(&mut self, number: u32) -> Option<&mut Page> {
+        match &mut self.actors.get_mut(&number)?.kind {
+            Kind::Page(page) => Some(page),
+            Kind::Shared { .. } | Kind::Dedicated { .. } => None,
+        }
+    }
+
+    /// The page of a tab.
+    pub fn page_of(&self, tag: u32) -> Option<u32> {
+        self.pages().find(|(_, page)| page.tag == tag).map(|(number, _)| number)
+    }
+
+    /// Pages that live so.
+    pub fn pages_that(&self, life: Life) -> Vec<u32> {
+        let all = self.pages().map(|(number, _)| number);
+        all.filter(|number| self.actors[number].life == life).collect()
+    }
+
+    /// Its workers.
+    pub fn workers(&self) -> Vec<u32> {
+        let all = self.actors.iter().filter(|(_, actor)| actor.page().is_none());
+        all.map(|(number, _)| *number).collect()
+    }
+
+    /// Whether nothing runs in a page or a worker now.
+    pub fn is_stopped(&self, number: u32) -> bool {
+        self.asleep || self.actors.get(&number).is_some_and(|it| it.life != Life::Awake)
+    }
+
+    /// Whether a worker has the only pages it lives for stopped.
+    pub fn should_freeze(&self, number: u32) -> bool {
+        let life = |number: &u32| self.actors.get(number).map(|actor| actor.life);
+        match self.actors.get(&number).map(|actor| &actor.kind) {
+            Some(Kind::Dedicated { owner, .. }) => {
+                matches!(life(owner), Some(Life::Parked | Life::Frozen))
+            }
+            Some(Kind::Shared { owners, .. }) => {
+                let mut lives = owners.iter().filter_map(|(owner, _)| life(owner)).peekable();
+                lives.peek().is_some() && lives.all(|life| life == Life::Parked)
+            }
+            Some(Kind::Page(_)) | None => false,
+        }
+    }
+
+    /// Whether a worker has nothing left to live for.
+    pub fn should_die(&self, number: u32) -> bool {
+        match self.actors.get(&number).map(|actor| &actor.kind) {
+            Some(Kind::Dedicated { owner, .. }) => !self.actors.contains_key(owner),
+            Some(Kind::Shared { owners, .. }) => {
+                !owners.iter().any(|(owner, _)| self.actors.contains_key(owner))
+            }
+            Some(Kind::Page(_)) | None => false,
+        }
+    }
+}
+
+impl Actor {
+    /// The page, if it is one.
+    pub const fn page(&self) -> Option<&Page> {
+        match &self.kind {
+            Kind::Page(page) => Some(page),
+            Kind::Shared { .. } | Kind::Dedicated { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The second phase: nothing goes wrong any more, and the world must come to rest.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tabmux_core::hub::WakeReason;
+
+use super::{
+    browser::Life,
+    page::{Page, SocketState},
+    plan::Tiers,
+    workers::PARKED,
+    world::{Delivery, World},
+};
+use crate::{
+    invariant::{Checked, Invariant::Convergence},
+    rng::Rng,
+    topics::NAMES,
+};
+
+/// Enough for the longest sleep to end.
+const AWAKE: Duration = Duration::from_secs(3700);
+/// Enough for a half-open link to be noticed, a session to end, the longest wait and dial.
+const HEALED: Duration = Duration::from_secs(200);
+/// Enough for a socket to open, or a message to come back.
+const SOON: Duration = Duration::from_secs(10);
+/// Enough for a heartbeat, with which each end tells what it has.
+const HEARTBEAT: Duration = Duration::from_secs(40);
+/// How often it is looked whether the world is at rest. Not in step with anything that beats.
+const LOOK: Duration = Duration::from_millis(4700);
+/// Messages that each socket sends at the end.
+const LAST_WORDS: u64 = 3;
+
+impl World {
+    pub(crate) fn converge(&mut self) -> Checked {
+        self.heal()?;
+        self.within(HEALED, Self::all_connected)?;
+        self.each_page(|world, at| {
+            world.page_opens(at)?;
+            world.page_subscribes(at, NAMES[0])
+        })?;
+        self.pass(SOON)?;
+        self.each_page(|world, at| {
+            let open = world.browsers[at.0].page(at.1);
+            for socket in open.map_or_else(Vec::new, |page| page.sockets_in(SocketState::Open)) {
+                for _ in 0..LAST_WORDS {
+                    world.page_sends(at, socket)?;
+                }
+            }
+            Ok(())
+        })?;
+        if let Some(server) = &mut self.server {
+            for session in server.sessions.keys().copied().collect::<Vec<_>>() {
+                server.broadcast(self.now, session);
+            }
+            for name in NAMES {
+                server.publish(self.now, &mut self.feed, name);
+            }
+        }
+        self.drain_server()?;
+        self.pass(SOON)?;
+        self.within(HEALED + HEARTBEAT, Self::at_rest).or_else(|broken| {
+            // Hubs and the server give up tabs that died in the back/forward cache.
+            let parked = self.server.as_ref().is_some_and(|it| it.registry.stats().tabs.parked > 0);
+            Convergence.unless(parked, || broken.what)?;
+            self.within(PARKED, Self::at_rest)
+        })
+    }
+
+    /// Waits until something holds, but not for longer than this.
+    fn within(&mut self, limit: Duration, holds: impl Fn(&Self) -> Checked) -> Checked {
+        let end = self.now + limit;
+        loop {
+            let checked = holds(self);
+            if checked.is_ok() || self.now >= end {
+                return checked;
+            }
+            self.pass(LOOK)?;
+        }
+    }
+
+    /// All faults end.
+    fn heal(&mut self) -> Checked {
+        if self.browsers.iter().any(|browser| browser.asleep) {
+            self.pass(AWAKE)?;
+        }
+        if self.server.is_none() || self.server.as_ref().is_some_and(|it| it.draining) {
+            // It stops and starts, if it is about to.
+            self.pass(Duration::from_secs(20))?;
+        }
+        if self.server.is_none() {
+            self.put(self.now, Delivery::ServerUp);
+        }
+        for at in 0..self.browsers.len() {
+            let mut rng = Rng::new(self.browsers[at].rng.next());
+            for page in self.browsers[at].pages_that(Life::Frozen) {
+                self.set_frozen((at, page), false);
+            }
+            for page in self.browsers[at].pages_that(Life::Parked) {
+                self.restore((at, page), &mut rng)?;
+            }
+            // All pages are looked at.
+            for page in self.browsers[at].pages_that(Life::Awake) {
+                if let Some(page) = self.browsers[at].page(page) {
+                    page.throttle_ms = 1;
+                }
+            }
+            if self.browsers[at].pages().count() == 0 {
+                self.open_tab(at, &mut rng)?;
+            }
+            self.set_online(at, true)?;
+        }
+        Ok(())
+    }
+
+    fn each_page(&mut self, mut work: impl FnMut(&mut Self, (usize, u32)) -> Checked) -> Checked {
+        for at in 0..self.browsers.len() {
+            for number in self.browsers[at].pages_that(Life::Awake) {
+                work(self, (at, number))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn all_connected(&self) -> Checked {
+        for (at, browser) in self.browsers.iter().enumerate() {
+            let hubs = browser.pages().map(|(_, page)| page.status.hub.as_str());
+            let hubs = hubs.collect::<BTreeSet<_>>();
+            let tiers = || browser.pages().map(|(_, page)| &*page.status.tier).collect::<Vec<_>>();
+            for (number, page) in browser.pages() {
+                let status = &page.status;
+                Convergence.unless(status.state == "connected", || {
+                    format!("healed, and yet page {number} of browser {at} is {status:?}")
+                })?;
+            }
+            let (links, traits) = (self.network.of_browser(at), browser.traits);
+            let one = match traits.tiers {
+                Tiers::Any | Tiers::Leader | Tiers::Storage => true,
+                Tiers::Direct => false,
+                Tiers::Mixed => traits.locks,
+            };
+            Convergence.unless(!one || hubs.len() == 1, || {
+                format!("healed, and yet browser {at} has the hubs {hubs:?} of {:?}", tiers())
+            })?;
+            Convergence.unless(links == hubs.len(), || {
+                format!("browser {at} has {links} links for the hubs {hubs:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn at_rest(&self) -> Checked {
+        self.all_connected()?;
+        let mut sockets = 0;
+        for (at, browser) in self.browsers.iter().enumerate() {
+            for (_, page) in browser.pages() {
+                sockets += self.page_at_rest(page)?;
+            }
+            for actor in browser.actors.values() {
+                for hub in actor.realm.host.hubs.borrow().values().filter(|hub| hub.lives()) {
+                    let next = hub.hub().poll_timeout().map(|(_, why)| why);
+                    let busy = matches!(next, Some(WakeReason::Outbox | WakeReason::Report));
+                    Convergence.unless(!busy, || {
+                        format!("the hub of browser {at} has {next:?} left to do")
+                    })?;
+                }
+            }
+        }
+        let Some(server) = &self.server else {
+            return Convergence.broken("the server is down");
+        };
+        let stats = server.registry.stats();
+        // Without locks, tabs that crashed stay.
+        let ghosts = self.browsers.iter().any(|browser| !browser.traits.locks);
+        let tabs = self.browsers.iter().map(|browser| browser.pages().count()).sum::<usize>();
+        let all = (0..self.browsers.len()).map(|at| self.network.of_browser(at)).sum::<usize>();
+        let world = (all, all, 0, sockets, tabs);
+        let told = (
+            stats.links.open,
+            stats.sessions.held,
+            stats.tabs.parked,
+            stats.sockets.open,
+            stats.tabs.attached + stats.tabs.awaited,
+        );
+        let same = world == told || (ghosts && world.0 == told.0 && world.4 <= told.4);
+        Convergence.unless(same, || {
+            format!("links, sessions, parked, sockets, tabs: {world:?}, not {told:?}")
+        })?;
+        let empty =
+            stats.memory.queued_bytes == 0 && stats.memory.kept_bytes == 0 && server.is_idle();
+        Convergence.unless(empty || ghosts, || format!("something waits to be sent: {stats:?}"))
+    }
+
+    /// All its sockets are open or closed, and heard all there was. How many are open.
+    fn page_at_rest(&self, page: &Page) -> Checked<usize> {
+        let tab = page.tab;
+        let mut open = 0;
+        for (number, state) in &page.sockets {
+            match state {
+                SocketState::Open => {
+                    self.reference.is_complete(tab, *number)?;
+                    open += 1;
+                }
+                SocketState::Closed => {}
+                SocketState::Connecting | SocketState::Closing | SocketState::Abandoned => {
+                    return Convergence.broken(format!("{tab} socket {number} is {state:?}"));
+                }
+            }
+        }
+        for (number, it) in &page.subscriptions {
+            let there = it.ready && it.last >= self.feed.last(it.name);
+            Convergence.unless(there, || {
+                let (name, last) = (it.name, self.feed.last(it.name));
+                format!("{tab} subscription {number} of {name} is at {:?}, not {last:?}", it.last)
+            })?;
+        }
+        Ok(open)
+    }
+}

@@ -1,0 +1,238 @@
+//! Which session a hub goes on with, and what it tells its tabs of it: no session that lives is
+//! thrown away while a tab of it is there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tabmux_core::{
+    Timestamp,
+    wire::{HubId, SessionId, TabId},
+};
+
+use super::{
+    page::{tab_of, tag_of},
+    storm::Deed,
+    world::World,
+};
+use crate::{
+    engine::hub::Note,
+    invariant::{Checked, Invariant::NothingLost},
+};
+
+/// How long a hub keeps a session for which it has no link.
+const DETACHED: Duration = Duration::from_secs(60);
+/// What the key of a claim in storage begins with.
+const CLAIM: &str = "tabmux:socket:";
+
+/// What is known of a hub.
+#[derive(Debug)]
+pub struct HubRecord {
+    /// Its browser and worker.
+    at: (usize, u32),
+    /// The session it was welcomed to last.
+    session: Option<SessionId>,
+    /// Since when it has no link that works; nothing while it has one.
+    link_lost_at: Option<Timestamp>,
+    /// The session each tab showed it, or was told of by it.
+    shown: BTreeMap<TabId, SessionId>,
+    /// The session that each tab found in storage when it attached.
+    found: BTreeMap<TabId, SessionId>,
+    /// The sessions that it claimed.
+    tried: BTreeSet<SessionId>,
+}
+
+/// What a page leaves in storage of its claim: all but what it is called there itself.
+fn left(claim: &str) -> &str {
+    claim.split(' ').next().unwrap_or_default()
+}
+
+/// What the oracle calls a tab.
+pub(crate) fn key(tab: TabId) -> TabId {
+    tab_of(tag_of(tab))
+}
+
+impl World {
+    /// A hub in this worker was told something, or said something.
+    pub(crate) fn noted(&mut self, at: (usize, u32), hub: HubId, note: Note) -> Checked {
+        let now = self.now;
+        let record = self.hubs.entry(hub).or_insert_with(|| HubRecord {
+            at,
+            session: None,
+            link_lost_at: Some(now),
+            shown: BTreeMap::new(),
+            found: BTreeMap::new(),
+            tried: BTreeSet::new(),
+        });
+        match note {
+            Note::Attached(tab, claim) => {
+                let (own, found) = claim.split_once(',').unwrap_or((&claim, ""));
+                for (claim, sessions) in [(own, &mut record.shown), (found, &mut record.found)] {
+                    match self.claims.get(left(claim)) {
+                        Some(session) => sessions.insert(tab, *session),
+                        None => sessions.remove(&tab),
+                    };
+                }
+                self.disturb(at.0);
+                if let Some(number) = self.browsers[at.0].page_of(tag_of(tab)) {
+                    self.count((at.0, number), Deed::Attach)?;
+                }
+            }
+            Note::Welcomed { session, resumed } => {
+                if !resumed {
+                    self.may_begin_anew(hub)?;
+                }
+                if let Some(record) = self.hubs.get_mut(&hub) {
+                    (record.session, record.link_lost_at) = (Some(session), None);
+                }
+                self.disturb(at.0);
+            }
+            Note::LinkDown => {
+                record.link_lost_at.get_or_insert(now);
+                self.disturb(at.0);
+            }
+            Note::TabGone(tab, why) => {
+                let lives = self.browsers[at.0].page_of(tag_of(tab)).is_some();
+                let why = if lives { why? } else { "the tab is dead" };
+                self.given_up.insert(key(tab), why);
+            }
+            Note::Overflow(tab) => {
+                self.given_up.insert(key(tab), "too much waited for it");
+            }
+            Note::Resumes { tab, claim, continues } => {
+                return self.resumes(hub, tab, &claim, continues);
+            }
+            Note::Lost(tab) => return self.hub_lost_session(hub, tab),
+        }
+        Ok(())
+    }
+
+    /// Topics may say again what they said.
+    fn disturb(&mut self, at: usize) {
+        let pages = self.browsers[at].pages().map(|(number, _)| number).collect::<Vec<_>>();
+        for number in pages {
+            if let Some(page) = self.browsers[at].page(number) {
+                page.disturb();
+            }
+        }
+    }
+
+    /// The hubs of a worker have no link any more.
+    pub(crate) fn link_is_lost(&mut self, at: (usize, u32)) {
+        let now = self.now;
+        let its = self.hubs.values_mut().filter(|record| record.at == at);
+        its.for_each(|record| _ = record.link_lost_at.get_or_insert(now));
+    }
+
+    /// A page left its claim in storage: it took a session for its own.
+    pub(crate) fn left_claim(&mut self, at: (usize, u32), key: Option<&str>, new: Option<&str>) {
+        let (Some(key), Some(new)) = (key, new) else { return };
+        if !key.starts_with(CLAIM) {
+            return;
+        }
+        if let (Some(session), Some(page)) =
+            (self.claims.get(new).copied(), self.browsers[at.0].page(at.1))
+        {
+            self.reference.joins(page.tab, session);
+        }
+    }
+
+    fn lives(&self, session: SessionId) -> bool {
+        self.server.as_ref().is_some_and(|server| server.has(session))
+    }
+
+    /// The tabs of a hub that are not parked.
+    fn present(&self, hub: HubId) -> Vec<TabId> {
+        let Some(record) = self.hubs.get(&hub) else { return Vec::new() };
+        let Some(actor) = self.browsers[record.at.0].actors.get(&record.at.1) else {
+            return Vec::new();
+        };
+        let hubs = actor.realm.host.hubs.borrow();
+        let its = hubs.values().find(|it| it.id() == hub);
+        its.map_or_else(Vec::new, |it| it.with_view(|view| view.present().collect()))
+    }
+
+    /// A hub says HELLO with this claim, or with none.
+    pub(crate) fn may_say_hello(&mut self, hub: HubId, claim: Option<SessionId>) -> Checked {
+        let (now, present) = (self.now, self.present(hub));
+        let Some(record) = self.hubs.get(&hub) else {
+            return Ok(());
+        };
+        let late = record.link_lost_at.is_some_and(|at| now.saturating_since(at) >= DETACHED);
+        let is_first = record.session.is_none();
+        let of_tabs = |sessions: &BTreeMap<TabId, SessionId>| {
+            present.iter().filter_map(|tab| sessions.get(tab).copied()).collect::<Vec<_>>()
+        };
+        let (shown, found) = (of_tabs(&record.shown), of_tabs(&record.found));
+        // What it has itself, or one of its tabs, comes before what a new tab found.
+        let ever_shown = |claim: SessionId| record.shown.values().any(|shown| *shown == claim);
+        let is_found = is_first && claim.is_some_and(|claim| !ever_shown(claim));
+        let better = if is_found || claim.is_none() { &*shown } else { &[] };
+        let other = if claim.is_none() { &*found } else { &[] };
+        let mut all = better.iter().chain(other);
+        let thrown_away = all.find(|it| self.lives(**it) && !record.tried.contains(it)).copied();
+        if let Some((record, claim)) = self.hubs.get_mut(&hub).zip(claim) {
+            record.tried.insert(claim);
+        }
+        NothingLost.unless(late || thrown_away.is_none(), || {
+            format!("{hub} claims {claim:?} in HELLO, though its tabs have {thrown_away:?}")
+        })
+    }
+
+    /// A hub takes a new session for its own.
+    fn may_begin_anew(&mut self, hub: HubId) -> Checked {
+        let (now, present) = (self.now, self.present(hub));
+        let Some(record) = self.hubs.get(&hub).filter(|record| record.session.is_none()) else {
+            return Ok(());
+        };
+        let late = record.link_lost_at.is_some_and(|at| now.saturating_since(at) >= DETACHED);
+        let of_tab = |tab| [record.shown.get(tab), record.found.get(tab)].into_iter().flatten();
+        let mut all = present.iter().flat_map(of_tab).copied();
+        // Servers keep no session in which nothing was said: those that were tried are over.
+        let lives = |session: &SessionId| self.lives(*session) && !record.tried.contains(session);
+        let thrown_away = all.find(lives);
+        NothingLost.unless(late || thrown_away.is_none(), || {
+            format!("{hub} begins a session, though its tabs have {thrown_away:?}")
+        })
+    }
+
+    /// A hub tells a tab that it goes on, or begins anew, in its session.
+    fn resumes(&mut self, hub: HubId, tab: TabId, claim: &str, continues: bool) -> Checked {
+        let Some(record) = self.hubs.get_mut(&hub) else {
+            return Ok(());
+        };
+        let Some(session) = record.session else {
+            return Ok(());
+        };
+        self.claims.insert(left(claim).to_owned(), session);
+        record.found.remove(&tab);
+        let before = record.shown.insert(tab, session);
+        if !continues {
+            if let Some(before) = before.filter(|before| *before != session) {
+                self.reference.gives_up(key(tab), before);
+            }
+            return Ok(());
+        }
+        NothingLost.unless(before == Some(session), || {
+            format!("{tab} goes on with {session:?}, and had {before:?}")
+        })
+    }
+
+    /// A hub tells a tab that its session is lost.
+    fn hub_lost_session(&mut self, hub: HubId, tab: TabId) -> Checked {
+        let now = self.now;
+        let Some(record) = self.hubs.get_mut(&hub) else {
+            return Ok(());
+        };
+        let without = record.link_lost_at.map_or(Duration::ZERO, |at| now.saturating_since(at));
+        let Some(before) = record.shown.remove(&tab) else {
+            return Ok(());
+        };
+        let fine = without >= DETACHED || !self.lives(before);
+        self.reference.gives_up(key(tab), before);
+        NothingLost.unless(fine, || {
+            format!("{tab} was told after {without:?} without a link that {before:?} is lost")
+        })
+    }
+}

@@ -1,0 +1,406 @@
+//! Links: reliable and ordered until they break. Then what is under way is gone, and each end hears
+//! of it at once, late, or never, in which case only its heartbeat can tell.
+
+use std::{collections::BTreeMap, fmt, num::NonZeroU64, time::Duration};
+
+use tabmux_core::{
+    Timestamp,
+    session::{Identity, Input, LinkId},
+    wire::{HubFrame, close},
+};
+
+use super::world::{Delivery, Task, World};
+use crate::{
+    engine::realm::Given,
+    invariant::{
+        Checked,
+        Invariant::{NoError, OneLink},
+    },
+    network::{Hello, Lane},
+    rng::Rng,
+};
+
+/// What virtual sockets, topics and messages to all tabs travel on.
+pub(crate) const LINK_URL: &str = "wss://sim/tabmux/ws";
+
+/// All links that any end may still hear of, by number.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// The links.
+    pub links: BTreeMap<u64, Link>,
+    last: u64,
+}
+
+/// One WebSocket.
+#[derive(Debug)]
+pub struct Link {
+    /// The browser and the worker that dialled.
+    pub at: (usize, u32),
+    /// What the worker calls it.
+    pub socket: u32,
+    /// The worker has neither closed it nor heard that it is closed.
+    pub worker_open: bool,
+    /// The worker has asked for its end.
+    pub closing: bool,
+    /// The same of the server; false until it has arrived there.
+    pub server_open: bool,
+    /// Nothing passes any more, in either direction.
+    pub broken: bool,
+    /// Nothing arrives before this moment.
+    pub stalled_until: Timestamp,
+    /// Whether its HELLO arrived, and with which session and term.
+    pub hello: Option<Hello>,
+    up: Lane,
+    down: Lane,
+}
+
+/// A message of a WebSocket.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Bytes(bytes) => write!(f, "{bytes:02x?}"),
+        }
+    }
+}
+
+impl Message {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+impl Network {
+    fn open(&mut self, at: (usize, u32), socket: u32) -> u64 {
+        self.last += 1;
+        let link = Link {
+            at,
+            socket,
+            worker_open: true,
+            closing: false,
+            server_open: false,
+            broken: false,
+            stalled_until: Timestamp::default(),
+            hello: None,
+            up: Lane::default(),
+            down: Lane::default(),
+        };
+        self.links.insert(self.last, link);
+        self.last
+    }
+
+    fn find(&self, at: (usize, u32), socket: u32) -> Option<u64> {
+        let its = |link: &Link| link.at == at && link.socket == socket;
+        self.links.iter().find(|(_, link)| its(link)).map(|(id, _)| *id)
+    }
+
+    /// Links that a worker holds open.
+    pub fn held_by(&self, at: (usize, u32)) -> Vec<u64> {
+        let its = |link: &Link| link.at == at && link.worker_open;
+        self.links.iter().filter(|(_, link)| its(link)).map(|(id, _)| *id).collect()
+    }
+
+    /// Links that the workers of a browser hold open.
+    pub fn of_browser(&self, browser: usize) -> usize {
+        self.links.values().filter(|link| link.at.0 == browser && link.worker_open).count()
+    }
+
+    /// Forgets links that both ends have closed.
+    fn sweep(&mut self) {
+        self.links.retain(|_, link| link.worker_open || link.server_open);
+    }
+}
+
+impl Link {
+    fn up(&mut self, now: Timestamp, latency: Duration) -> Timestamp {
+        self.up.arrival((now + latency).max(self.stalled_until))
+    }
+
+    fn down(&mut self, now: Timestamp, latency: Duration) -> Timestamp {
+        self.down.arrival((now + latency).max(self.stalled_until))
+    }
+}
+
+impl World {
+    /// A worker dials.
+    pub(crate) fn dial(
+        &mut self,
+        at: (usize, u32),
+        socket: u32,
+        url: &str,
+        protocols: &str,
+    ) -> Checked {
+        NoError.unless(url == LINK_URL && protocols.is_empty(), || {
+            format!("{at:?} dials {url} with {protocols:?}")
+        })?;
+        let open = self.network.held_by(at);
+        let open = open.iter().filter(|id| !self.network.links[id].closing).count();
+        OneLink.unless(open == 0, || format!("{at:?} dials, and has {open} links open"))?;
+        self.network.sweep();
+        let link = self.network.open(at, socket);
+        let when = self.now + self.browsers[at.0].link_latency();
+        self.put(when, Delivery::Arrive { link });
+        Ok(())
+    }
+
+    pub(crate) fn arrive(&mut self, id: u64) -> Checked {
+        let now = self.now;
+        let Some(link) = self.network.links.get_mut(&id).filter(|link| link.worker_open) else {
+            return Ok(());
+        };
+        let (browser, at) = (&mut self.browsers[link.at.0], link.at);
+        // One user a browser.
+        let identity = NonZeroU64::new(at.0 as u64 + 1).map(Identity);
+        let entropy = std::array::from_fn(|_| browser.rng.next().to_le_bytes()[0]);
+        let latency = browser.link_latency();
+        if browser.offline {
+            link.broken = true;
+            return Ok(());
+        }
+        let when = link.down(now, latency);
+        if self.server.is_none() {
+            let (code, clean) = (close::ABNORMAL, false);
+            self.put(when, Delivery::WorkerHears { link: id, at, code, clean });
+            return Ok(());
+        }
+        link.server_open = true;
+        self.put(when, Delivery::Opened { at, link: id });
+        self.server_input(Input::LinkOpened { link: LinkId(id), entropy, identity })
+    }
+
+    fn socket_of(&self, id: u64) -> Option<((usize, u32), u32)> {
+        let link = self.network.links.get(&id)?;
+        (link.worker_open && !link.broken).then_some((link.at, link.socket))
+    }
+
+    pub(crate) fn opened(&mut self, id: u64) -> Checked {
+        let Some((at, socket)) = self.socket_of(id) else {
+            return Ok(());
+        };
+        let given = [Given::Number(socket.into()), Given::Text("opened".into())];
+        let nothing = || Given::Text(String::new());
+        self.run_task(at, &Task::new("link", given.into_iter().chain([nothing(), nothing()])))
+    }
+
+    pub(crate) fn send_up(&mut self, at: (usize, u32), socket: u32, message: Message) -> Checked {
+        let latency = self.browsers[at.0].link_latency();
+        let Some(id) = self.network.find(at, socket) else {
+            return Ok(());
+        };
+        let Some(link) = self.network.links.get_mut(&id).filter(|link| link.worker_open) else {
+            return Ok(());
+        };
+        let when = link.up(self.now, latency);
+        self.buffered(at, socket, |waits| waits + message.len());
+        if let Message::Bytes(bytes) = &message
+            && let Ok(HubFrame::Hello(hello)) = HubFrame::decode(bytes)
+        {
+            let claims = hello.resume.map(|resume| (resume.session, resume.term.0));
+            if let Some(link) = self.network.links.get_mut(&id) {
+                link.hello = Some(Hello { claims });
+            }
+            self.may_say_hello(hello.hub, claims.map(|(session, _)| session))?;
+        }
+        self.put(when, Delivery::Up { link: id, message });
+        Ok(())
+    }
+
+    fn buffered(&self, at: (usize, u32), socket: u32, change: impl FnOnce(u64) -> u64) {
+        if let Some(actor) = self.browsers[at.0].actors.get(&at.1) {
+            let mut all = actor.realm.host.buffered.borrow_mut();
+            let waits = all.entry(socket).or_default();
+            *waits = change(*waits);
+        }
+    }
+
+    pub(crate) fn up(&mut self, id: u64, message: &Message) -> Checked {
+        let Some(link) = self.network.links.get(&id).filter(|link| !link.broken) else {
+            return Ok(());
+        };
+        self.buffered(link.at, link.socket, |waits| waits.saturating_sub(message.len()));
+        if !link.server_open {
+            return Ok(());
+        }
+        let Message::Bytes(bytes) = message else {
+            return NoError.broken("a hub sent text on the link");
+        };
+        if let Some(server) = &mut self.server {
+            server.reading = Some(LinkId(id));
+        }
+        self.server_input(Input::LinkMessage { link: LinkId(id), bytes })?;
+        if let Some(server) = &mut self.server {
+            server.reading = None;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn send_down(&mut self, id: u64, bytes: Vec<u8>) -> Checked {
+        if let Some(server) = &self.server {
+            server.sent(LinkId(id), &bytes)?;
+        }
+        if let Some(link) = self.network.links.get_mut(&id) {
+            let latency = self.browsers[link.at.0].link_latency();
+            let (when, at) = (link.down(self.now, latency), link.at);
+            self.put(when, Delivery::Down { at, link: id, message: bytes.into() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn down(&mut self, id: u64, message: &Message) -> Checked {
+        let Some((at, socket)) = self.socket_of(id) else {
+            return Ok(());
+        };
+        let (what, text, bytes) = match message {
+            Message::Text(text) => ("text", text.clone(), 0),
+            Message::Bytes(bytes) => ("bytes", hex(bytes), bytes.len()),
+        };
+        let given = [Given::Number(socket.into()), Given::Text(what.into()), Given::Text(text)];
+        self.run_task(at, &Task::new("link", given))?;
+        self.server_input(Input::LinkWritten { link: LinkId(id), bytes })
+    }
+
+    /// The worker closes its link: the server hears of it after all that was sent before.
+    pub(crate) fn hang_up(&mut self, at: (usize, u32), socket: u32, _code: u16) {
+        let latency = self.browsers[at.0].link_latency();
+        self.link_is_lost(at);
+        let Some(id) = self.network.find(at, socket) else { return };
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        link.closing = true;
+        if link.broken {
+            let (when, code) = (self.now + Duration::from_secs(3), close::ABNORMAL);
+            self.put(when, Delivery::WorkerHears { at, link: id, code, clean: false });
+        } else {
+            let when = link.up(self.now, latency);
+            self.put(when, Delivery::ServerHears { link: id });
+            let (when, code) = (when + latency, close::NORMAL);
+            self.put(when, Delivery::WorkerHears { at, link: id, code, clean: true });
+        }
+    }
+
+    pub(crate) fn server_closes(&mut self, id: LinkId, code: u16) {
+        if let Some(link) = self.network.links.get_mut(&id.0) {
+            let latency = self.browsers[link.at.0].link_latency();
+            link.server_open = false;
+            if !link.broken {
+                let (when, at) = (link.down(self.now, latency), link.at);
+                self.put(when, Delivery::WorkerHears { at, link: id.0, code, clean: true });
+            }
+        }
+    }
+
+    pub(crate) fn worker_hears(
+        &mut self,
+        id: u64,
+        at: (usize, u32),
+        code: u16,
+        clean: bool,
+    ) -> Checked {
+        let Some(link) = self.network.links.get_mut(&id).filter(|link| link.worker_open) else {
+            return Ok(());
+        };
+        link.worker_open = false;
+        let socket = link.socket;
+        let given = [
+            Given::Number(socket.into()),
+            Given::Text("closed".into()),
+            Given::Number(code.into()),
+            Given::Text(String::new()),
+            Given::Flag(clean),
+        ];
+        self.run_task(at, &Task::new("link", given))
+    }
+
+    pub(crate) fn server_hears(&mut self, id: u64) -> Checked {
+        let open = self.network.links.get_mut(&id).filter(|link| link.server_open);
+        let Some(link) = open else {
+            return Ok(());
+        };
+        link.server_open = false;
+        self.server_input(Input::LinkClosed { link: LinkId(id) })
+    }
+
+    /// Breaks a link: each end hears of it at once, late, or not at all.
+    pub(crate) fn cut(&mut self, id: u64, rng: &mut Rng) {
+        let (worker, server) = (notice(rng), notice(rng));
+        let Some(link) = self.network.links.get_mut(&id).filter(|link| !link.broken) else {
+            return;
+        };
+        link.broken = true;
+        let at = link.at;
+        if let Some(after) = worker.filter(|_| link.worker_open) {
+            let (code, clean) = (close::ABNORMAL, false);
+            self.put(self.now + after, Delivery::WorkerHears { at, link: id, code, clean });
+        }
+        if let Some(after) = server {
+            self.put(self.now + after, Delivery::ServerHears { link: id });
+        }
+    }
+
+    /// Breaks a link, and both ends hear of it at once.
+    pub(crate) fn flap(&mut self, id: u64) {
+        let Some(link) = self.network.links.get_mut(&id).filter(|link| !link.broken) else {
+            return;
+        };
+        link.broken = true;
+        let (at, code) = (link.at, close::ABNORMAL);
+        if link.worker_open {
+            self.put(self.now, Delivery::WorkerHears { at, link: id, code, clean: false });
+        }
+        self.put(self.now, Delivery::ServerHears { link: id });
+    }
+
+    /// The worker that held these links died. What it sent may still arrive, or not.
+    pub(crate) fn orphan_links(&mut self, at: (usize, u32)) {
+        for id in self.network.held_by(at) {
+            let rng = &mut self.browsers[at.0].rng;
+            let (arrives, latency, mut dice) =
+                (rng.one_in(2), rng.millis(1, 20), Rng::new(rng.next()));
+            if !arrives {
+                self.cut(id, &mut dice);
+            }
+            if let Some(link) = self.network.links.get_mut(&id) {
+                link.worker_open = false;
+                if arrives && !link.broken {
+                    let when = link.up(self.now, latency);
+                    self.put(when, Delivery::ServerHears { link: id });
+                }
+            }
+        }
+    }
+}
+
+fn notice(rng: &mut Rng) -> Option<Duration> {
+    match rng.below(3) {
+        0 => Some(Duration::ZERO),
+        1 => Some(rng.millis(0, 20_000)),
+        _ => None,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |it: u8| char::from_digit(it.into(), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}

@@ -1,0 +1,288 @@
+//! What becomes of the things that scripts ask for.
+
+use std::time::Duration;
+
+use super::{
+    browser::{Kind, Port},
+    locks::{Agent, Call, News, Wish},
+    plan::Tiers,
+    storm::Deed,
+    world::{Delivery, Task, World},
+};
+use crate::{
+    engine::{op::Op, realm::Given},
+    invariant::{Checked, Invariant::NoError},
+    network::Lane,
+};
+
+impl World {
+    pub(crate) fn carry_out(&mut self, at: (usize, u32), op: Op) -> Checked {
+        self.is_no_storm(at, &op)?;
+        match op {
+            Op::Timer { id, after } => self.arm(at, id, after),
+            Op::Untimer { id } => {
+                if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
+                    actor.timers.remove(&id);
+                }
+            }
+            Op::Post { port, data } => self.post(at, port, data),
+            Op::Early { port, data } => {
+                for data in data {
+                    self.put(self.now, Delivery::OnPort { at, port, data });
+                }
+            }
+            Op::PortClose { port } => {
+                self.browsers[at.0].ports.remove(&port);
+            }
+            Op::SharedWorker { worker, url, name, port } => {
+                return self.shared_worker(at, worker, (url, name), port);
+            }
+            Op::Worker { worker, url, name } => return self.worker(at, worker, &url, &name),
+            Op::WorkerPost { worker, data } => self.post_to_worker(at, worker, data),
+            Op::Terminate { worker } => {
+                if let Some(number) = self.worker_of(at, worker) {
+                    self.kill((at.0, number));
+                }
+            }
+            Op::ToOwner { data } => self.post_to_owner(at, data),
+            Op::CloseSelf => self.kill(at),
+            Op::Channel { id, name } => {
+                self.browsers[at.0].channels.insert(id, (at.1, name));
+            }
+            Op::Broadcast { id, data } => self.broadcast(at, id, &data),
+            Op::ChannelClose { id } => {
+                self.browsers[at.0].channels.remove(&id);
+            }
+            Op::Lock { id, name, shared, if_available, steal } => {
+                self.lock(at, id, &name, Wish { shared, if_available, steal });
+            }
+            Op::Unlock { id } => self.unlock(at, id),
+            Op::Stored { key, old, new } => self.stored(at, key, old, new),
+            Op::Dial { socket, url, protocols } => self.dial(at, socket, &url, &protocols)?,
+            Op::SendText { socket, text } => self.send_up(at, socket, text.into())?,
+            Op::SendBytes { socket, bytes } => self.send_up(at, socket, bytes.into())?,
+            Op::HangUp { socket, code, .. } => self.hang_up(at, socket, code),
+            Op::Import { id, .. } => {
+                let after = self.loads(at.0);
+                self.put(self.now + after, Delivery::Module { at, id });
+            }
+            Op::Compile { id } => {
+                let given = vec![Given::Number(id.into()), Given::Flag(true)];
+                self.send(at, Duration::ZERO, Task { name: "settle", given });
+            }
+            Op::Log { .. } => {}
+            Op::Uncaught { text } => {
+                return NoError.broken(format!("a script in {at:?} threw {text}"));
+            }
+            Op::Tell(told) => {
+                let Self { browsers, reference, feed, .. } = self;
+                let mixed = browsers[at.0].traits.tiers == Tiers::Mixed;
+                if let Some(page) = browsers[at.0].page(at.1) {
+                    page.heard(&told, reference, feed)?;
+                    // The hub of one tab does not take over what others share.
+                    if mixed && page.status.tier == "direct" {
+                        reference.leaves_all(page.tab);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_no_storm(&mut self, at: (usize, u32), op: &Op) -> Checked {
+        let deed = match op {
+            Op::Dial { .. } => Deed::Dial,
+            Op::Lock { .. } => Deed::Lock,
+            Op::Broadcast { .. } => Deed::Channel,
+            Op::Tell(told) if told.first().is_some_and(|it| it.text() == "status") => Deed::Status,
+            _ => return Ok(()),
+        };
+        self.count(at, deed)
+    }
+
+    /// A page or a worker does something that may become a storm.
+    pub(crate) fn count(&mut self, at: (usize, u32), deed: Deed) -> Checked {
+        let now = self.now;
+        match self.browsers[at.0].actors.get_mut(&at.1) {
+            Some(actor) => actor.deeds.count(now, deed, at),
+            None => Ok(()),
+        }
+    }
+
+    /// How long a script is on its way.
+    pub(crate) fn loads(&mut self, at: usize) -> Duration {
+        let browser = &mut self.browsers[at];
+        browser.rng.millis(0, browser.traits.load_ms)
+    }
+
+    /// A timer fires at a multiple of what the browser grants its page.
+    fn arm(&mut self, at: (usize, u32), id: u32, after: f64) {
+        let clock = self.browsers[at.0].clock(self.now).as_micros();
+        let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else { return };
+        let throttle = actor.page().map_or(1, |page| page.throttle_ms) * 1000;
+        #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
+        let due = (clock + (after * 1000.0) as u64).div_ceil(throttle) * throttle;
+        actor.timers.insert(id, due);
+        let when = self.now + Duration::from_micros(due - clock);
+        self.put(when, Delivery::Timer { at, id, due });
+    }
+
+    fn post(&mut self, at: (usize, u32), port: u32, data: String) {
+        let browser = &mut self.browsers[at.0];
+        let latency = browser.port_latency();
+        let Some(from) = browser.ports.get_mut(&port) else { return };
+        let (peer, when) = (from.peer, from.lane.arrival(self.now + latency));
+        let Some(to) = browser.ports.get(&peer) else { return };
+        let at = (at.0, to.owner);
+        self.put(when, Delivery::OnPort { at, port: peer, data });
+    }
+
+    /// A page wants a port to a shared worker: one is started if there is none.
+    fn shared_worker(
+        &mut self,
+        at: (usize, u32),
+        worker: u32,
+        place: (String, String),
+        port: u32,
+    ) -> Checked {
+        let found = self.browsers[at.0].shared.get(&place).copied();
+        let number = match found {
+            Some(number) => number,
+            None => self.start_shared(at, place)?,
+        };
+        let browser = &mut self.browsers[at.0];
+        if let Some(Kind::Shared { owners, .. }) =
+            browser.actors.get_mut(&number).map(|it| &mut it.kind)
+        {
+            owners.insert((at.1, worker));
+        }
+        let peer = browser.id();
+        browser.ports.insert(port, Port { owner: at.1, peer, lane: Lane::default() });
+        browser.ports.insert(peer, Port { owner: number, peer: port, lane: Lane::default() });
+        // Before all that is posted.
+        let task = Task { name: "connect", given: vec![Given::Number(peer.into())] };
+        self.put(self.now, Delivery::Task { at: (at.0, number), task });
+        // It may have stood still with all its pages in the cache.
+        self.settle((at.0, number));
+        Ok(())
+    }
+
+    fn worker_of(&self, at: (usize, u32), worker: u32) -> Option<u32> {
+        let its = |kind: &Kind| match kind {
+            Kind::Dedicated { owner, worker: number } => (*owner, *number) == (at.1, worker),
+            Kind::Page(_) | Kind::Shared { .. } => false,
+        };
+        let mut all = self.browsers[at.0].actors.iter();
+        all.find(|(_, actor)| its(&actor.kind)).map(|(number, _)| *number)
+    }
+
+    fn post_to_worker(&mut self, at: (usize, u32), worker: u32, data: String) {
+        let Some(number) = self.worker_of(at, worker) else { return };
+        let latency = self.browsers[at.0].port_latency();
+        let task = Task { name: "fromOwner", given: vec![Given::Text(data)] };
+        self.send((at.0, number), latency, task);
+    }
+
+    fn post_to_owner(&mut self, at: (usize, u32), data: String) {
+        let browser = &mut self.browsers[at.0];
+        let latency = browser.port_latency();
+        let Some(Kind::Dedicated { owner, worker }) =
+            browser.actors.get(&at.1).map(|actor| &actor.kind)
+        else {
+            return;
+        };
+        let given = vec![Given::Number((*worker).into()), Given::Text(data)];
+        let to = (at.0, *owner);
+        self.send(to, latency, Task { name: "fromWorker", given });
+    }
+
+    fn broadcast(&mut self, at: (usize, u32), id: u32, data: &str) {
+        let browser = &self.browsers[at.0];
+        let Some((_, name)) = browser.channels.get(&id) else { return };
+        let others = browser.channels.iter().filter(|(other, it)| **other != id && it.1 == *name);
+        let others = others.map(|(other, it)| (*other, it.0)).collect::<Vec<_>>();
+        for (other, number) in others {
+            let latency = self.browsers[at.0].port_latency();
+            let given = vec![Given::Number(other.into()), Given::Text(data.to_owned())];
+            self.send((at.0, number), latency, Task { name: "broadcast", given });
+        }
+    }
+
+    /// Storage was changed: all other pages hear of it.
+    fn stored(
+        &mut self,
+        at: (usize, u32),
+        key: Option<String>,
+        old: Option<String>,
+        new: Option<String>,
+    ) {
+        self.left_claim(at, key.as_deref(), new.as_deref());
+        if key.is_some() && old == new {
+            return;
+        }
+        let Some(area) = self.browsers[at.0].actors.get(&at.1).map(|actor| actor.area) else {
+            return;
+        };
+        let browser = &self.browsers[at.0];
+        let others = browser.pages().map(|(number, _)| number);
+        let others = others.filter(|it| *it != at.1 && browser.actors[it].area == area);
+        for number in others.collect::<Vec<_>>() {
+            let latency = self.browsers[at.0].port_latency();
+            let given = [key.clone(), old.clone(), new.clone()].map(Given::Maybe);
+            self.send((at.0, number), latency, Task::new("storage", given));
+        }
+    }
+
+    fn lock(&mut self, at: (usize, u32), id: u32, name: &str, wish: Wish) {
+        let Some(area) = self.browsers[at.0].actors.get(&at.1).map(|actor| actor.area) else {
+            return;
+        };
+        let call = (Agent::Realm(at.1), id);
+        let news = self.browsers[at.0].areas[area].locks.request(name, call, wish);
+        self.tell_of_locks(at.0, area, news);
+    }
+
+    fn unlock(&mut self, at: (usize, u32), id: u32) {
+        let Some(area) = self.browsers[at.0].actors.get(&at.1).map(|actor| actor.area) else {
+            return;
+        };
+        let news = self.browsers[at.0].areas[area].locks.release((Agent::Realm(at.1), id));
+        self.tell_of_locks(at.0, area, news);
+    }
+
+    /// Everyone whose wish came to something will hear of it.
+    pub(crate) fn tell_of_locks(&mut self, browser: usize, area: usize, all: Vec<(Call, News)>) {
+        for (call, news) in all {
+            let latency = self.browsers[browser].rng.millis(0, 20);
+            let Agent::Realm(number) = call.0 else { continue };
+            let Some(actor) = self.browsers[browser].actors.get_mut(&number) else { continue };
+            let when = actor.inbox.arrival(self.now + latency);
+            self.put(when, Delivery::Lock { browser, area, call, news });
+        }
+    }
+
+    pub(crate) fn lock_news(
+        &mut self,
+        browser: usize,
+        _area: usize,
+        (agent, id): Call,
+        news: News,
+    ) -> Checked {
+        let Agent::Realm(number) = agent else {
+            return Ok(());
+        };
+        let name = match news {
+            News::Granted => "granted",
+            News::Unavailable => "unavailable",
+            News::Stolen => "stolen",
+        };
+        self.run_task((browser, number), &Task { name, given: vec![Given::Number(id.into())] })
+    }
+
+    /// A module that a page asked for is there.
+    pub(crate) fn module_is_there(&mut self, at: (usize, u32), id: u32) -> Checked {
+        let scripts = std::rc::Rc::clone(&self.scripts);
+        let url = "https://sim/tabmux/tiers.js";
+        self.enter(at, |realm| realm.imported(id, url, &scripts.tiers))
+    }
+}

@@ -1,0 +1,228 @@
+//! What is known of a page: what it said, what it must hear, and what it was told. The page itself
+//! is the shipped library, in a realm.
+
+use std::collections::BTreeMap;
+
+use tabmux_core::{
+    Timestamp,
+    wire::{Position, TabId},
+};
+
+use super::topics::Subscription;
+use crate::{
+    engine::op::Told,
+    invariant::{
+        Checked,
+        Invariant::{NoError, NothingLost, OnlyWhatWasAsked},
+    },
+    reference::Reference,
+    topics::Feed,
+};
+
+/// One page load.
+#[derive(Debug)]
+pub struct Page {
+    /// The upper half of all ids that it draws.
+    pub tag: u32,
+    /// What the application and the oracle call its tab.
+    pub tab: TabId,
+    /// Its timers fire at multiples of so many milliseconds.
+    pub throttle_ms: u64,
+    /// The options of all that it opens, as JSON.
+    pub options: String,
+    /// When it was loaded.
+    pub born: Timestamp,
+    /// Its virtual sockets, those that are closed included.
+    pub sockets: BTreeMap<u32, SocketState>,
+    /// Its subscriptions to topics.
+    pub subscriptions: BTreeMap<u32, Subscription>,
+    /// How many there were so far.
+    pub subscriptions_made: u32,
+    /// What its client says of itself.
+    pub status: Status,
+    /// The last message to all tabs: of which session, and its number there.
+    broadcast: Option<(u64, u64)>,
+}
+
+/// What a client says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// `connected`, `closed` and so on.
+    pub state: String,
+    /// How its hub is hosted.
+    pub tier: String,
+    /// Its hub.
+    pub hub: String,
+    /// Why the state is what it is.
+    pub reason: String,
+}
+
+/// Like `readyState`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SocketState {
+    /// Wished for.
+    #[default]
+    Connecting,
+    /// Open.
+    Open,
+    /// The page closed it when it was open.
+    Closing,
+    /// The page closed it before it was open.
+    Abandoned,
+    /// Closed.
+    Closed,
+}
+
+/// The tab that a tag stands for.
+pub fn tab_of(tag: u32) -> TabId {
+    TabId(tag.into())
+}
+
+/// The tag in an id that a page drew.
+pub fn tag_of(id: TabId) -> u32 {
+    u32::try_from(id.0 >> 32).unwrap_or(0)
+}
+
+impl Page {
+    /// A page that has just begun.
+    pub fn new(tag: u32, throttle_ms: u64, options: String, born: Timestamp) -> Self {
+        Self {
+            tag,
+            tab: tab_of(tag),
+            throttle_ms,
+            options,
+            born,
+            sockets: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            subscriptions_made: 0,
+            status: Status::default(),
+            broadcast: None,
+        }
+    }
+
+    /// Numbers of the sockets in a state.
+    pub fn sockets_in(&self, state: SocketState) -> Vec<u32> {
+        self.sockets.iter().filter(|(_, it)| **it == state).map(|(id, _)| *id).collect()
+    }
+
+    /// Its hub is another one, or has another link: topics may name an earlier place again.
+    pub fn disturb(&mut self) {
+        self.subscriptions.values_mut().for_each(Subscription::disturb);
+    }
+
+    /// The application in the page heard something.
+    pub fn heard(&mut self, told: &[Told], reference: &mut Reference, feed: &Feed) -> Checked {
+        let text = |at: usize| told.get(at).map_or("", Told::text);
+        let number = |at: usize| told.get(at).and_then(Told::number).unwrap_or(0);
+        let k = u32::try_from(number(1)).unwrap_or(0);
+        let position = Position { epoch: number(2), offset: number(3) };
+        match text(0) {
+            "status" => {
+                self.status = Status {
+                    state: text(1).to_owned(),
+                    tier: text(2).to_owned(),
+                    hub: text(3).to_owned(),
+                    reason: text(5).to_owned(),
+                };
+                Ok(())
+            }
+            "browser" => self.browser_message(text(1)),
+            "browserGap" => {
+                self.broadcast = None;
+                Ok(())
+            }
+            "opened" => self.opened(k, reference),
+            "message" => {
+                self.is_open(k, told)?;
+                reference.page_hears(self.tab, k, text(2))
+            }
+            "error" => Ok(()),
+            "closed" => {
+                let clean = told.get(4) == Some(&Told::Flag(true));
+                self.closed(k, clean, reference)
+            }
+            what => self.of_topic(what, k, position, text(4), feed),
+        }
+    }
+
+    fn of_topic(
+        &mut self,
+        what: &str,
+        k: u32,
+        position: Position,
+        said: &str,
+        feed: &Feed,
+    ) -> Checked {
+        let tab = self.tab;
+        OnlyWhatWasAsked.unless(k <= self.subscriptions_made && k > 0, || {
+            format!("{tab} never asked for subscription {k}, and heard {what}")
+        })?;
+        // One that the page has ended.
+        let Some(it) = self.subscriptions.get_mut(&k) else {
+            return OnlyWhatWasAsked.unless(matches!(what, "unready" | "end"), || {
+                format!("{tab} ended subscription {k}, and heard {what}")
+            });
+        };
+        let heard = match what {
+            "ready" => it.subscribed(position),
+            "gap" => it.missed(feed, position),
+            "publication" => it.heard(feed, position, said),
+            what => Err(format!("the page was told {what}")),
+        };
+        let name = it.name;
+        heard.or_else(|why| NothingLost.broken(format!("{tab} subscription {k} of {name}: {why}")))
+    }
+
+    fn is_open(&self, k: u32, told: &[Told]) -> Checked {
+        let state = self.sockets.get(&k);
+        OnlyWhatWasAsked.unless(state == Some(&SocketState::Open), || {
+            format!("{} socket {k} is {state:?}, and heard {told:?}", self.tab)
+        })
+    }
+
+    fn opened(&mut self, k: u32, reference: &mut Reference) -> Checked {
+        match self.sockets.get_mut(&k) {
+            Some(state @ SocketState::Connecting) => {
+                *state = SocketState::Open;
+                reference.page_opens(self.tab, k)
+            }
+            state => OnlyWhatWasAsked
+                .broken(format!("{} socket {k} was opened, and is {state:?}", self.tab)),
+        }
+    }
+
+    fn closed(&mut self, k: u32, clean: bool, reference: &mut Reference) -> Checked {
+        let tab = self.tab;
+        match self.sockets.insert(k, SocketState::Closed) {
+            Some(SocketState::Open) if clean => reference.page_closes(tab, k),
+            Some(SocketState::Open) => reference.page_loses(tab, k),
+            Some(SocketState::Closing) if clean => reference.page_closed_itself(tab, k),
+            // It failed, and the library closes what it asked for.
+            Some(SocketState::Connecting) => reference.page_leaves(tab, k),
+            Some(SocketState::Closing | SocketState::Abandoned) => Ok(()),
+            state @ (Some(SocketState::Closed) | None) => {
+                NoError.broken(format!("{tab} socket {k} was closed, and is {state:?}"))
+            }
+        }
+    }
+
+    /// Within a session: in order, none twice, none missing since the first, none of before it.
+    fn browser_message(&mut self, text: &str) -> Checked {
+        let tab = self.tab;
+        let number = |at| text.split(' ').nth(at).and_then(|word| word.parse::<u64>().ok());
+        let (Some(session), Some(n)) = (number(0), number(1)) else {
+            return NothingLost.broken(format!("{tab} got a strange message: {text:?}"));
+        };
+        let early = number(2).is_none_or(|said| said < self.born.as_micros());
+        OnlyWhatWasAsked.unless(!early, || format!("{tab} got {text:?} of before it was"))?;
+        let before = self.broadcast.replace((session, n));
+        let right = match before {
+            Some((before, last)) if before == session => n == last + 1,
+            // Of the session that its hub has, of which it is about to be a part.
+            Some(_) | None => true,
+        };
+        NothingLost.unless(right, || {
+            format!("{tab} got message to all tabs {n} of session {session} after {before:?}")
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! What happens in a run, and when: drawn from the seed before anything happens. Each run draws its
+//! own weights, so that some runs are all cuts and others know no restart.
+
+use std::time::Duration;
+
+use tabmux_core::Timestamp;
+
+use crate::{plan::Kept, rng::Rng};
+
+/// Transitions of one run.
+const COUNT: usize = 300;
+/// The longest time between two of them.
+const PAUSE_MS: u64 = 1000;
+
+macro_rules! transitions {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One thing that happens.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Transition {
+            $($(#[$doc])* $name,)*
+        }
+
+        const ALL: &[Transition] = &[$(Transition::$name,)*];
+    };
+}
+
+transitions! {
+    /// A page is loaded.
+    OpenTab,
+    /// A tab is closed.
+    CloseTab,
+    /// A tab dies without a word.
+    CrashTab,
+    /// A tab enters the back/forward cache.
+    ParkTab,
+    /// A tab comes back from it.
+    RestoreTab,
+    /// A tab is thrown out of it.
+    EvictTab,
+    /// The browser stops a tab in the background, and the worker that it has.
+    FreezeTab,
+    /// A stopped tab goes on.
+    ThawTab,
+    /// A worker dies without a word.
+    CrashWorker,
+    /// A worker dies and its script is run again, with one of the old ports.
+    RerunWorker,
+    /// The module of a worker traps.
+    TrapHub,
+    /// Someone steals the link's lock, and lets go of it after a while.
+    StealLock,
+    /// A page opens a socket.
+    OpenSocket,
+    /// A page sends some messages.
+    Send,
+    /// A page closes a socket.
+    CloseSocket,
+    /// The application sends some messages on a socket.
+    Push,
+    /// The application closes a socket.
+    Kick,
+    /// The application sends a message to all tabs of a browser.
+    Broadcast,
+    /// A page subscribes to a topic.
+    Subscribe,
+    /// A page ends a subscription.
+    Unsubscribe,
+    /// The application publishes some messages.
+    Publish,
+    /// A link breaks.
+    CutLink,
+    /// A page sends some messages, and its link breaks while they are on their way.
+    Flap,
+    /// Nothing arrives on a link for a while.
+    StallLink,
+    /// Dials of a browser are not answered, or are again.
+    ToggleOffline,
+    /// The server stops, politely or not, and comes back without its sessions.
+    RestartServer,
+    /// The server asks some of its links to go.
+    Drain,
+    /// A machine sleeps; its clock may have stood still meanwhile.
+    Sleep,
+}
+
+/// A transition with its moment, and the dice for all that it draws itself: so it is the same
+/// whatever else is dropped from the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: Transition,
+    /// The seed of what it draws.
+    pub dice: u64,
+}
+
+/// How pages host their hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tiers {
+    /// As they choose; all can have all.
+    Any,
+    /// In a worker of the tab that holds a lock.
+    Leader,
+    /// In a worker of the tab that has the lease.
+    Storage,
+    /// Each in a worker of its own.
+    Direct,
+    /// As they choose; some cannot have a SharedWorker.
+    Mixed,
+}
+
+/// What a browser is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// How pages host their hub.
+    pub tiers: Tiers,
+    /// Whether there are Web Locks.
+    pub locks: bool,
+    /// Whether there are channels.
+    pub channels: bool,
+    /// How long a shared worker outlives its last tab.
+    pub lingers: Duration,
+    /// How much of a message's way through the browser is luck, in milliseconds.
+    pub port_ms: u64,
+    /// The same of its way to the server.
+    pub link_ms: u64,
+    /// The same of the way of a script.
+    pub load_ms: u64,
+    /// Whether what is on its way to a page that enters the cache may be dropped.
+    pub drops: bool,
+}
+
+/// All of a run that is drawn before it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the browsers are like.
+    pub browsers: Vec<Traits>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64, start: Timestamp) -> Self {
+        let mut rng = Rng::of_part(seed, u64::MAX);
+        let browsers = (0..1 + rng.below(3)).map(|_| Traits::draw(&mut rng)).collect();
+        let weights = ALL.iter().map(|it| weight(*it, &mut rng)).collect::<Vec<_>>();
+        let mut at = start;
+        let steps = (0..COUNT).map(|_| {
+            at = at + rng.millis(0, PAUSE_MS);
+            Step { at, what: draw(&weights, &mut rng), dice: rng.next() }
+        });
+        Self { steps: steps.collect(), browsers }
+    }
+
+    /// The numbers of all transitions.
+    pub fn all(&self) -> Vec<usize> {
+        (0..self.steps.len()).collect()
+    }
+
+    /// Drops what is not kept.
+    pub fn keep(&mut self, kept: &Kept) {
+        if let Some(kept) = &kept.0 {
+            let steps = kept.iter().filter_map(|at| self.steps.get(*at).copied());
+            self.steps = steps.collect();
+        }
+    }
+}
+
+impl Traits {
+    fn draw(rng: &mut Rng) -> Self {
+        let tiers = match rng.below(16) {
+            0..=6 => Tiers::Any,
+            7..=9 => Tiers::Leader,
+            10..=12 => Tiers::Storage,
+            13 => Tiers::Direct,
+            _ => Tiers::Mixed,
+        };
+        let alone = tiers == Tiers::Leader;
+        Self {
+            tiers,
+            locks: alone || !rng.one_in(6),
+            // No engine has locks and shared workers, and no channels.
+            channels: alone || tiers == Tiers::Mixed || !rng.one_in(6),
+            lingers: Duration::from_secs(if rng.one_in(3) { 30 } else { 0 }),
+            // A hub of another tier that takes longer than 200 ms to answer is not waited for.
+            port_ms: [1, 5, 20, 60, if tiers == Tiers::Mixed { 60 } else { 300 }][rng.index(5)],
+            link_ms: [3, 60, 60][rng.index(3)],
+            load_ms: [5, 50, 500][rng.index(3)],
+            drops: rng.one_in(3),
+        }
+    }
+}
+
+fn weight(transition: Transition, rng: &mut Rng) -> u64 {
+    match transition {
+        Transition::OpenTab | Transition::RestoreTab | Transition::ThawTab => 4 + rng.below(6),
+        Transition::OpenSocket => 6 + rng.below(8),
+        Transition::Subscribe => 3 + rng.below(6),
+        Transition::Publish => 5 + rng.below(20),
+        Transition::Send => 15 + rng.below(30),
+        Transition::Push => 8 + rng.below(20),
+        Transition::RestartServer => u64::from(rng.one_in(4)),
+        Transition::Drain | Transition::Sleep => rng.below(2),
+        _ => rng.below(2) * rng.below(6),
+    }
+}
+
+fn draw(weights: &[u64], rng: &mut Rng) -> Transition {
+    let mut at = rng.below(weights.iter().sum());
+    for (transition, weight) in ALL.iter().zip(weights) {
+        match at.checked_sub(*weight) {
+            Some(rest) => at = rest,
+            None => return *transition,
+        }
+    }
+    Transition::Send
+}

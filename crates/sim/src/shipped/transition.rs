@@ -1,0 +1,317 @@
+//! What each transition does. All that it draws comes from its own dice.
+
+use std::time::Duration;
+
+use super::{
+    browser::{Kind, Life},
+    locks::{Agent, Wish},
+    page::SocketState,
+    plan::Transition,
+    topics::Subscription,
+    world::{Delivery, Task, World},
+};
+use crate::{engine::realm::Given, invariant::Checked, rng::Rng, topics::NAMES};
+
+/// The longest that a machine sleeps, but for one time in eight.
+const SLEEP_MS: u64 = 100_000;
+/// How long it sleeps then.
+const LONG_SLEEP: Duration = Duration::from_secs(3600);
+/// More traps than these within a minute, and a worker is given up on purpose.
+const MAX_TRAPS: usize = 5;
+const TRAPS_WITHIN: Duration = Duration::from_secs(61);
+/// How long a worker takes to be heard of.
+const STARTED: Duration = Duration::from_secs(2);
+/// The tabs of one browser at most, in the first phase.
+const TABS: usize = 5;
+/// Subscriptions of one page at most.
+const SUBSCRIPTIONS: usize = 4;
+/// What the name of the link's lock begins with.
+const LINK_LOCK: &str = "tabmux:socket:";
+
+impl World {
+    /// The next thing happens.
+    pub(crate) fn step(&mut self, number: usize) -> Checked {
+        let Some(step) = self.plan.steps.get(number).copied() else {
+            return Ok(());
+        };
+        let mut rng = Rng::new(step.dice);
+        let at = rng.index(self.browsers.len());
+        match step.what {
+            Transition::Push | Transition::Kick | Transition::Broadcast | Transition::Publish => {
+                self.application(step.what, &mut rng)
+            }
+            Transition::CutLink | Transition::StallLink => {
+                self.link_suffers(step.what, &mut rng);
+                Ok(())
+            }
+            Transition::RestartServer => {
+                let polite = rng.one_in(2);
+                self.server_down(polite)
+            }
+            Transition::Drain => self.drain(&mut rng),
+            _ if self.browsers[at].asleep => Ok(()),
+            Transition::ToggleOffline => {
+                let online = self.browsers[at].offline;
+                self.set_online(at, online)
+            }
+            Transition::Sleep => {
+                self.sleep(at, &mut rng);
+                Ok(())
+            }
+            Transition::CrashWorker
+            | Transition::RerunWorker
+            | Transition::TrapHub
+            | Transition::StealLock => self.worker_suffers(at, step.what, &mut rng),
+            _ => self.tab_does(at, step.what, &mut rng),
+        }
+    }
+
+    fn link_suffers(&mut self, what: Transition, rng: &mut Rng) {
+        let links = self.network.links.keys().copied().collect::<Vec<_>>();
+        let until = self.now + rng.millis(0, 40_000);
+        match rng.pick(&links) {
+            Some(id) if what == Transition::CutLink => self.cut(id, rng),
+            Some(id) => {
+                if let Some(link) = self.network.links.get_mut(&id) {
+                    link.stalled_until = until;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The network of a browser comes or goes. Workers are told when it comes.
+    pub(crate) fn set_online(&mut self, at: usize, online: bool) -> Checked {
+        self.browsers[at].offline = !online;
+        if online {
+            for number in self.browsers[at].actors.keys().copied().collect::<Vec<_>>() {
+                let task = Task::new("event", [Given::Text("online".into())]);
+                self.put(self.now, Delivery::Task { at: (at, number), task });
+            }
+        }
+        Ok(())
+    }
+
+    fn sleep(&mut self, at: usize, rng: &mut Rng) {
+        let long = rng.one_in(8);
+        let span = if long { LONG_SLEEP } else { rng.millis(0, SLEEP_MS) };
+        let browser = &mut self.browsers[at];
+        browser.asleep = true;
+        if rng.one_in(2) {
+            // Some clocks stand still.
+            browser.behind += u64::try_from(span.as_micros()).unwrap_or(0);
+        }
+        self.put(self.now + span, Delivery::Wake { browser: at });
+    }
+
+    fn worker_suffers(&mut self, at: usize, what: Transition, rng: &mut Rng) -> Checked {
+        let (now, browser) = (self.now, &self.browsers[at]);
+        // A worker of a page shares its process: that it dies alone before it has done anything
+        // happens nowhere.
+        let may = |number: &u32| {
+            let actor = &browser.actors[number];
+            matches!(actor.kind, Kind::Shared { .. })
+                || actor.life != Life::Loading && now.saturating_since(actor.runs_since) > STARTED
+        };
+        let workers = browser.workers().into_iter().filter(may).collect::<Vec<_>>();
+        let worker = rng.pick(&workers);
+        match (what, worker) {
+            (Transition::StealLock, _) => self.steal_lock(at, rng),
+            (Transition::CrashWorker, Some(number)) => self.kill((at, number)),
+            (Transition::RerunWorker, Some(number)) => return self.rerun((at, number), rng),
+            (Transition::TrapHub, Some(number)) => {
+                if let Some(actor) = self.browsers[at].actors.get_mut(&number) {
+                    actor.traps.retain(|it| now.saturating_since(*it) < TRAPS_WITHIN);
+                    if actor.traps.len() >= MAX_TRAPS {
+                        return Ok(());
+                    }
+                    actor.traps.push(now);
+                    let mut hubs = actor.realm.host.hubs.borrow_mut();
+                    hubs.values_mut().for_each(|hub| hub.will_trap());
+                }
+                let task = Task::new("event", [Given::Text("online".into())]);
+                self.put(self.now, Delivery::Task { at: (at, number), task });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn steal_lock(&mut self, at: usize, rng: &mut Rng) {
+        for area in 0..self.browsers[at].areas.len() {
+            let locks = &mut self.browsers[at].areas[area].locks;
+            let is_link = |name: &&str| name.starts_with(LINK_LOCK) && !name.ends_with(":stolen");
+            let Some(name) = locks.held().find(is_link).map(str::to_owned) else { continue };
+            let wish = Wish { steal: true, ..Wish::default() };
+            let call = (Agent::Stranger, u32::try_from(rng.below(1 << 30)).unwrap_or(0));
+            let news = locks.request(&name, call, wish);
+            self.tell_of_locks(at, area, news);
+            let until = self.now + rng.millis(0, 20_000);
+            self.put(until, Delivery::GiveBack { browser: at, area, call });
+        }
+    }
+
+    fn tab_does(&mut self, at: usize, what: Transition, rng: &mut Rng) -> Checked {
+        let life = match what {
+            Transition::RestoreTab | Transition::EvictTab => Life::Parked,
+            Transition::ThawTab => Life::Frozen,
+            _ => Life::Awake,
+        };
+        let tabs = self.browsers[at].pages_that(life);
+        let Some(tab) = rng.pick(&tabs) else {
+            if what == Transition::OpenTab {
+                self.open_tab(at, rng)?;
+            }
+            return Ok(());
+        };
+        let who = (at, tab);
+        match what {
+            Transition::OpenTab => {
+                if self.browsers[at].pages().count() < TABS {
+                    self.open_tab(at, rng)?;
+                }
+            }
+            Transition::CloseTab => self.bury(who, true)?,
+            Transition::CrashTab | Transition::EvictTab => self.bury(who, false)?,
+            Transition::ParkTab => self.park(who)?,
+            Transition::RestoreTab => self.restore(who, rng)?,
+            Transition::FreezeTab => self.set_frozen(who, true),
+            Transition::ThawTab => self.set_frozen(who, false),
+            Transition::Flap => {
+                let links = self.network.links.iter();
+                let links = links.filter(|(_, link)| link.at.0 == at && link.worker_open);
+                for link in links.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    let when = self.now + rng.millis(0, 20);
+                    self.put(when, Delivery::Flap { link });
+                }
+                self.page_wishes(who, Transition::Send, rng)?;
+            }
+            _ => self.page_wishes(who, what, rng)?,
+        }
+        Ok(())
+    }
+
+    fn page_wishes(&mut self, at: (usize, u32), what: Transition, rng: &mut Rng) -> Checked {
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let open = page.sockets_in(SocketState::Open);
+        match what {
+            Transition::OpenSocket => self.page_opens(at)?,
+            Transition::CloseSocket => {
+                let mut any = open;
+                any.extend(page.sockets_in(SocketState::Connecting));
+                if let Some(socket) = rng.pick(&any) {
+                    self.page_closes(at, socket)?;
+                }
+            }
+            Transition::Send => {
+                for _ in 0..=rng.below(12) {
+                    if let Some(socket) = rng.pick(&open) {
+                        self.page_sends(at, socket)?;
+                    }
+                }
+            }
+            Transition::Subscribe if page.subscriptions.len() < SUBSCRIPTIONS => {
+                if let Some(name) = rng.pick(&NAMES) {
+                    self.page_subscribes(at, name)?;
+                }
+            }
+            Transition::Unsubscribe => {
+                let all = page.subscriptions.keys().copied().collect::<Vec<_>>();
+                if let Some(number) = rng.pick(&all) {
+                    page.subscriptions.remove(&number);
+                    self.app(at, "unsubscribe", &format!("[{number}]"))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A page wants another virtual socket.
+    pub(crate) fn page_opens(&mut self, at: (usize, u32)) -> Checked {
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let number = u32::try_from(page.sockets.len()).unwrap_or(u32::MAX - 1) + 1;
+        page.sockets.insert(number, SocketState::Connecting);
+        let (tag, tab) = (page.tag, page.tab);
+        let options = format!(r#"{{"mode":"mux",{}"#, &page.options[1..]).replace(",}", "}");
+        self.reference.page_asks(tab, number);
+        self.app(at, "open", &format!(r#"[{number},"/s/{tag}/{number}",{options}]"#))
+    }
+
+    /// A page sends the next numbered message on a socket.
+    pub(crate) fn page_sends(&mut self, at: (usize, u32), socket: u32) -> Checked {
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        if page.sockets.get(&socket) != Some(&SocketState::Open) {
+            return Ok(());
+        }
+        let tab = page.tab;
+        let k = self.reference.page_says(tab, socket)?;
+        self.app(at, "send", &format!(r#"[{socket},"up {tab} {socket} {k}"]"#))
+    }
+
+    fn page_closes(&mut self, at: (usize, u32), socket: u32) -> Checked {
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let state = match page.sockets.get(&socket) {
+            Some(SocketState::Open) => SocketState::Closing,
+            Some(SocketState::Connecting) => SocketState::Abandoned,
+            _ => return Ok(()),
+        };
+        page.sockets.insert(socket, state);
+        let tab = page.tab;
+        self.reference.page_leaves(tab, socket)?;
+        self.app(at, "close", &format!("[{socket},1000]"))
+    }
+
+    /// A page subscribes to a topic.
+    pub(crate) fn page_subscribes(&mut self, at: (usize, u32), name: &'static str) -> Checked {
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        page.subscriptions_made += 1;
+        let number = page.subscriptions_made;
+        page.subscriptions.insert(number, Subscription::new(name));
+        self.app(at, "subscribe", &format!(r#"[{number},"{name}"]"#))
+    }
+
+    fn application(&mut self, what: Transition, rng: &mut Rng) -> Checked {
+        let (now, reference) = (self.now, &mut self.reference);
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let sockets = server.sockets.keys().copied().collect::<Vec<_>>();
+        match what {
+            Transition::Kick => {
+                if let Some(socket) = rng.pick(&sockets) {
+                    server.kick(now, reference, socket)?;
+                }
+            }
+            Transition::Push => {
+                if let Some(socket) = rng.pick(&sockets) {
+                    server.say(now, reference, socket, 1 + rng.below(20))?;
+                }
+            }
+            Transition::Publish => {
+                for _ in 0..=rng.below(15) {
+                    if let Some(name) = rng.pick(&NAMES) {
+                        server.publish(now, &mut self.feed, name);
+                    }
+                }
+            }
+            _ => {
+                let sessions = server.sessions.keys().copied().collect::<Vec<_>>();
+                if let Some(session) = rng.pick(&sessions) {
+                    server.broadcast(now, session);
+                }
+            }
+        }
+        self.drain_server()
+    }
+}

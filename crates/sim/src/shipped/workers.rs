@@ -1,0 +1,327 @@
+//! How pages and workers begin, freeze and die.
+
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
+
+use super::{
+    browser::{Actor, Kind, Life, Port},
+    locks::Agent,
+    page::Page,
+    plan::Tiers,
+    storm::Deeds,
+    world::{Delivery, Task, World},
+};
+use crate::{
+    engine::realm::{Given, Host, Role},
+    invariant::{Checked, Invariant::NoError},
+    network::Lane,
+    rng::Rng,
+};
+
+/// Where pages are.
+const PAGE: &str = "https://sim/app/page";
+/// Where the page library is.
+const CLIENT: &str = "https://sim/tabmux/client.js";
+/// How soon the server forgets a tab that died: a link that is half-open lives for 62.5 s, a
+/// session without a link for 60 s, and a hub may just have come back to it.
+const SERVER_FORGETS: Duration = Duration::from_secs(300);
+/// How long a parked tab is kept.
+pub(crate) const PARKED: Duration = Duration::from_secs(600);
+
+impl World {
+    /// A page or a worker begins.
+    fn start(
+        &mut self,
+        at: usize,
+        role: Role,
+        (name, url): (&str, &str),
+        kind: Kind,
+        area: usize,
+    ) -> Checked<u32> {
+        let (now, browser) = (self.now, &mut self.browsers[at]);
+        let number = browser.number();
+        let tag = match &kind {
+            Kind::Page(page) => Some(page.tag),
+            Kind::Shared { .. } | Kind::Dedicated { .. } => None,
+        };
+        let rng = Rng::new(browser.rng.next());
+        let host = Host::new(rng, tag, true, Rc::clone(&browser.ids));
+        host.clock.set(browser.clock(now).as_micros());
+        host.storage.replace(Rc::clone(&browser.areas[area].storage));
+        {
+            let mut faults = host.faults.borrow_mut();
+            if !browser.traits.locks {
+                faults.lacks.push("locks");
+            }
+            if !browser.traits.channels {
+                faults.lacks.push("channels");
+            }
+            if browser.traits.tiers == Tiers::Mixed && tag.is_some_and(|tag| tag % 2 == 0) {
+                faults.refuses.push("shared");
+            }
+        }
+        let realm = match self.engine.realm(role, name, url, host) {
+            Ok(realm) => realm,
+            Err(error) => return NoError.broken(format!("no realm: {error}")),
+        };
+        let actor = Actor {
+            realm,
+            kind,
+            area,
+            life: Life::Loading,
+            timers: Default::default(),
+            waiting: Vec::new(),
+            runs_since: now,
+            traps: Vec::new(),
+            deeds: Deeds::default(),
+            inbox: Lane::default(),
+        };
+        self.browsers[at].actors.insert(number, actor);
+        Ok(number)
+    }
+
+    /// A page is loaded.
+    pub(crate) fn open_tab(&mut self, at: usize, rng: &mut Rng) -> Checked {
+        let tag = u32::try_from(rng.next() >> 32).unwrap_or(1);
+        let throttle_ms = [1, 1, 1000, 60_000][rng.index(4)];
+        let options = match self.browsers[at].traits.tiers {
+            Tiers::Any | Tiers::Mixed => "{}",
+            Tiers::Leader => r#"{"tiers":["leader"]}"#,
+            Tiers::Storage => r#"{"tiers":["storage"]}"#,
+            Tiers::Direct => r#"{"tiers":["direct"]}"#,
+        };
+        let page = Page::new(tag, throttle_ms, options.to_owned(), self.now);
+        let area = self.browsers[at].areas.len() - 1;
+        let number = self.start(at, Role::Page, ("", PAGE), Kind::Page(page), area)?;
+        let scripts = Rc::clone(&self.scripts);
+        if let Some(actor) = self.browsers[at].actors.get_mut(&number) {
+            actor.life = Life::Awake;
+        }
+        self.enter((at, number), |realm| realm.run_page(&scripts, CLIENT))?;
+        self.app((at, number), "client", &format!("[{options}]"))
+    }
+
+    /// The application in a page does something.
+    pub(crate) fn app(&mut self, at: (usize, u32), method: &str, args: &str) -> Checked {
+        let given = [method, args].map(|text| Given::Text(text.to_owned()));
+        let task = Task::new("app", given);
+        self.log(&task);
+        self.run_task(at, &task)
+    }
+
+    /// A shared worker begins.
+    pub(crate) fn start_shared(
+        &mut self,
+        at: (usize, u32),
+        place: (String, String),
+    ) -> Checked<u32> {
+        let area = self.browsers[at.0].actors.get(&at.1).map_or(0, |actor| actor.area);
+        let kind = Kind::Shared { place: place.clone(), owners: BTreeSet::new() };
+        let number = self.start(at.0, Role::Shared, (&place.1, &place.0), kind, area)?;
+        self.browsers[at.0].shared.insert(place, number);
+        let after = self.loads(at.0);
+        self.put(self.now + after, Delivery::Script { at: (at.0, number) });
+        Ok(number)
+    }
+
+    /// A worker of one page begins.
+    pub(crate) fn worker(
+        &mut self,
+        at: (usize, u32),
+        worker: u32,
+        url: &str,
+        name: &str,
+    ) -> Checked {
+        let area = self.browsers[at.0].actors.get(&at.1).map_or(0, |actor| actor.area);
+        let kind = Kind::Dedicated { owner: at.1, worker };
+        let number = self.start(at.0, Role::Dedicated, (name, url), kind, area)?;
+        let after = self.loads(at.0);
+        self.put(self.now + after, Delivery::Script { at: (at.0, number) });
+        Ok(())
+    }
+
+    /// The script of a worker is there.
+    pub(crate) fn script_is_there(&mut self, at: (usize, u32)) -> Checked {
+        let scripts = Rc::clone(&self.scripts);
+        let freeze = self.browsers[at.0].should_freeze(at.1);
+        if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
+            actor.life = if freeze { Life::Frozen } else { Life::Awake };
+            actor.runs_since = self.now;
+        }
+        self.enter(at, |realm| realm.run_worker(&scripts))?;
+        if !freeze {
+            self.thaw(at.0, at.1);
+        }
+        Ok(())
+    }
+
+    /// A page or a worker is no more: its ports, locks and links go without a word.
+    pub(crate) fn kill(&mut self, at: (usize, u32)) {
+        let browser = &mut self.browsers[at.0];
+        let Some(dead) = browser.actors.remove(&at.1) else { return };
+        browser.shared.retain(|_, number| *number != at.1);
+        browser.channels.retain(|_, (owner, _)| *owner != at.1);
+        let own = browser.ports.iter().filter(|(_, port)| port.owner == at.1);
+        for port in own.map(|(port, _)| *port).collect::<Vec<_>>() {
+            browser.ports.remove(&port);
+        }
+        let news = browser.areas[dead.area].locks.bury(Agent::Realm(at.1));
+        for hub in dead.realm.host.hubs.borrow().values() {
+            self.hubs.remove(&hub.id());
+        }
+        self.tell_of_locks(at.0, dead.area, news);
+        self.orphan_links(at);
+        self.settle_all(at.0);
+    }
+
+    /// What happened to a page may freeze or end a worker; soon, or after it lingered. One of its
+    /// own goes with it.
+    pub(crate) fn settle_all(&mut self, at: usize) {
+        for number in self.browsers[at].workers() {
+            let browser = &mut self.browsers[at];
+            let own = matches!(
+                browser.actors.get(&number).map(|actor| &actor.kind),
+                Some(Kind::Dedicated { .. })
+            );
+            if own {
+                self.settle((at, number));
+                continue;
+            }
+            let mut after = browser.rng.millis(0, 100);
+            if browser.should_die(number) {
+                after += browser.traits.lingers;
+            }
+            self.put(self.now + after, Delivery::Settle { at: (at, number) });
+        }
+    }
+
+    /// A worker that should freeze does, and one that has nothing left to live for dies.
+    pub(crate) fn settle(&mut self, at: (usize, u32)) {
+        let now = self.now;
+        let browser = &mut self.browsers[at.0];
+        if browser.should_die(at.1) {
+            return self.kill(at);
+        }
+        let freeze = browser.should_freeze(at.1);
+        let Some(actor) = browser.actors.get_mut(&at.1) else { return };
+        match actor.life {
+            Life::Awake if freeze => actor.life = Life::Frozen,
+            Life::Frozen if !freeze => {
+                (actor.life, actor.runs_since) = (Life::Awake, now);
+                self.thaw(at.0, at.1);
+            }
+            Life::Loading | Life::Parked | Life::Awake | Life::Frozen => {}
+        }
+    }
+
+    /// A page goes into the back/forward cache.
+    pub(crate) fn park(&mut self, at: (usize, u32)) -> Checked {
+        let given = [Given::Text("pagehide".into()), Given::Flag(true)];
+        self.run_task(at, &Task::new("page", given))?;
+        if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
+            actor.life = Life::Parked;
+        }
+        self.settle_all(at.0);
+        Ok(())
+    }
+
+    /// A page comes back from there, and hears what was posted meanwhile, or some of it.
+    pub(crate) fn restore(&mut self, at: (usize, u32), rng: &mut Rng) -> Checked {
+        let (now, drops) = (self.now, self.browsers[at.0].traits.drops);
+        let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else {
+            return Ok(());
+        };
+        (actor.life, actor.runs_since) = (Life::Awake, now);
+        if drops {
+            let is_message = |it: &Delivery| matches!(it, Delivery::OnPort { .. });
+            actor.waiting.retain(|it| !is_message(it) || rng.one_in(2));
+        }
+        self.revive(at.0);
+        if let Some(page) = self.browsers[at.0].page(at.1) {
+            page.disturb();
+        }
+        let given = [Given::Text("pageshow".into()), Given::Flag(true)];
+        self.run_task(at, &Task::new("page", given))?;
+        self.thaw(at.0, at.1);
+        Ok(())
+    }
+
+    /// The browser stops a page, or lets it go on.
+    pub(crate) fn set_frozen(&mut self, at: (usize, u32), frozen: bool) {
+        let now = self.now;
+        if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
+            actor.life = if frozen { Life::Frozen } else { Life::Awake };
+            actor.runs_since = now;
+        }
+        self.settle_all(at.0);
+        if !frozen {
+            self.revive(at.0);
+            self.thaw(at.0, at.1);
+        }
+    }
+
+    /// Workers that have a page again go on at once.
+    fn revive(&mut self, at: usize) {
+        for number in self.browsers[at].workers() {
+            if !self.browsers[at].should_freeze(number) {
+                self.settle((at, number));
+            }
+        }
+    }
+
+    /// A tab is no more; if it was polite, it said so.
+    pub(crate) fn bury(&mut self, at: (usize, u32), polite: bool) -> Checked {
+        if polite {
+            let given = [Given::Text("pagehide".into()), Given::Flag(false)];
+            self.run_task(at, &Task::new("page", given))?;
+        }
+        let Some(actor) = self.browsers[at.0].actors.get(&at.1) else {
+            return Ok(());
+        };
+        let parked = actor.life == Life::Parked;
+        let tab = actor.page().map(|page| page.tab);
+        self.kill(at);
+        // Without locks, or parked, a tab that crashed may stay for long.
+        let known = polite || self.browsers[at.0].traits.locks && !parked;
+        if let Some(tab) = tab.filter(|_| known) {
+            self.put(self.now + SERVER_FORGETS, Delivery::ServerForgot { tab });
+        }
+        Ok(())
+    }
+
+    /// The script of a dead worker is run again by itself, with one of the ports there were.
+    pub(crate) fn rerun(&mut self, at: (usize, u32), rng: &mut Rng) -> Checked {
+        let browser = &self.browsers[at.0];
+        let Some(Kind::Shared { place, owners }) =
+            browser.actors.get(&at.1).map(|actor| &actor.kind)
+        else {
+            return Ok(());
+        };
+        let (place, owners) = (place.clone(), owners.clone());
+        let peers = browser.ports.iter().filter(|(_, port)| port.owner == at.1);
+        let peers = peers.map(|(_, port)| port.peer);
+        let lives = |peer: &u32| browser.ports.contains_key(peer);
+        let lives = peers.filter(lives).collect::<Vec<_>>();
+        self.kill(at);
+        let Some(peer) = rng.pick(&lives) else {
+            return Ok(());
+        };
+        let Some(owner) = self.browsers[at.0].ports.get(&peer).map(|port| port.owner) else {
+            return Ok(());
+        };
+        let number = self.start_shared((at.0, owner), place)?;
+        let browser = &mut self.browsers[at.0];
+        let port = browser.id();
+        browser.ports.insert(port, Port { owner: number, peer, lane: Lane::default() });
+        if let Some(old) = browser.ports.get_mut(&peer) {
+            old.peer = port;
+        }
+        if let Some(Kind::Shared { owners: all, .. }) =
+            browser.actors.get_mut(&number).map(|it| &mut it.kind)
+        {
+            all.extend(owners.into_iter().filter(|(number, _)| *number == owner));
+        }
+        let task = Task { name: "connect", given: vec![Given::Number(port.into())] };
+        self.put(self.now, Delivery::Task { at: (at.0, number), task });
+        Ok(())
+    }
+}

@@ -1,0 +1,424 @@
+//! The one loop: take the earliest delivery, run the shipped script or the real registry, and put
+//! what comes out of it back into the queue.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    fmt::{self, Write},
+    rc::Rc,
+    time::Duration,
+};
+
+use tabmux_core::{
+    Timestamp,
+    session::SocketRef,
+    wire::{HubId, SessionId, TabId},
+};
+
+use super::{
+    browser::{Browser, Life},
+    hubs::HubRecord,
+    links::{Message, Network},
+    locks::{Call, News},
+    plan::Plan,
+};
+use crate::{
+    Summary,
+    engine::{
+        op::Op,
+        realm::{Engine, Given, Realm},
+        scripts::Scripts,
+    },
+    invariant::{
+        Checked,
+        Invariant::{NoSpinning, Panic},
+    },
+    plan::Kept,
+    reference::Reference,
+    rng::Rng,
+    server::Server,
+    topics::Feed,
+};
+
+/// When the world begins.
+pub(crate) const START: Timestamp = Timestamp::from_millis(1000);
+/// More steps than any run takes, unless something goes round in circles.
+const MAX_STEPS: u64 = 250_000;
+
+/// Everything there is.
+pub struct World {
+    pub(crate) now: Timestamp,
+    /// Of what is luck at the server.
+    pub(crate) rng: Rng,
+    pub(crate) plan: Plan,
+    pub(crate) engine: Engine,
+    pub(crate) scripts: Rc<Scripts>,
+    pub(crate) browsers: Vec<Browser>,
+    pub(crate) network: Network,
+    /// `None` while it is down.
+    pub(crate) server: Option<Server>,
+    /// The number of the latest session of all servers so far.
+    pub(crate) serial: u64,
+    /// What was published so far.
+    pub(crate) feed: Feed,
+    /// What should be true of sockets.
+    pub(crate) reference: Reference,
+    /// The session that each claim is of, without what it says of a tab.
+    pub(crate) claims: BTreeMap<String, SessionId>,
+    /// What is known of each hub.
+    pub(crate) hubs: BTreeMap<HubId, HubRecord>,
+    /// Why hubs gave tabs up, until the server hears of it.
+    pub(crate) given_up: BTreeMap<TabId, &'static str>,
+    queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
+    deliveries: BTreeMap<u64, Delivery>,
+    order: u64,
+    log: Log,
+}
+
+/// A task of a page or a worker.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// What it is, by the name that `browser.js` has for it.
+    pub name: &'static str,
+    /// What it is given.
+    pub given: Vec<Given>,
+}
+
+/// Something that arrives somewhere.
+#[expect(missing_docs, reason = "the fields say where, and with what")]
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// The plan.
+    Step(usize),
+    /// Something for a page or a worker.
+    Task { at: (usize, u32), task: Task },
+    /// What came on a port, unless that has gone.
+    OnPort { at: (usize, u32), port: u32, data: String },
+    /// A timer that was due then by the clock of its machine.
+    Timer { at: (usize, u32), id: u32, due: u64 },
+    /// The script of a worker is there.
+    Script { at: (usize, u32) },
+    /// A module that a page asked for.
+    Module { at: (usize, u32), id: u32 },
+    /// What became of a wish for a lock.
+    Lock { browser: usize, area: usize, call: Call, news: News },
+    /// A dial reaches the server.
+    Arrive { link: u64 },
+    /// The link is open.
+    Opened { link: u64, at: (usize, u32) },
+    /// Something reaches the server.
+    Up { link: u64, message: Message },
+    /// Something reaches the worker.
+    Down { link: u64, at: (usize, u32), message: Message },
+    /// A link breaks, and both ends hear of it.
+    Flap { link: u64 },
+    /// The server hears that a link is closed.
+    ServerHears { link: u64 },
+    /// The worker hears that a link is closed.
+    WorkerHears { link: u64, at: (usize, u32), code: u16, clean: bool },
+    /// The application has dealt with a message.
+    DealtWith { socket: SocketRef, cost: u64 },
+    /// The registry wants to be woken.
+    ServerTimer,
+    /// The server is back.
+    ServerUp,
+    /// The server stops.
+    ServerDown,
+    /// A machine wakes.
+    Wake { browser: usize },
+    /// A worker freezes, or dies, if it should.
+    Settle { at: (usize, u32) },
+    /// A stranger lets go of a lock.
+    GiveBack { browser: usize, area: usize, call: Call },
+    /// By now the server has forgotten a tab that died.
+    ServerForgot { tab: TabId },
+}
+
+/// The log of events, as its hash.
+#[derive(Debug)]
+struct Log {
+    steps: u64,
+    hash: u64,
+    trace: bool,
+}
+
+impl World {
+    /// The world of a seed, in which nothing has happened.
+    pub fn new(seed: u64, kept: &Kept, trace: bool, scripts: Rc<Scripts>) -> Self {
+        let mut plan = Plan::draw(seed, START);
+        plan.keep(kept);
+        let part = |at: usize| Rng::of_part(seed, at as u64 + 1);
+        let browsers = plan.browsers.iter().enumerate();
+        Self {
+            now: START,
+            rng: Rng::of_part(seed, 0),
+            engine: Engine::new().unwrap_or_else(|error| panic!("no engine: {error}")),
+            scripts,
+            browsers: browsers.map(|(at, traits)| Browser::new(*traits, part(at))).collect(),
+            network: Network::default(),
+            server: Some(Server::new(START, 0)),
+            serial: 0,
+            feed: Feed::default(),
+            reference: Reference::with_credit(128 << 10),
+            claims: BTreeMap::new(),
+            hubs: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            deliveries: BTreeMap::new(),
+            order: 0,
+            log: Log { steps: 0, hash: 0xcbf2_9ce4_8422_2325, trace },
+            plan,
+        }
+    }
+
+    /// Runs both phases.
+    ///
+    /// # Errors
+    /// The first invariant that was broken.
+    pub fn run(&mut self) -> Checked {
+        for at in 0..self.plan.steps.len() {
+            self.put(self.plan.steps[at].at, Delivery::Step(at));
+        }
+        let end = self.plan.steps.last().map_or(START, |step| step.at);
+        self.pass(end.saturating_since(self.now))?;
+        self.converge()
+    }
+
+    /// What the run was.
+    pub const fn summary(&self) -> Summary {
+        Summary { steps: self.log.steps, hash: self.log.hash, heard: self.reference.heard }
+    }
+
+    /// Delivers all that arrives within a span.
+    pub(crate) fn pass(&mut self, span: Duration) -> Checked {
+        let end = self.now + span;
+        while let Some(Reverse((at, order))) = self.queue.peek().copied().filter(|it| it.0.0 <= end)
+        {
+            self.queue.pop();
+            self.now = at;
+            let Some(delivery) = self.deliveries.remove(&order) else {
+                continue;
+            };
+            NoSpinning.unless(self.log.steps < MAX_STEPS, || "the run does not end".to_owned())?;
+            self.deliver_or_wait(delivery)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn deliver_or_wait(&mut self, delivery: Delivery) -> Checked {
+        if let Some((browser, number)) = delivery.actor() {
+            let browser = &mut self.browsers[browser];
+            let loads = matches!(delivery, Delivery::Script { .. });
+            let stopped = browser.asleep || !loads && browser.is_stopped(number);
+            let Some(actor) = browser.actors.get_mut(&number) else {
+                return Ok(());
+            };
+            if stopped {
+                actor.waiting.push(delivery);
+                return Ok(());
+            }
+        }
+        self.log(&delivery);
+        self.deliver(delivery)
+    }
+
+    /// What waited for a page or a worker is delivered to it, if it runs.
+    pub(crate) fn thaw(&mut self, browser: usize, number: u32) {
+        if self.browsers[browser].asleep {
+            return;
+        }
+        let Some(actor) = self.browsers[browser].actors.get_mut(&number) else { return };
+        for delivery in std::mem::take(&mut actor.waiting) {
+            self.put(self.now, delivery);
+        }
+    }
+
+    pub(crate) fn put(&mut self, at: Timestamp, delivery: Delivery) {
+        self.order += 1;
+        self.queue.push(Reverse((at, self.order)));
+        self.deliveries.insert(self.order, delivery);
+    }
+
+    pub(crate) fn log(&mut self, what: &impl fmt::Debug) {
+        self.log.steps += 1;
+        if self.log.trace {
+            println!("{} {}us {what:?}", self.log.steps, self.now.as_micros());
+        }
+        // Writing to a hash cannot fail.
+        let _ = write!(self.log, "{} {what:?}", self.now.as_micros());
+    }
+
+    /// Puts a task in the inbox of a page or a worker, behind what is there.
+    pub(crate) fn send(&mut self, at: (usize, u32), latency: Duration, task: Task) {
+        if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
+            let when = actor.inbox.arrival(self.now + latency);
+            self.put(when, Delivery::Task { at, task });
+        }
+    }
+
+    /// Runs something in a realm, and does what comes of it.
+    pub(crate) fn enter(
+        &mut self,
+        at: (usize, u32),
+        work: impl FnOnce(&Realm) -> Vec<Op>,
+    ) -> Checked {
+        let browser = &self.browsers[at.0];
+        let Some(actor) = browser.actors.get(&at.1) else {
+            return Ok(());
+        };
+        let host = Rc::clone(&actor.realm.host);
+        host.clock.set(browser.clock(self.now).as_micros());
+        let ops = work(&actor.realm);
+        Panic.unless(!host.has_panicked(), || "a hub; its message is above".to_owned())?;
+        let mut notes = Vec::new();
+        for hub in host.hubs.borrow_mut().values_mut() {
+            hub.take_broken()?;
+            notes.extend(hub.take_notes().into_iter().map(|note| (hub.id(), note)));
+        }
+        for (hub, note) in notes {
+            self.log(&note);
+            self.noted(at, hub, note)?;
+        }
+        for op in ops {
+            self.log(&op);
+            self.carry_out(at, op)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a task at once.
+    pub(crate) fn run_task(&mut self, at: (usize, u32), task: &Task) -> Checked {
+        self.enter(at, |realm| realm.deliver(task.name, &task.given))
+    }
+
+    fn deliver(&mut self, delivery: Delivery) -> Checked {
+        match delivery {
+            Delivery::Step(at) => self.step(at),
+            Delivery::Task { at, task } => self.run_task(at, &task),
+            Delivery::OnPort { at, port, data } => {
+                let given = vec![Given::Number(port.into()), Given::Text(data)];
+                self.run_task(at, &Task { name: "message", given })
+            }
+            Delivery::Timer { at, id, due } => self.timer(at, id, due),
+            Delivery::Script { at } => self.script_is_there(at),
+            Delivery::Module { at, id } => self.module_is_there(at, id),
+            Delivery::Lock { browser, area, call, news } => {
+                self.lock_news(browser, area, call, news)
+            }
+            Delivery::Arrive { link } => self.arrive(link),
+            Delivery::Opened { link, .. } => self.opened(link),
+            Delivery::Up { link, message } => self.up(link, &message),
+            Delivery::Down { link, message, .. } => self.down(link, &message),
+            Delivery::Flap { link } => {
+                self.flap(link);
+                Ok(())
+            }
+            Delivery::ServerHears { link } => self.server_hears(link),
+            Delivery::WorkerHears { link, at, code, clean } => {
+                self.worker_hears(link, at, code, clean)
+            }
+            Delivery::DealtWith { socket, cost } => self.dealt_with(socket, cost),
+            Delivery::ServerTimer => self.server_timer(),
+            Delivery::ServerUp => {
+                if self.server.is_none() {
+                    self.server = Some(Server::new(self.now, self.serial));
+                }
+                Ok(())
+            }
+            Delivery::ServerDown => self.server_down(true),
+            Delivery::Wake { browser } => {
+                self.wake(browser);
+                Ok(())
+            }
+            Delivery::Settle { at } => {
+                self.settle(at);
+                Ok(())
+            }
+            Delivery::GiveBack { browser, area, call } => {
+                let news = self.browsers[browser].areas[area].locks.release(call);
+                self.tell_of_locks(browser, area, news);
+                Ok(())
+            }
+            Delivery::ServerForgot { tab } => self.server_forgot(tab),
+        }
+    }
+
+    /// A timer is due, or was when its machine began to sleep.
+    fn timer(&mut self, at: (usize, u32), id: u32, due: u64) -> Checked {
+        let clock = self.browsers[at.0].clock(self.now).as_micros();
+        let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else {
+            return Ok(());
+        };
+        if actor.timers.get(&id) != Some(&due) {
+            return Ok(());
+        }
+        if due > clock {
+            let when = self.now + Duration::from_micros(due - clock);
+            self.put(when, Delivery::Timer { at, id, due });
+            return Ok(());
+        }
+        actor.timers.remove(&id);
+        self.run_task(at, &Task { name: "timer", given: vec![Given::Number(id.into())] })
+    }
+
+    /// A machine wakes.
+    fn wake(&mut self, at: usize) {
+        self.browsers[at].asleep = false;
+        self.browsers[at].woke = self.now;
+        for number in self.browsers[at].actors.keys().copied().collect::<Vec<_>>() {
+            if matches!(self.browsers[at].actors[&number].life, Life::Awake | Life::Loading) {
+                self.thaw(at, number);
+            }
+        }
+    }
+}
+
+impl Delivery {
+    /// The page or the worker it arrives at, if it is one.
+    const fn actor(&self) -> Option<(usize, u32)> {
+        match self {
+            Self::Task { at, .. }
+            | Self::OnPort { at, .. }
+            | Self::Timer { at, .. }
+            | Self::Script { at }
+            | Self::Module { at, .. }
+            | Self::Opened { at, .. }
+            | Self::Down { at, .. }
+            | Self::WorkerHears { at, .. } => Some(*at),
+            Self::Lock { browser, call: (super::locks::Agent::Realm(number), _), .. } => {
+                Some((*browser, *number))
+            }
+            Self::Lock { .. }
+            | Self::Step(_)
+            | Self::Arrive { .. }
+            | Self::Up { .. }
+            | Self::Flap { .. }
+            | Self::ServerHears { .. }
+            | Self::DealtWith { .. }
+            | Self::ServerTimer
+            | Self::ServerUp
+            | Self::ServerDown
+            | Self::Wake { .. }
+            | Self::Settle { .. }
+            | Self::GiveBack { .. }
+            | Self::ServerForgot { .. } => None,
+        }
+    }
+}
+
+impl Task {
+    /// A task with these words.
+    pub fn new(name: &'static str, given: impl IntoIterator<Item = Given>) -> Self {
+        Self { name, given: given.into_iter().collect() }
+    }
+}
+
+impl Write for Log {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
+    }
+}
