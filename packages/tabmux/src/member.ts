@@ -136,6 +136,8 @@ function resign(member: Member): void {
 function lead(member: Member): void {
   const { _host: { _name: name, _script }, _hasChannel } = member;
   clearTimeout(member._starting);
+  // The silence of the hub before is no fault of this worker.
+  member._watch._heard();
   member._runs = false;
   let mine: Worker;
   try {
@@ -186,9 +188,11 @@ function hear(member: Member, frame: unknown): void {
   const isBeat = message === undefined || message === STAYS;
   if (!Array.isArray(to) || !isBeat && !isHubMessage(message)) return ignore();
   if (to.length && !to.includes(member._host._tab)) return;
+  // It is said by another hub than that of this tab, which may be silent.
+  if (message === STAYS && member._worker) return;
   member._runs ||= !!member._worker;
   member._watch._heard();
-  if (message === STAYS && !member._worker) clearTimeout(member._starting);
+  if (message === STAYS) clearTimeout(member._starting);
   if (isBeat) return;
   if (message[0] === HubKind.Ping) post(member, [PageKind.Pong]);
   else member._host._hear(message);

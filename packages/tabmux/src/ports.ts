@@ -58,11 +58,11 @@ function openShared(serve: (port: Port) => void): Ports {
   let bus: Bus | undefined;
   self.onconnect = ({ ports: [port] }) => {
     if (port && early) early.push(port);
-    else if (port) serve(withPulse(port));
+    else if (port) serve(withPulse(port, true));
   };
   return {
     ready() {
-      early?.forEach((port) => serve(withPulse(port)));
+      early?.forEach((port) => serve(withPulse(port, true)));
       early = undefined;
     },
     // The bus is for a tab that cannot have this SharedWorker though others have it. Who has the
@@ -75,8 +75,14 @@ function openShared(serve: (port: Port) => void): Ports {
       const opened = isHeld ? openChannel(busName(self.name, self.location.href)) : undefined;
       if (!opened) return;
       channel = opened;
-      const served = (bus = makeBus(serve, (frame) => opened.postMessage(frame), STAYS));
+      // A port of this bus may be told something after the bus is closed.
+      const post = (frame: HubFrame): void => {
+        if (channel === opened) opened.postMessage(frame);
+      };
+      const served = (bus = makeBus(serve, post, STAYS));
       opened.onmessage = ({ data }) => served.hear(data);
+      // The tabs on the bus may be of a hub that is gone, and hear of no other.
+      served.announce('');
     },
   };
 }
@@ -157,7 +163,7 @@ function makeBus(
       ports.set(tab, port);
       for (const oldest of ports.keys()) if (ports.size > MAX_TABS) ports.delete(oldest);
     }
-    serve(withPulse(port, () => ports.delete(tab)));
+    serve(withPulse(port, false, () => ports.delete(tab)));
     return port;
   };
 

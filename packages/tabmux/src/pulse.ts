@@ -15,17 +15,19 @@ const pulses = new Map<Port, [unanswered: number, gone: () => void]>();
 let timer: ReturnType<typeof setInterval> | undefined;
 
 /**
- * The same port, without the answers of its tab; a tab that gives none any more has said `Bye`.
- * Nothing is asked where the tab says that it holds its lock, and while it is parked.
+ * Returns the same port without the answers of its tab. A tab that gives none any more has said
+ * `Bye`. Nothing is asked where the tab says that it holds its lock, and while it is parked.
+ * `isAsked`: a `Pong` that answers nothing asks whether anyone is there. A tab on a bus asks in
+ * another way, and its `Pong` may answer another hub: two hubs that took each other's answers for
+ * questions would answer for ever.
  */
-export function withPulse(port: Port, gone: () => void = () => undefined): Port {
+export function withPulse(port: Port, isAsked: boolean, gone = (): void => undefined): Port {
   const outer: Port = { onmessage: null, postMessage: (message) => port.postMessage(message) };
   port.onmessage = (event) => {
     const { data } = event;
     const kind: unknown = Array.isArray(data) ? data[0] : undefined;
     const pulse = pulses.get(outer);
-    // A Pong that was not asked for asks whether anyone is there.
-    const isQuestion = kind === PageKind.Pong && pulse?.[0] === 0;
+    const isQuestion = isAsked && kind === PageKind.Pong && pulse?.[0] === 0;
     if (pulse) pulse[0] = isQuestion ? 1 : 0;
     if (isQuestion) outer.postMessage(PING);
     if (kind === PageKind.Pong) return;

@@ -19,15 +19,15 @@ const config: HubConfig =
   { mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
 const attach: PageMessage = [PageKind.Attach, 1n, config, '', 0, 0];
 
-/** A tab's port with its pulse, what the tab hears and what the hub hears. */
-async function make(locks?: object) {
+/** Makes a tab's port with its pulse. */
+async function make(locks?: object, isAsked = true) {
   Object.assign(navigator, { locks });
   const { withPulse } = await import('../../src/pulse.js');
   const toTab: HubMessage[] = [];
   const toHub: unknown[] = [];
   let gone = 0;
   const inner: Port = { onmessage: null, postMessage: (message) => toTab.push(message) };
-  const outer = withPulse(inner, () => (gone += 1));
+  const outer = withPulse(inner, isAsked, () => (gone += 1));
   outer.onmessage = ({ data }) => toHub.push((data as unknown[])[0]);
   const say = (message: unknown): unknown => inner.onmessage?.({ data: message } as MessageEvent);
   return { outer, toTab, toHub, say, gone: () => gone };
@@ -90,6 +90,14 @@ test('a tab that asks is answered', async () => {
   assert.deepEqual(toTab, [PING]);
   say([PageKind.Pong]);
   assert.deepEqual(toTab, [PING], 'that was the answer');
+  say([PageKind.Bye]);
+});
+
+test('a tab on a bus asks in another way, and its Pong may answer another hub', async () => {
+  const { toTab, say } = await make(undefined, false);
+  say(attach);
+  say([PageKind.Pong]);
+  assert.deepEqual(toTab, []);
   say([PageKind.Bye]);
 });
 
