@@ -13,6 +13,8 @@ const MUTATIONS: &str = "crates/sim/mutations";
 const CRATES: &[&str] = &["crates/wire", "crates/core", "crates/sim"];
 /// Seeds within which a mutant must be found.
 const SEEDS: &str = "300";
+/// The same where the shipped scripts run.
+const SHIPPED_SEEDS: &str = "150";
 
 /// `cargo xtask sim`.
 pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
@@ -61,28 +63,90 @@ pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
 /// broken, and a patch that no longer applies says so.
 fn mutations(repo: &Repo) -> anyhow::Result<()> {
     let place = repo.path("target/mutations");
-    let mut patches = repo.sh.read_dir(repo.path(MUTATIONS))?;
-    patches.retain(|path| path.extension().is_some_and(|it| it == "patch"));
-    patches.sort();
+    dist::host(repo)?;
+    cmd!(repo.sh, "cargo build -q --release -p tabmux-sim").quiet().run()?;
     let mut survivors = Vec::new();
-    for patch in &patches {
-        let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        copy(repo, &place)?;
-        let found = mutant(repo, &place, patch).with_context(|| format!("the mutant {name}"))?;
-        match found {
-            Some(how) => println!("{name}: found, {how}"),
-            None => survivors.push(name),
+    let mut count = 0;
+    for (below, kind) in [("", Kind::Model), ("shipped", Kind::Shipped), ("scripts", Kind::Scripts)]
+    {
+        let mut patches = repo.sh.read_dir(repo.path(MUTATIONS).join(below))?;
+        patches.retain(|path| path.extension().is_some_and(|it| it == "patch"));
+        patches.sort();
+        count += patches.len();
+        for patch in &patches {
+            let stem = patch.file_stem().unwrap_or_default().to_string_lossy();
+            let name = format!("{below}/{stem}");
+            let found = match kind {
+                Kind::Scripts => scripts_mutant(repo, &place, patch),
+                Kind::Model | Kind::Shipped => {
+                    copy(repo, &place)?;
+                    mutant(repo, &place, patch, kind)
+                }
+            };
+            match found.with_context(|| format!("the mutant {name}"))? {
+                Some(how) => println!("{name}: found, {how}"),
+                None => {
+                    println!("{name}: NOT found");
+                    survivors.push(name);
+                }
+            }
         }
     }
     if !survivors.is_empty() {
-        bail!("{SEEDS} seeds did not notice these mutants: {}", survivors.join(", "));
+        bail!("these mutants were not noticed: {}", survivors.join(", "));
     }
-    println!("all {} mutants were found", patches.len());
+    println!("all {count} mutants were found");
     Ok(())
 }
 
+/// What is broken, and what must notice it.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The core; the model of pages and workers runs.
+    Model,
+    /// The core; the shipped scripts run.
+    Shipped,
+    /// The shipped scripts.
+    Scripts,
+}
+
+/// Breaks a copy of the TypeScript and runs it.
+fn scripts_mutant(repo: &Repo, place: &Path, patch: &PathBuf) -> anyhow::Result<Option<String>> {
+    let (package, out) = (place.join("packages/tabmux"), place.join("host"));
+    repo.sh.remove_path(&package)?;
+    repo.sh.create_dir(&package)?;
+    let (src, build) = (repo.package().join("src"), repo.package().join("build.mjs"));
+    cmd!(repo.sh, "cp -r {src} {package}").quiet().run()?;
+    {
+        let _dir = repo.sh.push_dir(place);
+        let ceiling = place.parent().unwrap_or(place);
+        cmd!(repo.sh, "git apply {patch}").env("GIT_CEILING_DIRECTORIES", ceiling).quiet().run()?;
+    }
+    let src = package.join("src");
+    cmd!(repo.sh, "node {build} --host --src {src} --out {out}").quiet().run()?;
+    let sim = repo.path("target/release/tabmux-sim");
+    let run = cmd!(repo.sh, "{sim} --shipped --seeds {SHIPPED_SEEDS} --as-is");
+    how(run.env("TABMUX_HOST_SCRIPTS", &out).quiet().ignore_status().output()?)
+}
+
+/// How a mutant was found, if it was.
+fn how(run: std::process::Output) -> anyhow::Result<Option<String>> {
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    let how = said.lines().find(|line| line.starts_with("seed ")).unwrap_or_default();
+    match run.status.success() {
+        true => Ok(None),
+        false if how.is_empty() => bail!("it did not run: {said}"),
+        false => Ok(Some(how.chars().take(160).collect())),
+    }
+}
+
 /// Breaks the copy and runs it: how it was found, if it was.
-fn mutant(repo: &Repo, place: &Path, patch: &PathBuf) -> anyhow::Result<Option<String>> {
+fn mutant(
+    repo: &Repo,
+    place: &Path,
+    patch: &PathBuf,
+    kind: Kind,
+) -> anyhow::Result<Option<String>> {
     let _dir = repo.sh.push_dir(place);
     // The copy is no part of the repository around it.
     let ceiling = place.parent().unwrap_or(place);
@@ -93,14 +157,15 @@ fn mutant(repo: &Repo, place: &Path, patch: &PathBuf) -> anyhow::Result<Option<S
         .quiet()
         .run()?;
     let sim = target.join("release/tabmux-sim");
-    let run = cmd!(repo.sh, "{sim} --seeds {SEEDS} --as-is").quiet().ignore_status().output()?;
-    let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    let how = said.lines().find(|line| line.starts_with("seed ")).unwrap_or_default();
-    match run.status.success() {
-        true => Ok(None),
-        false if how.is_empty() => bail!("it did not run: {said}"),
-        false => Ok(Some(how.chars().take(160).collect())),
-    }
+    let run = match kind {
+        Kind::Model => cmd!(repo.sh, "{sim} --seeds {SEEDS} --as-is"),
+        Kind::Shipped | Kind::Scripts => {
+            let scripts = repo.package().join("host");
+            cmd!(repo.sh, "{sim} --shipped --seeds {SHIPPED_SEEDS} --as-is")
+                .env("TABMUX_HOST_SCRIPTS", scripts)
+        }
+    };
+    how(run.quiet().ignore_status().output()?)
 }
 
 /// The simulator and what it is made of, as a workspace of its own.

@@ -29,15 +29,11 @@ pub enum Invariant {
     NoError,
     /// I10: the same seed gives the same log, twice.
     Determinism,
-    /// I11: each page is connected, or has a dial due, or says why not, within a bound.
-    BoundedConnecting,
     /// I12: attaches, dials, requests for locks, status events and what is said on channels stay
     /// below a ceiling for each page and worker and minute.
     NoStorm,
-    /// I13: a page acts on the messages of one hub at a time.
+    /// I13: of tabs that could host the hub one does, and none without its lock.
     OneHub,
-    /// I14: where a native socket would be open, ours is, a little later.
-    NotWorse,
     /// The code under test panicked.
     Panic,
 }
@@ -85,10 +81,8 @@ impl fmt::Display for Invariant {
             Self::Convergence => "I8 (convergence)",
             Self::NoError => "I9 (no error)",
             Self::Determinism => "I10 (determinism)",
-            Self::BoundedConnecting => "I11 (bounded connecting)",
             Self::NoStorm => "I12 (no storm)",
             Self::OneHub => "I13 (one hub)",
-            Self::NotWorse => "I14 (never worse than native)",
             Self::Panic => "panic",
         })
     }

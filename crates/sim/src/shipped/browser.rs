@@ -42,6 +42,10 @@ pub struct Browser {
     pub woke: Timestamp,
     /// Whether what it dials is never answered.
     pub offline: bool,
+    /// When a page last started a worker of its own, and which.
+    pub led: Option<(Timestamp, u32)>,
+    /// When each lock was last stolen, and by whom.
+    pub thefts: BTreeMap<String, (Timestamp, u32)>,
     last_actor: u32,
 }
 
@@ -137,6 +141,8 @@ impl Browser {
             asleep: false,
             woke: Timestamp::default(),
             offline: false,
+            led: None,
+            thefts: BTreeMap::new(),
             last_actor: 0,
         }
     }

@@ -7,7 +7,7 @@ use tabmux_core::hub::WakeReason;
 use super::{
     browser::Life,
     page::{Page, SocketState},
-    plan::Tiers,
+    plan::{Special, Tiers},
     workers::PARKED,
     world::{Delivery, World},
 };
@@ -80,6 +80,7 @@ impl World {
 
     /// All faults end.
     fn heal(&mut self) -> Checked {
+        self.healed = true;
         if self.browsers.iter().any(|browser| browser.asleep) {
             self.pass(AWAKE)?;
         }
@@ -97,6 +98,12 @@ impl World {
             }
             for page in self.browsers[at].pages_that(Life::Parked) {
                 self.restore((at, page), &mut rng)?;
+            }
+            // What has no hub, for a reason that was told, is closed.
+            let excused = self.browsers[at].pages();
+            let excused = excused.filter(|(_, it)| it.excused && it.status.state == "closed");
+            for page in excused.map(|(number, _)| number).collect::<Vec<_>>() {
+                self.bury((at, page), true)?;
             }
             // All pages are looked at.
             for page in self.browsers[at].pages_that(Life::Awake) {
@@ -133,7 +140,9 @@ impl World {
                 })?;
             }
             let (links, traits) = (self.network.of_browser(at), browser.traits);
+            let refuses = matches!(self.plan.special, Special::Refuses(_));
             let one = match traits.tiers {
+                _ if refuses => false,
                 Tiers::Any | Tiers::Leader | Tiers::Storage => true,
                 Tiers::Direct => false,
                 Tiers::Mixed => traits.locks,

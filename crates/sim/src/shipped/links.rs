@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroU64, time::Duration};
 use tabmux_core::{
     Timestamp,
     session::{Identity, Input, LinkId},
-    wire::{HubFrame, close},
+    wire::{Hello as HelloFrame, HubFrame, HubId, Resume, ServerFrame, Token, Welcome, close},
 };
 
 use super::world::{Delivery, Task, World};
@@ -262,6 +262,12 @@ impl World {
             server.sent(LinkId(id), &bytes)?;
         }
         if let Some(link) = self.network.links.get_mut(&id) {
+            if let Ok(ServerFrame::Welcome(Welcome { session, token, term, .. })) =
+                ServerFrame::decode(&bytes)
+            {
+                let resume = Resume { session, token, term, have0: None };
+                self.resumes.insert(session, (resume, link.at.0));
+            }
             let latency = self.browsers[link.at.0].link_latency();
             let (when, at) = (link.down(self.now, latency), link.at);
             self.put(when, Delivery::Down { at, link: id, message: bytes.into() });
@@ -340,6 +346,49 @@ impl World {
         };
         link.server_open = false;
         self.server_input(Input::LinkClosed { link: LinkId(id) })
+    }
+
+    /// A stranger claims a session, with another token or as another user.
+    pub(crate) fn forge(&mut self, rng: &mut Rng) -> Checked {
+        let lives = |it: &&(Resume, usize)| {
+            self.server.as_ref().is_some_and(|server| server.has(it.0.session))
+        };
+        let all = self.resumes.values().filter(lives).copied().collect::<Vec<_>>();
+        let Some((mut resume, browser)) = rng.pick(&all) else {
+            return Ok(());
+        };
+        let mut user = browser as u64 + 1;
+        if rng.one_in(2) {
+            resume.token = Token(resume.token.0.map(|byte| byte ^ 1));
+            if let Some(server) = &mut self.server {
+                server.forged += 1;
+            }
+        } else {
+            user += 100;
+        }
+        self.network.last += 1;
+        let link = LinkId(self.network.last);
+        let entropy = std::array::from_fn(|_| rng.next().to_le_bytes()[0]);
+        let identity = NonZeroU64::new(user).map(Identity);
+        let (mut bytes, hub) = (Vec::new(), HubId(rng.next()));
+        let hello = HelloFrame {
+            min_version: 1,
+            max_version: 1,
+            hub,
+            resume: Some(resume),
+            credentials: "",
+        };
+        HubFrame::Hello(hello).encode(&mut bytes);
+        self.server_input(Input::LinkOpened { link, entropy, identity })?;
+        self.server_input(Input::LinkMessage { link, bytes: &bytes })?;
+        self.server_input(Input::LinkClosed { link })
+    }
+
+    /// A link swallows all that is sent on it, and nobody is told.
+    pub(crate) fn swallow(&mut self, id: u64) {
+        if let Some(link) = self.network.links.get_mut(&id) {
+            link.broken = true;
+        }
     }
 
     /// Breaks a link: each end hears of it at once, late, or not at all.

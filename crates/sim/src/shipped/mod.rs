@@ -23,13 +23,34 @@ use crate::{
     Failure, Summary, engine::scripts::Scripts, invariant::Invariant, plan::Kept, shrink::smallest,
 };
 
-/// Seeds that fail today, from `corpus/shipped-open.txt`, and what is broken.
-pub fn open() -> impl Iterator<Item = (u64, &'static str)> {
+/// Something that is broken today.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// What it is called.
+    pub name: &'static str,
+    /// A seed that shows it.
+    pub seed: u64,
+    /// What its failures say, all of it.
+    says: &'static str,
+}
+
+/// What is broken today, from `corpus/shipped-open.txt`.
+pub fn open() -> impl Iterator<Item = Open> {
     let lines = include_str!("../../corpus/shipped-open.txt").lines();
-    lines.filter_map(|line| {
-        let (seed, what) = line.split_once(' ')?;
-        Some((seed.parse().ok()?, what))
+    lines.filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let mut words = line.split(" | ");
+        let (name, _, seed) = (words.next()?, words.next()?, words.next()?);
+        Some(Open { name, seed: seed.parse().ok()?, says: words.next()? })
     })
+}
+
+/// Of so many seeds one may fail as is known.
+pub const KNOWN_SHARE: u64 = 4;
+
+/// What is known to be broken, if that is what failed.
+pub fn known(failure: &Failure) -> Option<Open> {
+    let what = failure.broken.to_string();
+    open().find(|it| it.says.split(" + ").all(|part| what.contains(part)))
 }
 
 /// Runs one seed, or what is kept of it; `trace` prints the log of events.

@@ -5,15 +5,23 @@ use std::time::Duration;
 use super::{
     browser::{Kind, Port},
     locks::{Agent, Call, News, Wish},
-    plan::Tiers,
+    plan::{Special, Tiers},
     storm::Deed,
     world::{Delivery, Task, World},
 };
 use crate::{
     engine::{op::Op, realm::Given},
-    invariant::{Checked, Invariant::NoError},
+    invariant::{
+        Checked,
+        Invariant::{NoError, NoStorm},
+    },
     network::Lane,
 };
+
+/// How long a lock that was stolen is left alone.
+const SHY: Duration = Duration::from_secs(25);
+/// How long a page waits for a script before it looks for another way.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl World {
     pub(crate) fn carry_out(&mut self, at: (usize, u32), op: Op) -> Checked {
@@ -54,6 +62,9 @@ impl World {
                 self.browsers[at.0].channels.remove(&id);
             }
             Op::Lock { id, name, shared, if_available, steal } => {
+                if steal {
+                    self.may_steal(at, &name)?;
+                }
                 self.lock(at, id, &name, Wish { shared, if_available, steal });
             }
             Op::Unlock { id } => self.unlock(at, id),
@@ -62,10 +73,10 @@ impl World {
             Op::SendText { socket, text } => self.send_up(at, socket, text.into())?,
             Op::SendBytes { socket, bytes } => self.send_up(at, socket, bytes.into())?,
             Op::HangUp { socket, code, .. } => self.hang_up(at, socket, code),
-            Op::Import { id, .. } => {
-                let after = self.loads(at.0);
-                self.put(self.now + after, Delivery::Module { at, id });
-            }
+            Op::Import { id, .. } => match self.loads(at) {
+                (after, true) => self.put(self.now + after, Delivery::Module { at, id }),
+                (after, false) => self.put(self.now + after, Delivery::NoModule { at, id }),
+            },
             Op::Compile { id } => {
                 let given = vec![Given::Number(id.into()), Given::Flag(true)];
                 self.send(at, Duration::ZERO, Task { name: "settle", given });
@@ -78,9 +89,12 @@ impl World {
                 let Self { browsers, reference, feed, .. } = self;
                 let mixed = browsers[at.0].traits.tiers == Tiers::Mixed;
                 if let Some(page) = browsers[at.0].page(at.1) {
+                    if page.excused {
+                        reference.leaves_all(page.tab);
+                    }
                     page.heard(&told, reference, feed)?;
                     // The hub of one tab does not take over what others share.
-                    if mixed && page.status.tier == "direct" {
+                    if page.excused || mixed && page.status.tier == "direct" {
                         reference.leaves_all(page.tab);
                     }
                 }
@@ -109,10 +123,23 @@ impl World {
         }
     }
 
-    /// How long a script is on its way.
-    pub(crate) fn loads(&mut self, at: usize) -> Duration {
-        let browser = &mut self.browsers[at];
-        browser.rng.millis(0, browser.traits.load_ms)
+    /// How long a script is on its way that a page asked for, and whether it comes.
+    pub(crate) fn loads(&mut self, at: (usize, u32)) -> (Duration, bool) {
+        let (special, healed) = (self.plan.special, self.healed);
+        let browser = &mut self.browsers[at.0];
+        let usual = browser.rng.millis(0, browser.traits.load_ms);
+        let unlucky = !healed && browser.rng.one_in(4);
+        let (after, comes) = match special {
+            Special::SlowScripts if unlucky => (browser.rng.millis(1000, 60_000), true),
+            Special::FailingScripts if unlucky => (usual, false),
+            _ => (usual, true),
+        };
+        if (!comes || after > PATIENCE)
+            && let Some(page) = browser.page(at.1)
+        {
+            page.excused = true;
+        }
+        (after, comes)
     }
 
     /// A timer fires at a multiple of what the browser grants its page.
@@ -220,17 +247,26 @@ impl World {
         if key.is_some() && old == new {
             return;
         }
-        let Some(area) = self.browsers[at.0].actors.get(&at.1).map(|actor| actor.area) else {
-            return;
-        };
         let browser = &self.browsers[at.0];
         let others = browser.pages().map(|(number, _)| number);
-        let others = others.filter(|it| *it != at.1 && browser.actors[it].area == area);
+        let others = others.filter(|it| *it != at.1);
         for number in others.collect::<Vec<_>>() {
             let latency = self.browsers[at.0].port_latency();
             let given = [key.clone(), old.clone(), new.clone()].map(Given::Maybe);
             self.send((at.0, number), latency, Task::new("storage", given));
         }
+    }
+
+    /// Thieves are shy of each other: what was stolen is not stolen again soon, while the thief is
+    /// there.
+    fn may_steal(&mut self, at: (usize, u32), name: &str) -> Checked {
+        let (now, browser) = (self.now, &mut self.browsers[at.0]);
+        let before = browser.thefts.insert(name.to_owned(), (now, at.1));
+        let soon = before.is_some_and(|(when, thief)| {
+            now.saturating_since(when) < SHY && browser.actors.contains_key(&thief)
+        });
+        let cleared = self.plan.special == Special::ClearedStorage;
+        NoStorm.unless(!soon || cleared, || format!("{at:?} steals {name} again"))
     }
 
     fn lock(&mut self, at: (usize, u32), id: u32, name: &str, wish: Wish) {
@@ -277,6 +313,13 @@ impl World {
             News::Stolen => "stolen",
         };
         self.run_task((browser, number), &Task { name, given: vec![Given::Number(id.into())] })
+    }
+
+    /// A module that a page asked for will not come.
+    pub(crate) fn no_module(&mut self, at: (usize, u32), id: u32) -> Checked {
+        let why = Given::Text("the module did not load".into());
+        let given = vec![Given::Number(id.into()), Given::Flag(false), why];
+        self.run_task(at, &Task { name: "settle", given })
     }
 
     /// A module that a page asked for is there.

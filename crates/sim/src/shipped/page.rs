@@ -19,6 +19,9 @@ use crate::{
     topics::Feed,
 };
 
+/// How often a page is told that messages to all tabs are missing where some may be.
+const GAPS: u32 = 8;
+
 /// One page load.
 #[derive(Debug)]
 pub struct Page {
@@ -40,8 +43,13 @@ pub struct Page {
     pub subscriptions_made: u32,
     /// What its client says of itself.
     pub status: Status,
+    /// A script of it did not come in time, so it may have no hub.
+    pub excused: bool,
     /// The last message to all tabs: of which session, and its number there.
     broadcast: Option<(u64, u64)>,
+    /// How often it may be told that it missed messages to all tabs: by the hub it leaves, by its
+    /// own library and by the next hub.
+    may_miss: u32,
 }
 
 /// What a client says of itself.
@@ -96,7 +104,9 @@ impl Page {
             subscriptions: BTreeMap::new(),
             subscriptions_made: 0,
             status: Status::default(),
+            excused: false,
             broadcast: None,
+            may_miss: 0,
         }
     }
 
@@ -105,8 +115,14 @@ impl Page {
         self.sockets.iter().filter(|(_, it)| **it == state).map(|(id, _)| *id).collect()
     }
 
+    /// It stood still: not all that came meanwhile was kept.
+    pub const fn was_away(&mut self) {
+        self.may_miss = GAPS;
+    }
+
     /// Its hub is another one, or has another link: topics may name an earlier place again.
     pub fn disturb(&mut self) {
+        self.may_miss = GAPS;
         self.subscriptions.values_mut().for_each(Subscription::disturb);
     }
 
@@ -129,7 +145,12 @@ impl Page {
             "browser" => self.browser_message(text(1)),
             "browserGap" => {
                 self.broadcast = None;
-                Ok(())
+                let tab = self.tab;
+                let right = self.may_miss > 0;
+                self.may_miss = self.may_miss.saturating_sub(1);
+                NothingLost.unless(right, || {
+                    format!("{tab} was told that messages to all tabs are missing, and none is")
+                })
             }
             "opened" => self.opened(k, reference),
             "message" => {
@@ -164,6 +185,10 @@ impl Page {
             });
         };
         let heard = match what {
+            "unready" | "end" if self.excused => {
+                self.subscriptions.remove(&k);
+                return Ok(());
+            }
             "ready" => it.subscribed(position),
             "gap" => it.missed(feed, position),
             "publication" => it.heard(feed, position, said),

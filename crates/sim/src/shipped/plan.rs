@@ -81,6 +81,12 @@ transitions! {
     Drain,
     /// A machine sleeps; its clock may have stood still meanwhile.
     Sleep,
+    /// A link swallows all that is sent on it, and nobody is told.
+    SwallowLink,
+    /// A stranger claims a session, with another token or as another user.
+    Forge,
+    /// The user clears what the origin has stored, if that is the special fault of the run.
+    ClearStorage,
 }
 
 /// A transition with its moment, and the dice for all that it draws itself: so it is the same
@@ -110,6 +116,30 @@ pub enum Tiers {
     Mixed,
 }
 
+/// What is wrong with all browsers of some runs. Failures name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// Nothing.
+    None,
+    /// These are there, and throw, or reject.
+    Refuses(&'static [&'static str]),
+    /// Some scripts take up to a minute.
+    SlowScripts,
+    /// Some scripts do not arrive, or not as scripts.
+    FailingScripts,
+    /// Storage is cleared under open tabs. Those keep the locks that they have; tabs that are
+    /// opened later find none of these.
+    ClearedStorage,
+}
+
+const REFUSALS: [&[&str]; 5] = [
+    &["locks"],
+    &["storage"],
+    &["channels"],
+    &["shared"],
+    &["locks", "storage", "channels", "shared"],
+];
+
 /// What a browser is like.
 #[derive(Clone, Copy, Debug)]
 pub struct Traits {
@@ -138,6 +168,8 @@ pub struct Plan {
     pub browsers: Vec<Traits>,
     /// What happens, in order.
     pub steps: Vec<Step>,
+    /// What is wrong besides.
+    pub special: Special,
 }
 
 impl Plan {
@@ -151,7 +183,15 @@ impl Plan {
             at = at + rng.millis(0, PAUSE_MS);
             Step { at, what: draw(&weights, &mut rng), dice: rng.next() }
         });
-        Self { steps: steps.collect(), browsers }
+        let steps = steps.collect();
+        let special = match rng.below(24) {
+            0..=3 => Special::Refuses(REFUSALS[rng.index(REFUSALS.len())]),
+            4 | 5 => Special::SlowScripts,
+            6 | 7 => Special::FailingScripts,
+            8 => Special::ClearedStorage,
+            _ => Special::None,
+        };
+        Self { steps, browsers, special }
     }
 
     /// The numbers of all transitions.
@@ -177,12 +217,12 @@ impl Traits {
             13 => Tiers::Direct,
             _ => Tiers::Mixed,
         };
-        let alone = tiers == Tiers::Leader;
+        let locks = tiers == Tiers::Leader || !rng.one_in(6);
         Self {
             tiers,
-            locks: alone || !rng.one_in(6),
-            // No engine has locks and shared workers, and no channels.
-            channels: alone || tiers == Tiers::Mixed || !rng.one_in(6),
+            locks,
+            // No engine has locks, or shared workers, and no channels.
+            channels: locks || tiers == Tiers::Mixed || !rng.one_in(3),
             lingers: Duration::from_secs(if rng.one_in(3) { 30 } else { 0 }),
             // A hub of another tier that takes longer than 200 ms to answer is not waited for.
             port_ms: [1, 5, 20, 60, if tiers == Tiers::Mixed { 60 } else { 300 }][rng.index(5)],

@@ -1,12 +1,12 @@
 //! What each transition does. All that it draws comes from its own dice.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use super::{
-    browser::{Kind, Life},
+    browser::{Area, Kind, Life},
     locks::{Agent, Wish},
     page::SocketState,
-    plan::Transition,
+    plan::{Special, Transition},
     topics::Subscription,
     world::{Delivery, Task, World},
 };
@@ -40,7 +40,8 @@ impl World {
             Transition::Push | Transition::Kick | Transition::Broadcast | Transition::Publish => {
                 self.application(step.what, &mut rng)
             }
-            Transition::CutLink | Transition::StallLink => {
+            Transition::Forge => self.forge(&mut rng),
+            Transition::CutLink | Transition::StallLink | Transition::SwallowLink => {
                 self.link_suffers(step.what, &mut rng);
                 Ok(())
             }
@@ -58,6 +59,17 @@ impl World {
                 self.sleep(at, &mut rng);
                 Ok(())
             }
+            Transition::ClearStorage => {
+                if self.plan.special == Special::ClearedStorage {
+                    let area = Area::default();
+                    let browser = &mut self.browsers[at];
+                    let storage = browser.areas.first().map(|it| Rc::clone(&it.storage));
+                    let storage = storage.unwrap_or_default();
+                    storage.borrow_mut().clear();
+                    browser.areas.push(Area { storage, ..area });
+                }
+                Ok(())
+            }
             Transition::CrashWorker
             | Transition::RerunWorker
             | Transition::TrapHub
@@ -71,6 +83,7 @@ impl World {
         let until = self.now + rng.millis(0, 40_000);
         match rng.pick(&links) {
             Some(id) if what == Transition::CutLink => self.cut(id, rng),
+            Some(id) if what == Transition::SwallowLink => self.swallow(id),
             Some(id) => {
                 if let Some(link) = self.network.links.get_mut(&id) {
                     link.stalled_until = until;

@@ -6,13 +6,16 @@ use super::{
     browser::{Actor, Kind, Life, Port},
     locks::Agent,
     page::Page,
-    plan::Tiers,
+    plan::{Special, Tiers},
     storm::Deeds,
     world::{Delivery, Task, World},
 };
 use crate::{
     engine::realm::{Given, Host, Role},
-    invariant::{Checked, Invariant::NoError},
+    invariant::{
+        Checked,
+        Invariant::{NoError, OneHub},
+    },
     network::Lane,
     rng::Rng,
 };
@@ -24,6 +27,8 @@ const CLIENT: &str = "https://sim/tabmux/client.js";
 /// How soon the server forgets a tab that died: a link that is half-open lives for 62.5 s, a
 /// session without a link for 60 s, and a hub may just have come back to it.
 const SERVER_FORGETS: Duration = Duration::from_secs(300);
+/// Tabs that lead within this time have both taken the lease.
+const AT_ONCE: Duration = Duration::from_millis(200);
 /// How long a parked tab is kept.
 pub(crate) const PARKED: Duration = Duration::from_secs(600);
 
@@ -37,7 +42,8 @@ impl World {
         kind: Kind,
         area: usize,
     ) -> Checked<u32> {
-        let (now, browser) = (self.now, &mut self.browsers[at]);
+        let (now, special) = (self.now, self.plan.special);
+        let browser = &mut self.browsers[at];
         let number = browser.number();
         let tag = match &kind {
             Kind::Page(page) => Some(page.tag),
@@ -54,6 +60,9 @@ impl World {
             }
             if !browser.traits.channels {
                 faults.lacks.push("channels");
+            }
+            if let Special::Refuses(what) = special {
+                faults.refuses.extend(what);
             }
             if browser.traits.tiers == Tiers::Mixed && tag.is_some_and(|tag| tag % 2 == 0) {
                 faults.refuses.push("shared");
@@ -89,7 +98,15 @@ impl World {
             Tiers::Storage => r#"{"tiers":["storage"]}"#,
             Tiers::Direct => r#"{"tiers":["direct"]}"#,
         };
-        let page = Page::new(tag, throttle_ms, options.to_owned(), self.now);
+        let mut page = Page::new(tag, throttle_ms, options.to_owned(), self.now);
+        // Where the only tier that it may have is refused.
+        page.excused = match (self.plan.special, self.browsers[at].traits.tiers) {
+            (Special::Refuses(what), Tiers::Leader) => {
+                what.contains(&"locks") || what.contains(&"channels")
+            }
+            (Special::Refuses(what), Tiers::Storage) => what.contains(&"storage"),
+            _ => false,
+        };
         let area = self.browsers[at].areas.len() - 1;
         let number = self.start(at, Role::Page, ("", PAGE), Kind::Page(page), area)?;
         let scripts = Rc::clone(&self.scripts);
@@ -118,8 +135,7 @@ impl World {
         let kind = Kind::Shared { place: place.clone(), owners: BTreeSet::new() };
         let number = self.start(at.0, Role::Shared, (&place.1, &place.0), kind, area)?;
         self.browsers[at.0].shared.insert(place, number);
-        let after = self.loads(at.0);
-        self.put(self.now + after, Delivery::Script { at: (at.0, number) });
+        self.script(at, number);
         Ok(number)
     }
 
@@ -131,11 +147,56 @@ impl World {
         url: &str,
         name: &str,
     ) -> Checked {
+        self.only_one_leads(at)?;
         let area = self.browsers[at.0].actors.get(&at.1).map_or(0, |actor| actor.area);
         let kind = Kind::Dedicated { owner: at.1, worker };
         let number = self.start(at.0, Role::Dedicated, (name, url), kind, area)?;
-        let after = self.loads(at.0);
-        self.put(self.now + after, Delivery::Script { at: (at.0, number) });
+        self.script(at, number);
+        Ok(())
+    }
+
+    /// I13: of tabs that take a lease at the same moment one leads, and none without the lock.
+    fn only_one_leads(&mut self, at: (usize, u32)) -> Checked {
+        let (now, special) = (self.now, self.plan.special);
+        let browser = &mut self.browsers[at.0];
+        let no_lock = matches!(special, Special::Refuses(what) if what.contains(&"locks"));
+        OneHub.unless(!no_lock || browser.traits.tiers != Tiers::Leader, || {
+            format!("{at:?} leads, and nobody can have the lock")
+        })?;
+        if browser.traits.tiers != Tiers::Storage {
+            return Ok(());
+        }
+        let before = browser.led.replace((now, at.1));
+        let both = before.is_some_and(|(when, who)| {
+            now.saturating_since(when) < AT_ONCE && who != at.1 && browser.actors.contains_key(&who)
+        });
+        OneHub.unless(!both, || format!("two tabs of browser {} lead at once", at.0))
+    }
+
+    /// The script of a worker is on its way.
+    fn script(&mut self, owner: (usize, u32), number: u32) {
+        let at = (owner.0, number);
+        match self.loads(owner) {
+            (after, true) => self.put(self.now + after, Delivery::Script { at }),
+            (after, false) => self.put(self.now + after, Delivery::NoScript { at }),
+        }
+    }
+
+    /// The script of a worker will not come: it ends, and its pages are told.
+    pub(crate) fn no_script(&mut self, at: (usize, u32)) -> Checked {
+        let owners = match self.browsers[at.0].actors.get(&at.1).map(|actor| &actor.kind) {
+            Some(Kind::Shared { owners, .. }) => owners.iter().copied().collect(),
+            Some(Kind::Dedicated { owner, worker }) => vec![(*owner, *worker)],
+            Some(Kind::Page(_)) | None => Vec::new(),
+        };
+        self.kill(at);
+        for (owner, worker) in owners {
+            if let Some(page) = self.browsers[at.0].page(owner) {
+                page.excused = true;
+            }
+            let task = Task { name: "workerFails", given: vec![Given::Number(worker.into())] };
+            self.send((at.0, owner), Duration::ZERO, task);
+        }
         Ok(())
     }
 
@@ -254,6 +315,9 @@ impl World {
         }
         self.settle_all(at.0);
         if !frozen {
+            if let Some(page) = self.browsers[at.0].page(at.1) {
+                page.was_away();
+            }
             self.revive(at.0);
             self.thaw(at.0, at.1);
         }

@@ -12,7 +12,7 @@ use std::{
 use tabmux_core::{
     Timestamp,
     session::SocketRef,
-    wire::{HubId, SessionId, TabId},
+    wire::{HubId, Resume, SessionId, TabId},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     hubs::HubRecord,
     links::{Message, Network},
     locks::{Call, News},
-    plan::Plan,
+    plan::{Plan, Special},
 };
 use crate::{
     Summary,
@@ -67,6 +67,10 @@ pub struct World {
     pub(crate) claims: BTreeMap<String, SessionId>,
     /// What is known of each hub.
     pub(crate) hubs: BTreeMap<HubId, HubRecord>,
+    /// The latest claim of each session, and whose it is.
+    pub(crate) resumes: BTreeMap<SessionId, (Resume, usize)>,
+    /// Whether all faults are over.
+    pub(crate) healed: bool,
     /// Why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
     queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
@@ -98,6 +102,10 @@ pub enum Delivery {
     Timer { at: (usize, u32), id: u32, due: u64 },
     /// The script of a worker is there.
     Script { at: (usize, u32) },
+    /// The script of a worker will not come.
+    NoScript { at: (usize, u32) },
+    /// A module that a page asked for will not come.
+    NoModule { at: (usize, u32), id: u32 },
     /// A module that a page asked for.
     Module { at: (usize, u32), id: u32 },
     /// What became of a wish for a lock.
@@ -162,6 +170,8 @@ impl World {
             reference: Reference::with_credit(128 << 10),
             claims: BTreeMap::new(),
             hubs: BTreeMap::new(),
+            resumes: BTreeMap::new(),
+            healed: false,
             given_up: BTreeMap::new(),
             queue: BinaryHeap::new(),
             deliveries: BTreeMap::new(),
@@ -180,8 +190,14 @@ impl World {
             self.put(self.plan.steps[at].at, Delivery::Step(at));
         }
         let end = self.plan.steps.last().map_or(START, |step| step.at);
-        self.pass(end.saturating_since(self.now))?;
-        self.converge()
+        let ran = self.pass(end.saturating_since(self.now)).and_then(|()| self.converge());
+        let special = self.plan.special;
+        ran.map_err(|mut broken| {
+            if special != Special::None {
+                broken.what = format!("{} [{special:?}]", broken.what);
+            }
+            broken
+        })
     }
 
     /// What the run was.
@@ -302,6 +318,8 @@ impl World {
             }
             Delivery::Timer { at, id, due } => self.timer(at, id, due),
             Delivery::Script { at } => self.script_is_there(at),
+            Delivery::NoScript { at } => self.no_script(at),
+            Delivery::NoModule { at, id } => self.no_module(at, id),
             Delivery::Module { at, id } => self.module_is_there(at, id),
             Delivery::Lock { browser, area, call, news } => {
                 self.lock_news(browser, area, call, news)
@@ -382,6 +400,7 @@ impl Delivery {
             | Self::OnPort { at, .. }
             | Self::Timer { at, .. }
             | Self::Script { at }
+            | Self::NoModule { at, .. }
             | Self::Module { at, .. }
             | Self::Opened { at, .. }
             | Self::Down { at, .. }
@@ -391,6 +410,7 @@ impl Delivery {
             }
             Self::Lock { .. }
             | Self::Step(_)
+            | Self::NoScript { .. }
             | Self::Arrive { .. }
             | Self::Up { .. }
             | Self::Flap { .. }
