@@ -1,7 +1,7 @@
 // A tab's part in a hub that is in a dedicated worker: of the tab that leads, which all tabs reach
 // by one channel, the bus; or in tier `direct` of this tab, which shares it with no other.
 
-import { STAYS, busName, resync } from './bus.js';
+import { STAYS, busName, openChannel, resync } from './bus.js';
 import type { HubFrame, TabFrame, WorkerOrder } from './bus.js';
 import { ignore } from './garbage.js';
 import { PATIENCE_MS, notStarted } from './host.js';
@@ -44,7 +44,10 @@ interface Member {
 /** Takes part. Throws where this tier is none of this browser's. */
 export function openMember(tier: Tier, host: Host): TierPort {
   const bus = busName(host._name, new URL(host._script, document.baseURI).href);
-  const hasChannel = tier !== 'direct' && !!globalThis.BroadcastChannel;
+  // Where storage is refused, a channel may be there and throw.
+  const probe = tier === 'direct' ? undefined : openChannel(bus);
+  probe?.close();
+  const hasChannel = !!probe;
   if (tier === 'leader' && !(host._locks && hasChannel)) throw new Error('no locks');
   // Throws where there is none, and where it is refused.
   if (tier === 'storage') localStorage.getItem(bus);

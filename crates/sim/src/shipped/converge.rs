@@ -101,7 +101,9 @@ impl World {
             }
             // What has no hub, for a reason that was told, is closed.
             let excused = self.browsers[at].pages();
-            let excused = excused.filter(|(_, it)| it.excused && it.status.state == "closed");
+            let no_tier = self.has_no_tier(at);
+            let is_closed = |page: &Page| no_tier || page.status.state == "closed";
+            let excused = excused.filter(|(_, it)| it.excused && is_closed(it));
             for page in excused.map(|(number, _)| number).collect::<Vec<_>>() {
                 self.bury((at, page), true)?;
             }
@@ -111,7 +113,7 @@ impl World {
                     page.throttle_ms = 1;
                 }
             }
-            if self.browsers[at].pages().count() == 0 {
+            if self.browsers[at].pages().count() == 0 && !no_tier {
                 self.open_tab(at, &mut rng)?;
             }
             self.set_online(at, true)?;

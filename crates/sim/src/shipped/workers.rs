@@ -88,6 +88,17 @@ impl World {
         Ok(number)
     }
 
+    /// Whether the only tier that pages of a browser may have is refused there.
+    pub(crate) fn has_no_tier(&self, at: usize) -> bool {
+        match (self.plan.special, self.browsers[at].traits.tiers) {
+            (Special::Refuses(what), Tiers::Leader) => {
+                what.contains(&"locks") || what.contains(&"channels")
+            }
+            (Special::Refuses(what), Tiers::Storage) => what.contains(&"storage"),
+            _ => false,
+        }
+    }
+
     /// A page is loaded.
     pub(crate) fn open_tab(&mut self, at: usize, rng: &mut Rng) -> Checked {
         let tag = u32::try_from(rng.next() >> 32).unwrap_or(1);
@@ -99,14 +110,7 @@ impl World {
             Tiers::Direct => r#"{"tiers":["direct"]}"#,
         };
         let mut page = Page::new(tag, throttle_ms, options.to_owned(), self.now);
-        // Where the only tier that it may have is refused.
-        page.excused = match (self.plan.special, self.browsers[at].traits.tiers) {
-            (Special::Refuses(what), Tiers::Leader) => {
-                what.contains(&"locks") || what.contains(&"channels")
-            }
-            (Special::Refuses(what), Tiers::Storage) => what.contains(&"storage"),
-            _ => false,
-        };
+        page.excused = self.has_no_tier(at);
         let area = self.browsers[at].areas.len() - 1;
         let number = self.start(at, Role::Page, ("", PAGE), Kind::Page(page), area)?;
         let scripts = Rc::clone(&self.scripts);
