@@ -89,7 +89,7 @@ impl Mux {
                 let (clean, reason) = (code != code::ABNORMAL, reason.to_owned());
                 self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
             }
-            ServerFrame::Message { payload } => self.to_all(base, count, payload),
+            ServerFrame::Message { payload } => self.post_to_all(base, count, payload),
             ServerFrame::Subscribed(subscribed) if subscribed.request == 0 => {
                 self.topics.listed(base, &subscribed, &self.history);
             }
@@ -160,7 +160,7 @@ impl Mux {
     }
 
     /// A message to all tabs.
-    fn to_all(&mut self, base: &mut Base, count0: u64, payload: Payload<'_>) {
+    fn post_to_all(&mut self, base: &mut Base, count0: u64, payload: Payload<'_>) {
         let tabs = self.concerned(base, count0);
         for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
             if let Some(tab) = self.tabs.get_mut(*id) {
