@@ -9,6 +9,7 @@ use super::{
     io::{AttemptId, Event, HubMessage, LinkState, Output, SubscriptionId, WakeReason},
     map::Map,
     outbox::{Entry, Flow, Outbox},
+    resume::Held,
     rng::Rng,
     tabs::{Delivery, TabRegistry},
 };
@@ -27,13 +28,9 @@ pub(super) type SocketKey = (TabId, SocketId);
 /// Not `Debug`: through the vtable all of its formatting would end up in the wasm module.
 pub(super) trait Machine: Send {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
-    /// A tab is about to get what waited for it, the last message to all tabs being this one, or
-    /// the largest number if that says that some are missing. Whether it missed some before that.
-    fn take_missed(&mut self, _: TabId, _: u64) -> bool {
-        false
-    }
-    /// What waited for the tab is posted: what the machine posts to it now comes after that.
-    fn tab_caught_up(&mut self, base: &mut Base, tab: TabId);
+    /// Called after `tab_attached`, when `Attached` is posted: posts what the tab missed. `held` is
+    /// what was kept for it while it was parked.
+    fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held);
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     /// More waits for a parked tab than may, and is dropped; it must be told so.

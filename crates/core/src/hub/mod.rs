@@ -10,6 +10,7 @@ mod mirror;
 mod mux;
 mod outbox;
 mod port;
+mod resume;
 mod rng;
 mod tabs;
 
@@ -144,7 +145,7 @@ impl Hub {
         [self.base.poll_timeout(), self.machine.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Returns the tab when it must not be told the news twice.
+    /// Returns the tab if it is attached: `Attached` has told it the news already.
     fn attach(&mut self, now: Timestamp, tab: TabId, has: Has<'_>) -> Option<TabId> {
         if !self.base.tabs.contains(tab) && self.base.tabs.len() >= self.base.config.tabs {
             let message = format!("tabmux: a hub has {} tabs at most", self.base.config.tabs);
@@ -158,17 +159,8 @@ impl Hub {
         self.base.event(Event::TabAttached(tab));
         self.machine.tab_attached(now, &mut self.base, tab, has);
         let attached = HubMessage::Attached { state: self.state(), tabs: self.tab_count() };
-        let count0 = |message: &HubMessage| match message {
-            HubMessage::Browser { count0, .. } => Some(*count0),
-            HubMessage::BrowserGap => Some(u64::MAX),
-            _ => None,
-        };
-        let browser0 = held.iter().filter_map(count0).next_back().unwrap_or(0);
-        let gap = self.machine.take_missed(tab, browser0).then_some(HubMessage::BrowserGap);
-        for message in std::iter::once(attached).chain(gap).chain(held) {
-            self.base.order(Output::PostToTab { tab, message });
-        }
-        self.machine.tab_caught_up(&mut self.base, tab);
+        self.base.order(Output::PostToTab { tab, message: attached });
+        self.machine.tab_returned(&mut self.base, tab, held);
         Some(tab)
     }
 

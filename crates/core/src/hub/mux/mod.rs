@@ -8,7 +8,6 @@ mod acks;
 mod claims;
 mod connection;
 mod frames;
-mod history;
 mod tabs;
 mod topics;
 
@@ -23,7 +22,6 @@ use self::{
     acks::Acks,
     claims::Claim,
     connection::{Connection, Pulse},
-    history::History,
     tabs::{Lane, MuxTabs},
     topics::Topics,
 };
@@ -32,6 +30,7 @@ use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
+    resume::{Held, History},
 };
 use crate::{OwnedPayload, Timestamp};
 
@@ -355,25 +354,12 @@ impl Machine for Mux {
         }
     }
 
-    fn take_missed(&mut self, tab: TabId, browser0: u64) -> bool {
-        let (count0, lost) = (self.count0(), self.history.is_lost());
-        self.tabs.get_mut(tab).is_some_and(|tab| {
-            tab.browser0 = tab.browser0.max(browser0.min(count0));
-            // More came than is kept for it, and the server may not have been told so yet.
-            tab.missed |= lost && !tab.was_here && tab.part.is_some() && tab.heard0 < count0;
-            tab.take_missed(count0)
-        })
-    }
-
-    fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
-        let session = self.session.as_ref().map_or(SessionId([0; 16]), |session| session.id);
-        let had = self.tabs.get(tab).filter(|tab| tab.is_in(session));
-        let last0 = had.map_or(u64::MAX, |tab| tab.heard0);
-        for (count0, payload) in self.history.messages(last0) {
-            if let Some(tab) = self.tabs.get_mut(tab) {
-                tab.browser0 = tab.browser0.max(count0);
+    fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held) {
+        let (session, count0) = (self.session.as_ref().map(|session| session.id), self.count0());
+        if let Some(missed) = self.tabs.get_mut(tab) {
+            for message in missed.returned(session, count0, held, &self.history) {
+                base.post_now(tab, message);
             }
-            base.post_now(tab, HubMessage::Browser { count0, payload });
         }
         let may_ask = self.may_ask();
         self.topics.tab_back(base, tab, may_ask, &self.history);

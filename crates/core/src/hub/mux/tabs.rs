@@ -5,7 +5,12 @@ use tabmux_wire::{Alias, SessionId, TabId, WelcomeTab};
 use super::claims::Claim;
 use crate::{
     Timestamp,
-    hub::{base::Has, map::Map},
+    hub::{
+        base::Has,
+        io::HubMessage,
+        map::Map,
+        resume::{Held, History},
+    },
 };
 
 /// The tabs of a hub, as the server sees them.
@@ -162,6 +167,31 @@ impl MuxTab {
             self.browser0 = self.browser0.max(count0);
         }
         std::mem::take(&mut self.missed)
+    }
+
+    /// Returns what a tab that is back is told of lane 0, in this order: that messages are
+    /// missing, if so; what was `held` for it while it was parked; and what is kept for tabs that
+    /// had not attached.
+    pub(super) fn returned(
+        &mut self,
+        session: Option<SessionId>,
+        count0: u64,
+        held: Held,
+        history: &History,
+    ) -> Vec<HubMessage> {
+        self.browser0 = self.browser0.max(held.newest_to_all().min(count0));
+        // More came than is kept for it, and the server may not have been told so yet.
+        let lost = history.is_lost() && !self.was_here && self.part.is_some();
+        self.missed |= lost && self.heard0 < count0;
+        let gap = self.take_missed(count0).then_some(HubMessage::BrowserGap);
+        let is_in = session.is_some_and(|session| self.is_in(session));
+        let kept = history.messages(if is_in { self.heard0 } else { u64::MAX });
+        if let Some((newest, _)) = kept.last() {
+            self.browser0 = self.browser0.max(*newest);
+        }
+        let kept = kept.into_iter();
+        let kept = kept.map(|(count0, payload)| HubMessage::Browser { count0, payload });
+        gap.into_iter().chain(held).chain(kept).collect()
     }
 
     /// Whether what is said to all tabs of a session concerns it: to one that is new there, what

@@ -6,15 +6,13 @@ use tabmux_wire::{
     HubFrame, MAX_TOPIC_NAME, Payload, Position, Subscribed, TabId, TopicId, Unsubscribed,
 };
 
-use super::{
-    LONGEST_HINT,
-    history::{History, Past},
-};
+use super::LONGEST_HINT;
 use crate::{
     Timestamp,
     hub::{
         base::{Base, Subscription},
         io::{Event, HubMessage, SubscriptionId, WakeReason},
+        resume::{History, Past},
     },
 };
 

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The frames, and whether there are any to keep.
 #[derive(Debug, Default)]
-pub(super) enum History {
+pub(in crate::hub) enum History {
     /// Nobody is awaited.
     #[default]
     Off,
@@ -28,14 +28,14 @@ pub(super) enum History {
 
 /// What came of a topic.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Past {
+pub(in crate::hub) enum Past {
     Publication(Position, OwnedPayload),
     /// Something is missing up to this position.
     Gap(Position),
 }
 
 impl Past {
-    pub(super) const fn position(&self) -> Position {
+    pub(in crate::hub) const fn position(&self) -> Position {
         match self {
             Self::Publication(position, _) | Self::Gap(position) => *position,
         }
@@ -44,7 +44,7 @@ impl Past {
 
 impl History {
     /// Frames are to be kept from now on. What is kept already stays: it may be what is missing.
-    pub(super) fn begin(&mut self, now: Timestamp) {
+    pub(in crate::hub) fn begin(&mut self, now: Timestamp) {
         let until = now + PATIENCE;
         match self {
             Self::Off => *self = Self::On { frames: VecDeque::new(), bytes: 0, until },
@@ -54,21 +54,21 @@ impl History {
     }
 
     /// Frames came that are not here.
-    pub(super) fn lose(&mut self) {
+    pub(in crate::hub) fn lose(&mut self) {
         if !self.is_off() {
             *self = Self::Lost;
         }
     }
 
     /// A tab has attached.
-    pub(super) fn tab_came(&mut self, now: Timestamp) {
+    pub(in crate::hub) fn tab_came(&mut self, now: Timestamp) {
         if let Self::On { until, .. } = self {
             *until = now + PATIENCE;
         }
     }
 
     /// Whether the tabs that came have had time to say what they want.
-    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+    pub(in crate::hub) fn is_over(&self, now: Timestamp) -> bool {
         match self {
             Self::Off => false,
             Self::On { until, .. } => *until <= now,
@@ -76,20 +76,20 @@ impl History {
         }
     }
 
-    pub(super) fn end(&mut self) {
+    pub(in crate::hub) fn end(&mut self) {
         *self = Self::Off;
     }
 
-    pub(super) const fn is_off(&self) -> bool {
+    pub(in crate::hub) const fn is_off(&self) -> bool {
         matches!(self, Self::Off)
     }
 
-    pub(super) const fn is_lost(&self) -> bool {
+    pub(in crate::hub) const fn is_lost(&self) -> bool {
         matches!(self, Self::Lost)
     }
 
     /// A frame of lane 0 came.
-    pub(super) fn push(&mut self, count: u64, frame: &[u8], limit: usize) {
+    pub(in crate::hub) fn push(&mut self, count: u64, frame: &[u8], limit: usize) {
         if let Self::On { frames, bytes, .. } = self {
             *bytes += frame.len();
             frames.push_back((count, frame.to_vec()));
@@ -100,7 +100,7 @@ impl History {
     }
 
     /// Messages to all tabs after the first `last0` frames.
-    pub(super) fn messages(&self, last0: u64) -> Vec<(u64, OwnedPayload)> {
+    pub(in crate::hub) fn messages(&self, last0: u64) -> Vec<(u64, OwnedPayload)> {
         let message = |(count, frame): (u64, ServerFrame<'_>)| match frame {
             ServerFrame::Message { payload } if count > last0 => Some((count, payload.into())),
             _ => None,
@@ -109,7 +109,11 @@ impl History {
     }
 
     /// What came of a topic after a position up to now; `None` if something is missing right there.
-    pub(super) fn publications(&self, topic: TopicId, since: Position) -> Option<Vec<Past>> {
+    pub(in crate::hub) fn publications(
+        &self,
+        topic: TopicId,
+        since: Position,
+    ) -> Option<Vec<Past>> {
         let mut last = since.offset;
         let mut past = Vec::new();
         for (_, frame) in self.frames() {
