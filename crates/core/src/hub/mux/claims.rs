@@ -70,7 +70,7 @@ impl Mux {
 
     /// Whether the session is one that no tab here had a part in: a new tab found the claim.
     pub(super) fn is_found(&self) -> bool {
-        let had = |id| self.tabs.iter().any(|(_, tab)| tab.part.is_some_and(|it| it.0 == id));
+        let had = |id| self.tabs.iter().any(|(_, tab)| tab.is_part_of(id));
         self.session.as_ref().is_some_and(|it| it.count0.is_none() && !had(it.id))
     }
 }

@@ -11,13 +11,13 @@ use super::{
     LONGEST_HINT, Mux, Next, Session,
     claims::Claim,
     connection::{Connected, Connection},
-    tabs::{Lane, MuxTab},
 };
 use crate::{
     Timestamp,
     hub::{
         base::Base,
         io::{Event, HubMessage, Output},
+        resume::Named,
     },
 };
 
@@ -100,7 +100,7 @@ impl Mux {
                 let tabs = self.concerned(base, count);
                 for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
                     if let Some(tab) = self.tabs.get_mut(*id) {
-                        tab.browser0 = count;
+                        tab.posted0(count);
                     }
                 }
                 let message = HubMessage::Browser { count0: count, payload: payload.into() };
@@ -214,9 +214,7 @@ impl Mux {
             if !base.tabs.is_attached(id) {
                 return None;
             }
-            tab.posted = tab.posted.saturating_add(1);
-            tab.bytes = tab.bytes.saturating_add(bytes.len());
-            tab.posted
+            tab.count_own(bytes.len())
         };
         self.acks.came(now, base, bytes.len());
         Some(count)
@@ -234,9 +232,8 @@ impl Mux {
     /// The tabs to which a frame of lane 0 is news.
     fn concerned(&self, base: &Base, count: u64) -> Vec<TabId> {
         let Some(Session { id: session, .. }) = self.session else { return Vec::new() };
-        let is_news = |tab: &MuxTab| tab.heard0 < count && tab.is_in(session);
         let mut tabs = base.tabs.all();
-        tabs.retain(|id| self.tabs.get(*id).is_some_and(is_news));
+        tabs.retain(|id| self.tabs.get(*id).is_some_and(|tab| tab.wants(session, count)));
         tabs
     }
 
@@ -317,12 +314,7 @@ impl Mux {
                 continue;
             }
             if !base.tabs.expect(listed.tab, listed.parked, until) {
-                if !base.tabs.is_attached(listed.tab) {
-                    self.tabs.listed_again(listed);
-                }
-                if let Some(tab) = self.tabs.get_mut(listed.tab).filter(|_| listed.aside) {
-                    tab.missed = hole || !tab.was_here;
-                }
+                self.tabs.listed_again(listed, base.tabs.is_attached(listed.tab), hole);
                 if base.tabs.is_parked(listed.tab) && !listed.parked {
                     // It went while there was no link to tell it on.
                     base.send_control(HubFrame::Park { tab: listed.tab }.to_bytes());
@@ -337,11 +329,13 @@ impl Mux {
         let count0 = self.count0();
         for (id, tab) in self.tabs.iter_mut() {
             if !welcome.tabs.iter().any(|listed| listed.tab == id) {
-                tab.given_up(welcome.session, count0, hole);
+                tab.dropped_from(welcome.session, count0, hole);
             }
             // Now, before it hears what comes after that.
-            if base.tabs.is_attached(id) && tab.take_missed(count0) {
-                base.post_now(id, HubMessage::BrowserGap);
+            if base.tabs.is_attached(id)
+                && let Some(gap) = tab.take_gap(count0)
+            {
+                base.post_now(id, gap);
             }
         }
         if base.tabs.any_awaited() {
@@ -356,32 +350,22 @@ impl Mux {
         let (Some(session), Some(tab)) = (&self.session, self.tabs.get_mut(id)) else {
             return;
         };
-        let part = (session.id, alias);
-        let continues = tab.part == Some(part);
-        if !continues && n_seen > 0 {
-            // Its page has begun anew since, and counts from 1: what the server has of it from
-            // before, sockets and all, is not its own.
-            (tab.heard, tab.posted) = (0, 0);
-            base.send_control(HubFrame::Gone { tab: id }.to_bytes());
-            return self.send_attach(base, id);
-        }
-        if !continues {
-            base.forget_sent(id);
-            (tab.heard0, tab.acknowledged, tab.checked) = (count0, 0, None);
-            (tab.heard, tab.posted) = (next.saturating_sub(1), next.saturating_sub(1));
-        }
-        tab.posted = next.saturating_sub(1);
-        // A page can say that it has what was never sent, and a server does not believe it.
-        tab.heard = tab.heard.min(tab.posted);
-        tab.part = Some(part);
-        tab.lane = Lane::Known { alias, up: n_seen };
+        let continues = match tab.named((session.id, alias), count0, [next, n_seen]) {
+            Named::Resumes { continues } => continues,
+            Named::Outdated => {
+                base.send_control(HubFrame::Gone { tab: id }.to_bytes());
+                return self.send_attach(base, id);
+            }
+        };
         let Session { id: session, token, term, .. } = *session;
         let claim = Claim { session, token, term, alias: Some(alias) }.write();
-        if base.tabs.is_attached(id) && !continues {
-            tab.unheard += 1;
+        if !continues {
+            base.forget_sent(id);
+            if base.tabs.is_attached(id) {
+                tab.restarts();
+            }
         }
         base.post_now(id, HubMessage::Resume { n_seen, continues, count0, claim });
-        tab.was_here = true;
     }
 
     fn handle_error(

@@ -8,7 +8,6 @@ mod acks;
 mod claims;
 mod connection;
 mod frames;
-mod tabs;
 mod topics;
 
 use std::{mem, time::Duration};
@@ -22,7 +21,6 @@ use self::{
     acks::Acks,
     claims::Claim,
     connection::{Connection, Pulse},
-    tabs::{Lane, MuxTabs},
     topics::Topics,
 };
 use super::{
@@ -30,7 +28,7 @@ use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
-    resume::{Held, History},
+    resume::{Held, History, MuxTabs},
 };
 use crate::{OwnedPayload, Timestamp};
 
@@ -224,8 +222,7 @@ impl Mux {
     fn send_attach(&mut self, base: &mut Base, tab: TabId) {
         // What was posted and not yet heard dies with this hub, or with the port: the server, which
         // forgets what is named here, keeps it. A tab that has it drops it by its count.
-        let last = self.tabs.get(tab).map_or(0, |tab| tab.heard);
-        self.tabs.asked(tab);
+        let last = self.tabs.asked(tab);
         base.send_control(HubFrame::Attach { tab, last }.to_bytes());
     }
 
@@ -321,11 +318,12 @@ impl Machine for Mux {
         // The server remembers by itself what became of a tab that this hub awaits.
         let is_awaited = self.tabs.get(tab).is_some();
         let [own, found] = Claim::both(has.claim);
-        self.tabs.insert(tab, own, has);
+        let part = own.and_then(|claim| Some((claim.session, claim.alias?)));
+        self.tabs.insert(tab, part, has);
         if let (Some(Session { id, count0: Some(count0), .. }), Some(tab)) =
             (&self.session, self.tabs.get_mut(tab).filter(|_| !is_awaited))
         {
-            tab.given_up(*id, *count0, false);
+            tab.dropped_from(*id, *count0, false);
         }
         self.gone.retain(|it| *it != tab);
         self.history.tab_came(now);
@@ -408,14 +406,9 @@ impl Machine for Mux {
         // While the server does not know the tab, and out of its turn, a message is ignored: the
         // tab keeps it, and says it again when it is told how far the server is.
         if let Connection::Connected(_) = self.connection
-            && let Some(tab) = self.tabs.get_mut(key.0)
-            && let Lane::Known { alias, up } = &mut tab.lane
-            && n.checked_sub(1) == Some(*up)
-            && tab.unheard == 0
+            && let Some(tab) = self.tabs.get_mut(key.0).and_then(|tab| tab.next_up(n))
         {
-            *up = n;
-            let up = Upstream { tab: *alias, n };
-            self.forward(base, up, key, said);
+            self.forward(base, Upstream { tab, n }, key, said);
         }
     }
 

@@ -31,7 +31,7 @@ impl Held {
 
     /// Returns the lane-0 count of the newest message to all tabs, or `u64::MAX` if word that some
     /// are missing is newer than that. Returns 0 if there is neither.
-    pub(in crate::hub) fn newest_to_all(&self) -> u64 {
+    pub(super) fn newest_to_all(&self) -> u64 {
         let count0 = |message: &HubMessage| match message {
             HubMessage::Browser { count0, .. } => Some(*count0),
             HubMessage::BrowserGap => Some(u64::MAX),

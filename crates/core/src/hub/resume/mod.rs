@@ -2,8 +2,11 @@
 
 mod held;
 mod history;
+mod lanes;
+mod missed;
 
 pub(super) use self::{
     held::Held,
     history::{History, Past},
+    lanes::{MuxTab, MuxTabs, Named},
 };
