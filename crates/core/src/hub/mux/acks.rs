@@ -23,17 +23,16 @@ pub(super) struct Acks {
     bytes: usize,
     /// What of lane 0 is acknowledged.
     acknowledged0: u64,
-    /// So much came that the tabs are to be asked now.
-    pub(super) much: bool,
 }
 
 impl Acks {
-    /// A reliable frame came.
-    pub(super) fn came(&mut self, now: Timestamp, base: &Base, len: usize) {
+    /// Called when a reliable frame came. Returns true if so much came that the tabs are to be asked
+    /// as soon as the frame is dealt with.
+    pub(super) fn came(&mut self, now: Timestamp, base: &Base, len: usize) -> bool {
         self.frames += 1;
         self.bytes += len;
         self.due.get_or_insert(now + base.config.ack_delay);
-        self.much |= self.is_due_early(base);
+        self.is_due_early(base)
     }
 
     /// So much came since the tabs were asked that they need not be given more time; unless they

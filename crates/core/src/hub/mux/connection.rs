@@ -21,8 +21,8 @@ pub(super) enum Connection {
     WaitingForLock,
     /// Being opened; given up at `until`.
     Dialling { until: Timestamp },
-    /// Open, and HELLO is sent; given up at `until`.
-    Handshaking { until: Timestamp },
+    /// Open, and HELLO is sent; given up at `until`. `claims`: HELLO claims a session.
+    Handshaking { until: Timestamp, claims: bool },
     /// The server said WELCOME.
     Connected(Connected),
     /// The last link failed; the next one is dialled at `until`.
@@ -36,6 +36,8 @@ pub(super) enum Connection {
 pub(super) struct Connected {
     pub(super) since: Timestamp,
     pub(super) limits: Limits,
+    /// The server is telling which topics the session has.
+    pub(super) is_listing: bool,
     /// The server was told that every tab is parked.
     pub(super) suspended: bool,
     /// The server asked the hub to leave, and to come back after this.
@@ -84,15 +86,29 @@ impl Connection {
         }
     }
 
-    /// Whether frames may be sent: the server reads them in order, HELLO first.
+    /// Returns true if frames may be sent: the server reads them in order, HELLO first.
     pub(super) const fn is_open(&self) -> bool {
         matches!(self, Self::Handshaking { .. } | Self::Connected(_))
+    }
+
+    /// Returns true if the server may be asked for topics: not before it has told which of them a
+    /// session that goes on has.
+    pub(super) const fn may_ask(&self) -> bool {
+        match self {
+            Self::Handshaking { claims, .. } => !*claims,
+            Self::Connected(connected) => !connected.is_listing,
+            Self::Idle
+            | Self::WaitingForLock
+            | Self::Dialling { .. }
+            | Self::Backoff { .. }
+            | Self::Denied => false,
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         match self {
             Self::Idle | Self::Denied | Self::WaitingForLock => None,
-            Self::Dialling { until } | Self::Handshaking { until } => {
+            Self::Dialling { until } | Self::Handshaking { until, .. } => {
                 Some((*until, WakeReason::Dial))
             }
             Self::Connected(connected) => connected.poll_timeout(),
@@ -102,12 +118,18 @@ impl Connection {
 }
 
 impl Connected {
-    pub(super) fn new(now: Timestamp, welcome: &Welcome, config: &HubConfig) -> Self {
+    pub(super) fn new(
+        now: Timestamp,
+        welcome: &Welcome,
+        is_listing: bool,
+        config: &HubConfig,
+    ) -> Self {
         // A server that says 0 would have the hub do nothing else.
         let interval = Duration::from_millis(welcome.heartbeat_ms.max(1000));
         Self {
             since: now,
             limits: welcome.limits,
+            is_listing,
             suspended: false,
             go_away: None,
             linger_until: None,

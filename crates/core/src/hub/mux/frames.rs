@@ -3,8 +3,8 @@
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Alias, Denied, ErrorCode, HubFrame, RefusedReason, ServerFrame, SocketId, TabId, Term, Welcome,
-    close as code,
+    Alias, Denied, ErrorCode, HubFrame, LaneCount, RefusedReason, ServerFrame, SocketId, TabId,
+    Term, TopicId, Welcome, close as code,
 };
 
 use super::{
@@ -13,13 +13,32 @@ use super::{
     connection::{Connected, Connection},
 };
 use crate::{
-    Timestamp,
+    OwnedPayload, Timestamp,
     hub::{
         base::Base,
         io::{Event, HubMessage, Output},
         resume::Named,
     },
 };
+
+/// A frame that is to be heard.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    /// Its number in its lane, or 0 if it has none.
+    count: u64,
+    /// So much came that the tabs are to be asked what they have heard.
+    is_much: bool,
+}
+
+/// Why the server refuses the HELLO, or ends the session.
+#[derive(Clone, Copy, Debug)]
+struct Refusal<'a> {
+    reason: RefusedReason,
+    term: Term,
+    /// When to dial again. `None` means not before another tab attaches.
+    retry: Option<Duration>,
+    message: &'a str,
+}
 
 impl Mux {
     pub(super) fn handle_frame(
@@ -31,62 +50,50 @@ impl Mux {
     ) {
         if let Connection::Connected(connected) = &mut self.connection {
             connected.heard(now);
-            if self.listing && !matches!(frame, ServerFrame::Subscribed(_)) {
-                self.listing = false;
+            if connected.is_listing && !matches!(frame, ServerFrame::Subscribed(_)) {
+                connected.is_listing = false;
                 self.topics.link_opened(base);
             }
         }
-        let Some(count) = self.count(now, base, &frame, bytes) else {
+        let Some(Counted { count, is_much }) = self.count(now, base, &frame, bytes) else {
             return;
         };
+        if !may_come(&self.connection, &frame) {
+            let why = Self::not_tabmux(base, "sent something else before WELCOME");
+            return self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
+        }
+        self.carry_out(now, base, frame, count);
+        if is_much {
+            self.check(now, base);
+        }
+    }
+
+    /// Does what a frame says, which is the frame `count` of its lane.
+    fn carry_out(&mut self, now: Timestamp, base: &mut Base, frame: ServerFrame<'_>, count: u64) {
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(now, base, &welcome),
             ServerFrame::Refused { reason, term, retry_ms, message } => {
-                let retry = match retry_ms {
-                    0 => base.config.backoff_last,
-                    ms => Duration::from_millis(ms),
-                };
-                self.refused(now, base, reason, term, Some(retry), message);
+                let retry = if retry_ms == 0 { base.config.backoff_last } else { ms(retry_ms) };
+                self.refused(now, base, Refusal { reason, term, retry: Some(retry), message });
             }
-            ServerFrame::Denied(Denied { code, term, retry_ms, message, target: _ }) => {
-                let retry = retry_ms.map(Duration::from_millis);
-                self.refused(now, base, code, term, retry, message);
+            ServerFrame::Denied(Denied { code: reason, term, retry_ms, message, target: _ }) => {
+                let retry = retry_ms.map(ms);
+                self.refused(now, base, Refusal { reason, term, retry, message });
             }
-            ServerFrame::Fenced { term } => {
-                if let Some(session) = &mut self.session {
-                    session.term = term;
-                }
-                // Whoever took over may hold it by right: ask for it anew.
-                base.release_lock();
-                self.abandon(now, base, code::NORMAL, "tabmux: another hub took over".to_owned());
-            }
-            // Before WELCOME nothing else may come.
-            _ if !matches!(self.connection, Connection::Connected(_)) => {
-                let why = Self::not_tabmux(base, "sent something else before WELCOME");
-                self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
-            }
-            ServerFrame::Attached { tab, alias, next, n_seen, .. } => {
+            ServerFrame::Fenced { term } => self.fenced(now, base, term),
+            ServerFrame::Attached { tab, alias, next, n_seen, aside: _ } => {
                 if self.tabs.answered(tab) {
                     self.attached(base, tab, alias, [next, n_seen]);
                 }
             }
-            ServerFrame::GoAway { after_ms, spread_ms, .. } => {
-                let spread = Duration::from_millis(spread_ms).min(LONGEST_HINT);
-                let after = Duration::from_millis(after_ms).min(LONGEST_HINT);
-                let wait = after + base.rng.below(spread);
-                if let Connection::Connected(connected) = &mut self.connection {
-                    connected.go_away = Some(wait);
-                }
+            ServerFrame::GoAway { reason: _, after_ms, spread_ms, target: _ } => {
+                self.go_away(base, after_ms, spread_ms);
             }
             ServerFrame::Error { code, tab, socket, message } => {
                 self.handle_error(base, code, tab, socket, message);
             }
             ServerFrame::Opened { tab, socket, credit, protocol } => {
-                let (protocol, extensions, reused) = (protocol.to_owned(), String::new(), false);
-                let credit = Some(credit);
-                let opened =
-                    HubMessage::Opened { socket, count, reused, protocol, extensions, credit };
-                self.post(base, tab, opened);
+                self.post(base, tab, opened(socket, count, credit, protocol));
             }
             ServerFrame::Data { tab, socket, payload } => {
                 let payload = payload.into();
@@ -96,40 +103,23 @@ impl Mux {
                 let (clean, reason) = (code != code::ABNORMAL, reason.to_owned());
                 self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
             }
-            ServerFrame::Message { payload } => {
-                let tabs = self.concerned(base, count);
-                for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
-                    if let Some(tab) = self.tabs.get_mut(*id) {
-                        tab.posted0(count);
-                    }
-                }
-                let message = HubMessage::Browser { count0: count, payload: payload.into() };
-                base.post_all(tabs, &message);
-            }
-            ServerFrame::Subscribed(subscribed) if subscribed.request == 0 => {
-                self.topics.listed(base, &subscribed, &self.history);
-            }
-            ServerFrame::Subscribed(subscribed) => self.topics.subscribed(base, &subscribed),
-            ServerFrame::Unsubscribed(unsubscribed) => {
-                self.topics.unsubscribed(now, base, &unsubscribed);
-            }
-            ServerFrame::Publication { topic, position, previous, payload } => {
-                self.topics.publication(base, topic, position, previous, payload);
-            }
-            ServerFrame::Gap { topic, .. } if topic.0 == 0 => {
-                base.post_all(self.concerned(base, count), &HubMessage::BrowserGap);
-            }
-            ServerFrame::Gap { topic, position } => self.topics.gap(base, topic, position),
-            ServerFrame::Ack { lanes } => {
-                for lane in lanes {
-                    if let Some((tab, _)) = self.tabs.by_alias(Alias(lane.lane)) {
-                        base.post_now(tab, HubMessage::Seen { n: lane.count });
-                    }
-                }
-            }
             ServerFrame::Credit { tab, socket, bytes } => {
                 self.post(base, tab, HubMessage::Credit { socket, count, bytes });
             }
+            ServerFrame::Message { payload } => self.message_to_all(base, count, payload.into()),
+            ServerFrame::Gap { topic: TopicId(0), position: _ } => {
+                base.post_all(self.concerned(base, count), &HubMessage::BrowserGap);
+            }
+            ServerFrame::Gap { topic, position } => self.topics.gap(base, topic, position),
+            ServerFrame::Subscribed(listed) if listed.request == 0 => {
+                self.topics.listed(base, &listed, &self.history);
+            }
+            ServerFrame::Subscribed(subscribed) => self.topics.subscribed(base, &subscribed),
+            ServerFrame::Unsubscribed(ended) => self.topics.unsubscribed(now, base, &ended),
+            ServerFrame::Publication { topic, position, previous, payload } => {
+                self.topics.publication(base, topic, position, previous, payload);
+            }
+            ServerFrame::Ack { lanes } => self.seen(base, &lanes),
             ServerFrame::Pong { .. } => {}
             // Frames that this release does not act on, and types of later versions.
             ServerFrame::Credentials(_)
@@ -145,62 +135,18 @@ impl Mux {
         }
     }
 
-    /// The server refuses the HELLO, or ends the session. `retry` is when to dial again; `None`
-    /// means not before another tab attaches.
-    fn refused(
-        &mut self,
-        now: Timestamp,
-        base: &mut Base,
-        reason: RefusedReason,
-        term: Term,
-        retry: Option<Duration>,
-        message: &str,
-    ) {
-        let why = format!("tabmux: {} refused: {message}", base.config.url);
-        base.close_link(now, code::NORMAL, "");
-        let is_found = self.is_found();
-        // Where the claim was wrong, the next one is another: no need to wait long.
-        let (again, next) = match (reason, &mut self.session) {
-            // The hub before may have died before its tabs heard of its term.
-            (RefusedReason::Stale, Some(session)) => {
-                let before = mem::replace(&mut session.term, term);
-                let again = is_found && before != term;
-                if !again {
-                    base.release_lock();
-                }
-                (again, Next::Backoff)
-            }
-            // The session is not ours: with another, or without, there may be a link.
-            (RefusedReason::Denied, Some(_)) => {
-                let another = self.claims_another();
-                if !another && is_found {
-                    // Of somebody who was here before. Nobody here has lost anything.
-                    self.forget_session();
-                } else if !another {
-                    self.lose_session(base, &why);
-                }
-                (another || is_found, Next::Backoff)
-            }
-            _ => (false, retry.map_or(Next::Never, |wait| Next::After(wait.min(LONGEST_HINT)))),
-        };
-        if again {
-            self.dial_again(now, base);
-        } else {
-            self.fail(now, base, why, next);
-        }
-    }
-
-    /// Counts a reliable frame; its number in its lane, or 0 for one that has none. `None`: it is
-    /// not to be heard, because its tab is away, or about to be told where its lane goes on.
+    /// Counts a reliable frame. Returns `None` if it is not to be heard, because its tab is away,
+    /// or about to be told where its lane goes on.
     fn count(
         &mut self,
         now: Timestamp,
         base: &mut Base,
         frame: &ServerFrame<'_>,
         bytes: &[u8],
-    ) -> Option<u64> {
-        let Some(lane) = frame.lane() else { return Some(0) };
-        let Connection::Connected(connected) = &self.connection else { return Some(0) };
+    ) -> Option<Counted> {
+        let uncounted = Some(Counted { count: 0, is_much: false });
+        let Some(lane) = frame.lane() else { return uncounted };
+        let Connection::Connected(connected) = &self.connection else { return uncounted };
         let count = if lane == 0 {
             let count0 = self.session.as_mut()?.count0.as_mut()?;
             // A server can say that it is at the end of all numbers.
@@ -216,17 +162,108 @@ impl Mux {
             }
             tab.count_own(bytes.len())
         };
-        self.acks.came(now, base, bytes.len());
-        Some(count)
+        let is_much = self.acks.came(now, base, bytes.len());
+        Some(Counted { count, is_much })
     }
 
-    /// What a new tab found was out of date, or of who was here before, or a tab has shown another
-    /// session than the one that is over: no reason to let anybody wait. It comes to an end: a hub
-    /// that was welcomed has found nothing any more, one that is told the same term twice waits,
-    /// and each other session is tried once.
+    /// The server refuses the HELLO, or ends the session.
+    fn refused(&mut self, now: Timestamp, base: &mut Base, refusal: Refusal<'_>) {
+        let Refusal { reason, term, retry, message } = refusal;
+        let why = format!("tabmux: {} refused: {message}", base.config.url);
+        base.close_link(now, code::NORMAL, "");
+        // Where the claim was wrong, the next one is another: no need to wait long.
+        let claims_again = match (reason, &self.session) {
+            (RefusedReason::Stale, Some(_)) => Some(self.was_stale(base, term)),
+            (RefusedReason::Denied, Some(_)) => Some(self.was_not_ours(base, &why)),
+            (RefusedReason::Stale | RefusedReason::Denied, None)
+            | (
+                RefusedReason::Version
+                | RefusedReason::Limit
+                | RefusedReason::Draining
+                | RefusedReason::Ended
+                | RefusedReason::Moved
+                | RefusedReason::Other(_),
+                _,
+            ) => None,
+        };
+        let next = match claims_again {
+            Some(true) => return self.dial_again(now, base),
+            Some(false) => Next::Backoff,
+            None => retry.map_or(Next::Never, |wait| Next::After(wait.min(LONGEST_HINT))),
+        };
+        self.fail(now, base, why, next);
+    }
+
+    /// The claimed term is out of date: the hub before may have died before its tabs heard of the
+    /// new one. Returns true if the hub claims the session again at once.
+    fn was_stale(&mut self, base: &mut Base, term: Term) -> bool {
+        let is_found = self.is_found();
+        let Some(session) = &mut self.session else { return false };
+        let before = mem::replace(&mut session.term, term);
+        let again = is_found && before != term;
+        if !again {
+            base.release_lock();
+        }
+        again
+    }
+
+    /// The claimed session is not this hub's: with another, or without, there may be a link.
+    /// Returns true if the hub dials again at once.
+    fn was_not_ours(&mut self, base: &mut Base, why: &str) -> bool {
+        let is_found = self.is_found();
+        let another = self.claims_another();
+        if !another && is_found {
+            // Of somebody who was here before. Nobody here has lost anything.
+            self.forget_session();
+        } else if !another {
+            self.lose_session(base, why);
+        }
+        another || is_found
+    }
+
+    /// Another hub took the session over.
+    fn fenced(&mut self, now: Timestamp, base: &mut Base, term: Term) {
+        if let Some(session) = &mut self.session {
+            session.term = term;
+        }
+        // Whoever took over may hold it by right: ask for it anew.
+        base.release_lock();
+        self.abandon(now, base, code::NORMAL, "tabmux: another hub took over".to_owned());
+    }
+
+    /// The server asks the hub to leave, and to come back later.
+    fn go_away(&mut self, base: &mut Base, after_ms: u64, spread_ms: u64) {
+        let [spread, after] = [spread_ms, after_ms].map(|it| ms(it).min(LONGEST_HINT));
+        let wait = after + base.rng.below(spread);
+        if let Connection::Connected(connected) = &mut self.connection {
+            connected.go_away = Some(wait);
+        }
+    }
+
+    /// The server has messages of tabs, which need not keep them any longer.
+    fn seen(&mut self, base: &mut Base, lanes: &[LaneCount]) {
+        for lane in lanes {
+            self.post(base, Alias(lane.lane), HubMessage::Seen { n: lane.count });
+        }
+    }
+
+    /// Redials at once, without backoff, after a claim of a session was refused, because the next
+    /// HELLO carries a different claim. Cannot loop: once welcomed, a hub has no claim that was only
+    /// found; the same term refused twice falls back to backoff; each other session is tried once.
     fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
         self.link_lost(now, base);
         self.dial(now, base);
+    }
+
+    /// Posts a message to all tabs that it concerns.
+    fn message_to_all(&mut self, base: &mut Base, count: u64, payload: OwnedPayload) {
+        let tabs = self.concerned(base, count);
+        for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
+            if let Some(tab) = self.tabs.get_mut(*id) {
+                tab.posted0(count);
+            }
+        }
+        base.post_all(tabs, &HubMessage::Browser { count0: count, payload });
     }
 
     /// The tabs to which a frame of lane 0 is news.
@@ -245,11 +282,10 @@ impl Mux {
     }
 
     fn welcomed(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome) {
-        if !matches!(self.connection, Connection::Handshaking { .. }) {
+        let Connection::Handshaking { claims, .. } = self.connection else {
             let why = "tabmux: the server said WELCOME twice".to_owned();
-            self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
-            return;
-        }
+            return self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
+        };
         let Welcome { session: id, token, term, resumed, next0, .. } = *welcome;
         if !resumed && self.claims_another() {
             base.close_link(now, code::NORMAL, "");
@@ -284,7 +320,7 @@ impl Mux {
         let detached = Duration::from_millis(welcome.limits.detached_ms);
         let count0 = Some(next0.saturating_sub(1));
         self.session = Some(Session { id, token, term, count0, detached, expires: None });
-        let mut connected = Connected::new(now, welcome, &base.config);
+        let mut connected = Connected::new(now, welcome, claims && resumed, &base.config);
         if !base.tabs.any_present() && base.tabs.parked() == 0 {
             connected.linger_until = Some(now + base.config.linger);
         }
@@ -296,8 +332,7 @@ impl Mux {
             self.acks.wait(now, base);
         }
         self.expect(now, base, welcome, hole);
-        if !resumed && self.listing {
-            self.listing = false;
+        if claims && !resumed {
             self.topics.link_opened(base);
         }
     }
@@ -378,17 +413,38 @@ impl Mux {
     ) {
         let Some(id) = tab else { return };
         let message = format!("tabmux: {message}");
-        match (code, socket) {
-            (_, Some(socket)) => base.post(id, HubMessage::Error { socket, message }),
-            // Those that are awaited may all be dead: it is asked again when that is known.
-            (ErrorCode::TabLimit, None) if self.tabs.answered(id) && !base.tabs.any_awaited() => {
-                base.post(id, HubMessage::Refused { message });
-            }
-            // It was forgotten, and may be there all the same.
-            (ErrorCode::UnknownTab, None) if base.tabs.is_attached(id) => {
-                self.send_attach(base, id);
-            }
-            _ => {}
+        if let Some(socket) = socket {
+            return base.post(id, HubMessage::Error { socket, message });
+        }
+        // Those that are awaited may all be dead: the server is asked again when that is known.
+        if code == ErrorCode::TabLimit && self.tabs.answered(id) && !base.tabs.any_awaited() {
+            base.post(id, HubMessage::Refused { message });
+        }
+        // The server forgot the tab, which may be there all the same.
+        if code == ErrorCode::UnknownTab && base.tabs.is_attached(id) {
+            self.send_attach(base, id);
         }
     }
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn opened(socket: SocketId, count: u64, credit: u64, protocol: &str) -> HubMessage {
+    let (protocol, extensions, reused) = (protocol.to_owned(), String::new(), false);
+    HubMessage::Opened { socket, count, reused, protocol, extensions, credit: Some(credit) }
+}
+
+/// Returns true if the server may send this frame now. Before WELCOME it says only what answers
+/// HELLO.
+const fn may_come(connection: &Connection, frame: &ServerFrame<'_>) -> bool {
+    let answers_hello = matches!(
+        frame,
+        ServerFrame::Welcome(_)
+            | ServerFrame::Refused { .. }
+            | ServerFrame::Denied(_)
+            | ServerFrame::Fenced { .. }
+    );
+    answers_hello || matches!(connection, Connection::Connected(_))
 }

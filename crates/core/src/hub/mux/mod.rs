@@ -47,8 +47,6 @@ pub(super) struct Mux {
     history: History,
     /// Tabs that left since the server last said which it knows; it may not have heard of it.
     gone: Vec<TabId>,
-    /// Whether the server is telling which topics the session has; until then nothing is asked.
-    listing: bool,
     backoff: Backoff,
     /// Why the last link ended; empty while one works.
     reason: String,
@@ -90,7 +88,6 @@ impl Mux {
             acks: Acks::default(),
             history: History::default(),
             gone: Vec::new(),
-            listing: false,
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
             reason: String::new(),
         }
@@ -108,12 +105,12 @@ impl Mux {
 
     /// The first frames of a link that is open.
     fn say_hello(&mut self, now: Timestamp, base: &mut Base) {
-        self.connection = Connection::Handshaking { until: now + base.config.handshake_timeout };
         let resume = self.session.as_ref().map(|it| {
             let Session { id, token, term, count0, .. } = *it;
             Resume { session: id, token, term, have0: count0 }
         });
-        self.listing = resume.is_some();
+        let (until, claims) = (now + base.config.handshake_timeout, resume.is_some());
+        self.connection = Connection::Handshaking { until, claims };
         let hello = Hello {
             min_version: OLDEST_VERSION,
             max_version: NEWEST_VERSION,
@@ -126,7 +123,7 @@ impl Mux {
         for tab in base.tabs.present() {
             self.send_attach(base, tab);
         }
-        if self.may_ask() {
+        if self.connection.may_ask() {
             self.topics.link_opened(base);
         }
     }
@@ -137,7 +134,6 @@ impl Mux {
         self.topics.link_lost();
         self.tabs.link_lost();
         self.acks.link_lost();
-        self.listing = false;
         if let Some(session) = &mut self.session
             && session.expires.is_none()
         {
@@ -204,11 +200,6 @@ impl Mux {
     /// Frames of lane 0 that came.
     fn count0(&self) -> u64 {
         self.session.as_ref().and_then(|session| session.count0).unwrap_or(0)
-    }
-
-    /// Whether the server may be asked for topics.
-    const fn may_ask(&self) -> bool {
-        self.connection.is_open() && !self.listing
     }
 
     fn not_tabmux(base: &Base, what: &str) -> String {
@@ -359,7 +350,7 @@ impl Machine for Mux {
                 base.post_now(tab, message);
             }
         }
-        let may_ask = self.may_ask();
+        let may_ask = self.connection.may_ask();
         self.topics.tab_back(base, tab, may_ask, &self.history);
     }
 
@@ -417,7 +408,7 @@ impl Machine for Mux {
     }
 
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>) {
-        let may_ask = self.may_ask();
+        let may_ask = self.connection.may_ask();
         self.topics.subscribe(base, wish, may_ask, &self.history);
     }
 
@@ -441,13 +432,7 @@ impl Machine for Mux {
         let welcomed = matches!(self.connection, Connection::Connected(_));
         let why = match payload {
             Payload::Binary(bytes) => match ServerFrame::decode(bytes) {
-                Ok(frame) => {
-                    self.handle_frame(now, base, frame, bytes);
-                    if mem::take(&mut self.acks.much) {
-                        self.check(now, base);
-                    }
-                    return;
-                }
+                Ok(frame) => return self.handle_frame(now, base, frame, bytes),
                 Err(error) => {
                     base.event(Event::BadFrame(error));
                     error.to_string()
@@ -513,7 +498,7 @@ impl Machine for Mux {
     }
 
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
-        self.topics.handle_timeout(now, base, self.may_ask());
+        self.topics.handle_timeout(now, base, self.connection.may_ask());
         self.acks_timeout(now, base);
         let expires = self.session.as_ref().and_then(|session| session.expires);
         if expires.is_some_and(|at| at <= now) {
@@ -524,7 +509,7 @@ impl Machine for Mux {
                 let why = format!("tabmux: {} did not answer in time", base.config.url);
                 self.abandon(now, base, 0, why);
             }
-            Connection::Handshaking { until } if *until <= now => {
+            Connection::Handshaking { until, .. } if *until <= now => {
                 let seconds = base.config.handshake_timeout.as_secs();
                 let what = format!("did not say WELCOME within {seconds} s");
                 let why = Self::not_tabmux(base, &what);
