@@ -12,7 +12,7 @@ use crate::{
     hub::{
         base::{Base, Subscription},
         io::{Event, HubMessage, SubscriptionId, WakeReason},
-        resume::{History, Past},
+        resume::{Hearing, History},
     },
 };
 
@@ -61,22 +61,6 @@ struct Listener {
     number: SubscriptionId,
     tab: TabId,
     hearing: Hearing,
-}
-
-/// What a listener hears.
-#[derive(Debug, PartialEq, Eq)]
-enum Hearing {
-    /// Nothing yet: it is to be told that the topic is subscribed. It left the topic here, if it
-    /// ever heard of it.
-    Waits(Option<Position>),
-    /// Everything.
-    Hears,
-    /// Everything after this position: the hub is not there yet.
-    Ahead(Position),
-    /// Its tab went away while it waited.
-    AwayWaits(Option<Position>),
-    /// Its tab is away, and left the topic here; `None` if something was lost before.
-    Away(Option<Position>),
 }
 
 impl Topics {
@@ -129,10 +113,7 @@ impl Topics {
         if let Some(topic) = self.find(name).and_then(|at| self.topics.get_mut(at))
             && let Some(listener) = topic.listeners.iter_mut().find(mine)
         {
-            // It may have said so before it heard where the topic is: if that goes on elsewhere,
-            // it has missed something.
-            let told = topic.last.filter(|_| listener.hearing == Hearing::Hears);
-            listener.hearing = Hearing::Waits(since.or(told));
+            listener.hearing.begins_again(since, topic.last);
             return topic.welcome(base, false, history);
         }
         base.event(Event::BadTabMessage(tab));
@@ -151,14 +132,8 @@ impl Topics {
     /// A tab is away; `lossy` if what was posted to it before may be lost.
     pub(super) fn tab_away(&mut self, base: &mut Base, tab: TabId, lossy: bool) {
         for topic in &mut self.topics {
-            let last = topic.last.filter(|_| !lossy);
             for listener in topic.listeners.iter_mut().filter(|it| it.tab == tab) {
-                listener.hearing = match listener.hearing {
-                    Hearing::Waits(since) | Hearing::AwayWaits(since) => Hearing::AwayWaits(since),
-                    Hearing::Away(last) if !lossy => Hearing::Away(last),
-                    Hearing::Ahead(since) if !lossy => Hearing::Away(Some(since)),
-                    Hearing::Hears | Hearing::Ahead(_) | Hearing::Away(_) => Hearing::Away(last),
-                };
+                listener.hearing.goes_away(topic.last, lossy);
             }
             topic.let_go(base);
         }
@@ -228,9 +203,7 @@ impl Topics {
         let before = topic.last.replace(listed.position);
         // They may be ahead of it, in a session that this hub had lost: what came comes again.
         for listener in &mut topic.listeners {
-            if let (Hearing::Hears, Some(before)) = (&listener.hearing, before) {
-                listener.hearing = Hearing::Ahead(before);
-            }
+            before.into_iter().for_each(|before| listener.hearing.was_at(before));
         }
         topic.reach(listed.position);
         // A tab may have said what it wants while there was no link.
@@ -391,22 +364,12 @@ impl Topic {
     }
 
     fn has_listeners(&self) -> bool {
-        let hears = |it: &Listener| {
-            matches!(it.hearing, Hearing::Waits(_) | Hearing::Hears | Hearing::Ahead(_))
-        };
-        self.kept || self.listeners.iter().any(hears)
+        self.kept || self.listeners.iter().any(|it| it.hearing.wants())
     }
 
-    /// A publication has come: who was not ahead of it hears it.
+    /// Called when the hub reaches a position: subscriptions that are not ahead of it hear it.
     fn reach(&mut self, position: Position) {
-        for listener in &mut self.listeners {
-            if let Hearing::Ahead(since) = listener.hearing
-                && !is_after(since, position)
-                && since != position
-            {
-                listener.hearing = Hearing::Hears;
-            }
-        }
+        self.listeners.iter_mut().for_each(|it| it.hearing.reaches(position));
     }
 
     /// Sends UNSUBSCRIBE if nobody hears the topic any more, and the server knows it: also while it
@@ -421,80 +384,24 @@ impl Topic {
         self.state = State::Unknown;
     }
 
-    /// Tells those who wait that they hear the topic now, and those who heard it before that
-    /// they missed something, if they did.
+    /// Tells subscriptions that wait that they hear the topic now, and those that heard it before
+    /// that they missed something, if they did.
     fn welcome(&mut self, base: &mut Base, missed: bool, history: &History) {
         let (State::Subscribed { topic, .. }, Some(position)) = (&self.state, self.last) else {
             return;
         };
         for Listener { number, tab, hearing } in &mut self.listeners {
-            let (subscription, tab) = (*number, *tab);
-            let mut gap = missed && *hearing == Hearing::Hears;
-            if let Hearing::Waits(since) = *hearing {
-                gap = false;
-                *hearing = Hearing::Hears;
-                // What it has not heard, and where it is before that.
-                let (start, rest) = match since {
-                    None => (position, Vec::new()),
-                    Some(since) if since == position => (since, Vec::new()),
-                    Some(since) if is_after(since, position) => {
-                        *hearing = Hearing::Ahead(since);
-                        (since, Vec::new())
-                    }
-                    Some(since) => match history.publications(*topic, since) {
-                        Some(mut rest) => {
-                            // The topic was subscribed anew since, and went on elsewhere.
-                            if rest.last().map(Past::position) != Some(position) {
-                                rest.push(Past::Gap(position));
-                            }
-                            (since, rest)
-                        }
-                        None => {
-                            gap = true;
-                            (position, Vec::new())
-                        }
-                    },
-                };
-                let recovered = since == Some(start);
-                let position = start;
-                base.post(tab, HubMessage::Subscribed { subscription, position, recovered });
-                for past in rest {
-                    let message = match past {
-                        Past::Publication(position, payload) => {
-                            HubMessage::Publication { subscription, position, payload }
-                        }
-                        Past::Gap(position) => HubMessage::Gap { subscription, position },
-                    };
-                    base.post(tab, message);
-                }
-            }
-            if gap {
-                base.post(tab, HubMessage::Gap { subscription, position });
+            for told in hearing.is_subscribed(*number, *topic, position, missed, history) {
+                base.post(*tab, told);
             }
         }
     }
 
-    /// A tab that was away hears the topic again. What a topic that is not subscribed now went on
-    /// without it, the next SUBSCRIBED tells.
+    /// Called when a tab that was away hears the topic again.
     fn welcome_back(&mut self, base: &mut Base, back: TabId, history: &History) {
-        for Listener { number, hearing, .. } in
-            self.listeners.iter_mut().filter(|it| it.tab == back)
-        {
-            match *hearing {
-                Hearing::AwayWaits(since) => *hearing = Hearing::Waits(since),
-                Hearing::Away(Some(since))
-                    if self.last.is_some_and(|last| is_after(since, last)) =>
-                {
-                    *hearing = Hearing::Ahead(since);
-                }
-                Hearing::Away(since) => {
-                    *hearing = Hearing::Hears;
-                    if let Some(position) = self.last.filter(|_| since != self.last) {
-                        let subscription = *number;
-                        base.post(back, HubMessage::Gap { subscription, position });
-                    }
-                }
-                Hearing::Waits(_) | Hearing::Hears | Hearing::Ahead(_) => {}
+        for listener in self.listeners.iter_mut().filter(|it| it.tab == back) {
+            if let Some(position) = listener.hearing.comes_back(self.last) {
+                base.post(back, HubMessage::Gap { subscription: listener.number, position });
             }
         }
         self.welcome(base, false, history);
@@ -514,9 +421,4 @@ impl Topic {
             }
         }
     }
-}
-
-/// Whether a position comes after another one in the same history.
-const fn is_after(one: Position, other: Position) -> bool {
-    one.epoch == other.epoch && one.offset > other.offset
 }

@@ -1,12 +1,15 @@
 //! What a tab missed while it was away, and what it is told of that when it is back.
 
+mod hearing;
 mod held;
 mod history;
 mod lanes;
 mod missed;
 
+use self::history::Past;
 pub(super) use self::{
+    hearing::Hearing,
     held::Held,
-    history::{History, Past},
+    history::History,
     lanes::{MuxTab, MuxTabs, Named},
 };
