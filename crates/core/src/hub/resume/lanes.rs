@@ -107,8 +107,8 @@ impl MuxTabs {
             // ACK names it so when it is set aside.
             tab.standing = Standing::Listed(Lane { alias: listed.alias, up: 0 });
         }
-        if listed.aside {
-            tab.lane0.set_aside(tab.was_served() && !hole);
+        if listed.aside && (hole || !tab.was_served()) {
+            tab.lane0.set_aside();
         }
     }
 
@@ -341,7 +341,7 @@ impl MuxTab {
 
     /// Called when a message to all tabs is posted to the tab.
     pub(in crate::hub) fn posted0(&mut self, count: u64) {
-        self.lane0.posted_now(count);
+        self.lane0.posted(count);
     }
 
     /// Called when a frame of the tab's own lane is about to be posted. Returns its count.

@@ -66,7 +66,7 @@ impl Lane0 {
 
     /// Called when the tab begins anew: the first `count0` frames do not concern it.
     pub(super) fn begun(&mut self, count0: u64) {
-        self.heard = count0;
+        (self.heard, self.posted) = (count0, 0);
         self.forget_question();
     }
 
@@ -77,10 +77,10 @@ impl Lane0 {
         }
     }
 
-    /// Called when the server went on without the tab. `has_all`: this hub has posted to the tab,
-    /// or holds for it, all that it missed.
-    pub(super) fn set_aside(&mut self, has_all: bool) {
-        self.gap = if has_all { Gap::None } else { Gap::Untold };
+    /// Called when the server went on without the tab, and not all that the tab missed was posted
+    /// to it by this hub, or is held for it.
+    pub(super) const fn set_aside(&mut self) {
+        self.gap = Gap::Untold;
     }
 
     /// Returns true if the tab is to be told now that messages up to `count0` are missing.
@@ -97,11 +97,6 @@ impl Lane0 {
     /// That may not reach the tab.
     pub(super) fn posted(&mut self, count0: u64) {
         self.posted = self.posted.max(count0);
-    }
-
-    /// Called when the message with this count is posted, which is the newest of the session.
-    pub(super) const fn posted_now(&mut self, count0: u64) {
-        self.posted = count0;
     }
 
     /// Returns how many frames the tab has heard for sure.
