@@ -46,7 +46,7 @@ pub(super) trait Machine: Send {
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>);
     fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool);
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base);
-    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)>;
+    fn poll_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)>;
     /// The link's state, and why it is so.
     fn state(&self) -> (LinkState, &str);
 }

@@ -416,6 +416,8 @@ pub enum WakeReason {
     Ack,
     /// A session whose link is gone for too long.
     Session,
+    /// The tabs of a session that another hub had have had time to say what they want.
+    History,
 }
 
 /// Something worth a line in a log.

@@ -302,7 +302,7 @@ impl Machine for Mirror {
         }
     }
 
-    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+    fn poll_timeout(&self, _: &Base) -> Option<(Timestamp, WakeReason)> {
         match self.link {
             Link::Dialling { until } => Some((until, WakeReason::Dial)),
             Link::Idle | Link::WaitingForLock | Link::Open { .. } | Link::Closing { .. } => None,

@@ -142,7 +142,10 @@ impl Hub {
 
     /// When to call [`handle_timeout`](Self::handle_timeout), and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
-        [self.base.poll_timeout(), self.machine.poll_timeout()].into_iter().flatten().min()
+        [self.base.poll_timeout(), self.machine.poll_timeout(&self.base)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Returns the tab if it is attached: `Attached` has told it the news already.

@@ -179,11 +179,8 @@ impl Mux {
                 lanes.insert(at, LaneCount { lane: alias.0, count });
             }
         }
-        // A tab that has just attached says in its next messages what it wants.
-        if self.history.is_over(now) && !base.tabs.any_awaited() {
-            self.history.end();
-            self.topics.all_came(base);
-        } else if !self.history.is_off() {
+        if base.tabs.any_awaited() {
+            // Lane 0 stands still until they have attached or are gone, of which nothing else tells.
             self.acks.wait(now, base);
         }
         if self.connection.is_open() {

@@ -202,6 +202,17 @@ impl Mux {
         self.session.as_ref().and_then(|session| session.count0).unwrap_or(0)
     }
 
+    /// Returns when what is kept of lane 0 is dropped, and topics that no tab wants are let go of.
+    /// That is not while tabs are awaited, nor before the server has listed the session's topics:
+    /// a tab may have said what it wants while there was no link.
+    fn history_ends(&self, base: &Base) -> Option<Timestamp> {
+        let Connection::Connected(connected) = &self.connection else { return None };
+        if connected.is_listing || base.tabs.any_awaited() {
+            return None;
+        }
+        self.history.until()
+    }
+
     fn not_tabmux(base: &Base, what: &str) -> String {
         let url = &base.config.url;
         format!(
@@ -500,6 +511,10 @@ impl Machine for Mux {
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
         self.topics.handle_timeout(now, base, self.connection.may_ask());
         self.acks_timeout(now, base);
+        if self.history_ends(base).is_some_and(|at| at <= now) {
+            self.history.end();
+            self.topics.all_came(base);
+        }
         let expires = self.session.as_ref().and_then(|session| session.expires);
         if expires.is_some_and(|at| at <= now) {
             self.lose_session(base, "tabmux: the link was gone for too long");
@@ -540,11 +555,12 @@ impl Machine for Mux {
         }
     }
 
-    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+    fn poll_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)> {
         let expires = self.session.as_ref().and_then(|session| session.expires);
         let session = expires.map(|at| (at, WakeReason::Session));
+        let history = self.history_ends(base).map(|at| (at, WakeReason::History));
         let link = [self.connection.poll_timeout(), self.topics.poll_timeout()];
-        link.into_iter().chain([self.acks.poll_timeout(), session]).flatten().min()
+        link.into_iter().chain([self.acks.poll_timeout(), session, history]).flatten().min()
     }
 
     fn state(&self) -> (LinkState, &str) {

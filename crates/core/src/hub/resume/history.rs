@@ -10,7 +10,8 @@ use crate::{OwnedPayload, Timestamp};
 /// How long a tab that attached may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The frames, and whether there are any to keep.
+/// The frames, and whether there are any to keep. `until` is when the last tab that attached has had
+/// time to say what it wants.
 #[derive(Debug, Default)]
 pub(in crate::hub) enum History {
     /// Nobody is awaited.
@@ -19,11 +20,12 @@ pub(in crate::hub) enum History {
     On {
         frames: VecDeque<(u64, Vec<u8>)>,
         bytes: usize,
-        /// When the last tab has had time to say what it wants.
         until: Timestamp,
     },
-    /// There were more than may be kept: who is awaited will miss something.
-    Lost,
+    /// There were more than may be kept: tabs that are awaited will miss something.
+    Lost {
+        until: Timestamp,
+    },
 }
 
 /// What came of a topic.
@@ -48,31 +50,31 @@ impl History {
         let until = now + PATIENCE;
         match self {
             Self::Off => *self = Self::On { frames: VecDeque::new(), bytes: 0, until },
-            Self::On { .. } => self.tab_came(now),
-            Self::Lost => {}
+            Self::On { .. } | Self::Lost { .. } => self.tab_came(now),
         }
     }
 
     /// Frames came that are not here.
     pub(in crate::hub) fn lose(&mut self) {
-        if !self.is_off() {
-            *self = Self::Lost;
+        if let Some(until) = self.until() {
+            *self = Self::Lost { until };
         }
     }
 
     /// A tab has attached.
     pub(in crate::hub) fn tab_came(&mut self, now: Timestamp) {
-        if let Self::On { until, .. } = self {
-            *until = now + PATIENCE;
+        match self {
+            Self::Off => {}
+            Self::On { until, .. } | Self::Lost { until } => *until = now + PATIENCE,
         }
     }
 
-    /// Whether the tabs that came have had time to say what they want.
-    pub(in crate::hub) fn is_over(&self, now: Timestamp) -> bool {
+    /// Returns when the tabs that came have had time to say what they want. Returns `None` if
+    /// nothing is to be kept.
+    pub(in crate::hub) const fn until(&self) -> Option<Timestamp> {
         match self {
-            Self::Off => false,
-            Self::On { until, .. } => *until <= now,
-            Self::Lost => true,
+            Self::Off => None,
+            Self::On { until, .. } | Self::Lost { until } => Some(*until),
         }
     }
 
@@ -80,21 +82,17 @@ impl History {
         *self = Self::Off;
     }
 
-    pub(in crate::hub) const fn is_off(&self) -> bool {
-        matches!(self, Self::Off)
-    }
-
     pub(in crate::hub) const fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost)
+        matches!(self, Self::Lost { .. })
     }
 
     /// A frame of lane 0 came.
     pub(in crate::hub) fn push(&mut self, count: u64, frame: &[u8], limit: usize) {
-        if let Self::On { frames, bytes, .. } = self {
+        if let Self::On { frames, bytes, until } = self {
             *bytes += frame.len();
             frames.push_back((count, frame.to_vec()));
             if *bytes > limit {
-                *self = Self::Lost;
+                *self = Self::Lost { until: *until };
             }
         }
     }
@@ -147,7 +145,7 @@ impl History {
     fn frames(&self) -> impl Iterator<Item = (u64, ServerFrame<'_>)> {
         let frames = match self {
             Self::On { frames, .. } => Some(frames),
-            Self::Off | Self::Lost => None,
+            Self::Off | Self::Lost { .. } => None,
         };
         let frames = frames.into_iter().flatten();
         // They were decoded once before.

@@ -332,3 +332,19 @@ fn a_parked_tab_is_told_what_it_missed_though_the_line_breaks_again_before_it_is
     bench.tab(2, TabMessage::Attach { claim: &claim, last0: 1, last: 0 });
     assert!(bench.posted(2).contains(&HubMessage::BrowserGap));
 }
+
+#[test]
+fn a_topic_that_no_tab_wants_is_let_go_of_soon_after_the_last_tab_has_attached() {
+    let mut bench = taken_over();
+    let (topic, name, recovered) = (TopicId(3), "prices", true);
+    let position = Position { epoch: 9, offset: 4 };
+    let listed = Subscribed { request: 0, topic, recovered, position, name };
+    bench.server(&ServerFrame::Subscribed(listed));
+    bench.back(2, 0);
+    bench.take();
+    let unsubscribe = HubFrame::Unsubscribe { topic: name }.to_bytes();
+    bench.pass(Duration::from_millis(1_900));
+    assert!(!bench.sent().contains(&unsubscribe), "a tab may be about to ask for it");
+    bench.pass(Duration::from_millis(200));
+    assert!(bench.sent().contains(&unsubscribe));
+}
