@@ -7,8 +7,8 @@ use tabmux_wire::{HubFrame, Payload, Position, SocketId, TabId};
 use super::{
     config::HubConfig,
     io::{AttemptId, Event, HubMessage, LinkState, Output, SubscriptionId, WakeReason},
+    link::{Entry, Flow, Outbox},
     map::Map,
-    outbox::{Entry, Flow, Outbox},
     resume::Held,
     rng::Rng,
     tabs::{Delivery, TabRegistry},

@@ -1,14 +1,13 @@
 //! The hub: the one place per browser profile, origin and key that owns the link and routes its
 //! messages to the tabs.
 
-mod backoff;
 mod base;
 mod config;
 mod io;
+mod link;
 mod map;
 mod mirror;
 mod mux;
-mod outbox;
 mod port;
 mod resume;
 mod rng;

@@ -5,10 +5,10 @@
 
 use tabmux_wire::{HubFrame, LaneCount, TabId};
 
-use super::{Mux, connection::Connection};
+use super::Mux;
 use crate::{
     Timestamp,
-    hub::{base::Base, io::WakeReason, resume::MuxTab},
+    hub::{base::Base, io::WakeReason, link::Connection, resume::MuxTab},
 };
 
 /// What was received and is not acknowledged.

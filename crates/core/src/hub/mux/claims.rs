@@ -4,7 +4,8 @@ use std::{fmt::Write, mem, time::Duration};
 
 use tabmux_wire::{Alias, SessionId, Term, Token};
 
-use super::{Mux, Session, connection::Connection};
+use super::{Mux, Session};
+use crate::hub::link::Connection;
 
 /// How long a session is believed in whose server has not yet said how long it keeps it.
 const CLAIMED: Duration = Duration::from_secs(120);

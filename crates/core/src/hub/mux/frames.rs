@@ -7,16 +7,13 @@ use tabmux_wire::{
     Term, TopicId, Welcome, close as code,
 };
 
-use super::{
-    LONGEST_HINT, Mux, Next, Session,
-    claims::Claim,
-    connection::{Connected, Connection},
-};
+use super::{LONGEST_HINT, Mux, Next, Session, claims::Claim};
 use crate::{
     OwnedPayload, Timestamp,
     hub::{
         base::Base,
         io::{Event, HubMessage, Output},
+        link::{Connected, Connection},
         resume::Named,
     },
 };
@@ -49,7 +46,7 @@ impl Mux {
         bytes: &[u8],
     ) {
         if let Connection::Connected(connected) = &mut self.connection {
-            connected.heard(now);
+            connected.heartbeat.heard(now);
             if connected.is_listing && !matches!(frame, ServerFrame::Subscribed(_)) {
                 connected.is_listing = false;
                 self.topics.link_opened(base);

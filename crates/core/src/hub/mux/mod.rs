@@ -6,7 +6,6 @@
 
 mod acks;
 mod claims;
-mod connection;
 mod frames;
 mod topics;
 
@@ -17,17 +16,12 @@ use tabmux_wire::{
     Payload, Resume, ServerFrame, SessionId, TabId, Term, Token, Upstream, close as code,
 };
 
-use self::{
-    acks::Acks,
-    claims::Claim,
-    connection::{Connection, Pulse},
-    topics::Topics,
-};
+use self::{acks::Acks, claims::Claim, topics::Topics};
 use super::{
-    backoff::Backoff,
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
+    link::{Backoff, Connection, Pulse},
     resume::{Held, History, MuxTabs},
 };
 use crate::{OwnedPayload, Timestamp};
@@ -339,7 +333,7 @@ impl Machine for Mux {
                 if mem::take(&mut connected.suspended) {
                     // The link may have died meanwhile; the lock is needed for the next one.
                     base.has_lock();
-                    if let Pulse::Ping { nonce } = connected.probe(now, base.flow()) {
+                    if let Pulse::Ping { nonce } = connected.heartbeat.probe(now, base.flow()) {
                         base.send_ping(nonce);
                     }
                 }
@@ -496,7 +490,7 @@ impl Machine for Mux {
                 *until = (*until).min(soon);
             }
             Connection::Connected(connected) => {
-                if let Pulse::Ping { nonce } = connected.probe(now, base.flow()) {
+                if let Pulse::Ping { nonce } = connected.heartbeat.probe(now, base.flow()) {
                     base.send_ping(nonce);
                 }
             }
@@ -537,7 +531,7 @@ impl Machine for Mux {
                     self.stop(now, base);
                     return;
                 }
-                match connected.pulse(now, base.flow()) {
+                match connected.heartbeat.pulse(now, base.flow()) {
                     Pulse::Nothing => {}
                     Pulse::Ping { nonce } => base.send_ping(nonce),
                     Pulse::Dead => {

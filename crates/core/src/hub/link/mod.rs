@@ -1,0 +1,14 @@
+//! The link to a server: where it is, whether it lives, what waits to be sent on it, and when it is
+//! dialled again.
+
+mod backoff;
+mod connection;
+mod heartbeat;
+mod outbox;
+
+pub(super) use self::{
+    backoff::Backoff,
+    connection::{Connected, Connection},
+    heartbeat::Pulse,
+    outbox::{Entry, Flow, Outbox},
+};
