@@ -12,6 +12,7 @@ mod port;
 mod resume;
 mod rng;
 mod tabs;
+mod topics;
 
 pub use self::{
     config::{HubConfig, Mode},

@@ -6,9 +6,14 @@ mod connection;
 mod heartbeat;
 mod outbox;
 
+use std::time::Duration;
+
 pub(super) use self::{
     backoff::Backoff,
     connection::{Connected, Connection},
     heartbeat::Pulse,
     outbox::{Entry, Flow, Outbox},
 };
+
+/// The longest wait a server may ask for.
+pub(super) const LONGEST_HINT: Duration = Duration::from_secs(600);

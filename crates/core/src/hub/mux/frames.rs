@@ -7,14 +7,14 @@ use tabmux_wire::{
     Term, TopicId, Welcome, close as code,
 };
 
-use super::{LONGEST_HINT, Mux, Next, Session, claims::Claim};
+use super::{Mux, Next, Session};
 use crate::{
     OwnedPayload, Timestamp,
     hub::{
         base::Base,
         io::{Event, HubMessage, Output},
-        link::{Connected, Connection},
-        resume::Named,
+        link::{Connected, Connection, LONGEST_HINT},
+        resume::{Claim, Named},
     },
 };
 

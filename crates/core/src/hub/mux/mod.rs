@@ -7,7 +7,6 @@
 mod acks;
 mod claims;
 mod frames;
-mod topics;
 
 use std::{mem, time::Duration};
 
@@ -16,18 +15,16 @@ use tabmux_wire::{
     Payload, Resume, ServerFrame, SessionId, TabId, Term, Token, Upstream, close as code,
 };
 
-use self::{acks::Acks, claims::Claim, topics::Topics};
+use self::acks::Acks;
 use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
     link::{Backoff, Connection, Pulse},
-    resume::{Held, History, MuxTabs},
+    resume::{Claim, Held, History, MuxTabs},
+    topics::Topics,
 };
 use crate::{OwnedPayload, Timestamp};
-
-/// The longest wait a server may ask for.
-const LONGEST_HINT: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct Mux {

@@ -6,15 +6,13 @@ use tabmux_wire::{
     HubFrame, MAX_TOPIC_NAME, Payload, Position, Subscribed, TabId, TopicId, Unsubscribed,
 };
 
-use super::LONGEST_HINT;
-use crate::{
-    Timestamp,
-    hub::{
-        base::{Base, Subscription},
-        io::{Event, HubMessage, SubscriptionId, WakeReason},
-        resume::{Hearing, History},
-    },
+use super::{
+    base::{Base, Subscription},
+    io::{Event, HubMessage, SubscriptionId, WakeReason},
+    link::LONGEST_HINT,
+    resume::{Hearing, History},
 };
+use crate::Timestamp;
 
 /// All topics of a hub. Some dozens at most, so looking is quick.
 #[derive(Debug, Default)]
