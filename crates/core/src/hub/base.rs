@@ -33,9 +33,9 @@ pub(super) trait Machine: Send {
     fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held);
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
-    /// More waits for a parked tab than may, and is dropped; it must be told so.
+    /// Called when more waits for a parked tab than may. That is dropped, and the tab must be told.
     fn tab_overflowed(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
-    /// A message of a tab, the `n`th.
+    /// Called for the `n`th message of a tab.
     fn said(&mut self, now: Timestamp, base: &mut Base, n: u64, socket: SocketKey, said: Said<'_>);
     fn got(&mut self, now: Timestamp, base: &mut Base, tab: TabId, counts: [u64; 2]);
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>);
@@ -192,19 +192,19 @@ impl Base {
         self.post(tab, HubMessage::Closed { socket, count, code, clean, reason });
     }
 
-    /// Posts to a tab what is of no use to it later.
+    /// Posts a message to a tab, unless the tab is away: it is of no use later.
     pub(super) fn post_now(&mut self, tab: TabId, message: HubMessage) {
         if self.tabs.is_attached(tab) {
             self.order(Output::PostToTab { tab, message });
         }
     }
 
-    /// The messages of a tab count anew, or it is no more.
+    /// Called when the messages of a tab count anew, or when the tab is no more.
     pub(super) fn forget_sent(&mut self, tab: TabId) {
         self.sent.remove(tab);
     }
 
-    /// Whether the hub holds the lock; asks for it if not.
+    /// Returns true if the hub holds the lock. Asks for it if not.
     pub(super) fn has_lock(&mut self) -> bool {
         if self.lock == Lock::Free {
             self.lock = Lock::Requested;
@@ -213,7 +213,7 @@ impl Base {
         self.lock == Lock::Held
     }
 
-    /// Whether the grant was asked for.
+    /// Called when the lock is granted. Returns true if the hub had asked for it.
     pub(super) fn lock_granted(&mut self) -> bool {
         let wanted = self.lock == Lock::Requested;
         if wanted {
@@ -289,7 +289,7 @@ impl Base {
         self.outbox.push_first(OwnedPayload::Binary(frame));
     }
 
-    /// Whether anything waits to be handed to the link.
+    /// Returns true if anything waits to be handed to the link.
     pub(super) fn is_behind(&self) -> bool {
         !self.outbox.is_empty()
     }

@@ -45,12 +45,12 @@ pub(super) enum Delivery {
 }
 
 impl Presence {
-    /// Whether the server knows a tab that has not attached, though it may be dead.
+    /// Returns true for a tab that the server knows and that has not attached. It may be dead.
     const fn is_awaited(&self) -> bool {
         matches!(self, Self::Awaited { .. } | Self::AwaitedDoubtful { .. })
     }
 
-    /// When the tab is dead, and which timer that is.
+    /// Returns when the tab counts as dead, and which timer that is.
     const fn ends(&self) -> Option<(Timestamp, WakeReason)> {
         match self {
             Self::Attached => None,
@@ -73,7 +73,7 @@ impl Presence {
 }
 
 impl TabRegistry {
-    /// The tab is there, for the first time or again. Returns what waited for it.
+    /// Called when the tab attaches, for the first time or again. Returns what was held for it.
     pub(super) fn attach(&mut self, tab: TabId) -> Held {
         let presence = self.tabs.entry(tab, || Presence::Attached);
         let held = presence.take_held();
@@ -81,7 +81,7 @@ impl TabRegistry {
         held
     }
 
-    /// The tab is in the back/forward cache. Returns whether this is news.
+    /// Called when the tab enters the back/forward cache. Returns true if this is news.
     pub(super) fn park(&mut self, tab: TabId, until: Timestamp) -> bool {
         let Some(presence) = self.tabs.get_mut(tab) else {
             return false;
@@ -91,7 +91,7 @@ impl TabRegistry {
         news
     }
 
-    /// The server knows a tab that this hub does not. Returns whether this is news.
+    /// Called when the server lists a tab. Returns true if this hub does not know it yet.
     pub(super) fn expect(&mut self, tab: TabId, parked: bool, until: Timestamp) -> bool {
         let news = !self.tabs.contains(tab);
         self.tabs.entry(tab, || match parked {
@@ -101,8 +101,8 @@ impl TabRegistry {
         news
     }
 
-    /// The tab's lock was granted.
-    pub(super) fn doubt(&mut self, tab: TabId, until: Timestamp) {
+    /// Called when the tab's lock was granted: the tab may be dead.
+    pub(super) fn suspect(&mut self, tab: TabId, until: Timestamp) {
         let Some(presence) = self.tabs.get_mut(tab) else { return };
         match presence {
             Presence::Attached => *presence = Presence::Doubtful { until, held: Held::default() },
@@ -113,12 +113,12 @@ impl TabRegistry {
         }
     }
 
-    /// The tab is no more. Returns whether it was there.
+    /// Forgets the tab. Returns true if it was there.
     pub(super) fn remove(&mut self, tab: TabId) -> bool {
         self.tabs.remove(tab).is_some()
     }
 
-    /// Where a message to the tab goes.
+    /// Returns what is to become of a message to the tab, and holds it if nothing may be posted now.
     pub(super) fn deliver(&mut self, tab: TabId, message: &HubMessage, limit: usize) -> Delivery {
         match self.tabs.get_mut(tab) {
             Some(Presence::Attached) => Delivery::Post,
@@ -142,7 +142,7 @@ impl TabRegistry {
         }
     }
 
-    /// Tabs that are dead, or were parked for too long.
+    /// Returns the tabs that are dead, or were parked for too long.
     pub(super) fn expired(&self, now: Timestamp) -> Vec<TabId> {
         self.filter(|presence| presence.ends().is_some_and(|(until, _)| until <= now))
     }
@@ -151,37 +151,37 @@ impl TabRegistry {
         self.tabs.iter().filter_map(|(_, presence)| presence.ends()).min()
     }
 
-    /// Tabs to which messages may be posted now.
+    /// Returns the tabs to which messages may be posted now.
     pub(super) fn attached(&self) -> Vec<TabId> {
         self.filter(|presence| matches!(presence, Presence::Attached))
     }
 
-    /// Tabs that are not parked.
+    /// Returns the tabs that attached to this hub and are not parked.
     pub(super) fn present(&self) -> Vec<TabId> {
         self.filter(|it| matches!(it, Presence::Attached | Presence::Doubtful { .. }))
     }
 
-    /// Whether messages may be posted to the tab now.
+    /// Returns true if messages may be posted to the tab now.
     pub(super) fn is_attached(&self, tab: TabId) -> bool {
         matches!(self.tabs.get(tab), Some(Presence::Attached))
     }
 
-    /// Whether the tab is in the back/forward cache.
+    /// Returns true if the tab is in the back/forward cache.
     pub(super) fn is_parked(&self, tab: TabId) -> bool {
         matches!(self.tabs.get(tab), Some(Presence::Parked { .. }))
     }
 
-    /// Whether the server knows the tab, which has not attached yet.
+    /// Returns true if the server knows the tab, which has not attached yet.
     pub(super) fn is_awaited(&self, tab: TabId) -> bool {
         self.tabs.get(tab).is_some_and(Presence::is_awaited)
     }
 
-    /// Whether the server knows a tab that has not attached yet.
+    /// Returns true if the server knows a tab that has not attached yet.
     pub(super) fn any_awaited(&self) -> bool {
         self.tabs.iter().any(|(_, presence)| presence.is_awaited())
     }
 
-    /// Whether any tab is here and not parked. One that is awaited may be at another hub.
+    /// Returns true if any tab is here and not parked. One that is awaited may be at another hub.
     pub(super) fn any_present(&self) -> bool {
         self.tabs.iter().any(|(_, presence)| match presence {
             Presence::Attached | Presence::Doubtful { .. } | Presence::AwaitedDoubtful { .. } => {
@@ -191,7 +191,7 @@ impl TabRegistry {
         })
     }
 
-    /// How many are in the back/forward cache.
+    /// Returns the number of tabs in the back/forward cache.
     pub(super) fn parked(&self) -> usize {
         self.filter(|presence| matches!(presence, Presence::Parked { .. })).len()
     }

@@ -62,7 +62,7 @@ struct Listener {
 }
 
 impl Topics {
-    /// A tab wants a topic, which it left at a position.
+    /// Called when a tab wants a topic, which it left at a position.
     pub(super) fn subscribe(
         &mut self,
         base: &mut Base,
@@ -103,8 +103,8 @@ impl Topics {
         self.ask(base, is_open);
     }
 
-    /// A tab says again what it wants, through another port: what was posted to the one before may
-    /// be lost.
+    /// Called when a tab says again what it wants, through another port: what was posted to the one
+    /// before may be lost.
     fn subscribe_again(&mut self, base: &mut Base, wish: Subscription<'_>, history: &History) {
         let Subscription { tab, number, name, since } = wish;
         let mine = |it: &&mut Listener| it.tab == tab && it.number == number;
@@ -117,17 +117,17 @@ impl Topics {
         base.event(Event::BadTabMessage(tab));
     }
 
-    /// A tab wants a topic no more.
+    /// Called when a tab wants a topic no more.
     pub(super) fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId) {
         self.remove(base, |it| it.tab == tab && it.number == number);
     }
 
-    /// A tab is no more.
+    /// Called when a tab is no more.
     pub(super) fn tab_gone(&mut self, base: &mut Base, tab: TabId) {
         self.remove(base, |it| it.tab == tab);
     }
 
-    /// A tab is away; `lossy` if what was posted to it before may be lost.
+    /// Called when a tab goes away. `lossy`: what was posted to it before may be lost.
     pub(super) fn tab_away(&mut self, base: &mut Base, tab: TabId, lossy: bool) {
         for topic in &mut self.topics {
             for listener in topic.listeners.iter_mut().filter(|it| it.tab == tab) {
@@ -137,7 +137,7 @@ impl Topics {
         }
     }
 
-    /// A tab is there, for the first time or again.
+    /// Called when a tab is there, for the first time or again.
     pub(super) fn tab_back(
         &mut self,
         base: &mut Base,
@@ -151,12 +151,13 @@ impl Topics {
         self.ask(base, is_open);
     }
 
-    /// A link is open, HELLO is said, and what the server knows already is told.
+    /// Called when the server may be asked for topics: HELLO is said, and the server has listed the
+    /// topics that the session has.
     pub(super) fn link_opened(&mut self, base: &mut Base) {
         self.ask(base, true);
     }
 
-    /// The link is gone, and the server knows nothing any more.
+    /// Called when the link is gone. The server knows nothing any more.
     pub(super) fn link_lost(&mut self) {
         for topic in &mut self.topics {
             topic.state = State::Unknown;
@@ -185,7 +186,8 @@ impl Topics {
         topic.welcome(base, missed, &History::Off);
     }
 
-    /// The session has a topic from before: everything after this position follows.
+    /// Called when the server lists a topic that the session has: everything after this position
+    /// follows.
     pub(super) fn listed(&mut self, base: &mut Base, listed: &Subscribed<'_>, history: &History) {
         let known = self.find(listed.name);
         if known.is_none() && self.topics.len() >= base.config.topics {
@@ -210,12 +212,12 @@ impl Topics {
         self.tidy(base, |topic| !topic.kept);
     }
 
-    /// All tabs that the session had have attached or are gone.
+    /// Called when all tabs that the session had have attached or are gone.
     pub(super) fn all_came(&mut self, base: &mut Base) {
         self.tidy(base, |topic| std::mem::take(&mut topic.kept));
     }
 
-    /// The session is gone, and with it what it had of topics.
+    /// Called when the session is gone, and with it its topics.
     pub(super) fn session_lost(&mut self) {
         self.topics.iter_mut().for_each(|topic| topic.kept = false);
         self.topics.retain(|topic| !topic.listeners.is_empty());
@@ -285,10 +287,10 @@ impl Topics {
             // Not for those who were there already.
             let before = Position { offset: previous, ..position };
             topic.reach(before);
-            topic.tell_gap(base, before);
+            topic.post_gap(base, before);
         }
         topic.reach(position);
-        topic.tell(base, |subscription| {
+        topic.post(base, |subscription| {
             let payload = payload.into();
             HubMessage::Publication { subscription, position, payload }
         });
@@ -302,7 +304,7 @@ impl Topics {
         if let Some(topic) = self.by_id(topic).filter(is_news) {
             topic.last = Some(position);
             topic.reach(position);
-            topic.tell_gap(base, position);
+            topic.post_gap(base, position);
         }
     }
 
@@ -405,12 +407,12 @@ impl Topic {
         self.welcome(base, false, history);
     }
 
-    fn tell_gap(&self, base: &mut Base, position: Position) {
-        self.tell(base, |subscription| HubMessage::Gap { subscription, position });
+    fn post_gap(&self, base: &mut Base, position: Position) {
+        self.post(base, |subscription| HubMessage::Gap { subscription, position });
     }
 
-    /// Posts to all who hear, once for each number.
-    fn tell(&self, base: &mut Base, message: impl Fn(SubscriptionId) -> HubMessage) {
+    /// Posts to all subscriptions that hear the topic, once for each number.
+    fn post(&self, base: &mut Base, message: impl Fn(SubscriptionId) -> HubMessage) {
         let heard = |it: &&Listener| it.hearing == Hearing::Hears;
         for same in self.listeners.chunk_by(|a, b| a.number == b.number) {
             let tabs = same.iter().filter(heard).map(|it| it.tab).collect::<Vec<_>>();

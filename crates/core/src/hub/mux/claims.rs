@@ -12,8 +12,9 @@ const CLAIMED: Duration = Duration::from_secs(120);
 const MAX_OTHERS: usize = 8;
 
 impl Mux {
-    /// A tab claims a session, which matters before this hub has one.
-    pub(super) fn claimed(&mut self, claim: Option<Claim>) {
+    /// Called when a tab claims a session: takes the claim for the next HELLO, or keeps it to be
+    /// tried later. Once this hub has a session, it ignores claims.
+    pub(super) fn consider_claim(&mut self, claim: Option<Claim>) {
         let Some(claim) = claim.filter(|_| !matches!(self.connection, Connection::Connected(_)))
         else {
             return;
@@ -23,8 +24,8 @@ impl Mux {
         let is_better = !is_asked && claim.alias.is_some() && self.is_found();
         let new = Session::from(claim);
         match &mut self.session {
-            // Who was away, frozen perhaps, may know an older term than others: with that the
-            // server would refuse the hub.
+            // A tab that was away, frozen perhaps, may know an older term than others: with that
+            // the server would refuse the hub.
             Some(session) if session.id == new.id => {
                 session.term = session.term.max(new.term);
             }
@@ -44,9 +45,10 @@ impl Mux {
         }
     }
 
-    /// What was claimed is over: whether a tab has shown another session, which is to be claimed
-    /// now. What this hub has had a link for is given up by the rules, and not for another.
-    pub(super) fn claims_another(&mut self) -> bool {
+    /// Called when the claimed session is over. Returns true if a tab has shown another one, which
+    /// the next HELLO then claims. A session for which this hub has had a link is given up by the
+    /// rules, and not for another one.
+    pub(super) fn take_next_claim(&mut self) -> bool {
         let is_own = self.session.as_ref().is_some_and(|session| session.count0.is_some());
         let next = self.others.pop();
         if is_own || next.is_none() {
@@ -56,7 +58,7 @@ impl Mux {
         true
     }
 
-    /// Whether the session is one that no tab here had a part in: a new tab found the claim.
+    /// Returns true if no tab here had a part in the session: a new tab found the claim.
     pub(super) fn is_found(&self) -> bool {
         let had = |id| self.tabs.iter().any(|(_, tab)| tab.is_part_of(id));
         self.session.as_ref().is_some_and(|it| it.count0.is_none() && !had(it.id))

@@ -208,7 +208,7 @@ impl Mux {
     /// Returns true if the hub dials again at once.
     fn was_not_ours(&mut self, base: &mut Base, why: &str) -> bool {
         let is_found = self.is_found();
-        let another = self.claims_another();
+        let another = self.take_next_claim();
         if !another && is_found {
             // Of somebody who was here before. Nobody here has lost anything.
             self.forget_session();
@@ -263,7 +263,7 @@ impl Mux {
         base.post_all(tabs, &HubMessage::Browser { count0: count, payload });
     }
 
-    /// The tabs to which a frame of lane 0 is news.
+    /// Returns the tabs to which a frame of lane 0 is news.
     fn concerned(&self, base: &Base, count: u64) -> Vec<TabId> {
         let Some(Session { id: session, .. }) = self.session else { return Vec::new() };
         let mut tabs = base.tabs.all();
@@ -284,7 +284,7 @@ impl Mux {
             return self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
         };
         let Welcome { session: id, token, term, resumed, next0, .. } = *welcome;
-        if !resumed && self.claims_another() {
+        if !resumed && self.take_next_claim() {
             base.close_link(now, code::NORMAL, "");
             self.dial_again(now, base);
             return;
@@ -376,7 +376,7 @@ impl Mux {
         }
     }
 
-    /// The server knows a tab: as what it knew before, or as a new one.
+    /// Called when the server answers ATTACH: it knows the tab as before, or as a new one.
     fn attached(&mut self, base: &mut Base, id: TabId, alias: Alias, [next, n_seen]: [u64; 2]) {
         let count0 = self.count0();
         let (Some(session), Some(tab)) = (&self.session, self.tabs.get_mut(id)) else {

@@ -320,8 +320,8 @@ impl Machine for Mux {
         }
         self.gone.retain(|it| *it != tab);
         self.history.tab_came(now);
-        self.claimed(own);
-        self.claimed(found);
+        self.consider_claim(own);
+        self.consider_claim(found);
         match &mut self.connection {
             Connection::Idle | Connection::Denied => self.dial(now, base),
             Connection::Handshaking { .. } => self.send_attach(base, tab),
