@@ -7,8 +7,9 @@ use tabmux_wire::{HubFrame, Payload, Position, SocketId, TabId};
 use super::{
     config::HubConfig,
     io::{AttemptId, Event, HubMessage, LinkState, Output, SubscriptionId, WakeReason},
+    link::{Entry, Flow, Outbox},
     map::Map,
-    outbox::{Entry, Flow, Outbox},
+    resume::Held,
     rng::Rng,
     tabs::{Delivery, TabRegistry},
 };
@@ -27,18 +28,14 @@ pub(super) type SocketKey = (TabId, SocketId);
 /// Not `Debug`: through the vtable all of its formatting would end up in the wasm module.
 pub(super) trait Machine: Send {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
-    /// A tab is about to get what waited for it, the last message to all tabs being this one, or
-    /// the largest number if that says that some are missing. Whether it missed some before that.
-    fn take_missed(&mut self, _: TabId, _: u64) -> bool {
-        false
-    }
-    /// What waited for the tab is posted: what the machine posts to it now comes after that.
-    fn tab_caught_up(&mut self, base: &mut Base, tab: TabId);
+    /// Called after `tab_attached`, when `Attached` is posted: posts what the tab missed. `held` is
+    /// what was kept for it while it was parked.
+    fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held);
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
-    /// More waits for a parked tab than may, and is dropped; it must be told so.
+    /// Called when more waits for a parked tab than may. That is dropped, and the tab must be told.
     fn tab_overflowed(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
-    /// A message of a tab, the `n`th.
+    /// Called for the `n`th message of a tab.
     fn said(&mut self, now: Timestamp, base: &mut Base, n: u64, socket: SocketKey, said: Said<'_>);
     fn got(&mut self, now: Timestamp, base: &mut Base, tab: TabId, counts: [u64; 2]);
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>);
@@ -49,7 +46,7 @@ pub(super) trait Machine: Send {
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>);
     fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool);
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base);
-    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)>;
+    fn poll_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)>;
     /// The link's state, and why it is so.
     fn state(&self) -> (LinkState, &str);
 }
@@ -195,19 +192,19 @@ impl Base {
         self.post(tab, HubMessage::Closed { socket, count, code, clean, reason });
     }
 
-    /// Posts to a tab what is of no use to it later.
+    /// Posts a message to a tab, unless the tab is away: it is of no use later.
     pub(super) fn post_now(&mut self, tab: TabId, message: HubMessage) {
         if self.tabs.is_attached(tab) {
             self.order(Output::PostToTab { tab, message });
         }
     }
 
-    /// The messages of a tab count anew, or it is no more.
+    /// Called when the messages of a tab count anew, or when the tab is no more.
     pub(super) fn forget_sent(&mut self, tab: TabId) {
         self.sent.remove(tab);
     }
 
-    /// Whether the hub holds the lock; asks for it if not.
+    /// Returns true if the hub holds the lock. Asks for it if not.
     pub(super) fn has_lock(&mut self) -> bool {
         if self.lock == Lock::Free {
             self.lock = Lock::Requested;
@@ -216,7 +213,7 @@ impl Base {
         self.lock == Lock::Held
     }
 
-    /// Whether the grant was asked for.
+    /// Called when the lock is granted. Returns true if the hub had asked for it.
     pub(super) fn lock_granted(&mut self) -> bool {
         let wanted = self.lock == Lock::Requested;
         if wanted {
@@ -292,7 +289,7 @@ impl Base {
         self.outbox.push_first(OwnedPayload::Binary(frame));
     }
 
-    /// Whether anything waits to be handed to the link.
+    /// Returns true if anything waits to be handed to the link.
     pub(super) fn is_behind(&self) -> bool {
         !self.outbox.is_empty()
     }

@@ -33,7 +33,7 @@ pub enum Input<'a> {
     LinkLockGranted,
     /// The link is open.
     LinkOpened {
-        /// Which.
+        /// The number of the link.
         attempt: AttemptId,
         /// The sub-protocol the server chose.
         protocol: &'a str,
@@ -42,33 +42,33 @@ pub enum Input<'a> {
     },
     /// A message came on the link.
     LinkMessage {
-        /// Which.
+        /// The number of the link.
         attempt: AttemptId,
         /// The message.
         payload: Payload<'a>,
     },
     /// The link is closed, or could not be opened.
     LinkClosed {
-        /// Which.
+        /// The number of the link.
         attempt: AttemptId,
         /// The close code.
         code: u16,
         /// The close reason.
         reason: &'a str,
-        /// Whether the closing handshake was completed.
+        /// True if the closing handshake was completed.
         clean: bool,
     },
     /// How many bytes the link has not yet given to the network. Shells tell it before every
     /// `handle_timeout`, since browsers have no event for it.
     LinkBuffered {
-        /// Which.
+        /// The number of the link.
         attempt: AttemptId,
         /// The bytes.
         bytes: u64,
     },
     /// The network came or went.
     NetworkChanged {
-        /// Whether there is one now.
+        /// True if there is one now.
         online: bool,
     },
 }
@@ -79,8 +79,8 @@ pub enum TabMessage<'a> {
     /// The tab is there: the first message of its life, the first after a park, and the first to
     /// another hub.
     Attach {
-        /// What the last [`HubMessage::Resume`] gave it. If it never had one, what it found of
-        /// another tab's, up to the space; or nothing.
+        /// The claim that the last [`HubMessage::Resume`] gave the tab, or nothing if there was none.
+        /// A claim that the tab found of another tab's follows after a comma, without its alias.
         claim: &'a str,
         /// Frames of lane 0 that it has.
         last0: u64,
@@ -167,19 +167,19 @@ pub enum Output {
     ReleaseLinkLock,
     /// Open the link.
     OpenLink {
-        /// What to call it.
+        /// The number by which the shell names it from now on.
         attempt: AttemptId,
     },
     /// Send a message on the link.
     SendLink {
-        /// Which.
+        /// The number of the link.
         attempt: AttemptId,
         /// The message.
         payload: OwnedPayload,
     },
     /// Close the link.
     CloseLink {
-        /// Which.
+        /// The number of the link.
         attempt: AttemptId,
         /// The close code, 0 for none.
         code: u16,
@@ -233,16 +233,16 @@ pub enum HubMessage {
         /// Why the link is as it is, empty when there is nothing to say.
         reason: String,
     },
-    /// Whoever is at the other end knows the tab now, and has so many of its messages: it says
-    /// the rest again.
+    /// The other end knows the tab now, and has so many of its messages. The tab says the rest
+    /// again.
     Resume {
         /// Messages that were received.
         n_seen: u64,
-        /// Whether this is what the tab was part of before. If not, all sockets that were open are
-        /// lost and all counts begin anew, and the tab says `Got` with two zeros before it says
-        /// anything else: what comes before that is of before.
+        /// True if the tab's previous session goes on. If false, its open sockets are lost, all
+        /// counts restart at 0, and the tab must first send `Got {0, 0}`. The hub ignores everything
+        /// that it receives before that.
         continues: bool,
-        /// Frames of lane 0 that are of no concern to a tab which does not continue.
+        /// The number of frames of lane 0 that do not concern a tab which begins anew.
         count0: u64,
         /// What the tab shows to the next hub.
         claim: String,
@@ -268,9 +268,9 @@ pub enum HubMessage {
     Opened {
         /// The socket.
         socket: SocketId,
-        /// Which frame of the tab's lane it is; 0: none.
+        /// Its number in the tab's lane, or 0 if it is of no lane.
         count: u64,
-        /// Whether the link was open before this socket asked.
+        /// True if the link was open before this socket asked.
         reused: bool,
         /// The sub-protocol chosen.
         protocol: String,
@@ -283,7 +283,7 @@ pub enum HubMessage {
     Credit {
         /// The socket.
         socket: SocketId,
-        /// Which frame of the tab's lane it is.
+        /// Its number in the tab's lane.
         count: u64,
         /// How much more.
         bytes: u64,
@@ -292,7 +292,7 @@ pub enum HubMessage {
     Message {
         /// The socket.
         socket: SocketId,
-        /// Which frame of the tab's lane it is.
+        /// Its number in the tab's lane.
         count: u64,
         /// The message.
         payload: OwnedPayload,
@@ -306,11 +306,11 @@ pub enum HubMessage {
     Closed {
         /// The socket.
         socket: SocketId,
-        /// Which frame of the tab's lane it is; 0: none.
+        /// Its number in the tab's lane, or 0 if it is of no lane.
         count: u64,
         /// The close code.
         code: u16,
-        /// Whether the closing handshake was completed.
+        /// True if the closing handshake was completed.
         clean: bool,
         /// The close reason.
         reason: String,
@@ -329,7 +329,7 @@ pub enum HubMessage {
     },
     /// A message to all tabs of the browser.
     Browser {
-        /// Which frame of lane 0 it is.
+        /// Its number in lane 0.
         count0: u64,
         /// The message.
         payload: OwnedPayload,
@@ -342,7 +342,7 @@ pub enum HubMessage {
         subscription: SubscriptionId,
         /// Where the topic is.
         position: Position,
-        /// Whether the tab left it there. If it left it elsewhere, `Gap` follows.
+        /// True if the tab left it there. If it left it elsewhere, `Gap` follows.
         recovered: bool,
     },
     /// A publication of a topic.
@@ -416,6 +416,8 @@ pub enum WakeReason {
     Ack,
     /// A session whose link is gone for too long.
     Session,
+    /// The tabs of a session that another hub had have had time to say what they want.
+    History,
 }
 
 /// Something worth a line in a log.
@@ -427,7 +429,7 @@ pub enum Event {
     Welcomed {
         /// The session.
         session: SessionId,
-        /// Whether it is the one the hub had.
+        /// True if it is the one that the hub had.
         resumed: bool,
     },
     /// The link is gone.
@@ -447,7 +449,8 @@ pub enum Event {
 }
 
 impl HubMessage {
-    /// The bytes it holds on to while it waits for a parked tab: payload and a fixed part.
+    /// Returns the bytes that it holds on to while it waits for a parked tab: its payload and a
+    /// fixed part.
     pub(crate) const fn cost(&self) -> usize {
         64 + match self {
             Self::Message { payload, .. }

@@ -6,6 +6,7 @@ use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
     map::Map,
+    resume::Held,
 };
 use crate::{OwnedPayload, Timestamp};
 
@@ -179,7 +180,10 @@ impl Machine for Mirror {
 
     /// A tab that this hub knows goes on. All others have lost what they had, since no other hub
     /// can have left anything here.
-    fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
+    fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held) {
+        for message in held {
+            base.post_now(tab, message);
+        }
         let continues = self.seen.contains(tab);
         let n_seen = *self.seen.entry(tab, || 0);
         let (count0, claim) = (0, String::new());
@@ -298,7 +302,7 @@ impl Machine for Mirror {
         }
     }
 
-    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+    fn poll_timeout(&self, _: &Base) -> Option<(Timestamp, WakeReason)> {
         match self.link {
             Link::Dialling { until } => Some((until, WakeReason::Dial)),
             Link::Idle | Link::WaitingForLock | Link::Open { .. } | Link::Closing { .. } => None,

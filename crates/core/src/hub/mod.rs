@@ -1,17 +1,18 @@
 //! The hub: the one place per browser profile, origin and key that owns the link and routes its
 //! messages to the tabs.
 
-mod backoff;
 mod base;
 mod config;
 mod io;
+mod link;
 mod map;
 mod mirror;
 mod mux;
-mod outbox;
 mod port;
+mod resume;
 mod rng;
 mod tabs;
+mod topics;
 
 pub use self::{
     config::{HubConfig, Mode},
@@ -35,18 +36,23 @@ use crate::Timestamp;
 
 /// A hub. See the [crate documentation](crate) for how to run it.
 ///
+/// - Facts go in by [`handle_input`](Self::handle_input).
+/// - Time goes in by [`handle_timeout`](Self::handle_timeout).
+/// - Orders come out of [`poll_output`](Self::poll_output), and are to be carried out in their order.
+/// - The next moment comes out of [`poll_timeout`](Self::poll_timeout).
+///
 /// After every `handle_*`, either [`poll_output`](Self::poll_output) has orders or
 /// [`poll_timeout`](Self::poll_timeout) names a moment, if there is anything left to do; and
 /// after `handle_timeout(now)` that moment lies after `now`.
 pub struct Hub {
     base: Base,
     machine: Box<dyn Machine>,
-    /// What the tabs were last told.
+    /// The state and the number of tabs that tabs were last told.
     told: (LinkState, usize),
 }
 
 impl Hub {
-    /// A hub without tabs, which therefore does nothing. `seed` is for jitter only.
+    /// Returns a hub without tabs, which does nothing yet. `seed` is for jitter only.
     pub fn new(config: HubConfig, seed: u64) -> Self {
         let machine: Box<dyn Machine> = match config.mode {
             Mode::Mirror => Box::new(Mirror::default()),
@@ -55,22 +61,22 @@ impl Hub {
         Self { base: Base::new(config, seed), machine, told: (LinkState::Idle, 0) }
     }
 
-    /// The state of the link.
+    /// Returns the state of the link.
     pub fn state(&self) -> LinkState {
         self.machine.state().0
     }
 
-    /// Tabs of this hub that are not parked.
+    /// Returns the number of tabs that are not parked.
     pub fn tabs(&self) -> usize {
         self.base.tabs.present().len()
     }
 
-    /// Tabs of this hub that are parked.
+    /// Returns the number of tabs that are parked.
     pub fn parked(&self) -> usize {
         self.base.tabs.parked()
     }
 
-    /// Something happened. Never fails; facts about links of the past are ignored.
+    /// Takes a fact in. Never fails: facts about links of the past are ignored.
     pub fn handle_input(&mut self, now: Timestamp, input: Input<'_>) {
         let mut fresh = None;
         match input {
@@ -83,12 +89,12 @@ impl Hub {
             Input::TabMessage { tab, message: TabMessage::Bye } => {
                 self.base.order(Output::DropTab { tab });
             }
-            // It was thought dead, and is not.
+            // The tab was thought dead, and lives.
             Input::TabMessage { tab, .. } => {
                 self.base.order(Output::PostToTab { tab, message: HubMessage::Resync });
             }
             Input::TabLockGranted { tab } => {
-                self.base.tabs.doubt(tab, now + self.base.config.tab_grace);
+                self.base.tabs.suspect(tab, now + self.base.config.tab_grace);
             }
             Input::LinkLockGranted => {
                 if self.base.lock_granted() {
@@ -121,30 +127,33 @@ impl Hub {
                 self.machine.network_changed(now, &mut self.base, online);
             }
         }
-        self.settle(now, fresh);
+        self.end_turn(now, fresh);
     }
 
-    /// Time has passed. A call before its time does nothing.
+    /// Does what is due by now. A call before its time does nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         for tab in self.base.tabs.expired(now) {
             self.remove(now, tab);
         }
         self.machine.handle_timeout(now, &mut self.base);
         self.base.handle_timeout(now);
-        self.settle(now, None);
+        self.end_turn(now, None);
     }
 
-    /// The next order to carry out.
+    /// Returns the next order to carry out.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.base.poll_output()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout), and why.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout), and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
-        [self.base.poll_timeout(), self.machine.poll_timeout()].into_iter().flatten().min()
+        [self.base.poll_timeout(), self.machine.poll_timeout(&self.base)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Returns the tab when it must not be told the news twice.
+    /// Returns the tab if it is attached: `Attached` has told it the news already.
     fn attach(&mut self, now: Timestamp, tab: TabId, has: Has<'_>) -> Option<TabId> {
         if !self.base.tabs.contains(tab) && self.base.tabs.len() >= self.base.config.tabs {
             let message = format!("tabmux: a hub has {} tabs at most", self.base.config.tabs);
@@ -158,17 +167,8 @@ impl Hub {
         self.base.event(Event::TabAttached(tab));
         self.machine.tab_attached(now, &mut self.base, tab, has);
         let attached = HubMessage::Attached { state: self.state(), tabs: self.tab_count() };
-        let count0 = |message: &HubMessage| match message {
-            HubMessage::Browser { count0, .. } => Some(*count0),
-            HubMessage::BrowserGap => Some(u64::MAX),
-            _ => None,
-        };
-        let browser0 = held.iter().filter_map(count0).next_back().unwrap_or(0);
-        let gap = self.machine.take_missed(tab, browser0).then_some(HubMessage::BrowserGap);
-        for message in std::iter::once(attached).chain(gap).chain(held) {
-            self.base.order(Output::PostToTab { tab, message });
-        }
-        self.machine.tab_caught_up(&mut self.base, tab);
+        self.base.order(Output::PostToTab { tab, message: attached });
+        self.machine.tab_returned(&mut self.base, tab, held);
         Some(tab)
     }
 
@@ -220,8 +220,9 @@ impl Hub {
         }
     }
 
-    /// Leaves nothing half done: sends what may be sent, and tells the tabs what changed.
-    fn settle(&mut self, now: Timestamp, fresh: Option<TabId>) {
+    /// Called at the end of each input and time-out: sends what may be sent, and tells the tabs what
+    /// changed in the link's state and their number, but for the tab `fresh`, which knows.
+    fn end_turn(&mut self, now: Timestamp, fresh: Option<TabId>) {
         while let Some(tab) = self.base.pop_overflowed() {
             self.base.event(Event::Overflow(tab));
             self.machine.tab_overflowed(now, &mut self.base, tab);

@@ -5,17 +5,10 @@
 
 use tabmux_wire::{HubFrame, LaneCount, TabId};
 
-use super::{
-    Mux,
-    connection::Connection,
-    tabs::{Lane, MuxTab},
-};
+use super::Mux;
 use crate::{
     Timestamp,
-    hub::{
-        base::Base,
-        io::{HubMessage, WakeReason},
-    },
+    hub::{base::Base, io::WakeReason, link::Connection, resume::MuxTab},
 };
 
 /// What was received and is not acknowledged.
@@ -30,17 +23,16 @@ pub(super) struct Acks {
     bytes: usize,
     /// What of lane 0 is acknowledged.
     acknowledged0: u64,
-    /// So much came that the tabs are to be asked now.
-    pub(super) much: bool,
 }
 
 impl Acks {
-    /// A reliable frame came.
-    pub(super) fn came(&mut self, now: Timestamp, base: &Base, len: usize) {
+    /// Called when a reliable frame came. Returns true if so much came that the tabs are to be asked
+    /// as soon as the frame is dealt with.
+    pub(super) fn came(&mut self, now: Timestamp, base: &Base, len: usize) -> bool {
         self.frames += 1;
         self.bytes += len;
         self.due.get_or_insert(now + base.config.ack_delay);
-        self.much |= self.is_due_early(base);
+        self.is_due_early(base)
     }
 
     /// So much came since the tabs were asked that they need not be given more time; unless they
@@ -103,18 +95,12 @@ impl Mux {
         };
         // No Check asks for that: it has heard that it begins anew.
         if (count0, count) == (0, 0) {
-            tab.unheard = tab.unheard.saturating_sub(1);
+            return tab.restarted();
+        }
+        if !tab.answered([count0, count], limit0) {
             return;
         }
-        // An answer from before the tab came back, or began anew, or from no tab at all, proves
-        // nothing.
-        if tab.checked.is_none() || tab.unheard > 0 {
-            return;
-        }
-        (tab.checked, tab.aside) = (None, false);
-        tab.heard = tab.heard.max(count.min(tab.posted));
-        tab.heard0 = tab.heard0.max(count0.min(limit0));
-        if tab.owes(limit0) {
+        if tab.has_unheard(limit0) {
             // More came while it owed this answer. If that filled its lane, nothing will come to
             // have it asked again.
             self.acks.wait(now, base);
@@ -133,12 +119,11 @@ impl Mux {
     fn go_on_alone(&mut self, now: Timestamp, base: &mut Base, id: TabId) {
         let count0 = self.count0();
         if let Some(tab) = self.tabs.get_mut(id)
-            && tab.bytes >= base.config.ack_bytes
-            && let Lane::Known { alias, .. } = tab.lane
-            && tab.heard > tab.acknowledged
+            && tab.is_filling(base.config.ack_bytes)
+            && let Some(alias) = tab.alias_in(None)
+            && let Some(count) = tab.acknowledge()
         {
-            (tab.acknowledged, tab.bytes) = (tab.heard, 0);
-            let lanes = vec![LaneCount { lane: alias.0, count: tab.heard }];
+            let lanes = vec![LaneCount { lane: alias.0, count }];
             // As below: it must not wait for what else is to be sent.
             base.send_first(HubFrame::Ack { lanes, aside: Vec::new() }.to_bytes());
             ask(now, base, id, tab, count0);
@@ -150,8 +135,7 @@ impl Mux {
         if self.acks.late.is_some_and(|at| at <= now) {
             for (_, tab) in self.tabs.iter_mut() {
                 // It may have been asked again since.
-                let timeout = base.config.check_timeout;
-                tab.aside |= tab.checked.is_some_and(|since| since + timeout <= now);
+                tab.give_up(|asked| asked + base.config.check_timeout <= now);
             }
             self.acknowledge(now, base);
         }
@@ -161,7 +145,7 @@ impl Mux {
     }
 
     fn acknowledge_if_all_answered(&mut self, now: Timestamp, base: &mut Base) {
-        if !self.tabs.iter().any(|(_, tab)| tab.checked.is_some() && !tab.aside) {
+        if !self.tabs.iter().any(|(_, tab)| tab.holds_up()) {
             self.acknowledge(now, base);
         }
     }
@@ -172,9 +156,9 @@ impl Mux {
         self.acks.late = None;
         let lost = self.history.is_lost();
         let lags = |id: TabId, tab: &MuxTab| {
-            tab.aside || base.tabs.is_parked(id) || lost && base.tabs.is_awaited(id)
+            tab.lags() || base.tabs.is_parked(id) || lost && base.tabs.is_awaited(id)
         };
-        let heard0 = |(id, tab): (TabId, &MuxTab)| (!lags(id, tab)).then_some(tab.heard0);
+        let heard0 = |(id, tab): (TabId, &MuxTab)| (!lags(id, tab)).then_some(tab.heard0());
         let count0 = self.tabs.iter().filter_map(heard0).min().unwrap_or(u64::MAX);
         let count0 = count0.min(self.count0());
         let (mut lanes, mut aside) = (Vec::new(), Vec::new());
@@ -185,27 +169,18 @@ impl Mux {
         }
         let session = self.session.as_ref().map(|session| session.id);
         for (_, tab) in self.tabs.iter_mut() {
-            let (alias, known) = match (tab.lane, tab.part) {
-                (Lane::Known { alias, .. }, _) => (alias, true),
-                // Parked since an earlier link.
-                (Lane::Unknown, Some((part, alias))) if Some(part) == session => (alias, false),
-                (Lane::Unknown, _) => continue,
-            };
-            if more0 && tab.heard0 < count0 {
+            let Some(alias) = tab.alias_in(session) else { continue };
+            if more0 && tab.heard0() < count0 {
                 aside.push(alias);
             }
-            if known && tab.heard > tab.acknowledged {
-                (tab.acknowledged, tab.bytes) = (tab.heard, 0);
+            if let Some(count) = tab.acknowledge() {
                 // In the order of lanes. A sort would be 3 kB of the wasm module.
                 let at = lanes.partition_point(|other| other.lane < alias.0);
-                lanes.insert(at, LaneCount { lane: alias.0, count: tab.heard });
+                lanes.insert(at, LaneCount { lane: alias.0, count });
             }
         }
-        // A tab that has just attached says in its next messages what it wants.
-        if self.history.is_over(now) && !base.tabs.any_awaited() {
-            self.history.end();
-            self.topics.all_came(base);
-        } else if !self.history.is_off() {
+        if base.tabs.any_awaited() {
+            // Lane 0 stands still until they have attached or are gone, of which nothing else tells.
             self.acks.wait(now, base);
         }
         if self.connection.is_open() {
@@ -227,9 +202,9 @@ impl Mux {
 
 /// Asks a tab, unless it has heard all, or owes an answer.
 fn ask(now: Timestamp, base: &mut Base, id: TabId, tab: &mut MuxTab, count0: u64) {
-    if tab.owes(count0) && tab.checked.is_none() && base.tabs.is_attached(id) {
-        tab.checked = Some(now);
-        let count = if tab.is_known() { tab.posted } else { 0 };
-        base.post_now(id, HubMessage::Check { count0, count });
+    if base.tabs.is_attached(id)
+        && let Some(check) = tab.ask(now, count0)
+    {
+        base.post_now(id, check);
     }
 }

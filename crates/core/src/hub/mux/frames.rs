@@ -3,23 +3,39 @@
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Alias, Denied, ErrorCode, HubFrame, LaneCount, Payload, RefusedReason, Rejected, ServerFrame,
-    SocketId, TabId, Term, Welcome, close as code,
+    Alias, Denied, ErrorCode, HubFrame, LaneCount, RefusedReason, Rejected, ServerFrame, SocketId,
+    TabId, Term, TopicId, Welcome, close as code,
 };
 
-use super::{
-    LONGEST_HINT, Mux, Next, Session,
-    claims::Claim,
-    connection::{Connected, Connection},
-    tabs::{Lane, MuxTab},
-};
+use super::{Mux, Next, Session};
 use crate::{
-    Timestamp,
+    OwnedPayload, Timestamp,
     hub::{
         base::Base,
         io::{Event, HubMessage, Output},
+        link::{Connected, Connection, LONGEST_HINT},
+        resume::{Claim, Named},
     },
 };
+
+/// A frame that is to be heard.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    /// Its number in its lane, or 0 if it has none.
+    count: u64,
+    /// So much came that the tabs are to be asked what they have heard.
+    is_much: bool,
+}
+
+/// Why the server refuses the HELLO, or ends the session.
+#[derive(Clone, Copy, Debug)]
+struct Refusal<'a> {
+    reason: RefusedReason,
+    term: Term,
+    /// When to dial again. `None` means not before another tab attaches.
+    retry: Option<Duration>,
+    message: &'a str,
+}
 
 impl Mux {
     pub(super) fn handle_frame(
@@ -29,51 +45,46 @@ impl Mux {
         frame: ServerFrame<'_>,
         bytes: &[u8],
     ) {
-        self.heard(now, base, &frame);
-        let Some(count) = self.count(now, base, &frame, bytes) else {
+        if let Connection::Connected(connected) = &mut self.connection {
+            connected.heartbeat.heard(now);
+            if connected.is_listing && !matches!(frame, ServerFrame::Subscribed(_)) {
+                connected.is_listing = false;
+                self.topics.link_opened(base);
+            }
+        }
+        let Some(Counted { count, is_much }) = self.count(now, base, &frame, bytes) else {
             return;
         };
-        match frame {
-            ServerFrame::Welcome(welcome) => self.welcomed(now, base, &welcome),
-            ServerFrame::Refused { reason, term, retry_ms, message } => {
-                let retry = match retry_ms {
-                    0 => base.config.backoff_last,
-                    ms => Duration::from_millis(ms),
-                };
-                self.refused(now, base, reason, term, Some(retry), message);
-            }
-            ServerFrame::Denied(Denied { code, term, retry_ms, message, target: _ }) => {
-                let retry = retry_ms.map(Duration::from_millis);
-                self.refused(now, base, code, term, retry, message);
-            }
-            ServerFrame::Fenced { term } => self.fenced(now, base, term),
-            frame if matches!(self.connection, Connection::Connected(_)) => {
-                self.handle_session_frame(now, base, frame, count);
-            }
-            // Before WELCOME nothing else may come.
-            _ => {
-                let why = Self::not_tabmux(base, "sent something else before WELCOME");
-                self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
-            }
+        if !may_come(&self.connection, &frame) {
+            let why = Self::not_tabmux(base, "sent something else before WELCOME");
+            return self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
+        }
+        self.carry_out(now, base, frame, count);
+        if is_much {
+            self.check(now, base);
         }
     }
 
-    /// A frame that comes after WELCOME only.
-    fn handle_session_frame(
-        &mut self,
-        now: Timestamp,
-        base: &mut Base,
-        frame: ServerFrame<'_>,
-        count: u64,
-    ) {
+    /// Does what a frame says, which is the frame `count` of its lane.
+    fn carry_out(&mut self, now: Timestamp, base: &mut Base, frame: ServerFrame<'_>, count: u64) {
         match frame {
-            ServerFrame::Attached { tab, alias, next, n_seen, .. } => {
+            ServerFrame::Welcome(welcome) => self.welcomed(now, base, &welcome),
+            ServerFrame::Refused { reason, term, retry_ms, message } => {
+                let retry = if retry_ms == 0 { base.config.backoff_last } else { ms(retry_ms) };
+                self.refused(now, base, Refusal { reason, term, retry: Some(retry), message });
+            }
+            ServerFrame::Denied(Denied { code: reason, term, retry_ms, message, target: _ }) => {
+                let retry = retry_ms.map(ms);
+                self.refused(now, base, Refusal { reason, term, retry, message });
+            }
+            ServerFrame::Fenced { term } => self.fenced(now, base, term),
+            ServerFrame::Attached { tab, alias, next, n_seen, aside: _ } => {
                 if self.tabs.answered(tab) {
                     self.attached(base, tab, alias, [next, n_seen]);
                 }
             }
-            ServerFrame::GoAway { after_ms, spread_ms, .. } => {
-                self.sent_away(base, after_ms, spread_ms);
+            ServerFrame::GoAway { reason: _, after_ms, spread_ms, target: _ } => {
+                self.go_away(base, after_ms, spread_ms);
             }
             ServerFrame::Error { code, tab, socket, message } => {
                 self.handle_error(base, code, tab, socket, message);
@@ -89,32 +100,25 @@ impl Mux {
                 let (clean, reason) = (code != code::ABNORMAL, reason.to_owned());
                 self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
             }
-            ServerFrame::Message { payload } => self.post_to_all(base, count, payload),
-            ServerFrame::Subscribed(subscribed) if subscribed.request == 0 => {
-                self.topics.listed(base, &subscribed, &self.history);
-            }
-            ServerFrame::Subscribed(subscribed) => self.topics.subscribed(base, &subscribed),
-            ServerFrame::Unsubscribed(unsubscribed) => {
-                self.topics.unsubscribed(now, base, &unsubscribed);
-            }
-            ServerFrame::Publication { topic, position, previous, payload } => {
-                self.topics.publication(base, topic, position, previous, payload);
-            }
-            ServerFrame::Gap { topic, .. } if topic.0 == 0 => {
-                base.post_all(self.concerned(base, count), &HubMessage::BrowserGap);
-            }
-            ServerFrame::Gap { topic, position } => self.topics.gap(base, topic, position),
-            ServerFrame::Ack { lanes } => self.acknowledged(base, &lanes),
             ServerFrame::Credit { tab, socket, bytes } => {
                 self.post(base, tab, HubMessage::Credit { socket, count, bytes });
             }
             ServerFrame::Rejected(rejected) => self.rejected(base, count, &rejected),
-            // `handle_frame` has dealt with these.
-            ServerFrame::Welcome(_)
-            | ServerFrame::Refused { .. }
-            | ServerFrame::Denied(_)
-            | ServerFrame::Fenced { .. }
-            | ServerFrame::Pong { .. } => {}
+            ServerFrame::Message { payload } => self.message_to_all(base, count, payload.into()),
+            ServerFrame::Gap { topic: TopicId(0), position: _ } => {
+                base.post_all(self.concerned(base, count), &HubMessage::BrowserGap);
+            }
+            ServerFrame::Gap { topic, position } => self.topics.gap(base, topic, position),
+            ServerFrame::Subscribed(listed) if listed.request == 0 => {
+                self.topics.listed(base, &listed, &self.history);
+            }
+            ServerFrame::Subscribed(subscribed) => self.topics.subscribed(base, &subscribed),
+            ServerFrame::Unsubscribed(ended) => self.topics.unsubscribed(now, base, &ended),
+            ServerFrame::Publication { topic, position, previous, payload } => {
+                self.topics.publication(base, topic, position, previous, payload);
+            }
+            ServerFrame::Ack { lanes } => self.seen(base, &lanes),
+            ServerFrame::Pong { .. } => {}
             // Frames that this release does not act on, and types of later versions.
             ServerFrame::Credentials(_)
             | ServerFrame::Dismissed(_)
@@ -128,112 +132,18 @@ impl Mux {
         }
     }
 
-    /// The server lives. Subscriptions that it lists come right after WELCOME; with anything else
-    /// the list is over.
-    fn heard(&mut self, now: Timestamp, base: &mut Base, frame: &ServerFrame<'_>) {
-        if let Connection::Connected(connected) = &mut self.connection {
-            connected.heard(now);
-            if self.listing && !matches!(frame, ServerFrame::Subscribed(_)) {
-                self.listing = false;
-                self.topics.link_opened(base);
-            }
-        }
-    }
-
-    fn fenced(&mut self, now: Timestamp, base: &mut Base, term: Term) {
-        if let Some(session) = &mut self.session {
-            session.term = term;
-        }
-        // Whoever took over may hold it by right: ask for it anew.
-        base.release_lock();
-        self.abandon(now, base, code::NORMAL, "tabmux: another hub took over".to_owned());
-    }
-
-    /// The link is to be opened anew, once it is closed, after this wait.
-    fn sent_away(&mut self, base: &mut Base, after_ms: u64, spread_ms: u64) {
-        let spread = Duration::from_millis(spread_ms).min(LONGEST_HINT);
-        let after = Duration::from_millis(after_ms).min(LONGEST_HINT);
-        let wait = after + base.rng.below(spread);
-        if let Connection::Connected(connected) = &mut self.connection {
-            connected.go_away = Some(wait);
-        }
-    }
-
-    /// A message to all tabs.
-    fn post_to_all(&mut self, base: &mut Base, count0: u64, payload: Payload<'_>) {
-        let tabs = self.concerned(base, count0);
-        for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
-            if let Some(tab) = self.tabs.get_mut(*id) {
-                tab.browser0 = count0;
-            }
-        }
-        base.post_all(tabs, &HubMessage::Browser { count0, payload: payload.into() });
-    }
-
-    fn acknowledged(&mut self, base: &mut Base, lanes: &[LaneCount]) {
-        for lane in lanes {
-            if let Some((tab, _)) = self.tabs.by_alias(Alias(lane.lane)) {
-                base.post_now(tab, HubMessage::Seen { n: lane.count });
-            }
-        }
-    }
-
-    /// The server refuses the HELLO, or ends the session. `retry` is when to dial again; `None`
-    /// means not before another tab attaches.
-    fn refused(
-        &mut self,
-        now: Timestamp,
-        base: &mut Base,
-        reason: RefusedReason,
-        term: Term,
-        retry: Option<Duration>,
-        message: &str,
-    ) {
-        let why = format!("tabmux: {} refused: {message}", base.config.url);
-        base.close_link(now, code::NORMAL, "");
-        let is_found = self.is_found();
-        // Where the claim was wrong, the next one is another: no need to wait long.
-        let (again, next) = match (reason, &mut self.session) {
-            // The hub before may have died before its tabs heard of its term.
-            (RefusedReason::Stale, Some(session)) => {
-                let before = mem::replace(&mut session.term, term);
-                let again = is_found && before != term;
-                if !again {
-                    base.release_lock();
-                }
-                (again, Next::Backoff)
-            }
-            // The session is not ours: with another, or without, there may be a link.
-            (RefusedReason::Denied, Some(_)) => {
-                let another = self.claims_another();
-                if !another && is_found {
-                    // Of somebody who was here before. Nobody here has lost anything.
-                    self.forget_session();
-                } else if !another {
-                    self.lose_session(base, &why);
-                }
-                (another || is_found, Next::Backoff)
-            }
-            _ => (false, retry.map_or(Next::Never, |wait| Next::After(wait.min(LONGEST_HINT)))),
-        };
-        if again {
-            self.dial_again(now, base);
-        } else {
-            self.fail(now, base, why, next);
-        }
-    }
-
-    /// Counts a reliable frame; its number in its lane, or 0 for one that has none. `None`: it is
-    /// not to be heard, because its tab is away, or about to be told where its lane goes on.
+    /// Counts a reliable frame. Returns `None` if it is not to be heard, because its tab is away,
+    /// or about to be told where its lane goes on.
     fn count(
         &mut self,
         now: Timestamp,
         base: &mut Base,
         frame: &ServerFrame<'_>,
         bytes: &[u8],
-    ) -> Option<u64> {
-        let Some(lane) = frame.lane() else { return Some(0) };
-        let Connection::Connected(connected) = &self.connection else { return Some(0) };
+    ) -> Option<Counted> {
+        let uncounted = Some(Counted { count: 0, is_much: false });
+        let Some(lane) = frame.lane() else { return uncounted };
+        let Connection::Connected(connected) = &self.connection else { return uncounted };
         let count = if lane == 0 {
             let count0 = self.session.as_mut()?.count0.as_mut()?;
             // A server can say that it is at the end of all numbers.
@@ -247,29 +157,117 @@ impl Mux {
             if !base.tabs.is_attached(id) {
                 return None;
             }
-            tab.posted = tab.posted.saturating_add(1);
-            tab.bytes = tab.bytes.saturating_add(bytes.len());
-            tab.posted
+            tab.count_own(bytes.len())
         };
-        self.acks.came(now, base, bytes.len());
-        Some(count)
+        let is_much = self.acks.came(now, base, bytes.len());
+        Some(Counted { count, is_much })
     }
 
-    /// What a new tab found was out of date, or of who was here before, or a tab has shown another
-    /// session than the one that is over: no reason to let anybody wait. It comes to an end: a hub
-    /// that was welcomed has found nothing any more, one that is told the same term twice waits,
-    /// and each other session is tried once.
+    /// The server refuses the HELLO, or ends the session.
+    fn refused(&mut self, now: Timestamp, base: &mut Base, refusal: Refusal<'_>) {
+        let Refusal { reason, term, retry, message } = refusal;
+        let why = format!("tabmux: {} refused: {message}", base.config.url);
+        base.close_link(now, code::NORMAL, "");
+        // Where the claim was wrong, the next one is another: no need to wait long.
+        let claims_again = match (reason, &self.session) {
+            (RefusedReason::Stale, Some(_)) => Some(self.was_stale(base, term)),
+            (RefusedReason::Denied, Some(_)) => Some(self.was_not_ours(base, &why)),
+            (RefusedReason::Stale | RefusedReason::Denied, None)
+            | (
+                RefusedReason::Version
+                | RefusedReason::Limit
+                | RefusedReason::Draining
+                | RefusedReason::Ended
+                | RefusedReason::Moved
+                | RefusedReason::Other(_),
+                _,
+            ) => None,
+        };
+        let next = match claims_again {
+            Some(true) => return self.dial_again(now, base),
+            Some(false) => Next::Backoff,
+            None => retry.map_or(Next::Never, |wait| Next::After(wait.min(LONGEST_HINT))),
+        };
+        self.fail(now, base, why, next);
+    }
+
+    /// The claimed term is out of date: the hub before may have died before its tabs heard of the
+    /// new one. Returns true if the hub claims the session again at once.
+    fn was_stale(&mut self, base: &mut Base, term: Term) -> bool {
+        let is_found = self.is_found();
+        let Some(session) = &mut self.session else { return false };
+        let before = mem::replace(&mut session.term, term);
+        let again = is_found && before != term;
+        if !again {
+            base.release_lock();
+        }
+        again
+    }
+
+    /// The claimed session is not this hub's: with another, or without, there may be a link.
+    /// Returns true if the hub dials again at once.
+    fn was_not_ours(&mut self, base: &mut Base, why: &str) -> bool {
+        let is_found = self.is_found();
+        let another = self.take_next_claim();
+        if !another && is_found {
+            // Of somebody who was here before. Nobody here has lost anything.
+            self.forget_session();
+        } else if !another {
+            self.lose_session(base, why);
+        }
+        another || is_found
+    }
+
+    /// Another hub took the session over.
+    fn fenced(&mut self, now: Timestamp, base: &mut Base, term: Term) {
+        if let Some(session) = &mut self.session {
+            session.term = term;
+        }
+        // Whoever took over may hold it by right: ask for it anew.
+        base.release_lock();
+        self.abandon(now, base, code::NORMAL, "tabmux: another hub took over".to_owned());
+    }
+
+    /// The server asks the hub to leave, and to come back later.
+    fn go_away(&mut self, base: &mut Base, after_ms: u64, spread_ms: u64) {
+        let [spread, after] = [spread_ms, after_ms].map(|it| ms(it).min(LONGEST_HINT));
+        let wait = after + base.rng.below(spread);
+        if let Connection::Connected(connected) = &mut self.connection {
+            connected.go_away = Some(wait);
+        }
+    }
+
+    /// The server has messages of tabs, which need not keep them any longer.
+    fn seen(&mut self, base: &mut Base, lanes: &[LaneCount]) {
+        for lane in lanes {
+            self.post(base, Alias(lane.lane), HubMessage::Seen { n: lane.count });
+        }
+    }
+
+    /// Redials at once, without backoff, after a claim of a session was refused, because the next
+    /// HELLO carries a different claim. Cannot loop: once welcomed, a hub has no claim that was only
+    /// found; the same term refused twice falls back to backoff; each other session is tried once.
     fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
         self.link_lost(now, base);
         self.dial(now, base);
     }
 
-    /// The tabs to which a frame of lane 0 is news.
+    /// Posts a message to all tabs that it concerns.
+    fn message_to_all(&mut self, base: &mut Base, count: u64, payload: OwnedPayload) {
+        let tabs = self.concerned(base, count);
+        for id in tabs.iter().filter(|id| base.tabs.is_attached(**id)) {
+            if let Some(tab) = self.tabs.get_mut(*id) {
+                tab.posted0(count);
+            }
+        }
+        base.post_all(tabs, &HubMessage::Browser { count0: count, payload });
+    }
+
+    /// Returns the tabs to which a frame of lane 0 is news.
     fn concerned(&self, base: &Base, count: u64) -> Vec<TabId> {
         let Some(Session { id: session, .. }) = self.session else { return Vec::new() };
-        let is_news = |tab: &MuxTab| tab.heard0 < count && tab.is_in(session);
         let mut tabs = base.tabs.all();
-        tabs.retain(|id| self.tabs.get(*id).is_some_and(is_news));
+        tabs.retain(|id| self.tabs.get(*id).is_some_and(|tab| tab.wants(session, count)));
         tabs
     }
 
@@ -289,13 +287,12 @@ impl Mux {
     }
 
     fn welcomed(&mut self, now: Timestamp, base: &mut Base, welcome: &Welcome) {
-        if !matches!(self.connection, Connection::Handshaking { .. }) {
+        let Connection::Handshaking { claims, .. } = self.connection else {
             let why = "tabmux: the server said WELCOME twice".to_owned();
-            self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
-            return;
-        }
+            return self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
+        };
         let Welcome { session: id, token, term, resumed, next0, .. } = *welcome;
-        if !resumed && self.claims_another() {
+        if !resumed && self.take_next_claim() {
             base.close_link(now, code::NORMAL, "");
             self.dial_again(now, base);
             return;
@@ -328,7 +325,7 @@ impl Mux {
         let detached = Duration::from_millis(welcome.limits.detached_ms);
         let count0 = Some(next0.saturating_sub(1));
         self.session = Some(Session { id, token, term, count0, detached, expires: None });
-        let mut connected = Connected::new(now, welcome, &base.config);
+        let mut connected = Connected::new(now, welcome, claims && resumed, &base.config);
         if !base.tabs.any_present() && base.tabs.parked() == 0 {
             connected.linger_until = Some(now + base.config.linger);
         }
@@ -340,8 +337,7 @@ impl Mux {
             self.acks.wait(now, base);
         }
         self.expect(now, base, welcome, hole);
-        if !resumed && self.listing {
-            self.listing = false;
+        if claims && !resumed {
             self.topics.link_opened(base);
         }
     }
@@ -358,12 +354,7 @@ impl Mux {
                 continue;
             }
             if !base.tabs.expect(listed.tab, listed.parked, until) {
-                if !base.tabs.is_attached(listed.tab) {
-                    self.tabs.listed_again(listed);
-                }
-                if let Some(tab) = self.tabs.get_mut(listed.tab).filter(|_| listed.aside) {
-                    tab.missed = hole || !tab.was_here;
-                }
+                self.tabs.listed_again(listed, base.tabs.is_attached(listed.tab), hole);
                 if base.tabs.is_parked(listed.tab) && !listed.parked {
                     // It went while there was no link to tell it on.
                     base.send_control(HubFrame::Park { tab: listed.tab }.to_bytes());
@@ -378,11 +369,13 @@ impl Mux {
         let count0 = self.count0();
         for (id, tab) in self.tabs.iter_mut() {
             if !welcome.tabs.iter().any(|listed| listed.tab == id) {
-                tab.given_up(welcome.session, count0, hole);
+                tab.dropped_from(welcome.session, count0, hole);
             }
             // Now, before it hears what comes after that.
-            if base.tabs.is_attached(id) && tab.take_missed(count0) {
-                base.post_now(id, HubMessage::BrowserGap);
+            if base.tabs.is_attached(id)
+                && let Some(gap) = tab.take_gap(count0)
+            {
+                base.post_now(id, gap);
             }
         }
         if base.tabs.any_awaited() {
@@ -391,38 +384,28 @@ impl Mux {
         }
     }
 
-    /// The server knows a tab: as what it knew before, or as a new one.
+    /// Called when the server answers ATTACH: it knows the tab as before, or as a new one.
     fn attached(&mut self, base: &mut Base, id: TabId, alias: Alias, [next, n_seen]: [u64; 2]) {
         let count0 = self.count0();
         let (Some(session), Some(tab)) = (&self.session, self.tabs.get_mut(id)) else {
             return;
         };
-        let part = (session.id, alias);
-        let continues = tab.part == Some(part);
-        if !continues && n_seen > 0 {
-            // Its page has begun anew since, and counts from 1: what the server has of it from
-            // before, sockets and all, is not its own.
-            (tab.heard, tab.posted) = (0, 0);
-            base.send_control(HubFrame::Gone { tab: id }.to_bytes());
-            return self.send_attach(base, id);
-        }
-        if !continues {
-            base.forget_sent(id);
-            (tab.heard0, tab.acknowledged, tab.checked) = (count0, 0, None);
-            (tab.heard, tab.posted) = (next.saturating_sub(1), next.saturating_sub(1));
-        }
-        tab.posted = next.saturating_sub(1);
-        // A page can say that it has what was never sent, and a server does not believe it.
-        tab.heard = tab.heard.min(tab.posted);
-        tab.part = Some(part);
-        tab.lane = Lane::Known { alias, up: n_seen };
+        let continues = match tab.named((session.id, alias), count0, [next, n_seen]) {
+            Named::Resumes { continues } => continues,
+            Named::Outdated => {
+                base.send_control(HubFrame::Gone { tab: id }.to_bytes());
+                return self.send_attach(base, id);
+            }
+        };
         let Session { id: session, token, term, .. } = *session;
         let claim = Claim { session, token, term, alias: Some(alias) }.write();
-        if base.tabs.is_attached(id) && !continues {
-            tab.unheard += 1;
+        if !continues {
+            base.forget_sent(id);
+            if base.tabs.is_attached(id) {
+                tab.restarts();
+            }
         }
         base.post_now(id, HubMessage::Resume { n_seen, continues, count0, claim });
-        tab.was_here = true;
     }
 
     fn handle_error(
@@ -435,23 +418,38 @@ impl Mux {
     ) {
         let Some(id) = tab else { return };
         let message = format!("tabmux: {message}");
-        match (code, socket) {
-            (_, Some(socket)) => base.post(id, HubMessage::Error { socket, message }),
-            // Those that are awaited may all be dead: it is asked again when that is known.
-            (ErrorCode::TabLimit, None) if self.tabs.answered(id) && !base.tabs.any_awaited() => {
-                base.post(id, HubMessage::Refused { message });
-            }
-            // It was forgotten, and may be there all the same.
-            (ErrorCode::UnknownTab, None) if base.tabs.is_attached(id) => {
-                self.send_attach(base, id);
-            }
-            _ => {}
+        if let Some(socket) = socket {
+            return base.post(id, HubMessage::Error { socket, message });
+        }
+        // Those that are awaited may all be dead: the server is asked again when that is known.
+        if code == ErrorCode::TabLimit && self.tabs.answered(id) && !base.tabs.any_awaited() {
+            base.post(id, HubMessage::Refused { message });
+        }
+        // The server forgot the tab, which may be there all the same.
+        if code == ErrorCode::UnknownTab && base.tabs.is_attached(id) {
+            self.send_attach(base, id);
         }
     }
 }
 
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
 fn opened(socket: SocketId, count: u64, credit: u64, protocol: &str) -> HubMessage {
-    let (protocol, extensions) = (protocol.to_owned(), String::new());
-    let credit = Some(credit);
-    HubMessage::Opened { socket, count, reused: false, protocol, extensions, credit }
+    let (protocol, extensions, reused) = (protocol.to_owned(), String::new(), false);
+    HubMessage::Opened { socket, count, reused, protocol, extensions, credit: Some(credit) }
+}
+
+/// Returns true if the server may send this frame now. Before WELCOME it says only what answers
+/// HELLO.
+const fn may_come(connection: &Connection, frame: &ServerFrame<'_>) -> bool {
+    let answers_hello = matches!(
+        frame,
+        ServerFrame::Welcome(_)
+            | ServerFrame::Refused { .. }
+            | ServerFrame::Denied(_)
+            | ServerFrame::Fenced { .. }
+    );
+    answers_hello || matches!(connection, Connection::Connected(_))
 }

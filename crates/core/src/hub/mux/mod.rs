@@ -6,11 +6,7 @@
 
 mod acks;
 mod claims;
-mod connection;
 mod frames;
-mod history;
-mod tabs;
-mod topics;
 
 use std::{mem, time::Duration};
 
@@ -19,24 +15,16 @@ use tabmux_wire::{
     Payload, Resume, ServerFrame, SessionId, TabId, Term, Token, Upstream, close as code,
 };
 
-use self::{
-    acks::Acks,
-    claims::Claim,
-    connection::{Connection, Pulse},
-    history::History,
-    tabs::{Lane, MuxTabs},
-    topics::Topics,
-};
+use self::acks::Acks;
 use super::{
-    backoff::Backoff,
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
+    link::{Backoff, Connection, Pulse},
+    resume::{Claim, Held, History, MuxTabs},
+    topics::Topics,
 };
 use crate::{OwnedPayload, Timestamp};
-
-/// The longest wait a server may ask for.
-const LONGEST_HINT: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct Mux {
@@ -50,8 +38,6 @@ pub(super) struct Mux {
     history: History,
     /// Tabs that left since the server last said which it knows; it may not have heard of it.
     gone: Vec<TabId>,
-    /// Whether the server is telling which topics the session has; until then nothing is asked.
-    listing: bool,
     backoff: Backoff,
     /// Why the last link ended; empty while one works.
     reason: String,
@@ -93,7 +79,6 @@ impl Mux {
             acks: Acks::default(),
             history: History::default(),
             gone: Vec::new(),
-            listing: false,
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
             reason: String::new(),
         }
@@ -111,12 +96,12 @@ impl Mux {
 
     /// The first frames of a link that is open.
     fn say_hello(&mut self, now: Timestamp, base: &mut Base) {
-        self.connection = Connection::Handshaking { until: now + base.config.handshake_timeout };
         let resume = self.session.as_ref().map(|it| {
             let Session { id, token, term, count0, .. } = *it;
             Resume { session: id, token, term, have0: count0 }
         });
-        self.listing = resume.is_some();
+        let (until, claims) = (now + base.config.handshake_timeout, resume.is_some());
+        self.connection = Connection::Handshaking { until, claims };
         let hello = Hello {
             min_version: OLDEST_VERSION,
             max_version: NEWEST_VERSION,
@@ -129,7 +114,7 @@ impl Mux {
         for tab in base.tabs.present() {
             self.send_attach(base, tab);
         }
-        if self.may_ask() {
+        if self.connection.may_ask() {
             self.topics.link_opened(base);
         }
     }
@@ -140,7 +125,6 @@ impl Mux {
         self.topics.link_lost();
         self.tabs.link_lost();
         self.acks.link_lost();
-        self.listing = false;
         if let Some(session) = &mut self.session
             && session.expires.is_none()
         {
@@ -209,9 +193,15 @@ impl Mux {
         self.session.as_ref().and_then(|session| session.count0).unwrap_or(0)
     }
 
-    /// Whether the server may be asked for topics.
-    const fn may_ask(&self) -> bool {
-        self.connection.is_open() && !self.listing
+    /// Returns when what is kept of lane 0 is dropped, and topics that no tab wants are let go of.
+    /// That is not while tabs are awaited, nor before the server has listed the session's topics:
+    /// a tab may have said what it wants while there was no link.
+    fn history_ends(&self, base: &Base) -> Option<Timestamp> {
+        let Connection::Connected(connected) = &self.connection else { return None };
+        if connected.is_listing || base.tabs.any_awaited() {
+            return None;
+        }
+        self.history.until()
     }
 
     fn not_tabmux(base: &Base, what: &str) -> String {
@@ -225,8 +215,7 @@ impl Mux {
     fn send_attach(&mut self, base: &mut Base, tab: TabId) {
         // What was posted and not yet heard dies with this hub, or with the port: the server, which
         // forgets what is named here, keeps it. A tab that has it drops it by its count.
-        let last = self.tabs.get(tab).map_or(0, |tab| tab.heard);
-        self.tabs.asked(tab);
+        let last = self.tabs.asked(tab);
         base.send_control(HubFrame::Attach { tab, last }.to_bytes());
     }
 
@@ -322,16 +311,17 @@ impl Machine for Mux {
         // The server remembers by itself what became of a tab that this hub awaits.
         let is_awaited = self.tabs.get(tab).is_some();
         let [own, found] = Claim::both(has.claim);
-        self.tabs.insert(tab, own, has);
+        let part = own.and_then(|claim| Some((claim.session, claim.alias?)));
+        self.tabs.insert(tab, part, has);
         if let (Some(Session { id, count0: Some(count0), .. }), Some(tab)) =
             (&self.session, self.tabs.get_mut(tab).filter(|_| !is_awaited))
         {
-            tab.given_up(*id, *count0, false);
+            tab.dropped_from(*id, *count0, false);
         }
         self.gone.retain(|it| *it != tab);
         self.history.tab_came(now);
-        self.claimed(own);
-        self.claimed(found);
+        self.consider_claim(own);
+        self.consider_claim(found);
         match &mut self.connection {
             Connection::Idle | Connection::Denied => self.dial(now, base),
             Connection::Handshaking { .. } => self.send_attach(base, tab),
@@ -340,7 +330,7 @@ impl Machine for Mux {
                 if mem::take(&mut connected.suspended) {
                     // The link may have died meanwhile; the lock is needed for the next one.
                     base.has_lock();
-                    if let Pulse::Ping { nonce } = connected.probe(now, base.flow()) {
+                    if let Pulse::Ping { nonce } = connected.heartbeat.probe(now, base.flow()) {
                         base.send_ping(nonce);
                     }
                 }
@@ -355,27 +345,14 @@ impl Machine for Mux {
         }
     }
 
-    fn take_missed(&mut self, tab: TabId, browser0: u64) -> bool {
-        let (count0, lost) = (self.count0(), self.history.is_lost());
-        self.tabs.get_mut(tab).is_some_and(|tab| {
-            tab.browser0 = tab.browser0.max(browser0.min(count0));
-            // More came than is kept for it, and the server may not have been told so yet.
-            tab.missed |= lost && !tab.was_here && tab.part.is_some() && tab.heard0 < count0;
-            tab.take_missed(count0)
-        })
-    }
-
-    fn tab_caught_up(&mut self, base: &mut Base, tab: TabId) {
-        let session = self.session.as_ref().map_or(SessionId([0; 16]), |session| session.id);
-        let had = self.tabs.get(tab).filter(|tab| tab.is_in(session));
-        let last0 = had.map_or(u64::MAX, |tab| tab.heard0);
-        for (count0, payload) in self.history.messages(last0) {
-            if let Some(tab) = self.tabs.get_mut(tab) {
-                tab.browser0 = tab.browser0.max(count0);
+    fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held) {
+        let (session, count0) = (self.session.as_ref().map(|session| session.id), self.count0());
+        if let Some(missed) = self.tabs.get_mut(tab) {
+            for message in missed.returned(session, count0, held, &self.history) {
+                base.post_now(tab, message);
             }
-            base.post_now(tab, HubMessage::Browser { count0, payload });
         }
-        let may_ask = self.may_ask();
+        let may_ask = self.connection.may_ask();
         self.topics.tab_back(base, tab, may_ask, &self.history);
     }
 
@@ -422,14 +399,9 @@ impl Machine for Mux {
         // While the server does not know the tab, and out of its turn, a message is ignored: the
         // tab keeps it, and says it again when it is told how far the server is.
         if let Connection::Connected(_) = self.connection
-            && let Some(tab) = self.tabs.get_mut(key.0)
-            && let Lane::Known { alias, up } = &mut tab.lane
-            && n.checked_sub(1) == Some(*up)
-            && tab.unheard == 0
+            && let Some(tab) = self.tabs.get_mut(key.0).and_then(|tab| tab.next_up(n))
         {
-            *up = n;
-            let up = Upstream { tab: *alias, n };
-            self.forward(base, up, key, said);
+            self.forward(base, Upstream { tab, n }, key, said);
         }
     }
 
@@ -438,7 +410,7 @@ impl Machine for Mux {
     }
 
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>) {
-        let may_ask = self.may_ask();
+        let may_ask = self.connection.may_ask();
         self.topics.subscribe(base, wish, may_ask, &self.history);
     }
 
@@ -462,13 +434,7 @@ impl Machine for Mux {
         let welcomed = matches!(self.connection, Connection::Connected(_));
         let why = match payload {
             Payload::Binary(bytes) => match ServerFrame::decode(bytes) {
-                Ok(frame) => {
-                    self.handle_frame(now, base, frame, bytes);
-                    if mem::take(&mut self.acks.much) {
-                        self.check(now, base);
-                    }
-                    return;
-                }
+                Ok(frame) => return self.handle_frame(now, base, frame, bytes),
                 Err(error) => {
                     base.event(Event::BadFrame(error));
                     error.to_string()
@@ -521,7 +487,7 @@ impl Machine for Mux {
                 *until = (*until).min(soon);
             }
             Connection::Connected(connected) => {
-                if let Pulse::Ping { nonce } = connected.probe(now, base.flow()) {
+                if let Pulse::Ping { nonce } = connected.heartbeat.probe(now, base.flow()) {
                     base.send_ping(nonce);
                 }
             }
@@ -534,8 +500,12 @@ impl Machine for Mux {
     }
 
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
-        self.topics.handle_timeout(now, base, self.may_ask());
+        self.topics.handle_timeout(now, base, self.connection.may_ask());
         self.acks_timeout(now, base);
+        if self.history_ends(base).is_some_and(|at| at <= now) {
+            self.history.end();
+            self.topics.all_came(base);
+        }
         let expires = self.session.as_ref().and_then(|session| session.expires);
         if expires.is_some_and(|at| at <= now) {
             self.lose_session(base, "tabmux: the link was gone for too long");
@@ -545,7 +515,7 @@ impl Machine for Mux {
                 let why = format!("tabmux: {} did not answer in time", base.config.url);
                 self.abandon(now, base, 0, why);
             }
-            Connection::Handshaking { until } if *until <= now => {
+            Connection::Handshaking { until, .. } if *until <= now => {
                 let seconds = base.config.handshake_timeout.as_secs();
                 let what = format!("did not say WELCOME within {seconds} s");
                 let why = Self::not_tabmux(base, &what);
@@ -558,7 +528,7 @@ impl Machine for Mux {
                     self.stop(now, base);
                     return;
                 }
-                match connected.pulse(now, base.flow()) {
+                match connected.heartbeat.pulse(now, base.flow()) {
                     Pulse::Nothing => {}
                     Pulse::Ping { nonce } => base.send_ping(nonce),
                     Pulse::Dead => {
@@ -576,11 +546,12 @@ impl Machine for Mux {
         }
     }
 
-    fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
+    fn poll_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)> {
         let expires = self.session.as_ref().and_then(|session| session.expires);
         let session = expires.map(|at| (at, WakeReason::Session));
+        let history = self.history_ends(base).map(|at| (at, WakeReason::History));
         let link = [self.connection.poll_timeout(), self.topics.poll_timeout()];
-        link.into_iter().chain([self.acks.poll_timeout(), session]).flatten().min()
+        link.into_iter().chain([self.acks.poll_timeout(), session, history]).flatten().min()
     }
 
     fn state(&self) -> (LinkState, &str) {

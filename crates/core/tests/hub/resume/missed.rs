@@ -299,3 +299,52 @@ fn what_a_frozen_tab_says_in_a_session_that_is_lost_by_then_is_not_said_in_the_n
         assert_eq!(!said(&bench).is_empty(), heard_of_all);
     }
 }
+
+#[test]
+fn a_tab_that_began_anew_missed_nothing_that_was_said_in_the_session_before() {
+    let mut bench = with_socket();
+    for _ in 0..3 {
+        bench.server(&ServerFrame::Message { payload: Payload::Text("before") });
+    }
+    break_link(&mut bench);
+    let session = tabmux_wire::SessionId([9; 16]);
+    bench.server(&ServerFrame::Welcome(Welcome { session, ..welcome() }));
+    bench.server(&attached(1, 1, 0));
+    bench.take();
+    bench.back(1, 0);
+    assert!(!bench.posted(1).contains(&HubMessage::BrowserGap));
+}
+
+#[test]
+fn a_parked_tab_is_told_what_it_missed_though_the_line_breaks_again_before_it_is_back() {
+    let mut bench = two_tabs();
+    bench.server(&ServerFrame::Message { payload: Payload::Text("one") });
+    bench.tab(2, TabMessage::Park);
+    bench.server(&ServerFrame::Fenced { term: Term(2) });
+    bench.pass(Duration::from_secs(1));
+    bench.grant_and_open();
+    // Another hub got the second and third, and the server went on without tab 2.
+    let aside = WelcomeTab { aside: true, ..listed(2, true) };
+    bench.server(&resumed(4, vec![listed(1, false), aside]));
+    break_link(&mut bench);
+    bench.server(&resumed(4, vec![listed(1, false), aside]));
+    let claim = bench.claims[&2].clone();
+    bench.tab(2, TabMessage::Attach { claim: &claim, last0: 1, last: 0 });
+    assert!(bench.posted(2).contains(&HubMessage::BrowserGap));
+}
+
+#[test]
+fn a_topic_that_no_tab_wants_is_let_go_of_soon_after_the_last_tab_has_attached() {
+    let mut bench = taken_over();
+    let (topic, name, recovered) = (TopicId(3), "prices", true);
+    let position = Position { epoch: 9, offset: 4 };
+    let listed = Subscribed { request: 0, topic, recovered, position, name };
+    bench.server(&ServerFrame::Subscribed(listed));
+    bench.back(2, 0);
+    bench.take();
+    let unsubscribe = HubFrame::Unsubscribe { topic: name }.to_bytes();
+    bench.pass(Duration::from_millis(1_900));
+    assert!(!bench.sent().contains(&unsubscribe), "a tab may be about to ask for it");
+    bench.pass(Duration::from_millis(200));
+    assert!(bench.sent().contains(&unsubscribe));
+}

@@ -7,16 +7,12 @@ use tabmux_wire::{
 };
 
 use super::{
-    LONGEST_HINT,
-    history::{History, Past},
+    base::{Base, Subscription},
+    io::{Event, HubMessage, SubscriptionId, WakeReason},
+    link::LONGEST_HINT,
+    resume::{Hearing, History},
 };
-use crate::{
-    Timestamp,
-    hub::{
-        base::{Base, Subscription},
-        io::{Event, HubMessage, SubscriptionId, WakeReason},
-    },
-};
+use crate::Timestamp;
 
 /// All topics of a hub. Some dozens at most, so looking is quick.
 #[derive(Debug, Default)]
@@ -65,24 +61,8 @@ struct Listener {
     hearing: Hearing,
 }
 
-/// What a listener hears.
-#[derive(Debug, PartialEq, Eq)]
-enum Hearing {
-    /// Nothing yet: it is to be told that the topic is subscribed. It left the topic here, if it
-    /// ever heard of it.
-    Waits(Option<Position>),
-    /// Everything.
-    Hears,
-    /// Everything after this position: the hub is not there yet.
-    Ahead(Position),
-    /// Its tab went away while it waited.
-    AwayWaits(Option<Position>),
-    /// Its tab is away, and left the topic here; `None` if something was lost before.
-    Away(Option<Position>),
-}
-
 impl Topics {
-    /// A tab wants a topic, which it left at a position.
+    /// Called when a tab wants a topic, which it left at a position.
     pub(super) fn subscribe(
         &mut self,
         base: &mut Base,
@@ -123,50 +103,41 @@ impl Topics {
         self.ask(base, is_open);
     }
 
-    /// A tab says again what it wants, through another port: what was posted to the one before may
-    /// be lost.
+    /// Called when a tab says again what it wants, through another port: what was posted to the one
+    /// before may be lost.
     fn subscribe_again(&mut self, base: &mut Base, wish: Subscription<'_>, history: &History) {
         let Subscription { tab, number, name, since } = wish;
         let mine = |it: &&mut Listener| it.tab == tab && it.number == number;
         if let Some(topic) = self.find(name).and_then(|at| self.topics.get_mut(at))
             && let Some(listener) = topic.listeners.iter_mut().find(mine)
         {
-            // It may have said so before it heard where the topic is: if that goes on elsewhere,
-            // it has missed something.
-            let told = topic.last.filter(|_| listener.hearing == Hearing::Hears);
-            listener.hearing = Hearing::Waits(since.or(told));
+            listener.hearing.begins_again(since, topic.last);
             return topic.welcome(base, false, history);
         }
         base.event(Event::BadTabMessage(tab));
     }
 
-    /// A tab wants a topic no more.
+    /// Called when a tab wants a topic no more.
     pub(super) fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId) {
         self.remove(base, |it| it.tab == tab && it.number == number);
     }
 
-    /// A tab is no more.
+    /// Called when a tab is no more.
     pub(super) fn tab_gone(&mut self, base: &mut Base, tab: TabId) {
         self.remove(base, |it| it.tab == tab);
     }
 
-    /// A tab is away; `lossy` if what was posted to it before may be lost.
+    /// Called when a tab goes away. `lossy`: what was posted to it before may be lost.
     pub(super) fn tab_away(&mut self, base: &mut Base, tab: TabId, lossy: bool) {
         for topic in &mut self.topics {
-            let last = topic.last.filter(|_| !lossy);
             for listener in topic.listeners.iter_mut().filter(|it| it.tab == tab) {
-                listener.hearing = match listener.hearing {
-                    Hearing::Waits(since) | Hearing::AwayWaits(since) => Hearing::AwayWaits(since),
-                    Hearing::Away(last) if !lossy => Hearing::Away(last),
-                    Hearing::Ahead(since) if !lossy => Hearing::Away(Some(since)),
-                    Hearing::Hears | Hearing::Ahead(_) | Hearing::Away(_) => Hearing::Away(last),
-                };
+                listener.hearing.goes_away(topic.last, lossy);
             }
             topic.let_go(base);
         }
     }
 
-    /// A tab is there, for the first time or again.
+    /// Called when a tab is there, for the first time or again.
     pub(super) fn tab_back(
         &mut self,
         base: &mut Base,
@@ -180,12 +151,13 @@ impl Topics {
         self.ask(base, is_open);
     }
 
-    /// A link is open, HELLO is said, and what the server knows already is told.
+    /// Called when the server may be asked for topics: HELLO is said, and the server has listed the
+    /// topics that the session has.
     pub(super) fn link_opened(&mut self, base: &mut Base) {
         self.ask(base, true);
     }
 
-    /// The link is gone, and the server knows nothing any more.
+    /// Called when the link is gone. The server knows nothing any more.
     pub(super) fn link_lost(&mut self) {
         for topic in &mut self.topics {
             topic.state = State::Unknown;
@@ -214,7 +186,8 @@ impl Topics {
         topic.welcome(base, missed, &History::Off);
     }
 
-    /// The session has a topic from before: everything after this position follows.
+    /// Called when the server lists a topic that the session has: everything after this position
+    /// follows.
     pub(super) fn listed(&mut self, base: &mut Base, listed: &Subscribed<'_>, history: &History) {
         let known = self.find(listed.name);
         if known.is_none() && self.topics.len() >= base.config.topics {
@@ -230,9 +203,7 @@ impl Topics {
         let before = topic.last.replace(listed.position);
         // They may be ahead of it, in a session that this hub had lost: what came comes again.
         for listener in &mut topic.listeners {
-            if let (Hearing::Hears, Some(before)) = (&listener.hearing, before) {
-                listener.hearing = Hearing::Ahead(before);
-            }
+            before.into_iter().for_each(|before| listener.hearing.was_at(before));
         }
         topic.reach(listed.position);
         // A tab may have said what it wants while there was no link.
@@ -241,12 +212,12 @@ impl Topics {
         self.tidy(base, |topic| !topic.kept);
     }
 
-    /// All tabs that the session had have attached or are gone.
+    /// Called when all tabs that the session had have attached or are gone.
     pub(super) fn all_came(&mut self, base: &mut Base) {
         self.tidy(base, |topic| std::mem::take(&mut topic.kept));
     }
 
-    /// The session is gone, and with it what it had of topics.
+    /// Called when the session is gone, and with it its topics.
     pub(super) fn session_lost(&mut self) {
         self.topics.iter_mut().for_each(|topic| topic.kept = false);
         self.topics.retain(|topic| !topic.listeners.is_empty());
@@ -316,10 +287,10 @@ impl Topics {
             // Not for those who were there already.
             let before = Position { offset: previous, ..position };
             topic.reach(before);
-            topic.tell_gap(base, before);
+            topic.post_gap(base, before);
         }
         topic.reach(position);
-        topic.tell(base, |subscription| {
+        topic.post(base, |subscription| {
             let payload = payload.into();
             HubMessage::Publication { subscription, position, payload }
         });
@@ -333,7 +304,7 @@ impl Topics {
         if let Some(topic) = self.by_id(topic).filter(is_news) {
             topic.last = Some(position);
             topic.reach(position);
-            topic.tell_gap(base, position);
+            topic.post_gap(base, position);
         }
     }
 
@@ -393,22 +364,12 @@ impl Topic {
     }
 
     fn has_listeners(&self) -> bool {
-        let hears = |it: &Listener| {
-            matches!(it.hearing, Hearing::Waits(_) | Hearing::Hears | Hearing::Ahead(_))
-        };
-        self.kept || self.listeners.iter().any(hears)
+        self.kept || self.listeners.iter().any(|it| it.hearing.wants())
     }
 
-    /// A publication has come: who was not ahead of it hears it.
+    /// Called when the hub reaches a position: subscriptions that are not ahead of it hear it.
     fn reach(&mut self, position: Position) {
-        for listener in &mut self.listeners {
-            if let Hearing::Ahead(since) = listener.hearing
-                && !is_after(since, position)
-                && since != position
-            {
-                listener.hearing = Hearing::Hears;
-            }
-        }
+        self.listeners.iter_mut().for_each(|it| it.hearing.reaches(position));
     }
 
     /// Sends UNSUBSCRIBE if nobody hears the topic any more, and the server knows it: also while it
@@ -423,91 +384,35 @@ impl Topic {
         self.state = State::Unknown;
     }
 
-    /// Tells those who wait that they hear the topic now, and those who heard it before that
-    /// they missed something, if they did.
+    /// Tells subscriptions that wait that they hear the topic now, and those that heard it before
+    /// that they missed something, if they did.
     fn welcome(&mut self, base: &mut Base, missed: bool, history: &History) {
         let (State::Subscribed { topic, .. }, Some(position)) = (&self.state, self.last) else {
             return;
         };
         for Listener { number, tab, hearing } in &mut self.listeners {
-            let (subscription, tab) = (*number, *tab);
-            let mut gap = missed && *hearing == Hearing::Hears;
-            if let Hearing::Waits(since) = *hearing {
-                gap = false;
-                *hearing = Hearing::Hears;
-                // What it has not heard, and where it is before that.
-                let (start, rest) = match since {
-                    None => (position, Vec::new()),
-                    Some(since) if since == position => (since, Vec::new()),
-                    Some(since) if is_after(since, position) => {
-                        *hearing = Hearing::Ahead(since);
-                        (since, Vec::new())
-                    }
-                    Some(since) => match history.publications(*topic, since) {
-                        Some(mut rest) => {
-                            // The topic was subscribed anew since, and went on elsewhere.
-                            if rest.last().map(Past::position) != Some(position) {
-                                rest.push(Past::Gap(position));
-                            }
-                            (since, rest)
-                        }
-                        None => {
-                            gap = true;
-                            (position, Vec::new())
-                        }
-                    },
-                };
-                let recovered = since == Some(start);
-                let position = start;
-                base.post(tab, HubMessage::Subscribed { subscription, position, recovered });
-                for past in rest {
-                    let message = match past {
-                        Past::Publication(position, payload) => {
-                            HubMessage::Publication { subscription, position, payload }
-                        }
-                        Past::Gap(position) => HubMessage::Gap { subscription, position },
-                    };
-                    base.post(tab, message);
-                }
-            }
-            if gap {
-                base.post(tab, HubMessage::Gap { subscription, position });
+            for told in hearing.is_subscribed(*number, *topic, position, missed, history) {
+                base.post(*tab, told);
             }
         }
     }
 
-    /// A tab that was away hears the topic again. What a topic that is not subscribed now went on
-    /// without it, the next SUBSCRIBED tells.
+    /// Called when a tab that was away hears the topic again.
     fn welcome_back(&mut self, base: &mut Base, back: TabId, history: &History) {
-        for Listener { number, hearing, .. } in
-            self.listeners.iter_mut().filter(|it| it.tab == back)
-        {
-            match *hearing {
-                Hearing::AwayWaits(since) => *hearing = Hearing::Waits(since),
-                Hearing::Away(Some(since))
-                    if self.last.is_some_and(|last| is_after(since, last)) =>
-                {
-                    *hearing = Hearing::Ahead(since);
-                }
-                Hearing::Away(since) => {
-                    *hearing = Hearing::Hears;
-                    if let Some(position) = self.last.filter(|_| since != self.last) {
-                        let subscription = *number;
-                        base.post(back, HubMessage::Gap { subscription, position });
-                    }
-                }
-                Hearing::Waits(_) | Hearing::Hears | Hearing::Ahead(_) => {}
+        for listener in self.listeners.iter_mut().filter(|it| it.tab == back) {
+            if let Some(position) = listener.hearing.comes_back(self.last) {
+                base.post(back, HubMessage::Gap { subscription: listener.number, position });
             }
         }
         self.welcome(base, false, history);
     }
 
-    fn tell_gap(&self, base: &mut Base, position: Position) {
-        self.tell(base, |subscription| HubMessage::Gap { subscription, position });
+    fn post_gap(&self, base: &mut Base, position: Position) {
+        self.post(base, |subscription| HubMessage::Gap { subscription, position });
     }
 
-    /// Posts to all who hear, once for each number.
-    fn tell(&self, base: &mut Base, message: impl Fn(SubscriptionId) -> HubMessage) {
+    /// Posts to all subscriptions that hear the topic, once for each number.
+    fn post(&self, base: &mut Base, message: impl Fn(SubscriptionId) -> HubMessage) {
         let heard = |it: &&Listener| it.hearing == Hearing::Hears;
         for same in self.listeners.chunk_by(|a, b| a.number == b.number) {
             let tabs = same.iter().filter(heard).map(|it| it.tab).collect::<Vec<_>>();
@@ -516,9 +421,4 @@ impl Topic {
             }
         }
     }
-}
-
-/// Whether a position comes after another one in the same history.
-const fn is_after(one: Position, other: Position) -> bool {
-    one.epoch == other.epoch && one.offset > other.offset
 }

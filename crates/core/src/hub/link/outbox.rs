@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 
 use tabmux_wire::TabId;
 
-use super::map::Map;
-use crate::OwnedPayload;
+use crate::{OwnedPayload, hub::map::Map};
 
 /// A queue in front of the link, bounded for each tab. Order is kept.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(in crate::hub) struct Outbox {
     queue: VecDeque<Entry>,
     /// How many at its front were put before all others.
     first: usize,
@@ -27,15 +26,15 @@ pub(super) struct Outbox {
 
 /// A message and whose it is.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) payload: OwnedPayload,
+pub(in crate::hub) struct Entry {
+    pub(in crate::hub) payload: OwnedPayload,
     /// The tab that sent it, its number there, and the bytes that count against the tab.
-    pub(super) owner: Option<(TabId, u64, usize)>,
+    pub(in crate::hub) owner: Option<(TabId, u64, usize)>,
 }
 
 /// How far the bytes that a link was handed have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flow {
+pub(in crate::hub) struct Flow {
     /// Bytes that have left the link so far.
     left: u64,
     /// Bytes that the link held unsent when it last told.
@@ -46,17 +45,17 @@ impl Flow {
     /// Returns true if bytes have left the link since `before`, and the network must have taken
     /// them. The system takes a little from every link, dead ones too: bytes that found room there
     /// at once prove nothing, so they count only while others wait in the link.
-    pub(super) const fn shows_life_since(self, before: Self) -> bool {
+    pub(in crate::hub) const fn shows_life_since(self, before: Self) -> bool {
         self.left > before.left && (self.unsent > 0 || before.unsent > 0)
     }
 }
 
 /// More of the tab's messages wait than may.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(in crate::hub) struct Full;
 
 impl Outbox {
-    pub(super) const fn new(limit: usize, mark: u64) -> Self {
+    pub(in crate::hub) const fn new(limit: usize, mark: u64) -> Self {
         Self {
             queue: VecDeque::new(),
             first: 0,
@@ -70,7 +69,7 @@ impl Outbox {
     }
 
     /// Queues a message. One that a tab sent is refused if too much of that tab's waits already.
-    pub(super) fn push(&mut self, entry: Entry) -> Result<(), Full> {
+    pub(in crate::hub) fn push(&mut self, entry: Entry) -> Result<(), Full> {
         if let Some((tab, _, len)) = entry.owner {
             let waiting = self.waiting.entry(tab, || 0);
             if *waiting > 0 && *waiting + len > self.limit {
@@ -83,18 +82,18 @@ impl Outbox {
     }
 
     /// Puts a message before all others, but for those that were put there before it.
-    pub(super) fn push_first(&mut self, payload: OwnedPayload) {
+    pub(in crate::hub) fn push_first(&mut self, payload: OwnedPayload) {
         self.queue.insert(self.first, Entry { payload, owner: None });
         self.first += 1;
     }
 
     /// The next message that the link may be given now.
-    pub(super) fn pop(&mut self) -> Option<Entry> {
+    pub(in crate::hub) fn pop(&mut self) -> Option<Entry> {
         if self.buffered > self.mark { None } else { self.pop_anyway() }
     }
 
     /// The next message, even if the link holds a lot: a browser's WebSocket takes everything.
-    pub(super) fn pop_anyway(&mut self) -> Option<Entry> {
+    pub(in crate::hub) fn pop_anyway(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
         self.first = self.first.saturating_sub(1);
         self.buffered += entry.payload.len() as u64;
@@ -111,22 +110,22 @@ impl Outbox {
     }
 
     /// The link told how much it holds.
-    pub(super) const fn set_buffered(&mut self, bytes: u64) {
+    pub(in crate::hub) const fn set_buffered(&mut self, bytes: u64) {
         self.told = bytes;
         self.buffered = bytes;
     }
 
     /// Returns how far the bytes that the link was handed have come.
-    pub(super) const fn flow(&self) -> Flow {
+    pub(in crate::hub) const fn flow(&self) -> Flow {
         Flow { left: self.handed.saturating_sub(self.buffered), unsent: self.told }
     }
 
     /// A new link holds nothing, and nothing of the old one is sent on it.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::hub) fn clear(&mut self) {
         *self = Self::new(self.limit, self.mark);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::hub) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 }

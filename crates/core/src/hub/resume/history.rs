@@ -10,32 +10,34 @@ use crate::{OwnedPayload, Timestamp};
 /// How long a tab that attached may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The frames, and whether there are any to keep.
+/// The frames, and whether there are any to keep. `until` is when the last tab that attached has had
+/// time to say what it wants.
 #[derive(Debug, Default)]
-pub(super) enum History {
+pub(in crate::hub) enum History {
     /// Nobody is awaited.
     #[default]
     Off,
     On {
         frames: VecDeque<(u64, Vec<u8>)>,
         bytes: usize,
-        /// When the last tab has had time to say what it wants.
         until: Timestamp,
     },
-    /// There were more than may be kept: who is awaited will miss something.
-    Lost,
+    /// There were more than may be kept: tabs that are awaited will miss something.
+    Lost {
+        until: Timestamp,
+    },
 }
 
 /// What came of a topic.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Past {
+pub(in crate::hub) enum Past {
     Publication(Position, OwnedPayload),
     /// Something is missing up to this position.
     Gap(Position),
 }
 
 impl Past {
-    pub(super) const fn position(&self) -> Position {
+    pub(in crate::hub) const fn position(&self) -> Position {
         match self {
             Self::Publication(position, _) | Self::Gap(position) => *position,
         }
@@ -44,63 +46,59 @@ impl Past {
 
 impl History {
     /// Frames are to be kept from now on. What is kept already stays: it may be what is missing.
-    pub(super) fn begin(&mut self, now: Timestamp) {
+    pub(in crate::hub) fn begin(&mut self, now: Timestamp) {
         let until = now + PATIENCE;
         match self {
             Self::Off => *self = Self::On { frames: VecDeque::new(), bytes: 0, until },
-            Self::On { .. } => self.tab_came(now),
-            Self::Lost => {}
+            Self::On { .. } | Self::Lost { .. } => self.tab_came(now),
         }
     }
 
     /// Frames came that are not here.
-    pub(super) fn lose(&mut self) {
-        if !self.is_off() {
-            *self = Self::Lost;
+    pub(in crate::hub) fn lose(&mut self) {
+        if let Some(until) = self.until() {
+            *self = Self::Lost { until };
         }
     }
 
     /// A tab has attached.
-    pub(super) fn tab_came(&mut self, now: Timestamp) {
-        if let Self::On { until, .. } = self {
-            *until = now + PATIENCE;
-        }
-    }
-
-    /// Whether the tabs that came have had time to say what they want.
-    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+    pub(in crate::hub) fn tab_came(&mut self, now: Timestamp) {
         match self {
-            Self::Off => false,
-            Self::On { until, .. } => *until <= now,
-            Self::Lost => true,
+            Self::Off => {}
+            Self::On { until, .. } | Self::Lost { until } => *until = now + PATIENCE,
         }
     }
 
-    pub(super) fn end(&mut self) {
+    /// Returns when the tabs that came have had time to say what they want. Returns `None` if
+    /// nothing is to be kept.
+    pub(in crate::hub) const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Off => None,
+            Self::On { until, .. } | Self::Lost { until } => Some(*until),
+        }
+    }
+
+    pub(in crate::hub) fn end(&mut self) {
         *self = Self::Off;
     }
 
-    pub(super) const fn is_off(&self) -> bool {
-        matches!(self, Self::Off)
-    }
-
-    pub(super) const fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost)
+    pub(in crate::hub) const fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
     }
 
     /// A frame of lane 0 came.
-    pub(super) fn push(&mut self, count: u64, frame: &[u8], limit: usize) {
-        if let Self::On { frames, bytes, .. } = self {
+    pub(in crate::hub) fn push(&mut self, count: u64, frame: &[u8], limit: usize) {
+        if let Self::On { frames, bytes, until } = self {
             *bytes += frame.len();
             frames.push_back((count, frame.to_vec()));
             if *bytes > limit {
-                *self = Self::Lost;
+                *self = Self::Lost { until: *until };
             }
         }
     }
 
     /// Messages to all tabs after the first `last0` frames.
-    pub(super) fn messages(&self, last0: u64) -> Vec<(u64, OwnedPayload)> {
+    pub(in crate::hub) fn messages(&self, last0: u64) -> Vec<(u64, OwnedPayload)> {
         let message = |(count, frame): (u64, ServerFrame<'_>)| match frame {
             ServerFrame::Message { payload } if count > last0 => Some((count, payload.into())),
             _ => None,
@@ -109,7 +107,11 @@ impl History {
     }
 
     /// What came of a topic after a position up to now; `None` if something is missing right there.
-    pub(super) fn publications(&self, topic: TopicId, since: Position) -> Option<Vec<Past>> {
+    pub(in crate::hub) fn publications(
+        &self,
+        topic: TopicId,
+        since: Position,
+    ) -> Option<Vec<Past>> {
         let mut last = since.offset;
         let mut past = Vec::new();
         for (_, frame) in self.frames() {
@@ -143,7 +145,7 @@ impl History {
     fn frames(&self) -> impl Iterator<Item = (u64, ServerFrame<'_>)> {
         let frames = match self {
             Self::On { frames, .. } => Some(frames),
-            Self::Off | Self::Lost => None,
+            Self::Off | Self::Lost { .. } => None,
         };
         let frames = frames.into_iter().flatten();
         // They were decoded once before.

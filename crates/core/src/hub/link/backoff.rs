@@ -3,30 +3,30 @@
 
 use std::time::Duration;
 
-use super::rng::Rng;
+use crate::hub::rng::Rng;
 
 /// Counts failures and draws waits.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(in crate::hub) struct Backoff {
     first: Duration,
     last: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) const fn new(first: Duration, last: Duration) -> Self {
+    pub(in crate::hub) const fn new(first: Duration, last: Duration) -> Self {
         Self { first, last, failures: 0 }
     }
 
     /// A wait between zero and a ceiling that doubles with each call.
-    pub(super) fn next(&mut self, rng: &mut Rng) -> Duration {
+    pub(in crate::hub) fn next(&mut self, rng: &mut Rng) -> Duration {
         let ceiling = self.first.saturating_mul(1 << self.failures.min(20)).min(self.last);
         self.failures = self.failures.saturating_add(1);
         rng.below(ceiling)
     }
 
     /// The link worked for long enough: the next wait is a first one.
-    pub(super) const fn reset(&mut self) {
+    pub(in crate::hub) const fn reset(&mut self) {
         self.failures = 0;
     }
 }

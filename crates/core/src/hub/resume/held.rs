@@ -1,0 +1,51 @@
+//! Messages kept for a tab that is in the back/forward cache, where nothing may be posted to it.
+
+use std::collections::VecDeque;
+
+use crate::hub::io::HubMessage;
+
+/// The messages that wait for one parked tab, oldest first.
+#[derive(Debug, Default)]
+pub(in crate::hub) struct Held {
+    messages: VecDeque<HubMessage>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Keeps a message. Returns false if that would be more than `limit` bytes: then all that was
+    /// kept is dropped.
+    pub(in crate::hub) fn push(&mut self, message: &HubMessage, limit: usize) -> bool {
+        if self.bytes + message.cost() > limit {
+            *self = Self::default();
+            return false;
+        }
+        self.bytes += message.cost();
+        self.messages.push_back(message.clone());
+        true
+    }
+
+    /// Keeps a message whatever the limit. There is one for each socket at most.
+    pub(in crate::hub) fn push_always(&mut self, message: HubMessage) {
+        self.messages.push_back(message);
+    }
+
+    /// Returns the lane-0 count of the newest message to all tabs, or `u64::MAX` if word that some
+    /// are missing is newer than that. Returns 0 if there is neither.
+    pub(super) fn newest_to_all(&self) -> u64 {
+        let count0 = |message: &HubMessage| match message {
+            HubMessage::Browser { count0, .. } => Some(*count0),
+            HubMessage::BrowserGap => Some(u64::MAX),
+            _ => None,
+        };
+        self.messages.iter().filter_map(count0).next_back().unwrap_or(0)
+    }
+}
+
+impl IntoIterator for Held {
+    type Item = HubMessage;
+    type IntoIter = std::collections::vec_deque::IntoIter<HubMessage>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages.into_iter()
+    }
+}
