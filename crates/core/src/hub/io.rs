@@ -79,8 +79,9 @@ pub enum TabMessage<'a> {
     /// The tab is there: the first message of its life, the first after a park, and the first to
     /// another hub.
     Attach {
-        /// The claim that the last [`HubMessage::Resume`] gave the tab, or nothing if there was none.
-        /// A claim that the tab found of another tab's follows after a comma, without its alias.
+        /// The claim that the last [`HubMessage::Resume`] gave the tab, or nothing if there was
+        /// none. A claim that the tab found of another tab's follows after a comma, without its
+        /// alias.
         claim: &'a str,
         /// Frames of lane 0 that it has.
         last0: u64,
@@ -239,8 +240,8 @@ pub enum HubMessage {
         /// Messages that were received.
         n_seen: u64,
         /// True if the tab's previous session goes on. If false, its open sockets are lost, all
-        /// counts restart at 0, and the tab must first send `Got {0, 0}`. The hub ignores everything
-        /// that it receives before that.
+        /// counts restart at 0, and the tab must first send `Got {0, 0}`. The hub ignores
+        /// everything that it receives before that.
         continues: bool,
         /// The number of frames of lane 0 that do not concern a tab which begins anew.
         count0: u64,

@@ -38,7 +38,8 @@ use crate::Timestamp;
 ///
 /// - Facts go in by [`handle_input`](Self::handle_input).
 /// - Time goes in by [`handle_timeout`](Self::handle_timeout).
-/// - Orders come out of [`poll_output`](Self::poll_output), and are to be carried out in their order.
+/// - Orders come out of [`poll_output`](Self::poll_output), and are to be carried out in the order
+///   in which they come.
 /// - The next moment comes out of [`poll_timeout`](Self::poll_timeout).
 ///
 /// After every `handle_*`, either [`poll_output`](Self::poll_output) has orders or
@@ -220,8 +221,8 @@ impl Hub {
         }
     }
 
-    /// Called at the end of each input and time-out: sends what may be sent, and tells the tabs what
-    /// changed in the link's state and their number, but for the tab `fresh`, which knows.
+    /// Called at the end of each input and time-out: sends what may be sent, and tells the tabs
+    /// what changed in the link's state and their number, but for the tab `fresh`, which knows.
     fn end_turn(&mut self, now: Timestamp, fresh: Option<TabId>) {
         while let Some(tab) = self.base.pop_overflowed() {
             self.base.event(Event::Overflow(tab));

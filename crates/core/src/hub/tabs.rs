@@ -118,7 +118,8 @@ impl TabRegistry {
         self.tabs.remove(tab).is_some()
     }
 
-    /// Returns what is to become of a message to the tab, and holds it if nothing may be posted now.
+    /// Returns what is to become of a message to the tab, and holds it if nothing may be posted
+    /// now.
     pub(super) fn deliver(&mut self, tab: TabId, message: &HubMessage, limit: usize) -> Delivery {
         match self.tabs.get_mut(tab) {
             Some(Presence::Attached) => Delivery::Post,

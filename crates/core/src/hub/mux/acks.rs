@@ -26,8 +26,8 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    /// Called when a reliable frame came. Returns true if so much came that the tabs are to be asked
-    /// as soon as the frame is dealt with.
+    /// Called when a reliable frame came. Returns true if so much came that the tabs are to be
+    /// asked as soon as the frame is dealt with.
     pub(super) fn came(&mut self, now: Timestamp, base: &Base, len: usize) -> bool {
         self.frames += 1;
         self.bytes += len;
@@ -180,7 +180,8 @@ impl Mux {
             }
         }
         if base.tabs.any_awaited() {
-            // Lane 0 stands still until they have attached or are gone, of which nothing else tells.
+            // Lane 0 stands still until they have attached or are gone, of which nothing else
+            // tells.
             self.acks.wait(now, base);
         }
         if self.connection.is_open() {

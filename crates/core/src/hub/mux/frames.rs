@@ -245,8 +245,9 @@ impl Mux {
     }
 
     /// Redials at once, without backoff, after a claim of a session was refused, because the next
-    /// HELLO carries a different claim. Cannot loop: once welcomed, a hub has no claim that was only
-    /// found; the same term refused twice falls back to backoff; each other session is tried once.
+    /// HELLO carries a different claim. Cannot loop: once welcomed, a hub has no claim that was
+    /// only found; the same term refused twice falls back to backoff; each other session is tried
+    /// once.
     fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
         self.link_lost(now, base);
         self.dial(now, base);

@@ -10,8 +10,8 @@ use crate::{OwnedPayload, Timestamp};
 /// How long a tab that attached may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The frames, and whether there are any to keep. `until` is when the last tab that attached has had
-/// time to say what it wants.
+/// The frames, and whether there are any to keep. `until` is when the last tab that attached has
+/// had time to say what it wants.
 #[derive(Debug, Default)]
 pub(in crate::hub) enum History {
     /// Nobody is awaited.
