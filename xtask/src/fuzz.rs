@@ -43,7 +43,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
         let build = cmd!(repo.sh, "cargo build --release --target {host} --target-dir {target}");
         crate::process::quiet(build.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f")))
     })?;
-    let seeds = [("decode", golden(repo)?), ("ws", conversations()?)];
+    let seeds = [("decode", golden(repo)?), ("ws", conversations()?), ("registry", Vec::new())];
     let seconds = (flags.seconds.unwrap_or(60) / seeds.len() as u32).max(1).to_string();
     for (name, seeds) in seeds {
         let corpus = format!("corpus/{name}");
