@@ -181,7 +181,7 @@ impl Machine for Mirror {
     /// A tab that this hub knows goes on. All others have lost what they had, since no other hub
     /// can have left anything here.
     fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held) {
-        for message in held {
+        for message in held.into_messages() {
             base.post_now(tab, message);
         }
         let continues = self.seen.contains(tab);

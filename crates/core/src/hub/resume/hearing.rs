@@ -124,14 +124,16 @@ impl Hearing {
             },
         };
         let recovered = since == Some(start);
-        let subscribed = HubMessage::Subscribed { subscription, position: start, recovered };
-        let rest = rest.into_iter().map(|past| match past {
-            Past::Publication(position, payload) => {
-                HubMessage::Publication { subscription, position, payload }
-            }
-            Past::Gap(position) => HubMessage::Gap { subscription, position },
-        });
-        std::iter::once(subscribed).chain(rest).collect()
+        let mut told = vec![HubMessage::Subscribed { subscription, position: start, recovered }];
+        for past in rest {
+            told.push(match past {
+                Past::Publication(position, payload) => {
+                    HubMessage::Publication { subscription, position, payload }
+                }
+                Past::Gap(position) => HubMessage::Gap { subscription, position },
+            });
+        }
+        told
     }
 }
 

@@ -1,13 +1,11 @@
 //! Messages kept for a tab that is in the back/forward cache, where nothing may be posted to it.
 
-use std::collections::VecDeque;
-
 use crate::hub::io::HubMessage;
 
 /// The messages that wait for one parked tab, oldest first.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Held {
-    messages: VecDeque<HubMessage>,
+    messages: Vec<HubMessage>,
     bytes: usize,
 }
 
@@ -20,13 +18,13 @@ impl Held {
             return false;
         }
         self.bytes += message.cost();
-        self.messages.push_back(message.clone());
+        self.messages.push(message.clone());
         true
     }
 
     /// Keeps a message whatever the limit. There is one for each socket at most.
     pub(in crate::hub) fn push_always(&mut self, message: HubMessage) {
-        self.messages.push_back(message);
+        self.messages.push(message);
     }
 
     /// Returns the lane-0 count of the newest message to all tabs, or `u64::MAX` if word that some
@@ -39,13 +37,9 @@ impl Held {
         };
         self.messages.iter().filter_map(count0).next_back().unwrap_or(0)
     }
-}
 
-impl IntoIterator for Held {
-    type Item = HubMessage;
-    type IntoIter = std::collections::vec_deque::IntoIter<HubMessage>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.messages.into_iter()
+    /// Returns the messages, oldest first.
+    pub(in crate::hub) fn into_messages(self) -> Vec<HubMessage> {
+        self.messages
     }
 }

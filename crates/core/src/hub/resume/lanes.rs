@@ -304,15 +304,17 @@ impl MuxTab {
         if history.is_lost() && self.part().is_some() && !self.was_served() {
             self.lane0.lost(count0);
         }
-        let gap = self.take_gap(count0);
-        let is_in = session.is_some_and(|session| self.is_in(session));
-        let kept = history.messages(if is_in { self.lane0.heard() } else { u64::MAX });
-        if let Some((newest, _)) = kept.last() {
-            self.lane0.posted(*newest);
+        let mut told = held.into_messages();
+        if let Some(gap) = self.take_gap(count0) {
+            told.insert(0, gap);
         }
-        let kept = kept.into_iter();
-        let kept = kept.map(|(count0, payload)| HubMessage::Browser { count0, payload });
-        gap.into_iter().chain(held).chain(kept).collect()
+        if session.is_some_and(|session| self.is_in(session)) {
+            for (count0, payload) in history.messages(self.lane0.heard()) {
+                self.lane0.posted(count0);
+                told.push(HubMessage::Browser { count0, payload });
+            }
+        }
+        told
     }
 
     /// Returns what a tab is told now of messages to all tabs up to `count0` that it missed.
