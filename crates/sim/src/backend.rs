@@ -34,7 +34,7 @@ impl World {
             return Ok(());
         }
         server.wake_at = None;
-        server.registry.handle_timeout(self.now);
+        server.timer(self.now, &mut self.reference)?;
         if let Some((next, why)) = server.registry.poll_timeout().filter(|it| it.0 <= self.now) {
             return NoSpinning.broken(format!("the registry wants {next:?} for {why:?}"));
         }
@@ -61,7 +61,7 @@ impl World {
         server.forget_blank(self.now, &mut self.reference);
         server.agrees()?;
         self.serial = server.serial();
-        let wake = server.registry.poll_timeout().map(|(wake, _)| wake.max(self.now));
+        let wake = server.next_wake().map(|wake| wake.max(self.now));
         if server.wake_at != wake {
             server.wake_at = wake;
             if let Some(wake) = wake {
@@ -88,10 +88,7 @@ impl World {
             session::Output::Ask { what: Ask::Subscribe { .. }, .. } => {
                 return NoError.broken("nobody is asked for subscriptions");
             }
-            // All questions are answered at once, so none is withdrawn.
-            session::Output::Withdrawn(ask) => {
-                return NoError.broken(format!("{ask:?} was withdrawn"));
-            }
+            session::Output::Withdrawn(ask) => server.withdrawn(now, reference, ask)?,
             session::Output::SocketMessage { socket, payload } => {
                 server.message(now, reference, socket, text(&payload))?;
                 self.deal_with(socket, cost(text(&payload)));

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tabmux_core::{
     Timestamp,
     session::{
-        Answer, AskId, Denial, Encoded, Event, Joined, LinkDown, LinkId, Publication, Registry,
-        SendError, SessionConfig, SessionEnd, SlowPolicy, SocketRef, Topics,
+        Answer, AnswerError, AskId, Denial, Encoded, Event, Joined, LinkDown, LinkId, Publication,
+        Registry, SendError, SessionConfig, SessionEnd, SlowPolicy, SocketRef, Topics,
     },
     wire::{ErrorCode, HubId, Payload, ServerFrame, SessionId, TabId, Term, TopicId},
 };
@@ -28,6 +28,8 @@ use crate::{
 const KICK: u16 = 4000;
 /// Answers that may wait for one socket; a page sends fewer.
 const PENDING: u64 = 10_000;
+/// How long an application takes that answers late, in seconds.
+const LATE_S: u64 = 8;
 
 /// A server while it runs.
 pub struct Server {
@@ -51,6 +53,8 @@ pub struct Server {
     /// Why sockets may be lost: sessions that ended, tabs that are gone.
     ended: BTreeMap<SessionId, &'static str>,
     gone: BTreeMap<(SessionId, TabId), &'static str>,
+    /// Questions for sockets that it has yet to answer.
+    opening: BTreeMap<AskId, Opening>,
     /// Sockets whose end has not been held against that yet.
     lost: Vec<(SocketRef, TabId, u32)>,
 }
@@ -77,6 +81,17 @@ pub struct Socket {
     pending: u64,
 }
 
+/// A question for a socket that is open.
+#[derive(Debug)]
+struct Opening {
+    at: SocketRef,
+    tab: TabId,
+    number: u32,
+    asked: Timestamp,
+    /// When it is answered; none: never.
+    due: Option<Timestamp>,
+}
+
 impl Server {
     /// A server that has just started. `serial` is larger than that of any session before.
     pub fn new(now: Timestamp, serial: u64) -> Self {
@@ -94,6 +109,7 @@ impl Server {
             last_session: serial,
             ended: BTreeMap::new(),
             gone: BTreeMap::new(),
+            opening: BTreeMap::new(),
             lost: Vec::new(),
         }
     }
@@ -115,7 +131,8 @@ impl Server {
         self.open_as(now, reference, ask, at, (tab, at.socket.0))
     }
 
-    /// The same, where the page has another name for the socket.
+    /// The same, where the page has another name for the socket. Some questions are answered late,
+    /// twice or never.
     pub fn open_as(
         &mut self,
         now: Timestamp,
@@ -123,6 +140,51 @@ impl Server {
         ask: AskId,
         at: SocketRef,
         (tab, number): (TabId, u32),
+    ) -> Checked {
+        let dice = now.as_micros() ^ tab.0;
+        let due = match dice % 16 {
+            0 => None,
+            1..=3 => Some(now + Duration::from_secs(1 + dice / 16 % LATE_S)),
+            _ => Some(now),
+        };
+        self.opening.insert(ask, Opening { at, tab, number, asked: now, due });
+        self.answer_due(now, reference)?;
+        if dice % 16 == 4 {
+            self.is_over(now, ask)?;
+        }
+        Ok(())
+    }
+
+    /// Time has come to the registry, or to the application.
+    pub fn timer(&mut self, now: Timestamp, reference: &mut Reference) -> Checked {
+        self.answer_due(now, reference)?;
+        self.registry.handle_timeout(now);
+        Ok(())
+    }
+
+    /// When one of the two wants to be woken.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let due = self.opening.values().filter_map(|it| it.due).min();
+        let wake = self.registry.poll_timeout().map(|(wake, _)| wake);
+        due.into_iter().chain(wake).min()
+    }
+
+    fn answer_due(&mut self, now: Timestamp, reference: &mut Reference) -> Checked {
+        let is_due = |it: &Opening| it.due.is_some_and(|due| due <= now);
+        while let Some((&ask, _)) = self.opening.iter().find(|(_, it)| is_due(it)) {
+            if let Some(it) = self.opening.remove(&ask) {
+                self.answer(now, reference, ask, &it)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        now: Timestamp,
+        reference: &mut Reference,
+        ask: AskId,
+        &Opening { at, tab, number, .. }: &Opening,
     ) -> Checked {
         let unlucky = (tab.0 ^ u64::from(number)).is_multiple_of(16);
         let deny =
@@ -139,6 +201,24 @@ impl Server {
         };
         let taken = self.registry.answer(now, ask, answer);
         NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
+    }
+
+    /// A question is over that was not answered.
+    pub fn withdrawn(&mut self, now: Timestamp, reference: &mut Reference, ask: AskId) -> Checked {
+        let Some(it) = self.opening.remove(&ask) else {
+            return NoError.broken(format!("{ask:?} is not open, and was withdrawn"));
+        };
+        let is_overdue = now.saturating_since(it.asked) >= self.registry.config().ask_timeout;
+        if is_overdue && !reference.is_elsewhere(it.tab, it.at.session) {
+            reference.app_refuses(it.tab, it.number)?;
+        }
+        self.is_over(now, ask)
+    }
+
+    /// Whoever answers a question that is over hears so.
+    fn is_over(&mut self, now: Timestamp, ask: AskId) -> Checked {
+        let taken = self.registry.answer(now, ask, Answer::Open { protocol: "" });
+        NoError.unless(taken == Err(AnswerError::Late), || format!("{ask:?} is over: {taken:?}"))
     }
 
     /// The application hears something, and has something to say to it.
@@ -404,7 +484,7 @@ impl Server {
     pub fn agrees(&self) -> Checked {
         let stats = self.registry.stats();
         let linked = self.sessions.values().filter(|session| session.stage.is_ok()).count();
-        let told = (linked, self.sockets.len());
+        let told = (linked, self.sockets.len() + self.opening.len());
         let says = (stats.sessions.held - stats.sessions.detached, stats.sockets.open);
         NoError.unless(told == says, || {
             format!("the registry told of {told:?}, counts {says:?}: {stats:?}")
@@ -440,7 +520,7 @@ impl Server {
 
     /// Whether nothing waits to be said.
     pub fn is_idle(&self) -> bool {
-        self.sockets.values().all(|socket| socket.pending == 0)
+        self.opening.is_empty() && self.sockets.values().all(|socket| socket.pending == 0)
     }
 
     /// Sessions that ended without a word, since there was nothing in them.

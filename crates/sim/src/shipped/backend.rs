@@ -39,7 +39,7 @@ impl World {
             return Ok(());
         }
         server.wake_at = None;
-        server.registry.handle_timeout(self.now);
+        server.timer(self.now, &mut self.reference)?;
         if let Some((next, why)) = server.registry.poll_timeout().filter(|it| it.0 <= self.now) {
             return NoSpinning.broken(format!("the registry wants {next:?} for {why:?}"));
         }
@@ -66,7 +66,7 @@ impl World {
         server.forget_blank(self.now, &mut self.reference);
         server.agrees()?;
         self.serial = server.serial();
-        let wake = server.registry.poll_timeout().map(|(wake, _)| wake.max(self.now));
+        let wake = server.next_wake().map(|wake| wake.max(self.now));
         if server.wake_at != wake {
             server.wake_at = wake;
             if let Some(wake) = wake {
@@ -104,10 +104,7 @@ impl World {
             session::Output::Ask { what: Ask::Subscribe { .. }, .. } => {
                 return NoError.broken("nobody is asked for subscriptions");
             }
-            // All questions are answered at once, so none is withdrawn.
-            session::Output::Withdrawn(ask) => {
-                return NoError.broken(format!("{ask:?} was withdrawn"));
-            }
+            session::Output::Withdrawn(ask) => server.withdrawn(now, reference, ask)?,
             session::Output::TopicUnwanted { topic } => server.leave(topic),
             session::Output::Publish { frames, links } => {
                 for link in links {
