@@ -45,6 +45,8 @@ pub struct Server {
     pub reading: Option<LinkId>,
     /// Whether it sends hubs away.
     pub draining: bool,
+    /// Whether the application answers all questions at once.
+    pub is_prompt: bool,
     /// How many claims with a wrong token it was shown at most.
     pub forged: u64,
     links: BTreeMap<LinkId, SessionId>,
@@ -102,6 +104,7 @@ impl Server {
             sockets: BTreeMap::new(),
             reading: None,
             draining: false,
+            is_prompt: false,
             forged: 0,
             links: BTreeMap::new(),
             // Another epoch than any server before.
@@ -141,7 +144,8 @@ impl Server {
         at: SocketRef,
         (tab, number): (TabId, u32),
     ) -> Checked {
-        let dice = now.as_micros() ^ tab.0;
+        // Answered at once, and once.
+        let dice = if self.is_prompt { 15 } else { now.as_micros() ^ tab.0 };
         let due = match dice % 16 {
             0 => None,
             1..=3 => Some(now + Duration::from_secs(1 + dice / 16 % LATE_S)),

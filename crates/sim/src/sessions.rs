@@ -142,6 +142,7 @@ mod tests {
         let mut world = World::new(1, &Kept(Some(Vec::new())), false);
         let traits = &mut world.browsers[0].traits;
         (traits.tiers, traits.locks) = (Tiers::Shared, true);
+        world.server.as_mut().unwrap().is_prompt = true;
         for tab in tabs {
             world.open_tab(0, Page::new(*tab, SHARED, 1));
         }
