@@ -112,6 +112,8 @@ xflags::xflags! {
             optional --go-on
             /// Breaks a copy of the core on purpose, in several ways: each must be found.
             optional --mutations
+            /// With `--mutations`: only those whose name contains this text.
+            optional --only text: String
         }
     }
 }

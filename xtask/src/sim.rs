@@ -12,14 +12,14 @@ const MUTATIONS: &str = "crates/sim/mutations";
 /// What a mutant is built of.
 const CRATES: &[&str] = &["crates/wire", "crates/core", "crates/sim"];
 /// Seeds within which a mutant must be found.
-const SEEDS: &str = "300";
+const SEEDS: u64 = 300;
 /// The same where the shipped scripts run.
-const SHIPPED_SEEDS: &str = "150";
+const SHIPPED_SEEDS: u64 = 150;
 
 /// `cargo xtask sim`.
 pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
     if flags.mutations {
-        return mutations(repo);
+        return mutations(repo, flags.only.as_deref().unwrap_or_default());
     }
     let mut args = Vec::new();
     let numbers = [("--seeds", flags.seeds), ("--from", flags.from), ("--seed", flags.seed)];
@@ -61,7 +61,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
 ///
 /// Patches and a copy, not features of the core: what is shipped has no line that is there to be
 /// broken, and a patch that no longer applies says so.
-fn mutations(repo: &Repo) -> anyhow::Result<()> {
+fn mutations(repo: &Repo, only: &str) -> anyhow::Result<()> {
     let place = repo.path("target/mutations");
     dist::host(repo)?;
     cmd!(repo.sh, "cargo build -q --release -p tabmux-sim").quiet().run()?;
@@ -72,10 +72,13 @@ fn mutations(repo: &Repo) -> anyhow::Result<()> {
         let mut patches = repo.sh.read_dir(repo.path(MUTATIONS).join(below))?;
         patches.retain(|path| path.extension().is_some_and(|it| it == "patch"));
         patches.sort();
-        count += patches.len();
         for patch in &patches {
             let stem = patch.file_stem().unwrap_or_default().to_string_lossy();
             let name = format!("{below}/{stem}");
+            if !name.contains(only) {
+                continue;
+            }
+            count += 1;
             let found = match kind {
                 Kind::Scripts => scripts_mutant(repo, &place, patch),
                 Kind::Model | Kind::Shipped => {
@@ -94,6 +97,9 @@ fn mutations(repo: &Repo) -> anyhow::Result<()> {
     }
     if !survivors.is_empty() {
         bail!("these mutants were not noticed: {}", survivors.join(", "));
+    }
+    if count == 0 {
+        bail!("no mutant is called {only}");
     }
     println!("all {count} mutants were found");
     Ok(())
@@ -124,20 +130,39 @@ fn scripts_mutant(repo: &Repo, place: &Path, patch: &PathBuf) -> anyhow::Result<
     }
     let src = package.join("src");
     cmd!(repo.sh, "node {build} --host --src {src} --out {out}").quiet().run()?;
-    let sim = repo.path("target/release/tabmux-sim");
-    let run = cmd!(repo.sh, "{sim} --shipped --seeds {SHIPPED_SEEDS} --as-is");
-    how(run.env("TABMUX_HOST_SCRIPTS", &out).quiet().ignore_status().output()?)
+    find(repo, &repo.path("target/release/tabmux-sim"), Some(&out))
 }
 
-/// How a mutant was found, if it was.
-fn how(run: std::process::Output) -> anyhow::Result<Option<String>> {
-    let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    let how = said.lines().find(|line| line.starts_with("seed ")).unwrap_or_default();
-    match run.status.success() {
-        true => Ok(None),
-        false if how.is_empty() => bail!("it did not run: {said}"),
-        false => Ok(Some(how.chars().take(160).collect())),
+/// Runs a mutant in seed after seed: how it was found, if it was. A seed that fails without the
+/// mutant as well finds nothing. `scripts` are the shipped ones, if they run.
+fn find(repo: &Repo, sim: &Path, scripts: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let (args, end): (&[&str], u64) =
+        if scripts.is_some() { (&["--shipped"], SHIPPED_SEEDS) } else { (&[], SEEDS) };
+    let unbroken = repo.path("target/release/tabmux-sim");
+    let mut from = 0;
+    while from < end {
+        let (first, count) = (from.to_string(), (end - from).to_string());
+        let mut run = cmd!(repo.sh, "{sim} {args...} --from {first} --seeds {count} --as-is");
+        if let Some(scripts) = scripts {
+            run = run.env("TABMUX_HOST_SCRIPTS", scripts);
+        }
+        let run = run.quiet().ignore_status().output()?;
+        if run.status.success() {
+            return Ok(None);
+        }
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        let Some(how) = said.lines().find(|line| line.starts_with("seed ")) else {
+            bail!("it did not run: {said}");
+        };
+        let seed = number_before(&how["seed ".len()..], ",").context("which seed?")?;
+        let seed_arg = seed.to_string();
+        let without = cmd!(repo.sh, "{unbroken} {args...} --seed {seed_arg} --as-is");
+        if without.quiet().ignore_status().output()?.status.success() {
+            return Ok(Some(how.chars().take(160).collect()));
+        }
+        from = seed + 1;
     }
+    Ok(None)
 }
 
 /// Breaks the copy and runs it: how it was found, if it was.
@@ -157,15 +182,8 @@ fn mutant(
         .quiet()
         .run()?;
     let sim = target.join("release/tabmux-sim");
-    let run = match kind {
-        Kind::Model => cmd!(repo.sh, "{sim} --seeds {SEEDS} --as-is"),
-        Kind::Shipped | Kind::Scripts => {
-            let scripts = repo.package().join("host");
-            cmd!(repo.sh, "{sim} --shipped --seeds {SHIPPED_SEEDS} --as-is")
-                .env("TABMUX_HOST_SCRIPTS", scripts)
-        }
-    };
-    how(run.quiet().ignore_status().output()?)
+    let scripts = repo.package().join("host");
+    find(repo, &sim, matches!(kind, Kind::Shipped).then_some(scripts.as_path()))
 }
 
 /// The simulator and what it is made of, as a workspace of its own.

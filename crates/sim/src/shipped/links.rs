@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt, num::NonZeroU64, time::Duration};
 use tabmux_core::{
     Timestamp,
     session::{Identity, Input, LinkId},
-    wire::{Hello as HelloFrame, HubFrame, HubId, Resume, ServerFrame, Token, Welcome, close},
+    wire::{
+        Hello as HelloFrame, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, Resume, ServerFrame,
+        Token, Welcome, close,
+    },
 };
 
 use super::world::{Delivery, Task, World};
@@ -372,8 +375,9 @@ impl World {
         let identity = NonZeroU64::new(user).map(Identity);
         let (mut bytes, hub) = (Vec::new(), HubId(rng.next()));
         let hello = HelloFrame {
-            min_version: 1,
-            max_version: 1,
+            min_version: OLDEST_VERSION,
+            // A session is closed to hubs that do not speak its version.
+            max_version: NEWEST_VERSION,
             hub,
             resume: Some(resume),
             credentials: "",
