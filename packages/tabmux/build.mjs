@@ -1,7 +1,13 @@
-// Bundles the package: src/index.ts to client.js, src/tiers.ts, which that loads where it is
-// needed, to tiers.js, src/worker.ts with the wasm module inside to worker.js, src/debug.ts to
-// debug.js, each with compressed copies beside it (.br and .gz), and the types. `cargo xtask dist`
-// makes src/generated and then runs this.
+// Builds the package into dist. `cargo xtask dist` makes src/generated and then runs this.
+//
+//   client.js        the page library, from src/index.ts
+//   tiers.js         what client.js loads where there is no SharedWorker, from src/tiers.ts
+//   worker.js        the worker with the wasm module inside, from src/worker.ts
+//   tabmux.iife.js   the page library as a classic script, from src/entries/iife.ts
+//   NAME.js          every other entry in `exports` of package.json whose file is dist/NAME.js, from
+//                    src/entries/NAME.ts. It imports client.js where its source imports index.ts.
+//
+// Each has a source map, compressed copies (.br and .gz), and, if it is an entry, its types.
 //
 //   node build.mjs [--out DIR] [--wasm FILE]
 //   node build.mjs --host [--out DIR] [--src DIR]
@@ -11,18 +17,21 @@
 // of the wasm module and its bindings, worker.js takes what the global `tabmuxHost` gives. It needs
 // no src/generated. --src DIR takes the sources from there.
 
-import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 import { brotli, gzip } from './compress.mjs';
+import { declarations } from './declarations.mjs';
 
 /** Properties of our own objects, which nobody else reads, start so and get short names. */
 const OWN = /^_[^_]/;
+
+/** The state of a page is here: a second copy of it would be a second tab. */
+const STATE = 'life.ts';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const { values: options } = parseArgs({
@@ -35,7 +44,10 @@ const { values: options } = parseArgs({
 });
 const src = resolve(options.src ?? join(root, 'src'));
 const out = resolve(options.out ?? join(root, options.host ? 'host' : 'dist'));
-const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+const { version, exports } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+
+/** One cache of short names for all of the page library, whose files hand objects to each other. */
+const mangleCache = {};
 
 if (!options.host && !existsSync(join(root, 'src/generated'))) {
   console.error('src/generated is missing: run `cargo xtask dist`, which makes it');
@@ -43,19 +55,29 @@ if (!options.host && !existsSync(join(root, 'src/generated'))) {
 }
 
 // A failed build leaves the last good one in its place.
-const typesOut = join(root, 'node_modules/.tabmux-types');
-const [built] = await Promise.all([scripts(), options.host ? undefined : types()]);
+const [built, types] = await Promise.all([
+  scripts(),
+  options.host ? {} : declarations(root, entries()),
+]);
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
-for (const [name, bytes] of Object.entries(built)) {
-  const file = join(out, `${name}.js`);
+for (const { name, bytes, map } of built) {
+  const file = join(out, name);
   // First the script: a server sends no copy that is older.
   await writeFile(file, bytes);
   if (options.host) continue;
   await writeFile(`${file}.br`, brotli(bytes));
   await writeFile(`${file}.gz`, gzip(bytes));
+  await writeFile(`${file}.map`, map);
 }
-if (!options.host) await cp(typesOut, out, { recursive: true });
+for (const [name, text] of Object.entries(types)) await writeFile(join(out, name), text);
+
+/** The entries of the package besides the page library, by the names of their files. */
+function entries() {
+  const files = Object.values(exports).map((entry) => entry.types && entry.default);
+  return files.filter((file) => file).map((file) => basename(file, '.js'))
+    .filter((name) => name !== 'client');
+}
 
 /**
  * The client comes last: it asks for the worker by the hash of its bytes, and says to tiers.js
@@ -63,40 +85,70 @@ if (!options.host) await cp(typesOut, out, { recursive: true });
  * of the file's name.
  */
 async function scripts() {
-  const worker = await bundle({
+  const worker = await bundle('worker.js', {
     entryPoints: [join(src, 'worker.ts')],
     format: 'iife',
-    mangleProps: OWN,
     define: { __VERSION__: JSON.stringify(version) },
     plugins: [options.host ? open() : inline(options.wasm)],
   });
-  const debug = await bundle({ entryPoints: [join(src, 'debug.ts')], format: 'esm' });
-  // One cache of short names for all of the page library, whose files hand objects to each other.
-  const mangleCache = {};
-  const page = (file, tiersVersion) => bundle({
+  const page = (name, file, tiersVersion, settings) => bundle(name, {
     entryPoints: [join(src, file)],
     format: 'esm',
-    mangleProps: OWN,
     mangleCache,
+    external: ['./tiers.js'],
+    ...settings,
     define: {
       __VERSION__: JSON.stringify(version),
-      __WORKER_VERSION__: JSON.stringify(hash(worker)),
+      __WORKER_VERSION__: JSON.stringify(hash(worker.bytes)),
       __TIERS_VERSION__: JSON.stringify(tiersVersion),
+      ...settings?.define,
     },
-    external: ['./tiers.js'],
   });
   // Of the client, which every page loads, the names are the shortest.
-  await page('index.ts', '');
+  await page('client.js', 'index.ts', '');
   // A file cannot hold its own hash: it is that of the same file with an empty version. Nobody
   // but client.js compares it.
-  const tiersVersion = hash(await page('tiers.ts', '')).slice(0, 8);
-  const tiers = await page('tiers.ts', tiersVersion);
-  const client = await page('index.ts', tiersVersion);
-  return { worker, tiers, client, debug };
+  const tiersVersion = hash((await page('tiers.js', 'tiers.ts', '')).bytes).slice(0, 8);
+  const tiers = await page('tiers.js', 'tiers.ts', tiersVersion);
+  const client = await page('client.js', 'index.ts', tiersVersion);
+  if (options.host) return [worker, tiers, client];
+  const classic = await page('tabmux.iife.js', 'entries/iife.ts', tiersVersion, {
+    format: 'iife',
+    globalName: 'tabmux',
+    inject: [join(src, 'script_url.ts')],
+    define: { 'import.meta.url': 'scriptUrl' },
+  });
+  return [worker, tiers, client, classic, ...await Promise.all(entries().map(entry))];
+}
+
+/** An entry that shares the page library, and so its state, with all others. */
+function entry(name) {
+  return bundle(`${name}.js`, {
+    entryPoints: [join(src, 'entries', `${name}.ts`)],
+    format: 'esm',
+    mangleCache,
+    packages: 'external',
+    plugins: [shared()],
+  });
 }
 
 function hash(bytes) {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+}
+
+/** What an entry imports of src/index.ts, it imports of client.js. */
+function shared() {
+  return {
+    name: 'shared',
+    setup({ onResolve, onEnd }) {
+      onResolve({ filter: /^\.\.?\/index\.js$/ }, () => ({ path: './client.js', external: true }));
+      onEnd(({ metafile }) => {
+        const isTwice = Object.keys(metafile?.inputs ?? {}).some((file) => file.endsWith(STATE));
+        if (!isTwice) return undefined;
+        return { errors: [{ text: `an entry has ${STATE} inside: import from ../index.js` }] };
+      });
+    },
+  };
 }
 
 /** The bindings left open: they are what the global of that name gives. */
@@ -115,12 +167,16 @@ function open() {
   };
 }
 
-async function bundle(settings) {
+async function bundle(name, settings) {
   const result = await build({
     absWorkingDir: root,
+    outfile: join(out, name),
     bundle: true,
     minify: true,
     write: false,
+    metafile: true,
+    mangleProps: OWN,
+    sourcemap: options.host ? false : 'linked',
     target: 'es2022',
     charset: 'utf8',
     legalComments: 'none',
@@ -129,7 +185,17 @@ async function bundle(settings) {
   }).catch(() => process.exit(1)); // It has said why.
   if (result.warnings.length > 0) process.exit(1);
   Object.assign(settings.mangleCache ?? {}, result.mangleCache);
-  return result.outputFiles[0].contents;
+  const [script, map] = ['.js', '.map'].map((ending) =>
+    result.outputFiles.find(({ path }) => path.endsWith(ending)));
+  return { name, bytes: script.contents, map: map && withoutWasm(map.text) };
+}
+
+/** The map without the text of the inlined module, which is no source. */
+function withoutWasm(text) {
+  const map = JSON.parse(text);
+  map.sourcesContent = map.sourcesContent.map((source, index) =>
+    map.sources[index].endsWith('.wasm') ? null : source);
+  return JSON.stringify(map);
 }
 
 /**
@@ -152,17 +218,4 @@ function inline(wasm) {
       });
     },
   };
-}
-
-async function types() {
-  const tsc = join(root, 'node_modules/typescript/bin/tsc');
-  const args = ['-p', root, '--noEmit', 'false', '--declaration', '--emitDeclarationOnly'];
-  args.push('--rootDir', join(root, 'src'), '--outDir', typesOut);
-  await rm(typesOut, { recursive: true, force: true });
-  try {
-    await promisify(execFile)(process.execPath, [tsc, ...args]);
-  } catch (error) {
-    console.error(error.stdout);
-    process.exit(1);
-  }
 }

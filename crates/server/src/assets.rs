@@ -24,14 +24,17 @@ const ISOLATION: [(&str, &str); 2] = [
 ];
 
 /// The files that are served, and no other; each may have compressed copies beside it.
-pub(crate) const NAMES: [&str; 7] = [
+pub(crate) const NAMES: [&str; 10] = [
     "client.js",
     "tiers.js",
     "worker.js",
+    "tabmux.iife.js",
     "debug.js",
     "client.js.map",
     "tiers.js.map",
     "worker.js.map",
+    "tabmux.iife.js.map",
+    "debug.js.map",
 ];
 
 /// Answers a request for one of [`NAMES`], whose query may name the version.

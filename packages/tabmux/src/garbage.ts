@@ -1,6 +1,6 @@
 // Any script of the origin can post to a worker's ports and to its channels. What has no meaning
-// there is ignored, and counted: each worker has one count for all of them, which debug.ts can ask
-// for, and each page one for what it hears on the bus.
+// there is ignored, and counted: each worker has one count for all of them, which `tabmux/debug`
+// can ask for, and each page one for what it hears on the bus.
 
 /** How many it were so far. */
 export let ignored = 0;

@@ -1,9 +1,9 @@
-// What the hubs of this worker are told, kept for debug.ts where the worker's address says `trace`;
-// and the answers to whoever asks there.
+// What the hubs of this worker are told, kept for `tabmux/debug` where the worker's address has the
+// parameter `trace`; and the answers to whoever asks there.
 
 import { openChannel } from './bus.js';
-import { CHANNEL } from './debug.js';
-import type { Question, Trace } from './debug.js';
+import { CHANNEL } from './questions.js';
+import type { Question, Trace } from './questions.js';
 import { ignored } from './garbage.js';
 import { hex } from './protocol.js';
 

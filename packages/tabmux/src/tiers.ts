@@ -38,7 +38,7 @@ export function openTiers(
   fail: (reason: string) => void,
 ): PagePort {
   if (version !== __TIERS_VERSION__) {
-    throw new Error('tabmux: tiers.js and client.js are of two builds; load the page again');
+    throw new Error('tabmux: tiers.js is of another build; load the page again');
   }
   const ladder: Ladder = {
     _page: page,

@@ -30,6 +30,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("simulator, 300 seeds", Count::One, task(&["sim", "--shipped", "--seeds", "300"])),
         step("types", Count::One, |repo| npm(repo, "check")),
         step("npm test", Count::NodeTest, |repo| npm(repo, "test")),
+        step("npm package", Count::One, |repo| npm(repo, "lint")),
         step("bundlers", Count::NodeTest, bundlers),
         step("size", Count::One, task(&["size", "--dist", "packages/tabmux/dist"])),
         step("tidy", Count::One, task(&["tidy"])),

@@ -19,7 +19,7 @@ before(async () => {
 
 after(() => rm(out, { recursive: true }));
 
-for (const name of ['client.js', 'tiers.js', 'worker.js', 'debug.js']) {
+for (const name of ['client.js', 'tiers.js', 'worker.js', 'tabmux.iife.js', 'debug.js']) {
   for (const [ending, unpack] of [['br', brotliDecompressSync], ['gz', gunzipSync]]) {
     test(`${name}.${ending} holds ${name}, is shorter and no older`, async () => {
       const [script, copy] = [join(out, name), join(out, `${name}.${ending}`)];

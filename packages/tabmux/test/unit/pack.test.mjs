@@ -4,32 +4,70 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { test } from 'node:test';
+import { basename, dirname, join } from 'node:path';
+import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+const manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
 
-test('the package has its scripts and types, a README and both licences, and nothing else', () => {
+/** The files of the tarball. */
+let files;
+
+before(() => {
   assert.ok(existsSync(join(root, 'dist')), 'dist is missing: run `cargo xtask dist`');
   const listed = execFileSync('npm', ['pack', '--dry-run', '--json'], {
     cwd: root,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
   });
-  const files = JSON.parse(listed)[0].files.map(({ path }) => path);
-  const types = files.filter((path) => /^dist\/[\w.]+\.d\.ts$/.test(path));
-  assert.ok(types.includes('dist/index.d.ts') && types.includes('dist/debug.d.ts'), `${types}`);
-  assert.deepEqual(files.filter((path) => !types.includes(path)).sort(), [
-    'LICENSE-APACHE',
-    'LICENSE-MIT',
-    'README.md',
-    'dist/client.js',
-    'dist/debug.js',
-    'dist/tiers.js',
-    'dist/worker.js',
-    'package.json',
-  ]);
+  files = JSON.parse(listed)[0].files.map(({ path }) => path);
+});
+
+/** What `exports` and `bin` name. */
+function named() {
+  const entries = [...Object.values(manifest.exports), ...Object.values(manifest.bin ?? {})];
+  const paths = entries.flatMap((entry) => typeof entry === 'string' ? [entry]
+    : [entry.types, entry.default]);
+  return paths.map((path) => path.replace(/^\.\//, ''));
+}
+
+test('the package has what its entries name, a README and both licences', () => {
+  for (const path of [...named(), 'LICENSE-APACHE', 'LICENSE-MIT', 'README.md', 'dist/tiers.js']) {
+    assert.ok(files.includes(path), `${path} is missing`);
+  }
+});
+
+test('no types are published but those of entries', () => {
+  const types = files.filter((path) => path.endsWith('.d.ts'));
+  assert.deepEqual(types.filter((path) => !named().includes(path)), []);
+});
+
+test('each script has a source map, whose sources are readable', async () => {
+  const scripts = files.filter((path) => /^dist\/.*\.js$/.test(path));
+  assert.ok(scripts.length > 4, `${scripts}`);
+  for (const script of scripts) {
+    assert.ok(files.includes(`${script}.map`), `${script} has no map`);
+    const text = await readFile(join(root, script), 'utf8');
+    assert.ok(text.endsWith(`//# sourceMappingURL=${basename(script)}.map\n`), script);
+    const map = JSON.parse(await readFile(join(root, `${script}.map`), 'utf8'));
+    for (const [index, source] of map.sources.entries()) {
+      if (source.includes('generated/')) continue;
+      const path = join(dirname(script), source);
+      assert.ok(files.includes(path), `${path}, of ${script}, is missing`);
+      assert.equal(map.sourcesContent[index], await readFile(join(root, path), 'utf8'), path);
+    }
+  }
+});
+
+test('there is nothing else in it', () => {
+  const known = /^(dist\/|src\/(?!generated).*\.ts$|LICENSE-|README\.md$|package\.json$)/;
+  assert.deepEqual(files.filter((path) => !known.test(path)), []);
+});
+
+test('who looks for it finds what it is and where it comes from', () => {
+  const { description, keywords, homepage, repository, license } = manifest;
+  assert.ok(description && keywords.length > 2 && homepage && repository.url && license);
 });
 
 test('the licences of the package are those of the project', async () => {

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { CHANNEL, ignored, traces } from '../../src/debug.js';
+import { ignored, traces } from '../../src/entries/debug.js';
+import { CHANNEL } from '../../src/questions.js';
 import { ignore } from '../../src/garbage.js';
 import { openTapes } from '../../src/tape.js';
 

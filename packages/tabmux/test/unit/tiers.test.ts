@@ -8,7 +8,7 @@ import { openTiers } from '../../src/tiers.js';
 test('a client.js of another build is told so', () => {
   const page = { _name: '', _script: '', _tab: 1n, _locks: false, _lost: assert.fail };
   const open = (version: string): unknown => openTiers(version, [], false, page, assert.fail);
-  assert.throws(() => open('of yesterday'), /tiers\.js and client\.js are of two builds/);
+  assert.throws(() => open('of yesterday'), /tiers\.js is of another build/);
   // The own one is not refused; no tier was allowed.
   assert.throws(() => open('unit-test'), /the worker .* did not start/);
 });

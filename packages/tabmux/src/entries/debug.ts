@@ -1,20 +1,9 @@
 // `tabmux/debug`: what a developer asks a browser for. No part of the page library.
 
-/** All that one hub was told, for `cargo run -p tabmux-sim -- replay`. */
-export interface Trace {
-  /** The hub: 16 hexadecimal digits. */
-  readonly hub: string;
-  /** The trace. It holds what users sent and received. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** It was longer than it may be: this is its beginning. */
-  readonly full: boolean;
-}
+import { CHANNEL } from '../questions.js';
+import type { Question, Trace } from '../questions.js';
 
-/** The name of the BroadcastChannel on which workers are asked. */
-export const CHANNEL = 'tabmux:debug';
-
-/** What they are asked for. */
-export type Question = 'traces' | 'ignored';
+export type { Trace } from '../questions.js';
 
 /**
  * The traces of all hubs of this origin whose workers record one, with those of hubs that trapped.
