@@ -19,6 +19,9 @@ use crate::{Result, paths, ports};
 /// A name of this machine that no browser takes for a secure one.
 pub const INSECURE_HOST: &str = "tabmux.test";
 
+/// The id of the build that is served at `/next/`.
+const NEXT_BUILD: &str = "next";
+
 /// A name besides localhost by which every program of this machine finds 127.0.0.1.
 pub fn known_host() -> Option<String> {
     let own = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -44,7 +47,8 @@ struct Shared {
 }
 
 impl PageServer {
-    /// Serves `e2e/pages` at `/` and the folder `assets` at `/tabmux/` and at `/next/`.
+    /// Serves `e2e/pages` at `/` and the folder `assets` at `/tabmux/`, and at `/next/` as another
+    /// build.
     pub fn start(assets: PathBuf) -> Result<Self> {
         let port = ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
@@ -145,14 +149,17 @@ struct Page {
 impl Page {
     fn find(target: &str, assets: &Path) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        // The same files at another place are another worker, as those of a new build would be.
-        let asset = path.strip_prefix("/tabmux/").or_else(|| path.strip_prefix("/next/"));
+        let next = path.strip_prefix("/next/");
+        let asset = path.strip_prefix("/tabmux/").or(next);
         let file = match asset {
             Some(name) => assets.join(name),
             None => paths::pages().join(path.trim_start_matches('/')),
         };
         let inside = !file.components().any(|part| part == Component::ParentDir);
-        let body = if inside { fs::read(&file).ok() } else { None };
+        let mut body = if inside { fs::read(&file).ok() } else { None };
+        if let (Some(_), Some(text)) = (next, &mut body) {
+            *text = of_next_build(text, assets);
+        }
         Self {
             status: if body.is_some() { "200 OK" } else { "404 Not Found" },
             content_type: content_type(&file),
@@ -160,6 +167,12 @@ impl Page {
             body: body.unwrap_or_default(),
         }
     }
+}
+
+/// The same script as another build would have it: with another id in all places.
+fn of_next_build(script: &[u8], assets: &Path) -> Vec<u8> {
+    let Ok(build) = paths::build(assets) else { return script.to_vec() };
+    String::from_utf8_lossy(script).replace(&build, NEXT_BUILD).into_bytes()
 }
 
 /// A query asks for a content security policy that gets in the way, or for isolation from other

@@ -1,6 +1,6 @@
 //! Where the built product and the pages are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Result;
 
@@ -59,6 +59,15 @@ pub fn assets() -> Result<PathBuf> {
     )?;
     existing(None, folder.join("client.js"), "run `cargo xtask dist`")?;
     Ok(folder)
+}
+
+/// The id of the build of the scripts in this folder.
+pub fn build(assets: &Path) -> Result<String> {
+    let client = assets.join("client.js");
+    let script = std::fs::read_to_string(&client).map_err(|error| error.to_string())?;
+    let (_, rest) = script.split_once("build:\"").ok_or("client.js names no build")?;
+    let (build, _) = rest.split_once('"').ok_or("client.js names no build")?;
+    Ok(build.to_owned())
 }
 
 /// The npm package; Node finds `ws` from there.

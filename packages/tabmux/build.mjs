@@ -44,7 +44,7 @@ const { values: options } = parseArgs({
 });
 const src = resolve(options.src ?? join(root, 'src'));
 const out = resolve(options.out ?? join(root, options.host ? 'host' : 'dist'));
-const { version, exports } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+const { exports } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
 
 /** One cache of short names for all of the page library, whose files hand objects to each other. */
 const mangleCache = {};
@@ -80,45 +80,44 @@ function entries() {
 }
 
 /**
- * The client comes last: it asks for the worker by the hash of its bytes, and says to tiers.js
- * which one it wants. The import of tiers.js has no query, which several bundlers take for a part
- * of the file's name.
+ * Two passes: the build is named by the hash of what the first one makes, with an empty name. The
+ * address of no script names it, since bundlers take a query for a part of the file's name.
  */
 async function scripts() {
-  const worker = await bundle('worker.js', {
-    entryPoints: [join(src, 'worker.ts')],
-    format: 'iife',
-    define: { __VERSION__: JSON.stringify(version) },
-    plugins: [options.host ? open() : inline(options.wasm)],
-  });
-  const page = (name, file, tiersVersion, settings) => bundle(name, {
-    entryPoints: [join(src, file)],
-    format: 'esm',
-    mangleCache,
-    external: ['./tiers.js'],
-    ...settings,
-    define: {
-      __VERSION__: JSON.stringify(version),
-      __WORKER_VERSION__: JSON.stringify(hash(worker.bytes)),
-      __TIERS_VERSION__: JSON.stringify(tiersVersion),
-      ...settings?.define,
-    },
-  });
-  // Of the client, which every page loads, the names are the shortest.
-  await page('client.js', 'index.ts', '');
-  // A file cannot hold its own hash: it is that of the same file with an empty version. Nobody
-  // but client.js compares it.
-  const tiersVersion = hash((await page('tiers.js', 'tiers.ts', '')).bytes).slice(0, 8);
-  const tiers = await page('tiers.js', 'tiers.ts', tiersVersion);
-  const client = await page('client.js', 'index.ts', tiersVersion);
-  if (options.host) return [worker, tiers, client];
-  const classic = await page('tabmux.iife.js', 'entries/iife.ts', tiersVersion, {
+  const unnamed = await pass('');
+  const build = hash(unnamed.map(({ bytes }) => bytes));
+  const named = await pass(build);
+  if (options.host) return named;
+  const classic = await page('tabmux.iife.js', 'entries/iife.ts', build, {
     format: 'iife',
     globalName: 'tabmux',
     inject: [join(src, 'script_url.ts')],
     define: { 'import.meta.url': 'scriptUrl' },
   });
-  return [worker, tiers, client, classic, ...await Promise.all(entries().map(entry))];
+  return [...named, classic, ...await Promise.all(entries().map(entry))];
+}
+
+async function pass(build) {
+  const worker = bundle('worker.js', {
+    entryPoints: [join(src, 'worker.ts')],
+    format: 'iife',
+    define: { __BUILD__: JSON.stringify(build) },
+    plugins: [options.host ? open() : inline(options.wasm)],
+  });
+  // Of the client, which every page loads, the names are the shortest: it is the first.
+  const client = await page('client.js', 'index.ts', build);
+  return [await worker, await page('tiers.js', 'tiers.ts', build), client];
+}
+
+function page(name, file, build, { define, ...settings } = {}) {
+  return bundle(name, {
+    entryPoints: [join(src, file)],
+    format: 'esm',
+    mangleCache,
+    external: ['./tiers.js'],
+    define: { __BUILD__: JSON.stringify(build), ...define },
+    ...settings,
+  });
 }
 
 /** An entry that shares the page library, and so its state, with all others. */
@@ -132,8 +131,10 @@ function entry(name) {
   });
 }
 
-function hash(bytes) {
-  return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+function hash(files) {
+  const hash = createHash('sha256');
+  files.forEach((bytes) => hash.update(bytes));
+  return hash.digest('hex').slice(0, 8);
 }
 
 /** What an entry imports of src/index.ts, it imports of client.js. */

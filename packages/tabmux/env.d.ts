@@ -1,11 +1,5 @@
-/** The version in package.json; build.mjs puts it in. */
-declare const __VERSION__: string;
-
-/** Names the worker.js this client.js was built with; build.mjs puts it in, in client.js only. */
-declare const __WORKER_VERSION__: string;
-
-/** Names the tiers.js this client.js was built with; build.mjs puts it in, in both of them. */
-declare const __TIERS_VERSION__: string;
+/** Names the build: 8 hexadecimal digits, equal in client.js, tiers.js and worker.js. */
+declare const __BUILD__: string;
 
 /** build.mjs inlines the module: importing it gives its bytes. */
 declare module '*.wasm' {

@@ -2,7 +2,7 @@
 // test/unit/*.test.mjs. Arguments go to `node --test`.
 
 import { spawn } from 'node:child_process';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -10,7 +10,6 @@ import { build } from 'esbuild';
 const root = dirname(fileURLToPath(import.meta.url));
 const unit = join(root, 'test/unit');
 const out = join(root, 'node_modules/.tabmux-test');
-const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
 
 const files = await readdir(unit);
 const sources = files.filter((name) => name.endsWith('.test.ts'));
@@ -31,9 +30,7 @@ await build({
   logLevel: 'warning',
   loader: { '.wasm': 'binary' },
   define: {
-    __VERSION__: JSON.stringify(version),
-    __WORKER_VERSION__: JSON.stringify('unit-test'),
-    __TIERS_VERSION__: JSON.stringify('unit-test'),
+    __BUILD__: JSON.stringify('unit-test'),
   },
 });
 

@@ -61,18 +61,17 @@ fn tiers(address: SocketAddr) -> anyhow::Result<()> {
 }
 
 fn worker(address: SocketAddr) -> anyhow::Result<()> {
-    let worker = versioned_worker(address)?;
+    // As client.js asks for it: the address does not name the build.
+    let worker = get(address, "/tabmux/worker.js")?;
     worker.expect("content-type", "text/javascript")?;
     worker.expect("content-security-policy", "'wasm-unsafe-eval'")?;
     worker.expect("content-security-policy", "connect-src")?;
-    worker.expect("cache-control", "immutable")?;
-    let unversioned = get(address, "/tabmux/worker.js")?;
-    unversioned.expect("cache-control", "no-cache")
+    worker.expect("cache-control", "no-cache")
 }
 
 /// As browsers ask for them: all accept brotli.
 fn scripts(address: SocketAddr) -> anyhow::Result<()> {
-    for name in ["client.js", "tiers.js", "worker.js", "debug.js"] {
+    for name in ["client.js", "tiers.js", "worker.js", "tabmux.iife.js", "debug.js"] {
         let path = format!("/tabmux/{name}");
         let whole = get(address, &path)?;
         let answer = request_with(address, &path, "accept-encoding: gzip, deflate, br\r\n")?;
@@ -84,15 +83,6 @@ fn scripts(address: SocketAddr) -> anyhow::Result<()> {
         ensure!(sent < len, "{path}: {sent} bytes in brotli, {len} without");
     }
     Ok(())
-}
-
-/// The worker as client.js asks for it.
-fn versioned_worker(address: SocketAddr) -> anyhow::Result<Answer> {
-    let client = get(address, "/tabmux/client.js")?.body;
-    let (_, rest) = client.split_once("worker.js?v=").context("client.js names no version")?;
-    let version: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
-    ensure!(version.len() == 16, "client.js asks for the version `{version}` of worker.js");
-    get(address, &format!("/tabmux/worker.js?v={version}"))
 }
 
 /// A second server on the same port must fail at once and say which port.

@@ -23,6 +23,7 @@ use crate::steps::{Outcome, ask, connect, ignored, one_link, open_echo};
 pub(crate) const TESTS: &[Test] = &[
     Test::new("a missing worker script is named in an error event", missing_worker),
     Test::new("a worker blocked by the page's policy is named in an error event", blocked),
+    Test::new("a worker of another build says so", other_build),
     Test::new("a worker whose policy refuses wasm says so", no_wasm),
     Test::new("a worker whose policy forbids the server says so at once", no_link),
     Test::new("mux mode: a server that says something else is no tabmux server", talkative_server),
@@ -50,6 +51,18 @@ fn blocked(context: &mut Context<'_>) -> Outcome {
     let tab = context.page(Kind::Tab, "page.html?no-workers")?;
     context.run(&tab, format!("T.mux('socket', '{}')", server.url("/echo")))?;
     expect_error(context, &tab, &["/tabmux/worker.js"])?;
+    Ok(())
+}
+
+/// As after a deploy: the address of the script is the same, and the name of the worker another.
+fn other_build(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    for tiers in ["shared-worker", "leader", "direct"] {
+        let tab = context.tab()?;
+        let options = format!("{{ worker: '/next/worker.js', tiers: ['{tiers}'] }}");
+        context.run(&tab, format!("T.mux('socket', '{}', {options})", server.url("/echo")))?;
+        expect_error(context, &tab, &["/next/worker.js", "two builds"])?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use tabmux_e2e::{
     Result, Stop,
     browser::Tab,
     context::{Context, SOON},
+    paths,
     server::LinkServer,
     wait::{self, equal},
 };
@@ -50,6 +51,13 @@ pub(crate) fn one_link(server: &LinkServer, tabs: usize) -> Result<()> {
     // A worker may have died with the tab that made it: then a link is on its way.
     server.wait_for_rest(1, tabs as u64, SOON)?;
     equal("connections on the link's port", server.connections()?, 1)
+}
+
+/// The lock of the link to `server`, as an expression in JavaScript.
+pub(crate) fn link_lock(server: &LinkServer) -> Result<String> {
+    let build = paths::build(&paths::assets()?)?;
+    let link = server.url("/tabmux/ws");
+    Ok(format!("'tabmux:socket:mux:{build}:' + JSON.stringify(['{link}', ''])"))
 }
 
 /// The hub that the client of `tab` is attached to.

@@ -9,12 +9,13 @@ use tabmux_e2e::{
     browser::{Kind, Tab},
     context::{Context, RECONNECT, SOON},
     engine::Engine,
+    paths,
     runner::Test,
     server::LinkServer,
     wait::{self, equal},
 };
 
-use crate::steps::{Outcome, ask, hub_of, ignored, one_link};
+use crate::steps::{Outcome, ask, hub_of, ignored, link_lock, one_link};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("tiers: leader: three tabs have one connection", leader_shares),
@@ -384,7 +385,7 @@ fn storage_without_channel(context: &mut Context<'_>) -> Outcome {
         "Object.keys(localStorage).filter((key) => key !== {LEASE})
            .map((key) => key.split('[')[0])"
     );
-    let claim = json!(["tabmux:socket:mux:"]);
+    let claim = json!([format!("tabmux:socket:mux:{}:", paths::build(&paths::assets()?)?)]);
     equal("what is left in localStorage", context.run(&tabs[1], left)?, claim)?;
     let hub = hub_of(context, &tabs[0])?;
     context.browser.close(&tabs.remove(0))?;
@@ -521,17 +522,16 @@ fn joins_leader(context: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
-/// As an old build whose tabs are all frozen would be.
+/// As another script of the build whose tabs are all frozen would be.
 fn silent_holder(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;
     let idle = context.tab()?;
-    let link = server.url("/tabmux/ws");
+    let lock = link_lock(&server)?;
     context.run(
         &idle,
         format!(
-            "(T.robbed = 0, await new Promise((held) => navigator.locks.request(\
-             'tabmux:socket:mux:' + JSON.stringify(['{link}', '']), () => (held(1), \
-             new Promise(() => 0))).catch(() => T.robbed += 1)))"
+            "(T.robbed = 0, await new Promise((held) => navigator.locks.request({lock}, \
+             () => (held(1), new Promise(() => 0))).catch(() => T.robbed += 1)))"
         ),
     )?;
     let tab = context.tab()?;

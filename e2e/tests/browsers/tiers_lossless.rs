@@ -15,7 +15,7 @@ use tabmux_e2e::{
 };
 
 use crate::{
-    steps::{Outcome, hub_of, one_link},
+    steps::{Outcome, hub_of, link_lock, one_link},
     tiers::{LEADER_LOCK, connect, leaders, open, share},
 };
 
@@ -209,8 +209,7 @@ fn link_lock_robbed(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;
     let tabs = share(context, &server, 2, "page.html", "leader")?;
     stream(context, &tabs)?;
-    let link = server.url("/tabmux/ws");
-    let lock = format!("'tabmux:socket:mux:' + JSON.stringify(['{link}', ''])");
+    let lock = link_lock(&server)?;
     let steal = format!("await navigator.locks.request({lock}, {{ steal: true }}, () => 'stolen')");
     equal("stolen", context.run(&tabs[1], steal)?, Value::from("stolen"))?;
     for tab in &tabs {

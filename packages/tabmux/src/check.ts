@@ -41,10 +41,17 @@ export function isPageMessage(
 
 function isConfig(value: unknown): value is HubConfig {
   if (typeof value !== 'object' || value === null) return false;
-  const { mode, url, protocols, lock, locks } = value as Record<keyof HubConfig, unknown>;
+  const { build, mode, url, protocols, lock, locks } = value as Record<keyof HubConfig, unknown>;
   const isMode = mode === 'mirror' || mode === 'mux';
-  return isMode && typeof url === 'string' && isTokens(protocols) && typeof lock === 'string' &&
-    typeof locks === 'boolean';
+  return build === __BUILD__ && isMode && typeof url === 'string' && isTokens(protocols) &&
+    typeof lock === 'string' && typeof locks === 'boolean';
+}
+
+/** Whether it is `Attach` of a page of another build, whatever else such a page says. */
+export function isOtherBuild(message: unknown): boolean {
+  if (!Array.isArray(message) || message[0] !== PageKind.Attach) return false;
+  const { build } = Object(message[2]) as { build?: unknown };
+  return typeof build === 'string' && build !== __BUILD__;
 }
 
 const isNumber = (value: unknown): boolean => Number.isFinite(value);

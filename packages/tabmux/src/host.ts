@@ -42,7 +42,17 @@ export interface TierPort {
 /** How long a worker may take to start. */
 export const PATIENCE_MS = 6000;
 
-/** Why there is no worker. */
-export const notStarted = (script: string): string =>
-  `tabmux: the worker ${script} did not start. Serve it from the page's own origin, allow it in ` +
-  'worker-src, or pass the option worker.';
+/** Says in the console why there is no worker, and what to do; returns it. */
+export function notStarted(script: string): string {
+  const text = `tabmux: the worker ${script} did not start. ` + (isForeign(script)
+    ? "It must be of this page's origin: serve a file there whose one line is " +
+      `importScripts('${script}'), and pass the address of that file as the option worker.`
+    : "Serve it from the page's own origin, allow it in worker-src, or pass the option worker. " +
+      "With Vite 7, esbuild or Rollup add tabmux() of 'tabmux/vite', 'tabmux/esbuild' or " +
+      "'tabmux/rollup' to the plugins.");
+  console.error(text);
+  return text;
+}
+
+const isForeign = (script: string): boolean =>
+  script.startsWith('http') && !script.startsWith(globalThis.location?.origin + '/');

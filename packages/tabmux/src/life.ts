@@ -109,7 +109,7 @@ function startShared(life: Life): void {
 
 function startOther(life: Life): void {
   import('./tiers.js').then(now(life, (_, { openTiers }) => take(life, openTiers(
-    __TIERS_VERSION__, life._tiers, life._isTried, {
+    __BUILD__, life._tiers, life._isTried, {
       _name: life._name,
       _script: life._script,
       _tab: tab as bigint,
@@ -151,7 +151,7 @@ export function post(life: Life, message: PageMessage): void {
 function receive(life: Life, message: HubMessage): void {
   const [kind, hub] = message;
   const isOther = hub !== life._hub;
-  if (kind === HubKind.Failed) {
+  if (kind === HubKind.Failed || kind === HubKind.OtherBuild) {
     fail(life, hub as string);
   } else if (kind === HubKind.Moved) {
     if (!life._tiers || life._tiers[1]) fail(life);

@@ -8,7 +8,7 @@ import { Lock, Order } from './election/lock.js';
 import { ignore } from './garbage.js';
 import { wantLock } from './want.js';
 
-/** What hubs that want the lock ask on the channel of its name; the holder answers its build. */
+/** What hubs that want the lock ask on the channel of its name; the holder answers its address. */
 const ASK = 'who?';
 
 /** What the hub hears of its lock. */
@@ -17,7 +17,7 @@ export interface LinkLockEvents {
   granted(again: boolean): void;
   /** Another hub took it, since this one did not answer. */
   stolen(): void;
-  /** Another hub of this build has it, and is there. */
+  /** Another hub of this script has it, and is there. */
   moved(): void;
 }
 
@@ -39,7 +39,7 @@ export function takeLinkLock(
     queueMicrotask(() => events.granted(false));
     return link;
   }
-  const build = self.location.href;
+  const script = self.location.href;
   const channel = openChannel(name);
   const inquiry = asker();
   let wasGranted = false;
@@ -82,9 +82,9 @@ export function takeLinkLock(
     channel.onmessage = ({ data }: MessageEvent<unknown>) => {
       if (typeof data !== 'string') return ignore();
       if (lock._wanted._lock === Lock.Held) {
-        if (data === ASK) channel.postMessage(build);
+        if (data === ASK) channel.postMessage(script);
       } else if (data !== ASK) {
-        act(answer(inquiry, data === build, performance.now()));
+        act(answer(inquiry, data === script, performance.now()));
       }
     };
   }

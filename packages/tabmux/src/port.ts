@@ -75,8 +75,10 @@ export function hubPort(
   protocols: string[],
   { key = '', worker, tiers, bfcache }: SharingOptions,
 ): HubPort {
-  const id = mode + ':' + JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
-  const script = `${worker ?? new URL('worker.js?v=' + __WORKER_VERSION__, import.meta.url)}`;
+  const id = mode + ':' + __BUILD__ + ':' +
+    JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
+  // Written as bundlers look for it.
+  const script = `${worker ?? new URL('./worker.js', import.meta.url)}`;
   const name = 'tabmux:' + id;
   for (const hub of hubs) {
     if (hub._name === name && hub._script === script) return hub as HubPort;
@@ -86,7 +88,7 @@ export function hubPort(
     _name: name,
     _script: script,
     // Whether there are locks is known when it starts.
-    _config: { mode, url, protocols, lock: 'tabmux:socket:' + id } as HubConfig,
+    _config: { build: __BUILD__, mode, url, protocols, lock: 'tabmux:socket:' + id } as HubConfig,
     _isMux: mode === 'mux',
     _tiers: tiers,
     _state: LinkState.Connecting,

@@ -1,6 +1,6 @@
 // What the page library and the worker say to each other over a port, and the names they agree on.
-// This file is the only definition. Both sides are always of one build, since the page asks for the
-// worker by the hash of its bytes, so there is no version here.
+// This file is the only definition. Both sides are always of one build: names hold the build's id,
+// and a worker answers a page of another build with `OtherBuild`.
 
 /** What a tab says to its hub: the first element of a `PageMessage`. */
 export const enum PageKind {
@@ -39,6 +39,8 @@ export const enum PageKind {
 
 /** What a hub is for. The first tab tells it; every other tab says the same. */
 export interface HubConfig {
+  /** The build of the page library. A worker of another build does not serve the page. */
+  build: string;
   mode: 'mirror' | 'mux';
   /** What the hub dials. */
   url: string;
@@ -142,8 +144,13 @@ export const enum HubKind {
   Resync,
   /** There is no hub. */
   Failed,
+  /**
+   * The worker is of another build than the page. The form of this message never changes, nor does
+   * the place of `build` in `Attach`.
+   */
+  OtherBuild = 97,
   /** Another hub has the link: attach there, by the next tier. */
-  Moved = 98,
+  Moved,
   /** Asks a tab that holds no lock whether it lives. */
   Ping,
 }
@@ -197,6 +204,7 @@ export type HubMessage =
   | [kind: HubKind.Seen, hub: bigint, n: number]
   | [kind: HubKind.Resync, hub: bigint]
   | [kind: HubKind.Failed, reason: string]
+  | [kind: HubKind.OtherBuild, reason: string]
   | [kind: HubKind.Moved, hub: bigint]
   | [kind: HubKind.Ping];
 

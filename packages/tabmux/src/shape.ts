@@ -43,6 +43,7 @@ const SHAPES: { [Kind in HubKind]: Shape<Kind> } = {
   [HubKind.Seen]: 'bn',
   [HubKind.Resync]: 'b',
   [HubKind.Failed]: 's',
+  [HubKind.OtherBuild]: 's',
   [HubKind.Moved]: 'b',
   [HubKind.Ping]: '',
 };

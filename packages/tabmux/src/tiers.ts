@@ -28,16 +28,16 @@ const SHARED = 'shared-worker';
 /**
  * Opens a port of the first of these tiers that works, and goes on to the next where one fails.
  * `isTried`: a SharedWorker was tried. Throws, or calls `fail`, where none is left. Throws also
- * where client.js is of another build, which a cache may cause: it names the `version` it wants.
+ * where client.js is of another `build`, which a cache may cause.
  */
 export function openTiers(
-  version: string,
+  build: string,
   tiers: Tier[] = [SHARED, 'leader', 'storage', 'direct'],
   isTried: boolean,
   page: Page,
   fail: (reason: string) => void,
 ): PagePort {
-  if (version !== __TIERS_VERSION__) {
+  if (build !== __BUILD__) {
     throw new Error('tabmux: tiers.js is of another build; load the page again');
   }
   const ladder: Ladder = {
@@ -83,8 +83,8 @@ function hostOf(ladder: Ladder, turn: number): Host {
     try {
       climb(ladder);
       tell(ladder, resync());
-    } catch {
-      ladder._fail(notStarted(ladder._page._script));
+    } catch (error) {
+      ladder._fail((error as Error).message);
     }
   };
   return {

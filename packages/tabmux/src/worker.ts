@@ -7,7 +7,7 @@
 import wasm from './generated/tabmux_wasm_bg.wasm';
 import { Hub, __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
 import { resync } from './bus.js';
-import { isPageMessage } from './check.js';
+import { isOtherBuild, isPageMessage } from './check.js';
 import { ignore } from './garbage.js';
 import { takeLinkLock } from './link_lock.js';
 import type { LinkLock } from './link_lock.js';
@@ -61,6 +61,10 @@ function serve(port: Port): void {
   const age = (served += 1);
   let tab: bigint | undefined;
   port.onmessage = ({ data: message }) => {
+    if (isOtherBuild(message)) {
+      const text = `tabmux: the page and ${self.location.href} are of two builds; load it again`;
+      return port.postMessage([HubKind.OtherBuild, text]);
+    }
     if (!isPageMessage(message, host?.config.mode)) return ignore();
     if (failure !== '') {
       port.postMessage([HubKind.Failed, failure]);

@@ -8,7 +8,7 @@ import { HubKind, PageKind } from '../../src/protocol.js';
 import type { HubConfig, HubMessage } from '../../src/protocol.js';
 
 const config: HubConfig =
-  { mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
+  { build: 'unit-test', mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
 const attach = (tab: bigint): unknown => [tab, [PageKind.Attach, tab, config, '', 0, 0]];
 const hubSays = (text: string): HubMessage => [HubKind.Browser, 7n, 1, text];
 

@@ -3,11 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { isPageMessage } from '../../src/check.js';
+import { isOtherBuild, isPageMessage } from '../../src/check.js';
 import { PageKind } from '../../src/protocol.js';
 import type { PageMessage } from '../../src/protocol.js';
 
-const config = { mode: 'mux', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true } as const;
+const build = 'unit-test';
+const config =
+  { build, mode: 'mux', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true } as const;
 
 const GOOD: PageMessage[] = [
   [PageKind.Attach, 2n ** 64n - 1n, { ...config, protocols: [] }, '', 0, 0],
@@ -32,6 +34,7 @@ const BAD: unknown[] = [
   null, undefined, 1, 'text', {}, [], [99n], ['0'], [-1],
   [PageKind.Attach], attach(1), attach(-1n), attach(2n ** 64n), attach(1n, null), attach(1n, {}),
   attach(1n, { ...config, mode: 'other' }),
+  attach(1n, { ...config, build: 'other' }),
   attach(1n, { ...config, protocols: 'a' }),
   attach(1n, { ...config, protocols: [1] }),
   attach(1n, { ...config, protocols: ['a,b'] }),
@@ -66,4 +69,13 @@ test('a path begins with / in mux mode, and there is none in mirror mode', () =>
   assert.deepEqual(['/', '/a?b', '', 'a'].map((path) => isOpen(path, 'mux')),
     [true, true, false, false]);
   assert.deepEqual(['', '/', 'a'].map((path) => isOpen(path, 'mirror')), [true, false, false]);
+});
+
+test('a page of another build is known by its Attach, whatever else that says', () => {
+  const others = [attach(1n, { ...config, build: '0' }), [PageKind.Attach, 1, { build: '' }]];
+  others.forEach((message) => assert.ok(isOtherBuild(message)));
+  [...GOOD, ...BAD.filter((message) => !String(message).includes('object'))]
+    .forEach((message) => assert.ok(!isOtherBuild(message)));
+  [attach(1n, {}), attach(1n, null), attach(1n, { build: 1 }), [PageKind.Open, 1, { build: '' }]]
+    .forEach((message) => assert.ok(!isOtherBuild(message)));
 });

@@ -24,7 +24,7 @@ test('no worker: the error event', async () => {
   const socket = new SharedWebSocket(SERVER + 'error');
   const message = failure(socket);
   lastWorker().onerror?.();
-  assert.match(await message, /worker\.js\?v=unit-test did not start/);
+  assert.match(await message, /worker\.js did not start/);
 });
 
 test('no worker: no answer in six seconds', async (context) => {
@@ -44,6 +44,12 @@ test('no hub: Failed', async () => {
   const socket = new SharedWebSocket(SERVER + 'failed');
   lastWorker().failed('tabmux: no wasm');
   assert.equal(await failure(socket), 'tabmux: no wasm');
+});
+
+test('a worker of another build: its word is the reason', async () => {
+  const socket = new SharedWebSocket(SERVER + 'other');
+  lastWorker().failed('tabmux: of two builds', HubKind.OtherBuild);
+  assert.equal(await failure(socket), 'tabmux: of two builds');
 });
 
 test('no worker: the next socket tries again', async () => {
@@ -300,7 +306,7 @@ test('a client tells the status', async () => {
   const client = connect('/', { key });
   assert.equal(client.status.state, 'connecting');
   const worker = lastWorker();
-  assert.equal(worker.name, `tabmux:mux:["ws://page.test/tabmux/ws","${key}"]`);
+  assert.equal(worker.name, `tabmux:mux:unit-test:["ws://page.test/tabmux/ws","${key}"]`);
   await worker.expect(PageKind.Attach);
   const changed = new Promise((resolve) => client.on('status', resolve));
   worker.attached(0xffn, 3, LinkState.Backoff);

@@ -64,8 +64,8 @@ export class FakeWorker {
     this.#end.postMessage([kind, hub, ...rest]);
   }
 
-  failed(reason: string): void {
-    this.#end.postMessage([HubKind.Failed, reason] satisfies HubMessage);
+  failed(reason: string, kind: HubKind.Failed | HubKind.OtherBuild = HubKind.Failed): void {
+    this.#end.postMessage([kind, reason] satisfies HubMessage);
   }
 
   attached(hub = 1n, tabs = 1, state = LinkState.Connected): void {

@@ -70,17 +70,17 @@ test('a page that has no claim shows what others left of theirs', async () => {
   worker.resume(hub, 2, -1, 'session1 alias');
   await worker.settled(hub);
   const [[name, claim]] = [...browser.storage] as [[string, string]];
-  const lock = `tabmux:socket:mux:["ws://host.test/tabmux/ws","${key}"]`;
+  const lock = `tabmux:socket:mux:unit-test:["ws://host.test/tabmux/ws","${key}"]`;
   assert.ok(name.startsWith(lock), name);
   assert.equal(claim, 'session1', 'what it is called itself is of no use to others');
   browser.storage.set(lock + PLACE, 'session2');
   assert.equal(await shown({ key, worker: './worker.js' }), ',session2');
-  assert.equal(await shown({ key, worker: 'other.js' }), ',undefined', 'of another build');
+  assert.equal(await shown({ key, worker: 'other.js' }), ',undefined', 'of another script');
   assert.equal(await shown({ key: 'of another user', worker: './worker.js' }), ',undefined');
 });
 
 test('what a page found is not its own: nothing is lost that it never had', async () => {
-  const name = `tabmux:socket:mux:["ws://host.test/tabmux/ws","found"]${PLACE}`;
+  const name = `tabmux:socket:mux:unit-test:["ws://host.test/tabmux/ws","found"]${PLACE}`;
   browser.storage.set(name, 'session1');
   const client = connect(SERVER, { key: 'found', worker: './worker.js' });
   const worker = lastWorker();

@@ -14,6 +14,7 @@ test('messages of hubs, and of workers without one, are messages', () => {
     [HubKind.State, 1n, LinkState.Backoff, 2, ''],
     [HubKind.Resync, 1n],
     [HubKind.Failed, 'why'],
+    [HubKind.OtherBuild, 'why'],
     [HubKind.Moved, 1n],
     [HubKind.Ping],
   ];

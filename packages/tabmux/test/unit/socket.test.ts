@@ -47,10 +47,11 @@ const thrown = (name: string) => (error: unknown) =>
 
 test('a mirror: the worker, its name, and what it is told', async () => {
   const { worker, config, path, protocols, number } = await connecting({}, 'me');
-  const id = 'mirror:["ws://host.test/path?query",[],"me"]';
-  assert.match(worker.url, /\/worker\.js\?v=unit-test$/);
+  const id = 'mirror:unit-test:["ws://host.test/path?query",[],"me"]';
+  assert.match(worker.url, /\/worker\.js$/);
   assert.equal(worker.name, `tabmux:${id}`);
   assert.deepEqual(config, {
+    build: 'unit-test',
     mode: 'mirror',
     url: URL_,
     protocols: [],
@@ -63,7 +64,7 @@ test('a mirror: the worker, its name, and what it is told', async () => {
 test('mux: the link is named by the host, path and protocols go with the socket', async () => {
   new SharedWebSocket(URL_, ['one', 'two'], { mode: 'mux' });
   const worker = lastWorker();
-  assert.equal(worker.name, 'tabmux:mux:["ws://host.test/tabmux/ws",""]');
+  assert.equal(worker.name, 'tabmux:mux:unit-test:["ws://host.test/tabmux/ws",""]');
   const [, , config] = await worker.expect(PageKind.Attach);
   assert.equal(config.url, 'ws://host.test/tabmux/ws');
   assert.deepEqual(config.protocols, []);
