@@ -25,7 +25,7 @@ export const resync = (): HubMessage => {
   return [HubKind.Resync, id];
 };
 
-/** Scripts of two addresses do not share a bus, nor do two builds: the hub's name holds the build. */
+/** Two scripts do not share a bus, nor do two builds: the hub's name holds the build. */
 export const busName = (name: string, script: string): string => `${name} ${script}`;
 
 /** Opens a channel: none where there is no such thing, and where it is refused. */

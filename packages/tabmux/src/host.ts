@@ -54,5 +54,7 @@ export function notStarted(script: string): string {
   return text;
 }
 
-const isForeign = (script: string): boolean =>
-  script.startsWith('http') && !script.startsWith(globalThis.location?.origin + '/');
+function isForeign(script: string): boolean {
+  const own = globalThis.location?.origin;
+  return !!own && script.startsWith('http') && !script.startsWith(own + '/');
+}
