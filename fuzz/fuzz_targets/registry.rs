@@ -52,6 +52,8 @@ struct Shell {
     now: Timestamp,
     used: u64,
     links: BTreeSet<LinkId>,
+    /// Links of which the registry has not yet said that they are down.
+    up: BTreeSet<LinkId>,
     /// What hubs were told in WELCOME.
     sessions: Vec<(SessionId, Token, Term)>,
     asks: BTreeMap<AskId, Ask>,
@@ -93,6 +95,7 @@ impl Shell {
             now,
             used: 0,
             links: BTreeSet::new(),
+            up: BTreeSet::new(),
             sessions: Vec::new(),
             asks: BTreeMap::new(),
             over: None,
@@ -167,6 +170,7 @@ impl Shell {
         entropy[..8].copy_from_slice(&self.used.to_be_bytes());
         let identity = dice.int_in_range(0..=2_u64)?.try_into().ok().map(Identity);
         self.links.insert(link);
+        self.up.insert(link);
         self.registry.handle_input(self.now, Input::LinkOpened { link, entropy, identity });
         Ok(())
     }
@@ -365,6 +369,7 @@ impl Shell {
         self.hear();
         let stats = self.registry.stats();
         assert_eq!(stats.links.open, self.links.len());
+        assert_eq!(self.up, self.links);
         assert_eq!(stats.asks.open, self.asks.len());
         let opening = self.asks.values().filter(|ask| matches!(ask, Ask::Open { .. })).count();
         assert_eq!(stats.sockets.open, self.sockets.len() + opening);
@@ -405,6 +410,9 @@ impl Shell {
                 Output::TopicUnwanted { topic } => {
                     assert!(self.joined.remove(&topic), "{topic:?} was not joined");
                     self.topics.leave(0, topic);
+                }
+                Output::LinkDown { link, .. } => {
+                    assert!(self.up.remove(&link), "{link:?} is down twice");
                 }
                 Output::Event(_) => {}
             }

@@ -97,6 +97,9 @@ impl World {
             session::Output::SocketClosed { socket, clean, .. } => {
                 server.closed(reference, socket, clean)?;
             }
+            session::Output::LinkDown { link, cause } => {
+                server.link_down(now, reference, link, cause)?;
+            }
             session::Output::TopicUnwanted { topic } => server.leave(topic),
             session::Output::Publish { frames, links } => {
                 for link in links {

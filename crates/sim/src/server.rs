@@ -362,6 +362,37 @@ impl Server {
         })
     }
 
+    /// A link is no more, and with it, for some causes, its session.
+    pub fn link_down(
+        &mut self,
+        now: Timestamp,
+        reference: &mut Reference,
+        link: LinkId,
+        cause: LinkDown,
+    ) -> Checked {
+        NoError
+            .unless(!matches!(cause, LinkDown::Misbehaved(_)), || format!("{link:?}: {cause:?}"))?;
+        let Some(id) = self.links.remove(&link) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        if session.stage != Ok(link) {
+            return Ok(());
+        }
+        session.stage = Err(now);
+        match cause {
+            LinkDown::Shutdown => self.end(reference, id, "the server shuts down"),
+            LinkDown::NotReading => self.end(reference, id, "the hub does not read"),
+            LinkDown::Closed
+            | LinkDown::Misbehaved(_)
+            | LinkDown::Refused(_)
+            | LinkDown::HandshakeTimeout
+            | LinkDown::HeartbeatTimeout
+            | LinkDown::Suspended
+            | LinkDown::Replaced
+            | LinkDown::Fenced => {}
+        }
+        Ok(())
+    }
+
     /// Keeps count of what the registry tells. `hello` is that of the link in question.
     pub fn event(
         &mut self,
@@ -374,23 +405,6 @@ impl Server {
             Event::LinkUp { link, session, hub, resumed, term } => {
                 self.links.insert(link, session);
                 return self.link_up((link, session, hub, term), resumed, hello);
-            }
-            Event::LinkDown { link, cause } => {
-                NoError.unless(!matches!(cause, LinkDown::Misbehaved(_)), || {
-                    format!("{link:?}: {cause:?}")
-                })?;
-                let Some(id) = self.links.remove(&link) else { return Ok(()) };
-                let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
-                if session.stage != Ok(link) {
-                    return Ok(());
-                }
-                session.stage = Err(now);
-                let why = match cause {
-                    LinkDown::Shutdown => "the server shuts down",
-                    LinkDown::NotReading => "the hub does not read",
-                    _ => return Ok(()),
-                };
-                self.end(reference, id, why);
             }
             Event::SessionEnded { session, end } => {
                 let since = self.sessions.get(&session).map(|session| session.stage);

@@ -128,6 +128,14 @@ pub enum Output {
         /// On which links.
         links: Vec<LinkId>,
     },
+    /// A link is no more: comes once for each link that was opened. The shell releases what it
+    /// holds for the link: its place in a limit, and what its user may have.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        cause: LinkDown,
+    },
     /// Nobody here wants a topic any more that was joined.
     TopicUnwanted {
         /// Its number.
@@ -152,13 +160,6 @@ pub enum Event {
         resumed: bool,
         /// The session's term.
         term: Term,
-    },
-    /// A link is no more: comes once for each link that was opened.
-    LinkDown {
-        /// Which.
-        link: LinkId,
-        /// Why.
-        cause: LinkDown,
     },
     /// A tab attached, for the first time or again.
     TabAttached {

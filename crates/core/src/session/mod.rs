@@ -365,7 +365,7 @@ impl Registry {
         {
             if cause.ends_session() { self.forget_session(place) } else { self.detach(place) }
         }
-        self.fx.event(Event::LinkDown { link: id, cause });
+        self.fx.order(Output::LinkDown { link: id, cause });
     }
 
     fn forget_session(&mut self, place: SessionPlace) {

@@ -132,6 +132,8 @@ struct Known {
     topics: Topics,
     wanted: Vec<(AskId, Arc<str>)>,
     links: BTreeSet<u64>,
+    /// Links of which the registry has not yet said that they are down.
+    up: BTreeSet<u64>,
     next_link: u64,
     opening: BTreeMap<AskId, SocketRef>,
     open: BTreeSet<SocketRef>,
@@ -173,6 +175,7 @@ impl Known {
                     assert!(links.iter().all(|link| self.links.contains(&link.0)));
                 }
                 Output::TopicUnwanted { topic } => self.topics.leave(0, topic),
+                Output::LinkDown { link, .. } => assert!(self.up.remove(&link.0)),
                 Output::Event(_) => {}
             }
         }
@@ -183,6 +186,7 @@ impl Known {
             topics: Topics::new(1, 2),
             wanted: Vec::new(),
             links: BTreeSet::new(),
+            up: BTreeSet::new(),
             next_link: 0,
             opening: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -259,6 +263,7 @@ fn apply(server: &mut Server, known: &mut Known, names: &mut [u64; 4], step: Ste
             known.next_link += 1;
             names[slot as usize] = known.next_link;
             known.links.insert(known.next_link);
+            known.up.insert(known.next_link);
             server.open(known.next_link)
         }
         Step::Frame(slot, bytes) => {

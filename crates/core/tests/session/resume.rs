@@ -123,7 +123,7 @@ fn the_same_hub_has_one_link_at_a_time() {
     let (_, outputs) = server.hello(2, &resume(&welcome, SAME, Some(0)));
     assert_eq!(closed(&outputs).0, 1);
     let replaced = |it: &Output| match it {
-        Output::Event(Event::LinkDown { cause, .. }) => *cause == LinkDown::Replaced,
+        Output::LinkDown { cause, .. } => *cause == LinkDown::Replaced,
         _ => false,
     };
     assert!(outputs.iter().any(replaced), "{outputs:?}");

@@ -271,8 +271,9 @@ pub(crate) fn closed(outputs: &[Output]) -> (u64, u16, &str) {
 
 /// Why the link is down.
 pub(crate) fn cause(outputs: &[Output]) -> LinkDown {
-    match event(outputs) {
-        Event::LinkDown { cause, .. } => *cause,
-        other => panic!("no link is down: {other:?}"),
-    }
+    let cause = outputs.iter().find_map(|output| match output {
+        Output::LinkDown { cause, .. } => Some(*cause),
+        _ => None,
+    });
+    cause.unwrap_or_else(|| panic!("no link is down: {outputs:?}"))
 }

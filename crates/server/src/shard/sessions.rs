@@ -98,12 +98,11 @@ impl Sessions {
                 self.call(now, socket, |handler, ctx| handler.close(ctx, &close));
                 self.unmount(socket);
             }
-            Output::Event(event) => {
-                if matches!(event, Event::LinkDown { .. }) {
-                    self.home.board.link_went();
-                }
-                log(self.home.index, event);
+            Output::LinkDown { link, cause } => {
+                self.home.board.link_went();
+                log_link_down(self.home.index, link, cause);
             }
+            Output::Event(event) => log(self.home.index, event),
         }
         None
     }
@@ -390,24 +389,28 @@ impl Drop for Sessions {
     }
 }
 
-fn log(shard: usize, event: Event) {
-    match event {
-        Event::LinkDown { link, cause: LinkDown::Misbehaved(what) } => {
-            let link = link.0;
+fn log_link_down(shard: usize, LinkId(link): LinkId, cause: LinkDown) {
+    match cause {
+        LinkDown::Misbehaved(what) => {
             rarely!(warn, shard, link, "link closed, the hub broke the protocol: {what}");
         }
-        Event::LinkDown { link, cause: LinkDown::Refused(RefusedReason::Denied) } => {
-            rarely!(
-                warn,
-                shard,
-                link = link.0,
-                "link refused: its token, or its user, is not its session's"
-            );
+        LinkDown::Refused(RefusedReason::Denied) => {
+            rarely!(warn, shard, link, "link refused: its token or its user is not its session's");
         }
-        Event::LinkDown { link, cause: LinkDown::Refused(reason) } => {
-            debug!(shard, link = link.0, "link refused: {reason:?}");
-        }
-        Event::LinkDown { link, cause } => debug!(shard, link = link.0, "link down: {cause:?}"),
+        LinkDown::Refused(reason) => debug!(shard, link, "link refused: {reason:?}"),
+        LinkDown::Closed
+        | LinkDown::HandshakeTimeout
+        | LinkDown::HeartbeatTimeout
+        | LinkDown::Suspended
+        | LinkDown::NotReading
+        | LinkDown::Replaced
+        | LinkDown::Fenced
+        | LinkDown::Shutdown => debug!(shard, link, "link down: {cause:?}"),
+    }
+}
+
+fn log(shard: usize, event: Event) {
+    match event {
         Event::LinkUp { link, session: _, hub, resumed, term } => {
             debug!(shard, link = link.0, %hub, resumed, term = term.0, "hub welcomed");
         }

@@ -193,7 +193,7 @@ async fn forged_tokens_are_one_line_in_the_log_which_tells_no_secret() {
     let log = terminate(child, "TERM").await;
     let lines = troubles(&log);
     assert_eq!(lines.len(), 1, "{log}");
-    assert!(lines[0].contains("WARN") && lines[0].contains("its token, or its user"), "{log}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("its token or its user"), "{log}");
     let secrets = [welcome.token.0, welcome.session.0, [0xa5; 16]];
     let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert!(!secrets.into_iter().any(|secret| log.contains(&hex(secret))), "{log}");

@@ -105,6 +105,9 @@ impl World {
                 return NoError.broken("nobody is asked for subscriptions");
             }
             session::Output::Withdrawn(ask) => server.withdrawn(now, reference, ask)?,
+            session::Output::LinkDown { link, cause } => {
+                server.link_down(now, reference, link, cause)?;
+            }
             session::Output::TopicUnwanted { topic } => server.leave(topic),
             session::Output::Publish { frames, links } => {
                 for link in links {
