@@ -18,7 +18,7 @@ use tabmux_core::{
     Timestamp,
     session::{
         Answer, AnswerError, Ask, AskId, Denial, Encoded, Identity, Input, Joined, LinkId, Output,
-        Publication, Registry, SessionConfig, SlowPolicy, SocketRef, Topics,
+        Publication, Registry, SessionConfig, SlowPolicy, SocketRef, TopicFrame, Topics,
     },
 };
 use tabmux_wire::{
@@ -106,7 +106,7 @@ impl Shell {
     }
 
     fn step(&mut self, dice: &mut Unstructured<'_>) -> Result<()> {
-        match dice.int_in_range(0..=19)? {
+        match dice.int_in_range(0..=20)? {
             0 => self.open_link(dice)?,
             1 => self.hello(dice)?,
             2..=8 => self.frame(dice)?,
@@ -134,6 +134,10 @@ impl Shell {
             }
             18 => {
                 self.on_link(dice, |link| Input::LinkText { link })?;
+            }
+            19 => {
+                let bytes = dice.arbitrary::<u16>()?.into();
+                self.on_link(dice, |link| Input::LinkHolds { link, bytes })?;
             }
             _ if dice.ratio(1, 8)? => self.registry.shutdown(self.now),
             _ => {
@@ -342,8 +346,9 @@ impl Shell {
     fn publish(&mut self, dice: &mut Unstructured<'_>) -> Result<()> {
         let payload = Payload::Text(&TEXT[..dice.int_in_range(0..=TEXT.len())?]);
         let numbered = self.topics.publish(NAMES[dice.int_in_range(0..=2)?], payload);
-        if let Some((topic, bytes)) = numbered.frame {
+        if let Some(TopicFrame { topic, bytes, meter }) = numbered.frame {
             let frame = Encoded::new(bytes.into(), None).of_topic(topic, numbered.previous);
+            let frame = frame.charged_to(&meter);
             let position = numbered.position;
             let publication = Publication { topic, position, frame: Arc::new(frame) };
             self.registry.publish(self.now, &[publication]);
@@ -434,6 +439,7 @@ impl Shell {
         assert_eq!((self.sockets.len(), self.asks.len(), self.joined.len()), (0, 0, 0));
         assert_eq!((stats.topics.subscribed, stats.topics.subscriptions), (0, 0));
         assert_eq!((stats.memory.kept_bytes, stats.memory.queued_bytes), (0, 0));
+        assert_eq!((stats.charged.bytes(), self.topics.meter().bytes()), (0, 0));
         assert_eq!(self.registry.poll_timeout(), None);
     }
 }

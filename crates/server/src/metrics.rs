@@ -19,10 +19,12 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// Parts of a second in which Linux tells what a process used of a CPU, on every machine.
 const TICKS: f64 = 100.0;
 
-/// The numbers of this moment.
-pub(crate) fn text(board: &Board, admission: &Admission) -> String {
+/// Returns the numbers of this moment. `publications` is the memory that publications take.
+pub(crate) fn text(board: &Board, admission: &Admission, publications: usize) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     page.stats(&board.stats());
+    let help = "Memory of publications that somebody keeps, each counted once.";
+    page.one(NumberKind::Gauge, "tabmux_publication_bytes", help, publications);
     let help = "Times that a link was read later, for limits.messages_per_s or bytes_per_s.";
     page.one(NumberKind::Counter, "tabmux_link_pauses_total", help, board.pauses());
     page.door(admission);
@@ -49,7 +51,7 @@ impl Page {
                 metric = number.metric;
                 self.head(number.kind, metric, number.help);
             }
-            self.sample(metric, number.reason, number.sample);
+            self.sample(metric, number.label, number.sample);
         }
     }
 
@@ -99,13 +101,13 @@ impl Page {
     fn many(&mut self, kind: NumberKind, name: &str, help: &str, values: &[(&str, u64)]) {
         self.head(kind, name, help);
         for (reason, value) in values {
-            self.sample(name, Some(reason), value);
+            self.sample(name, Some(("reason", reason)), value);
         }
     }
 
-    fn sample(&mut self, name: &str, reason: Option<&str>, value: impl Display) {
-        match reason {
-            Some(reason) => self.line(format_args!("{name}{{reason=\"{reason}\"}} {value}")),
+    fn sample(&mut self, name: &str, label: Option<(&str, &str)>, value: impl Display) {
+        match label {
+            Some((key, label)) => self.line(format_args!("{name}{{{key}=\"{label}\"}} {value}")),
             None => self.line(format_args!("{name} {value}")),
         }
     }

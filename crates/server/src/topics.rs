@@ -8,8 +8,8 @@ use std::{
 use serde::Deserialize;
 use tabmux_core::{
     session::{
-        self, BadTopicName, Encoded, Joined, Publication, SlowPolicy, TooManyTopics,
-        check_topic_name,
+        self, BadTopicName, Encoded, Joined, Meter, Publication, SlowPolicy, TooManyTopics,
+        TopicFrame, check_topic_name,
     },
     wire::{Payload, Position, TopicId},
 };
@@ -63,6 +63,7 @@ pub enum PublishError {
 /// The topics of a server.
 pub(crate) struct Topics {
     topics: Mutex<session::Topics>,
+    meter: Arc<Meter>,
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
     /// The longest prefix first.
     rules: Vec<TopicRule>,
@@ -79,13 +80,15 @@ impl Topics {
         getrandom::fill(&mut epoch)?;
         // Four bytes tell the runs of a server apart and keep publications short.
         let epoch = u64::from(u32::from_be_bytes(epoch)) + 1;
-        let topics = Mutex::new(session::Topics::new(epoch, config.limits.topics));
+        let topics = session::Topics::new(epoch, config.limits.topics);
+        let meter = Arc::clone(topics.meter());
+        let topics = Mutex::new(topics);
         let mut rules = config.topics.clone();
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
         let Deflate { enabled, threshold_bytes } = config.deflate;
         let deflater = enabled.then(|| Mutex::new(Deflater::new(threshold_bytes)));
         let message_bytes = config.limits.message_bytes;
-        Ok(Self { topics, mailboxes, rules, message_bytes, deflater })
+        Ok(Self { topics, meter, mailboxes, rules, message_bytes, deflater })
     }
 
     /// A shard wants a topic.
@@ -117,12 +120,12 @@ impl Topics {
         }
         let numbered = topics.publish(name, payload);
         let position = numbered.position;
-        if let Some((topic, message)) = numbered.frame {
+        if let Some(TopicFrame { topic, bytes: message, meter }) = numbered.frame {
             let mut bytes = Vec::with_capacity(message.len() + 10);
             put_frame(&mut bytes, Opcode::Binary, &message);
             let deflated = self.deflate(&message);
             let frame = Encoded::new(bytes.into(), deflated).of_topic(topic, numbered.previous);
-            let frame = Arc::new(frame);
+            let frame = Arc::new(frame.charged_to(&meter));
             for shard in numbered.shards.iter() {
                 let publication = Publication { topic, position, frame: Arc::clone(&frame) };
                 self.mailboxes[shard].force(Mail::Word(Word::Publication(publication)), cost);
@@ -156,6 +159,11 @@ impl Topics {
             Slow::KeepLatest => SlowPolicy::KeepLatest,
             Slow::DropWithGap => SlowPolicy::DropWithGap,
         }
+    }
+
+    /// Returns the memory of all publications that somebody keeps, in bytes.
+    pub(crate) fn shared_bytes(&self) -> usize {
+        self.meter.bytes()
     }
 
     fn lock(&self) -> MutexGuard<'_, session::Topics> {

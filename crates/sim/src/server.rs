@@ -7,7 +7,7 @@ use tabmux_core::{
     Timestamp,
     session::{
         Answer, AnswerError, AskId, Denial, Encoded, Event, Joined, LinkDown, LinkId, Publication,
-        Registry, SendError, SessionConfig, SessionEnd, SlowPolicy, SocketRef, Topics,
+        Registry, SendError, SessionConfig, SessionEnd, SlowPolicy, SocketRef, TopicFrame, Topics,
     },
     wire::{ErrorCode, HubId, Payload, ServerFrame, SessionId, TabId, Term, TopicId},
 };
@@ -345,7 +345,7 @@ impl Server {
         let numbered = self.topics.publish(name, Payload::Text(&feed.next(name)));
         let position = numbered.position;
         feed.published(name, position);
-        if let Some((topic, bytes)) = numbered.frame {
+        if let Some(TopicFrame { topic, bytes, .. }) = numbered.frame {
             let previous = numbered.previous;
             let frame = Arc::new(Encoded::new(bytes.into(), None).of_topic(topic, previous));
             self.registry.publish(now, &[Publication { topic, position, frame }]);

@@ -36,6 +36,11 @@ impl Backlog {
         self.bytes
     }
 
+    /// Returns the memory that it takes, without the publications that it shares.
+    pub(super) fn cost(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// Bytes that it would hold with one more publication.
     pub(super) const fn bytes_with(&self, frame: &Encoded) -> usize {
         self.bytes + ENTRY + frame.len()

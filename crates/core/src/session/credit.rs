@@ -27,6 +27,11 @@ impl Credit {
         self.left > 0
     }
 
+    /// Returns what messages cost that the application has, and has not dealt with.
+    pub(super) const fn held(self) -> usize {
+        (self.used - self.done) as usize
+    }
+
     /// Adds what the tab gave. Nobody ever sends as much as it can hold: what is above that is the
     /// same.
     pub(super) fn add(&mut self, given: u64) {

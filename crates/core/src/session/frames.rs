@@ -18,7 +18,6 @@ impl Session {
         frame: HubFrame<'_>,
         len: usize,
     ) -> Handled {
-        self.suspended = None;
         if let Some(up) = frame.upstream() {
             if self.count(fx, up, len)? {
                 self.on_reliable(fx, up.tab, frame)?;
@@ -31,7 +30,6 @@ impl Session {
             HubFrame::Attach { tab, last } => self.on_attach(fx, tab, last)?,
             HubFrame::Park { tab } => self.on_park(fx, tab),
             HubFrame::Gone { tab } => self.on_gone(fx, tab),
-            HubFrame::Suspend => self.suspended = Some(Box::new(fx.now)),
             HubFrame::Ping { nonce } => {
                 self.forget_stalled(fx);
                 self.report(fx, true);
@@ -51,6 +49,8 @@ impl Session {
             | HubFrame::Presence { .. }
             | HubFrame::End
             | HubFrame::Unknown { .. } => {}
+            // A matter of the link.
+            HubFrame::Suspend => {}
             // Reliable, and dealt with above.
             HubFrame::Open { .. }
             | HubFrame::Data { .. }
@@ -194,10 +194,11 @@ impl Session {
             slow.waiting.remove_tab(alias);
             fx.stats.sockets.awaiting_credit += slow.waiting.without_credit();
             slow.stalled.retain(|(stalled, _)| *stalled != alias);
-            self.tidy_slow();
+            self.tidy_slow(fx);
         }
         self.kept -= entry.kept();
         fx.stats.memory.kept_bytes -= entry.kept();
+        self.discharge_tab(fx, &entry);
         (0..entry.opening_count()).for_each(|_| self.question_ended());
         entry.end(fx, self.id, alias);
         fx.event(Event::TabGone { session: self.id, tab });

@@ -61,6 +61,14 @@ pub enum Input<'a> {
         /// How many.
         bytes: usize,
     },
+    /// The shell holds so much memory for the link: parts of a message, and what is not yet
+    /// written. It is told when that has changed, and need not be told of a link that is closed.
+    LinkHolds {
+        /// Which.
+        link: LinkId,
+        /// How many bytes of memory; 0 when there is nothing more.
+        bytes: usize,
+    },
     /// The link is closed or broken.
     LinkClosed {
         /// Which.

@@ -7,7 +7,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tabmux_wire::{Position, ServerFrame, TopicId};
 
-use super::publication::Encoded;
+use super::{
+    ledger::ARC,
+    publication::{Encoded, Share},
+};
 
 /// The frames of one lane that are not acknowledged.
 #[derive(Default)]
@@ -25,18 +28,26 @@ struct Ring {
     skip: usize,
     /// Frames that are kept.
     count: u64,
+    /// Their bytes.
     bytes: usize,
+    /// What the frames of this session alone take.
+    own: usize,
 }
 
 /// What was pushed at once.
 enum Entry {
     Own(Arc<[u8]>),
+    Shared(Arc<Encoded>),
     Burst(Arc<Burst>),
 }
 
 /// Publications that went to many links together. What a delivery costs is most of what a server
 /// does, so a lane holds one pointer for all of them, which only this shard counts.
-pub(super) struct Burst(Box<[Arc<Encoded>]>);
+pub(super) struct Burst {
+    frames: Box<[Arc<Encoded>]>,
+    /// Charges the topic for this list.
+    _share: Option<Share>,
+}
 
 /// A frame that may have to be sent again.
 #[derive(Clone)]
@@ -62,21 +73,35 @@ impl Lane {
         self.ring.as_ref().map_or(0, |ring| ring.bytes)
     }
 
+    /// Returns the memory that it takes, without the publications that it shares.
+    pub(super) fn cost(&self) -> usize {
+        self.ring.as_ref().map_or(0, |ring| {
+            size_of::<Ring>() + ring.entries.capacity() * size_of::<Entry>() + ring.own
+        })
+    }
+
     /// Takes a frame of this session alone.
     pub(super) fn push(&mut self, frame: Arc<[u8]>) {
         let bytes = frame.len();
         self.push_entry(Entry::Own(frame), 1, bytes);
     }
 
+    /// Takes a publication.
+    pub(super) fn push_shared(&mut self, frame: Arc<Encoded>) {
+        let bytes = frame.len();
+        self.push_entry(Entry::Shared(frame), 1, bytes);
+    }
+
     /// Takes publications, which have so many bytes in all.
     pub(super) fn push_burst(&mut self, burst: &Arc<Burst>, bytes: usize) {
-        self.push_entry(Entry::Burst(Arc::clone(burst)), burst.0.len() as u64, bytes);
+        self.push_entry(Entry::Burst(Arc::clone(burst)), burst.frames.len() as u64, bytes);
     }
 
     fn push_entry(&mut self, entry: Entry, count: u64, bytes: usize) {
         let ring = self.ring.get_or_insert_default();
         ring.count += count;
         ring.bytes += bytes;
+        ring.own += entry.own();
         ring.entries.push_back(entry);
     }
 
@@ -130,6 +155,7 @@ impl Ring {
         self.count -= taken;
         self.skip = end;
         if end == len {
+            self.own -= entry.own();
             self.entries.pop_front();
             self.skip = 0;
         }
@@ -140,8 +166,8 @@ impl Ring {
 impl Entry {
     fn len(&self) -> usize {
         match self {
-            Self::Own(_) => 1,
-            Self::Burst(burst) => burst.0.len(),
+            Self::Own(_) | Self::Shared(_) => 1,
+            Self::Burst(burst) => burst.frames.len(),
         }
     }
 
@@ -149,22 +175,35 @@ impl Entry {
     fn bytes(&self, from: usize, to: usize) -> usize {
         match self {
             Self::Own(bytes) => bytes.len(),
-            Self::Burst(burst) => burst.0[from..to].iter().map(|frame| frame.len()).sum(),
+            Self::Shared(frame) => frame.len(),
+            Self::Burst(burst) => burst.frames[from..to].iter().map(|frame| frame.len()).sum(),
+        }
+    }
+
+    /// Returns the memory of what only this entry refers to.
+    fn own(&self) -> usize {
+        match self {
+            Self::Own(bytes) => (ARC + bytes.len()).next_multiple_of(8),
+            Self::Shared(_) | Self::Burst(_) => 0,
         }
     }
 
     fn frames(&self) -> impl Iterator<Item = Kept> {
-        let (own, burst) = match self {
+        let (one, burst) = match self {
             Self::Own(bytes) => (Some(Kept::Own(Arc::clone(bytes))), &[][..]),
-            Self::Burst(burst) => (None, &burst.0[..]),
+            Self::Shared(frame) => (Some(Kept::Shared(Arc::clone(frame))), &[][..]),
+            Self::Burst(burst) => (None, &burst.frames[..]),
         };
-        own.into_iter().chain(burst.iter().map(|frame| Kept::Shared(Arc::clone(frame))))
+        one.into_iter().chain(burst.iter().map(|frame| Kept::Shared(Arc::clone(frame))))
     }
 }
 
 impl Burst {
     pub(super) fn new(frames: impl Iterator<Item = Arc<Encoded>>) -> Arc<Self> {
-        Arc::new(Self(frames.collect()))
+        let frames = frames.collect::<Box<[_]>>();
+        let cost = ARC + size_of::<Self>() + size_of_val(&*frames);
+        let share = frames.first().and_then(|frame| frame.share_of_topic(cost));
+        Arc::new(Self { frames, _share: share })
     }
 }
 

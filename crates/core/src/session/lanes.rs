@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tabmux_wire::{Alias, ErrorCode, LaneCount, MAX_ACK_ENTRIES, ServerFrame, SocketId, TabId};
 
 use super::{
-    Output, PeerMisbehaved, SendError,
+    LinkId, Output, PeerMisbehaved, SendError,
     effects::Effects,
-    lane::{Kept, NoSuchFrame},
+    lane::{Burst, Kept, NoSuchFrame},
+    ledger::Charge,
     state::{Session, Slow, Stage},
     tab::{Presence, Share, Socket, Tab},
 };
@@ -100,17 +101,46 @@ impl Session {
 
     /// Sends a frame of lane 0 that is of this session alone.
     pub(super) fn push_lane0(&mut self, fx: &mut Effects, bytes: Arc<[u8]>) {
+        let before = self.lane0.cost();
         self.lane0.push(Arc::clone(&bytes));
+        self.ledger.charge(fx, Charge::Lanes, before, self.lane0.cost());
         self.keep(fx, bytes.len());
         self.send_bytes(fx, bytes);
+    }
+
+    /// Takes publications of so many bytes into lane 0. Returns the link to write them to. The
+    /// caller counts the bytes of all sessions together.
+    pub(super) fn push_burst(
+        &mut self,
+        fx: &mut Effects,
+        burst: &Arc<Burst>,
+        len: usize,
+    ) -> Option<LinkId> {
+        let before = self.lane0.cost();
+        self.lane0.push_burst(burst, len);
+        self.ledger.charge(fx, Charge::Lanes, before, self.lane0.cost());
+        self.kept += len;
+        match self.stage {
+            Stage::Attached(link) => {
+                self.unwritten += len;
+                Some(link)
+            }
+            Stage::Detached { since } => {
+                fx.keeping.insert((since, self.id));
+                None
+            }
+        }
     }
 
     fn push_lane(&mut self, fx: &mut Effects, alias: Alias, bytes: Arc<[u8]>) {
         let Some(tab) = self.tabs.get_mut(&alias) else {
             return;
         };
-        tab.lane_mut().push(Arc::clone(&bytes));
         let goes_out = tab.presence == Presence::Attached;
+        let lane = tab.lane_mut();
+        let before = lane.cost();
+        lane.push(Arc::clone(&bytes));
+        self.ledger.charge(fx, Charge::Lanes, before, lane.cost());
         self.keep(fx, bytes.len());
         if goes_out {
             self.send_bytes(fx, bytes);
@@ -177,12 +207,22 @@ impl Session {
         lane: Alias,
         count: u64,
     ) -> Result<(), PeerMisbehaved> {
-        let freed = match (lane, self.tabs.get_mut(&lane)) {
-            (Alias(0), _) => self.lane0.acknowledge(count),
-            (_, None) => Ok(0),
-            (_, Some(tab)) if tab.lane().is_some() => tab.lane_mut().acknowledge(count),
-            (_, Some(_)) if count > 0 => Err(NoSuchFrame),
-            (_, Some(_)) => Ok(0),
+        let acknowledged = match (lane, self.tabs.get_mut(&lane)) {
+            (Alias(0), _) => Some(&mut self.lane0),
+            (_, None) => return Ok(()),
+            (_, Some(tab)) if tab.lane().is_some() => Some(tab.lane_mut()),
+            (_, Some(_)) => None,
+        };
+        let freed = match acknowledged {
+            Some(lane) => {
+                let before = lane.cost();
+                let freed = lane.acknowledge(count);
+                self.ledger.charge(fx, Charge::Lanes, before, lane.cost());
+                freed
+            }
+            // The lane was never used.
+            None if count > 0 => Err(NoSuchFrame),
+            None => Ok(0),
         };
         let freed = freed.map_err(|NoSuchFrame| PeerMisbehaved::NoSuchFrame)?;
         self.kept -= freed;
@@ -232,7 +272,7 @@ impl Session {
             let socket = super::SocketRef { session: self.id, tab, socket };
             fx.order(Output::SocketWritable { socket });
         }
-        self.tidy_slow();
+        self.tidy_slow(fx);
     }
 
     /// Notes that a socket was told that there is no room.
@@ -254,6 +294,7 @@ impl Session {
         if stalls && !slow.stalled.iter().any(|(stalled, _)| *stalled == alias) {
             slow.stalled.push((alias, fx.now));
         }
+        self.charge_waiting(fx);
     }
 
     /// Gives tabs that leave a full lane as it is all their time again. They may not have been able

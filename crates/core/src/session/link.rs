@@ -13,8 +13,12 @@ pub(super) struct Link {
     pub(super) phase: Phase,
     /// When the last message came; at first, when the link opened.
     pub(super) heard: Timestamp,
+    /// Bytes of memory that the shell holds for the link.
+    pub(super) held: u32,
     /// Where the link stands in the wheel: never after its deadline.
     pub(super) tick: Tick,
+    /// The last message was SUSPEND.
+    pub(super) suspended: bool,
 }
 
 /// How far a link is.
@@ -35,25 +39,14 @@ pub(super) struct Greeting {
 
 impl Link {
     /// Returns when something must be done about the link unless a message comes, and what.
-    /// `suspended` is when SUSPEND came, if nothing came since.
-    pub(super) fn deadline(
-        &self,
-        suspended: Option<Timestamp>,
-        config: &SessionConfig,
-    ) -> (Timestamp, WakeReason) {
-        match self.phase {
-            Phase::Hello(_) => {
-                (self.heard + at_least(config.handshake_timeout), WakeReason::Handshake)
+    pub(super) fn deadline(&self, config: &SessionConfig) -> (Timestamp, WakeReason) {
+        let (span, reason) = match self.phase {
+            Phase::Hello(_) => (config.handshake_timeout, WakeReason::Handshake),
+            Phase::Session(_) if self.suspended && config.suspend_timeout < config.silence() => {
+                (config.suspend_timeout, WakeReason::Suspended)
             }
-            Phase::Session(_) => {
-                let heartbeat = self.heard + at_least(config.silence());
-                match suspended {
-                    Some(since) if since + at_least(config.suspend_timeout) < heartbeat => {
-                        (since + at_least(config.suspend_timeout), WakeReason::Suspended)
-                    }
-                    _ => (heartbeat, WakeReason::Heartbeat),
-                }
-            }
-        }
+            Phase::Session(_) => (config.silence(), WakeReason::Heartbeat),
+        };
+        (self.heard + at_least(span), reason)
     }
 }

@@ -5,7 +5,6 @@ use super::{
     link::{Greeting, Link, Phase},
     places::Places,
     state::SessionPlace,
-    table::Sessions,
     wheel::Wheel,
 };
 use crate::Timestamp;
@@ -51,7 +50,8 @@ impl Links {
     ) {
         let tick = self.timers.insert(id.place(), deadline);
         let phase = Phase::Hello(Box::new(greeting));
-        let free = self.places.insert(id.0, Link { phase, heard: now, tick });
+        let link = Link { phase, heard: now, held: 0, tick, suspended: false };
+        let free = self.places.insert(id.0, link);
         assert!(free, "the shell opened a link twice: {id:?}");
     }
 
@@ -72,7 +72,6 @@ impl Links {
     /// in the wheel any more.
     pub(super) fn pop_due(
         &mut self,
-        sessions: &Sessions,
         config: &SessionConfig,
         now: Timestamp,
     ) -> Option<(LinkId, WakeReason)> {
@@ -80,7 +79,7 @@ impl Links {
             let Some(id) = self.places.at(place).map(LinkId) else {
                 continue;
             };
-            let Some((deadline, reason)) = self.deadline(sessions, config, id) else {
+            let Some((deadline, reason)) = self.deadline(config, id) else {
                 continue;
             };
             if deadline <= now {
@@ -92,19 +91,15 @@ impl Links {
     }
 
     /// Returns when to look at links next, and why.
-    pub(super) fn peek(
-        &self,
-        sessions: &Sessions,
-        config: &SessionConfig,
-    ) -> Option<(Timestamp, WakeReason)> {
+    pub(super) fn peek(&self, config: &SessionConfig) -> Option<(Timestamp, WakeReason)> {
         let (at, place) = self.timers.peek()?;
         let id = LinkId(self.places.at(place)?);
-        Some((at, self.deadline(sessions, config, id)?.1))
+        Some((at, self.deadline(config, id)?.1))
     }
 
     /// Moves a link's timer to its deadline, which came nearer.
-    pub(super) fn set_timer(&mut self, sessions: &Sessions, config: &SessionConfig, id: LinkId) {
-        let deadline = self.deadline(sessions, config, id);
+    pub(super) fn set_timer(&mut self, config: &SessionConfig, id: LinkId) {
+        let deadline = self.deadline(config, id);
         let (Some(link), Some((deadline, _))) = (self.places.get(id.0), deadline) else {
             return;
         };
@@ -119,17 +114,7 @@ impl Links {
         }
     }
 
-    fn deadline(
-        &self,
-        sessions: &Sessions,
-        config: &SessionConfig,
-        id: LinkId,
-    ) -> Option<(Timestamp, WakeReason)> {
-        let link = self.get(id)?;
-        let suspended = match link.phase {
-            Phase::Hello(_) => None,
-            Phase::Session(place) => sessions.get(place)?.suspended.as_deref().copied(),
-        };
-        Some(link.deadline(suspended, config))
+    fn deadline(&self, config: &SessionConfig, id: LinkId) -> Option<(Timestamp, WakeReason)> {
+        Some(self.get(id)?.deadline(config))
     }
 }

@@ -35,6 +35,11 @@ impl<K: Ord + Copy, V> List<K, V> {
         self.find(key).ok().map(|at| self.0.remove(at).1)
     }
 
+    /// Returns the bytes of its buffer.
+    pub(super) const fn cost(&self) -> usize {
+        self.0.capacity() * size_of::<(K, V)>()
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.0.len()
     }

@@ -29,6 +29,7 @@ mod frames;
 mod io;
 mod lane;
 mod lanes;
+mod ledger;
 mod link;
 mod links;
 mod list;
@@ -62,17 +63,19 @@ pub use self::{
         SocketRef, WakeReason,
     },
     pace::Pace,
-    publication::{Encoded, Publication, SlowPolicy},
+    publication::{Encoded, Meter, Publication, SlowPolicy},
     stats::{
-        AskStats, LinkStats, MemoryStats, MessageStats, Number, NumberKind, SessionStats,
-        SocketStats, Stats, TabStats, TopicStats,
+        AskStats, ChargeStats, LinkStats, MemoryStats, MessageStats, Number, NumberKind,
+        SessionStats, SocketStats, Stats, TabStats, TopicStats,
     },
     topics::{
-        BadTopicName, Joined, MAX_SHARDS, Numbered, Shards, TooManyTopics, Topics, check_topic_name,
+        BadTopicName, Joined, MAX_SHARDS, Numbered, Shards, TooManyTopics, TopicFrame, Topics,
+        check_topic_name,
     },
 };
 use self::{
     effects::Effects,
+    ledger::Charge,
     link::{Greeting, Phase},
     links::Links,
     state::{Session, SessionPlace, Stage},
@@ -163,6 +166,7 @@ impl Registry {
             Input::LinkMessage { link, bytes } => self.on_link_message(link, bytes),
             Input::LinkText { link } => self.misbehaved(link, PeerMisbehaved::Text),
             Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
+            Input::LinkHolds { link, bytes } => self.on_link_holds(link, bytes),
             Input::LinkClosed { link } => self.forget_link(link, LinkDown::Closed),
         }
         self.settle();
@@ -173,7 +177,7 @@ impl Registry {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.advance(now);
         let now = self.fx.now;
-        while let Some((id, reason)) = self.links.pop_due(&self.sessions, &self.fx.config, now) {
+        while let Some((id, reason)) = self.links.pop_due(&self.fx.config, now) {
             self.time_out(id, reason);
         }
         self.end_overdue_asks();
@@ -197,7 +201,7 @@ impl Registry {
     /// Returns when to call `handle_timeout` next, and why; `None` while there is no link, no
     /// session that waits for one, and no question.
     pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
-        let link = self.links.peek(&self.sessions, &self.fx.config);
+        let link = self.links.peek(&self.fx.config);
         let detached = self.first_expiry().map(|at| (at, WakeReason::Detached));
         let ask = self.fx.asks.first().map(|(at, _)| (at, WakeReason::Ask));
         [link, detached, ask].into_iter().flatten().min()
@@ -228,9 +232,9 @@ impl Registry {
             Phase::Hello(greeting) => **greeting,
             Phase::Session(place) => {
                 let place = *place;
-                let silent = self.fx.now.saturating_since(link.heard);
-                link.heard = self.fx.now;
-                if let Err(what) = self.on_session_message(id, place, silent, bytes) {
+                let handled = HubFrame::decode(bytes).map_err(PeerMisbehaved::Undecodable);
+                let handled = handled.and_then(|it| self.on_frame(id, place, it, bytes.len()));
+                if let Err(what) = handled {
                     self.misbehaved(id, what);
                 }
                 return;
@@ -252,27 +256,27 @@ impl Registry {
         }
     }
 
-    /// Takes a message on the link of a session, which was silent for so long.
-    fn on_session_message(
+    /// Takes a frame of `len` bytes on the link of a session.
+    fn on_frame(
         &mut self,
-        link: LinkId,
+        id: LinkId,
         place: SessionPlace,
-        silent: Duration,
-        bytes: &[u8],
+        frame: HubFrame<'_>,
+        len: usize,
     ) -> Result<(), PeerMisbehaved> {
-        let frame = HubFrame::decode(bytes).map_err(PeerMisbehaved::Undecodable)?;
-        let Self { fx, sessions, topics, .. } = self;
-        let Some(session) = sessions.get_mut(place) else {
+        let Self { fx, links, sessions, topics, .. } = self;
+        let (Some(link), Some(session)) = (links.get_mut(id), sessions.get_mut(place)) else {
             return Ok(());
         };
-        if silent > fx.config.heartbeat.saturating_mul(5) / 4 {
+        if fx.now.saturating_since(link.heard) > fx.config.heartbeat.saturating_mul(5) / 4 {
             session.pardon(fx);
         }
-        let handled = session.on_frame(fx, topics, frame, bytes.len());
-        if session.suspended.is_some() {
-            self.links.set_timer(&self.sessions, &self.fx.config, link);
+        link.heard = fx.now;
+        link.suspended = matches!(frame, HubFrame::Suspend);
+        if link.suspended {
+            links.set_timer(&fx.config, id);
         }
-        handled
+        session.on_frame(fx, topics, frame, len)
     }
 
     fn on_link_written(&mut self, id: LinkId, bytes: usize) {
@@ -290,6 +294,19 @@ impl Registry {
             session.release(fx, topics);
             session.wake_waiting(fx);
         }
+    }
+
+    fn on_link_holds(&mut self, id: LinkId, bytes: usize) {
+        let Some(link) = self.links.get_mut(id) else {
+            return;
+        };
+        let after = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut link.held, after);
+        let session = match link.phase {
+            Phase::Hello(_) => None,
+            Phase::Session(place) => self.sessions.get_mut(place),
+        };
+        charge_link(&mut self.fx, session, before, after);
     }
 
     fn time_out(&mut self, id: LinkId, reason: WakeReason) {
@@ -360,6 +377,11 @@ impl Registry {
             return;
         };
         self.fx.stats.links.open -= 1;
+        let session = match link.phase {
+            Phase::Hello(_) => None,
+            Phase::Session(place) => self.sessions.get_mut(place),
+        };
+        charge_link(&mut self.fx, session, link.held, 0);
         if let Phase::Session(place) = link.phase
             && self.sessions.get(place).is_some_and(|it| it.stage == Stage::Attached(id))
         {
@@ -395,6 +417,15 @@ impl Registry {
             }
         }
         self.evict();
+    }
+}
+
+/// Charges what the shell holds for a link: to its session, if it has one.
+fn charge_link(fx: &mut Effects, session: Option<&mut Session>, before: u32, after: u32) {
+    let (before, after) = (before as usize, after as usize);
+    match session {
+        Some(session) => session.ledger.charge(fx, Charge::Links, before, after),
+        None => fx.charge(Charge::Links, before, after),
     }
 }
 

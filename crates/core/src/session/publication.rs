@@ -1,8 +1,13 @@
 //! A publication on its way to many links.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tabmux_wire::{Position, TopicId};
+
+use super::ledger::ARC;
 
 /// A publication, numbered, and encoded once for all links of all shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,18 +22,35 @@ pub struct Publication {
 
 /// The finished bytes of one message as the shell's streams carry it: for a WebSocket, the frame
 /// with its header. A registry passes them on and counts them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Encoded {
     plain: Box<[u8]>,
     deflated: Option<Box<[u8]>>,
     origin: Option<(TopicId, Position)>,
+    share: Option<Share>,
+}
+
+/// Counts the memory that the publications of a topic take, whoever keeps them: each publication
+/// once, until the last one who keeps it lets go.
+#[derive(Debug, Default)]
+pub struct Meter {
+    bytes: AtomicUsize,
+    /// The meter of all topics.
+    all: Option<Arc<Self>>,
+}
+
+/// Memory that is charged to a topic as long as this lives.
+#[derive(Debug)]
+pub(super) struct Share {
+    meter: Arc<Meter>,
+    bytes: usize,
 }
 
 impl Encoded {
     /// A message as it is for every link, and as it is for links that agreed to deflate, if
     /// there are any.
     pub const fn new(plain: Box<[u8]>, deflated: Option<Box<[u8]>>) -> Self {
-        Self { plain, deflated, origin: None }
+        Self { plain, deflated, origin: None, share: None }
     }
 
     /// The same, of a publication: its topic, and the position of the publication before it.
@@ -36,6 +58,20 @@ impl Encoded {
     pub const fn of_topic(mut self, topic: TopicId, previous: Position) -> Self {
         self.origin = Some((topic, previous));
         self
+    }
+
+    /// The same, whose memory is charged to this meter as long as somebody keeps it.
+    #[must_use]
+    pub fn charged_to(mut self, meter: &Arc<Meter>) -> Self {
+        let deflated = self.deflated.as_ref().map_or(0, |bytes| bytes.len());
+        let bytes = ARC + size_of::<Self>() + self.plain.len() + deflated;
+        self.share = Some(Share::new(meter, bytes));
+        self
+    }
+
+    /// Charges its topic for more. Returns nothing if it is charged to none.
+    pub(super) fn share_of_topic(&self, bytes: usize) -> Option<Share> {
+        self.share.as_ref().map(|share| Share::new(&share.meter, bytes))
     }
 
     /// The topic that it is of, and where that was before it.
@@ -66,6 +102,47 @@ impl Encoded {
         self.plain.is_empty()
     }
 }
+
+impl Meter {
+    /// Makes the meter of a topic, which counts in the meter of all topics too.
+    pub fn within(all: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicUsize::new(0), all: Some(Arc::clone(all)) })
+    }
+
+    /// Returns the bytes that are charged.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, change: impl Fn(&AtomicUsize)) {
+        change(&self.bytes);
+        if let Some(all) = &self.all {
+            all.change(change);
+        }
+    }
+}
+
+impl Share {
+    fn new(meter: &Arc<Meter>, bytes: usize) -> Self {
+        meter.change(|total| _ = total.fetch_add(bytes, Ordering::Relaxed));
+        Self { meter: Arc::clone(meter), bytes }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.meter.change(|total| _ = total.fetch_sub(self.bytes, Ordering::Relaxed));
+    }
+}
+
+/// Who pays for a frame is no part of it.
+impl PartialEq for Share {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Share {}
 
 /// What happens to publications of a topic while a hub does not read fast enough. It acts on
 /// those that are not counted yet.

@@ -6,13 +6,15 @@ use tabmux_wire::{
 };
 
 use super::{
-    Event, Identity, LinkDown, LinkId, PeerMisbehaved, Refusal, Registry, SessionEnd, config,
+    Event, Identity, LinkDown, LinkId, PeerMisbehaved, Refusal, Registry, SessionEnd, charge_link,
+    config,
     effects::Effects,
     link::Greeting,
     state::{Birth, Session, SessionPlace, Stage},
     tab::Presence,
     topic_table::TopicTable,
 };
+
 use crate::Timestamp;
 
 /// What HELLO claims, held against what there is.
@@ -143,8 +145,11 @@ impl Registry {
 
     /// Makes a link that of a session.
     fn enter(&mut self, id: LinkId, place: SessionPlace) {
+        let held = self.links.get(id).map_or(0, |link| link.held);
+        charge_link(&mut self.fx, None, held, 0);
+        charge_link(&mut self.fx, self.sessions.get_mut(place), 0, held);
         self.links.enter(id, place, self.fx.now);
-        self.links.set_timer(&self.sessions, &self.fx.config, id);
+        self.links.set_timer(&self.fx.config, id);
     }
 
     /// The link of a session is gone: the session waits for another one, if that is of any use.

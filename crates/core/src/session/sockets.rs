@@ -12,8 +12,9 @@ use super::{
     credit::Credit,
     cut,
     effects::Effects,
+    ledger::Charge,
     state::Session,
-    tab::{Socket, SocketEnd},
+    tab::{Opening, Socket, SocketEnd},
 };
 
 /// An OPEN.
@@ -62,9 +63,14 @@ impl Session {
             return;
         };
         fx.stats.sockets.open += 1;
-        if let Some(tab) = self.tabs.get_mut(&alias) {
-            tab.set_socket(socket, Socket::opening(ask, Credit::new(credit)));
-        }
+        let texts = protocols.iter().map(|name| size_of::<String>() + name.len());
+        let opening = Opening {
+            ask,
+            credit: Credit::new(credit),
+            path: u16::try_from(path.len()).unwrap_or(u16::MAX),
+            protocols: texts.sum::<usize>() as u32,
+        };
+        self.set_socket(fx, alias, socket, Socket::Opening(Box::new(opening)));
     }
 
     /// Opens a socket whose question is answered, with a sub-protocol; empty for none.
@@ -76,10 +82,11 @@ impl Session {
         protocol: &str,
     ) {
         self.question_ended();
-        let Some(state) = self.socket_mut(tab, socket) else {
+        let Some(Socket::Opening(opening)) = self.socket(tab, socket) else {
             return;
         };
-        *state = Socket::Open(*state.credit_mut());
+        let open = Socket::Open { credit: opening.credit, path: opening.path };
+        self.replace_socket(fx, tab, socket, open);
         let protocol = cut(protocol, MAX_PROTOCOL);
         let credit = fx.config.credit_bytes.into();
         self.send_lane(fx, tab, &ServerFrame::Opened { tab, socket, credit, protocol });
@@ -131,10 +138,14 @@ impl Session {
         payload: Payload<'_>,
     ) {
         let limit = fx.config.credit_bytes;
-        let Some(Socket::Open(credit)) = self.socket_mut(tab, socket) else {
+        let Some(Socket::Open { credit, .. }) = self.socket_mut(tab, socket) else {
             return;
         };
-        if credit.take(limit, message_cost(payload.len())) {
+        let before = credit.held();
+        let is_paid = credit.take(limit, message_cost(payload.len()));
+        let after = credit.held();
+        self.ledger.charge(fx, Charge::Credit, before, after);
+        if is_paid {
             fx.stats.messages.received += 1;
             let (socket, payload) = (self.name(tab, socket), payload.into());
             fx.order(Output::SocketMessage { socket, payload });
@@ -165,7 +176,7 @@ impl Session {
             return Ok(());
         };
         let end = match state {
-            Socket::Open(_) => SocketEnd { code, reason, clean: true },
+            Socket::Open { .. } => SocketEnd { code, reason, clean: true },
             Socket::Opening(_) => SocketEnd::LOST,
         };
         let SocketEnd { code, reason, .. } = end;
@@ -199,7 +210,7 @@ impl Session {
         }
         let frame = ServerFrame::Data { tab, socket, payload };
         self.send_message(fx, Some(tab), &frame, payload.len(), rush)?;
-        if let Some(Socket::Open(credit)) = self.socket_mut(tab, socket) {
+        if let Some(Socket::Open { credit, .. }) = self.socket_mut(tab, socket) {
             credit.spend(message_cost(payload.len()));
         }
         self.credit_changed(fx, tab, socket);
@@ -226,9 +237,14 @@ impl Session {
     /// Gives a tab credit back for messages that the application has dealt with.
     pub(super) fn give_back(&mut self, fx: &mut Effects, tab: Alias, socket: SocketId, cost: u64) {
         let limit = fx.config.credit_bytes;
-        if let Some(Socket::Open(credit)) = self.socket_mut(tab, socket)
-            && let Some(bytes) = credit.done(limit, cost)
-        {
+        let Some(Socket::Open { credit, .. }) = self.socket_mut(tab, socket) else {
+            return;
+        };
+        let before = credit.held();
+        let given = credit.done(limit, cost);
+        let after = credit.held();
+        self.ledger.charge(fx, Charge::Credit, before, after);
+        if let Some(bytes) = given {
             self.send_lane(fx, tab, &ServerFrame::Credit { tab, socket, bytes });
         }
     }

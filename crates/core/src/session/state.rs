@@ -13,9 +13,10 @@ use super::{
     cut,
     effects::Effects,
     lane::Lane,
+    ledger::{Charge, ENTRY, Ledger},
     list::List,
     subscriptions::{Subscription, Wishes},
-    tab::{Presence, Share, Socket, Tab},
+    tab::{Presence, Share, Socket, SocketCost, Tab},
     table,
     topic_table::TopicTable,
     waiting::Waiting,
@@ -40,12 +41,12 @@ pub(super) struct Session {
     pub(super) lane0: Lane,
     /// Bytes that all its lanes keep.
     pub(super) kept: usize,
+    /// The memory that it makes the server keep.
+    pub(super) ledger: Ledger,
     pub(super) tabs: List<Alias, Tab>,
     pub(super) subscriptions: Vec<Subscription>,
     /// Topics that it may not have yet, since nobody has answered.
     pub(super) wishes: Option<Box<Wishes>>,
-    /// When SUSPEND came, if nothing came since.
-    pub(super) suspended: Option<Box<Timestamp>>,
     /// Bytes handed to the shell and not yet written.
     pub(super) unwritten: usize,
     /// What there is only while the hub does not read fast enough.
@@ -83,6 +84,16 @@ pub(super) struct Slow {
     pub(super) stalled: Vec<(Alias, Timestamp)>,
     /// Publications that are not counted yet.
     pub(super) backlog: Backlog,
+    /// The memory that is charged for all this.
+    charged: usize,
+}
+
+impl Slow {
+    /// Returns the memory that it takes.
+    fn cost(&self) -> usize {
+        let stalled = self.stalled.capacity() * size_of::<(Alias, Timestamp)>();
+        size_of::<Self>() + self.backlog.cost() + self.waiting.len() * ENTRY + stalled
+    }
 }
 
 /// How a session begins.
@@ -105,10 +116,10 @@ impl Session {
             stage: Stage::Attached(link),
             lane0: Lane::default(),
             kept: 0,
+            ledger: Ledger::default(),
             tabs: List::new(),
             subscriptions: Vec::new(),
             wishes: None,
-            suspended: None,
             unwritten: 0,
             slow: None,
             last_alias: 0,
@@ -190,13 +201,78 @@ impl Session {
             fx.stats.sockets.awaiting_credit -= slow.waiting.without_credit();
             slow.waiting.remove((tab, socket));
             fx.stats.sockets.awaiting_credit += slow.waiting.without_credit();
-            self.tidy_slow();
+            self.tidy_slow(fx);
         }
         let taken = self.tabs.get_mut(&tab)?.take_socket(socket)?;
         if matches!(taken, Socket::Opening(_)) {
             self.question_ended();
         }
+        self.recharge_socket(fx, taken.cost(), SocketCost::default());
         Some(taken)
+    }
+
+    /// Adds a socket to one of its tabs.
+    pub(super) fn set_socket(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        number: SocketId,
+        socket: Socket,
+    ) {
+        let Some(entry) = self.tabs.get_mut(&tab) else {
+            return;
+        };
+        let (before, cost) = (entry.sockets_cost(), socket.cost());
+        entry.set_socket(number, socket);
+        let after = entry.sockets_cost();
+        self.ledger.charge(fx, Charge::Sockets, before, after);
+        self.recharge_socket(fx, SocketCost::default(), cost);
+    }
+
+    /// Puts a socket in the place of the one that has its number.
+    pub(super) fn replace_socket(
+        &mut self,
+        fx: &mut Effects,
+        tab: Alias,
+        number: SocketId,
+        socket: Socket,
+    ) {
+        let after = socket.cost();
+        if let Some(state) = self.socket_mut(tab, number) {
+            let before = std::mem::replace(state, socket).cost();
+            self.recharge_socket(fx, before, after);
+        }
+    }
+
+    /// Charges a socket as it is now in place of what it was.
+    pub(super) fn recharge_socket(
+        &mut self,
+        fx: &mut Effects,
+        before: SocketCost,
+        after: SocketCost,
+    ) {
+        self.ledger.charge(fx, Charge::Sockets, before.record, after.record);
+        self.ledger.charge(fx, Charge::Credit, before.credit, after.credit);
+        self.ledger.charge(fx, Charge::Asks, before.ask, after.ask);
+    }
+
+    /// Charges nothing any more for a tab, which goes.
+    pub(super) fn discharge_tab(&mut self, fx: &mut Effects, tab: &Tab) {
+        let lane = tab.lane().map_or(0, Lane::cost);
+        self.ledger.charge(fx, Charge::Lanes, lane, 0);
+        self.ledger.charge(fx, Charge::Sockets, tab.sockets_cost(), 0);
+        for socket in tab.sockets() {
+            self.recharge_socket(fx, socket.cost(), SocketCost::default());
+        }
+    }
+
+    /// Charges what there is only while the hub does not read, as it is now.
+    pub(super) fn charge_waiting(&mut self, fx: &mut Effects) {
+        if let Some(slow) = &mut self.slow {
+            let after = slow.cost();
+            let before = std::mem::replace(&mut slow.charged, after);
+            self.ledger.charge(fx, Charge::Waiting, before, after);
+        }
     }
 
     /// Asks the shell for this session. Returns nothing if too many of its questions are open.
@@ -215,7 +291,7 @@ impl Session {
     }
 
     /// Forgets what has nothing in it.
-    pub(super) fn tidy_slow(&mut self) {
+    pub(super) fn tidy_slow(&mut self, fx: &mut Effects) {
         let Some(slow) = &mut self.slow else {
             return;
         };
@@ -223,13 +299,15 @@ impl Session {
         slow.crowded &= !slow.waiting.is_empty();
         slow.crowded_absent &= !slow.waiting.is_empty();
         if slow.waiting.is_empty() && slow.backlog.is_empty() {
+            self.ledger.charge(fx, Charge::Waiting, slow.charged, 0);
             self.slow = None;
+        } else {
+            self.charge_waiting(fx);
         }
     }
 
     /// Forgets what it had of its link, which is gone or is followed by another.
     pub(super) fn unlink(&mut self, fx: &mut Effects) {
-        self.suspended = None;
         fx.stats.memory.queued_bytes -= std::mem::take(&mut self.unwritten);
         for (_, tab) in self.tabs.iter_mut() {
             if tab.presence == Presence::Attached {
@@ -263,18 +341,23 @@ impl Session {
         if let Some(slow) = &self.slow {
             fx.stats.memory.queued_bytes -= slow.backlog.bytes();
             fx.stats.sockets.awaiting_credit -= slow.waiting.without_credit();
+            self.ledger.charge(fx, Charge::Waiting, slow.charged, 0);
         }
         fx.stats.memory.queued_bytes -= self.unwritten;
         fx.stats.memory.kept_bytes -= self.kept;
         self.withdraw_wishes(fx);
         let place = self.place();
+        self.ledger.charge(fx, Charge::Topics, self.subscriptions_cost(), 0);
         for subscription in &self.subscriptions {
             fx.stats.topics.subscriptions -= 1;
             topics.leave(fx, subscription.topic, place);
         }
-        for (alias, tab) in self.tabs {
+        self.ledger.charge(fx, Charge::Lanes, self.lane0.cost(), 0);
+        for (alias, tab) in std::mem::take(&mut self.tabs) {
+            self.discharge_tab(fx, &tab);
             tab.end(fx, self.id, alias);
         }
+        debug_assert_eq!(self.ledger.charged(), 0, "a session that has ended costs nothing");
     }
 
     /// Tells the hub that something of a tab or a socket failed. A session without a link tells

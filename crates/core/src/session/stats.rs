@@ -17,8 +17,8 @@ pub struct Number {
     pub metric: &'static str,
     /// What the metric tells.
     pub help: &'static str,
-    /// The label that tells the number from the others of its metric.
-    pub reason: Option<&'static str>,
+    /// The label that tells the number from the others of its metric: its name and its value.
+    pub label: Option<(&'static str, &'static str)>,
     /// The value of the metric. It is the number without what another label of the metric tells.
     pub sample: u64,
 }
@@ -54,15 +54,15 @@ macro_rules! of_kind {
 }
 
 /// Defines `Stats` and its groups. In a group each block is a metric: its kind, its name and its
-/// help. A row is a number: `field as "key": "reason" - part`. The key is the name of the field if
-/// the row has none. `part` is another number of the metric, which `field` holds as well.
+/// help. A row is a number: `field as "key": label "value" - part`. The key is the name of the
+/// field if the row has none. `part` is another number of the metric, which `field` holds as well.
 macro_rules! stats {
     ($(
         $(#[$about:meta])+
         $group:ident: $Group:ident {$(
             $kind:ident $metric:literal $help:literal {$(
                 $(#[$note:meta])*
-                $field:ident $(as $key:literal)? $(: $reason:literal $(- $part:ident)?)?;
+                $field:ident $(as $key:literal)? $(: $label:ident $is:literal $(- $part:ident)?)?;
             )+}
         )+}
     )+) => {
@@ -122,7 +122,7 @@ macro_rules! stats {
                         kind: of_kind!($kind as kind),
                         metric: $metric,
                         help: $help,
-                        reason: [$(Some($reason),)? None][0],
+                        label: [$(Some((stringify!($label), $is)),)? None][0],
                         sample: self.$field as u64 $($(- self.$part as u64)?)?,
                     },)+)+].into_iter()
                 }
@@ -139,13 +139,13 @@ stats! {
         }
         counter "tabmux_links_closed_total" "Links that the server closed, by reason." {
             /// These links did not say HELLO in time.
-            handshake_timeouts: "handshake_timeout";
+            handshake_timeouts: reason "handshake_timeout";
             /// These links were silent.
-            heartbeat_timeouts: "heartbeat_timeout";
+            heartbeat_timeouts: reason "heartbeat_timeout";
             /// These links did not read.
-            not_reading: "not_reading";
+            not_reading: reason "not_reading";
             /// The hubs of these links broke the protocol.
-            protocol_errors: "protocol_error";
+            protocol_errors: reason "protocol_error";
         }
         counter "tabmux_hellos_refused_total" "HELLO that was refused: another version, draining." {
             /// Links beyond the limit of the registry are counted here as well.
@@ -165,25 +165,25 @@ stats! {
         counter "tabmux_sessions_resumed_total"
             "Sessions that went on with another link, of the same hub or of another." {
             /// The number holds takeovers. The metric tells them by another label.
-            resumed: "reconnect" - takeovers;
+            resumed: reason "reconnect" - takeovers;
             /// Another hub took these sessions over.
-            takeovers: "takeover";
+            takeovers: reason "takeover";
         }
         counter "tabmux_sessions_ended_total"
             "Sessions without a link that ended: nobody came in time, or limits." {
             /// No hub came for these sessions in time.
-            expired: "expired";
+            expired: reason "expired";
             /// These sessions were given up for their number, or for what they kept.
-            evicted: "evicted";
+            evicted: reason "evicted";
         }
         counter "tabmux_claims_refused_total"
             "Claims of a session that were refused: an old term, another token or user." {
             /// Another hub has these sessions.
-            stale: "stale";
+            stale: reason "stale";
             /// The token was not that of the session.
-            forged: "forged";
+            forged: reason "forged";
             /// Somebody else began the session.
-            foreign: "foreign";
+            foreign: reason "foreign";
         }
     }
 
@@ -259,13 +259,13 @@ stats! {
         }
         counter "tabmux_messages_refused_total" "Messages that were not sent, by reason." {
             /// The queue of the link was full.
-            queue_full: "queue_full";
+            queue_full: reason "queue_full";
             /// Too much was kept for tabs that are parked or not attached.
-            absent_full: "absent_full";
+            absent_full: reason "absent_full";
             /// The tab of the socket had given no more credit.
-            no_credit: "no_credit";
+            no_credit: reason "no_credit";
             /// The messages were too large.
-            too_large: "too_large";
+            too_large: reason "too_large";
         }
     }
 
@@ -296,11 +296,11 @@ stats! {
         counter "tabmux_publications_dropped_total"
             "Publications dropped for hubs that did not read fast enough, by policy." {
             /// A later publication replaced these.
-            dropped_replaced: "keep_latest";
+            dropped_replaced: reason "keep_latest";
             /// The subscription ended with these.
-            dropped_recover: "recover";
+            dropped_recover: reason "recover";
             /// The hub was told of the gap.
-            dropped_gap: "drop";
+            dropped_gap: reason "drop";
         }
     }
 
@@ -311,6 +311,27 @@ stats! {
         }
         gauge "tabmux_kept_bytes" "Bytes that are kept for hubs until they acknowledge them." {
             kept_bytes;
+        }
+    }
+
+    /// Memory that browsers make the server keep, as the allocator counts it.
+    charged: ChargeStats {
+        gauge "tabmux_charged_bytes"
+            "Memory that browsers make the server keep, without the publications that they share." {
+            /// Frames that hubs have not acknowledged.
+            lanes as "charged_lanes": kind "lanes";
+            /// Entries of what waits for hubs that do not read.
+            waiting as "charged_waiting": kind "waiting";
+            /// Virtual sockets and their paths.
+            sockets as "charged_sockets": kind "sockets";
+            /// Messages that handlers hold.
+            credit as "charged_credit": kind "credit";
+            /// Questions that wait for an answer.
+            asks as "charged_asks": kind "asks";
+            /// Topics and subscriptions.
+            topics as "charged_topics": kind "topics";
+            /// Parts of messages, and messages that are not yet written.
+            links as "charged_links": kind "links";
         }
     }
 }

@@ -10,8 +10,9 @@ use super::{
     backlog::Entry,
     config,
     effects::Effects,
-    lane::{Burst, Kept},
-    state::Session,
+    lane::Kept,
+    ledger::{ARC, ASK, Charge},
+    state::{Session, SessionPlace},
     topic_table::{Joined, Refusal, TopicPlace, TopicTable},
 };
 
@@ -37,6 +38,13 @@ pub(super) struct Wish {
 /// All that a browser wishes for.
 #[derive(Default)]
 pub(super) struct Wishes(Vec<Wish>);
+
+impl Wish {
+    /// Returns the memory that it takes.
+    fn cost(&self) -> usize {
+        size_of::<Self>() + ARC + self.name.len() + ASK
+    }
+}
 
 impl Session {
     /// Takes a SUBSCRIBE.
@@ -72,7 +80,7 @@ impl Session {
 
     /// Takes an UNSUBSCRIBE.
     pub(super) fn on_unsubscribe(&mut self, fx: &mut Effects, topics: &mut TopicTable, name: &str) {
-        if let Some(wish) = self.take_wish(|wish| *wish.name == *name) {
+        if let Some(wish) = self.take_wish(fx, |wish| *wish.name == *name) {
             self.question_ended();
             fx.withdraw(wish.ask);
         } else if let Some(at) = topics.find(name) {
@@ -91,13 +99,15 @@ impl Session {
             self.send_unsubscribed(fx, request, &name, &Refusal { reason, retry, message });
             return;
         };
-        self.wishes.get_or_insert_default().0.push(Wish { ask, request, since, name });
+        let wish = Wish { ask, request, since, name };
+        self.ledger.charge(fx, Charge::Asks, 0, wish.cost());
+        self.wishes.get_or_insert_default().0.push(wish);
     }
 
     /// The shell has answered: the browser may have the topic.
     pub(super) fn wish_granted(&mut self, fx: &mut Effects, topics: &mut TopicTable, ask: AskId) {
         self.question_ended();
-        if let Some(wish) = self.take_wish(|wish| wish.ask == ask) {
+        if let Some(wish) = self.take_wish(fx, |wish| wish.ask == ask) {
             let Wish { request, since, name, .. } = wish;
             self.subscribe(fx, topics, request, since, &name);
         }
@@ -106,7 +116,7 @@ impl Session {
     /// The shell has answered: the browser may not have the topic.
     pub(super) fn wish_denied(&mut self, fx: &mut Effects, ask: AskId, denial: &Denial<'_>) {
         self.question_ended();
-        if let Some(Wish { request, name, .. }) = self.take_wish(|wish| wish.ask == ask) {
+        if let Some(Wish { request, name, .. }) = self.take_wish(fx, |wish| wish.ask == ask) {
             fx.stats.topics.subscriptions_refused += 1;
             self.send_unsubscribed(fx, request, &name, &Refusal::from(*denial));
         }
@@ -116,6 +126,7 @@ impl Session {
     pub(super) fn withdraw_wishes(&mut self, fx: &mut Effects) {
         for wish in self.wishes.take().map(|wishes| wishes.0).unwrap_or_default() {
             self.question_ended();
+            self.ledger.charge(fx, Charge::Asks, wish.cost(), 0);
             fx.withdraw(wish.ask);
         }
     }
@@ -124,14 +135,21 @@ impl Session {
         self.wishes.as_mut()?.0.iter_mut().find(|wish| *wish.name == *name)
     }
 
-    fn take_wish(&mut self, is_it: impl Fn(&Wish) -> bool) -> Option<Wish> {
+    fn take_wish(&mut self, fx: &mut Effects, is_it: impl Fn(&Wish) -> bool) -> Option<Wish> {
         let Wishes(wishes) = &mut **self.wishes.as_mut()?;
         let index = wishes.iter().position(is_it)?;
         let wish = wishes.swap_remove(index);
         if wishes.is_empty() {
             self.wishes = None;
         }
+        self.ledger.charge(fx, Charge::Asks, wish.cost(), 0);
         Some(wish)
+    }
+
+    /// Returns the memory of its subscriptions, and of its places among the topics' subscribers.
+    pub(super) fn subscriptions_cost(&self) -> usize {
+        let places = self.subscriptions.len() * size_of::<SessionPlace>();
+        self.subscriptions.capacity() * size_of::<Subscription>() + places
     }
 
     fn has_topic(&self, at: TopicPlace) -> bool {
@@ -147,10 +165,12 @@ impl Session {
         name: &str,
     ) {
         let at = topics.want(fx, name);
+        let before = self.subscriptions_cost();
         if self.subscriptions.len() < 4 {
             self.subscriptions.reserve_exact(1);
         }
         self.subscriptions.push(Subscription { topic: at, request });
+        self.ledger.charge(fx, Charge::Topics, before, self.subscriptions_cost());
         fx.stats.topics.subscriptions += 1;
         if topics.enter(at, self.place(), since) {
             self.send_subscribed(fx, topics, at, request, since);
@@ -206,6 +226,7 @@ impl Session {
             fx.stats.topics.dropped_gap += 1;
         }
         fx.stats.memory.queued_bytes = fx.stats.memory.queued_bytes + backlog.bytes() - before;
+        self.charge_waiting(fx);
         let goes_on = fits || policy != SlowPolicy::Recover;
         if !goes_on {
             fx.stats.topics.slow_subscriptions += 1;
@@ -226,14 +247,15 @@ impl Session {
             };
             let before = slow.backlog.bytes();
             let Some(entry) = slow.backlog.pop() else {
-                self.tidy_slow();
+                self.tidy_slow(fx);
                 return;
             };
             fx.stats.memory.queued_bytes -= before - slow.backlog.bytes();
             match entry {
                 Entry::Publication { frame, .. } => {
-                    let burst = Burst::new(std::iter::once(Arc::clone(&frame)));
-                    self.lane0.push_burst(&burst, frame.len());
+                    let before = self.lane0.cost();
+                    self.lane0.push_shared(Arc::clone(&frame));
+                    self.ledger.charge(fx, Charge::Lanes, before, self.lane0.cost());
                     self.kept += frame.len();
                     fx.stats.memory.kept_bytes += frame.len();
                     fx.stats.topics.deliveries += 1;
@@ -297,7 +319,9 @@ impl Session {
         at: TopicPlace,
     ) -> Option<Subscription> {
         let index = self.subscriptions.iter().position(|it| it.topic == at)?;
+        let before = self.subscriptions_cost();
         let subscription = self.subscriptions.swap_remove(index);
+        self.ledger.charge(fx, Charge::Topics, before, self.subscriptions_cost());
         self.drop_backlog(fx, at);
         fx.stats.topics.subscriptions -= 1;
         topics.leave(fx, at, self.place());
@@ -347,7 +371,7 @@ impl Session {
         let before = slow.backlog.bytes();
         let dropped = slow.backlog.remove(at);
         fx.stats.memory.queued_bytes -= before - slow.backlog.bytes();
-        self.tidy_slow();
+        self.tidy_slow(fx);
         dropped
     }
 

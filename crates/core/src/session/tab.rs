@@ -3,7 +3,12 @@
 use tabmux_wire::{Alias, SessionId, SocketId, TabId, close};
 
 use super::{
-    Output, PeerMisbehaved, SocketRef, asks::AskId, credit::Credit, effects::Effects, lane::Lane,
+    Output, PeerMisbehaved, SocketRef,
+    asks::AskId,
+    credit::Credit,
+    effects::Effects,
+    lane::Lane,
+    ledger::{ASK, SOCKET},
     list::List,
 };
 use crate::Timestamp;
@@ -58,25 +63,51 @@ struct Active {
 pub(super) enum Socket {
     /// The shell has not answered.
     Opening(Box<Opening>),
-    Open(Credit),
+    Open {
+        credit: Credit,
+        /// The bytes of its path, which the shell keeps.
+        path: u16,
+    },
 }
 
 /// A virtual socket whose OPEN is a question.
 pub(super) struct Opening {
     pub(super) ask: AskId,
     pub(super) credit: Credit,
+    /// The bytes of its path, which the shell keeps.
+    pub(super) path: u16,
+    /// What the sub-protocols take that it offers.
+    pub(super) protocols: u32,
+}
+
+/// The memory that a socket takes, by what is charged.
+#[derive(Clone, Copy, Default)]
+pub(super) struct SocketCost {
+    pub(super) record: usize,
+    pub(super) credit: usize,
+    pub(super) ask: usize,
 }
 
 impl Socket {
-    pub(super) fn opening(ask: AskId, credit: Credit) -> Self {
-        Self::Opening(Box::new(Opening { ask, credit }))
+    /// Returns the memory that it takes.
+    pub(super) fn cost(&self) -> SocketCost {
+        match self {
+            Self::Opening(opening) => SocketCost {
+                record: SOCKET + usize::from(opening.path),
+                credit: 0,
+                ask: ASK + size_of::<Opening>() + opening.protocols as usize,
+            },
+            Self::Open { credit, path } => {
+                SocketCost { record: SOCKET + usize::from(*path), credit: credit.held(), ask: 0 }
+            }
+        }
     }
 
     /// Returns its credit, open or not.
     pub(super) fn credit_mut(&mut self) -> &mut Credit {
         match self {
             Self::Opening(opening) => &mut opening.credit,
-            Self::Open(credit) => credit,
+            Self::Open { credit, .. } => credit,
         }
     }
 
@@ -84,7 +115,7 @@ impl Socket {
     pub(super) const fn open(&self) -> Option<Credit> {
         match self {
             Self::Opening(_) => None,
-            Self::Open(credit) => Some(*credit),
+            Self::Open { credit, .. } => Some(*credit),
         }
     }
 
@@ -99,7 +130,7 @@ impl Socket {
         fx.stats.sockets.open -= 1;
         match self {
             Self::Opening(opening) => fx.withdraw(opening.ask),
-            Self::Open(_) => {
+            Self::Open { .. } => {
                 let SocketEnd { code, reason, clean } = end;
                 let reason = reason.to_owned();
                 fx.order(Output::SocketClosed { socket, code, reason, clean });
@@ -209,8 +240,17 @@ impl Tab {
 
     /// Returns how many of its sockets wait for an answer.
     pub(super) fn opening_count(&self) -> usize {
-        let sockets = self.active.iter().flat_map(|active| active.sockets.iter());
-        sockets.filter(|(_, socket)| matches!(socket, Socket::Opening(_))).count()
+        self.sockets().filter(|socket| matches!(socket, Socket::Opening(_))).count()
+    }
+
+    /// Returns the memory of its list of sockets, without what each takes beside its entry.
+    pub(super) fn sockets_cost(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.sockets.cost())
+    }
+
+    /// Returns its sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.active.iter().flat_map(|active| active.sockets.iter()).map(|(_, socket)| socket)
     }
 
     pub(super) fn socket(&self, socket: SocketId) -> Option<&Socket> {

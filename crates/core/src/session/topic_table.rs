@@ -9,8 +9,9 @@ use super::{
     asks::{Ask, AskId, Asker},
     effects::Effects,
     lane::Burst,
+    ledger::{ARC, Charge, ENTRY},
     places::FreeList,
-    state::{SessionPlace, Stage},
+    state::SessionPlace,
     table::Sessions,
 };
 
@@ -82,7 +83,8 @@ impl TopicTable {
             self.topics.resize_with(at.0 as usize + 1, || None);
         }
         self.topics[at.0 as usize] = Some(topic);
-        self.by_name.insert(name, at);
+        self.by_name.insert(Arc::clone(&name), at);
+        fx.charge(Charge::Topics, 0, topic_cost(&name));
         fx.stats.topics.subscribed += 1;
         at
     }
@@ -125,6 +127,7 @@ impl TopicTable {
             return;
         }
         fx.stats.topics.subscribed -= 1;
+        fx.charge(Charge::Topics, topic_cost(&topic.name), 0);
         match self.remove(at) {
             Some(Topic { state: State::Joined(Joined { id, .. }), .. }) => {
                 fx.order(Output::TopicUnwanted { topic: id });
@@ -227,18 +230,8 @@ impl TopicTable {
                 slow.push(place);
                 continue;
             }
-            session.lane0.push_burst(&burst, len);
-            session.kept += len;
+            links.extend(session.push_burst(fx, &burst, len));
             kept += 1;
-            match session.stage {
-                Stage::Attached(link) => {
-                    session.unwritten += len;
-                    links.push(link);
-                }
-                Stage::Detached { since } => {
-                    fx.keeping.insert((since, session.id));
-                }
-            }
         }
         fx.stats.memory.kept_bytes += len * kept;
         fx.stats.topics.deliveries += (kept * publications.len()) as u64;
@@ -256,6 +249,11 @@ impl TopicTable {
             held.all(|goes_on| goes_on);
         }
     }
+}
+
+/// Returns the memory that a topic takes by itself.
+fn topic_cost(name: &str) -> usize {
+    size_of::<Topic>() + 2 * ENTRY + ARC + name.len()
 }
 
 /// Why sessions may not have a topic.

@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tabmux_wire::{MAX_TOPIC_NAME, Payload, Position, ServerFrame, TopicId};
 
+use super::Meter;
+
 /// Topics that nobody wants and that are remembered all the same.
 const MAX_LEFT: usize = 16_384;
 
@@ -30,6 +32,8 @@ pub struct Topics {
     /// Topics that nobody wants any more, the one that was left first first. They are kept while
     /// there is room, so that who comes back learns that nothing was missed.
     left: BTreeMap<u64, TopicId>,
+    /// Counts the memory of all publications that somebody keeps.
+    meter: Arc<Meter>,
 }
 
 struct Topic {
@@ -38,6 +42,7 @@ struct Topic {
     shards: Shards,
     /// Its key in `left`, which is the number of leavings before; 0 while somebody wants it.
     left: u64,
+    meter: Arc<Meter>,
 }
 
 /// A set of shards.
@@ -54,16 +59,27 @@ pub struct Joined {
 }
 
 /// A publication that has its number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Numbered {
     /// Its place.
     pub position: Position,
     /// The place of the one before it.
     pub previous: Position,
-    /// The topic and the frame, unless no shard wants it.
-    pub frame: Option<(TopicId, Vec<u8>)>,
+    /// The frame, unless no shard wants it.
+    pub frame: Option<TopicFrame>,
     /// The shards that want it.
     pub shards: Shards,
+}
+
+/// The frame of a publication, as hubs get it.
+#[derive(Clone, Debug)]
+pub struct TopicFrame {
+    /// The topic.
+    pub topic: TopicId,
+    /// The bytes of the frame.
+    pub bytes: Vec<u8>,
+    /// Counts the memory of the topic's publications.
+    pub meter: Arc<Meter>,
 }
 
 /// The server has as many topics as it may have.
@@ -79,7 +95,8 @@ impl Topics {
     /// wanted at a time.
     pub fn new(epoch: u64, limit: usize) -> Self {
         let (names, topics, left) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { epoch, limit, offset: 0, number: 0, names, topics, left }
+        let meter = Arc::default();
+        Self { epoch, limit, offset: 0, number: 0, names, topics, left, meter }
     }
 
     /// How many topics are wanted, or remembered.
@@ -90,6 +107,11 @@ impl Topics {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
+    }
+
+    /// Returns the meter of all topics: the memory of the publications that somebody keeps.
+    pub const fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// A shard wants a topic.
@@ -139,7 +161,7 @@ impl Topics {
         let previous = std::mem::replace(&mut topic.offset, self.offset);
         let frame = (topic.shards != Shards::default()).then(|| {
             let frame = ServerFrame::Publication { topic: id, position, previous, payload };
-            (id, frame.to_bytes())
+            TopicFrame { topic: id, bytes: frame.to_bytes(), meter: Arc::clone(&topic.meter) }
         });
         let previous = Position { offset: previous, ..position };
         Numbered { position, previous, frame, shards: topic.shards }
@@ -159,7 +181,8 @@ impl Topics {
         let (id, name) = (TopicId(self.number), Arc::clone(name));
         self.names.insert(Arc::clone(&name), id);
         let (offset, shards) = (self.offset, Shards::default());
-        self.topics.insert(id, Topic { name, offset, shards, left: 0 });
+        let meter = Meter::within(&self.meter);
+        self.topics.insert(id, Topic { name, offset, shards, left: 0, meter });
         Ok(id)
     }
 
@@ -235,7 +258,7 @@ mod tests {
         topics.leave(3, TopicId(1));
         assert_eq!(topics.shards("prices").iter().collect::<Vec<_>>(), [200]);
         topics.leave(200, TopicId(1));
-        assert_eq!(topics.publish("prices", Payload::Text("43")).frame, None);
+        assert!(topics.publish("prices", Payload::Text("43")).frame.is_none());
     }
 
     #[test]
@@ -245,8 +268,8 @@ mod tests {
             topics.join(0, &Arc::from(name)).unwrap();
         }
         let mut previous = |name| {
-            let (_, frame) = topics.publish(name, Payload::Text("")).frame.unwrap();
-            match ServerFrame::decode(&frame).unwrap() {
+            let frame = topics.publish(name, Payload::Text("")).frame.unwrap();
+            match ServerFrame::decode(&frame.bytes).unwrap() {
                 ServerFrame::Publication { previous, position, .. } => (previous, position.offset),
                 other => panic!("no publication: {other:?}"),
             }

@@ -17,6 +17,11 @@ impl Waiting {
         self.sockets.is_empty()
     }
 
+    /// Returns how many wait.
+    pub(super) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// How many lack credit.
     pub(super) const fn without_credit(&self) -> usize {
         self.without_credit

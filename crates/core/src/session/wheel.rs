@@ -22,9 +22,9 @@ pub(super) struct Wheel {
     len: usize,
 }
 
-/// A tick of the wheel: what a link remembers of where it stands.
+/// The slot of the wheel that a link stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tick(u64);
+pub(super) struct Tick(u16);
 
 impl Wheel {
     pub(super) fn new(now: Timestamp) -> Self {
@@ -39,12 +39,12 @@ impl Wheel {
         self.slots[slot].push(place);
         self.occupied[slot / 64] |= 1 << (slot % 64);
         self.len += 1;
-        Tick(due)
+        Tick(slot as u16)
     }
 
     /// Takes a place out.
     pub(super) fn remove(&mut self, place: u32, tick: Tick) {
-        let slot = slot(tick.0);
+        let slot = usize::from(tick.0);
         let places = &mut self.slots[slot];
         if let Some(at) = places.iter().position(|candidate| *candidate == place) {
             places.swap_remove(at);

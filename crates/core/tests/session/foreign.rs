@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tabmux_core::{
     session::{
         self, Answer, Ask, AskId, Denial, Encoded, Input, LinkId, Output, Publication,
-        SessionConfig, SlowPolicy, SocketRef, Stats, Topics,
+        SessionConfig, SlowPolicy, SocketRef, Stats, TopicFrame, Topics,
     },
     wire::{
         Alias, ErrorCode, HubFrame, HubId, LaneCount, Payload, ServerFrame, SocketId, TabId, Token,
@@ -215,7 +215,7 @@ impl Known {
 
     fn publish(&mut self, server: &mut Server, topic: usize, len: usize) {
         let numbered = self.topics.publish(TOPICS[topic].0, Payload::Binary(&vec![0; len]));
-        if let Some((topic, bytes)) = numbered.frame {
+        if let Some(TopicFrame { topic, bytes, .. }) = numbered.frame {
             let frame = Encoded::new(bytes.into(), None).of_topic(topic, numbered.previous);
             let frame = Arc::new(frame);
             let publication = Publication { topic, position: numbered.position, frame };

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tabmux_core::{
     session::{
         Answer, AnswerError, Ask, Denial, Encoded, Input, Joined, LinkId, Output, Publication,
-        SendError, SessionConfig, SlowPolicy, Topics,
+        SendError, SessionConfig, SlowPolicy, TopicFrame, Topics,
     },
     wire::{
         ErrorCode, HubFrame, LaneCount, Payload, Position, ServerFrame, Subscribed, TopicId,
@@ -91,7 +91,7 @@ impl Shard {
     /// Publishes `len` bytes on the stream.
     fn publish(&mut self, topic: &str, len: usize) -> Vec<Output> {
         let numbered = self.topics.publish(topic, Payload::Text("x"));
-        let Some((topic, _)) = numbered.frame else {
+        let Some(TopicFrame { topic, .. }) = numbered.frame else {
             return Vec::new();
         };
         let frame = Encoded::new(vec![0; len].into(), None).of_topic(topic, numbered.previous);

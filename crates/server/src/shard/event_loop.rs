@@ -1,5 +1,7 @@
 //! The loop of one shard: one thread, one epoll, one read buffer, and all its links.
 
+mod writing;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     io,
@@ -10,7 +12,7 @@ use std::{
 use mio::{Events, Poll, Token, event::Event};
 use tabmux_core::{
     Timestamp,
-    session::{Encoded, LinkId, Pace},
+    session::{LinkId, Pace},
 };
 use tracing::debug;
 
@@ -19,8 +21,8 @@ use super::{
     board::Board,
     link::{Arrival, Link, Origin, Phase},
     mailbox::{Mail, Mailbox},
-    outgoing::{CORK, Flushed},
-    service::{Order, Service},
+    outgoing::CORK,
+    service::Service,
     slab::{Slab, place},
     stream::Stream,
 };
@@ -240,6 +242,16 @@ impl<S: Service> EventLoop<S> {
         }
         let mut early = arrival.early;
         self.take_in(now, id, &mut early);
+        self.tell_memory(now, id);
+    }
+
+    /// Tells the service what memory is held for a link, if that may have changed.
+    fn tell_memory(&mut self, now: Timestamp, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id)
+            && let Some(bytes) = link.news_of_memory()
+        {
+            self.service.holds(now, id, bytes);
+        }
     }
 
     /// Reads what a link has; what is more than its share of the turn waits for the next one.
@@ -269,6 +281,7 @@ impl<S: Service> EventLoop<S> {
             Ok(Some(len @ 1..)) => {
                 (self.messages, self.inflated) = (0, 0);
                 self.take_in(now, id, &mut buffer[..len]);
+                self.tell_memory(now, id);
                 self.carry_out(now);
                 !self.charge(now, id, len + self.inflated) && (len == buffer.len() || ending)
             }
@@ -393,141 +406,6 @@ impl<S: Service> EventLoop<S> {
         if left.is_err() || home.push(mail, 0).is_err() {
             home.stream_went();
             self.board.stream_went(stub);
-        }
-    }
-
-    /// Does what the service orders.
-    fn carry_out(&mut self, now: Timestamp) {
-        while let Some(order) = self.service.order(now) {
-            match order {
-                Order::Send { link: id, kind, bytes } => {
-                    self.spill();
-                    if let Some(link) = self.links.get_mut(id)
-                        && link.phase == Phase::Open
-                    {
-                        let deflater = Some(&mut self.deflater).filter(|_| link.inflates);
-                        let deflated = deflater.and_then(|it| it.deflate(&bytes));
-                        link.out.put_message(kind, &bytes, deflated);
-                        self.burst = self.burst.max(link.out.unseen());
-                        self.mark(id);
-                    }
-                }
-                Order::Publish { frames, links } => self.batch_up(Batch { links, frames }),
-                Order::Close { link: id, code, reason } => {
-                    self.spill();
-                    if let Some(link) = self.links.get_mut(id)
-                        && link.phase == Phase::Open
-                    {
-                        link.out.put_close(Some((code, &reason)));
-                        self.enter(now, id, Phase::Closing);
-                    }
-                }
-            }
-        }
-    }
-
-    fn batch_up(&mut self, more: Batch) {
-        self.burst += more.counted();
-        let rest = match &mut self.batch {
-            Some(batch) => batch.add(more).err(),
-            None => Some(more),
-        };
-        if let Some(other) = rest {
-            self.spill();
-            self.batch = Some(other);
-        }
-    }
-
-    /// Puts the batch into the queues of its links, since something else comes behind it.
-    fn spill(&mut self) {
-        if let Some(Batch { links, frames }) = self.batch.take() {
-            for id in links {
-                self.enqueue(id, &frames, 0);
-            }
-        }
-    }
-
-    /// Queues publications for a link, of which the kernel took some bytes already; what the
-    /// service counts of those.
-    fn enqueue(&mut self, id: LinkId, frames: &[Arc<Encoded>], taken: usize) -> usize {
-        let Some(link) = self.links.get_mut(id).filter(|link| link.phase == Phase::Open) else {
-            return 0;
-        };
-        let counted = link.out.put_shared(frames, taken, link.inflates);
-        self.mark(id);
-        counted
-    }
-
-    /// Ends a turn: every link with something to write gets one write. What becomes possible
-    /// by that is queued and waits for the next turn: a link that reads as fast as its handlers
-    /// write would keep all others waiting.
-    fn settle(&mut self, now: Timestamp) {
-        self.carry_out(now);
-        // Before the writes, so that whoever gets an answer finds it counted.
-        self.service.publish();
-        self.burst = 0;
-        if let Some(batch) = self.batch.take() {
-            self.write_batch(now, batch);
-        } else if self.dirty.is_empty() {
-            return;
-        }
-        let mut flushing = std::mem::take(&mut self.flushing);
-        std::mem::swap(&mut flushing, &mut self.dirty);
-        for link in flushing.drain(..) {
-            self.flush(now, link);
-        }
-        self.flushing = flushing;
-        self.carry_out(now);
-        self.service.publish();
-    }
-
-    /// Writes the same bytes to every link that has nothing else to write.
-    fn write_batch(&mut self, now: Timestamp, batch: Batch) {
-        let (mut cork, mut deflated) = (std::mem::take(&mut self.cork), Vec::new());
-        let counted = batch.counted();
-        let plain = batch.join(false, &mut cork);
-        let deflated = if batch.is_deflated() { batch.join(true, &mut deflated) } else { plain };
-        for &id in &batch.links {
-            let Some(link) = self.links.get_mut(id).filter(|link| link.phase == Phase::Open) else {
-                continue;
-            };
-            let bytes = if link.inflates { deflated } else { plain };
-            // What is in its queue goes first.
-            let taken = if link.out.is_empty() { link.stream.write(bytes) } else { Ok(0) };
-            match taken {
-                Ok(taken) if taken == bytes.len() => self.service.written(now, id, counted),
-                Ok(taken) => {
-                    let counted = self.enqueue(id, &batch.frames, taken);
-                    self.service.written(now, id, counted);
-                }
-                // What is the matter is found out by the next write.
-                Err(_) => {
-                    self.enqueue(id, &batch.frames, 0);
-                }
-            }
-        }
-        // A large publication may have joined small ones.
-        cork.clear();
-        cork.shrink_to(CORK);
-        self.cork = cork;
-    }
-
-    fn flush(&mut self, now: Timestamp, id: LinkId) {
-        let Some(link) = self.links.get_mut(id) else {
-            return;
-        };
-        link.dirty = false;
-        let (written, all) = match link.out.flush(&mut link.stream, link.inflates, &mut self.cork) {
-            Flushed::All(written) => (written, true),
-            Flushed::Part(written) => (written, false),
-            Flushed::Broken => return self.lose(now, id),
-        };
-        match link.phase {
-            Phase::Open if written > 0 => self.service.written(now, id, written),
-            // An error means that the peer is gone, which the next read tells.
-            Phase::Deaf if all => drop(link.stream.end()),
-            Phase::Leaving if all => self.drop_link(id),
-            _ => {}
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Link {
     pub(super) used: Timestamp,
     /// Messages may be deflated.
     pub(super) inflates: bool,
+    /// The service was told that memory is held for it.
+    told: bool,
 }
 
 /// How far the end of a link is.
@@ -60,7 +62,15 @@ impl Link {
         let (decoder, out) = (Decoder::default(), Outgoing::default());
         let (phase, fresh, dirty) = (Phase::Open, true, false);
         let used = Timestamp::default();
-        Self { stream, decoder, out, phase, fresh, dirty, used, inflates }
+        Self { stream, decoder, out, phase, fresh, dirty, used, inflates, told: false }
+    }
+
+    /// Returns the memory that is held for it, if the service is to be told: when there is some,
+    /// and once when there is none any more.
+    pub(super) fn news_of_memory(&mut self) -> Option<usize> {
+        let held = self.decoder.held() + self.out.held();
+        let told = std::mem::replace(&mut self.told, held > 0);
+        (told || held > 0).then_some(held)
     }
 
     /// Reads what has come: `Ok(None)` when that is nothing, `Ok(Some(0))` at the end.

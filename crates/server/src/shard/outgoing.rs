@@ -27,6 +27,8 @@ struct Queue {
     unseen: usize,
     /// Bytes of control frames among the items, about.
     control: usize,
+    /// Memory of the link's own frames among the items.
+    own: usize,
     /// The kernel takes no more; it will say when.
     blocked: bool,
 }
@@ -60,6 +62,13 @@ impl Outgoing {
             Some(deflated) => ws::put_deflated(bytes, kind.opcode(), deflated),
             None => ws::put_frame(bytes, kind.opcode(), payload),
         });
+    }
+
+    /// Returns the memory that it takes, without the publications that it shares.
+    pub(super) fn held(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| {
+            size_of::<Queue>() + queue.items.capacity() * size_of::<Item>() + queue.own
+        })
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -137,12 +146,15 @@ impl Queue {
         if let Some(Item { bytes: Bytes::Own(bytes), counted: sum }) = self.items.back_mut()
             && bytes.len() < MERGE
         {
+            let before = bytes.capacity();
             put(bytes);
+            self.own += bytes.capacity() - before;
             *sum += counted;
             return;
         }
         let mut bytes = Vec::new();
         put(&mut bytes);
+        self.own += bytes.capacity();
         self.items.push_back(Item { bytes: Bytes::Own(bytes), counted });
     }
 
@@ -207,6 +219,9 @@ impl Queue {
             taken -= rest;
             counted += first.counted;
             self.taken = 0;
+            if let Bytes::Own(bytes) = &first.bytes {
+                self.own -= bytes.capacity();
+            }
             self.items.pop_front();
         }
         counted

@@ -34,6 +34,10 @@ pub(crate) trait Service: Send + 'static {
     /// Messages went to the kernel: their bytes, and for shared ones what they are counted with.
     fn written(&mut self, now: Timestamp, link: LinkId, bytes: usize);
 
+    /// The loop holds so many bytes of memory for a link: parts of a message, and what is not yet
+    /// written.
+    fn holds(&mut self, _now: Timestamp, _link: LinkId, _bytes: usize) {}
+
     /// A link that the service did not close is closed or broken.
     fn closed(&mut self, now: Timestamp, link: LinkId);
 

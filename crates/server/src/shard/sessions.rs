@@ -329,6 +329,10 @@ impl Service for Sessions {
         self.registry.handle_input(now, Input::LinkWritten { link, bytes });
     }
 
+    fn holds(&mut self, now: Timestamp, link: LinkId, bytes: usize) {
+        self.registry.handle_input(now, Input::LinkHolds { link, bytes });
+    }
+
     fn closed(&mut self, now: Timestamp, link: LinkId) {
         self.registry.handle_input(now, Input::LinkClosed { link });
     }

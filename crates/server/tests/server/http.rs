@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
-const NUMBERS: [&str; 47] = [
+const NUMBERS: [&str; 55] = [
     "absent_full",
     "asks",
     "asks_overdue",
@@ -19,6 +19,13 @@ const NUMBERS: [&str; 47] = [
     "awaited",
     "awaiting_credit",
     "bad_opens",
+    "charged_asks",
+    "charged_credit",
+    "charged_lanes",
+    "charged_links",
+    "charged_sockets",
+    "charged_topics",
+    "charged_waiting",
     "deliveries",
     "detached",
     "dropped_gap",
@@ -39,6 +46,7 @@ const NUMBERS: [&str; 47] = [
     "over_credit",
     "parked",
     "protocol_errors",
+    "publication_bytes",
     "publications",
     "queue_full",
     "queued_bytes",

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 54] = [
+const NAMES: [&str; 57] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -19,6 +19,7 @@ const NAMES: [&str; 54] = [
     "tabmux_asks_overdue_total counter",
     "tabmux_asks_refused_total counter",
     "tabmux_bad_opens_total counter",
+    "tabmux_charged_bytes gauge",
     "tabmux_claims_refused_total counter",
     "tabmux_deliveries_total counter",
     "tabmux_draining gauge",
@@ -34,6 +35,7 @@ const NAMES: [&str; 54] = [
     "tabmux_messages_in_total counter",
     "tabmux_messages_out_total counter",
     "tabmux_messages_refused_total counter",
+    "tabmux_publication_bytes gauge",
     "tabmux_publications_dropped_total counter",
     "tabmux_publications_total counter",
     "tabmux_queued_bytes gauge",
@@ -57,7 +59,8 @@ const NAMES: [&str; 54] = [
     "tabmux_tabs_stalled_total counter",
     "tabmux_topics gauge",
     "tabmux_uptime_seconds gauge",
-    // Of reasons.
+    // Of labels.
+    "tabmux_charged_bytes{kind} 7",
     "tabmux_claims_refused_total{reason} 3",
     "tabmux_links_closed_total{reason} 4",
     "tabmux_messages_refused_total{reason} 4",
@@ -93,13 +96,21 @@ impl Page {
                 let (name, labels) = series.split_once('{').unwrap_or((series, ""));
                 let plain = |c: char| c.is_ascii_lowercase() || c == '_';
                 assert!(name.chars().all(plain) && name == helped, "{line}");
-                let reason = labels.strip_prefix("reason=\"").and_then(|it| it.strip_suffix("\"}"));
-                assert!(labels.is_empty() || reason.unwrap().chars().all(plain), "{line}");
+                let label = labels.strip_suffix("\"}").and_then(|it| it.split_once("=\""));
+                let is_plain =
+                    |(key, value): (&str, &str)| (key.chars().chain(value.chars())).all(plain);
+                assert!(labels.is_empty() || label.is_some_and(is_plain), "{line}");
                 let value = value.parse().unwrap();
                 assert!(page.samples.insert(series.to_owned(), value).is_none(), "{line}");
             }
         }
         page
+    }
+
+    /// The names of the labels of a metric, one for each sample.
+    fn labels<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let labels = self.samples.keys().filter_map(move |it| it.strip_prefix(name));
+        labels.filter_map(|it| Some(it.strip_prefix('{')?.split_once('=')?.0))
     }
 
     fn counters(&self) -> impl Iterator<Item = (&String, f64)> {
@@ -117,10 +128,9 @@ async fn its_names_are_these() {
     let mut names = page.types.iter().map(|(name, kind)| format!("{name} {kind}"));
     let mut found = names.by_ref().collect::<BTreeSet<_>>();
     for name in page.types.keys() {
-        let series = format!("{name}{{");
-        let reasons = page.samples.keys().filter(|key| key.starts_with(&series)).count();
-        if reasons > 0 {
-            found.insert(format!("{name}{{reason}} {reasons}"));
+        let labels = page.labels(name).collect::<Vec<_>>();
+        if let Some(label) = labels.first() {
+            found.insert(format!("{name}{{{label}}} {}", labels.len()));
         }
     }
     assert_eq!(found, NAMES.map(str::to_owned).into());
@@ -188,13 +198,11 @@ async fn the_documented_metrics_are_those_that_are_served() {
     let mut documented = BTreeSet::new();
     for (names, _) in rows {
         for name in code(&format!("`{names}")) {
-            let (name, has_reason) = match name.strip_suffix("{reason}") {
-                Some(name) => (name, true),
-                None => (name, false),
+            let (name, label) = match name.strip_suffix('}').and_then(|it| it.split_once('{')) {
+                Some((name, label)) => (name, Some(label)),
+                None => (name, None),
             };
-            let series = format!("{name}{{");
-            let reasons = page.samples.keys().any(|key| key.starts_with(&series));
-            assert_eq!(has_reason, reasons, "{name}");
+            assert_eq!(label, page.labels(name).next(), "{name}");
             assert!(documented.insert(name.to_owned()), "{name} is there twice");
         }
     }

@@ -1,0 +1,194 @@
+//! What a server charges its browsers, held against what the allocator says: the attacks that no
+//! counter saw. All charges must be right within a factor of 1.25.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../server/raw.rs"]
+#[expect(dead_code, reason = "the tests of the server use the rest")]
+mod raw;
+#[path = "../server/support.rs"]
+#[expect(dead_code, reason = "the tests of the server use the rest")]
+mod support;
+
+use std::sync::{Mutex, PoisonError};
+
+use peak_alloc::PeakAlloc;
+use tabmux_core::{OwnedPayload, wire::Payload};
+use tabmux_server::{Builder, Config, Ctx, Limits, Server, SocketHandler};
+use tokio::runtime::Runtime;
+
+use self::{
+    raw::Raw,
+    support::{Hub, Running},
+};
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Held by each test from its first step to its last: they share the allocator.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Runs a test, all of which is gone before the next one begins.
+fn alone<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Runtime::new().unwrap().block_on(test());
+}
+
+/// A handler that keeps every message.
+#[derive(Default)]
+struct Hoard(Vec<OwnedPayload>);
+
+impl SocketHandler for Hoard {
+    fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>) {
+        self.0.push(message.into());
+        ctx.hold_credit();
+    }
+}
+
+/// A server that nothing slows down, and what was allocated and charged before a test.
+struct Measured {
+    server: Running,
+    allocated: usize,
+}
+
+impl Measured {
+    async fn start() -> Self {
+        let limits = Limits {
+            messages_per_s: 10_000_000,
+            bytes_per_s: 4_000_000_000,
+            handshakes_per_s: 0,
+            links_per_ip: 0,
+            ..Limits::default()
+        };
+        let config = Config { limits, shards: 1, ..Config::default() };
+        let builder: Builder = Server::builder().config(config).socket("/hoard", Hoard::default);
+        let server = Running::start(builder).await;
+        // The first link begins the shard, whose buffers are no link's.
+        drop(Hub::welcomed(server.address).await);
+        server.stats(|stats| stats.links.open == 0).await;
+        Self { server, allocated: ALLOCATOR.current_usage() }
+    }
+
+    async fn end(mut self) {
+        self.server.stop();
+        self.server.ended().await.unwrap();
+    }
+
+    /// Fails the test if what is charged is not what was allocated, which is at least `least`: so
+    /// much that the rest of the process does not matter.
+    fn agrees(&self, least: usize) {
+        let allocated = ALLOCATOR.current_usage() - self.allocated;
+        let charged = self.server.handle.stats().charged.bytes();
+        println!("allocated {allocated}, charged {charged}");
+        assert!(allocated >= least, "only {allocated} bytes were allocated");
+        let ratio = charged as f64 / allocated as f64;
+        assert!((0.8..=1.25).contains(&ratio), "charged {charged} for {allocated}: {ratio:.2}");
+    }
+}
+
+/// 68 MiB from one link.
+#[test]
+fn targets_of_sockets_are_charged() {
+    alone(targets_of_sockets);
+}
+
+async fn targets_of_sockets() {
+    let measured = Measured::start().await;
+    let mut hub = Hub::welcomed(measured.server.address).await;
+    let path = format!("/hoard?{}", "x".repeat(4_000));
+    for tab in 1..=64 {
+        let alias = hub.attach(tab).await;
+        for socket in 1..=256 {
+            hub.ask(alias, socket, &path, &[]).await;
+        }
+        for _ in 1..=256 {
+            hub.next().await;
+        }
+    }
+    measured.server.stats(|stats| stats.sockets.open == 16_384).await;
+    measured.agrees(60 << 20);
+    drop(hub);
+    measured.end().await;
+}
+
+/// The targets are short: what there is of a socket beside its target counts.
+#[test]
+fn sockets_with_short_targets_are_charged() {
+    alone(sockets_with_short_targets);
+}
+
+async fn sockets_with_short_targets() {
+    let measured = Measured::start().await;
+    let mut hub = Hub::welcomed(measured.server.address).await;
+    for tab in 1..=64 {
+        let alias = hub.attach(tab).await;
+        for socket in 1..=256 {
+            hub.ask(alias, socket, "/hoard", &[]).await;
+        }
+        for _ in 1..=256 {
+            hub.next().await;
+        }
+    }
+    measured.server.stats(|stats| stats.sockets.open == 16_384).await;
+    measured.agrees(2 << 20);
+    drop(hub);
+    measured.end().await;
+}
+
+/// 854 MiB from four links.
+#[test]
+fn messages_that_handlers_hold_are_charged() {
+    alone(messages_that_handlers_hold);
+}
+
+async fn messages_that_handlers_hold() {
+    const MESSAGES: usize = 240;
+    let measured = Measured::start().await;
+    let mut hub = Hub::welcomed(measured.server.address).await;
+    let text = "x".repeat(1_000);
+    for tab in 1..=8 {
+        let alias = hub.attach(tab).await;
+        for socket in 1..=16 {
+            hub.open(alias, socket, "/hoard", &[]).await;
+            for _ in 0..MESSAGES {
+                hub.send(alias, socket, Payload::Text(&text)).await;
+            }
+        }
+    }
+    measured.server.stats(|stats| stats.messages.received == (8 * 16 * MESSAGES) as u64).await;
+    measured.agrees(24 << 20);
+    assert!(measured.server.handle.stats().charged.credit > 24 << 20);
+    drop(hub);
+    measured.end().await;
+}
+
+/// 1 MiB a link.
+#[test]
+fn parts_of_messages_are_charged() {
+    alone(parts_of_messages);
+}
+
+async fn parts_of_messages() {
+    const LEN: usize = 900 << 10;
+    let measured = Measured::start().await;
+    // The beginning of a binary frame, which is not the last one of its message.
+    let mut begin = vec![0x02, 0x80 | 127];
+    begin.extend((LEN as u64).to_be_bytes());
+    begin.extend([0; 4]);
+    let part = vec![0; LEN];
+    let allocated = ALLOCATOR.current_usage();
+    let mut links = Vec::new();
+    for _ in 0..32 {
+        let mut link = Raw::link(measured.server.address).await;
+        link.say(&begin).await;
+        link.say(&part).await;
+        links.push(link);
+    }
+    let measured = Measured { allocated, ..measured };
+    // Buffers grow by doubling.
+    measured.server.stats(|stats| stats.charged.links >= 31 << 20).await;
+    measured.agrees(24 << 20);
+    drop(links);
+    measured.server.stats(|stats| stats.charged.links == 0).await;
+    measured.end().await;
+}
