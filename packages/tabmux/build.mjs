@@ -6,6 +6,7 @@
 //   tabmux.iife.js   the page library as a classic script, from src/entries/iife.ts
 //   NAME.js          every other entry in `exports` of package.json whose file is dist/NAME.js, from
 //                    src/entries/NAME.ts. It imports client.js where its source imports index.ts.
+//   node/NAME.js     what runs in Node, plugins and the command, from src/node/NAME.ts
 //
 // Each has a source map, compressed copies (.br and .gz), and, if it is an entry, its types.
 //
@@ -20,7 +21,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
@@ -44,7 +45,7 @@ const { values: options } = parseArgs({
 });
 const src = resolve(options.src ?? join(root, 'src'));
 const out = resolve(options.out ?? join(root, options.host ? 'host' : 'dist'));
-const { exports } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+const { bin, exports } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
 
 /** One cache of short names for all of the page library, whose files hand objects to each other. */
 const mangleCache = {};
@@ -63,20 +64,30 @@ await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
 for (const { name, bytes, map } of built) {
   const file = join(out, name);
+  await mkdir(dirname(file), { recursive: true });
   // First the script: a server sends no copy that is older.
   await writeFile(file, bytes);
   if (options.host) continue;
+  await writeFile(`${file}.map`, map);
+  if (isOfNode(name)) continue;
   await writeFile(`${file}.br`, brotli(bytes));
   await writeFile(`${file}.gz`, gzip(bytes));
-  await writeFile(`${file}.map`, map);
 }
 for (const [name, text] of Object.entries(types)) await writeFile(join(out, name), text);
 
 /** The entries of the package besides the page library, by the names of their files. */
 function entries() {
   const files = Object.values(exports).map((entry) => entry.types && entry.default);
-  return files.filter((file) => file).map((file) => basename(file, '.js'))
-    .filter((name) => name !== 'client');
+  return files.filter((file) => file).map(nameOf).filter((name) => name !== 'client');
+}
+
+/** `socket` of `./dist/socket.js`. */
+function nameOf(file) {
+  return /dist\/(.*)\.js$/.exec(file)[1];
+}
+
+function isOfNode(name) {
+  return name.startsWith('node/');
 }
 
 /**
@@ -94,7 +105,9 @@ async function scripts() {
     inject: [join(src, 'script_url.ts')],
     define: { 'import.meta.url': 'scriptUrl' },
   });
-  return [...named, classic, ...await Promise.all(entries().map(entry))];
+  const others = [...entries(), ...Object.values(bin).map(nameOf)];
+  const built = others.map((name) => isOfNode(name) ? ofNode(name) : entry(name));
+  return [...named, classic, ...await Promise.all(built)];
 }
 
 async function pass(build) {
@@ -128,6 +141,18 @@ function entry(name) {
     mangleCache,
     packages: 'external',
     plugins: [shared()],
+  });
+}
+
+/** A script for Node, where nobody counts bytes and somebody may look for a fault. */
+function ofNode(name) {
+  return bundle(`${name}.js`, {
+    entryPoints: [join(src, `${name}.ts`)],
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    minify: false,
+    mangleProps: undefined,
   });
 }
 

@@ -10,11 +10,14 @@ import { dts } from 'rollup-plugin-dts';
 /** Returns texts by the names of their files: `client.d.ts`, and one for each of these entries. */
 export async function declarations(root, entries) {
   const emitted = join(root, 'node_modules/.tabmux-types');
-  await emit(root, emitted);
+  await rm(emitted, { recursive: true, force: true });
+  await Promise.all(['tsconfig.json', 'tsconfig.node.json'].map((config) =>
+    emit(root, config, emitted)));
   const index = join(emitted, 'index.d.ts');
   const files = [['client.d.ts', index, false]];
   for (const name of entries) {
-    files.push([`${name}.d.ts`, join(emitted, 'entries', `${name}.d.ts`), true]);
+    const source = name.startsWith('node/') ? name : `entries/${name}`;
+    files.push([`${name}.d.ts`, join(emitted, `${source}.d.ts`), true]);
   }
   const texts = await Promise.all(files.map(([, input, isEntry]) => roll(input, isEntry)));
   return Object.fromEntries(files.map(([name], number) => [name, texts[number]]));
@@ -46,11 +49,10 @@ async function roll(input, isEntry) {
   return output[0].code;
 }
 
-async function emit(root, out) {
+async function emit(root, config, out) {
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
-  const args = ['-p', root, '--noEmit', 'false', '--declaration', '--emitDeclarationOnly'];
+  const args = ['-p', join(root, config), '--noEmit', 'false', '--declaration', '--emitDeclarationOnly'];
   args.push('--rootDir', join(root, 'src'), '--outDir', out);
-  await rm(out, { recursive: true, force: true });
   try {
     await promisify(execFile)(process.execPath, [tsc, ...args]);
   } catch (error) {

@@ -12,6 +12,9 @@ use crate::{
     repo::Repo,
 };
 
+/// The browser in which the tests of the package with bundlers open their pages.
+const CHROMIUM: &str = "/usr/bin/chromium";
+
 /// All checks, in their order: what fails fast first, what needs `dist` after it.
 pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
     let task = |args: &'static [&'static str]| {
@@ -31,7 +34,6 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("types", Count::One, |repo| npm(repo, "check")),
         step("npm test", Count::NodeTest, |repo| npm(repo, "test")),
         step("npm package", Count::One, |repo| npm(repo, "lint")),
-        step("bundlers", Count::NodeTest, bundlers),
         step("size", Count::One, task(&["size", "--dist", "packages/tabmux/dist"])),
         step("tidy", Count::One, task(&["tidy"])),
         step("fuzz", Count::One, run_fuzz(xtask.clone())),
@@ -39,6 +41,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("cargo deny", Count::One, cargo_deny),
         step("demo", Count::Summary, task(&["smoke"])),
         step("browsers", Count::One, install_browsers(xtask.clone())),
+        step("bundlers", Count::NodeTest, bundlers),
         step("e2e", Count::Summary, e2e(xtask.clone())),
         step("chaos", Count::Summary, chaos(xtask)),
         step("tree unchanged", Count::One, move |repo| tree_unchanged(repo, before.as_deref())),
@@ -110,8 +113,11 @@ fn npm(repo: &Repo, script: &str) -> anyhow::Result<Outcome> {
     Outcome::of(cmd!(repo.sh, "npm run --silent {script}"))
 }
 
-/// Vite and Rollup, whose packages nobody else needs.
+/// The package in bundlers, whose packages nobody else needs, and in Chromium.
 fn bundlers(repo: &Repo) -> anyhow::Result<Outcome> {
+    if !std::path::Path::new(CHROMIUM).exists() {
+        return Ok(Outcome::Skipped { why: format!("needs {CHROMIUM}") });
+    }
     repo.need_node()?;
     let package = repo.package().join("test/bundlers");
     repo.need_npm_packages_of(&package)?;

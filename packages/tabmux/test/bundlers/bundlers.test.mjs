@@ -1,107 +1,142 @@
-// What bundlers make of the package as npm packs it: real builds, and a real development server.
-// `cargo xtask dist` has to have run.
+// The package in Vite, Rollup, esbuild and without a bundler, in Chromium.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { nodeResolve } from '@rollup/plugin-node-resolve';
+import * as esbuild from 'esbuild';
 import { rollup } from 'rollup';
 import * as vite from 'vite';
 
-const tabmux = fileURLToPath(new URL('../..', import.meta.url));
+import {
+  MAIN, expectAdvice, expectLeader, expectShared, install, page, run, serve, startChromium,
+} from './harness.mjs';
 
-/** The folder of an application that has the package among its dependencies. */
-let root;
-let installed;
-let worker;
+const MODULE = page('<script type="module" src="./main.js"></script>');
+
+let project;
+let browser;
+const servers = [];
 
 before(async () => {
-  root = await mkdtemp(join(tmpdir(), 'tabmux-bundlers-'));
-  installed = join(root, 'node_modules/tabmux');
-  await mkdir(installed, { recursive: true });
-  const run = promisify(execFile);
-  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', root], {
-    cwd: tabmux,
-  });
-  const tarball = join(root, JSON.parse(stdout)[0].filename);
-  await run('tar', ['xzf', tarball, '-C', installed, '--strip-components', '1']);
-  worker = await readFile(join(installed, 'dist/worker.js'), 'utf8');
-  await writeFile(join(root, 'main.js'), `
-    import { SharedWebSocket, connect } from 'tabmux';
-    document.title = connect('/').status.state + SharedWebSocket.name;
-  `);
-  await writeFile(
-    join(root, 'index.html'),
-    '<!doctype html><title>app</title><script type="module" src="/main.js"></script>',
-  );
+  [project, browser] = await Promise.all([install(), startChromium()]);
 });
 
-after(() => rm(root, { recursive: true, force: true }));
+after(async () => {
+  servers.forEach((server) => server.close());
+  await browser?.close();
+  await project?.remove();
+});
 
-/** Returns the chunk with the other tiers, and the chunks that import it. */
-function tiersOf(output) {
-  const tiers = output.find(({ code }) => code?.includes('tabmux: tiers.js is of another build'));
-  assert.ok(tiers, 'the other tiers are missing');
-  const importers = output.filter(({ dynamicImports }) => dynamicImports?.includes(tiers.fileName));
-  return [tiers, importers];
+/** The origin of a server of this folder. */
+async function origin(folder, answer) {
+  const server = await serve(folder, answer);
+  servers.push(server);
+  return `${server.origin}/`;
 }
 
-test('rollup builds it, with the other tiers in a chunk of their own', async () => {
-  const warnings = [];
-  const build = await rollup({
-    input: join(installed, 'dist/client.js'),
-    onwarn: ({ message }) => warnings.push(message),
-  });
-  const { output } = await build.generate({ format: 'es' });
-  await build.close();
-  const [tiers, importers] = tiersOf(output);
-  assert.deepEqual(importers.map(({ isEntry }) => isEntry), [true]);
-  assert.equal(tiers.isEntry, false);
-  assert.deepEqual(warnings, []);
+/** A plugin of the installed package. */
+async function plugin(name) {
+  return (await import(join(project.installed, `dist/node/${name}.js`))).default();
+}
+
+test('vite 8 builds it without configuration', async () => {
+  const root = await project.app('vite8', { 'index.html': MODULE, 'main.js': MAIN });
+  await vite.build({ root, configFile: false, logLevel: 'error' });
+  const url = await origin(join(root, 'dist'));
+  await expectShared(browser, url);
+  await expectLeader(browser, url);
 });
 
-test('vite builds it, with the other tiers in a chunk and the worker as a file', async () => {
-  const { output } = await vite.build({
-    root,
-    configFile: false,
-    logLevel: 'silent',
-    build: { write: false },
-  });
-  const [, importers] = tiersOf(output);
-  assert.deepEqual(importers.map(({ isEntry }) => isEntry), [true]);
-  const file = output.find(({ type, fileName }) => type === 'asset' && /worker/.test(fileName));
-  assert.equal(Buffer.from(file.source).toString(), worker);
-  assert.match(importers[0].code, new RegExp(`new URL\\(.?/${file.fileName.replace('.', '\\.')}`));
-});
-
-test('the development server of vite answers, and serves all of its parts', async () => {
+test('the development server of vite 8 serves it without configuration', async () => {
+  const root = await project.app('vite8-dev', { 'index.html': MODULE, 'main.js': MAIN });
   const server = await vite.createServer({
     root,
     configFile: false,
-    logLevel: 'silent',
+    logLevel: 'error',
     server: { host: '127.0.0.1', port: 0 },
   });
   try {
     await server.listen();
-    const [base] = server.resolvedUrls.local;
-    const get = async (path) => {
-      const response = await fetch(new URL(path, base));
-      assert.equal(response.status, 200, path);
-      assert.match(response.headers.get('content-type'), /javascript/, path);
-      return response.text();
-    };
-    const main = await get('/main.js');
-    const [, address] = /from "(\/[^"]*tabmux[^"]*)"/.exec(main);
-    const client = await get(address);
-    const [, tiers] = /import\("(\/[^"]*)"\)/.exec(client);
-    assert.match(await get(tiers), /tabmux: tiers\.js is of another build/);
-    const [, script] = /new URL\("(\/[^"]*worker\.js[^"]*)"/.exec(client);
-    assert.ok((await get(script)).startsWith(worker.trimEnd()), 'the worker is another script');
+    const [url] = server.resolvedUrls.local;
+    await expectShared(browser, url);
+    await expectLeader(browser, url);
   } finally {
     await server.close();
   }
+});
+
+/** Bundles with Rollup, with these plugins. */
+async function rolled(name, ...plugins) {
+  const root = await project.app(name, { 'main.js': MAIN, 'dist/index.html': MODULE });
+  const bundle = await rollup({
+    input: join(root, 'main.js'),
+    plugins: [nodeResolve(), ...plugins],
+    onwarn: ({ message }) => assert.fail(message),
+  });
+  await bundle.write({ dir: join(root, 'dist'), format: 'es' });
+  await bundle.close();
+  return origin(join(root, 'dist'));
+}
+
+test('rollup bundles it with tabmux/rollup', async () => {
+  const url = await rolled('rollup', await plugin('rollup'));
+  await expectShared(browser, url);
+  await expectLeader(browser, url);
+});
+
+test('rollup without tabmux/rollup: the console names it', async () => {
+  await expectAdvice(browser, await rolled('rollup-bare'), ["'tabmux/rollup'", 'plugins']);
+});
+
+/** Bundles with esbuild, in this format. */
+async function esbuilt(name, settings, type) {
+  const root = await project.app(name, {
+    'main.js': MAIN,
+    'dist/index.html': page(`<script ${type} src="./main.js"></script>`),
+  });
+  await esbuild.build({
+    absWorkingDir: root,
+    entryPoints: ['main.js'],
+    outdir: 'dist',
+    bundle: true,
+    logLevel: 'silent',
+    ...settings,
+  });
+  return origin(join(root, 'dist'));
+}
+
+test('esbuild bundles it with tabmux/esbuild, as a module and as a classic script', async () => {
+  const plugins = [await plugin('esbuild')];
+  const split = { format: 'esm', splitting: true, plugins };
+  const url = await esbuilt('esbuild', split, 'type="module"');
+  await expectShared(browser, url);
+  await expectLeader(browser, url);
+  const classic = await esbuilt('esbuild-iife', { plugins }, 'defer');
+  await expectShared(browser, classic);
+  await expectLeader(browser, classic);
+});
+
+test('esbuild without tabmux/esbuild: the console names it', async () => {
+  const advice = ["'tabmux/esbuild'", 'plugins'];
+  const url = await esbuilt('esbuild-bare', { format: 'esm' }, 'type="module"');
+  await expectAdvice(browser, url, advice);
+});
+
+test('without a bundler: `tabmux copy`, an import map, and a classic script', async () => {
+  const imports = JSON.stringify({ imports: { tabmux: '/tabmux/client.js' } });
+  const root = await project.app('plain', {
+    'index.html': page(`<script type="importmap">${imports}</script>
+      <script type="module" src="./main.js"></script>`),
+    'main.js': MAIN,
+    'classic/index.html': page(`<script src="/tabmux/tabmux.iife.js"></script>
+      <script>${MAIN.replace("import { SharedWebSocket } from 'tabmux'",
+        'const { SharedWebSocket } = tabmux')}</script>`),
+  });
+  await run('npx', ['--no-install', 'tabmux', 'copy', root], { cwd: project.root });
+  const url = await origin(root);
+  await expectShared(browser, url);
+  await expectLeader(browser, url);
+  await expectShared(browser, `${url}classic/`);
+  await expectLeader(browser, `${url}classic/`);
 });

@@ -1,0 +1,42 @@
+#!/usr/bin/env node
+// `npx tabmux copy DIR`: the scripts for a project without a bundler.
+
+import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const USAGE = `usage: tabmux copy DIR
+
+Copies the scripts of the page library to DIR/tabmux, where DIR is the folder that your server
+serves at /. Pages then import '/tabmux/client.js'. The server itself is another program: see
+https://github.com/tabmux/tabmux#readme`;
+
+const scripts = fileURLToPath(new URL('..', import.meta.url));
+
+const [command, folder, ...rest] = process.argv.slice(2);
+if (command === '--help' || command === '-h') {
+  console.log(USAGE);
+} else if (command !== 'copy' || !folder || rest.length > 0) {
+  fail(USAGE, 2);
+} else {
+  await copy(folder);
+}
+
+async function copy(folder: string): Promise<void> {
+  const found = await stat(folder).catch(() => undefined);
+  if (!found?.isDirectory()) return fail(`tabmux: ${folder} is no folder`, 1);
+  const out = join(folder, 'tabmux');
+  const names = (await readdir(scripts)).filter((name) => /\.js(\.map)?$/.test(name));
+  try {
+    await mkdir(out, { recursive: true });
+    await Promise.all(names.map((name) => copyFile(join(scripts, name), join(out, name))));
+  } catch (error) {
+    return fail(`tabmux: ${(error as Error).message}`, 1);
+  }
+  console.log(`copied ${names.length} files to ${out}`);
+}
+
+function fail(text: string, status: number): void {
+  console.error(text);
+  process.exitCode = status;
+}

@@ -1,0 +1,19 @@
+// How client.js asks for worker.js, which some bundlers do not see.
+
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+/** As it stands in the built client.js. */
+const EXPRESSION = /new URL\("\.\/worker\.js",\s*import\.meta\.url\)/;
+
+/** Modules that may be client.js. */
+export const CLIENT = /[\\/]client\.js$/;
+
+/** Puts the expression `url` in the place of the worker's address. Null: another script. */
+export function withUrl(code: string, url: string): string | null {
+  return EXPRESSION.test(code) ? code.replace(EXPRESSION, () => url) : null;
+}
+
+/** Reads the worker.js that lies beside this client.js. */
+export const readWorker = (client: string): Promise<Uint8Array> =>
+  readFile(join(dirname(client), 'worker.js'));
