@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,10 +37,20 @@ fuzz_target!(|bytes: &[u8]| {
         if shell.step(&mut dice).is_err() {
             break;
         }
+        count_step();
         shell.look();
     }
     shell.end();
 });
+
+/// Counts the steps of all conversations, and tells each ten millions.
+fn count_step() {
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    let steps = STEPS.fetch_add(1, Ordering::Relaxed) + 1;
+    if steps.is_multiple_of(10_000_000) {
+        eprintln!("{} million steps", steps / 1_000_000);
+    }
+}
 
 const NAMES: [&str; 4] = ["latest", "gap", "recover", "\u{0}not a name"];
 const TEXT: &str = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";

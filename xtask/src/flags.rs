@@ -64,10 +64,12 @@ xflags::xflags! {
             /// Adds the cases that take minutes.
             optional --long
         }
-        /// Fuzzes the decoders (needs a C++ compiler).
+        /// Fuzzes the decoders and the registry (needs a C++ compiler).
         cmd fuzz {
             /// For how long in all; 60 when not given.
             optional --seconds number: u32
+            /// Runs one target only: decode, ws or registry.
+            optional --target name: String
         }
         /// Measures.
         cmd bench {

@@ -1,9 +1,13 @@
 //! The long runs: fuzzing.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use xshell::cmd;
 
-use crate::{flags, process::step, repo::Repo};
+use crate::{
+    flags,
+    process::{Ran, step},
+    repo::Repo,
+};
 
 /// What cargo-fuzz passes to the compiler, without the address sanitizer. That needs a nightly
 /// toolchain and would look for what safe code cannot do; so this runs everywhere, and faster.
@@ -43,9 +47,14 @@ pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
         let build = cmd!(repo.sh, "cargo build --release --target {host} --target-dir {target}");
         crate::process::quiet(build.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f")))
     })?;
-    let seeds = [("decode", golden(repo)?), ("ws", conversations()?), ("registry", Vec::new())];
-    let seconds = (flags.seconds.unwrap_or(60) / seeds.len() as u32).max(1).to_string();
-    for (name, seeds) in seeds {
+    let mut targets =
+        vec![("decode", golden(repo)?), ("ws", conversations()?), ("registry", Vec::new())];
+    if let Some(only) = &flags.target {
+        targets.retain(|(name, _)| name == only);
+        ensure!(!targets.is_empty(), "no fuzz target is called {only}: decode, ws, registry");
+    }
+    let seconds = (flags.seconds.unwrap_or(60) / targets.len() as u32).max(1).to_string();
+    for (name, seeds) in targets {
         let corpus = format!("corpus/{name}");
         repo.sh.create_dir(&corpus)?;
         repo.sh.create_dir(format!("artifacts/{name}"))?;
@@ -53,15 +62,22 @@ pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
             repo.sh.write_file(format!("{corpus}/{seed}"), bytes)?;
         }
         let fuzzer = target.join(&host).join("release").join(name);
-        step(&format!("fuzz {name} for {seconds} s"), || {
+        let said = step(&format!("fuzz {name} for {seconds} s"), || {
             let limits = ["-max_len=4096", "-rss_limit_mb=1024"];
             let fuzz = cmd!(
                 repo.sh,
                 "{fuzzer} {corpus} {limits...} -max_total_time={seconds} -verbosity=0
-                 -artifact_prefix=artifacts/{name}/"
+                 -print_final_stats=1 -artifact_prefix=artifacts/{name}/"
             );
-            crate::process::quiet(fuzz)
+            let name = fuzz.to_string();
+            let Ran { status, output } = crate::process::capture(fuzz)?;
+            ensure!(status.success(), "`{name}` failed ({status}):\n{}", output.trim_end());
+            Ok(output)
         })?;
+        let of = |what| said.lines().rfind(|line| line.contains(what));
+        for line in [of("number_of_executed_units"), of(" steps")].into_iter().flatten() {
+            println!("     {line}");
+        }
     }
     Ok(())
 }
