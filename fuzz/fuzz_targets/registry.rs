@@ -25,8 +25,8 @@ use tabmux_core::{
     },
 };
 use tabmux_wire::{
-    Alias, ErrorCode, Hello, HubFrame, HubId, LaneCount, Payload, Position, Resume, ServerFrame,
-    SessionId, SocketId, TabId, Term, Token, TopicId, Upstream,
+    Alias, ErrorCode, Hello, HubFrame, HubId, LaneCount, Payload, Position, Request, Resume,
+    ServerFrame, SessionId, SocketId, TabId, Term, Token, TopicId, Upstream,
 };
 
 fuzz_target!(|bytes: &[u8]| {
@@ -99,6 +99,8 @@ impl Shell {
             asks: 3,
             detached_sessions: 2,
             ask_subscriptions: dice.arbitrary()?,
+            ask_bytes: 64,
+            requests: dice.arbitrary()?,
             ..SessionConfig::default()
         };
         let now = Timestamp::from_millis(1_000);
@@ -237,7 +239,7 @@ impl Shell {
         let (tab, socket) = (TabId(small), SocketId(dice.int_in_range(1..=4)?));
         let name = *dice.choose(&NAMES)?;
         let text = &TEXT[..dice.int_in_range(0..=TEXT.len())?];
-        let frame = match dice.int_in_range(0..=14)? {
+        let frame = match dice.int_in_range(0..=17)? {
             0 | 1 => HubFrame::Attach { tab, last: dice.int_in_range(0..=3)? },
             2 => HubFrame::Park { tab },
             3 => HubFrame::Gone { tab },
@@ -267,6 +269,11 @@ impl Shell {
                 let code = *dice.choose(&[0, 1000, 3000, 4999, 999])?;
                 HubFrame::Close { up: self.up(dice, link)?, socket, code, reason: text }
             }
+            14 | 15 => {
+                let (up, credit, payload) = (self.up(dice, link)?, 50 * small, Payload::Text(text));
+                HubFrame::Request(Request { up, socket, credit, method: "add", key: "", payload })
+            }
+            16 => HubFrame::Cancel { up: self.up(dice, link)?, socket },
             _ => {
                 let bytes = *dice.choose(&[1, 64, 1_000, u64::MAX])?;
                 HubFrame::Credit { up: self.up(dice, link)?, socket, bytes }
@@ -292,9 +299,15 @@ impl Shell {
         let kind = dice.int_in_range(0..=7_u8)?;
         let answer = match (&ask, kind) {
             (_, 0) => Answer::Deny(denial),
-            (Ask::Open { .. }, 1) | (Ask::Subscribe { .. }, 2..) => Answer::Allow,
+            (Ask::Open { .. } | Ask::Request { .. }, 1) | (Ask::Subscribe { .. }, 2..) => {
+                Answer::Allow
+            }
             (Ask::Subscribe { .. } | Ask::Join { .. }, 1) | (Ask::Open { .. }, 2..) => {
                 Answer::Open { protocol: "" }
+            }
+            (Ask::Request { .. }, 2..) => {
+                let payload = Payload::Text(&TEXT[..dice.int_in_range(0..=TEXT.len())?]);
+                Answer::Reply { payload, last: kind < 5 }
             }
             (Ask::Join { topic }, 2..) => match self.topics.join(0, topic) {
                 Ok(Joined { topic, position }) => {
@@ -306,8 +319,15 @@ impl Shell {
         };
         let fits = kind != 1;
         let result = self.registry.answer(self.now, id, answer);
-        assert_eq!(result, if fits { Ok(()) } else { Err(AnswerError::Unfit) }, "{ask:?}");
-        if !fits {
+        let is_over = match (result, answer) {
+            (Err(AnswerError::Unsent(_)), Answer::Reply { .. }) => false,
+            (Ok(()), Answer::Reply { last, .. }) => last,
+            (result, _) => {
+                assert_eq!(result, if fits { Ok(()) } else { Err(AnswerError::Unfit) }, "{ask:?}");
+                fits
+            }
+        };
+        if !is_over {
             return Ok(());
         }
         self.asks.remove(&id);
@@ -417,7 +437,12 @@ impl Shell {
                     self.over = Some(ask);
                 }
                 Output::SocketMessage { socket, .. } | Output::SocketWritable { socket } => {
-                    assert!(self.sockets.contains(&socket), "{socket:?} is not open");
+                    let mut requests = self.asks.values().filter_map(|ask| match ask {
+                        Ask::Request { request, .. } => Some(*request),
+                        _ => None,
+                    });
+                    let is_request = requests.any(|request| request == socket);
+                    assert!(is_request || self.sockets.contains(&socket), "{socket:?} is not open");
                 }
                 Output::SocketClosed { socket, .. } => {
                     assert!(self.sockets.remove(&socket), "{socket:?} is not open");

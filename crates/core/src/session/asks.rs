@@ -6,15 +6,15 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
-use tabmux_wire::{ErrorCode, Position, SessionId, TabId, TopicId};
+use tabmux_wire::{ErrorCode, Payload, Position, SessionId, TabId, TopicId};
 
 use super::{
-    SlowPolicy, SocketRef,
+    SendError, SlowPolicy, SocketRef,
     places::{FreeList, Places},
     state::SessionPlace,
     topic_table::TopicPlace,
 };
-use crate::Timestamp;
+use crate::{OwnedPayload, Timestamp};
 
 /// The number of a question. No two questions of a registry have the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,21 @@ pub enum Ask {
         path: String,
         /// The sub-protocols offered, best first.
         protocols: Vec<String>,
+    },
+    /// What does a tab get for this request? It is asked only if
+    /// [`SessionConfig::requests`](super::SessionConfig::requests) is set, and it lives as long as
+    /// the tab, across links and hubs.
+    Request {
+        /// The request's name, in the row of the tab's virtual sockets.
+        request: SocketRef,
+        /// The tab's own id.
+        tab: TabId,
+        /// The method.
+        method: String,
+        /// The idempotency key; empty for none.
+        key: String,
+        /// The input.
+        payload: OwnedPayload,
     },
     /// May this browser subscribe to a topic? It is asked only if
     /// [`SessionConfig::ask_subscriptions`](super::SessionConfig::ask_subscriptions) is set, and
@@ -62,6 +77,13 @@ pub enum Answer<'a> {
     Open {
         /// The sub-protocol.
         protocol: &'a str,
+    },
+    /// Answers [`Ask::Request`]. The question is over with the last reply.
+    Reply {
+        /// The reply.
+        payload: Payload<'a>,
+        /// Whether no other reply follows.
+        last: bool,
     },
     /// Answers [`Ask::Subscribe`]: the browser may have the topic.
     Allow,
@@ -99,12 +121,16 @@ pub enum AnswerError {
     Late,
     /// The answer is one to another kind of question. The question stays open.
     Unfit,
+    /// The reply was not sent, and the question stays open. With [`SendError::Full`],
+    /// [`Output::SocketWritable`](super::Output::SocketWritable) tells when to try again.
+    Unsent(SendError),
 }
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
     Open(SocketRef),
+    Request(SocketRef),
     Subscribe(SessionPlace),
     Join(TopicPlace),
 }
@@ -180,6 +206,7 @@ impl fmt::Display for AnswerError {
         f.write_str(match self {
             Self::Late => "the question is over",
             Self::Unfit => "this is the answer to another kind of question",
+            Self::Unsent(error) => return error.fmt(f),
         })
     }
 }

@@ -22,6 +22,7 @@ impl Registry {
     /// # Errors
     /// [`AnswerError::Late`] when the question is over: the shell undoes what it did for the
     /// answer. [`AnswerError::Unfit`] when the answer is one to another kind of question.
+    /// [`AnswerError::Unsent`] when a reply was not sent.
     pub fn answer(
         &mut self,
         now: Timestamp,
@@ -50,6 +51,20 @@ impl Registry {
                     session.reject_socket(fx, tab, socket, &denial);
                 }
             }
+            (
+                Asker::Request(SocketRef { session, tab, socket }),
+                Answer::Reply { payload, last },
+            ) => {
+                let session = sessions.by_id_mut(session).ok_or(AnswerError::Late)?;
+                let replied = session.reply(fx, ask, (tab, socket), payload, last);
+                replied.map_err(AnswerError::Unsent)?;
+            }
+            (Asker::Request(SocketRef { session, tab, socket }), Answer::Deny(denial)) => {
+                fx.asks.close(ask);
+                if let Some(session) = sessions.by_id_mut(session) {
+                    session.reject_request(fx, tab, socket, &denial);
+                }
+            }
             (Asker::Subscribe(place), Answer::Allow) => {
                 fx.asks.close(ask);
                 if let Some(session) = sessions.get_mut(place) {
@@ -71,8 +86,8 @@ impl Registry {
                 topics.refuse(fx, sessions, at, &Refusal::from(denial));
             }
             (
-                Asker::Open(_) | Asker::Subscribe(_) | Asker::Join(_),
-                Answer::Open { .. } | Answer::Allow | Answer::Joined { .. },
+                Asker::Open(_) | Asker::Request(_) | Asker::Subscribe(_) | Asker::Join(_),
+                Answer::Open { .. } | Answer::Reply { .. } | Answer::Allow | Answer::Joined { .. },
             ) => return Err(AnswerError::Unfit),
         }
         Ok(())

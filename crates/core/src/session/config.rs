@@ -71,6 +71,10 @@ config! {
     ask_timeout: Duration = Duration::from_secs(30);
     /// Questions of one browser that may be open; at most 65,535.
     asks: usize = 1_024;
+    /// Bytes of requests of one browser that may wait for their answers.
+    ask_bytes: usize = 1 << 20;
+    /// Whether the shell is asked what tabs request. WELCOME tells hubs so.
+    requests: bool = false;
     /// Whether the shell is asked for each subscription.
     ask_subscriptions: bool = false;
     /// Unacknowledged bytes of one lane, told in WELCOME. A message is refused with

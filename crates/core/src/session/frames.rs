@@ -75,12 +75,10 @@ impl Session {
                 return self.on_close(fx, tab, socket, code, reason);
             }
             HubFrame::Credit { socket, bytes, .. } => self.on_credit(fx, tab, socket, bytes),
+            HubFrame::Request(request) => self.on_request(fx, tab, &request),
+            HubFrame::Cancel { socket, .. } => self.on_cancel(fx, tab, socket),
             // Frames that this release does not act on, and types of later versions.
-            HubFrame::Request(_)
-            | HubFrame::Cancel { .. }
-            | HubFrame::Publish(_)
-            | HubFrame::Recover(_)
-            | HubFrame::Unknown { .. } => {}
+            HubFrame::Publish(_) | HubFrame::Recover(_) | HubFrame::Unknown { .. } => {}
             // Not reliable, and dealt with above.
             HubFrame::Hello(_)
             | HubFrame::Attach { .. }
@@ -199,7 +197,7 @@ impl Session {
         self.kept -= entry.kept();
         fx.stats.memory.kept_bytes -= entry.kept();
         self.discharge_tab(fx, &entry);
-        (0..entry.opening_count()).for_each(|_| self.question_ended());
+        (0..entry.asking_count()).for_each(|_| self.question_ended());
         entry.end(fx, self.id, alias);
         fx.event(Event::TabGone { session: self.id, tab });
         // What it kept may be what others wait for, of whom nothing need come.

@@ -36,6 +36,7 @@ mod list;
 mod pace;
 mod places;
 mod publication;
+mod requests;
 mod resume;
 mod sockets;
 mod state;

@@ -1,8 +1,8 @@
 //! HELLO: a session begins, or goes on; and what happens to it while it has no link.
 
 use tabmux_wire::{
-    Hello, HubId, IdentityTag, RefusedReason, Resume, ServerFrame, SessionId, Term, Token, Welcome,
-    WelcomeTab, WelcomeTail, close,
+    Feature, Hello, HubId, IdentityTag, RefusedReason, Resume, ServerFrame, SessionId, Term, Token,
+    Welcome, WelcomeTab, WelcomeTail, close,
 };
 
 use super::{
@@ -296,7 +296,8 @@ impl Session {
             let parked = tab.presence == Presence::Parked;
             WelcomeTab { tab: tab.id, alias: *alias, parked, aside: tab.aside }
         });
-        let tail = WelcomeTail { identity: IdentityTag::NoUsers, features: Vec::new() };
+        let features = fx.config.requests.then_some(Feature::Requests).into_iter().collect();
+        let tail = WelcomeTail { identity: IdentityTag::NoUsers, features };
         let welcome = Welcome {
             session: self.id,
             token: self.token,

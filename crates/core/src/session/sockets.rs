@@ -106,8 +106,8 @@ impl Session {
         }
     }
 
-    /// Tells a tab that its socket failed, and why.
-    fn refuse_socket(
+    /// Tells a tab that its socket, or its request, failed, and why.
+    pub(super) fn refuse_socket(
         &mut self,
         fx: &mut Effects,
         alias: Alias,
@@ -172,12 +172,14 @@ impl Session {
             _ => return Err(PeerMisbehaved::BadCloseCode),
         };
         // An unknown socket was closed by the server, and the two closes crossed.
+        let end = match self.socket(tab, socket) {
+            Some(Socket::Open { .. }) => SocketEnd { code, reason, clean: true },
+            Some(Socket::Opening(_)) => SocketEnd::LOST,
+            // A request is not closed but cancelled.
+            Some(Socket::Requesting(_)) | None => return Ok(()),
+        };
         let Some(state) = self.take_socket(fx, tab, socket) else {
             return Ok(());
-        };
-        let end = match state {
-            Socket::Open { .. } => SocketEnd { code, reason, clean: true },
-            Socket::Opening(_) => SocketEnd::LOST,
         };
         let SocketEnd { code, reason, .. } = end;
         state.end(fx, self.name(tab, socket), end);
@@ -262,7 +264,7 @@ impl Session {
 
     /// Notes that the credit of a socket has changed: if it waits, that may not be for credit any
     /// more.
-    fn credit_changed(&mut self, fx: &mut Effects, tab: Alias, socket: SocketId) {
+    pub(super) fn credit_changed(&mut self, fx: &mut Effects, tab: Alias, socket: SocketId) {
         let has_credit = self.socket(tab, socket).is_some_and(Socket::has_credit);
         if let Some(slow) = &mut self.slow
             && slow.waiting.contains((tab, socket))

@@ -204,7 +204,7 @@ impl Session {
             self.tidy_slow(fx);
         }
         let taken = self.tabs.get_mut(&tab)?.take_socket(socket)?;
-        if matches!(taken, Socket::Opening(_)) {
+        if taken.is_asking() {
             self.question_ended();
         }
         self.recharge_socket(fx, taken.cost(), SocketCost::default());

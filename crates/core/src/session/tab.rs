@@ -68,6 +68,8 @@ pub(super) enum Socket {
         /// The bytes of its path, which the shell keeps.
         path: u16,
     },
+    /// Not a socket but a request, which has a number of the same row.
+    Requesting(Box<Requesting>),
 }
 
 /// A virtual socket whose OPEN is a question.
@@ -78,6 +80,14 @@ pub(super) struct Opening {
     pub(super) path: u16,
     /// What the sub-protocols take that it offers.
     pub(super) protocols: u32,
+}
+
+/// A request that waits for its last reply.
+pub(super) struct Requesting {
+    pub(super) ask: AskId,
+    pub(super) credit: Credit,
+    /// The bytes of method, key and input, which the shell keeps.
+    pub(super) text: u32,
 }
 
 /// The memory that a socket takes, by what is charged.
@@ -100,6 +110,11 @@ impl Socket {
             Self::Open { credit, path } => {
                 SocketCost { record: SOCKET + usize::from(*path), credit: credit.held(), ask: 0 }
             }
+            Self::Requesting(requesting) => SocketCost {
+                record: 0,
+                credit: 0,
+                ask: ASK + size_of::<Requesting>() + requesting.text as usize,
+            },
         }
     }
 
@@ -108,29 +123,46 @@ impl Socket {
         match self {
             Self::Opening(opening) => &mut opening.credit,
             Self::Open { credit, .. } => credit,
+            Self::Requesting(requesting) => &mut requesting.credit,
         }
     }
 
     /// Returns its credit if it is open.
     pub(super) const fn open(&self) -> Option<Credit> {
         match self {
-            Self::Opening(_) => None,
+            Self::Opening(_) | Self::Requesting(_) => None,
             Self::Open { credit, .. } => Some(*credit),
         }
     }
 
-    /// Returns true if a message may be sent to its tab.
-    pub(super) fn has_credit(&self) -> bool {
-        self.open().is_some_and(Credit::is_left)
+    /// Returns true if a message, or a reply, may be sent to its tab.
+    pub(super) const fn has_credit(&self) -> bool {
+        match self {
+            Self::Opening(_) => false,
+            Self::Open { credit, .. } => credit.is_left(),
+            Self::Requesting(requesting) => requesting.credit.is_left(),
+        }
+    }
+
+    /// Returns true if a question of it waits for an answer.
+    pub(super) const fn is_asking(&self) -> bool {
+        match self {
+            Self::Opening(_) | Self::Requesting(_) => true,
+            Self::Open { .. } => false,
+        }
     }
 
     /// Tells the shell that the socket, which was taken out of its tab, is no more: an open one is
     /// closed, and the question of one that is not yet open is withdrawn.
     pub(super) fn end(self, fx: &mut Effects, socket: SocketRef, end: SocketEnd<'_>) {
-        fx.stats.sockets.open -= 1;
         match self {
-            Self::Opening(opening) => fx.withdraw(opening.ask),
+            Self::Requesting(requesting) => fx.withdraw(requesting.ask),
+            Self::Opening(opening) => {
+                fx.stats.sockets.open -= 1;
+                fx.withdraw(opening.ask);
+            }
             Self::Open { .. } => {
+                fx.stats.sockets.open -= 1;
                 let SocketEnd { code, reason, clean } = end;
                 let reason = reason.to_owned();
                 fx.order(Output::SocketClosed { socket, code, reason, clean });
@@ -234,13 +266,14 @@ impl Tab {
         active.and_then(|active| active.parked)
     }
 
+    /// Returns how many sockets it has. That is a scan, which only OPEN asks for.
     pub(super) fn socket_count(&self) -> usize {
-        self.active.as_ref().map_or(0, |active| active.sockets.len())
+        self.sockets().filter(|socket| !matches!(socket, Socket::Requesting(_))).count()
     }
 
-    /// Returns how many of its sockets wait for an answer.
-    pub(super) fn opening_count(&self) -> usize {
-        self.sockets().filter(|socket| matches!(socket, Socket::Opening(_))).count()
+    /// Returns how many of its questions wait for an answer.
+    pub(super) fn asking_count(&self) -> usize {
+        self.sockets().filter(|socket| socket.is_asking()).count()
     }
 
     /// Returns the memory of its list of sockets, without what each takes beside its entry.

@@ -159,7 +159,9 @@ impl Known {
                     assert!(self.opening.insert(ask, socket).is_none());
                 }
                 Output::Ask { ask, what: Ask::Join { topic } } => self.wanted.push((ask, topic)),
-                Output::Ask { what: Ask::Subscribe { .. }, .. } => unreachable!("not configured"),
+                Output::Ask { what: Ask::Subscribe { .. } | Ask::Request { .. }, .. } => {
+                    unreachable!("not configured")
+                }
                 Output::Withdrawn(ask) => {
                     let of_topic = self.wanted.iter().any(|(wanted, _)| *wanted == ask);
                     self.wanted.retain(|(wanted, _)| *wanted != ask);

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{keys::Key, *};
 
 /// What of a registry has no key.
-const FIXED: [&str; 9] = [
+const FIXED: [&str; 11] = [
     "window_bytes",
     "control_bytes",
     "slow_retry",
@@ -12,6 +12,8 @@ const FIXED: [&str; 9] = [
     "parked",
     "asks",
     "ask_timeout",
+    "ask_bytes",
+    "requests",
     "ask_subscriptions",
 ];
 

@@ -116,6 +116,12 @@ impl Sessions {
                 self.open_socket(now, ask, socket, &request);
             }
             Ask::Join { topic } => self.join_topic(now, ask, &topic),
+            // No handler takes requests, and the registry tells hubs so.
+            Ask::Request { .. } => {
+                let (code, message) = (ErrorCode::Unsupported, "this server takes no requests");
+                let denial = Denial { code, message, retry: None };
+                let _ = self.registry.answer(now, ask, Answer::Deny(denial));
+            }
             // Every browser may have every topic: the registry is not told to ask.
             Ask::Subscribe { .. } => {
                 let _ = self.registry.answer(now, ask, Answer::Allow);

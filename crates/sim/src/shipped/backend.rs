@@ -101,8 +101,8 @@ impl World {
             session::Output::Ask { ask, what: Ask::Join { topic } } => {
                 server.join(now, ask, &topic)?;
             }
-            session::Output::Ask { what: Ask::Subscribe { .. }, .. } => {
-                return NoError.broken("nobody is asked for subscriptions");
+            session::Output::Ask { what: Ask::Subscribe { .. } | Ask::Request { .. }, .. } => {
+                return NoError.broken("nobody is asked for subscriptions or requests");
             }
             session::Output::Withdrawn(ask) => server.withdrawn(now, reference, ask)?,
             session::Output::LinkDown { link, cause } => {
