@@ -28,6 +28,8 @@ export interface Page {
 
 /** What a tier tells of its hub. */
 export interface Host extends Page {
+  /** The address of the worker as the browser takes it. */
+  readonly _address: string;
   _hear(message: HubMessage): void;
   /** This tier is no good; with a reason: nor is any other. */
   _fail(reason?: string): void;

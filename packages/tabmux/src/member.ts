@@ -137,14 +137,14 @@ function resign(member: Member): void {
 
 /** Starts the worker of this tab. */
 function lead(member: Member): void {
-  const { _host: { _name: name, _script }, _hasChannel } = member;
+  const { _host: { _name: name, _address }, _hasChannel } = member;
   clearTimeout(member._starting);
   // The silence of the hub before is no fault of this worker.
   member._watch._heard();
   member._runs = false;
   let mine: Worker;
   try {
-    mine = member._worker = new Worker(_script, { name });
+    mine = member._worker = new Worker(_address, { name });
   } catch {
     return queueMicrotask(() => fail(member));
   }

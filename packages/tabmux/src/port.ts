@@ -77,8 +77,9 @@ export function hubPort(
 ): HubPort {
   const id = mode + ':' + __BUILD__ + ':' +
     JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
-  // Written as bundlers look for it.
-  const script = `${worker ?? new URL('./worker.js', import.meta.url)}`;
+  // Written as bundlers look for it. Classic scripts that they make have no `import.meta.url`.
+  const script = `${worker ?? (import.meta.url
+    ? new URL('./worker.js', import.meta.url) : 'worker.js')}`;
   const name = 'tabmux:' + id;
   for (const hub of hubs) {
     if (hub._name === name && hub._script === script) return hub as HubPort;

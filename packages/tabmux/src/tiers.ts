@@ -7,11 +7,14 @@ import { resync } from './bus.js';
 import { PATIENCE_MS, notStarted } from './host.js';
 import type { Host, Page, PagePort, Tier, TierPort } from './host.js';
 import { openMember } from './member.js';
+import { addressOf } from './trust.js';
 import { watchHub } from './watch.js';
 
 /** The tiers that are left, and the one that is tried or works. */
 interface Ladder extends PagePort {
   readonly _page: Page;
+  /** The address of the worker as the browser takes it. */
+  readonly _address: string;
   readonly _left: Tier[];
   _tier: Tier;
   _rung?: TierPort | undefined;
@@ -27,8 +30,9 @@ const SHARED = 'shared-worker';
 
 /**
  * Opens a port of the first of these tiers that works, and goes on to the next where one fails.
- * `isTried`: a SharedWorker was tried. Throws, or calls `fail`, where none is left. Throws also
- * where client.js is of another `build`, which a cache may cause.
+ * `isTried`: a SharedWorker was tried. It is tried again where the page requires Trusted Types,
+ * which client.js knows nothing of. Throws, or calls `fail`, where none is left. Throws also where
+ * client.js is of another `build`, which a cache may cause.
  */
 export function openTiers(
   build: string,
@@ -40,9 +44,11 @@ export function openTiers(
   if (build !== __BUILD__) {
     throw new Error('tabmux: tiers.js is of another build; load the page again');
   }
+  const address = addressOf(page._script);
   const ladder: Ladder = {
     _page: page,
-    _left: tiers.filter((tier) => !isTried || tier !== SHARED),
+    _address: address,
+    _left: tiers.filter((tier) => !isTried || tier !== SHARED || address !== page._script),
     _tier: 'direct',
     _turn: 0,
     _isOwn: false,
@@ -89,6 +95,7 @@ function hostOf(ladder: Ladder, turn: number): Host {
   };
   return {
     ...ladder._page,
+    _address: ladder._address,
     _hear(message) {
       if (turn !== ladder._turn) return;
       ladder._isOwn ||= ladder._tier === 'direct' && message[0] === HubKind.Renew;
@@ -116,8 +123,8 @@ function post(ladder: Ladder, message: PageMessage): void {
 }
 
 /** A SharedWorker whose tabs and hub ask each other whether they live. */
-function openShared({ _name: name, _script, _hear, _fail, _lost }: Host): TierPort {
-  const worker = new SharedWorker(_script, { name, extendedLifetime: true } as WorkerOptions);
+function openShared({ _name: name, _address, _hear, _fail, _lost }: Host): TierPort {
+  const worker = new SharedWorker(_address, { name, extendedLifetime: true } as WorkerOptions);
   const { port } = worker;
   const pong = (): void => port.postMessage([PageKind.Pong]);
   const watch = watchHub(2 * pulseEvery(), pong, _lost);

@@ -4,14 +4,14 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 /** As it stands in the built client.js. */
-const EXPRESSION = /new URL\("\.\/worker\.js",\s*import\.meta\.url\)/;
+const EXPRESSION = 'import.meta.url?new URL("./worker.js",import.meta.url):"worker.js"';
 
 /** Modules that may be client.js. */
 export const CLIENT = /[\\/]client\.js$/;
 
 /** Puts the expression `url` in the place of the worker's address. Null: another script. */
 export function withUrl(code: string, url: string): string | null {
-  return EXPRESSION.test(code) ? code.replace(EXPRESSION, () => url) : null;
+  return code.includes(EXPRESSION) ? code.replace(EXPRESSION, () => url) : null;
 }
 
 /** Reads the worker.js that lies beside this client.js. */

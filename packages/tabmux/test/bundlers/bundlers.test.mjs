@@ -121,6 +121,7 @@ test('esbuild without tabmux/esbuild: the console names it', async () => {
   const advice = ["'tabmux/esbuild'", 'plugins'];
   const url = await esbuilt('esbuild-bare', { format: 'esm' }, 'type="module"');
   await expectAdvice(browser, url, advice);
+  await expectAdvice(browser, await esbuilt('esbuild-bare-iife', {}, 'defer'), advice);
 });
 
 test('without a bundler: `tabmux copy`, an import map, and a classic script', async () => {

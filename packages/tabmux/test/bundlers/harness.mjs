@@ -148,13 +148,14 @@ export async function eventually(what, condition) {
   }
 }
 
-const addressOf = (url, feed, query) =>
+const addressOf = (url, feed, query = {}) =>
   `${url}?${new URLSearchParams({ ws: feed.url, ...query })}`;
 
-/** Two tabs share one connection of a feed of their own, and both hear what it says. */
-export async function expectShared(browser, url, query = {}) {
-  const feed = await startFeed();
+/** Two tabs share one connection of a feed, of their own or given, and both hear what it says. */
+export async function expectShared(browser, url, query = {}, given = undefined) {
+  const feed = given ?? await startFeed();
   const tabs = [];
+  const before = feed.accepted;
   try {
     for (let count = 0; count < 2; count += 1) {
       const tab = await openTab(browser, addressOf(url, feed, query));
@@ -169,15 +170,30 @@ export async function expectShared(browser, url, query = {}) {
       const tier = query.tiers ?? 'shared-worker';
       assert.equal(await tab.evaluate('app.socket.tier'), tier, tab.lines.join('\n'));
     }
-    assert.equal(feed.accepted, 1, 'sockets at the server');
+    assert.equal(feed.accepted - before, 1, 'sockets at the server');
   } finally {
     await Promise.all(tabs.map((tab) => tab.close()));
-    feed.close();
+    if (!given) feed.close();
   }
 }
 
 /** The other ways to host the hub are loaded, and work. */
-export const expectLeader = (browser, url) => expectShared(browser, url, { tiers: 'leader' });
+export const expectLeader = (browser, url, feed) =>
+  expectShared(browser, url, { tiers: 'leader' }, feed);
+
+/** The socket fails, and its `error` event says why: all of these. */
+export async function expectError(browser, url, causes) {
+  const feed = await startFeed();
+  const tab = await openTab(browser, addressOf(url, feed));
+  try {
+    await until(tab, 'app.error');
+    const text = await tab.evaluate('app.error');
+    causes.forEach((part) => assert.ok(text.includes(part), `${part} is not in: ${text}`));
+  } finally {
+    await tab.close();
+    feed.close();
+  }
+}
 
 /** The socket fails, and the console says why, and what to do: all of these. */
 export async function expectAdvice(browser, url, advice, query = {}) {
