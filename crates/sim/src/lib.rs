@@ -51,6 +51,7 @@ pub mod plan;
 pub mod reference;
 pub mod requests;
 pub mod rng;
+pub mod seen;
 pub mod server;
 mod sessions;
 pub mod shipped;
@@ -65,6 +66,7 @@ use std::{fmt, panic};
 use self::{
     invariant::{Broken, Invariant},
     plan::Kept,
+    seen::Seen,
     world::World,
 };
 
@@ -77,6 +79,8 @@ pub struct Summary {
     pub hash: u64,
     /// Numbered messages of sockets that arrived.
     pub heard: u64,
+    /// What it saw, where the shipped scripts run.
+    pub seen: Seen,
 }
 
 /// A run that broke an invariant.

@@ -15,13 +15,15 @@ use std::{
 };
 
 use tabmux_sim::{
-    Failure, Summary, engine::scripts::Scripts, invariant::Invariant, plan::Kept, run, shipped,
-    shrink::shrink,
+    Failure, Summary, engine::scripts::Scripts, invariant::Invariant, plan::Kept, run, seen::Seen,
+    shipped, shrink::shrink,
 };
 
 const USAGE: &str = "usage: tabmux-sim [--shipped] [--from S] [--seeds N] [--corpus-only] [--go-on]
        tabmux-sim [--shipped] --seed S [--transitions all|none|3,7-9] [--trace] [--as-is]";
 const DEFAULT_SEEDS: u64 = 1000;
+/// So many seeds see all faults there are.
+const ALL_SEEN: u64 = 300;
 
 /// What was asked for.
 enum Wanted {
@@ -66,7 +68,7 @@ fn with_scripts(wanted: Wanted) -> ExitCode {
             let scripts = scripts.into();
             match shipped::run(seed, &kept, trace, &scripts) {
                 Ok(run) => {
-                    let Summary { steps, heard, hash } = run;
+                    let Summary { steps, heard, hash, .. } = run;
                     println!(
                         "seed {seed} passed: {steps} steps, {heard} messages, log {hash:016x}"
                     );
@@ -92,6 +94,7 @@ struct Sum {
     passed: u64,
     steps: u64,
     heard: u64,
+    seen: Seen,
     /// How often what is known to be broken was seen.
     known: BTreeMap<&'static str, u64>,
     failures: Vec<Failure>,
@@ -116,6 +119,7 @@ fn many_shipped(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: b
                     sum.passed += 1;
                     sum.steps += run.steps;
                     sum.heard += run.heard;
+                    sum.seen = sum.seen.with(run.seen);
                 }
                 Err(failure) => {
                     let known = shipped::known(&failure);
@@ -138,12 +142,15 @@ fn many_shipped(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: b
             let _ = worker.join();
         }
     });
-    let Sum { passed, steps, heard, known, failures } =
+    let Sum { passed, steps, heard, seen, known, failures } =
         sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{passed} seeds passed: {steps} steps, {heard} messages heard");
     let count = known.values().sum::<u64>();
     if count > 0 {
         println!("{count} failed as is known: {known:?}");
+    }
+    if !seen.is_all() {
+        println!("{seen}");
     }
     if let Some(first) = failures.into_iter().min_by_key(|failure| failure.seed) {
         if !goes_on {
@@ -155,6 +162,10 @@ fn many_shipped(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: b
     }
     if count * shipped::KNOWN_SHARE > seeds.end - seeds.start {
         eprintln!("more than one seed in {} failed as is known", shipped::KNOWN_SHARE);
+        return ExitCode::FAILURE;
+    }
+    if seeds.end - seeds.start >= ALL_SEEN && !seen.is_all() {
+        eprintln!("in so many seeds each fault must happen");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -177,7 +188,8 @@ fn many(seeds: Range<u64>) -> Result<(), Failure> {
     let runs = tabmux_sim::corpus().chain(seeds.map(|seed| (seed, Kept::default())));
     let mut count = 0_u64;
     for (seed, kept) in runs {
-        let Summary { steps: more, heard: also, hash } = run(seed, &kept, false).map_err(shrink)?;
+        let Summary { steps: more, heard: also, hash, .. } =
+            run(seed, &kept, false).map_err(shrink)?;
         (steps, heard, count) = (steps + more, heard + also, count + 1);
         // I10, now and then: it costs as much as the run.
         if count % 50 == 1 && run(seed, &kept, false).map(|again| again.hash) != Ok(hash) {

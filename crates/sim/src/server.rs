@@ -20,6 +20,7 @@ use crate::{
     },
     network::Hello,
     reference::Reference,
+    seen::{Seen, Sight},
     sessions::detached,
     topics::Feed,
 };
@@ -524,6 +525,20 @@ impl Server {
                 <= linked * (config.queue_bytes + config.control_bytes)
                     + stats.sessions.held * (config.backlog_bytes + config.message_bytes);
         Limits.unless(within && stats.sessions.evicted == 0, || format!("{stats:?}"))
+    }
+
+    /// What became of publications for slow readers.
+    pub fn see(&self, seen: &mut Seen) {
+        let topics = self.registry.stats().topics;
+        for (count, sight) in [
+            (topics.dropped_gap, Sight::Dropped),
+            (topics.dropped_replaced, Sight::Replaced),
+            (topics.slow_subscriptions, Sight::Slow),
+        ] {
+            if count > 0 {
+                seen.add(sight);
+            }
+        }
     }
 
     /// Whether any session has the tab, and if so, whether it is parked in one.

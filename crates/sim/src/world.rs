@@ -27,6 +27,7 @@ use crate::{
     plan::{Kept, Plan},
     reference::Reference,
     rng::Rng,
+    seen::Seen,
     server::Server,
     topics::Feed,
 };
@@ -233,8 +234,13 @@ impl World {
     }
 
     /// What the run was.
-    pub const fn summary(&self) -> Summary {
-        Summary { steps: self.log.steps, hash: self.log.hash, heard: self.reference.heard }
+    pub fn summary(&self) -> Summary {
+        Summary {
+            steps: self.log.steps,
+            hash: self.log.hash,
+            heard: self.reference.heard,
+            seen: Seen::default(),
+        }
     }
 
     /// Delivers all that arrives within a span.

@@ -65,6 +65,7 @@ impl World {
         server.judge(&mut self.reference)?;
         server.forget_blank(self.now, &mut self.reference);
         server.agrees()?;
+        server.see(&mut self.seen);
         self.serial = server.serial();
         let wake = server.next_wake().map(|wake| wake.max(self.now));
         if server.wake_at != wake {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tabmux_core::hub::WakeReason;
 
 use super::{
-    browser::Life,
+    browser::{Browser, Life},
     page::{Page, SocketState},
     plan::{Special, Tiers},
     workers::PARKED,
@@ -29,6 +29,10 @@ const HEARTBEAT: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(4700);
 /// Messages that each socket sends at the end.
 const LAST_WORDS: u64 = 3;
+/// How long links stand still at the end, which is not long enough for any to be given up.
+const STANDS_STILL: Duration = Duration::from_secs(3);
+/// How much is published of each topic meanwhile.
+const FLOOD: usize = 20;
 
 impl World {
     pub(crate) fn converge(&mut self) -> Checked {
@@ -36,7 +40,7 @@ impl World {
         self.within(HEALED, Self::all_connected)?;
         self.each_page(|world, at| {
             world.page_opens(at)?;
-            world.page_subscribes(at, NAMES[0])
+            NAMES.iter().try_for_each(|name| world.page_subscribes(at, name))
         })?;
         self.pass(SOON)?;
         self.each_page(|world, at| {
@@ -58,12 +62,48 @@ impl World {
         }
         self.drain_server()?;
         self.pass(SOON)?;
+        self.read_slowly()?;
         self.within(HEALED + HEARTBEAT, Self::at_rest).or_else(|broken| {
             // Hubs and the server give up tabs that died in the back/forward cache.
             let parked = self.server.as_ref().is_some_and(|it| it.registry.stats().tabs.parked > 0);
             Convergence.unless(parked, || broken.what)?;
             self.within(PARKED, Self::at_rest)
         })
+    }
+
+    /// Links stand still for a moment, and more is published than is kept for them. No publication
+    /// follows by which hubs could tell what is missing.
+    fn read_slowly(&mut self) -> Checked {
+        for link in self.network.links.values_mut() {
+            link.stalled_until = self.now + STANDS_STILL;
+        }
+        for _ in 0..FLOOD {
+            for name in NAMES {
+                if let Some(server) = &mut self.server {
+                    server.publish(self.now, &mut self.feed, name);
+                }
+                self.drain_server()?;
+            }
+        }
+        self.pass(SOON)?;
+        self.within(HEALED, Self::all_caught_up)
+    }
+
+    /// All pages heard of all that was published, or that it is missing.
+    fn all_caught_up(&self) -> Checked {
+        let browsers = self.browsers.iter();
+        browsers.flat_map(Browser::pages).try_for_each(|(_, page)| self.has_caught_up(page))
+    }
+
+    fn has_caught_up(&self, page: &Page) -> Checked {
+        for (number, it) in &page.subscriptions {
+            let there = it.ready && it.last >= self.feed.last(it.name);
+            Convergence.unless(there, || {
+                let (tab, name, last) = (page.tab, it.name, self.feed.last(it.name));
+                format!("{tab} subscription {number} of {name} is at {:?}, not {last:?}", it.last)
+            })?;
+        }
+        Ok(())
     }
 
     /// Waits until something holds, but not for longer than this.
@@ -217,13 +257,7 @@ impl World {
                 }
             }
         }
-        for (number, it) in &page.subscriptions {
-            let there = it.ready && it.last >= self.feed.last(it.name);
-            Convergence.unless(there, || {
-                let (name, last) = (it.name, self.feed.last(it.name));
-                format!("{tab} subscription {number} of {name} is at {:?}, not {last:?}", it.last)
-            })?;
-        }
+        self.has_caught_up(page)?;
         Ok(open)
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     },
     network::{Hello, Lane},
     rng::Rng,
+    seen::Sight,
 };
 
 /// What virtual sockets, topics and messages to all tabs travel on.
@@ -361,7 +362,8 @@ impl World {
             return Ok(());
         };
         let mut user = browser as u64 + 1;
-        if rng.one_in(2) {
+        let is_token = rng.one_in(2);
+        if is_token {
             resume.token = Token(resume.token.0.map(|byte| byte ^ 1));
             if let Some(server) = &mut self.server {
                 server.forged += 1;
@@ -384,7 +386,18 @@ impl World {
         };
         HubFrame::Hello(hello).encode(&mut bytes);
         self.server_input(Input::LinkOpened { link, entropy, identity })?;
+        let refused = |world: &Self| {
+            let server = world.server.as_ref();
+            server.map_or(0, |it| {
+                let sessions = it.registry.stats().sessions;
+                if is_token { sessions.forged } else { sessions.foreign }
+            })
+        };
+        let before = refused(self);
         self.server_input(Input::LinkMessage { link, bytes: &bytes })?;
+        if refused(self) > before {
+            self.seen.add(if is_token { Sight::ForgedToken } else { Sight::ForgedUser });
+        }
         self.server_input(Input::LinkClosed { link })
     }
 

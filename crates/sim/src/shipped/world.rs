@@ -36,6 +36,7 @@ use crate::{
     plan::Kept,
     reference::Reference,
     rng::Rng,
+    seen::Seen,
     server::Server,
     topics::Feed,
 };
@@ -71,6 +72,8 @@ pub struct World {
     pub(crate) resumes: BTreeMap<SessionId, (Resume, usize)>,
     /// Whether all faults are over.
     pub(crate) healed: bool,
+    /// What it saw.
+    pub(crate) seen: Seen,
     /// Why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
     queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
@@ -172,6 +175,7 @@ impl World {
             hubs: BTreeMap::new(),
             resumes: BTreeMap::new(),
             healed: false,
+            seen: Seen::default(),
             given_up: BTreeMap::new(),
             queue: BinaryHeap::new(),
             deliveries: BTreeMap::new(),
@@ -202,7 +206,8 @@ impl World {
 
     /// What the run was.
     pub const fn summary(&self) -> Summary {
-        Summary { steps: self.log.steps, hash: self.log.hash, heard: self.reference.heard }
+        let Log { steps, hash, .. } = self.log;
+        Summary { steps, hash, heard: self.reference.heard, seen: self.seen }
     }
 
     /// Delivers all that arrives within a span.

@@ -1,0 +1,64 @@
+//! What a run came to see. A fault that never happens finds nothing, and says nothing of that: so
+//! many seeds together must have seen all there is.
+
+use std::fmt;
+
+macro_rules! sights {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Something that a run may see.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Sight {
+            $($(#[$doc])* $name,)*
+        }
+
+        const ALL: &[(Sight, &str)] = &[$((Sight::$name, $text),)*];
+    };
+}
+
+sights! {
+    /// A stranger claimed a session with a wrong token, and was refused.
+    ForgedToken = "a claim with a wrong token",
+    /// A stranger claimed a session as another user, and was refused.
+    ForgedUser = "a claim of another user",
+    /// A publication was dropped for a hub that did not read, and a gap told.
+    Dropped = "a publication dropped for a slow reader",
+    /// A publication was replaced by a later one.
+    Replaced = "a publication replaced for a slow reader",
+    /// A subscription ended since its hub did not read.
+    Slow = "a subscription that ended as slow",
+}
+
+/// All that was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen(u64);
+
+impl Seen {
+    /// This was seen.
+    pub const fn add(&mut self, sight: Sight) {
+        self.0 |= 1 << sight as u64;
+    }
+
+    /// All that either saw.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether there is nothing that was never seen.
+    pub fn is_all(self) -> bool {
+        ALL.iter().all(|(sight, _)| self.has(*sight))
+    }
+
+    const fn has(self, sight: Sight) -> bool {
+        self.0 & 1 << sight as u64 != 0
+    }
+}
+
+/// Names what was never seen.
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missing = ALL.iter().filter(|(sight, _)| !self.has(*sight));
+        let missing = missing.map(|(_, text)| *text).collect::<Vec<_>>();
+        write!(f, "never seen: {}", missing.join(", "))
+    }
+}
