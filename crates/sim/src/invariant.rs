@@ -34,6 +34,9 @@ pub enum Invariant {
     NoStorm,
     /// I13: of tabs that could host the hub one does, and none without its lock.
     OneHub,
+    /// I15: a session goes on only for the user who began it, and no page hears what was said in a
+    /// session that it never was part of.
+    OneUser,
     /// The code under test panicked.
     Panic,
 }
@@ -83,6 +86,7 @@ impl fmt::Display for Invariant {
             Self::Determinism => "I10 (determinism)",
             Self::NoStorm => "I12 (no storm)",
             Self::OneHub => "I13 (one hub)",
+            Self::OneUser => "I15 (one user)",
             Self::Panic => "panic",
         })
     }

@@ -21,6 +21,8 @@ pub struct Reference {
     given_up: BTreeSet<(TabId, SessionId)>,
     /// Sessions that the server no longer has.
     dead: BTreeSet<SessionId>,
+    /// Sessions by the number that the application has for them.
+    serials: BTreeMap<u64, SessionId>,
     /// The session that each page was last told it is part of.
     part: BTreeMap<TabId, SessionId>,
     /// Messages that arrived, in either direction.
@@ -79,6 +81,7 @@ impl Reference {
             sockets: BTreeMap::new(),
             given_up: BTreeSet::new(),
             dead: BTreeSet::new(),
+            serials: BTreeMap::new(),
             part: BTreeMap::new(),
             heard: 0,
             credit,
@@ -267,6 +270,21 @@ impl Reference {
     /// Whether it did, and began anew.
     pub fn gave_up(&self, tab: TabId, session: SessionId) -> bool {
         self.given_up.contains(&(tab, session))
+    }
+
+    /// The application has a number for a session.
+    pub fn session_begins(&mut self, serial: u64, session: SessionId) {
+        self.serials.insert(serial, session);
+    }
+
+    /// The session of that number.
+    pub fn session_called(&self, serial: u64) -> Option<SessionId> {
+        self.serials.get(&serial).copied()
+    }
+
+    /// The session in which the application knows a socket.
+    pub fn session_of(&self, tab: TabId, socket: u32) -> Option<SessionId> {
+        self.sockets.get(&(tab, socket))?.session
     }
 
     /// A page is told that it is part of a session.

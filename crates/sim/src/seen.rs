@@ -20,6 +20,16 @@ sights! {
     ForgedToken = "a claim with a wrong token",
     /// A stranger claimed a session as another user, and was refused.
     ForgedUser = "a claim of another user",
+    /// A hub lost its session, which is another user's.
+    OtherUser = "a session of a user who left",
+    /// A tab found no room at the server.
+    NoRoom = "a tab too many",
+    /// A worker started with the script of another build than a page of it has.
+    OtherWorker = "a worker of another build",
+    /// A page of an earlier build loaded the other tiers.
+    OtherTiers = "other tiers of another build",
+    /// Frames of another partition had a hub beside that of the pages.
+    Frame = "a hub of frames",
     /// A publication was dropped for a hub that did not read, and a gap told.
     Dropped = "a publication dropped for a slow reader",
     /// A publication was replaced by a later one.

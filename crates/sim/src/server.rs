@@ -97,9 +97,10 @@ struct Opening {
 
 impl Server {
     /// A server that has just started. `serial` is larger than that of any session before.
-    pub fn new(now: Timestamp, serial: u64) -> Self {
+    /// It lets a session have so many tabs.
+    pub fn new(now: Timestamp, serial: u64, tabs: u32) -> Self {
         Self {
-            registry: Registry::new(config(), now),
+            registry: Registry::new(config(tabs), now),
             wake_at: None,
             sessions: BTreeMap::new(),
             sockets: BTreeMap::new(),
@@ -405,7 +406,10 @@ impl Server {
         match *event {
             Event::LinkUp { link, session, hub, resumed, term } => {
                 self.links.insert(link, session);
-                return self.link_up((link, session, hub, term), resumed, hello);
+                self.link_up((link, session, hub, term), resumed, hello)?;
+                if let Some(it) = self.sessions.get(&session) {
+                    reference.session_begins(it.serial, session);
+                }
             }
             Event::SessionEnded { session, end } => {
                 let since = self.sessions.get(&session).map(|session| session.stage);
@@ -571,8 +575,9 @@ impl Server {
 }
 
 /// Small, so that a link that stalls, or a tab that does not acknowledge, does fill its queue.
-fn config() -> SessionConfig {
+fn config(tabs: u32) -> SessionConfig {
     SessionConfig {
+        tabs,
         message_bytes: 1024,
         queue_bytes: 1024,
         control_bytes: 64 << 10,

@@ -205,7 +205,7 @@ impl World {
             rng: Rng::of_part(seed, 0),
             browsers: browsers.map(|(at, traits)| Browser::new(*traits, part(at))).collect(),
             network: Network::default(),
-            server: Some(Server::new(START, 0)),
+            server: Some(Server::new(START, 0, 64)),
             serial: 0,
             feed: Feed::default(),
             reference: Reference::default(),
@@ -333,7 +333,7 @@ impl World {
             Delivery::ServerTimer => self.server_timer(),
             Delivery::ServerUp => {
                 if self.server.is_none() {
-                    self.server = Some(Server::new(self.now, self.serial));
+                    self.server = Some(Server::new(self.now, self.serial, 64));
                 }
                 Ok(())
             }

@@ -81,6 +81,18 @@ fn nothing_is_posted_to_a_parked_tab_and_the_server_gives_it_its_lane_when_it_is
 }
 
 #[test]
+fn a_tab_that_left_before_it_was_part_of_the_session_gets_nothing_that_was_said_before() {
+    let mut bench = two_tabs();
+    bench.tab(2, TabMessage::Park);
+    bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
+    bench.take();
+    // It shows no claim: it never heard that it was part of the session.
+    bench.tab(2, ATTACH);
+    let attached = HubMessage::Attached { state: LinkState::Connected, tabs: 2 };
+    assert_eq!(bench.posted(2), [attached]);
+}
+
+#[test]
 fn a_tab_for_which_too_much_waits_is_told_that_it_missed_something() {
     let mut config = HubConfig::new(Mode::Mux, HubId(1), "ws://server/tabmux/ws");
     config.held_bytes = 200;

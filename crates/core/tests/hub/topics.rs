@@ -352,7 +352,7 @@ fn a_tab_that_lost_messages_while_it_was_doubted_is_told_of_a_gap() {
         bench.publication(offset - 1, offset);
     }
     bench.take();
-    bench.tab(1, ATTACH);
+    bench.back(1, 0);
     // Three fitted; with the fourth the hub stopped to listen for it.
     assert_eq!(bench.heard(1).first(), Some(&HubMessage::BrowserGap));
     assert_eq!(bench.heard(1).get(1), Some(&gap(FIRST, 9)));

@@ -8,6 +8,9 @@ const VARIABLE: &str = "TABMUX_HOST_SCRIPTS";
 /// What a page loads where there is no SharedWorker.
 const IMPORT: &str = "import(\"./tiers.js";
 
+/// Digits of the name of a build.
+const BUILD_DIGITS: usize = 8;
+
 /// The shipped scripts.
 #[derive(Clone, Debug)]
 pub struct Scripts {
@@ -44,6 +47,32 @@ impl Scripts {
         }
         // The engine loads modules at once; the world lets it take its time, or fail.
         let client = client.replace(IMPORT, &IMPORT.replace("import", "tabmuxImport"));
-        Ok(Self { client, tiers: read("tiers.js")?, worker: read("worker.js")? })
+        let it = Self { client, tiers: read("tiers.js")?, worker: read("worker.js")? };
+        match it.build() {
+            Some(_) => Ok(it),
+            None => Err("the scripts do not say of which build they are".to_owned()),
+        }
+    }
+
+    /// The same scripts as another build has them.
+    #[must_use]
+    pub fn next_build(&self) -> Self {
+        let Some(build) = self.build() else { return self.clone() };
+        let number = u32::from_str_radix(build, 16).unwrap_or_default();
+        let next = format!("{:08x}", number.wrapping_add(1));
+        let change = |text: &str| text.replace(build, &next);
+        Self {
+            client: change(&self.client),
+            tiers: change(&self.tiers),
+            worker: change(&self.worker),
+        }
+    }
+
+    /// The build that all three name.
+    fn build(&self) -> Option<&str> {
+        let is_build =
+            |it: &&str| it.len() == BUILD_DIGITS && it.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let in_all = |it: &&str| self.tiers.contains(it) && self.worker.contains(it);
+        self.client.split('"').filter(is_build).find(in_all)
     }
 }

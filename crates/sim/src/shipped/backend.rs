@@ -18,7 +18,7 @@ use crate::{
     credit::cost,
     invariant::{
         Checked,
-        Invariant::{DeadTabsLeave, NoError, NoSpinning, NothingLost},
+        Invariant::{DeadTabsLeave, NoError, NoSpinning, NothingLost, OneUser},
     },
     page::text,
     rng::Rng,
@@ -149,6 +149,12 @@ impl World {
             };
             self.gone(session, tab, why);
         }
+        if let Event::LinkUp { link, session, resumed, .. } = *event {
+            self.may_have(link, session, resumed)?;
+        }
+        if let Event::TabAttached { session, tab } = *event {
+            self.parts.insert((tab, session));
+        }
         let hello = match event {
             Event::LinkUp { link: LinkId(link), .. } => {
                 self.network.links.get(link).and_then(|link| link.hello)
@@ -159,6 +165,21 @@ impl World {
             Some(server) => server.event(self.now, &mut self.reference, event, hello),
             None => Ok(()),
         }
+    }
+
+    /// I15: a session goes on only for the user who began it.
+    fn may_have(&mut self, LinkId(link): LinkId, session: SessionId, resumed: bool) -> Checked {
+        let link = self.network.links.get(&link);
+        if !resumed {
+            self.owners.insert(session, link.and_then(|link| link.identity));
+            return Ok(());
+        }
+        let Some(owner) = self.owners.get(&session) else {
+            return OneUser.broken(format!("{session:?} goes on, and never began"));
+        };
+        OneUser.unless(link.is_some_and(|link| link.identity == *owner), || {
+            format!("{session:?} of {owner:?} was given to {link:?}")
+        })
     }
 
     fn gone(&mut self, session: SessionId, tab: TabId, why: &'static str) {

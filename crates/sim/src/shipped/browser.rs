@@ -3,11 +3,12 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
     rc::Rc,
     time::Duration,
 };
 
-use tabmux_core::Timestamp;
+use tabmux_core::{Timestamp, session::Identity};
 
 use super::{locks::Locks, page::Page, plan::Traits, storm::Deeds, world::Delivery};
 use crate::{
@@ -24,13 +25,13 @@ pub struct Browser {
     pub rng: Rng,
     /// Its pages and workers, by number.
     pub actors: BTreeMap<u32, Actor>,
-    /// The shared workers that a page finds, by address and name.
-    pub shared: BTreeMap<(String, String), u32>,
+    /// The shared workers that a page finds.
+    pub shared: BTreeMap<Place, u32>,
     /// All ends of message ports.
     pub ports: BTreeMap<u32, Port>,
     /// All channels: whose, and their name.
     pub channels: BTreeMap<u32, (u32, String)>,
-    /// Its storages, each with the locks that belong to it. Pages take the last.
+    /// Its storages, each with the locks that belong to it. Pages take the last, but frames.
     pub areas: Vec<Area>,
     /// The latest port, channel or socket.
     pub ids: Rc<Cell<u32>>,
@@ -40,18 +41,28 @@ pub struct Browser {
     pub asleep: bool,
     /// When it last woke.
     pub woke: Timestamp,
+    /// Who is logged in: what its cookie says when it dials.
+    pub user: u64,
     /// Whether what it dials is never answered.
     pub offline: bool,
-    /// When a page last started a worker of its own, and which.
-    pub led: Option<(Timestamp, u32)>,
-    /// When each lock was last stolen, and by whom.
-    pub thefts: BTreeMap<String, (Timestamp, u32)>,
+    /// When a page of each group last started a worker of its own, and which.
+    pub led: BTreeMap<Group, (Timestamp, u32)>,
+    /// When each lock of each area was last stolen, and by whom.
+    pub thefts: BTreeMap<(usize, String), (Timestamp, u32)>,
     last_actor: u32,
 }
 
-/// What pages of one storage partition share.
+/// Where a shared worker is found: its partition, address and name.
+pub type Place = (usize, String, String);
+
+/// Pages that find each other: their partition, and the build of their page library.
+pub type Group = (usize, usize);
+
+/// What pages of one site share, or frames of this origin in pages of one other site.
 #[derive(Default)]
 pub struct Area {
+    /// Pages find no channels and no shared workers of another partition.
+    pub partition: usize,
     /// localStorage.
     pub storage: Storage,
     /// The locks.
@@ -64,8 +75,10 @@ pub struct Actor {
     pub realm: Realm,
     /// What it is.
     pub kind: Kind,
-    /// Its storage partition.
+    /// What it has for storage and locks.
     pub area: usize,
+    /// The build of its script, if it is a worker and has one.
+    pub build: Option<usize>,
     /// Whether it runs.
     pub life: Life,
     /// When each timer is due, by the clock of its machine.
@@ -86,10 +99,10 @@ pub struct Actor {
 pub enum Kind {
     /// A page.
     Page(Page),
-    /// A shared worker: its address and name, and the pages that found it.
+    /// A shared worker: where it is found, and the pages that found it.
     Shared {
         /// Where it is found.
-        place: (String, String),
+        place: Place,
         /// Who found it, and by which of its workers.
         owners: BTreeSet<(u32, u32)>,
     },
@@ -111,6 +124,8 @@ pub enum Life {
     Awake,
     /// The browser stopped it: it keeps its locks and its ports.
     Frozen,
+    /// Its script does one thing for long. Workers go on.
+    Blocked,
     /// It is in the back/forward cache.
     Parked,
 }
@@ -140,8 +155,9 @@ impl Browser {
             behind: 0,
             asleep: false,
             woke: Timestamp::default(),
+            user: 0,
             offline: false,
-            led: None,
+            led: BTreeMap::new(),
             thefts: BTreeMap::new(),
             last_actor: 0,
         }
@@ -150,6 +166,18 @@ impl Browser {
     /// The time that its clock shows.
     pub const fn clock(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_micros(now.as_micros() - self.behind)
+    }
+
+    /// Who is logged in, as the server has it.
+    pub const fn identity(&self, at: usize) -> Option<Identity> {
+        let user = match self.user {
+            1 => return None,
+            user => at as u64 * 1000 + user + 1,
+        };
+        match NonZeroU64::new(user) {
+            Some(user) => Some(Identity(user)),
+            None => None,
+        }
     }
 
     /// How long something takes to the server, or from there.
@@ -179,6 +207,11 @@ impl Browser {
         self.actors.iter().filter_map(|(number, actor)| Some((*number, actor.page()?)))
     }
 
+    /// Those of them that the server has room for, and that are of its build.
+    pub fn settled(&self) -> impl Iterator<Item = (u32, &Page)> {
+        self.pages().filter(|(_, page)| !page.lacks_room() && !page.outdated)
+    }
+
     /// One page.
     pub fn page(&mut self, number: u32) -> Option<&mut Page> {
         match &mut self.actors.get_mut(&number)?.kind {
@@ -192,10 +225,35 @@ impl Browser {
         self.pages().find(|(_, page)| page.tag == tag).map(|(number, _)| number)
     }
 
+    /// The partition of a page or a worker.
+    pub fn partition(&self, number: u32) -> usize {
+        self.actors.get(&number).map_or(0, |actor| self.areas[actor.area].partition)
+    }
+
+    /// Which pages a page finds.
+    pub fn group(&self, number: u32) -> Group {
+        let page = self.actors.get(&number).and_then(Actor::page);
+        (self.partition(number), page.map_or(0, |page| page.build))
+    }
+
+    /// All groups of pages.
+    pub fn groups(&self) -> BTreeSet<Group> {
+        self.pages().map(|(number, _)| self.group(number)).collect()
+    }
+
     /// Pages that live so.
     pub fn pages_that(&self, life: Life) -> Vec<u32> {
         let all = self.pages().map(|(number, _)| number);
         all.filter(|number| self.actors[number].life == life).collect()
+    }
+
+    /// The pages that a worker lives for.
+    pub fn owners(&self, number: u32) -> Vec<u32> {
+        match self.actors.get(&number).map(|actor| &actor.kind) {
+            Some(Kind::Dedicated { owner, .. }) => vec![*owner],
+            Some(Kind::Shared { owners, .. }) => owners.iter().map(|(owner, _)| *owner).collect(),
+            Some(Kind::Page(_)) | None => Vec::new(),
+        }
     }
 
     /// Its workers.

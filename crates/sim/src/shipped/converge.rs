@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tabmux_core::hub::WakeReason;
 
 use super::{
-    browser::{Browser, Life},
+    browser::{Browser, Group, Life},
     page::{Page, SocketState},
     plan::{Special, Tiers},
     workers::PARKED,
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     invariant::{Checked, Invariant::Convergence},
     rng::Rng,
+    seen::Sight,
     topics::NAMES,
 };
 
@@ -62,13 +63,17 @@ impl World {
         }
         self.drain_server()?;
         self.pass(SOON)?;
+        if self.browsers.iter().any(|it| it.groups().iter().map(|of| of.0).sum::<usize>() == 1) {
+            self.seen.add(Sight::Frame);
+        }
         self.read_slowly()?;
         self.within(HEALED + HEARTBEAT, Self::at_rest).or_else(|broken| {
             // Hubs and the server give up tabs that died in the back/forward cache.
             let parked = self.server.as_ref().is_some_and(|it| it.registry.stats().tabs.parked > 0);
             Convergence.unless(parked, || broken.what)?;
             self.within(PARKED, Self::at_rest)
-        })
+        })?;
+        self.all_have_room()
     }
 
     /// Links stand still for a moment, and more is published than is kept for them. No publication
@@ -92,7 +97,7 @@ impl World {
     /// All pages heard of all that was published, or that it is missing.
     fn all_caught_up(&self) -> Checked {
         let browsers = self.browsers.iter();
-        browsers.flat_map(Browser::pages).try_for_each(|(_, page)| self.has_caught_up(page))
+        browsers.flat_map(Browser::settled).try_for_each(|(_, page)| self.has_caught_up(page))
     }
 
     fn has_caught_up(&self, page: &Page) -> Checked {
@@ -132,7 +137,11 @@ impl World {
             self.put(self.now, Delivery::ServerUp);
         }
         for at in 0..self.browsers.len() {
+            self.make_room(at)?;
             let mut rng = Rng::new(self.browsers[at].rng.next());
+            for page in self.browsers[at].pages_that(Life::Blocked) {
+                self.unblock((at, page));
+            }
             for page in self.browsers[at].pages_that(Life::Frozen) {
                 self.set_frozen((at, page), false);
             }
@@ -143,7 +152,7 @@ impl World {
             let excused = self.browsers[at].pages();
             let no_tier = self.has_no_tier(at);
             let is_closed = |page: &Page| no_tier || page.status.state == "closed";
-            let excused = excused.filter(|(_, it)| it.excused && is_closed(it));
+            let excused = excused.filter(|(_, it)| it.excused && is_closed(it) && !it.lacks_room());
             for page in excused.map(|(number, _)| number).collect::<Vec<_>>() {
                 self.bury((at, page), true)?;
             }
@@ -161,9 +170,45 @@ impl World {
         Ok(())
     }
 
+    /// Tabs are closed until the server has room for all that are left. One of those that it had
+    /// no room for is left.
+    fn make_room(&mut self, at: usize) -> Checked {
+        if self.plan.special != Special::Crowds {
+            return Ok(());
+        }
+        let mut room = self.plan.tabs();
+        let all = self.browsers[at].pages();
+        let mut all = all.map(|(it, page)| (!page.lacks_room(), it)).collect::<Vec<_>>();
+        all.sort_unstable();
+        let mut one_waits = false;
+        for (settled, number) in all {
+            let Some(page) = self.browsers[at].page(number) else { continue };
+            let stays = if settled { room > 0 } else { !one_waits && !page.has_sockets() };
+            if stays {
+                room -= 1;
+                one_waits |= !settled;
+            } else {
+                self.bury((at, number), true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A tab that the server had no room for has its place once there is room.
+    fn all_have_room(&self) -> Checked {
+        let mut all = self.browsers.iter().flat_map(Browser::pages);
+        let waits = all.find(|(_, page)| page.lacks_room());
+        Convergence.unless(waits.is_none(), || {
+            format!("there is room, and yet a page is {:?}", waits.map(|(_, page)| &page.status))
+        })
+    }
+
     fn each_page(&mut self, mut work: impl FnMut(&mut Self, (usize, u32)) -> Checked) -> Checked {
         for at in 0..self.browsers.len() {
-            for number in self.browsers[at].pages_that(Life::Awake) {
+            let awake = self.browsers[at].pages_that(Life::Awake);
+            let settled = self.browsers[at].settled().map(|(number, _)| number);
+            let settled = settled.filter(|number| awake.contains(number));
+            for number in settled.collect::<Vec<_>>() {
                 work(self, (at, number))?;
             }
         }
@@ -172,10 +217,15 @@ impl World {
 
     fn all_connected(&self) -> Checked {
         for (at, browser) in self.browsers.iter().enumerate() {
-            let hubs = browser.pages().map(|(_, page)| page.status.hub.as_str());
-            let hubs = hubs.collect::<BTreeSet<_>>();
-            let tiers = || browser.pages().map(|(_, page)| &*page.status.tier).collect::<Vec<_>>();
-            for (number, page) in browser.pages() {
+            let hubs = |of: Option<Group>| {
+                let pages = browser.settled();
+                let its =
+                    pages.filter(|(number, _)| of.is_none_or(|of| of == browser.group(*number)));
+                its.map(|(_, page)| page.status.hub.as_str()).collect::<BTreeSet<_>>()
+            };
+            let tiers =
+                || browser.settled().map(|(_, page)| &*page.status.tier).collect::<Vec<_>>();
+            for (number, page) in browser.settled() {
                 let status = &page.status;
                 Convergence.unless(status.state == "connected", || {
                     format!("healed, and yet page {number} of browser {at} is {status:?}")
@@ -189,9 +239,17 @@ impl World {
                 Tiers::Direct => false,
                 Tiers::Mixed => traits.locks,
             };
-            Convergence.unless(!one || hubs.len() == 1, || {
-                format!("healed, and yet browser {at} has the hubs {hubs:?} of {:?}", tiers())
-            })?;
+            for group in browser.groups() {
+                let hubs = hubs(Some(group));
+                Convergence.unless(!one || hubs.len() == 1, || {
+                    format!(
+                        "healed, and yet browser {at} has the hubs {hubs:?} of {:?}, locks: {}",
+                        tiers(),
+                        traits.locks
+                    )
+                })?;
+            }
+            let hubs = hubs(None);
             Convergence.unless(links == hubs.len(), || {
                 format!("browser {at} has {links} links for the hubs {hubs:?}")
             })?;
@@ -203,7 +261,7 @@ impl World {
         self.all_connected()?;
         let mut sockets = 0;
         for (at, browser) in self.browsers.iter().enumerate() {
-            for (_, page) in browser.pages() {
+            for (_, page) in browser.settled() {
                 sockets += self.page_at_rest(page)?;
             }
             for actor in browser.actors.values() {
@@ -222,7 +280,7 @@ impl World {
         let stats = server.registry.stats();
         // Without locks, tabs that crashed stay.
         let ghosts = self.browsers.iter().any(|browser| !browser.traits.locks);
-        let tabs = self.browsers.iter().map(|browser| browser.pages().count()).sum::<usize>();
+        let tabs = self.browsers.iter().map(|browser| browser.settled().count()).sum::<usize>();
         let all = (0..self.browsers.len()).map(|at| self.network.of_browser(at)).sum::<usize>();
         let world = (all, all, 0, sockets, tabs);
         let told = (

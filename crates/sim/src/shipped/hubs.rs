@@ -19,6 +19,7 @@ use super::{
 use crate::{
     engine::hub::Note,
     invariant::{Checked, Invariant::NothingLost},
+    seen::Sight,
 };
 
 /// How long a hub keeps a session for which it has no link.
@@ -138,8 +139,10 @@ impl World {
         }
     }
 
-    fn lives(&self, session: SessionId) -> bool {
-        self.server.as_ref().is_some_and(|server| server.has(session))
+    /// Whether the hubs of a browser can have a session: it lives, and its user is there.
+    fn lives(&self, at: usize, session: SessionId) -> bool {
+        let lives = self.server.as_ref().is_some_and(|server| server.has(session));
+        lives && !self.disowned.contains(&(at, session))
     }
 
     /// The tabs of a hub that are not parked.
@@ -171,7 +174,9 @@ impl World {
         let better = if is_found || claim.is_none() { &*shown } else { &[] };
         let other = if claim.is_none() { &*found } else { &[] };
         let mut all = better.iter().chain(other);
-        let thrown_away = all.find(|it| self.lives(**it) && !record.tried.contains(it)).copied();
+        let at = record.at.0;
+        let thrown_away =
+            all.find(|it| self.lives(at, **it) && !record.tried.contains(it)).copied();
         if let Some((record, claim)) = self.hubs.get_mut(&hub).zip(claim) {
             record.tried.insert(claim);
         }
@@ -190,7 +195,9 @@ impl World {
         let of_tab = |tab| [record.shown.get(tab), record.found.get(tab)].into_iter().flatten();
         let mut all = present.iter().flat_map(of_tab).copied();
         // Servers keep no session in which nothing was said: those that were tried are over.
-        let lives = |session: &SessionId| self.lives(*session) && !record.tried.contains(session);
+        let at = record.at.0;
+        let lives =
+            |session: &SessionId| self.lives(at, *session) && !record.tried.contains(session);
         let thrown_away = all.find(lives);
         NothingLost.unless(late || thrown_away.is_none(), || {
             format!("{hub} begins a session, though its tabs have {thrown_away:?}")
@@ -229,7 +236,11 @@ impl World {
         let Some(before) = record.shown.remove(&tab) else {
             return Ok(());
         };
-        let fine = without >= DETACHED || !self.lives(before);
+        let at = record.at.0;
+        let fine = without >= DETACHED || !self.lives(at, before);
+        if self.disowned.contains(&(at, before)) {
+            self.seen.add(Sight::OtherUser);
+        }
         self.reference.gives_up(key(tab), before);
         NothingLost.unless(fine, || {
             format!("{tab} was told after {without:?} without a link that {before:?} is lost")

@@ -52,6 +52,8 @@ pub struct Link {
     pub broken: bool,
     /// Nothing arrives before this moment.
     pub stalled_until: Timestamp,
+    /// Who dialled, when that reached the server.
+    pub identity: Option<Identity>,
     /// Whether its HELLO arrived, and with which session and term.
     pub hello: Option<Hello>,
     up: Lane,
@@ -108,6 +110,7 @@ impl Network {
             server_open: false,
             broken: false,
             stalled_until: Timestamp::default(),
+            identity: None,
             hello: None,
             up: Lane::default(),
             down: Lane::default(),
@@ -176,8 +179,8 @@ impl World {
             return Ok(());
         };
         let (browser, at) = (&mut self.browsers[link.at.0], link.at);
-        // One user a browser.
-        let identity = NonZeroU64::new(at.0 as u64 + 1).map(Identity);
+        let identity = browser.identity(at.0);
+        link.identity = identity;
         let entropy = std::array::from_fn(|_| browser.rng.next().to_le_bytes()[0]);
         let latency = browser.link_latency();
         if browser.offline {
@@ -361,7 +364,7 @@ impl World {
         let Some((mut resume, browser)) = rng.pick(&all) else {
             return Ok(());
         };
-        let mut user = browser as u64 + 1;
+        let mut identity = self.owners.get(&resume.session).copied().flatten();
         let is_token = rng.one_in(2);
         if is_token {
             resume.token = Token(resume.token.0.map(|byte| byte ^ 1));
@@ -369,12 +372,11 @@ impl World {
                 server.forged += 1;
             }
         } else {
-            user += 100;
+            identity = NonZeroU64::new(browser as u64 * 1000 + 500).map(Identity);
         }
         self.network.last += 1;
         let link = LinkId(self.network.last);
         let entropy = std::array::from_fn(|_| rng.next().to_le_bytes()[0]);
-        let identity = NonZeroU64::new(user).map(Identity);
         let (mut bytes, hub) = (Vec::new(), HubId(rng.next()));
         let hello = HelloFrame {
             min_version: OLDEST_VERSION,

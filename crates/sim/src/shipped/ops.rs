@@ -1,9 +1,9 @@
 //! What becomes of the things that scripts ask for.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use super::{
-    browser::{Kind, Port},
+    browser::{Kind, Place, Port},
     locks::{Agent, Call, News, Wish},
     plan::{Special, Tiers},
     storm::Deed,
@@ -16,6 +16,7 @@ use crate::{
         Invariant::{NoError, NoStorm},
     },
     network::Lane,
+    seen::Sight,
 };
 
 /// How long a lock that was stolen is left alone.
@@ -43,7 +44,8 @@ impl World {
                 self.browsers[at.0].ports.remove(&port);
             }
             Op::SharedWorker { worker, url, name, port } => {
-                return self.shared_worker(at, worker, (url, name), port);
+                let place = (self.browsers[at.0].partition(at.1), url, name);
+                return self.shared_worker(at, worker, place, port);
             }
             Op::Worker { worker, url, name } => return self.worker(at, worker, &url, &name),
             Op::WorkerPost { worker, data } => self.post_to_worker(at, worker, data),
@@ -86,13 +88,16 @@ impl World {
                 return NoError.broken(format!("a script in {at:?} threw {text}"));
             }
             Op::Tell(told) => {
-                let Self { browsers, reference, feed, .. } = self;
+                let Self { browsers, reference, feed, parts, seen, builds, .. } = self;
                 let mixed = browsers[at.0].traits.tiers == Tiers::Mixed;
                 if let Some(page) = browsers[at.0].page(at.1) {
                     if page.excused {
                         reference.leaves_all(page.tab);
                     }
-                    page.heard(&told, reference, feed)?;
+                    page.heard(&told, reference, feed, (parts, builds.len() - 1))?;
+                    if page.refused {
+                        seen.add(Sight::NoRoom);
+                    }
                     // The hub of one tab does not take over what others share.
                     if page.excused || mixed && page.status.tier == "direct" {
                         reference.leaves_all(page.tab);
@@ -165,13 +170,7 @@ impl World {
     }
 
     /// A page wants a port to a shared worker: one is started if there is none.
-    fn shared_worker(
-        &mut self,
-        at: (usize, u32),
-        worker: u32,
-        place: (String, String),
-        port: u32,
-    ) -> Checked {
+    fn shared_worker(&mut self, at: (usize, u32), worker: u32, place: Place, port: u32) -> Checked {
         let found = self.browsers[at.0].shared.get(&place).copied();
         let number = match found {
             Some(number) => number,
@@ -183,6 +182,8 @@ impl World {
         {
             owners.insert((at.1, worker));
         }
+        self.excuse_other_builds((at.0, number));
+        let browser = &mut self.browsers[at.0];
         let peer = browser.id();
         browser.ports.insert(port, Port { owner: at.1, peer, lane: Lane::default() });
         browser.ports.insert(peer, Port { owner: number, peer: port, lane: Lane::default() });
@@ -226,7 +227,10 @@ impl World {
     fn broadcast(&mut self, at: (usize, u32), id: u32, data: &str) {
         let browser = &self.browsers[at.0];
         let Some((_, name)) = browser.channels.get(&id) else { return };
-        let others = browser.channels.iter().filter(|(other, it)| **other != id && it.1 == *name);
+        let partition = browser.partition(at.1);
+        let others = browser.channels.iter().filter(|(other, it)| {
+            **other != id && it.1 == *name && browser.partition(it.0) == partition
+        });
         let others = others.map(|(other, it)| (*other, it.0)).collect::<Vec<_>>();
         for (other, number) in others {
             let latency = self.browsers[at.0].port_latency();
@@ -249,7 +253,8 @@ impl World {
         }
         let browser = &self.browsers[at.0];
         let others = browser.pages().map(|(number, _)| number);
-        let others = others.filter(|it| *it != at.1);
+        let partition = browser.partition(at.1);
+        let others = others.filter(|it| *it != at.1 && browser.partition(*it) == partition);
         for number in others.collect::<Vec<_>>() {
             let latency = self.browsers[at.0].port_latency();
             let given = [key.clone(), old.clone(), new.clone()].map(Given::Maybe);
@@ -261,7 +266,8 @@ impl World {
     /// there.
     fn may_steal(&mut self, at: (usize, u32), name: &str) -> Checked {
         let (now, browser) = (self.now, &mut self.browsers[at.0]);
-        let before = browser.thefts.insert(name.to_owned(), (now, at.1));
+        let area = browser.actors.get(&at.1).map_or(0, |actor| actor.area);
+        let before = browser.thefts.insert((area, name.to_owned()), (now, at.1));
         let soon = before.is_some_and(|(when, thief)| {
             now.saturating_since(when) < SHY && browser.actors.contains_key(&thief)
         });
@@ -324,7 +330,19 @@ impl World {
 
     /// A module that a page asked for is there.
     pub(crate) fn module_is_there(&mut self, at: (usize, u32), id: u32) -> Checked {
-        let scripts = std::rc::Rc::clone(&self.scripts);
+        let last = self.builds.len() - 1;
+        let page = self.browsers[at.0].page(at.1);
+        // What a page has loaded it does not load again.
+        let build = page.map_or(last, |page| {
+            let build = *page.tiers.get_or_insert(last);
+            if page.build != build {
+                // It refuses to work with another build, and says so.
+                page.excused = true;
+                self.seen.add(Sight::OtherTiers);
+            }
+            build
+        });
+        let scripts = Rc::clone(&self.builds[build]);
         let url = "https://sim/tabmux/tiers.js";
         self.enter(at, |realm| realm.imported(id, url, &scripts.tiers))
     }

@@ -1,11 +1,11 @@
 //! What is known of a page: what it said, what it must hear, and what it was told. The page itself
 //! is the shipped library, in a realm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tabmux_core::{
     Timestamp,
-    wire::{Position, TabId},
+    wire::{Position, SessionId, TabId},
 };
 
 use super::topics::Subscription;
@@ -13,12 +13,16 @@ use crate::{
     engine::op::Told,
     invariant::{
         Checked,
-        Invariant::{NoError, NothingLost, OnlyWhatWasAsked},
+        Invariant::{NoError, NothingLost, OneUser, OnlyWhatWasAsked},
     },
     reference::Reference,
     topics::Feed,
 };
 
+/// Why the server has no place for a tab.
+const NO_ROOM: &str = "tabs on this server";
+/// What a page of an earlier build is told.
+const TWO_BUILDS: [&str; 2] = ["of two builds", "of another build"];
 /// How often a page is told that messages to all tabs are missing where some may be.
 const GAPS: u32 = 8;
 
@@ -29,6 +33,14 @@ pub struct Page {
     pub tag: u32,
     /// What the application and the oracle call its tab.
     pub tab: TabId,
+    /// The build of its page library.
+    pub build: usize,
+    /// The build of its chunk for the other tiers, if it has loaded that.
+    pub tiers: Option<usize>,
+    /// Another build was deployed, it was told so, and nothing is left to it.
+    pub outdated: bool,
+    /// There was no room for it at the server, and it was told so.
+    pub refused: bool,
     /// Its timers fire at multiples of so many milliseconds.
     pub throttle_ms: u64,
     /// The options of all that it opens, as JSON.
@@ -97,6 +109,10 @@ impl Page {
         Self {
             tag,
             tab: tab_of(tag),
+            build: 0,
+            tiers: None,
+            outdated: false,
+            refused: false,
             throttle_ms,
             options,
             born,
@@ -108,6 +124,16 @@ impl Page {
             broadcast: None,
             may_miss: 0,
         }
+    }
+
+    /// Whether its client waits for room at the server.
+    pub fn lacks_room(&self) -> bool {
+        self.refused && self.status.state == "closed"
+    }
+
+    /// Whether it has sockets that are not closed.
+    pub fn has_sockets(&self) -> bool {
+        self.sockets.values().any(|state| *state != SocketState::Closed)
     }
 
     /// Numbers of the sockets in a state.
@@ -127,7 +153,16 @@ impl Page {
     }
 
     /// The application in the page heard something.
-    pub fn heard(&mut self, told: &[Told], reference: &mut Reference, feed: &Feed) -> Checked {
+    ///
+    /// # Errors
+    /// If it must not have heard that.
+    pub fn heard(
+        &mut self,
+        told: &[Told],
+        reference: &mut Reference,
+        feed: &Feed,
+        (parts, last_build): (&BTreeSet<(TabId, SessionId)>, usize),
+    ) -> Checked {
         let text = |at: usize| told.get(at).map_or("", Told::text);
         let number = |at: usize| told.get(at).and_then(Told::number).unwrap_or(0);
         let k = u32::try_from(number(1)).unwrap_or(0);
@@ -140,9 +175,24 @@ impl Page {
                     hub: text(3).to_owned(),
                     reason: text(5).to_owned(),
                 };
+                if self.status.state == "closed" && self.status.reason.contains(NO_ROOM) {
+                    (self.refused, self.excused) = (true, true);
+                }
+                let of_two = TWO_BUILDS.iter().any(|it| self.status.reason.contains(it));
+                if self.status.state == "closed" && of_two {
+                    (self.excused, self.outdated) = (true, true);
+                    let build = self.build;
+                    return NoError.unless(build < last_build, || {
+                        format!("a page of the latest build {build} hears {:?}", self.status)
+                    });
+                }
                 Ok(())
             }
-            "browser" => self.browser_message(text(1)),
+            "browser" => {
+                let serial = text(1).split(' ').next().and_then(|word| word.parse().ok());
+                self.is_part_of(reference.session_called(serial.unwrap_or(0)), parts)?;
+                self.browser_message(text(1))
+            }
             "browserGap" => {
                 self.broadcast = None;
                 let tab = self.tab;
@@ -155,6 +205,7 @@ impl Page {
             "opened" => self.opened(k, reference),
             "message" => {
                 self.is_open(k, told)?;
+                self.is_part_of(reference.session_of(self.tab, k), parts)?;
                 reference.page_hears(self.tab, k, text(2))
             }
             "error" => Ok(()),
@@ -194,8 +245,21 @@ impl Page {
             "publication" => it.heard(feed, position, said),
             what => Err(format!("the page was told {what}")),
         };
-        let name = it.name;
-        heard.or_else(|why| NothingLost.broken(format!("{tab} subscription {k} of {name}: {why}")))
+        let (name, tier) = (it.name, &self.status.tier);
+        heard.or_else(|why| {
+            NothingLost.broken(format!("{tab} ({tier}) subscription {k} of {name}: {why}"))
+        })
+    }
+
+    /// I15: what was said in a session reaches only tabs that are part of it, or were.
+    fn is_part_of(
+        &self,
+        session: Option<SessionId>,
+        parts: &BTreeSet<(TabId, SessionId)>,
+    ) -> Checked {
+        let tab = self.tab;
+        let is_part = session.is_some_and(|session| parts.contains(&(tab, session)));
+        OneUser.unless(is_part, || format!("{tab} heard something of {session:?}"))
     }
 
     fn is_open(&self, k: u32, told: &[Told]) -> Checked {

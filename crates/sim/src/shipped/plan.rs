@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tabmux_core::Timestamp;
+use tabmux_core::{Timestamp, session::SessionConfig};
 
 use crate::{plan::Kept, rng::Rng};
 
@@ -41,6 +41,8 @@ transitions! {
     FreezeTab,
     /// A stopped tab goes on.
     ThawTab,
+    /// A script of a page does one thing for up to half a minute.
+    BlockTab,
     /// A worker dies without a word.
     CrashWorker,
     /// A worker dies and its script is run again, with one of the old ports.
@@ -85,6 +87,10 @@ transitions! {
     SwallowLink,
     /// A stranger claims a session, with another token or as another user.
     Forge,
+    /// Another user logs in, or nobody is, if that is the special fault of the run.
+    ChangeUser,
+    /// Another build is deployed, if that is the special fault of the run.
+    Deploy,
     /// The user clears what the origin has stored, if that is the special fault of the run.
     ClearStorage,
 }
@@ -130,6 +136,15 @@ pub enum Special {
     /// Storage is cleared under open tabs. Those keep the locks that they have; tabs that are
     /// opened later find none of these.
     ClearedStorage,
+    /// Users log in and out.
+    Users,
+    /// There are more tabs than the server lets a session have.
+    Crowds,
+    /// Other builds are deployed: what is loaded from then on is of the last one. Pages keep what
+    /// they have.
+    Deploys,
+    /// Some pages are frames in pages of another site, which share nothing with the others.
+    Frames,
 }
 
 const REFUSALS: [&[&str]; 5] = [
@@ -184,14 +199,23 @@ impl Plan {
             Step { at, what: draw(&weights, &mut rng), dice: rng.next() }
         });
         let steps = steps.collect();
-        let special = match rng.below(24) {
-            0..=3 => Special::Refuses(REFUSALS[rng.index(REFUSALS.len())]),
-            4 | 5 => Special::SlowScripts,
-            6 | 7 => Special::FailingScripts,
-            8 => Special::ClearedStorage,
+        let special = match rng.below(36) {
+            0..=4 => Special::Refuses(REFUSALS[rng.index(REFUSALS.len())]),
+            5 | 6 => Special::SlowScripts,
+            7 | 8 => Special::FailingScripts,
+            9 | 10 => Special::ClearedStorage,
+            11..=13 => Special::Deploys,
+            14 | 15 => Special::Frames,
+            16..=18 => Special::Users,
+            19 | 20 => Special::Crowds,
             _ => Special::None,
         };
         Self { steps, browsers, special }
+    }
+
+    /// Tabs that the server lets a session have.
+    pub fn tabs(&self) -> u32 {
+        if self.special == Special::Crowds { 3 } else { SessionConfig::default().tabs }
     }
 
     /// The numbers of all transitions.

@@ -23,8 +23,14 @@ const TRAPS_WITHIN: Duration = Duration::from_secs(61);
 const STARTED: Duration = Duration::from_secs(2);
 /// The tabs of one browser at most, in the first phase.
 const TABS: usize = 5;
+/// The same where there are more than the server takes.
+const CROWD: usize = 8;
 /// Subscriptions of one page at most.
 const SUBSCRIPTIONS: usize = 4;
+/// Users of one browser, of which the second is nobody.
+const USERS: u64 = 4;
+/// Builds of one run at most.
+const BUILDS: usize = 3;
 /// What the name of the link's lock begins with.
 const LINK_LOCK: &str = "tabmux:socket:";
 
@@ -59,6 +65,20 @@ impl World {
                 self.sleep(at, &mut rng);
                 Ok(())
             }
+            Transition::ChangeUser => {
+                self.change_user(at, &mut rng);
+                Ok(())
+            }
+            Transition::Deploy => {
+                if self.plan.special == Special::Deploys
+                    && self.builds.len() < BUILDS
+                    && let Some(last) = self.builds.last()
+                {
+                    let next = last.next_build();
+                    self.builds.push(Rc::new(next));
+                }
+                Ok(())
+            }
             Transition::ClearStorage => {
                 if self.plan.special == Special::ClearedStorage {
                     let area = Area::default();
@@ -75,6 +95,21 @@ impl World {
             | Transition::TrapHub
             | Transition::StealLock => self.worker_suffers(at, step.what, &mut rng),
             _ => self.tab_does(at, step.what, &mut rng),
+        }
+    }
+
+    /// Another user logs in, or one who was there before, or nobody.
+    fn change_user(&mut self, at: usize, rng: &mut Rng) {
+        if self.plan.special == Special::Users {
+            let user = rng.below(USERS);
+            let browser = &mut self.browsers[at];
+            if user != browser.user {
+                let before = browser.identity(at);
+                self.disowned.extend(
+                    self.owners.iter().filter(|(_, it)| **it == before).map(|(id, _)| (at, *id)),
+                );
+                browser.user = user;
+            }
         }
     }
 
@@ -133,6 +168,8 @@ impl World {
             (Transition::CrashWorker, Some(number)) => self.kill((at, number)),
             (Transition::RerunWorker, Some(number)) => return self.rerun((at, number), rng),
             (Transition::TrapHub, Some(number)) => {
+                // The worker counts by the clock of its machine.
+                let now = browser.clock(now);
                 if let Some(actor) = self.browsers[at].actors.get_mut(&number) {
                     actor.traps.retain(|it| now.saturating_since(*it) < TRAPS_WITHIN);
                     if actor.traps.len() >= MAX_TRAPS {
@@ -180,7 +217,8 @@ impl World {
         let who = (at, tab);
         match what {
             Transition::OpenTab => {
-                if self.browsers[at].pages().count() < TABS {
+                let crowd = self.plan.special == Special::Crowds;
+                if self.browsers[at].pages().count() < if crowd { CROWD } else { TABS } {
                     self.open_tab(at, rng)?;
                 }
             }
@@ -188,6 +226,7 @@ impl World {
             Transition::CrashTab | Transition::EvictTab => self.bury(who, false)?,
             Transition::ParkTab => self.park(who)?,
             Transition::RestoreTab => self.restore(who, rng)?,
+            Transition::BlockTab => self.block(who, rng),
             Transition::FreezeTab => self.set_frozen(who, true),
             Transition::ThawTab => self.set_frozen(who, false),
             Transition::Flap => {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use super::{
-    browser::{Actor, Kind, Life, Port},
+    browser::{Actor, Kind, Life, Place, Port},
     locks::Agent,
     page::Page,
     plan::{Special, Tiers},
@@ -18,8 +18,11 @@ use crate::{
     },
     network::Lane,
     rng::Rng,
+    seen::Sight,
 };
 
+/// The longest that a page does one thing.
+const BLOCKED_MS: u64 = 30_000;
 /// Where pages are.
 const PAGE: &str = "https://sim/app/page";
 /// Where the page library is.
@@ -76,6 +79,7 @@ impl World {
             realm,
             kind,
             area,
+            build: None,
             life: Life::Loading,
             timers: Default::default(),
             waiting: Vec::new(),
@@ -101,6 +105,7 @@ impl World {
 
     /// A page is loaded.
     pub(crate) fn open_tab(&mut self, at: usize, rng: &mut Rng) -> Checked {
+        let special = self.plan.special;
         let tag = u32::try_from(rng.next() >> 32).unwrap_or(1);
         let throttle_ms = [1, 1, 1000, 60_000][rng.index(4)];
         let options = match self.browsers[at].traits.tiers {
@@ -111,9 +116,15 @@ impl World {
         };
         let mut page = Page::new(tag, throttle_ms, options.to_owned(), self.now);
         page.excused = self.has_no_tier(at);
-        let area = self.browsers[at].areas.len() - 1;
+        // A cache may still have the build before.
+        let last = self.builds.len() - 1;
+        let is_old = special == Special::Deploys && rng.one_in(4);
+        let build = last.saturating_sub(is_old.into());
+        page.build = build;
+        let last = self.browsers[at].areas.len() - 1;
+        let area = if special == Special::Frames { rng.index(last + 1) } else { last };
         let number = self.start(at, Role::Page, ("", PAGE), Kind::Page(page), area)?;
-        let scripts = Rc::clone(&self.scripts);
+        let scripts = Rc::clone(&self.builds[build]);
         if let Some(actor) = self.browsers[at].actors.get_mut(&number) {
             actor.life = Life::Awake;
         }
@@ -130,14 +141,10 @@ impl World {
     }
 
     /// A shared worker begins.
-    pub(crate) fn start_shared(
-        &mut self,
-        at: (usize, u32),
-        place: (String, String),
-    ) -> Checked<u32> {
+    pub(crate) fn start_shared(&mut self, at: (usize, u32), place: Place) -> Checked<u32> {
         let area = self.browsers[at.0].actors.get(&at.1).map_or(0, |actor| actor.area);
         let kind = Kind::Shared { place: place.clone(), owners: BTreeSet::new() };
-        let number = self.start(at.0, Role::Shared, (&place.1, &place.0), kind, area)?;
+        let number = self.start(at.0, Role::Shared, (&place.2, &place.1), kind, area)?;
         self.browsers[at.0].shared.insert(place, number);
         self.script(at, number);
         Ok(number)
@@ -170,7 +177,7 @@ impl World {
         if browser.traits.tiers != Tiers::Storage {
             return Ok(());
         }
-        let before = browser.led.replace((now, at.1));
+        let before = browser.led.insert(browser.group(at.1), (now, at.1));
         let both = before.is_some_and(|(when, who)| {
             now.saturating_since(when) < AT_ONCE && who != at.1 && browser.actors.contains_key(&who)
         });
@@ -206,17 +213,55 @@ impl World {
 
     /// The script of a worker is there.
     pub(crate) fn script_is_there(&mut self, at: (usize, u32)) -> Checked {
-        let scripts = Rc::clone(&self.scripts);
+        let build = self.builds.len() - 1;
+        let scripts = Rc::clone(&self.builds[build]);
         let freeze = self.browsers[at.0].should_freeze(at.1);
         if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
             actor.life = if freeze { Life::Frozen } else { Life::Awake };
             actor.runs_since = self.now;
+            actor.build = Some(build);
         }
+        self.excuse_other_builds(at);
         self.enter(at, |realm| realm.run_worker(&scripts))?;
         if !freeze {
             self.thaw(at.0, at.1);
         }
         Ok(())
+    }
+
+    /// A worker of another build than a page says so to it, and the page has no hub then.
+    pub(crate) fn excuse_other_builds(&mut self, at: (usize, u32)) {
+        let browser = &mut self.browsers[at.0];
+        let Some(build) = browser.actors.get(&at.1).and_then(|actor| actor.build) else { return };
+        for owner in browser.owners(at.1) {
+            if let Some(page) = browser.page(owner).filter(|page| page.build != build) {
+                page.excused = true;
+                self.seen.add(Sight::OtherWorker);
+            }
+        }
+    }
+
+    /// A script of a page does one thing for long, and the page hears nothing meanwhile.
+    pub(crate) fn block(&mut self, at: (usize, u32), rng: &mut Rng) {
+        if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
+            actor.life = Life::Blocked;
+            self.put(self.now + rng.millis(1000, BLOCKED_MS), Delivery::Unblock { at });
+        }
+    }
+
+    /// It is done with that.
+    pub(crate) fn unblock(&mut self, at: (usize, u32)) {
+        let now = self.now;
+        let browser = &mut self.browsers[at.0];
+        let Some(actor) = browser.actors.get_mut(&at.1) else { return };
+        if actor.life != Life::Blocked {
+            return;
+        }
+        (actor.life, actor.runs_since) = (Life::Awake, now);
+        if let Some(page) = browser.page(at.1) {
+            page.was_away();
+        }
+        self.thaw(at.0, at.1);
     }
 
     /// A page or a worker is no more: its ports, locks and links go without a word.
@@ -274,7 +319,7 @@ impl World {
                 (actor.life, actor.runs_since) = (Life::Awake, now);
                 self.thaw(at.0, at.1);
             }
-            Life::Loading | Life::Parked | Life::Awake | Life::Frozen => {}
+            Life::Loading | Life::Parked | Life::Awake | Life::Frozen | Life::Blocked => {}
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     fmt::{self, Write},
     rc::Rc,
     time::Duration,
@@ -11,12 +11,12 @@ use std::{
 
 use tabmux_core::{
     Timestamp,
-    session::SocketRef,
+    session::{Identity, SocketRef},
     wire::{HubId, Resume, SessionId, TabId},
 };
 
 use super::{
-    browser::{Browser, Life},
+    browser::{Area, Browser, Life},
     hubs::HubRecord,
     links::{Message, Network},
     locks::{Call, News},
@@ -53,7 +53,8 @@ pub struct World {
     pub(crate) rng: Rng,
     pub(crate) plan: Plan,
     pub(crate) engine: Engine,
-    pub(crate) scripts: Rc<Scripts>,
+    /// All builds so far. What is loaded is of the last.
+    pub(crate) builds: Vec<Rc<Scripts>>,
     pub(crate) browsers: Vec<Browser>,
     pub(crate) network: Network,
     /// `None` while it is down.
@@ -64,6 +65,12 @@ pub struct World {
     pub(crate) feed: Feed,
     /// What should be true of sockets.
     pub(crate) reference: Reference,
+    /// The sessions that each tab was ever part of, as the server has it.
+    pub(crate) parts: BTreeSet<(TabId, SessionId)>,
+    /// Whose each session is.
+    pub(crate) owners: BTreeMap<SessionId, Option<Identity>>,
+    /// Sessions of users who have left a browser, or left it once.
+    pub(crate) disowned: BTreeSet<(usize, SessionId)>,
     /// The session that each claim is of, without what it says of a tab.
     pub(crate) claims: BTreeMap<String, SessionId>,
     /// What is known of each hub.
@@ -137,6 +144,8 @@ pub enum Delivery {
     ServerDown,
     /// A machine wakes.
     Wake { browser: usize },
+    /// A page has done what took it so long.
+    Unblock { at: (usize, u32) },
     /// A worker freezes, or dies, if it should.
     Settle { at: (usize, u32) },
     /// A stranger lets go of a lock.
@@ -160,17 +169,26 @@ impl World {
         plan.keep(kept);
         let part = |at: usize| Rng::of_part(seed, at as u64 + 1);
         let browsers = plan.browsers.iter().enumerate();
+        let browsers = browsers.map(|(at, traits)| Browser::new(*traits, part(at)));
+        let mut browsers = browsers.collect::<Vec<_>>();
+        if plan.special == Special::Frames {
+            let frame = || Area { partition: 1, ..Area::default() };
+            browsers.iter_mut().for_each(|browser| browser.areas.push(frame()));
+        }
         Self {
             now: START,
             rng: Rng::of_part(seed, 0),
             engine: Engine::new().unwrap_or_else(|error| panic!("no engine: {error}")),
-            scripts,
-            browsers: browsers.map(|(at, traits)| Browser::new(*traits, part(at))).collect(),
+            builds: vec![scripts],
+            browsers,
             network: Network::default(),
-            server: Some(Server::new(START, 0)),
+            server: Some(Server::new(START, 0, plan.tabs())),
             serial: 0,
             feed: Feed::default(),
             reference: Reference::with_credit(128 << 10),
+            parts: BTreeSet::new(),
+            owners: BTreeMap::new(),
+            disowned: BTreeSet::new(),
             claims: BTreeMap::new(),
             hubs: BTreeMap::new(),
             resumes: BTreeMap::new(),
@@ -345,13 +363,17 @@ impl World {
             Delivery::ServerTimer => self.server_timer(),
             Delivery::ServerUp => {
                 if self.server.is_none() {
-                    self.server = Some(Server::new(self.now, self.serial));
+                    self.server = Some(Server::new(self.now, self.serial, self.plan.tabs()));
                 }
                 Ok(())
             }
             Delivery::ServerDown => self.server_down(true),
             Delivery::Wake { browser } => {
                 self.wake(browser);
+                Ok(())
+            }
+            Delivery::Unblock { at } => {
+                self.unblock(at);
                 Ok(())
             }
             Delivery::Settle { at } => {
@@ -425,6 +447,7 @@ impl Delivery {
             | Self::ServerUp
             | Self::ServerDown
             | Self::Wake { .. }
+            | Self::Unblock { .. }
             | Self::Settle { .. }
             | Self::GiveBack { .. }
             | Self::ServerForgot { .. } => None,

@@ -299,16 +299,24 @@ impl MuxTab {
         held: Held,
         history: &History,
     ) -> Vec<HubMessage> {
-        self.lane0.posted(held.newest_to_all().min(count0));
+        // A tab may have gone away before it heard that it is part of the session. When it is back,
+        // the server takes it for new there, and what was said to all before does not concern it.
+        let is_in = session.is_some_and(|session| self.is_in(session));
+        if is_in {
+            self.lane0.posted(held.newest_to_all().min(count0));
+        }
         // More came than is kept for it, and the server may not have been told so yet.
         if history.is_lost() && self.part().is_some() && !self.was_served() {
             self.lane0.lost(count0);
         }
         let mut told = held.into_messages();
+        if !is_in {
+            told.retain(|it| !matches!(it, HubMessage::Browser { .. } | HubMessage::BrowserGap));
+        }
         if let Some(gap) = self.take_gap(count0) {
             told.insert(0, gap);
         }
-        if session.is_some_and(|session| self.is_in(session)) {
+        if is_in {
             for (count0, payload) in history.messages(self.lane0.heard()) {
                 self.lane0.posted(count0);
                 told.push(HubMessage::Browser { count0, payload });
