@@ -26,8 +26,8 @@
 //! around them, the network and the application are models. It covers mux mode in all four tiers;
 //! mirror and exclusive mode are not in it yet. It is to replace the model by hand.
 //!
-//! Requests of tabs have no page API yet. [`requests`] draws them by themselves, with a scripted hub
-//! in the place of page and worker.
+//! Requests of tabs have no page API yet. [`requests`] draws them by themselves, with a scripted
+//! hub in the place of page and worker.
 //!
 //! A failure names the invariant, the seed and the transitions that are left after [`shrink`]ing,
 //! as a command that runs it again. The same seed gives the same log of events, to the last byte:
