@@ -103,7 +103,7 @@ impl Session {
         up: Upstream,
         len: usize,
     ) -> Result<bool, PeerMisbehaved> {
-        if let Some(tab) = self.tabs.get_mut(&up.tab) {
+        if let Some(tab) = self.tabs.get_mut(up.tab) {
             return tab.count(up.n, len);
         }
         let message = format!("this session has no tab with alias {}", up.tab.0);
@@ -130,10 +130,10 @@ impl Session {
         };
         // What was never sent in this lane is of an earlier one: the tab may say so twice before it
         // hears of the new one. Or its page makes it up, which is no fault of the other tabs.
-        let lane = self.tabs.get(&alias).and_then(|tab| tab.lane());
+        let lane = self.tabs.get(alias).and_then(|tab| tab.lane());
         let last = if lane.is_some_and(|lane| lane.sent() >= last) { last } else { 0 };
         self.acknowledge(fx, alias, last)?;
-        let Some(entry) = self.tabs.get_mut(&alias) else {
+        let Some(entry) = self.tabs.get_mut(alias) else {
             return Ok(());
         };
         *fx.stats.tabs.of(entry.presence) -= 1;
@@ -157,9 +157,9 @@ impl Session {
     /// Forgets the tab that was parked first: nobody says when its page leaves the cache, which
     /// has room for a few only, and a page that is there is worth more.
     fn forget_parked(&mut self, fx: &mut Effects) {
-        let parked = self.tabs.iter().filter(|(_, it)| it.presence == Presence::Parked);
+        let parked = self.tabs.iter().filter(|it| it.presence == Presence::Parked);
         // One that has nothing to lose comes before all that have.
-        let first = parked.min_by_key(|(_, it)| it.parked_since()).map(|(_, it)| it.id);
+        let first = parked.min_by_key(|it| it.parked_since()).map(|it| it.id);
         if let Some(tab) = first {
             self.on_gone(fx, tab);
         }
@@ -167,7 +167,7 @@ impl Session {
 
     fn on_park(&mut self, fx: &mut Effects, tab: TabId) {
         let alias = self.alias(tab);
-        if let Some(entry) = alias.and_then(|alias| self.tabs.get_mut(&alias))
+        if let Some(entry) = alias.and_then(|alias| self.tabs.get_mut(alias))
             && entry.presence != Presence::Parked
         {
             *fx.stats.tabs.of(entry.presence) -= 1;
@@ -184,7 +184,7 @@ impl Session {
         let Some(alias) = self.alias(tab) else {
             return;
         };
-        let Some(entry) = self.tabs.remove(&alias) else {
+        let Some(entry) = self.tabs.remove(alias) else {
             return;
         };
         if let Some(slow) = &mut self.slow {
@@ -198,7 +198,7 @@ impl Session {
         fx.stats.memory.kept_bytes -= entry.kept();
         self.discharge_tab(fx, &entry);
         (0..entry.asking_count()).for_each(|_| self.question_ended());
-        entry.end(fx, self.id, alias);
+        entry.end(fx, self.id);
         fx.event(Event::TabGone { session: self.id, tab });
         // What it kept may be what others wait for, of whom nothing need come.
         self.wake_waiting(fx);

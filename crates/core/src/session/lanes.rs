@@ -59,7 +59,7 @@ impl Session {
         }
         let (in_lane, share) = match tab {
             Some(alias) => {
-                let tab = self.tabs.get(&alias).ok_or(SendError::Closed)?;
+                let tab = self.tabs.get(alias).ok_or(SendError::Closed)?;
                 (tab.kept(), tab.share())
             }
             None => (self.lane0.bytes(), Share::Present),
@@ -133,7 +133,7 @@ impl Session {
     }
 
     fn push_lane(&mut self, fx: &mut Effects, alias: Alias, bytes: Arc<[u8]>) {
-        let Some(tab) = self.tabs.get_mut(&alias) else {
+        let Some(tab) = self.tabs.get_mut(alias) else {
             return;
         };
         let goes_out = tab.presence == Presence::Attached;
@@ -191,7 +191,7 @@ impl Session {
             self.acknowledge(fx, Alias(lane), count)?;
         }
         for alias in aside {
-            if let Some(tab) = self.tabs.get_mut(alias)
+            if let Some(tab) = self.tabs.get_mut(*alias)
                 && !std::mem::replace(&mut tab.aside, true)
             {
                 fx.stats.tabs.set_aside += 1;
@@ -207,7 +207,7 @@ impl Session {
         lane: Alias,
         count: u64,
     ) -> Result<(), PeerMisbehaved> {
-        let acknowledged = match (lane, self.tabs.get_mut(&lane)) {
+        let acknowledged = match (lane, self.tabs.get_mut(lane)) {
             (Alias(0), _) => Some(&mut self.lane0),
             (_, None) => return Ok(()),
             (_, Some(tab)) if tab.lane().is_some() => Some(tab.lane_mut()),
@@ -228,7 +228,7 @@ impl Session {
         self.kept -= freed;
         fx.stats.memory.kept_bytes -= freed;
         // What is left must go on in time too.
-        let is_left = self.tabs.get(&lane).is_some_and(|tab| tab.kept() > 0);
+        let is_left = self.tabs.get(lane).is_some_and(|tab| tab.kept() > 0);
         if let Some(slow) = &mut self.slow
             && freed > 0
         {
@@ -255,7 +255,7 @@ impl Session {
         };
         (slow.crowded, slow.crowded_absent) = (crowded, crowded_absent);
         let has_room = |(alias, socket): &(Alias, SocketId)| {
-            let tab = self.tabs.get(alias);
+            let tab = self.tabs.get(*alias);
             tab.is_none_or(|tab| {
                 let open = tab.socket(*socket);
                 let is_crowded = match tab.share() {
@@ -277,7 +277,7 @@ impl Session {
 
     /// Notes that a socket was told that there is no room.
     pub(super) fn wait(&mut self, fx: &mut Effects, alias: Alias, socket: SocketId) {
-        let tab = self.tabs.get(&alias);
+        let tab = self.tabs.get(alias);
         let has_credit = tab.and_then(|tab| tab.socket(socket)).is_some_and(Socket::has_credit);
         // One that gives no credit, or that has acknowledged all there was, leaves no lane full.
         let stalls = has_credit && tab.is_some_and(|tab| tab.kept() > 0);
@@ -320,7 +320,7 @@ impl Session {
         let stalled = slow.stalled.iter().filter(|(_, since)| late(*since));
         // One that is not attached cannot acknowledge anything.
         let stalls = |it: &&Tab| it.kept() > 0 && it.presence == Presence::Attached;
-        let name = |alias: Alias| self.tabs.get(&alias).filter(stalls).map(|it| it.id);
+        let name = |alias: Alias| self.tabs.get(alias).filter(stalls).map(|it| it.id);
         let tabs: Vec<TabId> = stalled.filter_map(|(alias, _)| name(*alias)).collect();
         for tab in tabs {
             fx.stats.tabs.stalled += 1;
@@ -333,9 +333,9 @@ impl Session {
     /// Tells the hub what came of its tabs, if that is much; `all`: whatever it is.
     pub(super) fn report(&mut self, fx: &mut Effects, all: bool) {
         let (frames, bytes) = if all { (1, 1) } else { (TELL_FRAMES, TELL_BYTES) };
-        let news = self.tabs.iter_mut().filter(|(_, tab)| tab.is_news(frames, bytes));
+        let news = self.tabs.iter_mut().filter(|tab| tab.is_news(frames, bytes));
         let lanes: Vec<_> = news
-            .map(|(Alias(lane), tab)| LaneCount { lane, count: tab.report() })
+            .map(|tab| LaneCount { lane: tab.alias.0, count: tab.report() })
             .take(MAX_ACK_ENTRIES)
             .collect();
         if !lanes.is_empty() {

@@ -150,7 +150,7 @@ impl Registry {
 
     /// Returns the id of a tab, by its alias.
     pub fn tab_id(&self, session: SessionId, tab: Alias) -> Option<TabId> {
-        Some(self.sessions.by_id(session)?.tabs.get(&tab)?.id)
+        Some(self.sessions.by_id(session)?.tabs.get(tab)?.id)
     }
 
     /// Takes a fact.

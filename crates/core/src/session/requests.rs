@@ -11,13 +11,13 @@ use super::{
     credit::Credit,
     effects::Effects,
     state::Session,
-    tab::{Requesting, Socket},
+    tab::{Requesting, Socket, Tab},
 };
 
 impl Session {
     /// Takes a REQUEST, which becomes a question.
     pub(super) fn on_request(&mut self, fx: &mut Effects, alias: Alias, request: &Request<'_>) {
-        let Some(tab) = self.tabs.get(&alias).filter(|_| fx.config.requests) else {
+        let Some(tab) = self.tabs.get(alias).filter(|_| fx.config.requests) else {
             return;
         };
         // A number in use is a page's fault, as with OPEN.
@@ -110,7 +110,7 @@ impl Session {
 
     /// Returns the bytes of the requests that wait. That is a scan, which only REQUEST asks for.
     fn asked_bytes(&self) -> usize {
-        let sockets = self.tabs.iter().flat_map(|(_, tab)| tab.sockets());
+        let sockets = self.tabs.iter().flat_map(Tab::sockets);
         let texts = sockets.map(|socket| match socket {
             Socket::Requesting(requesting) => requesting.text as usize,
             Socket::Opening(_) | Socket::Open { .. } => 0,

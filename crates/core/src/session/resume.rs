@@ -292,9 +292,9 @@ impl Session {
         else {
             return;
         };
-        let tabs = self.tabs.iter().take(tabmux_wire::MAX_WELCOME_TABS).map(|(alias, tab)| {
+        let tabs = self.tabs.iter().take(tabmux_wire::MAX_WELCOME_TABS).map(|tab| {
             let parked = tab.presence == Presence::Parked;
-            WelcomeTab { tab: tab.id, alias: *alias, parked, aside: tab.aside }
+            WelcomeTab { tab: tab.id, alias: tab.alias, parked, aside: tab.aside }
         });
         let features = fx.config.requests.then_some(Feature::Requests).into_iter().collect();
         let tail = WelcomeTail { identity: IdentityTag::NoUsers, features };

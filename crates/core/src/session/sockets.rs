@@ -30,7 +30,7 @@ impl Session {
     pub(super) fn on_open(&mut self, fx: &mut Effects, alias: Alias, open: Open<'_>) {
         let Open { socket, credit, path, protocols } = open;
         let limit = fx.config.sockets as usize;
-        let Some(tab) = self.tabs.get(&alias) else {
+        let Some(tab) = self.tabs.get(alias) else {
             return;
         };
         // The hub passes on what its tabs say: a number in use is a page's fault, and costs it
@@ -122,7 +122,7 @@ impl Session {
             self.send_lane(fx, alias, &ServerFrame::Rejected(rejected));
             return;
         }
-        let tab = self.tabs.get(&alias).map(|tab| tab.id);
+        let tab = self.tabs.get(alias).map(|tab| tab.id);
         self.send_error(fx, code, tab, Some(socket), message);
         self.send_close(fx, alias, socket, close::ABNORMAL, "");
     }

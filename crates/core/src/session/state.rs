@@ -43,7 +43,7 @@ pub(super) struct Session {
     pub(super) kept: usize,
     /// The memory that it makes the server keep.
     pub(super) ledger: Ledger,
-    pub(super) tabs: List<Alias, Tab>,
+    pub(super) tabs: List<Tab>,
     pub(super) subscriptions: Vec<Subscription>,
     /// Topics that it may not have yet, since nobody has answered.
     pub(super) wishes: Option<Box<Wishes>>,
@@ -148,8 +148,8 @@ impl Session {
     }
 
     fn kept_of(&self, share: Share) -> usize {
-        let absent = self.tabs.iter().filter(|(_, tab)| tab.share() == Share::Absent);
-        let absent = absent.map(|(_, tab)| tab.kept()).sum::<usize>();
+        let absent = self.tabs.iter().filter(|tab| tab.share() == Share::Absent);
+        let absent = absent.map(Tab::kept).sum::<usize>();
         match share {
             Share::Present => self.kept - absent,
             Share::Absent => absent,
@@ -158,14 +158,14 @@ impl Session {
 
     /// Returns true if a new session would be as good to its hub.
     pub(super) fn is_blank(&self) -> bool {
-        let quiet = self.tabs.iter().all(|(_, tab)| tab.is_blank());
+        let quiet = self.tabs.iter().all(Tab::is_blank);
         quiet && self.subscriptions.is_empty() && self.lane0.sent() == 0
     }
 
     /// Returns the alias of a tab. That is a scan: tabs are few, and only ATTACH, PARK and GONE
     /// ask.
     pub(super) fn alias(&self, tab: TabId) -> Option<Alias> {
-        self.tabs.iter().find(|(_, candidate)| candidate.id == tab).map(|(alias, _)| *alias)
+        self.tabs.iter().find(|candidate| candidate.id == tab).map(|tab| tab.alias)
     }
 
     /// Adds a tab, which is awaited. Returns its alias; `None` when the session has used all there
@@ -173,7 +173,7 @@ impl Session {
     pub(super) fn add_tab(&mut self, id: TabId) -> Option<Alias> {
         self.last_alias = self.last_alias.checked_add(1)?;
         let alias = Alias(self.last_alias);
-        self.tabs.insert(alias, Tab::new(id));
+        self.tabs.insert(Tab::new(id, alias));
         Some(alias)
     }
 
@@ -183,11 +183,11 @@ impl Session {
     }
 
     pub(super) fn socket(&self, tab: Alias, socket: SocketId) -> Option<&Socket> {
-        self.tabs.get(&tab)?.socket(socket)
+        self.tabs.get(tab)?.socket(socket)
     }
 
     pub(super) fn socket_mut(&mut self, tab: Alias, socket: SocketId) -> Option<&mut Socket> {
-        self.tabs.get_mut(&tab)?.socket_mut(socket)
+        self.tabs.get_mut(tab)?.socket_mut(socket)
     }
 
     /// Takes a socket out of its tab.
@@ -203,7 +203,7 @@ impl Session {
             fx.stats.sockets.awaiting_credit += slow.waiting.without_credit();
             self.tidy_slow(fx);
         }
-        let taken = self.tabs.get_mut(&tab)?.take_socket(socket)?;
+        let taken = self.tabs.get_mut(tab)?.take_socket(socket)?;
         if taken.is_asking() {
             self.question_ended();
         }
@@ -219,7 +219,7 @@ impl Session {
         number: SocketId,
         socket: Socket,
     ) {
-        let Some(entry) = self.tabs.get_mut(&tab) else {
+        let Some(entry) = self.tabs.get_mut(tab) else {
             return;
         };
         let (before, cost) = (entry.sockets_cost(), socket.cost());
@@ -309,7 +309,7 @@ impl Session {
     /// Forgets what it had of its link, which is gone or is followed by another.
     pub(super) fn unlink(&mut self, fx: &mut Effects) {
         fx.stats.memory.queued_bytes -= std::mem::take(&mut self.unwritten);
-        for (_, tab) in self.tabs.iter_mut() {
+        for tab in self.tabs.iter_mut() {
             if tab.presence == Presence::Attached {
                 tab.presence = Presence::Awaited;
                 fx.stats.tabs.attached -= 1;
@@ -325,8 +325,8 @@ impl Session {
     pub(super) fn forget_overdue(&mut self, fx: &mut Effects) {
         let (now, limit) = (fx.now, fx.config.parked);
         let late = |since| now.saturating_since(since) >= limit;
-        let overdue = self.tabs.iter().filter(|(_, tab)| tab.parked_since().is_some_and(late));
-        for tab in overdue.map(|(_, tab)| tab.id).collect::<Vec<_>>() {
+        let overdue = self.tabs.iter().filter(|tab| tab.parked_since().is_some_and(late));
+        for tab in overdue.map(|tab| tab.id).collect::<Vec<_>>() {
             self.on_gone(fx, tab);
         }
     }
@@ -353,9 +353,9 @@ impl Session {
             topics.leave(fx, subscription.topic, place);
         }
         self.ledger.charge(fx, Charge::Lanes, self.lane0.cost(), 0);
-        for (alias, tab) in std::mem::take(&mut self.tabs) {
+        for tab in std::mem::take(&mut self.tabs) {
             self.discharge_tab(fx, &tab);
-            tab.end(fx, self.id, alias);
+            tab.end(fx, self.id);
         }
         debug_assert_eq!(self.ledger.charged(), 0, "a session that has ended costs nothing");
     }

@@ -9,13 +9,14 @@ use super::{
     effects::Effects,
     lane::Lane,
     ledger::{ASK, SOCKET},
-    list::List,
+    list::{Keyed, List},
 };
 use crate::Timestamp;
 
 /// One tab.
 pub(super) struct Tab {
     pub(super) id: TabId,
+    pub(super) alias: Alias,
     pub(super) presence: Presence,
     /// Lane 0 was acknowledged without it.
     pub(super) aside: bool,
@@ -56,7 +57,7 @@ struct Active {
     untold: usize,
     /// When it was parked last, if it ever was. Only what is in here is worth an end in time.
     parked: Option<Timestamp>,
-    sockets: List<SocketId, Socket>,
+    sockets: List<(SocketId, Socket)>,
 }
 
 /// One virtual socket.
@@ -184,9 +185,25 @@ impl SocketEnd<'_> {
     pub(super) const LOST: Self = Self { code: close::ABNORMAL, reason: "", clean: false };
 }
 
+impl Keyed for Tab {
+    type Key = Alias;
+
+    fn key(&self) -> Alias {
+        self.alias
+    }
+}
+
+impl Keyed for (SocketId, Socket) {
+    type Key = SocketId;
+
+    fn key(&self) -> SocketId {
+        self.0
+    }
+}
+
 impl Tab {
-    pub(super) const fn new(id: TabId) -> Self {
-        Self { id, presence: Presence::Awaited, aside: false, active: None }
+    pub(super) const fn new(id: TabId, alias: Alias) -> Self {
+        Self { id, alias, presence: Presence::Awaited, aside: false, active: None }
     }
 
     /// Returns true if nothing of its lane went either way.
@@ -287,27 +304,27 @@ impl Tab {
     }
 
     pub(super) fn socket(&self, socket: SocketId) -> Option<&Socket> {
-        self.active.as_ref()?.sockets.get(&socket)
+        self.active.as_ref()?.sockets.get(socket).map(|(_, socket)| socket)
     }
 
     pub(super) fn socket_mut(&mut self, socket: SocketId) -> Option<&mut Socket> {
-        self.active.as_mut()?.sockets.get_mut(&socket)
+        self.active.as_mut()?.sockets.get_mut(socket).map(|(_, socket)| socket)
     }
 
     pub(super) fn set_socket(&mut self, socket: SocketId, state: Socket) {
-        self.activate().sockets.insert(socket, state);
+        self.activate().sockets.insert((socket, state));
     }
 
     pub(super) fn take_socket(&mut self, socket: SocketId) -> Option<Socket> {
-        self.active.as_mut()?.sockets.remove(&socket)
+        self.active.as_mut()?.sockets.remove(socket).map(|(_, socket)| socket)
     }
 
     /// Tells the shell of the end of each socket of a tab that was taken out of its session.
-    pub(super) fn end(self, fx: &mut Effects, session: SessionId, tab: Alias) {
+    pub(super) fn end(self, fx: &mut Effects, session: SessionId) {
         *fx.stats.tabs.of(self.presence) -= 1;
         let sockets = self.active.map(|active| active.sockets).unwrap_or_default();
         for (number, socket) in sockets {
-            let name = SocketRef { session, tab, socket: number };
+            let name = SocketRef { session, tab: self.alias, socket: number };
             socket.end(fx, name, SocketEnd::LOST);
         }
     }
