@@ -25,6 +25,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
+import { minify } from 'terser';
 import { brotli, gzip } from './compress.mjs';
 import { declarations } from './declarations.mjs';
 
@@ -213,7 +214,21 @@ async function bundle(name, settings) {
   Object.assign(settings.mangleCache ?? {}, result.mangleCache);
   const [script, map] = ['.js', '.map'].map((ending) =>
     result.outputFiles.find(({ path }) => path.endsWith(ending)));
+  // Terser would take long over the string that has the module.
+  const isLong = name === 'worker.js';
+  if (settings.minify !== false && !isLong) return shrink(name, script.text, map?.text);
   return { name, bytes: script.contents, map: map && withoutWasm(map.text) };
+}
+
+/** Terser leaves 3 % less of what esbuild has minified. */
+async function shrink(name, text, map) {
+  const { code, map: shorter } = await minify(text, {
+    module: !name.endsWith('.iife.js'),
+    ecma: 2020,
+    compress: { passes: 2, unsafe_arrows: true, hoist_funs: true, lhs_constants: false },
+    sourceMap: map && { content: map, url: `${name}.map`, includeSources: true },
+  });
+  return { name, bytes: Buffer.from(`${code}\n`), map: shorter };
 }
 
 /** The map without the text of the inlined module, which is no source. */

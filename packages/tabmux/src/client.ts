@@ -1,8 +1,10 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // The client of a tabmux server.
 
+import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
-import type { HubMessage, Of } from './protocol.js';
-import { NO_WORKER, post, tierOf } from './life.js';
+import type { Data, HubMessage, Of } from './protocol.js';
+import { NO_WORKER, hasWorkers, post, tierOf } from './life.js';
 import { addPeer, hubPort, removePeer } from './port.js';
 import type { HubPort, SharingOptions, Wish } from './port.js';
 import { emit, linkUrl } from './socket.js';
@@ -16,6 +18,36 @@ export interface ConnectOptions extends SharingOptions {
   /** Closes the client. */
   signal?: AbortSignal | undefined;
 }
+
+/** The second argument of `connect` for what is not text or bytes. */
+export interface DecodeOptions extends ConnectOptions {
+  /**
+   * Turns what the server sent into what listeners get, for example `JSON.parse`. It is called once
+   * for each listener and each loop. They do not get a message for which it throws: the error is
+   * reported like one of a listener.
+   */
+  decode: Decode;
+}
+
+/** See `DecodeOptions`. A method, so that a function of texts alone fits. */
+export type Decode = { decode(data: string | Uint8Array): unknown }['decode'];
+
+/** The types of what a server sends, for `connect`. Those of what `decode` returns. */
+export interface Schema {
+  /** What the server says to all tabs of a browser. */
+  message?: unknown;
+  /** What is published, by the name of the topic. */
+  topics?: object;
+}
+
+/** The schema of a client without `decode`. */
+export interface RawSchema {
+  message: string | Uint8Array;
+  topics: Record<string, string | Uint8Array>;
+}
+
+/** The names of a schema's topics. */
+export type TopicName<S extends Schema> = keyof S['topics'] & string;
 
 /** How the client stands with the server. It does not change: another state is another object. */
 export interface Status {
@@ -35,13 +67,13 @@ export interface Status {
 }
 
 /** What a client tells its listeners. */
-export interface ClientEvents {
+export interface ClientEvents<M = string | Uint8Array> {
   /** Something in `status` has changed. */
   status: Status;
   /** The server said something to all tabs of this browser. */
-  message: { readonly data: string | Uint8Array };
+  message: { readonly type: 'message'; readonly data: M };
   /** The server said something to all tabs that this one missed, for it was away for too long. */
-  gap: object;
+  gap: { readonly type: 'gap' };
 }
 
 /** A place in a topic. Offsets grow within an epoch; another epoch is another history. */
@@ -51,13 +83,13 @@ export interface Position {
 }
 
 /** What a topic tells its listeners. */
-export interface TopicEvents {
+export interface TopicEvents<D = string | Uint8Array> {
   /** A publication. */
-  message: { readonly data: string | Uint8Array; readonly position: Position };
+  message: { readonly type: 'message'; readonly data: D; readonly position: Position };
   /** Publications up to this position may be missing: fetch the state of things anew. */
-  gap: { readonly position: Position };
+  gap: { readonly type: 'gap'; readonly position: Position };
   /** The server or the hub has ended the subscription, or there is no hub any more. */
-  end: { readonly reason: string };
+  end: { readonly type: 'end'; readonly reason: string };
 }
 
 /** Something with events. */
@@ -70,8 +102,14 @@ export interface Listenable<Events> {
   ): () => void;
 }
 
-/** This tab's subscription to a topic. All tabs of a browser share one at the server. */
-export interface Topic extends Listenable<TopicEvents> {
+/**
+ * This tab's subscription to a topic. All tabs of a browser share one at the server.
+ *
+ * `for await (const event of topic)` gets messages and gaps, which `event.type` tells apart. The
+ * loop ends when the topic is closed, and throws when the server ends the subscription. A loop that
+ * is 1,000 events behind gets a gap in their place. Leaving the loop does not close the topic.
+ */
+export interface Topic<D = string | Uint8Array> extends Listenable<TopicEvents<D>>, Disposable {
   readonly name: string;
   /**
    * Where the topic was when it was subscribed: everything after it comes as `message`, or is told
@@ -81,14 +119,19 @@ export interface Topic extends Listenable<TopicEvents> {
   readonly ready: Promise<Position>;
   /** Ends it. */
   close(): void;
+  [Symbol.asyncIterator](): AsyncGenerator<TopicEvents<D>['message' | 'gap'], void, void>;
 }
 
 /** A client of a tabmux server. All tabs of a browser share one link. */
-export interface Client extends Listenable<ClientEvents> {
+export interface Client<S extends Schema = RawSchema>
+  extends Listenable<ClientEvents<S['message']>>, Disposable {
   /** The same object until something in it changes. */
   readonly status: Status;
-  /** Subscribes to a topic, whose name has 1 to 256 bytes. */
-  topic(name: string): Topic;
+  /** Subscribes to a topic, whose name has 1 to 256 bytes. The signal closes it. */
+  topic<N extends TopicName<S>>(
+    name: N,
+    options?: { signal?: AbortSignal | undefined },
+  ): Topic<NonNullable<S['topics']>[N & keyof S['topics']]>;
   /** Leaves the link. The link goes with its last tab. */
   close(): void;
 }
@@ -96,13 +139,22 @@ export interface Client extends Listenable<ClientEvents> {
 const STATES: Record<LinkState, Status['state']> =
   ['idle', 'connecting', 'connected', 'backoff', 'closed'];
 
+/** So many events a loop over a topic may be behind. */
+const MAX_BEHIND = 1000;
+
 /** Connects to the tabmux server that serves `url`. Where there are no workers: closed. */
-export function connect(url: string | URL, options: ConnectOptions = {}): Client {
-  const { endpoint, signal } = options;
+export function connect<S extends Schema>(url: string | URL, options: DecodeOptions): Client<S>;
+export function connect(url: string | URL, options?: ConnectOptions): Client;
+export function connect(
+  url: string | URL,
+  options: ConnectOptions & Partial<DecodeOptions> = {},
+): Client {
+  const { endpoint, signal, decode } = options;
   const target = new EventTarget();
   let hub: HubPort | undefined;
   let reason = '';
   let number = 0;
+  const left = new AbortController();
   /** What `status` returned last. */
   let last: Status | undefined;
   const receive = (message: HubMessage): unknown =>
@@ -110,7 +162,14 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
       : message[0] === HubKind.BrowserGap ? emit(target, 'gap')
         // No news to a client, whose messages and topics do not end with a session.
         : message[0] === HubKind.Lost || emit(target, 'status', { _status: client.status });
-  const closers = new Set<() => void>();
+  const close = (): void => {
+    const old = hub;
+    hub = undefined;
+    left.abort();
+    if (!old) return;
+    removePeer(old, number);
+    emit(target, 'status', { _status: client.status });
+  };
   const client: Client = {
     get status(): Status {
       const state = STATES[hub?._state ?? LinkState.Closed];
@@ -123,94 +182,126 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Client
       };
       return JSON.stringify(last) === JSON.stringify(status) ? last as Status : (last = status);
     },
-    on: listenTo(target),
-    topic(name) {
-      const { state, reason } = client.status;
-      const topic = makeTopic(state === 'closed' ? undefined : hub, name, reason, closers);
-      closers.add(topic.close);
-      return topic;
+    on: listenTo(target, decode),
+    topic(name: string, { signal }: { signal?: AbortSignal | undefined } = {}) {
+      return makeTopic(hub, name, hub?._reason ?? reason, decode, left.signal, signal);
     },
-    close() {
-      const left = hub;
-      hub = undefined;
-      closers.forEach((close) => close());
-      if (!left) return;
-      removePeer(left, number);
-      emit(target, 'status', { _status: client.status });
-    },
+    close,
+    [DISPOSE]: close,
   };
-  if (globalThis.Worker) {
+  if (hasWorkers()) {
     hub = hubPort('mux', linkUrl(socketUrl(url), endpoint), [], options);
     number = addPeer(hub, receive);
-    signal?.addEventListener('abort', client.close);
-    if (signal?.aborted) client.close();
   } else {
     reason = NO_WORKER;
   }
+  closeOn(close, left, signal);
   return client;
 }
 
-/** Without a hub the reason tells why. */
+/** Without a hub, or with one that has failed, the reason tells why. */
 function makeTopic(
   hub: HubPort | undefined,
   name: string,
   reason: string,
-  closers: Set<() => void>,
+  decode: Decode | undefined,
+  ...signals: (AbortSignal | undefined)[]
 ): Topic {
   const target = new EventTarget();
   const wish: Wish = [PageKind.Subscribe, name, -1, 0];
   let settle: [resolve: (position: Position) => void, reject: (error: Error) => void];
   let number = 0;
+  const left = new AbortController();
   /** The last gap that was told: a hub that was asked twice tells it twice. */
-  let gap: Position | undefined;
+  let gap: string | undefined;
+  /** Why it ended; empty if it was closed. */
+  let over: string | undefined;
+  const end = (reason: string): void => {
+    over ??= reason;
+    settle[1](new Error(reason || `tabmux: the subscription to ${name} is closed`));
+    left.abort();
+    if (hub && number) {
+      post(hub, [PageKind.Unsubscribe, number]);
+      removePeer(hub, number);
+      number = 0;
+    }
+    emit(target, reason && 'end', { reason });
+  };
+  const close = (): void => end('');
   const topic: Topic = {
     name,
     ready: new Promise((...both) => (settle = both)),
-    on: listenTo(target),
-    close: () => end(`tabmux: the subscription to ${name} is closed`),
+    on: listenTo(target, decode),
+    [Symbol.asyncIterator]: () => iterate(topic.on as never, () => over),
+    close,
+    [DISPOSE]: close,
   };
   // Who does not ask is not told of an error that nobody handles.
   topic.ready.catch(() => undefined);
-  const end = (reason: string): void => {
-    settle[1](new Error(reason));
-    closers.delete(topic.close);
-    if (!hub || !number) return;
-    post(hub, [PageKind.Unsubscribe, number]);
-    removePeer(hub, number);
-    number = 0;
-  };
-  if (hub) {
+  if (hub && hub._state !== LinkState.Closed) {
     number = addPeer(hub, (message) => {
       const [kind] = message;
       if (kind === HubKind.Failed || kind === HubKind.Unsubscribed) {
-        const reason = message.at(-1) as string;
-        end(reason);
-        return emit(target, 'end', { reason });
+        return end(message.at(-1) as string);
       }
       if (kind < HubKind.Subscribed || kind > HubKind.Gap) return;
       const [, , , epoch, offset, data] = message as Of<HubKind.Publication>;
-      // Heard before, from another hub.
-      if (kind === HubKind.Publication && epoch === wish[2] && offset <= wish[3]) return;
       const position = { epoch, offset };
       // A hub that was asked twice may name an earlier place, and what follows that again.
-      if (epoch !== wish[2] || offset > wish[3]) [wish[2], wish[3]] = [epoch, offset];
+      const isOld = epoch === wish[2] && offset <= wish[3];
+      if (!isOld) [wish[2], wish[3]] = [epoch, offset];
+      // Heard before, from another hub.
+      else if (kind === HubKind.Publication) return;
       if (kind === HubKind.Subscribed) settle[0](position);
       else if (kind === HubKind.Gap) {
-        if (gap?.epoch !== epoch || gap.offset !== offset) emit(target, 'gap', { position });
-        gap = position;
+        const place = `${epoch} ${offset}`;
+        if (gap !== place) emit(target, 'gap', { position });
+        gap = place;
       } else emit(target, 'message', { data, position });
     }, wish);
+    closeOn(close, left, ...signals);
   } else {
-    end(reason || 'tabmux: the client is closed');
+    end(reason);
   }
   return topic;
 }
 
+/** What a `for await` over a topic gets. `over` tells why the topic has ended, if it has. */
+async function* iterate(
+  on: (type: string, listener: (event: Item) => void) => () => void,
+  over: () => string | undefined,
+): AsyncGenerator<Item, void, void> {
+  let queue: Item[] = [];
+  let wake: (() => void) | undefined;
+  const offs = ['message', 'gap', 'end', ''].map((type) => on(type, (event) => {
+    const { position } = event;
+    if (position && queue.push(event) > MAX_BEHIND) queue = [{ type: 'gap', position }];
+    wake?.();
+  }));
+  try {
+    while (queue[0] || over() === undefined) {
+      if (queue[0]) yield queue.shift() as Item;
+      else await new Promise<void>((go) => (wake = go));
+    }
+    if (over()) throw new Error(over());
+  } finally {
+    offs.forEach((off) => off());
+  }
+}
+
+type Item = TopicEvents['message' | 'gap'];
+
+/** What an event has besides what listeners are shown. */
+type Inner = Event & { _status?: Status; data?: Data };
+
 /** The `on` of something whose events are dispatched on a target. */
-const listenTo = (target: EventTarget): Listenable<Record<string, never>>['on'] =>
-  (type, notify, { signal } = {}) => {
-    const wrapped = (event: Event & { _status?: Status }): void =>
-      notify((event._status ?? event) as never);
-    target.addEventListener(type, wrapped, { signal } as AddEventListenerOptions);
+const listenTo = (target: EventTarget, decode?: Decode): Listenable<Record<string, never>>['on'] =>
+  (type, notify, options) => {
+    const wrapped = (event: Inner): void => notify((
+      event._status ?? (decode && event.data !== undefined
+        ? { ...event, type, data: decode(event.data) }
+        : event)
+    ) as never);
+    target.addEventListener(type, wrapped, options as AddEventListenerOptions);
     return () => target.removeEventListener(type, wrapped);
   };

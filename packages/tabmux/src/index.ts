@@ -1,8 +1,11 @@
 export { connect } from './client.js';
 export type {
-  Client, ClientEvents, ConnectOptions, Listenable, Position, Status, Topic, TopicEvents,
+  Client, ClientEvents, ConnectOptions, Decode, DecodeOptions, Listenable, Position, RawSchema,
+  Schema, Status, Topic, TopicEvents, TopicName,
 } from './client.js';
 export type { SharingOptions } from './port.js';
 export { SharedWebSocket } from './socket.js';
-export type { Shared, SharedWebSocketOptions } from './socket.js';
+export type {
+  Shared, SharedWebSocketEventMap, SharedWebSocketOptions, SocketErrorEvent,
+} from './socket.js';
 export type { Tier } from './host.js';

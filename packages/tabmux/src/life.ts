@@ -54,7 +54,7 @@ export interface Life {
   _faults: number;
   /** Whether the hub is in a SharedWorker, or is to be, and locks tell how it is. */
   _isShared: boolean;
-  _isTried: boolean;
+  _isTried?: boolean;
   _port?: PagePort | undefined;
   _timer?: ReturnType<typeof setTimeout>;
   /** Posts `Attach` and all wishes. */
@@ -64,6 +64,10 @@ export interface Life {
   /** Tells all sockets and clients. */
   _tell(life: Life, message: HubMessage): void;
 }
+
+/** Whether this is a page that can have workers. Deno and Bun have workers, and no pages. */
+export const hasWorkers = (): unknown =>
+  globalThis.Worker && (globalThis.document ?? globalThis.location);
 
 /** Why there are no hubs. */
 export const NO_WORKER = 'tabmux: no SharedWorker and no Worker';
@@ -83,7 +87,7 @@ export const tierOf = (life: Life): Tier => life._port?._tier ?? SHARED;
 
 /** Asks for the hub's worker. The page's first word on `bfcache` counts. */
 export function start(life: Life, bfcache?: 'prefer'): void {
-  if (!globalThis.Worker) return queueMicrotask(() => fail(life, NO_WORKER));
+  if (!hasWorkers()) return queueMicrotask(() => fail(life, NO_WORKER));
   inhabit(bfcache);
   life._runs += 1;
   life._phase = Phase.New;
@@ -109,7 +113,7 @@ function startShared(life: Life): void {
 
 function startOther(life: Life): void {
   import('./tiers.js').then(now(life, (_, { openTiers }) => take(life, openTiers(
-    __BUILD__, life._tiers, life._isTried, {
+    __BUILD__, life._tiers, !!life._isTried, {
       _name: life._name,
       _script: life._script,
       _tab: tab as bigint,

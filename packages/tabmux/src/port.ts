@@ -8,7 +8,7 @@ import type { HubConfig, HubMessage, Of, PeerMessage } from './protocol.js';
 import { Phase, SHARED, hubs, leave, post, show, start } from './life.js';
 import type { Life } from './life.js';
 import {
-  Lane, check, forget, hand, isFull, isHeard, left, newSession, number as count, seen, sizeOf,
+  Lane, check, forget, hand, isFull, isHeard, left, newSession, number as count, seen,
 } from './session.js';
 import type { Said, Session } from './session.js';
 import type { Tier } from './host.js';
@@ -100,7 +100,6 @@ export function hubPort(
     _runs: 0,
     _faults: 0,
     _isShared: !tiers || tiers[0] === SHARED,
-    _isTried: false,
     _peers: new Map(),
     _count: 0,
     _attach: attach,
@@ -130,16 +129,16 @@ export function removePeer(hub: HubPort, number: number): void {
   hubs.delete(hub);
 }
 
-/** Sends on a socket, or closes it. False: too much is kept. */
+/** Sends so many bytes on a socket, or closes it. False: too much is kept. */
 export function say(
   hub: HubPort,
   kind: PageKind.Send | PageKind.Close,
   number: number,
+  size: number,
   ...rest: unknown[]
 ): boolean {
   // What was never asked for need not be closed.
   if (!hub._peers.get(number)?._isAsked) return true;
-  const size = kind === PageKind.Send ? sizeOf(rest[0] as string) : 0;
   if (kind === PageKind.Send && isFull(hub, size)) return false;
   sayNow(hub, kind, number, size, rest);
   return true;

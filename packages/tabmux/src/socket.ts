@@ -1,7 +1,9 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // The drop-in for WebSocket.
 
+import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
-import type { Data, HubMessage } from './protocol.js';
+import type { Data, Flag, HubMessage } from './protocol.js';
 import { tierOf } from './life.js';
 import { addPeer, hubPort, removePeer, say } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
@@ -20,6 +22,8 @@ export interface SharedWebSocketOptions extends SharingOptions {
   mode?: 'mirror' | 'mux' | 'exclusive' | undefined;
   /** The address of the link (mux mode). Default: `/tabmux/ws` on the host of the socket's URL. */
   endpoint?: string | URL | undefined;
+  /** Closes the socket, as `close()` does. */
+  signal?: AbortSignal | undefined;
 }
 
 /** What a `SharedWebSocket` shares. */
@@ -35,14 +39,28 @@ export interface Shared {
 const MODES = ['mirror', 'mux', 'exclusive'];
 const MISSING = 'argument missing';
 
+/** The `error` event of a `SharedWebSocket`. docs/errors.md lists the messages. */
+export interface SocketErrorEvent extends Event {
+  /** Why the socket fails. Begins with `tabmux:`. */
+  readonly message: string;
+}
+
+/** The events of a `SharedWebSocket`. */
+export interface SharedWebSocketEventMap extends WebSocketEventMap {
+  error: SocketErrorEvent;
+}
 
 type Type = keyof WebSocketEventMap;
+/** What a handler is read as: that of a `WebSocket`, whose place the class takes. */
 type Handler<K extends Type> = ((this: WebSocket, event: WebSocketEventMap[K]) => unknown) | null;
+/** What may be set as one. */
+type OwnHandler<K extends Type> =
+  ((this: SharedWebSocket, event: SharedWebSocketEventMap[K]) => unknown) | null;
 interface HandlerObject {
-  _value: { call?: (socket: unknown, event: Event) => unknown };
+  _value: { call?: (socket: unknown, event: Event) => unknown } | null;
   handleEvent(event: Event): void;
 }
-type Handlers = Partial<Record<Type, HandlerObject | undefined>>;
+type Handlers = Partial<Record<Type, HandlerObject>>;
 type HasHandlers = EventTarget & { _handlers: Handlers };
 
 const enum State {
@@ -65,10 +83,6 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   declare readonly OPEN: 1;
   declare readonly CLOSING: 2;
   declare readonly CLOSED: 3;
-  declare onopen: Handler<'open'>;
-  declare onmessage: Handler<'message'>;
-  declare onerror: Handler<'error'>;
-  declare onclose: Handler<'close'>;
 
   declare private readonly _url: URL;
   declare private readonly _hub: HubPort;
@@ -78,6 +92,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   private _extensions = '';
   private _binaryType: BinaryType = 'blob';
   private _reused = false;
+  /** Aborts when the socket is closed. */
+  private readonly _left = new AbortController();
   /** Bytes that `send` was given and that no hub was asked to send: what waits, and the late. */
   private _held = 0;
   declare private _error: string | undefined;
@@ -104,7 +120,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   ) {
     super();
     if (!arguments.length) fault(MISSING);
-    const { mode = 'mirror', endpoint } = options;
+    const { mode = 'mirror', endpoint, signal } = options;
     if (!MODES.includes(mode)) fault(`mode ${mode} is none of ${MODES}`);
     const address = (this._url = socketUrl(url));
     const names = subProtocols(protocols);
@@ -119,6 +135,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       (message) => this._receive(message),
       [PageKind.Open, isMux ? address.pathname + address.search : '', isMux ? names : []],
     );
+    closeOn(() => this.close(), this._left, signal);
   }
 
   get url(): string {
@@ -174,7 +191,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this._inOrder((bytes) => {
       if (this._state > State.Closing) return;
       this._credit -= size + Limit.Message;
-      if (say(this._hub, PageKind.Send, this._number, bytes || body)) this._held -= size;
+      if (say(this._hub, PageKind.Send, this._number, size, bytes || body)) this._held -= size;
       else over();
     }, true, blob);
   }
@@ -228,14 +245,12 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       this._wake?.();
     } else if (message[0] === HubKind.Error) {
       this._error = message[3];
-    } else if (message[0] === HubKind.Closed) {
-      this._end(message[4], message[6], !!message[5]);
-    } else if (message[0] === HubKind.Ended) {
-      this._end(message[3], message[5], !!message[4]);
+    } else if (message[0] === HubKind.Closed || message[0] === HubKind.Ended) {
+      this._end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
     } else if (message[0] === HubKind.Failed || message[0] === HubKind.Lost && this._state) {
       // What is still connecting is asked for in the next session.
       this._error = message.at(-1) as string;
-      this._end(1006, '', false);
+      this._end();
     } else if (message[0] === HubKind.State) {
       if (message[2] === LinkState.Backoff && !this._state) this._fail(message[4]);
     }
@@ -258,30 +273,39 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   private _leave(code: number, reason: string): void {
-    say(this._hub, PageKind.Close, this._number, code, reason);
+    say(this._hub, PageKind.Close, this._number, 0, code, reason);
   }
 
   private _fail(text: string): void {
     this._leave(0, '');
     this._error = 'tabmux: ' + text.replace(/^tabmux: /, '');
-    this._end(1006, '', false);
+    this._end();
   }
 
-  private _end(code: number, reason: string, wasClean: boolean): void {
+  private _end(code = 1006, clean: Flag = 0, reason = ''): void {
     if (this._state === State.Closed) return;
     this._held = this.bufferedAmount;
     this._state = State.Closed;
+    this._left.abort();
     removePeer(this._hub, this._number);
     if (this._error) emit(this, 'error', { message: this._error });
-    emit(this, 'close', { code, reason, wasClean }, globalThis.CloseEvent);
+    emit(this, 'close', { code, reason, wasClean: !!clean }, globalThis.CloseEvent);
   }
 }
 
-/** The typed forms of `addEventListener`, as `WebSocket` has them. */
-export interface SharedWebSocket {
-  addEventListener<K extends keyof WebSocketEventMap>(
+/** The handlers, and the typed forms of `addEventListener`, as `WebSocket` has them. */
+export interface SharedWebSocket extends Disposable {
+  get onopen(): Handler<'open'>;
+  set onopen(handler: OwnHandler<'open'>);
+  get onmessage(): Handler<'message'>;
+  set onmessage(handler: OwnHandler<'message'>);
+  get onerror(): Handler<'error'>;
+  set onerror(handler: OwnHandler<'error'>);
+  get onclose(): Handler<'close'>;
+  set onclose(handler: OwnHandler<'close'>);
+  addEventListener<K extends Type>(
     type: K,
-    listener: (this: WebSocket, event: WebSocketEventMap[K]) => unknown,
+    listener: (this: SharedWebSocket, event: SharedWebSocketEventMap[K]) => unknown,
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener(
@@ -289,9 +313,9 @@ export interface SharedWebSocket {
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
-  removeEventListener<K extends keyof WebSocketEventMap>(
+  removeEventListener<K extends Type>(
     type: K,
-    listener: (this: WebSocket, event: WebSocketEventMap[K]) => unknown,
+    listener: (this: SharedWebSocket, event: SharedWebSocketEventMap[K]) => unknown,
     options?: boolean | EventListenerOptions,
   ): void;
   removeEventListener(
@@ -328,6 +352,8 @@ const bytesOf = (data: Partial<ArrayBufferView> & BufferSource): Uint8Array | un
 const { prototype } = SharedWebSocket;
 const { defineProperty } = Object;
 
+prototype[DISPOSE] = prototype.close;
+
 ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'].forEach((name, value) => {
   for (const target of [SharedWebSocket, prototype]) {
     defineProperty(target, name, { value, enumerable: true });
@@ -344,19 +370,15 @@ for (const type of ['open', 'message', 'error', 'close'] as const) {
       return this._handlers[type]?._value ?? null;
     },
     set(this: HasHandlers, value: HandlerObject['_value'] | null) {
-      const handlers = this._handlers;
-      const handler = handlers[type];
-      if (value !== Object(value)) {
-        if (handler) this.removeEventListener(type, handler);
-        handlers[type] = undefined;
-      } else if (handler) {
-        handler._value = value as HandlerObject['_value'];
+      const handler = (this._handlers[type] ??= {
+        _value: null,
+        handleEvent: (event) => handler._value?.call?.(this, event),
+      });
+      // Who is a listener already keeps its place.
+      if ((handler._value = value === Object(value) ? value : null)) {
+        this.addEventListener(type, handler);
       } else {
-        const added: HandlerObject = {
-          _value: value as HandlerObject['_value'],
-          handleEvent: (event) => added._value.call?.(this, event),
-        };
-        this.addEventListener(type, (handlers[type] = added));
+        this.removeEventListener(type, handler);
       }
     },
   });

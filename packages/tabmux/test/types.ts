@@ -1,7 +1,7 @@
 // Type tests: compiled, never run.
 
 import { SharedWebSocket, connect } from '../src/index.js';
-import type { Client, SharedWebSocketOptions, Status, Tier } from '../src/index.js';
+import type { Client, Position, SharedWebSocketOptions, Status, Tier } from '../src/index.js';
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;
 const proven = <T extends true>(): T | undefined => undefined;
@@ -42,3 +42,50 @@ client.on('message', ({ data }) => proven<Same<typeof data, string | Uint8Array>
 client.on('noise', () => undefined);
 // @ts-expect-error the status is read-only
 client.status = client.status;
+
+// `this` is the socket itself, with what a WebSocket does not have.
+shared.onopen = function handler() {
+  const { tabs } = this.shared;
+  proven<Same<typeof tabs, number>>();
+};
+shared.addEventListener('close', function listener() {
+  const { tier } = this;
+  proven<Same<typeof tier, Tier>>();
+});
+shared.onerror = ({ message }) => proven<Same<typeof message, string>>();
+shared.addEventListener('error', ({ message }) => proven<Same<typeof message, string>>());
+
+// What can be closed is closed by a signal, and by `using`.
+const { signal } = new AbortController();
+new SharedWebSocket('ws://x', [], { signal });
+export const closables: Disposable[] = [shared, client, client.topic('news', { signal })];
+
+// Without `decode`, data is what travels.
+client.topic('news').on('message', ({ data, position }) => {
+  proven<Same<typeof data, string | Uint8Array>>();
+  proven<Same<typeof position, Position>>();
+});
+// @ts-expect-error nothing makes numbers of what travels
+connect<{ topics: { temperature: number } }>('/');
+
+// With `decode`, one schema has the types of all messages.
+interface App {
+  message: { readonly motd: string };
+  topics: { prices: { readonly cents: number }; news: string };
+}
+const app = connect<App>('/', { decode: JSON.parse });
+app.on('message', ({ data }) => proven<Same<typeof data, { readonly motd: string }>>());
+app.topic('prices').on('message', ({ data }) => proven<Same<typeof data.cents, number>>());
+app.topic('news').on('message', ({ data }) => proven<Same<typeof data, string>>());
+// @ts-expect-error a topic that does not exist
+app.topic('weather');
+
+/** A loop is told of gaps, which have no data. */
+export async function loop(): Promise<void> {
+  for await (const event of app.topic('prices')) {
+    // @ts-expect-error it may be a gap
+    event.data;
+    if (event.type === 'gap') proven<Same<typeof event.position, Position>>();
+    else proven<Same<typeof event.data, { readonly cents: number }>>();
+  }
+}

@@ -132,7 +132,7 @@ test('a closed client ends its topics and has no others', async () => {
   await assert.rejects(topic.ready, /the subscription to prices is closed/);
   await worker.expect(PageKind.Unsubscribe);
   await worker.expect(PageKind.Bye);
-  await assert.rejects(client.topic('news').ready, /the client is closed/);
+  await assert.rejects(client.topic('news').ready, /the subscription to news is closed/);
 });
 
 test('a topic of a client without a worker rejects with the reason', async () => {
