@@ -14,6 +14,9 @@ const dist = process.argv[2] ?? join(root, 'dist');
 
 print('page library', await readFile(join(dist, 'client.js')));
 print('`SharedWebSocket` alone', await dropIn());
+for (const [name, of] of [['react', 'React'], ['vue', 'Vue'], ['svelte', 'Svelte']]) {
+  print(`hooks for ${of}, besides`, await readFile(join(dist, `${name}.js`)));
+}
 print('other tiers, where needed', await readFile(join(dist, 'tiers.js')));
 print('worker with wasm', await readFile(join(dist, 'worker.js')));
 

@@ -17,8 +17,11 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes. ARCHITECTURE.md says why the first two are not the first design's.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 5_150),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 4_400),
+    ("page library", Encoding::Gzip, 5_200),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 4_600),
+    ("hooks for React, besides", Encoding::Gzip, 700),
+    ("hooks for Vue, besides", Encoding::Gzip, 700),
+    ("hooks for Svelte, besides", Encoding::Gzip, 700),
     ("other tiers, where needed", Encoding::Gzip, 4_000),
     ("worker with wasm", Encoding::Brotli, 49_800),
 ];

@@ -1,0 +1,67 @@
+// `tabmux/react`: hooks. What they open is closed when the component goes; nothing is opened on a
+// server.
+
+import { useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
+import type { Client, Schema, Status, TopicName } from '../index.js';
+import { NOTHING, NO_STATUS, socketSource, statusSource, topicSource } from '../sources.js';
+import type {
+  DataOf, MessageOf, SocketState, Source, TopicState, UseSocketOptions, UseTopicOptions,
+} from '../sources.js';
+
+export type { SocketState, TopicState, UseSocketOptions, UseTopicOptions } from '../sources.js';
+
+/** A socket while the component is there, and its state. Without a URL there is none. */
+export const useSharedWebSocket = (
+  url: string | URL | null | undefined,
+  options?: UseSocketOptions,
+): SocketState => useSource<SocketState, MessageEvent>(
+  NOTHING,
+  (onMessage) => socketSource(url, { ...options, onMessage }),
+  options?.onMessage,
+  JSON.stringify([url, options]),
+);
+
+/** A topic while the component is there, and its state. Without a name there is none. */
+export const useTopic = <S extends Schema, N extends TopicName<S>>(
+  client: Client<S>,
+  name: N | null | undefined,
+  options?: UseTopicOptions<DataOf<S, N>>,
+): TopicState<DataOf<S, N>> => useSource<TopicState<DataOf<S, N>>, MessageOf<DataOf<S, N>>>(
+  NOTHING,
+  (onMessage) => topicSource(client, name, { onMessage }),
+  options?.onMessage,
+  client,
+  name,
+);
+
+/** The status of a client. A server renders it as `idle`. */
+export const useStatus = <S extends Schema>(client: Client<S>): Status =>
+  useSource(NO_STATUS, () => statusSource(client), undefined, client);
+
+/**
+ * The state of the source that `make` makes of these dependencies. The source calls the listener
+ * that was rendered last.
+ */
+function useSource<T, E>(
+  initial: T,
+  make: (listener: (event: E) => void) => Source<T>,
+  listener: ((event: E) => void) | undefined,
+  ...dependencies: unknown[]
+): T {
+  const latest = useRef(listener);
+  useEffect(() => {
+    latest.current = listener;
+  });
+  const [subscribe, get] = useMemo(() => {
+    let state = initial;
+    const open = make((event) => latest.current?.(event));
+    return [
+      (changed: () => void) => open((next) => {
+        state = next;
+        changed();
+      }),
+      () => state,
+    ] as const;
+  }, dependencies);
+  return useSyncExternalStore(subscribe, get, () => initial);
+}
