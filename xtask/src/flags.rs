@@ -57,6 +57,14 @@ xflags::xflags! {
             /// repeated.
             repeated --only action: String
         }
+        /// Builds what is published, with checksums: the npm package, an archive with a static
+        /// server binary and the scripts, and a Debian package (needs cargo-deb).
+        cmd release {
+            /// The target of Rust; x86_64-unknown-linux-musl when not given.
+            optional --target triple: String
+            /// Where to put the result, in place of target/dist.
+            optional --out dir: PathBuf
+        }
         /// Installs the browsers and drivers that `e2e` drives, from Debian's packages.
         cmd browsers {}
         /// Runs the Autobahn cases against the server's WebSocket (needs Python 3.10).

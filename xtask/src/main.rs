@@ -12,6 +12,7 @@ mod dist;
 mod flags;
 mod fuzz;
 mod process;
+mod release;
 mod repo;
 mod sim;
 mod size;
@@ -45,6 +46,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Ci(flags) => ci::run(&repo, &flags),
         XtaskCmd::Tidy(_) => tidy::run(&repo),
         XtaskCmd::Size(flags) => size::run(&repo, flags),
+        XtaskCmd::Release(flags) => release::run(&repo, flags),
         XtaskCmd::Smoke(_) => smoke::run(&repo),
         XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),
         XtaskCmd::Chaos(flags) => chaos::run(&repo, flags),

@@ -59,15 +59,19 @@ impl Repo {
 
     /// Adds the wasm target where it is missing.
     pub(crate) fn need_wasm_target(&self) -> anyhow::Result<()> {
-        const TARGET: &str = "wasm32-unknown-unknown";
-        let libdir = cmd!(self.sh, "rustc --print target-libdir --target {TARGET}");
+        self.need_target("wasm32-unknown-unknown")
+    }
+
+    /// Adds a target of Rust where it is missing.
+    pub(crate) fn need_target(&self, target: &str) -> anyhow::Result<()> {
+        let libdir = cmd!(self.sh, "rustc --print target-libdir --target {target}");
         let libdir = libdir.quiet().read().context("`rustc` does not run")?;
         if Path::new(&libdir).is_dir() {
             return Ok(());
         }
-        if cmd!(self.sh, "rustup target add {TARGET}").quiet().run().is_err() {
+        if cmd!(self.sh, "rustup target add {target}").quiet().run().is_err() {
             bail!(
-                "the Rust target {TARGET} is missing and `rustup target add {TARGET}` did not \
+                "the Rust target {target} is missing and `rustup target add {target}` did not \
                  work: install it with rustup, or with the packages your Rust came from"
             );
         }

@@ -4,6 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     }
     step("server", || demo::build_server(repo))?;
     let mut summary = Summary::default();
-    let mut server = Server::start(repo)?;
+    let mut server = Server::start(|address| serve(repo, address))?;
     let address = server.address;
 
     summary.check("the demo page", || {
@@ -51,6 +52,20 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     summary.check("a taken port is named", || taken_port(repo, address));
     summary.check("SIGTERM ends it", || server.stop());
     summary.finish()
+}
+
+/// Whether this binary serves the scripts of this folder, and ends when it is told to.
+pub(crate) fn serves(binary: &Path, assets: &Path) -> anyhow::Result<()> {
+    let mut server = Server::start(|address| {
+        let mut command = Command::new(binary);
+        command.args(["serve", "--log", "warn", "--listen", &address.to_string(), "--assets"]);
+        command.arg(assets).stdin(Stdio::null());
+        command
+    })?;
+    get(server.address, "/tabmux/client.js")?.expect("content-type", "text/javascript")?;
+    worker(server.address)?;
+    get(server.address, "/healthz")?;
+    server.stop()
 }
 
 fn tiers(address: SocketAddr) -> anyhow::Result<()> {
@@ -134,10 +149,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(repo: &Repo) -> anyhow::Result<Self> {
+    fn start(command: impl FnOnce(SocketAddr) -> Command) -> anyhow::Result<Self> {
         // Free a moment ago; the server has no way to tell the port it chose itself.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let child = serve(repo, address).stdout(Stdio::null()).spawn()?;
+        let child = command(address).stdout(Stdio::null()).spawn()?;
         let mut server = Self { child, address };
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(address).is_err() {

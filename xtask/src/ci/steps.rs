@@ -8,7 +8,7 @@ use xshell::cmd;
 use crate::{
     autobahn, browsers,
     ci::{Outcome, Step, tally::Count},
-    dist, fuzz, process,
+    dist, fuzz, process, release,
     repo::Repo,
 };
 
@@ -43,7 +43,8 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("browsers", Count::One, install_browsers(xtask.clone())),
         step("bundlers", Count::NodeTest, bundlers),
         step("e2e", Count::Summary, e2e(xtask.clone())),
-        step("chaos", Count::Summary, chaos(xtask)),
+        step("chaos", Count::Summary, chaos(xtask.clone())),
+        step("release", Count::One, build_release(xtask)),
         step("tree unchanged", Count::One, move |repo| tree_unchanged(repo, before.as_deref())),
     ]
 }
@@ -180,6 +181,14 @@ fn chaos(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
         let why = first.output.lines().filter(|line| line.starts_with("FAILED: "));
         let why: String = why.map(|line| format!("unsteady: chaos {line}\n")).collect();
         Ok(Outcome::Ran { status: again.status, output: why + &again.output })
+    }
+}
+
+/// The static binary, which needs a target that `rustup` can add.
+fn build_release(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
+    move |repo| match release::obstacle(repo) {
+        Some(why) => Ok(Outcome::Skipped { why }),
+        None => Outcome::of(cmd!(repo.sh, "{xtask} release")),
     }
 }
 
