@@ -17,6 +17,7 @@ print('`SharedWebSocket` alone', await dropIn());
 for (const [name, of] of [['react', 'React'], ['vue', 'Vue'], ['svelte', 'Svelte']]) {
   print(`hooks for ${of}, besides`, await readFile(join(dist, `${name}.js`)));
 }
+print('`tabmux/install`, besides', await readFile(join(dist, 'install.js')));
 print('other tiers, where needed', await readFile(join(dist, 'tiers.js')));
 print('worker with wasm', await readFile(join(dist, 'worker.js')));
 

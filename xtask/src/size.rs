@@ -22,6 +22,7 @@ const BUDGETS: &[(&str, Encoding, usize)] = &[
     ("hooks for React, besides", Encoding::Gzip, 700),
     ("hooks for Vue, besides", Encoding::Gzip, 700),
     ("hooks for Svelte, besides", Encoding::Gzip, 700),
+    ("`tabmux/install`, besides", Encoding::Gzip, 500),
     ("other tiers, where needed", Encoding::Gzip, 4_000),
     ("worker with wasm", Encoding::Brotli, 49_800),
 ];

@@ -24,16 +24,18 @@ const ISOLATION: [(&str, &str); 2] = [
 ];
 
 /// The files that are served, and no other; each may have compressed copies beside it.
-pub(crate) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 12] = [
     "client.js",
     "tiers.js",
     "worker.js",
     "tabmux.iife.js",
+    "install.js",
     "debug.js",
     "client.js.map",
     "tiers.js.map",
     "worker.js.map",
     "tabmux.iife.js.map",
+    "install.js.map",
     "debug.js.map",
 ];
 

@@ -98,13 +98,27 @@ test('parcel builds it without configuration', async () => {
     'index.html': MODULE,
     'main.js': MAIN,
   });
+  await expectParcel(root);
+});
+
+test('parcel builds tabmux/socket with packageExports', async () => {
+  const root = await project.app('parcel-socket', {
+    'package.json': '{ "private": true, "@parcel/resolver-default": { "packageExports": true } }',
+    'yarn.lock': '',
+    'index.html': MODULE,
+    'main.js': MAIN.replace("'tabmux'", "'tabmux/socket'"),
+  });
+  await expectParcel(root);
+});
+
+async function expectParcel(root) {
   const args = ['build', 'index.html', '--no-autoinstall', '--dist-dir', 'dist'];
   args.push('--cache-dir', join(root, '.cache'));
   await run(bin('parcel'), args, { cwd: root });
   const url = await origin(join(root, 'dist'));
   await expectShared(browser, url);
   await expectLeader(browser, url);
-});
+}
 
 async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');

@@ -214,17 +214,65 @@ test('two copies of the library work side by side in a page', () =>
 test('two versions of the library work side by side in a page', () =>
   expectSideBySide('versions', ofOtherBuild));
 
+test('tabmux/install shares the sockets that a library opens, and no others', async () => {
+  const root = await plain('install', {
+    'index.html': page(`<script>globalThis.Native = WebSocket;</script>
+      <script type="module" src="/main.js"></script>`),
+    'library.js': 'const { WebSocket } = globalThis; export const open = (u) => new WebSocket(u);',
+    'main.js': `
+      import { install, uninstall } from '/tabmux/install.js';
+      import { open } from './library.js';
+      import { SharedWebSocket } from '/tabmux/client.js';
+      const url = new URLSearchParams(location.search).get('ws');
+      globalThis.app = { heard: [], error: '', uninstall };
+      const takeBack = install(/feed$/);
+      class Own extends WebSocket {}
+      const [own, socket] = [new Own(url + 'feed'), open(url + 'feed')];
+      takeBack();
+      app.kinds = [own, socket, open(url + 'feed'), open(url)].map((one) =>
+        [one instanceof SharedWebSocket, one instanceof WebSocket, one.OPEN === WebSocket.OPEN]);
+      [own.onmessage, socket.onmessage] = [() => app.heard.push('own'), () => app.heard.push('it')];
+      app.socket = socket;
+      app.isOpen = () => socket.readyState === 1 && own.readyState === 1;
+      try { new WebSocket('ftp://x/'); } catch ({ name }) { app.error = name; }
+    `,
+  });
+  const url = await origin(root);
+  const feed = await startFeed();
+  const tabs = [];
+  for (let count = 0; count < 2; count += 1) {
+    tabs.push(await openTab(browser, `${url}/?ws=${feed.url}`));
+    await until(tabs[count], 'app.isOpen()');
+  }
+  // Three of each tab are the browser's, and one is of both.
+  await eventually('seven sockets are open', () => feed.open() === 7);
+  feed.say('news');
+  for (const tab of tabs) {
+    await until(tab, 'app.heard.length > 1');
+    const native = [false, true, true];
+    assert.deepEqual(await tab.evaluate('app.kinds'), [native, [true, true, true], native, native]);
+    assert.equal(await tab.evaluate('app.error'), 'SyntaxError');
+    assert.equal(await tab.evaluate('WebSocket === Native'), false);
+    assert.equal(await tab.evaluate('app.uninstall(), WebSocket === Native'), true);
+    await tab.close();
+  }
+  feed.close();
+});
+
 const COMPONENT = (text) => `
   import { useEffect, useState } from 'react';
   import { SharedWebSocket } from 'tabmux';
+  import { useSharedWebSocket } from 'tabmux/react';
+  const url = new URLSearchParams(location.search).get('ws');
   export function App() {
+    const { message } = useSharedWebSocket(url);
     const [heard, setHeard] = useState('');
     useEffect(() => {
-      const socket = new SharedWebSocket(new URLSearchParams(location.search).get('ws'));
+      const socket = new SharedWebSocket(url);
       socket.onmessage = ({ data }) => setHeard(data);
       return () => socket.close();
     }, []);
-    return <p>${text} {heard}</p>;
+    return <p>${text} {heard} {message?.data}</p>;
   }
 `;
 
@@ -260,7 +308,7 @@ test('hot reload and StrictMode of React leak nothing', async () => {
       for (const tab of tabs) await until(tab, `document.body.textContent.includes('${text}')`);
       await eventually('one socket is open', () => feed.open() === 1);
     }
-    const heard = (tab) => until(tab, "document.body.textContent.includes('fourth news')");
+    const heard = (tab) => until(tab, "document.body.textContent.includes('fourth news news')");
     const say = setInterval(() => feed.say('news'), 50);
     await Promise.all(tabs.map(heard)).finally(() => clearInterval(say));
     assert.equal(feed.open(), 1);
