@@ -108,13 +108,8 @@ impl Session {
         }
     }
 
-    /// Returns the bytes of the requests that wait. That is a scan, which only REQUEST asks for.
+    /// Returns the bytes of the requests that wait for their answers.
     fn asked_bytes(&self) -> usize {
-        let sockets = self.tabs.iter().flat_map(Tab::sockets);
-        let texts = sockets.map(|socket| match socket {
-            Socket::Requesting(requesting) => requesting.text as usize,
-            Socket::Opening(_) | Socket::Open { .. } => 0,
-        });
-        texts.sum()
+        self.tabs.iter().map(Tab::asked_bytes).sum()
     }
 }

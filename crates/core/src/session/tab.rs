@@ -58,6 +58,8 @@ struct Active {
     /// When it was parked last, if it ever was. Only what is in here is worth an end in time.
     parked: Option<Timestamp>,
     sockets: List<(SocketId, Socket)>,
+    /// The bytes of its requests that wait for their answers.
+    asked: usize,
 }
 
 /// One virtual socket.
@@ -142,6 +144,14 @@ impl Socket {
             Self::Opening(_) => false,
             Self::Open { credit, .. } => credit.is_left(),
             Self::Requesting(requesting) => requesting.credit.is_left(),
+        }
+    }
+
+    /// Returns the bytes of a request.
+    fn asked(&self) -> usize {
+        match self {
+            Self::Requesting(requesting) => requesting.text as usize,
+            Self::Opening(_) | Self::Open { .. } => 0,
         }
     }
 
@@ -288,6 +298,11 @@ impl Tab {
         self.sockets().filter(|socket| !matches!(socket, Socket::Requesting(_))).count()
     }
 
+    /// Returns the bytes of its requests that wait for their answers.
+    pub(super) fn asked_bytes(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.asked)
+    }
+
     /// Returns how many of its questions wait for an answer.
     pub(super) fn asking_count(&self) -> usize {
         self.sockets().filter(|socket| socket.is_asking()).count()
@@ -312,11 +327,16 @@ impl Tab {
     }
 
     pub(super) fn set_socket(&mut self, socket: SocketId, state: Socket) {
-        self.activate().sockets.insert((socket, state));
+        let active = self.activate();
+        active.asked += state.asked();
+        active.sockets.insert((socket, state));
     }
 
     pub(super) fn take_socket(&mut self, socket: SocketId) -> Option<Socket> {
-        self.active.as_mut()?.sockets.remove(socket).map(|(_, socket)| socket)
+        let active = self.active.as_mut()?;
+        let (_, state) = active.sockets.remove(socket)?;
+        active.asked -= state.asked();
+        Some(state)
     }
 
     /// Tells the shell of the end of each socket of a tab that was taken out of its session.
