@@ -1,6 +1,6 @@
 //! Putting a server together.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use crate::{
     Config, Error, Server, SocketHandler,
@@ -8,6 +8,7 @@ use crate::{
     handler::Factory,
     origin::Origins,
     proxies::Proxies,
+    routes::Routes,
     users::{LinkRequest, UserOf, by_header},
 };
 
@@ -15,31 +16,42 @@ use crate::{
 #[must_use]
 pub struct Builder {
     pub(crate) config: Config,
-    pub(crate) routes: BTreeMap<String, Factory>,
+    pub(crate) routes: Routes,
     pub(crate) site: Option<PathBuf>,
     user: Option<UserOf>,
-    fault: Option<String>,
+    fault: Option<Error>,
 }
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        let (config, routes) = (Config::default(), BTreeMap::new());
+        let (config, routes) = (Config::default(), Routes::default());
         Self { config, routes, site: None, user: None, fault: None }
     }
 
     /// Maps the path of virtual sockets, such as `/chat`, to what makes their handlers.
+    ///
+    /// `{name}` in place of a part of the path is a parameter, as in `/room/{id}`, and `{*name}` at
+    /// the end stands for all that follows. [`Params`](crate::Params) has what they stand for. A
+    /// path without a parameter comes before one with it.
     pub fn socket<H: SocketHandler>(
         mut self,
         path: &str,
         factory: impl Fn() -> H + Send + Sync + 'static,
     ) -> Self {
-        if !path.starts_with('/') || path.contains(['?', '#']) {
-            self.fault = Some(format!("the path {path:?} must begin with / and have no ? or #"));
-        }
         let factory: Factory = Box::new(move || Box::new(factory()));
-        if self.routes.insert(path.to_owned(), factory).is_some() {
-            self.fault = Some(format!("the path {path} has two handlers"));
-        }
+        let added = self.routes.add(path, factory);
+        self.fault = self.fault.or(added.err());
+        self
+    }
+
+    /// Maps all paths that no other handler serves.
+    pub fn fallback<H: SocketHandler>(
+        mut self,
+        factory: impl Fn() -> H + Send + Sync + 'static,
+    ) -> Self {
+        let factory: Factory = Box::new(move || Box::new(factory()));
+        let added = self.routes.set_fallback(factory);
+        self.fault = self.fault.or(added.err());
         self
     }
 
@@ -90,7 +102,7 @@ impl Builder {
     /// When a setting has no meaning; the text names it. When the system gives no epoll.
     pub fn build(self) -> Result<Server, Error> {
         if let Some(fault) = self.fault {
-            return Err(Error::Config(fault));
+            return Err(fault);
         }
         self.config.check()?;
         let origins = Origins::new(&self.config.allow_origins)?;

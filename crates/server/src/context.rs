@@ -6,12 +6,13 @@ use tabmux_core::{
     wire::{Payload, Position, SessionId, TabId},
 };
 
-use crate::{PublishError, ServerHandle, SocketSender, shard::Home};
+use crate::{Params, PublishError, ServerHandle, SocketSender, routes::Routes, shard::Home};
 
 /// The socket that a handler serves, and its surroundings.
 pub struct Ctx<'a> {
     pub(crate) registry: &'a mut Registry,
     pub(crate) home: &'a Home,
+    pub(crate) routes: &'a Routes,
     pub(crate) now: Timestamp,
     pub(crate) socket: SocketRef,
     pub(crate) tab: TabId,
@@ -128,6 +129,13 @@ impl Ctx<'_> {
     /// Path and query that the socket was opened with.
     pub const fn target(&self) -> &str {
         self.target
+    }
+
+    /// Returns the parameters of the path, as [`Builder::socket`](crate::Builder::socket) named
+    /// them. The path is matched again, so keep what you need often.
+    pub fn params(&self) -> Params<'_> {
+        let path = self.target.split_once('?').map_or(self.target, |(path, _)| path);
+        self.routes.params(path)
     }
 
     /// The numbers of this moment.

@@ -53,6 +53,7 @@ mod origin;
 mod patience;
 mod proxies;
 mod replay;
+mod routes;
 mod sender;
 mod server;
 mod shard;
@@ -70,6 +71,7 @@ pub use self::{
     descriptors::raise_descriptor_limit,
     error::Error,
     handler::{CloseInfo, Decision, OpenRequest, SocketHandler},
+    routes::Params,
     sender::SocketSender,
     server::{Server, ServerHandle, listen},
     stderr::Stderr,

@@ -1,7 +1,6 @@
 //! A server: as a router for an axum app, or running on a listener of its own.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
@@ -26,10 +25,10 @@ use crate::{
     admission::{Admission, Cause},
     descriptors,
     files::Folder,
-    handler::Factory,
     http,
     origin::Origins,
     proxies::Proxies,
+    routes::Routes,
     shard::{Board, Shards},
     topics::Topics,
     users::{LinkRequest, UserOf},
@@ -81,7 +80,7 @@ impl Server {
         config: Config,
         origins: Origins,
         proxies: Proxies,
-        routes: BTreeMap<String, Factory>,
+        routes: Routes,
         site: Option<Folder>,
         user: Option<UserOf>,
     ) -> Result<Self, Error> {

@@ -22,7 +22,6 @@ mod slab;
 mod stream;
 
 use std::{
-    collections::BTreeMap,
     io,
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -47,7 +46,7 @@ use self::{
     link::{Arrival, Origin},
     sessions::Sessions,
 };
-use crate::{Config, admission::Stub, handler::Factory, logs::rarely, topics::Topics};
+use crate::{Config, admission::Stub, logs::rarely, routes::Routes, topics::Topics};
 
 /// What one byte of a session's id can name.
 pub(crate) const MAX_SHARDS: usize = tabmux_core::session::MAX_SHARDS;
@@ -70,7 +69,7 @@ pub(crate) struct Home {
 }
 
 impl Shards {
-    pub(crate) fn new(config: &Config, routes: BTreeMap<String, Factory>) -> io::Result<Self> {
+    pub(crate) fn new(config: &Config, routes: Routes) -> io::Result<Self> {
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
         let count = if config.shards == 0 { cores() } else { config.shards }.min(MAX_SHARDS);
         let (polls, mailboxes) = open_mailboxes(count, config.limits.inbox_bytes)?;

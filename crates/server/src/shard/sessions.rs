@@ -23,7 +23,7 @@ use super::{
     service::{Order, Service},
 };
 use crate::{
-    CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, handler::Factory, logs::rarely, ws::Kind,
+    CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, logs::rarely, routes::Routes, ws::Kind,
 };
 
 /// The close code of a socket whose handler failed (RFC 6455 section 7.4.1).
@@ -38,7 +38,7 @@ const RUN: usize = 16 << 10;
 /// Everything of a shard but its streams.
 pub(super) struct Sessions {
     home: Home,
-    routes: Arc<BTreeMap<String, Factory>>,
+    routes: Arc<Routes>,
     registry: Registry,
     sockets: BTreeMap<SocketRef, Mounted>,
     /// The limit of links of the whole server.
@@ -58,11 +58,7 @@ struct Mounted {
 }
 
 impl Sessions {
-    pub(super) fn new(
-        home: Home,
-        routes: Arc<BTreeMap<String, Factory>>,
-        config: SessionConfig,
-    ) -> Self {
+    pub(super) fn new(home: Home, routes: Arc<Routes>, config: SessionConfig) -> Self {
         Self {
             home,
             routes,
@@ -175,7 +171,7 @@ impl Sessions {
         let path = request.path();
         let rejected = |message: &str| Err((ErrorCode::Rejected, message.to_owned()));
         let routes = Arc::clone(&self.routes);
-        let Some(factory) = routes.get(path) else {
+        let Some(factory) = routes.find(path) else {
             return Err((ErrorCode::NoRoute, format!("this server has no handler for {path}")));
         };
         let Ok(handler) = catch_unwind(AssertUnwindSafe(factory)) else {
@@ -216,10 +212,10 @@ impl Sessions {
         call: impl FnOnce(&mut dyn SocketHandler, &mut Ctx<'_>) -> T,
     ) -> Option<T> {
         let mounted = self.sockets.get_mut(&socket)?;
-        let (registry, home) = (&mut self.registry, &self.home);
+        let (registry, home, routes) = (&mut self.registry, &self.home, &*self.routes);
         let Mounted { handler, tab, target } = mounted;
         let holds_credit = false;
-        let mut ctx = Ctx { registry, home, now, socket, tab: *tab, target, holds_credit };
+        let mut ctx = Ctx { registry, home, routes, now, socket, tab: *tab, target, holds_credit };
         // The handler is dropped after a panic, and the registry is not left in the middle of a
         // call: every `Ctx` method returns before the handler goes on.
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));

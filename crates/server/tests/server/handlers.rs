@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tabmux_core::wire::{Alias, Payload, Rejected, ServerFrame};
 use tabmux_server::{
-    CloseInfo, Config, Ctx, Decision, Limits, Message, OpenRequest, SendError, Server,
+    Builder, CloseInfo, Config, Ctx, Decision, Limits, Message, OpenRequest, SendError, Server,
     SocketHandler, SocketSender,
 };
 use tokio::sync::mpsc;
@@ -316,4 +316,71 @@ async fn a_handler_that_panics_when_it_is_dropped_costs_no_link() {
     hub.send(TAB, 2, Payload::Text("panic")).await;
     assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1011, .. }));
     hub.quiet().await;
+}
+
+/// Says by which route it was found, and with which parameters.
+struct Route(&'static str);
+
+impl SocketHandler for Route {
+    fn opened(&mut self, ctx: &mut Ctx<'_>) {
+        let told = format!("{} {:?}", self.0, ctx.params());
+        ctx.send_text(&told).unwrap();
+    }
+
+    fn message(&mut self, _: &mut Ctx<'_>, _: Message<'_>) {}
+}
+
+/// What a socket with this path says first.
+async fn route(path: &str) -> String {
+    let builder = Server::builder()
+        .socket("/room/lobby", || Route("lobby"))
+        .socket("/room/{id}", || Route("room"))
+        .socket("/files/{*path}", || Route("files"))
+        .fallback(|| Route("fallback"));
+    let server = Running::start(builder).await;
+    let mut hub = Hub::with_socket(server.address, path).await;
+    hub.text(TAB, 1).await
+}
+
+#[tokio::test]
+async fn a_parameter_stands_for_a_part_of_the_path() {
+    assert_eq!(route("/room/7%2F8?a=b").await, r#"room {"id": "7%2F8"}"#);
+}
+
+#[tokio::test]
+async fn a_path_without_a_parameter_comes_first() {
+    assert_eq!(route("/room/lobby").await, "lobby {}");
+}
+
+#[tokio::test]
+async fn a_prefix_leads_to_what_follows_it() {
+    assert_eq!(route("/files/a/b.txt").await, r#"files {"path": "a/b.txt"}"#);
+}
+
+#[tokio::test]
+async fn what_no_route_leads_to_is_for_the_fallback() {
+    assert_eq!(route("/room/7/8").await, "fallback {}");
+}
+
+fn fault(builder: Builder) -> String {
+    builder.build().err().unwrap().to_string()
+}
+
+#[test]
+fn paths_that_cannot_be_told_apart_are_refused_and_named() {
+    let add = |builder: Builder, path| builder.socket(path, || Route(""));
+    let two = |a, b| fault(add(add(Server::builder(), a), b));
+    assert_eq!(two("/a", "/a"), "the path /a has two handlers");
+    let text = "the paths /a/{x} and /a/{y} have two handlers for the same sockets; change one";
+    assert_eq!(two("/a/{y}", "/a/{x}"), text);
+    let twice = Server::builder().fallback(|| Route("")).fallback(|| Route(""));
+    assert_eq!(fault(twice), "the server has two fallbacks; leave one out");
+}
+
+#[test]
+fn a_path_that_is_no_route_is_refused() {
+    let of = |path| fault(Server::builder().socket(path, || Route("")));
+    assert_eq!(of("room"), "the path \"room\" must begin with / and have no ? or #");
+    assert!(of("/{*all}/end").starts_with("the path \"/{*all}/end\" cannot be a route: "));
+    assert!(of("/{").starts_with("the path \"/{\" cannot be a route: "));
 }
