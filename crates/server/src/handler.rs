@@ -1,8 +1,16 @@
 //! What an application implements.
 
-use tabmux_core::wire::{Payload, SessionId, TabId};
+use std::{fmt, sync::Arc};
 
-use crate::Ctx;
+use tabmux_core::{
+    session::{AskId, SocketRef},
+    wire::{Payload, SessionId, TabId},
+};
+
+use crate::{
+    Ctx, OpenAnswer,
+    shard::{Mailbox, Word},
+};
 
 /// Serves one virtual socket: one tab's own stream of messages.
 ///
@@ -15,7 +23,8 @@ use crate::Ctx;
 /// A handler that panics loses its socket, which closes with 1011, and no other.
 pub trait SocketHandler: Send + 'static {
     /// A tab wants to open the socket. Nothing can be sent yet. By default it is accepted,
-    /// without a sub-protocol.
+    /// without a sub-protocol. [`OpenRequest::answer_later`] is for a handler that has to ask
+    /// somebody else first.
     fn open(&mut self, ctx: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
         let _ = (ctx, request);
         Decision::accept()
@@ -44,6 +53,7 @@ pub trait SocketHandler: Send + 'static {
 
 /// What a tab asked for.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct OpenRequest<'a> {
     /// Path and query, as in `/chat?room=7`.
     pub target: &'a str,
@@ -53,9 +63,55 @@ pub struct OpenRequest<'a> {
     pub tab: TabId,
     /// The session of its browser.
     pub session: SessionId,
+    pub(crate) question: Question<'a>,
+}
+
+/// Where the answer to an open goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) ask: AskId,
+    pub(crate) socket: SocketRef,
+    pub(crate) mailbox: &'a Arc<Mailbox<Word>>,
+}
+
+impl fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ask.fmt(f)
+    }
 }
 
 impl<'a> OpenRequest<'a> {
+    /// Returns what answers this request later, from any task or thread. Return
+    /// [`Decision::Later`] then. The tab waits meanwhile, for 30 s at most, and after that the
+    /// socket is refused. A handler whose tab goes before is dropped, and its answer comes to
+    /// nothing.
+    ///
+    /// ```no_run
+    /// # use tabmux_server::{Ctx, Decision, Message, OpenRequest, SocketHandler};
+    /// # async fn may_enter(target: String) -> bool { target.is_empty() }
+    /// struct Room;
+    ///
+    /// impl SocketHandler for Room {
+    ///     fn open(&mut self, _: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
+    ///         let (answer, target) = (request.answer_later(), request.target.to_owned());
+    ///         tokio::spawn(async move {
+    ///             if may_enter(target).await {
+    ///                 answer.accept();
+    ///             } else {
+    ///                 answer.reject("this room is not yours");
+    ///             }
+    ///         });
+    ///         Decision::Later
+    ///     }
+    ///
+    ///     fn message(&mut self, _: &mut Ctx<'_>, _: Message<'_>) {}
+    /// }
+    /// ```
+    pub fn answer_later(&self) -> OpenAnswer {
+        let Question { ask, socket, mailbox } = self.question;
+        OpenAnswer::new(ask, socket, mailbox)
+    }
+
     /// The path without the query.
     pub fn path(&self) -> &'a str {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
@@ -80,6 +136,8 @@ pub enum Decision {
         /// Why; the tab's programmer reads it.
         message: String,
     },
+    /// An [`OpenAnswer`] decides, which [`OpenRequest::answer_later`] gave.
+    Later,
 }
 
 impl Decision {

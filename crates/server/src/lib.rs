@@ -72,7 +72,7 @@ pub use self::{
     error::Error,
     handler::{CloseInfo, Decision, OpenRequest, SocketHandler},
     routes::Params,
-    sender::SocketSender,
+    sender::{OpenAnswer, SocketSender},
     server::{Server, ServerHandle, listen},
     stderr::Stderr,
     task::{TaskHandler, TaskSocket, task},

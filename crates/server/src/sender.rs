@@ -4,11 +4,14 @@ use std::sync::{Arc, Weak};
 
 use tabmux_core::{
     OwnedPayload,
-    session::{SendError, SocketRef},
+    session::{AskId, SendError, SocketRef},
     wire::Payload,
 };
 
-use crate::shard::{Command, Mail, Mailbox, Post, Word};
+use crate::{
+    Decision,
+    shard::{Command, Mail, Mailbox, Post, Word},
+};
 
 /// Sends on one virtual socket from any task or thread. Cheap to clone; it keeps nothing alive.
 ///
@@ -75,5 +78,62 @@ impl SocketSender {
         let post = Post { socket: self.socket, command };
         let cost = post.cost();
         mailbox.push(Mail::Word(Word::Post(post)), cost)
+    }
+}
+
+/// Answers a tab that wants to open a socket, later than
+/// [`SocketHandler::open`](crate::SocketHandler::open) returns. Dropping it refuses the socket.
+///
+/// An answer that comes too late does nothing: the tab is gone, or has waited for too long.
+#[derive(Debug)]
+pub struct OpenAnswer {
+    ask: AskId,
+    socket: SocketRef,
+    mailbox: Weak<Mailbox<Word>>,
+    is_given: bool,
+}
+
+impl OpenAnswer {
+    pub(crate) fn new(ask: AskId, socket: SocketRef, mailbox: &Arc<Mailbox<Word>>) -> Self {
+        Self { ask, socket, mailbox: Arc::downgrade(mailbox), is_given: false }
+    }
+
+    /// Opens the socket without a sub-protocol.
+    pub fn accept(self) {
+        self.give(Decision::accept());
+    }
+
+    /// Opens the socket with a sub-protocol, which must be one of those offered.
+    pub fn accept_protocol(self, protocol: impl Into<String>) {
+        self.give(Decision::accept_protocol(protocol));
+    }
+
+    /// Refuses the socket. The tab's programmer reads the message.
+    pub fn reject(self, message: impl Into<String>) {
+        self.give(Decision::reject(message));
+    }
+
+    fn give(mut self, decision: Decision) {
+        self.is_given = true;
+        self.post(decision);
+    }
+
+    fn post(&self, decision: Decision) {
+        let Some(mailbox) = self.mailbox.upgrade() else {
+            // The server is gone.
+            return;
+        };
+        let post =
+            Post { socket: self.socket, command: Command::Answer { ask: self.ask, decision } };
+        // At no cost: each question is answered once, and the registry limits questions.
+        let _ = mailbox.push(Mail::Word(Word::Post(post)), 0);
+    }
+}
+
+impl Drop for OpenAnswer {
+    fn drop(&mut self) {
+        if !self.is_given {
+            self.post(Decision::reject("the handler gave no answer"));
+        }
     }
 }

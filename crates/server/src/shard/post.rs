@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tabmux_core::{
     OwnedPayload,
-    session::{Publication, SocketRef},
+    session::{AskId, Publication, SocketRef},
 };
+
+use crate::Decision;
 
 pub(crate) enum Word {
     Post(Post),
@@ -33,6 +35,11 @@ pub(crate) enum Command {
     },
     /// Call the handler's `writable`.
     Poke,
+    /// Answer the question whether the socket may be opened.
+    Answer {
+        ask: AskId,
+        decision: Decision,
+    },
 }
 
 impl Post {
@@ -42,6 +49,9 @@ impl Post {
             Command::Send(payload) => payload.len(),
             Command::Close { reason, .. } => reason.len(),
             Command::Poke => 0,
+            Command::Answer { decision: Decision::Accept { protocol }, .. } => protocol.len(),
+            Command::Answer { decision: Decision::Reject { message }, .. } => message.len(),
+            Command::Answer { decision: Decision::Later, .. } => 0,
         };
         own + size_of::<Self>()
     }

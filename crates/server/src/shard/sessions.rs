@@ -23,7 +23,8 @@ use super::{
     service::{Order, Service},
 };
 use crate::{
-    CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, logs::rarely, routes::Routes, ws::Kind,
+    CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, handler::Question, logs::rarely,
+    routes::Routes, ws::Kind,
 };
 
 /// The close code of a socket whose handler failed (RFC 6455 section 7.4.1).
@@ -41,6 +42,8 @@ pub(super) struct Sessions {
     routes: Arc<Routes>,
     registry: Registry,
     sockets: BTreeMap<SocketRef, Mounted>,
+    /// Sockets whose handlers answer later, and the sub-protocols that their tabs offer.
+    undecided: BTreeMap<AskId, (SocketRef, Vec<String>)>,
     /// The limit of links of the whole server.
     links: usize,
     published: Stats,
@@ -65,6 +68,7 @@ impl Sessions {
             links: config.links,
             registry: Registry::new(config, Timestamp::from_micros(0)),
             sockets: BTreeMap::new(),
+            undecided: BTreeMap::new(),
             published: Stats::default(),
             run: Vec::new(),
             collected: 0,
@@ -82,8 +86,11 @@ impl Sessions {
             }
             Output::Publish { frames, links } => return Some(Order::Publish { frames, links }),
             Output::Ask { ask, what } => self.ask(now, ask, what),
-            // Every question is answered at once, so nothing was begun for it.
-            Output::Withdrawn(_) => {}
+            Output::Withdrawn(ask) => {
+                if let Some((socket, _)) = self.undecided.remove(&ask) {
+                    self.unmount(socket);
+                }
+            }
             Output::TopicUnwanted { topic } => self.home.topics.leave(self.home.index, topic),
             Output::SocketMessage { socket, payload } => self.hand_over(now, socket, &payload),
             Output::SocketWritable { socket } => {
@@ -107,9 +114,7 @@ impl Sessions {
     fn ask(&mut self, now: Timestamp, ask: AskId, what: Ask) {
         match what {
             Ask::Open { socket, tab, path, protocols } => {
-                let (target, protocols, session) = (&*path, &*protocols, socket.session);
-                let request = OpenRequest { target, protocols, tab, session };
-                self.open_socket(now, ask, socket, &request);
+                self.open_socket(now, ask, socket, tab, (path, protocols));
             }
             Ask::Join { topic } => self.join_topic(now, ask, &topic),
             // No handler takes requests, and the registry tells hubs so.
@@ -135,16 +140,63 @@ impl Sessions {
         }
     }
 
-    /// Mounts a handler for a socket and gives its answer to the registry.
+    /// Mounts a handler for a socket and gives its answer to the registry, if it has one.
     fn open_socket(
         &mut self,
         now: Timestamp,
         ask: AskId,
         socket: SocketRef,
-        request: &OpenRequest<'_>,
+        tab: TabId,
+        (target, protocols): (String, Vec<String>),
     ) {
-        match self.decide(now, socket, request) {
-            Ok(protocol) => {
+        match self.mount(now, ask, socket, tab, (&target, &protocols)) {
+            Ok(Decision::Later) => {
+                self.undecided.insert(ask, (socket, protocols));
+            }
+            Ok(decision) => self.decided(now, ask, socket, &protocols, decision),
+            Err((code, message)) => self.refuse(now, ask, socket, code, &message),
+        }
+    }
+
+    /// Mounts a handler. Returns what it decides, or why there is none.
+    fn mount(
+        &mut self,
+        now: Timestamp,
+        ask: AskId,
+        socket: SocketRef,
+        tab: TabId,
+        (target, protocols): (&str, &[String]),
+    ) -> Result<Decision, (ErrorCode, String)> {
+        let mailbox = Arc::clone(&self.home.mailbox);
+        let question = Question { ask, socket, mailbox: &mailbox };
+        let session = socket.session;
+        let request = OpenRequest { target, protocols, tab, session, question };
+        let path = request.path();
+        let failed = || (ErrorCode::Rejected, "the handler failed".to_owned());
+        let routes = Arc::clone(&self.routes);
+        let Some(factory) = routes.find(path) else {
+            return Err((ErrorCode::NoRoute, format!("this server has no handler for {path}")));
+        };
+        let Ok(handler) = catch_unwind(AssertUnwindSafe(factory)) else {
+            error!("the factory of {path} panicked");
+            return Err(failed());
+        };
+        self.sockets.insert(socket, Mounted { handler, tab, target: target.into() });
+        self.call(now, socket, |handler, ctx| handler.open(ctx, &request)).ok_or_else(failed)
+    }
+
+    /// Gives the registry the answer of a handler, which was offered these sub-protocols.
+    fn decided(
+        &mut self,
+        now: Timestamp,
+        ask: AskId,
+        socket: SocketRef,
+        offered: &[String],
+        decision: Decision,
+    ) {
+        let code = ErrorCode::Rejected;
+        match decision {
+            Decision::Accept { protocol } if protocol.is_empty() || offered.contains(&protocol) => {
                 let answer = Answer::Open { protocol: &protocol };
                 if self.registry.answer(now, ask, answer).is_ok() {
                     self.call(now, socket, |handler, ctx| handler.opened(ctx));
@@ -153,46 +205,35 @@ impl Sessions {
                     self.unmount(socket);
                 }
             }
-            Err((code, message)) => {
-                self.unmount(socket);
-                let denial = Denial { code, message: &message, retry: None };
-                let _ = self.registry.answer(now, ask, Answer::Deny(denial));
+            Decision::Accept { protocol } => {
+                error!("a handler chose {protocol:?}, which was not offered");
+                let message = "the server chose a sub-protocol that was not offered";
+                self.refuse(now, ask, socket, code, message);
             }
+            Decision::Reject { message } => self.refuse(now, ask, socket, code, &message),
+            Decision::Later => self.refuse(now, ask, socket, code, "the handler gave no answer"),
         }
     }
 
-    /// The sub-protocol that a new handler takes, or why there is to be no socket.
-    fn decide(
+    /// Takes an answer that comes later. One to a question that is over does nothing.
+    fn answered(&mut self, now: Timestamp, ask: AskId, decision: Decision) {
+        if let Some((socket, offered)) = self.undecided.remove(&ask) {
+            self.decided(now, ask, socket, &offered, decision);
+        }
+    }
+
+    fn refuse(
         &mut self,
         now: Timestamp,
+        ask: AskId,
         socket: SocketRef,
-        request: &OpenRequest<'_>,
-    ) -> Result<String, (ErrorCode, String)> {
-        let path = request.path();
-        let rejected = |message: &str| Err((ErrorCode::Rejected, message.to_owned()));
-        let routes = Arc::clone(&self.routes);
-        let Some(factory) = routes.find(path) else {
-            return Err((ErrorCode::NoRoute, format!("this server has no handler for {path}")));
-        };
-        let Ok(handler) = catch_unwind(AssertUnwindSafe(factory)) else {
-            error!("the factory of {path} panicked");
-            return rejected("the handler failed");
-        };
-        let (tab, target) = (request.tab, request.target.into());
-        self.sockets.insert(socket, Mounted { handler, tab, target });
-        match self.call(now, socket, |handler, ctx| handler.open(ctx, request)) {
-            None => rejected("the handler failed"),
-            Some(Decision::Reject { message }) => rejected(&message),
-            Some(Decision::Accept { protocol })
-                if protocol.is_empty() || request.protocols.contains(&protocol) =>
-            {
-                Ok(protocol)
-            }
-            Some(Decision::Accept { protocol }) => {
-                error!("the handler of {path} chose {protocol:?}, which was not offered");
-                rejected("the server chose a sub-protocol that was not offered")
-            }
-        }
+        code: ErrorCode,
+        message: &str,
+    ) {
+        self.unmount(socket);
+        let denial = Denial { code, message, retry: None };
+        // A question that is over needs no answer.
+        let _ = self.registry.answer(now, ask, Answer::Deny(denial));
     }
 
     /// Drops a socket's handler, which may have a `drop` that panics.
@@ -281,6 +322,10 @@ impl Sessions {
             },
             Command::Poke => {
                 self.call(now, socket, |handler, ctx| handler.writable(ctx));
+                Ok(())
+            }
+            Command::Answer { ask, decision } => {
+                self.answered(now, ask, decision);
                 Ok(())
             }
         };

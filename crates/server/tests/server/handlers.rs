@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use tabmux_core::wire::{Alias, Payload, Rejected, ServerFrame};
+use tabmux_core::wire::{Alias, HubFrame, Payload, Rejected, ServerFrame, TabId};
 use tabmux_server::{
-    Builder, CloseInfo, Config, Ctx, Decision, Limits, Message, OpenRequest, SendError, Server,
-    SocketHandler, SocketSender,
+    Builder, CloseInfo, Config, Ctx, Decision, Limits, Message, OpenAnswer, OpenRequest, SendError,
+    Server, SocketHandler, SocketSender,
 };
 use tokio::sync::mpsc;
 
@@ -383,4 +383,92 @@ fn a_path_that_is_no_route_is_refused() {
     assert_eq!(of("room"), "the path \"room\" must begin with / and have no ? or #");
     assert!(of("/{*all}/end").starts_with("the path \"/{*all}/end\" cannot be a route: "));
     assert!(of("/{").starts_with("the path \"/{\" cannot be a route: "));
+}
+
+/// Hands what answers its open to the test.
+struct Undecided {
+    answers: mpsc::UnboundedSender<OpenAnswer>,
+    _alive: Arc<()>,
+}
+
+impl SocketHandler for Undecided {
+    fn open(&mut self, _: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
+        self.answers.send(request.answer_later()).unwrap();
+        Decision::Later
+    }
+
+    fn opened(&mut self, ctx: &mut Ctx<'_>) {
+        ctx.send_text("welcome").unwrap();
+    }
+
+    fn message(&mut self, _: &mut Ctx<'_>, _: Message<'_>) {}
+}
+
+/// A tab that waits for an answer, what gives it, and how many handlers live.
+async fn undecided() -> (Running, Hub, OpenAnswer, Arc<()>) {
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    let alive = Arc::new(());
+    let lives = Arc::clone(&alive);
+    let make = move || Undecided { answers: sender.clone(), _alive: Arc::clone(&lives) };
+    let server = Running::start(Server::builder().socket("/later", make)).await;
+    let mut hub = Hub::welcomed(server.address).await;
+    let tab = hub.attach(1).await;
+    hub.ask(tab, 1, "/later", &["chat"]).await;
+    let answer = soon("the handler", answers.recv()).await.unwrap();
+    server.stats(|stats| stats.sockets.open == 1).await;
+    (server, hub, answer, alive)
+}
+
+/// Why the socket was refused.
+async fn refused(hub: &mut Hub) -> String {
+    match frame(&hub.next().await) {
+        ServerFrame::Rejected(Rejected { message, .. }) => message.to_owned(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_handler_accepts_later() {
+    let (_server, mut hub, answer, _) = undecided().await;
+    answer.accept_protocol("chat");
+    let bytes = hub.next().await;
+    assert!(matches!(frame(&bytes), ServerFrame::Opened { protocol: "chat", .. }), "{bytes:?}");
+    assert_eq!(hub.text(TAB, 1).await, "welcome");
+}
+
+#[tokio::test]
+async fn a_handler_refuses_later_and_is_dropped() {
+    let (server, mut hub, answer, alive) = undecided().await;
+    answer.reject("the database says no");
+    assert_eq!(refused(&mut hub).await, "the database says no");
+    server.stats(|stats| stats.sockets.open == 0).await;
+    // The factory's own, and the test's.
+    assert_eq!(Arc::strong_count(&alive), 2);
+}
+
+#[tokio::test]
+async fn a_handler_that_drops_its_answer_refuses() {
+    let (_server, mut hub, answer, _) = undecided().await;
+    drop(answer);
+    assert_eq!(refused(&mut hub).await, "the handler gave no answer");
+}
+
+#[tokio::test]
+async fn a_sub_protocol_that_was_not_offered_is_refused_later_too() {
+    let (_server, mut hub, answer, _) = undecided().await;
+    answer.accept_protocol("mail");
+    let message = "the server chose a sub-protocol that was not offered";
+    assert_eq!(refused(&mut hub).await, message);
+}
+
+#[tokio::test]
+async fn a_handler_whose_tab_goes_is_dropped_and_its_answer_does_nothing() {
+    let (server, mut hub, answer, alive) = undecided().await;
+    hub.say(&HubFrame::Gone { tab: TabId(1) }).await;
+    server.stats(|stats| stats.sockets.open == 0).await;
+    assert_eq!(Arc::strong_count(&alive), 2);
+    answer.accept();
+    let tab = hub.attach(1).await;
+    hub.ask(tab, 1, "/nowhere", &[]).await;
+    assert_eq!(refused(&mut hub).await, "this server has no handler for /nowhere");
 }
