@@ -48,12 +48,15 @@ test('vite 8 builds it without configuration', async () => {
   await expectLeader(browser, url);
 });
 
-test('the development server of vite 8 serves it without configuration', async () => {
-  const root = await project.app('vite8-dev', { 'index.html': MODULE, 'main.js': MAIN });
+/** The development server of Vite 8 with these plugins serves it. */
+async function expectVite8(name, ...plugins) {
+  const root = await project.app(name, { 'index.html': MODULE, 'main.js': MAIN });
   const server = await vite.createServer({
     root,
     configFile: false,
     logLevel: 'error',
+    cacheDir: join(root, '.vite'),
+    plugins,
     server: { host: '127.0.0.1', port: 0 },
   });
   try {
@@ -64,7 +67,13 @@ test('the development server of vite 8 serves it without configuration', async (
   } finally {
     await server.close();
   }
-});
+}
+
+test('the development server of vite 8 serves it without configuration', () =>
+  expectVite8('vite8-dev'));
+
+test('the development server of vite 8 takes tabmux/vite as well', async () =>
+  expectVite8('vite8-plugin', await plugin('vite')));
 
 /** Bundles with Rollup, with these plugins. */
 async function rolled(name, ...plugins) {
