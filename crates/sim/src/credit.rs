@@ -14,7 +14,7 @@ use crate::{
 /// What each end gives with a socket: some four messages.
 pub const CREDIT: u32 = 300;
 /// How much it lets come together before it gives it back.
-const ENOUGH: u64 = CREDIT as u64 / 2;
+pub const ENOUGH: u64 = CREDIT as u64 / 2;
 
 /// What a message costs.
 pub const fn cost(text: &str) -> u64 {

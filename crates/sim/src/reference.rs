@@ -224,6 +224,8 @@ impl Reference {
         let credit = self.credit;
         let it = self.get(tab, socket)?;
         it.down.said += 1;
+        // A page that has closed its socket gives credit for what it does not hear any more.
+        let credit = if it.left { u64::MAX } else { credit };
         it.down.takes_off(text, credit)
     }
 

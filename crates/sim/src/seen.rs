@@ -20,6 +20,8 @@ sights! {
     ForgedToken = "a claim with a wrong token",
     /// A stranger claimed a session as another user, and was refused.
     ForgedUser = "a claim of another user",
+    /// A worker crashed, and what it had posted was lost.
+    LostOnPort = "a message that a crashed worker had posted",
     /// A hub lost its session, which is another user's.
     OtherUser = "a session of a user who left",
     /// A tab found no room at the server.

@@ -16,6 +16,7 @@ use tabmux_core::{
 };
 
 use crate::{
+    credit::CREDIT,
     invariant::{Broken, Checked, Invariant::NoError},
     oracle::HubView,
 };
@@ -207,6 +208,7 @@ impl NativeHub {
         let mut config = ShellHub::<Orders>::config(mux, id, url);
         if small {
             config.link_bytes = 256;
+            config.credit_bytes = CREDIT.into();
             config.ack_frames = 4;
             config.ack_bytes = 200;
         }

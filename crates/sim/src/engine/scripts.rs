@@ -3,11 +3,15 @@
 
 use std::{env, fs, path::PathBuf};
 
+use crate::credit::ENOUGH;
+
 /// Where they are, unless the build of the repository is meant.
 const VARIABLE: &str = "TABMUX_HOST_SCRIPTS";
 /// What a page loads where there is no SharedWorker.
 const IMPORT: &str = "import(\"./tiers.js";
 
+/// How much a page hears on a socket before it lets the server send as much again.
+const GIVES_BACK: &str = ">=65536&&";
 /// Digits of the name of a build.
 const BUILD_DIGITS: usize = 8;
 
@@ -47,6 +51,11 @@ impl Scripts {
         }
         // The engine loads modules at once; the world lets it take its time, or fail.
         let client = client.replace(IMPORT, &IMPORT.replace("import", "tabmuxImport"));
+        if client.matches(GIVES_BACK).count() != 1 {
+            return Err(format!("client.js does not give credit back by one {GIVES_BACK}"));
+        }
+        // So that a run of short messages reaches it, as hubs have small limits.
+        let client = client.replace(GIVES_BACK, &format!(">={ENOUGH}&&"));
         let it = Self { client, tiers: read("tiers.js")?, worker: read("worker.js")? };
         match it.build() {
             Some(_) => Ok(it),

@@ -236,9 +236,9 @@ impl Browser {
         (self.partition(number), page.map_or(0, |page| page.build))
     }
 
-    /// All groups of pages.
+    /// All groups of pages that are settled.
     pub fn groups(&self) -> BTreeSet<Group> {
-        self.pages().map(|(number, _)| self.group(number)).collect()
+        self.settled().map(|(number, _)| self.group(number)).collect()
     }
 
     /// Pages that live so.

@@ -89,7 +89,7 @@ impl World {
             }
             Op::Tell(told) => {
                 let Self { browsers, reference, feed, parts, seen, builds, .. } = self;
-                let mixed = browsers[at.0].traits.tiers == Tiers::Mixed;
+                let shares = browsers[at.0].traits.tiers != Tiers::Direct;
                 if let Some(page) = browsers[at.0].page(at.1) {
                     if page.excused {
                         reference.leaves_all(page.tab);
@@ -99,7 +99,7 @@ impl World {
                         seen.add(Sight::NoRoom);
                     }
                     // The hub of one tab does not take over what others share.
-                    if page.excused || mixed && page.status.tier == "direct" {
+                    if page.excused || shares && page.status.tier == "direct" {
                         reference.leaves_all(page.tab);
                     }
                 }

@@ -165,7 +165,7 @@ impl World {
         let worker = rng.pick(&workers);
         match (what, worker) {
             (Transition::StealLock, _) => self.steal_lock(at, rng),
-            (Transition::CrashWorker, Some(number)) => self.kill((at, number)),
+            (Transition::CrashWorker, Some(number)) => self.crash((at, number), rng),
             (Transition::RerunWorker, Some(number)) => return self.rerun((at, number), rng),
             (Transition::TrapHub, Some(number)) => {
                 // The worker counts by the clock of its machine.

@@ -283,6 +283,19 @@ impl World {
         self.settle_all(at.0);
     }
 
+    /// A worker crashes. The last of what it posted may not have left its process yet.
+    pub(crate) fn crash(&mut self, at: (usize, u32), rng: &mut Rng) {
+        let until = self.now + rng.millis(0, self.browsers[at.0].traits.port_ms);
+        let ports = &self.browsers[at.0].ports;
+        let its = ports.values().filter(|port| port.owner == at.1).map(|port| port.peer);
+        let its = its.collect::<BTreeSet<_>>();
+        self.drop_after(until, |it| {
+            let Delivery::OnPort { at: to, port, .. } = it else { return false };
+            to.0 == at.0 && its.contains(port)
+        });
+        self.kill(at);
+    }
+
     /// What happened to a page may freeze or end a worker; soon, or after it lingered. One of its
     /// own goes with it.
     pub(crate) fn settle_all(&mut self, at: usize) {
@@ -414,7 +427,7 @@ impl World {
         let peers = peers.map(|(_, port)| port.peer);
         let lives = |peer: &u32| browser.ports.contains_key(peer);
         let lives = peers.filter(lives).collect::<Vec<_>>();
-        self.kill(at);
+        self.crash(at, rng);
         let Some(peer) = rng.pick(&lives) else {
             return Ok(());
         };

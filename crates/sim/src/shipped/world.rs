@@ -36,7 +36,7 @@ use crate::{
     plan::Kept,
     reference::Reference,
     rng::Rng,
-    seen::Seen,
+    seen::{Seen, Sight},
     server::Server,
     topics::Feed,
 };
@@ -185,7 +185,7 @@ impl World {
             server: Some(Server::new(START, 0, plan.tabs())),
             serial: 0,
             feed: Feed::default(),
-            reference: Reference::with_credit(128 << 10),
+            reference: Reference::default(),
             parts: BTreeSet::new(),
             owners: BTreeMap::new(),
             disowned: BTreeSet::new(),
@@ -277,6 +277,16 @@ impl World {
         self.order += 1;
         self.queue.push(Reverse((at, self.order)));
         self.deliveries.insert(self.order, delivery);
+    }
+
+    /// What would arrive after a moment is dropped, if it is this.
+    pub(crate) fn drop_after(&mut self, until: Timestamp, is: impl Fn(&Delivery) -> bool) {
+        for Reverse((_, order)) in self.queue.iter().filter(|it| it.0.0 > until) {
+            if self.deliveries.get(order).is_some_and(&is) {
+                self.deliveries.remove(order);
+                self.seen.add(Sight::LostOnPort);
+            }
+        }
     }
 
     pub(crate) fn log(&mut self, what: &impl fmt::Debug) {
