@@ -142,7 +142,7 @@ fn pass_on(mut stream: &TcpStream, port: u16, request: &str, headers: &str) -> s
 struct Page {
     status: &'static str,
     content_type: &'static str,
-    policy: &'static str,
+    policy: String,
     body: Vec<u8>,
 }
 
@@ -177,21 +177,33 @@ fn of_next_build(script: &[u8], assets: &Path) -> Vec<u8> {
 
 /// A query asks for a content security policy that gets in the way, or for isolation from other
 /// origins.
-fn policy(query: &str) -> &'static str {
-    match query {
-        "no-workers" => "content-security-policy: worker-src 'none'\r\n",
-        "no-wasm" => "content-security-policy: script-src 'self'; connect-src *\r\n",
+fn policy(query: &str) -> String {
+    let named = match query {
+        "no-workers" => "content-security-policy: worker-src 'none'",
+        "no-wasm" => "content-security-policy: script-src 'self'; connect-src *",
         "no-link" => {
-            "content-security-policy: script-src 'self' 'wasm-unsafe-eval'; connect-src 'none'\r\n"
+            "content-security-policy: script-src 'self' 'wasm-unsafe-eval'; connect-src 'none'"
         }
         // The page has an origin that nobody else has, as in an iframe with that attribute.
-        "sandboxed" => "content-security-policy: sandbox allow-scripts\r\n",
+        "sandboxed" => "content-security-policy: sandbox allow-scripts",
         "isolated" => {
             "cross-origin-opener-policy: same-origin\r\n\
-             cross-origin-embedder-policy: require-corp\r\n"
+             cross-origin-embedder-policy: require-corp"
         }
-        _ => "",
-    }
+        "strict" => return documented("page"),
+        "strict-worker" => return documented("worker"),
+        _ => return String::new(),
+    };
+    format!("{named}\r\n")
+}
+
+/// The policy of that name in docs/csp.md, with any server of this machine for the documented one.
+fn documented(name: &str) -> String {
+    let docs = include_str!("../../docs/csp.md");
+    let (_, rest) = docs.split_once(&format!("```csp {name}\n")).unwrap_or_default();
+    let policy = rest.lines().next().unwrap_or_default();
+    let policy = policy.replace("wss://example.org", "ws://127.0.0.1:*");
+    format!("content-security-policy: {policy}\r\n")
 }
 
 fn content_type(file: &Path) -> &'static str {
