@@ -1,11 +1,12 @@
 // Builds the package into dist. `cargo xtask dist` makes src/generated and then runs this.
 //
-//   client.js        the page library, from src/index.ts
+//   client.js        the page library, from src/library.ts
 //   tiers.js         what client.js loads where there is no SharedWorker, from src/tiers.ts
 //   worker.js        the worker with the wasm module inside, from src/worker.ts
 //   tabmux.iife.js   the page library as a classic script, from src/entries/iife.ts
+//   in-page.js       a classic script for tests, from src/entries/in-page.ts
 //   NAME.js          every other entry in `exports` of package.json whose file is dist/NAME.js, from
-//                    src/entries/NAME.ts. It imports client.js where its source imports index.ts.
+//                    src/entries/NAME.ts. It imports client.js where its source imports index.ts or library.ts.
 //   node/NAME.js     what runs in Node, plugins and the command, from src/node/NAME.ts
 //
 // Each has a source map, compressed copies (.br and .gz), and, if it is an entry, its types.
@@ -28,6 +29,7 @@ import { build } from 'esbuild';
 import { minify } from 'terser';
 import { brotli, gzip } from './compress.mjs';
 import { declarations } from './declarations.mjs';
+import { pageLibrary } from './page-library.mjs';
 
 /** Properties of our own objects, which nobody else reads, start so and get short names. */
 const OWN = /^_[^_]/;
@@ -106,9 +108,13 @@ async function scripts() {
     inject: [join(src, 'script_url.ts')],
     define: { 'import.meta.url': 'scriptUrl' },
   });
+  const inPage = await bundle('in-page.js', {
+    entryPoints: [join(src, 'entries/in-page.ts')],
+    format: 'iife',
+  });
   const others = [...entries(), ...Object.values(bin).map(nameOf)];
-  const built = others.map((name) => isOfNode(name) ? ofNode(name) : entry(name));
-  return [...named, classic, ...await Promise.all(built)];
+  const built = others.map((name) => isOfNode(name) ? ofNode(name) : entry(name, build));
+  return [...named, classic, inPage, ...await Promise.all(built)];
 }
 
 async function pass(build) {
@@ -119,7 +125,7 @@ async function pass(build) {
     plugins: [options.host ? open() : inline(options.wasm)],
   });
   // Of the client, which every page loads, the names are the shortest: it is the first.
-  const client = await page('client.js', 'index.ts', build);
+  const client = await page('client.js', 'library.ts', build);
   return [await worker, await page('tiers.js', 'tiers.ts', build), client];
 }
 
@@ -135,13 +141,13 @@ function page(name, file, build, { define, ...settings } = {}) {
 }
 
 /** An entry that shares the page library, and so its state, with all others. */
-function entry(name) {
+function entry(name, build) {
   return bundle(`${name}.js`, {
     entryPoints: [join(src, 'entries', `${name}.ts`)],
     format: 'esm',
     mangleCache,
     packages: 'external',
-    plugins: [shared()],
+    plugins: [shared(), pageLibrary(src, { __BUILD__: JSON.stringify(build) })],
   });
 }
 
@@ -163,12 +169,13 @@ function hash(files) {
   return hash.digest('hex').slice(0, 8);
 }
 
-/** What an entry imports of src/index.ts, it imports of client.js. */
+/** What an entry imports of src/library.ts, it imports of client.js. */
 function shared() {
   return {
     name: 'shared',
     setup({ onResolve, onEnd }) {
-      onResolve({ filter: /^\.\.?\/index\.js$/ }, () => ({ path: './client.js', external: true }));
+      const filter = /^\.\.?\/(index|library)\.js$/;
+      onResolve({ filter }, () => ({ path: './client.js', external: true }));
       onEnd(({ metafile }) => {
         const isTwice = Object.keys(metafile?.inputs ?? {}).some((file) => file.endsWith(STATE));
         if (!isTwice) return undefined;
@@ -216,14 +223,14 @@ async function bundle(name, settings) {
     result.outputFiles.find(({ path }) => path.endsWith(ending)));
   // Terser would take long over the string that has the module.
   const isLong = name === 'worker.js';
-  if (settings.minify !== false && !isLong) return shrink(name, script.text, map?.text);
+  if (settings.minify !== false && !isLong) return shrink(name, script.text, map?.text, settings.format);
   return { name, bytes: script.contents, map: map && withoutWasm(map.text) };
 }
 
 /** Terser leaves 3 % less of what esbuild has minified. */
-async function shrink(name, text, map) {
+async function shrink(name, text, map, format) {
   const { code, map: shorter } = await minify(text, {
-    module: !name.endsWith('.iife.js'),
+    module: format === 'esm',
     ecma: 2020,
     compress: { passes: 2, unsafe_arrows: true, hoist_funs: true, lhs_constants: false },
     sourceMap: map && { content: map, url: `${name}.map`, includeSources: true },

@@ -6,6 +6,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { pageLibrary } from './page-library.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const unit = join(root, 'test/unit');
@@ -16,6 +17,7 @@ const sources = files.filter((name) => name.endsWith('.test.ts'));
 const scripts = files.filter((name) => name.endsWith('.test.mjs'));
 
 await rm(out, { recursive: true, force: true });
+const define = { __BUILD__: JSON.stringify('unit-test') };
 await build({
   entryPoints: [...sources.map((name) => join(unit, name)), join(root, 'src/shape.ts')],
   outbase: join(root),
@@ -29,9 +31,8 @@ await build({
   sourcemap: 'inline',
   logLevel: 'warning',
   loader: { '.wasm': 'binary' },
-  define: {
-    __BUILD__: JSON.stringify('unit-test'),
-  },
+  define,
+  plugins: [pageLibrary(join(root, 'src'), define)],
 });
 
 const tests = [

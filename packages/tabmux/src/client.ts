@@ -218,7 +218,7 @@ function makeTopic(
   let over: string | undefined;
   const end = (reason: string): void => {
     over ??= reason;
-    settle[1](new Error(reason || `tabmux: the subscription to ${name} is closed`));
+    settle[1](new Error(reason || `tabmux: topic ${name} is closed`));
     left.abort();
     if (hub && number) {
       post(hub, [PageKind.Unsubscribe, number]);

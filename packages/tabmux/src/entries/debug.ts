@@ -3,6 +3,8 @@
 import { CHANNEL } from '../questions.js';
 import type { Question, Trace } from '../questions.js';
 
+export { log } from '../log.js';
+export type { Write } from '../log.js';
 export type { Trace } from '../questions.js';
 
 /**

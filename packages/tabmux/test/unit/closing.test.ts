@@ -43,7 +43,7 @@ test('a topic is closed by its signal, and by that of its client', async () => {
   await worker.expect(PageKind.Subscribe);
   client.close();
   await worker.expect(PageKind.Unsubscribe);
-  await assert.rejects(two.ready, /the subscription to two is closed/);
+  await assert.rejects(two.ready, /topic two is closed/);
 });
 
 test('what is closed leaves nothing at a signal', async () => {

@@ -129,10 +129,10 @@ test('a closed client ends its topics and has no others', async () => {
   const topic = client.topic('prices');
   await worker.expect(PageKind.Subscribe);
   client.close();
-  await assert.rejects(topic.ready, /the subscription to prices is closed/);
+  await assert.rejects(topic.ready, /topic prices is closed/);
   await worker.expect(PageKind.Unsubscribe);
   await worker.expect(PageKind.Bye);
-  await assert.rejects(client.topic('news').ready, /the subscription to news is closed/);
+  await assert.rejects(client.topic('news').ready, /topic news is closed/);
 });
 
 test('a topic of a client without a worker rejects with the reason', async () => {

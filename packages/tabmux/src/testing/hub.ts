@@ -1,0 +1,152 @@
+// What the hubs of a test bed have in common: the attached tabs, and what is posted to them.
+
+import { HubKind, LinkState, PageKind } from '../protocol.js';
+import type { Data, HubConfig, HubMessage, PageMessage } from '../protocol.js';
+import type { Clock } from './clock.js';
+import type { InnerServer } from './server.js';
+
+/** What hubs need of the test bed. */
+export interface HubWorld {
+  readonly clock: Clock;
+  readonly server: InnerServer;
+  /** Whether the browser reaches the server. */
+  isOnline(): boolean;
+}
+
+/** The hub's end of a port. */
+export interface HubEnd {
+  post(message: HubMessage): void;
+}
+
+/** A tab at a hub. */
+export interface Seat {
+  end: HubEnd;
+  /** False while the page is in the back/forward cache, or has yet to attach to this run. */
+  isThere: boolean;
+  /** The number of what the tab said last. */
+  said: number;
+}
+
+/** What a page counts of what it says. */
+type Said = Extract<PageMessage,
+  { 0: PageKind.Open | PageKind.Send | PageKind.Close | PageKind.Credit }>;
+
+let hubs = 0n;
+
+/** One hub. It keeps the part of the server that knows this browser as well. */
+export abstract class TestHub<S extends Seat = Seat> {
+  readonly seats = new Map<bigint, S>();
+  protected id = (hubs += 1n);
+  protected state = LinkState.Idle;
+  protected reason = '';
+
+  constructor(
+    protected readonly world: HubWorld,
+    protected readonly config: HubConfig,
+  ) {}
+
+  hear(tab: bigint, end: HubEnd, message: PageMessage): void {
+    const seat = this.seats.get(tab);
+    switch (message[0]) {
+      case PageKind.Attach:
+        return this.#attach(tab, end, message[4], message[5]);
+      case PageKind.Park:
+        if (seat) seat.isThere = false;
+        return;
+      case PageKind.Bye:
+        return this.leave(tab);
+      case PageKind.Open:
+      case PageKind.Send:
+      case PageKind.Close:
+      case PageKind.Credit:
+        // A page says again what it does not know to have been received.
+        if (!seat || message[1] !== seat.said + 1) return;
+        seat.said = message[1];
+        this.said(seat, message);
+        return;
+      case PageKind.Subscribe:
+        if (seat) this.subscribe(seat, message[1], message[2], message[3], message[4]);
+        return;
+      case PageKind.Unsubscribe:
+        if (seat) this.unsubscribe(seat, message[1]);
+        return;
+      case PageKind.Got:
+      case PageKind.Pong:
+      case PageKind.Trap:
+        return;
+    }
+  }
+
+  /** The tab is gone, for whatever reason. */
+  leave(tab: bigint): void {
+    const seat = this.seats.get(tab);
+    if (!seat) return;
+    this.seats.delete(tab);
+    this.left(seat);
+    this.show();
+  }
+
+  /** The worker's process dies, and another run of it has the ports. */
+  crash(): void {
+    this.id = hubs += 1n;
+    this.died();
+    for (const seat of this.seats.values()) {
+      seat.isThere = false;
+      seat.end.post([HubKind.Resync, this.id]);
+    }
+  }
+
+  /** The link breaks. It comes back after `wait`, or when the browser is online again. */
+  abstract cut(wait: number): void;
+  /** The browser is online again. */
+  abstract wake(): void;
+  /** The server forgets all that it knew. */
+  abstract restart(): void;
+
+  protected abstract newSeat(end: HubEnd): S;
+  /** Answers an attached page by `Resume` or `Renew`, as soon as that can be said. */
+  protected abstract welcome(seat: S, last0: number, last: number): void;
+  protected abstract said(seat: S, message: Said): void;
+  protected abstract left(seat: S): void;
+  protected abstract died(): void;
+  protected abstract subscribe(
+    seat: S, number: number, name: string, epoch: number, offset: number): void;
+  protected abstract unsubscribe(seat: S, number: number): void;
+
+  #attach(tab: bigint, end: HubEnd, last0: number, last: number): void {
+    const seat = this.seats.get(tab) ?? this.newSeat(end);
+    this.seats.set(tab, seat);
+    seat.end = end;
+    seat.isThere = true;
+    this.post(seat, [HubKind.Attached, this.id, this.state, this.seats.size]);
+    this.show();
+    this.welcome(seat, last0, last);
+  }
+
+  protected post(seat: S, message: HubMessage): void {
+    if (seat.isThere) seat.end.post(message);
+  }
+
+  protected postAll(message: HubMessage): void {
+    this.seats.forEach((seat) => this.post(seat, message));
+  }
+
+  protected show(state = this.state, reason = ''): void {
+    this.state = state;
+    this.reason = reason;
+    this.postAll([HubKind.State, this.id, state, this.seats.size, reason]);
+  }
+
+  /** Does something when it has travelled between hub and server. */
+  protected travel(act: () => void): void {
+    const { clock, server } = this.world;
+    if (server.latency > 0) clock.after(server.latency, act);
+    else act();
+  }
+}
+
+/** A copy, as ports make it. */
+export const copy = (data: Data): Data => (typeof data === 'string' ? data : data.slice());
+
+/** The `answer` of a server that takes the first sub-protocol. */
+export const answer = (protocols: readonly string[]): string => `${protocols[0] ?? ''}\n`;

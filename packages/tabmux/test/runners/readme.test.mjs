@@ -1,0 +1,148 @@
+// The steps of README.md, by its own lines, with a PATH that has Node and no Rust.
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { chromium } from 'playwright-core';
+import { repo, run } from './harness.mjs';
+import { registry } from './registry.mjs';
+
+const CHROMIUM = '/usr/bin/chromium';
+const TABMUX = ['debug', 'release'].map((profile) => join(repo, 'target', profile, 'tabmux'))
+  .find((path) => existsSync(path));
+const TOOLS = ['sh', 'env', 'mkdir', 'curl', 'node', 'npm', 'npx'];
+const noBrowser = !existsSync(CHROMIUM) && `needs ${CHROMIUM}`;
+const noServer = noBrowser || (!TABMUX && 'needs the server, built by cargo');
+
+const servers = [];
+let root;
+let folder;
+let env;
+let npm;
+let ports;
+let browser;
+let readme;
+
+before(async () => {
+  root = folder = await mkdtemp(join(tmpdir(), 'tabmux-readme-'));
+  readme = await readFile(join(repo, 'README.md'), 'utf8');
+  npm = await registry(root);
+  ports = { 8080: await freePort(), 3000: await freePort() };
+  const bin = join(root, 'bin');
+  await mkdir(bin);
+  for (const tool of TOOLS) {
+    await symlink(execFileSync('sh', ['-c', `command -v ${tool}`]).toString().trim(), join(bin, tool));
+  }
+  env = { PATH: bin, HOME: root, npm_config_registry: npm.url, npm_config_cache: join(root, 'cache') };
+  if (!noBrowser) {
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+  }
+});
+
+after(async () => {
+  await browser?.close();
+  servers.forEach((server) => server.kill());
+  npm?.close();
+  await rm(root, { recursive: true, force: true });
+});
+
+/** The blocks of a step: its commands, and its files by their names. The ports are free ones. */
+function step(number) {
+  const text = readme.split(`<!-- step ${number} -->`)[1]?.split(`<!-- /step ${number} -->`)[0];
+  assert.ok(text, `README.md has lost step ${number}`);
+  const blocks = [...text.matchAll(/^```(\w+)\n(.*?)^```/gms)].map(([, language, code]) => {
+    const body = code.replaceAll(/\b(8080|3000)\b/g, (port) => ports[port]);
+    const name = /^(?:\/\/|<!--) ([\w./-]+)/.exec(body)?.[1];
+    return { language, body, name };
+  });
+  assert.ok(blocks.length > 2, `step ${number} has lost its lines`);
+  return blocks;
+}
+
+/** Runs commands that end, and stays in the folder in which they end. */
+async function shell(commands) {
+  const script = `${commands}\npwd > "$HOME/folder"`;
+  await run('sh', ['-ec', script], { cwd: folder, env });
+  folder = (await readFile(join(root, 'folder'), 'utf8')).trim();
+}
+
+/** Starts what does not end, and resolves once it has said this. */
+async function start(command, said) {
+  const server = spawn('sh', ['-c', `exec ${command.replace(/^(\w+=\S+) /, 'env $1 ')}`],
+    { cwd: folder, env });
+  servers.push(server);
+  const output = { text: '' };
+  for (const stream of [server.stdout, server.stderr]) {
+    stream.on('data', (data) => (output.text += data));
+  }
+  while (!said.test(output.text)) {
+    if (server.exitCode !== null) assert.fail(`${command} ended: ${output.text}`);
+    await Promise.race([once(server.stdout, 'data'), once(server.stderr, 'data'), once(server, 'exit')]);
+  }
+  return output;
+}
+
+async function write({ name, body }) {
+  await mkdir(dirname(join(folder, name)), { recursive: true });
+  await writeFile(join(folder, name), body);
+}
+
+/** Two tabs of one browser, once both show that. */
+async function twoTabs(path, shown) {
+  const context = await browser.newContext();
+  const pages = [await context.newPage(), await context.newPage()];
+  for (const page of pages) await page.goto(`http://127.0.0.1:${ports[8080]}${path}`);
+  const ready = () => Promise.all(pages.map((page) =>
+    page.waitForFunction((shown) => new RegExp(shown).test(document.body.textContent), shown)));
+  return { context, ready };
+}
+
+let feed;
+
+test('step 1: its lines install the package and start the server, without Rust', async () => {
+  await assert.rejects(run('sh', ['-c', 'cargo --version || rustc --version'], { env }));
+  for (const block of step(1)) {
+    if (block.name) await write(block);
+    else if (block.body === 'node server.mjs\n') feed = await start('node server.mjs', /127/);
+    else await shell(block.body);
+  }
+  assert.ok(feed, 'no block starts the server');
+  for (const path of ['/', '/tabmux/client.js', '/tabmux/worker.js']) {
+    const { status } = await fetch(`http://127.0.0.1:${ports[8080]}${path}`);
+    assert.equal(status, 200, path);
+  }
+});
+
+test('step 1: two tabs show the feed over one connection', { skip: noBrowser }, async () => {
+  const { context, ready } = await twoTabs('/', 'Z, 2 tabs');
+  await ready();
+  assert.deepEqual(feed.text.match(/connections: \d/g), ['connections: 1']);
+  await context.close();
+});
+
+test('step 3: two tabs show what its command publishes', { skip: noServer }, async () => {
+  await symlink(TABMUX, join(root, 'bin/tabmux'));
+  const [page, serve, publish] = step(3);
+  await write(page);
+  await start(serve.body.replaceAll('\\\n', ' ').trim(), /listening/i);
+  const { context, ready } = await twoTabs('/prices.html', '42, 2 tabs');
+  // What is published before a tab has subscribed does not come to it.
+  const published = setInterval(() => void shell(publish.body), 500);
+  await ready();
+  clearInterval(published);
+  await context.close();
+});
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  return port;
+}

@@ -1,0 +1,211 @@
+// `tabmux/testing`: the page library at a browser and a server in memory.
+
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+
+import { SharedWebSocket, connect } from '../../src/index.js';
+import { testBed } from '../../src/entries/testing.js';
+import type { TestBed } from '../../src/entries/testing.js';
+
+const FEED = 'wss://example.org/feed';
+
+let bed: TestBed;
+beforeEach(() => {
+  bed = testBed();
+});
+afterEach(() => bed.close());
+
+/** The data of all messages of a socket or a topic. */
+function heardBy(target: { addEventListener?: unknown; on?: unknown }): unknown[] {
+  const heard: unknown[] = [];
+  const hear = ({ data }: { data: unknown }): unknown => heard.push(data);
+  const { addEventListener, on } = target as Record<string, (type: string, act: unknown) => void>;
+  (addEventListener ?? on)?.call(target, 'message', hear);
+  return heard;
+}
+
+test('two tabs look at one connection, and each hears the server', async () => {
+  const one = new SharedWebSocket(FEED, ['json']);
+  const two = new (bed.openTab().SharedWebSocket)(FEED, ['json']);
+  const server = await bed.server.socket(FEED);
+  await bed.settled();
+  assert.deepEqual([bed.server.sockets.length, server.mode], [1, 'mirror']);
+  assert.deepEqual([one.readyState, two.readyState, one.protocol], [1, 1, 'json']);
+  assert.equal(one.shared.tabs, 2);
+  const [first, second] = [heardBy(one), heardBy(two)];
+  await server.send('hello');
+  assert.deepEqual([first, second], [['hello'], ['hello']]);
+  one.send('from one');
+  two.send('from two');
+  assert.deepEqual([await server.next(), await server.next()], ['from one', 'from two']);
+});
+
+test('a connection ends with its last view', async () => {
+  const one = new SharedWebSocket(FEED);
+  const tab = bed.openTab();
+  new tab.SharedWebSocket(FEED);
+  const server = await bed.server.socket();
+  await bed.settled();
+  one.close(3001, 'done');
+  await bed.settled();
+  assert.ok(server.isOpen);
+  await tab.close();
+  assert.deepEqual([server.isOpen, bed.server.sockets.length], [false, 0]);
+});
+
+test('a server that closes tells each view its code', async () => {
+  const socket = new SharedWebSocket(FEED);
+  const server = await bed.server.socket();
+  await bed.settled();
+  let code = 0;
+  socket.onclose = (event) => (code = event.code);
+  await server.close(4000, 'enough');
+  assert.deepEqual([code, await server.closed], [4000, { code: 4000, reason: 'enough' }]);
+});
+
+test('a connection that is refused, cut or offline fails as one of WebSocket does', async () => {
+  bed.server.refuse = ({ socket }) => (socket?.endsWith('/secret') ? 'not for you' : undefined);
+  const errors: string[] = [];
+  const open = (url: string): SharedWebSocket => {
+    const socket = new SharedWebSocket(url);
+    socket.onerror = ({ message }) => errors.push(message);
+    return socket;
+  };
+  open('wss://example.org/secret');
+  await bed.settled();
+  assert.match(errors.pop() ?? '', /not for you/);
+  const cut = open(FEED);
+  await bed.server.socket(FEED);
+  await bed.settled();
+  await bed.cutLinks();
+  assert.match(errors.pop() ?? '', /lost/);
+  assert.equal(cut.readyState, SharedWebSocket.CLOSED);
+  await bed.offline();
+  open(FEED);
+  await bed.settled();
+  assert.match(errors.pop() ?? '', /offline/);
+  await bed.online();
+  assert.equal(open(FEED).readyState, SharedWebSocket.CONNECTING);
+});
+
+test('a dead worker costs mirror mode its connection', async () => {
+  const socket = new SharedWebSocket(FEED);
+  await bed.server.socket();
+  await bed.settled();
+  let code = 0;
+  socket.onclose = (event) => (code = event.code);
+  await bed.crashWorkers();
+  assert.equal(code, 1006);
+  new SharedWebSocket(FEED);
+  assert.ok(await bed.server.socket());
+});
+
+test('latency is virtual time', async () => {
+  bed.server.latency = 50;
+  const socket = new SharedWebSocket(FEED);
+  await bed.advance(49);
+  assert.equal(socket.readyState, SharedWebSocket.CONNECTING);
+  await bed.advance(1);
+  assert.equal(socket.readyState, SharedWebSocket.OPEN);
+  const heard = heardBy(socket);
+  const server = await bed.server.socket();
+  await server.send('slow');
+  assert.deepEqual(heard, []);
+  await bed.advance(50);
+  assert.deepEqual([heard, bed.now], [['slow'], 100]);
+});
+
+test('a page in the back/forward cache hears what it missed when it is back', async () => {
+  const socket = new SharedWebSocket(FEED);
+  const server = await bed.server.socket();
+  await bed.settled();
+  const heard = heardBy(socket);
+  await bed.tab.park();
+  await server.send('meanwhile');
+  assert.deepEqual(heard, []);
+  await bed.tab.restore();
+  assert.deepEqual(heard, ['meanwhile']);
+});
+
+test('virtual sockets outlive links and workers, and lose nothing', async () => {
+  const socket = new SharedWebSocket('/game', [], { mode: 'mux' });
+  const server = await bed.server.socket('/game');
+  await bed.settled();
+  const heard = heardBy(socket);
+  await bed.cutLinks();
+  socket.send('up');
+  await server.send('down');
+  assert.deepEqual([heard, server.received], [[], []]);
+  await bed.advance(1000);
+  assert.deepEqual([heard, server.received], [['down'], ['up']]);
+  await bed.crashWorkers();
+  socket.send('to the next worker');
+  await server.send('from before');
+  assert.deepEqual(heard, ['down', 'from before']);
+  assert.deepEqual(server.received, ['up', 'to the next worker']);
+  socket.close(3000, 'bye');
+  assert.deepEqual(await server.closed, { code: 3000, reason: 'bye' });
+});
+
+test('a session ends after two minutes without a link', async () => {
+  const socket = new SharedWebSocket('/game', [], { mode: 'mux' });
+  await bed.server.socket('/game');
+  await bed.settled();
+  await bed.offline();
+  await bed.advance(119_999);
+  assert.equal(bed.server.sockets.length, 1);
+  await bed.advance(1);
+  assert.equal(bed.server.sockets.length, 0);
+  await bed.online();
+  assert.equal(socket.readyState, SharedWebSocket.CLOSED);
+});
+
+test('topics and messages to all tabs', async () => {
+  const tab = bed.openTab();
+  const [one, two] = [connect('/'), tab.connect('/')];
+  const prices = two.topic('prices');
+  const heard = [heardBy(prices), heardBy(one), heardBy(two)];
+  await prices.ready;
+  await bed.server.publish('prices', '42');
+  await bed.server.broadcast('to all');
+  assert.deepEqual(heard, [['42'], ['to all'], ['to all']]);
+  await tab.crash();
+  assert.equal(one.status.tabs, 1);
+});
+
+test('a topic goes on where it was, or tells a gap', async () => {
+  const topic = connect('/').topic('prices');
+  await topic.ready;
+  const told: unknown[] = [];
+  topic.on('message', ({ data }) => told.push(data));
+  topic.on('gap', () => told.push('gap'));
+  await bed.offline();
+  await bed.server.publish('prices', '1');
+  await bed.online();
+  assert.deepEqual(told, ['1']);
+  await bed.offline();
+  await bed.server.publish('prices', '2');
+  bed.server.forget('prices');
+  await bed.server.publish('prices', '3');
+  await bed.online();
+  assert.deepEqual(told, ['1', 'gap', '3']);
+  await bed.restartServer();
+  await bed.advance(0);
+  assert.deepEqual(told, ['1', 'gap', '3', 'gap']);
+});
+
+test('a topic that the server refuses', async () => {
+  bed.server.refuse = ({ topic }) => (topic === 'secret' ? 'not for you' : undefined);
+  await assert.rejects(connect('/').topic('secret').ready, /not for you/);
+});
+
+test('what is open ends with the test bed, and the globals are as they were', async () => {
+  const client = connect('/');
+  const socket = new SharedWebSocket(FEED);
+  await bed.settled();
+  assert.equal(client.status.state, 'connected');
+  await bed.close();
+  assert.equal(client.status.state, 'closed');
+  assert.equal(socket.readyState, SharedWebSocket.CLOSED);
+  assert.equal('SharedWorker' in globalThis, false);
+});
