@@ -1,6 +1,7 @@
 // The package in Vite, Rollup, esbuild and without a bundler, in Chromium.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { nodeResolve } from '@rollup/plugin-node-resolve';
@@ -131,6 +132,19 @@ test('esbuild without tabmux/esbuild: the console names it', async () => {
   const url = await esbuilt('esbuild-bare', { format: 'esm' }, 'type="module"');
   await expectAdvice(browser, url, advice);
   await expectAdvice(browser, await esbuilt('esbuild-bare-iife', {}, 'defer'), advice);
+});
+
+test('every entry can be imported in Node, as on a server', async () => {
+  const manifest = JSON.parse(await readFile(join(project.installed, 'package.json'), 'utf8'));
+  const entries = Object.entries(manifest.exports).filter(([, { types }]) => types);
+  // What they need is not installed here.
+  const names = entries.map(([name]) => name.replace('.', 'tabmux'))
+    .filter((name) => !/vue|svelte/.test(name));
+  assert.ok(names.includes('tabmux') && names.includes('tabmux/react'), `${names}`);
+  for (const name of names) {
+    const script = `await import('${name}')`;
+    await run(process.execPath, ['--input-type=module', '-e', script], { cwd: project.root });
+  }
 });
 
 test('without a bundler: `tabmux copy`, an import map, and a classic script', async () => {

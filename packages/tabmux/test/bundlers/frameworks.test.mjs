@@ -12,7 +12,8 @@ import * as vite7 from 'vite7';
 import webpack from 'webpack';
 
 import {
-  MAIN, expectAdvice, expectLeader, expectShared, install, page, run, serve, startChromium,
+  MAIN, eventually, expectAdvice, expectLeader, expectShared, install, page, run, serve,
+  startChromium,
 } from './harness.mjs';
 
 const MODULE = page('<script type="module" src="./main.js"></script>');
@@ -129,7 +130,7 @@ async function freePort() {
   return port;
 }
 
-test('next builds and serves it without configuration, and imports it on the server', async () => {
+test('next builds and serves it without configuration, also in development and on the server', async () => {
   const root = await project.app('next', {
     'package.json': '{ "private": true }',
     // Where its own packages are: this is no application of its own.
@@ -155,13 +156,19 @@ test('next builds and serves it without configuration, and imports it on the ser
   });
   const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1' };
   await run(bin('next'), ['build'], { cwd: root, env });
-  const port = await freePort();
-  const args = ['start', '--hostname', '127.0.0.1', '--port', String(port)];
-  const server = spawn(bin('next'), args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] });
-  servers.push({ close: () => server.kill() });
-  for await (const line of server.stdout) if (String(line).includes('Ready')) break;
-  const url = `http://127.0.0.1:${port}/`;
-  assert.match(await (await fetch(url)).text(), /<p id="server">function<\/p>/);
-  await expectShared(browser, url);
-  await expectLeader(browser, url);
+  for (const command of ['start', 'dev']) {
+    const port = await freePort();
+    const args = [command, '--hostname', '127.0.0.1', '--port', String(port)];
+    const stdio = ['ignore', 'ignore', 'inherit'];
+    const server = spawn(bin('next'), args, { cwd: root, env, stdio });
+    servers.push({ close: () => server.kill() });
+    const url = `http://127.0.0.1:${port}/`;
+    let html = '';
+    const ask = async () => (html = await fetch(url).then((answer) => answer.text(), () => ''));
+    await eventually('next answers', ask);
+    assert.match(html, /<p id="server">function<\/p>/);
+    await expectShared(browser, url);
+    await expectLeader(browser, url);
+    server.kill();
+  }
 });

@@ -139,10 +139,10 @@ export async function until(tab, expression) {
   });
 }
 
-/** Waits until a condition of this process holds. */
+/** Waits until a condition of this process, which may be asynchronous, holds. */
 export async function eventually(what, condition) {
   const end = Date.now() + PATIENCE_MS;
-  while (!condition()) {
+  while (!await condition()) {
     if (Date.now() > end) assert.fail(`never: ${what}`);
     await new Promise((wake) => setTimeout(wake, 20));
   }

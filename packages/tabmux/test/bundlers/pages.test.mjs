@@ -74,6 +74,12 @@ test('the policies of docs/csp.md are enough', async () => {
   }
 });
 
+test('where worker-src is missing, script-src is enough', async () => {
+  const url = await under('csp-short', "default-src 'none'; script-src 'self'",
+    policyOf('worker').replace('wss://example.org', '*'));
+  await expectShared(browser, url);
+});
+
 test('each directive of docs/csp.md is needed, and what is said names it', async () => {
   const ofPage = policyOf('page');
   const anyServer = policyOf('worker').replace('wss://example.org', '*');

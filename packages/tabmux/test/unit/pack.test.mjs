@@ -60,6 +60,13 @@ test('each script has a source map, whose sources are readable', async () => {
   }
 });
 
+test('no script names another by an address with a query', async () => {
+  for (const script of files.filter((path) => /^dist\/[^/]*\.js$/.test(path))) {
+    const text = await readFile(join(root, script), 'utf8');
+    assert.doesNotMatch(text, /["'`][^"'`]*\.js\?/, script);
+  }
+});
+
 test('there is nothing else in it', () => {
   const known = /^(dist\/|src\/(?!generated).*\.ts$|LICENSE-|README\.md$|package\.json$)/;
   assert.deepEqual(files.filter((path) => !known.test(path)), []);
