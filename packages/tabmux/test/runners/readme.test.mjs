@@ -37,9 +37,11 @@ before(async () => {
   const bin = join(root, 'bin');
   await mkdir(bin);
   for (const tool of TOOLS) {
-    await symlink(execFileSync('sh', ['-c', `command -v ${tool}`]).toString().trim(), join(bin, tool));
+    const found = execFileSync('sh', ['-c', `command -v ${tool}`]).toString().trim();
+    await symlink(found, join(bin, tool));
   }
-  env = { PATH: bin, HOME: root, npm_config_registry: npm.url, npm_config_cache: join(root, 'cache') };
+  const cache = join(root, 'cache');
+  env = { PATH: bin, HOME: root, npm_config_registry: npm.url, npm_config_cache: cache };
   if (!noBrowser) {
     browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
   }
@@ -83,7 +85,8 @@ async function start(command, said) {
   }
   while (!said.test(output.text)) {
     if (server.exitCode !== null) assert.fail(`${command} ended: ${output.text}`);
-    await Promise.race([once(server.stdout, 'data'), once(server.stderr, 'data'), once(server, 'exit')]);
+    await Promise.race([server.stdout, server.stderr].map((stream) => once(stream, 'data'))
+      .concat(once(server, 'exit')));
   }
   return output;
 }
@@ -130,7 +133,7 @@ test('step 3: two tabs show what its command publishes', { skip: noServer }, asy
   await symlink(TABMUX, join(root, 'bin/tabmux'));
   const [page, serve, publish] = step(3);
   await write(page);
-  await start(serve.body.replaceAll('\\\n', ' ').trim(), /listening/i);
+  await start(serve.body.replaceAll('\\\n', ' ').trim(), /serving/);
   const { context, ready } = await twoTabs('/prices.html', '42, 2 tabs');
   // What is published before a tab has subscribed does not come to it.
   const published = setInterval(() => void shell(publish.body), 500);

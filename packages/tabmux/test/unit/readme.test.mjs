@@ -12,7 +12,8 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const own = await readFile(join(root, 'README.md'), 'utf8');
 const readme = await readFile(join(root, '../../README.md'), 'utf8') + own;
 const examples = [
-  ...readme.matchAll(/^```js\n(.*?)^```/gms),
+  // What names its file, as a server's does, is run as it stands: test/runners.
+  ...readme.matchAll(/^```[jt]s\n(?!\/\/ [\w.]+$)(.*?)^```/gms),
   ...readme.matchAll(/<script type="module">\n(.*?)<\/script>/gs),
 ].map(([, code]) => code);
 
@@ -23,10 +24,11 @@ test('the examples of README have the types they use', async () => {
   await mkdir(folder);
   try {
     for (const [index, code] of examples.entries()) {
-      const source = code.replaceAll(/'(\/tabmux\/client\.js|tabmux)'/g, "'../../src/index.js'");
+      const source = code.replaceAll(/'(\/tabmux\/client\.js|tabmux)'/g, "'../../src/index.js'")
+        .replaceAll(/'tabmux\/(\w+)'/g, "'../../src/entries/$1.js'");
       await writeFile(join(folder, `example-${index}.ts`), source);
     }
-    const config = { extends: '../tsconfig.json', include: ['*.ts', '../../env.d.ts'] };
+    const config = { extends: '../tsconfig.json', include: ['*.ts', '../../env.d.ts', '../../page.d.ts'] };
     await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(config));
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
     await promisify(execFile)(process.execPath, [tsc, '-p', folder]).catch(({ stdout }) => {
