@@ -21,6 +21,7 @@
 //! No IO, no clock, no randomness, no async, no iteration over a `HashMap`, no `unsafe`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 pub mod hub;
 mod payload;

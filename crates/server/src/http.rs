@@ -167,16 +167,16 @@ async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let publications = app.shards.topics().shared_bytes();
-    let text = metrics::text(app.shards.board(), &app.admission, publications);
+    let shared = app.shards.topics().shared_bytes();
+    let text = metrics::text(app.shards.board(), &app.admission, shared);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 
 async fn stats(State(app): State<Arc<App>>) -> Json<BTreeMap<&'static str, u64>> {
     let board = app.shards.board();
     let numbers = board.stats().numbers().map(|number| (number.key, number.value));
-    let publications = app.shards.topics().shared_bytes() as u64;
-    let more = [("publication_bytes", publications), ("uptime_s", board.uptime().as_secs())];
+    let shared = app.shards.topics().shared_bytes() as u64;
+    let more = [("shared_bytes", shared), ("uptime_s", board.uptime().as_secs())];
     Json(numbers.chain(more).collect())
 }
 

@@ -19,12 +19,12 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// Parts of a second in which Linux tells what a process used of a CPU, on every machine.
 const TICKS: f64 = 100.0;
 
-/// Returns the numbers of this moment. `publications` is the memory that publications take.
-pub(crate) fn text(board: &Board, admission: &Admission, publications: usize) -> String {
+/// Returns the numbers of this moment. `shared` is the memory that browsers share.
+pub(crate) fn text(board: &Board, admission: &Admission, shared: usize) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     page.stats(&board.stats());
-    let help = "Memory of publications that somebody keeps, each counted once.";
-    page.one(NumberKind::Gauge, "tabmux_publication_bytes", help, publications);
+    let help = "Memory of topics and of publications that browsers share, each counted once.";
+    page.one(NumberKind::Gauge, "tabmux_shared_bytes", help, shared);
     let help = "Times that a link was read later, for limits.messages_per_s or bytes_per_s.";
     page.one(NumberKind::Counter, "tabmux_link_pauses_total", help, board.pauses());
     page.door(admission);

@@ -161,7 +161,7 @@ impl Topics {
         }
     }
 
-    /// Returns the memory of all publications that somebody keeps, in bytes.
+    /// Returns the memory of all topics, and of all publications that somebody keeps, in bytes.
     pub(crate) fn shared_bytes(&self) -> usize {
         self.meter.bytes()
     }

@@ -19,6 +19,7 @@
 //! No IO, no clock, no randomness, no dependency, no `unsafe`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 mod call;
 mod code;

@@ -245,7 +245,10 @@ impl Topics {
         match self.topics[at].state {
             State::Asked { request } | State::Subscribed { request, .. }
                 if request == unsubscribed.request => {}
-            _ => return,
+            State::Unknown
+            | State::Asked { .. }
+            | State::Subscribed { .. }
+            | State::Later { .. } => return,
         }
         if let Some(retry) = unsubscribed.retry_ms {
             let retry = Duration::from_millis(retry).min(LONGEST_HINT);
@@ -320,7 +323,7 @@ impl Topics {
     pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         let later = self.topics.iter().filter_map(|topic| match topic.state {
             State::Later { until } => Some((until, WakeReason::Subscribe)),
-            _ => None,
+            State::Unknown | State::Asked { .. } | State::Subscribed { .. } => None,
         });
         later.min()
     }

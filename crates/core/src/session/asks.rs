@@ -1,8 +1,8 @@
 //! Questions that leave the registry: the shell answers them now, later or never.
 //!
-//! Each question has a number that no other has, so an answer that comes too late finds nothing;
-//! a deadline, after which the registry answers it itself; and somebody who asks. When the asker is
-//! gone the shell is told, so that it can drop what it began.
+//! Each question has a number, so an answer that comes too late finds nothing. It has a deadline,
+//! after which the registry answers it itself, and somebody who asks. When the asker is gone the
+//! shell is told, so that it can drop what it began.
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{OwnedPayload, Timestamp};
 
-/// The number of a question. No two questions of a registry have the same.
+/// The number of a question. A registry gives a number again after 4,294,967,296 questions at the
+/// earliest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AskId(u64);
 
@@ -34,7 +35,7 @@ pub enum Ask {
         /// The sub-protocols offered, best first.
         protocols: Vec<String>,
     },
-    /// What does a tab get for this request? It is asked only if
+    /// Asks what a tab gets for a request. It is asked only if
     /// [`SessionConfig::requests`](super::SessionConfig::requests) is set, and it lives as long as
     /// the tab, across links and hubs.
     Request {
@@ -82,7 +83,7 @@ pub enum Answer<'a> {
     Reply {
         /// The reply.
         payload: Payload<'a>,
-        /// Whether no other reply follows.
+        /// True if no other reply follows.
         last: bool,
     },
     /// Answers [`Ask::Subscribe`]: the browser may have the topic.
@@ -172,6 +173,15 @@ impl Asks {
     /// Returns who asks, while the question is open.
     pub(super) fn asker(&self, id: AskId) -> Option<Asker> {
         self.questions.get(id.0).map(|question| question.asker)
+    }
+
+    /// Moves the deadline of a question.
+    pub(super) fn renew(&mut self, id: AskId, deadline: Timestamp) {
+        if let Some(question) = self.questions.get_mut(id.0) {
+            let before = std::mem::replace(&mut question.deadline, deadline);
+            self.deadlines.remove(&(before, id));
+            self.deadlines.insert((deadline, id));
+        }
     }
 
     /// Ends a question. Returns false if it is over already.

@@ -67,13 +67,13 @@ config! {
     suspend_timeout: Duration = Duration::from_secs(10);
     /// When a hub that was refused for a limit may try again.
     retry_after: Duration = Duration::from_secs(5);
-    /// How long the shell may take to answer a question.
+    /// How long the shell may take to answer a question, and after each reply to give the next.
     ask_timeout: Duration = Duration::from_secs(30);
     /// Questions of one browser that may be open; at most 65,535.
     asks: usize = 1_024;
     /// Bytes of requests of one browser that may wait for their answers.
     ask_bytes: usize = 1 << 20;
-    /// Whether the shell is asked what tabs request. WELCOME tells hubs so.
+    /// The shell takes requests of tabs. WELCOME tells hubs so.
     requests: bool = false;
     /// Whether the shell is asked for each subscription.
     ask_subscriptions: bool = false;

@@ -3,8 +3,8 @@
 use tabmux_wire::{Alias, ErrorCode, HubFrame, ServerFrame, TabId, Upstream};
 
 use super::{
-    Event, PeerMisbehaved, effects::Effects, sockets::Open, state::Session, tab::Presence,
-    topic_table::TopicTable,
+    Event, PeerMisbehaved, effects::Effects, ledger::Charge, sockets::Open, state::Session,
+    tab::Presence, topic_table::TopicTable,
 };
 
 type Handled = Result<(), PeerMisbehaved>;
@@ -104,7 +104,10 @@ impl Session {
         len: usize,
     ) -> Result<bool, PeerMisbehaved> {
         if let Some(tab) = self.tabs.get_mut(up.tab) {
-            return tab.count(up.n, len);
+            let before = tab.cost();
+            let counted = tab.count(up.n, len);
+            self.ledger.charge(fx, Charge::Sessions, before, tab.cost());
+            return counted;
         }
         let message = format!("this session has no tab with alias {}", up.tab.0);
         self.send_error(fx, ErrorCode::UnknownTab, None, None, &message);
@@ -120,7 +123,7 @@ impl Session {
         let alias = match known {
             Some(alias) => Some(alias),
             None if self.tabs.len() >= limit => None,
-            None => self.add_tab(tab).inspect(|_| fx.stats.tabs.awaited += 1),
+            None => self.add_tab(fx, tab),
         };
         let Some(alias) = alias else {
             fx.stats.tabs.refused += 1;

@@ -64,9 +64,9 @@ pub enum Input<'a> {
     /// The shell holds so much memory for the link: parts of a message, and what is not yet
     /// written. It is told when that has changed, and need not be told of a link that is closed.
     LinkHolds {
-        /// Which.
+        /// The link.
         link: LinkId,
-        /// How many bytes of memory; 0 when there is nothing more.
+        /// The bytes of memory; 0 when the shell holds nothing any more.
         bytes: usize,
     },
     /// The link is closed or broken.
@@ -307,7 +307,12 @@ impl PeerMisbehaved {
     pub(super) const fn close_code(self) -> u16 {
         match self {
             Self::Text => close::UNSUPPORTED_DATA,
-            _ => close::PROTOCOL_ERROR,
+            Self::Undecodable(_)
+            | Self::BeforeHello
+            | Self::HelloTwice
+            | Self::CountJumped
+            | Self::NoSuchFrame
+            | Self::BadCloseCode => close::PROTOCOL_ERROR,
         }
     }
 }

@@ -30,7 +30,7 @@ struct Ring {
     count: u64,
     /// Their bytes.
     bytes: usize,
-    /// What the frames of this session alone take.
+    /// The memory of the frames of this session alone.
     own: usize,
 }
 

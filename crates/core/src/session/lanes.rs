@@ -137,10 +137,12 @@ impl Session {
             return;
         };
         let goes_out = tab.presence == Presence::Attached;
+        let tab_before = tab.cost();
         let lane = tab.lane_mut();
         let before = lane.cost();
         lane.push(Arc::clone(&bytes));
         self.ledger.charge(fx, Charge::Lanes, before, lane.cost());
+        self.ledger.charge(fx, Charge::Sessions, tab_before, tab.cost());
         self.keep(fx, bytes.len());
         if goes_out {
             self.send_bytes(fx, bytes);
@@ -254,23 +256,21 @@ impl Session {
             return;
         };
         (slow.crowded, slow.crowded_absent) = (crowded, crowded_absent);
-        let has_room = |(alias, socket): &(Alias, SocketId)| {
-            let tab = self.tabs.get(*alias);
-            tab.is_none_or(|tab| {
-                let open = tab.socket(*socket);
+        // By tab and not by socket: a hub may have thousands of sockets that wait.
+        let has_room = |tab: &Alias| {
+            self.tabs.get(*tab).is_none_or(|tab| {
                 let is_crowded = match tab.share() {
                     Share::Present => crowded,
                     Share::Absent => crowded_absent,
                 };
-                let in_lane = tab.kept() <= half(fx.config.lane_bytes);
-                !is_crowded && in_lane && open.is_none_or(Socket::has_credit)
+                !is_crowded && tab.kept() <= half(fx.config.lane_bytes)
             })
         };
-        let ready = slow.waiting.iter().filter(has_room).collect::<Vec<_>>();
-        for (tab, socket) in ready {
-            slow.waiting.remove((tab, socket));
-            let socket = super::SocketRef { session: self.id, tab, socket };
-            fx.order(Output::SocketWritable { socket });
+        for tab in slow.waiting.tabs_for_room().filter(has_room).collect::<Vec<_>>() {
+            for socket in slow.waiting.take_for_room(tab) {
+                let socket = super::SocketRef { session: self.id, tab, socket };
+                fx.order(Output::SocketWritable { socket });
+            }
         }
         self.tidy_slow(fx);
     }

@@ -1,34 +1,52 @@
-//! What browsers make the server keep, at what it costs in memory.
+//! The memory that browsers make the server keep.
 //!
-//! Costs are the bytes that are asked of the allocator: a record counts with its size, a buffer
-//! with its capacity. The frames of a topic are shared by all its subscribers, so they are not
-//! charged here but to the topic ([`Meter`](super::Meter)).
+//! A charge is what the allocator was asked for: a record counts with its size, and a buffer with
+//! its capacity. All subscribers of a topic share its frames, so the frames are charged to the
+//! topic ([`Meter`](super::Meter)) and to no session.
 
-use super::{effects::Effects, stats::ChargeStats};
+use super::{
+    asks::Ask,
+    effects::Effects,
+    link::{Greeting, Link},
+    state::Session,
+    stats::ChargeStats,
+};
 
-/// What an `Arc` has beside its value.
+/// The bytes that an `Arc` adds to its value.
 pub(super) const ARC: usize = 16;
 
-/// What a shell is taken to keep of a virtual socket beside its path: its name and its handler.
+/// The bytes of a link and of its places in the tables of its registry.
+pub(super) const LINK: usize = size_of::<Link>() + 12;
+
+/// The bytes that a link takes in addition before HELLO.
+pub(super) const GREETING: usize = size_of::<Greeting>();
+
+/// The bytes of a session and of its place in the table of its registry.
+pub(super) const SESSION: usize = size_of::<Session>() + 8;
+
+/// The bytes that a shell is taken to keep of a virtual socket beside its path: the socket's name
+/// and its handler.
 pub(super) const SOCKET: usize = 144;
 
-/// What a question takes beside its text: its record and its deadline.
-pub(super) const ASK: usize = 96;
+/// The bytes of a question beside its text: its record, its deadline, and the question itself,
+/// which the shell has until it answers.
+pub(super) const ASK: usize = 128 + size_of::<Ask>();
 
-/// What an entry of a small map takes.
+/// The bytes of an entry of a small map.
 pub(super) const ENTRY: usize = 32;
 
-/// The memory that one session makes the server keep.
+/// The bytes that one session makes the server keep.
 #[derive(Default)]
 pub(super) struct Ledger(usize);
 
-/// What memory is charged for.
+/// A kind of memory that is charged.
 #[derive(Clone, Copy)]
 pub(super) enum Charge {
-    /// Frames that a hub has not acknowledged: those of the session alone, and its entries of those
-    /// that it shares.
+    /// Links, sessions and tabs.
+    Sessions,
+    /// The lanes: frames of the session alone, and entries of those that it shares.
     Lanes,
-    /// What there is only while a hub does not read: entries of publications, sockets that wait.
+    /// Entries of publications and sockets that wait for a hub to read.
     Waiting,
     /// Virtual sockets and their paths.
     Sockets,
@@ -38,7 +56,7 @@ pub(super) enum Charge {
     Asks,
     /// Topics and subscriptions.
     Topics,
-    /// What the shell holds for links: parts of messages, and what is not yet written.
+    /// Parts of messages, and messages that are not yet written, which the shell holds.
     Links,
 }
 
@@ -66,13 +84,14 @@ impl Effects {
 impl ChargeStats {
     /// Returns the sum of all charges, in bytes.
     pub const fn bytes(&self) -> usize {
-        let Self { lanes, waiting, sockets, credit, asks, topics, links } = *self;
-        lanes + waiting + sockets + credit + asks + topics + links
+        let Self { sessions, lanes, waiting, sockets, credit, asks, topics, links } = *self;
+        sessions + lanes + waiting + sockets + credit + asks + topics + links
     }
 
-    /// Returns the number of what is charged for.
+    /// Returns the number of a kind.
     const fn of(&mut self, what: Charge) -> &mut usize {
         match what {
+            Charge::Sessions => &mut self.sessions,
             Charge::Lanes => &mut self.lanes,
             Charge::Waiting => &mut self.waiting,
             Charge::Sockets => &mut self.sockets,

@@ -76,7 +76,7 @@ pub use self::{
 };
 use self::{
     effects::Effects,
-    ledger::Charge,
+    ledger::{Charge, GREETING, LINK},
     link::{Greeting, Phase},
     links::Links,
     state::{Session, SessionPlace, Stage},
@@ -217,8 +217,10 @@ impl Registry {
         let full = self.links.len() >= config.links;
         self.links.insert(id, greeting, *now, *now + config.handshake_timeout);
         stats.links.open += 1;
+        self.fx.charge(Charge::Sessions, 0, LINK + GREETING);
         if full {
-            let (reason, term, retry) = (RefusedReason::Limit, Term(0), config.retry_after);
+            let (reason, term) = (RefusedReason::Limit, Term(0));
+            let retry = self.fx.config.retry_after;
             let message = "the server is at its limit of links";
             // Nothing is known of the hub yet, so it is told in the words of version 1.
             self.refuse(id, 1, &Refusal { reason, term, retry, message });
@@ -378,6 +380,8 @@ impl Registry {
             return;
         };
         self.fx.stats.links.open -= 1;
+        let greeting = if matches!(link.phase, Phase::Hello(_)) { GREETING } else { 0 };
+        self.fx.charge(Charge::Sessions, LINK + greeting, 0);
         let session = match link.phase {
             Phase::Hello(_) => None,
             Phase::Session(place) => self.sessions.get_mut(place),

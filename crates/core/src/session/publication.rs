@@ -60,7 +60,7 @@ impl Encoded {
         self
     }
 
-    /// The same, whose memory is charged to this meter as long as somebody keeps it.
+    /// Charges the memory of the frame to a meter, as long as somebody keeps the frame.
     #[must_use]
     pub fn charged_to(mut self, meter: &Arc<Meter>) -> Self {
         let deflated = self.deflated.as_ref().map_or(0, |bytes| bytes.len());
@@ -123,7 +123,7 @@ impl Meter {
 }
 
 impl Share {
-    fn new(meter: &Arc<Meter>, bytes: usize) -> Self {
+    pub(super) fn new(meter: &Arc<Meter>, bytes: usize) -> Self {
         meter.change(|total| _ = total.fetch_add(bytes, Ordering::Relaxed));
         Self { meter: Arc::clone(meter), bytes }
     }
@@ -135,7 +135,7 @@ impl Drop for Share {
     }
 }
 
-/// Who pays for a frame is no part of it.
+/// Two frames are the same whoever pays for them.
 impl PartialEq for Share {
     fn eq(&self, _: &Self) -> bool {
         true

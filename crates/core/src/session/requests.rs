@@ -17,7 +17,9 @@ use super::{
 impl Session {
     /// Takes a REQUEST, which becomes a question.
     pub(super) fn on_request(&mut self, fx: &mut Effects, alias: Alias, request: &Request<'_>) {
-        let Some(tab) = self.tabs.get(alias).filter(|_| fx.config.requests) else {
+        // A hub of version 1 cannot ask: to the server such a frame is one of a later version.
+        let is_taken = fx.config.requests && self.version > 1;
+        let Some(tab) = self.tabs.get(alias).filter(|_| is_taken) else {
             return;
         };
         // A number in use is a page's fault, as with OPEN.
@@ -59,7 +61,8 @@ impl Session {
         self.reject_request(fx, tab, socket, &Denial { code, message, retry: None });
     }
 
-    /// Sends a reply. The last one ends the question.
+    /// Sends a reply. The last one ends the question, and each one before gives the next as long as
+    /// the first one had.
     pub(super) fn reply(
         &mut self,
         fx: &mut Effects,
@@ -84,6 +87,7 @@ impl Session {
                 self.take_socket(fx, tab, socket);
             }
             Ok(()) => {
+                fx.asks.renew(ask, fx.now + fx.config.ask_timeout);
                 if let Some(state) = self.socket_mut(tab, socket) {
                     state.credit_mut().spend(message_cost(payload.len()));
                 }

@@ -9,6 +9,7 @@ use super::{
     Event, Identity, LinkDown, LinkId, PeerMisbehaved, Refusal, Registry, SessionEnd, charge_link,
     config,
     effects::Effects,
+    ledger::{Charge, GREETING, SESSION},
     link::Greeting,
     state::{Birth, Session, SessionPlace, Stage},
     tab::Presence,
@@ -100,6 +101,7 @@ impl Registry {
         let (identity, hub) = (greeting.identity, hello.hub);
         let session = self.sessions.insert(Birth { id, token, identity, hub, link });
         self.fx.stats.sessions.held += 1;
+        session.ledger.charge(&mut self.fx, Charge::Sessions, 0, SESSION);
         let place = session.place();
         self.enter(link, place);
         if let Some(session) = self.sessions.get_mut(place) {
@@ -146,6 +148,7 @@ impl Registry {
     /// Makes a link that of a session.
     fn enter(&mut self, id: LinkId, place: SessionPlace) {
         let held = self.links.get(id).map_or(0, |link| link.held);
+        self.fx.charge(Charge::Sessions, GREETING, 0);
         charge_link(&mut self.fx, None, held, 0);
         charge_link(&mut self.fx, self.sessions.get_mut(place), 0, held);
         self.links.enter(id, place, self.fx.now);

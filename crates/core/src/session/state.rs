@@ -13,7 +13,7 @@ use super::{
     cut,
     effects::Effects,
     lane::Lane,
-    ledger::{Charge, ENTRY, Ledger},
+    ledger::{Charge, ENTRY, Ledger, SESSION},
     list::List,
     subscriptions::{Subscription, Wishes},
     tab::{Presence, Share, Socket, SocketCost, Tab},
@@ -170,10 +170,13 @@ impl Session {
 
     /// Adds a tab, which is awaited. Returns its alias; `None` when the session has used all there
     /// are.
-    pub(super) fn add_tab(&mut self, id: TabId) -> Option<Alias> {
+    pub(super) fn add_tab(&mut self, fx: &mut Effects, id: TabId) -> Option<Alias> {
         self.last_alias = self.last_alias.checked_add(1)?;
         let alias = Alias(self.last_alias);
+        let before = self.tabs.cost();
         self.tabs.insert(Tab::new(id, alias));
+        self.ledger.charge(fx, Charge::Sessions, before, self.tabs.cost());
+        fx.stats.tabs.awaited += 1;
         Some(alias)
     }
 
@@ -222,9 +225,11 @@ impl Session {
         let Some(entry) = self.tabs.get_mut(tab) else {
             return;
         };
-        let (before, cost) = (entry.sockets_cost(), socket.cost());
+        let (tab_before, before) = (entry.cost(), entry.sockets_cost());
+        let cost = socket.cost();
         entry.set_socket(number, socket);
-        let after = entry.sockets_cost();
+        let (tab_after, after) = (entry.cost(), entry.sockets_cost());
+        self.ledger.charge(fx, Charge::Sessions, tab_before, tab_after);
         self.ledger.charge(fx, Charge::Sockets, before, after);
         self.recharge_socket(fx, SocketCost::default(), cost);
     }
@@ -260,6 +265,7 @@ impl Session {
     pub(super) fn discharge_tab(&mut self, fx: &mut Effects, tab: &Tab) {
         let lane = tab.lane().map_or(0, Lane::cost);
         self.ledger.charge(fx, Charge::Lanes, lane, 0);
+        self.ledger.charge(fx, Charge::Sessions, tab.cost(), 0);
         self.ledger.charge(fx, Charge::Sockets, tab.sockets_cost(), 0);
         for socket in tab.sockets() {
             self.recharge_socket(fx, socket.cost(), SocketCost::default());
@@ -353,6 +359,7 @@ impl Session {
             topics.leave(fx, subscription.topic, place);
         }
         self.ledger.charge(fx, Charge::Lanes, self.lane0.cost(), 0);
+        self.ledger.charge(fx, Charge::Sessions, SESSION + self.tabs.cost(), 0);
         for tab in std::mem::take(&mut self.tabs) {
             self.discharge_tab(fx, &tab);
             tab.end(fx, self.id);

@@ -218,7 +218,7 @@ stats! {
             open as "sockets";
         }
         gauge "tabmux_sockets_awaiting_credit"
-            "Virtual sockets with more to send than their page gave credit for." {
+            "Virtual sockets and requests with more to send than their page gave credit for." {
             /// Sockets that were told that there is more are not counted.
             awaiting_credit;
         }
@@ -229,7 +229,8 @@ stats! {
             "Virtual sockets closed because their page sent without credit." {
             over_credit;
         }
-        counter "tabmux_bad_opens_total" "OPEN of numbers that are in use, which are ignored." {
+        counter "tabmux_bad_opens_total"
+            "OPEN and REQUEST of numbers that are in use, which are ignored." {
             bad_opens;
         }
     }
@@ -240,7 +241,7 @@ stats! {
             open as "asks";
         }
         counter "tabmux_asks_refused_total"
-            "Questions that were not asked, because too many of their browser's were open." {
+            "Questions that were not asked: too many, or too long, of one browser were open." {
             refused as "asks_refused";
         }
         counter "tabmux_asks_overdue_total" "Questions that nobody answered in time." {
@@ -318,6 +319,8 @@ stats! {
     charged: ChargeStats {
         gauge "tabmux_charged_bytes"
             "Memory that browsers make the server keep, without the publications that they share." {
+            /// Links, sessions and tabs.
+            sessions as "charged_sessions": kind "sessions";
             /// Frames that hubs have not acknowledged.
             lanes as "charged_lanes": kind "lanes";
             /// Entries of what waits for hubs that do not read.

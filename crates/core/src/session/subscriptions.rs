@@ -12,7 +12,7 @@ use super::{
     effects::Effects,
     lane::Kept,
     ledger::{ARC, ASK, Charge},
-    state::{Session, SessionPlace},
+    state::Session,
     topic_table::{Joined, Refusal, TopicPlace, TopicTable},
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Subscription {
     /// The SUBSCRIBE that began it.
     pub(super) request: u64,
 }
+
+const _: () = assert!(size_of::<Subscription>() == 16, "most of what a server holds is these");
 
 /// A topic that a browser may not have yet: the shell was asked, and has not answered. It lives no
 /// longer than its link.
@@ -146,10 +148,9 @@ impl Session {
         Some(wish)
     }
 
-    /// Returns the memory of its subscriptions, and of its places among the topics' subscribers.
-    pub(super) fn subscriptions_cost(&self) -> usize {
-        let places = self.subscriptions.len() * size_of::<SessionPlace>();
-        self.subscriptions.capacity() * size_of::<Subscription>() + places
+    /// Returns the memory of its subscriptions.
+    pub(super) const fn subscriptions_cost(&self) -> usize {
+        self.subscriptions.capacity() * size_of::<Subscription>()
     }
 
     fn has_topic(&self, at: TopicPlace) -> bool {
@@ -172,7 +173,7 @@ impl Session {
         self.subscriptions.push(Subscription { topic: at, request });
         self.ledger.charge(fx, Charge::Topics, before, self.subscriptions_cost());
         fx.stats.topics.subscriptions += 1;
-        if topics.enter(at, self.place(), since) {
+        if topics.enter(fx, at, self.place(), since) {
             self.send_subscribed(fx, topics, at, request, since);
         }
     }
@@ -279,6 +280,7 @@ impl Session {
         for (id, before) in frames.iter().filter_map(Kept::before) {
             firsts.entry(id).or_insert(before);
         }
+        let waiting = self.slow.as_ref().map(|slow| slow.backlog.firsts()).unwrap_or_default();
         let mut listed = Vec::with_capacity(self.subscriptions.len());
         for subscription in &mut self.subscriptions {
             let Some(topic) = topics.get(subscription.topic) else {
@@ -289,9 +291,9 @@ impl Session {
             };
             subscription.request = 0;
             let kept = firsts.get(&id).copied();
-            let waits = || self.slow.as_ref()?.backlog.before(subscription.topic);
-            let waits = || waits().map(|offset| Position { offset, ..position });
-            let position = kept.or_else(waits).unwrap_or(position);
+            let waits = waiting.get(&subscription.topic);
+            let waits = waits.map(|&offset| Position { offset, ..position });
+            let position = kept.or(waits).unwrap_or(position);
             listed.push((id, position, Arc::clone(&topic.name)));
         }
         for (topic, position, name) in listed {

@@ -81,7 +81,7 @@ pub(super) struct Opening {
     pub(super) credit: Credit,
     /// The bytes of its path, which the shell keeps.
     pub(super) path: u16,
-    /// What the sub-protocols take that it offers.
+    /// The memory of the sub-protocols that it offers.
     pub(super) protocols: u32,
 }
 
@@ -306,6 +306,12 @@ impl Tab {
     /// Returns how many of its questions wait for an answer.
     pub(super) fn asking_count(&self) -> usize {
         self.sockets().filter(|socket| socket.is_asking()).count()
+    }
+
+    /// Returns the memory that it takes beside its entry in the list of tabs, without its lane and
+    /// its sockets.
+    pub(super) const fn cost(&self) -> usize {
+        if self.active.is_some() { size_of::<Active>() } else { 0 }
     }
 
     /// Returns the memory of its list of sockets, without what each takes beside its entry.

@@ -9,7 +9,7 @@ use super::{
     asks::{Ask, AskId, Asker},
     effects::Effects,
     lane::Burst,
-    ledger::{ARC, Charge, ENTRY},
+    ledger::{ARC, ASK, Charge, ENTRY},
     places::FreeList,
     state::SessionPlace,
     table::Sessions,
@@ -18,6 +18,17 @@ use super::{
 /// Where a topic is in its registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TopicPlace(u32);
+
+#[cfg(test)]
+impl TopicPlace {
+    pub(super) const fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+}
 
 /// All topics that a session of this registry is subscribed to.
 #[derive(Default)]
@@ -79,12 +90,12 @@ impl TopicTable {
         let ask = fx.ask(Asker::Join(at), Ask::Join { topic: Arc::clone(&name) });
         let state = State::Joining { ask, waiting: Vec::new() };
         let topic = Topic { name: Arc::clone(&name), state, subscribers: Vec::new() };
+        fx.charge(Charge::Topics, 0, topic.cost());
         if self.topics.len() <= at.0 as usize {
             self.topics.resize_with(at.0 as usize + 1, || None);
         }
         self.topics[at.0 as usize] = Some(topic);
-        self.by_name.insert(Arc::clone(&name), at);
-        fx.charge(Charge::Topics, 0, topic_cost(&name));
+        self.by_name.insert(name, at);
         fx.stats.topics.subscribed += 1;
         at
     }
@@ -93,6 +104,7 @@ impl TopicTable {
     /// the shell has said where the topic is.
     pub(super) fn enter(
         &mut self,
+        fx: &mut Effects,
         at: TopicPlace,
         session: SessionPlace,
         since: Option<Position>,
@@ -100,16 +112,19 @@ impl TopicTable {
         let Some(topic) = self.get_mut(at) else {
             return false;
         };
+        let before = topic.cost();
         if let Err(index) = topic.subscribers.binary_search(&session) {
             topic.subscribers.insert(index, session);
         }
-        match &mut topic.state {
+        let is_joined = match &mut topic.state {
             State::Joining { waiting, .. } => {
                 waiting.push((session, since));
                 false
             }
             State::Joined(_) => true,
-        }
+        };
+        fx.charge(Charge::Topics, before, topic.cost());
+        is_joined
     }
 
     /// Takes a session out. A topic that nobody wants any more is left.
@@ -117,6 +132,7 @@ impl TopicTable {
         let Some(topic) = self.get_mut(at) else {
             return;
         };
+        let before = topic.cost();
         if let Ok(index) = topic.subscribers.binary_search(&session) {
             topic.subscribers.remove(index);
         }
@@ -124,10 +140,11 @@ impl TopicTable {
             waiting.retain(|(candidate, _)| *candidate != session);
         }
         if !topic.subscribers.is_empty() {
+            fx.charge(Charge::Topics, before, topic.cost());
             return;
         }
         fx.stats.topics.subscribed -= 1;
-        fx.charge(Charge::Topics, topic_cost(&topic.name), 0);
+        fx.charge(Charge::Topics, before, 0);
         match self.remove(at) {
             Some(Topic { state: State::Joined(Joined { id, .. }), .. }) => {
                 fx.order(Output::TopicUnwanted { topic: id });
@@ -162,7 +179,9 @@ impl TopicTable {
             return;
         };
         let waiting = std::mem::take(waiting);
+        let before = waiting.capacity() * WAITING + topic.cost();
         topic.state = State::Joined(joined);
+        fx.charge(Charge::Topics, before, topic.cost());
         self.by_id.insert(joined.id, at);
         for (place, since) in waiting {
             if let Some(session) = sessions.get_mut(place) {
@@ -251,11 +270,6 @@ impl TopicTable {
     }
 }
 
-/// Returns the memory that a topic takes by itself.
-fn topic_cost(name: &str) -> usize {
-    size_of::<Topic>() + 2 * ENTRY + ARC + name.len()
-}
-
 /// Why sessions may not have a topic.
 #[derive(Clone, Copy)]
 pub(super) struct Refusal<'a> {
@@ -264,7 +278,21 @@ pub(super) struct Refusal<'a> {
     pub(super) message: &'a str,
 }
 
+/// The bytes of a session that waits until the shell has said where a topic is.
+const WAITING: usize = size_of::<(SessionPlace, Option<Position>)>();
+
 impl Topic {
+    /// Returns the memory that it takes in its registry.
+    fn cost(&self) -> usize {
+        let state = match &self.state {
+            State::Joining { waiting, .. } => ASK + waiting.capacity() * WAITING,
+            State::Joined(_) => 0,
+        };
+        let subscribers = self.subscribers.capacity() * size_of::<SessionPlace>();
+        // With its entries by name and by number.
+        size_of::<Option<Self>>() + 2 * ENTRY + ARC + self.name.len() + state + subscribers
+    }
+
     pub(super) const fn joined(&self) -> Option<Joined> {
         match self.state {
             State::Joining { .. } => None,

@@ -8,7 +8,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tabmux_wire::{MAX_TOPIC_NAME, Payload, Position, ServerFrame, TopicId};
 
-use super::Meter;
+use super::{
+    Meter,
+    ledger::{ARC, ENTRY},
+    publication::Share,
+};
 
 /// Topics that nobody wants and that are remembered all the same.
 const MAX_LEFT: usize = 16_384;
@@ -32,7 +36,7 @@ pub struct Topics {
     /// Topics that nobody wants any more, the one that was left first first. They are kept while
     /// there is room, so that who comes back learns that nothing was missed.
     left: BTreeMap<u64, TopicId>,
-    /// Counts the memory of all publications that somebody keeps.
+    /// Counts the memory of all topics, and of all publications that somebody keeps.
     meter: Arc<Meter>,
 }
 
@@ -43,7 +47,13 @@ struct Topic {
     /// Its key in `left`, which is the number of leavings before; 0 while somebody wants it.
     left: u64,
     meter: Arc<Meter>,
+    /// Charges the topic for its own record.
+    _record: Share,
 }
+
+/// The bytes of a topic beside its name: its record, its meter, and its entries by number and by
+/// name.
+const RECORD: usize = size_of::<Topic>() + size_of::<Meter>() + 2 * ARC + 2 * ENTRY;
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +119,8 @@ impl Topics {
         self.topics.is_empty()
     }
 
-    /// Returns the meter of all topics: the memory of the publications that somebody keeps.
+    /// Returns the meter of all topics: the memory of topics, and of publications that somebody
+    /// keeps.
     pub const fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
@@ -182,7 +193,8 @@ impl Topics {
         self.names.insert(Arc::clone(&name), id);
         let (offset, shards) = (self.offset, Shards::default());
         let meter = Meter::within(&self.meter);
-        self.topics.insert(id, Topic { name, offset, shards, left: 0, meter });
+        let _record = Share::new(&meter, RECORD + name.len());
+        self.topics.insert(id, Topic { name, offset, shards, left: 0, meter, _record });
         Ok(id)
     }
 

@@ -13,7 +13,7 @@ use peak_alloc::PeakAlloc;
 use tabmux_core::{
     session::{Answer, Ask, SlowPolicy, TopicFrame},
     session::{Encoded, Input, Joined, LinkId, Output, Publication, SessionConfig, Topics},
-    wire::{Alias, HubFrame, Payload, SocketId, Upstream},
+    wire::{Alias, HubFrame, Payload, Request, SocketId, Upstream},
 };
 
 use self::support::{Server, ack, attach, hello};
@@ -159,6 +159,7 @@ fn a_frame_that_many_links_share_is_charged_once() {
     let _alone = alone();
     let (mut server, mut topics) = (Server::new(), Topics::new(1, 10));
     subscribe(&mut server, &mut topics, 50, "prices");
+    let topics_alone = topics.meter().bytes();
     let before = Reading::of(&server, Some(&topics));
     // As much as a lane takes: nothing of it waits uncounted.
     for _ in 0..30 {
@@ -170,7 +171,8 @@ fn a_frame_that_many_links_share_is_charged_once() {
     for link in 1..=50 {
         server.say(link, &ack(&[(0, 30)]));
     }
-    assert_eq!((topics.meter().bytes(), server.registry.stats().charged.lanes), (0, 0));
+    assert_eq!(topics.meter().bytes(), topics_alone);
+    assert_eq!(server.registry.stats().charged.lanes, 0);
 }
 
 #[test]
@@ -179,6 +181,7 @@ fn publications_that_wait_for_a_link_are_charged_once_and_their_entries_to_it() 
     let config = SessionConfig { window_bytes: 1_000, ..SessionConfig::default() };
     let (mut server, mut topics) = (Server::with(config), Topics::new(1, 10));
     subscribe(&mut server, &mut topics, 50, "prices");
+    let topics_alone = topics.meter().bytes();
     let before = Reading::of(&server, Some(&topics));
     for _ in 0..1_000 {
         publish(&mut server, &mut topics, "prices", 200);
@@ -189,7 +192,157 @@ fn publications_that_wait_for_a_link_are_charged_once_and_their_entries_to_it() 
         server.input(Input::LinkClosed { link: LinkId(link) });
     }
     server.pass(server.registry.config().detached * 2);
-    assert_eq!((topics.meter().bytes(), server.registry.stats().charged.bytes()), (0, 0));
+    assert_eq!(topics.meter().bytes(), topics_alone);
+    assert_eq!(server.registry.stats().charged.bytes(), 0);
+}
+
+/// Says a frame without remembering the questions. Returns what came of it.
+fn say(server: &mut Server, link: u64, frame: &HubFrame<'_>) -> Vec<Output> {
+    let bytes = &frame.to_bytes();
+    server.registry.handle_input(server.now, Input::LinkMessage { link: LinkId(link), bytes });
+    std::iter::from_fn(|| server.registry.poll_output()).collect()
+}
+
+/// Opens links from 1 on, which are welcomed.
+fn welcome(server: &mut Server, links: u64) {
+    for link in 1..=links {
+        server.welcomed(link);
+    }
+}
+
+#[test]
+fn links_and_sessions_are_charged() {
+    let _alone = alone();
+    let mut server = Server::new();
+    let before = Reading::of(&server, None);
+    welcome(&mut server, 10_000);
+    Reading::of(&server, None).agrees_with(&before, 2_000_000);
+    (1..=10_000).for_each(|link| drop(server.cut(link)));
+    assert_eq!(server.registry.stats().charged.bytes(), 0);
+}
+
+#[test]
+fn links_that_say_nothing_are_charged() {
+    let _alone = alone();
+    let mut server = Server::new();
+    let before = Reading::of(&server, None);
+    (1..=10_000).for_each(|link| drop(server.open(link)));
+    Reading::of(&server, None).agrees_with(&before, 500_000);
+}
+
+#[test]
+fn tabs_are_charged_and_more_once_they_say_something() {
+    let _alone = alone();
+    let mut server = Server::new();
+    welcome(&mut server, 100);
+    let before = Reading::of(&server, None);
+    for link in 1..=100 {
+        (1..=64).for_each(|tab| drop(say(&mut server, link, &attach(tab))));
+    }
+    Reading::of(&server, None).agrees_with(&before, 150_000);
+    for link in 1..=100 {
+        for alias in 1..=64 {
+            let up = Upstream { tab: Alias(alias), n: 1 };
+            say(&mut server, link, &HubFrame::Credit { up, socket: SocketId(1), bytes: 1 });
+        }
+    }
+    Reading::of(&server, None).agrees_with(&before, 500_000);
+}
+
+/// Each link asks for topics of its own. Returns the questions.
+fn own_topics(server: &mut Server, links: u64, count: u64) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    for link in 1..=links {
+        for topic in 0..count {
+            let topic = &format!("topic {topic} of link {link}");
+            let subscribe = HubFrame::Subscribe { request: 1, position: None, topic };
+            outputs.extend(say(server, link, &subscribe));
+        }
+    }
+    outputs
+}
+
+#[test]
+fn topics_are_charged_while_they_are_joined() {
+    let _alone = alone();
+    let mut server = Server::new();
+    welcome(&mut server, 10);
+    let before = Reading::of(&server, None);
+    let questions = own_topics(&mut server, 10, 1_000);
+    Reading::of(&server, None).agrees_with(&before, 3_000_000);
+    assert_eq!(questions.len(), 10_000);
+}
+
+#[test]
+fn topics_are_charged() {
+    let _alone = alone();
+    let (mut server, mut topics) = (Server::new(), Topics::new(1, 100_000));
+    welcome(&mut server, 10);
+    let before = Reading::of(&server, Some(&topics));
+    for link in 1..=10 {
+        for topic in 0..1_000 {
+            let topic = &format!("topic {topic} of link {link}");
+            let subscribe = HubFrame::Subscribe { request: 1, position: None, topic };
+            join(&mut server, &mut topics, link, &subscribe);
+        }
+    }
+    Reading::of(&server, Some(&topics)).agrees_with(&before, 3_000_000);
+}
+
+/// Subscribes a link, and answers the question where the topic is.
+fn join(server: &mut Server, topics: &mut Topics, link: u64, subscribe: &HubFrame<'_>) {
+    for output in say(server, link, subscribe) {
+        if let Output::Ask { ask, what: Ask::Join { topic } } = output {
+            let Joined { topic, position } = topics.join(0, &topic).unwrap();
+            let answer = Answer::Joined { topic, position, policy: SlowPolicy::DropWithGap };
+            server.registry.answer(server.now, ask, answer).unwrap();
+        }
+    }
+    while server.registry.poll_output().is_some() {}
+    server
+        .registry
+        .handle_input(server.now, Input::LinkWritten { link: LinkId(link), bytes: 1 << 20 });
+}
+
+#[test]
+fn wishes_are_charged() {
+    let _alone = alone();
+    let config = SessionConfig { ask_subscriptions: true, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    welcome(&mut server, 10);
+    let before = Reading::of(&server, None);
+    let questions = own_topics(&mut server, 10, 600);
+    Reading::of(&server, None).agrees_with(&before, 1_000_000);
+    drop(questions);
+    (1..=10).for_each(|link| drop(server.cut(link)));
+    assert_eq!(server.registry.stats().charged.bytes(), 0);
+}
+
+#[test]
+fn small_requests_are_charged() {
+    let _alone = alone();
+    let config = SessionConfig { requests: true, ..SessionConfig::default() };
+    let mut server = Server::with(config);
+    welcome(&mut server, 20);
+    (1..=20).for_each(|link| drop(say(&mut server, link, &attach(1))));
+    let before = Reading::of(&server, None);
+    let mut questions = Vec::new();
+    for link in 1..=20 {
+        for n in 1..=1_000_u32 {
+            let request = Request {
+                up: Upstream { tab: Alias(1), n: n.into() },
+                socket: SocketId(n),
+                credit: 100,
+                method: "add",
+                key: "",
+                payload: Payload::Text("12"),
+            };
+            questions.extend(say(&mut server, link, &HubFrame::Request(request)));
+        }
+    }
+    Reading::of(&server, None).agrees_with(&before, 3_000_000);
+    drop(questions);
+    assert_eq!(server.registry.stats().asks.open, 20_000);
 }
 
 /// The memory of a shell is what it says, before HELLO and after.

@@ -420,3 +420,34 @@ fn lanes_of_parked_tabs_do_not_hide_from_a_socket_that_it_has_credit() {
     assert_eq!(server.say(1, &credit(2, 1, 100)), [Output::SocketWritable { socket }]);
     assert_eq!(spend(&mut server, socket), 1);
 }
+
+/// Every frame would look at every socket that waits: with so many of both, that took minutes.
+#[test]
+fn sockets_that_wait_do_not_slow_other_frames_down() {
+    let mut server = Server::new();
+    let session = server.welcomed(1);
+    for tab in 1..=64 {
+        server.say(1, &attach(tab));
+    }
+    for alias in 1..=64 {
+        for number in 1..=256 {
+            let (tab, socket) = (Alias(alias), SocketId(number));
+            let up = Upstream { tab, n: number.into() };
+            let (path, protocols) = ("/echo", vec![]);
+            server.say(1, &HubFrame::Open { up, socket, credit: 0, path, protocols, ticket: "" });
+            let socket = SocketRef { session, tab, socket };
+            server.accept(socket, "");
+            let sent = server.registry.send(server.now, socket, Payload::Text("x"));
+            assert_eq!(sent, Err(SendError::Full), "there is no credit");
+        }
+        server.drain();
+        server.say(1, &ack(&[(alias, 256)]));
+        server.written(1, 1 << 20);
+    }
+    assert_eq!(server.registry.stats().sockets.awaiting_credit, 64 * 256);
+    for n in 257..20_257 {
+        let up = Upstream { tab: Alias(1), n };
+        server.say(1, &HubFrame::Credit { up, socket: SocketId(9_999), bytes: 1 });
+        server.written(1, 0);
+    }
+}

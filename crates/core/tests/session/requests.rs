@@ -8,7 +8,7 @@ use tabmux_core::{
         Answer, AnswerError, Ask, AskId, Denial, Output, SendError, SessionConfig, SocketRef,
     },
     wire::{
-        Alias, ErrorCode, Feature, HubFrame, Payload, Rejected, Reply, Request, ServerFrame,
+        Alias, ErrorCode, Feature, Hello, HubFrame, Payload, Rejected, Reply, Request, ServerFrame,
         SocketId, TabId, Upstream,
     },
 };
@@ -221,4 +221,28 @@ fn the_answer_to_another_kind_of_question_is_not_taken() {
     assert_eq!(server.registry.answer(server.now, ask, accept), Err(AnswerError::Unfit));
     let ask = asked(&server.say(1, &open(2, 2)));
     assert_eq!(reply(&mut server, ask, "4", true), Err(AnswerError::Unfit));
+}
+
+#[test]
+fn a_request_of_a_hub_of_version_1_is_counted_and_ignored() {
+    let mut server = server();
+    server.open(1);
+    let HubFrame::Hello(hello) = hello() else { unreachable!() };
+    server.say(1, &HubFrame::Hello(Hello { max_version: 1, ..hello }));
+    server.say(1, &attach(1));
+    assert_eq!(server.say(1, &request(1, 1, "2")), []);
+    assert!(!server.say(1, &open(2, 2)).is_empty(), "the next frame has the next number");
+}
+
+#[test]
+fn a_reply_gives_the_next_one_as_long_as_it_had() {
+    let mut server = server();
+    server.attached(1);
+    let ask = asked(&server.say(1, &request(1, 1, "2")));
+    server.pass(Duration::from_secs(29));
+    reply(&mut server, ask, "1", false).unwrap();
+    server.drain();
+    assert!(!server.pass(Duration::from_secs(29)).contains(&Output::Withdrawn(ask)));
+    let outputs = server.pass(Duration::from_secs(1));
+    assert!(outputs.contains(&Output::Withdrawn(ask)), "{outputs:?}");
 }

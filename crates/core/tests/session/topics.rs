@@ -535,3 +535,28 @@ fn a_hub_that_goes_on_at_a_gap_is_told_the_place_behind_it_so_that_it_says_gap_o
     });
     assert_eq!((listed, frames.last()), (Some(at(2)), Some(&gap)));
 }
+
+/// Each subscription would look at all that waits: with so many of both, that took minutes.
+#[test]
+fn what_waits_does_not_slow_a_resume_or_a_second_subscribe_down() {
+    let config = SessionConfig { window_bytes: 100, ..SessionConfig::default() };
+    let (server, topics) = (Server::with(config), Topics::new(7, 2_000));
+    let mut shard = Shard { server, topics, policy: SlowPolicy::DropWithGap };
+    let (mut welcome, _) = shard.server.hello(1, &super::support::hello());
+    shard.server.say(1, &super::support::attach(1));
+    for request in 1..=1_000 {
+        shard.subscribe(1, request, &format!("topic {request}"));
+    }
+    for _ in 0..20_000 {
+        shard.publish("topic 7", 4);
+    }
+    let stats = shard.server.registry.stats();
+    assert!(stats.memory.queued_bytes > 500_000, "much waits: {stats:?}");
+    for link in 2..40 {
+        let hello = resume(&welcome, link, None);
+        (welcome, _) = shard.server.hello(link, &hello);
+    }
+    for request in 1_001..21_000 {
+        shard.subscribe(39, request, "topic 8");
+    }
+}

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
-const NUMBERS: [&str; 55] = [
+const NUMBERS: [&str; 56] = [
     "absent_full",
     "asks",
     "asks_overdue",
@@ -23,6 +23,7 @@ const NUMBERS: [&str; 55] = [
     "charged_credit",
     "charged_lanes",
     "charged_links",
+    "charged_sessions",
     "charged_sockets",
     "charged_topics",
     "charged_waiting",
@@ -46,7 +47,6 @@ const NUMBERS: [&str; 55] = [
     "over_credit",
     "parked",
     "protocol_errors",
-    "publication_bytes",
     "publications",
     "queue_full",
     "queued_bytes",
@@ -54,6 +54,7 @@ const NUMBERS: [&str; 55] = [
     "resumed",
     "sessions",
     "set_aside",
+    "shared_bytes",
     "slow_subscriptions",
     "sockets",
     "sockets_refused",

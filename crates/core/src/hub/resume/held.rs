@@ -30,12 +30,15 @@ impl Held {
     /// Returns the lane-0 count of the newest message to all tabs, or `u64::MAX` if word that some
     /// are missing is newer than that. Returns 0 if there is neither.
     pub(super) fn newest_to_all(&self) -> u64 {
-        let count0 = |message: &HubMessage| match message {
-            HubMessage::Browser { count0, .. } => Some(*count0),
-            HubMessage::BrowserGap => Some(u64::MAX),
-            _ => None,
-        };
-        self.messages.iter().filter_map(count0).next_back().unwrap_or(0)
+        let mut newest = 0;
+        for message in &self.messages {
+            if let HubMessage::Browser { count0, .. } = message {
+                newest = *count0;
+            } else if matches!(message, HubMessage::BrowserGap) {
+                newest = u64::MAX;
+            }
+        }
+        newest
     }
 
     /// Returns the messages, oldest first.

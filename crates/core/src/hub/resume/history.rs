@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tabmux_wire::{Position, ServerFrame, TopicId};
+use tabmux_wire::{Payload, Position, ServerFrame, TopicId};
 
 use crate::{OwnedPayload, Timestamp};
 
@@ -99,9 +99,9 @@ impl History {
 
     /// Messages to all tabs after the first `last0` frames.
     pub(in crate::hub) fn messages(&self, last0: u64) -> Vec<(u64, OwnedPayload)> {
-        let message = |(count, frame): (u64, ServerFrame<'_>)| match frame {
-            ServerFrame::Message { payload } if count > last0 => Some((count, payload.into())),
-            _ => None,
+        let message = |(count, frame): (u64, ToAll<'_>)| match frame {
+            ToAll::Message(payload) => (count > last0).then(|| (count, payload.into())),
+            ToAll::Publication { .. } | ToAll::Gap { .. } => None,
         };
         self.frames().filter_map(message).collect()
     }
@@ -116,16 +116,14 @@ impl History {
         let mut past = Vec::new();
         for (_, frame) in self.frames() {
             let (position, previous, payload) = match frame {
-                ServerFrame::Publication { topic: of, position, previous, payload }
-                    if of == topic =>
-                {
+                ToAll::Publication { topic: of, position, previous, payload } if of == topic => {
                     (position, previous, Some(payload))
                 }
                 // What follows it goes on from there.
-                ServerFrame::Gap { topic: of, position } if of == topic => {
+                ToAll::Gap { topic: of, position } if of == topic => {
                     (position, position.offset, None)
                 }
-                _ => continue,
+                ToAll::Message(_) | ToAll::Publication { .. } | ToAll::Gap { .. } => continue,
             };
             if position.epoch != since.epoch || position.offset <= since.offset {
                 continue;
@@ -142,14 +140,61 @@ impl History {
         (!past.is_empty()).then_some(past)
     }
 
-    fn frames(&self) -> impl Iterator<Item = (u64, ServerFrame<'_>)> {
+    fn frames(&self) -> impl Iterator<Item = (u64, ToAll<'_>)> {
         let frames = match self {
             Self::On { frames, .. } => Some(frames),
             Self::Off | Self::Lost { .. } => None,
         };
         let frames = frames.into_iter().flatten();
         // They were decoded once before.
-        frames.filter_map(|(count, bytes)| Some((*count, ServerFrame::decode(bytes).ok()?)))
+        let frame = |bytes| ServerFrame::decode(bytes).ok().and_then(ToAll::new);
+        frames.filter_map(move |(count, bytes)| Some((*count, frame(bytes)?)))
+    }
+}
+
+/// A frame of lane 0.
+enum ToAll<'a> {
+    Message(Payload<'a>),
+    Publication { topic: TopicId, position: Position, previous: u64, payload: Payload<'a> },
+    Gap { topic: TopicId, position: Position },
+}
+
+impl<'a> ToAll<'a> {
+    fn new(frame: ServerFrame<'a>) -> Option<Self> {
+        Some(match frame {
+            ServerFrame::Message { payload } => Self::Message(payload),
+            ServerFrame::Publication { topic, position, previous, payload } => {
+                Self::Publication { topic, position, previous, payload }
+            }
+            ServerFrame::Gap { topic, position } => Self::Gap { topic, position },
+            // A frame of a later version, which nobody here understands.
+            ServerFrame::Unknown { .. } => return None,
+            // Frames of other lanes, and frames without a lane.
+            ServerFrame::Welcome(_)
+            | ServerFrame::Attached { .. }
+            | ServerFrame::Fenced { .. }
+            | ServerFrame::Refused { .. }
+            | ServerFrame::GoAway { .. }
+            | ServerFrame::Ack { .. }
+            | ServerFrame::Pong { .. }
+            | ServerFrame::Subscribed(_)
+            | ServerFrame::Unsubscribed(_)
+            | ServerFrame::Error { .. }
+            | ServerFrame::Denied(_)
+            | ServerFrame::Credentials(_)
+            | ServerFrame::Dismissed(_)
+            | ServerFrame::Opened { .. }
+            | ServerFrame::Data { .. }
+            | ServerFrame::Close { .. }
+            | ServerFrame::Credit { .. }
+            | ServerFrame::Rejected(_)
+            | ServerFrame::Reply(_)
+            | ServerFrame::Published { .. }
+            | ServerFrame::Recovered(_)
+            | ServerFrame::CaughtUp(_)
+            | ServerFrame::Presence(_)
+            | ServerFrame::Direct { .. } => return None,
+        })
     }
 }
 
