@@ -1,5 +1,8 @@
 // Type tests: compiled, never run.
 
+import { useSharedWebSocket, useTopic } from '../src/entries/react.js';
+import { useTopic as useVueTopic } from '../src/entries/vue.js';
+import { useTopic as useSvelteTopic } from '../src/entries/svelte.js';
 import { SharedWebSocket, connect } from '../src/index.js';
 import type { Client, Position, SharedWebSocketOptions, Status, Tier } from '../src/index.js';
 
@@ -88,4 +91,19 @@ export async function loop(): Promise<void> {
     if (event.type === 'gap') proven<Same<typeof event.position, Position>>();
     else proven<Same<typeof event.data, { readonly cents: number }>>();
   }
+}
+
+/** Hooks have the types of the client's schema. */
+export function component(): unknown {
+  const { message, gap } = useTopic(app, 'prices', {
+    onMessage: ({ data }) => proven<Same<typeof data, { readonly cents: number }>>(),
+  });
+  if (message) proven<Same<typeof message.data.cents, number>>();
+  if (gap) proven<Same<typeof gap.position, Position>>();
+  useVueTopic(app, () => 'news').value.message?.data satisfies string | undefined;
+  useSvelteTopic(app, 'news')
+    .subscribe(({ message }) => message?.data satisfies string | undefined);
+  // @ts-expect-error a topic that does not exist
+  useTopic(app, 'weather');
+  return useSharedWebSocket('/feed', { key: 'me' }).error?.message satisfies string | undefined;
 }

@@ -42,7 +42,9 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("demo", Count::Summary, task(&["smoke"])),
         step("browsers", Count::One, install_browsers(xtask.clone())),
         step("bundlers", Count::NodeTest, bundlers),
-        step("runners", Count::NodeTest, |repo| tests_of(repo, "test/runners")),
+        step("runners", Count::NodeTest, |repo| tests_of(repo, "test/runners", "test")),
+        // By a PATH that has Node and no Rust.
+        step("README", Count::NodeTest, |repo| tests_of(repo, "test/runners", "readme")),
         step("e2e", Count::Summary, e2e(xtask.clone())),
         step("chaos", Count::Summary, chaos(xtask.clone())),
         step("release", Count::One, build_release(xtask)),
@@ -120,16 +122,16 @@ fn bundlers(repo: &Repo) -> anyhow::Result<Outcome> {
     if !std::path::Path::new(CHROMIUM).exists() {
         return Ok(Outcome::Skipped { why: format!("needs {CHROMIUM}") });
     }
-    tests_of(repo, "test/bundlers")
+    tests_of(repo, "test/bundlers", "test")
 }
 
 /// Tests with npm packages of their own.
-fn tests_of(repo: &Repo, folder: &str) -> anyhow::Result<Outcome> {
+fn tests_of(repo: &Repo, folder: &str, script: &str) -> anyhow::Result<Outcome> {
     repo.need_node()?;
     let package = repo.package().join(folder);
     repo.need_npm_packages_of(&package)?;
     let _dir = repo.sh.push_dir(package);
-    Outcome::of(cmd!(repo.sh, "npm test --silent"))
+    Outcome::of(cmd!(repo.sh, "npm run --silent {script}"))
 }
 
 fn run_fuzz(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
