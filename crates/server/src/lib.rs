@@ -75,7 +75,7 @@ pub use self::{
     sender::{OpenAnswer, SocketSender},
     server::{Server, ServerHandle, listen},
     stderr::Stderr,
-    task::{TaskHandler, TaskSocket, task},
+    task::{Ended, Opening, TaskHandler, TaskSocket, task, task_opening},
     topics::{PublishError, Slow, TopicRule},
     users::LinkRequest,
 };

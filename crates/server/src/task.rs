@@ -15,7 +15,7 @@ use tabmux_core::{
 };
 use tokio::sync::{Notify, mpsc};
 
-use crate::{CloseInfo, Ctx, SocketHandler, SocketSender};
+use crate::{CloseInfo, Ctx, Decision, OpenAnswer, OpenRequest, SocketHandler, SocketSender};
 
 /// What messages may cost that a task has sent and that wait for the link.
 const LIMIT: u64 = 1 << 20;
@@ -48,8 +48,39 @@ where
     F: Fn(TaskSocket) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let run: Arc<Run> = Arc::new(move |socket| {
-        tokio::spawn(run(socket));
+    task_opening(move |opening| run(opening.accept()))
+}
+
+/// Makes handlers that each run a task as soon as a tab wants a socket: `run` decides whether it
+/// gets one, and with which sub-protocol. The tab waits meanwhile, for 30 s at most.
+///
+/// ```no_run
+/// use tabmux_server::{Server, task_opening};
+/// # async fn may_enter(_: &str) -> bool { true }
+///
+/// let room = task_opening(|opening| async move {
+///     if !may_enter(opening.target()).await {
+///         return opening.reject("this room is not yours");
+///     }
+///     let mut socket = opening.accept();
+///     while let Some(message) = socket.next().await {
+///         println!("{message:?}");
+///     }
+///     println!("{:?}", socket.ended());
+/// });
+/// let server = Server::builder().socket("/room/{id}", room).build()?;
+/// # Ok::<(), tabmux_server::Error>(())
+/// ```
+///
+/// A task that drops its [`Opening`] refuses the socket. If the tab goes before, the socket is
+/// closed when the task accepts it.
+pub fn task_opening<F, Fut>(run: F) -> impl Fn() -> TaskHandler + Send + Sync + 'static
+where
+    F: Fn(Opening) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let run: Arc<Run> = Arc::new(move |opening| {
+        tokio::spawn(run(opening));
     });
     move || TaskHandler(State::New(Arc::clone(&run)))
 }
@@ -58,12 +89,31 @@ where
 pub struct TaskHandler(State);
 
 /// Begins a task.
-type Run = dyn Fn(TaskSocket) + Send + Sync;
+type Run = dyn Fn(Opening) + Send + Sync;
 
 enum State {
     New(Arc<Run>),
     Running { inbox: mpsc::UnboundedSender<OwnedPayload>, shared: Arc<Shared> },
     Ended,
+}
+
+/// A tab that wants to open a virtual socket, in the hands of a task.
+pub struct Opening {
+    answer: OpenAnswer,
+    socket: TaskSocket,
+    protocols: Vec<String>,
+}
+
+/// How a socket of a task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// The close code: 1005 when none was given, 1006 when the link broke or the tab is gone.
+    pub code: u16,
+    /// The close reason.
+    pub reason: String,
+    /// Whether one end closed it on purpose.
+    pub clean: bool,
 }
 
 /// A virtual socket in the hands of a task. When it is dropped, the socket closes.
@@ -101,7 +151,46 @@ enum End {
     Open,
     /// It closes, with code and reason, when all that waits is sent.
     Closing(u16, String),
-    Closed,
+    Closed(Ended),
+}
+
+impl Opening {
+    /// Returns path and query.
+    pub fn target(&self) -> &str {
+        self.socket.target()
+    }
+
+    /// Returns the sub-protocols offered, best first.
+    pub fn protocols(&self) -> &[String] {
+        &self.protocols
+    }
+
+    /// Returns the tab.
+    pub const fn tab(&self) -> TabId {
+        self.socket.tab()
+    }
+
+    /// Returns the session of its browser.
+    pub const fn session(&self) -> SessionId {
+        self.socket.session()
+    }
+
+    /// Opens the socket without a sub-protocol.
+    pub fn accept(self) -> TaskSocket {
+        self.answer.accept();
+        self.socket
+    }
+
+    /// Opens the socket with a sub-protocol, which must be one of those offered.
+    pub fn accept_protocol(self, protocol: impl Into<String>) -> TaskSocket {
+        self.answer.accept_protocol(protocol);
+        self.socket
+    }
+
+    /// Refuses the socket. The tab's programmer reads the message.
+    pub fn reject(self, message: impl Into<String>) {
+        self.answer.reject(message);
+    }
 }
 
 impl TaskSocket {
@@ -158,6 +247,15 @@ impl TaskSocket {
         }
     }
 
+    /// Returns how the socket ended, once [`next`](Self::next) has returned `None`. Returns `None`
+    /// while the socket is open, and when it was never opened.
+    pub fn ended(&self) -> Option<Ended> {
+        match &self.shared.outgoing().end {
+            End::Closed(ended) => Some(ended.clone()),
+            End::Open | End::Closing(..) => None,
+        }
+    }
+
     /// The tab.
     pub const fn tab(&self) -> TabId {
         self.tab
@@ -186,17 +284,20 @@ impl Drop for TaskSocket {
 }
 
 impl SocketHandler for TaskHandler {
-    fn opened(&mut self, ctx: &mut Ctx<'_>) {
+    fn open(&mut self, ctx: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
         let State::New(run) = std::mem::replace(&mut self.0, State::Ended) else {
-            return;
+            return Decision::reject("the handler serves another socket");
         };
         let (inbox, messages) = mpsc::unbounded_channel();
         // Half of the credit: so much is always taken before the tab has to wait.
         let batch = ctx.first_credit().div_ceil(2);
         let shared = Arc::new(Shared { batch, ..Shared::default() });
         self.0 = State::Running { inbox, shared: Arc::clone(&shared) };
-        let (sender, tab, target) = (ctx.sender(), ctx.tab(), ctx.target().into());
-        run(TaskSocket { sender, inbox: messages, shared, tab, target });
+        let (sender, tab, target) = (ctx.sender(), request.tab, request.target.into());
+        let socket = TaskSocket { sender, inbox: messages, shared, tab, target };
+        let (answer, protocols) = (request.answer_later(), request.protocols.to_vec());
+        run(Opening { answer, socket, protocols });
+        Decision::Later
     }
 
     fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>) {
@@ -216,12 +317,25 @@ impl SocketHandler for TaskHandler {
         }
     }
 
-    fn close(&mut self, _: &mut Ctx<'_>, _: &CloseInfo<'_>) {
-        if let State::Running { shared, .. } = &self.0 {
-            shared.outgoing().end = End::Closed;
+    fn close(&mut self, _: &mut Ctx<'_>, close: &CloseInfo<'_>) {
+        let CloseInfo { code, reason, clean } = *close;
+        self.end(Ended { code, reason: reason.to_owned(), clean });
+    }
+}
+
+impl TaskHandler {
+    fn end(&mut self, ended: Ended) {
+        if let State::Running { shared, .. } = std::mem::replace(&mut self.0, State::Ended) {
+            shared.outgoing().end = End::Closed(ended);
             shared.room.notify_waiters();
         }
-        self.0 = State::Ended;
+    }
+}
+
+/// The handler of a tab that went before its socket was open is told nothing but this.
+impl Drop for TaskHandler {
+    fn drop(&mut self) {
+        self.end(Ended { code: close::ABNORMAL, reason: String::new(), clean: false });
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tabmux_core::wire::{Alias, Payload, ServerFrame, SocketId};
-use tabmux_server::{Builder, SendError, Server, task};
+use tabmux_core::wire::{Alias, HubFrame, Payload, Rejected, ServerFrame, SocketId, TabId};
+use tabmux_server::{Builder, Opening, SendError, Server, task, task_opening};
 use tokio::sync::{Notify, mpsc};
 
 use super::support::{Hub, Running, frame, soon};
@@ -231,4 +231,90 @@ async fn what_a_task_sent_comes_although_its_tab_talks_on() {
         assert_eq!(payload.as_bytes()[..4], number.to_be_bytes());
     }
     assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1000, .. }));
+}
+
+/// A hub that asked for a socket of a task, which offers the sub-protocols `a` and `b`.
+async fn asking<F, Fut>(run: F) -> (Running, Hub)
+where
+    F: Fn(Opening) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let server = Running::start(Server::builder().socket("/task", task_opening(run))).await;
+    let mut hub = Hub::welcomed(server.address).await;
+    let tab = hub.attach(1).await;
+    hub.ask(tab, 1, "/task?x=1", &["a", "b"]).await;
+    (server, hub)
+}
+
+#[tokio::test]
+async fn a_task_chooses_a_sub_protocol() {
+    let (_server, mut hub) = asking(|opening| async move {
+        assert_eq!(
+            (opening.target(), opening.protocols()),
+            ("/task?x=1", &["a".into(), "b".into()][..])
+        );
+        let socket = opening.accept_protocol("b");
+        socket.send("welcome").await.unwrap();
+        std::future::pending().await
+    })
+    .await;
+    let bytes = hub.next().await;
+    assert!(matches!(frame(&bytes), ServerFrame::Opened { protocol: "b", .. }), "{bytes:?}");
+    assert_eq!(hub.text(TAB, 1).await, "welcome");
+}
+
+/// Why the socket was refused.
+async fn refused(hub: &mut Hub) -> String {
+    match frame(&hub.next().await) {
+        ServerFrame::Rejected(Rejected { message, .. }) => message.to_owned(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_task_refuses_its_socket() {
+    let (_server, mut hub) = asking(|opening| async move { opening.reject("not yours") }).await;
+    assert_eq!(refused(&mut hub).await, "not yours");
+}
+
+#[tokio::test]
+async fn a_task_that_panics_before_it_accepts_refuses() {
+    let (_server, mut hub) = asking(|_| async move { panic!("on request") }).await;
+    assert_eq!(refused(&mut hub).await, "the handler gave no answer");
+}
+
+#[tokio::test]
+async fn a_task_learns_how_its_socket_ended() {
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let (_server, mut hub) = asking(move |opening| {
+        let sender = sender.clone();
+        async move {
+            let mut socket = opening.accept();
+            assert_eq!(socket.ended(), None);
+            assert_eq!(socket.next().await, None);
+            sender.send(socket.ended()).unwrap();
+        }
+    })
+    .await;
+    hub.next().await;
+    hub.close(TAB, 1, 4001, "enough").await;
+    let ended = soon("the end", seen.recv()).await.unwrap().unwrap();
+    assert_eq!((ended.code, &*ended.reason, ended.clean), (4001, "enough", true));
+}
+
+#[tokio::test]
+async fn a_socket_whose_tab_went_before_it_was_accepted_is_closed() {
+    let (sender, mut openings) = mpsc::unbounded_channel();
+    let (server, mut hub) = asking(move |opening| {
+        let sent = sender.send(opening);
+        async move { assert!(sent.is_ok()) }
+    })
+    .await;
+    let opening = soon("the task", openings.recv()).await.unwrap();
+    server.stats(|stats| stats.sockets.open == 1).await;
+    hub.say(&HubFrame::Gone { tab: TabId(1) }).await;
+    server.stats(|stats| stats.sockets.open == 0).await;
+    let mut socket = opening.accept();
+    assert_eq!(socket.next().await, None);
+    assert_eq!(socket.send("late").await, Err(SendError::Closed));
 }
