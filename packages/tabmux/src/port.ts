@@ -51,6 +51,7 @@ export interface SharingOptions {
   bfcache?: 'prefer' | undefined;
 }
 
+
 /** A socket, a subscription or a client. */
 interface Peer {
   readonly _receive: Receive;
@@ -179,7 +180,11 @@ function open(hub: HubPort, number: number, peer: Peer): void {
 
 /** Tells all peers, those that are added meanwhile not. */
 function tell(hub: HubPort, message: HubMessage): void {
-  if (message[0] === HubKind.Resync) hub._up = false;
+  if (message[0] === HubKind.Resync) {
+    hub._up = false;
+    // Nobody says again what the hub before said, be it that the connection is closed.
+    if (!hub._isMux) tell(hub, [HubKind.Lost, hub._hub, 'tabmux: the session is lost']);
+  }
   new Map(hub._peers).forEach(({ _receive }) => _receive(message));
   if (message[0] === HubKind.Failed) hub._peers.clear();
 }

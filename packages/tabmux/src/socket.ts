@@ -249,8 +249,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       this._end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
     } else if (message[0] === HubKind.Failed || message[0] === HubKind.Lost && this._state) {
       // What is still connecting is asked for in the next session.
-      this._error = message.at(-1) as string;
-      this._end();
+      this._fail(message.at(-1) as string);
     } else if (message[0] === HubKind.State) {
       if (message[2] === LinkState.Backoff && !this._state) this._fail(message[4]);
     }
@@ -288,7 +287,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this._state = State.Closed;
     this._left.abort();
     removePeer(this._hub, this._number);
-    if (this._error) emit(this, 'error', { message: this._error });
+    if (!clean) emit(this, 'error', { message: this._error });
     emit(this, 'close', { code, reason, wasClean: !!clean }, globalThis.CloseEvent);
   }
 }

@@ -409,13 +409,22 @@ async function view(key: string) {
   return { socket, worker };
 }
 
-test('mirror: the next hub has no session to go on with, and open views close', async () => {
+test('mirror: open views close as soon as another hub speaks', async () => {
   const { socket, worker } = await view('mirror dies');
+  const other = new SharedWebSocket('ws://host.test/', [], { key: 'mirror dies' });
+  socket.onmessage = () => assert.fail('said on another connection');
   const message = failure(socket);
   worker.post(2n, HubKind.Resync);
-  await worker.expect(PageKind.Attach);
-  worker.welcome(2n);
   assert.match(await message, /lost/);
+  await worker.expect(PageKind.Open);
+  await worker.expect(PageKind.Attach);
+  // The hub before, which was not dead, and has told the page meanwhile that the view is closed.
+  worker.attached();
+  worker.resume(1n, 3);
+  worker.post(1n, HubKind.Joined, 2, 0, '\n');
+  await event(other, 'open');
+  worker.post(1n, HubKind.Mirror, 'for the second');
+  await event(other, 'message');
 });
 
 test('mirror: what was handed to the link takes no room any more', async () => {

@@ -1,0 +1,260 @@
+//! A WebSocket server that knows nothing of tabmux: it echoes, says things of its own, closes,
+//! refuses, takes its time, dies and comes back.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tabmux_core::{Timestamp, wire::close};
+
+use super::{
+    links::{Message, Peer},
+    views::ViewKey,
+    world::{Delivery, World},
+};
+use crate::{
+    invariant::{Checked, Invariant::NothingLost},
+    rng::Rng,
+};
+
+/// What its addresses begin with. The number of a feed follows.
+pub(crate) const PLAIN_URL: &str = "wss://plain/feed/";
+/// What views of the second feed offer.
+pub(crate) const PROTOCOLS: &str = "one,two";
+/// What the server takes of that.
+pub(crate) const PROTOCOL: &str = "two";
+/// What it says when it closes a connection.
+pub(crate) const FAREWELL: &str = "enough";
+/// What it closes connections with.
+pub(crate) const CODES: [u16; 3] = [1000, 1001, 4001];
+/// The longest that it takes to answer a dial: browsers and hubs give up after 20 s.
+const SLOW_MS: u64 = 15_000;
+
+/// The server.
+#[derive(Debug)]
+pub struct Plain {
+    /// Whether it is there at all.
+    pub is_up: bool,
+    /// Whether it refuses to open anything.
+    pub refuses: bool,
+    /// How long it takes to answer a dial.
+    pub takes: Duration,
+    /// All connections that there ever were, by the number of their link.
+    pub connections: BTreeMap<u64, Connection>,
+}
+
+/// A connection, as the server sees it.
+#[derive(Debug, Default)]
+pub struct Connection {
+    /// How many messages the server said on it.
+    pub said: u64,
+    /// How many it heard of each view.
+    pub heard: BTreeMap<ViewKey, u64>,
+    /// Whether it lives.
+    pub end: End,
+}
+
+/// Whether a connection lives, and how it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// It lives.
+    #[default]
+    Open,
+    /// The server closed it with this code.
+    Closed(u16),
+    /// The browser closed it.
+    Left,
+    /// It broke.
+    Broken,
+}
+
+impl Default for Plain {
+    fn default() -> Self {
+        let takes = Duration::ZERO;
+        Self { is_up: true, refuses: false, takes, connections: BTreeMap::new() }
+    }
+}
+
+impl Plain {
+    /// Whether it opens what is dialled now.
+    pub const fn answers(&self) -> bool {
+        self.is_up && !self.refuses
+    }
+
+    /// The connections that live.
+    pub fn open(&self) -> Vec<u64> {
+        let open = self.connections.iter().filter(|(_, it)| it.end == End::Open);
+        open.map(|(id, _)| *id).collect()
+    }
+}
+
+impl World {
+    /// A dial reaches the server, which answers when it likes.
+    pub(crate) fn plain_arrives(&mut self, id: u64) {
+        let when = self.now + self.plain.takes;
+        if let Some(link) = self.network.links.get_mut(&id) {
+            link.answered_at = when;
+        }
+        if self.plain.answers() {
+            self.put(when, Delivery::PlainAnswers { link: id });
+        } else {
+            self.plain_refuses(id);
+        }
+    }
+
+    fn plain_refuses(&mut self, id: u64) {
+        let (now, code) = (self.now, close::ABNORMAL);
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        let latency = self.browsers[link.at.0].link_latency();
+        let (when, at) = (link.down(now, latency), link.at);
+        self.put(when, Delivery::WorkerHears { link: id, at, code, clean: false });
+    }
+
+    /// The server answers a dial, unless something happened to one of them meanwhile.
+    pub(crate) fn plain_answers(&mut self, id: u64) {
+        if !self.plain.answers() {
+            return self.plain_refuses(id);
+        }
+        let now = self.now;
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        if !link.worker_open || link.broken || link.closing {
+            return;
+        }
+        let latency = self.browsers[link.at.0].link_latency();
+        link.server_open = true;
+        let (when, at) = (link.down(now, latency), link.at);
+        self.plain.connections.insert(id, Connection::default());
+        self.put(when, Delivery::Opened { at, link: id });
+    }
+
+    /// Something reaches the server, which says it back.
+    pub(crate) fn plain_hears(&mut self, id: u64, message: &Message) -> Checked {
+        let text = message.text();
+        let mut words = text.split(' ').skip(1).map(str::parse::<u64>);
+        let mut next = || words.next().and_then(Result::ok).unwrap_or_default();
+        let (browser, tag, view, n) = (next(), next(), next(), next());
+        let key = ViewKey::new(browser, tag, view);
+        let Some(it) = self.plain.connections.get_mut(&id) else {
+            return NothingLost.broken(format!("link {id} heard {text:?}, and was never open"));
+        };
+        let last = it.heard.insert(key, n).unwrap_or_default();
+        NothingLost.unless(n == last + 1, || {
+            format!("link {id} heard {text:?} after number {last} of that view")
+        })?;
+        self.bind_view(key, id)?;
+        self.plain_says(id, &text);
+        Ok(())
+    }
+
+    /// The server says its next message on a connection: every third one in bytes.
+    pub(crate) fn plain_says(&mut self, id: u64, what: &str) {
+        let now = self.now;
+        let Some(it) = self.plain.connections.get_mut(&id).filter(|it| it.end == End::Open) else {
+            return;
+        };
+        it.said += 1;
+        let text = format!("down {id} {} {what}", it.said);
+        let message =
+            if it.said.is_multiple_of(3) { text.into_bytes().into() } else { text.into() };
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        let latency = self.browsers[link.at.0].link_latency();
+        let (when, at) = (link.down(now, latency), link.at);
+        self.put(when, Delivery::Down { at, link: id, message });
+    }
+
+    /// The server hears that a connection is closed, or broke.
+    pub(crate) fn plain_loses(&mut self, id: u64) {
+        let left = self.network.links.get(&id).is_some_and(|link| link.closing && !link.broken);
+        if let Some(it) = self.plain.connections.get_mut(&id).filter(|it| it.end == End::Open) {
+            it.end = if left { End::Left } else { End::Broken };
+        }
+    }
+
+    /// Something happens to the server, or it does something, on one connection or on all.
+    pub(crate) fn plain_does(&mut self, kicks: bool, rng: &mut Rng) {
+        let open = self.plain.open();
+        let Some(id) = rng.pick(&open) else { return };
+        if !kicks {
+            for _ in 0..=rng.below(6) {
+                self.plain_says(id, "push");
+            }
+            return;
+        }
+        let code = CODES[rng.index(CODES.len())];
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        if let Some(it) = self.plain.connections.get_mut(&id) {
+            it.end = End::Closed(code);
+        }
+        link.farewell = FAREWELL;
+        self.server_closes(tabmux_core::session::LinkId(id), code);
+    }
+
+    /// Something becomes of the server: what it was before ends.
+    pub(crate) fn plain_suffers(&mut self, rng: &mut Rng) {
+        match rng.below(6) {
+            0 | 1 => self.plain_dies(rng),
+            2 => self.plain.refuses = true,
+            3 => self.plain.takes = rng.millis(0, SLOW_MS),
+            _ => self.plain_recovers(),
+        }
+        let pages = self.views_of(None);
+        pages.into_iter().for_each(|key| self.plain_changed(key));
+    }
+
+    /// The server is there, and answers at once.
+    pub(crate) const fn plain_recovers(&mut self) {
+        self.plain.is_up = true;
+        self.plain.refuses = false;
+        self.plain.takes = Duration::ZERO;
+    }
+
+    fn plain_dies(&mut self, rng: &mut Rng) {
+        self.plain.is_up = false;
+        let links = self.network.links.iter();
+        let links = links.filter(|(_, link)| link.to == Peer::Plain && link.server_open);
+        for id in links.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.cut(id, rng);
+            self.plain_breaks(id);
+            if let Some(link) = self.network.links.get_mut(&id) {
+                link.server_open = false;
+            }
+        }
+    }
+
+    /// A link breaks: if it is to this server, its views may end.
+    pub(crate) fn plain_breaks(&mut self, id: u64) {
+        let Some(link) = self.network.links.get(&id).filter(|link| link.to == Peer::Plain) else {
+            return;
+        };
+        let browser = link.at.0;
+        if let Some(it) = self.plain.connections.get_mut(&id).filter(|it| it.end == End::Open) {
+            it.end = End::Broken;
+        }
+        self.views_of(Some(browser)).into_iter().for_each(|key| self.view_may_break(key));
+    }
+
+    /// Whether a browser has a connection to this address that is broken and does not know it.
+    pub(crate) fn plain_is_broken(&self, browser: usize, url: &str) -> bool {
+        let mut all = self.network.links.values();
+        all.any(|it| it.at.0 == browser && it.url == url && it.worker_open && it.broken)
+    }
+
+    /// When a dial that a browser makes now is open, if it will be. A dial to the same address that
+    /// is under way is shared, so it counts as much.
+    pub(crate) fn plain_would_open(&self, browser: usize, url: &str) -> Option<Timestamp> {
+        let it = &self.browsers[browser];
+        if it.offline || !self.plain.answers() {
+            return None;
+        }
+        let way = Duration::from_millis(it.traits.link_ms);
+        let under_way = self.network.links.values().filter(|link| {
+            let dials = link.worker_open && !link.was_opened && !link.broken;
+            dials && link.at.0 == browser && link.url == url
+        });
+        let answers = under_way.map(|link| link.answered_at);
+        Some(answers.fold(self.now + way + self.plain.takes, Timestamp::max) + way)
+    }
+}
+
+/// The sub-protocols that views of an address offer.
+pub(crate) fn offered(url: &str) -> &'static str {
+    if url.ends_with('1') { PROTOCOLS } else { "" }
+}

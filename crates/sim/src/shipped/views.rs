@@ -1,0 +1,548 @@
+//! `SharedWebSocket` in modes mirror and exclusive: what each said, must hear and must be told, and
+//! what becomes of a plain `WebSocket` beside it.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use tabmux_core::{Timestamp, wire::close};
+
+use super::{
+    browser::Life,
+    links::Peer,
+    page::SocketState,
+    plain::{CODES, End, FAREWELL, PLAIN_URL, PROTOCOL, offered},
+    plan::{Special, Tiers},
+    world::{Delivery, World},
+};
+use crate::{
+    engine::op::Told,
+    invariant::{
+        Checked,
+        Invariant::{Convergence, NeverWorse, NothingLost, OnlyWhatWasAsked},
+        LATER_THAN_NATIVE, LATER_THAN_NATIVE_IF_HUNG,
+    },
+    rng::Rng,
+};
+
+/// Numbers of views begin here, so that no virtual socket has one.
+pub(crate) const FIRST: u32 = 1 << 16;
+/// The feeds there are.
+const FEEDS: u64 = 2;
+/// Views of one page at most, those that are closed not counted.
+const VIEWS: usize = 4;
+/// How long after its worker suffered a view may still be closed for it.
+const TOLD: Duration = Duration::from_secs(60);
+/// So many ticks of a page's timers, which may be a minute apart, it takes to host a hub.
+const TICKS: u32 = 2;
+/// For ever.
+const EVER: Timestamp = Timestamp::from_micros(u64::MAX);
+
+/// A view: its browser, the tag of its page, and its number there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ViewKey {
+    /// The browser.
+    pub browser: usize,
+    tag: u32,
+    number: u32,
+}
+
+/// What is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One connection for all views of an address.
+    Mirror,
+    /// A connection of its own.
+    Exclusive,
+}
+
+/// One `SharedWebSocket`.
+#[derive(Debug)]
+pub struct View {
+    mode: Mode,
+    feed: u64,
+    state: SocketState,
+    /// The link that it is known to look at.
+    link: Option<u64>,
+    /// The number of the last message that it heard; nothing: the next may be any.
+    heard: Option<u64>,
+    /// How many messages it said.
+    said: u64,
+    /// What its error event said, if one came.
+    error: Option<String>,
+    /// When a plain socket that was asked for at the same moment is open, while it is.
+    native: Option<Timestamp>,
+    /// What the timers of its page were aligned to when it was opened, in milliseconds.
+    throttle_ms: u64,
+    /// When the worker last suffered since.
+    suffered: Option<Timestamp>,
+    /// Until when it may be closed with 1006, or miss what the connection closed with.
+    may_break: Timestamp,
+}
+
+impl ViewKey {
+    /// From the words of a message.
+    pub fn new(browser: u64, tag: u64, number: u64) -> Self {
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let browser = usize::try_from(browser).unwrap_or(usize::MAX);
+        Self { browser, tag: small(tag), number: small(number) }
+    }
+}
+
+impl fmt::Debug for ViewKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "view {}/{}/{}", self.browser, self.tag, self.number)
+    }
+}
+
+impl View {
+    /// Whether it is neither closed nor about to be.
+    const fn is_alive(&self) -> bool {
+        matches!(self.state, SocketState::Connecting | SocketState::Open)
+    }
+}
+
+impl World {
+    /// All views that are not closed: of one browser, or of all.
+    pub(crate) fn views_of(&self, browser: Option<usize>) -> Vec<ViewKey> {
+        let all = self.browsers.iter().enumerate();
+        let all = all.filter(|(at, _)| browser.is_none_or(|browser| browser == *at));
+        let all = all.flat_map(|(browser, it)| it.pages().map(move |(_, page)| (browser, page)));
+        let all = all.flat_map(|(browser, page)| {
+            let lives = page.views.iter().filter(|(_, it)| it.state != SocketState::Closed);
+            lives.map(move |(number, _)| ViewKey { browser, tag: page.tag, number: *number })
+        });
+        all.collect()
+    }
+
+    fn view(&mut self, key: ViewKey) -> Option<&mut View> {
+        let browser = self.browsers.get_mut(key.browser)?;
+        let page = browser.page_of(key.tag)?;
+        browser.page(page)?.views.get_mut(&key.number)
+    }
+
+    /// A connection broke that the view may look at.
+    pub(crate) fn view_may_break(&mut self, key: ViewKey) {
+        if let Some(view) = self.view(key) {
+            (view.may_break, view.native) = (EVER, None);
+        }
+    }
+
+    /// What a plain socket would come to is another thing now.
+    pub(crate) fn plain_changed(&mut self, key: ViewKey) {
+        if let Some(view) = self.view(key).filter(|it| it.state == SocketState::Connecting) {
+            view.native = None;
+        }
+    }
+
+    /// A worker of a browser suffers until then, or a page that may host one for others.
+    pub(crate) fn hosts_suffer(&mut self, browser: usize, until: Timestamp) {
+        let suffers = &mut self.browsers[browser].suffers;
+        *suffers = until.max(*suffers);
+        for key in self.views_of(Some(browser)) {
+            if let Some(view) = self.view(key) {
+                view.suffered = view.suffered.max(Some(until));
+                view.may_break = view.may_break.max(until + TOLD);
+            }
+        }
+    }
+
+    /// Whether all hubs of a browser are in shared workers, whatever its pages do.
+    fn is_calm(&self, browser: usize) -> bool {
+        let traits = &self.browsers[browser].traits;
+        traits.tiers == Tiers::Any && traits.locks && self.plan.special == Special::None
+    }
+
+    /// A page does something that no other page must notice, unless it may host the hub of others.
+    pub(crate) fn page_changes(&mut self, browser: usize) {
+        if !self.is_calm(browser) {
+            self.hosts_suffer(browser, self.now);
+        }
+    }
+
+    /// A page stands still, or did, or its machine: so does a plain socket in it.
+    pub(crate) fn page_is_away(&mut self, at: (usize, u32)) {
+        let Some(page) = self.browsers[at.0].page(at.1) else { return };
+        for view in page.views.values_mut() {
+            (view.may_break, view.native) = (EVER, None);
+        }
+    }
+
+    /// What a page does with views.
+    pub(crate) fn page_views(&mut self, at: (usize, u32), does: Wish, rng: &mut Rng) -> Checked {
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let alive = page.views.iter().filter(|(_, view)| view.is_alive());
+        let alive = alive.map(|(number, _)| *number).collect::<Vec<_>>();
+        match does {
+            Wish::Open if alive.len() < VIEWS => {
+                let mode = if rng.one_in(3) { Mode::Exclusive } else { Mode::Mirror };
+                self.view_opens(at, mode, rng.below(FEEDS))?;
+            }
+            Wish::Say => {
+                for _ in 0..=rng.below(6) {
+                    if let Some(number) = rng.pick(&alive) {
+                        self.view_says(at, number)?;
+                    }
+                }
+            }
+            Wish::Close => {
+                if let Some(number) = rng.pick(&alive) {
+                    self.view_closes(at, number)?;
+                }
+            }
+            Wish::Open => {}
+        }
+        Ok(())
+    }
+
+    /// A page opens a `SharedWebSocket`, and in the model a plain socket beside it.
+    pub(crate) fn view_opens(&mut self, at: (usize, u32), mode: Mode, feed: u64) -> Checked {
+        let url = format!("{PLAIN_URL}{feed}");
+        // Tiers that the page insists on, and cannot have, are no fault of ours.
+        let native = self.plain_would_open(at.0, &url).filter(|_| !self.has_no_tier(at.0));
+        let broken = self.plain_is_broken(at.0, &url);
+        let suffers = self.browsers[at.0].suffers;
+        let suffered = Some(suffers).filter(|it| *it + LATER_THAN_NATIVE_IF_HUNG > self.now);
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let number = FIRST + u32::try_from(page.views.len()).unwrap_or(0);
+        let view = View {
+            mode,
+            feed,
+            state: SocketState::Connecting,
+            link: None,
+            heard: None,
+            said: 0,
+            error: None,
+            native,
+            throttle_ms: page.throttle_ms,
+            suffered,
+            may_break: if broken { EVER } else { suffers + TOLD },
+        };
+        page.views.insert(number, view);
+        let mode = if mode == Mode::Mirror { "mirror" } else { "exclusive" };
+        let options = format!(r#"{{"mode":"{mode}",{}"#, &page.options[1..]).replace(",}", "}");
+        let offered = format!("{:?}", offered(&url).split(',').collect::<Vec<_>>());
+        let offered = offered.replace(r#"[""]"#, "[]");
+        if let Some(native) = native {
+            let when = native + LATER_THAN_NATIVE;
+            self.put(when, Delivery::Beside { at, view: number });
+        }
+        self.app(at, "open", &format!(r#"[{number},"{url}",{options},{offered}]"#))
+    }
+
+    /// A page sends the next numbered message on a view.
+    pub(crate) fn view_says(&mut self, at: (usize, u32), number: u32) -> Checked {
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let tag = page.tag;
+        let Some(view) = page.views.get_mut(&number).filter(|it| it.state == SocketState::Open)
+        else {
+            return Ok(());
+        };
+        view.said += 1;
+        let text = format!("up {} {tag} {number} {}", at.0, view.said);
+        self.app(at, "send", &format!(r#"[{number},"{text}"]"#))
+    }
+
+    fn view_closes(&mut self, at: (usize, u32), number: u32) -> Checked {
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let Some(view) = page.views.get_mut(&number) else {
+            return Ok(());
+        };
+        view.state = match view.state {
+            SocketState::Open => SocketState::Closing,
+            SocketState::Connecting => SocketState::Abandoned,
+            SocketState::Closing | SocketState::Abandoned | SocketState::Closed => return Ok(()),
+        };
+        view.native = None;
+        // If it was the last of its page, that hosts the hub no longer.
+        self.page_changes(at.0);
+        self.app(at, "close", &format!("[{number},1000]"))
+    }
+
+    /// A view heard something of its page's.
+    pub(crate) fn view_heard(&mut self, at: (usize, u32), told: &[Told]) -> Checked {
+        let text = |at: usize| told.get(at).map_or("", Told::text);
+        let number = |at: usize| told.get(at).and_then(Told::number).unwrap_or(0);
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let key = ViewKey::new(at.0 as u64, page.tag.into(), number(1));
+        match text(0) {
+            "opened" => {
+                let joins = told.get(2) == Some(&Told::Flag(true));
+                self.view_opened(key, joins, text(3))
+            }
+            "message" => self.view_hears(key, text(2)),
+            "error" => {
+                if let Some(view) = self.view(key) {
+                    view.error = Some(text(2).to_owned());
+                }
+                Ok(())
+            }
+            "closed" => {
+                let clean = told.get(4) == Some(&Told::Flag(true));
+                let code = u16::try_from(number(2)).unwrap_or(0);
+                self.view_closed(key, code, text(3), clean)?;
+                self.application_reopens(at, key);
+                Ok(())
+            }
+            what => OnlyWhatWasAsked.broken(format!("{key:?} was told {what}")),
+        }
+    }
+
+    fn view_opened(&mut self, key: ViewKey, joins: bool, protocol: &str) -> Checked {
+        let Some(view) = self.view(key) else {
+            return Ok(());
+        };
+        OnlyWhatWasAsked.unless(view.state == SocketState::Connecting, || {
+            format!("{key:?} was opened, and is {:?}", view.state)
+        })?;
+        let wanted = if view.feed == 1 { PROTOCOL } else { "" };
+        NothingLost.unless(protocol == wanted, || {
+            format!("{key:?} is open with protocol {protocol:?}, and the server took {wanted:?}")
+        })?;
+        view.state = SocketState::Open;
+        if !joins {
+            // The connection was opened for it.
+            view.heard = Some(0);
+        }
+        Ok(())
+    }
+
+    fn view_hears(&mut self, key: ViewKey, text: &str) -> Checked {
+        let word = |at: usize| text.split(' ').nth(at).and_then(|it| it.parse::<u64>().ok());
+        let (Some(link), Some(m)) = (word(1), word(2)) else {
+            return NothingLost.broken(format!("{key:?} heard {text:?}"));
+        };
+        self.bind_view(key, link)?;
+        let Some(view) = self.view(key) else {
+            return Ok(());
+        };
+        OnlyWhatWasAsked.unless(view.state == SocketState::Open, || {
+            format!("{key:?} is {:?}, and heard {text:?}", view.state)
+        })?;
+        let before = view.heard;
+        let right = before.is_none_or(|before| m == before + 1);
+        NothingLost
+            .unless(right, || format!("{key:?} heard number {m} of its link after {before:?}"))?;
+        view.heard = Some(m);
+        self.reference.heard += 1;
+        Ok(())
+    }
+
+    /// The view looks at this link, and at no other, ever.
+    pub(crate) fn bind_view(&mut self, key: ViewKey, link: u64) -> Checked {
+        let Some(view) = self.view(key) else {
+            return Ok(());
+        };
+        let before = view.link.replace(link);
+        NothingLost.unless(before.is_none_or(|before| before == link), || {
+            format!("{key:?} looked at link {before:?} and now at {link}")
+        })
+    }
+
+    fn view_closed(&mut self, key: ViewKey, code: u16, reason: &str, clean: bool) -> Checked {
+        let now = self.now;
+        let Some(view) = self.view(key) else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut view.state, SocketState::Closed);
+        let (excused, has_failed) = (now <= view.may_break, view.error.is_some());
+        let link = view.link;
+        let said = || format!("closed with {code} {reason:?} ({clean})");
+        match before {
+            SocketState::Connecting => {
+                let fine = view.native.is_none() || view.suffered.is_some();
+                let text = view.error.clone().unwrap_or_default();
+                NothingLost
+                    .unless(!clean && code == close::ABNORMAL && !text.is_empty(), || {
+                        format!("{key:?} failed without a reason: {}", said())
+                    })?;
+                NeverWorse
+                    .unless(fine, || format!("{key:?} failed where a plain socket opens: {text}"))
+            }
+            SocketState::Open if clean => {
+                let heard = view.heard;
+                let end = link.and_then(|link| self.plain.connections.get(&link));
+                let told = reason == FAREWELL && CODES.contains(&code);
+                let right = match end.map(|it| (it.end, it.said)) {
+                    Some((End::Closed(with), said)) => {
+                        with == code && told && heard.is_none_or(|it| it == said)
+                    }
+                    Some((End::Open | End::Left | End::Broken, _)) => false,
+                    // It heard nothing, so it is not known what it looked at.
+                    None => told,
+                };
+                NothingLost.unless(right || excused, || {
+                    format!("{key:?} was {} after {heard:?}, and its link {end:?}", said())
+                })
+            }
+            SocketState::Open => {
+                let right = excused && code == close::ABNORMAL;
+                NothingLost
+                    .unless(right, || format!("{key:?} was {}, though nothing broke", said()))?;
+                NothingLost.unless(has_failed, || {
+                    format!("{key:?} was {}, and no error event came before", said())
+                })
+            }
+            SocketState::Closing => {
+                let right = if clean { code == 1000 || CODES.contains(&code) } else { excused };
+                NothingLost.unless(right, || format!("{key:?} closed itself, and was {}", said()))
+            }
+            SocketState::Abandoned => NothingLost
+                .unless(!clean, || format!("{key:?} was given up unopened, and was {}", said())),
+            SocketState::Closed => {
+                OnlyWhatWasAsked.broken(format!("{key:?} was {}, once more", said()))
+            }
+        }
+    }
+
+    /// An application whose socket is closed opens another one, soon.
+    fn application_reopens(&mut self, at: (usize, u32), key: ViewKey) {
+        let Some(View { mode, feed, .. }) = self.view(key) else { return };
+        let (mode, feed) = (*mode, *feed);
+        let rng = &mut self.browsers[at.0].rng;
+        let after = rng.millis(2000, 10_000);
+        if rng.one_in(2) && !self.healed {
+            self.put(self.now + after, Delivery::Reopen { at, mode, feed });
+        }
+    }
+
+    /// I14: a plain socket beside this view is open, for as long as it may.
+    pub(crate) fn beside(&mut self, at: (usize, u32), number: u32) -> Checked {
+        let (now, tiers, is_calm) =
+            (self.now, self.browsers[at.0].traits.tiers, self.is_calm(at.0));
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let Some(view) = page.views.get(&number) else {
+            return Ok(());
+        };
+        let (Some(native), SocketState::Connecting) = (view.native, view.state) else {
+            return Ok(());
+        };
+        let ticks = Duration::from_millis(view.throttle_ms) * TICKS;
+        let limit = match view.suffered {
+            Some(since) => since.max(native) + LATER_THAN_NATIVE_IF_HUNG,
+            None => native + LATER_THAN_NATIVE,
+        };
+        let limit = limit + if is_calm { Duration::ZERO } else { ticks };
+        if now < limit {
+            self.put(limit, Delivery::Beside { at, view: number });
+            return Ok(());
+        }
+        let after = now.saturating_since(native);
+        NeverWorse.broken(format!(
+            "view {number} of page {at:?} is not open {after:?} after a plain socket; its worker \
+             suffered at {:?}; tiers: {tiers:?}",
+            view.suffered,
+        ))
+    }
+
+    /// All views are open or closed, and heard all there was; no connection is of none.
+    pub(crate) fn views_at_rest(&self) -> Checked {
+        for (at, browser) in self.browsers.iter().enumerate() {
+            let mut links = BTreeSet::new();
+            let mut mirrors = BTreeSet::new();
+            for (_, page) in browser.pages() {
+                for (number, view) in &page.views {
+                    let key = ViewKey { browser: at, tag: page.tag, number: *number };
+                    if view.state == SocketState::Closed {
+                        continue;
+                    }
+                    let link = view.link.and_then(|it| self.plain.connections.get(&it));
+                    let complete = link.is_some_and(|it| {
+                        let heard = it.heard.get(&key).copied().unwrap_or_default();
+                        it.end == End::Open && view.heard == Some(it.said) && heard == view.said
+                    });
+                    Convergence.unless(complete && view.state == SocketState::Open, || {
+                        format!("{key:?} is {view:?}, and its link {link:?}")
+                    })?;
+                    links.extend(view.link);
+                    if view.mode == Mode::Mirror {
+                        mirrors.insert((view.feed, view.link));
+                    }
+                }
+            }
+            let open = self.network.of_browser(at, Peer::Plain);
+            Convergence.unless(open == links.len(), || {
+                format!("browser {at} has {open} connections for {links:?}")
+            })?;
+            let feeds = mirrors.iter().map(|(feed, _)| feed);
+            let feeds = feeds.collect::<BTreeSet<_>>();
+            // Two lock managers know nothing of each other, and a plain server tells nobody.
+            let one = browser.areas.len() == 1 && self.is_one_hub(at);
+            let many = one && mirrors.len() > feeds.len();
+            Convergence
+                .unless(!many, || format!("browser {at} mirrors over the links {mirrors:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is half-open any more, each page has a view, and all are said something.
+    pub(crate) fn plain_heals(&mut self) {
+        self.plain_recovers();
+        let links = self.network.links.iter();
+        let broken = links.filter(|(_, it)| it.to == Peer::Plain && it.broken && it.worker_open);
+        for (id, at) in broken.map(|(id, it)| (*id, it.at)).collect::<Vec<_>>() {
+            let (code, clean) = (close::ABNORMAL, false);
+            self.put(self.now, Delivery::WorkerHears { link: id, at, code, clean });
+        }
+    }
+
+    /// Every page that is at a plain server looks at its first feed.
+    pub(crate) fn all_view(&mut self) -> Checked {
+        for at in 0..self.browsers.len() {
+            for number in self.browsers[at].pages_that(Life::Awake) {
+                let page = self.browsers[at].page(number);
+                if page.is_some_and(|page| page.doors.plain()) {
+                    self.view_opens((at, number), Mode::Mirror, 0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// No view waits for anything.
+    pub(crate) fn views_settled(&self) -> Checked {
+        let pages = self.browsers.iter().flat_map(|browser| browser.pages());
+        let mut all = pages.flat_map(|(_, page)| page.views.iter());
+        let waits =
+            all.find(|(_, it)| !matches!(it.state, SocketState::Open | SocketState::Closed));
+        Convergence.unless(waits.is_none(), || format!("healed, and yet view {waits:?} waits"))
+    }
+
+    /// All views say something, and hear something.
+    pub(crate) fn last_views(&mut self) -> Checked {
+        for at in 0..self.browsers.len() {
+            for number in self.browsers[at].pages_that(Life::Awake) {
+                let page = self.browsers[at].page(number);
+                let views = page.map_or_else(Vec::new, |it| it.views.keys().copied().collect());
+                for view in views {
+                    self.view_says((at, number), view)?;
+                }
+            }
+        }
+        for id in self.plain.open() {
+            self.plain_says(id, "push");
+        }
+        Ok(())
+    }
+}
+
+/// What a page may want of its views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Another one.
+    Open,
+    /// To say something.
+    Say,
+    /// One less.
+    Close,
+}
