@@ -1,6 +1,11 @@
 //! What must hold, by name. A failure begins with the name of what was broken.
 
-use std::fmt;
+use std::{fmt, time::Duration};
+
+/// I14: so much later than a plain socket one of ours may be open.
+pub const LATER_THAN_NATIVE: Duration = Duration::from_secs(2);
+/// The same if the script of its worker hangs, or its worker died meanwhile.
+pub const LATER_THAN_NATIVE_IF_HUNG: Duration = Duration::from_secs(32);
 
 /// What a run is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +39,9 @@ pub enum Invariant {
     NoStorm,
     /// I13: of tabs that could host the hub one does, and none without its lock.
     OneHub,
+    /// I14: in mirror and exclusive mode, where a plain `WebSocket` beside it is open, ours is as
+    /// well: [`LATER_THAN_NATIVE`], or [`LATER_THAN_NATIVE_IF_HUNG`].
+    NeverWorse,
     /// I15: a session goes on only for the user who began it, and no page hears what was said in a
     /// session that it never was part of.
     OneUser,
@@ -86,6 +94,7 @@ impl fmt::Display for Invariant {
             Self::Determinism => "I10 (determinism)",
             Self::NoStorm => "I12 (no storm)",
             Self::OneHub => "I13 (one hub)",
+            Self::NeverWorse => "I14 (never worse than native)",
             Self::OneUser => "I15 (one user)",
             Self::Panic => "panic",
         })

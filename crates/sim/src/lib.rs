@@ -23,8 +23,8 @@
 //!
 //! All of this models by hand what pages and workers do. In [`shipped`] nothing of theirs is
 //! modelled: the built page library and the built worker run in an [`engine`], and only the browser
-//! around them, the network and the application are models. It covers mux mode in all four tiers;
-//! mirror and exclusive mode are not in it yet. It is to replace the model by hand.
+//! around them, the network, the application and a plain WebSocket server are models. It covers all
+//! three modes in all four tiers. It is to replace the model by hand.
 //!
 //! Requests of tabs have no page API yet. [`requests`] draws them by themselves, with a scripted
 //! hub in the place of page and worker.

@@ -249,9 +249,11 @@ function makeTopic(
       const position = { epoch, offset };
       // A hub that was asked twice may name an earlier place, and what follows that again.
       const isOld = epoch === wish[2] && offset <= wish[3];
-      if (!isOld) [wish[2], wish[3]] = [epoch, offset];
       // Heard before, from another hub.
-      else if (kind === HubKind.Publication) return;
+      if (isOld && kind === HubKind.Publication) return;
+      // A hub that is asked anew names its own place, and the gap up to there comes next: this tab
+      // may leave between the two.
+      if (!isOld && (kind > HubKind.Subscribed || wish[2] < 0)) [wish[2], wish[3]] = [epoch, offset];
       if (kind === HubKind.Subscribed) settle[0](position);
       else if (kind === HubKind.Gap) {
         const place = `${epoch} ${offset}`;

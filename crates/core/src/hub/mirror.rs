@@ -287,7 +287,14 @@ impl Machine for Mirror {
         self.next(now, base);
     }
 
-    fn network_changed(&mut self, _: Timestamp, _: &mut Base, _: bool) {}
+    /// What was dialled without a network may never be answered: it is dialled again, since a view
+    /// that opens now would wait for it.
+    fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool) {
+        if online && matches!(self.link, Link::Dialling { .. }) {
+            base.abandon_link(0, "");
+            self.dial(now, base);
+        }
+    }
 
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
         if let Link::Dialling { until } = self.link

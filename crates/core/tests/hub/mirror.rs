@@ -1,6 +1,6 @@
 //! Mirror mode: one link to any WebSocket server, seen by every view.
 
-use tabmux_core::hub::{HubMessage, LinkState, Mode, Output, TabMessage};
+use tabmux_core::hub::{HubMessage, Input, LinkState, Mode, Output, TabMessage};
 use tabmux_wire::Payload;
 
 use crate::support::{ATTACH, Bench, ONE, TWO, closed, is_opened, text};
@@ -116,13 +116,35 @@ fn a_link_that_cannot_open_fails_its_views_with_an_error_that_names_the_url() {
     let mut bench = Bench::new(Mode::Mirror);
     bench.tab(1, ATTACH);
     bench.open(1, ONE);
-    bench.input(tabmux_core::hub::Input::LinkLockGranted);
+    bench.input(Input::LinkLockGranted);
     bench.take();
     bench.link_closed(1006);
     let posted = bench.posted(1);
     assert!(matches!(&posted[0], HubMessage::Error { socket: ONE, message }
         if message.contains("ws://server/tabmux/ws")));
     assert_eq!(posted[1], closed(ONE, 1006, false));
+}
+
+#[test]
+fn what_was_dialled_without_a_network_is_dialled_again_when_it_is_back() {
+    let mut bench = Bench::new(Mode::Mirror);
+    bench.tab(1, ATTACH);
+    bench.open(1, ONE);
+    bench.input(Input::LinkLockGranted);
+    bench.take();
+    bench.input(Input::NetworkChanged { online: true });
+    let outputs = bench.take();
+    let closes = outputs.iter().position(|it| matches!(it, Output::CloseLink { .. }));
+    let opens = outputs.iter().position(|it| matches!(it, Output::OpenLink { .. }));
+    assert!(closes.is_some() && closes < opens, "{outputs:?}");
+}
+
+#[test]
+fn an_open_link_stays_when_the_network_is_back() {
+    let mut bench = Bench::mirrored();
+    bench.take();
+    bench.input(Input::NetworkChanged { online: true });
+    assert_eq!(bench.take(), []);
 }
 
 #[test]

@@ -179,6 +179,9 @@
       return Uint8Array.from(out);
     }
   };
+  const bytesOf = (binary) => Uint8Array.from(binary, (char) => char.charCodeAt(0));
+  global.btoa = (binary) => bytesOf(binary).toBase64();
+  global.atob = (base64) => String.fromCharCode(...Uint8Array.fromBase64(base64));
   global.URL = class URL {
     constructor(given, base) {
       let it = String(given);

@@ -174,6 +174,7 @@ impl Shell for Orders {
 pub struct NativeHub {
     inner: ShellHub<Orders>,
     id: HubId,
+    is_mux: bool,
     dead: bool,
 }
 
@@ -213,12 +214,17 @@ impl NativeHub {
             config.ack_bytes = 200;
         }
         let inner = ShellHub::new(Orders::default(), config, seed, record);
-        Self { inner, id: HubId(id), dead: false }
+        Self { inner, id: HubId(id), is_mux: mux, dead: false }
     }
 
     /// Which it is.
     pub const fn id(&self) -> HubId {
         self.id
+    }
+
+    /// Whether it is at a tabmux server.
+    pub const fn is_mux(&self) -> bool {
+        self.is_mux
     }
 
     /// The hub itself.

@@ -15,12 +15,13 @@
       const { state, tier, hubId, tabs, reason } = client.status;
       tell('status', state, tier, hubId, tabs, reason);
     },
-    open(k, url, options) {
-      const socket = new SharedWebSocket(url, [], options);
+    open(k, url, options, protocols = []) {
+      const socket = new SharedWebSocket(url, protocols, options);
       socket.binaryType = 'arraybuffer';
       sockets.set(k, socket);
-      socket.onopen = () => tell('opened', k);
-      socket.onmessage = ({ data }) => tell('message', k, data);
+      socket.onopen = () => tell('opened', k, socket.shared.reused, socket.protocol);
+      socket.onmessage = ({ data }) => tell('message', k,
+        typeof data === 'string' ? data : String.fromCharCode(...new Uint8Array(data)));
       socket.onerror = ({ message }) => tell('error', k, message ?? '');
       socket.onclose = ({ code, reason, wasClean }) => tell('closed', k, code, reason, wasClean);
     },

@@ -11,6 +11,7 @@ use tabmux_core::{
 use super::{
     browser::Life,
     hubs::key,
+    links::Peer,
     workers::PARKED,
     world::{Delivery, World},
 };
@@ -239,7 +240,8 @@ impl World {
         self.reference.server_lost();
         let mut rng = Rng::new(self.rng.next());
         for link in self.network.links.keys().copied().collect::<Vec<_>>() {
-            if self.network.links[&link].server_open {
+            let it = &self.network.links[&link];
+            if it.server_open && it.to == Peer::Tabmux {
                 self.cut(link, &mut rng);
                 if let Some(link) = self.network.links.get_mut(&link) {
                     link.server_open = false;

@@ -45,8 +45,10 @@ pub struct Browser {
     pub user: u64,
     /// Whether what it dials is never answered.
     pub offline: bool,
-    /// When a page of each group last started a worker of its own, and which.
-    pub led: BTreeMap<Group, (Timestamp, u32)>,
+    /// When a page of each group last started a worker of its own of each name, and which.
+    pub led: BTreeMap<(Group, String), (Timestamp, u32)>,
+    /// Until when a worker may suffer from what happened to it or to a lock.
+    pub suffers: Timestamp,
     /// When each lock of each area was last stolen, and by whom.
     pub thefts: BTreeMap<(usize, String), (Timestamp, u32)>,
     last_actor: u32,
@@ -81,8 +83,8 @@ pub struct Actor {
     pub build: Option<usize>,
     /// Whether it runs.
     pub life: Life,
-    /// When each timer is due, by the clock of its machine.
-    pub timers: BTreeMap<u32, u64>,
+    /// When each timer is due, by the clock of its machine, and when its script wants it.
+    pub timers: BTreeMap<u32, (u64, u64)>,
     /// What waits until it runs.
     pub waiting: Vec<Delivery>,
     /// Since when it runs, if it does.
@@ -158,6 +160,7 @@ impl Browser {
             user: 0,
             offline: false,
             led: BTreeMap::new(),
+            suffers: Timestamp::default(),
             thefts: BTreeMap::new(),
             last_actor: 0,
         }

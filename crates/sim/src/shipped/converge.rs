@@ -6,6 +6,7 @@ use tabmux_core::hub::WakeReason;
 
 use super::{
     browser::{Browser, Group, Life},
+    links::Peer,
     page::{Page, SocketState},
     plan::{Special, Tiers},
     workers::PARKED,
@@ -38,11 +39,23 @@ const FLOOD: usize = 20;
 impl World {
     pub(crate) fn converge(&mut self) -> Checked {
         self.heal()?;
+        if self.plan.special == Special::FailingScripts {
+            // Some are still told that a script failed.
+            self.pass(SOON)?;
+            for at in 0..self.browsers.len() {
+                self.bury_excused(at)?;
+            }
+        }
         self.within(HEALED, Self::all_connected)?;
         self.each_page(|world, at| {
+            if !world.browsers[at.0].page(at.1).is_some_and(|page| page.doors.tabmux()) {
+                return Ok(());
+            }
             world.page_opens(at)?;
             NAMES.iter().try_for_each(|name| world.page_subscribes(at, name))
         })?;
+        self.all_view()?;
+        self.within(HEALED, Self::views_settled)?;
         self.pass(SOON)?;
         self.each_page(|world, at| {
             let open = world.browsers[at.0].page(at.1);
@@ -62,6 +75,7 @@ impl World {
             }
         }
         self.drain_server()?;
+        self.last_views()?;
         self.pass(SOON)?;
         if self.browsers.iter().any(|it| it.groups().iter().map(|of| of.0).sum::<usize>() == 1) {
             self.seen.add(Sight::Frame);
@@ -148,26 +162,30 @@ impl World {
             for page in self.browsers[at].pages_that(Life::Parked) {
                 self.restore((at, page), &mut rng)?;
             }
-            // What has no hub, for a reason that was told, is closed.
-            let excused = self.browsers[at].pages();
-            let no_tier = self.has_no_tier(at);
-            let is_closed = |page: &Page| no_tier || page.status.state == "closed";
-            let excused = excused.filter(|(_, it)| it.excused && is_closed(it) && !it.lacks_room());
-            for page in excused.map(|(number, _)| number).collect::<Vec<_>>() {
-                self.bury((at, page), true)?;
-            }
+            let no_tier = self.bury_excused(at)?;
             // All pages are looked at.
             for page in self.browsers[at].pages_that(Life::Awake) {
-                if let Some(page) = self.browsers[at].page(page) {
-                    page.throttle_ms = 1;
-                }
+                self.look_at((at, page));
             }
             if self.browsers[at].pages().count() == 0 && !no_tier {
                 self.open_tab(at, &mut rng)?;
             }
             self.set_online(at, true)?;
         }
+        self.plain_heals();
         Ok(())
+    }
+
+    /// What has no hub, for a reason that was told, is closed. Whether no page can have one.
+    fn bury_excused(&mut self, at: usize) -> Checked<bool> {
+        let excused = self.browsers[at].pages();
+        let no_tier = self.has_no_tier(at);
+        let is_closed = |page: &Page| no_tier || page.status.state == "closed";
+        let excused = excused.filter(|(_, it)| it.excused && is_closed(it) && !it.lacks_room());
+        for page in excused.map(|(number, _)| number).collect::<Vec<_>>() {
+            self.bury((at, page), true)?;
+        }
+        Ok(no_tier)
     }
 
     /// Tabs are closed until the server has room for all that are left. One of those that it had
@@ -217,35 +235,28 @@ impl World {
 
     fn all_connected(&self) -> Checked {
         for (at, browser) in self.browsers.iter().enumerate() {
+            let pages = || browser.settled().filter(|(_, page)| page.doors.tabmux());
             let hubs = |of: Option<Group>| {
-                let pages = browser.settled();
+                let pages = pages();
                 let its =
                     pages.filter(|(number, _)| of.is_none_or(|of| of == browser.group(*number)));
                 its.map(|(_, page)| page.status.hub.as_str()).collect::<BTreeSet<_>>()
             };
-            let tiers =
-                || browser.settled().map(|(_, page)| &*page.status.tier).collect::<Vec<_>>();
-            for (number, page) in browser.settled() {
+            let tiers = || pages().map(|(_, page)| &*page.status.tier).collect::<Vec<_>>();
+            for (number, page) in pages() {
                 let status = &page.status;
                 Convergence.unless(status.state == "connected", || {
                     format!("healed, and yet page {number} of browser {at} is {status:?}")
                 })?;
             }
-            let (links, traits) = (self.network.of_browser(at), browser.traits);
-            let refuses = matches!(self.plan.special, Special::Refuses(_));
-            let one = match traits.tiers {
-                _ if refuses => false,
-                Tiers::Any | Tiers::Leader | Tiers::Storage => true,
-                Tiers::Direct => false,
-                Tiers::Mixed => traits.locks,
-            };
+            let links = self.network.of_browser(at, Peer::Tabmux);
             for group in browser.groups() {
                 let hubs = hubs(Some(group));
-                Convergence.unless(!one || hubs.len() == 1, || {
+                Convergence.unless(!self.is_one_hub(at) || hubs.len() <= 1, || {
                     format!(
                         "healed, and yet browser {at} has the hubs {hubs:?} of {:?}, locks: {}",
                         tiers(),
-                        traits.locks
+                        browser.traits.locks
                     )
                 })?;
             }
@@ -257,8 +268,21 @@ impl World {
         Ok(())
     }
 
+    /// Whether all pages of a browser share one hub.
+    pub(crate) fn is_one_hub(&self, at: usize) -> bool {
+        let traits = self.browsers[at].traits;
+        let refuses = matches!(self.plan.special, Special::Refuses(_));
+        match traits.tiers {
+            _ if refuses => false,
+            Tiers::Any | Tiers::Leader | Tiers::Storage => true,
+            Tiers::Direct => false,
+            Tiers::Mixed => traits.locks,
+        }
+    }
+
     fn at_rest(&self) -> Checked {
         self.all_connected()?;
+        self.views_at_rest()?;
         let mut sockets = 0;
         for (at, browser) in self.browsers.iter().enumerate() {
             for (_, page) in browser.settled() {
@@ -280,8 +304,10 @@ impl World {
         let stats = server.registry.stats();
         // Without locks, tabs that crashed stay.
         let ghosts = self.browsers.iter().any(|browser| !browser.traits.locks);
-        let tabs = self.browsers.iter().map(|browser| browser.settled().count()).sum::<usize>();
-        let all = (0..self.browsers.len()).map(|at| self.network.of_browser(at)).sum::<usize>();
+        let pages = self.browsers.iter().flat_map(Browser::settled);
+        let tabs = pages.filter(|(_, page)| page.doors.tabmux()).count();
+        let all = 0..self.browsers.len();
+        let all = all.map(|at| self.network.of_browser(at, Peer::Tabmux)).sum::<usize>();
         let world = (all, all, 0, sockets, tabs);
         let told = (
             stats.links.open,

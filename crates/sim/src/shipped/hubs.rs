@@ -56,8 +56,16 @@ pub(crate) fn key(tab: TabId) -> TabId {
 
 impl World {
     /// A hub in this worker was told something, or said something.
-    pub(crate) fn noted(&mut self, at: (usize, u32), hub: HubId, note: Note) -> Checked {
+    pub(crate) fn noted(
+        &mut self,
+        at: (usize, u32),
+        (hub, is_mux): (HubId, bool),
+        note: Note,
+    ) -> Checked {
         let now = self.now;
+        if !is_mux {
+            return self.mirror_noted(at, note);
+        }
         let record = self.hubs.entry(hub).or_insert_with(|| HubRecord {
             at,
             session: None,
@@ -107,6 +115,25 @@ impl World {
             Note::Lost(tab) => return self.hub_lost_session(hub, tab),
         }
         Ok(())
+    }
+
+    /// The same of a hub in mirror or exclusive mode, which has no session.
+    fn mirror_noted(&mut self, at: (usize, u32), note: Note) -> Checked {
+        match note {
+            Note::Attached(tab, _) => match self.browsers[at.0].page_of(tag_of(tab)) {
+                Some(number) => self.count((at.0, number), Deed::Attach),
+                None => Ok(()),
+            },
+            Note::TabGone(tab, why) => {
+                let lives = self.browsers[at.0].page_of(tag_of(tab)).is_some();
+                if lives { why.map(|_| ()) } else { Ok(()) }
+            }
+            Note::Overflow(_)
+            | Note::LinkDown
+            | Note::Resumes { .. }
+            | Note::Lost(_)
+            | Note::Welcomed { .. } => Ok(()),
+        }
     }
 
     /// Topics may say again what they said.

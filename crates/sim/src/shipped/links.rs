@@ -12,7 +12,10 @@ use tabmux_core::{
     },
 };
 
-use super::world::{Delivery, Task, World};
+use super::{
+    plain::{PLAIN_URL, PROTOCOL, offered},
+    world::{Delivery, Task, World},
+};
 use crate::{
     engine::realm::Given,
     invariant::{
@@ -35,9 +38,32 @@ pub struct Network {
     last: u64,
 }
 
+/// What is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A tabmux server.
+    Tabmux,
+    /// Any other.
+    Plain,
+}
+
 /// One WebSocket.
 #[derive(Debug)]
 pub struct Link {
+    /// What is at the other end.
+    pub to: Peer,
+    /// What was dialled.
+    pub url: String,
+    /// When a plain server answers the dial.
+    pub answered_at: Timestamp,
+    /// Whether the worker heard that it is open.
+    pub was_opened: bool,
+    /// Whether it broke under way, and not for want of a network when it was dialled.
+    pub was_lost: bool,
+    /// What the server took of the sub-protocols that the worker offered.
+    protocol: &'static str,
+    /// Why the server closed it.
+    pub farewell: &'static str,
     /// The browser and the worker that dialled.
     pub at: (usize, u32),
     /// What the worker calls it.
@@ -91,6 +117,14 @@ impl fmt::Debug for Message {
 }
 
 impl Message {
+    /// What it says, if it is text, in whatever form.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        }
+    }
+
     fn len(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
@@ -100,9 +134,16 @@ impl Message {
 }
 
 impl Network {
-    fn open(&mut self, at: (usize, u32), socket: u32) -> u64 {
+    fn open(&mut self, at: (usize, u32), socket: u32, to: Peer, url: &str) -> u64 {
         self.last += 1;
         let link = Link {
+            to,
+            url: url.to_owned(),
+            answered_at: Timestamp::default(),
+            was_opened: false,
+            was_lost: false,
+            protocol: "",
+            farewell: "",
             at,
             socket,
             worker_open: true,
@@ -130,9 +171,10 @@ impl Network {
         self.links.iter().filter(|(_, link)| its(link)).map(|(id, _)| *id).collect()
     }
 
-    /// Links that the workers of a browser hold open.
-    pub fn of_browser(&self, browser: usize) -> usize {
-        self.links.values().filter(|link| link.at.0 == browser && link.worker_open).count()
+    /// Links that the workers of a browser hold open to servers of this kind.
+    pub fn of_browser(&self, browser: usize, to: Peer) -> usize {
+        let its = |link: &&Link| link.at.0 == browser && link.to == to && link.worker_open;
+        self.links.values().filter(its).count()
     }
 
     /// Forgets links that both ends have closed.
@@ -146,7 +188,7 @@ impl Link {
         self.up.arrival((now + latency).max(self.stalled_until))
     }
 
-    fn down(&mut self, now: Timestamp, latency: Duration) -> Timestamp {
+    pub(super) fn down(&mut self, now: Timestamp, latency: Duration) -> Timestamp {
         self.down.arrival((now + latency).max(self.stalled_until))
     }
 }
@@ -160,14 +202,20 @@ impl World {
         url: &str,
         protocols: &str,
     ) -> Checked {
-        NoError.unless(url == LINK_URL && protocols.is_empty(), || {
-            format!("{at:?} dials {url} with {protocols:?}")
-        })?;
+        let to = if url.starts_with(PLAIN_URL) { Peer::Plain } else { Peer::Tabmux };
+        let is_right = match to {
+            Peer::Plain => protocols == offered(url),
+            Peer::Tabmux => url == LINK_URL && protocols.is_empty(),
+        };
+        NoError.unless(is_right, || format!("{at:?} dials {url} with {protocols:?}"))?;
         let open = self.network.held_by(at);
         let open = open.iter().filter(|id| !self.network.links[id].closing).count();
         OneLink.unless(open == 0, || format!("{at:?} dials, and has {open} links open"))?;
         self.network.sweep();
-        let link = self.network.open(at, socket);
+        let link = self.network.open(at, socket, to, url);
+        if let Some(it) = self.network.links.get_mut(&link).filter(|_| !protocols.is_empty()) {
+            it.protocol = PROTOCOL;
+        }
         let when = self.now + self.browsers[at.0].link_latency();
         self.put(when, Delivery::Arrive { link });
         Ok(())
@@ -185,6 +233,10 @@ impl World {
         let latency = browser.link_latency();
         if browser.offline {
             link.broken = true;
+            return Ok(());
+        }
+        if link.to == Peer::Plain {
+            self.plain_arrives(id);
             return Ok(());
         }
         let when = link.down(now, latency);
@@ -207,9 +259,13 @@ impl World {
         let Some((at, socket)) = self.socket_of(id) else {
             return Ok(());
         };
-        let given = [Given::Number(socket.into()), Given::Text("opened".into())];
-        let nothing = || Given::Text(String::new());
-        self.run_task(at, &Task::new("link", given.into_iter().chain([nothing(), nothing()])))
+        let Some(link) = self.network.links.get_mut(&id) else {
+            return Ok(());
+        };
+        link.was_opened = true;
+        let words = ["opened", link.protocol, ""].map(|text| Given::Text(text.to_owned()));
+        let given = [Given::Number(socket.into())].into_iter().chain(words);
+        self.run_task(at, &Task::new("link", given))
     }
 
     pub(crate) fn send_up(&mut self, at: (usize, u32), socket: u32, message: Message) -> Checked {
@@ -222,7 +278,9 @@ impl World {
         };
         let when = link.up(self.now, latency);
         self.buffered(at, socket, |waits| waits + message.len());
-        if let Message::Bytes(bytes) = &message
+        let is_tabmux = self.network.links.get(&id).is_some_and(|it| it.to == Peer::Tabmux);
+        if is_tabmux
+            && let Message::Bytes(bytes) = &message
             && let Ok(HubFrame::Hello(hello)) = HubFrame::decode(bytes)
         {
             let claims = hello.resume.map(|resume| (resume.session, resume.term.0));
@@ -250,6 +308,9 @@ impl World {
         self.buffered(link.at, link.socket, |waits| waits.saturating_sub(message.len()));
         if !link.server_open {
             return Ok(());
+        }
+        if link.to == Peer::Plain {
+            return self.plain_hears(id, message);
         }
         let Message::Bytes(bytes) = message else {
             return NoError.broken("a hub sent text on the link");
@@ -292,23 +353,35 @@ impl World {
         };
         let given = [Given::Number(socket.into()), Given::Text(what.into()), Given::Text(text)];
         self.run_task(at, &Task::new("link", given))?;
+        if self.network.links.get(&id).is_none_or(|link| link.to == Peer::Plain) {
+            return Ok(());
+        }
         self.server_input(Input::LinkWritten { link: LinkId(id), bytes })
     }
 
     /// The worker closes its link: the server hears of it after all that was sent before.
-    pub(crate) fn hang_up(&mut self, at: (usize, u32), socket: u32, _code: u16) {
+    pub(crate) fn hang_up(&mut self, at: (usize, u32), socket: u32, code: u16) {
         let latency = self.browsers[at.0].link_latency();
         self.link_is_lost(at);
         let Some(id) = self.network.find(at, socket) else { return };
         let Some(link) = self.network.links.get_mut(&id) else { return };
         link.closing = true;
-        if link.broken {
+        if link.to == Peer::Plain && !link.was_opened {
+            let (code, clean) = (close::ABNORMAL, false);
+            self.put(self.now, Delivery::WorkerHears { at, link: id, code, clean });
+            self.put(self.now + latency, Delivery::ServerHears { link: id });
+        } else if link.broken {
             let (when, code) = (self.now + Duration::from_secs(3), close::ABNORMAL);
             self.put(when, Delivery::WorkerHears { at, link: id, code, clean: false });
         } else {
             let when = link.up(self.now, latency);
+            let code = match (link.to, code) {
+                (Peer::Plain, 0) => close::NO_STATUS,
+                (Peer::Plain, code) => code,
+                (Peer::Tabmux, _) => close::NORMAL,
+            };
             self.put(when, Delivery::ServerHears { link: id });
-            let (when, code) = (when + latency, close::NORMAL);
+            let when = when + latency;
             self.put(when, Delivery::WorkerHears { at, link: id, code, clean: true });
         }
     }
@@ -335,12 +408,12 @@ impl World {
             return Ok(());
         };
         link.worker_open = false;
-        let socket = link.socket;
+        let (socket, farewell) = (link.socket, if clean { link.farewell } else { "" });
         let given = [
             Given::Number(socket.into()),
             Given::Text("closed".into()),
             Given::Number(code.into()),
-            Given::Text(String::new()),
+            Given::Text(farewell.to_owned()),
             Given::Flag(clean),
         ];
         self.run_task(at, &Task::new("link", given))
@@ -352,6 +425,10 @@ impl World {
             return Ok(());
         };
         link.server_open = false;
+        if link.to == Peer::Plain {
+            self.plain_loses(id);
+            return Ok(());
+        }
         self.server_input(Input::LinkClosed { link: LinkId(id) })
     }
 
@@ -408,6 +485,7 @@ impl World {
         if let Some(link) = self.network.links.get_mut(&id) {
             link.broken = true;
         }
+        self.plain_breaks(id);
     }
 
     /// Breaks a link: each end hears of it at once, late, or not at all.
@@ -417,8 +495,9 @@ impl World {
             return;
         };
         link.broken = true;
-        let at = link.at;
-        if let Some(after) = worker.filter(|_| link.worker_open) {
+        let (at, worker_open) = (link.at, link.worker_open);
+        self.plain_breaks(id);
+        if let Some(after) = worker.filter(|_| worker_open) {
             let (code, clean) = (close::ABNORMAL, false);
             self.put(self.now + after, Delivery::WorkerHears { at, link: id, code, clean });
         }
@@ -433,8 +512,9 @@ impl World {
             return;
         };
         link.broken = true;
-        let (at, code) = (link.at, close::ABNORMAL);
-        if link.worker_open {
+        let (at, code, worker_open) = (link.at, close::ABNORMAL, link.worker_open);
+        self.plain_breaks(id);
+        if worker_open {
             self.put(self.now, Delivery::WorkerHears { at, link: id, code, clean: false });
         }
         self.put(self.now, Delivery::ServerHears { link: id });

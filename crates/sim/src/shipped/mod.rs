@@ -9,10 +9,12 @@ pub mod links;
 pub mod locks;
 mod ops;
 pub mod page;
+pub mod plain;
 pub mod plan;
 pub mod storm;
 pub mod topics;
 mod transition;
+pub mod views;
 mod workers;
 pub mod world;
 

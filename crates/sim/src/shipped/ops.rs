@@ -7,10 +7,14 @@ use super::{
     locks::{Agent, Call, News, Wish},
     plan::{Special, Tiers},
     storm::Deed,
+    views::FIRST,
     world::{Delivery, Task, World},
 };
 use crate::{
-    engine::{op::Op, realm::Given},
+    engine::{
+        op::{Op, Told},
+        realm::Given,
+    },
     invariant::{
         Checked,
         Invariant::{NoError, NoStorm},
@@ -87,6 +91,9 @@ impl World {
             Op::Uncaught { text } => {
                 return NoError.broken(format!("a script in {at:?} threw {text}"));
             }
+            Op::Tell(told) if told.get(1).and_then(Told::number) >= Some(FIRST.into()) => {
+                self.view_heard(at, &told)?;
+            }
             Op::Tell(told) => {
                 let Self { browsers, reference, feed, parts, seen, builds, .. } = self;
                 let shares = browsers[at.0].traits.tiers != Tiers::Direct;
@@ -153,10 +160,29 @@ impl World {
         let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else { return };
         let throttle = actor.page().map_or(1, |page| page.throttle_ms) * 1000;
         #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
-        let due = (clock + (after * 1000.0) as u64).div_ceil(throttle) * throttle;
-        actor.timers.insert(id, due);
+        let wanted = clock + (after * 1000.0) as u64;
+        let due = wanted.div_ceil(throttle) * throttle;
+        actor.timers.insert(id, (due, wanted));
         let when = self.now + Duration::from_micros(due - clock);
         self.put(when, Delivery::Timer { at, id, due });
+    }
+
+    /// A page is looked at: its timers fire when they are wanted, or at once if that is past.
+    pub(crate) fn look_at(&mut self, at: (usize, u32)) {
+        let clock = self.browsers[at.0].clock(self.now).as_micros();
+        if let Some(page) = self.browsers[at.0].page(at.1) {
+            page.throttle_ms = 1;
+        }
+        let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else { return };
+        let mut timers = Vec::new();
+        for (id, (due, wanted)) in &mut actor.timers {
+            *due = (*wanted).max(clock);
+            timers.push((*id, *due));
+        }
+        for (id, due) in timers {
+            let when = self.now + Duration::from_micros(due - clock);
+            self.put(when, Delivery::Timer { at, id, due });
+        }
     }
 
     fn post(&mut self, at: (usize, u32), port: u32, data: String) {

@@ -8,7 +8,7 @@ use tabmux_core::{
     wire::{Position, SessionId, TabId},
 };
 
-use super::topics::Subscription;
+use super::{plan::Doors, topics::Subscription, views::View};
 use crate::{
     engine::op::Told,
     invariant::{
@@ -49,6 +49,10 @@ pub struct Page {
     pub born: Timestamp,
     /// Its virtual sockets, those that are closed included.
     pub sockets: BTreeMap<u32, SocketState>,
+    /// Which servers it is at.
+    pub doors: Doors,
+    /// Its sockets in mirror and exclusive mode, those that are closed included.
+    pub views: BTreeMap<u32, View>,
     /// Its subscriptions to topics.
     pub subscriptions: BTreeMap<u32, Subscription>,
     /// How many there were so far.
@@ -105,7 +109,7 @@ pub fn tag_of(id: TabId) -> u32 {
 
 impl Page {
     /// A page that has just begun.
-    pub fn new(tag: u32, throttle_ms: u64, options: String, born: Timestamp) -> Self {
+    pub fn new(tag: u32, throttle_ms: u64, options: String, doors: Doors, born: Timestamp) -> Self {
         Self {
             tag,
             tab: tab_of(tag),
@@ -117,6 +121,8 @@ impl Page {
             options,
             born,
             sockets: BTreeMap::new(),
+            doors,
+            views: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             subscriptions_made: 0,
             status: Status::default(),

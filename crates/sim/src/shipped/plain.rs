@@ -221,9 +221,9 @@ impl World {
 
     /// A link breaks: if it is to this server, its views may end.
     pub(crate) fn plain_breaks(&mut self, id: u64) {
-        let Some(link) = self.network.links.get(&id).filter(|link| link.to == Peer::Plain) else {
-            return;
-        };
+        let link = self.network.links.get_mut(&id);
+        let Some(link) = link.filter(|link| link.to == Peer::Plain) else { return };
+        link.was_lost = true;
         let browser = link.at.0;
         if let Some(it) = self.plain.connections.get_mut(&id).filter(|it| it.end == End::Open) {
             it.end = End::Broken;
@@ -238,7 +238,7 @@ impl World {
     }
 
     /// When a dial that a browser makes now is open, if it will be. A dial to the same address that
-    /// is under way is shared, so it counts as much.
+    /// is under way is shared, so it counts as much: if it was lost, this one counts as lost too.
     pub(crate) fn plain_would_open(&self, browser: usize, url: &str) -> Option<Timestamp> {
         let it = &self.browsers[browser];
         if it.offline || !self.plain.answers() {
@@ -246,10 +246,17 @@ impl World {
         }
         let way = Duration::from_millis(it.traits.link_ms);
         let under_way = self.network.links.values().filter(|link| {
-            let dials = link.worker_open && !link.was_opened && !link.broken;
+            let dials = link.worker_open && !link.was_opened;
             dials && link.at.0 == browser && link.url == url
         });
-        let answers = under_way.map(|link| link.answered_at);
+        let under_way = under_way.collect::<Vec<_>>();
+        if under_way.iter().any(|link| link.was_lost) {
+            return None;
+        }
+        let answers = under_way
+            .iter()
+            .filter(|link| !link.broken)
+            .map(|link| link.answered_at.max(link.stalled_until));
         Some(answers.fold(self.now + way + self.plain.takes, Timestamp::max) + way)
     }
 }

@@ -91,6 +91,18 @@ transitions! {
     ChangeUser,
     /// Another build is deployed, if that is the special fault of the run.
     Deploy,
+    /// A page opens a view in mirror or exclusive mode.
+    OpenView,
+    /// A page says some messages on its views.
+    SayView,
+    /// A page closes a view.
+    CloseView,
+    /// The plain server says some messages on a connection.
+    PlainPush,
+    /// The plain server closes a connection.
+    PlainKick,
+    /// The plain server dies, refuses, is slow, or is well again.
+    PlainSuffers,
     /// The user clears what the origin has stored, if that is the special fault of the run.
     ClearStorage,
 }
@@ -120,6 +132,29 @@ pub enum Tiers {
     Direct,
     /// As they choose; some cannot have a SharedWorker.
     Mixed,
+}
+
+/// Which servers the pages of a run are at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doors {
+    /// A tabmux server.
+    Tabmux,
+    /// A plain one, in mirror or exclusive mode.
+    Plain,
+    /// Both.
+    Both,
+}
+
+impl Doors {
+    /// Whether it is, among others perhaps, a tabmux server.
+    pub fn tabmux(self) -> bool {
+        self != Self::Plain
+    }
+
+    /// Whether it is, among others perhaps, a plain server.
+    pub fn plain(self) -> bool {
+        self != Self::Tabmux
+    }
 }
 
 /// What is wrong with all browsers of some runs. Failures name it.
@@ -185,6 +220,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is wrong besides.
     pub special: Special,
+    /// Which servers there are. In a run of both, each page draws its own.
+    pub doors: Doors,
 }
 
 impl Plan {
@@ -192,7 +229,12 @@ impl Plan {
     pub fn draw(seed: u64, start: Timestamp) -> Self {
         let mut rng = Rng::of_part(seed, u64::MAX);
         let browsers = (0..1 + rng.below(3)).map(|_| Traits::draw(&mut rng)).collect();
-        let weights = ALL.iter().map(|it| weight(*it, &mut rng)).collect::<Vec<_>>();
+        let doors = match rng.below(8) {
+            0..=3 => Doors::Tabmux,
+            4 | 5 => Doors::Plain,
+            _ => Doors::Both,
+        };
+        let weights = ALL.iter().map(|it| weight(*it, doors, &mut rng)).collect::<Vec<_>>();
         let mut at = start;
         let steps = (0..COUNT).map(|_| {
             at = at + rng.millis(0, PAUSE_MS);
@@ -210,7 +252,7 @@ impl Plan {
             19 | 20 => Special::Crowds,
             _ => Special::None,
         };
-        Self { steps, browsers, special }
+        Self { steps, browsers, special, doors }
     }
 
     /// Tabs that the server lets a session have.
@@ -257,8 +299,8 @@ impl Traits {
     }
 }
 
-fn weight(transition: Transition, rng: &mut Rng) -> u64 {
-    match transition {
+fn weight(transition: Transition, doors: Doors, rng: &mut Rng) -> u64 {
+    let drawn = match transition {
         Transition::OpenTab | Transition::RestoreTab | Transition::ThawTab => 4 + rng.below(6),
         Transition::OpenSocket => 6 + rng.below(8),
         Transition::Subscribe => 3 + rng.below(6),
@@ -267,7 +309,38 @@ fn weight(transition: Transition, rng: &mut Rng) -> u64 {
         Transition::Push => 8 + rng.below(20),
         Transition::RestartServer => u64::from(rng.one_in(4)),
         Transition::Drain | Transition::Sleep => rng.below(2),
+        Transition::OpenView => 6 + rng.below(8),
+        Transition::SayView => 10 + rng.below(20),
+        Transition::PlainPush => 5 + rng.below(20),
         _ => rng.below(2) * rng.below(6),
+    };
+    let (tabmux, plain) = needs(transition);
+    let there = (!tabmux || doors.tabmux()) && (!plain || doors.plain());
+    if there { drawn } else { 0 }
+}
+
+/// Whether a transition needs a tabmux server, and whether a plain one.
+const fn needs(transition: Transition) -> (bool, bool) {
+    match transition {
+        Transition::OpenSocket
+        | Transition::Send
+        | Transition::CloseSocket
+        | Transition::Push
+        | Transition::Kick
+        | Transition::Broadcast
+        | Transition::Subscribe
+        | Transition::Unsubscribe
+        | Transition::Publish
+        | Transition::RestartServer
+        | Transition::Drain
+        | Transition::Forge => (true, false),
+        Transition::OpenView
+        | Transition::SayView
+        | Transition::CloseView
+        | Transition::PlainPush
+        | Transition::PlainKick
+        | Transition::PlainSuffers => (false, true),
+        _ => (false, false),
     }
 }
 

@@ -44,6 +44,11 @@ pub struct Deeds {
 }
 
 impl Deeds {
+    /// How often something was done in this minute.
+    pub fn of(&self, deed: Deed) -> u32 {
+        self.count.get(&deed).copied().unwrap_or_default()
+    }
+
     /// One more.
     ///
     /// # Errors

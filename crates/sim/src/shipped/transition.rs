@@ -8,6 +8,7 @@ use super::{
     page::SocketState,
     plan::{Special, Transition},
     topics::Subscription,
+    views::Wish as ViewWish,
     world::{Delivery, Task, World},
 };
 use crate::{engine::realm::Given, invariant::Checked, rng::Rng, topics::NAMES};
@@ -49,6 +50,14 @@ impl World {
             Transition::Forge => self.forge(&mut rng),
             Transition::CutLink | Transition::StallLink | Transition::SwallowLink => {
                 self.link_suffers(step.what, &mut rng);
+                Ok(())
+            }
+            Transition::PlainPush | Transition::PlainKick => {
+                self.plain_does(step.what == Transition::PlainKick, &mut rng);
+                Ok(())
+            }
+            Transition::PlainSuffers => {
+                self.plain_suffers(&mut rng);
                 Ok(())
             }
             Transition::RestartServer => {
@@ -122,6 +131,9 @@ impl World {
             Some(id) => {
                 if let Some(link) = self.network.links.get_mut(&id) {
                     link.stalled_until = until;
+                    let browser = link.at.0;
+                    let views = self.views_of(Some(browser));
+                    views.into_iter().for_each(|key| self.plain_changed(key));
                 }
             }
             None => {}
@@ -131,6 +143,9 @@ impl World {
     /// The network of a browser comes or goes. Workers are told when it comes.
     pub(crate) fn set_online(&mut self, at: usize, online: bool) -> Checked {
         self.browsers[at].offline = !online;
+        if !online {
+            self.views_of(Some(at)).into_iter().for_each(|key| self.plain_changed(key));
+        }
         if online {
             for number in self.browsers[at].actors.keys().copied().collect::<Vec<_>>() {
                 let task = Task::new("event", [Given::Text("online".into())]);
@@ -143,6 +158,8 @@ impl World {
     fn sleep(&mut self, at: usize, rng: &mut Rng) {
         let long = rng.one_in(8);
         let span = if long { LONG_SLEEP } else { rng.millis(0, SLEEP_MS) };
+        let pages = self.browsers[at].pages().map(|(number, _)| number).collect::<Vec<_>>();
+        pages.into_iter().for_each(|page| self.page_is_away((at, page)));
         let browser = &mut self.browsers[at];
         browser.asleep = true;
         if rng.one_in(2) {
@@ -170,6 +187,7 @@ impl World {
             (Transition::TrapHub, Some(number)) => {
                 // The worker counts by the clock of its machine.
                 let now = browser.clock(now);
+                self.hosts_suffer(at, self.now);
                 if let Some(actor) = self.browsers[at].actors.get_mut(&number) {
                     actor.traps.retain(|it| now.saturating_since(*it) < TRAPS_WITHIN);
                     if actor.traps.len() >= MAX_TRAPS {
@@ -191,12 +209,14 @@ impl World {
         for area in 0..self.browsers[at].areas.len() {
             let locks = &mut self.browsers[at].areas[area].locks;
             let is_link = |name: &&str| name.starts_with(LINK_LOCK) && !name.ends_with(":stolen");
-            let Some(name) = locks.held().find(is_link).map(str::to_owned) else { continue };
+            let held = locks.held().filter(is_link).collect::<Vec<_>>();
+            let Some(name) = rng.pick(&held).map(str::to_owned) else { continue };
             let wish = Wish { steal: true, ..Wish::default() };
             let call = (Agent::Stranger, u32::try_from(rng.below(1 << 30)).unwrap_or(0));
             let news = locks.request(&name, call, wish);
             self.tell_of_locks(at, area, news);
             let until = self.now + rng.millis(0, 20_000);
+            self.hosts_suffer(at, until);
             self.put(until, Delivery::GiveBack { browser: at, area, call });
         }
     }
@@ -247,6 +267,17 @@ impl World {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };
+        let view = match what {
+            Transition::OpenView => Some(ViewWish::Open),
+            Transition::SayView => Some(ViewWish::Say),
+            Transition::CloseView => Some(ViewWish::Close),
+            _ => None,
+        };
+        match view {
+            Some(wish) if page.doors.plain() => return self.page_views(at, wish, rng),
+            _ if !page.doors.tabmux() => return Ok(()),
+            _ => {}
+        }
         let open = page.sockets_in(SocketState::Open);
         match what {
             Transition::OpenSocket => self.page_opens(at)?,

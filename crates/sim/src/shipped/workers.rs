@@ -6,7 +6,7 @@ use super::{
     browser::{Actor, Kind, Life, Place, Port},
     locks::Agent,
     page::Page,
-    plan::{Special, Tiers},
+    plan::{Doors, Special, Tiers},
     storm::Deeds,
     world::{Delivery, Task, World},
 };
@@ -114,7 +114,11 @@ impl World {
             Tiers::Storage => r#"{"tiers":["storage"]}"#,
             Tiers::Direct => r#"{"tiers":["direct"]}"#,
         };
-        let mut page = Page::new(tag, throttle_ms, options.to_owned(), self.now);
+        let doors = match self.plan.doors {
+            Doors::Both => [Doors::Tabmux, Doors::Plain, Doors::Both][rng.index(3)],
+            all => all,
+        };
+        let mut page = Page::new(tag, throttle_ms, options.to_owned(), doors, self.now);
         page.excused = self.has_no_tier(at);
         // A cache may still have the build before.
         let last = self.builds.len() - 1;
@@ -129,6 +133,10 @@ impl World {
             actor.life = Life::Awake;
         }
         self.enter((at, number), |realm| realm.run_page(&scripts, CLIENT))?;
+        self.page_changes(at);
+        if !doors.tabmux() {
+            return Ok(());
+        }
         self.app((at, number), "client", &format!("[{options}]"))
     }
 
@@ -158,7 +166,7 @@ impl World {
         url: &str,
         name: &str,
     ) -> Checked {
-        self.only_one_leads(at)?;
+        self.only_one_leads(at, name)?;
         let area = self.browsers[at.0].actors.get(&at.1).map_or(0, |actor| actor.area);
         let kind = Kind::Dedicated { owner: at.1, worker };
         let number = self.start(at.0, Role::Dedicated, (name, url), kind, area)?;
@@ -167,7 +175,7 @@ impl World {
     }
 
     /// I13: of tabs that take a lease at the same moment one leads, and none without the lock.
-    fn only_one_leads(&mut self, at: (usize, u32)) -> Checked {
+    fn only_one_leads(&mut self, at: (usize, u32), name: &str) -> Checked {
         let (now, special) = (self.now, self.plan.special);
         let browser = &mut self.browsers[at.0];
         let no_lock = matches!(special, Special::Refuses(what) if what.contains(&"locks"));
@@ -177,7 +185,8 @@ impl World {
         if browser.traits.tiers != Tiers::Storage {
             return Ok(());
         }
-        let before = browser.led.insert(browser.group(at.1), (now, at.1));
+        let which = (browser.group(at.1), name.to_owned());
+        let before = browser.led.insert(which, (now, at.1));
         let both = before.is_some_and(|(when, who)| {
             now.saturating_since(when) < AT_ONCE && who != at.1 && browser.actors.contains_key(&who)
         });
@@ -243,6 +252,8 @@ impl World {
 
     /// A script of a page does one thing for long, and the page hears nothing meanwhile.
     pub(crate) fn block(&mut self, at: (usize, u32), rng: &mut Rng) {
+        self.page_changes(at.0);
+        self.page_is_away(at);
         if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
             actor.life = Life::Blocked;
             self.put(self.now + rng.millis(1000, BLOCKED_MS), Delivery::Unblock { at });
@@ -268,6 +279,12 @@ impl World {
     pub(crate) fn kill(&mut self, at: (usize, u32)) {
         let browser = &mut self.browsers[at.0];
         let Some(dead) = browser.actors.remove(&at.1) else { return };
+        if dead.page().is_none() {
+            self.hosts_suffer(at.0, self.now);
+        } else {
+            self.page_changes(at.0);
+        }
+        let browser = &mut self.browsers[at.0];
         browser.shared.retain(|_, number| *number != at.1);
         browser.channels.retain(|_, (owner, _)| *owner != at.1);
         let own = browser.ports.iter().filter(|(_, port)| port.owner == at.1);
@@ -338,6 +355,8 @@ impl World {
 
     /// A page goes into the back/forward cache.
     pub(crate) fn park(&mut self, at: (usize, u32)) -> Checked {
+        self.page_changes(at.0);
+        self.page_is_away(at);
         let given = [Given::Text("pagehide".into()), Given::Flag(true)];
         self.run_task(at, &Task::new("page", given))?;
         if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
@@ -350,6 +369,8 @@ impl World {
     /// A page comes back from there, and hears what was posted meanwhile, or some of it.
     pub(crate) fn restore(&mut self, at: (usize, u32), rng: &mut Rng) -> Checked {
         let (now, drops) = (self.now, self.browsers[at.0].traits.drops);
+        self.page_changes(at.0);
+        self.page_is_away(at);
         let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else {
             return Ok(());
         };
@@ -371,6 +392,8 @@ impl World {
     /// The browser stops a page, or lets it go on.
     pub(crate) fn set_frozen(&mut self, at: (usize, u32), frozen: bool) {
         let now = self.now;
+        self.page_changes(at.0);
+        self.page_is_away(at);
         if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
             actor.life = if frozen { Life::Frozen } else { Life::Awake };
             actor.runs_since = now;

@@ -20,7 +20,10 @@ use super::{
     hubs::HubRecord,
     links::{Message, Network},
     locks::{Call, News},
+    plain::Plain,
     plan::{Plan, Special},
+    storm::Deed,
+    views::Mode,
 };
 use crate::{
     Summary,
@@ -43,6 +46,8 @@ use crate::{
 
 /// When the world begins.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1000);
+/// A tab that attaches more often than this in a minute is between two hubs. Failures say so.
+const MANY_ATTACHES: u32 = 12;
 /// More steps than any run takes, unless something goes round in circles.
 const MAX_STEPS: u64 = 250_000;
 
@@ -59,6 +64,8 @@ pub struct World {
     pub(crate) network: Network,
     /// `None` while it is down.
     pub(crate) server: Option<Server>,
+    /// The server that knows nothing of tabmux.
+    pub(crate) plain: Plain,
     /// The number of the latest session of all servers so far.
     pub(crate) serial: u64,
     /// What was published so far.
@@ -146,6 +153,12 @@ pub enum Delivery {
     Wake { browser: usize },
     /// A page has done what took it so long.
     Unblock { at: (usize, u32) },
+    /// A plain server answers a dial.
+    PlainAnswers { link: u64 },
+    /// A plain socket beside this view would be open for a while.
+    Beside { at: (usize, u32), view: u32 },
+    /// An application opens another view for one that is closed.
+    Reopen { at: (usize, u32), mode: Mode, feed: u64 },
     /// A worker freezes, or dies, if it should.
     Settle { at: (usize, u32) },
     /// A stranger lets go of a lock.
@@ -183,6 +196,7 @@ impl World {
             browsers,
             network: Network::default(),
             server: Some(Server::new(START, 0, plan.tabs())),
+            plain: Plain::default(),
             serial: 0,
             feed: Feed::default(),
             reference: Reference::default(),
@@ -214,9 +228,14 @@ impl World {
         let end = self.plan.steps.last().map_or(START, |step| step.at);
         let ran = self.pass(end.saturating_since(self.now)).and_then(|()| self.converge());
         let special = self.plan.special;
+        let actors = self.browsers.iter().flat_map(|browser| browser.actors.values());
+        let attaches = actors.map(|actor| actor.deeds.of(Deed::Attach)).max().unwrap_or_default();
         ran.map_err(|mut broken| {
             if special != Special::None {
                 broken.what = format!("{} [{special:?}]", broken.what);
+            }
+            if attaches > MANY_ATTACHES {
+                broken.what = format!("{} [a tab attached {attaches} times]", broken.what);
             }
             broken
         })
@@ -323,7 +342,8 @@ impl World {
         let mut notes = Vec::new();
         for hub in host.hubs.borrow_mut().values_mut() {
             hub.take_broken()?;
-            notes.extend(hub.take_notes().into_iter().map(|note| (hub.id(), note)));
+            let which = (hub.id(), hub.is_mux());
+            notes.extend(hub.take_notes().into_iter().map(|note| (which, note)));
         }
         for (hub, note) in notes {
             self.log(&note);
@@ -396,6 +416,13 @@ impl World {
                 Ok(())
             }
             Delivery::ServerForgot { tab } => self.server_forgot(tab),
+            Delivery::PlainAnswers { link } => {
+                self.plain_answers(link);
+                Ok(())
+            }
+            Delivery::Beside { at, view } => self.beside(at, view),
+            Delivery::Reopen { at, mode, feed } if !self.healed => self.view_opens(at, mode, feed),
+            Delivery::Reopen { .. } => Ok(()),
         }
     }
 
@@ -405,7 +432,7 @@ impl World {
         let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else {
             return Ok(());
         };
-        if actor.timers.get(&id) != Some(&due) {
+        if actor.timers.get(&id).map(|it| it.0) != Some(due) {
             return Ok(());
         }
         if due > clock {
@@ -441,6 +468,8 @@ impl Delivery {
             | Self::Module { at, .. }
             | Self::Opened { at, .. }
             | Self::Down { at, .. }
+            | Self::Beside { at, .. }
+            | Self::Reopen { at, .. }
             | Self::WorkerHears { at, .. } => Some(*at),
             Self::Lock { browser, call: (super::locks::Agent::Realm(number), _), .. } => {
                 Some((*browser, *number))
@@ -458,6 +487,7 @@ impl Delivery {
             | Self::ServerDown
             | Self::Wake { .. }
             | Self::Unblock { .. }
+            | Self::PlainAnswers { .. }
             | Self::Settle { .. }
             | Self::GiveBack { .. }
             | Self::ServerForgot { .. } => None,
