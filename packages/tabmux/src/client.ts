@@ -253,7 +253,7 @@ function makeTopic(
       if (isOld && kind === HubKind.Publication) return;
       // A hub that is asked anew names its own place, and the gap up to there comes next: this tab
       // may leave between the two.
-      if (!isOld && (kind > HubKind.Subscribed || wish[2] < 0)) [wish[2], wish[3]] = [epoch, offset];
+      if (kind > HubKind.Subscribed ? !isOld : wish[2] < 0) [wish[2], wish[3]] = [epoch, offset];
       if (kind === HubKind.Subscribed) settle[0](position);
       else if (kind === HubKind.Gap) {
         const place = `${epoch} ${offset}`;

@@ -50,6 +50,20 @@ test('a gap that is told twice is heard once', async () => {
   ]);
 });
 
+test('a tab that leaves before it hears of a gap asks again from where it was', async () => {
+  const [client, worker] = await connected();
+  const all = told(client.topic('prices'));
+  const [, number] = await worker.expect(PageKind.Subscribe);
+  worker.post(1n, HubKind.Subscribed, number, 7, 5);
+  // It attached anew, and the topic is at 8 by now. The gap up to there comes too late.
+  worker.post(1n, HubKind.Subscribed, number, 7, 8);
+  await settled();
+  worker.post(2n, HubKind.Resync);
+  await worker.expect(PageKind.Attach);
+  const again = await worker.expect(PageKind.Subscribe);
+  assert.deepEqual([again.slice(2), all], [['prices', 7, 5], []]);
+});
+
 test('a topic: subscribe, ready, messages, gaps, close', async () => {
   const [client, worker] = await connected();
   const topic = client.topic('prices');
