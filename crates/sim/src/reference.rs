@@ -174,6 +174,14 @@ impl Reference {
         let given_up = self.given_up.contains(&(tab, session));
         let it = self.get(tab, socket)?;
         let app = it.app;
+        let is_of_another = match app {
+            App::Open(other) | App::Closed(other) => other != session,
+            App::Lost(_) | App::Unknown => false,
+        };
+        // The page gave this session up, and has the socket in another: the same.
+        if given_up && is_of_another {
+            return Ok(());
+        }
         // One that the page never heard of is asked for again in the next session, whatever became
         // of it in the one before.
         let again = !it.opened

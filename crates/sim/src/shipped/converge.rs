@@ -41,7 +41,7 @@ impl World {
         self.heal()?;
         if self.plan.special == Special::FailingScripts {
             // Some are still told that a script failed.
-            self.pass(SOON)?;
+            self.pass(3 * SOON)?;
             for at in 0..self.browsers.len() {
                 self.bury_excused(at)?;
             }
