@@ -7,6 +7,9 @@ import { promisify } from 'node:util';
 import { rollup } from 'rollup';
 import { dts } from 'rollup-plugin-dts';
 
+/** What TypeScript needs where an application's `lib` is older. */
+const DISPOSABLE = '/// <reference lib="esnext.disposable" />';
+
 /** Returns texts by the names of their files: `client.d.ts`, and one for each of these entries. */
 export async function declarations(root, entries) {
   const emitted = join(root, 'node_modules/.tabmux-types');
@@ -46,7 +49,9 @@ async function roll(input, isEntry) {
   });
   const { output } = await bundle.generate({ format: 'es' });
   await bundle.close();
-  return output[0].code;
+  const { code } = output[0];
+  // Rollup drops the line that the sources have for it.
+  return /\b(Async)?Disposable\b/.test(code) ? `${DISPOSABLE}\n${code}` : code;
 }
 
 async function emit(root, config, out) {

@@ -25,8 +25,11 @@ export interface OtherTab extends TestTab {
   crash(): Promise<void>;
 }
 
-/** What `testBed` returns. Each promise resolves once all that follows by now has happened. */
-export interface TestBed {
+/**
+ * What `testBed` returns. Each promise resolves once all that follows by now has happened.
+ * `await using bed = testBed()` closes it at the end of the block.
+ */
+export interface TestBed extends AsyncDisposable {
   readonly server: TestServer;
   /** The tab of this process, whose page library is the one that is imported. */
   readonly tab: TestTab;
@@ -55,6 +58,10 @@ const REDIAL_MS = 1000;
 
 const STAY_OFFLINE = Infinity;
 
+/** As `DISPOSE` of the page library. */
+const ASYNC_DISPOSE: typeof Symbol.asyncDispose =
+  Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
+
 // The page library keeps what it finds first: these are the same for all test beds of a process.
 const { navigator: ownNavigator } = globalThis as { navigator?: Navigator };
 const locks = makeLocks(ownNavigator?.locks);
@@ -72,6 +79,11 @@ export function testBed({ url = 'http://localhost/' }: { url?: string } = {}): T
   const later = (act: () => void): Promise<void> => {
     act();
     return settled();
+  };
+  const close = async (): Promise<void> => {
+    tabs.forEach((tab) => tab.fail('tabmux/testing: the test bed is closed'));
+    await settled();
+    uninstall();
   };
   return {
     server,
@@ -100,11 +112,8 @@ export function testBed({ url = 'http://localhost/' }: { url?: string } = {}): T
       server.restart();
       browser.hubs.forEach((hub) => hub.restart());
     }),
-    async close() {
-      tabs.forEach((tab) => tab.fail('tabmux/testing: the test bed is closed'));
-      await settled();
-      uninstall();
-    },
+    close,
+    [ASYNC_DISPOSE]: close,
   };
 }
 

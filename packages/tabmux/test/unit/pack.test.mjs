@@ -1,9 +1,9 @@
 // What npm packs. `cargo xtask dist` has to have run.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -41,6 +41,19 @@ test('the package has what its entries name, a README and both licences', () => 
 test('no types are published but those of entries', () => {
   const types = files.filter((path) => path.endsWith('.d.ts'));
   assert.deepEqual(types.filter((path) => !named().includes(path)), []);
+});
+
+test('the types need no newer lib than an application has', async () => {
+  const folder = join(root, 'node_modules/.tabmux-consumer');
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder);
+  const names = ['client', 'testing', 'debug', 'connect', 'socket'];
+  await writeFile(join(folder, 'app.ts'),
+    names.map((name) => `export * as ${name} from '../../dist/${name}.js';`).join('\n'));
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  const args = ['--ignoreConfig', '--noEmit', '--strict', '--target', 'es2022',
+    '--module', 'nodenext', '--types', '', '--lib', 'es2022,dom', join(folder, 'app.ts')];
+  assert.equal(spawnSync(process.execPath, [tsc, ...args], { encoding: 'utf8' }).stdout, '');
 });
 
 test('each script has a source map, whose sources are readable', async () => {

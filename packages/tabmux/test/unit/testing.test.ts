@@ -199,6 +199,15 @@ test('a topic that the server refuses', async () => {
   await assert.rejects(connect('/').topic('secret').ready, /not for you/);
 });
 
+test('the end of a block closes a test bed', async () => {
+  await bed.close();
+  const own = testBed();
+  const socket = new SharedWebSocket(FEED);
+  await own.settled();
+  await own[Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose') as never]();
+  assert.equal(socket.readyState, SharedWebSocket.CLOSED);
+});
+
 test('what is open ends with the test bed, and the globals are as they were', async () => {
   const client = connect('/');
   const socket = new SharedWebSocket(FEED);
