@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 
 import { SharedWebSocket, connect } from '../../src/index.js';
+import { HubKind } from '../../src/protocol.js';
+import { isHubMessage } from '../../src/shape.js';
 import { testBed } from '../../src/entries/testing.js';
 import type { TestBed } from '../../src/entries/testing.js';
 
@@ -197,6 +199,60 @@ test('a topic goes on where it was, or tells a gap', async () => {
 test('a topic that the server refuses', async () => {
   bed.server.refuse = ({ topic }) => (topic === 'secret' ? 'not for you' : undefined);
   await assert.rejects(connect('/').topic('secret').ready, /not for you/);
+});
+
+test('its hubs say nothing that a hub of a worker does not say', async () => {
+  const kinds = new Set<number>();
+  const wrong: unknown[] = [];
+  const { SharedWorker } = globalThis;
+  Object.assign(globalThis, {
+    SharedWorker: class extends SharedWorker {
+      constructor(url: string, options: WorkerOptions) {
+        super(url, options);
+        let hear: (event: { data: unknown }) => unknown;
+        Object.defineProperty(this.port, 'onmessage', {
+          set: (handler) => (hear = handler),
+          get: () => (event: { data: unknown[] }) => {
+            kinds.add(event.data[0] as number);
+            if (!isHubMessage(event.data)) wrong.push(event.data);
+            return hear(event);
+          },
+        });
+      }
+    },
+  });
+  bed.server.refuse = ({ socket, topic }) =>
+    ((topic ?? socket)?.endsWith('secret') ? 'no' : undefined);
+  new SharedWebSocket(FEED);
+  new SharedWebSocket('/secret');
+  const game = new SharedWebSocket('/game', [], { mode: 'mux' });
+  new SharedWebSocket('/secret', [], { mode: 'mux' });
+  const client = connect('/');
+  client.topic('prices');
+  client.topic('secret');
+  const [feed, virtual] = [await bed.server.socket(FEED), await bed.server.socket('/game')];
+  await bed.settled();
+  await feed.send('text');
+  await feed.close(4000);
+  await virtual.send(new Uint8Array(1));
+  game.send('up');
+  await bed.server.publish('prices', '1');
+  await bed.server.broadcast('to all');
+  await bed.tab.park();
+  bed.server.forget('prices');
+  await bed.server.publish('prices', '2');
+  bed.server.forget('prices');
+  await bed.tab.restore();
+  await bed.crashWorkers();
+  await bed.restartServer();
+  await bed.advance(1000);
+  await bed.close();
+  assert.deepEqual(wrong, []);
+  const said = [HubKind.Opened, HubKind.Message, HubKind.Closed, HubKind.Joined, HubKind.Ended,
+    HubKind.Error, HubKind.Subscribed, HubKind.Publication, HubKind.Gap, HubKind.Unsubscribed,
+    HubKind.Attached, HubKind.State, HubKind.Mirror, HubKind.Browser, HubKind.Resume, HubKind.Renew,
+    HubKind.Sent, HubKind.Seen, HubKind.Resync, HubKind.Failed];
+  assert.deepEqual(said.filter((kind) => !kinds.has(kind)), []);
 });
 
 test('the end of a block closes a test bed', async () => {
