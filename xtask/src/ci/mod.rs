@@ -30,8 +30,16 @@ pub(crate) fn run(repo: &Repo, flags: &flags::Ci) -> anyhow::Result<()> {
     let steps = steps::all(xtask, before);
     let log = repo.target().join("ci");
     let mut total = Tally::default();
+    let (mut simulated, start) = (Duration::ZERO, Instant::now());
     for step in steps.iter().filter(|step| step.name.contains(only)) {
+        let begin = Instant::now();
         total += step.perform(repo, &log);
+        if step.name.starts_with(steps::SIMULATOR) {
+            simulated += begin.elapsed();
+        }
+    }
+    if simulated > Duration::ZERO {
+        println!("{}", share(simulated, start.elapsed()));
     }
     println!("{total}");
     if total.failed > 0 {
@@ -42,6 +50,12 @@ pub(crate) fn run(repo: &Repo, flags: &flags::Ci) -> anyhow::Result<()> {
         bail!("no step ran: is `{only}` part of a step's name?");
     }
     Ok(())
+}
+
+/// Says which share of all time the simulator took.
+fn share(simulated: Duration, all: Duration) -> String {
+    let (took, all) = (simulated.as_secs_f64(), all.as_secs_f64());
+    format!("     the simulator took {took:.0} s of {all:.0} s, {:.0} %", took / all * 100.0)
 }
 
 /// One check.
@@ -123,4 +137,15 @@ fn print_tail(name: &str, output: &str, log: &Path) {
 /// A line of cargo test, of the tests in browsers, or of `node --test`.
 fn is_passed_test(line: &str) -> bool {
     line.contains(" ... ok") || line.trim_start().starts_with('✔')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_the_simulator_is_a_percentage_of_all_time() {
+        let said = share(Duration::from_secs(30), Duration::from_mins(2));
+        assert_eq!(said.trim(), "the simulator took 30 s of 120 s, 25 %");
+    }
 }

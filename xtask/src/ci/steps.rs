@@ -15,6 +15,9 @@ use crate::{
 /// The browser in which the tests of the package with bundlers open their pages.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
+/// What the names of the simulator's steps begin with.
+pub(super) const SIMULATOR: &str = "simulator";
+
 /// All checks, in their order: what fails fast first, what needs `dist` after it.
 pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
     let task = |args: &'static [&'static str]| {
@@ -29,7 +32,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("cargo doc", Count::One, cargo_doc),
         step("dist --release", Count::One, task(&["dist", "--release"])),
         step("wasm imports", Count::One, wasm_imports),
-        step("simulator", Count::CargoTest, sim_tests),
+        step(SIMULATOR, Count::CargoTest, sim_tests),
         step("simulator, 300 seeds", Count::One, task(&["sim", "--shipped", "--seeds", "300"])),
         step("types", Count::One, |repo| npm(repo, "check")),
         step("npm test", Count::NodeTest, |repo| npm(repo, "test")),
