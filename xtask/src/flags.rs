@@ -116,9 +116,7 @@ xflags::xflags! {
             optional --transitions list: String
             /// Prints its log.
             optional --trace
-            /// Runs the shipped page library and worker instead of a model of them.
-            optional --shipped
-            /// With `--shipped`: prints every seed that fails, those that are known among them.
+            /// Prints every seed that fails, those that are known among them.
             optional --go-on
             /// Breaks a copy of the core on purpose, in several ways: each must be found.
             optional --mutations

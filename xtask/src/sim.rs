@@ -12,9 +12,7 @@ const MUTATIONS: &str = "crates/sim/mutations";
 /// What a mutant is built of.
 const CRATES: &[&str] = &["crates/wire", "crates/core", "crates/sim"];
 /// Seeds within which a mutant must be found.
-const SEEDS: u64 = 300;
-/// The same where the shipped scripts run.
-const SHIPPED_SEEDS: u64 = 150;
+const SEEDS: u64 = 150;
 
 /// `cargo xtask sim`.
 pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
@@ -28,11 +26,8 @@ pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
     }
     args.extend(flags.transitions.into_iter().flat_map(|it| ["--transitions".to_owned(), it]));
     args.extend(flags.trace.then(|| "--trace".to_owned()));
-    args.extend(flags.shipped.then(|| "--shipped".to_owned()));
     args.extend(flags.go_on.then(|| "--go-on".to_owned()));
-    if flags.shipped {
-        dist::host(repo)?;
-    }
+    dist::host(repo)?;
     let started = std::time::Instant::now();
     cmd!(repo.sh, "cargo build -q --release -p tabmux-sim").quiet().run()?;
     let built = std::time::Instant::now();
@@ -67,8 +62,7 @@ fn mutations(repo: &Repo, only: &str) -> anyhow::Result<()> {
     cmd!(repo.sh, "cargo build -q --release -p tabmux-sim").quiet().run()?;
     let mut survivors = Vec::new();
     let mut count = 0;
-    for (below, kind) in [("", Kind::Model), ("shipped", Kind::Shipped), ("scripts", Kind::Scripts)]
-    {
+    for (below, kind) in [("", Kind::Core), ("scripts", Kind::Scripts)] {
         let mut patches = repo.sh.read_dir(repo.path(MUTATIONS).join(below))?;
         patches.retain(|path| path.extension().is_some_and(|it| it == "patch"));
         patches.sort();
@@ -81,10 +75,7 @@ fn mutations(repo: &Repo, only: &str) -> anyhow::Result<()> {
             count += 1;
             let found = match kind {
                 Kind::Scripts => scripts_mutant(repo, &place, patch),
-                Kind::Model | Kind::Shipped => {
-                    copy(repo, &place)?;
-                    mutant(repo, &place, patch, kind)
-                }
+                Kind::Core => core_mutant(repo, &place, patch),
             };
             match found.with_context(|| format!("the mutant {name}"))? {
                 Some(how) => println!("{name}: found, {how}"),
@@ -105,14 +96,12 @@ fn mutations(repo: &Repo, only: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is broken, and what must notice it.
+/// What is broken.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// The core; the model of pages and workers runs.
-    Model,
-    /// The core; the shipped scripts run.
-    Shipped,
-    /// The shipped scripts.
+    /// The core.
+    Core,
+    /// The scripts of page and worker.
     Scripts,
 }
 
@@ -130,23 +119,18 @@ fn scripts_mutant(repo: &Repo, place: &Path, patch: &PathBuf) -> anyhow::Result<
     }
     let src = package.join("src");
     cmd!(repo.sh, "node {build} --host --src {src} --out {out}").quiet().run()?;
-    find(repo, &repo.path("target/release/tabmux-sim"), Some(&out))
+    find(repo, &repo.path("target/release/tabmux-sim"), &out)
 }
 
 /// Runs a mutant in seed after seed: how it was found, if it was. A seed that fails without the
-/// mutant as well finds nothing. `scripts` are the shipped ones, if they run.
-fn find(repo: &Repo, sim: &Path, scripts: Option<&Path>) -> anyhow::Result<Option<String>> {
-    let (args, end): (&[&str], u64) =
-        if scripts.is_some() { (&["--shipped"], SHIPPED_SEEDS) } else { (&[], SEEDS) };
+/// mutant as well finds nothing.
+fn find(repo: &Repo, sim: &Path, scripts: &Path) -> anyhow::Result<Option<String>> {
     let unbroken = repo.path("target/release/tabmux-sim");
     let mut from = 0;
-    while from < end {
-        let (first, count) = (from.to_string(), (end - from).to_string());
-        let mut run = cmd!(repo.sh, "{sim} {args...} --from {first} --seeds {count} --as-is");
-        if let Some(scripts) = scripts {
-            run = run.env("TABMUX_HOST_SCRIPTS", scripts);
-        }
-        let run = run.quiet().ignore_status().output()?;
+    while from < SEEDS {
+        let (first, count) = (from.to_string(), (SEEDS - from).to_string());
+        let run = cmd!(repo.sh, "{sim} --from {first} --seeds {count} --as-is");
+        let run = run.env("TABMUX_HOST_SCRIPTS", scripts).quiet().ignore_status().output()?;
         if run.status.success() {
             return Ok(None);
         }
@@ -156,7 +140,7 @@ fn find(repo: &Repo, sim: &Path, scripts: Option<&Path>) -> anyhow::Result<Optio
         };
         let seed = number_before(&how["seed ".len()..], ",").context("which seed?")?;
         let seed_arg = seed.to_string();
-        let without = cmd!(repo.sh, "{unbroken} {args...} --seed {seed_arg} --as-is");
+        let without = cmd!(repo.sh, "{unbroken} --seed {seed_arg} --as-is");
         if without.quiet().ignore_status().output()?.status.success() {
             return Ok(Some(how.chars().take(160).collect()));
         }
@@ -165,13 +149,9 @@ fn find(repo: &Repo, sim: &Path, scripts: Option<&Path>) -> anyhow::Result<Optio
     Ok(None)
 }
 
-/// Breaks the copy and runs it: how it was found, if it was.
-fn mutant(
-    repo: &Repo,
-    place: &Path,
-    patch: &PathBuf,
-    kind: Kind,
-) -> anyhow::Result<Option<String>> {
+/// Breaks a copy of the core and runs it.
+fn core_mutant(repo: &Repo, place: &Path, patch: &PathBuf) -> anyhow::Result<Option<String>> {
+    copy(repo, place)?;
     let _dir = repo.sh.push_dir(place);
     // The copy is no part of the repository around it.
     let ceiling = place.parent().unwrap_or(place);
@@ -183,7 +163,7 @@ fn mutant(
         .run()?;
     let sim = target.join("release/tabmux-sim");
     let scripts = repo.package().join("host");
-    find(repo, &sim, matches!(kind, Kind::Shipped).then_some(scripts.as_path()))
+    find(repo, &sim, &scripts)
 }
 
 /// The simulator and what it is made of, as a workspace of its own.

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     ops::Range,
     process::ExitCode,
+    rc::Rc,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,47 +16,34 @@ use std::{
 };
 
 use tabmux_sim::{
-    Failure, Summary, engine::scripts::Scripts, invariant::Invariant, plan::Kept, run, seen::Seen,
-    shipped, shrink::shrink,
+    Failure, Summary, corpus, engine::scripts::Scripts, invariant::Invariant, plan::Kept, run,
+    seen::Seen, shipped, shrink,
 };
 
-const USAGE: &str = "usage: tabmux-sim [--shipped] [--from S] [--seeds N] [--corpus-only] [--go-on]
-       tabmux-sim [--shipped] --seed S [--transitions all|none|3,7-9] [--trace] [--as-is]";
+const USAGE: &str = "usage: tabmux-sim [--from S] [--seeds N] [--corpus-only] [--go-on] [--as-is]
+       tabmux-sim --seed S [--transitions all|none|3,7-9] [--trace] [--as-is]";
 const DEFAULT_SEEDS: u64 = 1000;
+/// One run of so many is run again: that costs as much as the run.
+const TWICE: u64 = 50;
 /// So many seeds see all faults there are.
 const ALL_SEEN: u64 = 300;
 
 /// What was asked for.
 enum Wanted {
     /// Every seed that ever failed, and these.
-    Many { seeds: Range<u64>, shipped: bool, goes_on: bool, shrinks: bool },
+    Many { seeds: Range<u64>, goes_on: bool, shrinks: bool },
     /// One seed, or a part of it.
-    One { seed: u64, kept: Kept, trace: bool, shrinks: bool, shipped: bool },
+    One { seed: u64, kept: Kept, trace: bool, shrinks: bool },
 }
 
 fn main() -> ExitCode {
-    let done = match parse(std::env::args().skip(1)) {
-        Ok(Wanted::One { seed, kept, trace, shrinks, shipped: false }) => {
-            one(seed, &kept, trace, shrinks)
-        }
-        Ok(Wanted::Many { seeds, shipped: false, .. }) => many(seeds),
-        Ok(wanted) => return with_scripts(wanted),
+    let wanted = match parse(std::env::args().skip(1)) {
+        Ok(wanted) => wanted,
         Err(why) => {
             eprintln!("{why}\n{USAGE}");
             return ExitCode::FAILURE;
         }
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The same with the shipped scripts.
-fn with_scripts(wanted: Wanted) -> ExitCode {
     let scripts = match Scripts::read() {
         Ok(scripts) => scripts,
         Err(why) => {
@@ -64,28 +52,43 @@ fn with_scripts(wanted: Wanted) -> ExitCode {
         }
     };
     match wanted {
-        Wanted::One { seed, kept, trace, shrinks, .. } => {
-            let scripts = scripts.into();
-            match shipped::run(seed, &kept, trace, &scripts) {
-                Ok(run) => {
-                    let Summary { steps, heard, hash, .. } = run;
-                    println!(
-                        "seed {seed} passed: {steps} steps, {heard} messages, log {hash:016x}"
-                    );
-                    ExitCode::SUCCESS
-                }
-                Err(failure) => {
-                    let failure =
-                        if shrinks { shipped::shrink(failure, &scripts) } else { failure };
-                    eprintln!("{failure}");
-                    ExitCode::FAILURE
-                }
-            }
+        Wanted::One { seed, kept, trace, shrinks } => {
+            one(seed, &kept, trace, shrinks, &scripts.into())
         }
-        Wanted::Many { seeds, goes_on, shrinks, .. } => {
-            many_shipped(&seeds, &scripts, goes_on, shrinks)
+        Wanted::Many { seeds, goes_on, shrinks } => many(&seeds, &scripts, goes_on, shrinks),
+    }
+}
+
+fn one(seed: u64, kept: &Kept, trace: bool, shrinks: bool, scripts: &Rc<Scripts>) -> ExitCode {
+    match run(seed, kept, trace, scripts) {
+        Ok(Summary { steps, heard, hash, .. }) => {
+            println!("seed {seed} passed: {steps} steps, {heard} messages, log {hash:016x}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let failure = if shrinks { shrink(failure, scripts) } else { failure };
+            eprintln!("{failure}");
+            ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a seed; if `twice`, the same again, for I10.
+fn run_twice(
+    seed: u64,
+    kept: &Kept,
+    scripts: &Rc<Scripts>,
+    twice: bool,
+) -> Result<Summary, Failure> {
+    let first = run(seed, kept, false, scripts)?;
+    if twice && run(seed, kept, false, scripts).map(|again| again.hash) != Ok(first.hash) {
+        let (kept, step) = (kept.clone(), first.steps);
+        let Err(broken) = Invariant::Determinism.broken::<()>("another log") else {
+            return Ok(first);
+        };
+        return Err(Failure { seed, kept, step, broken });
+    }
+    Ok(first)
 }
 
 /// What came of many seeds.
@@ -101,37 +104,27 @@ struct Sum {
 }
 
 /// Many seeds at once, one on each processor.
-fn many_shipped(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: bool) -> ExitCode {
-    let next = AtomicU64::new(seeds.start);
+fn many(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: bool) -> ExitCode {
+    // Every run that ever failed, first.
+    let corpus = corpus().collect::<Vec<_>>();
+    let next = AtomicU64::new(0);
     let sum = Mutex::new(Sum::default());
     let lock = || sum.lock().unwrap_or_else(PoisonError::into_inner);
     let work = || {
         let scripts = scripts.clone().into();
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end || !goes_on && !lock().failures.is_empty() {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let (seed, kept) = match usize::try_from(at).ok().and_then(|at| corpus.get(at)) {
+                Some(run) => run.clone(),
+                None => (seeds.start + at - corpus.len() as u64, Kept::default()),
+            };
+            if at >= corpus.len() as u64 && seed >= seeds.end
+                || !goes_on && !lock().failures.is_empty()
+            {
                 return;
             }
-            let ran = shipped::run(seed, &Kept::default(), false, &scripts);
-            let mut sum = lock();
-            match ran {
-                Ok(run) => {
-                    sum.passed += 1;
-                    sum.steps += run.steps;
-                    sum.heard += run.heard;
-                    sum.seen = sum.seen.with(run.seen);
-                }
-                Err(failure) => {
-                    let known = shipped::known(&failure);
-                    if goes_on {
-                        println!("{}: {failure}", known.map_or("new", |it| it.name));
-                    }
-                    match known {
-                        Some(known) => *sum.known.entry(known.name).or_default() += 1,
-                        None => sum.failures.push(failure),
-                    }
-                }
-            }
+            let ran = run_twice(seed, &kept, &scripts, at % TWICE == 1);
+            lock().add(ran, goes_on);
         }
     };
     thread::scope(|scope| {
@@ -142,69 +135,73 @@ fn many_shipped(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: b
             let _ = worker.join();
         }
     });
-    let Sum { passed, steps, heard, seen, known, failures } =
-        sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("{passed} seeds passed: {steps} steps, {heard} messages heard");
-    let count = known.values().sum::<u64>();
-    if count > 0 {
-        println!("{count} failed as is known: {known:?}");
-    }
-    if !seen.is_all() {
-        println!("{seen}");
-    }
-    if let Some(first) = failures.into_iter().min_by_key(|failure| failure.seed) {
-        if !goes_on {
-            let scripts = scripts.clone().into();
-            let first = if shrinks { shipped::shrink(first, &scripts) } else { first };
-            eprintln!("{first}");
-        }
-        return ExitCode::FAILURE;
-    }
-    if count * shipped::KNOWN_SHARE > seeds.end - seeds.start {
-        eprintln!("more than one seed in {} failed as is known", shipped::KNOWN_SHARE);
-        return ExitCode::FAILURE;
-    }
-    if seeds.end - seeds.start >= ALL_SEEN && !seen.is_all() {
-        eprintln!("in so many seeds each fault must happen");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn one(seed: u64, kept: &Kept, trace: bool, shrinks: bool) -> Result<(), Failure> {
-    let ran = run(seed, kept, trace);
-    let run = if shrinks { ran.map_err(shrink)? } else { ran? };
-    println!(
-        "seed {seed} passed: {} steps, {} messages, log {:016x}",
-        run.steps, run.heard, run.hash
-    );
-    Ok(())
-}
-
-fn many(seeds: Range<u64>) -> Result<(), Failure> {
-    let (mut steps, mut heard) = (0, 0);
-    let known = tabmux_sim::open().collect::<Vec<_>>();
-    let seeds = seeds.filter(|seed| !known.contains(seed));
-    let runs = tabmux_sim::corpus().chain(seeds.map(|seed| (seed, Kept::default())));
-    let mut count = 0_u64;
-    for (seed, kept) in runs {
-        let Summary { steps: more, heard: also, hash, .. } =
-            run(seed, &kept, false).map_err(shrink)?;
-        (steps, heard, count) = (steps + more, heard + also, count + 1);
-        // I10, now and then: it costs as much as the run.
-        if count % 50 == 1 && run(seed, &kept, false).map(|again| again.hash) != Ok(hash) {
-            let Err(broken) = Invariant::Determinism.broken::<()>("another log") else { continue };
-            return Err(Failure { seed, kept, step: more, broken, shipped: false });
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match sum.judge(seeds.end - seeds.start) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(first) => {
+            if let Some(first) = first.filter(|_| !goes_on) {
+                let scripts = scripts.clone().into();
+                eprintln!("{}", if shrinks { shrink(first, &scripts) } else { first });
+            }
+            ExitCode::FAILURE
         }
     }
-    println!("{count} seeds passed: {steps} steps, {heard} messages heard");
-    Ok(())
+}
+
+impl Sum {
+    /// What came of one run.
+    fn add(&mut self, ran: Result<Summary, Failure>, prints: bool) {
+        match ran {
+            Ok(run) => {
+                self.passed += 1;
+                self.steps += run.steps;
+                self.heard += run.heard;
+                self.seen = self.seen.with(run.seen);
+            }
+            Err(failure) => {
+                let known = shipped::known(&failure);
+                if prints {
+                    println!("{}: {failure}", known.map_or("new", |it| it.name));
+                }
+                match known {
+                    Some(known) => *self.known.entry(known.name).or_default() += 1,
+                    None => self.failures.push(failure),
+                }
+            }
+        }
+    }
+
+    /// Prints what came of so many seeds. Fails with the first failure that is not known, if there
+    /// is one.
+    fn judge(self, seeds: u64) -> Result<(), Option<Failure>> {
+        let Self { passed, steps, heard, seen, known, failures } = self;
+        println!("{passed} seeds passed: {steps} steps, {heard} messages heard");
+        let count = known.values().sum::<u64>();
+        if count > 0 {
+            println!("{count} failed as is known: {known:?}");
+        }
+        if !seen.is_all() {
+            println!("{seen}");
+        }
+        if let Some(first) = failures.into_iter().min_by_key(|failure| failure.seed) {
+            return Err(Some(first));
+        }
+        if count * shipped::KNOWN_SHARE > passed + count {
+            eprintln!("more than one seed in {} failed as is known", shipped::KNOWN_SHARE);
+            return Err(None);
+        }
+        if seeds >= ALL_SEEN && !seen.is_all() {
+            eprintln!("in so many seeds each fault must happen");
+            return Err(None);
+        }
+        Ok(())
+    }
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let (mut from, mut seeds, mut seed) = (0, DEFAULT_SEEDS, None);
     let (mut kept, mut trace, mut shrinks) = (Kept::default(), false, true);
-    let (mut shipped, mut goes_on) = (false, false);
+    let mut goes_on = false;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text} is no number"));
@@ -216,13 +213,12 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Wanted, String> {
             "--corpus-only" => seeds = 0,
             "--trace" => (trace, shrinks) = (true, false),
             "--as-is" => shrinks = false,
-            "--shipped" => shipped = true,
             "--go-on" => goes_on = true,
             _ => return Err(format!("{arg} is unknown")),
         }
     }
     Ok(match seed {
-        Some(seed) => Wanted::One { seed, kept, trace, shrinks, shipped },
-        None => Wanted::Many { seeds: from..from.saturating_add(seeds), shipped, goes_on, shrinks },
+        Some(seed) => Wanted::One { seed, kept, trace, shrinks },
+        None => Wanted::Many { seeds: from..from.saturating_add(seeds), goes_on, shrinks },
     })
 }

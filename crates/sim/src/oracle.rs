@@ -8,12 +8,9 @@ use tabmux_core::{
     wire::TabId,
 };
 
-use crate::{
-    invariant::{
-        Checked,
-        Invariant::{DeadTabsLeave, NothingLost, OnlyWhatWasAsked},
-    },
-    page::PageMessage,
+use crate::invariant::{
+    Checked,
+    Invariant::{DeadTabsLeave, NothingLost, OnlyWhatWasAsked},
 };
 
 /// How long a hub keeps a tab that is in the back/forward cache.
@@ -44,16 +41,6 @@ enum Doubt {
 }
 
 impl HubView {
-    /// A page's message reached the hub.
-    pub fn told(&mut self, tab: TabId, message: &PageMessage, clock: Timestamp) {
-        match message {
-            PageMessage::Attach(..) => self.attached(tab),
-            PageMessage::Bye => self.left(tab),
-            PageMessage::Park => self.parked(tab, clock),
-            _ => {}
-        }
-    }
-
     /// A tab attached.
     pub fn attached(&mut self, tab: TabId) {
         self.tabs.insert(tab, false);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// All that was said on all sockets.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reference {
     sockets: BTreeMap<(TabId, u32), Socket>,
     /// Sessions that tabs had to leave, though the server still has them.
@@ -27,8 +27,6 @@ pub struct Reference {
     part: BTreeMap<TabId, SessionId>,
     /// Messages that arrived, in either direction.
     pub heard: u64,
-    /// What hubs give servers with a socket.
-    credit: u64,
 }
 
 /// One socket.
@@ -50,7 +48,7 @@ struct Socket {
 struct Direction {
     said: u64,
     heard: u64,
-    /// What of it was said and not heard, by what it costs.
+    /// What of it was said downwards and not heard, by what it costs.
     flight: u64,
 }
 
@@ -68,26 +66,7 @@ enum App {
     Lost(&'static str),
 }
 
-impl Default for Reference {
-    fn default() -> Self {
-        Self::with_credit(CREDIT.into())
-    }
-}
-
 impl Reference {
-    /// Nothing was said yet, and hubs give servers so much with a socket.
-    pub const fn with_credit(credit: u64) -> Self {
-        Self {
-            sockets: BTreeMap::new(),
-            given_up: BTreeSet::new(),
-            dead: BTreeSet::new(),
-            serials: BTreeMap::new(),
-            part: BTreeMap::new(),
-            heard: 0,
-            credit,
-        }
-    }
-
     /// A page wants a socket.
     pub fn page_asks(&mut self, tab: TabId, socket: u32) {
         self.sockets.insert((tab, socket), Socket::default());
@@ -106,11 +85,6 @@ impl Reference {
         let it = self.get(tab, socket)?;
         it.up.said += 1;
         Ok(it.up.said)
-    }
-
-    /// It goes out: so there is credit for it.
-    pub fn page_sends(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
-        self.get(tab, socket)?.up.takes_off(text, CREDIT.into())
     }
 
     /// A page hears something.
@@ -194,7 +168,7 @@ impl Reference {
             format!("{tab} socket {socket} is asked for again, and was {app:?}")
         })?;
         (it.app, it.session) = (App::Open(session), Some(session));
-        (it.up.heard, it.up.flight) = (0, 0);
+        it.up.heard = 0;
         it.down = Direction::default();
         Ok(())
     }
@@ -215,8 +189,6 @@ impl Reference {
     pub fn app_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
         it.up.hear(&format!("up {tab} {socket}"), text)?;
-        // Of a page whose library is the shipped one, only what arrives is seen.
-        it.up.flight = it.up.flight.saturating_sub(cost(text));
         self.heard += 1;
         Ok(())
     }
@@ -229,11 +201,10 @@ impl Reference {
 
     /// That message was sent: so there was credit for it.
     pub fn app_said(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
-        let credit = self.credit;
         let it = self.get(tab, socket)?;
         it.down.said += 1;
         // A page that has closed its socket gives credit for what it does not hear any more.
-        let credit = if it.left { u64::MAX } else { credit };
+        let credit = if it.left { u64::MAX } else { CREDIT.into() };
         it.down.takes_off(text, credit)
     }
 

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tabmux_core::{
-    Timestamp,
+    OwnedPayload, Timestamp,
     session::{
         Answer, AnswerError, AskId, Denial, Encoded, Event, Joined, LinkDown, LinkId, Publication,
         Registry, SendError, SessionConfig, SessionEnd, SlowPolicy, SocketRef, TopicFrame, Topics,
@@ -21,7 +21,6 @@ use crate::{
     network::Hello,
     reference::Reference,
     seen::{Seen, Sight},
-    sessions::detached,
     topics::Feed,
 };
 
@@ -46,8 +45,6 @@ pub struct Server {
     pub reading: Option<LinkId>,
     /// Whether it sends hubs away.
     pub draining: bool,
-    /// Whether the application answers all questions at once.
-    pub is_prompt: bool,
     /// How many claims with a wrong token it was shown at most.
     pub forged: u64,
     links: BTreeMap<LinkId, SessionId>,
@@ -106,7 +103,6 @@ impl Server {
             sockets: BTreeMap::new(),
             reading: None,
             draining: false,
-            is_prompt: false,
             forged: 0,
             links: BTreeMap::new(),
             // Another epoch than any server before.
@@ -124,21 +120,9 @@ impl Server {
         self.last_session
     }
 
-    /// Answers the question for a socket. Some are refused, which depends on the tab alone.
+    /// Answers the question for a socket, which the page calls by this number. Some are refused,
+    /// which depends on the tab alone, and some answered late, twice or never.
     pub fn open(
-        &mut self,
-        now: Timestamp,
-        reference: &mut Reference,
-        ask: AskId,
-        at: SocketRef,
-        tab: TabId,
-    ) -> Checked {
-        self.open_as(now, reference, ask, at, (tab, at.socket.0))
-    }
-
-    /// The same, where the page has another name for the socket. Some questions are answered late,
-    /// twice or never.
-    pub fn open_as(
         &mut self,
         now: Timestamp,
         reference: &mut Reference,
@@ -146,8 +130,7 @@ impl Server {
         at: SocketRef,
         (tab, number): (TabId, u32),
     ) -> Checked {
-        // Answered at once, and once.
-        let dice = if self.is_prompt { 15 } else { now.as_micros() ^ tab.0 };
+        let dice = now.as_micros() ^ tab.0;
         let due = match dice % 16 {
             0 => None,
             1..=3 => Some(now + Duration::from_secs(1 + dice / 16 % LATE_S)),
@@ -571,6 +554,19 @@ impl Server {
             self.sessions.remove(&id);
             reference.session_ends(id);
         }
+    }
+}
+
+/// Returns how long both ends keep a session that has no link.
+pub(crate) fn detached() -> Duration {
+    SessionConfig::default().detached
+}
+
+/// The text of a message; what the simulator sends is text throughout.
+pub(crate) fn text(payload: &OwnedPayload) -> &str {
+    match payload {
+        OwnedPayload::Text(text) => text,
+        OwnedPayload::Binary(_) => "",
     }
 }
 

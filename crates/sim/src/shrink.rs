@@ -1,18 +1,12 @@
 //! Making a failure small: transitions are dropped as long as it stays.
 
-use crate::{Failure, invariant::Invariant, plan::Kept, plan::Plan, run, world::START};
+use crate::{Failure, invariant::Invariant, plan::Kept};
 
 /// Runs that shrinking may take.
 const RUNS: usize = 400;
 
-/// The smallest failure that dropping transitions leads to: first in large pieces, then in ever
-/// smaller ones. It still breaks the same invariant, in the same way.
-pub fn shrink(failure: Failure) -> Failure {
-    let (seed, all) = (failure.seed, Plan::draw(failure.seed, START).all());
-    smallest(failure, all, |kept| run(seed, kept, false).err())
-}
-
-/// The same, of a run that has all these transitions.
+/// The smallest failure that dropping transitions leads to, of a run that has all these: first in
+/// large pieces, then in ever smaller ones. It still breaks the same invariant, in the same way.
 pub(crate) fn smallest(
     failure: Failure,
     all: Vec<usize>,

@@ -1,13 +1,15 @@
-//! Some fixed seeds of the world in which the shipped scripts run. They need the scripts, which
+//! Some fixed seeds, and every run that ever failed. They need the shipped scripts, which
 //! `cargo xtask host` makes; without them each test says that it was skipped.
 
 use std::rc::Rc;
 
 use tabmux_sim::{
-    Failure, Summary,
+    Failure, Summary, corpus,
     engine::scripts::Scripts,
     plan::Kept,
-    shipped::{KNOWN_SHARE, known, run, shrink},
+    run,
+    shipped::{KNOWN_SHARE, known},
+    shrink,
 };
 
 /// How many seeds; `cargo ci` runs more, in release.
@@ -48,6 +50,14 @@ fn fixed_seeds_keep_every_promise() {
     let count = broken.len() as u64;
     assert!(count * KNOWN_SHARE <= SEEDS, "much fails as is known: {broken:?}");
     assert!(heard > SEEDS * 100, "too little happened: {heard} messages heard");
+}
+
+#[test]
+fn runs_that_once_failed_pass() {
+    let Some(scripts) = scripts("runs_that_once_failed_pass") else { return };
+    for (seed, kept) in corpus() {
+        passed(seed, &kept, &scripts);
+    }
 }
 
 #[test]

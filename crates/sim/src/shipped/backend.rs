@@ -21,8 +21,8 @@ use crate::{
         Checked,
         Invariant::{DeadTabsLeave, NoError, NoSpinning, NothingLost, OneUser},
     },
-    page::text,
     rng::Rng,
+    server::text,
 };
 
 /// The longest that a link stands still: so late does the server hear of it that a page which was
@@ -90,7 +90,7 @@ impl World {
                 let Some(number) = path.rsplit('/').next().and_then(|it| it.parse().ok()) else {
                     return NoError.broken(format!("{tab} wants a socket at {path}"));
                 };
-                server.open_as(now, reference, ask, socket, (key(tab), number))?;
+                server.open(now, reference, ask, socket, (key(tab), number))?;
             }
             session::Output::SocketMessage { socket, payload } => {
                 server.message(now, reference, socket, text(&payload))?;

@@ -20,10 +20,9 @@ use crate::{
     engine::hub::Note,
     invariant::{Checked, Invariant::NothingLost},
     seen::Sight,
+    server::detached,
 };
 
-/// How long a hub keeps a session for which it has no link.
-const DETACHED: Duration = Duration::from_secs(60);
 /// What the key of a claim in storage begins with.
 const CLAIM: &str = "tabmux:socket:";
 
@@ -189,7 +188,7 @@ impl World {
         let Some(record) = self.hubs.get(&hub) else {
             return Ok(());
         };
-        let late = record.link_lost_at.is_some_and(|at| now.saturating_since(at) >= DETACHED);
+        let late = record.link_lost_at.is_some_and(|at| now.saturating_since(at) >= detached());
         let is_first = record.session.is_none();
         let of_tabs = |sessions: &BTreeMap<TabId, SessionId>| {
             present.iter().filter_map(|tab| sessions.get(tab).copied()).collect::<Vec<_>>()
@@ -218,7 +217,7 @@ impl World {
         let Some(record) = self.hubs.get(&hub).filter(|record| record.session.is_none()) else {
             return Ok(());
         };
-        let late = record.link_lost_at.is_some_and(|at| now.saturating_since(at) >= DETACHED);
+        let late = record.link_lost_at.is_some_and(|at| now.saturating_since(at) >= detached());
         let of_tab = |tab| [record.shown.get(tab), record.found.get(tab)].into_iter().flatten();
         let mut all = present.iter().flat_map(of_tab).copied();
         // Servers keep no session in which nothing was said: those that were tried are over.
@@ -264,7 +263,7 @@ impl World {
             return Ok(());
         };
         let at = record.at.0;
-        let fine = without >= DETACHED || !self.lives(at, before);
+        let fine = without >= detached() || !self.lives(at, before);
         if self.disowned.contains(&(at, before)) {
             self.seen.add(Sight::OtherUser);
         }

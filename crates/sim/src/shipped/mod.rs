@@ -67,7 +67,7 @@ pub fn run(seed: u64, kept: &Kept, trace: bool, scripts: &Rc<Scripts>) -> Result
         Ok(()) => Ok(world.summary()),
         Err(broken) => {
             let (kept, step) = (kept.clone(), world.summary().steps);
-            Err(Failure { seed, kept, step, broken, shipped: true })
+            Err(Failure { seed, kept, step, broken })
         }
     }
 }

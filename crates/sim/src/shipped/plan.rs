@@ -354,3 +354,19 @@ fn draw(weights: &[u64], rng: &mut Rng) -> Transition {
     }
     Transition::Send
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_changes_nothing_of_the_rest() {
+        let start = Timestamp::from_millis(1000);
+        let whole = Plan::draw(7, start);
+        let mut some = whole.clone();
+        some.keep(&Kept(Some(vec![5, 9])));
+        let same = |a: &Step, b: &Step| (a.at, a.what, a.dice) == (b.at, b.what, b.dice);
+        assert!(same(&some.steps[0], &whole.steps[5]) && same(&some.steps[1], &whole.steps[9]));
+        assert_eq!(some.steps.len(), 2);
+    }
+}
