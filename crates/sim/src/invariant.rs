@@ -2,6 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+/// I11: a socket or a subscription that is asked for is open, or refused with a reason, or has a
+/// dial due, within this time of its being asked for and of all that its page or a worker
+/// suffered. A half-open link is noticed after 55 s, a dial may take 20 s, WELCOME 10 s, and the
+/// application 30 s to answer.
+pub const CONNECTING: Duration = Duration::from_secs(120);
 /// I14: so much later than a plain socket one of ours may be open.
 pub const LATER_THAN_NATIVE: Duration = Duration::from_secs(2);
 /// The same if the script of its worker hangs, or its worker died meanwhile.
@@ -34,6 +39,9 @@ pub enum Invariant {
     NoError,
     /// I10: the same seed gives the same log, twice.
     Determinism,
+    /// I11: each socket and subscription is open, refused with a reason, or has a dial due, within
+    /// [`CONNECTING`].
+    BoundedConnecting,
     /// I12: attaches, dials, requests for locks, status events and what is said on channels stay
     /// below a ceiling for each page and worker and minute.
     NoStorm,
@@ -92,6 +100,7 @@ impl fmt::Display for Invariant {
             Self::Convergence => "I8 (convergence)",
             Self::NoError => "I9 (no error)",
             Self::Determinism => "I10 (determinism)",
+            Self::BoundedConnecting => "I11 (bounded connecting)",
             Self::NoStorm => "I12 (no storm)",
             Self::OneHub => "I13 (one hub)",
             Self::NeverWorse => "I14 (never worse than native)",

@@ -100,7 +100,7 @@ pub struct Actor {
 /// What an actor is.
 pub enum Kind {
     /// A page.
-    Page(Page),
+    Page(Box<Page>),
     /// A shared worker: where it is found, and the pages that found it.
     Shared {
         /// Where it is found.

@@ -15,6 +15,7 @@ pub mod storm;
 pub mod topics;
 mod transition;
 pub mod views;
+pub mod waits;
 mod workers;
 pub mod world;
 

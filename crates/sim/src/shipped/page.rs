@@ -49,6 +49,8 @@ pub struct Page {
     pub born: Timestamp,
     /// Its virtual sockets, those that are closed included.
     pub sockets: BTreeMap<u32, SocketState>,
+    /// When it, or its machine, last stood still.
+    pub away_at: Timestamp,
     /// Which servers it is at.
     pub doors: Doors,
     /// Its sockets in mirror and exclusive mode, those that are closed included.
@@ -121,6 +123,7 @@ impl Page {
             options,
             born,
             sockets: BTreeMap::new(),
+            away_at: born,
             doors,
             views: BTreeMap::new(),
             subscriptions: BTreeMap::new(),

@@ -9,6 +9,7 @@ use super::{
     plan::{Special, Transition},
     topics::Subscription,
     views::Wish as ViewWish,
+    waits::Wanted,
     world::{Delivery, Task, World},
 };
 use crate::{engine::realm::Given, invariant::Checked, rng::Rng, topics::NAMES};
@@ -322,6 +323,7 @@ impl World {
         let (tag, tab) = (page.tag, page.tab);
         let options = format!(r#"{{"mode":"mux",{}"#, &page.options[1..]).replace(",}", "}");
         self.reference.page_asks(tab, number);
+        self.must_connect(at, Wanted::Socket(number));
         self.app(at, "open", &format!(r#"[{number},"/s/{tag}/{number}",{options}]"#))
     }
 
@@ -361,6 +363,7 @@ impl World {
         page.subscriptions_made += 1;
         let number = page.subscriptions_made;
         page.subscriptions.insert(number, Subscription::new(name));
+        self.must_connect(at, Wanted::Subscription(number));
         self.app(at, "subscribe", &format!(r#"[{number},"{name}"]"#))
     }
 

@@ -11,6 +11,7 @@ use super::{
     page::SocketState,
     plain::{CODES, End, FAREWELL, PLAIN_URL, PROTOCOL, offered},
     plan::{Special, Tiers},
+    waits::Wanted,
     world::{Delivery, World},
 };
 use crate::{
@@ -94,6 +95,11 @@ impl fmt::Debug for ViewKey {
 }
 
 impl View {
+    /// Whether it waits for its connection.
+    pub fn is_connecting(&self) -> bool {
+        self.state == SocketState::Connecting
+    }
+
     /// Whether it is neither closed nor about to be.
     const fn is_alive(&self) -> bool {
         matches!(self.state, SocketState::Connecting | SocketState::Open)
@@ -160,7 +166,9 @@ impl World {
 
     /// A page stands still, or did, or its machine: so does a plain socket in it.
     pub(crate) fn page_is_away(&mut self, at: (usize, u32)) {
+        let now = self.now;
         let Some(page) = self.browsers[at.0].page(at.1) else { return };
+        page.away_at = now;
         for view in page.views.values_mut() {
             (view.may_break, view.native) = (EVER, None);
         }
@@ -229,6 +237,7 @@ impl World {
             let when = native + LATER_THAN_NATIVE;
             self.put(when, Delivery::Beside { at, view: number });
         }
+        self.must_connect(at, Wanted::View(number));
         self.app(at, "open", &format!(r#"[{number},"{url}",{options},{offered}]"#))
     }
 

@@ -127,7 +127,7 @@ impl World {
         page.build = build;
         let last = self.browsers[at].areas.len() - 1;
         let area = if special == Special::Frames { rng.index(last + 1) } else { last };
-        let number = self.start(at, Role::Page, ("", PAGE), Kind::Page(page), area)?;
+        let number = self.start(at, Role::Page, ("", PAGE), Kind::Page(Box::new(page)), area)?;
         let scripts = Rc::clone(&self.builds[build]);
         if let Some(actor) = self.browsers[at].actors.get_mut(&number) {
             actor.life = Life::Awake;

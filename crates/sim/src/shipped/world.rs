@@ -24,6 +24,7 @@ use super::{
     plan::{Plan, Special},
     storm::Deed,
     views::Mode,
+    waits::Wanted,
 };
 use crate::{
     Summary,
@@ -159,6 +160,8 @@ pub enum Delivery {
     PlainAnswers { link: u64 },
     /// A plain socket beside this view would be open for a while.
     Beside { at: (usize, u32), view: u32 },
+    /// What was asked for must be there by now.
+    Bounded { at: (usize, u32), what: Wanted },
     /// An application opens another view for one that is closed.
     Reopen { at: (usize, u32), mode: Mode, feed: u64 },
     /// A worker freezes, or dies, if it should.
@@ -425,6 +428,7 @@ impl World {
                 Ok(())
             }
             Delivery::Beside { at, view } => self.beside(at, view),
+            Delivery::Bounded { at, what } => self.bounded(at, what),
             Delivery::Reopen { at, mode, feed } if !self.healed => self.view_opens(at, mode, feed),
             Delivery::Reopen { .. } => Ok(()),
         }
@@ -473,6 +477,7 @@ impl Delivery {
             | Self::Opened { at, .. }
             | Self::Down { at, .. }
             | Self::Beside { at, .. }
+            | Self::Bounded { at, .. }
             | Self::Reopen { at, .. }
             | Self::WorkerHears { at, .. } => Some(*at),
             Self::Lock { browser, call: (super::locks::Agent::Realm(number), _), .. } => {
