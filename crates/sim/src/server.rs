@@ -55,6 +55,8 @@ pub struct Server {
     gone: BTreeMap<(SessionId, TabId), &'static str>,
     /// Questions for sockets that it has yet to answer.
     opening: BTreeMap<AskId, Opening>,
+    /// Questions for topics that it has yet to answer, and when it does; none: never.
+    wanted: BTreeMap<AskId, (Wanted, Option<Timestamp>)>,
     /// Sockets whose end has not been held against that yet.
     lost: Vec<(SocketRef, TabId, u32)>,
 }
@@ -79,6 +81,15 @@ pub struct Socket {
     /// What the page calls it.
     number: u32,
     pending: u64,
+}
+
+/// A question for a topic.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// Where is this topic?
+    Join(Arc<str>),
+    /// May this browser have it? It may.
+    Subscription(SessionId),
 }
 
 /// A question for a socket that is open.
@@ -111,6 +122,7 @@ impl Server {
             ended: BTreeMap::new(),
             gone: BTreeMap::new(),
             opening: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             lost: Vec::new(),
         }
     }
@@ -153,7 +165,8 @@ impl Server {
 
     /// When one of the two wants to be woken.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        let due = self.opening.values().filter_map(|it| it.due).min();
+        let opening = self.opening.values().filter_map(|it| it.due);
+        let due = opening.chain(self.wanted.values().filter_map(|(_, due)| *due)).min();
         let wake = self.registry.poll_timeout().map(|(wake, _)| wake);
         due.into_iter().chain(wake).min()
     }
@@ -165,7 +178,57 @@ impl Server {
                 self.answer(now, reference, ask, &it)?;
             }
         }
+        let is_due = |due: &Option<Timestamp>| due.is_some_and(|due| due <= now);
+        while let Some((&ask, _)) = self.wanted.iter().find(|(_, (_, due))| is_due(due)) {
+            if let Some((wanted, _)) = self.wanted.remove(&ask) {
+                self.answer_wanted(now, ask, &wanted)?;
+            }
+        }
         Ok(())
+    }
+
+    /// A question for a topic is answered at once, late or never.
+    pub fn want(
+        &mut self,
+        now: Timestamp,
+        reference: &mut Reference,
+        ask: AskId,
+        wanted: Wanted,
+    ) -> Checked {
+        let dice = match &wanted {
+            Wanted::Join(name) => now.as_micros() ^ name.len() as u64,
+            Wanted::Subscription(SessionId(id)) => now.as_micros() / 7 ^ u64::from(id[15]),
+        };
+        let due = match dice % 32 {
+            0 => None,
+            1..=3 => Some(now + Duration::from_secs(1 + dice / 32 % LATE_S)),
+            _ => Some(now),
+        };
+        self.wanted.insert(ask, (wanted, due));
+        self.answer_due(now, reference)?;
+        if dice % 32 == 4 {
+            self.is_over(now, ask)?;
+        }
+        Ok(())
+    }
+
+    fn answer_wanted(&mut self, now: Timestamp, ask: AskId, wanted: &Wanted) -> Checked {
+        let answer = match wanted {
+            Wanted::Subscription(_) => Answer::Allow,
+            Wanted::Join(name) => {
+                let Ok(Joined { topic, position }) = self.topics.join(0, name) else {
+                    return Limits.broken("there are too many topics");
+                };
+                let policy = match &**name {
+                    "latest" => SlowPolicy::KeepLatest,
+                    "gap" => SlowPolicy::DropWithGap,
+                    _ => SlowPolicy::Recover,
+                };
+                Answer::Joined { topic, position, policy }
+            }
+        };
+        let taken = self.registry.answer(now, ask, answer);
+        NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
     }
 
     fn answer(
@@ -194,6 +257,9 @@ impl Server {
 
     /// A question is over that was not answered.
     pub fn withdrawn(&mut self, now: Timestamp, reference: &mut Reference, ask: AskId) -> Checked {
+        if self.wanted.remove(&ask).is_some() {
+            return self.is_over(now, ask);
+        }
         let Some(it) = self.opening.remove(&ask) else {
             return NoError.broken(format!("{ask:?} is not open, and was withdrawn"));
         };
@@ -303,21 +369,6 @@ impl Server {
         if self.registry.broadcast(now, id, Payload::Text(&text)).is_ok() {
             session.broadcasts += 1;
         }
-    }
-
-    /// Somebody wants a topic.
-    pub fn join(&mut self, now: Timestamp, ask: AskId, name: &Arc<str>) -> Checked {
-        let Ok(joined) = self.topics.join(0, name) else {
-            return Limits.broken("there are too many topics");
-        };
-        let policy = match &**name {
-            "latest" => SlowPolicy::KeepLatest,
-            "gap" => SlowPolicy::DropWithGap,
-            _ => SlowPolicy::Recover,
-        };
-        let Joined { topic, position } = joined;
-        let taken = self.registry.answer(now, ask, Answer::Joined { topic, position, policy });
-        NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
     }
 
     /// Nobody wants it any more.
@@ -584,6 +635,7 @@ fn config(tabs: u32) -> SessionConfig {
         // Less than of a lane: credit lets so little be said to one tab that only some fill it.
         absent_bytes: 300,
         credit_bytes: CREDIT,
+        ask_subscriptions: true,
         ..SessionConfig::default()
     }
 }

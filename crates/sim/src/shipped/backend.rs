@@ -22,7 +22,7 @@ use crate::{
         Invariant::{DeadTabsLeave, NoError, NoSpinning, NothingLost, OneUser},
     },
     rng::Rng,
-    server::text,
+    server::{Wanted, text},
 };
 
 /// The longest that a link stands still: so late does the server hear of it that a page which was
@@ -101,10 +101,13 @@ impl World {
                 server.closed(reference, socket, clean)?;
             }
             session::Output::Ask { ask, what: Ask::Join { topic } } => {
-                server.join(now, ask, &topic)?;
+                server.want(now, reference, ask, Wanted::Join(topic))?;
             }
-            session::Output::Ask { what: Ask::Subscribe { .. } | Ask::Request { .. }, .. } => {
-                return NoError.broken("nobody is asked for subscriptions or requests");
+            session::Output::Ask { ask, what: Ask::Subscribe { session, .. } } => {
+                server.want(now, reference, ask, Wanted::Subscription(session))?;
+            }
+            session::Output::Ask { what: Ask::Request { .. }, .. } => {
+                return NoError.broken("no page can ask for requests");
             }
             session::Output::Withdrawn(ask) => server.withdrawn(now, reference, ask)?,
             session::Output::LinkDown { link, cause } => {

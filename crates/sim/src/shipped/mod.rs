@@ -23,7 +23,8 @@ use std::{panic, rc::Rc};
 
 use self::world::{START, World};
 use crate::{
-    Failure, Summary, engine::scripts::Scripts, invariant::Invariant, plan::Kept, shrink::smallest,
+    Failure, Summary, engine::scripts::Scripts, invariant::Invariant, plan::Kept, requests,
+    shrink::smallest,
 };
 
 /// Something that is broken today.
@@ -62,7 +63,9 @@ pub fn known(failure: &Failure) -> Option<Open> {
 /// The first invariant that was broken, a panic of the code under test included.
 pub fn run(seed: u64, kept: &Kept, trace: bool, scripts: &Rc<Scripts>) -> Result<Summary, Failure> {
     let mut world = World::new(seed, kept, trace, Rc::clone(scripts));
-    let ran = panic::catch_unwind(panic::AssertUnwindSafe(|| world.run()));
+    // No page can ask for requests yet, so they are drawn by themselves.
+    let runs = || requests::run(seed).and_then(|_| world.run());
+    let ran = panic::catch_unwind(panic::AssertUnwindSafe(runs));
     let outcome = ran.unwrap_or_else(|_| Invariant::Panic.broken("its message is above"));
     match outcome {
         Ok(()) => Ok(world.summary()),
