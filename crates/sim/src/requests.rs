@@ -83,8 +83,11 @@ struct Tab {
 /// A request as its tab sees it.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// So many replies came.
-    Open(u64),
+    /// So many replies came, and so much of the credit is left. It is above 0 when a reply comes.
+    Open {
+        replies: u64,
+        left: i64,
+    },
     Over,
 }
 
@@ -234,7 +237,7 @@ impl World {
             }
             tab.last_request += 1;
             let number = SocketId(tab.last_request);
-            tab.requests.insert(number, State::Open(0));
+            tab.requests.insert(number, State::Open { replies: 0, left: CREDIT as i64 });
             (*id, number)
         };
         let input = "x".repeat(self.rng.index(200));
@@ -292,6 +295,7 @@ impl World {
             };
             self.heard(&frame)?;
         }
+        self.give_credit()?;
         let counts = self.hub.tabs.values();
         let counts =
             counts.filter_map(|tab| Some(LaneCount { lane: tab.alias?.0, count: tab.heard }));
@@ -300,6 +304,27 @@ impl World {
             return Ok(());
         }
         self.say(None, &HubFrame::Ack { lanes, aside: Vec::new() })
+    }
+
+    /// Fills the credit of all requests up: not before all replies on their way were heard, which
+    /// the server sent without it.
+    fn give_credit(&mut self) -> Checked {
+        let mut given = Vec::new();
+        for (id, tab) in &mut self.hub.tabs {
+            for (socket, state) in &mut tab.requests {
+                if let State::Open { left, .. } = state
+                    && *left < CREDIT as i64
+                {
+                    given.push((*id, *socket, CREDIT.saturating_add_signed(-*left)));
+                    *left = CREDIT as i64;
+                }
+            }
+        }
+        for (id, socket, bytes) in given {
+            let up = Upstream { tab: Alias(0), n: 0 };
+            self.say(Some(id), &HubFrame::Credit { up, socket, bytes })?;
+        }
+        Ok(())
     }
 
     fn heard(&mut self, frame: &ServerFrame<'_>) -> Checked {
@@ -343,23 +368,25 @@ impl World {
         };
         let id = *id;
         tab.heard += 1;
-        let Some(state @ State::Open(_)) = tab.requests.get_mut(&socket) else {
+        let Some(state) = tab.requests.get_mut(&socket) else {
+            return NothingLost.broken(format!("{id} {socket:?} was never asked for"));
+        };
+        let State::Open { replies, left } = state else {
             return NothingLost.broken(format!("{id} {socket:?} is over, and was answered again"));
         };
-        if let (State::Open(replies), Some(said)) = (&mut *state, said) {
+        if let Some(said) = said {
             *replies += 1;
             let wanted = format!("{} {replies}", socket.0);
             NothingLost.unless(said.starts_with(&wanted), || {
                 format!("{id} {socket:?}: {said:?} came in place of {wanted:?}")
             })?;
+            Limits.unless(*left > 0, || format!("{id} {socket:?} got a reply without credit"))?;
+            *left -= message_cost(said.len()) as i64;
         }
         if last {
             *state = State::Over;
-            return Ok(());
         }
-        let bytes = message_cost(said.map_or(0, str::len));
-        let up = Upstream { tab: Alias(0), n: 0 };
-        self.say(Some(id), &HubFrame::Credit { up, socket, bytes })
+        Ok(())
     }
 
     fn drain(&mut self) -> Checked {

@@ -197,7 +197,7 @@ impl Server {
     ) -> Checked {
         let dice = match &wanted {
             Wanted::Join(name) => now.as_micros() ^ name.len() as u64,
-            Wanted::Subscription(SessionId(id)) => now.as_micros() / 7 ^ u64::from(id[15]),
+            Wanted::Subscription(SessionId(id)) => (now.as_micros() / 7) ^ u64::from(id[15]),
         };
         let due = match dice % 32 {
             0 => None,
