@@ -1,17 +1,20 @@
 //! The server: the real registry, and a small application that answers each message with one of
 //! its own.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+mod wanted;
+
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Answer, AnswerError, AskId, Denial, Encoded, Event, Joined, LinkDown, LinkId, Publication,
-        Registry, SendError, SessionConfig, SessionEnd, SlowPolicy, SocketRef, TopicFrame, Topics,
+        Answer, AnswerError, AskId, Denial, Event, LinkDown, LinkId, Registry, SendError,
+        SessionConfig, SessionEnd, SocketRef, Topics,
     },
-    wire::{ErrorCode, HubId, Payload, ServerFrame, SessionId, TabId, Term, TopicId},
+    wire::{ErrorCode, HubId, Payload, ServerFrame, SessionId, TabId, Term},
 };
 
+pub use self::wanted::Wanted;
 use crate::{
     credit::CREDIT,
     invariant::{
@@ -21,7 +24,6 @@ use crate::{
     network::Hello,
     reference::Reference,
     seen::{Seen, Sight},
-    topics::Feed,
 };
 
 /// The code with which the application closes sockets.
@@ -81,15 +83,6 @@ pub struct Socket {
     /// What the page calls it.
     number: u32,
     pending: u64,
-}
-
-/// A question for a topic.
-#[derive(Clone, Debug)]
-pub enum Wanted {
-    /// Where is this topic?
-    Join(Arc<str>),
-    /// May this browser have it? It may.
-    Subscription(SessionId),
 }
 
 /// A question for a socket that is open.
@@ -185,50 +178,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-
-    /// A question for a topic is answered at once, late or never.
-    pub fn want(
-        &mut self,
-        now: Timestamp,
-        reference: &mut Reference,
-        ask: AskId,
-        wanted: Wanted,
-    ) -> Checked {
-        let dice = match &wanted {
-            Wanted::Join(name) => now.as_micros() ^ name.len() as u64,
-            Wanted::Subscription(SessionId(id)) => (now.as_micros() / 7) ^ u64::from(id[15]),
-        };
-        let due = match dice % 32 {
-            0 => None,
-            1..=3 => Some(now + Duration::from_secs(1 + dice / 32 % LATE_S)),
-            _ => Some(now),
-        };
-        self.wanted.insert(ask, (wanted, due));
-        self.answer_due(now, reference)?;
-        if dice % 32 == 4 {
-            self.is_over(now, ask)?;
-        }
-        Ok(())
-    }
-
-    fn answer_wanted(&mut self, now: Timestamp, ask: AskId, wanted: &Wanted) -> Checked {
-        let answer = match wanted {
-            Wanted::Subscription(_) => Answer::Allow,
-            Wanted::Join(name) => {
-                let Ok(Joined { topic, position }) = self.topics.join(0, name) else {
-                    return Limits.broken("there are too many topics");
-                };
-                let policy = match &**name {
-                    "latest" => SlowPolicy::KeepLatest,
-                    "gap" => SlowPolicy::DropWithGap,
-                    _ => SlowPolicy::Recover,
-                };
-                Answer::Joined { topic, position, policy }
-            }
-        };
-        let taken = self.registry.answer(now, ask, answer);
-        NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
     }
 
     fn answer(
@@ -368,23 +317,6 @@ impl Server {
         let text = format!("{} {} {}", session.serial, session.broadcasts + 1, now.as_micros());
         if self.registry.broadcast(now, id, Payload::Text(&text)).is_ok() {
             session.broadcasts += 1;
-        }
-    }
-
-    /// Nobody wants it any more.
-    pub fn leave(&mut self, topic: TopicId) {
-        self.topics.leave(0, topic);
-    }
-
-    /// Publishes the next text of a topic.
-    pub fn publish(&mut self, now: Timestamp, feed: &mut Feed, name: &'static str) {
-        let numbered = self.topics.publish(name, Payload::Text(&feed.next(name)));
-        let position = numbered.position;
-        feed.published(name, position);
-        if let Some(TopicFrame { topic, bytes, .. }) = numbered.frame {
-            let previous = numbered.previous;
-            let frame = Arc::new(Encoded::new(bytes.into(), None).of_topic(topic, previous));
-            self.registry.publish(now, &[Publication { topic, position, frame }]);
         }
     }
 
