@@ -9,9 +9,9 @@ import ReconnectingWebSocket from 'reconnecting-websocket';
 import { webSocket } from 'rxjs/webSocket';
 import { SharedWebSocket } from 'tabmux';
 
-export class MuxSocket extends SharedWebSocket {
+export class ExclusiveSocket extends SharedWebSocket {
   constructor(url: string | URL, protocols?: string | string[]) {
-    super(url, protocols, { mode: 'mux' });
+    super(url, protocols, { mode: 'exclusive' });
   }
 }
 
@@ -21,8 +21,8 @@ export const all = [
   new PartyWebSocket(url, [], { WebSocket: SharedWebSocket }),
   new ReconnectingWebSocket(url, [], { WebSocket: SharedWebSocket }),
   webSocket({ url, WebSocketCtor: SharedWebSocket }),
-  createClient({ url, webSocketImpl: MuxSocket }),
-  new Centrifuge(url, { websocket: MuxSocket }),
-  new Client({ webSocketFactory: () => new MuxSocket(url) }),
-  new Socket(url, { transport: MuxSocket }),
+  createClient({ url, webSocketImpl: ExclusiveSocket }),
+  new Centrifuge(url, { websocket: ExclusiveSocket }),
+  new Client({ webSocketFactory: () => new ExclusiveSocket(url) }),
+  new Socket(url, { transport: ExclusiveSocket }),
 ];

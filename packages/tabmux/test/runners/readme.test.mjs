@@ -1,24 +1,23 @@
 // The steps of README.md, by its own lines, with a PATH that has Node and no Rust.
 
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { chromium } from 'playwright-core';
-import { repo, run } from './harness.mjs';
+import { pack, repo, run } from './harness.mjs';
 import { registry } from './registry.mjs';
 
 const CHROMIUM = '/usr/bin/chromium';
-const TABMUX = ['debug', 'release'].map((profile) => join(repo, 'target', profile, 'tabmux'))
-  .find((path) => existsSync(path));
 const TOOLS = ['sh', 'env', 'mkdir', 'curl', 'node', 'npm', 'npx'];
 const noBrowser = !existsSync(CHROMIUM) && `needs ${CHROMIUM}`;
-const noServer = noBrowser || (!TABMUX && 'needs the server, built by cargo');
+const noCargo = spawnSync('cargo', ['--version']).status !== 0 && 'needs cargo';
+const noServer = noBrowser || noCargo;
 
 const servers = [];
 let root;
@@ -54,11 +53,16 @@ after(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
+/** The text of README.md between two marks. */
+function between(mark) {
+  const text = readme.split(`<!-- ${mark} -->`)[1]?.split(`<!-- /${mark} -->`)[0];
+  assert.ok(text, `README.md has lost ${mark}`);
+  return text;
+}
+
 /** The blocks of a step: its commands, and its files by their names. The ports are free ones. */
 function step(number) {
-  const text = readme.split(`<!-- step ${number} -->`)[1]?.split(`<!-- /step ${number} -->`)[0];
-  assert.ok(text, `README.md has lost step ${number}`);
-  const blocks = [...text.matchAll(/^```(\w+)\n(.*?)^```/gms)].map(([, language, code]) => {
+  const blocks = [...between(`step ${number}`).matchAll(/^```(\w+)\n(.*?)^```/gms)].map(([, language, code]) => {
     const body = code.replaceAll(/\b(8080|3000)\b/g, (port) => ports[port]);
     const name = /^(?:\/\/|<!--) ([\w./-]+)/.exec(body)?.[1];
     return { language, body, name };
@@ -129,9 +133,38 @@ test('step 1: two tabs show the feed over one connection', { skip: noBrowser }, 
   await context.close();
 });
 
+test('the line for the tarball installs the tarball that npm packs', async () => {
+  const line = /^npm install \S+\/(\S+\.tgz) ws$/m.exec(between('tarball'));
+  assert.ok(line, 'README.md has lost the line for the tarball');
+  const tarball = await pack(root);
+  assert.equal(basename(tarball), line[1]);
+  const app = join(root, 'tarball');
+  await mkdir(app);
+  await writeFile(join(app, 'package.json'), '{ "private": true }');
+  const command = line[0].replace(/\S+\.tgz/, tarball);
+  await run('sh', ['-ec', command], { cwd: app, env });
+  await access(join(app, 'node_modules/tabmux/dist/client.js'));
+});
+
+test('step 3: its first line installs the server', { skip: noCargo }, async () => {
+  const [{ body }] = step(3);
+  const [, address, name] = /^cargo install --locked --git (\S+) (\S+)\n$/.exec(body) ?? [];
+  const listed = await run('cargo', ['metadata', '--no-deps', '--format-version', '1'],
+    { cwd: repo, maxBuffer: 1 << 24 });
+  const found = JSON.parse(listed.stdout).packages.find((one) => one.name === name);
+  assert.equal(found?.repository, address, body);
+  // This checkout stands for the address.
+  const command = body.trim().replace(`--git ${address} ${name}`, '--path "$FROM"');
+  await run('sh', ['-ec', `${command} --debug --root "$INTO"`], {
+    cwd: repo,
+    env: { ...process.env, FROM: dirname(found.manifest_path), INTO: root },
+    maxBuffer: 1 << 24,
+  });
+  await access(join(root, 'bin/tabmux'));
+});
+
 test('step 3: two tabs show what its command publishes', { skip: noServer }, async () => {
-  await symlink(TABMUX, join(root, 'bin/tabmux'));
-  const [page, serve, publish] = step(3);
+  const [, page, serve, publish] = step(3);
   await write(page);
   await start(serve.body.replaceAll('\\\n', ' ').trim(), /serving/);
   const { context, ready } = await twoTabs('/prices.html', '42, 2 tabs');
