@@ -75,31 +75,39 @@ export const socketSource = (
   return () => socket.close();
 });
 
-/** A topic, if there is a name. */
+const CLOSED = 'tabmux: the client is closed';
+
+/** A topic, if there is a client and a name. It ends when the client is closed. */
 export const topicSource = <S extends Schema, N extends TopicName<S>>(
-  client: Client<S>,
+  client: Client<S> | null | undefined,
   name: N | null | undefined,
   options?: UseTopicOptions<DataOf<S, N>>,
-): Source<TopicState<DataOf<S, N>>> => source(NOTHING, name, (to, set) => {
-  const topic = client.topic(to);
+): Source<TopicState<DataOf<S, N>>> => source(NOTHING, name && client, (to, set) => {
+  const topic = to.topic(name as N);
   for (const type of ['message', 'gap', 'end'] as const) {
     topic.on(type, (event) => {
       set({ [type]: event });
       if (type === 'message') options?.onMessage?.(event as MessageOf<DataOf<S, N>>);
     });
   }
-  topic.ready.then(
-    (ready) => set({ ready }),
-    ({ message: reason }) => set({ end: { type: 'end', reason } }),
-  );
-  return topic.close;
+  const end = (reason: string): void => set({ end: { type: 'end', reason } });
+  topic.ready.then((ready) => set({ ready }), (error) => end(error.message));
+  const off = to.on('status', ({ state, reason }) => {
+    if (state === 'closed') end(reason || CLOSED);
+  });
+  return () => {
+    off();
+    topic.close();
+  };
 });
 
 /** The status of a client. */
-export const statusSource = <S extends Schema>(client: Client<S>): Source<Status> =>
-  source(NO_STATUS, client, (_, __, show) => {
-    show(client.status);
-    return client.on('status', show);
+export const statusSource = <S extends Schema>(
+  client: Client<S> | null | undefined,
+): Source<Status> =>
+  source(NO_STATUS, client, (to, _, show) => {
+    show(to.status);
+    return to.on('status', show);
   });
 
 /** Opens what `from` names, in a page only. */

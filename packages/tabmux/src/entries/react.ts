@@ -1,5 +1,5 @@
-// `tabmux/react`: hooks. What they open is closed when the component goes; nothing is opened on a
-// server.
+// `tabmux/react`: hooks. A hook closes what it opened when its component is unmounted. On a server
+// it opens nothing.
 
 import { useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
 import type { Client, Schema, Status, TopicName } from '../index.js';
@@ -10,7 +10,10 @@ import type {
 
 export type { SocketState, TopicState, UseSocketOptions, UseTopicOptions } from '../sources.js';
 
-/** A socket while the component is there, and its state. Without a URL there is none. */
+/**
+ * Opens a socket while the component is mounted, and returns its state. Opens none without a
+ * URL.
+ */
 export const useSharedWebSocket = (
   url: string | URL | null | undefined,
   options?: UseSocketOptions,
@@ -21,9 +24,12 @@ export const useSharedWebSocket = (
   JSON.stringify([url, options]),
 );
 
-/** A topic while the component is there, and its state. Without a name there is none. */
+/**
+ * Subscribes to a topic while the component is mounted, and returns its state. Subscribes to none
+ * without a client or a name.
+ */
 export const useTopic = <S extends Schema, N extends TopicName<S>>(
-  client: Client<S>,
+  client: Client<S> | null | undefined,
   name: N | null | undefined,
   options?: UseTopicOptions<DataOf<S, N>>,
 ): TopicState<DataOf<S, N>> => useSource<TopicState<DataOf<S, N>>, MessageOf<DataOf<S, N>>>(
@@ -34,8 +40,8 @@ export const useTopic = <S extends Schema, N extends TopicName<S>>(
   name,
 );
 
-/** The status of a client. A server renders it as `idle`. */
-export const useStatus = <S extends Schema>(client: Client<S>): Status =>
+/** Returns the status of a client: `idle` on a server, and without a client. */
+export const useStatus = <S extends Schema>(client: Client<S> | null | undefined): Status =>
   useSource(NO_STATUS, () => statusSource(client), undefined, client);
 
 /**

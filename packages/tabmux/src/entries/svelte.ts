@@ -1,5 +1,5 @@
-// `tabmux/svelte`: stores, for `$name` in components. What they open is closed with the last
-// subscriber; nothing is opened on a server.
+// `tabmux/svelte`: stores, for `$name` in components. A store closes what it opened when its last
+// subscriber leaves. On a server it opens nothing.
 
 import { readable } from 'svelte/store';
 import type { Readable } from 'svelte/store';
@@ -11,19 +11,26 @@ import type {
 
 export type { SocketState, TopicState, UseSocketOptions, UseTopicOptions } from '../sources.js';
 
-/** A socket while somebody subscribes, and its state. Without a URL there is none. */
+/**
+ * Opens a socket while the store has subscribers, and returns its state. Opens none without a
+ * URL.
+ */
 export const useSharedWebSocket = (
   url: string | URL | null | undefined,
   options?: UseSocketOptions,
 ): Readable<SocketState> => readable(NOTHING, socketSource(url, options));
 
-/** A topic while somebody subscribes, and its state. Without a name there is none. */
+/**
+ * Subscribes to a topic while the store has subscribers, and returns its state. Subscribes to none
+ * without a client or a name.
+ */
 export const useTopic = <S extends Schema, N extends TopicName<S>>(
-  client: Client<S>,
+  client: Client<S> | null | undefined,
   name: N | null | undefined,
   options?: UseTopicOptions<DataOf<S, N>>,
 ): Readable<TopicState<DataOf<S, N>>> => readable(NOTHING, topicSource(client, name, options));
 
-/** The status of a client. A server renders it as `idle`. */
-export const useStatus = <S extends Schema>(client: Client<S>): Readable<Status> =>
-  readable(NO_STATUS, statusSource(client));
+/** Returns the status of a client: `idle` on a server, and without a client. */
+export const useStatus = <S extends Schema>(
+  client: Client<S> | null | undefined,
+): Readable<Status> => readable(NO_STATUS, statusSource(client));

@@ -1,7 +1,7 @@
-// `tabmux/vue`: composables. What they open is closed with the component, or the effect scope, in
-// which they were called; nothing is opened on a server.
+// `tabmux/vue`: composables. A composable closes what it opened when the component or the effect
+// scope ends that called it. On a server it opens nothing.
 
-import { shallowRef, toValue, watchEffect } from 'vue';
+import { computed, shallowRef, toValue, watchEffect } from 'vue';
 import type { MaybeRefOrGetter, ShallowRef } from 'vue';
 import type { Client, Schema, Status, TopicName } from '../index.js';
 import { NOTHING, NO_STATUS, socketSource, statusSource, topicSource } from '../sources.js';
@@ -11,31 +11,47 @@ import type {
 
 export type { SocketState, TopicState, UseSocketOptions, UseTopicOptions } from '../sources.js';
 
-/** A socket once the component is there, and its state. Without a URL there is none. */
+/**
+ * Opens a socket after the component is mounted, and returns its state. Opens another one when the
+ * text of the URL changes. Opens none without a URL.
+ */
 export const useSharedWebSocket = (
   url: MaybeRefOrGetter<string | URL | null | undefined>,
   options?: UseSocketOptions,
 ): Readonly<ShallowRef<SocketState>> =>
-  useSource(NOTHING, () => socketSource(toValue(url), options));
+  useSource(NOTHING, () => {
+    const to = toValue(url);
+    return to && String(to);
+  }, (to) => socketSource(to, options));
 
-/** A topic once the component is there, and its state. Without a name there is none. */
+/**
+ * Subscribes to a topic after the component is mounted, and returns its state. Subscribes to
+ * another one when the name changes. Subscribes to none without a client or a name.
+ */
 export const useTopic = <S extends Schema, N extends TopicName<S>>(
-  client: Client<S>,
+  client: Client<S> | null | undefined,
   name: MaybeRefOrGetter<N | null | undefined>,
   options?: UseTopicOptions<DataOf<S, N>>,
 ): Readonly<ShallowRef<TopicState<DataOf<S, N>>>> =>
-  useSource(NOTHING, () => topicSource(client, toValue(name), options));
+  useSource(NOTHING, () => toValue(name), (topic) => topicSource(client, topic, options));
 
-/** The status of a client. A server renders it as `idle`. */
-export const useStatus = <S extends Schema>(client: Client<S>): Readonly<ShallowRef<Status>> =>
-  useSource(NO_STATUS, () => statusSource(client));
+/** Returns the status of a client: `idle` on a server, and without a client. */
+export const useStatus = <S extends Schema>(
+  client: Client<S> | null | undefined,
+): Readonly<ShallowRef<Status>> => useSource(NO_STATUS, () => client, statusSource);
 
-/** A source is made once the component is there, and anew when what names it changes. */
-function useSource<T>(initial: T, make: () => Source<T>): Readonly<ShallowRef<T>> {
+/** Makes a source after the component is mounted, and another one when the name changes. */
+function useSource<T, N>(
+  initial: T,
+  getName: () => N,
+  make: (name: N) => Source<T>,
+): Readonly<ShallowRef<T>> {
   const state = shallowRef(initial);
+  // An effect runs again when a computed value changes, and not when it is only computed again.
+  const name = computed(getName);
   watchEffect((onCleanup) => {
     state.value = initial;
-    onCleanup(make()((next) => {
+    onCleanup(make(name.value)((next) => {
       state.value = next;
     }));
   }, { flush: 'post' });

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // `npx tabmux copy DIR`: the scripts for a project without a bundler.
 
-import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
+import { copyFile, mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -10,6 +10,10 @@ const USAGE = `usage: tabmux copy DIR
 Copies the scripts of the page library to DIR/tabmux, where DIR is the folder that your server
 serves at /. Pages then import '/tabmux/client.js'. The server itself is another program: see
 https://github.com/tabmux/tabmux#readme`;
+
+/** The scripts that a page can load by an address. The others import packages, or are for tests. */
+const NAMES = ['client', 'connect', 'debug', 'install', 'socket', 'tabmux.iife', 'tiers', 'worker']
+  .flatMap((name) => [`${name}.js`, `${name}.js.map`]);
 
 const scripts = fileURLToPath(new URL('..', import.meta.url));
 
@@ -26,14 +30,13 @@ async function copy(folder: string): Promise<void> {
   const found = await stat(folder).catch(() => undefined);
   if (!found?.isDirectory()) return fail(`tabmux: ${folder} is no folder`, 1);
   const out = join(folder, 'tabmux');
-  const names = (await readdir(scripts)).filter((name) => /\.js(\.map)?$/.test(name));
   try {
     await mkdir(out, { recursive: true });
-    await Promise.all(names.map((name) => copyFile(join(scripts, name), join(out, name))));
+    await Promise.all(NAMES.map((name) => copyFile(join(scripts, name), join(out, name))));
   } catch (error) {
     return fail(`tabmux: ${(error as Error).message}`, 1);
   }
-  console.log(`copied ${names.length} files to ${out}`);
+  console.log(`copied ${NAMES.length} files to ${out}`);
 }
 
 function fail(text: string, status: number): void {

@@ -3,9 +3,14 @@
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-import { CLIENT, readWorker, withUrl } from './worker_url.js';
+import { CLIENT, UNKNOWN, isOurs, readWorker, withUrl } from './worker_url.js';
 
 const WORKER = 'tabmux-worker.js';
+
+/** What this plugin gives to esbuild in the place of a file, or says of a file. */
+export type EsbuildLoaded =
+  | { contents: string | Uint8Array; loader: 'js' | 'file'; resolveDir?: string }
+  | { warnings: { text: string }[] };
 
 /** What this plugin uses of esbuild. */
 export interface EsbuildBuild {
@@ -18,7 +23,7 @@ export interface EsbuildBuild {
   onLoad(
     options: { filter: RegExp; namespace?: string },
     callback: (found: { path: string; pluginData: string }) =>
-    Promise<{ contents: string | Uint8Array; loader: 'js' | 'file'; resolveDir?: string } | null>,
+    Promise<EsbuildLoaded | null>,
   ): void;
 }
 
@@ -37,7 +42,9 @@ export default function tabmux(): TabmuxEsbuildPlugin {
       const isModule = build.initialOptions.format === 'esm';
       build.onLoad({ filter: CLIENT }, async ({ path }) => {
         const code = withUrl(await readFile(path, 'utf8'), 'new URL(workerUrl, workerBase)');
-        if (code === null) return null;
+        if (code === null) {
+          return isOurs(path) ? { warnings: [{ text: `${path} ${UNKNOWN}` }] } : null;
+        }
         const base = isModule ? 'import.meta.url'
           : 'globalThis.document?.currentScript?.src ?? globalThis.location?.href';
         return {

@@ -1,10 +1,11 @@
 // `tabmux/rollup`: emits worker.js, and puts its address into the bundle.
 
-import { CLIENT, readWorker, withUrl } from './worker_url.js';
+import { CLIENT, UNKNOWN, isOurs, readWorker, withUrl } from './worker_url.js';
 
 /** What this plugin uses of Rollup. */
 export interface RollupContext {
   emitFile(file: { type: 'asset'; name: string; source: Uint8Array }): string;
+  warn(text: string): void;
 }
 
 /** A plugin of Rollup. */
@@ -22,7 +23,11 @@ export default function tabmux(): TabmuxRollupPlugin {
   return {
     name: 'tabmux',
     async transform(code, id) {
-      if (!CLIENT.test(id) || withUrl(code, '') === null) return null;
+      if (!CLIENT.test(id)) return null;
+      if (withUrl(code, '') === null) {
+        if (isOurs(id)) this.warn(`${id} ${UNKNOWN}`);
+        return null;
+      }
       const source = await readWorker(id);
       const file = this.emitFile({ type: 'asset', name: 'tabmux-worker.js', source });
       return { code: withUrl(code, `import.meta.ROLLUP_FILE_URL_${file}`) ?? code, map: null };

@@ -67,8 +67,12 @@ const { navigator: ownNavigator } = globalThis as { navigator?: Navigator };
 const locks = makeLocks(ownNavigator?.locks);
 const events = new EventTarget();
 
-/** Installs a browser and a server. Close the test bed before another one is installed. */
+/** Whether a test bed has replaced the globals of this process. */
+let isInstalled = false;
+
+/** Installs a browser and a server. Throws if the test bed before it was not closed. */
 export function testBed({ url = 'http://localhost/' }: { url?: string } = {}): TestBed {
+  if (isInstalled) throw new Error('tabmux/testing: close the test bed before another one');
   const clock = makeClock();
   const server = makeServer(clock);
   const browser = makeBrowser(clock, server);
@@ -76,15 +80,19 @@ export function testBed({ url = 'http://localhost/' }: { url?: string } = {}): T
   const here = browser.makeTab();
   const tabs = [here];
   const uninstall = install({ SharedWorker: here.SharedWorker }, url);
+  isInstalled = true;
+  let closing: Promise<void> | undefined;
   const later = (act: () => void): Promise<void> => {
     act();
     return settled();
   };
-  const close = async (): Promise<void> => {
+  const end = async (): Promise<void> => {
     tabs.forEach((tab) => tab.fail('tabmux/testing: the test bed is closed'));
     await settled();
     uninstall();
+    isInstalled = false;
   };
+  const close = (): Promise<void> => closing ??= end();
   return {
     server,
     settled,

@@ -77,6 +77,12 @@ export interface InnerServer extends TestServer {
   onBroadcast: (data: Data) => void;
 }
 
+/** Throws at what `Data` excludes, which a test in JavaScript may give all the same. */
+function checkData(call: string, data: Data): void {
+  if (typeof data === 'string' || data instanceof Uint8Array) return;
+  throw new TypeError(`tabmux/testing: ${call} takes a string or a Uint8Array, not ${typeof data}`);
+}
+
 export function makeServer(clock: Clock): InnerServer {
   const sockets: InnerSocket[] = [];
   const fresh: InnerSocket[] = [];
@@ -102,6 +108,7 @@ export function makeServer(clock: Clock): InnerServer {
       return known;
     },
     publish(name, data) {
+      checkData('publish', data);
       const topic = server.topic(name);
       topic.history.push({ offset: topic.last += 1, data });
       server.onPublish(name);
@@ -117,6 +124,7 @@ export function makeServer(clock: Clock): InnerServer {
       }
     },
     broadcast(data) {
+      checkData('broadcast', data);
       server.onBroadcast(data);
       return clock.settled();
     },
@@ -179,6 +187,7 @@ function makeSocket(
       return Promise.resolve(data);
     },
     send(data) {
+      checkData('send', data);
       if (!isOpen) throw new Error('tabmux/testing: the socket is closed');
       wire.deliver(data);
       return clock.settled();

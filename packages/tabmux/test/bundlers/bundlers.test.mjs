@@ -1,7 +1,7 @@
 // The package in Vite, Rollup, esbuild and without a bundler, in Chromium.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { nodeResolve } from '@rollup/plugin-node-resolve';
@@ -10,7 +10,8 @@ import { rollup } from 'rollup';
 import * as vite from 'vite';
 
 import {
-  MAIN, expectAdvice, expectLeader, expectShared, install, page, run, serve, startChromium,
+  MAIN, expectAdvice, expectLeader, expectShared, install, openTab, page, run, serve, startChromium,
+  startFeed, until,
 } from './harness.mjs';
 
 const MODULE = page('<script type="module" src="./main.js"></script>');
@@ -75,6 +76,47 @@ test('the development server of vite 8 serves it without configuration', () =>
 
 test('the development server of vite 8 takes tabmux/vite as well', async () =>
   expectVite8('vite8-plugin', await plugin('vite')));
+
+test('tabmux, tabmux/socket and tabmux/react in one page are one library and one tab', async () => {
+  const root = await project.app('entries', {
+    'index.html': page('<div id="root"></div><script type="module" src="./main.js"></script>'),
+    'main.js': `
+      import { createElement } from 'react';
+      import { createRoot } from 'react-dom/client';
+      import { SharedWebSocket } from 'tabmux';
+      import { SharedWebSocket as Alone } from 'tabmux/socket';
+      import { useSharedWebSocket } from 'tabmux/react';
+      const url = new URLSearchParams(location.search).get('ws');
+      const sockets = [new SharedWebSocket(url), new Alone(url)];
+      function Feed() {
+        const { socket, message } = useSharedWebSocket(url);
+        sockets[2] = socket;
+        return message?.data;
+      }
+      createRoot(document.getElementById('root')).render(createElement(Feed));
+      globalThis.app = {
+        isOpen: () => sockets.length === 3 && sockets.every((one) => one?.readyState === 1),
+        isOneClass: () => SharedWebSocket === Alone &&
+          sockets.every((one) => one.constructor === SharedWebSocket),
+        tabs: () => sockets.map(({ shared }) => shared.tabs).join(),
+      };
+    `,
+  });
+  await vite.build({ root, configFile: false, logLevel: 'error' });
+  const feed = await startFeed();
+  const tab = await openTab(browser, `${await origin(join(root, 'dist'))}?ws=${feed.url}`);
+  try {
+    await until(tab, 'app.isOpen()');
+    assert.equal(await tab.evaluate('app.isOneClass()'), true);
+    assert.equal(await tab.evaluate('app.tabs()'), '1,1,1');
+    feed.say('news');
+    await until(tab, "document.body.textContent.includes('news')");
+    assert.equal(feed.accepted, 1);
+  } finally {
+    await tab.close();
+    feed.close();
+  }
+});
 
 /** Bundles with Rollup, with these plugins. */
 async function rolled(name, ...plugins) {
@@ -158,6 +200,9 @@ test('without a bundler: `tabmux copy`, an import map, and a classic script', as
         'const { SharedWebSocket } = tabmux')}</script>`),
   });
   await run('npx', ['--no-install', 'tabmux', 'copy', root], { cwd: project.root });
+  const copied = (await readdir(join(root, 'tabmux'))).filter((name) => name.endsWith('.js'));
+  const scripts = ['client', 'connect', 'debug', 'install', 'socket', 'tabmux.iife', 'tiers', 'worker'];
+  assert.deepEqual(copied.sort(), scripts.map((name) => `${name}.js`));
   const url = await origin(root);
   await expectShared(browser, url);
   await expectLeader(browser, url);

@@ -177,8 +177,8 @@ test('a service worker that keeps client.js alone mixes two builds, and is told 
   await tab.close();
 });
 
-/** A page with two libraries, each with a socket of its own. */
-async function expectSideBySide(name, second) {
+/** The address of a page with two libraries, each with a socket of its own, under a policy. */
+async function sideBySide(name, second, policy) {
   const root = await plain(name, {
     'main.js': `
       import * as one from '/tabmux/client.js';
@@ -196,7 +196,13 @@ async function expectSideBySide(name, second) {
   for (const script of ['client.js', 'tiers.js', 'worker.js']) {
     await project.app(`${name}/second`, { [script]: await second(script) });
   }
-  const url = await origin(root);
+  return origin(root, (path) =>
+    path === '/' && policy ? { headers: { 'content-security-policy': policy } } : {});
+}
+
+/** Both libraries work in two tabs of such a page. */
+async function expectSideBySide(name, second, policy) {
+  const url = await sideBySide(name, second, policy);
   const feed = await startFeed();
   const tabs = [];
   for (let count = 0; count < 2; count += 1) {
@@ -216,6 +222,14 @@ async function expectSideBySide(name, second) {
 
 test('two copies of the library work side by side in a page', () =>
   expectSideBySide('copies', (name) => readFile(join(scripts, name), 'utf8')));
+
+test('two copies in a page that requires Trusted Types need allow-duplicates', async () => {
+  const copy = (name) => readFile(join(scripts, name), 'utf8');
+  const policy = policyOf('page').replace('trusted-types tabmux', "$& 'allow-duplicates'");
+  await expectSideBySide('copies-trusted', copy, policy);
+  const url = await sideBySide('copies-distrusted', copy, policyOf('page'));
+  await expectError(browser, `${url}/`, ["'allow-duplicates'"]);
+});
 
 test('two versions of the library work side by side in a page', () =>
   expectSideBySide('versions', ofOtherBuild));

@@ -274,3 +274,47 @@ test('what is open ends with the test bed, and the globals are as they were', as
   assert.equal(socket.readyState, SharedWebSocket.CLOSED);
   assert.equal('SharedWorker' in globalThis, false);
 });
+
+test('a second test bed is refused until the first one is closed', async () => {
+  const own = globalThis.SharedWorker;
+  const message = 'tabmux/testing: close the test bed before another one';
+  assert.throws(() => testBed(), { message });
+  assert.equal(globalThis.SharedWorker, own);
+  await bed.close();
+  assert.notEqual(globalThis.SharedWorker, own);
+  const next = testBed();
+  await bed.close();
+  assert.throws(() => testBed(), /close the test bed/);
+  await next.close();
+});
+
+test('a server that is to send no message says what it takes', async () => {
+  new SharedWebSocket(FEED);
+  const server = await bed.server.socket();
+  const wrong = 5 as unknown as string;
+  const calls = {
+    send: () => server.send(wrong),
+    publish: () => bed.server.publish('prices', wrong),
+    broadcast: () => bed.server.broadcast(wrong),
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    const message = `tabmux/testing: ${name} takes a string or a Uint8Array, not number`;
+    assert.throws(call, { name: 'TypeError', message });
+  }
+});
+
+test('fake timers of a test runner change nothing', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'setImmediate', 'Date'] });
+  const socket = new SharedWebSocket(FEED);
+  const client = connect('http://localhost/');
+  const topic = client.topic('prices');
+  const [heard, published] = [heardBy(socket), heardBy(topic)];
+  const server = await bed.server.socket(FEED);
+  await bed.settled();
+  await server.send('one');
+  await bed.server.publish('prices', '42');
+  await bed.offline();
+  await bed.server.publish('prices', '43');
+  await bed.online();
+  assert.deepEqual([heard, published], [['one'], ['42', '43']]);
+});

@@ -52,6 +52,60 @@ test('a socket shows its newest message, follows its URL, and is closed at the e
   while ((await second.next())[0] !== PageKind.Bye);
 });
 
+test('a socket stays open when its URL is computed anew and is the same', async () => {
+  const user = ref({ id: 1 });
+  const vue = createApp({
+    setup() {
+      const feed = useSharedWebSocket(() => new URL(`ws://host.test/same/${user.value.id}`), {
+        key: 'vue same',
+      });
+      return () => `${feed.value.socket?.url} ${feed.value.message?.data}`;
+    },
+  });
+  vue.mount(app);
+  await nextTick();
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  worker.welcome();
+  const [, , socket] = await worker.expect(PageKind.Open);
+  worker.post(1n, HubKind.Joined, socket, 0, '\n');
+  worker.post(1n, HubKind.Mirror, 'one');
+  await until(() => app.textContent === 'ws://host.test/same/1 one');
+  user.value = { id: 1 };
+  await nextTick();
+  worker.post(1n, HubKind.Mirror, 'two');
+  await until(() => !app.textContent?.endsWith('one'));
+  assert.equal(app.textContent, 'ws://host.test/same/1 two');
+  user.value = { id: 2 };
+  await nextTick();
+  assert.equal(app.textContent, 'ws://host.test/same/2 undefined');
+  vue.unmount();
+});
+
+test('a topic without a client is not subscribed, and a closed client ends it', async () => {
+  const none = undefined as ReturnType<typeof connect> | undefined;
+  const client = connect('http://host.test/', { key: 'vue closed' });
+  const worker = lastWorker();
+  const vue = createApp({
+    setup() {
+      const [nothing, prices] = [useTopic(none, 'prices'), useTopic(client, 'prices')];
+      const status = useStatus(none);
+      return () => `${status.value.state} ${Object.keys(nothing.value)} ` +
+        `${prices.value.ready?.offset} ${prices.value.end?.reason}`;
+    },
+  });
+  vue.mount(app);
+  await nextTick();
+  await worker.expect(PageKind.Attach);
+  worker.attached();
+  const [, number] = await worker.expect(PageKind.Subscribe);
+  worker.post(1n, HubKind.Subscribed, number, 7, 1);
+  await until(() => app.textContent === 'idle  1 undefined');
+  client.close();
+  await until(() => app.textContent === 'idle  1 tabmux: the client is closed');
+  vue.unmount();
+});
+
 test('a topic and the status of its client', async () => {
   const client = connect('http://host.test/', { key: 'vue topic' });
   const worker = lastWorker();
