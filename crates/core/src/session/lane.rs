@@ -80,29 +80,32 @@ impl Lane {
         })
     }
 
-    /// Takes a frame of this session alone.
-    pub(super) fn push(&mut self, frame: Arc<[u8]>) {
+    /// Takes a frame of this session alone. Returns the memory that this takes.
+    pub(super) fn push(&mut self, frame: Arc<[u8]>) -> usize {
         let bytes = frame.len();
-        self.push_entry(Entry::Own(frame), 1, bytes);
+        self.push_entry(Entry::Own(frame), 1, bytes)
     }
 
-    /// Takes a publication.
-    pub(super) fn push_shared(&mut self, frame: Arc<Encoded>) {
+    /// Takes a publication. Returns the memory that this takes.
+    pub(super) fn push_shared(&mut self, frame: Arc<Encoded>) -> usize {
         let bytes = frame.len();
-        self.push_entry(Entry::Shared(frame), 1, bytes);
+        self.push_entry(Entry::Shared(frame), 1, bytes)
     }
 
-    /// Takes publications, which have so many bytes in all.
-    pub(super) fn push_burst(&mut self, burst: &Arc<Burst>, bytes: usize) {
-        self.push_entry(Entry::Burst(Arc::clone(burst)), burst.frames.len() as u64, bytes);
+    /// Takes publications, which have so many bytes in all. Returns the memory that this takes.
+    pub(super) fn push_burst(&mut self, burst: &Arc<Burst>, bytes: usize) -> usize {
+        self.push_entry(Entry::Burst(Arc::clone(burst)), burst.frames.len() as u64, bytes)
     }
 
-    fn push_entry(&mut self, entry: Entry, count: u64, bytes: usize) {
+    fn push_entry(&mut self, entry: Entry, count: u64, bytes: usize) -> usize {
+        let record = if self.ring.is_none() { size_of::<Ring>() } else { 0 };
         let ring = self.ring.get_or_insert_default();
+        let (capacity, own) = (ring.entries.capacity(), entry.own());
         ring.count += count;
         ring.bytes += bytes;
-        ring.own += entry.own();
+        ring.own += own;
         ring.entries.push_back(entry);
+        record + own + (ring.entries.capacity() - capacity) * size_of::<Entry>()
     }
 
     /// The hub has the first `count` frames; how many bytes that frees. Counts only grow: a lower

@@ -101,9 +101,8 @@ impl Session {
 
     /// Sends a frame of lane 0 that is of this session alone.
     pub(super) fn push_lane0(&mut self, fx: &mut Effects, bytes: Arc<[u8]>) {
-        let before = self.lane0.cost();
-        self.lane0.push(Arc::clone(&bytes));
-        self.ledger.charge(fx, Charge::Lanes, before, self.lane0.cost());
+        let taken = self.lane0.push(Arc::clone(&bytes));
+        self.ledger.charge(fx, Charge::Lanes, 0, taken);
         self.keep(fx, bytes.len());
         self.send_bytes(fx, bytes);
     }
@@ -116,9 +115,11 @@ impl Session {
         burst: &Arc<Burst>,
         len: usize,
     ) -> Option<LinkId> {
-        let before = self.lane0.cost();
-        self.lane0.push_burst(burst, len);
-        self.ledger.charge(fx, Charge::Lanes, before, self.lane0.cost());
+        // Most deliveries find room in the ring.
+        let taken = self.lane0.push_burst(burst, len);
+        if taken > 0 {
+            self.ledger.charge(fx, Charge::Lanes, 0, taken);
+        }
         self.kept += len;
         match self.stage {
             Stage::Attached(link) => {
@@ -138,10 +139,8 @@ impl Session {
         };
         let goes_out = tab.presence == Presence::Attached;
         let tab_before = tab.cost();
-        let lane = tab.lane_mut();
-        let before = lane.cost();
-        lane.push(Arc::clone(&bytes));
-        self.ledger.charge(fx, Charge::Lanes, before, lane.cost());
+        let taken = tab.lane_mut().push(Arc::clone(&bytes));
+        self.ledger.charge(fx, Charge::Lanes, 0, taken);
         self.ledger.charge(fx, Charge::Sessions, tab_before, tab.cost());
         self.keep(fx, bytes.len());
         if goes_out {

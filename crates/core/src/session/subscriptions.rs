@@ -254,9 +254,8 @@ impl Session {
             fx.stats.memory.queued_bytes -= before - slow.backlog.bytes();
             match entry {
                 Entry::Publication { frame, .. } => {
-                    let before = self.lane0.cost();
-                    self.lane0.push_shared(Arc::clone(&frame));
-                    self.ledger.charge(fx, Charge::Lanes, before, self.lane0.cost());
+                    let taken = self.lane0.push_shared(Arc::clone(&frame));
+                    self.ledger.charge(fx, Charge::Lanes, 0, taken);
                     self.kept += frame.len();
                     fx.stats.memory.kept_bytes += frame.len();
                     fx.stats.topics.deliveries += 1;
