@@ -142,10 +142,10 @@ test('rollup without tabmux/rollup: the console names it', async () => {
 });
 
 /** Bundles with esbuild, in this format. */
-async function esbuilt(name, settings, type) {
+async function esbuilt(name, settings, type, source = './main.js') {
   const root = await project.app(name, {
     'main.js': MAIN,
-    'dist/index.html': page(`<script ${type} src="./main.js"></script>`),
+    'dist/index.html': page(`<script ${type} src="${source}"></script>`),
   });
   await esbuild.build({
     absWorkingDir: root,
@@ -167,6 +167,14 @@ test('esbuild bundles it with tabmux/esbuild, as a module and as a classic scrip
   const classic = await esbuilt('esbuild-iife', { plugins }, 'defer');
   await expectShared(browser, classic);
   await expectLeader(browser, classic);
+});
+
+test('esbuild: a classic bundle in a module script finds the worker by publicPath', async () => {
+  const settings = { outdir: 'dist/js', plugins: [await plugin('esbuild')] };
+  const load = (name, more) =>
+    esbuilt(name, { ...settings, ...more }, 'type="module"', './js/main.js');
+  await expectShared(browser, await load('esbuild-public', { publicPath: '/js' }));
+  await expectAdvice(browser, await load('esbuild-module', {}), ['tabmux-worker']);
 });
 
 test('esbuild without tabmux/esbuild: the console names it', async () => {
