@@ -43,7 +43,8 @@ transitions! {
     ThawTab,
     /// A script of a page does one thing for up to half a minute.
     BlockTab,
-    /// A worker dies without a word.
+    /// A worker dies without a word. Where all servers are tabmux servers, the application has just
+    /// sent something that comes through it.
     CrashWorker,
     /// A worker dies and its script is run again, with one of the old ports.
     RerunWorker,

@@ -6,7 +6,7 @@ use super::{
     browser::{Area, Kind, Life},
     locks::{Agent, Wish},
     page::SocketState,
-    plan::{Special, Transition},
+    plan::{Doors, Special, Traits, Transition},
     topics::Subscription,
     views::Wish as ViewWish,
     waits::Wanted,
@@ -183,6 +183,9 @@ impl World {
         let worker = rng.pick(&workers);
         match (what, worker) {
             (Transition::StealLock, _) => self.steal_lock(at, rng),
+            (Transition::CrashWorker, Some(number)) if self.plan.doors == Doors::Tabmux => {
+                return self.crash_midway((at, number), rng);
+            }
             (Transition::CrashWorker, Some(number)) => self.crash((at, number), rng),
             (Transition::RerunWorker, Some(number)) => return self.rerun((at, number), rng),
             (Transition::TrapHub, Some(number)) => {
@@ -204,6 +207,21 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The application sends enough to be acknowledged at once, and a worker dies before all of it
+    /// is with the tabs.
+    fn crash_midway(&mut self, worker: (usize, u32), rng: &mut Rng) -> Checked {
+        let (now, reference) = (self.now, &mut self.reference);
+        if let Some(server) = &mut self.server {
+            for socket in server.sockets.keys().copied().collect::<Vec<_>>() {
+                server.say(now, reference, socket, 1 + rng.below(6))?;
+            }
+        }
+        let Traits { link_ms, port_ms, .. } = self.browsers[worker.0].traits;
+        let when = now + rng.millis(0, 2 * link_ms + port_ms);
+        self.put(when, Delivery::Crash { worker, dice: rng.next() });
+        self.drain_server()
     }
 
     fn steal_lock(&mut self, at: usize, rng: &mut Rng) {

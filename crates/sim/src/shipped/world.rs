@@ -140,6 +140,8 @@ pub enum Delivery {
     Down { link: u64, at: (usize, u32), message: Message },
     /// A link breaks, and both ends hear of it.
     Flap { link: u64 },
+    /// A worker dies, and so does some of what it posted.
+    Crash { worker: (usize, u32), dice: u64 },
     /// The server hears that a link is closed.
     ServerHears { link: u64 },
     /// The worker hears that a link is closed.
@@ -392,6 +394,10 @@ impl World {
                 self.flap(link);
                 Ok(())
             }
+            Delivery::Crash { worker, dice } => {
+                self.crash(worker, &mut Rng::new(dice));
+                Ok(())
+            }
             Delivery::ServerHears { link } => self.server_hears(link),
             Delivery::WorkerHears { link, at, code, clean } => {
                 self.worker_hears(link, at, code, clean)
@@ -489,6 +495,7 @@ impl Delivery {
             | Self::Arrive { .. }
             | Self::Up { .. }
             | Self::Flap { .. }
+            | Self::Crash { .. }
             | Self::ServerHears { .. }
             | Self::DealtWith { .. }
             | Self::ServerTimer
