@@ -19,7 +19,7 @@ const TOLERANCE: f64 = 0.03;
 const BUDGETS: &[(&str, Encoding, usize)] = &[
     ("page library", Encoding::Gzip, 5_250),
     ("`SharedWebSocket` alone", Encoding::Gzip, 4_600),
-    ("hooks for React, besides", Encoding::Gzip, 760),
+    ("hooks for React, besides", Encoding::Gzip, 700),
     ("hooks for Vue, besides", Encoding::Gzip, 700),
     ("hooks for Svelte, besides", Encoding::Gzip, 700),
     ("`tabmux/install`, besides", Encoding::Gzip, 500),

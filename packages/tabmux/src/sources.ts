@@ -75,9 +75,7 @@ export const socketSource = (
   return () => socket.close();
 });
 
-const CLOSED = 'tabmux: the client is closed';
-
-/** A topic, if there is a client and a name. It ends when the client is closed. */
+/** A topic, if there is a client and a name. */
 export const topicSource = <S extends Schema, N extends TopicName<S>>(
   client: Client<S> | null | undefined,
   name: N | null | undefined,
@@ -90,15 +88,11 @@ export const topicSource = <S extends Schema, N extends TopicName<S>>(
       if (type === 'message') options?.onMessage?.(event as MessageOf<DataOf<S, N>>);
     });
   }
-  const end = (reason: string): void => set({ end: { type: 'end', reason } });
-  topic.ready.then((ready) => set({ ready }), (error) => end(error.message));
-  const off = to.on('status', ({ state, reason }) => {
-    if (state === 'closed') end(reason || CLOSED);
-  });
-  return () => {
-    off();
-    topic.close();
-  };
+  topic.ready.then(
+    (ready) => set({ ready }),
+    (error) => set({ end: { type: 'end', reason: error.message } }),
+  );
+  return () => topic.close();
 });
 
 /** The status of a client. */
