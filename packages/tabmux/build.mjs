@@ -232,7 +232,7 @@ async function shrink(name, text, map, format) {
   const { code, map: shorter } = await minify(text, {
     module: format === 'esm',
     ecma: 2020,
-    compress: { passes: 2, unsafe_arrows: true, hoist_funs: true, lhs_constants: false },
+    compress: { passes: 2, pure_getters: true, unsafe_arrows: true, hoist_funs: true, lhs_constants: false },
     sourceMap: map && { content: map, url: `${name}.map`, includeSources: true },
   });
   return { name, bytes: Buffer.from(`${code}\n`), map: shorter };

@@ -17,7 +17,7 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes. ARCHITECTURE.md says why the first two are not the first design's.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 5_250),
+    ("page library", Encoding::Gzip, 5_300),
     ("`SharedWebSocket` alone", Encoding::Gzip, 4_600),
     ("hooks for React, besides", Encoding::Gzip, 700),
     ("hooks for Vue, besides", Encoding::Gzip, 700),

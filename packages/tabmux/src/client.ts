@@ -7,9 +7,9 @@ import type { Data, HubMessage, Of } from './protocol.js';
 import { NO_WORKER, hasWorkers, post, tierOf } from './life.js';
 import { addPeer, hubPort, removePeer } from './port.js';
 import type { HubPort, SharingOptions, Wish } from './port.js';
-import { emit, linkUrl } from './socket.js';
+import { MISSING, emit, linkUrl } from './socket.js';
 import type { Tier } from './host.js';
-import { socketUrl } from './url.js';
+import { fault, socketUrl } from './url.js';
 
 /** The second argument of `connect`. */
 export interface ConnectOptions extends SharingOptions {
@@ -106,8 +106,9 @@ export interface Listenable<Events> {
  * This tab's subscription to a topic. All tabs of a browser share one at the server.
  *
  * `for await (const event of topic)` gets messages and gaps, which `event.type` tells apart. The
- * loop ends when the topic is closed, and throws when the server ends the subscription. A loop that
- * is 1,000 events behind gets a gap in their place. Leaving the loop does not close the topic.
+ * loop ends when the topic is closed, and throws when the server ends the subscription. A loop
+ * hears only what comes after it began. A loop that is 1,000 events behind gets a gap in their
+ * place. Leaving the loop does not close the topic.
  */
 export interface Topic<D = string | Uint8Array> extends Listenable<TopicEvents<D>>, Disposable {
   readonly name: string;
@@ -155,13 +156,17 @@ export function connect(
   let reason = '';
   let number = 0;
   const left = new AbortController();
+  /** The last reason that is in the console. */
+  let warned: string | undefined;
   /** What `status` returned last. */
   let last: Status | undefined;
-  const receive = (message: HubMessage): unknown =>
-    message[0] === HubKind.Browser ? emit(target, 'message', { data: message[3].slice() })
+  const receive = (message: HubMessage): unknown => {
+    if (warned !== (warned = hub?._reason) && warned) console.warn(warned);
+    return message[0] === HubKind.Browser ? emit(target, 'message', { data: message[3].slice() })
       : message[0] === HubKind.BrowserGap ? emit(target, 'gap')
         // No news to a client, whose messages and topics do not end with a session.
         : message[0] === HubKind.Lost || emit(target, 'status', { _status: client.status });
+  };
   const close = (): void => {
     const old = hub;
     hub = undefined;
@@ -183,19 +188,20 @@ export function connect(
       return JSON.stringify(last) === JSON.stringify(status) ? last as Status : (last = status);
     },
     on: listenTo(target, decode),
-    topic(name: string, { signal }: { signal?: AbortSignal | undefined } = {}) {
-      return makeTopic(hub, name, hub?._reason ?? reason, decode, left.signal, signal);
+    topic(name: string, options?: { signal?: AbortSignal | undefined }) {
+      if (typeof name !== 'string') fault(MISSING);
+      return makeTopic(hub, name, hub?._reason ?? reason, decode, left.signal, options?.signal);
     },
     close,
     [DISPOSE]: close,
   };
-  if (hasWorkers()) {
+  closeOn(close, left, signal);
+  if (!hasWorkers()) {
+    reason = NO_WORKER;
+  } else if (!signal?.aborted) {
     hub = hubPort('mux', linkUrl(socketUrl(url), endpoint), [], options);
     number = addPeer(hub, receive);
-  } else {
-    reason = NO_WORKER;
   }
-  closeOn(close, left, signal);
   return client;
 }
 
@@ -223,8 +229,8 @@ function makeTopic(
     if (hub && number) {
       post(hub, [PageKind.Unsubscribe, number]);
       removePeer(hub, number);
-      number = 0;
     }
+    hub = undefined;
     emit(target, reason && 'end', { reason });
   };
   const close = (): void => end('');
@@ -232,12 +238,13 @@ function makeTopic(
     name,
     ready: new Promise((...both) => (settle = both)),
     on: listenTo(target, decode),
-    [Symbol.asyncIterator]: () => iterate(topic.on as never, () => over),
+    [Symbol.asyncIterator]: () => begun(iterate(topic.on as never, () => over)),
     close,
     [DISPOSE]: close,
   };
-  // Who does not ask is not told of an error that nobody handles.
+  // A page that does not read `ready` gets no error that nobody handles.
   topic.ready.catch(() => undefined);
+  closeOn(close, left, ...signals);
   if (hub && hub._state !== LinkState.Closed) {
     number = addPeer(hub, (message) => {
       const [kind] = message;
@@ -261,14 +268,22 @@ function makeTopic(
         gap = place;
       } else emit(target, 'message', { data, position });
     }, wish);
-    closeOn(close, left, ...signals);
   } else {
     end(reason);
   }
   return topic;
 }
 
-/** What a `for await` over a topic gets. `over` tells why the topic has ended, if it has. */
+/** The loop, whose listeners are there at once: its first `next` adds them. */
+function begun(loop: AsyncGenerator<Item, void, void>): AsyncGenerator<Item, void, void> {
+  void loop.next();
+  return loop;
+}
+
+/**
+ * What a `for await` over a topic gets. The first `next` listens, and returns nothing that a loop
+ * may see. `over` tells why the topic has ended, if it has.
+ */
 async function* iterate(
   on: (type: string, listener: (event: Item) => void) => () => void,
   over: () => string | undefined,
@@ -281,6 +296,7 @@ async function* iterate(
     wake?.();
   }));
   try {
+    yield undefined as never;
     while (queue[0] || over() === undefined) {
       if (queue[0]) yield queue.shift() as Item;
       else await new Promise<void>((go) => (wake = go));

@@ -44,16 +44,14 @@ export interface TierPort {
 /** How long a worker may take to start. */
 export const PATIENCE_MS = 6000;
 
-/** Says in the console why there is no worker, and what to do; returns it. */
+/** Returns why there is no worker, and what to do. */
 export function notStarted(script: string): string {
-  const text = `tabmux: the worker ${script} did not start. ` + (isForeign(script)
+  return `tabmux: the worker ${script} did not start. ` + (isForeign(script)
     ? "It must be of this page's origin: serve a file there whose one line is " +
       `importScripts('${script}'), and pass the address of that file as the option worker.`
     : "Serve it from the page's own origin, allow it in worker-src, or pass the option worker. " +
       "With Vite 7, esbuild or Rollup add tabmux() of 'tabmux/vite', 'tabmux/esbuild' or " +
-      "'tabmux/rollup' to the plugins.");
-  console.error(text);
-  return text;
+      "'tabmux/rollup' to the plugins; without a bundler `npx tabmux copy` puts it there.");
 }
 
 function isForeign(script: string): boolean {

@@ -1,6 +1,6 @@
 // The life of a hub as this page sees it: the SharedWorker or another tier, when the page attaches,
 // and how it learns of the hub's end. And this tab's own: its lock, and that it leaves and returns.
-// What is said to a hub and heard of it is no concern of this file.
+// The file port.ts has the messages to a hub and from it.
 //
 // Functions over a record, and no class: a minifier shortens their names.
 
@@ -70,7 +70,7 @@ export const hasWorkers = (): unknown =>
   globalThis.Worker && (globalThis.document ?? globalThis.location);
 
 /** Why there are no hubs. */
-export const NO_WORKER = 'tabmux: no SharedWorker and no Worker';
+export const NO_WORKER = 'tabmux: no Worker';
 
 export const SHARED = 'shared-worker';
 

@@ -10,6 +10,15 @@ import type { HubMessage, PageMessage } from './protocol.js';
 /** Writes a line: a direction, what it concerns, what happened, and its details. */
 export type Write = (...parts: unknown[]) => void;
 
+/** One call of `log`. */
+interface Writer {
+  readonly write: Write;
+}
+
+const writers = new Set<Writer>();
+/** Takes back what listens to all hubs while there are writers. */
+let unhook: (() => void) | undefined;
+
 const STATES: Record<LinkState, string> =
   ['idle', 'connecting', 'connected', 'waiting to dial again', 'closed'];
 
@@ -21,11 +30,24 @@ const STATES: Record<LinkState, string> =
  * @returns what ends it
  */
 export function log(write: Write = console.debug): () => void {
+  const writer = { write };
+  writers.add(writer);
+  unhook ??= hook();
+  return () => {
+    writers.delete(writer);
+    if (writers.size) return;
+    unhook?.();
+    unhook = undefined;
+  };
+}
+
+/** Listens to all hubs, also those to come. Returns what ends it. */
+function hook(): () => void {
   const ends: (() => void)[] = [];
   const add = hubs.add.bind(hubs);
-  hubs.forEach((hub) => ends.push(listen(hub, write)));
+  hubs.forEach((hub) => ends.push(listen(hub)));
   hubs.add = (hub) => {
-    ends.push(listen(hub, write));
+    ends.push(listen(hub));
     return add(hub);
   };
   return () => {
@@ -34,11 +56,11 @@ export function log(write: Write = console.debug): () => void {
   };
 }
 
-function listen(life: Life, write: Write): () => void {
+function listen(life: Life): () => void {
   const hub = life as HubPort;
   const { _hear, _tell } = hub;
   let port = hub._port;
-  const say = (message: PageMessage): void => print(write, '→', said(hub, message));
+  const say = (message: PageMessage): void => print('→', said(hub, message));
   Object.defineProperties(hub, {
     _port: {
       configurable: true,
@@ -47,13 +69,13 @@ function listen(life: Life, write: Write): () => void {
     },
   });
   hub._hear = (life, message) => {
-    print(write, '←', heard(hub, message));
+    print('←', heard(hub, message));
     _hear(life, message);
   };
   hub._tell = (life, message) => {
     const [kind] = message;
     const isOwn = kind === HubKind.Attached || kind === HubKind.Resync || kind === HubKind.Failed;
-    if (isOwn) print(write, '←', heard(hub, message));
+    if (isOwn) print('←', heard(hub, message));
     _tell(life, message);
   };
   return () => {
@@ -73,8 +95,8 @@ const withLog = (port: PagePort, say: (message: PageMessage) => void): PagePort 
   close: () => port.close(),
 });
 
-function print(write: Write, direction: string, parts: unknown[] | undefined): void {
-  if (parts) write('tabmux', direction, ...parts);
+function print(direction: string, parts: unknown[] | undefined): void {
+  if (parts) writers.forEach(({ write }) => write('tabmux', direction, ...parts));
 }
 
 /** What a socket or a subscription is called: its URL, its path or its topic. */

@@ -138,7 +138,7 @@ export function say(
   size: number,
   ...rest: unknown[]
 ): boolean {
-  // What was never asked for need not be closed.
+  // The hub knows nothing of a socket that it was not asked for.
   if (!hub._peers.get(number)?._isAsked) return true;
   if (kind === PageKind.Send && isFull(hub, size)) return false;
   sayNow(hub, kind, number, size, rest);
@@ -183,7 +183,7 @@ function tell(hub: HubPort, message: HubMessage): void {
   if (message[0] === HubKind.Resync) {
     hub._up = false;
     // Nobody says again what the hub before said, be it that the connection is closed.
-    if (!hub._isMux) tell(hub, [HubKind.Lost, hub._hub, 'tabmux: the session is lost']);
+    if (!hub._isMux) tell(hub, [HubKind.Lost, hub._hub, 'tabmux: the connection is lost']);
   }
   new Map(hub._peers).forEach(({ _receive }) => _receive(message));
   if (message[0] === HubKind.Failed) hub._peers.clear();
@@ -230,7 +230,7 @@ function hearOfPeer(hub: HubPort, message: PeerMessage): void {
 /** The other end takes what this page says. */
 function goOn(hub: HubPort, message: Of<HubKind.Resume | HubKind.Renew>): void {
   if (message[0] === HubKind.Renew) {
-    lose(hub, 'tabmux: the session is lost', message[3]);
+    lose(hub, 'tabmux: the connection is lost', message[3]);
     // What was said before this was said in another session.
     post(hub, [PageKind.Got, 0, 0]);
   }

@@ -37,11 +37,12 @@ export interface Shared {
 }
 
 const MODES = ['mirror', 'mux', 'exclusive'];
-const MISSING = 'argument missing';
+/** The text of the error for an argument that is missing. */
+export const MISSING = 'no argument';
 
 /** The `error` event of a `SharedWebSocket`. docs/errors.md lists the messages. */
 export interface SocketErrorEvent extends Event {
-  /** Why the socket fails. Begins with `tabmux:`. */
+  /** Why the socket fails. Begins with `tabmux:`, unless the text is one of the browser. */
   readonly message: string;
 }
 
@@ -96,7 +97,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   private readonly _left = new AbortController();
   /** Bytes that `send` was given and that no hub was asked to send: what waits, and the late. */
   private _held = 0;
-  declare private _error: string | undefined;
+  /** Why the socket fails, as far as it is known. */
+  private _error = 'tabmux: the connection is lost';
   /** What may be sent, without end in mirror mode. Below 1, messages wait. */
   declare private _credit: number;
   /** Tells the message that waits for credit that there is some. */
@@ -116,14 +118,17 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   constructor(
     url: string | URL,
     protocols: string | string[] = [],
-    options: SharedWebSocketOptions = {},
+    options?: SharedWebSocketOptions,
   ) {
     super();
     if (!arguments.length) fault(MISSING);
+    // Scripts without types pass null for what they leave out.
+    options ??= {};
     const { mode = 'mirror', endpoint, signal } = options;
     if (!MODES.includes(mode)) fault(`mode ${mode} is none of ${MODES}`);
     const address = (this._url = socketUrl(url));
     const names = subProtocols(protocols);
+    closeOn(() => this.close(), this._left, signal);
     const isMux = mode === 'mux';
     this._credit = isMux ? 0 : 1 / 0;
     this._hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], options)
@@ -135,7 +140,6 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       (message) => this._receive(message),
       [PageKind.Open, isMux ? address.pathname + address.search : '', isMux ? names : []],
     );
-    closeOn(() => this.close(), this._left, signal);
   }
 
   get url(): string {
@@ -172,7 +176,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     return tierOf(this._hub);
   }
 
-  /** With whom the connection is shared. */
+  /** How the connection is shared: the tabs, the hub, and whether the socket joined it. */
   get shared(): Shared {
     const { _tabs, _hub } = this._hub;
     return { tabs: _tabs, hubId: hex(_hub), reused: this._reused };
@@ -186,7 +190,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     const size = blob ? blob.size : sizeOf(body);
     this._held += size;
     if (this._state > State.Open) return;
-    const over = (): void => this._fail('over 16 MiB unsent');
+    const over = (): void => this._fail('tabmux: over 16 MiB unsent');
     if (this._credit < 1 && this._held > Limit.Outbox) return over();
     this._inOrder((bytes) => {
       if (this._state > State.Closing) return;
@@ -197,7 +201,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   close(code?: number, reason = ''): void {
-    // 0: none was given. What is no code at all becomes 1, which is none either.
+    // 0 stands for a code that was not given. What is no number becomes 1, which is refused below.
     const number = code === undefined ? 0 : Math.round(+code) || 1;
     const text = `${reason}`;
     if (number && number !== 1000 && !(number >= 3000 && number < 5000)) {
@@ -208,7 +212,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     const wasOpen = this._state;
     this._state = State.Closing;
     if (wasOpen) this._inOrder(() => this._leave(number, number ? text : ''));
-    else queueMicrotask(() => this._fail('closed before it was open'));
+    else queueMicrotask(() => this._fail('tabmux: closed before it was open'));
   }
 
   /** Does it now, or after all that waits, once a Blob is read and there is credit, if it costs. */
@@ -225,7 +229,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       while (waits()) await new Promise<void>((wake) => (this._wake = wake));
       this._waiting -= 1;
       act(bytes);
-    }).catch((error) => this._fail(`unreadable Blob: ${error}`));
+    }).catch((error) => this._fail(`tabmux: unreadable Blob: ${error}`));
   }
 
   private _receive(message: HubMessage): void {
@@ -248,7 +252,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     } else if (message[0] === HubKind.Closed || message[0] === HubKind.Ended) {
       this._end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
     } else if (message[0] === HubKind.Failed || message[0] === HubKind.Lost && this._state) {
-      // What is still connecting is asked for in the next session.
+      // The next session opens the sockets that are still connecting.
       this._fail(message.at(-1) as string);
     } else if (message[0] === HubKind.State) {
       if (message[2] === LinkState.Backoff && !this._state) this._fail(message[4]);
@@ -277,12 +281,14 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   private _fail(text: string): void {
     this._leave(0, '');
-    this._error = 'tabmux: ' + text.replace(/^tabmux: /, '');
+    this._error = text;
     this._end();
   }
 
   private _end(code = 1006, clean: Flag = 0, reason = ''): void {
     if (this._state === State.Closed) return;
+    // `close()` is no failure.
+    if (!clean && this._state < State.Closing) console.error(this._error);
     this._held = this.bufferedAmount;
     this._state = State.Closed;
     this._left.abort();
@@ -373,7 +379,7 @@ for (const type of ['open', 'message', 'error', 'close'] as const) {
         _value: null,
         handleEvent: (event) => handler._value?.call?.(this, event),
       });
-      // Who is a listener already keeps its place.
+      // A handler that is a listener already keeps its place.
       if ((handler._value = value === Object(value) ? value : null)) {
         this.addEventListener(type, handler);
       } else {

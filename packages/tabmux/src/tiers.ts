@@ -27,22 +27,26 @@ interface Ladder extends PagePort {
 }
 
 const SHARED = 'shared-worker';
+const TIERS: Tier[] = [SHARED, 'leader', 'storage', 'direct'];
 
 /**
  * Opens a port of the first of these tiers that works, and goes on to the next where one fails.
  * `isTried`: a SharedWorker was tried. It is tried again where the page requires Trusted Types,
- * which client.js knows nothing of. Throws, or calls `fail`, where none is left. Throws also where
- * client.js is of another `build`, which a cache may cause.
+ * which client.js knows nothing of. Throws, or calls `fail`, where none is left. Throws also for
+ * what is no list of tiers, and where client.js is of another `build`, which a cache may cause.
  */
 export function openTiers(
   build: string,
-  tiers: Tier[] = [SHARED, 'leader', 'storage', 'direct'],
+  tiers = TIERS,
   isTried: boolean,
   page: Page,
   fail: (reason: string) => void,
 ): PagePort {
   if (build !== __BUILD__) {
     throw new Error('tabmux: tiers.js is of another build; load the page again');
+  }
+  if (!tiers.length || [...tiers].some((tier) => !TIERS.includes(tier))) {
+    throw new Error(`tabmux: the option tiers has [${tiers}], not some of ${TIERS}`);
   }
   const address = addressOf(page._script);
   const ladder: Ladder = {

@@ -19,10 +19,8 @@ export function addressOf(script: string): string {
     policy ??= (globalThis as Trusting).trustedTypes?.createPolicy('tabmux',
       { createScriptURL: (url) => url });
   } catch {
-    const text = "tabmux: this page requires Trusted Types: add 'tabmux' to trusted-types in its " +
-      "Content-Security-Policy, and 'allow-duplicates' if it has two copies of this library.";
-    console.error(text);
-    throw new Error(text);
+    throw new Error("tabmux: this page requires Trusted Types: add 'tabmux' to trusted-types in " +
+      "its Content-Security-Policy, and 'allow-duplicates' if it has two copies of this library.");
   }
   return policy?.createScriptURL(script) ?? script;
 }

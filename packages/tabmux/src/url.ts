@@ -27,7 +27,7 @@ export function subProtocols(given: string | Iterable<string>): string[] {
   const names = Array.from(isList ? given : [given as string], (name) => `${name}`);
   names.forEach((name, index) => {
     if (!/^[-\w!#-'*+.^`|~]+$/.test(name) || names.indexOf(name) < index) {
-      fault(`'${name}' is no sub-protocol, or repeated`, 'SyntaxError');
+      fault(`bad sub-protocol '${name}'`, 'SyntaxError');
     }
   });
   return names;

@@ -279,8 +279,9 @@ impl Machine for Mirror {
             base.closed(key, close);
         }
         let error = format!(
-            "tabmux: the WebSocket to {} could not be opened (code {}). Is it allowed by the \
-             connect-src of worker.js? Mode 'mux' is for virtual sockets of a tabmux server",
+            "tabmux: the WebSocket to {} could not be opened (code {}): the server is not there, \
+             it refused this page's origin, or the connect-src of worker.js forbids it. Mode 'mux' \
+             is for virtual sockets of a tabmux server",
             base.config.url, close.code,
         );
         self.fail_views(base, !was_dialling, close, &error);

@@ -2,6 +2,6 @@
 
 export { connect } from '../index.js';
 export type {
-  Client, ClientEvents, ConnectOptions, Listenable, Position, SharingOptions, Status, Tier, Topic,
-  TopicEvents,
+  Client, ClientEvents, ConnectOptions, Decode, DecodeOptions, Listenable, Position, RawSchema,
+  Schema, SharingOptions, Status, Tier, Topic, TopicEvents, TopicName,
 } from '../index.js';

@@ -8,21 +8,21 @@ import type { SharedWebSocketOptions } from '../index.js';
 /** Which sockets are shared: those whose URL, `ws:` or `wss:`, matches. */
 export type Match = RegExp | ((url: URL) => boolean);
 
-type Rule = [match: Match, options: SharedWebSocketOptions | undefined];
+type Rule = [matches: (url: URL) => boolean, options: SharedWebSocketOptions | undefined];
 
 const Native = globalThis.WebSocket;
 const rules = new Set<Rule>();
 
 const ruleFor = (given: unknown): Rule | undefined => {
+  let url: URL;
   try {
-    const url = new URL(`${given}`, globalThis.document?.baseURI ?? location.href);
-    url.protocol = url.protocol.replace('http', 'ws');
-    return [...rules].find(([match]) =>
-      match instanceof RegExp ? url.href.search(match) >= 0 : match(url));
+    url = new URL(`${given}`, globalThis.document?.baseURI ?? location.href);
   } catch {
     // The browser's own class says what is wrong with it.
-    return undefined;
+    return;
   }
+  url.protocol = url.protocol.replace('http', 'ws');
+  return [...rules].find(([matches]) => matches(url));
 };
 
 const isInstance = (value: unknown): boolean =>
@@ -30,23 +30,28 @@ const isInstance = (value: unknown): boolean =>
 
 const Replacement: typeof WebSocket = Native && new Proxy(Native, {
   construct(target, given, newTarget) {
-    // Who extends the class extends the browser's.
+    // A class that extends this one extends the browser's.
     const rule = newTarget === Replacement && ruleFor(given[0]);
     return rule ? new SharedWebSocket(given[0], given[1], rule[1])
       : Reflect.construct(target, given, newTarget === Replacement ? target : newTarget);
   },
   get: (target, key) =>
-    key === Symbol.hasInstance ? isInstance : Reflect.get(target, key) as unknown,
+    key === Symbol.hasInstance ? isInstance : target[key as never],
 });
 
 if (globalThis.Worker && Native) globalThis.WebSocket = Replacement;
 
 /**
  * From now on sockets that match are shared, with these options; the first rule that matches
- * decides. Returns what takes the rule back. Open sockets stay as they are.
+ * decides. An exception of a rule is one of `new WebSocket`. Open sockets stay as they are.
+ *
+ * @returns what takes the rule back
+ * @throws TypeError for a rule that is neither a RegExp nor a function
  */
 export function install(match: Match, options?: SharedWebSocketOptions): () => void {
-  const rule: Rule = [match, options];
+  const matches = match instanceof RegExp ? (url: URL) => url.href.search(match) >= 0 : match;
+  if (typeof matches !== 'function') throw TypeError('tabmux: no RegExp');
+  const rule: Rule = [matches, options];
   rules.add(rule);
   return () => void rules.delete(rule);
 }

@@ -1,4 +1,6 @@
 // `tabmux/socket`: the drop-in for WebSocket, and nothing else.
 
 export { SharedWebSocket } from '../index.js';
-export type { Shared, SharedWebSocketOptions, SharingOptions, Tier } from '../index.js';
+export type {
+  Shared, SharedWebSocketEventMap, SharedWebSocketOptions, SharingOptions, SocketErrorEvent, Tier,
+} from '../index.js';

@@ -79,7 +79,7 @@ export class MuxHub extends TestHub<MuxSeat> {
   }
 
   protected welcome(seat: MuxSeat, last0: number, last: number): void {
-    // What the page asks for, it asks for after it has attached.
+    // The page posts its wishes after it has attached.
     seat.subscriptions.clear();
     seat.posted0 = last0;
     seat.posted = last;

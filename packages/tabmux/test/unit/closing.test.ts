@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { afterEach, test } from 'node:test';
 
-import { SharedWebSocket } from '../../src/index.js';
+import { SharedWebSocket, connect } from '../../src/index.js';
 import { PageKind } from '../../src/protocol.js';
-import { install, pair, tidy, untilClosed } from './rig.js';
+import { FakeWorker, install, pair, tidy, untilClosed } from './rig.js';
 
 install();
 afterEach(tidy);
@@ -70,4 +70,22 @@ test('the end of a block closes sockets, clients and topics', async () => {
   assert.equal(socket, one);
   client[DISPOSE]();
   assert.equal(client.status.state, 'closed');
+});
+
+test('a signal that is none is refused before anything is opened', async () => {
+  const signal = new AbortController() as unknown as AbortSignal;
+  const refused = { name: 'TypeError' };
+  assert.throws(() => new SharedWebSocket('ws://host.test/', [], { key: 'none', signal }), refused);
+  assert.throws(() => connect('/', { key: 'none', signal }), refused);
+  assert.equal(FakeWorker.all.length, 0);
+  const { client, worker } = await pair();
+  assert.throws(() => client.topic('news', { signal }), refused);
+  client.topic('others');
+  assert.equal((await worker.expect(PageKind.Subscribe))[2], 'others');
+});
+
+test('a client whose signal has aborted opens nothing', () => {
+  const client = connect('/', { key: 'aborted client', signal: AbortSignal.abort() });
+  assert.equal(client.status.state, 'closed');
+  assert.equal(FakeWorker.all.length, 0);
 });

@@ -71,3 +71,18 @@ test('topics of a hub that was there before are logged, and go on when it ends',
   await bed.server.publish('prices', '43');
   assert.equal(await heard, '43');
 });
+
+test('two logs end in any order, and each hears until its own end', async () => {
+  const [one, two] = [lines(), lines()];
+  one.stop();
+  const before = one.all.length;
+  new SharedWebSocket(FEED + '/two');
+  await bed.settled();
+  assert.equal(one.all.length, before);
+  assert.ok(two.all.some(([, name]) => name === FEED + '/two'), `${two.all}`);
+  two.stop();
+  const after = two.all.length;
+  new SharedWebSocket(FEED + '/none');
+  await bed.settled();
+  assert.deepEqual([one.all.length, two.all.length], [before, after]);
+});

@@ -57,6 +57,17 @@ test('a loop over a closed topic ends at once', async () => {
   assert.deepEqual(await topic[Symbol.asyncIterator]().next(), { done: true, value: undefined });
 });
 
+test('a loop hears what comes between its begin and its first next', async () => {
+  const { worker, topic, number } = await subscribed();
+  const loop = topic[Symbol.asyncIterator]();
+  publish(worker, number, 1, 'one');
+  await worker.settled();
+  const first = loop.next();
+  publish(worker, number, 2, 'two');
+  const { value } = await first;
+  assert.equal(value?.type === 'message' && value.data, 'one');
+});
+
 test('a loop that is left hears nothing more, and the topic goes on', async () => {
   const { worker, topic, number } = await subscribed();
   const loop = topic[Symbol.asyncIterator]();

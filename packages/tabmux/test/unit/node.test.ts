@@ -11,7 +11,7 @@ test('a socket fails with an error that says why', async () => {
   const error = event<ErrorEvent>(socket, 'error');
   const closed = event<CloseEvent>(socket, 'close');
   assert.deepEqual(await untilClosed(socket), ['error', 'close']);
-  assert.match((await error).message, /no SharedWorker and no Worker/);
+  assert.match((await error).message, /no Worker/);
   assert.equal((await closed).code, 1006);
 });
 
@@ -27,5 +27,5 @@ test('a client is inert and closed', () => {
   client.close();
   const { state, reason } = client.status;
   assert.equal(state, 'closed');
-  assert.match(reason, /no SharedWorker and no Worker/);
+  assert.match(reason, /no Worker/);
 });

@@ -251,7 +251,7 @@ test('another session: open sockets are lost, and say so', async () => {
   const { open, waiting, worker, hub } = await pair();
   const message = failure(open);
   worker.resume(hub, 0, 0);
-  assert.match(await message, /the session is lost/);
+  assert.match(await message, /the connection is lost/);
   assert.equal(waiting.readyState, SharedWebSocket.CONNECTING);
 });
 

@@ -7,8 +7,17 @@ import { openTiers } from '../../src/tiers.js';
 
 test('a client.js of another build is told so', () => {
   const page = { _name: '', _script: '', _tab: 1n, _locks: false, _lost: assert.fail };
-  const open = (version: string): unknown => openTiers(version, [], false, page, assert.fail);
+  const open = (version: string): unknown =>
+    openTiers(version, ['shared-worker'], true, page, assert.fail);
   assert.throws(() => open('of yesterday'), /tiers\.js is of another build/);
-  // The own one is not refused; no tier was allowed.
+  // The own one is not refused; the only tier that is allowed was tried.
   assert.throws(() => open('unit-test'), /the worker .* did not start/);
+});
+
+test('what is no list of tiers is refused with their names', () => {
+  const page = { _name: '', _script: '', _tab: 1n, _locks: false, _lost: assert.fail };
+  for (const tiers of [[], ['nonsense'], 'leader']) {
+    assert.throws(() => openTiers('unit-test', tiers as never, false, page, assert.fail),
+      /option tiers has .* not some of shared-worker,leader/);
+  }
 });
