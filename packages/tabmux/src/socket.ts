@@ -98,7 +98,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   /** Bytes that `send` was given and that no hub was asked to send: what waits, and the late. */
   private _held = 0;
   /** Why the socket fails, as far as it is known. */
-  private _error = 'tabmux: the connection is lost';
+  private _error = '';
   /** What may be sent, without end in mirror mode. Below 1, messages wait. */
   declare private _credit: number;
   /** Tells the message that waits for credit that there is some. */
@@ -288,12 +288,13 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   private _end(code = 1006, clean: Flag = 0, reason = ''): void {
     if (this._state === State.Closed) return;
     // `close()` is no failure.
-    if (!clean && this._state < State.Closing) console.error(this._error);
+    if (this._error && this._state < State.Closing) console.error(this._error);
     this._held = this.bufferedAmount;
     this._state = State.Closed;
     this._left.abort();
     removePeer(this._hub, this._number);
-    if (!clean) emit(this, 'error', { message: this._error });
+    // As with `WebSocket`, an open connection that breaks ends without an error event.
+    if (this._error) emit(this, 'error', { message: this._error });
     emit(this, 'close', { code, reason, wasClean: !!clean }, globalThis.CloseEvent);
   }
 }
