@@ -12,7 +12,7 @@ const MUTATIONS: &str = "crates/sim/mutations";
 /// What a mutant is built of.
 const CRATES: &[&str] = &["crates/wire", "crates/core", "crates/sim"];
 /// Seeds within which a mutant must be found.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 600;
 
 /// `cargo xtask sim`.
 pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
