@@ -112,7 +112,7 @@ pub struct Ended {
     pub code: u16,
     /// The close reason.
     pub reason: String,
-    /// Whether one end closed it on purpose.
+    /// True if one end closed it on purpose.
     pub clean: bool,
 }
 

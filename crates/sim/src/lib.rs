@@ -62,7 +62,7 @@ pub struct Summary {
     pub hash: u64,
     /// Numbered messages of sockets that arrived.
     pub heard: u64,
-    /// What it saw.
+    /// The faults that it saw.
     pub seen: Seen,
 }
 

@@ -149,7 +149,7 @@ fn many(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: bool) -> 
 }
 
 impl Sum {
-    /// What came of one run.
+    /// The outcome of one run.
     fn add(&mut self, ran: Result<Summary, Failure>, prints: bool) {
         match ran {
             Ok(run) => {

@@ -30,7 +30,7 @@ use crate::{
 
 const STEPS: usize = 400;
 const TABS: u64 = 3;
-/// What a tab lets the server send before it gives more.
+/// The credit that a tab gives a request.
 const CREDIT: u64 = 300;
 /// Longer than any question may wait.
 const LONG: Duration = Duration::from_secs(60);
@@ -52,7 +52,7 @@ struct World {
     now: Timestamp,
     registry: Registry,
     hub: Hub,
-    /// What the application has yet to answer.
+    /// The questions that the application has yet to answer.
     asked: BTreeMap<AskId, Asked>,
 }
 
@@ -72,7 +72,7 @@ struct Tab {
     alias: Option<Alias>,
     /// The server attached it on this link.
     attached: bool,
-    /// What it sent and the server may not have, by its number.
+    /// The frames that it sent and the server may not have, by number.
     unseen: BTreeMap<u64, Vec<u8>>,
     said: u64,
     heard: u64,

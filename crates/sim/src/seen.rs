@@ -56,7 +56,7 @@ impl Seen {
         Self(self.0 | other.0)
     }
 
-    /// Whether there is nothing that was never seen.
+    /// True if there is nothing that was never seen.
     pub fn is_all(self) -> bool {
         ALL.iter().all(|(sight, _)| self.has(*sight))
     }

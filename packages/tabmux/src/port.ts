@@ -51,7 +51,6 @@ export interface SharingOptions {
   bfcache?: 'prefer' | undefined;
 }
 
-
 /** A socket, a subscription or a client. */
 interface Peer {
   readonly _receive: Receive;

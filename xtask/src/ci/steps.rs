@@ -128,9 +128,14 @@ fn bundlers(repo: &Repo) -> anyhow::Result<Outcome> {
     tests_of(repo, "test/bundlers", "test")
 }
 
-/// Tests with npm packages of their own.
+/// Tests of the packed package, with npm packages of their own. The scripts are built if they are
+/// not there, as in a fresh clone with `--only`.
 fn tests_of(repo: &Repo, folder: &str, script: &str) -> anyhow::Result<Outcome> {
     repo.need_node()?;
+    let out = dist::default_out(repo);
+    if !out.join("worker.js").exists() {
+        dist::build(repo, &out, true)?;
+    }
     let package = repo.package().join(folder);
     repo.need_npm_packages_of(&package)?;
     let _dir = repo.sh.push_dir(package);

@@ -8,7 +8,7 @@ use std::{
 
 use super::{ledger, publication::Encoded, topic_table::TopicPlace};
 
-/// What one entry takes beside the bytes of its publication, which it shares with others.
+/// The bytes of an entry beside those of its publication, which it shares with others.
 const ENTRY: usize = 32;
 
 /// A queue that counts its bytes.
@@ -17,7 +17,7 @@ const ENTRY: usize = 32;
 /// looks at all of it.
 #[derive(Default)]
 pub(super) struct Backlog {
-    /// What waits, in order. An entry that was taken out of the middle leaves a hole.
+    /// The entries that wait, in order. An entry that was taken out of the middle leaves a hole.
     entries: VecDeque<Option<Entry>>,
     /// The number of the first entry. Each entry has the number behind that of the one before.
     first: u64,
@@ -27,7 +27,7 @@ pub(super) struct Backlog {
     bytes: usize,
 }
 
-/// What waits of one topic.
+/// The entries of one topic.
 #[derive(Clone, Copy)]
 struct Mark {
     /// The number of its last entry.
@@ -36,7 +36,7 @@ struct Mark {
     entries: usize,
 }
 
-/// What is due on the link when it is this entry's turn.
+/// A publication or a gap, due on the link when its turn comes.
 pub(super) enum Entry {
     Publication {
         /// The topic's place in the registry.
@@ -52,7 +52,7 @@ impl Backlog {
         self.topics.is_empty()
     }
 
-    /// Bytes that it holds on to.
+    /// Returns the bytes that it holds on to.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -63,7 +63,7 @@ impl Backlog {
         entries + self.topics.len() * ledger::ENTRY
     }
 
-    /// Bytes that it would hold with one more publication.
+    /// Returns the bytes that it would hold with one more publication.
     pub(super) const fn bytes_with(&self, frame: &Encoded) -> usize {
         self.bytes + ENTRY + frame.len()
     }

@@ -222,7 +222,7 @@ impl NativeHub {
         self.id
     }
 
-    /// Whether it is at a tabmux server.
+    /// True if it is at a tabmux server.
     pub const fn is_mux(&self) -> bool {
         self.is_mux
     }

@@ -41,7 +41,7 @@ pub struct Browser {
     pub asleep: bool,
     /// When it last woke.
     pub woke: Timestamp,
-    /// Who is logged in: what its cookie says when it dials.
+    /// The user who is logged in, as the cookie says when it dials.
     pub user: u64,
     /// Whether what it dials is never answered.
     pub offline: bool,
@@ -171,7 +171,7 @@ impl Browser {
         Timestamp::from_micros(now.as_micros() - self.behind)
     }
 
-    /// Who is logged in, as the server has it.
+    /// The user who is logged in, as the server has it.
     pub const fn identity(&self, at: usize) -> Option<Identity> {
         let user = match self.user {
             1 => return None,
@@ -233,7 +233,7 @@ impl Browser {
         self.actors.get(&number).map_or(0, |actor| self.areas[actor.area].partition)
     }
 
-    /// Which pages a page finds.
+    /// The pages that a page finds.
     pub fn group(&self, number: u32) -> Group {
         let page = self.actors.get(&number).and_then(Actor::page);
         (self.partition(number), page.map_or(0, |page| page.build))

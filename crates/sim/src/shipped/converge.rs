@@ -268,7 +268,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether all pages of a browser share one hub.
+    /// True if all pages of a browser share one hub.
     pub(crate) fn is_one_hub(&self, at: usize) -> bool {
         let traits = self.browsers[at].traits;
         let refuses = matches!(self.plan.special, Special::Refuses(_));

@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// Whether the hubs of a browser can have a session: it lives, and its user is there.
+    /// True if the hubs of a browser can have a session: it lives, and its user is there.
     fn lives(&self, at: usize, session: SessionId) -> bool {
         let lives = self.server.as_ref().is_some_and(|server| server.has(session));
         lives && !self.disowned.contains(&(at, session))

@@ -38,7 +38,7 @@ pub struct Network {
     last: u64,
 }
 
-/// What is at the other end.
+/// The program at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A tabmux server.
@@ -50,17 +50,17 @@ pub enum Peer {
 /// One WebSocket.
 #[derive(Debug)]
 pub struct Link {
-    /// What is at the other end.
+    /// The program at the other end.
     pub to: Peer,
-    /// What was dialled.
+    /// The address that was dialled.
     pub url: String,
     /// When a plain server answers the dial.
     pub answered_at: Timestamp,
-    /// Whether the worker heard that it is open.
+    /// True if the worker heard that it is open.
     pub was_opened: bool,
-    /// Whether it broke under way, and not for want of a network when it was dialled.
+    /// True if it broke under way, and not for want of a network when it was dialled.
     pub was_lost: bool,
-    /// What the server took of the sub-protocols that the worker offered.
+    /// The sub-protocols that the server took.
     protocol: &'static str,
     /// Why the server closed it.
     pub farewell: &'static str,
@@ -78,7 +78,7 @@ pub struct Link {
     pub broken: bool,
     /// Nothing arrives before this moment.
     pub stalled_until: Timestamp,
-    /// Who dialled, when that reached the server.
+    /// The hub that dialled, once the dial reached the server.
     pub identity: Option<Identity>,
     /// Whether its HELLO arrived, and with which session and term.
     pub hello: Option<Hello>,

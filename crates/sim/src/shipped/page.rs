@@ -21,7 +21,7 @@ use crate::{
 
 /// Why the server has no place for a tab.
 const NO_ROOM: &str = "tabs on this server";
-/// What a page of an earlier build is told.
+/// The text that a page of an earlier build is told.
 const TWO_BUILDS: [&str; 2] = ["of two builds", "of another build"];
 /// How often a page is told that messages to all tabs are missing where some may be.
 const GAPS: u32 = 8;
@@ -51,7 +51,7 @@ pub struct Page {
     pub sockets: BTreeMap<u32, SocketState>,
     /// When it, or its machine, last stood still.
     pub away_at: Timestamp,
-    /// Which servers it is at.
+    /// The servers that it is at.
     pub doors: Doors,
     /// Its sockets in mirror and exclusive mode, those that are closed included.
     pub views: BTreeMap<u32, View>,
@@ -135,12 +135,12 @@ impl Page {
         }
     }
 
-    /// Whether its client waits for room at the server.
+    /// True if its client waits for room at the server.
     pub fn lacks_room(&self) -> bool {
         self.refused && self.status.state == "closed"
     }
 
-    /// Whether it has sockets that are not closed.
+    /// True if it has sockets that are not closed.
     pub fn has_sockets(&self) -> bool {
         self.sockets.values().any(|state| *state != SocketState::Closed)
     }

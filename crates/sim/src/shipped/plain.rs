@@ -15,15 +15,15 @@ use crate::{
     rng::Rng,
 };
 
-/// What its addresses begin with. The number of a feed follows.
+/// The beginning of its addresses. The number of a feed follows.
 pub(crate) const PLAIN_URL: &str = "wss://plain/feed/";
-/// What views of the second feed offer.
+/// The sub-protocols that views of the second feed offer.
 pub(crate) const PROTOCOLS: &str = "one,two";
-/// What the server takes of that.
+/// The sub-protocols of these that the server takes.
 pub(crate) const PROTOCOL: &str = "two";
-/// What it says when it closes a connection.
+/// The reason that it gives when it closes a connection.
 pub(crate) const FAREWELL: &str = "enough";
-/// What it closes connections with.
+/// The codes that it closes connections with.
 pub(crate) const CODES: [u16; 3] = [1000, 1001, 4001];
 /// The longest that it takes to answer a dial: browsers and hubs give up after 20 s.
 const SLOW_MS: u64 = 15_000;
@@ -31,9 +31,9 @@ const SLOW_MS: u64 = 15_000;
 /// The server.
 #[derive(Debug)]
 pub struct Plain {
-    /// Whether it is there at all.
+    /// True if it is there at all.
     pub is_up: bool,
-    /// Whether it refuses to open anything.
+    /// True if it refuses to open anything.
     pub refuses: bool,
     /// How long it takes to answer a dial.
     pub takes: Duration,
@@ -48,11 +48,11 @@ pub struct Connection {
     pub said: u64,
     /// How many it heard of each view.
     pub heard: BTreeMap<ViewKey, u64>,
-    /// Whether it lives.
+    /// True if it lives.
     pub end: End,
 }
 
-/// Whether a connection lives, and how it ended.
+/// True if a connection lives, and how it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {
     /// It lives.
@@ -74,7 +74,7 @@ impl Default for Plain {
 }
 
 impl Plain {
-    /// Whether it opens what is dialled now.
+    /// True if it opens what is dialled now.
     pub const fn answers(&self) -> bool {
         self.is_up && !self.refuses
     }
@@ -231,7 +231,7 @@ impl World {
         self.views_of(Some(browser)).into_iter().for_each(|key| self.view_may_break(key));
     }
 
-    /// Whether a browser has a connection to this address that is broken and does not know it.
+    /// True if a browser has a connection to this address that is broken and does not know it.
     pub(crate) fn plain_is_broken(&self, browser: usize, url: &str) -> bool {
         let mut all = self.network.links.values();
         all.any(|it| it.at.0 == browser && it.url == url && it.worker_open && it.broken)

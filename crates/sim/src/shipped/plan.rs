@@ -147,12 +147,12 @@ pub enum Doors {
 }
 
 impl Doors {
-    /// Whether it is, among others perhaps, a tabmux server.
+    /// True if it is, among others perhaps, a tabmux server.
     pub fn tabmux(self) -> bool {
         self != Self::Plain
     }
 
-    /// Whether it is, among others perhaps, a plain server.
+    /// True if it is, among others perhaps, a plain server.
     pub fn plain(self) -> bool {
         self != Self::Tabmux
     }
@@ -320,7 +320,7 @@ fn weight(transition: Transition, doors: Doors, rng: &mut Rng) -> u64 {
     if there { drawn } else { 0 }
 }
 
-/// Whether a transition needs a tabmux server, and whether a plain one.
+/// True if a transition needs a tabmux server, and whether a plain one.
 const fn needs(transition: Transition) -> (bool, bool) {
     match transition {
         Transition::OpenSocket

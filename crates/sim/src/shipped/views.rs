@@ -95,12 +95,12 @@ impl fmt::Debug for ViewKey {
 }
 
 impl View {
-    /// Whether it waits for its connection.
+    /// True if it waits for its connection.
     pub fn is_connecting(&self) -> bool {
         self.state == SocketState::Connecting
     }
 
-    /// Whether it is neither closed nor about to be.
+    /// True if it is neither closed nor about to be.
     const fn is_alive(&self) -> bool {
         matches!(self.state, SocketState::Connecting | SocketState::Open)
     }
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Whether all hubs of a browser are in shared workers, whatever its pages do.
+    /// True if all hubs of a browser are in shared workers, whatever its pages do.
     fn is_calm(&self, browser: usize) -> bool {
         let traits = &self.browsers[browser].traits;
         traits.tiers == Tiers::Any && traits.locks && self.plan.special == Special::None

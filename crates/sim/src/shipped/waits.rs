@@ -59,7 +59,7 @@ impl World {
         ))
     }
 
-    /// Whether this hub is about to do something for its link.
+    /// True if this hub is about to do something for its link.
     fn is_due(&self, browser: usize, hub: &str) -> bool {
         let actors = self.browsers[browser].actors.values();
         actors

@@ -89,7 +89,7 @@ pub struct World {
     pub(crate) resumes: BTreeMap<SessionId, (Resume, usize)>,
     /// Whether all faults are over.
     pub(crate) healed: bool,
-    /// What it saw.
+    /// The faults that it saw.
     pub(crate) seen: Seen,
     /// Why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
