@@ -19,10 +19,9 @@ use tracing::debug;
 
 use crate::{
     admission::Cause,
-    http::{self, Opening},
+    app::{App, Opening},
     logs::rarely,
     replay::Replay,
-    server::App,
     web::Web,
     ws::upgrade::{self, MAX_HEAD, Refusal},
 };
@@ -332,7 +331,7 @@ async fn open(
     opening: Opening,
 ) -> Greeted {
     let written = stream.write_all(response.as_bytes()).await;
-    if let Err(error) = written.and_then(|()| http::place(app, stream, opening)) {
+    if let Err(error) = written.and_then(|()| app.place(stream, opening)) {
         debug!(%peer, "no link: {error}");
     }
     Greeted::Done

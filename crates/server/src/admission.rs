@@ -3,21 +3,25 @@
 //! A link that was admitted holds a [`Ticket`] while its handshake is answered, and then a
 //! [`Stub`] of sixteen bytes, which its shard's loop gives back when the stream goes.
 
+mod cause;
+mod quota;
+mod tickets;
+
 use std::{
-    collections::HashMap,
-    hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
-    num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use tabmux_core::session::Identity;
-
-use crate::{config::Limits, logs::Rare, ws::upgrade::Refusal};
+pub(crate) use self::{
+    cause::Cause,
+    quota::Quota,
+    tickets::{Stub, Ticket, Tickets},
+};
+use crate::{logs::Rare, ws::upgrade::Refusal};
 
 /// The door of a server.
 pub(crate) struct Admission {
@@ -33,97 +37,6 @@ pub(crate) struct Admission {
     warned: [Rare; Cause::ALL.len()],
     /// Spreads the hints of when to come back.
     hints: AtomicU32,
-}
-
-/// What the door lets in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quota {
-    pub(crate) links: usize,
-    /// 0 for no limit.
-    pub(crate) links_per_ip: u32,
-    /// 0 for no limit.
-    pub(crate) links_per_user: u32,
-    /// 0 for no limit.
-    pub(crate) per_second: u32,
-    pub(crate) handshakes: usize,
-    pub(crate) http: usize,
-}
-
-/// Why a connection was not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    Draining,
-    Links,
-    LinksPerIp,
-    LinksPerUser,
-    Rate,
-    /// It was the oldest of too many that had not said what they want.
-    Handshakes,
-    /// It did not say in time what it wants.
-    Silent,
-    Http,
-    Origin,
-    /// It asked for what is no WebSocket.
-    Malformed,
-    /// It named its user twice.
-    UserHeader,
-}
-
-/// A link's place, given back when it is dropped.
-pub(crate) struct Ticket {
-    tickets: Arc<Tickets>,
-    stub: Stub,
-}
-
-/// What is left of a ticket when a shard has taken its link; to be given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stub {
-    peer: Holder,
-    user: Option<Identity>,
-}
-
-/// The places that are taken.
-pub(crate) struct Tickets {
-    state: Mutex<State>,
-    /// Secret, so that nobody can choose whom to share a number with.
-    hasher: RandomState,
-}
-
-/// A client's address, or its network of IPv6, as a number. Two that have the same one share a
-/// limit, which is rarer than one link in a thousand having to wait for it.
-type Holder = u32;
-
-struct State {
-    links: usize,
-    peers: Crowd<Holder>,
-    users: Crowd<Identity>,
-    /// Until when the links of a second are given away.
-    booked: Instant,
-}
-
-impl Quota {
-    pub(crate) const fn new(limits: &Limits) -> Self {
-        Self {
-            links: limits.links,
-            links_per_ip: limits.links_per_ip,
-            links_per_user: limits.links_per_user,
-            per_second: limits.handshakes_per_s,
-            handshakes: limits.handshakes,
-            http: limits.http_connections,
-        }
-    }
-
-    /// As much of it as there are file descriptors for, `reserved` of which are the server's own.
-    /// The few that handshakes and HTTP get keep links from locking out `/healthz`.
-    #[must_use]
-    pub(crate) fn within(self, descriptors: u64, reserved: usize) -> Self {
-        let spare = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
-        // In a storm many are in their handshakes at once; for HTTP a few do.
-        let handshakes = self.handshakes.min((spare / 8).max(2));
-        let http = self.http.min((spare / 32).max(2));
-        let links = self.links.min(spare.saturating_sub(handshakes + http).max(1));
-        Self { links, handshakes, http, ..self }
-    }
 }
 
 impl Admission {
@@ -155,7 +68,7 @@ impl Admission {
         match self.try_admit(now, client, user) {
             Ok(stub) => {
                 self.admitted.fetch_add(1, Ordering::Relaxed);
-                Ok(Ticket { tickets: Arc::clone(&self.tickets), stub })
+                Ok(Ticket::new(&self.tickets, stub))
             }
             Err(cause) => Err(self.refuse(cause, client)),
         }
@@ -237,180 +150,7 @@ impl Admission {
         state.links += 1;
         state.peers.come(peer);
         state.users.come(counted);
-        Ok(Stub { peer: peer.unwrap_or(NOBODY), user })
-    }
-}
-
-impl Tickets {
-    pub(crate) fn new(now: Instant) -> Self {
-        let (peers, users) = (Crowd(HashMap::new()), Crowd(HashMap::new()));
-        let state = State { links: 0, peers, users, booked: now };
-        Self { state: Mutex::new(state), hasher: RandomState::new() }
-    }
-
-    /// `None` for an address of this machine: that is a proxy, or its operator.
-    fn peer(&self, client: IpAddr) -> Option<Holder> {
-        let client = match client.to_canonical() {
-            client if client.is_loopback() => return None,
-            IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
-            client @ IpAddr::V4(_) => client,
-        };
-        Some(self.number(client))
-    }
-
-    fn number(&self, holder: impl Hash) -> Holder {
-        (self.hasher.hash_one(holder) as u32).max(NOBODY + 1)
-    }
-
-    /// All bits, since it also guards sessions.
-    fn identity(&self, user: &str) -> Identity {
-        Identity(NonZeroU64::new(self.hasher.hash_one(user)).unwrap_or(NonZeroU64::MIN))
-    }
-
-    /// Takes a place back.
-    pub(crate) fn give_back(&self, stub: Stub) {
-        if stub == Stub::NONE {
-            return;
-        }
-        let mut state = self.state();
-        state.links -= 1;
-        state.peers.go(stub.peer());
-        state.users.go(stub.user);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How many links each of many holds.
-struct Crowd<T>(HashMap<T, u32>);
-
-impl<T: Eq + Hash> Crowd<T> {
-    fn of(&self, holder: T) -> u32 {
-        self.0.get(&holder).copied().unwrap_or(0)
-    }
-
-    fn come(&mut self, holder: Option<T>) {
-        if let Some(holder) = holder {
-            *self.0.entry(holder).or_default() += 1;
-        }
-    }
-
-    /// One who did not come, since there is no limit, may go.
-    fn go(&mut self, holder: Option<T>) {
-        let Some(holder) = holder else {
-            return;
-        };
-        match self.0.get_mut(&holder) {
-            Some(links) if *links > 1 => *links -= 1,
-            _ => drop(self.0.remove(&holder)),
-        }
-        // A crowd that went leaves no memory behind.
-        if self.0.len() < self.0.capacity() / 8 {
-            self.0.shrink_to_fit();
-        }
-    }
-}
-
-impl State {
-    /// Takes one of a second's links; a quiet second lets as many in at once.
-    fn book(&mut self, now: Instant, per_second: u32) -> Result<(), Cause> {
-        let Some(each) = Duration::from_secs(1).checked_div(per_second) else {
-            return Ok(());
-        };
-        let booked = self.booked.max(now);
-        if booked + each > now + Duration::from_secs(1) {
-            return Err(Cause::Rate);
-        }
-        self.booked = booked + each;
-        Ok(())
-    }
-}
-
-impl Ticket {
-    /// Leaves it to the caller to give the place back.
-    pub(crate) fn tear(mut self) -> Stub {
-        std::mem::replace(&mut self.stub, Stub::NONE)
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.tickets.give_back(self.stub);
-    }
-}
-
-impl Stub {
-    /// Of a stream that nobody counts.
-    pub(crate) const NONE: Self = Self { peer: 0, user: None };
-
-    /// Whose link it is.
-    pub(crate) const fn identity(self) -> Option<Identity> {
-        self.user
-    }
-
-    fn peer(self) -> Option<Holder> {
-        (self.peer != NOBODY).then_some(self.peer)
-    }
-}
-
-/// Who is not counted.
-const NOBODY: Holder = 1;
-
-impl Cause {
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Draining,
-        Self::Links,
-        Self::LinksPerIp,
-        Self::LinksPerUser,
-        Self::Rate,
-        Self::Handshakes,
-        Self::Silent,
-        Self::Http,
-        Self::Origin,
-        Self::Malformed,
-        Self::UserHeader,
-    ];
-
-    /// Its name in metrics: that of the limit, if there is one.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Draining => "draining",
-            Self::Links => "links",
-            Self::LinksPerIp => "links_per_ip",
-            Self::LinksPerUser => "links_per_user",
-            Self::Rate => "handshakes_per_s",
-            Self::Handshakes => "handshakes",
-            Self::Silent => "handshake_timeout",
-            Self::Http => "http_connections",
-            Self::Origin => "origin",
-            Self::Malformed => "malformed",
-            Self::UserHeader => "user_header",
-        }
-    }
-
-    /// What the operator is told; `None` where there is nothing to do, or where it is told with
-    /// the details elsewhere.
-    const fn advice(self) -> Option<&'static str> {
-        match self {
-            Self::Links => Some("limits.links is reached, or the limit of open files (ulimit -n)"),
-            Self::LinksPerIp => Some(
-                "limits.links_per_ip is reached; if the address is your proxy's, name it in \
-                 trusted_proxies",
-            ),
-            Self::LinksPerUser => Some("limits.links_per_user is reached"),
-            Self::Rate => Some("limits.handshakes_per_s is reached"),
-            Self::Handshakes => {
-                Some("limits.handshakes is reached, and the oldest that have not said anything go")
-            }
-            Self::Http => Some("limits.http_connections is reached"),
-            Self::UserHeader => Some(
-                "a request through a trusted proxy has the header of user_header twice; the proxy \
-                 must replace what the client sends, and not append to it",
-            ),
-            Self::Draining | Self::Silent | Self::Origin | Self::Malformed => None,
-        }
+        Ok(Stub::new(peer, user))
     }
 }
 
@@ -432,6 +172,8 @@ const fn mix(number: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn quota() -> Quota {

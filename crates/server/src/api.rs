@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tabmux_core::{OwnedPayload, wire::Position};
 use tokio::time::timeout;
 
-use crate::{PublishError, config::ApiKey, server::App};
+use crate::{PublishError, app::App, config::ApiKey};
 
 /// Publications that one request may have.
 const MAX_BATCH: usize = 10_000;
@@ -129,14 +129,14 @@ fn check(app: &App, item: Item) -> Result<(String, OwnedPayload), Fault> {
             return Err(Fault::new(StatusCode::BAD_REQUEST, text));
         }
     };
-    app.shards.topics().check(&item.topic, payload.len()).map_err(Fault::from)?;
+    app.shards.fanout().check(&item.topic, payload.len()).map_err(Fault::from)?;
     Ok((item.topic, payload))
 }
 
 fn publish_all(app: &App, items: Vec<(String, OwnedPayload)>) -> Result<Vec<Published>, Fault> {
     let mut published = Vec::with_capacity(items.len());
     for (topic, payload) in items {
-        match app.shards.topics().publish(&topic, payload.as_payload()) {
+        match app.shards.fanout().publish(&topic, payload.as_payload()) {
             Ok(Position { epoch, offset }) => published.push(Published { epoch, offset }),
             // Those before it are out; the caller learns which.
             Err(error) => return Err(Fault::from(error).after(&published)),

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use crate::{
     Config, Error, Server, SocketHandler,
     files::Folder,
-    handler::Factory,
     origin::Origins,
     proxies::Proxies,
-    routes::Routes,
+    routes::{Factory, Routes},
     users::{LinkRequest, UserOf, by_header},
 };
 

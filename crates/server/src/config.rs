@@ -3,6 +3,7 @@
 mod keys;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::{
     fmt,
@@ -12,10 +13,11 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de::Error as _};
-use tabmux_core::session::SessionConfig;
+use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 
-use self::keys::keys;
-use crate::{Error, TopicRule, shard::MAX_SHARDS, topics::check_rules};
+pub use self::topics::{Slow, TopicRule};
+use self::{keys::keys, topics::check_rules};
+use crate::Error;
 
 keys! {
     /// The configuration of a [`Server`](crate::Server) and of the binary. In TOML the keys are the

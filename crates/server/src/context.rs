@@ -6,7 +6,7 @@ use tabmux_core::{
     wire::{Payload, Position, SessionId, TabId},
 };
 
-use crate::{Params, PublishError, ServerHandle, SocketSender, routes::Routes, shard::Home};
+use crate::{Params, PublishError, ServerHandle, SocketSender, routes::Routes, shard::home::Home};
 
 /// The socket that a handler serves, and its surroundings.
 pub struct Ctx<'a> {
@@ -77,7 +77,7 @@ impl Ctx<'_> {
     /// # Errors
     /// As for [`ServerHandle::publish`].
     pub fn publish(&self, topic: &str, message: Payload<'_>) -> Result<Position, PublishError> {
-        self.home.topics.publish(topic, message)
+        self.home.fanout.publish(topic, message)
     }
 
     /// Closes the socket with a code from 1000 to 4999; the handler's `close` follows. Nothing
@@ -145,6 +145,6 @@ impl Ctx<'_> {
 
     /// The server.
     pub fn server(&self) -> ServerHandle {
-        ServerHandle::new(&self.home.board, &self.home.topics)
+        ServerHandle::new(&self.home.board, &self.home.fanout)
     }
 }

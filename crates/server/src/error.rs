@@ -2,6 +2,8 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
+use tabmux_core::session::BadTopicName;
+
 /// Why a server could not be built or run. The text is for the operator and says what to do.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -67,3 +69,29 @@ impl From<io::Error> for Error {
         Self::Io(error)
     }
 }
+
+/// Why a publication was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// The name is not one of a topic: it has 1 to 256 bytes.
+    Name,
+    /// The message is larger than `limits.message_bytes`, of which the frame takes up to 48.
+    TooLarge,
+    /// More waits for the shards than `limits.inbox_bytes`. Trying again is of use.
+    Full,
+    /// The server is gone.
+    Closed,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => return BadTopicName.fmt(f),
+            Self::TooLarge => "the message is larger than limits.message_bytes",
+            Self::Full => "too much waits for the shards; try again",
+            Self::Closed => "the server is gone",
+        })
+    }
+}
+
+impl std::error::Error for PublishError {}

@@ -8,8 +8,8 @@ use tabmux_core::{
 };
 
 use crate::{
-    Ctx, OpenAnswer,
-    shard::{Mailbox, Word},
+    Ctx, Decision, OpenAnswer,
+    shard::{mailbox::Mailbox, post::Word},
 };
 
 /// Serves one virtual socket: one tab's own stream of messages.
@@ -123,40 +123,6 @@ impl<'a> OpenRequest<'a> {
     }
 }
 
-/// What to do with an open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Open the socket.
-    Accept {
-        /// The sub-protocol chosen, one of those offered; empty for none.
-        protocol: String,
-    },
-    /// Refuse it: the tab sees an error and a close with 1006.
-    Reject {
-        /// Why; the tab's programmer reads it.
-        message: String,
-    },
-    /// An [`OpenAnswer`] decides, which [`OpenRequest::answer_later`] gave.
-    Later,
-}
-
-impl Decision {
-    /// Accepts without a sub-protocol.
-    pub const fn accept() -> Self {
-        Self::Accept { protocol: String::new() }
-    }
-
-    /// Accepts with a sub-protocol.
-    pub fn accept_protocol(protocol: impl Into<String>) -> Self {
-        Self::Accept { protocol: protocol.into() }
-    }
-
-    /// Refuses.
-    pub fn reject(message: impl Into<String>) -> Self {
-        Self::Reject { message: message.into() }
-    }
-}
-
 /// How a socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseInfo<'a> {
@@ -167,6 +133,3 @@ pub struct CloseInfo<'a> {
     /// Whether one end closed it on purpose.
     pub clean: bool,
 }
-
-/// Makes the handler of a new socket.
-pub(crate) type Factory = Box<dyn Fn() -> Box<dyn SocketHandler> + Send + Sync>;

@@ -16,11 +16,11 @@ use tracing::debug;
 
 use crate::{
     admission::{Cause, Ticket},
-    api, assets, bridge, metrics,
+    api,
+    app::{App, Opening},
+    assets, bridge, metrics,
     patience::Patient,
     replay::Replay,
-    server::App,
-    shard::{Connection, Io},
     ws::{
         Agreed,
         upgrade::{self, Refusal},
@@ -40,9 +40,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         };
         router = router.route(&format!("/tabmux/{name}"), get(asset));
     }
-    if app.site.is_some() {
-        router = router.fallback(get(site));
-    }
+    router.with_state(app)
+}
+
+/// The files of the site, as the fallback of a router.
+pub(crate) fn site_router(app: Arc<App>) -> Router {
+    let router = if app.site.is_some() { Router::new().fallback(get(site)) } else { Router::new() };
     router.with_state(app)
 }
 
@@ -108,12 +111,12 @@ fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket, inflates: bool) {
         Ok(parts) => {
             let (stream, early) = parts.io.into_inner().into_inner().into_parts();
             let early = [&early, &parts.read_buf[..]].concat();
-            place(app, stream, Opening { early, ticket, inflates })
+            app.place(stream, Opening { early, ticket, inflates })
         }
         Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
             Ok(parts) => {
                 let opening = Opening { early: parts.read_buf.into(), ticket, inflates };
-                place(app, parts.io.into_inner(), opening)
+                app.place(parts.io.into_inner(), opening)
             }
             Err(upgraded) => bridge::build(&app.shards, TokioIo::new(upgraded), ticket, inflates),
         },
@@ -121,23 +124,6 @@ fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket, inflates: bool) {
     if let Err(error) = placed {
         debug!("no link after the handshake: {error}");
     }
-}
-
-/// What a handshake came to.
-pub(crate) struct Opening {
-    /// What was read behind it.
-    pub(crate) early: Vec<u8>,
-    pub(crate) ticket: Ticket,
-    /// Messages may be deflated.
-    pub(crate) inflates: bool,
-}
-
-/// Gives a stream whose handshake is done to a shard.
-pub(crate) fn place(app: &App, stream: TcpStream, opening: Opening) -> std::io::Result<()> {
-    let Opening { early, ticket, inflates } = opening;
-    let connection = Connection { io: Io::Tcp(stream.into_std()?), ticket: Some(ticket), inflates };
-    app.shards.place(connection, early);
-    Ok(())
 }
 
 impl IntoResponse for Refusal {
@@ -167,7 +153,7 @@ async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let shared = app.shards.topics().shared_bytes();
+    let shared = app.shards.fanout().shared_bytes();
     let text = metrics::text(app.shards.board(), &app.admission, shared);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
@@ -175,7 +161,7 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 async fn stats(State(app): State<Arc<App>>) -> Json<BTreeMap<&'static str, u64>> {
     let board = app.shards.board();
     let numbers = board.stats().numbers().map(|number| (number.key, number.value));
-    let shared = app.shards.topics().shared_bytes() as u64;
+    let shared = app.shards.fanout().shared_bytes() as u64;
     let more = [("shared_bytes", shared), ("uptime_s", board.uptime().as_secs())];
     Json(numbers.chain(more).collect())
 }

@@ -31,6 +31,7 @@
 mod accept;
 mod admission;
 mod api;
+mod app;
 mod assets;
 #[doc(hidden)]
 pub mod bench;
@@ -40,11 +41,13 @@ mod config;
 #[doc(hidden)]
 pub mod conformance;
 mod context;
+mod decision;
 pub mod demo;
 mod descriptors;
 mod encoding;
 mod error;
 mod files;
+mod handle;
 mod handler;
 mod http;
 mod logs;
@@ -59,24 +62,24 @@ mod server;
 mod shard;
 mod stderr;
 mod task;
-mod topics;
 mod users;
 mod web;
 mod ws;
 
 pub use self::{
     builder::Builder,
-    config::{ApiKey, Config, Deflate, Limits, listen_address},
+    config::{ApiKey, Config, Deflate, Limits, Slow, TopicRule, listen_address},
     context::Ctx,
+    decision::Decision,
     descriptors::raise_descriptor_limit,
-    error::Error,
-    handler::{CloseInfo, Decision, OpenRequest, SocketHandler},
+    error::{Error, PublishError},
+    handle::ServerHandle,
+    handler::{CloseInfo, OpenRequest, SocketHandler},
     routes::Params,
     sender::{OpenAnswer, SocketSender},
-    server::{Server, ServerHandle, listen},
+    server::{Server, listen},
     stderr::Stderr,
     task::{Ended, Opening, TaskHandler, TaskSocket, task, task_opening},
-    topics::{PublishError, Slow, TopicRule},
     users::LinkRequest,
 };
 pub use tabmux_core::{

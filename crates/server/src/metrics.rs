@@ -10,7 +10,7 @@ use tabmux_core::session::{NumberKind, Stats};
 use crate::{
     admission::{Admission, Cause},
     descriptors,
-    shard::Board,
+    shard::board::Board,
     stderr,
 };
 

@@ -4,7 +4,10 @@ use std::fmt;
 
 use matchit::{InsertError, Router};
 
-use crate::{Error, handler::Factory};
+use crate::{Error, SocketHandler};
+
+/// Makes the handler of a new socket.
+pub(crate) type Factory = Box<dyn Fn() -> Box<dyn SocketHandler> + Send + Sync>;
 
 /// The handlers of a server, by path.
 #[derive(Default)]

@@ -10,7 +10,10 @@ use tabmux_core::{
 
 use crate::{
     Decision,
-    shard::{Command, Mail, Mailbox, Post, Word},
+    shard::{
+        mailbox::{Mail, Mailbox},
+        post::{Command, Post, Word},
+    },
 };
 
 /// Sends on one virtual socket from any task or thread. Cheap to clone; it keeps nothing alive.

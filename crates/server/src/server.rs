@@ -1,17 +1,8 @@
 //! A server: as a router for an axum app, or running on a listener of its own.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use tabmux_core::{
-    session::Stats,
-    wire::{Payload, Position},
-};
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -21,19 +12,9 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    Builder, Config, Error, PublishError, accept,
-    admission::{Admission, Cause},
-    descriptors,
-    files::Folder,
-    http,
-    origin::Origins,
-    proxies::Proxies,
-    routes::Routes,
-    shard::{Board, Shards},
-    topics::Topics,
-    users::{LinkRequest, UserOf},
-    web::Web,
-    ws::upgrade::Refusal,
+    Builder, Config, Error, ServerHandle, accept, admission::Admission, app::App, descriptors,
+    files::Folder, http, origin::Origins, proxies::Proxies, routes::Routes, shard::Shards,
+    users::UserOf, web::Web,
 };
 
 /// A server drains in so many steps.
@@ -48,26 +29,6 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// A tabmux server.
 pub struct Server {
     app: Arc<App>,
-}
-
-/// A look at a running server, from anywhere. Cheap to clone; it keeps nothing alive.
-#[derive(Clone)]
-pub struct ServerHandle {
-    stats: watch::Receiver<Stats>,
-    board: Weak<Board>,
-    topics: Weak<Topics>,
-}
-
-/// What HTTP handlers share.
-pub(crate) struct App {
-    pub(crate) config: Config,
-    pub(crate) origins: Origins,
-    pub(crate) proxies: Proxies,
-    pub(crate) admission: Admission,
-    user: Option<UserOf>,
-    pub(crate) shards: Shards,
-    pub(crate) assets: Folder,
-    pub(crate) site: Option<Folder>,
 }
 
 impl Server {
@@ -92,8 +53,8 @@ impl Server {
         Ok(Self { app: Arc::new(app) })
     }
 
-    /// The routes `/tabmux/*`, to merge into an axum app. Only with a
-    /// [`site`](Builder::site) they also have a fallback, of which an app may have one.
+    /// Returns the routes `/tabmux/*`, to merge into an axum app. It has no fallback and no other
+    /// route, so it merges with any app that has no routes below `/tabmux/` of its own.
     ///
     /// Once open, a link that comes this way lives in a shard as one of [`run`](Self::run) does.
     /// That is so for an app served on a [`tokio::net::TcpListener`]; on any other listener, such
@@ -110,6 +71,12 @@ impl Server {
         http::router(Arc::clone(&self.app))
     }
 
+    /// Returns what serves the folder given to [`Builder::site`](crate::Builder::site), and `404`
+    /// without one. It is for [`Router::fallback_service`] of an app.
+    pub fn site(&self) -> Router {
+        http::site_router(Arc::clone(&self.app))
+    }
+
     /// The route `/metrics`, which should not be public.
     pub fn metrics(&self) -> Router {
         http::metrics_router(Arc::clone(&self.app))
@@ -117,7 +84,7 @@ impl Server {
 
     /// A look at the server.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(self.app.shards.board(), self.app.shards.topics())
+        ServerHandle::new(self.app.shards.board(), self.app.shards.fanout())
     }
 
     /// Serves until `shutdown` is done, then sends the links away over `drain_ms`, answers what was
@@ -135,6 +102,7 @@ impl Server {
         let config = &self.app.config;
         let (stop, stopped) = watch::channel(false);
         let mut router = self.router().merge(http::health_router(Arc::clone(&self.app)));
+        router = router.fallback_service(self.site());
         let mut fronts = JoinSet::new();
         if config.metrics {
             match config.metrics_listen {
@@ -216,54 +184,4 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         io::ErrorKind::AddrInUse => Error::AddressInUse(address),
         _ => Error::Listen { address, source },
     })
-}
-
-impl App {
-    /// Whose link a request would open, if that is told. A request that names two users is refused.
-    pub(crate) fn user_of(
-        &self,
-        headers: &[(&str, &[u8])],
-        peer: Option<IpAddr>,
-        client: Option<IpAddr>,
-    ) -> Result<Option<String>, Refusal> {
-        let Some(user_of) = &self.user else {
-            return Ok(None);
-        };
-        let proxied = peer.is_some_and(|peer| self.proxies.trusts(peer.to_canonical()));
-        user_of(&LinkRequest { headers, client, proxied })
-            .inspect_err(|_| self.admission.count(Cause::UserHeader, client))
-    }
-}
-
-impl ServerHandle {
-    pub(crate) fn new(board: &Arc<Board>, topics: &Arc<Topics>) -> Self {
-        let (board, topics) = ((board.watch(), Arc::downgrade(board)), Arc::downgrade(topics));
-        Self { stats: board.0, board: board.1, topics }
-    }
-
-    /// Publishes a message to every browser that is subscribed to a topic; its position, also
-    /// when nobody is. Any name of 1 to 256 bytes is a topic.
-    ///
-    /// # Errors
-    /// [`PublishError::Name`], [`PublishError::TooLarge`]; [`PublishError::Full`] when the
-    /// shards are behind; [`PublishError::Closed`] when the server is gone.
-    pub fn publish(&self, topic: &str, message: Payload<'_>) -> Result<Position, PublishError> {
-        self.topics.upgrade().ok_or(PublishError::Closed)?.publish(topic, message)
-    }
-
-    /// The numbers of this moment.
-    pub fn stats(&self) -> Stats {
-        *self.stats.borrow()
-    }
-
-    /// Tells when links, tabs, parked tabs or sockets change. Changes that come faster than they
-    /// are looked at are one change.
-    pub fn watch(&self) -> watch::Receiver<Stats> {
-        self.stats.clone()
-    }
-
-    /// How long the server exists; `None` when it is gone.
-    pub fn uptime(&self) -> Option<Duration> {
-        self.board.upgrade().map(|board| board.uptime())
-    }
 }

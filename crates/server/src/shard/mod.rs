@@ -10,12 +10,14 @@
 //! something to write one write.
 
 mod batch;
-mod board;
+pub(crate) mod board;
 mod event_loop;
+pub(crate) mod fanout;
+pub(crate) mod home;
 mod link;
-mod mailbox;
+pub(crate) mod mailbox;
 mod outgoing;
-mod post;
+pub(crate) mod post;
 mod service;
 mod sessions;
 mod slab;
@@ -31,41 +33,33 @@ use std::{
 };
 
 use mio::{Poll, Waker};
+use tabmux_core::session::MAX_SHARDS;
 use tokio::{runtime::Handle, sync::watch};
 use tracing::error;
 
-pub(crate) use self::{
+use self::{
     board::Board,
+    event_loop::{EventLoop, WAKER},
+    fanout::Fanout,
+    home::Home,
+    link::{Arrival, Origin},
     mailbox::{Mail, Mailbox},
-    post::{Command, Post, Word},
+    post::Word,
+    sessions::Sessions,
+};
+pub(crate) use self::{
     service::{Order, Service},
     stream::{Connection, Io},
 };
-use self::{
-    event_loop::{EventLoop, WAKER},
-    link::{Arrival, Origin},
-    sessions::Sessions,
-};
-use crate::{Config, admission::Stub, logs::rarely, routes::Routes, topics::Topics};
-
-/// What one byte of a session's id can name.
-pub(crate) const MAX_SHARDS: usize = tabmux_core::session::MAX_SHARDS;
+use crate::{Config, admission::Stub, logs::rarely, routes::Routes};
 
 /// All shards of a server. When they are dropped, their threads end.
 pub(crate) struct Shards {
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
     board: Arc<Board>,
-    topics: Arc<Topics>,
+    fanout: Arc<Fanout>,
     /// Loops whose threads have not begun: the first link begins them, inside a runtime.
     idle: Mutex<Vec<EventLoop<Sessions>>>,
-}
-
-/// What a shard's handlers see of their surroundings.
-pub(crate) struct Home {
-    pub(crate) index: usize,
-    pub(crate) mailbox: Arc<Mailbox<Word>>,
-    pub(crate) board: Arc<Board>,
-    pub(crate) topics: Arc<Topics>,
 }
 
 impl Shards {
@@ -74,17 +68,17 @@ impl Shards {
         let count = if config.shards == 0 { cores() } else { config.shards }.min(MAX_SHARDS);
         let (polls, mailboxes) = open_mailboxes(count, config.limits.inbox_bytes)?;
         let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count)));
-        let topics = Arc::new(Topics::new(config, Arc::clone(&mailboxes))?);
+        let fanout = Arc::new(Fanout::new(config, Arc::clone(&mailboxes))?);
         let (session, threshold) = (config.session(count), config.deflate.threshold_bytes);
         let begin = |(index, poll)| {
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
-            let topics = Arc::clone(&topics);
-            let home = Home { index, mailbox, board: Arc::clone(&board), topics };
+            let fanout = Arc::clone(&fanout);
+            let home = Home { index, mailbox, board: Arc::clone(&board), fanout };
             let sessions = Sessions::new(home, Arc::clone(&routes), session.clone());
             EventLoop::new(index, poll, sessions, Arc::clone(&mailboxes), board, threshold)
         };
         let idle = polls.into_iter().enumerate().map(begin).collect();
-        Ok(Self { mailboxes, board, topics, idle: Mutex::new(idle) })
+        Ok(Self { mailboxes, board, fanout, idle: Mutex::new(idle) })
     }
 
     /// Takes a stream whose WebSocket handshake is done, with what was read behind it. The shard
@@ -117,8 +111,8 @@ impl Shards {
         self.board.streams()
     }
 
-    pub(crate) const fn topics(&self) -> &Arc<Topics> {
-        &self.topics
+    pub(crate) const fn fanout(&self) -> &Arc<Fanout> {
+        &self.fanout
     }
 
     pub(crate) const fn board(&self) -> &Arc<Board> {

@@ -18,7 +18,7 @@ use tabmux_core::{
 use tracing::{debug, error};
 
 use super::{
-    Home,
+    home::Home,
     post::{Command, Post, Word},
     service::{Order, Service},
 };
@@ -91,7 +91,7 @@ impl Sessions {
                     self.unmount(socket);
                 }
             }
-            Output::TopicUnwanted { topic } => self.home.topics.leave(self.home.index, topic),
+            Output::TopicUnwanted { topic } => self.home.fanout.leave(self.home.index, topic),
             Output::SocketMessage { socket, payload } => self.hand_over(now, socket, &payload),
             Output::SocketWritable { socket } => {
                 self.call(now, socket, |handler, ctx| handler.writable(ctx));
@@ -287,12 +287,12 @@ impl Sessions {
     }
 
     fn join_topic(&mut self, now: Timestamp, ask: AskId, name: &Arc<str>) {
-        match self.home.topics.join(self.home.index, name) {
+        match self.home.fanout.join(self.home.index, name) {
             Ok((Joined { topic, position }, policy)) => {
                 let answer = Answer::Joined { topic, position, policy };
                 if self.registry.answer(now, ask, answer).is_err() {
                     // Nobody wants it any more.
-                    self.home.topics.leave(self.home.index, topic);
+                    self.home.fanout.leave(self.home.index, topic);
                 }
             }
             Err(full) => {

@@ -425,3 +425,24 @@ async fn the_router_mounts_in_an_app_that_has_a_health_of_its_own() {
     assert_eq!(get(address, "/healthz", "").await.body, "mine");
     assert_eq!(get(address, "/tabmux/healthz", "").await.body, "ok\n");
 }
+
+#[tokio::test]
+async fn the_router_of_a_server_with_a_site_mounts_in_an_app_with_a_fallback() {
+    let site = std::env::temp_dir().join(format!("tabmux-merged-site-{}", std::process::id()));
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::write(site.join("page.html"), "a page").unwrap();
+    let server = Server::builder().site(&site).build().unwrap();
+    let mine = axum::Router::new()
+        .route("/", axum::routing::get(|| async { "mine" }))
+        .fallback(|| async { "nothing here" })
+        .merge(server.router())
+        .nest_service("/site", server.site());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, mine).await });
+    assert_eq!(get(address, "/", "").await.body, "mine");
+    assert_eq!(get(address, "/elsewhere", "").await.body, "nothing here");
+    assert_eq!(get(address, "/site/page.html", "").await.body, "a page");
+    assert_eq!(get(address, "/tabmux/healthz", "").await.body, "ok\n");
+    std::fs::remove_dir_all(site).unwrap();
+}

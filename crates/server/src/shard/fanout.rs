@@ -1,11 +1,7 @@
 //! The topics of the server, and publishing to them from anywhere.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Deserialize;
 use tabmux_core::{
     session::{
         self, BadTopicName, Encoded, Joined, Meter, Publication, SlowPolicy, TooManyTopics,
@@ -14,54 +10,20 @@ use tabmux_core::{
     wire::{Payload, Position, TopicId},
 };
 
+use super::{
+    mailbox::{Mail, Mailbox},
+    post::Word,
+};
 use crate::{
-    Config, Deflate, Error,
-    shard::{Mail, Mailbox, Word},
+    Config, Deflate, PublishError, Slow, TopicRule,
     ws::{Deflater, Opcode, put_deflated, put_frame},
 };
 
 /// What a publication's frame has beside its payload, at most.
 const HEADER: usize = 48;
 
-/// Topics by the beginning of their names, and what is special about them.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TopicRule {
-    /// Which topics: those whose name begins so. Of several rules the longest counts.
-    pub prefix: String,
-    /// What happens to publications while a hub does not read fast enough.
-    pub slow: Slow,
-}
-
-/// What happens to publications of a topic while a hub does not read fast enough.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Slow {
-    /// The subscription ends; the hub subscribes again from its last position a second later,
-    /// and says *gap* if it missed something. What topics do without a rule.
-    #[default]
-    Recover,
-    /// Of the publications that wait, only the latest is kept: for states.
-    KeepLatest,
-    /// What does not fit is dropped, and the hub is told where: *gap*.
-    DropWithGap,
-}
-
-/// Why a publication was not published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublishError {
-    /// The name is not one of a topic: it has 1 to 256 bytes.
-    Name,
-    /// The message is larger than `limits.message_bytes`, of which the frame takes up to 48.
-    TooLarge,
-    /// More waits for the shards than `limits.inbox_bytes`. Trying again is of use.
-    Full,
-    /// The server is gone.
-    Closed,
-}
-
 /// The topics of a server.
-pub(crate) struct Topics {
+pub(crate) struct Fanout {
     topics: Mutex<session::Topics>,
     meter: Arc<Meter>,
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
@@ -71,7 +33,7 @@ pub(crate) struct Topics {
     deflater: Option<Mutex<Deflater>>,
 }
 
-impl Topics {
+impl Fanout {
     pub(crate) fn new(
         config: &Config,
         mailboxes: Arc<[Arc<Mailbox<Word>>]>,
@@ -170,26 +132,3 @@ impl Topics {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Checks the rules of a configuration.
-pub(crate) fn check_rules(rules: &[TopicRule]) -> Result<(), Error> {
-    let mut prefixes = rules.iter().map(|rule| &rule.prefix).collect::<Vec<_>>();
-    prefixes.sort();
-    match prefixes.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::Config(format!("topics has two rules for {:?}", pair[0]))),
-        None => Ok(()),
-    }
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Name => return BadTopicName.fmt(f),
-            Self::TooLarge => "the message is larger than limits.message_bytes",
-            Self::Full => "too much waits for the shards; try again",
-            Self::Closed => "the server is gone",
-        })
-    }
-}
-
-impl std::error::Error for PublishError {}

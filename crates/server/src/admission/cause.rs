@@ -1,0 +1,77 @@
+//! Why connections are not served.
+
+/// Why a connection was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Draining,
+    Links,
+    LinksPerIp,
+    LinksPerUser,
+    Rate,
+    /// It was the oldest of too many that had not said what they want.
+    Handshakes,
+    /// It did not say in time what it wants.
+    Silent,
+    Http,
+    Origin,
+    /// It asked for what is no WebSocket.
+    Malformed,
+    /// It named its user twice.
+    UserHeader,
+}
+
+impl Cause {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Draining,
+        Self::Links,
+        Self::LinksPerIp,
+        Self::LinksPerUser,
+        Self::Rate,
+        Self::Handshakes,
+        Self::Silent,
+        Self::Http,
+        Self::Origin,
+        Self::Malformed,
+        Self::UserHeader,
+    ];
+
+    /// Its name in metrics: that of the limit, if there is one.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Links => "links",
+            Self::LinksPerIp => "links_per_ip",
+            Self::LinksPerUser => "links_per_user",
+            Self::Rate => "handshakes_per_s",
+            Self::Handshakes => "handshakes",
+            Self::Silent => "handshake_timeout",
+            Self::Http => "http_connections",
+            Self::Origin => "origin",
+            Self::Malformed => "malformed",
+            Self::UserHeader => "user_header",
+        }
+    }
+
+    /// What the operator is told; `None` where there is nothing to do, or where it is told with
+    /// the details elsewhere.
+    pub(super) const fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Links => Some("limits.links is reached, or the limit of open files (ulimit -n)"),
+            Self::LinksPerIp => Some(
+                "limits.links_per_ip is reached; if the address is your proxy's, name it in \
+                 trusted_proxies",
+            ),
+            Self::LinksPerUser => Some("limits.links_per_user is reached"),
+            Self::Rate => Some("limits.handshakes_per_s is reached"),
+            Self::Handshakes => {
+                Some("limits.handshakes is reached, and the oldest that have not said anything go")
+            }
+            Self::Http => Some("limits.http_connections is reached"),
+            Self::UserHeader => Some(
+                "a request through a trusted proxy has the header of user_header twice; the proxy \
+                 must replace what the client sends, and not append to it",
+            ),
+            Self::Draining | Self::Silent | Self::Origin | Self::Malformed => None,
+        }
+    }
+}
