@@ -31,7 +31,7 @@
 //! ([`mod@shrink`]), as a command that runs it again. The same seed gives the same log of events,
 //! to the last byte: no randomness but the seed's, no wall clock, no thread within a run.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod credit;
 pub mod engine;

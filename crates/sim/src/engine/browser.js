@@ -1,10 +1,9 @@
-"use strict";
 // What pages and workers find around them, as far as the shipped scripts use it. All that would
 // need a browser is one call of `host`, or a task that `deliver` is given; the world in Rust decides
 // what comes of it and when.
 //
 // `role`: 'page', 'shared' or 'dedicated'. Returns `deliver`.
-(host, role, name, href, methods) => {
+export default (host, role, name, href, methods) => {
   const global = globalThis;
   const isPage = role === 'page';
   const define = (key, get) => Object.defineProperty(global, key, { get, configurable: true });

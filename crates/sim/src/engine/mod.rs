@@ -4,6 +4,7 @@
 //! Nothing in a realm is ambient. The clock, all randomness and all that takes time come from the
 //! world, which is given a list of what each task asked for.
 
+pub mod code;
 pub mod hub;
 pub mod op;
 pub mod realm;

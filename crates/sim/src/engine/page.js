@@ -1,6 +1,5 @@
-"use strict";
 // The application in a page: it does what the plan says and tells all that it hears.
-({ SharedWebSocket, connect }, tell) => {
+export default ({ SharedWebSocket, connect }, tell) => {
   const sockets = new Map();
   const topics = new Map();
   let client;

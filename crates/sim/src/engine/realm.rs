@@ -4,24 +4,30 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
+    sync::LazyLock,
 };
 
 use rquickjs::{
-    Array, BigInt, Context, Ctx, Exception, Function, IntoJs, Module, Object, Persistent, Runtime,
+    Array, BigInt, Context, Ctx, Exception, Function, IntoJs, Object, Persistent, Runtime,
     TypedArray, Value,
     context::intrinsic,
     function::{Args, Rest},
 };
 
 use super::{
+    code::Code,
     hub::{Arg, CallError, NativeHub, methods},
     op::{Op, Told},
     scripts::Scripts,
 };
 use crate::rng::Rng;
 
-const BROWSER: &str = include_str!("browser.js");
-const PAGE: &str = include_str!("page.js");
+/// What scripts find around them.
+static BROWSER: LazyLock<Code> =
+    LazyLock::new(|| Code::new("browser.js", include_str!("browser.js").into()));
+/// The application in a page.
+static PAGE: LazyLock<Code> =
+    LazyLock::new(|| Code::new("page.js", include_str!("page.js").into()));
 /// Memory of all realms of one engine, in bytes.
 const MEMORY: usize = 1 << 30;
 /// So much is allocated before the engine looks for circles that nothing refers to.
@@ -197,7 +203,7 @@ impl Engine {
         let context = Context::custom::<Intrinsics>(&self.runtime)?;
         let host = Rc::new(host);
         let deliver = context.with(|ctx| {
-            let make: Function<'_> = ctx.eval(BROWSER)?;
+            let make = exported(&ctx, &BROWSER)?;
             let ask = ask(&ctx, Rc::clone(&host))?;
             let role = match role {
                 Role::Page => "page",
@@ -217,10 +223,10 @@ impl Realm {
     /// Runs the page library and the application of a page.
     pub fn run_page(&self, scripts: &Scripts, url: &str) -> Vec<Op> {
         self.enter(|ctx| {
-            let module = Module::declare(ctx.clone(), url, scripts.client.as_str())?;
+            let module = scripts.client.declare(ctx)?;
             module.meta()?.set("url", url)?;
             let (module, _) = module.eval()?;
-            let start: Function<'_> = ctx.eval(PAGE)?;
+            let start = exported(ctx, &PAGE)?;
             let host = Rc::clone(&self.host);
             let tell = Function::new(ctx.clone(), move |args: Rest<Value<'_>>| {
                 host.push(Op::Tell(args.0.iter().map(told).collect()));
@@ -231,7 +237,7 @@ impl Realm {
 
     /// Runs the script of a worker.
     pub fn run_worker(&self, scripts: &Scripts) -> Vec<Op> {
-        self.enter(|ctx| ctx.eval::<(), _>(scripts.worker.as_str()))
+        self.enter(|ctx| scripts.worker.declare(ctx)?.eval().map(drop))
     }
 
     /// Runs any script: a test.
@@ -240,10 +246,10 @@ impl Realm {
     }
 
     /// A module that was asked for is there.
-    pub fn imported(&self, id: u32, url: &str, source: &str) -> Vec<Op> {
+    pub fn imported(&self, id: u32, url: &str, code: &Code) -> Vec<Op> {
         let deliver = self.deliver.clone();
         self.enter(|ctx| {
-            let module = Module::declare(ctx.clone(), url, source)?;
+            let module = code.declare(ctx)?;
             module.meta()?.set("url", url)?;
             let (module, _) = module.eval()?;
             deliver.restore(ctx)?.call::<_, ()>(("settle", id, true, module.namespace()?))
@@ -289,6 +295,11 @@ impl Realm {
     pub const fn runtime(&self) -> &Runtime {
         &self.runtime
     }
+}
+
+/// The function that a module exports.
+fn exported<'js>(ctx: &Ctx<'js>, code: &Code) -> rquickjs::Result<Function<'js>> {
+    code.declare(ctx)?.eval()?.0.get("default")
 }
 
 /// The function that scripts call for all that needs a browser.

@@ -3,6 +3,7 @@
 
 use std::{env, fs, path::PathBuf};
 
+use super::code::Code;
 use crate::credit::ENOUGH;
 
 /// Where they are, unless the build of the repository is meant.
@@ -19,11 +20,11 @@ const BUILD_DIGITS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Scripts {
     /// The page library.
-    pub client: String,
+    pub client: Code,
     /// What it loads for the other tiers.
-    pub tiers: String,
+    pub tiers: Code,
     /// The worker.
-    pub worker: String,
+    pub worker: Code,
 }
 
 /// The folder they are in.
@@ -56,7 +57,7 @@ impl Scripts {
         }
         // So that a run of short messages reaches it, as hubs have small limits.
         let client = client.replace(GIVES_BACK, &format!(">={ENOUGH}&&"));
-        let it = Self { client, tiers: read("tiers.js")?, worker: read("worker.js")? };
+        let it = Self::new(client, read("tiers.js")?, read("worker.js")?);
         match it.build() {
             Some(_) => Ok(it),
             None => Err("the scripts do not say of which build they are".to_owned()),
@@ -69,11 +70,15 @@ impl Scripts {
         let Some(build) = self.build() else { return self.clone() };
         let number = u32::from_str_radix(build, 16).unwrap_or_default();
         let next = format!("{:08x}", number.wrapping_add(1));
-        let change = |text: &str| text.replace(build, &next);
+        let change = |code: &Code| code.source().replace(build, &next);
+        Self::new(change(&self.client), change(&self.tiers), change(&self.worker))
+    }
+
+    const fn new(client: String, tiers: String, worker: String) -> Self {
         Self {
-            client: change(&self.client),
-            tiers: change(&self.tiers),
-            worker: change(&self.worker),
+            client: Code::new("client.js", client),
+            tiers: Code::new("tiers.js", tiers),
+            worker: Code::new("worker.js", worker),
         }
     }
 
@@ -81,7 +86,8 @@ impl Scripts {
     fn build(&self) -> Option<&str> {
         let is_build =
             |it: &&str| it.len() == BUILD_DIGITS && it.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let in_all = |it: &&str| self.tiers.contains(it) && self.worker.contains(it);
-        self.client.split('"').filter(is_build).find(in_all)
+        let in_all =
+            |it: &&str| self.tiers.source().contains(it) && self.worker.source().contains(it);
+        self.client.source().split('"').filter(is_build).find(in_all)
     }
 }
