@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Enough for the longest sleep to end.
-const AWAKE: Duration = Duration::from_secs(3700);
+const AWAKE: Duration = Duration::from_secs(1300);
 /// Enough for a half-open link to be noticed, a session to end, the longest wait and dial.
 const HEALED: Duration = Duration::from_secs(200);
 /// Enough for a socket to open, or a message to come back.
@@ -140,9 +140,7 @@ impl World {
     /// All faults end.
     fn heal(&mut self) -> Checked {
         self.healed = true;
-        if self.browsers.iter().any(|browser| browser.asleep) {
-            self.pass(AWAKE)?;
-        }
+        self.within(AWAKE, Self::all_awake)?;
         if self.server.is_none() || self.server.as_ref().is_some_and(|it| it.draining) {
             // It stops and starts, if it is about to.
             self.pass(Duration::from_secs(20))?;
@@ -219,6 +217,11 @@ impl World {
         Convergence.unless(waits.is_none(), || {
             format!("there is room, and yet a page is {:?}", waits.map(|(_, page)| &page.status))
         })
+    }
+
+    fn all_awake(&self) -> Checked {
+        let sleeps = self.browsers.iter().any(|browser| browser.asleep);
+        Convergence.unless(!sleeps, || "a machine does not wake".to_owned())
     }
 
     fn each_page(&mut self, mut work: impl FnMut(&mut Self, (usize, u32)) -> Checked) -> Checked {

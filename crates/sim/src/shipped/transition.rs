@@ -16,8 +16,8 @@ use crate::{engine::realm::Given, invariant::Checked, rng::Rng, topics::NAMES};
 
 /// The longest that a machine sleeps, but for one time in eight.
 const SLEEP_MS: u64 = 100_000;
-/// How long it sleeps then.
-const LONG_SLEEP: Duration = Duration::from_secs(3600);
+/// Twice as long as anything is kept or waited for, which is ten minutes at most.
+const LONG_SLEEP: Duration = Duration::from_secs(1200);
 /// More traps than these within a minute, and a worker is given up on purpose.
 const MAX_TRAPS: usize = 5;
 const TRAPS_WITHIN: Duration = Duration::from_secs(61);
