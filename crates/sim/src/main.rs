@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     ops::Range,
     process::ExitCode,
     rc::Rc,
@@ -13,6 +14,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use tabmux_sim::{
@@ -177,6 +179,10 @@ impl Sum {
         let Self { passed, steps, heard, seen, known, failures } = self;
         println!("{passed} seeds passed: {steps} steps, {heard} messages heard");
         let count = known.values().sum::<u64>();
+        if let Some(time) = processor_time().filter(|_| seeds > 0) {
+            let millis = time.as_millis() / u128::from(seeds);
+            println!("{millis} ms of processor time for each of {seeds} seeds, all included");
+        }
         if count > 0 {
             println!("{count} failed as is known: {known:?}");
         }
@@ -196,6 +202,18 @@ impl Sum {
         }
         Ok(())
     }
+}
+
+/// The processor time of this process so far, where the system says so (Linux).
+fn processor_time() -> Option<Duration> {
+    /// Linux counts in hundredths of a second for programs, whatever its own clock is.
+    const TICK_MS: u64 = 10;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, which is in brackets, may have spaces; user and system time are the 12th and 13th
+    // field behind it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    Some(Duration::from_millis(ticks.sum::<Result<u64, _>>().ok()? * TICK_MS))
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Wanted, String> {

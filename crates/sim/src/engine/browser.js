@@ -30,22 +30,34 @@ export default (host, role, name, href, methods) => {
       return undefined;
     }
   };
+  const hear = (target, listener, event) => {
+    try {
+      listener.call(target, event);
+    } catch (error) {
+      host('uncaught', text(error));
+    }
+  };
   const line = (level) => (...words) => host('log', level, words.map(text).join(' '));
   global.console = { info: line('info'), log: line('log'), warn: line('warn'), error: line('error') };
 
-  // Structured clones travel as JSON, in which lone surrogates stay what they are. By hand, since a
-  // replacer and a reviver would be called for everything.
+  // Structured clones travel as JSON, in which lone surrogates stay what they are. All that is no
+  // number, flag, array or record is a string there, and its first letter says what it is. By hand,
+  // since a replacer and a reviver would be called for everything.
   const clone = (it) => {
     switch (typeof it) {
-      case 'string': return JSON.stringify(it);
-      case 'number': return Number.isFinite(it) ? `${it}` : `{"$":"f","v":"${it}"}`;
-      case 'bigint': return `{"$":"n","v":"${it.toString(16)}"}`;
+      case 'string': return JSON.stringify('s' + it);
+      case 'number': return Number.isFinite(it) ? `${it}` : `"f${it}"`;
+      case 'bigint': return `"n${it.toString(16)}"`;
       case 'boolean': return `${it}`;
-      case 'undefined': return '{"$":"u"}';
+      case 'undefined': return '"u"';
       case 'object': {
         if (it === null) return 'null';
-        if (Array.isArray(it)) return `[${it.map(clone).join()}]`;
-        if (it instanceof Uint8Array) return `{"$":"b","v":"${it.toHex()}"}`;
+        if (Array.isArray(it)) {
+          let all = '';
+          for (let at = 0; at < it.length; at += 1) all += (at ? ',' : '[') + clone(it[at]);
+          return all ? all + ']' : '[]';
+        }
+        if (it instanceof Uint8Array) return `"b${it.toHex()}"`;
         const all = Object.entries(it).map(([key, value]) => `"${key}":${clone(value)}`);
         return `{${all.join()}}`;
       }
@@ -53,18 +65,24 @@ export default (host, role, name, href, methods) => {
     }
   };
   const thaw = (it) => {
-    if (typeof it !== 'object' || it === null) return it;
-    switch (it.$) {
-      case 'n': return BigInt('0x' + it.v);
-      case 'u': return undefined;
-      case 'f': return Number(it.v);
-      case 'b': return Uint8Array.fromHex(it.v);
-      default:
-        for (const key in it) {
-          if (typeof it[key] === 'object') it[key] = thaw(it[key]);
-        }
-        return it;
+    if (typeof it === 'string') {
+      const rest = it.slice(1);
+      switch (it[0]) {
+        case 'n': return BigInt('0x' + rest);
+        case 'u': return undefined;
+        case 'f': return Number(rest);
+        case 'b': return Uint8Array.fromHex(rest);
+        default: return rest;
+      }
     }
+    if (Array.isArray(it)) {
+      for (let at = 0; at < it.length; at += 1) {
+        if (typeof it[at] !== 'number') it[at] = thaw(it[at]);
+      }
+    } else if (typeof it === 'object') {
+      for (const key in it) it[key] = thaw(it[key]);
+    }
+    return it;
   };
   const open = (json) => thaw(JSON.parse(json));
 
@@ -113,15 +131,19 @@ export default (host, role, name, href, methods) => {
     dispatchEvent(event) {
       event.target = event.currentTarget = this;
       const { type } = event;
-      const handler = this['on' + type];
       // The classes of this file keep their handlers as plain properties. Those of the library see
       // to theirs by a listener.
-      if (typeof handler === 'function' && this[PLAIN]) guarded(() => handler.call(this, event));
-      for (const it of [...(this[LISTENERS] ?? [])]) {
-        if (it.type !== type || event[STOP] || !this[LISTENERS].includes(it)) continue;
+      if (this[PLAIN]) {
+        const handler = this['on' + type];
+        if (typeof handler === 'function') hear(this, handler, event);
+      }
+      const all = this[LISTENERS];
+      if (!all) return true;
+      for (const it of all.filter((one) => one.type === type)) {
+        if (event[STOP] || !this[LISTENERS].includes(it)) continue;
         if (it.once) this.removeEventListener(type, it.listener);
-        guarded(() => (typeof it.listener === 'function' ? it.listener.call(this, event)
-          : it.listener.handleEvent(event)));
+        if (typeof it.listener === 'function') hear(this, it.listener, event);
+        else hear(it.listener, it.listener.handleEvent, event);
       }
       return true;
     }
@@ -156,7 +178,7 @@ export default (host, role, name, href, methods) => {
   }
   const fire = (event) => {
     const handler = global['on' + event.type];
-    if (typeof handler === 'function') guarded(() => handler.call(global, event));
+    if (typeof handler === 'function') hear(global, handler, event);
     globalTarget.dispatchEvent(event);
   };
 
@@ -543,7 +565,7 @@ export default (host, role, name, href, methods) => {
     storage: (key, oldValue, newValue) => {
       if (isPage) fire(new StorageEvent('storage', { key, oldValue, newValue }));
     },
-    link: (id, ...rest) => sockets.get(id)?.hear(...rest),
+    link: (id, what, a, b, c) => sockets.get(id)?.hear(what, a, b, c),
     settle(id, isFine, value) {
       const [resolve, reject] = later.get(id) ?? [];
       later.delete(id);
@@ -554,5 +576,11 @@ export default (host, role, name, href, methods) => {
     event: (type) => fire(new Event(type)),
     app: (method, args) => guarded(() => global.tabmuxApp[method](...JSON.parse(args))),
   };
-  return (task, ...args) => guarded(() => tasks[task](...args));
+  return (task, a, b, c, d, e) => {
+    try {
+      tasks[task](a, b, c, d, e);
+    } catch (error) {
+      host('uncaught', text(error));
+    }
+  };
 }
