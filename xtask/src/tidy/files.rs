@@ -19,7 +19,6 @@ const SAFE: &[&str] = &[
     "crates/core/src/lib.rs",
     "crates/server/src/lib.rs",
     "crates/server/src/main.rs",
-    "crates/sim/src/lib.rs",
     "crates/sim/src/main.rs",
     "crates/trace/src/lib.rs",
     "crates/trace/src/main.rs",
