@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tabmux_server::bench::{Progress, Topics};
+use tabmux_cli::bench::{Progress, Topics};
 
 use crate::{
     Bench,

@@ -22,7 +22,7 @@ use std::{
 };
 
 use anyhow::Context;
-use tabmux_server::bench::need_files;
+use tabmux_cli::bench::need_files;
 
 use crate::{flags::TabmuxBench, peer::Peers, table::Table};
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tabmux_server::bench::{Form, Plan, Process, Publisher, Retry, Speech, Topics};
+use tabmux_cli::bench::{Form, Plan, Process, Publisher, Retry, Speech, Topics};
 
 const KEY: &str = "a key for one run on the loopback";
 /// What is measured is how fast the server can be, not how fast it lets in.

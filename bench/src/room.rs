@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tabmux_server::bench::{Answer, Fleet, Process, Progress, Topics, stamp::Clock};
+use tabmux_cli::bench::{Answer, Fleet, Process, Progress, Topics, stamp::Clock};
 
 use crate::{Bench, peer::Server};
 

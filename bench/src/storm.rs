@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::bail;
-use tabmux_server::bench::{Fleet, Plan, Progress, Retry, Topics, stamp::Clock};
+use tabmux_cli::bench::{Fleet, Plan, Progress, Retry, Topics, stamp::Clock};
 
 use crate::{
     Bench,

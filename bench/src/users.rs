@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tabmux_server::bench::Topics;
+use tabmux_cli::bench::Topics;
 
 use crate::{
     Bench,

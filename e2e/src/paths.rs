@@ -11,7 +11,7 @@ pub fn server_binary() -> Result<PathBuf> {
     existing(
         std::env::var_os("TABMUX_BIN").map(PathBuf::from),
         profile.join("tabmux"),
-        "run `cargo build -p tabmux-server`",
+        "run `cargo build -p tabmux-cli`",
     )
 }
 

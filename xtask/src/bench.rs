@@ -21,7 +21,7 @@ pub(crate) fn server(repo: &Repo, flags: flags::Server) -> anyhow::Result<()> {
     repo.need_npm_packages_of(&peer)?;
     // One after the other: together, features that the peers need would get into the server.
     step("tabmux --release", || {
-        quiet(cmd!(repo.sh, "cargo build --release -p tabmux-server --bin tabmux"))
+        quiet(cmd!(repo.sh, "cargo build --release -p tabmux-cli --bin tabmux"))
     })?;
     step("peers --release", || quiet(cmd!(repo.sh, "cargo build --release -p tabmux-bench")))?;
     let folder = repo.target().join("release");

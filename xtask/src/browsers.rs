@@ -42,7 +42,10 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
         dist::build(repo, &dist::default_out(repo), false)?;
     }
     step("server", || {
-        quiet(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux --example chaos"))
+        quiet(cmd!(
+            repo.sh,
+            "cargo build -p tabmux-cli -p tabmux-server --bin tabmux --example chaos"
+        ))
     })?;
     step("trace", || quiet(cmd!(repo.sh, "cargo build -p tabmux-trace")))?;
     let args = flags.args;
@@ -80,7 +83,7 @@ fn version_1(repo: &Repo) -> anyhow::Result<Option<PathBuf>> {
         quiet(cmd!(repo.sh, "git archive --output {archive} {VERSION_1}"))?;
         quiet(cmd!(repo.sh, "tar -x -f {archive} -C {source}"))?;
         let (manifest, target) = (source.join("Cargo.toml"), folder.join("target"));
-        let build = cmd!(repo.sh, "cargo build --locked -p tabmux-server --bin tabmux");
+        let build = cmd!(repo.sh, "cargo build --locked -p tabmux-cli --bin tabmux");
         quiet(build.args(["--manifest-path".into(), manifest, "--target-dir".into(), target]))
     })?;
     Ok(Some(binary))

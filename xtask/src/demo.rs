@@ -35,5 +35,5 @@ pub(crate) fn run(repo: &Repo, flags: flags::Demo) -> anyhow::Result<()> {
 }
 
 pub(crate) fn build_server(repo: &Repo) -> anyhow::Result<()> {
-    quiet(cmd!(repo.sh, "cargo build -p tabmux-server --bin tabmux"))
+    quiet(cmd!(repo.sh, "cargo build -p tabmux-cli --bin tabmux"))
 }

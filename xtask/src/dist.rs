@@ -1,6 +1,7 @@
 //! `cargo xtask dist`: from the crates and the TypeScript to what browsers load.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -16,6 +17,10 @@ use crate::{
 
 /// Where the module lands below the target folder; also what `ci` looks into.
 const MODULE: &str = "wasm32-unknown-unknown/wasm-release/tabmux_wasm.wasm";
+
+/// The scripts that the server serves, each perhaps with a source map and compressed copies.
+const SERVED: [&str; 6] =
+    ["client.js", "tiers.js", "worker.js", "tabmux.iife.js", "install.js", "debug.js"];
 
 pub(crate) fn run(repo: &Repo, flags: flags::Dist) -> anyhow::Result<()> {
     let out = match flags.out {
@@ -42,7 +47,36 @@ pub(crate) fn build(repo: &Repo, out: &Path, release: bool) -> anyhow::Result<()
     };
     step("page library and worker", || bundle(repo, out, optimised.as_deref()))?;
     step("scripts for the simulator", || bundle_host(repo))?;
+    embed(repo, out)?;
     println!("     {}", out.strip_prefix(&repo.root).unwrap_or(out).display());
+    Ok(())
+}
+
+/// Copies the scripts that the server serves to where the binary's crate takes them from. What did
+/// not change is left alone, so that nothing is compiled again for it.
+pub(crate) fn embed(repo: &Repo, out: &Path) -> anyhow::Result<()> {
+    let folder = repo.path("crates/cli/scripts");
+    repo.sh.create_dir(&folder)?;
+    let mut wanted = BTreeMap::new();
+    for script in SERVED {
+        for ending in ["", ".map", ".br", ".gz"] {
+            let name = format!("{script}{ending}");
+            if let Ok(bytes) = std::fs::read(out.join(&name)) {
+                wanted.insert(name, bytes);
+            }
+        }
+    }
+    for file in repo.sh.read_dir(&folder)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match wanted.get(&name) {
+            Some(bytes) if std::fs::read(&file)? == *bytes => drop(wanted.remove(&name)),
+            Some(_) => {}
+            None => repo.sh.remove_path(file)?,
+        }
+    }
+    for (name, bytes) in wanted {
+        std::fs::write(folder.join(name), bytes)?;
+    }
     Ok(())
 }
 

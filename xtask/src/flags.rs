@@ -33,6 +33,8 @@ xflags::xflags! {
             /// Measures this result of `dist --release`, in place of making one.
             optional --dist dir: PathBuf
         }
+        /// Packs the crates as they would be published, and builds the binary from the archives.
+        cmd package {}
         /// Starts the demo server on a free port and asks it for what a browser would.
         cmd smoke {}
         /// Runs the tests in real browsers; what follows `--` goes to the test program.

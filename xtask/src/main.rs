@@ -11,6 +11,7 @@ mod demo;
 mod dist;
 mod flags;
 mod fuzz;
+mod package;
 mod process;
 mod release;
 mod repo;
@@ -46,6 +47,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Ci(flags) => ci::run(&repo, &flags),
         XtaskCmd::Tidy(_) => tidy::run(&repo),
         XtaskCmd::Size(flags) => size::run(&repo, flags),
+        XtaskCmd::Package(_) => package::run(&repo),
         XtaskCmd::Release(flags) => release::run(&repo, flags),
         XtaskCmd::Smoke(_) => smoke::run(&repo),
         XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),

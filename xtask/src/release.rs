@@ -15,7 +15,7 @@ use crate::{
 /// Linked against musl a binary needs nothing of the system it runs on.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// What goes into the archive besides the binary and the scripts.
+/// What goes into the archive besides the binary, which has the scripts in it.
 const TEXTS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 pub(crate) fn run(repo: &Repo, flags: flags::Release) -> anyhow::Result<()> {
@@ -25,7 +25,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Release) -> anyhow::Result<()> {
     repo.need_target(target)?;
     dist::build(repo, &dist::default_out(repo), true)?;
     step(&format!("server for {target}"), || {
-        let package = ["-p", "tabmux-server", "--bin", "tabmux"];
+        let package = ["-p", "tabmux-cli", "--bin", "tabmux"];
         quiet(cmd!(repo.sh, "cargo build --release --locked {package...} --target {target}"))
     })?;
     let binary = repo.target().join(target).join("release/tabmux");
@@ -62,7 +62,7 @@ fn check(repo: &Repo, binary: &Path, version: &str) -> anyhow::Result<()> {
     ensure!(!linked.contains("=>"), "{} is not static:\n{linked}", binary.display());
     let said = cmd!(repo.sh, "{binary} --version").quiet().read()?;
     ensure!(said == format!("tabmux {version}"), "it says `{said}`, and is {version}");
-    smoke::serves(binary, &dist::default_out(repo))
+    smoke::serves(binary)
 }
 
 fn npm(repo: &Repo, out: &Path) -> anyhow::Result<()> {
@@ -70,17 +70,13 @@ fn npm(repo: &Repo, out: &Path) -> anyhow::Result<()> {
     quiet(cmd!(repo.sh, "npm pack --pack-destination {out}"))
 }
 
-/// One folder of that name: the binary, the scripts in `assets`, and the texts.
+/// One folder of that name: the binary and the texts.
 fn archive(repo: &Repo, out: &Path, binary: &Path, name: &str) -> anyhow::Result<()> {
     let folder = out.join(name);
-    let assets = folder.join("assets");
-    repo.sh.create_dir(&assets)?;
+    repo.sh.create_dir(&folder)?;
     repo.sh.copy_file(binary, &folder)?;
     for text in TEXTS {
         repo.sh.copy_file(repo.path(text), &folder)?;
-    }
-    for script in scripts(repo)? {
-        repo.sh.copy_file(script, &assets)?;
     }
     let file = out.join(format!("{name}.tar.gz"));
     // The same bytes for the same content.
@@ -90,14 +86,6 @@ fn archive(repo: &Repo, out: &Path, binary: &Path, name: &str) -> anyhow::Result
     Ok(())
 }
 
-/// What the server serves: the scripts of the page library, their maps and compressed copies.
-fn scripts(repo: &Repo) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = repo.sh.read_dir(dist::default_out(repo))?;
-    files.retain(|file| file.is_file() && !file.to_string_lossy().ends_with(".d.ts"));
-    ensure!(files.iter().any(|file| file.ends_with("worker.js")), "worker.js is missing");
-    Ok(files)
-}
-
 fn deb_obstacle(repo: &Repo) -> Option<String> {
     let deb = cmd!(repo.sh, "cargo deb --version").quiet().ignore_stderr().read();
     deb.is_err().then(|| "needs cargo-deb: cargo install cargo-deb".to_owned())
@@ -105,7 +93,7 @@ fn deb_obstacle(repo: &Repo) -> Option<String> {
 
 /// The package, taken apart again: what is in it must run.
 fn deb(repo: &Repo, out: &Path, target: &str, version: &str) -> anyhow::Result<()> {
-    let options = ["-p", "tabmux-server", "--no-build", "--target", target, "--output"];
+    let options = ["-p", "tabmux-cli", "--no-build", "--target", target, "--output"];
     quiet(cmd!(repo.sh, "cargo deb {options...} {out}"))?;
     let files = repo.sh.read_dir(out)?;
     let is_deb = |file: &&PathBuf| file.extension().is_some_and(|ending| ending == "deb");
@@ -115,7 +103,7 @@ fn deb(repo: &Repo, out: &Path, target: &str, version: &str) -> anyhow::Result<(
     let binary = folder.join("usr/bin/tabmux");
     let said = cmd!(repo.sh, "{binary} --version").quiet().read()?;
     ensure!(said == format!("tabmux {version}"), "it says `{said}`, and is {version}");
-    smoke::serves(&binary, &folder.join("usr/share/tabmux"))?;
+    smoke::serves(&binary)?;
     for file in ["etc/tabmux/tabmux.toml", "usr/lib/systemd/system/tabmux.service"] {
         ensure!(folder.join(file).exists(), "the package has no /{file}");
     }

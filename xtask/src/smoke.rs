@@ -54,16 +54,16 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     summary.finish()
 }
 
-/// Whether this binary serves the scripts of this folder, and ends when it is told to.
-pub(crate) fn serves(binary: &Path, assets: &Path) -> anyhow::Result<()> {
+/// Whether this binary serves the scripts that are in it, and ends when it is told to.
+pub(crate) fn serves(binary: &Path) -> anyhow::Result<()> {
     let mut server = Server::start(|address| {
         let mut command = Command::new(binary);
-        command.args(["serve", "--log", "warn", "--listen", &address.to_string(), "--assets"]);
-        command.arg(assets).stdin(Stdio::null());
+        command.args(["serve", "--log", "warn", "--listen", &address.to_string()]);
+        command.current_dir("/").stdin(Stdio::null());
         command
     })?;
-    get(server.address, "/tabmux/client.js")?.expect("content-type", "text/javascript")?;
     worker(server.address)?;
+    scripts(server.address)?;
     get(server.address, "/healthz")?;
     server.stop()
 }

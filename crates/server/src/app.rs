@@ -7,7 +7,9 @@ use tokio::net::TcpStream;
 use crate::{
     Config,
     admission::{Admission, Cause, Ticket},
+    assets::Scripts,
     files::Folder,
+    metrics::Counter,
     origin::Origins,
     proxies::Proxies,
     shard::{Connection, Io, Shards},
@@ -23,8 +25,15 @@ pub(crate) struct App {
     pub(crate) admission: Admission,
     pub(crate) user: Option<UserOf>,
     pub(crate) shards: Shards,
-    pub(crate) assets: Folder,
+    pub(crate) files: Files,
+}
+
+/// What is served besides links.
+pub(crate) struct Files {
+    pub(crate) scripts: Scripts,
     pub(crate) site: Option<Folder>,
+    /// Numbers of the application.
+    pub(crate) counters: Vec<Counter>,
 }
 
 /// What a handshake came to.

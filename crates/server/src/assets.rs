@@ -1,5 +1,7 @@
 //! The client, served by the server itself so that both are always of one version.
 
+use std::{collections::HashMap, io};
+
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -39,21 +41,42 @@ pub(crate) const NAMES: [&str; 12] = [
     "debug.js.map",
 ];
 
+/// Where the scripts come from.
+pub(crate) enum Scripts {
+    Folder(Folder),
+    /// By name. Empty in a program that has none.
+    Embedded(HashMap<&'static str, File>),
+}
+
+impl Scripts {
+    /// The scripts of a program: pairs of name and content.
+    pub(crate) fn embedded(scripts: &[(&'static str, &'static [u8])]) -> Self {
+        Self::Embedded(scripts.iter().map(|(name, bytes)| (*name, File::embedded(bytes))).collect())
+    }
+
+    async fn read(&self, name: &str) -> io::Result<Option<File>> {
+        match self {
+            Self::Folder(folder) => folder.read(name).await,
+            Self::Embedded(files) => Ok(files.get(name).cloned()),
+        }
+    }
+}
+
 /// Answers a request for one of [`NAMES`], whose query may name the version.
 pub(crate) async fn serve(
-    folder: &Folder,
+    scripts: &Scripts,
     name: &'static str,
     query: Option<&str>,
     request: &HeaderMap,
 ) -> Response {
-    let script = match folder.read(name).await {
+    let script = match scripts.read(name).await {
         Ok(Some(script)) => script,
-        Ok(None) => return not_built(folder, name),
+        Ok(None) => return not_built(scripts, name),
         Err(error) => return failed(name, &error),
     };
     let version = query.and_then(|query| query.strip_prefix("v="));
     let age = if version == Some(script.hash()) { Age::Forever } else { Age::AskAgain };
-    let (file, encoding) = match copy(folder, name, &script, request).await {
+    let (file, encoding) = match copy(scripts, name, &script, request).await {
         Some((copy, encoding)) => (copy, Some(encoding)),
         None => (script, None),
     };
@@ -77,14 +100,14 @@ pub(crate) async fn serve(
 /// The best compressed copy of a script that a request accepts, if there is one beside it. One
 /// that is older than the script is of another build.
 async fn copy(
-    folder: &Folder,
+    scripts: &Scripts,
     name: &str,
     script: &File,
     request: &HeaderMap,
 ) -> Option<(File, Encoding)> {
     for encoding in encoding::accepted(request) {
         let name = format!("{name}{}", encoding.suffix());
-        match folder.read(&name).await {
+        match scripts.read(&name).await {
             Ok(Some(copy)) if copy.modified() >= script.modified() => {
                 return Some((copy, encoding));
             }
@@ -96,11 +119,17 @@ async fn copy(
     None
 }
 
-fn not_built(folder: &Folder, name: &str) -> Response {
-    let folder = folder.path().display();
-    let text = format!(
-        "{name} is not in {folder}; run `cargo xtask dist` to build it, or name its folder with \
-         --assets\n"
-    );
+fn not_built(scripts: &Scripts, name: &str) -> Response {
+    let text = match scripts {
+        Scripts::Folder(folder) => format!(
+            "{name} is not in {}; run `cargo xtask dist` to build it, or name its folder with \
+             --assets\n",
+            folder.path().display()
+        ),
+        Scripts::Embedded(_) => format!(
+            "this server was built without {name}; name a folder that has it with --assets, or in \
+             an app with Builder::assets: `dist` of the npm package is one\n"
+        ),
+    };
     (StatusCode::NOT_FOUND, text).into_response()
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use crate::{
     Config, Error, Server, SocketHandler,
+    app::Files,
+    assets::Scripts,
     files::Folder,
+    metrics::Counter,
     origin::Origins,
     proxies::Proxies,
     routes::{Factory, Routes},
@@ -17,14 +20,23 @@ pub struct Builder {
     pub(crate) config: Config,
     pub(crate) routes: Routes,
     pub(crate) site: Option<PathBuf>,
+    scripts: &'static [(&'static str, &'static [u8])],
+    counters: Vec<Counter>,
     user: Option<UserOf>,
     fault: Option<Error>,
 }
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        let (config, routes) = (Config::default(), Routes::default());
-        Self { config, routes, site: None, user: None, fault: None }
+        Self {
+            config: Config::default(),
+            routes: Routes::default(),
+            site: None,
+            scripts: &[],
+            counters: Vec::new(),
+            user: None,
+            fault: None,
+        }
     }
 
     /// Maps the path of virtual sockets, such as `/chat`, to what makes their handlers.
@@ -61,9 +73,39 @@ impl Builder {
     }
 
     /// The folder with `client.js`, `tiers.js` and `worker.js`, and with compressed copies of them
-    /// (`.br`, `.gz`) if browsers are to get those.
+    /// (`.br`, `.gz`) if browsers are to get those. In the place of [`scripts`](Self::scripts).
     pub fn assets(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.config.assets = folder.into();
+        self.config.assets = Some(folder.into());
+        self
+    }
+
+    /// The scripts, where they are a part of the program: pairs of name and content, such as
+    /// `("client.js", include_bytes!("client.js"))`. Names and compressed copies are those that
+    /// [`assets`](Self::assets) would find in its folder. Without both, the server serves none.
+    pub fn scripts(mut self, scripts: &'static [(&'static str, &'static [u8])]) -> Self {
+        self.scripts = scripts;
+        self
+    }
+
+    /// Adds a number of yours to `/metrics`. `read` is called for each answer.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use tabmux_server::Server;
+    ///
+    /// static ORDERS: AtomicU64 = AtomicU64::new(0);
+    ///
+    /// let read = || ORDERS.load(Ordering::Relaxed);
+    /// let server = Server::builder().counter("shop_orders_total", "Orders.", read).build()?;
+    /// # Ok::<(), tabmux_server::Error>(())
+    /// ```
+    pub fn counter(
+        mut self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.counters.push(Counter { name, help, read: Box::new(read) });
         self
     }
 
@@ -109,9 +151,13 @@ impl Builder {
             let folder = folder.display();
             return Err(Error::Config(format!("there is no folder {folder} to serve at /")));
         }
-        let site = self.site.map(Folder::new);
+        let scripts = match self.config.assets.clone() {
+            Some(folder) => Scripts::Folder(Folder::new(folder)),
+            None => Scripts::embedded(self.scripts),
+        };
+        let files = Files { scripts, site: self.site.map(Folder::new), counters: self.counters };
         let proxies = Proxies::new(&self.config.trusted_proxies)?;
         let header = self.config.user_header.clone().map(by_header);
-        Server::new(self.config, origins, proxies, self.routes, site, self.user.or(header))
+        Server::new(self.config, origins, proxies, self.routes, files, self.user.or(header))
     }
 }

@@ -26,9 +26,9 @@ keys! {
         /// The address that the binary listens on. Default: 127.0.0.1:3000.
         #[serde(deserialize_with = "listen")]
         listen: SocketAddr = own(SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)));
-        /// The folder with `client.js`, `tiers.js` and `worker.js`. Default:
-        /// `packages/tabmux/dist`.
-        assets: PathBuf = own(PathBuf::from("packages/tabmux/dist"));
+        /// The folder with `client.js`, `tiers.js` and `worker.js`. Default: none; the binary
+        /// `tabmux` then serves those that it was built with.
+        assets: Option<PathBuf> = own(None);
         /// Origins that may open a link besides the server's own, such as `https://example.org`.
         /// `*` allows every site on the web to use this server in its visitors' name.
         allow_origins: Vec<String> = own(Vec::new()), "tabmux_refused_total{reason=\"origin\"}";

@@ -6,6 +6,7 @@
 //! nobody asks for its files.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fmt::Write as _,
     fs::{File as Handle, Metadata, OpenOptions},
@@ -71,10 +72,11 @@ type Stamp = (u64, (i64, i64), u64);
 type Stamp = (SystemTime, u64);
 
 /// A file in memory, and the name of its content.
+#[derive(Clone)]
 pub(crate) struct File(Arc<Content>);
 
 struct Content {
-    bytes: Vec<u8>,
+    bytes: Cow<'static, [u8]>,
     /// When it was written; `None` if the system does not say.
     modified: Option<SystemTime>,
     /// The first 16 hex digits of its SHA-256.
@@ -151,7 +153,7 @@ impl Known {
         // A file may say that it is larger than all memory.
         bytes.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
         handle.read_to_end(&mut bytes)?;
-        let content = Arc::new(Content::new(bytes, metadata.modified().ok()));
+        let content = Arc::new(Content::new(bytes.into(), metadata.modified().ok()));
         *self = Self { stamp, content: Arc::downgrade(&content) };
         Ok(Some(File(content)))
     }
@@ -188,7 +190,7 @@ fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
 }
 
 impl Content {
-    fn new(bytes: Vec<u8>, modified: Option<SystemTime>) -> Self {
+    fn new(bytes: Cow<'static, [u8]>, modified: Option<SystemTime>) -> Self {
         let mut hash = String::with_capacity(16);
         for byte in &Sha256::digest(&bytes)[..8] {
             // Writing to a string cannot fail.
@@ -206,6 +208,11 @@ impl AsRef<[u8]> for File {
 }
 
 impl File {
+    /// A file that is a part of the program.
+    pub(crate) fn embedded(bytes: &'static [u8]) -> Self {
+        Self(Arc::new(Content::new(bytes.into(), None)))
+    }
+
     /// The name of its content.
     pub(crate) fn hash(&self) -> &str {
         &self.0.hash

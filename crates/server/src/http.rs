@@ -36,7 +36,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     for name in assets::NAMES {
         let asset = move |State(app): State<Arc<App>>, RawQuery(query), headers: HeaderMap| {
             let query: Option<String> = query;
-            async move { assets::serve(&app.assets, name, query.as_deref(), &headers).await }
+            async move { assets::serve(&app.files.scripts, name, query.as_deref(), &headers).await }
         };
         router = router.route(&format!("/tabmux/{name}"), get(asset));
     }
@@ -45,7 +45,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 /// The files of the site, as the fallback of a router.
 pub(crate) fn site_router(app: Arc<App>) -> Router {
-    let router = if app.site.is_some() { Router::new().fallback(get(site)) } else { Router::new() };
+    let router =
+        if app.files.site.is_some() { Router::new().fallback(get(site)) } else { Router::new() };
     router.with_state(app)
 }
 
@@ -154,7 +155,7 @@ async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let shared = app.shards.fanout().shared_bytes();
-    let text = metrics::text(app.shards.board(), &app.admission, shared);
+    let text = metrics::text(app.shards.board(), &app.admission, shared, &app.files.counters);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 
@@ -167,7 +168,7 @@ async fn stats(State(app): State<Arc<App>>) -> Json<BTreeMap<&'static str, u64>>
 }
 
 async fn site(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response {
-    match &app.site {
+    match &app.files.site {
         Some(folder) => folder.serve(uri.path(), &headers).await,
         None => StatusCode::NOT_FOUND.into_response(),
     }

@@ -33,8 +33,6 @@ mod admission;
 mod api;
 mod app;
 mod assets;
-#[doc(hidden)]
-pub mod bench;
 mod bridge;
 mod builder;
 mod config;
@@ -42,7 +40,6 @@ mod config;
 pub mod conformance;
 mod context;
 mod decision;
-pub mod demo;
 mod descriptors;
 mod encoding;
 mod error;
@@ -60,7 +57,6 @@ mod routes;
 mod sender;
 mod server;
 mod shard;
-mod stderr;
 mod task;
 mod users;
 mod web;
@@ -78,7 +74,6 @@ pub use self::{
     routes::Params,
     sender::{OpenAnswer, SocketSender},
     server::{Server, listen},
-    stderr::Stderr,
     task::{Ended, Opening, TaskHandler, TaskSocket, task, task_opening},
     users::LinkRequest,
 };

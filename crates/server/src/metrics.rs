@@ -11,7 +11,6 @@ use crate::{
     admission::{Admission, Cause},
     descriptors,
     shard::board::Board,
-    stderr,
 };
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,8 +18,20 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// Parts of a second in which Linux tells what a process used of a CPU, on every machine.
 const TICKS: f64 = 100.0;
 
+/// A number of the application.
+pub(crate) struct Counter {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) read: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
 /// Returns the numbers of this moment. `shared` is the memory that browsers share.
-pub(crate) fn text(board: &Board, admission: &Admission, shared: usize) -> String {
+pub(crate) fn text(
+    board: &Board,
+    admission: &Admission,
+    shared: usize,
+    counters: &[Counter],
+) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     page.stats(&board.stats());
     let help = "Memory of topics and of publications that browsers share, each counted once.";
@@ -28,8 +39,9 @@ pub(crate) fn text(board: &Board, admission: &Admission, shared: usize) -> Strin
     let help = "Times that a link was read later, for limits.messages_per_s or bytes_per_s.";
     page.one(NumberKind::Counter, "tabmux_link_pauses_total", help, board.pauses());
     page.door(admission);
-    let help = "Lines of the log that were lost because stderr did not take them.";
-    page.one(NumberKind::Counter, "tabmux_log_lines_lost_total", help, stderr::lost());
+    for Counter { name, help, read } in counters {
+        page.one(NumberKind::Counter, name, help, read());
+    }
     page.one(
         NumberKind::Gauge,
         "tabmux_uptime_seconds",

@@ -12,9 +12,16 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    Builder, Config, Error, ServerHandle, accept, admission::Admission, app::App, descriptors,
-    files::Folder, http, origin::Origins, proxies::Proxies, routes::Routes, shard::Shards,
-    users::UserOf, web::Web,
+    Builder, Config, Error, ServerHandle, accept,
+    admission::Admission,
+    app::{App, Files},
+    descriptors, http,
+    origin::Origins,
+    proxies::Proxies,
+    routes::Routes,
+    shard::Shards,
+    users::UserOf,
+    web::Web,
 };
 
 /// A server drains in so many steps.
@@ -42,14 +49,13 @@ impl Server {
         origins: Origins,
         proxies: Proxies,
         routes: Routes,
-        site: Option<Folder>,
+        files: Files,
         user: Option<UserOf>,
     ) -> Result<Self, Error> {
         let shards = Shards::new(&config, routes)?;
         let quota = descriptors::quota(&config.limits, shards.count());
         let admission = Admission::new(quota, Arc::clone(shards.board().tickets()));
-        let assets = Folder::new(config.assets.clone());
-        let app = App { config, origins, proxies, admission, user, shards, assets, site };
+        let app = App { config, origins, proxies, admission, user, shards, files };
         Ok(Self { app: Arc::new(app) })
     }
 

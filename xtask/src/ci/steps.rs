@@ -50,6 +50,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("README", Count::NodeTest, |repo| tests_of(repo, "test/runners", "readme")),
         step("e2e", Count::Summary, e2e(xtask.clone())),
         step("chaos", Count::Summary, chaos(xtask.clone())),
+        step("package", Count::One, task(&["package"])),
         step("release", Count::One, build_release(xtask)),
         step("tree unchanged", Count::One, move |repo| tree_unchanged(repo, before.as_deref())),
     ]

@@ -17,7 +17,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-server", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-sim", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-trace", &["tabmux-core", "tabmux-wire"]),
-    ("tabmux-bench", &["tabmux-server"]),
+    ("tabmux-cli", &["tabmux-core", "tabmux-server"]),
+    ("tabmux-bench", &["tabmux-cli"]),
     // The built package and the server binary, never sources; it reads what passes a proxy.
     ("tabmux-e2e", &["tabmux-wire"]),
     // They only run programs.

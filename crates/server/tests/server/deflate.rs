@@ -4,7 +4,7 @@ use std::{io::Write, net::SocketAddr};
 
 use flate2::{Compression, write::DeflateDecoder, write::DeflateEncoder};
 use tabmux_core::wire::{HubFrame, Payload, ServerFrame, SocketId, TabId, Upstream};
-use tabmux_server::{Config, Deflate, Server, ServerHandle, demo};
+use tabmux_server::{Config, Deflate, Server, ServerHandle};
 use tokio::net::TcpListener;
 
 use super::{
@@ -21,12 +21,12 @@ fn config() -> Config {
 }
 
 async fn running() -> Running {
-    Running::start(demo::install(Server::builder()).config(config())).await
+    Running::start(crate::support::demo::install(Server::builder()).config(config())).await
 }
 
 /// The same, with its links through axum.
 async fn mounted() -> (SocketAddr, ServerHandle) {
-    let server = demo::install(Server::builder()).config(config()).build().unwrap();
+    let server = crate::support::demo::install(Server::builder()).config(config()).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, handle) = (listener.local_addr().unwrap(), server.handle());
     let app = axum::Router::new().merge(server.router());

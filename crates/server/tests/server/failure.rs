@@ -53,7 +53,7 @@ fn on_two_shards() -> Builder {
     static TWO: Once = Once::new();
     TWO.call_once(|| [Broken, Broken].map(tracing::Dispatch::new).into_iter().for_each(forget));
     let config = Config { shards: 2, ..Config::default() };
-    let builder = tabmux_server::demo::install(Server::builder().config(config));
+    let builder = crate::support::demo::install(Server::builder().config(config));
     builder.socket("/sabotage", || Saboteur)
 }
 

@@ -6,8 +6,8 @@ use tabmux_server::Server;
 use tokio_tungstenite::tungstenite::Error as WsError;
 
 use super::{
+    raw::crowd,
     support::{Hub, Response, Running, folder, get},
-    web::crowd,
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
@@ -365,6 +365,31 @@ async fn a_client_that_was_not_built_says_how() {
 }
 
 #[tokio::test]
+async fn scripts_may_be_a_part_of_the_program() {
+    const SCRIPTS: &[(&str, &[u8])] = &[("client.js", b"plain"), ("client.js.br", b"in brotli")];
+    let server = Running::start(Server::builder().scripts(SCRIPTS)).await;
+    let script = get(server.address, "/tabmux/client.js", "").await;
+    assert_eq!((script.status, &*script.body), (200, "plain"));
+    assert_eq!(script.header("cache-control"), Some("no-cache"));
+    let copy = get(server.address, "/tabmux/client.js", &accepting("br")).await;
+    assert_eq!((copy.header("content-encoding"), &*copy.body), (Some("br"), "in brotli"));
+    let known = format!("If-None-Match: {}\r\n", script.header("etag").unwrap());
+    assert_eq!(get(server.address, "/tabmux/client.js", &known).await.status, 304);
+    let missing = get(server.address, "/tabmux/worker.js", "").await;
+    assert_eq!(missing.status, 404);
+    assert!(missing.body.contains("Builder::assets"), "{}", missing.body);
+}
+
+#[tokio::test]
+async fn a_folder_comes_before_scripts_of_the_program() {
+    let assets = folder("before");
+    std::fs::write(assets.join("client.js"), "of the folder").unwrap();
+    let builder = Server::builder().scripts(&[("client.js", b"of the program")]).assets(assets);
+    let server = Running::start(builder).await;
+    assert_eq!(get(server.address, "/tabmux/client.js", "").await.body, "of the folder");
+}
+
+#[tokio::test]
 async fn a_site_is_served_with_types_and_a_policy() {
     let site = folder("site");
     std::fs::write(site.join("index.html"), "<!doctype html>").unwrap();
@@ -399,7 +424,7 @@ async fn a_file_that_changed_is_sent_as_it_is_now_also_while_the_old_one_is_bein
 
 #[tokio::test]
 async fn the_router_mounts_in_another_app() {
-    let server = tabmux_server::demo::install(Server::builder()).build().unwrap();
+    let server = crate::support::demo::install(Server::builder()).build().unwrap();
     let app = axum::Router::new()
         .route("/mine", axum::routing::get(|| async { "mine" }))
         .merge(server.router());

@@ -307,7 +307,7 @@ async fn who_sends_too_fast_is_read_later_and_loses_nothing() {
     let limits = Limits { messages_per_s: 20, ..Limits::default() };
     let config = Config { limits, shards: 1, ..Config::default() };
     let server =
-        Running::start(tabmux_server::demo::install(Server::builder()).config(config)).await;
+        Running::start(crate::support::demo::install(Server::builder()).config(config)).await;
     let mut fast = Hub::with_socket(server.address, "/echo").await;
     let mut other = Hub::with_socket(server.address, "/echo").await;
     for number in 0..60 {

@@ -2,10 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod bench;
-mod binary;
 mod deflate;
-mod demo;
 mod failure;
 mod handlers;
 mod http;

@@ -7,7 +7,7 @@ use tabmux_core::wire::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::support::soon;
@@ -130,4 +130,26 @@ impl Raw {
         assert!(rest.is_empty(), "{rest:?}");
         u16::from_be_bytes([payload[0], payload[1]])
     }
+}
+
+/// Asks for a file, reads the first byte of the answer, and then nothing more.
+async fn stops_reading(address: SocketAddr, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Little fits on the way.
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut stream = soon("a connection", socket.connect(address)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(soon("an answer", stream.read_u8()).await.unwrap(), b'H');
+    stream
+}
+
+/// So many peers of that kind, which come at once.
+pub(crate) async fn crowd(address: SocketAddr, path: &'static str, count: usize) -> Vec<TcpStream> {
+    let peers = (0..count).map(|_| tokio::spawn(stops_reading(address, path)));
+    let mut streams = Vec::new();
+    for peer in peers.collect::<Vec<_>>() {
+        streams.push(peer.await.unwrap());
+    }
+    streams
 }

@@ -1,34 +1,17 @@
 //! Sessions that go on with another link of a running server.
 
 use tabmux_core::wire::{
-    Alias, Denied, Hello, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, Payload, RefusedReason,
-    Resume, ServerFrame, TabId, Token, Welcome,
+    Alias, Denied, HubFrame, Payload, RefusedReason, ServerFrame, TabId, Token, Welcome,
 };
-use tabmux_server::{Config, Limits, Server, demo};
+use tabmux_server::{Config, Limits, Server};
 
-use super::support::{Hub, Running, frame, hello, metric, soon};
+use super::support::{Hub, Running, claim, frame, hello, metric, say_hello_on, soon};
 
 const TAB: Alias = Alias(1);
-
-/// HELLO that claims the session of a WELCOME.
-pub(crate) fn claim(welcome: &Welcome, hub: u64) -> HubFrame<'static> {
-    let Welcome { session, token, term, .. } = *welcome;
-    let resume = Some(Resume { session, token, term, have0: Some(0) });
-    let (min_version, max_version, credentials) = (OLDEST_VERSION, NEWEST_VERSION, "");
-    HubFrame::Hello(Hello { min_version, max_version, hub: HubId(hub), resume, credentials })
-}
 
 /// What a HELLO is answered with.
 async fn say_hello(server: &Running, hello: &HubFrame<'_>) -> (Hub, Welcome) {
     say_hello_on(Hub::dial(server.address).await, hello).await
-}
-
-pub(crate) async fn say_hello_on(mut hub: Hub, hello: &HubFrame<'_>) -> (Hub, Welcome) {
-    hub.say(hello).await;
-    match frame(&hub.next().await) {
-        ServerFrame::Welcome(welcome) => (hub, welcome),
-        other => panic!("not welcomed: {other:?}"),
-    }
 }
 
 /// A link with an open echo socket that has sent one message.
@@ -56,7 +39,8 @@ async fn attach(hub: &mut Hub, last: u64) -> (u64, u64) {
 #[tokio::test]
 async fn a_session_goes_on_with_another_link_whichever_shard_that_comes_to() {
     let config = Config { shards: 4, ..Config::default() };
-    let server = Running::start(demo::install(Server::builder().config(config))).await;
+    let server =
+        Running::start(crate::support::demo::install(Server::builder().config(config))).await;
     let (mut hub, welcome) = talking(&server).await;
     for round in 0..8_u64 {
         drop(hub);
@@ -118,7 +102,8 @@ async fn a_forged_token_is_refused_and_counted_and_reaches_nothing() {
 #[tokio::test]
 async fn a_session_that_has_expired_is_a_new_one() {
     let config = Config { detached_ms: 30, ..Config::default() };
-    let server = Running::start(demo::install(Server::builder().config(config))).await;
+    let server =
+        Running::start(crate::support::demo::install(Server::builder().config(config))).await;
     let (hub, welcome) = talking(&server).await;
     drop(hub);
     server.stats(|stats| stats.sessions.held == 0 && stats.sessions.expired == 1).await;
@@ -132,7 +117,7 @@ async fn with_users(links_per_user: u32) -> Running {
     let trusted_proxies = vec!["127.0.0.1".to_owned()];
     let user_header = Some("X-User".to_owned());
     let config = Config { limits, trusted_proxies, user_header, shards: 4, ..Config::default() };
-    Running::start(demo::install(Server::builder().config(config))).await
+    Running::start(crate::support::demo::install(Server::builder().config(config))).await
 }
 
 /// A link of a user; of nobody, if the name is empty.

@@ -189,7 +189,7 @@ impl SocketHandler for Flood {
 async fn a_reader_that_stops_holds_up_nobody_and_takes_no_more_than_its_queue() {
     let accepted = Arc::new(Mutex::new(0));
     let seen = Arc::clone(&accepted);
-    let builder = tabmux_server::demo::install(Server::builder().config(on_shards(1)));
+    let builder = crate::support::demo::install(Server::builder().config(on_shards(1)));
     let flood = move || Flood { accepted: Arc::clone(&seen), next: 0 };
     let server = Running::start(builder.socket("/flood", flood)).await;
     let mut slow = Hub::with_socket(server.address, "/flood").await;
@@ -308,7 +308,7 @@ fn crowd() -> usize {
 #[tokio::test]
 async fn thousands_of_idle_links_and_one_that_is_not() {
     let server =
-        Running::start(tabmux_server::demo::install(Server::builder().config(on_shards(2)))).await;
+        Running::start(crate::support::demo::install(Server::builder().config(on_shards(2)))).await;
     let (crowd, mut links) = (crowd(), Vec::new());
     for _ in 0..crowd {
         let mut raw = Raw::link(server.address).await;

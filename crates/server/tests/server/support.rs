@@ -1,11 +1,16 @@
 //! A running server, a hub at the other end of a link, and a plain HTTP client.
 
+// The handlers of the demo are the ones that most tests talk to.
+#[path = "../../../cli/src/demo/mod.rs"]
+#[expect(unreachable_pub, reason = "it is a public module of another crate")]
+pub(crate) mod demo;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use tabmux_core::wire::{
     Alias, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION, Payload, Position,
-    ServerFrame, SocketId, TabId, TopicId, Upstream,
+    Resume, ServerFrame, SocketId, TabId, TopicId, Upstream, Welcome,
 };
 use tabmux_server::{Builder, Error, Server, ServerHandle, Stats};
 use tokio::{
@@ -43,8 +48,11 @@ impl Running {
         Self { address, handle, stop: Some(stop), run }
     }
 
+    /// A server with the demo's handlers, and with the number that the binary adds.
     pub(crate) async fn demo() -> Self {
-        Self::start(tabmux_server::demo::install(Server::builder())).await
+        let help = "Lines of the log that were lost because stderr did not take them.";
+        let builder = Server::builder().counter("tabmux_log_lines_lost_total", help, || 0);
+        Self::start(demo::install(builder)).await
     }
 
     pub(crate) fn stop(&mut self) {
@@ -337,6 +345,23 @@ pub(crate) fn hello() -> HubFrame<'static> {
         resume: None,
         credentials: "",
     })
+}
+
+/// HELLO that claims the session of a WELCOME.
+pub(crate) fn claim(welcome: &Welcome, hub: u64) -> HubFrame<'static> {
+    let Welcome { session, token, term, .. } = *welcome;
+    let resume = Some(Resume { session, token, term, have0: Some(0) });
+    let (min_version, max_version, credentials) = (OLDEST_VERSION, NEWEST_VERSION, "");
+    HubFrame::Hello(Hello { min_version, max_version, hub: HubId(hub), resume, credentials })
+}
+
+/// Says HELLO; the answer must be WELCOME.
+pub(crate) async fn say_hello_on(mut hub: Hub, hello: &HubFrame<'_>) -> (Hub, Welcome) {
+    hub.say(hello).await;
+    match frame(&hub.next().await) {
+        ServerFrame::Welcome(welcome) => (hub, welcome),
+        other => panic!("not welcomed: {other:?}"),
+    }
 }
 
 pub(crate) fn frame(bytes: &[u8]) -> ServerFrame<'_> {

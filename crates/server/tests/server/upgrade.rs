@@ -20,7 +20,7 @@ fn welcomed(message: &[u8]) {
 
 /// A server whose links all go through axum.
 async fn mounted() -> SocketAddr {
-    let server = tabmux_server::demo::install(Server::builder()).build().unwrap();
+    let server = crate::support::demo::install(Server::builder()).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let app = axum::Router::new().merge(server.router());
@@ -189,7 +189,7 @@ async fn a_head_without_end_is_refused_and_a_slow_one_given_up() {
 
 #[tokio::test]
 async fn a_stream_that_is_no_tcp_stream_is_bridged() {
-    let server = tabmux_server::demo::install(Server::builder()).build().unwrap();
+    let server = crate::support::demo::install(Server::builder()).build().unwrap();
     let listener = Foreign(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let address = listener.0.local_addr().unwrap();
     let app = server.router();

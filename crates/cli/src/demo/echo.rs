@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use tabmux_core::session::SendError;
-
-use crate::{Ctx, Decision, Message, OpenRequest, OwnedMessage, SocketHandler, message_cost};
+use tabmux_server::{
+    Ctx, Decision, Message, OpenRequest, OwnedMessage, SendError, SocketHandler, message_cost,
+};
 
 /// Keeps what cannot be sent yet: a handler that dropped it would lose it in silence. It keeps no
 /// more than its tab has credit for.

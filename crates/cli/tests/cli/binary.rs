@@ -12,9 +12,8 @@ use tokio::{
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
-    raw::{Raw, head, hello, lines},
-    support::{Hub, folder, get, metric, soon},
-    web::crowd,
+    raw::{Raw, crowd, head, hello, lines},
+    support::{Hub, claim, folder, get, metric, say_hello_on, soon},
 };
 
 pub(crate) fn serve(arguments: &[&str]) -> Command {
@@ -177,12 +176,11 @@ async fn garbage_is_one_line_in_the_log() {
 #[tokio::test]
 async fn forged_tokens_are_one_line_in_the_log_which_tells_no_secret() {
     let (child, address) = start(&[]).await;
-    let (mut hub, welcome) =
-        super::resume::say_hello_on(Hub::dial(address).await, &super::support::hello()).await;
+    let (mut hub, welcome) = say_hello_on(Hub::dial(address).await, &super::support::hello()).await;
     for byte in [0xa5, 0xa6, 0xa7] {
         let forged = Welcome { token: Token([byte; 16]), ..welcome.clone() };
         let mut other = Hub::dial(address).await;
-        other.say(&super::resume::claim(&forged, 9)).await;
+        other.say(&claim(&forged, 9)).await;
         let bytes = other.next().await;
         let refused = super::support::frame(&bytes);
         assert!(matches!(refused, ServerFrame::Denied(_)), "{refused:?}");
@@ -344,6 +342,25 @@ async fn missing_assets_are_told_at_the_start() {
     let (child, _) = start(&["--assets", half.to_str().unwrap()]).await;
     let log = terminate(child, "TERM").await;
     assert!(log.contains("half has no worker.js: run `cargo xtask dist`"), "{log}");
+}
+
+/// A clone in which the scripts were never built has none to put into the binary.
+#[tokio::test]
+async fn without_assets_it_serves_the_scripts_that_are_in_it() {
+    let (child, address) = listening(serve(&["--listen", "127.0.0.1:0"])).await;
+    let script = tabmux_cli::SCRIPTS.iter().find(|(name, _)| *name == "worker.js");
+    let response = get(address, "/tabmux/worker.js", "").await;
+    let log = terminate(child, "TERM").await;
+    match script {
+        Some((_, bytes)) => {
+            assert_eq!((response.status, response.body.as_bytes()), (200, *bytes));
+            assert_eq!(troubles(&log), [""; 0]);
+        }
+        None => {
+            assert_eq!(response.status, 404);
+            assert!(log.contains("this binary has no client.js: run `cargo xtask dist`"), "{log}");
+        }
+    }
 }
 
 #[tokio::test]

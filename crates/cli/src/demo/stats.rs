@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use crate::{CloseInfo, Ctx, Message, SocketHandler, SocketRef, SocketSender, Stats};
+use tabmux_server::{CloseInfo, Ctx, Message, SocketHandler, SocketRef, SocketSender, Stats};
 
 /// Changes within this span are told as one.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -140,7 +140,7 @@ impl<'a> MakeWriter<'a> for Stderr {
 }
 
 /// Lines of the log that were lost since the start of the process.
-pub(crate) fn lost() -> u64 {
+pub fn lost_lines() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
@@ -207,7 +207,7 @@ mod tests {
         }
         stderr.finish(LONG);
         assert_eq!(waiting(), (0, 0));
-        assert!(lost() >= 3);
+        assert!(lost_lines() >= 3);
     }
 
     #[test]

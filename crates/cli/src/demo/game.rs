@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Ctx, Message, SocketHandler};
+use tabmux_server::{Ctx, Message, SocketHandler};
 
 const HIGHEST: u32 = 100;
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{Ctx, Message, SocketHandler};
+use tabmux_server::{Ctx, Message, SocketHandler};
 
 /// The most characters of one notification.
 const LONGEST: usize = 200;

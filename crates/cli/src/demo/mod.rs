@@ -14,7 +14,7 @@ mod stats;
 
 use std::sync::Arc;
 
-use crate::Builder;
+use tabmux_server::Builder;
 
 /// Adds the demo's handlers.
 pub fn install(builder: Builder) -> Builder {

@@ -7,7 +7,7 @@
 use std::{
     io::Write,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
     sync::{
@@ -18,9 +18,9 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tabmux_cli::{SCRIPTS, Stderr, bench, demo, lost_lines};
 use tabmux_server::{
-    ApiKey, Config, Error, Server, Stderr, bench, demo, listen, listen_address,
-    raise_descriptor_limit,
+    ApiKey, Config, Error, Server, listen, listen_address, raise_descriptor_limit,
 };
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -60,7 +60,7 @@ struct Serve {
     /// TOML file with the configuration; --help shows every key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder with client.js, tiers.js and worker.js [default: packages/tabmux/dist]
+    /// Folder with client.js, tiers.js and worker.js [default: those in this binary]
     #[arg(long, value_name = "DIR")]
     assets: Option<PathBuf>,
     /// Origin whose pages may open links besides the server's own, such as `https://example.org`;
@@ -146,7 +146,12 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
     let config = configuration(&arguments)?;
     let address = config.listen;
     let assets = config.assets.clone();
-    let mut builder = Server::builder().config(config);
+    let help = "Lines of the log that were lost because stderr did not take them.";
+    let mut builder = Server::builder().config(config).scripts(SCRIPTS).counter(
+        "tabmux_log_lines_lost_total",
+        help,
+        lost_lines,
+    );
     if let Some(folder) = arguments.demo {
         builder = demo::install(builder).site(folder);
     }
@@ -159,11 +164,7 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
     let (first, asked) = oneshot::channel();
     let listener = listen(address)?;
     announce(listener.local_addr()?);
-    let files = ["client.js", "tiers.js", "worker.js"];
-    if let Some(file) = files.iter().find(|file| !assets.join(file).exists()) {
-        let folder = assets.display();
-        warn!("{folder} has no {file}: run `cargo xtask dist`, or name its folder by --assets");
-    }
+    look_for_scripts(assets.as_deref());
     let mut run = pin!(server.run(listener, async {
         // The sender lives as long as this does.
         let _ = asked.await;
@@ -181,6 +182,19 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
             Ok(())
         }
     }
+}
+
+/// Warns of scripts that are missing.
+fn look_for_scripts(folder: Option<&Path>) {
+    let has = |file: &&&str| match folder {
+        Some(folder) => folder.join(file).exists(),
+        None => SCRIPTS.iter().any(|(name, _)| name == *file),
+    };
+    let Some(file) = ["client.js", "tiers.js", "worker.js"].iter().find(|file| !has(file)) else {
+        return;
+    };
+    let place = folder.map_or("this binary".into(), |folder| folder.display().to_string());
+    warn!("{place} has no {file}: run `cargo xtask dist`, or name its folder by --assets");
 }
 
 /// Writes the address to stdout. A server whose stdout cannot be written serves all the same.
@@ -235,7 +249,7 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
         config.listen = listen;
     }
     if let Some(assets) = &arguments.assets {
-        config.assets.clone_from(assets);
+        config.assets = Some(assets.clone());
     }
     config.allow_origins.extend(arguments.allow_origin.iter().cloned());
     if let Ok(key) = std::env::var("TABMUX_API_KEY") {

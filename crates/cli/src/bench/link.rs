@@ -465,8 +465,19 @@ mod tests {
     #[test]
     fn frames_are_read_whole_or_not_at_all() {
         for size in [0, 1, 125, 126, 65_535, 65_536] {
-            let mut bytes = Vec::new();
-            crate::ws::put_frame(&mut bytes, crate::ws::Opcode::Binary, &vec![7; size]);
+            let mut bytes = vec![0x82];
+            match size {
+                0..126 => bytes.push(u8::try_from(size).unwrap()),
+                126..0x1_0000 => {
+                    bytes.push(126);
+                    bytes.extend(u16::try_from(size).unwrap().to_be_bytes());
+                }
+                _ => {
+                    bytes.push(127);
+                    bytes.extend(u64::try_from(size).unwrap().to_be_bytes());
+                }
+            }
+            bytes.resize(bytes.len() + size, 7);
             let (opcode, payload, len) = frame(&bytes).unwrap().unwrap();
             assert_eq!((opcode, payload.len(), len), (2, size, bytes.len()));
             assert!(frame(&bytes[..bytes.len() - 1]).unwrap().is_none());

@@ -1,0 +1,14 @@
+//! The binary `tabmux` as a process, and the demo's handlers.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bench;
+mod binary;
+mod handlers;
+// What the tests of the library drive a server with.
+#[path = "../../../server/tests/server/raw.rs"]
+#[expect(dead_code, reason = "the tests of the server use the rest")]
+mod raw;
+#[path = "../../../server/tests/server/support.rs"]
+#[expect(dead_code, reason = "the tests of the server use the rest")]
+mod support;

@@ -1,0 +1,42 @@
+//! `cargo xtask package`: the crates as they would be published, built from their archives.
+
+use anyhow::ensure;
+use xshell::cmd;
+
+use crate::{
+    dist,
+    process::{quiet, step},
+    repo::Repo,
+    smoke,
+};
+
+/// The published crates that the binary is made of, each after those that it needs.
+const CRATES: [&str; 4] = ["tabmux-wire", "tabmux-core", "tabmux-server", "tabmux-cli"];
+
+/// Packs the crates, builds the binary from nothing but the archives, and looks whether it serves
+/// the scripts.
+pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
+    let scripts = dist::default_out(repo);
+    if !scripts.join("worker.js.br").exists() {
+        dist::build(repo, &scripts, true)?;
+    }
+    dist::embed(repo, &scripts)?;
+    let packages = CRATES.iter().flat_map(|name| ["-p", name]);
+    let packages = packages.collect::<Vec<_>>();
+    let binary = repo.binary("tabmux");
+    repo.sh.remove_path(&binary)?;
+    // Cargo builds each crate from its archive, and fails for a `tabmux-cli` without scripts.
+    step("archives of the crates, and what they build", || {
+        quiet(cmd!(repo.sh, "cargo package --locked --allow-dirty {packages...}"))
+    })?;
+    step("the archive has the scripts", || {
+        let listed = cmd!(repo.sh, "cargo package --list --allow-dirty -p tabmux-cli").quiet();
+        let listed = listed.ignore_stderr().read()?;
+        for name in ["client.js", "tiers.js", "worker.js", "worker.js.br"] {
+            let name = format!("scripts/{name}");
+            ensure!(listed.lines().any(|line| line == name), "it has no {name}:\n{listed}");
+        }
+        Ok(())
+    })?;
+    step("the binary from the archive serves them", || smoke::serves(&binary))
+}
