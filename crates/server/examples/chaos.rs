@@ -129,7 +129,7 @@ async fn exchange(socket: &mut TaskSocket, name: &str, pause: Duration) -> (u64,
                 if text == "end" {
                     ended = true;
                     // Where that fails, what came before the close is still to be read.
-                    let _ = socket.send(format!("t {sent} {received}")).await;
+                    let _ = socket.send(format!("t {sent} {received}").into()).await;
                 } else if text == "go" {
                     ended = false;
                 } else {

@@ -6,7 +6,9 @@ use tabmux_core::{
     wire::{Payload, Position, SessionId, TabId},
 };
 
-use crate::{Params, PublishError, ServerHandle, SocketSender, routes::Routes, shard::home::Home};
+use crate::{
+    HeldCredit, Params, PublishError, ServerHandle, SocketSender, routes::Routes, shard::home::Home,
+};
 
 /// The socket that a handler serves, and its surroundings.
 pub struct Ctx<'a> {
@@ -17,7 +19,8 @@ pub struct Ctx<'a> {
     pub(crate) socket: SocketRef,
     pub(crate) tab: TabId,
     pub(crate) target: &'a str,
-    pub(crate) holds_credit: bool,
+    /// What of the message that the handler is called with is given back when it returns.
+    pub(crate) credit: u64,
 }
 
 impl Ctx<'_> {
@@ -82,22 +85,31 @@ impl Ctx<'_> {
 
     /// Closes the socket with a code from 1000 to 4999; the handler's `close` follows. Nothing
     /// happens when it is closed already. A reason longer than 123 bytes is cut.
+    ///
+    /// Two codes are never written on a WebSocket, and stand for what its page sees. After 1005 it
+    /// sees a clean close without a code. After 1006 it sees what it would of a connection that
+    /// broke: `wasClean` is false. Neither has a reason.
     pub fn close(&mut self, code: u16, reason: &str) {
         // The only error is that it is not open.
         let _ = self.registry.close(self.now, self.socket, code, reason);
     }
 
     /// Says, in [`SocketHandler::message`](crate::SocketHandler::message), that the message is not
-    /// dealt with when the handler returns: its place in the tab's credit is taken until
-    /// [`return_credit`](Self::return_credit) is called. A tab without credit waits; other sockets
-    /// go on. Without this call the credit is given back at once.
-    pub const fn hold_credit(&mut self) {
-        self.holds_credit = true;
+    /// dealt with when the handler returns: its place in the tab's credit is taken until the
+    /// [`HeldCredit`] is dropped. A tab without credit waits; other sockets go on. Without this
+    /// call the credit is given back when `message` returns. A second call for one message, and one
+    /// outside of `message`, holds nothing.
+    pub fn hold_credit(&mut self) -> HeldCredit {
+        HeldCredit::new(self.socket, std::mem::take(&mut self.credit), &self.home.mailbox)
     }
 
-    /// The handler has dealt with messages that it held: what
-    /// [`message_cost`](crate::message_cost) says of each, added up.
-    pub fn return_credit(&mut self, cost: u64) {
+    /// Takes the place of the message in the tab's credit, until [`Self::return_credit`] is called.
+    pub(crate) const fn keep_credit(&mut self) {
+        self.credit = 0;
+    }
+
+    /// Gives credit back that was kept.
+    pub(crate) fn return_credit(&mut self, cost: u64) {
         self.registry.give_back(self.now, self.socket, cost);
     }
 

@@ -39,6 +39,7 @@ mod config;
 #[doc(hidden)]
 pub mod conformance;
 mod context;
+mod credit;
 mod decision;
 mod descriptors;
 mod encoding;
@@ -66,6 +67,7 @@ pub use self::{
     builder::Builder,
     config::{ApiKey, Config, Deflate, Limits, Slow, TopicRule, listen_address},
     context::Ctx,
+    credit::HeldCredit,
     decision::Decision,
     descriptors::raise_descriptor_limit,
     error::{Error, PublishError},
@@ -74,7 +76,7 @@ pub use self::{
     routes::Params,
     sender::{OpenAnswer, SocketSender},
     server::{Server, listen},
-    task::{Ended, Opening, TaskHandler, TaskSocket, task, task_opening},
+    task::{Ended, Opening, TaskHandler, TaskReader, TaskSocket, TaskWriter, task, task_opening},
     users::LinkRequest,
 };
 pub use tabmux_core::{

@@ -60,7 +60,7 @@ impl SocketSender {
         self.send(Payload::Binary(bytes))
     }
 
-    /// Closes the socket with a code from 1000 to 4999.
+    /// Closes the socket. The codes are those of [`Ctx::close`](crate::Ctx::close).
     ///
     /// # Errors
     /// See [`send`](Self::send).

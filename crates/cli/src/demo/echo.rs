@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use tabmux_server::{
-    Ctx, Decision, Message, OpenRequest, OwnedMessage, SendError, SocketHandler, message_cost,
+    Ctx, Decision, HeldCredit, Message, OpenRequest, OwnedMessage, SendError, SocketHandler,
 };
 
 /// Keeps what cannot be sent yet: a handler that dropped it would lose it in silence. It keeps no
 /// more than its tab has credit for.
 #[derive(Default)]
 pub(super) struct Echo {
-    waiting: VecDeque<OwnedMessage>,
+    waiting: VecDeque<(OwnedMessage, HeldCredit)>,
 }
 
 impl SocketHandler for Echo {
@@ -25,8 +25,7 @@ impl SocketHandler for Echo {
         };
         match outcome {
             Err(SendError::Full) => {
-                ctx.hold_credit();
-                self.waiting.push_back(message.into());
+                self.waiting.push_back((message.into(), ctx.hold_credit()));
             }
             Err(error) => ctx.close(1013, &error.to_string()),
             Ok(()) => {}
@@ -34,10 +33,10 @@ impl SocketHandler for Echo {
     }
 
     fn writable(&mut self, ctx: &mut Ctx<'_>) {
-        while let Some(message) = self.waiting.pop_front() {
+        while let Some((message, credit)) = self.waiting.pop_front() {
             match ctx.send(message.as_payload()) {
-                Ok(()) => ctx.return_credit(message_cost(message.len())),
-                Err(SendError::Full) => return self.waiting.push_front(message),
+                Ok(()) => drop(credit),
+                Err(SendError::Full) => return self.waiting.push_front((message, credit)),
                 Err(error) => return ctx.close(1013, &error.to_string()),
             }
         }

@@ -160,8 +160,8 @@ impl Registry {
     /// Closes an open socket. Its tab sees a clean close with this code and reason; the
     /// application gets its `SocketClosed`.
     ///
-    /// The code is one that a WebSocket may carry, from 1000 to 4999; a longer reason than 123
-    /// bytes is cut.
+    /// The code is one from 1000 to 4999; a longer reason than 123 bytes is cut. 1005 closes it
+    /// without a code, and 1006 as if its connection broke; neither has a reason.
     ///
     /// # Errors
     /// [`SendError::Closed`] when it is not open.

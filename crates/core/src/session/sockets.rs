@@ -231,9 +231,13 @@ impl Session {
         let Some(state) = self.take_socket(fx, tab, socket) else {
             return;
         };
-        let (code, reason) = (code.clamp(1000, 4999), cut(reason, MAX_REASON));
+        let (code, reason) = match code {
+            close::NO_STATUS | close::ABNORMAL => (code, ""),
+            code => (code.clamp(1000, 4999), cut(reason, MAX_REASON)),
+        };
+        let clean = code != close::ABNORMAL;
         self.send_close(fx, tab, socket, code, reason);
-        state.end(fx, self.name(tab, socket), SocketEnd { code, reason, clean: true });
+        state.end(fx, self.name(tab, socket), SocketEnd { code, reason, clean });
     }
 
     /// Gives a tab credit back for messages that the application has dealt with.

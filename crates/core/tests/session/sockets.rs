@@ -123,6 +123,20 @@ fn a_socket_closed_before_it_was_accepted_fails() {
 }
 
 #[test]
+fn the_application_closes_without_a_code_or_as_if_the_connection_broke() {
+    for (code, clean) in [(1005, true), (1006, false)] {
+        let mut server = Server::new();
+        let socket = server.socket(1);
+        server.registry.close(server.now, socket, code, "unseen").unwrap();
+        let outputs = server.drain();
+        let (tab, number, reason) = (Alias(1), SocketId(1), "");
+        assert_eq!(frame(&outputs), ServerFrame::Close { tab, socket: number, code, reason });
+        let told = Output::SocketClosed { socket, code, reason: String::new(), clean };
+        assert!(outputs.contains(&told), "{outputs:?}");
+    }
+}
+
+#[test]
 fn the_application_closes_with_code_and_reason() {
     let mut server = Server::new();
     let socket = server.socket(1);

@@ -35,6 +35,10 @@ pub(crate) enum Command {
     },
     /// Call the handler's `writable`.
     Poke,
+    /// The handler has dealt with a message whose credit it held.
+    GiveBack {
+        cost: u64,
+    },
     /// Answer the question whether the socket may be opened.
     Answer {
         ask: AskId,
@@ -48,7 +52,7 @@ impl Post {
         let own = match &self.command {
             Command::Send(payload) => payload.len(),
             Command::Close { reason, .. } => reason.len(),
-            Command::Poke => 0,
+            Command::Poke | Command::GiveBack { .. } => 0,
             Command::Answer { decision: Decision::Accept { protocol }, .. } => protocol.len(),
             Command::Answer { decision: Decision::Reject { message }, .. } => message.len(),
             Command::Answer { decision: Decision::Later, .. } => 0,

@@ -131,12 +131,13 @@ impl Sessions {
     }
 
     fn hand_over(&mut self, now: Timestamp, socket: SocketRef, payload: &OwnedPayload) {
-        let held = self.call(now, socket, |handler, ctx| {
+        let credit = self.call(now, socket, |handler, ctx| {
+            ctx.credit = message_cost(payload.len());
             handler.message(ctx, payload.as_payload());
-            ctx.holds_credit
+            ctx.credit
         });
-        if held == Some(false) {
-            self.registry.give_back(now, socket, message_cost(payload.len()));
+        if let Some(credit) = credit.filter(|credit| *credit > 0) {
+            self.registry.give_back(now, socket, credit);
         }
     }
 
@@ -255,8 +256,7 @@ impl Sessions {
         let mounted = self.sockets.get_mut(&socket)?;
         let (registry, home, routes) = (&mut self.registry, &self.home, &*self.routes);
         let Mounted { handler, tab, target } = mounted;
-        let holds_credit = false;
-        let mut ctx = Ctx { registry, home, routes, now, socket, tab: *tab, target, holds_credit };
+        let mut ctx = Ctx { registry, home, routes, now, socket, tab: *tab, target, credit: 0 };
         // The handler is dropped after a panic, and the registry is not left in the middle of a
         // call: every `Ctx` method returns before the handler goes on.
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));
@@ -322,6 +322,10 @@ impl Sessions {
             },
             Command::Poke => {
                 self.call(now, socket, |handler, ctx| handler.writable(ctx));
+                Ok(())
+            }
+            Command::GiveBack { cost } => {
+                registry.give_back(now, socket, cost);
                 Ok(())
             }
             Command::Answer { ask, decision } => {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use peak_alloc::PeakAlloc;
 use tabmux_core::{OwnedPayload, wire::Payload};
-use tabmux_server::{Builder, Config, Ctx, Limits, Server, SocketHandler};
+use tabmux_server::{Builder, Config, Ctx, HeldCredit, Limits, Server, SocketHandler};
 use tokio::runtime::Runtime;
 
 use self::{
@@ -36,12 +36,11 @@ fn alone<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
 
 /// A handler that keeps every message.
 #[derive(Default)]
-struct Hoard(Vec<OwnedPayload>);
+struct Hoard(Vec<(OwnedPayload, HeldCredit)>);
 
 impl SocketHandler for Hoard {
     fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>) {
-        self.0.push(message.into());
-        ctx.hold_credit();
+        self.0.push((message.into(), ctx.hold_credit()));
     }
 }
 

@@ -4,7 +4,9 @@
 
 mod deflate;
 mod failure;
+mod halves;
 mod handlers;
+mod held;
 mod http;
 mod limits;
 mod links;
