@@ -10,6 +10,7 @@
 //   /drop       cuts the connection at the first frame
 //   /protocol   takes the last sub-protocol that was offered; every other path takes none
 //   /refuse     answers 403
+//   /raw        answers the first frame with the bytes of its query `hex`, which are no message
 // It runs in the folder of the npm package, where `ws` is installed.
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
@@ -36,6 +37,8 @@ server.on('connection', (socket, request) => {
     report({ type: 'message', id, data: binary ? [...data] : data.toString() });
     if (request.url === '/echo') echo(socket, data, binary);
     if (request.url === '/drop') socket.terminate();
+    const [, hex] = /^\/raw\?hex=(.*)/.exec(request.url) ?? [];
+    if (hex) socket._socket.write(Buffer.from(hex, 'hex'));
   });
   socket.on('close', (code, reason) => {
     report({ type: 'close', id, code, reason: reason.toString() });

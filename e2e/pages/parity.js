@@ -5,7 +5,7 @@
 // the empty URL (Firefox refuses it), codes that lie between two whole numbers (only Firefox
 // rounds them to even), and a reason without a code (Chromium refuses it, WebKit lets it be long).
 
-const MODES = { mirror: {}, mux: { mode: 'mux' } };
+const MODES = { mirror: {}, mux: { mode: 'mux' }, exclusive: { mode: 'exclusive' } };
 
 /** Makes the two constructors that a row is tried with; each socket has a hub of its own. */
 let keys = 0;
@@ -204,6 +204,48 @@ export const surface = ({ port }) => {
   return compare(rows);
 };
 
+const MEMBERS = [
+  'url', 'readyState', 'bufferedAmount', 'extensions', 'protocol', 'binaryType', 'onopen',
+  'onmessage', 'onerror', 'onclose', 'send', 'close',
+];
+
+/** How a member looks to code that inspects objects. */
+const shape = ({ prototype }, name) => {
+  const { get, set, value, enumerable, configurable } =
+    Object.getOwnPropertyDescriptor(prototype, name);
+  return [get?.name, set?.name, value?.name, value?.length, enumerable, configurable];
+};
+
+/** The socket as an object: what code sees that lists, prints, freezes or borrows. */
+export const object = ({ port }) => {
+  const on = (act) => (make) => attempt(() => make(`ws://127.0.0.1:${port}/`), act);
+  const rows = [
+    ['its own fields', on((socket) => [Object.keys(socket), JSON.stringify(socket)])],
+    ['what a loop over it finds', on((socket) => {
+      const found = [];
+      for (const name in socket) found.push(name);
+      return [...MEMBERS, 'CONNECTING', 'CLOSED', 'dispatchEvent'].map((it) => found.includes(it));
+    })],
+    ['its tag', on((socket) => [`${socket}`, socket.constructor.prototype.toString()])],
+    ...MEMBERS.map((name) => [`the shape of ${name}`, on((socket) =>
+      shape(socket.constructor, name))]),
+    ...MEMBERS.map((name) => [`${name} of what is no socket`, on((socket) => {
+      const { get, value } =
+        Object.getOwnPropertyDescriptor(socket.constructor.prototype, name);
+      return (get ?? value).call({}, '');
+    })]),
+    ['close(1) of what is no socket', on((socket) => socket.close.call({}, 1))],
+    ['a frozen socket', on((socket) => {
+      Object.freeze(socket);
+      socket.onopen = () => 1;
+      socket.binaryType = 'arraybuffer';
+      socket.close();
+      return [typeof socket.onopen, Object.isFrozen(socket)];
+    })],
+  ];
+  return compare(rows);
+};
+
 /** Records the events of a socket until it is closed; `act` sees each of them. */
 const record = (socket, act = {}) => new Promise((resolve) => {
   const seen = [];
@@ -237,6 +279,33 @@ export const events = ({ port, plain }) => {
     ['a greeting, then our close', at('/hello', [], {
       message: (socket) => socket.close(3001, 'bye'),
     })],
+    ['buffers that were transferred', at('/echo', [], {
+      open: (socket) => {
+        const [one, two, three] = [1, 2, 3].map((size) => new Uint8Array(size));
+        const views = [one.buffer, two, new DataView(three.buffer)];
+        structuredClone(0, { transfer: [one.buffer, two.buffer, three.buffer] });
+        socket.binaryType = 'arraybuffer';
+        views.forEach((view) => socket.send(view));
+        socket.send('close');
+      },
+    })],
+    ['bufferedAmount when the echo is there', async (make) => {
+      const socket = make(`ws://127.0.0.1:${plain}/echo`);
+      const amounts = [];
+      await record(socket, {
+        open: () => socket.send('x'.repeat(1000)),
+        message: () => {
+          amounts.push(socket.bufferedAmount);
+          if (amounts.length < 20) socket.send('x'.repeat(1000));
+          else socket.close();
+        },
+      });
+      return amounts;
+    }],
+    ['a frozen socket', at('/echo', [], {
+      open: (socket) => Object.freeze(socket).send('text'),
+      message: (socket) => socket.close(),
+    })],
     ['a close without a code', at('/', [], { open: (socket) => socket.close() })],
     ['a close with a reason', at('/', [], { open: (socket) => socket.close(1000, 'ü') })],
     ['an echo of text, Blob and bytes', at('/echo', [], {
@@ -259,6 +328,12 @@ export const events = ({ port, plain }) => {
     ['an offered sub-protocol is ignored', at('/', ['one'], { open: (socket) => socket.close() })],
     ['the server refuses', at('/refuse', [])],
     ['nobody listens', (make) => record(make(`ws://127.0.0.1:${port}/`))],
+    ['closed while connecting, and heard by handlers set after an await', async (make) => {
+      const socket = make(`ws://127.0.0.1:${plain}/`);
+      socket.close();
+      for (let turn = 0; turn < 20; turn += 1) await undefined;
+      return Promise.race([record(socket), new Promise((resolve) => setTimeout(resolve, 3000))]);
+    }],
     ['closed while connecting', (make) => {
       const socket = make(`ws://127.0.0.1:${plain}/`);
       const seen = record(socket);
@@ -266,5 +341,39 @@ export const events = ({ port, plain }) => {
       return seen;
     }],
   ];
-  return compare(rows, ['mirror']);
+  return compare(rows, ['mirror', 'exclusive']);
+};
+
+/** What the server sends is against the protocol. */
+export const broken = ({ plain }) => {
+  const rows = Object.entries(BROKEN).map(([name, hex]) => [name, (make) => {
+    const socket = make(`ws://127.0.0.1:${plain}/raw?hex=${hex}`);
+    // Firefox takes a masked frame for a message.
+    return record(socket, { open: () => socket.send('now'), message: () => socket.close() });
+  }]);
+  return compare(rows, ['mirror', 'exclusive']);
+};
+
+/** A server that takes none of the sub-protocols, and one of tabmux that does the same. */
+export const ignored = async ({ plain, mux }) => {
+  const outcome = async (socket) => (await record(socket, { open: () => socket.close() })).map(
+    ({ type, readyState, protocol, close }) => ({ type, readyState, protocol, close: close ?? null }),
+  );
+  return {
+    native: await outcome(native(`ws://127.0.0.1:${plain}/`, ['one'])),
+    mux: await outcome(shared('mux')(mux, ['one'])),
+    none: await outcome(shared('mux')(mux, [])),
+  };
+};
+
+/** Frames that the protocol forbids, and that make a browser fail an open connection. */
+const BROKEN = {
+  'a reserved opcode': '8300',
+  'a masked frame': '81810000000061',
+  'invalid UTF-8': '8101ff',
+  'a Close body of one byte': '880103',
+  'a Close code that must not be sent': '880203ed',
+  'a reserved bit': 'c10161',
+  'a continuation of nothing': '800161',
+  'a Ping in parts': '0900',
 };

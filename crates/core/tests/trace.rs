@@ -40,11 +40,12 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
     said.extend(payloads.map(|payload| TabMessage::Send { n: b, socket, payload }));
     let mut inputs: Vec<_> =
         said.into_iter().map(|message| Input::TabMessage { tab, message }).collect();
+    let flag = a.is_multiple_of(2);
     inputs.extend([
         Input::TabLockGranted { tab },
         Input::LinkLockGranted,
         Input::LinkOpened { attempt, protocol: text, extensions: "x" },
-        Input::LinkClosed { attempt, code, reason: text, clean: a.is_multiple_of(2) },
+        Input::LinkClosed { attempt, code, reason: text, clean: flag, failed: !flag },
         Input::LinkBuffered { attempt, bytes: b },
         Input::NetworkChanged { online: b.is_multiple_of(2) },
     ]);
@@ -152,7 +153,13 @@ fn the_same_trace_gives_the_same_orders() {
     let told = [
         Input::TabMessage { tab: TabId(1), message: attach },
         Input::LinkLockGranted,
-        Input::LinkClosed { attempt: AttemptId(1), code: 1006, reason: "", clean: false },
+        Input::LinkClosed {
+            attempt: AttemptId(1),
+            code: 1006,
+            reason: "",
+            clean: false,
+            failed: false,
+        },
     ];
     let run = |seed| {
         let mut hub = Hub::new(config(), seed);

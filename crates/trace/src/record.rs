@@ -116,7 +116,13 @@ impl Recording {
         }
         let attempt = self.attempt;
         let code = self.rng.pick(&[1000, 1006, 1012, 4000]).unwrap_or(1006);
-        let closed = Input::LinkClosed { attempt, code, reason: "bye", clean: code != 1006 };
+        let closed = Input::LinkClosed {
+            attempt,
+            code,
+            reason: "bye",
+            clean: code != 1006,
+            failed: code == 4000,
+        };
         match self.link {
             Link::Closed => self.input(closed),
             Link::Dialling if self.rng.one_in(4) => {

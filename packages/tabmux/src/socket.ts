@@ -62,7 +62,6 @@ interface HandlerObject {
   handleEvent(event: Event): void;
 }
 type Handlers = Partial<Record<Type, HandlerObject>>;
-type HasHandlers = EventTarget & { _handlers: Handlers };
 
 const enum State {
   Connecting,
@@ -85,30 +84,34 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   declare readonly CLOSING: 2;
   declare readonly CLOSED: 3;
 
-  declare private readonly _url: URL;
-  declare private readonly _hub: HubPort;
-  declare private readonly _number: number;
-  private _state = State.Connecting;
-  private _protocol = '';
-  private _extensions = '';
-  private _binaryType: BinaryType = 'blob';
-  private _reused = false;
+  // Private names: pages see no fields, a frozen socket works, and the methods throw for what is
+  // no socket.
+  readonly #url: URL;
+  readonly #hub: HubPort;
+  readonly #number: number;
+  /** The sub-protocols that were offered. */
+  readonly #offered: string[];
+  #state = State.Connecting;
+  #protocol = '';
+  #extensions = '';
+  #binaryType: BinaryType = 'blob';
+  #reused = false;
   /** Aborts when the socket is closed. */
-  private readonly _left = new AbortController();
+  readonly #left = new AbortController();
   /** Bytes that `send` was given and that no hub was asked to send: what waits, and the late. */
-  private _held = 0;
+  #held = 0;
   /** Why the socket fails, as far as it is known. */
-  private _error = '';
+  #error = '';
   /** What may be sent, without end in mirror mode. Below 1, messages wait. */
-  declare private _credit: number;
+  #credit: number;
   /** Tells the message that waits for credit that there is some. */
-  declare private _wake: (() => void) | undefined;
+  #wake: (() => void) | undefined;
   /** How many wait to be said: Blobs to be read, messages without credit, and what follows them. */
-  private _waiting = 0;
+  #waiting = 0;
   /** Ends when all of them are. */
-  private _queue = Promise.resolve();
+  #queue = Promise.resolve();
   /** What onopen and its like are. */
-  protected readonly _handlers: Handlers = {};
+  readonly #handlers: Handlers = {};
 
   /**
    * @param url - where to, `ws:`, `wss:`, `http:`, `https:` or relative to the page
@@ -126,81 +129,86 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     options ??= {};
     const { mode = 'mirror', endpoint, signal } = options;
     if (!MODES.includes(mode)) fault(`mode ${mode} is none of ${MODES}`);
-    const address = (this._url = socketUrl(url));
-    const names = subProtocols(protocols);
-    closeOn(() => this.close(), this._left, signal);
+    const address = (this.#url = socketUrl(url));
+    const names = (this.#offered = subProtocols(protocols));
+    closeOn(() => this.close(), this.#left, signal);
     const isMux = mode === 'mux';
-    this._credit = isMux ? 0 : 1 / 0;
-    this._hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], options)
+    this.#credit = isMux ? 0 : 1 / 0;
+    this.#hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], options)
       // A number is nobody's key.
       : hubPort('mirror', address.href, names, mode === 'mirror' ? options
         : { ...options, key: Math.random() as unknown as string });
-    this._reused = this._hub._state === LinkState.Connected;
-    this._number = addPeer(this._hub,
-      (message) => this._receive(message),
+    this.#reused = this.#hub._state === LinkState.Connected;
+    this.#number = addPeer(this.#hub,
+      (message) => this.#receive(message),
       [PageKind.Open, isMux ? address.pathname + address.search : '', isMux ? names : []],
     );
   }
 
   get url(): string {
-    return this._url.href;
+    return this.#url.href;
   }
 
   get readyState(): 0 | 1 | 2 | 3 {
-    return this._state;
+    return this.#state;
   }
 
   get protocol(): string {
-    return this._protocol;
+    return this.#protocol;
   }
 
   get extensions(): string {
-    return this._extensions;
+    return this.#extensions;
   }
 
   /** Bytes that `send` was given and that the worker has not handed to the connection yet. */
   get bufferedAmount(): number {
-    return this._held + (this._state < State.Closed ? buffered(this._hub, this._number) : 0);
+    return this.#held + (this.#state < State.Closed ? buffered(this.#hub, this.#number) : 0);
   }
 
   get binaryType(): BinaryType {
-    return this._binaryType;
+    return this.#binaryType;
   }
 
   set binaryType(type: BinaryType) {
-    if (/^(blob|arraybuffer)$/.test(type)) this._binaryType = type;
+    if (/^(blob|arraybuffer)$/.test(type)) this.#binaryType = type;
   }
 
   /** How the hub is hosted. */
   get tier(): Tier {
-    return tierOf(this._hub);
+    return tierOf(this.#hub);
   }
 
   /** How the connection is shared: the tabs, the hub, and whether the socket joined it. */
   get shared(): Shared {
-    const { _tabs, _hub } = this._hub;
-    return { tabs: _tabs, hubId: hex(_hub), reused: this._reused };
+    const { _tabs, _hub } = this.#hub;
+    return { tabs: _tabs, hubId: hex(_hub), reused: this.#reused };
   }
 
   send(data: string | BufferSource | Blob): void {
+    // Throws for what is no socket.
+    const wasOpen = this.#state;
     if (!arguments.length) fault(MISSING);
     const blob = / (Blob|File)]$/.test(tagOf(data)) && (data as Blob);
     const body = blob ? '' : bytesOf(data as BufferSource) ?? `${data as string}`;
-    if (!this._state) fault('not open yet', 'InvalidStateError');
+    if (!wasOpen) fault('not open yet', 'InvalidStateError');
     const size = blob ? blob.size : sizeOf(body);
-    this._held += size;
-    if (this._state > State.Open) return;
-    const over = (): void => this._fail('tabmux: over 16 MiB unsent');
-    if (this._credit < 1 && this._held > Limit.Outbox) return over();
-    this._inOrder((bytes) => {
-      if (this._state > State.Closing) return;
-      this._credit -= size + Limit.Message;
-      if (say(this._hub, PageKind.Send, this._number, size, bytes || body)) this._held -= size;
+    this.#held += size;
+    if (this.#state > State.Open) return;
+    const over = (): void => this.#fail('tabmux: over 16 MiB unsent');
+    if (this.#credit < 1 && this.#held > Limit.Outbox) return over();
+    this.#inOrder((bytes) => {
+      if (this.#state > State.Closing) return;
+      this.#credit -= size + Limit.Message;
+      if (say(this.#hub, PageKind.Send, this.#number, size, bytes || body)) this.#held -= size;
       else over();
     }, true, blob);
   }
 
-  close(code?: number, reason = ''): void {
+  // Its length is 0, as in `WebSocket`.
+  close(code: number | undefined = undefined, reason = ''): void {
+    // First of all, as in `WebSocket`: this throws for what is no socket.
+    const state = this.#state;
     // 0 stands for a code that was not given. What is no number becomes 1, which is refused below.
     const number = code === undefined ? 0 : Math.round(+code) || 1;
     const text = `${reason}`;
@@ -208,94 +216,137 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       fault('a code is 1000 or 3000-4999', 'InvalidAccessError');
     }
     if (sizeOf(text) > Limit.Reason) fault(`reason over ${Limit.Reason} bytes`, 'SyntaxError');
-    if (this._state > State.Open) return;
-    const wasOpen = this._state;
-    this._state = State.Closing;
-    if (wasOpen) this._inOrder(() => this._leave(number, number ? text : ''));
-    else queueMicrotask(() => this._fail('tabmux: closed before it was open'));
+    if (state > State.Open) return;
+    this.#state = State.Closing;
+    if (state) this.#inOrder(() => this.#leave(number, number ? text : ''));
+    else inTask(() => this.#fail('tabmux: closed before it was open'));
   }
 
   /** Does it now, or after all that waits, once a Blob is read and there is credit, if it costs. */
-  private _inOrder(
+  #inOrder(
     act: (bytes?: Uint8Array | false) => void,
     costs?: boolean,
     blob?: Blob | false,
   ): void {
-    const waits = (): unknown => costs && this._credit < 1;
-    if (!blob && !this._waiting && !waits()) return act();
-    this._waiting += 1;
-    this._queue = this._queue.then(async () => {
+    const waits = (): unknown => costs && this.#credit < 1;
+    if (!blob && !this.#waiting && !waits()) return act();
+    this.#waiting += 1;
+    this.#queue = this.#queue.then(async () => {
       const bytes = blob && new Uint8Array(await blob.arrayBuffer());
-      while (waits()) await new Promise<void>((wake) => (this._wake = wake));
-      this._waiting -= 1;
+      while (waits()) await new Promise<void>((wake) => (this.#wake = wake));
+      this.#waiting -= 1;
       act(bytes);
-    }).catch((error) => this._fail(`tabmux: unreadable Blob: ${error}`));
+    }).catch((error) => this.#fail(`tabmux: unreadable Blob: ${error}`));
   }
 
-  private _receive(message: HubMessage): void {
+  #receive(message: HubMessage): void {
     if (message[0] === HubKind.Opened) {
-      this._credit += message[4];
-      this._opened(message[5]);
+      this.#credit += message[4];
+      const [protocol] = message[5].split('\n');
+      // The browser sees to this where the link is the server's own.
+      if (!this.#state && this.#offered[0] && !protocol) {
+        return this.#fail('tabmux: the server took none of the sub-protocols');
+      }
+      this.#opened(message[5]);
     } else if (message[0] === HubKind.Joined) {
-      if (message[3]) this._reused = true;
-      this._opened(message[4]);
+      if (message[3]) this.#reused = true;
+      this.#opened(message[4]);
     } else if (message[0] === HubKind.Message) {
-      this._heard(message[5]);
+      this.#heard(message[5]);
     } else if (message[0] === HubKind.Mirror) {
       // The bytes are those of every view.
-      this._heard(message[2].slice());
+      this.#heard(message[2].slice());
     } else if (message[0] === HubKind.Credit) {
-      this._credit += message[4];
-      this._wake?.();
+      this.#credit += message[4];
+      this.#wake?.();
     } else if (message[0] === HubKind.Error) {
-      this._error = message[3];
+      this.#error = message[3];
     } else if (message[0] === HubKind.Closed || message[0] === HubKind.Ended) {
-      this._end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
-    } else if (message[0] === HubKind.Failed || message[0] === HubKind.Lost && this._state) {
+      this.#end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
+    } else if (message[0] === HubKind.Failed || message[0] === HubKind.Lost && this.#state) {
       // The next session opens the sockets that are still connecting.
-      this._fail(message.at(-1) as string);
+      this.#fail(message.at(-1) as string);
     } else if (message[0] === HubKind.State) {
-      if (message[2] === LinkState.Backoff && !this._state) this._fail(message[4]);
+      if (message[2] === LinkState.Backoff && !this.#state) this.#fail(message[4]);
     }
   }
 
-  private _opened(answer: string): void {
-    if (this._state) return;
-    this._state = State.Open;
-    [this._protocol = '', this._extensions = ''] = answer.split('\n');
+  #opened(answer: string): void {
+    if (this.#state) return;
+    this.#state = State.Open;
+    [this.#protocol = '', this.#extensions = ''] = answer.split('\n');
     emit(this, 'open');
   }
 
-  private _heard(body: Data): void {
-    if (this._state !== State.Open) return;
+  #heard(body: Data): void {
+    if (this.#state !== State.Open) return;
     emit(this, 'message', {
       data: typeof body === 'string' ? body
-        : this._binaryType === 'blob' ? new Blob([body as Uint8Array<ArrayBuffer>]) : body.buffer,
-      origin: this._url.origin,
+        : this.#binaryType === 'blob' ? new Blob([body as Uint8Array<ArrayBuffer>]) : body.buffer,
+      origin: this.#url.origin,
     }, MessageEvent);
   }
 
-  private _leave(code: number, reason: string): void {
-    say(this._hub, PageKind.Close, this._number, 0, code, reason);
+  #leave(code: number, reason: string): void {
+    say(this.#hub, PageKind.Close, this.#number, 0, code, reason);
   }
 
-  private _fail(text: string): void {
-    this._leave(0, '');
-    this._error = text;
-    this._end();
+  #fail(text: string): void {
+    this.#leave(0, '');
+    this.#error = text;
+    this.#end();
   }
 
-  private _end(code = 1006, clean: Flag = 0, reason = ''): void {
-    if (this._state === State.Closed) return;
+  #end(code = 1006, clean: Flag = 0, reason = ''): void {
+    if (this.#state === State.Closed) return;
     // `close()` is no failure.
-    if (this._error && this._state < State.Closing) console.error(this._error);
-    this._held = this.bufferedAmount;
-    this._state = State.Closed;
-    this._left.abort();
-    removePeer(this._hub, this._number);
+    if (this.#error && this.#state < State.Closing) console.error(this.#error);
+    this.#held = this.bufferedAmount;
+    this.#state = State.Closed;
+    this.#left.abort();
+    removePeer(this.#hub, this.#number);
     // As with `WebSocket`, an open connection that breaks ends without an error event.
-    if (this._error) emit(this, 'error', { message: this._error });
+    if (this.#error) emit(this, 'error', { message: this.#error });
     emit(this, 'close', { code, reason, wasClean: !!clean }, globalThis.CloseEvent);
+  }
+
+  static {
+    const { prototype } = this;
+    const { defineProperty, defineProperties, getOwnPropertyDescriptors } = Object;
+    // A minifier takes the name of the class. The tag is that of the class whose place it takes.
+    defineProperty(this, 'name', { value: 'SharedWebSocket' });
+    defineProperty(prototype, Symbol.toStringTag, { value: 'WebSocket', configurable: true });
+    ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'].forEach((name, value) => {
+      for (const target of [this, prototype]) {
+        defineProperty(target, name, { value, enumerable: true });
+      }
+    });
+    // https://html.spec.whatwg.org/#event-handler-attributes: a handler keeps its place among the
+    // listeners until it is set to null; an object that cannot be called is kept, and not called.
+    for (const type of ['open', 'message', 'error', 'close'] as const) {
+      defineProperties(prototype, getOwnPropertyDescriptors({
+        get ['on' + type]() {
+          return (this as unknown as SharedWebSocket).#handlers[type]?._value ?? null;
+        },
+        set ['on' + type](value: HandlerObject['_value']) {
+          const socket = this as unknown as SharedWebSocket;
+          const handler = (socket.#handlers[type] ??= {
+            _value: null,
+            handleEvent: (event) => handler._value?.call?.(socket, event),
+          });
+          // A handler that is a listener already keeps its place.
+          if ((handler._value = value === Object(value) ? value : null)) {
+            socket.addEventListener(type, handler);
+          } else {
+            socket.removeEventListener(type, handler);
+          }
+        },
+      }));
+    }
+    for (const [name, member] of Object.entries(getOwnPropertyDescriptors(prototype))) {
+      if (name !== 'constructor') defineProperty(prototype, name, { ...member, enumerable: true });
+    }
+    prototype[DISPOSE] = prototype.close;
   }
 }
 
@@ -348,44 +399,23 @@ export function emit(
 /** What kind of object it is, also when it is of an iframe, whose classes are others. */
 const tagOf = (data: unknown): string => ({}).toString.call(data);
 
-/** A copy of the bytes of a buffer or a view; nothing for all else. */
-const bytesOf = (data: Partial<ArrayBufferView> & BufferSource): Uint8Array | undefined =>
-  / ArrayBuffer]$/.test(tagOf(data)) || ArrayBuffer.isView(data)
-    ? new Uint8Array((data as DataView).buffer ?? data, (data as DataView).byteOffset,
-      data.byteLength).slice()
-    : undefined;
+/** A copy of the bytes of a buffer or a view, empty if they were transferred; nothing else. */
+function bytesOf(data: Partial<ArrayBufferView> & BufferSource): Uint8Array | undefined {
+  if (!/ ArrayBuffer]$/.test(tagOf(data)) && !ArrayBuffer.isView(data)) return;
+  const buffer = (data as DataView).buffer ?? data;
+  return buffer.byteLength
+    ? new Uint8Array(buffer, (data as DataView).byteOffset, data.byteLength).slice()
+    : new Uint8Array();
+}
 
-const { prototype } = SharedWebSocket;
-const { defineProperty } = Object;
-
-prototype[DISPOSE] = prototype.close;
-
-['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'].forEach((name, value) => {
-  for (const target of [SharedWebSocket, prototype]) {
-    defineProperty(target, name, { value, enumerable: true });
-  }
-});
-
-// As https://html.spec.whatwg.org/#event-handler-attributes: a handler keeps its place among the
-// listeners until it is set to null; an object that cannot be called is kept, and not called.
-for (const type of ['open', 'message', 'error', 'close'] as const) {
-  defineProperty(prototype, 'on' + type, {
-    enumerable: true,
-    configurable: true,
-    get(this: HasHandlers) {
-      return this._handlers[type]?._value ?? null;
-    },
-    set(this: HasHandlers, value: HandlerObject['_value'] | null) {
-      const handler = (this._handlers[type] ??= {
-        _value: null,
-        handleEvent: (event) => handler._value?.call?.(this, event),
-      });
-      // A handler that is a listener already keeps its place.
-      if ((handler._value = value === Object(value) ? value : null)) {
-        this.addEventListener(type, handler);
-      } else {
-        this.removeEventListener(type, handler);
-      }
-    },
-  });
+/** Does it in a task of its own, which comes sooner than that of a timer. */
+function inTask(act: () => void): unknown {
+  // jsdom has no channels.
+  if (!globalThis.MessageChannel) return setTimeout(act);
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    act();
+  };
+  return port2.postMessage(0);
 }

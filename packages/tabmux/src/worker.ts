@@ -272,8 +272,10 @@ class Host {
 
   openLink(attempt: number): void {
     this.#attempt = attempt;
+    // Whether the browser said `error`: pages say the same of a socket that was open.
+    let failed = false;
     const closed = (code: number, reason: string, clean: boolean): void =>
-      this.call((hub, now) => hub.linkClosed(now, attempt, code, reason, clean));
+      this.call((hub, now) => hub.linkClosed(now, attempt, code, reason, clean, failed));
     let link: WebSocket;
     if (this.#linkLock?.isStolen) return queueMicrotask(() => closed(1006, '', false));
     try {
@@ -297,7 +299,10 @@ class Host {
     link.onclose = ({ code, reason, wasClean }) => closed(code, reason, wasClean);
     // Chromium says no more than this where the worker's own policy forbids the connection. Else
     // `close` follows in the same task and says how; for the hub the attempt is over then.
-    link.onerror = () => setTimeout(() => closed(1006, '', false));
+    link.onerror = () => {
+      failed = true;
+      setTimeout(() => closed(1006, '', false));
+    };
   }
 
   sendLink(attempt: number, data: string | Uint8Array): void {

@@ -17,8 +17,9 @@ use crate::{OwnedPayload, Timestamp};
 
 /// How soon a hub looks again how much the link has sent.
 const OUTBOX_INTERVAL: Duration = Duration::from_millis(25);
-/// How long word of what was sent may wait, so that one message serves for many.
-const REPORT_DELAY: Duration = Duration::from_millis(20);
+/// How long word of what was sent may wait, so that one message serves for many. A browser's own
+/// WebSocket takes 1 to 3 ms.
+const REPORT_DELAY: Duration = Duration::from_millis(1);
 
 /// A socket, by tab and the tab's number for it.
 pub(super) type SocketKey = (TabId, SocketId);
@@ -83,6 +84,15 @@ pub(super) struct Close<'a> {
     pub(super) code: u16,
     pub(super) reason: &'a str,
     pub(super) clean: bool,
+    /// True if the shell said that the link failed.
+    pub(super) failed: bool,
+}
+
+impl<'a> Close<'a> {
+    /// Returns how something closes that the hub itself closes.
+    pub(super) const fn new(code: u16, reason: &'a str, clean: bool) -> Self {
+        Self { code, reason, clean, failed: false }
+    }
 }
 
 #[derive(Debug)]
@@ -181,13 +191,13 @@ impl Base {
         if let Some(error) = error {
             self.post(tab, HubMessage::Error { socket, message: error.to_owned() });
         }
-        let close = Close { code: tabmux_wire::close::ABNORMAL, reason: "", clean: false };
+        let close = Close::new(tabmux_wire::close::ABNORMAL, "", false);
         self.closed((tab, socket), close);
     }
 
     /// Tells a tab that a socket is closed.
     pub(super) fn closed(&mut self, (tab, socket): SocketKey, close: Close<'_>) {
-        let Close { code, reason, clean } = close;
+        let Close { code, reason, clean, failed: _ } = close;
         let (count, reason) = (0, reason.to_owned());
         self.post(tab, HubMessage::Closed { socket, count, code, clean, reason });
     }
@@ -330,15 +340,23 @@ impl Base {
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         if self.report_at.is_some_and(|at| at <= now) {
-            self.report_at = None;
-            for tab in self.sent.keys_where(|_, sent| sent.reported != sent.handed) {
-                let Some(sent) = self.sent.get_mut(tab) else {
-                    continue;
-                };
-                sent.reported = sent.handed;
-                let n = sent.handed;
-                self.post_now(tab, HubMessage::Sent { n });
-            }
+            self.report();
+        }
+    }
+
+    /// Tells tabs what was handed to the link, if they do not know. Called before anything that the
+    /// link says is posted, too: no tab hears an answer before it knows that its question left.
+    pub(super) fn report(&mut self) {
+        if self.report_at.take().is_none() {
+            return;
+        }
+        for tab in self.sent.keys_where(|_, sent| sent.reported != sent.handed) {
+            let Some(sent) = self.sent.get_mut(tab) else {
+                continue;
+            };
+            sent.reported = sent.handed;
+            let n = sent.handed;
+            self.post_now(tab, HubMessage::Sent { n });
         }
     }
 

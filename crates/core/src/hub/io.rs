@@ -57,6 +57,10 @@ pub enum Input<'a> {
         reason: &'a str,
         /// True if the closing handshake was completed.
         clean: bool,
+        /// True if the shell said that the link failed. A browser says so of a link that could not
+        /// be opened, and of one on which the server broke the protocol. It does not say so of one
+        /// that just broke.
+        failed: bool,
     },
     /// How many bytes the link has not yet given to the network. Shells tell it before every
     /// `handle_timeout`, since browsers have no event for it.

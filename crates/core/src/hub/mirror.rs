@@ -61,7 +61,7 @@ impl Mirror {
     fn fail_views(&mut self, base: &mut Base, was_open: bool, close: Close<'_>, error: &str) {
         for (key, view) in self.views.take() {
             match view {
-                View::Open => base.closed(key, close),
+                View::Open => end(base, key, close),
                 // It came while the old link was closing and waits for the next one.
                 View::Connecting if was_open => self.views.insert(key, view),
                 View::Connecting => base.fail(key, Some(error)),
@@ -155,7 +155,7 @@ impl Mirror {
             let limit = base.config.outbox_bytes;
             base.fail(key, Some(&format!("tabmux: more than {limit} bytes wait to be sent")));
             if self.views.is_empty() {
-                self.view_removed(now, base, key, Close { code: 0, reason: "", clean: false });
+                self.view_removed(now, base, key, Close::new(0, "", false));
             }
         }
     }
@@ -200,7 +200,7 @@ impl Machine for Mirror {
         self.seen.remove(tab);
         for key in self.views.keys_where(|(owner, _), _| owner == tab) {
             self.views.remove(key);
-            self.view_removed(now, base, key, Close { code: 0, reason: "", clean: true });
+            self.view_removed(now, base, key, Close::new(0, "", true));
         }
         if base.tabs.len() > 0 && !base.tabs.any_present() {
             self.nobody_present(now, base);
@@ -213,7 +213,7 @@ impl Machine for Mirror {
             self.views.remove(key);
             base.tabs.hold(tab, lost_view(socket));
             if self.views.is_empty() {
-                self.view_removed(now, base, key, Close { code: 0, reason: "", clean: true });
+                self.view_removed(now, base, key, Close::new(0, "", true));
             }
         }
     }
@@ -228,7 +228,7 @@ impl Machine for Mirror {
             Said::Open { .. } => self.open(now, base, key),
             Said::Send(payload) => self.send(now, base, n, key, payload),
             Said::Close { code, reason } => {
-                self.close(now, base, key, Close { code, reason, clean: true });
+                self.close(now, base, key, Close::new(code, reason, true));
             }
             // Nobody asked for it: no other end would understand.
             Said::Credit(_) => base.event(Event::BadTabMessage(key.0)),
@@ -276,7 +276,7 @@ impl Machine for Mirror {
         let was_dialling = matches!(self.link, Link::Dialling { .. });
         base.event(Event::LinkDown(format!("closed with {} {}", close.code, close.reason)));
         if let Link::Closing { last: Some(key) } = self.link {
-            base.closed(key, close);
+            end(base, key, close);
         }
         let error = format!(
             "tabmux: the WebSocket to {} could not be opened (code {}): the server is not there, \
@@ -302,7 +302,7 @@ impl Machine for Mirror {
             && until <= now
         {
             base.abandon_link(0, "");
-            let close = Close { code: code::ABNORMAL, reason: "", clean: false };
+            let close = Close::new(code::ABNORMAL, "", false);
             let seconds = base.config.dial_timeout.as_secs();
             let error = format!("tabmux: {} did not answer for {seconds} s", base.config.url);
             self.fail_views(base, false, close, &error);
@@ -338,6 +338,20 @@ fn opened((_, socket): SocketKey, reused: bool, protocol: &str, extensions: &str
         extensions: extensions.to_owned(),
         credit: None,
     }
+}
+
+/// Tells a view that was open how its connection ended. As with `WebSocket`, an error comes first
+/// if the browser failed the connection because of what the server sent.
+fn end(base: &mut Base, key: SocketKey, close: Close<'_>) {
+    if close.failed {
+        let message = format!(
+            "tabmux: the browser closed the connection to {}: what the server sent is against the \
+             WebSocket protocol",
+            base.config.url,
+        );
+        base.post(key.0, HubMessage::Error { socket: key.1, message });
+    }
+    base.closed(key, close);
 }
 
 fn lost_view(socket: tabmux_wire::SocketId) -> HubMessage {

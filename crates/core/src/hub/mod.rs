@@ -109,13 +109,14 @@ impl Hub {
             }
             Input::LinkMessage { attempt, payload } => {
                 if self.base.is_link(attempt) {
+                    self.base.report();
                     self.machine.link_message(now, &mut self.base, payload);
                 }
             }
-            Input::LinkClosed { attempt, code, reason, clean } => {
+            Input::LinkClosed { attempt, code, reason, clean, failed } => {
                 if self.base.is_link(attempt) {
                     self.base.drop_link();
-                    let close = Close { code, reason, clean };
+                    let close = Close { code, reason, clean, failed };
                     self.machine.link_closed(now, &mut self.base, close);
                 }
             }

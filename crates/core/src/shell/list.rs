@@ -41,8 +41,10 @@ macro_rules! hub_methods {
             link_text = "linkText"(attempt: u32, text: &str);
             /// Bytes came on the link.
             link_binary = "linkBinary"(attempt: u32, bytes: &[u8]);
-            /// The link is closed.
-            link_closed = "linkClosed"(attempt: u32, code: u16, reason: &str, clean: bool);
+            /// The link is closed. `failed`: the browser said that it failed it.
+            link_closed = "linkClosed"(
+                attempt: u32, code: u16, reason: &str, clean: bool, failed: bool
+            );
             /// The network came or went.
             network_changed = "networkChanged"(online: bool);
             /// Time has passed; the link still holds so many bytes.

@@ -188,7 +188,7 @@ impl<S: Shell> ShellHub<S> {
         self.input(now, Input::LinkMessage { attempt: AttemptId(attempt), payload })
     }
 
-    /// The link is closed.
+    /// The link is closed. `failed`: the browser said that it failed it.
     pub fn link_closed(
         &mut self,
         now: f64,
@@ -196,9 +196,10 @@ impl<S: Shell> ShellHub<S> {
         code: u16,
         reason: &str,
         clean: bool,
+        failed: bool,
     ) -> f64 {
         let attempt = AttemptId(attempt);
-        self.input(now, Input::LinkClosed { attempt, code, reason, clean })
+        self.input(now, Input::LinkClosed { attempt, code, reason, clean, failed })
     }
 
     /// The network came or went.

@@ -76,8 +76,9 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
             let numbers = [attempt.0.into(), is_text(payload), 0, 0, 0];
             (LINK_MESSAGE, (numbers, [payload.as_bytes(), &[]]))
         }
-        Input::LinkClosed { attempt, code, reason, clean } => {
-            let numbers = [attempt.0.into(), (*code).into(), (*clean).into(), 0, 0];
+        Input::LinkClosed { attempt, code, reason, clean, failed } => {
+            let flags = [(*clean).into(), (*failed).into()];
+            let numbers = [attempt.0.into(), (*code).into(), flags[0], flags[1], 0];
             (LINK_CLOSED, (numbers, [reason.as_bytes(), &[]]))
         }
         Input::LinkBuffered { attempt, bytes } => {
@@ -145,8 +146,9 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
             return Ok(Input::LinkMessage { attempt: attempt()?, payload: payload(b, first)? });
         }
         LINK_CLOSED => {
-            let (code, reason, clean) = (code(b)?, text(first)?, c != 0);
-            return Ok(Input::LinkClosed { attempt: attempt()?, code, reason, clean });
+            let (code, reason, attempt) = (code(b)?, text(first)?, attempt()?);
+            let (clean, failed) = (c != 0, d != 0);
+            return Ok(Input::LinkClosed { attempt, code, reason, clean, failed });
         }
         LINK_BUFFERED => return Ok(Input::LinkBuffered { attempt: attempt()?, bytes: b }),
         NETWORK_CHANGED => return Ok(Input::NetworkChanged { online: a != 0 }),

@@ -1,5 +1,7 @@
 //! Mirror mode: one link to any WebSocket server, seen by every view.
 
+use std::time::Duration;
+
 use tabmux_core::hub::{HubMessage, Input, LinkState, Mode, Output, TabMessage};
 use tabmux_wire::Payload;
 
@@ -96,6 +98,43 @@ fn the_servers_close_reaches_every_view() {
     assert!(bench.posted(1).contains(&closed(ONE, 4001, true)));
     assert!(bench.posted(1).contains(&closed(TWO, 4001, true)));
     assert!(bench.posted(2).contains(&closed(ONE, 4001, true)));
+}
+
+#[test]
+fn a_connection_that_the_browser_failed_ends_every_view_with_an_error() {
+    let mut bench = Bench::mirrored();
+    bench.tab(2, ATTACH);
+    bench.open(2, ONE);
+    bench.take();
+    let attempt = bench.attempt;
+    bench.input(Input::LinkClosed { attempt, code: 1002, reason: "", clean: false, failed: true });
+    for tab in [1, 2] {
+        let posted = bench.posted(tab);
+        assert!(
+            matches!(&posted[0], HubMessage::Error { socket: ONE, message }
+                if message.contains("ws://server")),
+            "{posted:?}"
+        );
+        assert_eq!(posted[1], closed(ONE, 1002, false));
+    }
+}
+
+#[test]
+fn a_tab_hears_that_its_question_left_before_it_hears_the_answer() {
+    let mut bench = Bench::mirrored();
+    bench.send(1, ONE, "question");
+    bench.link(Payload::Text("answer"));
+    let (sent, answer) =
+        (HubMessage::Sent { n: 2 }, HubMessage::Mirror { payload: text("answer") });
+    assert_eq!(bench.posted(1), [sent, answer]);
+}
+
+#[test]
+fn a_tab_whose_question_has_no_answer_hears_within_a_millisecond_that_it_left() {
+    let mut bench = Bench::mirrored();
+    bench.send(1, ONE, "question");
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(bench.posted(1), [HubMessage::Sent { n: 2 }]);
 }
 
 #[test]

@@ -70,7 +70,13 @@ fn news_of_an_earlier_link_is_not_taken_for_the_present_ones() {
     bench.pass(Duration::from_millis(500));
     bench.connect();
     bench.take();
-    bench.input(Input::LinkClosed { attempt: first, code: 1006, reason: "", clean: false });
+    bench.input(Input::LinkClosed {
+        attempt: first,
+        code: 1006,
+        reason: "",
+        clean: false,
+        failed: false,
+    });
     assert_eq!(bench.hub.state(), LinkState::Connected);
     assert_eq!(bench.take(), []);
 }

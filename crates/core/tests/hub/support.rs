@@ -179,7 +179,13 @@ impl Bench {
 
     pub(crate) fn link_closed(&mut self, code: u16) {
         let attempt = self.attempt;
-        self.input(Input::LinkClosed { attempt, code, reason: "", clean: code != 1006 });
+        self.input(Input::LinkClosed {
+            attempt,
+            code,
+            reason: "",
+            clean: code != 1006,
+            failed: false,
+        });
     }
 
     /// Lets time pass, waking the hub whenever it asked for it.

@@ -377,6 +377,11 @@ export default (host, role, name, href, methods) => {
     }
   }
   global.MessagePort = MessagePort;
+  // For what is to be done in a task of its own, and nothing else.
+  global.MessageChannel = class MessageChannel {
+    port1 = { onmessage: null, close() {} };
+    port2 = { postMessage: (data) => setTimeout(() => this.port1.onmessage?.({ data }), 0) };
+  };
 
   // Workers.
   const workers = new Map();
@@ -493,9 +498,11 @@ export default (host, role, name, href, methods) => {
         [this.protocol, this.extensions] = [a, b];
         this.dispatchEvent(new Event('open'));
       } else if (what === 'closed') {
+        const wasConnecting = !this.#state;
         this.#state = 3;
         sockets.delete(this.#id);
-        if (!c) this.dispatchEvent(new Event('error'));
+        // An open one that breaks has no error.
+        if (!c && wasConnecting) this.dispatchEvent(new Event('error'));
         this.dispatchEvent(new CloseEvent('close', { code: a, reason: b, wasClean: c }));
       } else if (this.#state === 1) {
         const data = what === 'text' ? a : Uint8Array.fromHex(a).buffer;

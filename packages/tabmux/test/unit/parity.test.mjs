@@ -125,7 +125,7 @@ function tell(trace, otherSeed) {
       13: () => hub.linkOpened(now, Number(a), text(first), text(second)),
       14: () => (b ? hub.linkText(now, Number(a), text(first))
         : hub.linkBinary(now, Number(a), first)),
-      15: () => hub.linkClosed(now, Number(a), b, text(first), c === 1),
+      15: () => hub.linkClosed(now, Number(a), b, text(first), c === 1, d === 1),
       // The time passes right after it, in the same call.
       16: () => (buffered = [Number(a), b]),
       17: () => hub.networkChanged(now, a === 1n),

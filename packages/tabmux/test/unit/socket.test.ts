@@ -220,6 +220,49 @@ test('send: an unreadable Blob fails the socket', async () => {
   assert.deepEqual(await worker.next(), [PageKind.Close, 2, number, 0, '']);
 });
 
+test('send: a buffer that was transferred is an empty message', async () => {
+  const { socket, worker, number } = await opened();
+  const bytes = new Uint8Array(4);
+  const views = [bytes.buffer, bytes, new DataView(bytes.buffer, 1, 2)];
+  structuredClone(0, { transfer: [bytes.buffer] });
+  views.forEach((view) => socket.send(view));
+  for (const index of [0, 1, 2]) {
+    assert.deepEqual(await worker.next(), [PageKind.Send, index + 2, number, new Uint8Array()]);
+  }
+});
+
+test('mux: a socket that offered sub-protocols fails where the server takes none', async () => {
+  const key = `key ${(keys += 1)}`;
+  const socket = new SharedWebSocket(URL_, ['one'], { mode: 'mux', key });
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  worker.welcome();
+  const [, n, number] = await worker.expect(PageKind.Open);
+  const types = untilClosed(socket);
+  const error = event<ErrorEvent>(socket, 'error');
+  worker.post(1n, HubKind.Opened, number, 1, 0, '\n');
+  assert.deepEqual(await types, ['error', 'close']);
+  assert.match((await error).message, /sub-protocols/);
+  assert.deepEqual(await worker.next(), [PageKind.Close, n + 1, number, 0, '']);
+});
+
+test('a socket has no fields, and a frozen one works', async () => {
+  const { socket, worker, number } = await opened();
+  assert.equal(JSON.stringify(socket), '{}');
+  assert.deepEqual(Reflect.ownKeys(socket).filter((key) => typeof key === 'string'), []);
+  Object.freeze(socket);
+  socket.close();
+  assert.deepEqual(await worker.next(), [PageKind.Close, 2, number, 0, '']);
+  assert.equal(socket.readyState, SharedWebSocket.CLOSING);
+});
+
+test('the members throw for what is no socket', () => {
+  const { close, send } = SharedWebSocket.prototype;
+  assert.throws(() => close.call({} as WebSocket), TypeError);
+  assert.throws(() => send.call({} as WebSocket, 'x'), TypeError);
+  assert.throws(() => SharedWebSocket.prototype.url, TypeError);
+});
+
 test('send before open throws InvalidStateError', async () => {
   const { socket } = await connecting();
   assert.throws(() => socket.send('x'), thrown('InvalidStateError'));
@@ -269,6 +312,13 @@ test('close while connecting: error and 1006, and not before close() returns', a
   const { code, wasClean } = await closed;
   assert.deepEqual([code, wasClean], [1006, false]);
   assert.deepEqual(await worker.next(), [PageKind.Close, 2, number, 0, '']);
+});
+
+test('close while connecting: a handler that is set after an await hears it', async () => {
+  const { socket } = await connecting();
+  socket.close();
+  for (let turn = 0; turn < 50; turn += 1) await undefined;
+  assert.deepEqual(await untilClosed(socket), ['error', 'close']);
 });
 
 test('close: wrong codes and reasons', async () => {
