@@ -46,6 +46,11 @@ impl<'a> Context<'a> {
         self.start(Program::Users)
     }
 
+    /// Starts the server that has room for two tabs of a browser.
+    pub fn two_tabs_server(&mut self) -> Result<Rc<LinkServer>> {
+        self.start(Program::TwoTabs)
+    }
+
     /// Starts the server that numbers its messages, and publishes to the topic `chaos:0`.
     pub fn numbers_server(&mut self) -> Result<Rc<LinkServer>> {
         self.start(Program::Numbers { topics: 1, plain: None })

@@ -24,6 +24,8 @@ pub enum Program {
     Demo,
     /// The same, where the header `X-User` of a proxy names users.
     Users,
+    /// The same, with room for two tabs of a browser.
+    TwoTabs,
     /// The server of protocol version 1, as `tabmux serve --demo`.
     Version1,
     /// The example `chaos`, which numbers its messages.
@@ -121,6 +123,10 @@ impl LinkServer {
             Program::Users => {
                 command = Command::new(paths::server_binary()?);
                 command.args(["serve", "--demo", "--config", "e2e/users.toml"]);
+            }
+            Program::TwoTabs => {
+                command = Command::new(paths::server_binary()?);
+                command.args(["serve", "--demo", "--config", "e2e/two-tabs.toml"]);
             }
             Program::Numbers { topics, plain } => {
                 command = Command::new(paths::numbers_binary()?);

@@ -17,14 +17,14 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes. ARCHITECTURE.md says why the first two are not the first design's.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 5_500),
+    ("page library", Encoding::Gzip, 5_520),
     ("`SharedWebSocket` alone", Encoding::Gzip, 4_800),
     ("hooks for React, besides", Encoding::Gzip, 700),
     ("hooks for Vue, besides", Encoding::Gzip, 700),
     ("hooks for Svelte, besides", Encoding::Gzip, 700),
     ("`tabmux/install`, besides", Encoding::Gzip, 500),
     ("other tiers, where needed", Encoding::Gzip, 4_000),
-    ("worker with wasm", Encoding::Brotli, 50_000),
+    ("worker with wasm", Encoding::Brotli, 50_500),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

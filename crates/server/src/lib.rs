@@ -39,7 +39,6 @@ mod config;
 #[doc(hidden)]
 pub mod conformance;
 mod context;
-mod control;
 mod credit;
 mod decision;
 mod descriptors;
@@ -49,7 +48,6 @@ mod files;
 mod handle;
 mod handler;
 mod http;
-mod judge;
 mod logs;
 mod metrics;
 mod origin;
@@ -59,7 +57,6 @@ mod replay;
 mod routes;
 mod sender;
 mod server;
-mod settings;
 mod shard;
 mod task;
 mod users;
@@ -74,9 +71,8 @@ pub use self::{
     decision::Decision,
     descriptors::raise_descriptor_limit,
     error::{Error, PublishError},
-    handle::{ServerHandle, Target},
+    handle::ServerHandle,
     handler::{CloseInfo, OpenRequest, SocketHandler},
-    judge::{Admitted, Handshake, Refusal, Verdict},
     routes::Params,
     sender::{OpenAnswer, SocketSender},
     server::{Server, listen},
@@ -85,7 +81,7 @@ pub use self::{
 };
 pub use tabmux_core::{
     OwnedPayload as OwnedMessage,
-    session::{SendError, SessionInfo, SocketRef, Stats, User},
+    session::{SendError, SocketRef, Stats},
     wire::{Payload as Message, Position, SessionId, TabId, message_cost},
 };
 

@@ -13,13 +13,12 @@ use tracing::info;
 
 use crate::{
     Builder, Config, Error, ServerHandle, accept,
-    admission::{Admission, Tickets},
-    app::{App, Files, Names},
-    control::Desk,
+    admission::Admission,
+    app::{App, Files},
     descriptors, http,
-    judge::{Hook, KeyOf, Room},
+    origin::Origins,
+    proxies::Proxies,
     routes::Routes,
-    settings::Settings,
     shard::Shards,
     users::UserOf,
     web::Web,
@@ -39,16 +38,6 @@ pub struct Server {
     app: Arc<App>,
 }
 
-/// Who is to name the users of links.
-pub(crate) enum Namer {
-    /// Nobody.
-    No,
-    /// A function that answers at once.
-    User(UserOf),
-    /// The application's judge, and for how long answers hold for whom.
-    Judge(Hook, Option<(Duration, KeyOf)>),
-}
-
 impl Server {
     /// Begins to put a server together.
     pub fn builder() -> Builder {
@@ -57,34 +46,16 @@ impl Server {
 
     pub(crate) fn new(
         config: Config,
-        settings: Settings,
+        origins: Origins,
+        proxies: Proxies,
         routes: Routes,
         files: Files,
-        namer: Namer,
+        user: Option<UserOf>,
     ) -> Result<Self, Error> {
-        let mut names = Names::No;
-        let desk = |shards: usize, tickets: &Arc<Tickets>| {
-            let quota = descriptors::quota(&config.limits, shards);
-            let admission = Arc::new(Admission::new(quota, Arc::clone(tickets)));
-            let room = match namer {
-                Namer::No => None,
-                Namer::User(user) => {
-                    names = Names::User(user);
-                    None
-                }
-                Namer::Judge(hook, cache) => {
-                    let room = Room::new(&config, hook, cache, Arc::clone(tickets));
-                    let room = Arc::new(room);
-                    names = Names::Judge(Arc::clone(&room));
-                    Some(room)
-                }
-            };
-            Desk::new(admission, room, settings)
-        };
-        let shards = Shards::new(&config, routes, desk)?;
-        let control = Arc::clone(shards.control());
-        let admission = Arc::clone(&control.desk.admission);
-        let app = App { config, control, admission, names, shards, files };
+        let shards = Shards::new(&config, routes)?;
+        let quota = descriptors::quota(&config.limits, shards.count());
+        let admission = Admission::new(quota, Arc::clone(shards.board().tickets()));
+        let app = App { config, origins, proxies, admission, user, shards, files };
         Ok(Self { app: Arc::new(app) })
     }
 
@@ -119,7 +90,7 @@ impl Server {
 
     /// A look at the server.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(&self.app.control)
+        ServerHandle::new(self.app.shards.board(), self.app.shards.fanout())
     }
 
     /// Serves until `shutdown` is done, then sends the links away over `drain_ms`, answers what was

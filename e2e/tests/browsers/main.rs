@@ -9,6 +9,7 @@ use tabmux_e2e::runner;
 mod bad_input;
 mod crash;
 mod demo;
+mod elections;
 mod isolated;
 mod lifecycle;
 mod mirror;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         isolated::TESTS,
         bad_input::TESTS,
         demo::TESTS,
+        elections::TESTS,
         traces::TESTS,
         versions::TESTS,
         crash::TESTS,

@@ -53,7 +53,8 @@ export type TopicName<S extends Schema> = keyof S['topics'] & string;
 export interface Status {
   /**
    * `idle`: nobody needs the link; `connecting`; `connected`; `backoff`: it failed and is tried
-   * again soon; `closed`: this client is closed, or there is no hub.
+   * again soon, or the server has no room for this tab yet, as `reason` tells; `closed`: this
+   * client is closed, or there is no hub.
    */
   readonly state: 'idle' | 'connecting' | 'connected' | 'backoff' | 'closed';
   /** How the hub is hosted. */
@@ -138,7 +139,7 @@ export interface Client<S extends Schema = RawSchema>
 }
 
 const STATES: Record<LinkState, Status['state']> =
-  ['idle', 'connecting', 'connected', 'backoff', 'closed'];
+  ['idle', 'connecting', 'connected', 'backoff', 'backoff', 'closed'];
 
 /** So many events a loop over a topic may be behind. */
 const MAX_BEHIND = 1000;

@@ -20,7 +20,7 @@ const writers = new Set<Writer>();
 let unhook: (() => void) | undefined;
 
 const STATES: Record<LinkState, string> =
-  ['idle', 'connecting', 'connected', 'waiting to dial again', 'closed'];
+  ['idle', 'connecting', 'connected', 'waiting to dial again', 'without room', 'closed'];
 
 /**
  * Logs what this tab's sockets, topics and clients say and hear from now on: opening, messages,

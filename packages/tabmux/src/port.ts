@@ -170,10 +170,15 @@ function subscribe(hub: HubPort, number: number, { _wish }: Peer): void {
 
 /** Asks for a socket, once it can be. */
 function open(hub: HubPort, number: number, peer: Peer): void {
-  if (hub._up && !peer._isAsked && peer._wish?.[0] === PageKind.Open) {
+  if (peer._isAsked || peer._wish?.[0] !== PageKind.Open) return;
+  if (hub._up) {
     const [kind, ...rest] = peer._wish;
     peer._isAsked = true;
     sayNow(hub, kind, number, 0, rest);
+  } else if (hub._state === LinkState.Full) {
+    // Nobody has told it: it was not there.
+    const { _reason } = hub;
+    queueMicrotask(() => peer._receive([HubKind.Failed, _reason]));
   }
 }
 

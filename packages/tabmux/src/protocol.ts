@@ -161,6 +161,8 @@ export const enum LinkState {
   Connecting,
   Connected,
   Backoff,
+  /** The server has no room for this tab: it gets its place once there is room. */
+  Full,
   Closed,
 }
 

@@ -267,7 +267,10 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       // The next session opens the sockets that are still connecting.
       this.#fail(message.at(-1) as string);
     } else if (message[0] === HubKind.State) {
-      if (message[2] === LinkState.Backoff && !this.#state) this.#fail(message[4]);
+      // A tab that there is no room for has no socket at the server.
+      if (message[2] === LinkState.Full || message[2] === LinkState.Backoff && !this.#state) {
+        this.#fail(message[4]);
+      }
     }
   }
 

@@ -72,10 +72,7 @@ fn step(
 }
 
 fn clippy(repo: &Repo) -> anyhow::Result<Outcome> {
-    Outcome::of(cmd!(
-        repo.sh,
-        "cargo clippy --workspace --all-targets --all-features -- -D warnings"
-    ))
+    Outcome::of(cmd!(repo.sh, "cargo clippy --workspace --all-targets -- -D warnings"))
 }
 
 /// What goes into the module, as the module sees it.

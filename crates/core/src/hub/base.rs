@@ -50,6 +50,9 @@ pub(super) trait Machine: Send {
     fn poll_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)>;
     /// The link's state, and why it is so.
     fn state(&self) -> (LinkState, &str);
+    /// Returns what the server says to a tab that it has no room for. Returns `None` for a tab that
+    /// has its place, or may get it.
+    fn no_room(&self, tab: TabId) -> Option<&str>;
 }
 
 /// What a tab has of a session, as it says in Attach.
@@ -143,6 +146,11 @@ impl Base {
             report_at: None,
             config,
         }
+    }
+
+    /// Returns the number of tabs that are not parked, as tabs are told it.
+    pub(super) fn tab_count(&self) -> u32 {
+        u32::try_from(self.tabs.present().len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn order(&mut self, output: Output) {

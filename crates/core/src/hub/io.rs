@@ -394,6 +394,8 @@ pub enum LinkState {
     Connected = 2,
     /// It failed; the hub waits before it tries again.
     Backoff = 3,
+    /// It works, and the server has no room for this tab, which gets its place once there is.
+    Full = 4,
 }
 
 /// Why a hub wants to be woken.
@@ -423,6 +425,8 @@ pub enum WakeReason {
     Session,
     /// The tabs of a session that another hub had have had time to say what they want.
     History,
+    /// Tabs that the server has no room for are to be told so.
+    NoRoom,
 }
 
 /// Something worth a line in a log.

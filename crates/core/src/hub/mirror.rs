@@ -327,6 +327,10 @@ impl Machine for Mirror {
         };
         (state, "")
     }
+
+    fn no_room(&self, _: TabId) -> Option<&str> {
+        None
+    }
 }
 
 fn opened((_, socket): SocketKey, reused: bool, protocol: &str, extensions: &str) -> HubMessage {

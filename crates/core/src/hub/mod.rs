@@ -240,6 +240,13 @@ impl Hub {
         let reason = reason.to_owned();
         let mut others = self.base.tabs.attached();
         others.retain(|tab| Some(*tab) != fresh);
+        for tab in &others {
+            if let Some(reason) = self.machine.no_room(*tab) {
+                let (state, reason) = (LinkState::Full, reason.to_owned());
+                self.base.post(*tab, HubMessage::State { state, tabs, reason });
+            }
+        }
+        others.retain(|tab| self.machine.no_room(*tab).is_none());
         if !others.is_empty() {
             let message = HubMessage::State { state, tabs, reason };
             self.base.order(Output::PostToTabs { tabs: others, message });
@@ -247,7 +254,7 @@ impl Hub {
     }
 
     fn tab_count(&self) -> u32 {
-        u32::try_from(self.tabs()).unwrap_or(u32::MAX)
+        self.base.tab_count()
     }
 }
 

@@ -194,7 +194,7 @@ impl Registry {
         });
     }
 
-    pub(super) fn command(
+    fn command(
         &mut self,
         now: Timestamp,
         session: SessionId,

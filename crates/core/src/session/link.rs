@@ -1,9 +1,8 @@
 //! What a registry remembers of a link.
 
-use std::sync::Arc;
-
 use super::{
-    SessionConfig, Visitor, WakeReason,
+    SessionConfig, WakeReason,
+    io::Identity,
     state::{SessionPlace, at_least},
     wheel::Tick,
 };
@@ -31,11 +30,11 @@ pub(super) enum Phase {
 }
 
 /// What the shell said of a link, for the session that its HELLO begins or claims.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Greeting {
     /// For the id and the token of a session that begins.
     pub(super) entropy: [u8; 32],
-    pub(super) visitor: Option<Arc<Visitor>>,
+    pub(super) identity: Option<Identity>,
 }
 
 impl Link {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tabmux_core::hub::{HubConfig, HubMessage, Input, Mode, Output, TabMessage, WakeReason};
+use tabmux_core::hub::{
+    HubConfig, HubMessage, Input, LinkState, Mode, Output, TabMessage, WakeReason,
+};
 use tabmux_wire::{Alias, ErrorCode, HubFrame, HubId, Payload, ServerFrame, TabId, Upstream};
 
 use crate::support::{ATTACH, Bench, ONE, alias, closed, data, is_opened, opened, text, welcome};
@@ -146,9 +148,60 @@ fn a_tab_the_server_refuses_is_told_so() {
     });
     let posted = bench.posted(2);
     assert!(
-        matches!(&posted[..], [HubMessage::Refused { message }] if message.contains("64")),
+        matches!(
+            &posted[..],
+            [HubMessage::State { state: LinkState::Full, reason, .. }] if reason.contains("64")
+        ),
         "{posted:?}"
     );
+}
+
+/// The server has no room for tab 2, and says so.
+fn no_room(bench: &mut Bench) {
+    bench.server(&ServerFrame::Error {
+        code: ErrorCode::TabLimit,
+        tab: Some(TabId(2)),
+        socket: None,
+        message: "64 tabs at most",
+    });
+}
+
+#[test]
+fn a_tab_without_room_gets_its_place_when_another_goes_or_parks() {
+    for leaves in [TabMessage::Bye, TabMessage::Park] {
+        let mut bench = Bench::connected();
+        bench.tab(2, ATTACH);
+        bench.tab(3, ATTACH);
+        no_room(&mut bench);
+        bench.take();
+        // What changes for all changes nothing for it.
+        bench.tab(4, ATTACH);
+        assert_eq!(bench.states(2), [LinkState::Full]);
+        bench.take();
+        bench.tab(1, leaves);
+        let asked = HubFrame::Attach { tab: TabId(2), last: 0 }.to_bytes();
+        assert!(bench.sent().contains(&asked));
+        bench.take();
+        let (tab, alias) = (TabId(2), alias(2));
+        bench.server(&ServerFrame::Attached { tab, alias, next: 1, n_seen: 0, aside: false });
+        assert_eq!(bench.states(2), [LinkState::Connected]);
+        let begins = |message: &HubMessage| matches!(message, HubMessage::Resume { .. });
+        assert!(bench.all_posted(2).iter().any(begins));
+    }
+}
+
+#[test]
+fn a_place_that_becomes_free_while_the_server_is_asked_is_asked_for_again() {
+    let mut bench = Bench::connected();
+    bench.tab(2, ATTACH);
+    bench.tab(1, TabMessage::Bye);
+    bench.take();
+    no_room(&mut bench);
+    let asked = HubFrame::Attach { tab: TabId(2), last: 0 }.to_bytes();
+    assert!(bench.sent().contains(&asked), "tab 1 went after the server was asked");
+    bench.take();
+    no_room(&mut bench);
+    assert!(!bench.sent().contains(&asked), "nobody went since");
 }
 
 #[test]

@@ -10,7 +10,6 @@ mod handshake;
 mod limits;
 mod liveness;
 mod pace;
-mod people;
 mod requests;
 mod resume;
 mod sockets;

@@ -1,16 +1,11 @@
 //! One link: its stream, and what of it is under way.
 
-use std::{
-    io::{self, ErrorKind},
-    net::IpAddr,
-};
+use std::io::{self, ErrorKind};
 
-use tabmux_core::{Timestamp, session::LinkId};
+use tabmux_core::Timestamp;
 
 use super::{
     outgoing::Outgoing,
-    service::Clients,
-    slab::Slab,
     stream::{Connection, Stream},
 };
 use crate::ws::{Decoder, Kind};
@@ -88,11 +83,5 @@ impl Link {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-impl Clients for Slab<Link> {
-    fn address(&self, link: LinkId) -> Option<IpAddr> {
-        self.get(link)?.stream.address()
     }
 }

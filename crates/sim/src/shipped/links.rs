@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroU64, time::Duration};
 
 use tabmux_core::{
     Timestamp,
-    session::{Input, LinkId},
+    session::{Identity, Input, LinkId},
     wire::{
         Hello as HelloFrame, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, Resume, ServerFrame,
         Token, Welcome, close,
@@ -13,7 +13,6 @@ use tabmux_core::{
 };
 
 use super::{
-    browser::Identity,
     plain::{PLAIN_URL, PROTOCOL, offered},
     world::{Delivery, Task, World},
 };
@@ -248,8 +247,7 @@ impl World {
         }
         link.server_open = true;
         self.put(when, Delivery::Opened { at, link: id });
-        let visitor = identity.map(Identity::visitor);
-        self.server_input(Input::LinkOpened { link: LinkId(id), entropy, visitor })
+        self.server_input(Input::LinkOpened { link: LinkId(id), entropy, identity })
     }
 
     fn socket_of(&self, id: u64) -> Option<((usize, u32), u32)> {
@@ -466,8 +464,7 @@ impl World {
             credentials: "",
         };
         HubFrame::Hello(hello).encode(&mut bytes);
-        let visitor = identity.map(Identity::visitor);
-        self.server_input(Input::LinkOpened { link, entropy, visitor })?;
+        self.server_input(Input::LinkOpened { link, entropy, identity })?;
         let refused = |world: &Self| {
             let server = world.server.as_ref();
             server.map_or(0, |it| {

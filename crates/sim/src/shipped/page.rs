@@ -137,7 +137,7 @@ impl Page {
 
     /// True if its client waits for room at the server.
     pub fn lacks_room(&self) -> bool {
-        self.refused && self.status.state == "closed"
+        self.refused && self.status.reason.contains(NO_ROOM)
     }
 
     /// True if it has sockets that are not closed.
@@ -184,8 +184,11 @@ impl Page {
                     hub: text(3).to_owned(),
                     reason: text(5).to_owned(),
                 };
-                if self.status.state == "closed" && self.status.reason.contains(NO_ROOM) {
+                if self.status.reason.contains(NO_ROOM) {
                     (self.refused, self.excused) = (true, true);
+                } else if self.refused && self.status.state == "connected" {
+                    // It has its place now.
+                    (self.refused, self.excused) = (false, false);
                 }
                 let of_two = TWO_BUILDS.iter().any(|it| self.status.reason.contains(it));
                 if self.status.state == "closed" && of_two {

@@ -11,12 +11,12 @@ use std::{
 
 use tabmux_core::{
     Timestamp,
-    session::SocketRef,
+    session::{Identity, SocketRef},
     wire::{HubId, Resume, SessionId, TabId},
 };
 
 use super::{
-    browser::{Area, Browser, Identity, Life},
+    browser::{Area, Browser, Life},
     hubs::HubRecord,
     links::{Message, Network},
     locks::{Call, News},

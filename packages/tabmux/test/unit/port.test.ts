@@ -301,6 +301,24 @@ test('pagehide for good: Bye', async () => {
   browser.page('pageshow', true);
 });
 
+test('a tab without room: its sockets fail, and the next open once there is', async () => {
+  const { waiting, client, worker, hub, key } = await pair();
+  const options = { mode: 'mux', key } as const;
+  const why = 'tabmux: a browser may have 64 tabs on this server';
+  const told = failure(waiting);
+  worker.post(hub, HubKind.State, LinkState.Full, 65, why);
+  assert.equal(await told, why);
+  assert.deepEqual([client.status.state, client.status.reason], ['backoff', why]);
+  assert.equal(await failure(new SharedWebSocket('ws://host.test/late', [], options)), why);
+  worker.post(hub, HubKind.State, LinkState.Connected, 64, '');
+  worker.post(hub, HubKind.Renew, 0, 0, 'claim');
+  await worker.expect(PageKind.Got);
+  const next = new SharedWebSocket('ws://host.test/next', [], options);
+  const [, , socket] = await worker.expect(PageKind.Open);
+  worker.post(hub, HubKind.Opened, socket, 1, 2 ** 40, '\n');
+  await event(next, 'open');
+});
+
 test('a client tells the status', async () => {
   const key = `status ${(keys += 1)}`;
   const client = connect('/', { key });

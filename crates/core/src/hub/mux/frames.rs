@@ -12,11 +12,15 @@ use crate::{
     OwnedPayload, Timestamp,
     hub::{
         base::Base,
-        io::{Event, HubMessage, Output},
+        io::{Event, HubMessage, LinkState, Output},
         link::{Connected, Connection, LONGEST_HINT},
         resume::{Claim, Named},
     },
 };
+
+/// How long a tab waits to be told that the server has no room for it, while tabs are awaited that
+/// may be dead.
+const AWAITED_TOLD: Duration = Duration::from_millis(1500);
 
 /// A frame that is to be heard.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +91,7 @@ impl Mux {
                 self.go_away(base, after_ms, spread_ms);
             }
             ServerFrame::Error { code, tab, socket, message } => {
-                self.handle_error(base, code, tab, socket, message);
+                self.handle_error(now, base, code, tab, socket, message);
             }
             ServerFrame::Opened { tab, socket, credit, protocol } => {
                 self.post(base, tab, opened(socket, count, credit, protocol));
@@ -169,15 +173,10 @@ impl Mux {
         let why = format!("tabmux: {} refused: {message}", base.config.url);
         base.close_link(now, code::NORMAL, "");
         // Where the claim was wrong, the next one is another: no need to wait long.
-        let claims_again = match (reason, retry, &self.session) {
-            (RefusedReason::Stale, Some(_), Some(_)) => Some(self.was_stale(base, term)),
-            (RefusedReason::Denied, Some(_), Some(_)) => Some(self.was_not_ours(base, &why)),
-            // The application ended the session, or will have none of this hub's.
-            (RefusedReason::Ended, _, Some(_)) | (_, None, Some(_)) => {
-                self.lose_session(base, &why);
-                None
-            }
-            (RefusedReason::Stale | RefusedReason::Denied, _, None)
+        let claims_again = match (reason, &self.session) {
+            (RefusedReason::Stale, Some(_)) => Some(self.was_stale(base, term)),
+            (RefusedReason::Denied, Some(_)) => Some(self.was_not_ours(base, &why)),
+            (RefusedReason::Stale | RefusedReason::Denied, None)
             | (
                 RefusedReason::Version
                 | RefusedReason::Limit
@@ -185,7 +184,6 @@ impl Mux {
                 | RefusedReason::Ended
                 | RefusedReason::Moved
                 | RefusedReason::Other(_),
-                _,
                 _,
             ) => None,
         };
@@ -358,6 +356,7 @@ impl Mux {
             if gone.contains(&listed.tab) {
                 base.send_control(HubFrame::Gone { tab: listed.tab }.to_bytes());
                 self.gone.push(listed.tab);
+                self.tabs.room_came();
                 continue;
             }
             if !base.tabs.expect(listed.tab, listed.parked, until) {
@@ -397,6 +396,7 @@ impl Mux {
         let (Some(session), Some(tab)) = (&self.session, self.tabs.get_mut(id)) else {
             return;
         };
+        let was_left_out = tab.is_left_out();
         let continues = match tab.named((session.id, alias), count0, [next, n_seen]) {
             Named::Resumes { continues } => continues,
             Named::Outdated => {
@@ -412,11 +412,31 @@ impl Mux {
                 tab.restarts();
             }
         }
+        if was_left_out {
+            let (state, tabs, reason) = (LinkState::Connected, base.tab_count(), String::new());
+            base.post_now(id, HubMessage::State { state, tabs, reason });
+        }
         base.post_now(id, HubMessage::Resume { n_seen, continues, count0, claim });
+    }
+
+    /// Tells the tabs that the server has no room for, once it is time to.
+    pub(super) fn tell_no_room(&mut self, now: Timestamp, base: &mut Base) {
+        if self.no_room_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.no_room_at = None;
+        for id in base.tabs.attached() {
+            if self.tabs.leave_out(id) {
+                let (state, tabs) = (LinkState::Full, base.tab_count());
+                let reason = self.no_room.clone();
+                base.post_now(id, HubMessage::State { state, tabs, reason });
+            }
+        }
     }
 
     fn handle_error(
         &mut self,
+        now: Timestamp,
         base: &mut Base,
         code: ErrorCode,
         tab: Option<TabId>,
@@ -428,9 +448,17 @@ impl Mux {
         if let Some(socket) = socket {
             return base.post(id, HubMessage::Error { socket, message });
         }
-        // Those that are awaited may all be dead: the server is asked again when that is known.
-        if code == ErrorCode::TabLimit && self.tabs.answered(id) && !base.tabs.any_awaited() {
-            base.post(id, HubMessage::Refused { message });
+        // The server is asked again when another tab goes, parks, or turns out to be dead.
+        if code == ErrorCode::TabLimit && self.tabs.answered(id) {
+            if self.tabs.has_room_come(id) {
+                self.send_attach(base, id);
+            }
+            self.no_room = message;
+            // Those that are awaited may all be dead, which is known soon.
+            let wait = if base.tabs.any_awaited() { AWAITED_TOLD } else { Duration::ZERO };
+            let at = now + wait;
+            self.no_room_at = Some(self.no_room_at.map_or(at, |before| before.min(at)));
+            return self.tell_no_room(now, base);
         }
         // The server forgot the tab, which may be there all the same.
         if code == ErrorCode::UnknownTab && base.tabs.is_attached(id) {

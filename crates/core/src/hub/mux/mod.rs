@@ -21,7 +21,7 @@ use super::{
     config::HubConfig,
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
     link::{Backoff, Connection, Pulse},
-    resume::{Claim, Held, History, MuxTabs},
+    resume::{Claim, Held, History, MuxTab, MuxTabs},
     topics::Topics,
 };
 use crate::{OwnedPayload, Timestamp};
@@ -41,6 +41,10 @@ pub(super) struct Mux {
     backoff: Backoff,
     /// Why the last link ended; empty while one works.
     reason: String,
+    /// What the server last said to a tab that it had no room for.
+    no_room: String,
+    /// When tabs without room are told so.
+    no_room_at: Option<Timestamp>,
 }
 
 /// When to dial again after a link that failed.
@@ -81,6 +85,8 @@ impl Mux {
             gone: Vec::new(),
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
             reason: String::new(),
+            no_room: String::new(),
+            no_room_at: None,
         }
     }
 
@@ -124,6 +130,7 @@ impl Mux {
         base.drop_link();
         self.topics.link_lost();
         self.tabs.link_lost();
+        self.no_room_at = None;
         self.acks.link_lost();
         if let Some(session) = &mut self.session
             && session.expires.is_none()
@@ -221,8 +228,9 @@ impl Mux {
 
     /// Asks for tabs for which the server had no place: now it may have one, or none is to come.
     fn ask_again(&mut self, base: &mut Base) {
+        self.tabs.room_came();
         for tab in base.tabs.attached() {
-            if self.tabs.is_left_out(tab) {
+            if self.tabs.is_unplaced(tab) {
                 self.send_attach(base, tab);
             }
         }
@@ -360,6 +368,8 @@ impl Machine for Mux {
         self.topics.tab_away(base, tab, false);
         if self.connection.is_open() {
             base.send_control(HubFrame::Park { tab }.to_bytes());
+            // The server forgets a parked tab for one that is there.
+            self.ask_again(base);
         }
         if !base.tabs.any_present() {
             self.suspend(now, base);
@@ -502,6 +512,7 @@ impl Machine for Mux {
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
         self.topics.handle_timeout(now, base, self.connection.may_ask());
         self.acks_timeout(now, base);
+        self.tell_no_room(now, base);
         if self.history_ends(base).is_some_and(|at| at <= now) {
             self.history.end();
             self.topics.all_came(base);
@@ -551,10 +562,18 @@ impl Machine for Mux {
         let session = expires.map(|at| (at, WakeReason::Session));
         let history = self.history_ends(base).map(|at| (at, WakeReason::History));
         let link = [self.connection.poll_timeout(), self.topics.poll_timeout()];
-        link.into_iter().chain([self.acks.poll_timeout(), session, history]).flatten().min()
+        let no_room = self.no_room_at.map(|at| (at, WakeReason::NoRoom));
+        link.into_iter()
+            .chain([self.acks.poll_timeout(), session, history, no_room])
+            .flatten()
+            .min()
     }
 
     fn state(&self) -> (LinkState, &str) {
         (self.connection.state(), &self.reason)
+    }
+
+    fn no_room(&self, tab: TabId) -> Option<&str> {
+        self.tabs.get(tab).is_some_and(MuxTab::is_left_out).then_some(&*self.no_room)
     }
 }

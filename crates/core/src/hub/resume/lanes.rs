@@ -16,6 +16,8 @@ pub(in crate::hub) struct MuxTabs {
     /// ATTACHes that are not answered. A tab may go and come again in the meantime, and an answer
     /// names the tab alone: only the last one tells the alias that is good.
     asked: Map<TabId, u32>,
+    /// How often a place at the server may have become free.
+    rooms: u64,
 }
 
 /// A tab.
@@ -27,6 +29,10 @@ pub(in crate::hub) struct MuxTab {
     /// Number of `Resume {continues: false}` not yet acknowledged. While above 0, what the tab says
     /// belongs to its previous session and is dropped.
     restarts: u32,
+    /// The server was asked for the tab, and had no room for it.
+    left_out: bool,
+    /// `rooms` of the hub's tabs when the server was last asked for the tab.
+    asked_at: u64,
 }
 
 /// What a tab is part of: a session, and its alias there.
@@ -143,6 +149,7 @@ impl MuxTabs {
     pub(in crate::hub) fn asked(&mut self, tab: TabId) -> u64 {
         *self.asked.entry(tab, || 0) += 1;
         let Some(tab) = self.tabs.get_mut(tab) else { return 0 };
+        tab.asked_at = self.rooms;
         tab.unname();
         tab.own.heard
     }
@@ -159,8 +166,28 @@ impl MuxTabs {
     }
 
     /// Returns true if the server was asked for the tab, and did not take it.
-    pub(in crate::hub) fn is_left_out(&self, id: TabId) -> bool {
+    pub(in crate::hub) fn is_unplaced(&self, id: TabId) -> bool {
         self.get(id).is_some_and(|tab| tab.lane().is_none()) && self.asked.get(id).is_none()
+    }
+
+    /// Called when a place at the server may have become free.
+    pub(in crate::hub) const fn room_came(&mut self) {
+        self.rooms += 1;
+    }
+
+    /// Returns true if a place may have become free since the server was asked for the tab.
+    pub(in crate::hub) fn has_room_come(&self, id: TabId) -> bool {
+        self.get(id).is_some_and(|tab| tab.asked_at != self.rooms)
+    }
+
+    /// Called when the tab is to be told that there is no room for it. Returns true if that is so,
+    /// and news.
+    pub(in crate::hub) fn leave_out(&mut self, id: TabId) -> bool {
+        let is_unplaced = self.is_unplaced(id);
+        let Some(tab) = self.tabs.get_mut(id) else { return false };
+        let is_news = is_unplaced && !tab.left_out;
+        tab.left_out |= is_news;
+        is_news
     }
 
     /// Called when the link is gone.
@@ -168,6 +195,7 @@ impl MuxTabs {
         self.asked.take();
         for (_, tab) in self.tabs.iter_mut() {
             tab.unname();
+            tab.left_out = false;
             tab.lane0.forget_question();
         }
     }
@@ -193,6 +221,12 @@ impl MuxTab {
         (self.own.posted, self.own.heard) = (has.last, has.last);
         self.lane0.attached(has.last0);
         self.restarts = 0;
+        self.left_out = false;
+    }
+
+    /// Returns true if the tab waits for room at the server.
+    pub(in crate::hub) const fn is_left_out(&self) -> bool {
+        self.left_out
     }
 
     /// Returns the session of which the tab is part, and its alias there.
@@ -259,6 +293,7 @@ impl MuxTab {
         // A page can say that it has what was never sent, and a server does not believe it.
         self.own.heard = self.own.heard.min(posted);
         self.standing = Standing::Named(session, Lane { alias, up: n_seen });
+        self.left_out = false;
         Named::Resumes { continues }
     }
 

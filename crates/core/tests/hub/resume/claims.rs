@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tabmux_core::hub::{HubConfig, HubMessage, Input, LinkState, Mode, Output, TabMessage};
+use tabmux_core::hub::{
+    HubConfig, HubMessage, Input, LinkState, Mode, Output, TabMessage, WakeReason,
+};
 use tabmux_wire::{
     ErrorCode, HubFrame, HubId, Payload, RefusedReason, Resume, ServerFrame, SessionId, TabId,
     Term, Token, Welcome,
@@ -195,7 +197,7 @@ fn is_asked_for(bench: &Bench, tab: u64) -> bool {
 }
 
 fn is_refused(message: &HubMessage) -> bool {
-    matches!(message, HubMessage::Refused { .. })
+    matches!(message, HubMessage::State { state: LinkState::Full, .. })
 }
 
 #[test]
@@ -216,7 +218,7 @@ fn a_new_tab_has_the_place_of_those_that_died_with_the_browser() {
     assert!(is_asked_for(&bench, 3));
     assert!(!is_asked_for(&bench, 1), "it has its place");
     bench.server(&attached(3, 1, 0));
-    assert!(!bench.posted(3).iter().any(is_refused));
+    assert!(!bench.all_posted(3).iter().any(is_refused));
     let begins = |message: &HubMessage| matches!(message, HubMessage::Resume { .. });
     assert!(bench.all_posted(3).iter().any(begins));
 }
@@ -235,6 +237,19 @@ fn a_new_tab_is_refused_once_all_that_have_its_place_are_back() {
     }
     assert!(is_asked_for(&bench, 3));
     no_place(&mut bench, 3);
+    assert!(bench.posted(3).iter().any(is_refused));
+}
+
+#[test]
+fn a_new_tab_is_told_within_two_seconds_that_there_is_no_room() {
+    let mut bench = another_hub();
+    let found = left(&bench);
+    finds(&mut bench, 3, &found);
+    bench.grant_and_open();
+    bench.server(&resumed(1, vec![listed(1, false), listed(2, false)]));
+    no_place(&mut bench, 3);
+    assert_eq!(bench.wakes_for(), Some(WakeReason::NoRoom));
+    bench.pass(Duration::from_millis(1500));
     assert!(bench.posted(3).iter().any(is_refused));
 }
 
