@@ -20,13 +20,14 @@ use libfuzzer_sys::{
 use tabmux_core::{
     Timestamp,
     session::{
-        Answer, AnswerError, Ask, AskId, Denial, Encoded, Identity, Input, Joined, LinkId, Output,
-        Publication, Registry, SessionConfig, SlowPolicy, SocketRef, TopicFrame, Topics,
+        Admitted, Answer, AnswerError, Ask, AskId, Denial, Encoded, Farewell, Input, Joined,
+        LinkId, Output, Publication, Registry, SessionConfig, SlowPolicy, SocketRef, TopicFrame,
+        Topics, User, Visitor,
     },
 };
 use tabmux_wire::{
-    Alias, ErrorCode, Hello, HubFrame, HubId, LaneCount, Payload, Position, Request, Resume,
-    ServerFrame, SessionId, SocketId, TabId, Term, Token, TopicId, Upstream,
+    Alias, ErrorCode, Hello, HubFrame, HubId, LaneCount, Payload, Position, RefusedReason, Request,
+    Resume, ServerFrame, SessionId, SocketId, TabId, Term, Token, TopicId, Upstream,
 };
 
 fuzz_target!(|bytes: &[u8]| {
@@ -57,6 +58,23 @@ const TEXT: &str = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefgh
 const PAUSES_MS: [u64; 8] = [0, 1, 90, 1_000, 4_000, 11_000, 31_000, 125_000];
 /// Longer than all that a registry waits for.
 const LONG: Duration = Duration::from_secs(10_000);
+
+/// Draws who opens a link.
+fn visitor(dice: &mut Unstructured<'_>) -> Result<Option<Visitor>> {
+    let retry = Some(Duration::from_secs(1));
+    Ok(match dice.int_in_range(0..=4_u8)? {
+        0 | 1 => None,
+        2 => {
+            let (code, message) = (RefusedReason::Denied, "not today".into());
+            Some(Visitor::Refused(Farewell { code, retry, message }))
+        }
+        user => {
+            let user = Some(Arc::new(User::new(&(user - 2).to_string(), 0)));
+            let headers = vec![("x-locale".into(), b"de".as_slice().into())];
+            Some(Visitor::Admitted(Admitted { user, address: None, headers }))
+        }
+    })
+}
 
 /// What there is at the other side of a registry.
 struct Shell {
@@ -121,7 +139,7 @@ impl Shell {
     }
 
     fn step(&mut self, dice: &mut Unstructured<'_>) -> Result<()> {
-        match dice.int_in_range(0..=20)? {
+        match dice.int_in_range(0..=21)? {
             0 => self.open_link(dice)?,
             1 => self.hello(dice)?,
             2..=8 => self.frame(dice)?,
@@ -154,6 +172,7 @@ impl Shell {
                 let bytes = dice.arbitrary::<u16>()?.into();
                 self.on_link(dice, |link| Input::LinkHolds { link, bytes })?;
             }
+            20 => self.people(dice)?,
             _ if dice.ratio(1, 8)? => self.registry.shutdown(self.now),
             _ => {
                 let spread = Duration::from_secs(1);
@@ -180,6 +199,40 @@ impl Shell {
         Ok(link)
     }
 
+    /// The application does something with users, sessions and tabs.
+    fn people(&mut self, dice: &mut Unstructured<'_>) -> Result<()> {
+        let user = dice.int_in_range(1..=2_u8)?.to_string();
+        let retry = dice.arbitrary::<bool>()?.then_some(Duration::from_secs(1));
+        let (code, message) = (RefusedReason::Ended, "the application ends it".into());
+        let farewell = Farewell { code, retry, message };
+        let sessions = self.registry.sessions().collect::<Vec<_>>();
+        let session = (!sessions.is_empty()).then(|| dice.choose(&sessions)).transpose()?;
+        match (dice.int_in_range(0..=5)?, session) {
+            (0, Some(info)) => {
+                let ended = self.registry.end_session(self.now, info.session, &farewell);
+                assert_eq!(ended, Ok(()), "a session that is listed can be ended");
+            }
+            (1, Some(info)) if !info.tabs.is_empty() => {
+                let tab = *dice.choose(&info.tabs)?;
+                let ended = self.registry.end_tab(self.now, info.session, tab, &farewell);
+                assert_eq!(ended, Ok(()), "a tab that is listed can be ended");
+            }
+            (2, _) => {
+                self.registry.end_user(self.now, &user, &farewell);
+                assert!(self.registry.sessions_of(&user).is_empty(), "a user's sessions end");
+            }
+            (3, _) => {
+                self.registry.recheck_user(self.now, &user, Duration::from_secs(1));
+                let sessions = self.registry.sessions_of(&user);
+                assert!(sessions.iter().all(|it| !it.is_linked), "a user's links close");
+            }
+            _ => {
+                self.registry.tell_user(self.now, &user, Payload::Text("to the user"));
+            }
+        }
+        Ok(())
+    }
+
     fn open_link(&mut self, dice: &mut Unstructured<'_>) -> Result<()> {
         let place = (0..6).find(|place| self.links.iter().all(|it| it.0 & 0xffff_ffff != *place));
         let Some(place) = place else { return Ok(()) };
@@ -187,10 +240,10 @@ impl Shell {
         let link = LinkId(self.used << 32 | place);
         let mut entropy = [7; 32];
         entropy[..8].copy_from_slice(&self.used.to_be_bytes());
-        let identity = dice.int_in_range(0..=2_u64)?.try_into().ok().map(Identity);
+        let visitor = visitor(dice)?.map(Arc::new);
         self.links.insert(link);
         self.up.insert(link);
-        self.registry.handle_input(self.now, Input::LinkOpened { link, entropy, identity });
+        self.registry.handle_input(self.now, Input::LinkOpened { link, entropy, visitor });
         Ok(())
     }
 

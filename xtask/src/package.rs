@@ -10,8 +10,9 @@ use crate::{
     smoke,
 };
 
-/// The published crates that the binary is made of, each after those that it needs.
-const CRATES: [&str; 4] = ["tabmux-wire", "tabmux-core", "tabmux-server", "tabmux-cli"];
+/// The published crates, each after those that it needs.
+const CRATES: [&str; 5] =
+    ["tabmux-wire", "tabmux-core", "tabmux-server", "tabmux-client", "tabmux-cli"];
 
 /// Packs the crates, builds the binary from nothing but the archives, and looks whether it serves
 /// the scripts.

@@ -4,11 +4,15 @@
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use axum::http::{self, request::Parts};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -19,11 +23,12 @@ use tracing::debug;
 
 use crate::{
     admission::Cause,
-    app::{App, Opening},
+    app::{App, Case, Opening, Step},
+    judge::{NoVerdict, Room, Verdict},
     logs::rarely,
     replay::Replay,
     web::Web,
-    ws::upgrade::{self, MAX_HEAD, Refusal},
+    ws::upgrade::{self, MAX_HEAD, Offer, Refusal},
 };
 
 /// How the first request of a link begins; then comes a space or a query.
@@ -58,15 +63,27 @@ enum First {
     Other,
     /// Too little has come to tell.
     Unknown,
-    /// A request for a link, with the length of its head.
-    Link {
-        response: String,
-        inflates: bool,
-        client: IpAddr,
-        user: Option<String>,
-        len: usize,
-    },
+    /// A request for a link.
+    Link(Link),
     Refused(Refusal),
+}
+
+/// A request for a link.
+struct Link {
+    response: String,
+    inflates: bool,
+    step: Step,
+    /// The length of its head.
+    len: usize,
+}
+
+/// A connection that has not yet said what it wants, or whose request is being judged.
+struct Greeting {
+    began: Instant,
+    task: AbortHandle,
+    /// Set while its request is being judged: then it has said what it wants, and is never given up
+    /// for being the oldest.
+    is_judged: Arc<AtomicBool>,
 }
 
 /// The connections of a listener that are not yet, or will not be, a shard's.
@@ -74,8 +91,8 @@ struct Front {
     app: Arc<App>,
     web: Web,
     greetings: JoinSet<Greeted>,
-    /// Greetings and when they began, the oldest first; some may be over.
-    order: VecDeque<(Instant, AbortHandle)>,
+    /// Greetings, the oldest first. Some may be over.
+    order: VecDeque<Greeting>,
     /// Those that were refused.
     refused: JoinSet<()>,
     http: JoinSet<()>,
@@ -143,26 +160,33 @@ async fn accept(
 impl Front {
     /// When the next connection may be accepted, if not now.
     fn not_before(&mut self) -> Option<Instant> {
-        if self.greetings.len() < self.app.admission.quota().handshakes {
+        if self.silent() < self.app.admission.quota().handshakes {
             return None;
         }
-        while self.order.pop_front_if(|(_, greeting)| greeting.is_finished()).is_some() {}
-        self.order.front().map(|(began, _)| *began + CHANCE)
+        while self.order.pop_front_if(|greeting| greeting.is_past()).is_some() {}
+        self.order.front().map(|greeting| greeting.began + CHANCE)
+    }
+
+    /// Returns how many have not yet said what they want.
+    fn silent(&self) -> usize {
+        let judged = self.app.room().map_or(0, Room::open);
+        self.greetings.len().saturating_sub(judged)
     }
 
     /// Learns what a new connection is for. If too many keep that to themselves, the oldest goes.
     fn greet(&mut self, stream: TcpStream, peer: SocketAddr) {
         if self.not_before().is_some()
-            && let Some((_, oldest)) = self.order.pop_front()
+            && let Some(oldest) = self.order.pop_front()
         {
-            oldest.abort();
+            oldest.task.abort();
             self.app.admission.count(Cause::Handshakes, None);
         }
         if self.order.len() >= REMEMBERED.max(2 * self.greetings.len()) {
-            self.order.retain(|(_, greeting)| !greeting.is_finished());
+            self.order.retain(|greeting| !greeting.is_past());
         }
-        let greeting = self.greetings.spawn(greet(stream, peer, Arc::clone(&self.app)));
-        self.order.push_back((Instant::now(), greeting));
+        let (app, is_judged) = (Arc::clone(&self.app), Arc::new(AtomicBool::new(false)));
+        let task = self.greetings.spawn(greet(stream, peer, app, Arc::clone(&is_judged)));
+        self.order.push_back(Greeting { began: Instant::now(), task, is_judged });
     }
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr, bytes: Vec<u8>) {
@@ -194,8 +218,15 @@ impl Front {
     /// Tells how many there are.
     fn count(&self) {
         let admission = &self.app.admission;
-        admission.handshakes.store(self.greetings.len(), Ordering::Relaxed);
+        admission.handshakes.store(self.silent(), Ordering::Relaxed);
         admission.http.store(self.http.len(), Ordering::Relaxed);
+    }
+}
+
+impl Greeting {
+    /// Returns true if it cannot be given up any more.
+    fn is_past(&self) -> bool {
+        self.task.is_finished() || self.is_judged.load(Ordering::Relaxed)
     }
 }
 
@@ -231,7 +262,12 @@ impl Trouble {
 }
 
 /// Reads the beginning of a connection and answers what it asks for, unless that is axum's.
-async fn greet(mut stream: TcpStream, peer: SocketAddr, app: Arc<App>) -> Greeted {
+async fn greet(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    app: Arc<App>,
+    is_judged: Arc<AtomicBool>,
+) -> Greeted {
     if let Err(error) = stream.set_nodelay(true) {
         debug!("cannot set TCP_NODELAY: {error}");
     }
@@ -246,21 +282,56 @@ async fn greet(mut stream: TcpStream, peer: SocketAddr, app: Arc<App>) -> Greete
             return Greeted::Done;
         }
     };
-    match first {
-        First::Other => Greeted::Http(stream, peer, bytes),
-        First::Link { response, inflates, client, user, len } => {
-            let early = bytes.split_off(len);
-            match app.admission.admit(Instant::now().into_std(), Some(client), user.as_deref()) {
-                Ok(ticket) => {
-                    let opening = Opening { early, ticket, inflates };
-                    open(&app, stream, peer, &response, opening).await
-                }
-                Err(refusal) => refuse(stream, peer, &refusal).await,
+    let Link { response, inflates, step, len } = match first {
+        First::Other => return Greeted::Http(stream, peer, bytes),
+        First::Link(link) => link,
+        First::Refused(refusal) => return refuse(stream, peer, &refusal).await,
+        First::Unknown => return Greeted::Done,
+    };
+    let mut early = bytes.split_off(len);
+    drop(bytes);
+    let admitted = match step {
+        Step::Admitted(ticket) => Ok(ticket),
+        Step::Judge(case) => {
+            is_judged.store(true, Ordering::Relaxed);
+            match ask(&case, &mut stream, &mut early).await {
+                Some(verdict) => app.settle(*case, verdict),
+                None => return Greeted::Done,
             }
         }
-        First::Refused(refusal) => refuse(stream, peer, &refusal).await,
-        First::Unknown => Greeted::Done,
+    };
+    match admitted {
+        Ok(ticket) => {
+            open(&app, stream, peer, &response, Opening { early, ticket, inflates }).await
+        }
+        Err(refusal) => refuse(stream, peer, &refusal).await,
     }
+}
+
+/// Has the application judge a case. Returns nothing if the client leaves meanwhile, which
+/// withdraws the question.
+async fn ask(
+    case: &Case,
+    stream: &mut TcpStream,
+    early: &mut Vec<u8>,
+) -> Option<Result<Verdict, NoVerdict>> {
+    tokio::select! {
+        verdict = case.ask() => Some(verdict),
+        () = left(stream, early) => None,
+    }
+}
+
+/// Waits until a client leaves. A client that says much before it is let in is not watched any
+/// more.
+async fn left(stream: &mut TcpStream, early: &mut Vec<u8>) {
+    while early.len() < MAX_HEAD {
+        let room = MAX_HEAD - early.len();
+        match (&mut *stream).take(room as u64).read_buf(early).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+    std::future::pending().await
 }
 
 async fn read_first(
@@ -296,30 +367,38 @@ fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
         Some(b' ' | b'?') => {}
         Some(_) => return First::Other,
     }
-    let client = |forwarded: &[&[u8]]| app.proxies.client(peer.ip(), forwarded.iter().copied());
     match upgrade::parse(bytes, seen) {
         None => First::Unknown,
         Some(Err(refusal)) => {
             app.admission.count(Cause::Malformed, Some(peer.ip()));
             First::Refused(refusal)
         }
-        Some(Ok((mut offer, len))) => match app.origins.check(&offer) {
-            Ok(()) => {
-                offer.deflate = offer.deflate.only_if(app.config.deflate.enabled);
-                let client = client(&offer.forwarded);
-                let user = match app.user_of(&offer.headers, Some(peer.ip()), Some(client)) {
-                    Ok(user) => user,
-                    Err(refusal) => return First::Refused(refusal),
-                };
-                let (response, inflates) = (offer.response(), offer.deflate.is_on());
-                First::Link { response, inflates, client, user, len }
+        Some(Ok((mut offer, len))) => {
+            offer.deflate = offer.deflate.only_if(app.config.deflate.enabled);
+            match app.approach(&offer, Some(peer.ip()), false, || parts(&offer)) {
+                Ok(step) => {
+                    let (response, inflates) = (offer.response(), offer.deflate.is_on());
+                    First::Link(Link { response, inflates, step, len })
+                }
+                Err(refusal) => First::Refused(refusal),
             }
-            Err(refusal) => {
-                app.admission.count(Cause::Origin, Some(peer.ip()));
-                First::Refused(refusal)
-            }
-        },
+        }
     }
+}
+
+/// Makes the request that the application sees.
+fn parts(offer: &Offer<'_>) -> Parts {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.uri = offer.target.parse().unwrap_or_default();
+    for (name, value) in &offer.headers {
+        // httparse lets no other headers pass than these types hold.
+        if let Ok(name) = name.parse::<http::HeaderName>()
+            && let Ok(value) = http::HeaderValue::from_bytes(value)
+        {
+            parts.headers.append(name, value);
+        }
+    }
+    parts
 }
 
 /// Answers a handshake and gives the stream to a shard.

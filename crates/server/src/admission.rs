@@ -4,28 +4,31 @@
 //! [`Stub`] of sixteen bytes, which its shard's loop gives back when the stream goes.
 
 mod cause;
+mod people;
 mod quota;
 mod tickets;
 
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
+use tabmux_core::session::{Farewell, Visitor};
+
 pub(crate) use self::{
     cause::Cause,
     quota::Quota,
-    tickets::{Stub, Ticket, Tickets},
+    tickets::{Approach, Guest, Stub, Ticket, Tickets},
 };
 use crate::{logs::Rare, ws::upgrade::Refusal};
 
 /// The door of a server.
 pub(crate) struct Admission {
-    quota: Quota,
+    quota: RwLock<Quota>,
     tickets: Arc<Tickets>,
     draining: AtomicBool,
     /// Connections that have not yet said what they want.
@@ -42,7 +45,7 @@ pub(crate) struct Admission {
 impl Admission {
     pub(crate) fn new(quota: Quota, tickets: Arc<Tickets>) -> Self {
         Self {
-            quota,
+            quota: RwLock::new(quota),
             tickets,
             draining: AtomicBool::new(false),
             handshakes: AtomicUsize::new(0),
@@ -54,24 +57,64 @@ impl Admission {
         }
     }
 
-    pub(crate) const fn quota(&self) -> &Quota {
-        &self.quota
+    pub(crate) fn quota(&self) -> Quota {
+        *self.quota.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a link of a client's address and of a user, if they are known.
-    pub(crate) fn admit(
+    /// Lets in as much as this from now on. Who is in stays.
+    pub(crate) fn set_quota(&self, quota: Quota) {
+        *self.quota.write().unwrap_or_else(PoisonError::into_inner) = quota;
+    }
+
+    /// Lets a client come near: its address has room, and so has the second.
+    ///
+    /// # Errors
+    /// The refusal that the client is told.
+    pub(crate) fn approach(
         &self,
         now: Instant,
         client: Option<IpAddr>,
-        user: Option<&str>,
-    ) -> Result<Ticket, Refusal> {
-        match self.try_admit(now, client, user) {
-            Ok(stub) => {
-                self.admitted.fetch_add(1, Ordering::Relaxed);
-                Ok(Ticket::new(&self.tickets, stub))
-            }
-            Err(cause) => Err(self.refuse(cause, client)),
+    ) -> Result<Approach, Refusal> {
+        if self.is_draining() {
+            return Err(self.refuse(Cause::Draining, client));
         }
+        let approach = self.tickets.approach(now, client, &self.quota());
+        approach.map_err(|cause| self.refuse(cause, client))
+    }
+
+    /// Lets in a client that came near, if there is room for its link and for its user's.
+    ///
+    /// # Errors
+    /// The refusal that the client is told.
+    pub(crate) fn admit(
+        &self,
+        approach: Approach,
+        client: Option<IpAddr>,
+        guest: Guest<'_>,
+    ) -> Result<Ticket, Refusal> {
+        let ticket = approach.enter(&self.quota(), guest);
+        let ticket = ticket.map_err(|cause| self.refuse(cause, client))?;
+        self.admitted.fetch_add(1, Ordering::Relaxed);
+        Ok(ticket)
+    }
+
+    /// Lets in a client that is refused once it has said HELLO.
+    ///
+    /// # Errors
+    /// The refusal that the client is told, when there is no room for its link.
+    pub(crate) fn admit_refused(
+        &self,
+        approach: Approach,
+        client: Option<IpAddr>,
+        farewell: Farewell,
+    ) -> Result<Ticket, Refusal> {
+        self.count(Cause::Judged, client);
+        let ticket = approach.enter_refused(&self.quota(), Visitor::Refused(farewell));
+        ticket.map_err(|cause| self.refuse(cause, client))
+    }
+
+    pub(crate) const fn tickets(&self) -> &Arc<Tickets> {
+        &self.tickets
     }
 
     /// Counts a refusal, and tells the operator now and then.
@@ -120,38 +163,6 @@ impl Admission {
     pub(crate) fn refused(&self, cause: Cause) -> u64 {
         self.refused[cause as usize].load(Ordering::Relaxed)
     }
-
-    fn try_admit(
-        &self,
-        now: Instant,
-        client: Option<IpAddr>,
-        user: Option<&str>,
-    ) -> Result<Stub, Cause> {
-        if self.is_draining() {
-            return Err(Cause::Draining);
-        }
-        let (per_ip, per_user) = (self.quota.links_per_ip, self.quota.links_per_user);
-        let peer = client.filter(|_| per_ip > 0).and_then(|client| self.tickets.peer(client));
-        // Also for its session, which counts nobody.
-        let user = user.map(|user| self.tickets.identity(user));
-        let counted = user.filter(|_| per_user > 0);
-        let mut state = self.tickets.state();
-        if state.links >= self.quota.links {
-            return Err(Cause::Links);
-        }
-        if peer.is_some_and(|peer| state.peers.of(peer) >= per_ip) {
-            return Err(Cause::LinksPerIp);
-        }
-        if counted.is_some_and(|user| state.users.of(user) >= per_user) {
-            return Err(Cause::LinksPerUser);
-        }
-        // The last, so that only who is let in uses it up.
-        state.book(now, self.quota.per_second)?;
-        state.links += 1;
-        state.peers.come(peer);
-        state.users.come(counted);
-        Ok(Stub::new(peer, user))
-    }
 }
 
 /// When to come back: in `first` seconds and up to `spread` more.
@@ -192,6 +203,19 @@ mod tests {
         (Admission::new(quota, Arc::new(Tickets::new(now))), now)
     }
 
+    impl Admission {
+        /// Lets a link in at once.
+        fn let_in(
+            &self,
+            now: Instant,
+            client: Option<IpAddr>,
+            user: Option<&str>,
+        ) -> Result<Ticket, Refusal> {
+            let approach = self.approach(now, client)?;
+            self.admit(approach, client, Guest { user, address: None, headers: Vec::new() })
+        }
+    }
+
     fn ip(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
     }
@@ -199,54 +223,53 @@ mod tests {
     #[test]
     fn the_limit_of_links_holds_until_one_goes() {
         let (door, now) = door(Quota { links: 2, ..quota() });
-        let one = door.admit(now, None, None).unwrap();
-        let _two = door.admit(now, None, None).unwrap();
-        assert_eq!(door.admit(now, None, None).err().unwrap().status, 503);
+        let one = door.let_in(now, None, None).unwrap();
+        let _two = door.let_in(now, None, None).unwrap();
+        assert_eq!(door.let_in(now, None, None).err().unwrap().status, 503);
         drop(one);
-        assert!(door.admit(now, None, None).is_ok());
+        assert!(door.let_in(now, None, None).is_ok());
         assert_eq!((door.admitted(), door.refused(Cause::Links)), (3, 1));
     }
 
     #[test]
     fn links_of_one_address_are_counted_and_others_are_not_hurt() {
         let (door, now) = door(quota());
-        let mine = [(); 2].map(|()| door.admit(now, ip("192.0.2.1"), None).unwrap());
-        assert_eq!(door.admit(now, ip("192.0.2.1"), None).err().unwrap().status, 429);
-        let mapped = door.admit(now, ip("::ffff:192.0.2.1"), None);
+        let mine = [(); 2].map(|()| door.let_in(now, ip("192.0.2.1"), None).unwrap());
+        assert_eq!(door.let_in(now, ip("192.0.2.1"), None).err().unwrap().status, 429);
+        let mapped = door.let_in(now, ip("::ffff:192.0.2.1"), None);
         assert!(mapped.is_err(), "the same address in other words");
-        let _other = door.admit(now, ip("192.0.2.2"), None).unwrap();
+        let _other = door.let_in(now, ip("192.0.2.2"), None).unwrap();
         drop(mine);
-        assert!(door.admit(now, ip("192.0.2.1"), None).is_ok());
+        assert!(door.let_in(now, ip("192.0.2.1"), None).is_ok());
         assert_eq!(door.refused(Cause::LinksPerIp), 2);
     }
 
     #[test]
     fn ipv6_is_counted_by_its_network() {
         let (door, now) = door(quota());
-        let _one = door.admit(now, ip("2001:db8::1"), None).unwrap();
-        let _two = door.admit(now, ip("2001:db8::ffff:2"), None).unwrap();
-        assert!(door.admit(now, ip("2001:db8::3"), None).is_err());
-        assert!(door.admit(now, ip("2001:db8:0:1::3"), None).is_ok());
+        let _one = door.let_in(now, ip("2001:db8::1"), None).unwrap();
+        let _two = door.let_in(now, ip("2001:db8::ffff:2"), None).unwrap();
+        assert!(door.let_in(now, ip("2001:db8::3"), None).is_err());
+        assert!(door.let_in(now, ip("2001:db8:0:1::3"), None).is_ok());
     }
 
     #[test]
     fn this_machine_and_an_unknown_address_are_not_counted() {
         let (door, now) = door(quota());
         let clients = [ip("127.0.0.1"), ip("::1"), None, ip("127.0.0.1"), ip("::1"), None];
-        let tickets = clients.map(|client| door.admit(now, client, None).unwrap());
-        assert!(door.tickets.state().peers.0.is_empty());
+        let tickets = clients.map(|client| door.let_in(now, client, None).unwrap());
+        assert_eq!(door.tickets.counts().1, 0);
         drop(tickets);
     }
 
     #[test]
     fn a_place_is_given_back_once_by_whoever_has_the_ticket() {
         let (door, now) = door(quota());
-        let stub = door.admit(now, ip("192.0.2.1"), None).unwrap().tear();
-        assert_eq!(door.tickets.state().links, 1);
-        door.tickets.give_back(stub);
-        door.tickets.give_back(Stub::NONE);
-        let state = door.tickets.state();
-        assert_eq!((state.links, state.peers.0.len()), (0, 0));
+        let stub = door.let_in(now, ip("192.0.2.1"), None).unwrap().tear();
+        assert_eq!(door.tickets.counts(), (1, 1));
+        door.tickets.give_back(&stub);
+        door.tickets.give_back(&Stub::NONE);
+        assert_eq!(door.tickets.counts(), (0, 0));
     }
 
     #[test]
@@ -254,17 +277,16 @@ mod tests {
         let (door, now) = door(Quota { links: 1_000, ..quota() });
         let client = |n: u32| Some(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
         let crowd =
-            (0..1_000).map(|n| door.admit(now, client(n), None).unwrap()).collect::<Vec<_>>();
+            (0..1_000).map(|n| door.let_in(now, client(n), None).unwrap()).collect::<Vec<_>>();
         drop(crowd);
-        let state = door.tickets.state();
-        assert_eq!((state.links, state.peers.0.len()), (0, 0));
-        assert!(state.peers.0.capacity() < 100, "{}", state.peers.0.capacity());
+        assert_eq!(door.tickets.counts(), (0, 0));
+        assert!(door.tickets.capacity() < 100, "{}", door.tickets.capacity());
     }
 
     #[test]
     fn a_second_lets_so_many_in_and_a_quiet_one_as_many_at_once() {
         let (door, now) = door(Quota { links: 100, per_second: 10, ..quota() });
-        let admitted = |at| (0..50).filter(|_| door.admit(at, None, None).is_ok()).count();
+        let admitted = |at| (0..50).filter(|_| door.let_in(at, None, None).is_ok()).count();
         assert_eq!(admitted(now), 10);
         assert_eq!(admitted(now + Duration::from_millis(100)), 1);
         assert_eq!(admitted(now + Duration::from_millis(1_100)), 10);
@@ -275,18 +297,18 @@ mod tests {
     #[test]
     fn who_is_refused_for_another_reason_does_not_use_up_the_rate() {
         let (door, now) = door(Quota { links_per_ip: 1, per_second: 2, ..quota() });
-        let _one = door.admit(now, ip("192.0.2.1"), None).unwrap();
+        let _one = door.let_in(now, ip("192.0.2.1"), None).unwrap();
         for _ in 0..5 {
-            assert_eq!(door.admit(now, ip("192.0.2.1"), None).err().unwrap().status, 429);
+            assert_eq!(door.let_in(now, ip("192.0.2.1"), None).err().unwrap().status, 429);
         }
-        assert!(door.admit(now, ip("192.0.2.2"), None).is_ok());
+        assert!(door.let_in(now, ip("192.0.2.2"), None).is_ok());
     }
 
     #[test]
     fn those_who_are_refused_are_told_different_times() {
         let (door, now) = door(Quota { links: 0, ..quota() });
         let hints =
-            (0..900).map(|_| door.admit(now, None, None).err().unwrap().retry_after.unwrap());
+            (0..900).map(|_| door.let_in(now, None, None).err().unwrap().retry_after.unwrap());
         let mut counts = [0; 12];
         for hint in hints {
             counts[hint as usize] += 1;
@@ -299,7 +321,7 @@ mod tests {
     fn a_server_that_drains_admits_nobody() {
         let (door, now) = door(quota());
         door.drain();
-        let refusal = door.admit(now, None, None).err().unwrap();
+        let refusal = door.let_in(now, None, None).err().unwrap();
         assert_eq!(refusal.status, 503);
         assert!(refusal.retry_after.is_some());
         assert_eq!(door.refused(Cause::Draining), 1);
@@ -324,9 +346,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_being_judged_takes_its_place_until_it_leaves() {
+        let (door, now) = door(quota());
+        let near = [(); 2].map(|()| door.approach(now, ip("192.0.2.1")).unwrap());
+        assert_eq!(door.approach(now, ip("192.0.2.1")).err().unwrap().status, 429);
+        assert_eq!(door.tickets.counts(), (0, 1));
+        drop(near);
+        assert_eq!(door.tickets.counts(), (0, 0));
+    }
+
+    #[test]
     fn a_user_has_so_many_links_from_wherever_they_come() {
         let (door, now) = door(quota());
-        let user = |user, from| door.admit(now, ip(from), Some(user));
+        let user = |user, from| door.let_in(now, ip(from), Some(user));
         let _one = user("ann", "192.0.2.1").unwrap();
         let two = user("ann", "192.0.2.2").unwrap();
         assert_eq!(user("ann", "192.0.2.3").err().unwrap().status, 429);

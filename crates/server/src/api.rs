@@ -62,7 +62,7 @@ pub(crate) async fn publish(State(app): State<Arc<App>>, request: Request) -> Re
 /// What was published, and whether it was a batch.
 async fn carry_out(app: &App, request: Request) -> Result<(bool, Vec<Published>), Fault> {
     // Before the body is read: for who has no key, the server holds nothing.
-    authorize(app.config.api_key.as_ref(), request.headers())?;
+    authorize(app.control.desk.settings().api_key.as_ref(), request.headers())?;
     let body = receive(app, request).await?;
     let (many, items) = read(app, &body)?;
     Ok((many, publish_all(app, items)?))

@@ -1,16 +1,17 @@
 //! Putting a server together.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    Config, Error, Server, SocketHandler,
+    Config, Error, Handshake, Server, SocketHandler, Verdict,
     app::Files,
     assets::Scripts,
     files::Folder,
+    judge::{Hook, KeyOf},
     metrics::Counter,
-    origin::Origins,
-    proxies::Proxies,
     routes::{Factory, Routes},
+    server::Namer,
+    settings::Settings,
     users::{LinkRequest, UserOf, by_header},
 };
 
@@ -23,6 +24,8 @@ pub struct Builder {
     scripts: &'static [(&'static str, &'static [u8])],
     counters: Vec<Counter>,
     user: Option<UserOf>,
+    judge: Option<Hook>,
+    verdicts: Option<(Duration, KeyOf)>,
     fault: Option<Error>,
 }
 
@@ -35,6 +38,8 @@ impl Builder {
             scripts: &[],
             counters: Vec::new(),
             user: None,
+            judge: None,
+            verdicts: None,
             fault: None,
         }
     }
@@ -137,6 +142,54 @@ impl Builder {
         self
     }
 
+    /// Judges each request for a link, for as long as it takes. It is asked when the request is
+    /// complete, its origin may open links and its address has room, and it has the last word on
+    /// who the link's user is. It takes the place of [`user`](Self::user) and `user_header`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use tabmux_server::{Admitted, Refusal, Server};
+    /// # async fn user_of(cookie: &str) -> Result<Option<String>, std::io::Error> { Ok(None) }
+    ///
+    /// let builder = Server::builder().judge(|request| async move {
+    ///     let Some(cookie) = request.cookie("session") else {
+    ///         return Err(Refusal::never("log in first"));
+    ///     };
+    ///     match user_of(cookie).await {
+    ///         Ok(Some(user)) => Ok(Admitted::user(user).keep("accept-language")),
+    ///         Ok(None) => Err(Refusal::never("log in again")),
+    ///         Err(_) => Err(Refusal::retry_after(Duration::from_secs(5), "no database")),
+    ///     }
+    /// });
+    /// # drop(builder);
+    /// ```
+    ///
+    /// In an axum app the request has the extensions that your layers set. A client that leaves
+    /// withdraws its question: the future is dropped. At most `limits.judging` calls run at a time,
+    /// and each has `judge_timeout_ms`. A client that gets no answer is told by HTTP when to try
+    /// again. So is every client for a while after 16 calls in a row came to nothing, because
+    /// they panicked or took too long.
+    pub fn judge<F>(mut self, judge: impl Fn(Handshake) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Verdict> + Send + 'static,
+    {
+        self.judge = Some(Arc::new(move |handshake| Box::pin(judge(handshake))));
+        self
+    }
+
+    /// Remembers answers of the judge for `life`, for requests with the same key. A request without
+    /// a key is always judged. Everything that the judge looks at must be in the key, such as the
+    /// session's cookie. An answer is forgotten earlier when its user is sent away or asked about
+    /// again.
+    pub fn remember_verdicts(
+        mut self,
+        life: Duration,
+        key: impl Fn(&Handshake) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.verdicts = Some((life, Box::new(key)));
+        self
+    }
+
     /// The server.
     ///
     /// # Errors
@@ -146,7 +199,6 @@ impl Builder {
             return Err(fault);
         }
         self.config.check()?;
-        let origins = Origins::new(&self.config.allow_origins)?;
         if let Some(folder) = self.site.as_deref().filter(|folder| !folder.is_dir()) {
             let folder = folder.display();
             return Err(Error::Config(format!("there is no folder {folder} to serve at /")));
@@ -156,8 +208,13 @@ impl Builder {
             None => Scripts::embedded(self.scripts),
         };
         let files = Files { scripts, site: self.site.map(Folder::new), counters: self.counters };
-        let proxies = Proxies::new(&self.config.trusted_proxies)?;
+        let settings = Settings::new(&self.config)?;
         let header = self.config.user_header.clone().map(by_header);
-        Server::new(self.config, origins, proxies, self.routes, files, self.user.or(header))
+        let namer = match (self.judge, self.user.or(header)) {
+            (Some(judge), _) => Namer::Judge(judge, self.verdicts),
+            (None, Some(user)) => Namer::User(user),
+            (None, None) => Namer::No,
+        };
+        Server::new(self.config, settings, self.routes, files, namer)
     }
 }

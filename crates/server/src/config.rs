@@ -70,6 +70,9 @@ keys! {
         /// link of another user. A request through a trusted proxy that has it twice is refused.
         /// The pages need a `key` for each user all the same. Default: none.
         user_header: Option<String> = own(None), "tabmux_refused_total{reason=\"user_header\"}";
+        /// How long a judge ([`Builder::judge`](crate::Builder::judge)) may take to answer, and how
+        /// long a client waits for its turn, in milliseconds. Default: 5,000.
+        judge_timeout_ms: u64 = own(5_000), "tabmux_refused_total{reason=\"judge_timeout\"}";
         /// What is special about topics, by the beginning of their names. Default: nothing.
         topics: Vec<TopicRule> = own(Vec::new());
         /// Compression.
@@ -98,6 +101,13 @@ keys! {
         /// Default: 4,096.
         handshakes: usize = own(4_096),
             "tabmux_refused_total{reason=\"handshakes\"}", "tabmux_handshakes";
+        /// Calls of a judge that run at a time. Default: 64.
+        judging: usize = own(64), "tabmux_judging";
+        /// Clients that wait for a judge besides. Default: 4,096.
+        judging_queue: usize = own(4_096), "tabmux_refused_total{reason=\"judging_queue\"}",
+            "tabmux_judging";
+        /// Answers of a judge that are remembered for others with the same key. Default: 10,000.
+        judge_answers: usize = own(10_000), "tabmux_judge_answers_total{from=\"memory\"}";
         /// Connections for HTTP. Default: 4,096.
         http_connections: usize = own(4_096),
             "tabmux_refused_total{reason=\"http_connections\"}", "tabmux_http_connections";
@@ -213,6 +223,8 @@ impl Config {
             (limits.credit_bytes == 0, "limits.credit_bytes must be at least 1"),
             (self.drain_ms > 3_600_000, "drain_ms must be at most 3600000, an hour"),
             (limits.handshakes == 0, "limits.handshakes must be at least 1"),
+            (self.judge_timeout_ms == 0, "judge_timeout_ms must be at least 1"),
+            (limits.judging == 0, "limits.judging must be at least 1"),
             (limits.http_connections == 0, "limits.http_connections must be at least 1"),
             (limits.links == 0, "limits.links must be at least 1"),
             (limits.tabs == 0, "limits.tabs must be at least 1"),

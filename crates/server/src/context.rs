@@ -1,13 +1,17 @@
 //! What a handler can do while it is called.
 
+use std::net::IpAddr;
+
 use tabmux_core::{
-    Timestamp,
-    session::{Registry, SendError, SocketRef, Stats},
+    session::{Registry, SendError, SocketRef, Stats, Visitor},
     wire::{Payload, Position, SessionId, TabId},
 };
 
 use crate::{
-    HeldCredit, Params, PublishError, ServerHandle, SocketSender, routes::Routes, shard::home::Home,
+    HeldCredit, Params, PublishError, ServerHandle, SocketSender,
+    handler::kept_headers,
+    routes::Routes,
+    shard::{home::Home, service::Moment},
 };
 
 /// The socket that a handler serves, and its surroundings.
@@ -15,7 +19,7 @@ pub struct Ctx<'a> {
     pub(crate) registry: &'a mut Registry,
     pub(crate) home: &'a Home,
     pub(crate) routes: &'a Routes,
-    pub(crate) now: Timestamp,
+    pub(crate) at: Moment<'a>,
     pub(crate) socket: SocketRef,
     pub(crate) tab: TabId,
     pub(crate) target: &'a str,
@@ -32,7 +36,7 @@ impl Ctx<'_> {
     /// try again.
     /// [`SendError::TooLarge`]. [`SendError::Closed`] when the socket is not open.
     pub fn send(&mut self, message: Payload<'_>) -> Result<(), SendError> {
-        self.registry.send(self.now, self.socket, message)
+        self.registry.send(self.at.now, self.socket, message)
     }
 
     /// Sends a text message; errors as for [`send`](Self::send).
@@ -56,7 +60,7 @@ impl Ctx<'_> {
     /// # Errors
     /// As for [`send`](Self::send); `writable` does not tell when to try again.
     pub fn broadcast(&mut self, message: Payload<'_>) -> Result<(), SendError> {
-        self.registry.broadcast(self.now, self.socket.session, message)
+        self.registry.broadcast(self.at.now, self.socket.session, message)
     }
 
     /// Sends a text message to every tab of this browser.
@@ -91,7 +95,7 @@ impl Ctx<'_> {
     /// broke: `wasClean` is false. Neither has a reason.
     pub fn close(&mut self, code: u16, reason: &str) {
         // The only error is that it is not open.
-        let _ = self.registry.close(self.now, self.socket, code, reason);
+        let _ = self.registry.close(self.at.now, self.socket, code, reason);
     }
 
     /// Says, in [`SocketHandler::message`](crate::SocketHandler::message), that the message is not
@@ -110,7 +114,7 @@ impl Ctx<'_> {
 
     /// Gives credit back that was kept.
     pub(crate) fn return_credit(&mut self, cost: u64) {
-        self.registry.give_back(self.now, self.socket, cost);
+        self.registry.give_back(self.at.now, self.socket, cost);
     }
 
     /// What the tab may send before it has to wait for credit.
@@ -150,6 +154,36 @@ impl Ctx<'_> {
         self.routes.params(path)
     }
 
+    /// Returns the user of the browser, as [`Builder::judge`](crate::Builder::judge),
+    /// [`Builder::user`](crate::Builder::user) or `user_header` named it.
+    pub fn user(&self) -> Option<&str> {
+        Some(self.visitor()?.user()?.name())
+    }
+
+    /// Returns the first value of a header that the judge had the server keep, of the request that
+    /// opened the browser's newest link. The name may be in any case.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Returns the headers that the judge had the server keep, their names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let kept = self.visitor().map_or(&[][..], kept_headers);
+        kept.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Returns the address of the browser's newest link, behind `trusted_proxies`. In an app that
+    /// does not tell it, that is the other end of the stream. It is `None` while the browser has no
+    /// link, and where the stream has no address.
+    pub fn address(&self) -> Option<IpAddr> {
+        let link = self.registry.link_of(self.socket.session)?;
+        self.at.clients.address(link)
+    }
+
+    fn visitor(&self) -> Option<&Visitor> {
+        self.registry.visitor(self.socket.session).map(|visitor| &**visitor)
+    }
+
     /// The numbers of this moment.
     pub fn stats(&self) -> Stats {
         self.home.board.stats_with(self.home.index, self.registry.stats())
@@ -157,6 +191,6 @@ impl Ctx<'_> {
 
     /// The server.
     pub fn server(&self) -> ServerHandle {
-        ServerHandle::new(&self.home.board, &self.home.fanout)
+        ServerHandle::new(&self.home.control)
     }
 }

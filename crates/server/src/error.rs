@@ -28,6 +28,8 @@ pub enum Error {
     },
     /// A shard failed, by its number. The links of the other shards were sent away.
     Shard(usize),
+    /// The server is gone.
+    Gone,
     /// The network or the system failed.
     Io(io::Error),
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Error {
                 "shard {shard} failed, as the log says, and its sessions are lost; start the \
                  server again"
             ),
+            Self::Gone => f.write_str("the server is gone"),
             Self::Io(error) => error.fmt(f),
         }
     }
@@ -57,9 +60,11 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Listen { source, .. } | Self::Io(source) => Some(source),
-            Self::Config(_) | Self::ConfigFile { .. } | Self::AddressInUse(_) | Self::Shard(_) => {
-                None
-            }
+            Self::Config(_)
+            | Self::ConfigFile { .. }
+            | Self::AddressInUse(_)
+            | Self::Shard(_)
+            | Self::Gone => None,
         }
     }
 }

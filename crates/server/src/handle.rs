@@ -1,4 +1,4 @@
-//! A look at a running server, and publishing to its topics, from anywhere.
+//! A look at a running server, and what an application does with it from anywhere.
 
 use std::{
     sync::{Arc, Weak},
@@ -6,28 +6,46 @@ use std::{
 };
 
 use tabmux_core::{
-    session::Stats,
-    wire::{Payload, Position},
+    OwnedPayload,
+    session::{Farewell, SendError, SessionInfo, Stats},
+    wire::{Payload, Position, RefusedReason, SessionId, TabId},
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
-    PublishError,
-    shard::{board::Board, fanout::Fanout},
+    Config, Error, PublishError, Refusal,
+    control::Control,
+    shard::{
+        mailbox::Mail,
+        post::{Errand, Word},
+    },
 };
 
-/// A look at a running server, from anywhere. Cheap to clone; it keeps nothing alive.
+/// The time over which the hubs of a user that is asked about again spread.
+const SPREAD: Duration = Duration::from_millis(500);
+
+/// A running server, from anywhere. Cheap to clone; it keeps nothing alive.
 #[derive(Clone)]
 pub struct ServerHandle {
     stats: watch::Receiver<Stats>,
-    board: Weak<Board>,
-    fanout: Weak<Fanout>,
+    control: Weak<Control>,
+}
+
+/// For whom a message is, or who is sent away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target<'a> {
+    /// All browsers of a user.
+    User(&'a str),
+    /// A browser, by its session.
+    Browser(SessionId),
+    /// A tab of a browser.
+    Tab(SessionId, TabId),
 }
 
 impl ServerHandle {
-    pub(crate) fn new(board: &Arc<Board>, fanout: &Arc<Fanout>) -> Self {
-        let (stats, board) = (board.watch(), Arc::downgrade(board));
-        Self { stats, board, fanout: Arc::downgrade(fanout) }
+    pub(crate) fn new(control: &Arc<Control>) -> Self {
+        Self { stats: control.board.watch(), control: Arc::downgrade(control) }
     }
 
     /// Publishes a message to every browser that is subscribed to a topic; its position, also
@@ -37,7 +55,141 @@ impl ServerHandle {
     /// [`PublishError::Name`], [`PublishError::TooLarge`]; [`PublishError::Full`] when the
     /// shards are behind; [`PublishError::Closed`] when the server is gone.
     pub fn publish(&self, topic: &str, message: Payload<'_>) -> Result<Position, PublishError> {
-        self.fanout.upgrade().ok_or(PublishError::Closed)?.publish(topic, message)
+        let control = self.control.upgrade().ok_or(PublishError::Closed)?;
+        control.fanout.publish(topic, message)
+    }
+
+    /// Sends a message to all tabs of a user's browsers, or of one browser, at most once: what does
+    /// not fit on a link is lost, and so is what is sent to nobody who is there. Pages hear it as
+    /// `message` of their client.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when a shard's inbox is full. [`SendError::Closed`] when the server is
+    /// gone, or the shard of the browser.
+    pub fn send(&self, target: Target<'_>, message: Payload<'_>) -> Result<(), SendError> {
+        let control = self.control.upgrade().ok_or(SendError::Closed)?;
+        let message = OwnedPayload::from(message);
+        match target {
+            Target::User(user) => {
+                let (user, message) = (Arc::<str>::from(user), Arc::new(message));
+                let errand =
+                    || Errand::TellUser { user: Arc::clone(&user), message: Arc::clone(&message) };
+                let cost = errand().cost();
+                if !control.mailboxes.iter().all(|mailbox| mailbox.has_room(cost)) {
+                    return Err(SendError::Full);
+                }
+                for mailbox in &*control.mailboxes {
+                    mailbox.force(Mail::Word(Word::People(errand())), cost);
+                }
+                Ok(())
+            }
+            Target::Browser(session) => {
+                let errand = Errand::TellBrowser { session, message };
+                let cost = errand.cost();
+                let mailbox = control.home(session).ok_or(SendError::Closed)?;
+                mailbox.push(Mail::Word(Word::People(errand)), cost)
+            }
+            Target::Tab(session, tab) => {
+                let errand = Errand::TellTab { session, tab, message };
+                let cost = errand.cost();
+                let mailbox = control.home(session).ok_or(SendError::Closed)?;
+                mailbox.push(Mail::Word(Word::People(errand)), cost)
+            }
+        }
+    }
+
+    /// Sends a user, a browser or a tab away. The page reads the text of the refusal, and tries
+    /// again when it says so. Sockets close with 1006 after an `error` event. Answers of the judge
+    /// that name the user and were given or asked for before count no more. A user or a tab that is
+    /// not there is not told.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] when the server is gone, or the shard of the browser.
+    pub fn disconnect(&self, target: Target<'_>, refusal: &Refusal) -> Result<(), SendError> {
+        let control = self.control.upgrade().ok_or(SendError::Closed)?;
+        let (code, retry) = (RefusedReason::Ended, refusal.retry());
+        let farewell = Farewell { code, retry, message: refusal.message().into() };
+        let (session, errand) = match target {
+            Target::User(user) => {
+                control.desk.forget_user(user);
+                let (user, farewell) = (Arc::<str>::from(user), Arc::new(farewell));
+                control.run(|| Errand::EndUser {
+                    user: Arc::clone(&user),
+                    farewell: Arc::clone(&farewell),
+                });
+                return Ok(());
+            }
+            Target::Browser(session) => (session, Errand::EndBrowser { session, farewell }),
+            Target::Tab(session, tab) => (session, Errand::EndTab { session, tab, farewell }),
+        };
+        let mailbox = control.home(session).ok_or(SendError::Closed)?;
+        mailbox.push(Mail::Word(Word::People(errand)), 0)
+    }
+
+    /// Asks again what a user may do: the user's browsers dial anew within half a second, and the
+    /// judge sees their requests as they are then. Who comes back as the same user goes on with the
+    /// same session, and loses nothing. Answers of the judge that name the user and were given or
+    /// asked for before count no more.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] when the server is gone.
+    pub fn recheck(&self, user: &str) -> Result<(), SendError> {
+        let control = self.control.upgrade().ok_or(SendError::Closed)?;
+        control.desk.forget_user(user);
+        let user = Arc::<str>::from(user);
+        control.run(|| Errand::Recheck { user: Arc::clone(&user), spread: SPREAD });
+        Ok(())
+    }
+
+    /// Returns the sessions of all browsers, those that wait for a link included, in no order. On a
+    /// server with many it takes time and memory. A shard that failed has none.
+    pub async fn sessions(&self) -> Vec<SessionInfo> {
+        self.list(None).await
+    }
+
+    /// Returns the sessions of a user's browsers.
+    pub async fn sessions_of(&self, user: &str) -> Vec<SessionInfo> {
+        self.list(Some(user.into())).await
+    }
+
+    /// Returns the names of the users who have a session, sorted.
+    pub async fn users(&self) -> Vec<String> {
+        let sessions = self.sessions().await;
+        let users = sessions.iter().filter_map(|info| Some(info.user.as_ref()?.name().to_owned()));
+        let mut users = users.collect::<Vec<_>>();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    async fn list(&self, user: Option<Arc<str>>) -> Vec<SessionInfo> {
+        let mut answers = Vec::new();
+        if let Some(control) = self.control.upgrade() {
+            for mailbox in &*control.mailboxes {
+                let (answer, answered) = oneshot::channel();
+                let errand = Errand::List { user: user.clone(), answer };
+                if mailbox.push(Mail::Word(Word::People(errand)), 0).is_ok() {
+                    answers.push(answered);
+                }
+            }
+        }
+        let mut sessions = Vec::new();
+        for answered in answers {
+            sessions.extend(answered.await.unwrap_or_default());
+        }
+        sessions
+    }
+
+    /// Takes what can change while the server runs out of a configuration: all of it, or nothing if
+    /// a part has no meaning. That is `allow_origins`, `trusted_proxies`, `api_key`, `topics` (for
+    /// topics that a shard joins from now on), and of `limits` `links`, `links_per_ip`,
+    /// `links_per_user`, `handshakes_per_s`, `handshakes` and `http_connections`. Everything else
+    /// stays as it is until the server starts again. Lower limits end nobody.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a setting has no meaning; [`Error::Gone`] when the server is gone.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        self.control.upgrade().ok_or(Error::Gone)?.reload(config)
     }
 
     /// The numbers of this moment.
@@ -53,6 +205,6 @@ impl ServerHandle {
 
     /// How long the server exists; `None` when it is gone.
     pub fn uptime(&self) -> Option<Duration> {
-        self.board.upgrade().map(|board| board.uptime())
+        self.control.upgrade().map(|control| control.board.uptime())
     }
 }

@@ -1,14 +1,15 @@
 //! What an application implements.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use tabmux_core::{
-    session::{AskId, SocketRef},
+    session::{AskId, SocketRef, Visitor},
     wire::{Payload, SessionId, TabId},
 };
 
 use crate::{
-    Ctx, Decision, OpenAnswer,
+    Ctx, Decision, OpenAnswer, Params,
+    routes::Routes,
     shard::{mailbox::Mailbox, post::Word},
 };
 
@@ -52,7 +53,7 @@ pub trait SocketHandler: Send + 'static {
 }
 
 /// What a tab asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct OpenRequest<'a> {
     /// Path and query, as in `/chat?room=7`.
@@ -64,6 +65,26 @@ pub struct OpenRequest<'a> {
     /// The session of its browser.
     pub session: SessionId,
     pub(crate) question: Question<'a>,
+    pub(crate) asker: Asker<'a>,
+}
+
+/// Whose tab it is that asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) visitor: Option<&'a Visitor>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) routes: &'a Routes,
+}
+
+impl fmt::Debug for OpenRequest<'_> {
+    // Headers hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("OpenRequest");
+        debug.field("target", &self.target).field("protocols", &self.protocols);
+        debug.field("tab", &self.tab).field("session", &self.session);
+        debug.field("user", &self.user()).field("address", &self.address());
+        debug.finish_non_exhaustive()
+    }
 }
 
 /// Where the answer to an open goes.
@@ -112,6 +133,28 @@ impl<'a> OpenRequest<'a> {
         OpenAnswer::new(ask, socket, mailbox)
     }
 
+    /// Returns the user of the browser. See [`Ctx::user`].
+    pub fn user(&self) -> Option<&'a str> {
+        Some(self.asker.visitor?.user()?.name())
+    }
+
+    /// Returns the first value of a header that the judge had the server keep. See [`Ctx::header`].
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        let kept = self.asker.visitor.map_or(&[][..], kept_headers);
+        let found = kept.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| &**value)
+    }
+
+    /// Returns the address of the browser's link, behind `trusted_proxies`. See [`Ctx::address`].
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.asker.address
+    }
+
+    /// Returns the parameters of the path.
+    pub fn params(&self) -> Params<'a> {
+        self.asker.routes.params(self.path())
+    }
+
     /// The path without the query.
     pub fn path(&self) -> &'a str {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
@@ -132,4 +175,12 @@ pub struct CloseInfo<'a> {
     pub reason: &'a str,
     /// Whether one end closed it on purpose.
     pub clean: bool,
+}
+
+/// Returns the headers that are kept of a request.
+pub(crate) fn kept_headers(visitor: &Visitor) -> &[(Box<str>, Box<[u8]>)] {
+    match visitor {
+        Visitor::Admitted(admitted) => &admitted.headers,
+        Visitor::Refused(_) => &[],
+    }
 }

@@ -1,6 +1,6 @@
 //! The HTTP face: the link's handshake, the client's files, numbers and health.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -65,10 +65,11 @@ pub(crate) fn metrics_router(app: Arc<App>) -> Router {
     Router::new().route("/metrics", get(metrics)).with_state(app)
 }
 
-/// The handshake of a link that did not come first on its connection, or in an app of yours.
+/// The handshake of a link that did not come first on its connection, or in an app of yours. hyper
+/// drops the future of a client that leaves, and its question with it.
 async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let (accept, deflate, ticket) = match accept(&app, &parts) {
+    let (accept, deflate, ticket) = match accept(&app, &parts).await {
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.into_response(),
     };
@@ -90,18 +91,19 @@ async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     (StatusCode::SWITCHING_PROTOCOLS, headers, AppendHeaders(extensions)).into_response()
 }
 
-/// What the answer says of the key and of compression, and the link's place in the limits.
-fn accept(app: &App, parts: &Parts) -> Result<(String, Agreed, Ticket), Refusal> {
+/// Returns what the answer says of the key and of compression, and the link's place in the limits.
+async fn accept(app: &App, parts: &Parts) -> Result<(String, Agreed, Ticket), Refusal> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let http11 = parts.version >= Version::HTTP_11;
     let offer = upgrade::check(parts.method.as_str(), http11, headers)
         .inspect_err(|_| app.admission.count(Cause::Malformed, peer))?;
-    let checked = app.origins.check(&offer);
-    checked.inspect_err(|_| app.admission.count(Cause::Origin, peer))?;
-    let client = peer.map(|peer| app.proxies.client(peer, offer.forwarded.iter().copied()));
-    let user = app.user_of(&offer.headers, peer, client)?;
-    let ticket = app.admission.admit(Instant::now(), client, user.as_deref())?;
+    let ticket = app.judge(&offer, peer, || {
+        let mut parts = parts.clone();
+        parts.extensions.remove::<OnUpgrade>();
+        parts
+    });
+    let ticket = ticket.await?;
     Ok((offer.accept, offer.deflate.only_if(app.config.deflate.enabled), ticket))
 }
 
@@ -155,7 +157,12 @@ async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let shared = app.shards.fanout().shared_bytes();
-    let text = metrics::text(app.shards.board(), &app.admission, shared, &app.files.counters);
+    let text = metrics::text(
+        app.shards.board(),
+        (&app.admission, app.room()),
+        shared,
+        &app.files.counters,
+    );
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 

@@ -39,6 +39,7 @@ mod config;
 #[doc(hidden)]
 pub mod conformance;
 mod context;
+mod control;
 mod credit;
 mod decision;
 mod descriptors;
@@ -48,6 +49,7 @@ mod files;
 mod handle;
 mod handler;
 mod http;
+mod judge;
 mod logs;
 mod metrics;
 mod origin;
@@ -57,6 +59,7 @@ mod replay;
 mod routes;
 mod sender;
 mod server;
+mod settings;
 mod shard;
 mod task;
 mod users;
@@ -71,8 +74,9 @@ pub use self::{
     decision::Decision,
     descriptors::raise_descriptor_limit,
     error::{Error, PublishError},
-    handle::ServerHandle,
+    handle::{ServerHandle, Target},
     handler::{CloseInfo, OpenRequest, SocketHandler},
+    judge::{Admitted, Handshake, Refusal, Verdict},
     routes::Params,
     sender::{OpenAnswer, SocketSender},
     server::{Server, listen},
@@ -81,7 +85,7 @@ pub use self::{
 };
 pub use tabmux_core::{
     OwnedPayload as OwnedMessage,
-    session::{SendError, SocketRef, Stats},
+    session::{SendError, SessionInfo, SocketRef, Stats, User},
     wire::{Payload as Message, Position, SessionId, TabId, message_cost},
 };
 

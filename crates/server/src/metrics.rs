@@ -10,6 +10,7 @@ use tabmux_core::session::{NumberKind, Stats};
 use crate::{
     admission::{Admission, Cause},
     descriptors,
+    judge::Room,
     shard::board::Board,
 };
 
@@ -28,7 +29,7 @@ pub(crate) struct Counter {
 /// Returns the numbers of this moment. `shared` is the memory that browsers share.
 pub(crate) fn text(
     board: &Board,
-    admission: &Admission,
+    (admission, room): (&Admission, Option<&Room>),
     shared: usize,
     counters: &[Counter],
 ) -> String {
@@ -39,6 +40,7 @@ pub(crate) fn text(
     let help = "Times that a link was read later, for limits.messages_per_s or bytes_per_s.";
     page.one(NumberKind::Counter, "tabmux_link_pauses_total", help, board.pauses());
     page.door(admission);
+    page.judge(room);
     for Counter { name, help, read } in counters {
         page.one(NumberKind::Counter, name, help, read());
     }
@@ -85,6 +87,19 @@ impl Page {
         self.one(Gauge, "tabmux_http_connections", help, count);
         let help = "1 while the server sends its links away.";
         self.one(Gauge, "tabmux_draining", help, u8::from(admission.is_draining()));
+    }
+
+    /// The judge of the application. Without one all numbers are 0.
+    fn judge(&mut self, room: Option<&Room>) {
+        let [asked, cached, withdrawn] = room.map_or([0; 3], Room::counts);
+        let help = "Clients that are being judged, or wait for it.";
+        self.one(NumberKind::Gauge, "tabmux_judging", help, room.map_or(0, Room::open));
+        let name = "tabmux_judge_answers_total";
+        self.head(NumberKind::Counter, name, "Questions that were answered, by whom.");
+        self.sample(name, Some(("from", "judge")), asked);
+        self.sample(name, Some(("from", "memory")), cached);
+        let help = "Questions whose client left before they were answered.";
+        self.one(NumberKind::Counter, "tabmux_judge_withdrawn_total", help, withdrawn);
     }
 
     /// The process, by the names that every Prometheus client gives; what the system does not

@@ -13,12 +13,13 @@ use tracing::info;
 
 use crate::{
     Builder, Config, Error, ServerHandle, accept,
-    admission::Admission,
-    app::{App, Files},
+    admission::{Admission, Tickets},
+    app::{App, Files, Names},
+    control::Desk,
     descriptors, http,
-    origin::Origins,
-    proxies::Proxies,
+    judge::{Hook, KeyOf, Room},
     routes::Routes,
+    settings::Settings,
     shard::Shards,
     users::UserOf,
     web::Web,
@@ -38,6 +39,16 @@ pub struct Server {
     app: Arc<App>,
 }
 
+/// Who is to name the users of links.
+pub(crate) enum Namer {
+    /// Nobody.
+    No,
+    /// A function that answers at once.
+    User(UserOf),
+    /// The application's judge, and for how long answers hold for whom.
+    Judge(Hook, Option<(Duration, KeyOf)>),
+}
+
 impl Server {
     /// Begins to put a server together.
     pub fn builder() -> Builder {
@@ -46,16 +57,34 @@ impl Server {
 
     pub(crate) fn new(
         config: Config,
-        origins: Origins,
-        proxies: Proxies,
+        settings: Settings,
         routes: Routes,
         files: Files,
-        user: Option<UserOf>,
+        namer: Namer,
     ) -> Result<Self, Error> {
-        let shards = Shards::new(&config, routes)?;
-        let quota = descriptors::quota(&config.limits, shards.count());
-        let admission = Admission::new(quota, Arc::clone(shards.board().tickets()));
-        let app = App { config, origins, proxies, admission, user, shards, files };
+        let mut names = Names::No;
+        let desk = |shards: usize, tickets: &Arc<Tickets>| {
+            let quota = descriptors::quota(&config.limits, shards);
+            let admission = Arc::new(Admission::new(quota, Arc::clone(tickets)));
+            let room = match namer {
+                Namer::No => None,
+                Namer::User(user) => {
+                    names = Names::User(user);
+                    None
+                }
+                Namer::Judge(hook, cache) => {
+                    let room = Room::new(&config, hook, cache, Arc::clone(tickets));
+                    let room = Arc::new(room);
+                    names = Names::Judge(Arc::clone(&room));
+                    Some(room)
+                }
+            };
+            Desk::new(admission, room, settings)
+        };
+        let shards = Shards::new(&config, routes, desk)?;
+        let control = Arc::clone(shards.control());
+        let admission = Arc::clone(&control.desk.admission);
+        let app = App { config, control, admission, names, shards, files };
         Ok(Self { app: Arc::new(app) })
     }
 
@@ -90,7 +119,7 @@ impl Server {
 
     /// A look at the server.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(self.app.shards.board(), self.app.shards.fanout())
+        ServerHandle::new(&self.app.control)
     }
 
     /// Serves until `shutdown` is done, then sends the links away over `drain_ms`, answers what was

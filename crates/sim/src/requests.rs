@@ -192,7 +192,7 @@ impl World {
         let (resume, hub) = (hub.claim, HubId(hub.id));
         let (min_version, max_version, credentials) = (OLDEST_VERSION, NEWEST_VERSION, "");
         let hello = Hello { min_version, max_version, hub, resume, credentials };
-        self.registry.handle_input(self.now, Input::LinkOpened { link, entropy, identity: None });
+        self.registry.handle_input(self.now, Input::LinkOpened { link, entropy, visitor: None });
         self.say(None, &HubFrame::Hello(hello))?;
         // A hub that did not hear its term would have to ask for it.
         self.hear()?;

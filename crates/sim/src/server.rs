@@ -348,6 +348,7 @@ impl Server {
         session.stage = Err(now);
         match cause {
             LinkDown::Shutdown => self.end(reference, id, "the server shuts down"),
+            LinkDown::Ended => self.end(reference, id, "the application ended it"),
             LinkDown::NotReading => self.end(reference, id, "the hub does not read"),
             LinkDown::Closed
             | LinkDown::Misbehaved(_)
@@ -356,7 +357,8 @@ impl Server {
             | LinkDown::HeartbeatTimeout
             | LinkDown::Suspended
             | LinkDown::Replaced
-            | LinkDown::Fenced => {}
+            | LinkDown::Fenced
+            | LinkDown::Rechecked => {}
         }
         Ok(())
     }

@@ -72,7 +72,10 @@ fn step(
 }
 
 fn clippy(repo: &Repo) -> anyhow::Result<Outcome> {
-    Outcome::of(cmd!(repo.sh, "cargo clippy --workspace --all-targets -- -D warnings"))
+    Outcome::of(cmd!(
+        repo.sh,
+        "cargo clippy --workspace --all-targets --all-features -- -D warnings"
+    ))
 }
 
 /// What goes into the module, as the module sees it.

@@ -17,6 +17,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-server", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-sim", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-trace", &["tabmux-core", "tabmux-wire"]),
+    // The server for its tests only.
+    ("tabmux-client", &["tabmux-core", "tabmux-server"]),
     ("tabmux-cli", &["tabmux-core", "tabmux-server"]),
     ("tabmux-bench", &["tabmux-cli"]),
     // The built package and the server binary, never sources; it reads what passes a proxy.

@@ -18,6 +18,7 @@ const SAFE: &[&str] = &[
     "crates/wire/src/lib.rs",
     "crates/core/src/lib.rs",
     "crates/server/src/lib.rs",
+    "crates/client/src/lib.rs",
     "crates/cli/src/lib.rs",
     "crates/cli/src/main.rs",
     "crates/sim/src/main.rs",

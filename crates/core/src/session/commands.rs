@@ -194,7 +194,7 @@ impl Registry {
         });
     }
 
-    fn command(
+    pub(super) fn command(
         &mut self,
         now: Timestamp,
         session: SessionId,

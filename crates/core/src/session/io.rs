@@ -1,23 +1,18 @@
 //! What goes into a registry and what comes out of it.
 
-use std::{borrow::Cow, fmt, num::NonZeroU64, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use tabmux_wire::{
     Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, Term, TopicId, close,
 };
 
-use super::{Ask, AskId, Encoded};
+use super::{Ask, AskId, Encoded, Visitor};
 use crate::OwnedPayload;
 
 /// A link, numbered by the shell. The lower half is a place in a table, so it is small and in use
 /// once at a time; the upper half tells the uses of a place apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
-
-/// Whose a link is, as a number that the shell makes of it: the same for the same user, another for
-/// any other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity(pub NonZeroU64);
 
 /// A virtual socket of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,8 +34,9 @@ pub enum Input<'a> {
         link: LinkId,
         /// Bytes of the operating system's random source, for the session's id and token.
         entropy: [u8; 32],
-        /// Whose it is, if that is told. A session is only for links of whom it was begun by.
-        identity: Option<Identity>,
+        /// What the shell keeps of who opened it; `None` if there is nothing to keep. A session is
+        /// only for links of the user who began it, or of nobody if nobody did.
+        visitor: Option<Arc<Visitor>>,
     },
     /// A binary message came.
     LinkMessage {
@@ -222,6 +218,10 @@ pub enum LinkDown {
     Fenced,
     /// The server shuts down.
     Shutdown,
+    /// The application ended the session.
+    Ended,
+    /// The application asks again what the user of the link may do.
+    Rechecked,
 }
 
 /// Why a session without a link is no more.
@@ -290,14 +290,15 @@ impl LinkDown {
     /// Whether the session ends with the link.
     pub(super) const fn ends_session(self) -> bool {
         match self {
-            Self::Misbehaved(_) | Self::NotReading | Self::Shutdown => true,
+            Self::Misbehaved(_) | Self::NotReading | Self::Shutdown | Self::Ended => true,
             Self::Closed
             | Self::Refused(_)
             | Self::HandshakeTimeout
             | Self::HeartbeatTimeout
             | Self::Suspended
             | Self::Replaced
-            | Self::Fenced => false,
+            | Self::Fenced
+            | Self::Rechecked => false,
         }
     }
 }

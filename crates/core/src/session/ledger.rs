@@ -44,6 +44,8 @@ pub(super) struct Ledger(usize);
 pub(super) enum Charge {
     /// Links, sessions and tabs.
     Sessions,
+    /// What is kept of the requests that opened links: users and headers.
+    Visitors,
     /// The lanes: frames of the session alone, and entries of those that it shares.
     Lanes,
     /// Entries of publications and sockets that wait for a hub to read.
@@ -84,14 +86,16 @@ impl Effects {
 impl ChargeStats {
     /// Returns the sum of all charges, in bytes.
     pub const fn bytes(&self) -> usize {
-        let Self { sessions, lanes, waiting, sockets, credit, asks, topics, links } = *self;
-        sessions + lanes + waiting + sockets + credit + asks + topics + links
+        let Self { sessions, visitors, lanes, waiting, sockets, credit, asks, topics, links } =
+            *self;
+        sessions + visitors + lanes + waiting + sockets + credit + asks + topics + links
     }
 
     /// Returns the number of a kind.
     const fn of(&mut self, what: Charge) -> &mut usize {
         match what {
             Charge::Sessions => &mut self.sessions,
+            Charge::Visitors => &mut self.visitors,
             Charge::Lanes => &mut self.lanes,
             Charge::Waiting => &mut self.waiting,
             Charge::Sockets => &mut self.sockets,

@@ -1,8 +1,9 @@
 //! What a registry remembers of a link.
 
+use std::sync::Arc;
+
 use super::{
-    SessionConfig, WakeReason,
-    io::Identity,
+    SessionConfig, Visitor, WakeReason,
     state::{SessionPlace, at_least},
     wheel::Tick,
 };
@@ -30,11 +31,11 @@ pub(super) enum Phase {
 }
 
 /// What the shell said of a link, for the session that its HELLO begins or claims.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Greeting {
     /// For the id and the token of a session that begins.
     pub(super) entropy: [u8; 32],
-    pub(super) identity: Option<Identity>,
+    pub(super) visitor: Option<Arc<Visitor>>,
 }
 
 impl Link {

@@ -34,6 +34,7 @@ mod link;
 mod links;
 mod list;
 mod pace;
+mod people;
 mod places;
 mod publication;
 mod requests;
@@ -46,6 +47,8 @@ mod tab;
 mod table;
 mod topic_table;
 mod topics;
+mod users;
+mod visitor;
 mod waiting;
 mod wheel;
 
@@ -60,10 +63,11 @@ pub use self::{
     asks::{Answer, AnswerError, Ask, AskId, Denial},
     config::SessionConfig,
     io::{
-        Event, Identity, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SessionEnd,
-        SocketRef, WakeReason,
+        Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SessionEnd, SocketRef,
+        WakeReason,
     },
     pace::Pace,
+    people::SessionInfo,
     publication::{Encoded, Meter, Publication, SlowPolicy},
     stats::{
         AskStats, ChargeStats, LinkStats, MemoryStats, MessageStats, Number, NumberKind,
@@ -73,6 +77,7 @@ pub use self::{
         BadTopicName, Joined, MAX_SHARDS, Numbered, Shards, TooManyTopics, TopicFrame, Topics,
         check_topic_name,
     },
+    visitor::{Admitted, Farewell, User, Visitor},
 };
 use self::{
     effects::Effects,
@@ -82,6 +87,7 @@ use self::{
     state::{Session, SessionPlace, Stage},
     table::Sessions,
     topic_table::TopicTable,
+    users::Users,
 };
 use crate::Timestamp;
 
@@ -94,8 +100,10 @@ use crate::Timestamp;
 ///   which never fail and never panic on a peer's bytes;
 /// - commands of the application: [`answer`](Self::answer), [`send`](Self::send),
 ///   [`close`](Self::close), [`broadcast`](Self::broadcast), [`give_back`](Self::give_back),
-///   [`publish`](Self::publish), [`limit_links`](Self::limit_links), [`drain`](Self::drain),
-///   [`shutdown`](Self::shutdown). A command about what is no more does
+///   [`publish`](Self::publish), [`tell_user`](Self::tell_user), [`end_user`](Self::end_user),
+///   [`end_session`](Self::end_session), [`end_tab`](Self::end_tab),
+///   [`recheck_user`](Self::recheck_user), [`limit_links`](Self::limit_links),
+///   [`drain`](Self::drain), [`shutdown`](Self::shutdown). A command about what is no more does
 ///   nothing, since news of the end may still wait in the outputs;
 /// - polls: [`poll_output`](Self::poll_output) until `None` after any number of facts and
 ///   commands, then [`poll_timeout`](Self::poll_timeout).
@@ -104,6 +112,7 @@ use crate::Timestamp;
 pub struct Registry {
     links: Links,
     sessions: Sessions,
+    users: Users,
     topics: TopicTable,
     /// Sessions by when they lost their links; some have one again, or are no more.
     detached: VecDeque<(Timestamp, SessionId)>,
@@ -117,7 +126,8 @@ struct Refusal<'a> {
     reason: RefusedReason,
     /// The session's current term, 0 when there is none to tell.
     term: Term,
-    retry: Duration,
+    /// When to try again; `None` for never.
+    retry: Option<Duration>,
     message: &'a str,
 }
 
@@ -129,6 +139,7 @@ impl Registry {
         Self {
             links: Links::new(now),
             sessions: Sessions::default(),
+            users: Users::default(),
             topics: TopicTable::default(),
             detached: VecDeque::new(),
             draining: None,
@@ -161,8 +172,8 @@ impl Registry {
     pub fn handle_input(&mut self, now: Timestamp, input: Input<'_>) {
         self.advance(now);
         match input {
-            Input::LinkOpened { link, entropy, identity } => {
-                self.on_link_opened(link, Greeting { entropy, identity });
+            Input::LinkOpened { link, entropy, visitor } => {
+                self.on_link_opened(link, Greeting { entropy, visitor });
             }
             Input::LinkMessage { link, bytes } => self.on_link_message(link, bytes),
             Input::LinkText { link } => self.misbehaved(link, PeerMisbehaved::Text),
@@ -215,12 +226,14 @@ impl Registry {
     fn on_link_opened(&mut self, id: LinkId, greeting: Greeting) {
         let Effects { now, config, stats, .. } = &mut self.fx;
         let full = self.links.len() >= config.links;
+        let visitor = visitor::cost(greeting.visitor.as_ref());
         self.links.insert(id, greeting, *now, *now + config.handshake_timeout);
         stats.links.open += 1;
         self.fx.charge(Charge::Sessions, 0, LINK + GREETING);
+        self.fx.charge(Charge::Visitors, 0, visitor);
         if full {
             let (reason, term) = (RefusedReason::Limit, Term(0));
-            let retry = self.fx.config.retry_after;
+            let retry = Some(self.fx.config.retry_after);
             let message = "the server is at its limit of links";
             // Nothing is known of the hub yet, so it is told in the words of version 1.
             self.refuse(id, 1, &Refusal { reason, term, retry, message });
@@ -232,7 +245,7 @@ impl Registry {
             return;
         };
         let greeting = match &link.phase {
-            Phase::Hello(greeting) => **greeting,
+            Phase::Hello(greeting) => (**greeting).clone(),
             Phase::Session(place) => {
                 let place = *place;
                 let handled = HubFrame::decode(bytes).map_err(PeerMisbehaved::Undecodable);
@@ -247,7 +260,8 @@ impl Registry {
             Ok(HubFrame::Hello(hello)) => self.on_hello(id, &greeting, &hello),
             Ok(_) => Err(PeerMisbehaved::BeforeHello),
             Err(error @ DecodeError::UnsupportedVersion { .. }) => {
-                let (reason, term, retry) = (RefusedReason::Version, Term(0), Duration::ZERO);
+                let (reason, term) = (RefusedReason::Version, Term(0));
+                let retry = Some(Duration::ZERO);
                 let message = &error.to_string();
                 self.refuse(id, 1, &Refusal { reason, term, retry, message });
                 Ok(())
@@ -349,18 +363,19 @@ impl Registry {
         let code = match reason {
             RefusedReason::Version
             | RefusedReason::Stale
-            | RefusedReason::Ended
             | RefusedReason::Moved
             | RefusedReason::Other(_) => close::PROTOCOL_ERROR,
-            RefusedReason::Denied => close::POLICY,
+            RefusedReason::Denied | RefusedReason::Ended => close::POLICY,
             RefusedReason::Limit => close::TRY_AGAIN_LATER,
             RefusedReason::Draining => close::GOING_AWAY,
         };
-        let retry_ms = config::millis(retry);
+        let retry_ms = retry.map(config::millis);
         let frame = if version > 1 {
-            let (code, retry_ms) = (reason, Some(retry_ms));
+            let code = reason;
             ServerFrame::Denied(Denied { code, term, retry_ms, target: "", message })
         } else {
+            // In version 1 trying again soon is of no use: there is no never.
+            let retry_ms = retry_ms.unwrap_or(0);
             ServerFrame::Refused { reason, term, retry_ms, message }
         };
         self.fx.send(link, &frame);
@@ -380,8 +395,11 @@ impl Registry {
             return;
         };
         self.fx.stats.links.open -= 1;
-        let greeting = if matches!(link.phase, Phase::Hello(_)) { GREETING } else { 0 };
-        self.fx.charge(Charge::Sessions, LINK + greeting, 0);
+        if let Phase::Hello(greeting) = &link.phase {
+            self.fx.charge(Charge::Sessions, GREETING, 0);
+            self.fx.charge(Charge::Visitors, visitor::cost(greeting.visitor.as_ref()), 0);
+        }
+        self.fx.charge(Charge::Sessions, LINK, 0);
         let session = match link.phase {
             Phase::Hello(_) => None,
             Phase::Session(place) => self.sessions.get_mut(place),
@@ -397,6 +415,9 @@ impl Registry {
 
     fn forget_session(&mut self, place: SessionPlace) {
         if let Some(session) = self.sessions.remove(place) {
+            if let Some(user) = session.user() {
+                self.users.remove(user, place);
+            }
             session.end(&mut self.fx, &mut self.topics);
         }
     }

@@ -1,19 +1,22 @@
 //! HELLO: a session begins, or goes on; and what happens to it while it has no link.
 
+use std::sync::Arc;
+
 use tabmux_wire::{
     Feature, Hello, HubId, IdentityTag, RefusedReason, Resume, ServerFrame, SessionId, Term, Token,
     Welcome, WelcomeTab, WelcomeTail, close,
 };
 
 use super::{
-    Event, Identity, LinkDown, LinkId, PeerMisbehaved, Refusal, Registry, SessionEnd, charge_link,
-    config,
+    Event, LinkDown, LinkId, PeerMisbehaved, Refusal, Registry, SessionEnd, User, Visitor,
+    charge_link, config,
     effects::Effects,
     ledger::{Charge, GREETING, SESSION},
-    link::Greeting,
+    link::{Greeting, Phase},
     state::{Birth, Session, SessionPlace, Stage},
     tab::Presence,
     topic_table::TopicTable,
+    visitor,
 };
 
 use crate::Timestamp;
@@ -41,17 +44,25 @@ impl Registry {
         hello: &Hello<'_>,
     ) -> Result<(), PeerMisbehaved> {
         let version = hello.version();
+        if let Some(Visitor::Refused(farewell)) = greeting.visitor.as_deref() {
+            self.refuse(id, version, &Refusal::from(farewell));
+            return Ok(());
+        }
         let refusal = |reason, term, retry, message| Refusal { reason, term, retry, message };
         if let Some(retry) = self.draining {
             let message = "the server is shutting down";
-            let refusal = refusal(RefusedReason::Draining, Term(0), retry, message);
+            let refusal = refusal(RefusedReason::Draining, Term(0), Some(retry), message);
             self.refuse(id, version, &refusal);
             return Ok(());
         }
-        let retry = self.fx.config.retry_after;
-        match self.claim(hello, greeting.identity) {
+        let retry = Some(self.fx.config.retry_after);
+        let user = greeting.visitor.as_ref().and_then(|visitor| visitor.user());
+        match self.claim(hello, user) {
             Claim::New => self.begin(id, greeting, hello),
-            Claim::Resume { place, takeover } => self.resume(id, place, hello, takeover)?,
+            Claim::Resume { place, takeover } => {
+                let link = (id, greeting.visitor.clone());
+                self.resume(link, place, hello, takeover)?;
+            }
             claim @ (Claim::Forged | Claim::Foreign) => {
                 let is_forged = matches!(claim, Claim::Forged);
                 self.fx.stats.sessions.forged += u64::from(is_forged);
@@ -71,7 +82,7 @@ impl Registry {
     }
 
     /// Holds a claim against what there is.
-    fn claim(&self, hello: &Hello<'_>, identity: Option<Identity>) -> Claim {
+    fn claim(&self, hello: &Hello<'_>, user: Option<&Arc<User>>) -> Claim {
         let Some(Resume { session: id, token, term, .. }) = hello.resume else {
             return Claim::New;
         };
@@ -80,7 +91,7 @@ impl Registry {
         };
         if !same(session.token, token) {
             Claim::Forged
-        } else if session.identity != identity {
+        } else if session.user() != user {
             Claim::Foreign
         } else if u32::from(session.version) > hello.version() {
             // Its lanes may hold frames that the hub does not know.
@@ -98,11 +109,15 @@ impl Registry {
     /// Begins a session.
     fn begin(&mut self, link: LinkId, greeting: &Greeting, hello: &Hello<'_>) {
         let (id, token) = halves(&greeting.entropy);
-        let (identity, hub) = (greeting.identity, hello.hub);
-        let session = self.sessions.insert(Birth { id, token, identity, hub, link });
+        let hub = hello.hub;
+        let session = self.sessions.insert(Birth { id, token, hub, link });
         self.fx.stats.sessions.held += 1;
         session.ledger.charge(&mut self.fx, Charge::Sessions, 0, SESSION);
+        session.visited_by(&mut self.fx, greeting.visitor.clone());
         let place = session.place();
+        if let Some(user) = session.user() {
+            self.users.add(user, place);
+        }
         self.enter(link, place);
         if let Some(session) = self.sessions.get_mut(place) {
             session.welcome(&mut self.fx, &self.topics, hello, false, None);
@@ -112,7 +127,7 @@ impl Registry {
     /// Gives a session that lives a new link.
     fn resume(
         &mut self,
-        id: LinkId,
+        (id, visitor): (LinkId, Option<Arc<Visitor>>),
         place: SessionPlace,
         hello: &Hello<'_>,
         takeover: bool,
@@ -135,6 +150,7 @@ impl Registry {
         self.enter(id, place);
         let Self { fx, sessions, topics, .. } = self;
         if let Some(session) = sessions.get_mut(place) {
+            session.visited_by(fx, visitor);
             session.unlink(fx);
             session.forget_unjoined(fx, topics);
             session.forget_overdue(fx);
@@ -147,7 +163,11 @@ impl Registry {
 
     /// Makes a link that of a session.
     fn enter(&mut self, id: LinkId, place: SessionPlace) {
-        let held = self.links.get(id).map_or(0, |link| link.held);
+        let link = self.links.get(id);
+        let held = link.map_or(0, |link| link.held);
+        if let Some(Phase::Hello(greeting)) = link.map(|link| &link.phase) {
+            self.fx.charge(Charge::Visitors, visitor::cost(greeting.visitor.as_ref()), 0);
+        }
         self.fx.charge(Charge::Sessions, GREETING, 0);
         charge_link(&mut self.fx, None, held, 0);
         charge_link(&mut self.fx, self.sessions.get_mut(place), 0, held);

@@ -1,13 +1,15 @@
 //! What a registry remembers of a browser. An idle link costs all of it, so what most browsers do
 //! not have is boxed.
 
+use std::sync::Arc;
+
 use tabmux_wire::{
     Alias, ErrorCode, HubId, MAX_MESSAGE_TEXT, Payload, ServerFrame, SessionId, SocketId, TabId,
     Term, Token,
 };
 
 use super::{
-    Identity, LinkId, SendError, SocketRef,
+    LinkId, SendError, SocketRef, User, Visitor,
     asks::{Ask, AskId, Asker},
     backlog::Backlog,
     cut,
@@ -19,6 +21,7 @@ use super::{
     tab::{Presence, Share, Socket, SocketCost, Tab},
     table,
     topic_table::TopicTable,
+    visitor,
     waiting::Waiting,
 };
 use crate::Timestamp;
@@ -31,8 +34,8 @@ pub(super) struct SessionPlace(pub(super) u32);
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) token: Token,
-    /// Who began it: nobody else may go on with it.
-    pub(super) identity: Option<Identity>,
+    /// Who has it: nobody else may go on with it.
+    pub(super) visitor: Option<Arc<Visitor>>,
     pub(super) term: Term,
     /// The hub that has it, or had it last.
     pub(super) hub: HubId,
@@ -100,17 +103,16 @@ impl Slow {
 pub(super) struct Birth {
     pub(super) id: SessionId,
     pub(super) token: Token,
-    pub(super) identity: Option<Identity>,
     pub(super) hub: HubId,
     pub(super) link: LinkId,
 }
 
 impl Session {
-    pub(super) fn new(Birth { id, token, identity, hub, link }: Birth) -> Self {
+    pub(super) fn new(Birth { id, token, hub, link }: Birth) -> Self {
         Self {
             id,
             token,
-            identity,
+            visitor: None,
             term: Term(1),
             hub,
             stage: Stage::Attached(link),
@@ -131,6 +133,19 @@ impl Session {
     /// Returns where it is in its registry.
     pub(super) fn place(&self) -> SessionPlace {
         table::place(self.id)
+    }
+
+    /// Returns its user, if it has one.
+    pub(super) fn user(&self) -> Option<&Arc<User>> {
+        self.visitor.as_ref().and_then(|visitor| visitor.user())
+    }
+
+    /// Keeps what is known of who opened its newest link, who has the same user.
+    pub(super) fn visited_by(&mut self, fx: &mut Effects, visitor: Option<Arc<Visitor>>) {
+        let before = std::mem::replace(&mut self.visitor, visitor);
+        let (before, after) =
+            (visitor::cost(before.as_ref()), visitor::cost(self.visitor.as_ref()));
+        self.ledger.charge(fx, Charge::Visitors, before, after);
     }
 
     /// Returns its link, if it has one.
@@ -359,6 +374,7 @@ impl Session {
             topics.leave(fx, subscription.topic, place);
         }
         self.ledger.charge(fx, Charge::Lanes, self.lane0.cost(), 0);
+        self.ledger.charge(fx, Charge::Visitors, visitor::cost(self.visitor.as_ref()), 0);
         self.ledger.charge(fx, Charge::Sessions, SESSION + self.tabs.cost(), 0);
         for tab in std::mem::take(&mut self.tabs) {
             self.discharge_tab(fx, &tab);

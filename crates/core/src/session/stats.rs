@@ -321,6 +321,8 @@ stats! {
             "Memory that browsers make the server keep, without the publications that they share." {
             /// Links, sessions and tabs.
             sessions as "charged_sessions": kind "sessions";
+            /// Users and headers of links and sessions.
+            visitors as "charged_visitors": kind "visitors";
             /// Frames that hubs have not acknowledged.
             lanes as "charged_lanes": kind "lanes";
             /// Entries of what waits for hubs that do not read.

@@ -45,6 +45,11 @@ impl Sessions {
         self.places.get_mut(u64::from(place.0))
     }
 
+    /// Returns all sessions, in the order of their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.places.numbers().filter_map(|number| self.places.get(number))
+    }
+
     pub(super) fn by_id(&self, id: SessionId) -> Option<&Session> {
         self.get(place(id)).filter(|session| session.id == id)
     }

@@ -93,6 +93,43 @@ fn a_living_session_may_be_ended_by_a_denial() {
     assert_eq!(bench.hub.state(), LinkState::Backoff);
 }
 
+/// Returns what tab 1 was told that it lost.
+fn lost(bench: &Bench) -> Option<String> {
+    bench.posted(1).into_iter().find_map(|message| match message {
+        HubMessage::Lost { reason } => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_session_that_is_denied_for_good_is_lost_and_nothing_is_dialled() {
+    let mut bench = Bench::connected();
+    bench.link_closed(1006);
+    bench.pass(Duration::from_secs(1));
+    bench.grant_and_open();
+    bench.take();
+    // With a time to try again the same code means that the claim was wrong.
+    bench.server(&denied(None));
+    assert!(lost(&bench).is_some_and(|reason| reason.contains("log in first")));
+    bench.take();
+    bench.pass(Duration::from_secs(3600));
+    assert!(!dialled(&bench));
+}
+
+#[test]
+fn a_session_that_the_application_ended_is_lost_and_another_one_begins_later() {
+    let mut bench = Bench::connected();
+    let (code, term, target, message) = (RefusedReason::Ended, Term(0), "", "logged out");
+    let retry_ms = Some(2_000);
+    bench.server(&ServerFrame::Denied(Denied { code, term, retry_ms, target, message }));
+    assert!(lost(&bench).is_some_and(|reason| reason.contains("logged out")));
+    bench.take();
+    bench.pass(Duration::from_millis(1_999));
+    assert!(!dialled(&bench));
+    bench.pass(Duration::from_millis(1));
+    assert!(dialled(&bench));
+}
+
 #[test]
 fn frames_that_the_hub_does_not_act_on_are_counted_and_ignored() {
     let mut bench = Bench::connected();

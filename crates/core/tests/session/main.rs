@@ -10,6 +10,7 @@ mod handshake;
 mod limits;
 mod liveness;
 mod pace;
+mod people;
 mod requests;
 mod resume;
 mod sockets;

@@ -1,12 +1,12 @@
 //! A registry with a clock, and the hubs at the other end of its links.
 
-use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tabmux_core::{
     Timestamp,
     session::{
-        Answer, AnswerError, Ask, AskId, Denial, Event, Identity, Input, LinkDown, LinkId, Output,
-        Registry, SessionConfig, SocketRef,
+        Admitted, Answer, AnswerError, Ask, AskId, Denial, Event, Input, LinkDown, LinkId, Output,
+        Registry, SessionConfig, SocketRef, User, Visitor,
     },
     wire::{
         Alias, ErrorCode, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION,
@@ -83,10 +83,17 @@ impl Server {
 
     /// A link of a user; 0: nobody's.
     pub(crate) fn open_as(&mut self, link: u64, user: u64) -> Vec<Output> {
-        let identity = NonZeroU64::new(user).map(Identity);
+        let user = (user > 0).then(|| Arc::new(User::new(&user.to_string(), 0)));
+        let admitted = user.map(|user| Admitted { user: Some(user), ..Admitted::default() });
+        self.open_by(link, admitted.map(Visitor::Admitted))
+    }
+
+    /// A link of a visitor.
+    pub(crate) fn open_by(&mut self, link: u64, visitor: Option<Visitor>) -> Vec<Output> {
         let mut entropy = [7; 32];
         entropy[..8].copy_from_slice(&link.to_be_bytes());
-        self.input(Input::LinkOpened { link: LinkId(link), entropy, identity })
+        let (link, visitor) = (LinkId(link), visitor.map(Arc::new));
+        self.input(Input::LinkOpened { link, entropy, visitor })
     }
 
     pub(crate) fn say(&mut self, link: u64, frame: &HubFrame<'_>) -> Vec<Output> {

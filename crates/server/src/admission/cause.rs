@@ -18,10 +18,18 @@ pub(crate) enum Cause {
     Malformed,
     /// It named its user twice.
     UserHeader,
+    /// The application refused it.
+    Judged,
+    /// Too many waited to be judged.
+    Judging,
+    /// The application did not judge it in time.
+    JudgeTimeout,
+    /// The application failed when it judged.
+    JudgeFailed,
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Draining,
         Self::Links,
         Self::LinksPerIp,
@@ -33,6 +41,10 @@ impl Cause {
         Self::Origin,
         Self::Malformed,
         Self::UserHeader,
+        Self::Judged,
+        Self::Judging,
+        Self::JudgeTimeout,
+        Self::JudgeFailed,
     ];
 
     /// Its name in metrics: that of the limit, if there is one.
@@ -49,6 +61,10 @@ impl Cause {
             Self::Origin => "origin",
             Self::Malformed => "malformed",
             Self::UserHeader => "user_header",
+            Self::Judged => "judged",
+            Self::Judging => "judging_queue",
+            Self::JudgeTimeout => "judge_timeout",
+            Self::JudgeFailed => "judge_failed",
         }
     }
 
@@ -71,7 +87,12 @@ impl Cause {
                 "a request through a trusted proxy has the header of user_header twice; the proxy \
                  must replace what the client sends, and not append to it",
             ),
-            Self::Draining | Self::Silent | Self::Origin | Self::Malformed => None,
+            Self::Judging => Some("limits.judging_queue is reached: the judge is too slow"),
+            Self::JudgeTimeout => Some("the judge did not answer within judge_timeout_ms"),
+            Self::JudgeFailed => {
+                Some("the judge panicked, or has failed so often that it is not asked for now")
+            }
+            Self::Draining | Self::Silent | Self::Origin | Self::Malformed | Self::Judged => None,
         }
     }
 }

@@ -2,16 +2,22 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash, RandomState},
-    net::IpAddr,
-    num::NonZeroU64,
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tabmux_core::session::Identity;
+use tabmux_core::session::{Admitted, User, Visitor};
 
-use super::cause::Cause;
+use super::{cause::Cause, people::People, quota::Quota};
+
+/// The place of a client that is being judged: one of its address. It is given back when it is
+/// dropped.
+pub(crate) struct Approach {
+    tickets: Arc<Tickets>,
+    peer: Option<Holder>,
+}
 
 /// A link's place, given back when it is dropped.
 pub(crate) struct Ticket {
@@ -20,10 +26,12 @@ pub(crate) struct Ticket {
 }
 
 /// What is left of a ticket when a shard has taken its link; to be given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stub {
     peer: Holder,
-    user: Option<Identity>,
+    /// The client's address where the stream does not tell it; 0.0.0.0 for none.
+    address: Ipv4Addr,
+    visitor: Option<Arc<Visitor>>,
 }
 
 /// The places that are taken.
@@ -35,74 +43,178 @@ pub(crate) struct Tickets {
 
 /// A client's address, or its network of IPv6, as a number. Two that have the same one share a
 /// limit, which is rarer than one link in a thousand having to wait for it.
-pub(super) type Holder = u32;
+type Holder = u32;
 
-pub(super) struct State {
-    pub(super) links: usize,
-    pub(super) peers: Crowd<Holder>,
-    pub(super) users: Crowd<Identity>,
+struct State {
+    links: usize,
+    peers: Crowd,
+    people: People,
     /// Until when the links of a second are given away.
     booked: Instant,
 }
 
 impl Tickets {
     pub(crate) fn new(now: Instant) -> Self {
-        let (peers, users) = (Crowd(HashMap::new()), Crowd(HashMap::new()));
-        let state = State { links: 0, peers, users, booked: now };
+        let (peers, people) = (Crowd(HashMap::new()), People::default());
+        let state = State { links: 0, peers, people, booked: now };
         Self { state: Mutex::new(state), hasher: RandomState::new() }
     }
 
+    /// Takes one of a second's links, and a place of the client's address.
+    pub(super) fn approach(
+        self: &Arc<Self>,
+        now: Instant,
+        client: Option<IpAddr>,
+        quota: &Quota,
+    ) -> Result<Approach, Cause> {
+        let per_ip = quota.links_per_ip;
+        let peer = client.filter(|_| per_ip > 0).and_then(|client| self.peer(client));
+        let mut state = self.state();
+        if peer.is_some_and(|peer| state.peers.of(peer) >= per_ip) {
+            return Err(Cause::LinksPerIp);
+        }
+        // The last, so that only who is let in uses it up.
+        state.book(now, quota.per_second)?;
+        state.peers.come(peer);
+        drop(state);
+        Ok(Approach { tickets: Arc::clone(self), peer })
+    }
+
     /// `None` for an address of this machine: that is a proxy, or its operator.
-    pub(super) fn peer(&self, client: IpAddr) -> Option<Holder> {
+    fn peer(&self, client: IpAddr) -> Option<Holder> {
         let client = match client.to_canonical() {
             client if client.is_loopback() => return None,
             IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
             client @ IpAddr::V4(_) => client,
         };
-        Some(self.number(client))
-    }
-
-    fn number(&self, holder: impl Hash) -> Holder {
-        (self.hasher.hash_one(holder) as u32).max(NOBODY + 1)
-    }
-
-    /// All bits, since it also guards sessions.
-    pub(super) fn identity(&self, user: &str) -> Identity {
-        Identity(NonZeroU64::new(self.hasher.hash_one(user)).unwrap_or(NonZeroU64::MIN))
+        Some((self.hasher.hash_one(client) as u32).max(NOBODY + 1))
     }
 
     /// Takes a place back.
-    pub(crate) fn give_back(&self, stub: Stub) {
-        if stub == Stub::NONE {
+    pub(crate) fn give_back(&self, stub: &Stub) {
+        if *stub == Stub::NONE {
             return;
         }
         let mut state = self.state();
         state.links -= 1;
         state.peers.go(stub.peer());
-        state.users.go(stub.user);
+        if let Some(user) = stub.user() {
+            state.people.go(user.name());
+        }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    /// Ends a user: who was let in before, or is asked about now, counts no more.
+    pub(crate) fn end_user(&self, name: &str) {
+        self.state().people.end(name);
+    }
+
+    /// Returns false if the user was ended since the link was let in.
+    pub(crate) fn is_current(&self, user: &User) -> bool {
+        self.state().people.is_current(user)
+    }
+
+    /// Begins a question about a client. Returns the moment, to be held against `is_outdated`.
+    pub(crate) fn begin_question(&self) -> u64 {
+        self.state().people.begin_question()
+    }
+
+    /// Ends a question.
+    pub(crate) fn end_question(&self) {
+        self.state().people.end_question();
+    }
+
+    /// Returns true if the user was ended since the moment.
+    pub(crate) fn is_outdated(&self, name: &str, moment: u64) -> bool {
+        self.state().people.is_outdated(name, moment)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How many links each of many holds.
-pub(super) struct Crowd<T>(pub(super) HashMap<T, u32>);
+impl Approach {
+    /// Takes a link's place for a client.
+    pub(super) fn enter(mut self, quota: &Quota, guest: Guest<'_>) -> Result<Ticket, Cause> {
+        let Guest { user, address, headers } = guest;
+        let mut state = self.tickets.state();
+        if state.links >= quota.links {
+            return Err(Cause::Links);
+        }
+        let per_user = quota.links_per_user;
+        if user.is_some_and(|user| per_user > 0 && state.people.links_of(user) >= per_user) {
+            return Err(Cause::LinksPerUser);
+        }
+        state.links += 1;
+        let user = user.map(|user| state.people.come(user));
+        drop(state);
+        let (v4, address) = match address {
+            Some(IpAddr::V4(v4)) => (v4, None),
+            address => (Ipv4Addr::UNSPECIFIED, address),
+        };
+        let is_blank = user.is_none() && address.is_none() && headers.is_empty();
+        let admitted = (!is_blank).then_some(Admitted { user, address, headers });
+        let visitor = admitted.map(|admitted| Arc::new(Visitor::Admitted(admitted)));
+        Ok(self.ticket(Stub { peer: NOBODY, address: v4, visitor }))
+    }
 
-impl<T: Eq + Hash> Crowd<T> {
-    pub(super) fn of(&self, holder: T) -> u32 {
+    /// Takes a link's place for a client that is refused once it has said HELLO.
+    pub(super) fn enter_refused(
+        mut self,
+        quota: &Quota,
+        visitor: Visitor,
+    ) -> Result<Ticket, Cause> {
+        let mut state = self.tickets.state();
+        if state.links >= quota.links {
+            return Err(Cause::Links);
+        }
+        state.links += 1;
+        drop(state);
+        let (address, visitor) = (Ipv4Addr::UNSPECIFIED, Some(Arc::new(visitor)));
+        Ok(self.ticket(Stub { peer: NOBODY, address, visitor }))
+    }
+
+    /// The place of the address goes with the link.
+    fn ticket(&mut self, stub: Stub) -> Ticket {
+        let peer = self.peer.take().unwrap_or(NOBODY);
+        Ticket { tickets: Arc::clone(&self.tickets), stub: Stub { peer, ..stub } }
+    }
+}
+
+impl Drop for Approach {
+    fn drop(&mut self) {
+        if self.peer.is_some() {
+            self.tickets.state().peers.go(self.peer);
+        }
+    }
+}
+
+/// A client that is let in.
+pub(crate) struct Guest<'a> {
+    /// The user, if one was named.
+    pub(crate) user: Option<&'a str>,
+    /// The client's address, if its stream does not tell it.
+    pub(crate) address: Option<IpAddr>,
+    /// Headers to keep.
+    pub(crate) headers: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+/// How many links each of many holds.
+struct Crowd(HashMap<Holder, u32>);
+
+impl Crowd {
+    fn of(&self, holder: Holder) -> u32 {
         self.0.get(&holder).copied().unwrap_or(0)
     }
 
-    pub(super) fn come(&mut self, holder: Option<T>) {
+    fn come(&mut self, holder: Option<Holder>) {
         if let Some(holder) = holder {
             *self.0.entry(holder).or_default() += 1;
         }
     }
 
     /// One who did not come, since there is no limit, may go.
-    fn go(&mut self, holder: Option<T>) {
+    fn go(&mut self, holder: Option<Holder>) {
         let Some(holder) = holder else {
             return;
         };
@@ -119,7 +231,7 @@ impl<T: Eq + Hash> Crowd<T> {
 
 impl State {
     /// Takes one of a second's links; a quiet second lets as many in at once.
-    pub(super) fn book(&mut self, now: Instant, per_second: u32) -> Result<(), Cause> {
+    fn book(&mut self, now: Instant, per_second: u32) -> Result<(), Cause> {
         let Some(each) = Duration::from_secs(1).checked_div(per_second) else {
             return Ok(());
         };
@@ -133,10 +245,6 @@ impl State {
 }
 
 impl Ticket {
-    pub(super) fn new(tickets: &Arc<Tickets>, stub: Stub) -> Self {
-        Self { tickets: Arc::clone(tickets), stub }
-    }
-
     /// Leaves it to the caller to give the place back.
     pub(crate) fn tear(mut self) -> Stub {
         std::mem::replace(&mut self.stub, Stub::NONE)
@@ -145,27 +253,54 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.tickets.give_back(self.stub);
+        self.tickets.give_back(&self.stub);
     }
 }
 
 impl Stub {
     /// Of a stream that nobody counts.
-    pub(crate) const NONE: Self = Self { peer: 0, user: None };
+    pub(crate) const NONE: Self = Self { peer: 0, address: Ipv4Addr::UNSPECIFIED, visitor: None };
 
-    pub(super) fn new(peer: Option<Holder>, user: Option<Identity>) -> Self {
-        Self { peer: peer.unwrap_or(NOBODY), user }
+    /// Returns what is known of who opened the link.
+    pub(crate) const fn visitor(&self) -> Option<&Arc<Visitor>> {
+        self.visitor.as_ref()
     }
 
-    /// Whose link it is.
-    pub(crate) const fn identity(self) -> Option<Identity> {
-        self.user
+    /// Returns the client's address, where the stream does not tell it.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        if !self.address.is_unspecified() {
+            return Some(self.address.into());
+        }
+        match self.visitor.as_deref()? {
+            Visitor::Admitted(admitted) => admitted.address,
+            Visitor::Refused(_) => None,
+        }
     }
 
-    fn peer(self) -> Option<Holder> {
+    fn user(&self) -> Option<&Arc<User>> {
+        self.visitor.as_ref()?.user()
+    }
+
+    fn peer(&self) -> Option<Holder> {
         (self.peer != NOBODY).then_some(self.peer)
     }
 }
 
 /// Who is not counted.
 const NOBODY: Holder = 1;
+
+/// A link that nothing is known of pays for no more than its place.
+const _: () = assert!(size_of::<Stub>() == 16);
+
+#[cfg(test)]
+impl Tickets {
+    /// Returns how many links there are, and how many addresses are counted.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.links, state.peers.0.len())
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.state().peers.0.capacity()
+    }
+}

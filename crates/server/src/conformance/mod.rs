@@ -13,14 +13,14 @@ use std::{
 
 use tabmux_core::{
     Timestamp,
-    session::{Identity, LinkId},
+    session::{LinkId, Visitor},
 };
 
 pub use self::hear::check;
 #[cfg(test)]
 pub(crate) use self::hear::{Heard, Hearing, hear};
 use crate::{
-    shard::{Connection, Io, Order, Service, Single},
+    shard::{Clients, Connection, Io, Order, Service, Single},
     ws::{Kind, upgrade},
 };
 
@@ -77,7 +77,7 @@ impl Service for Echo {
         MESSAGE_LIMIT
     }
 
-    fn opened(&mut self, _: Timestamp, _: LinkId, _: Option<Identity>) -> bool {
+    fn opened(&mut self, _: Timestamp, _: LinkId, _: Option<&Arc<Visitor>>) -> bool {
         true
     }
 
@@ -93,7 +93,7 @@ impl Service for Echo {
 
     fn closed(&mut self, _: Timestamp, _: LinkId) {}
 
-    fn word(&mut self, _: Timestamp, (): ()) -> bool {
+    fn word(&mut self, _: Timestamp, (): (), _: &dyn Clients) -> bool {
         false
     }
 
@@ -105,7 +105,7 @@ impl Service for Echo {
         None
     }
 
-    fn order(&mut self, _: Timestamp) -> Option<Order> {
+    fn order(&mut self, _: Timestamp, _: &dyn Clients) -> Option<Order> {
         self.0.pop_front()
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn new(shards: usize) -> Self {
+    pub(crate) fn new(shards: usize, tickets: Arc<Tickets>) -> Self {
         let started = Instant::now();
         Self {
             shards: Mutex::new(vec![Stats::default(); shards]),
@@ -40,7 +40,7 @@ impl Board {
             links: AtomicUsize::new(0),
             failed: watch::Sender::new(None),
             pauses: AtomicU64::new(0),
-            tickets: Arc::new(Tickets::new(started)),
+            tickets,
             started,
         }
     }
@@ -90,7 +90,7 @@ impl Board {
     }
 
     /// A stream is gone, and its place is free.
-    pub(super) fn stream_went(&self, stub: Stub) {
+    pub(super) fn stream_went(&self, stub: &Stub) {
         self.tickets.give_back(stub);
         self.streams.send_modify(|streams| *streams -= 1);
     }

@@ -181,7 +181,7 @@ impl<S: Service> EventLoop<S> {
     fn open_mail(&mut self, now: Timestamp, mail: Mail<S::Word>) -> bool {
         match mail {
             Mail::Arrival(arrival) => self.open_link(now, arrival),
-            Mail::Word(word) => return self.service.word(now, word),
+            Mail::Word(word) => return self.service.word(now, word, &self.links),
             Mail::Stop => {
                 self.service.stop(now);
                 self.stopped = true;
@@ -213,7 +213,7 @@ impl<S: Service> EventLoop<S> {
             }
             Origin::Shard { link, first } => (link, Some(first)),
         };
-        let (stub, identity) = (link.stream.stub(), link.stream.stub().identity());
+        let stub = link.stream.stub().clone();
         let (registry, mut link) = (self.poll.registry(), Some(link));
         let opened = self.links.insert_with(|id| {
             let mut link = link.take()?;
@@ -226,10 +226,10 @@ impl<S: Service> EventLoop<S> {
             }
         });
         let Some(id) = opened else {
-            self.stream_went(stub);
+            self.stream_went(&stub);
             return;
         };
-        if !self.service.opened(now, id, identity) {
+        if !self.service.opened(now, id, stub.visitor()) {
             self.drop_link(id);
             return;
         }
@@ -396,7 +396,7 @@ impl<S: Service> EventLoop<S> {
             return;
         };
         self.mailbox().stream_went();
-        let stub = link.stream.stub();
+        let stub = link.stream.stub().clone();
         let left = link.stream.deregister(self.poll.registry());
         link.dirty = false;
         let mail =
@@ -405,7 +405,7 @@ impl<S: Service> EventLoop<S> {
         home.stream_came();
         if left.is_err() || home.push(mail, 0).is_err() {
             home.stream_went();
-            self.board.stream_went(stub);
+            self.board.stream_went(&stub);
         }
     }
 
@@ -438,14 +438,14 @@ impl<S: Service> EventLoop<S> {
 
     fn drop_link(&mut self, id: LinkId) {
         if let Some(link) = self.links.remove(id) {
-            let stub = link.stream.stub();
+            let stub = link.stream.stub().clone();
             // Before its place is free, its file descriptor is.
             drop(link);
-            self.stream_went(stub);
+            self.stream_went(&stub);
         }
     }
 
-    fn stream_went(&self, stub: Stub) {
+    fn stream_went(&self, stub: &Stub) {
         self.mailbox().stream_went();
         self.board.stream_went(stub);
     }
@@ -460,7 +460,7 @@ impl<S: Service> Drop for EventLoop<S> {
                     self.stream_went(link.stream.stub());
                 }
                 // Its ticket goes with it.
-                Mail::Arrival(_) => self.stream_went(Stub::NONE),
+                Mail::Arrival(_) => self.stream_went(&Stub::NONE),
                 Mail::Word(_) | Mail::Stop => {}
             }
         }

@@ -1,6 +1,6 @@
 //! The topics of the server, and publishing to them from anywhere.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tabmux_core::{
     session::{
@@ -28,7 +28,7 @@ pub(crate) struct Fanout {
     meter: Arc<Meter>,
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
     /// The longest prefix first.
-    rules: Vec<TopicRule>,
+    rules: RwLock<Vec<TopicRule>>,
     message_bytes: usize,
     deflater: Option<Mutex<Deflater>>,
 }
@@ -45,8 +45,7 @@ impl Fanout {
         let topics = session::Topics::new(epoch, config.limits.topics);
         let meter = Arc::clone(topics.meter());
         let topics = Mutex::new(topics);
-        let mut rules = config.topics.clone();
-        rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
+        let rules = RwLock::new(sorted(&config.topics));
         let Deflate { enabled, threshold_bytes } = config.deflate;
         let deflater = enabled.then(|| Mutex::new(Deflater::new(threshold_bytes)));
         let message_bytes = config.limits.message_bytes;
@@ -114,8 +113,14 @@ impl Fanout {
         Some(bytes.into())
     }
 
+    /// Replaces the rules of topics, for shards that join them from now on.
+    pub(crate) fn set_rules(&self, rules: &[TopicRule]) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = sorted(rules);
+    }
+
     fn policy(&self, name: &str) -> SlowPolicy {
-        let rule = self.rules.iter().find(|rule| name.starts_with(&rule.prefix));
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        let rule = rules.iter().find(|rule| name.starts_with(&rule.prefix));
         match rule.map(|rule| rule.slow).unwrap_or_default() {
             Slow::Recover => SlowPolicy::Recover,
             Slow::KeepLatest => SlowPolicy::KeepLatest,
@@ -131,4 +136,11 @@ impl Fanout {
     fn lock(&self) -> MutexGuard<'_, session::Topics> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the rules, the longest prefix first.
+fn sorted(rules: &[TopicRule]) -> Vec<TopicRule> {
+    let mut rules = rules.to_vec();
+    rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
+    rules
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::{board::Board, fanout::Fanout, mailbox::Mailbox, post::Word};
+use crate::control::Control;
 
-/// What a shard's handlers see of their surroundings.
+/// Where a shard is.
 pub(crate) struct Home {
     pub(crate) index: usize,
     pub(crate) mailbox: Arc<Mailbox<Word>>,
     pub(crate) board: Arc<Board>,
     pub(crate) fanout: Arc<Fanout>,
+    pub(crate) control: Arc<Control>,
 }

@@ -1,11 +1,16 @@
 //! One link: its stream, and what of it is under way.
 
-use std::io::{self, ErrorKind};
+use std::{
+    io::{self, ErrorKind},
+    net::IpAddr,
+};
 
-use tabmux_core::Timestamp;
+use tabmux_core::{Timestamp, session::LinkId};
 
 use super::{
     outgoing::Outgoing,
+    service::Clients,
+    slab::Slab,
     stream::{Connection, Stream},
 };
 use crate::ws::{Decoder, Kind};
@@ -83,5 +88,11 @@ impl Link {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl Clients for Slab<Link> {
+    fn address(&self, link: LinkId) -> Option<IpAddr> {
+        self.get(link)?.stream.address()
     }
 }

@@ -11,6 +11,7 @@
 
 mod batch;
 pub(crate) mod board;
+mod errands;
 mod event_loop;
 pub(crate) mod fanout;
 pub(crate) mod home;
@@ -18,7 +19,7 @@ mod link;
 pub(crate) mod mailbox;
 mod outgoing;
 pub(crate) mod post;
-mod service;
+pub(crate) mod service;
 mod sessions;
 mod slab;
 mod stream;
@@ -29,7 +30,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mio::{Poll, Waker};
@@ -48,37 +49,61 @@ use self::{
     sessions::Sessions,
 };
 pub(crate) use self::{
-    service::{Order, Service},
+    service::{Clients, Order, Service},
     stream::{Connection, Io},
 };
-use crate::{Config, admission::Stub, logs::rarely, routes::Routes};
+use crate::{
+    Config,
+    admission::{Stub, Tickets},
+    control::{Control, Desk},
+    logs::rarely,
+    routes::Routes,
+};
 
 /// All shards of a server. When they are dropped, their threads end.
 pub(crate) struct Shards {
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
     board: Arc<Board>,
     fanout: Arc<Fanout>,
+    control: Arc<Control>,
     /// Loops whose threads have not begun: the first link begins them, inside a runtime.
     idle: Mutex<Vec<EventLoop<Sessions>>>,
 }
 
 impl Shards {
-    pub(crate) fn new(config: &Config, routes: Routes) -> io::Result<Self> {
+    /// Makes the shards, which begin with the first link. `desk` gets the number of shards and the
+    /// places of their links.
+    ///
+    /// # Errors
+    /// When the system gives no epoll.
+    pub(crate) fn new(
+        config: &Config,
+        routes: Routes,
+        desk: impl FnOnce(usize, &Arc<Tickets>) -> Desk,
+    ) -> io::Result<Self> {
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
         let count = if config.shards == 0 { cores() } else { config.shards }.min(MAX_SHARDS);
         let (polls, mailboxes) = open_mailboxes(count, config.limits.inbox_bytes)?;
-        let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count)));
+        let tickets = Arc::new(Tickets::new(Instant::now()));
+        let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count, Arc::clone(&tickets))));
         let fanout = Arc::new(Fanout::new(config, Arc::clone(&mailboxes))?);
+        let control = Arc::new(Control {
+            board: Arc::clone(&board),
+            fanout: Arc::clone(&fanout),
+            mailboxes: Arc::clone(&mailboxes),
+            desk: desk(count, &tickets),
+        });
         let (session, threshold) = (config.session(count), config.deflate.threshold_bytes);
         let begin = |(index, poll)| {
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
             let fanout = Arc::clone(&fanout);
-            let home = Home { index, mailbox, board: Arc::clone(&board), fanout };
+            let control = Arc::clone(&control);
+            let home = Home { index, mailbox, board: Arc::clone(&board), fanout, control };
             let sessions = Sessions::new(home, Arc::clone(&routes), session.clone());
             EventLoop::new(index, poll, sessions, Arc::clone(&mailboxes), board, threshold)
         };
         let idle = polls.into_iter().enumerate().map(begin).collect();
-        Ok(Self { mailboxes, board, fanout, idle: Mutex::new(idle) })
+        Ok(Self { mailboxes, board, fanout, control, idle: Mutex::new(idle) })
     }
 
     /// Takes a stream whose WebSocket handshake is done, with what was read behind it. The shard
@@ -98,10 +123,6 @@ impl Shards {
         self.tell(|| Word::Drain { slices, spread });
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.mailboxes.len()
-    }
-
     pub(crate) fn close_links(&self) {
         self.tell(|| Word::CloseLinks);
     }
@@ -113,6 +134,10 @@ impl Shards {
 
     pub(crate) const fn fanout(&self) -> &Arc<Fanout> {
         &self.fanout
+    }
+
+    pub(crate) const fn control(&self) -> &Arc<Control> {
+        &self.control
     }
 
     pub(crate) const fn board(&self) -> &Arc<Board> {
@@ -173,7 +198,8 @@ impl<S: Service> Single<S> {
     /// `threshold`: the shortest message that is deflated.
     pub(crate) fn start(service: S, threshold: usize) -> io::Result<Self> {
         let (mut polls, mailboxes) = open_mailboxes(1, 0)?;
-        let (mailbox, board) = (Arc::clone(&mailboxes[0]), Arc::new(Board::new(1)));
+        let tickets = Arc::new(Tickets::new(Instant::now()));
+        let (mailbox, board) = (Arc::clone(&mailboxes[0]), Arc::new(Board::new(1, tickets)));
         let shared = Arc::clone(&board);
         if let Some(poll) = polls.pop() {
             let single = EventLoop::new(0, poll, service, mailboxes, shared, threshold);
@@ -199,7 +225,7 @@ fn send_to<M>(mailbox: &Mailbox<M>, board: &Board, connection: Connection, early
     if mailbox.push(Mail::Arrival(arrival), 0).is_err() {
         mailbox.stream_went();
         // Its ticket went with it.
-        board.stream_went(Stub::NONE);
+        board.stream_went(&Stub::NONE);
     }
 }
 

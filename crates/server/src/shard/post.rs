@@ -1,16 +1,19 @@
 //! What other threads can tell a shard's sessions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tabmux_core::{
     OwnedPayload,
-    session::{AskId, Publication, SocketRef},
+    session::{AskId, Farewell, Publication, SessionInfo, SocketRef},
+    wire::{SessionId, TabId},
 };
+use tokio::sync::oneshot;
 
 use crate::Decision;
 
 pub(crate) enum Word {
     Post(Post),
+    People(Errand),
     Publication(Publication),
     /// Send away the first of so many equal parts of the links.
     Drain {
@@ -19,6 +22,66 @@ pub(crate) enum Word {
     },
     /// Close what is left.
     CloseLinks,
+}
+
+/// What the application does with users, browsers and tabs.
+pub(crate) enum Errand {
+    /// Send a message to all browsers of a user.
+    TellUser {
+        user: Arc<str>,
+        message: Arc<OwnedPayload>,
+    },
+    /// Send a message to all tabs of a browser.
+    TellBrowser {
+        session: SessionId,
+        message: OwnedPayload,
+    },
+    /// Send a message to one tab.
+    TellTab {
+        session: SessionId,
+        tab: TabId,
+        message: OwnedPayload,
+    },
+    EndUser {
+        user: Arc<str>,
+        farewell: Arc<Farewell>,
+    },
+    EndBrowser {
+        session: SessionId,
+        farewell: Farewell,
+    },
+    EndTab {
+        session: SessionId,
+        tab: TabId,
+        farewell: Farewell,
+    },
+    /// Have a user's hubs dial again.
+    Recheck {
+        user: Arc<str>,
+        spread: Duration,
+    },
+    /// Tell which sessions there are: of one user, or all.
+    List {
+        user: Option<Arc<str>>,
+        answer: oneshot::Sender<Vec<SessionInfo>>,
+    },
+}
+
+impl Errand {
+    /// The bytes that it holds on to.
+    pub(crate) fn cost(&self) -> usize {
+        let own = match self {
+            Self::TellUser { message, .. } => message.len(),
+            Self::TellBrowser { message, .. } | Self::TellTab { message, .. } => message.len(),
+            // These are never refused for want of room.
+            Self::EndUser { .. }
+            | Self::EndBrowser { .. }
+            | Self::EndTab { .. }
+            | Self::Recheck { .. }
+            | Self::List { .. } => 0,
+        };
+        own + size_of::<Self>()
+    }
 }
 
 /// A wish about a socket.

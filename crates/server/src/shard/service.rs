@@ -1,10 +1,10 @@
 //! What a shard's loop serves.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     Timestamp,
-    session::{Encoded, Identity, LinkId, Pace},
+    session::{Encoded, LinkId, Pace, Visitor},
 };
 
 use crate::ws::Kind;
@@ -22,8 +22,9 @@ pub(crate) trait Service: Send + 'static {
         Pace::default()
     }
 
-    /// A link is open, of this user if that is told; `false` when it cannot be served.
-    fn opened(&mut self, now: Timestamp, link: LinkId, identity: Option<Identity>) -> bool;
+    /// Called when a link is open, with what is known of who opened it. Returns false if it cannot
+    /// be served.
+    fn opened(&mut self, now: Timestamp, link: LinkId, visitor: Option<&Arc<Visitor>>) -> bool;
 
     /// The shard that a link belongs to by its first message, if that names one.
     fn home(&self, first: &[u8]) -> Option<usize>;
@@ -41,8 +42,9 @@ pub(crate) trait Service: Send + 'static {
     /// A link that the service did not close is closed or broken.
     fn closed(&mut self, now: Timestamp, link: LinkId);
 
-    /// Another thread says something. Whether `order` may wait until the next word was said too.
-    fn word(&mut self, now: Timestamp, word: Self::Word) -> bool;
+    /// Handles a message from another thread. Returns true if draining `order` may be delayed until
+    /// after the next message.
+    fn word(&mut self, now: Timestamp, word: Self::Word, clients: &dyn Clients) -> bool;
 
     /// The server is gone: close everything.
     fn stop(&mut self, now: Timestamp);
@@ -53,11 +55,26 @@ pub(crate) trait Service: Send + 'static {
     /// When to call `wake`.
     fn deadline(&self) -> Option<Timestamp>;
 
-    /// What the loop is to do next, if anything.
-    fn order(&mut self, now: Timestamp) -> Option<Order>;
+    /// Goes on with what is to be done, up to the next order for the loop. Returns `None` when
+    /// nothing is left to do.
+    fn order(&mut self, now: Timestamp, clients: &dyn Clients) -> Option<Order>;
 
     /// Tells its numbers: what was ordered so far is about to be seen.
     fn publish(&mut self);
+}
+
+/// What a loop knows of the clients of its links. A service that remembered it would need memory
+/// for each link.
+pub(crate) trait Clients {
+    /// Returns the address of a link's client, if it is known.
+    fn address(&self, link: LinkId) -> Option<IpAddr>;
+}
+
+/// When a handler is called, and what it can ask of the loop.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) clients: &'a dyn Clients,
 }
 
 /// What a loop is to do.

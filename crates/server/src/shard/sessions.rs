@@ -10,21 +10,25 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Answer, Ask, AskId, Denial, Event, Identity, Input, Joined, LinkDown, LinkId, Output, Pace,
-        Publication, Registry, SendError, SessionConfig, SocketRef, Stats,
+        Answer, Ask, AskId, Denial, Event, Input, Joined, LinkDown, LinkId, Output, Pace,
+        Publication, Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
     },
     wire::{ErrorCode, HubFrame, RefusedReason, TabId, close, message_cost},
 };
 use tracing::{debug, error};
 
 use super::{
+    errands,
     home::Home,
     post::{Command, Post, Word},
-    service::{Order, Service},
+    service::{Clients, Moment, Order, Service},
 };
 use crate::{
-    CloseInfo, Ctx, Decision, OpenRequest, SocketHandler, handler::Question, logs::rarely,
-    routes::Routes, ws::Kind,
+    CloseInfo, Ctx, Decision, OpenRequest, SocketHandler,
+    handler::{Asker, Question},
+    logs::rarely,
+    routes::Routes,
+    ws::Kind,
 };
 
 /// The close code of a socket whose handler failed (RFC 6455 section 7.4.1).
@@ -76,7 +80,7 @@ impl Sessions {
     }
 
     /// Carries out an output of the registry; the order, if it is one for the loop.
-    fn take_output(&mut self, now: Timestamp, output: Output) -> Option<Order> {
+    fn take_output(&mut self, at: Moment<'_>, output: Output) -> Option<Order> {
         match output {
             Output::Send { link, bytes } => {
                 return Some(Order::Send { link, kind: Kind::Binary, bytes });
@@ -85,20 +89,20 @@ impl Sessions {
                 return Some(Order::Close { link, code, reason });
             }
             Output::Publish { frames, links } => return Some(Order::Publish { frames, links }),
-            Output::Ask { ask, what } => self.ask(now, ask, what),
+            Output::Ask { ask, what } => self.ask(at, ask, what),
             Output::Withdrawn(ask) => {
                 if let Some((socket, _)) = self.undecided.remove(&ask) {
                     self.unmount(socket);
                 }
             }
             Output::TopicUnwanted { topic } => self.home.fanout.leave(self.home.index, topic),
-            Output::SocketMessage { socket, payload } => self.hand_over(now, socket, &payload),
+            Output::SocketMessage { socket, payload } => self.hand_over(at, socket, &payload),
             Output::SocketWritable { socket } => {
-                self.call(now, socket, |handler, ctx| handler.writable(ctx));
+                self.call(at, socket, |handler, ctx| handler.writable(ctx));
             }
             Output::SocketClosed { socket, code, reason, clean } => {
                 let close = CloseInfo { code, reason: &reason, clean };
-                self.call(now, socket, |handler, ctx| handler.close(ctx, &close));
+                self.call(at, socket, |handler, ctx| handler.close(ctx, &close));
                 self.unmount(socket);
             }
             Output::LinkDown { link, cause } => {
@@ -111,58 +115,58 @@ impl Sessions {
     }
 
     /// Answers a question of the registry.
-    fn ask(&mut self, now: Timestamp, ask: AskId, what: Ask) {
+    fn ask(&mut self, at: Moment<'_>, ask: AskId, what: Ask) {
         match what {
             Ask::Open { socket, tab, path, protocols } => {
-                self.open_socket(now, ask, socket, tab, (path, protocols));
+                self.open_socket(at, ask, socket, tab, (path, protocols));
             }
-            Ask::Join { topic } => self.join_topic(now, ask, &topic),
+            Ask::Join { topic } => self.join_topic(at, ask, &topic),
             // No handler takes requests, and the registry tells hubs so.
             Ask::Request { .. } => {
                 let (code, message) = (ErrorCode::Unsupported, "this server takes no requests");
                 let denial = Denial { code, message, retry: None };
-                let _ = self.registry.answer(now, ask, Answer::Deny(denial));
+                let _ = self.registry.answer(at.now, ask, Answer::Deny(denial));
             }
             // Every browser may have every topic: the registry is not told to ask.
             Ask::Subscribe { .. } => {
-                let _ = self.registry.answer(now, ask, Answer::Allow);
+                let _ = self.registry.answer(at.now, ask, Answer::Allow);
             }
         }
     }
 
-    fn hand_over(&mut self, now: Timestamp, socket: SocketRef, payload: &OwnedPayload) {
-        let credit = self.call(now, socket, |handler, ctx| {
+    fn hand_over(&mut self, at: Moment<'_>, socket: SocketRef, payload: &OwnedPayload) {
+        let credit = self.call(at, socket, |handler, ctx| {
             ctx.credit = message_cost(payload.len());
             handler.message(ctx, payload.as_payload());
             ctx.credit
         });
         if let Some(credit) = credit.filter(|credit| *credit > 0) {
-            self.registry.give_back(now, socket, credit);
+            self.registry.give_back(at.now, socket, credit);
         }
     }
 
     /// Mounts a handler for a socket and gives its answer to the registry, if it has one.
     fn open_socket(
         &mut self,
-        now: Timestamp,
+        at: Moment<'_>,
         ask: AskId,
         socket: SocketRef,
         tab: TabId,
         (target, protocols): (String, Vec<String>),
     ) {
-        match self.mount(now, ask, socket, tab, (&target, &protocols)) {
+        match self.mount(at, ask, socket, tab, (&target, &protocols)) {
             Ok(Decision::Later) => {
                 self.undecided.insert(ask, (socket, protocols));
             }
-            Ok(decision) => self.decided(now, ask, socket, &protocols, decision),
-            Err((code, message)) => self.refuse(now, ask, socket, code, &message),
+            Ok(decision) => self.decided(at, ask, socket, &protocols, decision),
+            Err((code, message)) => self.refuse(at, ask, socket, code, &message),
         }
     }
 
     /// Mounts a handler. Returns what it decides, or why there is none.
     fn mount(
         &mut self,
-        now: Timestamp,
+        at: Moment<'_>,
         ask: AskId,
         socket: SocketRef,
         tab: TabId,
@@ -171,10 +175,14 @@ impl Sessions {
         let mailbox = Arc::clone(&self.home.mailbox);
         let question = Question { ask, socket, mailbox: &mailbox };
         let session = socket.session;
-        let request = OpenRequest { target, protocols, tab, session, question };
+        let visitor = self.registry.visitor(session).cloned();
+        let link = self.registry.link_of(session);
+        let address = link.and_then(|link| at.clients.address(link));
+        let routes = Arc::clone(&self.routes);
+        let asker = Asker { visitor: visitor.as_deref(), address, routes: &routes };
+        let request = OpenRequest { target, protocols, tab, session, question, asker };
         let path = request.path();
         let failed = || (ErrorCode::Rejected, "the handler failed".to_owned());
-        let routes = Arc::clone(&self.routes);
         let Some(factory) = routes.find(path) else {
             return Err((ErrorCode::NoRoute, format!("this server has no handler for {path}")));
         };
@@ -183,13 +191,13 @@ impl Sessions {
             return Err(failed());
         };
         self.sockets.insert(socket, Mounted { handler, tab, target: target.into() });
-        self.call(now, socket, |handler, ctx| handler.open(ctx, &request)).ok_or_else(failed)
+        self.call(at, socket, |handler, ctx| handler.open(ctx, &request)).ok_or_else(failed)
     }
 
     /// Gives the registry the answer of a handler, which was offered these sub-protocols.
     fn decided(
         &mut self,
-        now: Timestamp,
+        at: Moment<'_>,
         ask: AskId,
         socket: SocketRef,
         offered: &[String],
@@ -199,8 +207,8 @@ impl Sessions {
         match decision {
             Decision::Accept { protocol } if protocol.is_empty() || offered.contains(&protocol) => {
                 let answer = Answer::Open { protocol: &protocol };
-                if self.registry.answer(now, ask, answer).is_ok() {
-                    self.call(now, socket, |handler, ctx| handler.opened(ctx));
+                if self.registry.answer(at.now, ask, answer).is_ok() {
+                    self.call(at, socket, |handler, ctx| handler.opened(ctx));
                 } else {
                     // The tab went while the handler decided.
                     self.unmount(socket);
@@ -209,23 +217,23 @@ impl Sessions {
             Decision::Accept { protocol } => {
                 error!("a handler chose {protocol:?}, which was not offered");
                 let message = "the server chose a sub-protocol that was not offered";
-                self.refuse(now, ask, socket, code, message);
+                self.refuse(at, ask, socket, code, message);
             }
-            Decision::Reject { message } => self.refuse(now, ask, socket, code, &message),
-            Decision::Later => self.refuse(now, ask, socket, code, "the handler gave no answer"),
+            Decision::Reject { message } => self.refuse(at, ask, socket, code, &message),
+            Decision::Later => self.refuse(at, ask, socket, code, "the handler gave no answer"),
         }
     }
 
     /// Takes an answer that comes later. One to a question that is over does nothing.
-    fn answered(&mut self, now: Timestamp, ask: AskId, decision: Decision) {
+    fn answered(&mut self, at: Moment<'_>, ask: AskId, decision: Decision) {
         if let Some((socket, offered)) = self.undecided.remove(&ask) {
-            self.decided(now, ask, socket, &offered, decision);
+            self.decided(at, ask, socket, &offered, decision);
         }
     }
 
     fn refuse(
         &mut self,
-        now: Timestamp,
+        at: Moment<'_>,
         ask: AskId,
         socket: SocketRef,
         code: ErrorCode,
@@ -234,7 +242,7 @@ impl Sessions {
         self.unmount(socket);
         let denial = Denial { code, message, retry: None };
         // A question that is over needs no answer.
-        let _ = self.registry.answer(now, ask, Answer::Deny(denial));
+        let _ = self.registry.answer(at.now, ask, Answer::Deny(denial));
     }
 
     /// Drops a socket's handler, which may have a `drop` that panics.
@@ -249,21 +257,21 @@ impl Sessions {
     /// Calls a socket's handler; `None` if there is none, or if it panicked and lost its socket.
     fn call<T>(
         &mut self,
-        now: Timestamp,
+        at: Moment<'_>,
         socket: SocketRef,
         call: impl FnOnce(&mut dyn SocketHandler, &mut Ctx<'_>) -> T,
     ) -> Option<T> {
         let mounted = self.sockets.get_mut(&socket)?;
         let (registry, home, routes) = (&mut self.registry, &self.home, &*self.routes);
         let Mounted { handler, tab, target } = mounted;
-        let mut ctx = Ctx { registry, home, routes, now, socket, tab: *tab, target, credit: 0 };
+        let mut ctx = Ctx { registry, home, routes, at, socket, tab: *tab, target, credit: 0 };
         // The handler is dropped after a panic, and the registry is not left in the middle of a
         // call: every `Ctx` method returns before the handler goes on.
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));
         if outcome.is_err() {
             error!("the handler of {target} panicked; its socket is closed");
             self.unmount(socket);
-            let _ = self.registry.close(now, socket, INTERNAL_ERROR, "the handler failed");
+            let _ = self.registry.close(at.now, socket, INTERNAL_ERROR, "the handler failed");
         }
         outcome.ok()
     }
@@ -286,11 +294,11 @@ impl Sessions {
         }
     }
 
-    fn join_topic(&mut self, now: Timestamp, ask: AskId, name: &Arc<str>) {
+    fn join_topic(&mut self, at: Moment<'_>, ask: AskId, name: &Arc<str>) {
         match self.home.fanout.join(self.home.index, name) {
             Ok((Joined { topic, position }, policy)) => {
                 let answer = Answer::Joined { topic, position, policy };
-                if self.registry.answer(now, ask, answer).is_err() {
+                if self.registry.answer(at.now, ask, answer).is_err() {
                     // Nobody wants it any more.
                     self.home.fanout.leave(self.home.index, topic);
                 }
@@ -298,38 +306,39 @@ impl Sessions {
             Err(full) => {
                 let (code, message) = (ErrorCode::Limit, &full.to_string());
                 let denial = Denial { code, message, retry: Some(FULL_RETRY) };
-                let _ = self.registry.answer(now, ask, Answer::Deny(denial));
+                let _ = self.registry.answer(at.now, ask, Answer::Deny(denial));
             }
         }
     }
 
-    fn carry_out_post(&mut self, now: Timestamp, Post { socket, command }: Post) {
+    fn carry_out_post(&mut self, at: Moment<'_>, Post { socket, command }: Post) {
         let registry = &mut self.registry;
         // A socket that closed meanwhile has nobody to tell.
         let _ = match command {
-            Command::Close { code, reason } => registry.close(now, socket, code, &reason),
-            Command::Send(payload) => match registry.send_rushed(now, socket, payload.as_payload())
-            {
-                Err(SendError::Full) => {
-                    let reason = "too much waits to be written to this browser";
-                    registry.close(now, socket, close::TRY_AGAIN_LATER, reason)
+            Command::Close { code, reason } => registry.close(at.now, socket, code, &reason),
+            Command::Send(payload) => {
+                match registry.send_rushed(at.now, socket, payload.as_payload()) {
+                    Err(SendError::Full) => {
+                        let reason = "too much waits to be written to this browser";
+                        registry.close(at.now, socket, close::TRY_AGAIN_LATER, reason)
+                    }
+                    Err(SendError::TooLarge) => {
+                        let reason = "the server sent a message larger than its limit";
+                        registry.close(at.now, socket, close::TOO_BIG, reason)
+                    }
+                    sent => sent,
                 }
-                Err(SendError::TooLarge) => {
-                    let reason = "the server sent a message larger than its limit";
-                    registry.close(now, socket, close::TOO_BIG, reason)
-                }
-                sent => sent,
-            },
+            }
             Command::Poke => {
-                self.call(now, socket, |handler, ctx| handler.writable(ctx));
+                self.call(at, socket, |handler, ctx| handler.writable(ctx));
                 Ok(())
             }
             Command::GiveBack { cost } => {
-                registry.give_back(now, socket, cost);
+                registry.give_back(at.now, socket, cost);
                 Ok(())
             }
             Command::Answer { ask, decision } => {
-                self.answered(now, ask, decision);
+                self.answered(at, ask, decision);
                 Ok(())
             }
         };
@@ -347,7 +356,12 @@ impl Service for Sessions {
         self.registry.config().pace
     }
 
-    fn opened(&mut self, now: Timestamp, link: LinkId, identity: Option<Identity>) -> bool {
+    fn opened(&mut self, now: Timestamp, link: LinkId, visitor: Option<&Arc<Visitor>>) -> bool {
+        let user = visitor.and_then(|visitor| visitor.user());
+        if user.is_some_and(|user| !self.home.board.tickets().is_current(user)) {
+            // The user was ended on the way. Whoever comes again is judged again.
+            return false;
+        }
         let mut entropy = [0; 32];
         if let Err(fault) = getrandom::fill(&mut entropy) {
             rarely!(error, "the system has no random bytes: {fault}");
@@ -357,7 +371,8 @@ impl Service for Sessions {
         entropy[0] = self.home.index as u8;
         let full = self.home.board.link_came() >= self.links;
         self.registry.limit_links(if full { 0 } else { usize::MAX });
-        self.registry.handle_input(now, Input::LinkOpened { link, entropy, identity });
+        let visitor = visitor.cloned();
+        self.registry.handle_input(now, Input::LinkOpened { link, entropy, visitor });
         true
     }
 
@@ -388,13 +403,15 @@ impl Service for Sessions {
         self.registry.handle_input(now, Input::LinkClosed { link });
     }
 
-    fn word(&mut self, now: Timestamp, word: Word) -> bool {
+    fn word(&mut self, now: Timestamp, word: Word, clients: &dyn Clients) -> bool {
+        let at = Moment { now, clients };
         if !matches!(word, Word::Publication(_)) {
             self.publish_run(now);
         }
         match word {
             Word::Publication(publication) => return self.collect(now, publication),
-            Word::Post(post) => self.carry_out_post(now, post),
+            Word::Post(post) => self.carry_out_post(at, post),
+            Word::People(errand) => errands::run(&mut self.registry, now, errand),
             Word::Drain { slices, spread } => {
                 self.registry.drain(now, slices, Duration::ZERO, spread);
             }
@@ -415,11 +432,12 @@ impl Service for Sessions {
         self.registry.poll_timeout().map(|(at, _)| at)
     }
 
-    fn order(&mut self, now: Timestamp) -> Option<Order> {
+    fn order(&mut self, now: Timestamp, clients: &dyn Clients) -> Option<Order> {
+        let at = Moment { now, clients };
         self.publish_run(now);
         self.collected = 0;
         while let Some(output) = self.registry.poll_output() {
-            if let Some(order) = self.take_output(now, output) {
+            if let Some(order) = self.take_output(at, output) {
                 return Some(order);
             }
         }
@@ -454,6 +472,8 @@ fn log_link_down(shard: usize, LinkId(link): LinkId, cause: LinkDown) {
         }
         LinkDown::Refused(reason) => debug!(shard, link, "link refused: {reason:?}"),
         LinkDown::Closed
+        | LinkDown::Ended
+        | LinkDown::Rechecked
         | LinkDown::HandshakeTimeout
         | LinkDown::HeartbeatTimeout
         | LinkDown::Suspended

@@ -79,6 +79,15 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    pub(super) fn get(&self, id: LinkId) -> Option<&T> {
+        let place = place(id) as usize;
+        let slot = self.chunks.get(place / CHUNK)?.get(place % CHUNK)?;
+        match &slot.state {
+            State::Used(value) if slot.uses == uses(id) => Some(value),
+            _ => None,
+        }
+    }
+
     fn slot(&mut self, place: u32) -> Option<&mut Slot<T>> {
         let place = place as usize;
         self.chunks.get_mut(place / CHUNK)?.get_mut(place % CHUNK)

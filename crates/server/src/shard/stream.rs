@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{IpAddr, Shutdown, TcpStream},
 };
 
 use mio::{Interest, Registry, Token, event::Source};
@@ -61,8 +61,17 @@ impl From<Connection> for Stream {
 
 impl Stream {
     /// Its link's place in the limits, to be given back when it is dropped.
-    pub(super) const fn stub(&self) -> Stub {
-        self.stub
+    pub(super) const fn stub(&self) -> &Stub {
+        &self.stub
+    }
+
+    /// Returns the client's address, if it is known.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.stub.address().or_else(|| match &self.io {
+            Socket::Tcp(stream) => Some(stream.peer_addr().ok()?.ip().to_canonical()),
+            #[cfg(unix)]
+            Socket::Unix(_) => None,
+        })
     }
 
     /// Watches it both ways, once for all: readiness is told when it changes.

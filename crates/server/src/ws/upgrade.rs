@@ -29,6 +29,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) forwarded: Vec<&'a [u8]>,
     /// All headers.
     pub(crate) headers: Vec<(&'a str, &'a [u8])>,
+    /// The path with its query, as `parse` found it; empty from `check`.
+    pub(crate) target: &'a str,
 }
 
 /// Why there is no upgrade.
@@ -57,9 +59,11 @@ pub(crate) fn parse(bytes: &[u8], seen: usize) -> Option<Result<(Offer<'_>, usiz
     match request.parse(bytes) {
         Ok(httparse::Status::Complete(len)) => {
             let (method, minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
+            let target = request.path.unwrap_or("");
             let headers = headers.iter().map(|header| (header.name, header.value));
             let headers = headers.take_while(|(name, _)| !name.is_empty());
-            Some(check(method, minor >= 1, headers).map(|offer| (offer, len)))
+            let offer = check(method, minor >= 1, headers);
+            Some(offer.map(|offer| (Offer { target, ..offer }, len)))
         }
         Ok(httparse::Status::Partial) => None,
         Err(httparse::Error::TooManyHeaders) => {
@@ -101,7 +105,7 @@ pub(crate) fn check<'a>(
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let (origin, forwarded) = (seen.origin, seen.forwarded);
     let (accept, deflate) = (STANDARD.encode(digest), Agreed::of(seen.extensions));
-    Ok(Offer { accept, host, origin, deflate, forwarded, headers })
+    Ok(Offer { accept, host, origin, deflate, forwarded, headers, target: "" })
 }
 
 /// The headers that matter.

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
-const NUMBERS: [&str; 56] = [
+const NUMBERS: [&str; 57] = [
     "absent_full",
     "asks",
     "asks_overdue",
@@ -26,6 +26,7 @@ const NUMBERS: [&str; 56] = [
     "charged_sessions",
     "charged_sockets",
     "charged_topics",
+    "charged_visitors",
     "charged_waiting",
     "deliveries",
     "detached",

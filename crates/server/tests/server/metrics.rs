@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 57] = [
+const NAMES: [&str; 61] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -26,6 +26,10 @@ const NAMES: [&str; 57] = [
     "tabmux_handshakes gauge",
     "tabmux_hellos_refused_total counter",
     "tabmux_http_connections gauge",
+    "tabmux_judge_answers_total counter",
+    "tabmux_judge_answers_total{from} 2",
+    "tabmux_judge_withdrawn_total counter",
+    "tabmux_judging gauge",
     "tabmux_kept_bytes gauge",
     "tabmux_link_pauses_total counter",
     "tabmux_links gauge",
@@ -60,12 +64,12 @@ const NAMES: [&str; 57] = [
     "tabmux_topics gauge",
     "tabmux_uptime_seconds gauge",
     // Of labels.
-    "tabmux_charged_bytes{kind} 8",
+    "tabmux_charged_bytes{kind} 9",
     "tabmux_claims_refused_total{reason} 3",
     "tabmux_links_closed_total{reason} 4",
     "tabmux_messages_refused_total{reason} 4",
     "tabmux_publications_dropped_total{reason} 3",
-    "tabmux_refused_total{reason} 11",
+    "tabmux_refused_total{reason} 15",
     "tabmux_sessions_ended_total{reason} 2",
     "tabmux_sessions_resumed_total{reason} 2",
 ];

@@ -5,10 +5,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU64,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
-use tabmux_core::{Timestamp, session::Identity};
+use tabmux_core::{
+    Timestamp,
+    session::{Admitted, User, Visitor},
+};
 
 use super::{locks::Locks, page::Page, plan::Traits, storm::Deeds, world::Delivery};
 use crate::{
@@ -16,6 +20,18 @@ use crate::{
     network::Lane,
     rng::Rng,
 };
+
+/// A user, as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity(pub NonZeroU64);
+
+impl Identity {
+    /// Returns what the server's shell says of a link of the user.
+    pub fn visitor(self) -> Arc<Visitor> {
+        let user = Some(Arc::new(User::new(&self.0.to_string(), 0)));
+        Arc::new(Visitor::Admitted(Admitted { user, ..Admitted::default() }))
+    }
+}
 
 /// A browser on a machine of its own.
 pub struct Browser {

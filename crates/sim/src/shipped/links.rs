@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroU64, time::Duration};
 
 use tabmux_core::{
     Timestamp,
-    session::{Identity, Input, LinkId},
+    session::{Input, LinkId},
     wire::{
         Hello as HelloFrame, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, Resume, ServerFrame,
         Token, Welcome, close,
@@ -13,6 +13,7 @@ use tabmux_core::{
 };
 
 use super::{
+    browser::Identity,
     plain::{PLAIN_URL, PROTOCOL, offered},
     world::{Delivery, Task, World},
 };
@@ -247,7 +248,8 @@ impl World {
         }
         link.server_open = true;
         self.put(when, Delivery::Opened { at, link: id });
-        self.server_input(Input::LinkOpened { link: LinkId(id), entropy, identity })
+        let visitor = identity.map(Identity::visitor);
+        self.server_input(Input::LinkOpened { link: LinkId(id), entropy, visitor })
     }
 
     fn socket_of(&self, id: u64) -> Option<((usize, u32), u32)> {
@@ -464,7 +466,8 @@ impl World {
             credentials: "",
         };
         HubFrame::Hello(hello).encode(&mut bytes);
-        self.server_input(Input::LinkOpened { link, entropy, identity })?;
+        let visitor = identity.map(Identity::visitor);
+        self.server_input(Input::LinkOpened { link, entropy, visitor })?;
         let refused = |world: &Self| {
             let server = world.server.as_ref();
             server.map_or(0, |it| {

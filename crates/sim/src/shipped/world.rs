@@ -11,12 +11,12 @@ use std::{
 
 use tabmux_core::{
     Timestamp,
-    session::{Identity, SocketRef},
+    session::SocketRef,
     wire::{HubId, Resume, SessionId, TabId},
 };
 
 use super::{
-    browser::{Area, Browser, Life},
+    browser::{Area, Browser, Identity, Life},
     hubs::HubRecord,
     links::{Message, Network},
     locks::{Call, News},

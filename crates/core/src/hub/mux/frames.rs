@@ -173,10 +173,15 @@ impl Mux {
         let why = format!("tabmux: {} refused: {message}", base.config.url);
         base.close_link(now, code::NORMAL, "");
         // Where the claim was wrong, the next one is another: no need to wait long.
-        let claims_again = match (reason, &self.session) {
-            (RefusedReason::Stale, Some(_)) => Some(self.was_stale(base, term)),
-            (RefusedReason::Denied, Some(_)) => Some(self.was_not_ours(base, &why)),
-            (RefusedReason::Stale | RefusedReason::Denied, None)
+        let claims_again = match (reason, retry, &self.session) {
+            (RefusedReason::Stale, Some(_), Some(_)) => Some(self.was_stale(base, term)),
+            (RefusedReason::Denied, Some(_), Some(_)) => Some(self.was_not_ours(base, &why)),
+            // The application ended the session, or will have none of this hub's.
+            (RefusedReason::Ended, _, Some(_)) | (_, None, Some(_)) => {
+                self.lose_session(base, &why);
+                None
+            }
+            (RefusedReason::Stale | RefusedReason::Denied, _, None)
             | (
                 RefusedReason::Version
                 | RefusedReason::Limit
@@ -184,6 +189,7 @@ impl Mux {
                 | RefusedReason::Ended
                 | RefusedReason::Moved
                 | RefusedReason::Other(_),
+                _,
                 _,
             ) => None,
         };

@@ -20,7 +20,7 @@ use super::{
 impl<S: Service> EventLoop<S> {
     /// Does what the service orders.
     pub(super) fn carry_out(&mut self, now: Timestamp) {
-        while let Some(order) = self.service.order(now) {
+        while let Some(order) = self.service.order(now, &self.links) {
             match order {
                 Order::Send { link: id, kind, bytes } => {
                     self.spill();

@@ -1,0 +1,177 @@
+//! A client.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_tungstenite::tungstenite::{
+    client::IntoClientRequest,
+    handshake::client::Request,
+    http::{HeaderName, HeaderValue},
+};
+
+use crate::{
+    Broadcasts, BrowserEvent, ConnectError, OpenError, Socket, Topic,
+    driver::{Command, Driver},
+    inbox::Inbox,
+    socket::Shared,
+};
+
+/// A link to a tabmux server, which dials again when it breaks and goes on where it was.
+///
+/// It is what a browser with one tab is. Its task runs until the client and all of its sockets and
+/// topics are dropped, or until [`close`](Self::close).
+#[derive(Debug)]
+pub struct Client {
+    commands: mpsc::UnboundedSender<Command>,
+    status: watch::Receiver<Status>,
+    /// Sockets and topics have numbers of one row.
+    last: AtomicU32,
+    task: JoinHandle<()>,
+}
+
+/// How a client is made. Begin with [`Client::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    url: String,
+    headers: Vec<(String, String)>,
+}
+
+/// How the link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// It is being opened.
+    Connecting,
+    /// It works.
+    Connected,
+    /// It failed, and is tried again soon.
+    Backoff {
+        /// Why.
+        reason: String,
+    },
+    /// The client is closed.
+    Closed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Builder {
+    /// Adds a header to each request that opens a link, such as a cookie.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Makes the client. It dials at once, and again until it is closed:
+    /// [`Client::status`] tells how that goes.
+    ///
+    /// # Errors
+    /// When the address or a header is none.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn connect(self) -> Result<Client, ConnectError> {
+        let request = self.request()?;
+        let mut random = [[0; 8]; 3];
+        for bytes in &mut random {
+            getrandom::fill(bytes).map_err(|error| ConnectError::Random(error.into()))?;
+        }
+        let (commands, queue) = mpsc::unbounded_channel();
+        let (sender, status) = watch::channel(Status::Connecting);
+        let driver = Driver::new(request, random.map(u64::from_ne_bytes), queue, sender);
+        let task = tokio::spawn(driver.run());
+        Ok(Client { commands, status, last: AtomicU32::new(0), task })
+    }
+
+    fn request(&self) -> Result<Request, ConnectError> {
+        let url = self.url.clone();
+        let request = self.url.as_str().into_client_request();
+        let mut request = request.map_err(|source| ConnectError::Url { url, source })?;
+        for (name, value) in &self.headers {
+            let fault = || ConnectError::Header { name: name.clone() };
+            let key = HeaderName::try_from(name).map_err(|_| fault())?;
+            let value = HeaderValue::try_from(value).map_err(|_| fault())?;
+            request.headers_mut().append(key, value);
+        }
+        Ok(request)
+    }
+}
+
+impl Client {
+    /// Begins to make a client of the server at this address, such as
+    /// `ws://127.0.0.1:3000/tabmux/ws`.
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder { url: url.into(), headers: Vec::new() }
+    }
+
+    /// Makes a client without headers of its own. See [`Builder::connect`].
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn connect(url: impl Into<String>) -> Result<Self, ConnectError> {
+        Self::builder(url).connect()
+    }
+
+    /// Opens a virtual socket. `target` is path and query, and `protocols` are the sub-protocols
+    /// offered, best first. Waits for the link and for the server. To wait less, drop the future:
+    /// the socket is then closed.
+    ///
+    /// # Errors
+    /// When the server refuses it, or a dial fails meanwhile.
+    pub async fn open(&self, target: &str, protocols: &[&str]) -> Result<Socket, OpenError> {
+        let (socket, shared) = (self.number(), Arc::new(Shared::new()));
+        let command = Command::Open {
+            socket,
+            path: target.to_owned(),
+            protocols: protocols.iter().copied().map(str::to_owned).collect(),
+            shared: Arc::clone(&shared),
+        };
+        self.commands.send(command).map_err(|_| OpenError::Closed)?;
+        Socket::opened(socket, shared, self.commands.clone()).await
+    }
+
+    /// Subscribes to a topic. Its first event says where the topic is.
+    pub fn subscribe(&self, name: &str) -> Topic {
+        let (number, inbox) = (self.number(), Inbox::new());
+        let (name, commands) = (name.to_owned(), self.commands.clone());
+        let command = Command::Subscribe { topic: number, name, inbox: inbox.clone() };
+        if self.commands.send(command).is_err() {
+            inbox.end();
+        }
+        Topic { number, inbox, commands }
+    }
+
+    /// Returns what the server says to all tabs of the browser from now on.
+    pub fn broadcasts(&self) -> Broadcasts {
+        let inbox = Inbox::<BrowserEvent>::new();
+        if self.commands.send(Command::Listen { inbox: inbox.clone() }).is_err() {
+            inbox.end();
+        }
+        Broadcasts { inbox }
+    }
+
+    /// Returns how the link is, now and whenever it changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Ends the client with all its sockets and topics. Returns when the link is closed, after 2 s
+    /// at most.
+    pub async fn close(self) {
+        // Where that fails it is closed already.
+        let _ = self.commands.send(Command::End);
+        let _ = self.task.await;
+    }
+
+    fn number(&self) -> u32 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

@@ -1,0 +1,327 @@
+//! The task of a client: it runs the machine, its link and its clock.
+
+use std::{collections::BTreeMap, future::pending, sync::Arc};
+
+use tabmux_core::{
+    OwnedPayload, Timestamp,
+    hub::{AttemptId, Input, LinkState},
+    wire::{Payload, close},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Duration, Instant, sleep_until, timeout},
+};
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+
+use crate::{
+    Ended, Status,
+    inbox::Inbox,
+    link::{Event, Link},
+    machine::{Machine, News, Order},
+    socket::Shared,
+    topic::{BrowserEvent, TopicEvent},
+};
+
+/// Publications of a topic, or messages to all tabs, that wait for a reader. Beyond it there is a
+/// gap.
+const WAITING: usize = 1_024;
+/// How long the end of a client may take.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// What the parts of a client ask of its task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open {
+        socket: u32,
+        path: String,
+        protocols: Vec<String>,
+        shared: Arc<Shared>,
+    },
+    Send {
+        socket: u32,
+        payload: OwnedPayload,
+    },
+    Credit {
+        socket: u32,
+        bytes: u64,
+    },
+    Close {
+        socket: u32,
+        code: u16,
+        reason: String,
+    },
+    Subscribe {
+        topic: u32,
+        name: String,
+        inbox: Inbox<TopicEvent>,
+    },
+    Unsubscribe {
+        topic: u32,
+    },
+    Listen {
+        inbox: Inbox<BrowserEvent>,
+    },
+    /// End, although there are sockets and topics.
+    End,
+}
+
+/// What runs in the task.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    machine: Machine,
+    start: Instant,
+    request: Request,
+    link: Option<Link>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    sockets: BTreeMap<u32, Arc<Shared>>,
+    topics: BTreeMap<u32, Inbox<TopicEvent>>,
+    listeners: Vec<Inbox<BrowserEvent>>,
+    status: watch::Sender<Status>,
+}
+
+impl Driver {
+    /// `random` are three random numbers.
+    pub(crate) fn new(
+        request: Request,
+        random: [u64; 3],
+        commands: mpsc::UnboundedReceiver<Command>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let url = request.uri().to_string();
+        Self {
+            machine: Machine::new(Timestamp::default(), &url, random),
+            start: Instant::now(),
+            request,
+            link: None,
+            commands,
+            sockets: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            listeners: Vec::new(),
+            status,
+        }
+    }
+
+    /// Runs until nobody has a part of the client any more, or [`Command::End`] comes.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.carry_out();
+            let wake = self.machine.poll_timeout().map(|at| self.instant(at));
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::End) | None => break,
+                    Some(command) => self.command(command),
+                },
+                event = next_event(&mut self.link) => self.event(event),
+                () = sleep(wake) => self.wake(),
+            }
+        }
+        self.end().await;
+    }
+
+    /// Leaves the server, and waits until the link is closed.
+    async fn end(mut self) {
+        self.machine.leave(self.now());
+        self.carry_out();
+        if let Some(mut link) = self.link.take() {
+            link.close(close::NORMAL, String::new());
+            let closed = async {
+                while let Some(event) = link.events.recv().await {
+                    if matches!(event, Event::Closed { .. }) {
+                        return;
+                    }
+                }
+            };
+            // A server that does not answer is left all the same.
+            let _ = timeout(LAST_WAIT, closed).await;
+        }
+        self.over("the client is closed");
+    }
+
+    /// All sockets and topics end.
+    fn over(&mut self, reason: &str) {
+        for shared in std::mem::take(&mut self.sockets).into_values() {
+            shared.ended(Ended::broken(reason));
+        }
+        for inbox in std::mem::take(&mut self.topics).into_values() {
+            inbox.push(TopicEvent::End { reason: reason.to_owned() });
+            inbox.end();
+        }
+        self.listeners.drain(..).for_each(|inbox| inbox.end());
+        self.status.send_replace(Status::Closed { reason: reason.to_owned() });
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Open { socket, path, protocols, shared } => {
+                self.sockets.insert(socket, shared);
+                self.machine.open(now, socket, path, protocols);
+            }
+            Command::Send { socket, payload } => self.machine.send(now, socket, payload),
+            Command::Credit { socket, bytes } => self.machine.give_credit(now, socket, bytes),
+            Command::Close { socket, code, reason } => {
+                self.machine.close(now, socket, code, reason);
+            }
+            Command::Subscribe { topic, name, inbox } => {
+                self.topics.insert(topic, inbox);
+                self.machine.subscribe(now, topic, &name);
+            }
+            Command::Unsubscribe { topic } => {
+                if self.topics.remove(&topic).is_some() {
+                    self.machine.unsubscribe(now, topic);
+                }
+            }
+            Command::Listen { inbox } => {
+                self.listeners.retain(|inbox| !inbox.is_alone());
+                self.listeners.push(inbox);
+            }
+            // The loop ends with it.
+            Command::End => {}
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let (now, attempt) = (self.now(), self.attempt());
+        match event {
+            Event::Opened => {
+                let (protocol, extensions) = ("", "");
+                self.machine.link(now, Input::LinkOpened { attempt, protocol, extensions });
+            }
+            Event::Message(payload) => {
+                let payload: Payload<'_> = payload.as_payload();
+                self.machine.link(now, Input::LinkMessage { attempt, payload });
+            }
+            Event::Closed { code, reason, clean } => {
+                self.link = None;
+                let reason = &reason;
+                self.machine.link(now, Input::LinkClosed { attempt, code, reason, clean });
+            }
+        }
+    }
+
+    fn wake(&mut self) {
+        let unsent = self.link.as_ref().map_or(0, Link::unsent);
+        self.machine.wake(self.now(), self.attempt(), unsent);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(order) = self.machine.poll_order() {
+            match order {
+                Order::Open(attempt) => self.link = Some(Link::dial(attempt, self.request.clone())),
+                Order::Send(attempt, payload) => {
+                    if let Some(link) = self.link_of(attempt) {
+                        link.send(payload);
+                    }
+                }
+                Order::Close(attempt, code, reason) => {
+                    if let Some(link) = self.link_of(attempt) {
+                        link.close(code, reason);
+                    }
+                }
+                Order::Tell(news) => self.tell(news),
+            }
+        }
+    }
+
+    fn tell(&mut self, news: News) {
+        match news {
+            News::Status { state, reason } => {
+                let status = match state {
+                    LinkState::Idle | LinkState::Connecting => Status::Connecting,
+                    LinkState::Connected => Status::Connected,
+                    LinkState::Backoff => Status::Backoff { reason },
+                };
+                self.status.send_if_modified(|old| {
+                    let is_new = *old != status;
+                    *old = status;
+                    is_new
+                });
+            }
+            News::Opened { socket, protocol, credit } => {
+                if let Some(shared) = self.sockets.get(&socket) {
+                    shared.opened(protocol, credit);
+                }
+            }
+            News::Message { socket, payload } => {
+                if let Some(shared) = self.sockets.get(&socket) {
+                    shared.inbox.push(payload);
+                }
+            }
+            News::Credit { socket, bytes } => {
+                if let Some(shared) = self.sockets.get(&socket) {
+                    shared.add_credit(bytes);
+                }
+            }
+            News::Closed { socket, code, clean, reason, error } => {
+                if let Some(shared) = self.sockets.remove(&socket) {
+                    shared.ended(Ended { code, reason, clean, error });
+                }
+            }
+            News::Subscribed { topic, position } => {
+                self.publish(topic, TopicEvent::Subscribed { position });
+            }
+            News::Publication { topic, position, payload } => {
+                self.publish(topic, TopicEvent::Message { position, message: payload });
+            }
+            News::Gap { topic, position } => self.publish(topic, TopicEvent::Gap { position }),
+            News::Unsubscribed { topic, reason } => {
+                if let Some(inbox) = self.topics.remove(&topic) {
+                    inbox.push(TopicEvent::End { reason });
+                    inbox.end();
+                }
+            }
+            News::Browser(message) => self.broadcast(&BrowserEvent::Message(message)),
+            News::BrowserGap => self.broadcast(&BrowserEvent::Gap),
+            News::Refused(reason) => self.over(&reason),
+        }
+    }
+
+    fn publish(&self, topic: u32, event: TopicEvent) {
+        if let Some(inbox) = self.topics.get(&topic) {
+            inbox.push_or(WAITING, event, TopicEvent::into_gap);
+        }
+    }
+
+    fn broadcast(&self, event: &BrowserEvent) {
+        for inbox in &self.listeners {
+            inbox.push_or(WAITING, event.clone(), |_| BrowserEvent::Gap);
+        }
+    }
+
+    fn attempt(&self) -> AttemptId {
+        self.link.as_ref().map_or(AttemptId(0), |link| link.attempt)
+    }
+
+    fn link_of(&self, attempt: AttemptId) -> Option<&Link> {
+        self.link.as_ref().filter(|link| link.attempt == attempt)
+    }
+
+    fn now(&self) -> Timestamp {
+        let micros = self.start.elapsed().as_micros();
+        Timestamp::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, at: Timestamp) -> Instant {
+        // A microsecond later, so that it has come when the timer says so.
+        self.start + Duration::from_micros(at.as_micros() + 1)
+    }
+}
+
+/// The next event of a link. Without one there is none.
+async fn next_event(link: &mut Option<Link>) -> Event {
+    match link {
+        Some(link) => link.events.recv().await.unwrap_or_else(|| Event::Closed {
+            code: close::ABNORMAL,
+            reason: "the task of the link ended".to_owned(),
+            clean: false,
+        }),
+        None => pending().await,
+    }
+}
+
+async fn sleep(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,103 @@
+//! What can go wrong, and who is at fault.
+
+use std::{fmt, io};
+
+use tokio_tungstenite::tungstenite;
+
+use crate::Ended;
+
+/// Why a client could not be made. The caller is at fault, or the system for [`Self::Random`]: no
+/// server was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is none of a WebSocket.
+    Url {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        source: tungstenite::Error,
+    },
+    /// A header cannot be sent.
+    Header {
+        /// Its name.
+        name: String,
+    },
+    /// The system has no random bytes.
+    Random(io::Error),
+}
+
+/// Why a socket could not be opened: the server refused it, or could not be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The server, or the network, is at fault. The text says which.
+    Failed {
+        /// What failed.
+        message: String,
+    },
+    /// The caller closed the client.
+    Closed,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The socket is closed. [`Socket::ended`](crate::Socket::ended) says by whom.
+    Closed,
+}
+
+impl OpenError {
+    pub(crate) fn of(ended: &Ended) -> Self {
+        let message = match (&*ended.error, &*ended.reason) {
+            ("", "") => format!("the socket was closed with {}", ended.code),
+            ("", reason) => format!("the socket was closed with {}: {reason}", ended.code),
+            (error, _) => error.to_owned(),
+        };
+        Self::Failed { message }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url { url, source } => {
+                write!(f, "{url:?} is no address such as ws://host/tabmux/ws: {source}")
+            }
+            Self::Header { name } => write!(f, "the header {name:?} cannot be sent"),
+            Self::Random(error) => write!(f, "the system has no random bytes: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Url { source, .. } => Some(source),
+            Self::Random(source) => Some(source),
+            Self::Header { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { message } => f.write_str(message),
+            Self::Closed => f.write_str("the client is closed"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the socket is closed"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}

@@ -1,0 +1,49 @@
+//! A client for tabmux servers: virtual sockets and topics over one link, which dials again when
+//! it breaks and goes on where it was. Nothing that was sent is lost and nothing comes twice, as
+//! long as the server keeps the session (two minutes by default).
+//!
+//! ```no_run
+//! use tabmux_client::{Client, TopicEvent};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("ws://127.0.0.1:3000/tabmux/ws")?;
+//!
+//! let mut socket = client.open("/echo", &[]).await?;
+//! socket.send("hello").await?;
+//! println!("{:?}", socket.next().await);
+//!
+//! let mut prices = client.subscribe("prices");
+//! while let Some(event) = prices.next().await {
+//!     match event {
+//!         TopicEvent::Message { message, .. } => println!("{message:?}"),
+//!         TopicEvent::Gap { .. } => println!("something was missed: fetch it anew"),
+//!         other => println!("{other:?}"),
+//!     }
+//! }
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All decisions are those of [`tabmux_core::hub`], which browsers run as well; this crate carries
+//! bytes, time and what the application says. The feature `rustls` adds links to `wss:` addresses.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod driver;
+mod error;
+mod inbox;
+mod link;
+mod machine;
+mod session;
+mod socket;
+mod topic;
+
+pub use self::{
+    client::{Builder, Client, Status},
+    error::{ConnectError, OpenError, SendError},
+    socket::{Ended, Socket},
+    topic::{Broadcasts, BrowserEvent, Topic, TopicEvent},
+};
+pub use tabmux_core::{OwnedPayload as OwnedMessage, wire::Position};

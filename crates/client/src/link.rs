@@ -1,0 +1,170 @@
+//! One link: a WebSocket in a task of its own.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tabmux_core::{OwnedPayload, hub::AttemptId, wire::close};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_tungstenite::{
+    connect_async_with_config,
+    tungstenite::{
+        self, Message,
+        handshake::client::Request,
+        protocol::{CloseFrame, WebSocketConfig},
+    },
+};
+
+/// What came and waits for the client's task. Beyond it the link is not read.
+const WAITING: usize = 16;
+/// How long the server may take to answer a close.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// What a link tells.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Opened,
+    Message(OwnedPayload),
+    Closed { code: u16, reason: String, clean: bool },
+}
+
+/// A link that is there, or is being dialled. Dropping it drops what came and was not taken.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) attempt: AttemptId,
+    pub(crate) events: mpsc::Receiver<Event>,
+    orders: mpsc::UnboundedSender<Message>,
+    /// Bytes that were ordered and not written.
+    unsent: Arc<AtomicU64>,
+}
+
+impl Link {
+    /// Dials.
+    pub(crate) fn dial(attempt: AttemptId, request: Request) -> Self {
+        let (orders, queue) = mpsc::unbounded_channel();
+        let (teller, events) = mpsc::channel(WAITING);
+        let unsent = Arc::new(AtomicU64::new(0));
+        tokio::spawn(run(request, queue, teller, Arc::clone(&unsent)));
+        Self { attempt, events, orders, unsent }
+    }
+
+    /// Queues a message. The hub says no more while too much is unsent.
+    pub(crate) fn send(&self, payload: OwnedPayload) {
+        let message = match payload {
+            OwnedPayload::Text(text) => Message::Text(text.into()),
+            OwnedPayload::Binary(bytes) => Message::Binary(bytes.into()),
+        };
+        self.unsent.fetch_add(message.len() as u64, Ordering::Relaxed);
+        // Where that fails the link is gone, and tells so.
+        let _ = self.orders.send(message);
+    }
+
+    /// Closes it, after all that was queued.
+    pub(crate) fn close(&self, code: u16, reason: String) {
+        let frame = (code != 0).then(|| CloseFrame { code: code.into(), reason: reason.into() });
+        let _ = self.orders.send(Message::Close(frame));
+    }
+
+    /// Returns the bytes that were not yet given to the network.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed)
+    }
+}
+
+async fn run(
+    request: Request,
+    orders: mpsc::UnboundedReceiver<Message>,
+    teller: mpsc::Sender<Event>,
+    unsent: Arc<AtomicU64>,
+) {
+    let dial = connect_async_with_config(request, Some(WebSocketConfig::default()), true);
+    let dialled = tokio::select! {
+        dialled = dial => dialled,
+        // The hub has given it up.
+        () = teller.closed() => return,
+    };
+    let end = match dialled {
+        Ok((socket, _)) => {
+            if teller.send(Event::Opened).await.is_err() {
+                return;
+            }
+            let (sink, stream) = socket.split();
+            let mut writing = pin!(write(sink, orders, &unsent));
+            let mut reading = pin!(read(stream, &teller));
+            tokio::select! {
+                end = &mut reading => end,
+                written = &mut writing => match written {
+                    Ok(()) => timeout(LAST_WAIT, reading).await.unwrap_or_else(|_| broken("")),
+                    Err(error) => broken(&error.to_string()),
+                }
+            }
+        }
+        Err(error) => broken(&error.to_string()),
+    };
+    // Where that fails the hub has given it up.
+    let _ = teller.send(end).await;
+}
+
+/// Writes what is ordered, up to a close.
+async fn write(
+    mut sink: impl Sink<Message, Error = tungstenite::Error> + Unpin,
+    mut orders: mpsc::UnboundedReceiver<Message>,
+    unsent: &AtomicU64,
+) -> Result<(), tungstenite::Error> {
+    while let Some(message) = orders.recv().await {
+        let (len, is_last) = (message.len() as u64, message.is_close());
+        sink.feed(message).await?;
+        // Small messages go out together.
+        if orders.is_empty() || is_last {
+            sink.flush().await?;
+        }
+        if is_last {
+            return Ok(());
+        }
+        unsent.fetch_sub(len, Ordering::Relaxed);
+    }
+    sink.close().await
+}
+
+/// Reads to the end.
+async fn read(
+    mut stream: impl Stream<Item = Result<Message, tungstenite::Error>> + Unpin,
+    teller: &mpsc::Sender<Event>,
+) -> Event {
+    loop {
+        let payload = match stream.next().await {
+            Some(Ok(Message::Text(text))) => OwnedPayload::Text(text.as_str().to_owned()),
+            Some(Ok(Message::Binary(bytes))) => OwnedPayload::Binary(bytes.into()),
+            Some(Ok(Message::Close(frame))) => {
+                // The library answers the close while it is read on.
+                let _ = timeout(LAST_WAIT, stream.next()).await;
+                return closed(frame);
+            }
+            // The library answers pings.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+            Some(Err(error)) => return broken(&error.to_string()),
+            None => return broken("the connection ended"),
+        };
+        if teller.send(Event::Message(payload)).await.is_err() {
+            return broken("");
+        }
+    }
+}
+
+fn closed(frame: Option<CloseFrame>) -> Event {
+    let (code, reason) = match frame {
+        Some(CloseFrame { code, reason }) => (code.into(), reason.as_str().to_owned()),
+        None => (close::NO_STATUS, String::new()),
+    };
+    Event::Closed { code, reason, clean: true }
+}
+
+fn broken(why: &str) -> Event {
+    Event::Closed { code: close::ABNORMAL, reason: why.to_owned(), clean: false }
+}

@@ -1,0 +1,408 @@
+//! The hub and the one tab at it, without IO. What a page and its worker are in a browser is here
+//! one value: facts go in, orders and news come out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tabmux_core::{
+    OwnedPayload, Timestamp,
+    hub::{
+        AttemptId, Hub, HubConfig, HubMessage, Input, LinkState, Mode, Output, SubscriptionId,
+        TabMessage,
+    },
+    wire::{HubId, Position, SocketId, TabId, close},
+};
+
+use crate::session::{Lane, Said, Session};
+
+/// Why a socket ends that a lost session had open.
+const LOST: &str = "the session is lost";
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Dial.
+    Open(AttemptId),
+    /// Send on the link.
+    Send(AttemptId, OwnedPayload),
+    /// Close the link.
+    Close(AttemptId, u16, String),
+    /// Tell the application.
+    Tell(News),
+}
+
+/// What the application hears. Sockets and topics have the number that they were asked for with.
+#[derive(Debug)]
+pub(crate) enum News {
+    Status {
+        state: LinkState,
+        reason: String,
+    },
+    Opened {
+        socket: u32,
+        protocol: String,
+        credit: u64,
+    },
+    Message {
+        socket: u32,
+        payload: OwnedPayload,
+    },
+    Credit {
+        socket: u32,
+        bytes: u64,
+    },
+    /// `error` says what failed, and is empty if nothing did.
+    Closed {
+        socket: u32,
+        code: u16,
+        clean: bool,
+        reason: String,
+        error: String,
+    },
+    Subscribed {
+        topic: u32,
+        position: Position,
+    },
+    Publication {
+        topic: u32,
+        position: Position,
+        payload: OwnedPayload,
+    },
+    Gap {
+        topic: u32,
+        position: Position,
+    },
+    Unsubscribed {
+        topic: u32,
+        reason: String,
+    },
+    Browser(OwnedPayload),
+    BrowserGap,
+    /// The server, or the hub, will not have this client.
+    Refused(String),
+}
+
+/// A socket that is not closed.
+#[derive(Debug)]
+struct Socket {
+    path: String,
+    protocols: Vec<String>,
+    phase: Phase,
+    /// What failed.
+    error: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// The server was not asked in this session.
+    Wanted,
+    Asked,
+    Open,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    hub: Hub,
+    tab: TabId,
+    session: Session,
+    sockets: BTreeMap<u32, Socket>,
+    orders: VecDeque<Order>,
+}
+
+impl Machine {
+    /// Returns a machine that dials. `seed` must be random.
+    pub(crate) fn new(now: Timestamp, url: &str, [hub, tab, seed]: [u64; 3]) -> Self {
+        let config = HubConfig::new(Mode::Mux, HubId(hub), url);
+        let mut machine = Self {
+            hub: Hub::new(config, seed),
+            tab: TabId(tab),
+            session: Session::default(),
+            sockets: BTreeMap::new(),
+            orders: VecDeque::new(),
+        };
+        machine.attach(now);
+        machine.carry_out(now);
+        machine
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        now: Timestamp,
+        socket: u32,
+        path: String,
+        protocols: Vec<String>,
+    ) {
+        let phase = Phase::Wanted;
+        self.sockets.insert(socket, Socket { path, protocols, phase, error: String::new() });
+        self.ask(now, socket);
+        self.carry_out(now);
+    }
+
+    /// Sends on a socket. To one that is closed it does nothing.
+    pub(crate) fn send(&mut self, now: Timestamp, socket: u32, payload: OwnedPayload) {
+        if self.sockets.contains_key(&socket) {
+            self.say(now, socket, Said::Send(payload));
+            self.carry_out(now);
+        }
+    }
+
+    /// The application has dealt with messages of a socket that cost so much.
+    pub(crate) fn give_credit(&mut self, now: Timestamp, socket: u32, bytes: u64) {
+        if self.sockets.contains_key(&socket) {
+            self.say(now, socket, Said::Credit(bytes));
+            self.carry_out(now);
+        }
+    }
+
+    pub(crate) fn close(&mut self, now: Timestamp, socket: u32, code: u16, reason: String) {
+        match self.sockets.get(&socket).map(|socket| &socket.phase) {
+            Some(Phase::Wanted) => self.end(socket, close::ABNORMAL, false, String::new()),
+            Some(Phase::Asked | Phase::Open) => {
+                self.say(now, socket, Said::Close { code, reason });
+            }
+            None => {}
+        }
+        self.carry_out(now);
+    }
+
+    pub(crate) fn subscribe(&mut self, now: Timestamp, topic: u32, name: &str) {
+        let subscription = SubscriptionId(topic);
+        self.tab(now, TabMessage::Subscribe { subscription, name, since: None });
+        self.carry_out(now);
+    }
+
+    pub(crate) fn unsubscribe(&mut self, now: Timestamp, topic: u32) {
+        self.tab(now, TabMessage::Unsubscribe { subscription: SubscriptionId(topic) });
+        self.carry_out(now);
+    }
+
+    /// The client leaves for good.
+    pub(crate) fn leave(&mut self, now: Timestamp) {
+        self.tab(now, TabMessage::Bye);
+        self.carry_out(now);
+    }
+
+    /// Takes news of the link.
+    pub(crate) fn link(&mut self, now: Timestamp, input: Input<'_>) {
+        self.hub.handle_input(now, input);
+        self.carry_out(now);
+    }
+
+    /// Does what is due. `buffered` is what the link has not sent.
+    pub(crate) fn wake(&mut self, now: Timestamp, attempt: AttemptId, bytes: u64) {
+        self.hub.handle_input(now, Input::LinkBuffered { attempt, bytes });
+        self.hub.handle_timeout(now);
+        self.carry_out(now);
+    }
+
+    pub(crate) fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.hub.poll_timeout().map(|(at, _)| at)
+    }
+
+    fn attach(&mut self, now: Timestamp) {
+        self.session.is_up = false;
+        let message = self.session.attach();
+        self.hub.handle_input(now, Input::TabMessage { tab: self.tab, message });
+    }
+
+    fn tab(&mut self, now: Timestamp, message: TabMessage<'_>) {
+        self.hub.handle_input(now, Input::TabMessage { tab: self.tab, message });
+    }
+
+    /// Asks for a socket, if it can be.
+    fn ask(&mut self, now: Timestamp, socket: u32) {
+        let Some(Socket { path, protocols, phase, .. }) = self.sockets.get_mut(&socket) else {
+            return;
+        };
+        if self.session.is_up && *phase == Phase::Wanted {
+            *phase = Phase::Asked;
+            let said = Said::Open { path: path.clone(), protocols: protocols.clone() };
+            self.say(now, socket, said);
+        }
+    }
+
+    fn say(&mut self, now: Timestamp, socket: u32, said: Said) {
+        let is_up = self.session.is_up;
+        let entry = self.session.number(SocketId(socket), said);
+        if is_up {
+            let message = entry.message();
+            self.hub.handle_input(now, Input::TabMessage { tab: self.tab, message });
+        }
+    }
+
+    fn news(&mut self, news: News) {
+        self.orders.push_back(Order::Tell(news));
+    }
+
+    /// Takes the hub's orders. Those that only concern tabs of a browser are nothing here: this
+    /// hub shares its link with no other, and its tab lives as long as it does.
+    fn carry_out(&mut self, now: Timestamp) {
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::RequestLinkLock => self.hub.handle_input(now, Input::LinkLockGranted),
+                Output::OpenLink { attempt } => self.orders.push_back(Order::Open(attempt)),
+                Output::SendLink { attempt, payload } => {
+                    self.orders.push_back(Order::Send(attempt, payload));
+                }
+                Output::CloseLink { attempt, code, reason } => {
+                    self.orders.push_back(Order::Close(attempt, code, reason));
+                }
+                Output::PostToTab { message, .. } | Output::PostToTabs { message, .. } => {
+                    self.hear(now, message);
+                }
+                Output::ReleaseLinkLock
+                | Output::WatchTab { .. }
+                | Output::DropTab { .. }
+                | Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, now: Timestamp, message: HubMessage) {
+        use HubMessage as M;
+        match message {
+            M::Attached { state, .. } => self.status(now, state, String::new()),
+            M::State { state, reason, .. } => self.status(now, state, reason),
+            M::Resume { n_seen, continues, count0, claim } => {
+                self.go_on(now, n_seen, (!continues).then_some(count0), claim);
+            }
+            M::Lost { .. } => self.lose(0),
+            M::Check { count0, count } => {
+                self.session.is_heard(Lane::All, count0);
+                self.session.is_heard(Lane::Own, count);
+                self.tab(now, TabMessage::Got { count0, count });
+            }
+            M::Seen { n } => self.session.seen(n),
+            M::Browser { count0, payload } => {
+                if !self.session.is_heard(Lane::All, count0) {
+                    self.news(News::Browser(payload));
+                }
+            }
+            M::BrowserGap => self.news(News::BrowserGap),
+            M::Subscribed { subscription: SubscriptionId(topic), position, .. } => {
+                self.news(News::Subscribed { topic, position });
+            }
+            M::Publication { subscription: SubscriptionId(topic), position, payload } => {
+                self.news(News::Publication { topic, position, payload });
+            }
+            M::Gap { subscription: SubscriptionId(topic), position } => {
+                self.news(News::Gap { topic, position });
+            }
+            M::Unsubscribed { subscription: SubscriptionId(topic), message } => {
+                self.news(News::Unsubscribed { topic, reason: message });
+            }
+            M::Error { socket: SocketId(socket), message } => {
+                if let Some(socket) = self.sockets.get_mut(&socket) {
+                    socket.error = message;
+                }
+            }
+            M::Opened { socket, count, protocol, credit, .. } => {
+                if self.is_fresh(count) {
+                    self.opened(socket.0, protocol, credit);
+                }
+            }
+            M::Message { socket: SocketId(socket), count, payload } => {
+                if self.is_fresh(count) {
+                    self.news(News::Message { socket, payload });
+                }
+            }
+            M::Credit { socket: SocketId(socket), count, bytes } => {
+                if self.is_fresh(count) {
+                    self.news(News::Credit { socket, bytes });
+                }
+            }
+            M::Closed { socket: SocketId(socket), count, code, clean, reason } => {
+                if self.is_fresh(count) {
+                    self.end(socket, code, clean, reason);
+                }
+            }
+            M::Resync => self.attach(now),
+            M::Refused { message } => self.news(News::Refused(message)),
+            // What was handed to the link may be lost with it, and mirrors are another mode.
+            M::Sent { .. } | M::Mirror { .. } => {}
+        }
+    }
+
+    /// Returns true if what has this place in the tab's lane was not heard. 0 is of no lane.
+    const fn is_fresh(&mut self, count: u64) -> bool {
+        count == 0 || !self.session.is_heard(Lane::Own, count)
+    }
+
+    fn opened(&mut self, socket: u32, protocol: String, credit: Option<u64>) {
+        if let Some(opened) = self.sockets.get_mut(&socket) {
+            opened.phase = Phase::Open;
+            let credit = credit.unwrap_or(u64::MAX);
+            self.news(News::Opened { socket, protocol, credit });
+        }
+    }
+
+    fn status(&mut self, now: Timestamp, state: LinkState, reason: String) {
+        if state != LinkState::Connected {
+            self.session.is_up = false;
+        }
+        if state == LinkState::Backoff {
+            // As with a native socket, what is not open fails with its connection. The server may
+            // open it all the same, if the session goes on.
+            for socket in self.in_phase(|phase| *phase == Phase::Asked) {
+                self.say(now, socket, Said::Close { code: 0, reason: String::new() });
+            }
+            self.end_all(|phase| *phase != Phase::Open, &reason);
+        }
+        self.news(News::Status { state, reason });
+    }
+
+    /// The server takes what this client says, and has it up to `n_seen`. `anew` is the place of
+    /// lane 0 at which another session begins.
+    fn go_on(&mut self, now: Timestamp, n_seen: u64, anew: Option<u64>, claim: String) {
+        if let Some(count0) = anew {
+            self.lose(count0);
+            // What was said before this was said in another session.
+            self.tab(now, TabMessage::Got { count0: 0, count: 0 });
+        }
+        self.session.set_claim(claim);
+        self.session.seen(n_seen);
+        self.session.is_up = true;
+        for entry in self.session.unseen() {
+            let message = entry.message();
+            self.hub.handle_input(now, Input::TabMessage { tab: self.tab, message });
+        }
+        let sockets = self.sockets.keys().copied().collect::<Vec<_>>();
+        sockets.into_iter().for_each(|socket| self.ask(now, socket));
+    }
+
+    /// The session is gone: what was open is lost, and the next one is asked for the rest.
+    fn lose(&mut self, count0: u64) {
+        let had_one = self.session.had_one();
+        self.session.forget(count0);
+        self.end_all(|phase| *phase == Phase::Open, LOST);
+        self.sockets.values_mut().for_each(|socket| socket.phase = Phase::Wanted);
+        if had_one {
+            // Nobody knows what was said to all tabs between the two.
+            self.news(News::BrowserGap);
+        }
+    }
+
+    /// Ends the sockets in these phases as if their connection broke.
+    fn end_all(&mut self, ends: impl Fn(&Phase) -> bool, error: &str) {
+        for number in self.in_phase(ends) {
+            if let Some(socket) = self.sockets.get_mut(&number) {
+                error.clone_into(&mut socket.error);
+            }
+            self.end(number, close::ABNORMAL, false, String::new());
+        }
+    }
+
+    fn in_phase(&self, is: impl Fn(&Phase) -> bool) -> Vec<u32> {
+        let sockets = self.sockets.iter().filter(|(_, socket)| is(&socket.phase));
+        sockets.map(|(number, _)| *number).collect()
+    }
+
+    fn end(&mut self, socket: u32, code: u16, clean: bool, reason: String) {
+        if let Some(Socket { error, .. }) = self.sockets.remove(&socket) {
+            self.news(News::Closed { socket, code, clean, reason, error });
+        }
+    }
+}

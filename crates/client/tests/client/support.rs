@@ -1,0 +1,135 @@
+//! A running server, and a network before it that a test can break.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tabmux_client::{Client, OwnedMessage, Socket};
+use tabmux_server::{Builder, ServerHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+};
+
+/// Waits for what must come.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(30), future).await;
+    waited.unwrap_or_else(|_| panic!("{what} did not come"))
+}
+
+/// A server on a free port, which ends with the test.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: ServerHandle,
+}
+
+impl Running {
+    pub(crate) async fn start(builder: Builder) -> Self {
+        let server = builder.build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, handle) = (listener.local_addr().unwrap(), server.handle());
+        tokio::spawn(server.run(listener, std::future::pending()));
+        Self { address, handle }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(url(self.address)).unwrap()
+    }
+}
+
+pub(crate) fn url(address: SocketAddr) -> String {
+    format!("ws://{address}/tabmux/ws")
+}
+
+/// The next message, which must be text.
+pub(crate) async fn text(socket: &mut Socket) -> String {
+    match soon("a message", socket.next()).await {
+        Some(OwnedMessage::Text(text)) => text,
+        other => panic!("no text: {other:?}"),
+    }
+}
+
+/// What stands between client and server. It breaks connections, and swallows bytes.
+#[derive(Clone)]
+pub(crate) struct Network(Arc<State>);
+
+struct State {
+    address: SocketAddr,
+    /// Connections of an earlier number break.
+    epoch: watch::Sender<u64>,
+    is_down: AtomicBool,
+    dials: AtomicU64,
+}
+
+impl Network {
+    pub(crate) async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let state = Arc::new(State {
+            address: listener.local_addr().unwrap(),
+            epoch: watch::channel(0).0,
+            is_down: AtomicBool::new(false),
+            dials: AtomicU64::new(0),
+        });
+        let network = Self(Arc::clone(&state));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                state.dials.fetch_add(1, Ordering::Relaxed);
+                if !state.is_down.load(Ordering::Relaxed) {
+                    tokio::spawn(carry(stream, server, state.epoch.subscribe()));
+                }
+            }
+        });
+        network
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(url(self.0.address)).unwrap()
+    }
+
+    /// Breaks all connections, in both directions and with what is on its way.
+    pub(crate) fn cut(&self) {
+        self.0.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// From now on new connections break at once, or no longer.
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.0.is_down.store(is_down, Ordering::Relaxed);
+    }
+
+    /// How often somebody dialled.
+    pub(crate) fn dials(&self) -> u64 {
+        self.0.dials.load(Ordering::Relaxed)
+    }
+}
+
+async fn carry(stream: TcpStream, server: SocketAddr, mut epoch: watch::Receiver<u64>) {
+    let Ok(onward) = TcpStream::connect(server).await else { return };
+    let ((from_client, to_client), (from_server, to_server)) =
+        (stream.into_split(), onward.into_split());
+    epoch.mark_unchanged();
+    tokio::select! {
+        () = copy(from_client, to_server) => {}
+        () = copy(from_server, to_client) => {}
+        _ = epoch.changed() => {}
+    }
+}
+
+/// Copies in small parts, so that a cut falls within frames.
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    let mut bytes = [0; 700];
+    while let Ok(len @ 1..) = from.read(&mut bytes).await {
+        if to.write_all(&bytes[..len]).await.is_err() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}

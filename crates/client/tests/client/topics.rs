@@ -1,0 +1,95 @@
+//! Topics, and messages to all tabs.
+
+use tabmux_client::{BrowserEvent, TopicEvent};
+use tabmux_server::{Message, Server, task};
+
+use super::support::{Network, Running, soon};
+
+async fn next(topic: &mut tabmux_client::Topic) -> TopicEvent {
+    soon("an event", topic.next()).await.unwrap()
+}
+
+#[tokio::test]
+async fn publications_come_in_order_with_their_positions() {
+    let server = Running::start(Server::builder()).await;
+    let client = server.client();
+    let mut topic = client.subscribe("prices");
+    let TopicEvent::Subscribed { position: start } = next(&mut topic).await else {
+        panic!("not subscribed")
+    };
+    for text in ["1", "2"] {
+        server.handle.publish("prices", Message::Text(text)).unwrap();
+    }
+    for (text, offset) in [("1", 1), ("2", 2)] {
+        let event = next(&mut topic).await;
+        let TopicEvent::Message { position, message } = event else { panic!("{event:?}") };
+        assert_eq!((message, position.offset), (text.into(), start.offset + offset));
+    }
+    // A name that is none ends the subscription.
+    let mut none = client.subscribe("");
+    let event = next(&mut none).await;
+    assert!(matches!(event, TopicEvent::End { .. }), "{event:?}");
+    assert_eq!(none.next().await, None);
+}
+
+#[tokio::test]
+async fn a_topic_goes_on_over_a_link_that_breaks() {
+    let server = Running::start(Server::builder()).await;
+    let network = Network::to(server.address).await;
+    let client = network.client();
+    let mut topic = client.subscribe("prices");
+    assert!(matches!(next(&mut topic).await, TopicEvent::Subscribed { .. }));
+    server.handle.publish("prices", Message::Text("before")).unwrap();
+    assert!(matches!(next(&mut topic).await, TopicEvent::Message { .. }));
+    network.cut();
+    server.handle.publish("prices", Message::Text("meanwhile")).unwrap();
+    let event = next(&mut topic).await;
+    let TopicEvent::Message { message, .. } = event else { panic!("{event:?}") };
+    assert_eq!(message, "meanwhile".into());
+}
+
+#[tokio::test]
+async fn a_reader_that_is_behind_gets_a_gap_between_what_came_before_and_after() {
+    let server = Running::start(Server::builder()).await;
+    let client = server.client();
+    let mut topic = client.subscribe("prices");
+    assert!(matches!(next(&mut topic).await, TopicEvent::Subscribed { .. }));
+    let mut witness = client.subscribe("prices");
+    assert!(matches!(next(&mut witness).await, TopicEvent::Subscribed { .. }));
+    // More than wait for a reader: 1,024. The witness tells when they are there.
+    for number in 0..1_100 {
+        server.handle.publish("prices", Message::Text(&number.to_string())).unwrap();
+        assert!(matches!(next(&mut witness).await, TopicEvent::Message { .. }));
+    }
+    for number in 0..1_024 {
+        let event = next(&mut topic).await;
+        let TopicEvent::Message { message, .. } = event else { panic!("{event:?}") };
+        assert_eq!(message, number.to_string().into());
+    }
+    assert!(matches!(next(&mut topic).await, TopicEvent::Gap { .. }));
+    server.handle.publish("prices", Message::Text("after")).unwrap();
+    let event = next(&mut topic).await;
+    let TopicEvent::Message { message, .. } = event else { panic!("{event:?}") };
+    assert_eq!(message, "after".into());
+}
+
+#[tokio::test]
+async fn messages_to_all_tabs_come() {
+    let server = Running::start(
+        Server::builder().socket("/w", || Loud).socket("/q", task(|_| std::future::ready(()))),
+    )
+    .await;
+    let client = server.client();
+    let mut all = client.broadcasts();
+    let socket = soon("a socket", client.open("/w", &[])).await.unwrap();
+    socket.send("hear").await.unwrap();
+    assert_eq!(soon("it", all.next()).await, Some(BrowserEvent::Message("hear".into())));
+}
+
+struct Loud;
+
+impl tabmux_server::SocketHandler for Loud {
+    fn message(&mut self, ctx: &mut tabmux_server::Ctx<'_>, message: Message<'_>) {
+        ctx.broadcast(message).unwrap();
+    }
+}

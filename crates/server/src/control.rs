@@ -1,0 +1,85 @@
+//! What handles reach of a running server.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tabmux_core::wire::SessionId;
+
+use crate::{
+    Config, Error,
+    admission::Admission,
+    descriptors,
+    judge::Room,
+    settings::Settings,
+    shard::{
+        board::Board,
+        fanout::Fanout,
+        mailbox::{Mail, Mailbox},
+        post::{Errand, Word},
+    },
+};
+
+/// A running server, without its threads.
+pub(crate) struct Control {
+    pub(crate) board: Arc<Board>,
+    pub(crate) fanout: Arc<Fanout>,
+    pub(crate) mailboxes: Arc<[Arc<Mailbox<Word>>]>,
+    pub(crate) desk: Desk,
+}
+
+/// Who decides what, and by what settings.
+pub(crate) struct Desk {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) room: Option<Arc<Room>>,
+    settings: RwLock<Arc<Settings>>,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        admission: Arc<Admission>,
+        room: Option<Arc<Room>>,
+        settings: Settings,
+    ) -> Self {
+        Self { admission, room, settings: RwLock::new(Arc::new(settings)) }
+    }
+
+    /// Returns the settings of this moment.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes sure that a user is judged anew who was judged before, or is being judged.
+    pub(crate) fn forget_user(&self, user: &str) {
+        self.admission.tickets().end_user(user);
+        if let Some(room) = &self.room {
+            room.forget(user);
+        }
+    }
+}
+
+impl Control {
+    /// Takes what can change out of a configuration: all of it, or nothing.
+    ///
+    /// # Errors
+    /// When a setting has no meaning.
+    pub(crate) fn reload(&self, config: &Config) -> Result<(), Error> {
+        config.check()?;
+        let settings = Arc::new(Settings::new(config)?);
+        let quota = descriptors::quota(&config.limits, self.mailboxes.len());
+        self.desk.admission.set_quota(quota);
+        self.fanout.set_rules(&config.topics);
+        *self.desk.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        Ok(())
+    }
+
+    /// Runs an errand in every shard. A shard that failed has nobody.
+    pub(crate) fn run(&self, errand: impl Fn() -> Errand) {
+        for mailbox in &*self.mailboxes {
+            let _ = mailbox.push(Mail::Word(Word::People(errand())), 0);
+        }
+    }
+
+    /// Returns the inbox of the shard that a session's id names.
+    pub(crate) fn home(&self, session: SessionId) -> Option<&Mailbox<Word>> {
+        self.mailboxes.get(usize::from(session.0[0])).map(|mailbox| &**mailbox)
+    }
+}

@@ -1,0 +1,151 @@
+//! Who may open a link, as the application decides it.
+
+mod breaker;
+mod cache;
+mod room;
+
+use std::{fmt, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+
+use axum::http::{HeaderName, request::Parts};
+
+pub(crate) use self::room::{NoVerdict, Room};
+
+/// A request that would open a link, complete and checked: its origin may open links, and its
+/// address has room.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Handshake {
+    /// The method, the URI, the headers, and, in an app of yours, the extensions that its layers
+    /// have set.
+    pub parts: Parts,
+    /// The client's address, behind `trusted_proxies`; `None` in an app that does not tell it.
+    pub client: Option<IpAddr>,
+    /// True if the request came through a trusted proxy.
+    pub is_proxied: bool,
+}
+
+/// The answer of a judge that lets a link in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admitted {
+    user: Option<String>,
+    kept: Vec<HeaderName>,
+}
+
+/// The answer of a judge that lets nobody in. The page reads the text, in `status` of its client
+/// and in the `error` event of its sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    retry: Option<Duration>,
+    message: String,
+}
+
+/// What a judge answers.
+pub type Verdict = Result<Admitted, Refusal>;
+
+/// Asks the application.
+pub(crate) type Hook =
+    Arc<dyn Fn(Handshake) -> Pin<Box<dyn Future<Output = Verdict> + Send>> + Send + Sync>;
+
+/// Names what makes two requests the same to a judge.
+pub(crate) type KeyOf = Box<dyn Fn(&Handshake) -> Option<String> + Send + Sync>;
+
+impl Handshake {
+    pub(crate) const fn new(parts: Parts, client: Option<IpAddr>, is_proxied: bool) -> Self {
+        Self { parts, client, is_proxied }
+    }
+
+    /// Returns the value of a header that came once, in any case of its name, if it is visible
+    /// ASCII. A header that came twice counts as none: one of the two may be the client's.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.parts.headers.get_all(name).iter();
+        let value = values.next()?;
+        if values.next().is_some() { None } else { value.to_str().ok() }
+    }
+
+    /// Returns the value of a cookie.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let values = self.parts.headers.get_all("cookie").iter();
+        let pairs = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(';'));
+        let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+}
+
+impl fmt::Debug for Handshake {
+    // Headers hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Handshake");
+        debug.field("path", &self.parts.uri.path()).field("client", &self.client);
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl Admitted {
+    /// Lets a link in that is nobody's.
+    pub const fn nobody() -> Self {
+        Self { user: None, kept: Vec::new() }
+    }
+
+    /// Lets in a link of a user, of whom the name is known. Names are equal for one user, and
+    /// differ for two. Only links of one user share a session. Anything but the empty name will do.
+    pub fn user(name: impl Into<String>) -> Self {
+        Self { user: Some(name.into()), kept: Vec::new() }
+    }
+
+    /// Has the server keep a header of the request, for [`Ctx::header`](crate::Ctx::header). It
+    /// takes memory for as long as the session lives. A name that no header can have is ignored.
+    #[must_use]
+    pub fn keep(mut self, header: &str) -> Self {
+        self.kept.extend(HeaderName::from_bytes(header.as_bytes()).ok());
+        self
+    }
+
+    /// Returns the user's name.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.user.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// Returns the headers of a request that are to be kept.
+    pub(crate) fn headers(&self, parts: &Parts) -> Vec<(Box<str>, Box<[u8]>)> {
+        let mut kept = Vec::new();
+        for name in &self.kept {
+            for value in parts.headers.get_all(name) {
+                kept.push((name.as_str().into(), value.as_bytes().into()));
+            }
+        }
+        kept.shrink_to_fit();
+        kept
+    }
+}
+
+impl Refusal {
+    /// Refuses for good: the page does not try again before it is loaded anew or its program asks
+    /// for it.
+    pub fn never(message: impl Into<String>) -> Self {
+        Self { retry: None, message: message.into() }
+    }
+
+    /// Refuses for now: the page tries again after this time. Times are not more exact than a
+    /// millisecond.
+    pub fn retry_after(retry: Duration, message: impl Into<String>) -> Self {
+        Self { retry: Some(retry), message: message.into() }
+    }
+
+    /// Returns when to try again; `None` for never.
+    pub const fn retry(&self) -> Option<Duration> {
+        self.retry
+    }
+
+    /// Returns the text.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,197 @@
+//! Asking a judge: so many at a time, in time, and not at all while it keeps failing.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+
+use super::{Handshake, Hook, KeyOf, Verdict, breaker::Breaker, cache::Cache};
+use crate::{Config, admission::Tickets};
+
+/// Why a client is not judged. It is told when to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoVerdict {
+    /// Too many wait.
+    Full,
+    /// The judge did not answer in time.
+    Overdue,
+    /// The judge panicked, or has failed so often that it is not asked.
+    Failed,
+}
+
+/// Where clients wait for a judge.
+pub(crate) struct Room {
+    hook: Hook,
+    patience: Duration,
+    /// Calls that may run at a time.
+    calls: Semaphore,
+    /// Questions that may wait besides.
+    queue: usize,
+    limit: usize,
+    open: AtomicUsize,
+    asked: AtomicU64,
+    cached: AtomicU64,
+    withdrawn: AtomicU64,
+    breaker: Mutex<Breaker>,
+    cache: Option<(KeyOf, Mutex<Cache>)>,
+    tickets: Arc<Tickets>,
+}
+
+impl Room {
+    pub(crate) fn new(
+        config: &Config,
+        hook: Hook,
+        cache: Option<(Duration, KeyOf)>,
+        tickets: Arc<Tickets>,
+    ) -> Self {
+        let limits = &config.limits;
+        let cache =
+            cache.map(|(life, key)| (key, Mutex::new(Cache::new(limits.judge_answers, life))));
+        Self {
+            hook,
+            patience: Duration::from_millis(config.judge_timeout_ms),
+            calls: Semaphore::new(limits.judging.min(Semaphore::MAX_PERMITS)),
+            queue: limits.judging_queue,
+            limit: limits.judging,
+            open: AtomicUsize::new(0),
+            asked: AtomicU64::new(0),
+            cached: AtomicU64::new(0),
+            withdrawn: AtomicU64::new(0),
+            breaker: Mutex::default(),
+            cache,
+            tickets,
+        }
+    }
+
+    /// Asks the judge about a request. Dropping the future withdraws the question.
+    ///
+    /// # Errors
+    /// When the judge gives no answer.
+    pub(crate) async fn ask(&self, handshake: &Handshake) -> Result<Verdict, NoVerdict> {
+        let key = self.cache.as_ref().and_then(|(key_of, _)| key_of(handshake));
+        if let Some(verdict) = key.as_deref().and_then(|key| self.remembered(key)) {
+            self.cached.fetch_add(1, Ordering::Relaxed);
+            return Ok(verdict);
+        }
+        let mut question = Question::open(self)?;
+        let Ok(Ok(permit)) = timeout(self.patience, self.calls.acquire()).await else {
+            return Err(question.ends(NoVerdict::Overdue));
+        };
+        loop {
+            let moment = self.tickets.begin_question();
+            let asking = Asking(&self.tickets);
+            let verdict = match self.call(handshake.clone()).await {
+                Ok(verdict) => verdict,
+                Err(trouble) => return Err(question.ends(trouble)),
+            };
+            let user = verdict.as_ref().ok().and_then(|admitted| admitted.name());
+            // Who was ended while the judge looked is looked at again.
+            let is_outdated = user.is_some_and(|user| self.tickets.is_outdated(user, moment));
+            drop(asking);
+            if !is_outdated {
+                drop(permit);
+                question.is_over = true;
+                if let (Some(key), Some((_, cache))) = (key, &self.cache) {
+                    lock(cache).put(Instant::now(), key, verdict.clone());
+                }
+                return Ok(verdict);
+            }
+        }
+    }
+
+    /// Calls the judge once.
+    async fn call(&self, handshake: Handshake) -> Result<Verdict, NoVerdict> {
+        if !lock(&self.breaker).may_ask(Instant::now(), self.patience) {
+            return Err(NoVerdict::Failed);
+        }
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        // A task of its own, so that a judge that panics loses this question and no more. Dropping
+        // the set ends the task.
+        let mut task = JoinSet::new();
+        let hook = Arc::clone(&self.hook);
+        task.spawn(async move { hook(handshake).await });
+        let answer = match timeout(self.patience, task.join_next()).await {
+            Ok(Some(Ok(verdict))) => Ok(verdict),
+            Ok(Some(Err(_)) | None) => Err(NoVerdict::Failed),
+            Err(_) => Err(NoVerdict::Overdue),
+        };
+        match answer {
+            Ok(_) => lock(&self.breaker).answered(),
+            Err(_) => lock(&self.breaker).failed(Instant::now()),
+        }
+        answer
+    }
+
+    fn remembered(&self, key: &str) -> Option<Verdict> {
+        let (_, cache) = self.cache.as_ref()?;
+        lock(cache).get(Instant::now(), key).cloned()
+    }
+
+    /// Forgets what was answered of a user.
+    pub(crate) fn forget(&self, user: &str) {
+        if let Some((_, cache)) = &self.cache {
+            lock(cache).forget(user);
+        }
+    }
+
+    /// Returns how many questions are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Returns how often the judge was asked, how often an earlier answer served, and how many
+    /// questions were withdrawn.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        [&self.asked, &self.cached, &self.withdrawn].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// A question that is open.
+struct Question<'a> {
+    room: &'a Room,
+    /// It was answered, or given up by the room; else its client left.
+    is_over: bool,
+}
+
+impl<'a> Question<'a> {
+    fn open(room: &'a Room) -> Result<Self, NoVerdict> {
+        let before = room.open.fetch_add(1, Ordering::Relaxed);
+        let mut question = Self { room, is_over: false };
+        if before >= room.limit.saturating_add(room.queue) {
+            return Err(question.ends(NoVerdict::Full));
+        }
+        Ok(question)
+    }
+
+    const fn ends(&mut self, trouble: NoVerdict) -> NoVerdict {
+        self.is_over = true;
+        trouble
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.room.open.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_over {
+            self.room.withdrawn.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A question that the table of users knows of.
+struct Asking<'a>(&'a Tickets);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.end_question();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
