@@ -191,10 +191,10 @@ impl Driver {
                 let payload: Payload<'_> = payload.as_payload();
                 self.machine.link(now, Input::LinkMessage { attempt, payload });
             }
-            Event::Closed { code, reason, clean } => {
+            Event::Closed { code, reason, clean, failed } => {
                 self.link = None;
                 let reason = &reason;
-                self.machine.link(now, Input::LinkClosed { attempt, code, reason, clean });
+                self.machine.link(now, Input::LinkClosed { attempt, code, reason, clean, failed });
             }
         }
     }
@@ -314,6 +314,7 @@ async fn next_event(link: &mut Option<Link>) -> Event {
             code: close::ABNORMAL,
             reason: "the task of the link ended".to_owned(),
             clean: false,
+            failed: false,
         }),
         None => pending().await,
     }

@@ -31,7 +31,13 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 pub(crate) enum Event {
     Opened,
     Message(OwnedPayload),
-    Closed { code: u16, reason: String, clean: bool },
+    /// `failed` if it was never open.
+    Closed {
+        code: u16,
+        reason: String,
+        clean: bool,
+        failed: bool,
+    },
 }
 
 /// A link that is there, or is being dialled. Dropping it drops what came and was not taken.
@@ -105,7 +111,10 @@ async fn run(
                 }
             }
         }
-        Err(error) => broken(&error.to_string()),
+        Err(error) => {
+            let (code, reason) = (close::ABNORMAL, error.to_string());
+            Event::Closed { code, reason, clean: false, failed: true }
+        }
     };
     // Where that fails the hub has given it up.
     let _ = teller.send(end).await;
@@ -162,9 +171,10 @@ fn closed(frame: Option<CloseFrame>) -> Event {
         Some(CloseFrame { code, reason }) => (code.into(), reason.as_str().to_owned()),
         None => (close::NO_STATUS, String::new()),
     };
-    Event::Closed { code, reason, clean: true }
+    Event::Closed { code, reason, clean: true, failed: false }
 }
 
 fn broken(why: &str) -> Event {
-    Event::Closed { code: close::ABNORMAL, reason: why.to_owned(), clean: false }
+    let (code, reason) = (close::ABNORMAL, why.to_owned());
+    Event::Closed { code, reason, clean: false, failed: false }
 }

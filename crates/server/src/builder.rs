@@ -190,6 +190,19 @@ impl Builder {
         self
     }
 
+    /// Returns what a server without a network is made of.
+    ///
+    /// # Errors
+    /// When a setting has no meaning.
+    pub(crate) fn into_parts(self) -> Result<(Config, Settings, Routes), Error> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        self.config.check()?;
+        let settings = Settings::new(&self.config)?;
+        Ok((self.config, settings, self.routes))
+    }
+
     /// The server.
     ///
     /// # Errors

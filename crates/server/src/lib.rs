@@ -62,6 +62,7 @@ mod server;
 mod settings;
 mod shard;
 mod task;
+pub mod testing;
 mod users;
 mod web;
 mod ws;

@@ -32,8 +32,8 @@ use crate::{CloseInfo, Ctx, Decision, OpenAnswer, OpenRequest, SocketHandler};
 /// ```
 ///
 /// The price of each socket is a task with its future, two queues and a switch of threads for
-/// every message: in memory about 2 KiB more than a [`SocketHandler`] without fields (2,589 bytes
-/// a link against 497, measured by `cargo run --release -p tabmux-server --example idle -- 4000
+/// every message: in memory about 2 KiB more than a [`SocketHandler`] without fields (3,071 bytes
+/// a link against 866, measured by `cargo run --release -p tabmux-server --example idle -- 4000
 /// tasks`, and the same with `sockets`).
 pub fn task<F, Fut>(run: F) -> impl Fn() -> TaskHandler + Send + Sync + 'static
 where

@@ -9,6 +9,7 @@
 //! A turn: take the mail, read what can be read, do what is due, then give every link that has
 //! something to write one write.
 
+pub(crate) mod alone;
 mod batch;
 pub(crate) mod board;
 mod errands;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deflate;
+mod double;
 mod failure;
 mod halves;
 mod handlers;
