@@ -193,7 +193,7 @@ impl Driver {
             }
             Event::Closed { code, reason, clean, failed } => {
                 self.link = None;
-                let reason = &reason;
+                let (reason, failed) = (&*reason, false);
                 self.machine.link(now, Input::LinkClosed { attempt, code, reason, clean, failed });
             }
         }
@@ -229,7 +229,7 @@ impl Driver {
                 let status = match state {
                     LinkState::Idle | LinkState::Connecting => Status::Connecting,
                     LinkState::Connected => Status::Connected,
-                    LinkState::Backoff => Status::Backoff { reason },
+                    LinkState::Backoff | LinkState::Full => Status::Backoff { reason },
                 };
                 self.status.send_if_modified(|old| {
                     let is_new = *old != status;
