@@ -193,7 +193,7 @@ impl Driver {
             }
             Event::Closed { code, reason, clean, failed } => {
                 self.link = None;
-                let (reason, failed) = (&*reason, false);
+                let reason = &reason;
                 self.machine.link(now, Input::LinkClosed { attempt, code, reason, clean, failed });
             }
         }
