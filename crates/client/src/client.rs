@@ -56,6 +56,11 @@ pub enum Status {
         /// Why.
         reason: String,
     },
+    /// It works, but the server has no room for this client. Sockets fail until it has.
+    Full {
+        /// Why.
+        reason: String,
+    },
     /// The client is closed.
     Closed {
         /// Why.

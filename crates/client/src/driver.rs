@@ -229,7 +229,8 @@ impl Driver {
                 let status = match state {
                     LinkState::Idle | LinkState::Connecting => Status::Connecting,
                     LinkState::Connected => Status::Connected,
-                    LinkState::Backoff | LinkState::Full => Status::Backoff { reason },
+                    LinkState::Backoff => Status::Backoff { reason },
+                    LinkState::Full => Status::Full { reason },
                 };
                 self.status.send_if_modified(|old| {
                     let is_new = *old != status;

@@ -105,6 +105,8 @@ pub(crate) struct Machine {
     tab: TabId,
     session: Session,
     sockets: BTreeMap<u32, Socket>,
+    /// Why the server has no room for this client, while it has none.
+    no_room: Option<String>,
     orders: VecDeque<Order>,
 }
 
@@ -117,6 +119,7 @@ impl Machine {
             tab: TabId(tab),
             session: Session::default(),
             sockets: BTreeMap::new(),
+            no_room: None,
             orders: VecDeque::new(),
         };
         machine.attach(now);
@@ -134,6 +137,9 @@ impl Machine {
         let phase = Phase::Wanted;
         self.sockets.insert(socket, Socket { path, protocols, phase, error: String::new() });
         self.ask(now, socket);
+        if let Some(reason) = self.no_room.clone() {
+            self.end_all(|phase| *phase == Phase::Wanted, &reason);
+        }
         self.carry_out(now);
     }
 
@@ -350,6 +356,11 @@ impl Machine {
                 self.say(now, socket, Said::Close { code: 0, reason: String::new() });
             }
             self.end_all(|phase| *phase != Phase::Open, &reason);
+        }
+        self.no_room = (state == LinkState::Full).then(|| reason.clone());
+        if self.no_room.is_some() {
+            // The server has no socket of a client that it has no room for.
+            self.end_all(|_| true, &reason);
         }
         self.news(News::Status { state, reason });
     }
