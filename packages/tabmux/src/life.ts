@@ -242,7 +242,8 @@ function comeBackTo(life: Life): void {
     attach(life, life._phase || Phase.Restored);
     // Nobody holds the lock of a hub that is not known yet.
     if (life._hub) watch(life);
-  } else {
+  } else if (life._port) {
+    // Else its tier is not loaded yet, and takes up this page when it is.
     attach(life, Phase.Attaching);
   }
 }
