@@ -14,8 +14,9 @@ use crate::{OwnedPayload, Timestamp};
 pub(super) struct Mirror {
     link: Link,
     views: Map<SocketKey, View>,
-    /// How many messages of each tab came.
-    seen: Map<TabId, u64>,
+    /// How many messages of each tab came. `None` until the tab says that it heard that it begins
+    /// anew: word of that may have gone to a port that the tab has closed.
+    seen: Map<TabId, Option<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -184,8 +185,8 @@ impl Machine for Mirror {
         for message in held.into_messages() {
             base.post_now(tab, message);
         }
-        let continues = self.seen.contains(tab);
-        let n_seen = *self.seen.entry(tab, || 0);
+        let seen = *self.seen.entry(tab, || None);
+        let (n_seen, continues) = (seen.unwrap_or(0), seen.is_some());
         let (count0, claim) = (0, String::new());
         base.post_now(tab, HubMessage::Resume { n_seen, continues, count0, claim });
     }
@@ -220,8 +221,8 @@ impl Machine for Mirror {
 
     fn said(&mut self, now: Timestamp, base: &mut Base, n: u64, key: SocketKey, said: Said<'_>) {
         match self.seen.get_mut(key.0) {
-            Some(seen) if n == *seen + 1 => *seen = n,
-            // The tab says it again, in its turn, or has said it before.
+            Some(Some(seen)) if n == *seen + 1 => *seen = n,
+            // The tab says it again, in its turn, or has said it before, or to another hub.
             _ => return,
         }
         match said {
@@ -235,7 +236,12 @@ impl Machine for Mirror {
         }
     }
 
-    fn got(&mut self, _: Timestamp, _: &mut Base, _: TabId, _: [u64; 2]) {}
+    fn got(&mut self, _: Timestamp, _: &mut Base, tab: TabId, _: [u64; 2]) {
+        // Nothing else has a count here: it heard that it begins anew.
+        if let Some(seen @ None) = self.seen.get_mut(tab) {
+            *seen = Some(0);
+        }
+    }
 
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>) {
         base.event(Event::BadTabMessage(wish.tab));

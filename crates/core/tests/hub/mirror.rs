@@ -264,3 +264,18 @@ fn while_every_tab_is_parked_no_link_is_wanted() {
     bench.grant_and_open();
     assert!(bench.posted(1).iter().any(is_opened));
 }
+
+#[test]
+fn a_tab_that_attaches_before_it_heard_that_it_begins_anew_is_told_so_again() {
+    let mut bench = Bench::new(Mode::Mirror);
+    let mut begins_anew = |deaf| {
+        (bench.deaf, bench.outputs) = (deaf, Vec::new());
+        bench.tab(1, ATTACH);
+        let told = bench.all_posted(1);
+        told.iter().any(|it| matches!(it, HubMessage::Resume { continues: false, .. }))
+    };
+    // What the hub said went to a port that the page had closed.
+    assert!(begins_anew(true));
+    assert!(begins_anew(false));
+    assert!(!begins_anew(false), "it has heard so");
+}
