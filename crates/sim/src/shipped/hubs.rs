@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     engine::hub::Note,
-    invariant::{Checked, Invariant::NothingLost},
+    invariant::{
+        Checked,
+        Invariant::{NothingLost, OnlyWhatWasAsked},
+    },
     seen::Sight,
     server::detached,
 };
@@ -62,6 +65,9 @@ impl World {
         note: Note,
     ) -> Checked {
         let now = self.now;
+        if let Note::Attached(tab, _) = note {
+            self.attached_through(hub, tab)?;
+        }
         if !is_mux {
             return self.mirror_noted(at, note);
         }
@@ -114,6 +120,20 @@ impl World {
             Note::Lost(tab) => return self.hub_lost_session(hub, tab),
         }
         Ok(())
+    }
+
+    /// A page listens to the last port that it asked for. What it said on an earlier one may come
+    /// later, and must not take the place of that.
+    fn attached_through(&mut self, hub: HubId, tab: TabId) -> Checked {
+        let Some(port) = self.hears_on else {
+            return Ok(());
+        };
+        let before = self.attached_on.insert((hub, tab), port);
+        OnlyWhatWasAsked.unless(before.is_none_or(|before| before <= port), || {
+            format!(
+                "{tab} is attached to {hub} through port {port}, and has left it for {before:?}"
+            )
+        })
     }
 
     /// The same of a hub in mirror or exclusive mode, which has no session.

@@ -264,7 +264,13 @@ impl World {
             Transition::CloseTab => self.bury(who, true)?,
             Transition::CrashTab | Transition::EvictTab => self.bury(who, false)?,
             Transition::ParkTab => self.park(who)?,
-            Transition::RestoreTab => self.restore(who, rng)?,
+            Transition::RestoreTab => {
+                self.restore(who, rng)?;
+                // What it has just said is under way to a hub that is no more.
+                if rng.one_in(3) {
+                    self.worker_suffers(at, Transition::TrapHub, rng)?;
+                }
+            }
             Transition::BlockTab => self.block(who, rng),
             Transition::FreezeTab => self.set_frozen(who, true),
             Transition::ThawTab => self.set_frozen(who, false),

@@ -91,6 +91,10 @@ pub struct World {
     pub(crate) healed: bool,
     /// The faults that it saw.
     pub(crate) seen: Seen,
+    /// The port on which a worker hears something just now.
+    pub(crate) hears_on: Option<u32>,
+    /// The port through which each tab last attached to each hub.
+    pub(crate) attached_on: BTreeMap<(HubId, TabId), u32>,
     /// Why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
     queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
@@ -215,6 +219,8 @@ impl World {
             resumes: BTreeMap::new(),
             healed: false,
             seen: Seen::default(),
+            hears_on: None,
+            attached_on: BTreeMap::new(),
             given_up: BTreeMap::new(),
             queue: BinaryHeap::new(),
             deliveries: BTreeMap::new(),
@@ -376,7 +382,10 @@ impl World {
             Delivery::Task { at, task } => self.run_task(at, &task),
             Delivery::OnPort { at, port, data } => {
                 let given = vec![Given::Number(port.into()), Given::Text(data)];
-                self.run_task(at, &Task { name: "message", given })
+                self.hears_on = Some(port);
+                let ran = self.run_task(at, &Task { name: "message", given });
+                self.hears_on = None;
+                ran
             }
             Delivery::Timer { at, id, due } => self.timer(at, id, due),
             Delivery::Script { at } => self.script_is_there(at),
