@@ -26,6 +26,8 @@ sights! {
     OtherUser = "a session of a user who left",
     /// A tab found no room at the server.
     NoRoom = "a tab too many",
+    /// A socket was refused since its tab has as many as it may.
+    NoSocketRoom = "a socket too many",
     /// A worker started with the script of another build than a page of it has.
     OtherWorker = "a worker of another build",
     /// A page of an earlier build loaded the other tiers.

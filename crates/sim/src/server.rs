@@ -99,9 +99,9 @@ struct Opening {
 impl Server {
     /// A server that has just started. `serial` is larger than that of any session before.
     /// It lets a session have so many tabs.
-    pub fn new(now: Timestamp, serial: u64, tabs: u32) -> Self {
+    pub fn new(now: Timestamp, serial: u64, limits: (u32, u32)) -> Self {
         Self {
-            registry: Registry::new(config(tabs), now),
+            registry: Registry::new(config(limits), now),
             wake_at: None,
             sessions: BTreeMap::new(),
             sockets: BTreeMap::new(),
@@ -556,9 +556,10 @@ pub(crate) fn text(payload: &OwnedPayload) -> &str {
 }
 
 /// Small, so that a link that stalls, or a tab that does not acknowledge, does fill its queue.
-fn config(tabs: u32) -> SessionConfig {
+fn config((tabs, sockets): (u32, u32)) -> SessionConfig {
     SessionConfig {
         tabs,
+        sockets,
         message_bytes: 1024,
         queue_bytes: 1024,
         control_bytes: 64 << 10,

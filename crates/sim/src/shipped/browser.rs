@@ -57,6 +57,8 @@ pub struct Browser {
     pub asleep: bool,
     /// When it last woke.
     pub woke: Timestamp,
+    /// When a hub of it was last welcomed by a tabmux server.
+    pub welcomed: Timestamp,
     /// The user who is logged in, as the cookie says when it dials.
     pub user: u64,
     /// Whether what it dials is never answered.
@@ -109,6 +111,8 @@ pub struct Actor {
     pub traps: Vec<Timestamp>,
     /// What it does, for it not to become a storm.
     pub deeds: Deeds,
+    /// When it last dialled a tabmux server.
+    pub dialled: Option<Timestamp>,
     /// What comes from elsewhere than a port: what is later sent comes later.
     pub inbox: Lane,
 }
@@ -173,6 +177,7 @@ impl Browser {
             behind: 0,
             asleep: false,
             woke: Timestamp::default(),
+            welcomed: Timestamp::default(),
             user: 0,
             offline: false,
             led: BTreeMap::new(),

@@ -100,6 +100,7 @@ impl World {
                 if let Some(record) = self.hubs.get_mut(&hub) {
                     (record.session, record.link_lost_at) = (Some(session), None);
                 }
+                self.browsers[at.0].welcomed = now;
                 self.disturb(at.0);
             }
             Note::LinkDown => {

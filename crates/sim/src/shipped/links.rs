@@ -213,6 +213,9 @@ impl World {
         let open = open.iter().filter(|id| !self.network.links[id].closing).count();
         OneLink.unless(open == 0, || format!("{at:?} dials, and has {open} links open"))?;
         self.network.sweep();
+        if let (Peer::Tabmux, Some(actor)) = (to, self.browsers[at.0].actors.get_mut(&at.1)) {
+            actor.dialled = Some(self.now);
+        }
         let link = self.network.open(at, socket, to, url);
         if let Some(it) = self.network.links.get_mut(&link).filter(|_| !protocols.is_empty()) {
             it.protocol = PROTOCOL;

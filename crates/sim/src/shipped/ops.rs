@@ -25,6 +25,8 @@ use crate::{
 
 /// How long a lock that was stolen is left alone.
 const SHY: Duration = Duration::from_secs(25);
+/// Why a socket finds no room.
+const NO_SOCKET: &str = "sockets on this server";
 /// How long a page waits for a script before it looks for another way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -104,6 +106,9 @@ impl World {
                     page.heard(&told, reference, feed, (parts, builds.len() - 1))?;
                     if page.refused {
                         seen.add(Sight::NoRoom);
+                    }
+                    if told.get(2).is_some_and(|it| it.text().contains(NO_SOCKET)) {
+                        seen.add(Sight::NoSocketRoom);
                     }
                     // The hub of one tab does not take over what others share.
                     if page.excused || shares && page.status.tier == "direct" {

@@ -261,6 +261,16 @@ impl Plan {
         if self.special == Special::Crowds { 3 } else { SessionConfig::default().tabs }
     }
 
+    /// Sockets that the server lets a tab have.
+    pub fn sockets(&self) -> u32 {
+        if self.special == Special::Crowds { 3 } else { SessionConfig::default().sockets }
+    }
+
+    /// Both.
+    pub fn limits(&self) -> (u32, u32) {
+        (self.tabs(), self.sockets())
+    }
+
     /// The numbers of all transitions.
     pub fn all(&self) -> Vec<usize> {
         (0..self.steps.len()).collect()

@@ -348,6 +348,7 @@ impl World {
         let options = format!(r#"{{"mode":"mux",{}"#, &page.options[1..]).replace(",}", "}");
         self.reference.page_asks(tab, number);
         self.must_connect(at, Wanted::Socket(number));
+        self.must_have_room(at, number);
         self.app(at, "open", &format!(r#"[{number},"/s/{tag}/{number}",{options}]"#))
     }
 

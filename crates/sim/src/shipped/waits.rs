@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use tabmux_core::hub::WakeReason;
+use tabmux_core::{
+    Timestamp,
+    hub::{LinkState, WakeReason},
+};
 
 use super::{
+    links::Peer,
     page::{Page, SocketState},
     views::View,
     world::{Delivery, World},
@@ -13,6 +17,9 @@ use crate::invariant::{CONNECTING, Checked, Invariant::BoundedConnecting};
 
 /// So many ticks of a page's timers it takes to find a hub.
 const TICKS: u32 = 3;
+
+/// So long after it is asked for a socket may wait that finds no room.
+const ROOM: Duration = Duration::from_secs(2);
 
 /// What a page asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +30,8 @@ pub enum Wanted {
     View(u32),
     /// A subscription to a topic.
     Subscription(u32),
+    /// A virtual socket, for which there may be no room.
+    Room(u32),
 }
 
 impl World {
@@ -31,8 +40,54 @@ impl World {
         self.put(self.now + CONNECTING, Delivery::Bounded { at, what });
     }
 
+    /// A page asks for a virtual socket. If there is no room for it, that is told soon.
+    pub(crate) fn must_have_room(&mut self, at: (usize, u32), number: u32) {
+        self.put(self.now + ROOM, Delivery::Bounded { at, what: Wanted::Room(number) });
+    }
+
+    /// A socket for which there was no room all the while is refused by now.
+    fn has_room(&mut self, at: (usize, u32), number: u32) -> Checked {
+        let browser = &self.browsers[at.0];
+        let (now, limit) = (self.now, self.plan.sockets() as usize);
+        let suffers = browser.suffers.max(browser.woke);
+        let others = browser.pages().filter(|(other, _)| *other != at.1);
+        let connected = others.filter(|(_, page)| page.status.state == "connected").count();
+        let is_full = u32::try_from(connected).is_ok_and(|count| count >= self.plan.tabs());
+        let well_since = self.well_since(at.0);
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let open = page.sockets_in(SocketState::Open).len();
+        let finds_none = page.lacks_room() && is_full || open >= limit;
+        if page.sockets.get(&number) != Some(&SocketState::Connecting) || !finds_none {
+            return Ok(());
+        }
+        let ticks = Duration::from_millis(page.throttle_ms) * TICKS;
+        let since = suffers.max(page.away_at).max(well_since.unwrap_or(now));
+        if now < since + ROOM + ticks {
+            self.put(since + ROOM + ticks, Delivery::Bounded { at, what: Wanted::Room(number) });
+            return Ok(());
+        }
+        BoundedConnecting.broken(format!(
+            "socket {number} of page {at:?} finds no room, {open} are open, and it waits"
+        ))
+    }
+
+    /// Since when a browser has a link that works, all the while; nothing: it has none now.
+    fn well_since(&self, browser: usize) -> Option<Timestamp> {
+        let server = self.server.as_ref().is_some_and(|server| !server.draining);
+        let links = self.network.links.values().filter(|it| it.at.0 == browser);
+        let mut links = links.filter(|it| it.to == Peer::Tabmux && it.worker_open);
+        let stalled = links.clone().map(|it| it.stalled_until).max();
+        let is_well = server && links.all(|it| it.was_opened && !it.broken && it.hello.is_some());
+        stalled.filter(|_| is_well).map(|until| until.max(self.browsers[browser].welcomed))
+    }
+
     /// What a page asked for is there, or was refused, or something is due for it.
     pub(crate) fn bounded(&mut self, at: (usize, u32), what: Wanted) -> Checked {
+        if let Wanted::Room(number) = what {
+            return self.has_room(at, number);
+        }
         let suffers = self.browsers[at.0].suffers.max(self.browsers[at.0].woke);
         let now = self.now;
         let Some(page) = self.browsers[at.0].page(at.1) else {
@@ -59,36 +114,30 @@ impl World {
         ))
     }
 
-    /// True if this hub is about to do something for its link.
+    /// True if this hub is about to do something for its link, or its worker dialled not long ago:
+    /// what wakes a hub that dials, or that waits to, may be something else that is due before.
     fn is_due(&self, browser: usize, hub: &str) -> bool {
-        let actors = self.browsers[browser].actors.values();
-        actors
-            .flat_map(|actor| {
-                actor
-                    .realm
-                    .host
-                    .hubs
-                    .borrow()
-                    .values()
-                    .map(|it| {
-                        let due = it.hub().poll_timeout().map(|(_, why)| why);
-                        it.id().to_string() == hub
-                            && matches!(
-                                due,
-                                Some(
-                                    WakeReason::Dial | WakeReason::Backoff | WakeReason::Subscribe
-                                )
-                            )
-                    })
-                    .collect::<Vec<_>>()
-            })
-            .any(|is_due| is_due)
+        self.browsers[browser].actors.values().any(|actor| {
+            let hubs = actor.realm.host.hubs.borrow();
+            let Some(hub) = hubs.values().find(|it| it.id().to_string() == hub) else {
+                return false;
+            };
+            let dialled = actor.dialled.is_some_and(|at| self.now < at + CONNECTING);
+            let is_open = hub.hub().state() == LinkState::Connected;
+            match hub.hub().poll_timeout() {
+                Some((_, WakeReason::Dial | WakeReason::Backoff | WakeReason::Subscribe)) => true,
+                Some(_) => dialled && !is_open,
+                None => false,
+            }
+        })
     }
 }
 
 fn waits(page: &Page, what: Wanted) -> bool {
     match what {
-        Wanted::Socket(number) => page.sockets.get(&number) == Some(&SocketState::Connecting),
+        Wanted::Socket(number) | Wanted::Room(number) => {
+            page.sockets.get(&number) == Some(&SocketState::Connecting)
+        }
         Wanted::View(number) => page.views.get(&number).is_some_and(View::is_connecting),
         Wanted::Subscription(number) => page.subscriptions.get(&number).is_some_and(|it| !it.ready),
     }

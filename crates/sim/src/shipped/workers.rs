@@ -86,6 +86,7 @@ impl World {
             runs_since: now,
             traps: Vec::new(),
             deeds: Deeds::default(),
+            dialled: None,
             inbox: Lane::default(),
         };
         self.browsers[at].actors.insert(number, actor);

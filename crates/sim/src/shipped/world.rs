@@ -206,7 +206,7 @@ impl World {
             builds: vec![scripts],
             browsers,
             network: Network::default(),
-            server: Some(Server::new(START, 0, plan.tabs())),
+            server: Some(Server::new(START, 0, plan.limits())),
             plain: Plain::default(),
             serial: 0,
             feed: Feed::default(),
@@ -415,7 +415,7 @@ impl World {
             Delivery::ServerTimer => self.server_timer(),
             Delivery::ServerUp => {
                 if self.server.is_none() {
-                    self.server = Some(Server::new(self.now, self.serial, self.plan.tabs()));
+                    self.server = Some(Server::new(self.now, self.serial, self.plan.limits()));
                 }
                 Ok(())
             }
