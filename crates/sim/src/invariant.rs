@@ -45,7 +45,8 @@ pub enum Invariant {
     /// I12: attaches, dials, requests for locks, status events and what is said on channels stay
     /// below a ceiling for each page and worker and minute.
     NoStorm,
-    /// I13: of tabs that could host the hub one does, and none without its lock.
+    /// I13: of tabs that could host the hub one does, and none without its lock. A page acts on the
+    /// messages of one hub at a time.
     OneHub,
     /// I14: in mirror and exclusive mode, where a plain `WebSocket` beside it is open, ours is as
     /// well: [`LATER_THAN_NATIVE`], or [`LATER_THAN_NATIVE_IF_HUNG`].

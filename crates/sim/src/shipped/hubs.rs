@@ -17,10 +17,10 @@ use super::{
     world::World,
 };
 use crate::{
-    engine::hub::Note,
+    engine::{hub::Note, op::Told},
     invariant::{
         Checked,
-        Invariant::{NothingLost, OnlyWhatWasAsked},
+        Invariant::{NothingLost, OneHub, OnlyWhatWasAsked},
     },
     seen::Sight,
     server::detached,
@@ -121,6 +121,28 @@ impl World {
             Note::Lost(tab) => return self.hub_lost_session(hub, tab),
         }
         Ok(())
+    }
+
+    /// I13: what a page in mux mode tells its application comes of the messages of one hub at a
+    /// time: of another one from when that says that the page is attached there.
+    pub(crate) fn acts_on_one_hub(&mut self, at: (usize, u32), told: &[Told]) -> Checked {
+        // How a client is, it says of the next hub before it is attached there.
+        let is_status = told.first().is_some_and(|it| it.text() == "status");
+        let Some((hub, step)) = self.speaks.filter(|_| !is_status) else {
+            return Ok(());
+        };
+        let Some(page) = self.browsers[at.0].page(at.1) else {
+            return Ok(());
+        };
+        let Some((before, since)) = page.acts_on.filter(|(before, _)| *before != hub) else {
+            page.acts_on.get_or_insert((hub, step));
+            return Ok(());
+        };
+        page.acts_on = Some((hub, step));
+        let is_attached = page.attached.get(&hub).is_some_and(|at| *at > since);
+        OneHub.unless(is_attached, || {
+            format!("a page in {at:?} has the hub {before}, and acts on what {hub} says: {told:?}")
+        })
     }
 
     /// A page listens to the last port that it asked for. What it said on an earlier one may come

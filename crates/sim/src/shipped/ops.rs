@@ -97,6 +97,7 @@ impl World {
                 self.view_heard(at, &told)?;
             }
             Op::Tell(told) => {
+                self.acts_on_one_hub(at, &told)?;
                 let Self { browsers, reference, feed, parts, seen, builds, .. } = self;
                 let shares = browsers[at.0].traits.tiers != Tiers::Direct;
                 if let Some(page) = browsers[at.0].page(at.1) {

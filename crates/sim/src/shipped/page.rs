@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tabmux_core::{
     Timestamp,
-    wire::{Position, SessionId, TabId},
+    wire::{HubId, Position, SessionId, TabId},
 };
 
 use super::{plan::Doors, topics::Subscription, views::View};
@@ -51,10 +51,16 @@ pub struct Page {
     pub sockets: BTreeMap<u32, SocketState>,
     /// When it, or its machine, last stood still.
     pub away_at: Timestamp,
+    /// When it was last unsure whether the server has room for it.
+    pub unsure_at: Timestamp,
     /// The servers that it is at.
     pub doors: Doors,
     /// Its sockets in mirror and exclusive mode, those that are closed included.
     pub views: BTreeMap<u32, View>,
+    /// When each hub last said that it is attached there, by the step.
+    pub attached: BTreeMap<HubId, u64>,
+    /// The hub on whose messages it acts, if it is in mux mode, and since which step.
+    pub acts_on: Option<(HubId, u64)>,
     /// Its subscriptions to topics.
     pub subscriptions: BTreeMap<u32, Subscription>,
     /// How many there were so far.
@@ -124,8 +130,11 @@ impl Page {
             born,
             sockets: BTreeMap::new(),
             away_at: born,
+            unsure_at: born,
             doors,
             views: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            acts_on: None,
             subscriptions: BTreeMap::new(),
             subscriptions_made: 0,
             status: Status::default(),

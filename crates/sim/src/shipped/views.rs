@@ -65,6 +65,8 @@ pub struct View {
     link: Option<u64>,
     /// The number of the last message that it heard; nothing: the next may be any.
     heard: Option<u64>,
+    /// True if its page was in the back/forward cache since then.
+    was_cached: bool,
     /// How many messages it said.
     said: u64,
     /// What its error event said, if one came.
@@ -174,6 +176,13 @@ impl World {
         }
     }
 
+    /// A page comes back from the back/forward cache.
+    pub(crate) fn views_return(&mut self, at: (usize, u32)) {
+        if let Some(page) = self.browsers[at.0].page(at.1) {
+            page.views.values_mut().for_each(|view| view.was_cached = true);
+        }
+    }
+
     /// What a page does with views.
     pub(crate) fn page_views(&mut self, at: (usize, u32), does: Wish, rng: &mut Rng) -> Checked {
         let Some(page) = self.browsers[at.0].page(at.1) else {
@@ -221,6 +230,7 @@ impl World {
             state: SocketState::Connecting,
             link: None,
             heard: None,
+            was_cached: false,
             said: 0,
             error: None,
             native,
@@ -338,9 +348,11 @@ impl World {
         })?;
         let before = view.heard;
         let right = before.is_none_or(|before| m == before + 1);
-        NothingLost
-            .unless(right, || format!("{key:?} heard number {m} of its link after {before:?}"))?;
-        view.heard = Some(m);
+        let back = if view.was_cached { "; its page came back from the cache" } else { "" };
+        NothingLost.unless(right, || {
+            format!("{key:?} heard number {m} of its link after {before:?}{back}")
+        })?;
+        (view.heard, view.was_cached) = (Some(m), false);
         self.reference.heard += 1;
         Ok(())
     }
@@ -358,6 +370,7 @@ impl World {
 
     fn view_closed(&mut self, key: ViewKey, code: u16, reason: &str, clean: bool) -> Checked {
         let now = self.now;
+        let tiers = self.browsers.get(key.browser).map(|it| it.traits.tiers);
         let Some(view) = self.view(key) else {
             return Ok(());
         };
@@ -394,8 +407,9 @@ impl World {
             }
             SocketState::Open => {
                 let right = excused && code == close::ABNORMAL;
-                NothingLost
-                    .unless(right, || format!("{key:?} was {}, though nothing broke", said()))
+                NothingLost.unless(right, || {
+                    format!("{key:?} was {}, though nothing broke; tiers: {tiers:?}", said())
+                })
             }
             SocketState::Closing => {
                 let right = if clean { code == 1000 || CODES.contains(&code) } else { excused };

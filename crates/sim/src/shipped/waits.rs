@@ -13,7 +13,10 @@ use super::{
     views::View,
     world::{Delivery, World},
 };
-use crate::invariant::{CONNECTING, Checked, Invariant::BoundedConnecting};
+use crate::{
+    invariant::{CONNECTING, Checked, Invariant::BoundedConnecting},
+    server::Server,
+};
 
 /// So many ticks of a page's timers it takes to find a hub.
 const TICKS: u32 = 3;
@@ -53,7 +56,10 @@ impl World {
         let others = browser.pages().filter(|(other, _)| *other != at.1);
         let connected = others.filter(|(_, page)| page.status.state == "connected").count();
         let is_full = u32::try_from(connected).is_ok_and(|count| count >= self.plan.tabs());
-        let well_since = self.well_since(at.0);
+        // Tabs that a hub awaits may be dead: whether there is room is known once they have come.
+        let awaits = |server: &Server| server.registry.stats().tabs.awaited > 0;
+        let awaits = self.server.as_ref().is_none_or(awaits);
+        let well_since = self.well_since(at.0).filter(|_| !awaits);
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };
@@ -63,7 +69,10 @@ impl World {
             return Ok(());
         }
         let ticks = Duration::from_millis(page.throttle_ms) * TICKS;
-        let since = suffers.max(page.away_at).max(well_since.unwrap_or(now));
+        if well_since.is_none() {
+            page.unsure_at = now;
+        }
+        let since = suffers.max(page.away_at).max(well_since.unwrap_or(now)).max(page.unsure_at);
         if now < since + ROOM + ticks {
             self.put(since + ROOM + ticks, Delivery::Bounded { at, what: Wanted::Room(number) });
             return Ok(());

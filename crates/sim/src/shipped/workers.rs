@@ -384,6 +384,7 @@ impl World {
         if let Some(page) = self.browsers[at.0].page(at.1) {
             page.disturb();
         }
+        self.views_return(at);
         let given = [Given::Text("pageshow".into()), Given::Flag(true)];
         self.run_task(at, &Task::new("page", given))?;
         self.thaw(at.0, at.1);

@@ -49,6 +49,8 @@ use crate::{
 pub(crate) const START: Timestamp = Timestamp::from_millis(1000);
 /// A tab that attaches more often than this in a minute is between two hubs. Failures say so.
 const MANY_ATTACHES: u32 = 12;
+/// The kind of message by which a hub says that a tab is attached.
+const ATTACHED: &str = "11";
 /// More steps than any run takes, unless something goes round in circles.
 const MAX_STEPS: u64 = 250_000;
 /// What leases, beats and heartbeats of three browsers may add in each second that passes.
@@ -95,6 +97,8 @@ pub struct World {
     pub(crate) hears_on: Option<u32>,
     /// The port through which each tab last attached to each hub.
     pub(crate) attached_on: BTreeMap<(HubId, TabId), u32>,
+    /// The hub whose message a page hears just now, and the step.
+    pub(crate) speaks: Option<(HubId, u64)>,
     /// Why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
     queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
@@ -220,6 +224,7 @@ impl World {
             healed: false,
             seen: Seen::default(),
             hears_on: None,
+            speaks: None,
             attached_on: BTreeMap::new(),
             given_up: BTreeMap::new(),
             queue: BinaryHeap::new(),
@@ -373,7 +378,22 @@ impl World {
 
     /// Runs a task at once.
     pub(crate) fn run_task(&mut self, at: (usize, u32), task: &Task) -> Checked {
-        self.enter(at, |realm| realm.deliver(task.name, &task.given))
+        let before = self.speaks.take();
+        self.hears_hub(at, task);
+        let ran = self.enter(at, |realm| realm.deliver(task.name, &task.given));
+        self.speaks = before;
+        ran
+    }
+
+    /// A page hears something of a hub.
+    fn hears_hub(&mut self, at: (usize, u32), task: &Task) {
+        let step = self.log.steps;
+        let Some(page) = self.browsers[at.0].page(at.1) else { return };
+        let Some((hub, is_attached)) = task.speaker(page.tag) else { return };
+        if is_attached {
+            page.attached.insert(hub, step);
+        }
+        self.speaks = Some((hub, step));
     }
 
     fn deliver(&mut self, delivery: Delivery) -> Checked {
@@ -524,6 +544,27 @@ impl Task {
     /// A task with these words.
     pub fn new(name: &'static str, given: impl IntoIterator<Item = Given>) -> Self {
         Self { name, given: given.into_iter().collect() }
+    }
+
+    /// The hub that says this to a page of this tag, on its port, on the bus or as its own worker,
+    /// and whether it says that the page is attached. What comes by storage is not looked at.
+    fn speaker(&self, tag: u32) -> Option<(HubId, bool)> {
+        let ("message" | "broadcast" | "fromWorker", Some(Given::Text(data))) =
+            (self.name, self.given.get(1))
+        else {
+            return None;
+        };
+        // On the bus the tabs that it is said to come first.
+        let said = match data.strip_prefix("[[") {
+            Some(frame) => {
+                let (tabs, said) = frame.split_once("],")?;
+                tabs.contains(&format!("\"n{tag:x}")).then_some(said)?
+            }
+            None => data,
+        };
+        let (kind, rest) = said.strip_prefix('[')?.split_once(",\"n")?;
+        let hub = u64::from_str_radix(rest.split_once('"')?.0, 16).ok()?;
+        Some((HubId(hub), kind == ATTACHED))
     }
 }
 
