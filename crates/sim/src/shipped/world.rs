@@ -400,13 +400,7 @@ impl World {
         match delivery {
             Delivery::Step(at) => self.step(at),
             Delivery::Task { at, task } => self.run_task(at, &task),
-            Delivery::OnPort { at, port, data } => {
-                let given = vec![Given::Number(port.into()), Given::Text(data)];
-                self.hears_on = Some(port);
-                let ran = self.run_task(at, &Task { name: "message", given });
-                self.hears_on = None;
-                ran
-            }
+            Delivery::OnPort { at, port, data } => self.on_port(at, port, data),
             Delivery::Timer { at, id, due } => self.timer(at, id, due),
             Delivery::Script { at } => self.script_is_there(at),
             Delivery::NoScript { at } => self.no_script(at),
@@ -467,6 +461,15 @@ impl World {
             Delivery::Reopen { at, mode, feed } if !self.healed => self.view_opens(at, mode, feed),
             Delivery::Reopen { .. } => Ok(()),
         }
+    }
+
+    /// Something came on a port.
+    fn on_port(&mut self, at: (usize, u32), port: u32, data: String) -> Checked {
+        let given = vec![Given::Number(port.into()), Given::Text(data)];
+        self.hears_on = Some(port);
+        let ran = self.run_task(at, &Task { name: "message", given });
+        self.hears_on = None;
+        ran
     }
 
     /// A timer is due, or was when its machine began to sleep.
