@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use rustix::io::ioctl_fionread;
@@ -22,6 +23,8 @@ pub enum Weather {
     Fair,
     /// Bytes wait, both ways, and go on when the weather is fair again.
     Stalled,
+    /// So many bytes pass in a second, each way of each connection.
+    Slow(usize),
     /// Bytes vanish, both ways, and nobody is told: neither of a byte nor of an end. A connection
     /// that lost one stays so for ever, since what follows a hole is garbage.
     HalfOpen,
@@ -55,6 +58,8 @@ struct Watch {
 struct State {
     weather: Weather,
     pairs: Vec<Arc<Pair>>,
+    /// Connections so far.
+    accepted: usize,
     /// Whom requests are of, if that is to be said.
     user: Option<String>,
     over: bool,
@@ -108,6 +113,16 @@ impl Proxy {
     /// The port for browsers.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many connections there were so far.
+    pub fn accepted(&self) -> usize {
+        self.shared.state().accepted
+    }
+
+    /// Returns true if a connection lost a byte: see [`Weather::HalfOpen`].
+    pub fn lost(&self) -> bool {
+        self.shared.state().pairs.iter().any(|pair| pair.broken.load(Ordering::Relaxed))
     }
 
     /// Changes the weather for all connections, old and new.
@@ -211,6 +226,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         watch.iter_mut().for_each(|watch| watch.pairs.push(Arc::downgrade(&pair)));
         drop(watch);
         state.pairs.push(Arc::clone(&pair));
+        state.accepted += 1;
         drop(state);
         for upward in [true, false] {
             let (shared, pair) = (Arc::clone(shared), Arc::clone(&pair));
@@ -226,8 +242,16 @@ fn pump(shared: &Shared, pair: &Arc<Pair>, upward: bool) {
     }
     let mut bytes = [0; 16 * 1024];
     loop {
-        let length = shared.read(pair, upward, &mut bytes);
+        let room = match shared.state().weather {
+            // As much as passes in a twentieth of a second.
+            Weather::Slow(per_second) => (per_second / 20).clamp(1, bytes.len()),
+            Weather::Fair | Weather::Stalled | Weather::HalfOpen | Weather::Refusing => bytes.len(),
+        };
+        let length = shared.read(pair, upward, &mut bytes[..room]);
         let weather = shared.wait();
+        if matches!(weather, Weather::Slow(_)) {
+            thread::sleep(Duration::from_millis(50));
+        }
         if weather == Weather::HalfOpen {
             pair.broken.store(true, Ordering::Relaxed);
         }
@@ -267,8 +291,6 @@ fn name_user(shared: &Shared, pair: &Pair) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// A browser's connection through a proxy, and the server's end of it.

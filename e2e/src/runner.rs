@@ -22,6 +22,8 @@ pub struct Test {
     name: &'static str,
     run: Steps,
     browser: Setup,
+    /// How long it may take.
+    limit: Duration,
 }
 
 /// The browser that a test wants.
@@ -41,19 +43,24 @@ pub type Steps = fn(&mut Context<'_>) -> std::result::Result<(), Stop>;
 impl Test {
     /// A test whose name is a sentence.
     pub const fn new(name: &'static str, run: Steps) -> Self {
-        Self { name, run, browser: Setup::Usual }
+        Self { name, run, browser: Setup::Usual, limit: LIMIT }
+    }
+
+    /// A test of what takes minutes.
+    pub const fn long(name: &'static str, run: Steps) -> Self {
+        Self { name, run, browser: Setup::Usual, limit: Duration::from_secs(300) }
     }
 
     /// A test that kills what runs pages and workers, in a browser of its own: see
     /// [`Session::start_for_crashes`].
     pub const fn crashing(name: &'static str, run: Steps) -> Self {
-        Self { name, run, browser: Setup::ForCrashes }
+        Self { name, run, browser: Setup::ForCrashes, limit: LIMIT }
     }
 
     /// A test in a browser of its own whose user lets no site keep data: see
     /// [`Session::start_without_storage`].
     pub const fn without_storage(name: &'static str, run: Steps) -> Self {
-        Self { name, run, browser: Setup::WithoutStorage }
+        Self { name, run, browser: Setup::WithoutStorage, limit: LIMIT }
     }
 }
 
@@ -268,7 +275,7 @@ fn run_test(
             Setup::WithoutStorage => Session::start_without_storage(engine)?,
         }),
     };
-    let deadline = Deadline::start(current.group_ids());
+    let deadline = Deadline::start(current.group_ids(), wait::patient(test.limit));
     let mut outcome = catch_unwind(AssertUnwindSafe(|| attempt(engine, test, current)))
         .unwrap_or_else(|_| Err(Stop::Failed("the test panicked".into())));
     if deadline.passed() {
@@ -278,7 +285,7 @@ fn run_test(
                 format!("; it ended with {reason}")
             }
         };
-        outcome = Err(format!("{:?} were not enough{step}", limit()).into());
+        outcome = Err(format!("{:?} were not enough{step}", wait::patient(test.limit)).into());
     }
     if let Err(error) = current.browser.close_all() {
         // The next test gets a new browser.
@@ -304,10 +311,8 @@ fn attempt(engine: Engine, test: &Test, session: &mut Session) -> std::result::R
     Err(Stop::Failed(reason))
 }
 
-/// How long one test may take.
-fn limit() -> Duration {
-    wait::patient(Duration::from_secs(60))
-}
+/// How long a test may take.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a test may go on after its browser was killed.
 const GRACE: Duration = Duration::from_secs(60);
@@ -316,13 +321,14 @@ const GRACE: Duration = Duration::from_secs(60);
 struct Deadline {
     _end: Sender<()>,
     start: Instant,
+    limit: Duration,
 }
 
 impl Deadline {
-    fn start(groups: Vec<i32>) -> Self {
+    fn start(groups: Vec<i32>, limit: Duration) -> Self {
         let (end, ended) = mpsc::channel();
         thread::spawn(move || {
-            if ended.recv_timeout(limit()) != Err(RecvTimeoutError::Timeout) {
+            if ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
             groups.into_iter().for_each(process::kill);
@@ -332,10 +338,10 @@ impl Deadline {
                 std::process::exit(1);
             }
         });
-        Self { _end: end, start: Instant::now() }
+        Self { _end: end, start: Instant::now(), limit }
     }
 
     fn passed(&self) -> bool {
-        self.start.elapsed() >= limit()
+        self.start.elapsed() >= self.limit
     }
 }

@@ -32,8 +32,8 @@ keys! {
         /// Origins that may open a link besides the server's own, such as `https://example.org`.
         /// `*` allows every site on the web to use this server in its visitors' name.
         allow_origins: Vec<String> = own(Vec::new()), "tabmux_refused_total{reason=\"origin\"}";
-        /// How often a hub shows that it lives, in milliseconds; a link silent for two and a half
-        /// intervals is closed. Default: 25,000.
+        /// How often a hub shows that it lives, in milliseconds; a link of which no byte
+        /// comes for 10 s longer is closed. Default: 25,000.
         heartbeat_ms: u64 = millis(heartbeat),
             "tabmux_links_closed_total{reason=\"heartbeat_timeout\"}";
         /// How long a link may take to say HELLO, in milliseconds. Default: 10,000.
@@ -43,7 +43,7 @@ keys! {
         /// How long a link lives on when all its tabs are in the back/forward cache, in
         /// milliseconds. Default: 10,000.
         suspend_timeout_ms: u64 = millis(suspend_timeout);
-        /// How long a session outlives its link, in milliseconds; 0: not at all. Default: 120,000.
+        /// How long a session outlives its link, in milliseconds; 0: not at all. Default: 210,000.
         detached_ms: u64 = millis(detached), "tabmux_sessions_ended_total{reason=\"expired\"}";
         /// How long a server that ends takes to send its links away, in milliseconds: a hundredth
         /// of them at a time, so that they do not come back all at once. At most an hour.

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 /// I11: a socket or a subscription that is asked for is open, or refused with a reason, or has a
 /// dial due, within this time of its being asked for and of all that its page or a worker
-/// suffered. A half-open link is noticed after 55 s, a dial may take 20 s, WELCOME 10 s, and the
+/// suffered. A half-open link is noticed after 35 s, a dial may take 20 s, WELCOME 10 s, and the
 /// application 30 s to answer.
 pub const CONNECTING: Duration = Duration::from_secs(120);
 /// I14: so much later than a plain socket one of ours may be open.
@@ -23,7 +23,7 @@ pub enum Invariant {
     /// I3: for each tab and socket, in both directions, and for each tab and topic: nothing is
     /// lost, doubled or out of order but with an explicit gap or close. A cut link or a dead worker
     /// loses nothing and closes no socket, unless the server was restarted, the session had no
-    /// link for 120 s, or the tab was gone.
+    /// link for 210 s, or the tab was gone.
     NothingLost,
     /// I4: nothing reaches a tab that did not ask for it, or that is away.
     OnlyWhatWasAsked,

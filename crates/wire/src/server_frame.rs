@@ -85,6 +85,11 @@ pub enum ServerFrame<'a> {
     Credentials(Standing<'a>),
     /// A tab is ended by the application. Since version 2.
     Dismissed(Dismissed<'a>),
+    /// The next frame is a long one, of which nothing is heard before it is whole. Since version 2.
+    Coming {
+        /// Bytes of that frame.
+        bytes: u64,
+    },
     /// A virtual socket is open.
     Opened {
         /// The lane: the tab.
@@ -246,6 +251,7 @@ impl<'a> ServerFrame<'a> {
             code::DENIED => Self::Denied(Denied::read(r)?),
             code::CREDENTIALS => Self::Credentials(Standing::read(r)?),
             code::DISMISSED => Self::Dismissed(Dismissed::read(r)?),
+            code::COMING => Self::Coming { bytes: r.u64()? },
             code => Self::Unknown { code, lane: None, body: r.rest() },
         })
     }
@@ -375,6 +381,7 @@ impl<'a> ServerFrame<'a> {
             Self::Denied(denied) => denied.write(out),
             Self::Credentials(standing) => standing.write(out),
             Self::Dismissed(dismissed) => dismissed.write(out),
+            Self::Coming { bytes } => out.put_u64(*bytes),
             Self::Opened { .. }
             | Self::Data { .. }
             | Self::Close { .. }
@@ -451,7 +458,8 @@ impl<'a> ServerFrame<'a> {
             | Self::Error { .. }
             | Self::Denied(_)
             | Self::Credentials(_)
-            | Self::Dismissed(_) => {}
+            | Self::Dismissed(_)
+            | Self::Coming { .. } => {}
         }
     }
 
@@ -489,6 +497,7 @@ impl<'a> ServerFrame<'a> {
             Self::Denied(_) => code::DENIED,
             Self::Credentials(_) => code::CREDENTIALS,
             Self::Dismissed(_) => code::DISMISSED,
+            Self::Coming { .. } => code::COMING,
             Self::Rejected(_) => code::REJECTED,
             Self::Reply(Reply { payload: Payload::Text(_), .. }) => code::REPLY_TEXT,
             Self::Reply(Reply { payload: Payload::Binary(_), .. }) => code::REPLY_BINARY,
@@ -535,7 +544,8 @@ impl<'a> ServerFrame<'a> {
             | Self::Error { .. }
             | Self::Denied(_)
             | Self::Credentials(_)
-            | Self::Dismissed(_) => None,
+            | Self::Dismissed(_)
+            | Self::Coming { .. } => None,
         }
     }
 }

@@ -12,6 +12,7 @@ mod demo;
 mod elections;
 mod isolated;
 mod lifecycle;
+mod line;
 mod mirror;
 mod parity;
 mod recovery;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         crash::TESTS,
         demo::CRASHES,
         lifecycle::TESTS,
+        line::TESTS,
         tiers_lossless::CRASHES,
     ];
     runner::main(&tests.concat())

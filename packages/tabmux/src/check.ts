@@ -32,6 +32,8 @@ export function isPageMessage(
       return isNumber(a) && isNumber(b);
     case PageKind.Subscribe:
       return isBelow(2 ** 32, a) && typeof b === 'string' && isNumber(c) && isNumber(d);
+    case PageKind.Wake:
+      return typeof a === 'boolean';
     case PageKind.Unsubscribe:
       return isBelow(2 ** 32, a);
     default:

@@ -143,6 +143,7 @@ function attach(life: Life, next: Phase): void {
   life._timer = setTimeout(now(life, () => life._isShared && fail(life)),
     life._hub ? Own.AttachMs : Own.LoadMs);
   life._attach(life, tab as bigint);
+  wake(life);
 }
 
 export function post(life: Life, message: PageMessage): void {
@@ -150,6 +151,13 @@ export function post(life: Life, message: PageMessage): void {
   // rest when it is back. Nothing is heard then before the hub says again what is missing.
   if (message[0] === PageKind.Park && life._isMux) life._phase ||= Phase.Attaching;
   life._port?.postMessage(message);
+}
+
+/** The page is looked at: the hub looks whether its link lives, and asks this tab first. */
+function wake(life: Life): void {
+  if (life._phase < Phase.New && globalThis.document?.visibilityState === 'visible') {
+    post(life, [PageKind.Wake, navigator.onLine !== false]);
+  }
 }
 
 function receive(life: Life, message: HubMessage): void {
@@ -261,6 +269,9 @@ function inhabit(bfcache?: 'prefer'): void {
     leaving.abort();
   });
   addEventListener('pageshow', ({ persisted }) => persisted && comeBack());
+  for (const type of ['online', 'pageshow', 'visibilitychange']) {
+    addEventListener(type, () => hubs.forEach(wake));
+  }
 }
 
 /** Takes the lock again, and tells the hubs, which may have taken this page for dead without it. */

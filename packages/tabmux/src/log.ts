@@ -124,6 +124,7 @@ function said(hub: HubPort, message: PageMessage): unknown[] | undefined {
     case PageKind.Attach:
     case PageKind.Got:
     case PageKind.Credit:
+    case PageKind.Wake:
     case PageKind.Pong:
     case PageKind.Trap:
       return undefined;

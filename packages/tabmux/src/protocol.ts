@@ -28,6 +28,8 @@ export const enum PageKind {
   Got,
   /** The server may send so much more on a socket (mux mode). Counted as `Open` is. */
   Credit,
+  /** This tab is visible, or the network is back: the hub looks whether its link lives. */
+  Wake = 97,
   /** Answers `Ping`; or asks for one. */
   Pong = 98,
   /**
@@ -80,6 +82,7 @@ export type PageMessage =
   | [kind: PageKind.Unsubscribe, number: number]
   | [kind: PageKind.Got, count0: number, count: number]
   | [kind: PageKind.Credit, n: number, socket: number, bytes: number]
+  | [kind: PageKind.Wake, isOnline: boolean]
   | [kind: PageKind.Pong]
   | [kind: PageKind.Trap];
 

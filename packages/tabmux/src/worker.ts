@@ -42,7 +42,9 @@ let served = 0;
 
 const ports = openPorts(serve, () => host?.end());
 
-self.addEventListener('online', () => host?.call((hub, now) => hub.networkChanged(now, true)));
+for (const type of ['online', 'offline']) {
+  self.addEventListener(type, () => host?.tellNetwork());
+}
 
 WebAssembly.compile(wasm)
   .then((compiled) => {
@@ -102,6 +104,7 @@ class Host {
     const isMux = config.mode === 'mux';
     this.#hub = new Hub(this, isMux, this.id, random(), config.url, tape !== undefined);
     this.#locks = config.locks ? self.navigator.locks : undefined;
+    if (self.navigator.onLine === false) this.tellNetwork();
     if (this.#locks === undefined) return;
     this.#waiting = [];
     const goOn = (): void => {
@@ -161,6 +164,9 @@ class Host {
           return hub.subscribe(now, tab, message[1], message[2], message[3], message[4]);
         case PageKind.Unsubscribe:
           return hub.unsubscribe(now, tab, message[1]);
+        case PageKind.Wake:
+          this.#seen(tab);
+          return hub.networkChanged(now, message[1]);
         case PageKind.Pong:
           return -1;
         case PageKind.Trap:
@@ -168,6 +174,16 @@ class Host {
           return -1;
       }
     });
+  }
+
+  /** The tab that was visible last is the last in the list. */
+  #seen(tab: bigint): void {
+    const entry = this.tabs.get(tab);
+    if (entry && this.tabs.delete(tab)) this.tabs.set(tab, entry);
+  }
+
+  tellNetwork(): void {
+    this.call((hub, now) => hub.networkChanged(now, self.navigator.onLine !== false));
   }
 
   #tooLarge(hub: Hub, now: number, tab: bigint, n: number, socket: number): number {

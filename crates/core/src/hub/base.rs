@@ -7,7 +7,7 @@ use tabmux_wire::{HubFrame, Payload, Position, SocketId, TabId};
 use super::{
     config::HubConfig,
     io::{AttemptId, Event, HubMessage, LinkState, Output, SubscriptionId, WakeReason},
-    link::{Entry, Flow, Outbox},
+    link::{Entry, Heartbeat, Outbox, Pulse},
     map::Map,
     resume::Held,
     rng::Rng,
@@ -108,6 +108,10 @@ pub(super) struct Base {
     lock: Lock,
     attempts: u32,
     link: Option<AttemptId>,
+    /// Whether the link lives, once a tabmux server has welcomed the hub.
+    pub(super) heartbeat: Option<Heartbeat>,
+    /// Whether the browser has a network, as far as is known.
+    pub(super) is_online: bool,
     /// Tabs whose queue overflowed, to be told to the machine when it is done.
     overflowed: Vec<TabId>,
     sent: Map<TabId, Sent>,
@@ -140,6 +144,8 @@ impl Base {
             lock: Lock::Free,
             attempts: 0,
             link: None,
+            heartbeat: None,
+            is_online: true,
             overflowed: Vec::new(),
             sent: Map::default(),
             outbox_at: None,
@@ -263,6 +269,7 @@ impl Base {
     /// The link is no more: nothing it says counts, nothing waits for it.
     pub(super) fn drop_link(&mut self) {
         self.link = None;
+        self.heartbeat = None;
         self.outbox.clear();
         self.outbox_at = None;
     }
@@ -287,13 +294,22 @@ impl Base {
     /// Queues the `n`th message of a tab for the link. False when the queue is full.
     pub(super) fn send(&mut self, payload: OwnedPayload, tab: TabId, n: u64, len: usize) -> bool {
         let owner = Some((tab, n, len));
-        self.outbox.push(Entry { payload, owner }).is_ok()
+        self.outbox.push(Entry { payload, owner, awaits: true }).is_ok()
     }
 
     /// Queues a frame of the hub's own.
     pub(super) fn send_control(&mut self, frame: Vec<u8>) {
+        self.push_control(frame, true);
+    }
+
+    /// Queues a frame of which the hub need not know that it arrived.
+    pub(super) fn send_note(&mut self, frame: Vec<u8>) {
+        self.push_control(frame, false);
+    }
+
+    fn push_control(&mut self, frame: Vec<u8>, awaits: bool) {
         let payload = OwnedPayload::Binary(frame);
-        let pushed = self.outbox.push(Entry { payload, owner: None });
+        let pushed = self.outbox.push(Entry { payload, owner: None, awaits });
         debug_assert!(pushed.is_ok(), "only a tab's own messages have a limit");
     }
 
@@ -316,17 +332,28 @@ impl Base {
         self.outbox.set_buffered(bytes);
     }
 
-    /// Returns how far the bytes that the link was handed have come.
-    pub(super) const fn flow(&self) -> Flow {
-        self.outbox.flow()
+    /// Called when the server answered a PING. The link holds nothing that is acknowledged.
+    pub(super) fn answered(&mut self, now: Timestamp, nonce: u64) {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            let unacknowledged = heartbeat.answered(now, nonce);
+            self.outbox.holds_at_most(unacknowledged);
+        }
+    }
+
+    /// Asks the server whether it lives, if there is a link.
+    pub(super) fn probe(&mut self, now: Timestamp) {
+        if let Some(Pulse::Ping { nonce }) = self.heartbeat.as_mut().map(|beat| beat.probe(now)) {
+            self.send_ping(nonce);
+        }
     }
 
     /// Gives the link what it may be given now.
     pub(super) fn flush(&mut self, now: Timestamp) {
-        while let Some(entry) = self.link.and_then(|_| self.outbox.pop()) {
+        while let Some(entry) = self.link.and_then(|_| self.outbox.pop(self.is_full())) {
             self.hand_over(now, entry);
         }
-        let waits = self.link.is_some() && !self.outbox.is_empty();
+        // If it is the server that is behind, its PONG is awaited.
+        let waits = self.link.is_some() && !self.outbox.is_empty() && self.outbox.is_over_mark();
         self.outbox_at = waits.then(|| now + OUTBOX_INTERVAL);
     }
 
@@ -337,13 +364,23 @@ impl Base {
         }
     }
 
-    fn hand_over(&mut self, now: Timestamp, Entry { payload, owner }: Entry) {
+    fn is_full(&self) -> bool {
+        self.heartbeat.as_ref().is_some_and(Heartbeat::is_full)
+    }
+
+    fn hand_over(&mut self, now: Timestamp, Entry { payload, owner, awaits }: Entry) {
         let Some(attempt) = self.link else { return };
         if let Some((tab, n, _)) = owner {
             self.sent.entry(tab, Sent::default).handed = n;
             self.report_at.get_or_insert(now + REPORT_DELAY);
         }
+        let bytes = payload.len() as u64;
         self.order(Output::SendLink { attempt, payload });
+        let pulse = self.heartbeat.as_mut().map(|beat| beat.handed(now, bytes, awaits));
+        if let Some(Pulse::Ping { nonce }) = pulse {
+            let payload = OwnedPayload::Binary(HubFrame::Ping { nonce }.to_bytes());
+            self.order(Output::SendLink { attempt, payload });
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {

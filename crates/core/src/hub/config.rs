@@ -26,11 +26,11 @@ pub struct HubConfig {
     pub dial_timeout: Duration,
     /// How long the server may take to say WELCOME. 10 s.
     pub handshake_timeout: Duration,
-    /// How long the server may take to answer a PING; longer than the largest message takes on a
-    /// slow line, behind which the answer may stand. 30 s.
+    /// How long nothing at all may come while something is not acknowledged; 1 s more for each
+    /// 8,000 bytes that are not. 10 s.
     pub pong_timeout: Duration,
-    /// The same, when there is reason to think that the link is dead: the network was away, or
-    /// every tab. 10 s.
+    /// The same, when there is reason to think that the link is dead: the machine slept, the
+    /// network or a page was away. 3 s.
     pub probe_timeout: Duration,
     /// The first ceiling of the random wait between dials; it doubles with each failure. 500 ms.
     pub backoff_first: Duration,
@@ -66,7 +66,8 @@ pub struct HubConfig {
     /// The first credit of a virtual socket: what the server may send on it before the tab, which
     /// has then heard half of it, gives more. 128 KiB.
     pub credit_bytes: u64,
-    /// Bytes the link may hold unsent before messages wait in the hub. 1 MiB.
+    /// Bytes the link may hold unsent, and bytes that a tabmux server may not have acknowledged,
+    /// before messages wait in the hub. 256 KiB in mux mode, 1 MiB in mirror mode.
     pub link_bytes: u64,
     /// Bytes of messages that may wait in the hub for each tab. 16 MiB.
     pub outbox_bytes: usize,
@@ -81,8 +82,8 @@ impl HubConfig {
             url: url.into(),
             dial_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),
-            pong_timeout: Duration::from_secs(30),
-            probe_timeout: Duration::from_secs(10),
+            pong_timeout: Duration::from_secs(10),
+            probe_timeout: Duration::from_secs(3),
             backoff_first: Duration::from_millis(500),
             backoff_last: Duration::from_secs(30),
             backoff_reset: Duration::from_secs(10),
@@ -101,7 +102,10 @@ impl HubConfig {
             topics: 1024,
             held_bytes: 256 << 10,
             credit_bytes: 128 << 10,
-            link_bytes: 1 << 20,
+            link_bytes: match mode {
+                Mode::Mirror => 1 << 20,
+                Mode::Mux => 256 << 10,
+            },
             outbox_bytes: 16 << 20,
         }
     }

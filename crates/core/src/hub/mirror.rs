@@ -297,7 +297,8 @@ impl Machine for Mirror {
     /// What was dialled without a network may never be answered: it is dialled again, since a view
     /// that opens now would wait for it.
     fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool) {
-        if online && matches!(self.link, Link::Dialling { .. }) {
+        let was_online = std::mem::replace(&mut base.is_online, online);
+        if online && !was_online && matches!(self.link, Link::Dialling { .. }) {
             base.abandon_link(0, "");
             self.dial(now, base);
         }

@@ -6,6 +6,9 @@ use tabmux_wire::Limits;
 
 use super::Pace;
 
+/// How long after a PING was due a link may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Defines the configuration. The value of a field is its default, and stands in its documentation.
 macro_rules! config {
     ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr;)+) => {
@@ -61,7 +64,7 @@ config! {
     pace: Pace = Pace { messages_per_s: 10_000, bytes_per_s: 16 << 20 };
     /// How long a link may take to say HELLO.
     handshake_timeout: Duration = Duration::from_secs(10);
-    /// How often a hub sends PING; a link silent for two and a half intervals is closed.
+    /// How often a hub sends PING; a link of which no byte came for 10 s more is closed.
     heartbeat: Duration = Duration::from_secs(25);
     /// How long a link lives on after SUSPEND.
     suspend_timeout: Duration = Duration::from_secs(10);
@@ -94,8 +97,9 @@ config! {
     /// to be written. After that it is forgotten, and its sockets close.
     stall_timeout: Duration = Duration::from_secs(60);
     /// How long a session outlives its link, told in WELCOME. It is longer than a hub needs to
-    /// notice that its link is dead and to open another one.
-    detached: Duration = Duration::from_secs(120);
+    /// notice that its link is dead, with all the bytes on their way that may be, and to open
+    /// another one.
+    detached: Duration = Duration::from_secs(210);
     /// Sessions without a link; beyond it, those that lost theirs first are given up.
     detached_sessions: usize = 65_536;
     /// How long a parked tab is kept by its hub, told in WELCOME, and at most by hubs that
@@ -119,7 +123,7 @@ impl SessionConfig {
 
     /// How long a link may be silent.
     pub(super) fn silence(&self) -> Duration {
-        self.heartbeat.saturating_mul(5) / 2
+        self.heartbeat + PATIENCE
     }
 }
 

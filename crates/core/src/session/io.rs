@@ -50,6 +50,11 @@ pub enum Input<'a> {
         /// Which.
         link: LinkId,
     },
+    /// A part of a message came on a link, which is a sign of life.
+    LinkHeard {
+        /// The link.
+        link: LinkId,
+    },
     /// Bytes of [`Output::Send`] and [`Output::Publish`] went to the kernel.
     LinkWritten {
         /// Which.

@@ -22,6 +22,9 @@ pub(super) const RUSH: usize = 4;
 const TELL_FRAMES: u64 = 64;
 const TELL_BYTES: usize = 64 << 10;
 
+/// A hub is told before a frame that is longer, since it hears nothing before all of it has come.
+pub const LONG_FRAME: usize = 64 << 10;
+
 impl Session {
     /// Sends a frame that does not count. Without a link nothing is sent.
     pub(super) fn send_frame(&mut self, fx: &mut Effects, frame: &ServerFrame<'_>) {
@@ -32,6 +35,10 @@ impl Session {
         let Some(link) = self.link() else {
             return;
         };
+        if bytes.len() > LONG_FRAME && self.version > 1 {
+            let coming = ServerFrame::Coming { bytes: bytes.len() as u64 };
+            self.send_bytes(fx, coming.to_bytes().into());
+        }
         let limit = fx.config.queue_bytes.saturating_add(fx.config.control_bytes);
         self.unwritten += bytes.len();
         fx.stats.memory.queued_bytes += bytes.len();

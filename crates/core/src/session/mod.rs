@@ -66,6 +66,7 @@ pub use self::{
         Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SessionEnd, SocketRef,
         WakeReason,
     },
+    lanes::LONG_FRAME,
     pace::Pace,
     people::SessionInfo,
     publication::{Encoded, Meter, Publication, SlowPolicy},
@@ -179,6 +180,7 @@ impl Registry {
             Input::LinkText { link } => self.misbehaved(link, PeerMisbehaved::Text),
             Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
             Input::LinkHolds { link, bytes } => self.on_link_holds(link, bytes),
+            Input::LinkHeard { link } => self.on_link_heard(link),
             Input::LinkClosed { link } => self.forget_link(link, LinkDown::Closed),
         }
         self.settle();
@@ -310,6 +312,16 @@ impl Registry {
         if session.slow.is_some() {
             session.release(fx, topics);
             session.wake_waiting(fx);
+        }
+    }
+
+    /// Notes a sign of life. A link that has not said HELLO gets no more time for it.
+    fn on_link_heard(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id)
+            && matches!(link.phase, Phase::Session(_))
+            && !link.suspended
+        {
+            link.heard = self.fx.now;
         }
     }
 

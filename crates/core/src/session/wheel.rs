@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::Timestamp;
 
 const TICK: Duration = Duration::from_millis(64);
-/// Ticks a round: a little more than two and a half heartbeats of 25 s.
+/// Ticks a round: more than a heartbeat of 25 s and the 10 s of patience.
 const SLOTS: u64 = 1_024;
 const WORDS: usize = (SLOTS / 64) as usize;
 

@@ -171,6 +171,7 @@ fn what_was_dialled_without_a_network_is_dialled_again_when_it_is_back() {
     bench.open(1, ONE);
     bench.input(Input::LinkLockGranted);
     bench.take();
+    bench.input(Input::NetworkChanged { online: false });
     bench.input(Input::NetworkChanged { online: true });
     let outputs = bench.take();
     let closes = outputs.iter().position(|it| matches!(it, Output::CloseLink { .. }));

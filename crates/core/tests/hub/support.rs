@@ -150,9 +150,13 @@ impl Bench {
 
     /// As above, and the server says WELCOME, and ATTACHED to every tab.
     pub(crate) fn connect(&mut self) {
+        self.connect_by(welcome());
+    }
+
+    pub(crate) fn connect_by(&mut self, welcome: Welcome) {
         self.grant_and_open();
         let hello = self.sent();
-        self.server(&ServerFrame::Welcome(welcome()));
+        self.server(&ServerFrame::Welcome(welcome));
         self.answer_attaches(&hello);
         self.take();
     }

@@ -91,7 +91,7 @@ fn sockets_that_waited_for_credit_are_not_counted_when_their_session_has_ended()
     spend(&mut server, socket);
     server.cut(1);
     assert_eq!(server.registry.stats().sockets.awaiting_credit, 1);
-    server.pass(Duration::from_secs(121));
+    server.pass(Duration::from_secs(211));
     assert_eq!(server.registry.stats().sockets.awaiting_credit, 0);
 }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tabmux_core::{
-    session::{Input, LinkDown, LinkId, WakeReason},
+    session::{Input, LONG_FRAME, LinkDown, LinkId, WakeReason},
     wire::{HubFrame, Payload, ServerFrame},
 };
 
-use super::support::{Server, attach, cause, closed, frame};
+use super::support::{Server, attach, cause, closed, frame, frames};
 
 /// How late a timer may be.
 const TICK: Duration = Duration::from_millis(64);
@@ -21,10 +21,10 @@ fn ping_is_answered_with_its_nonce() {
 }
 
 #[test]
-fn a_silent_link_is_closed_after_two_and_a_half_heartbeats() {
+fn a_silent_link_is_closed_ten_seconds_after_a_heartbeat_was_due() {
     let mut server = Server::new();
     server.welcomed(1);
-    assert_eq!(server.pass(Duration::from_millis(62_499)), []);
+    assert_eq!(server.pass(Duration::from_millis(34_999)), []);
     let outputs = server.pass(TICK);
     assert_eq!(closed(&outputs).1, 4009);
     assert_eq!(cause(&outputs), LinkDown::HeartbeatTimeout);
@@ -36,10 +36,42 @@ fn any_frame_is_a_sign_of_life() {
     let mut server = Server::new();
     server.welcomed(1);
     for _ in 0..3 {
-        server.pass(Duration::from_secs(60));
+        server.pass(Duration::from_secs(34));
         server.say(1, &HubFrame::Ping { nonce: 0 });
     }
     assert_eq!(server.registry.stats().links.open, 1);
+}
+
+#[test]
+fn a_part_of_a_frame_is_a_sign_of_life_once_hello_has_come() {
+    let mut server = Server::new();
+    server.welcomed(1);
+    for _ in 0..3 {
+        server.pass(Duration::from_secs(34));
+        server.input(Input::LinkHeard { link: LinkId(1) });
+    }
+    assert_eq!(server.registry.stats().links.open, 1);
+    // A peer that dribbles its HELLO gets no more time for it.
+    server.open(2);
+    server.pass(Duration::from_secs(6));
+    server.input(Input::LinkHeard { link: LinkId(2) });
+    let outputs = server.pass(Duration::from_secs(4) + TICK);
+    assert_eq!(closed(&outputs).1, 4008);
+}
+
+#[test]
+fn a_long_frame_is_announced_on_links_of_version_2() {
+    let mut server = Server::new();
+    let (socket, _) = server.welcome_socket(1);
+    let long = vec![0; LONG_FRAME];
+    server.registry.send(server.now, socket, Payload::Binary(&long)).unwrap();
+    let outputs = server.drain();
+    let said = frames(&outputs);
+    let [ServerFrame::Coming { bytes }, data] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(*bytes, data.to_bytes().len() as u64);
+    server.registry.send(server.now, socket, Payload::Binary(&long[100..])).unwrap();
+    let outputs = server.drain();
+    assert!(matches!(frame(&outputs), ServerFrame::Data { .. }));
 }
 
 #[test]
@@ -62,7 +94,7 @@ fn a_frame_lifts_a_suspension() {
     server.say(1, &HubFrame::Suspend);
     server.pass(Duration::from_secs(9));
     server.say(1, &attach(1));
-    assert_eq!(server.pass(Duration::from_secs(60)), []);
+    assert_eq!(server.pass(Duration::from_secs(34)), []);
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn a_tab_whose_link_is_gone_is_counted_apart_until_it_attaches() {
     server.say(3, &HubFrame::Park { tab: TabId(1) });
     assert_eq!(counted(&server), (0, 0, 2));
     server.cut(3);
-    server.pass(Duration::from_secs(121));
+    server.pass(Duration::from_secs(211));
     assert_eq!(counted(&server), (0, 0, 0));
 }
 

@@ -281,6 +281,9 @@ impl<S: Service> EventLoop<S> {
             Ok(Some(len @ 1..)) => {
                 (self.messages, self.inflated) = (0, 0);
                 self.take_in(now, id, &mut buffer[..len]);
+                if self.messages == 0 {
+                    self.service.heard(now, id);
+                }
                 self.tell_memory(now, id);
                 self.carry_out(now);
                 !self.charge(now, id, len + self.inflated) && (len == buffer.len() || ending)

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tabmux_core::{
     session::{
-        self, BadTopicName, Encoded, Joined, Meter, Publication, SlowPolicy, TooManyTopics,
-        TopicFrame, check_topic_name,
+        self, BadTopicName, Encoded, Joined, LONG_FRAME, Meter, Publication, SlowPolicy,
+        TooManyTopics, TopicFrame, check_topic_name,
     },
-    wire::{Payload, Position, TopicId},
+    wire::{Payload, Position, ServerFrame, TopicId},
 };
 
 use super::{
@@ -82,7 +82,8 @@ impl Fanout {
         let numbered = topics.publish(name, payload);
         let position = numbered.position;
         if let Some(TopicFrame { topic, bytes: message, meter }) = numbered.frame {
-            let mut bytes = Vec::with_capacity(message.len() + 10);
+            let mut bytes = Vec::with_capacity(message.len() + HEADER);
+            announce(&mut bytes, &message);
             put_frame(&mut bytes, Opcode::Binary, &message);
             let deflated = self.deflate(&message);
             let frame = Encoded::new(bytes.into(), deflated).of_topic(topic, numbered.previous);
@@ -108,7 +109,8 @@ impl Fanout {
     fn deflate(&self, message: &[u8]) -> Option<Box<[u8]>> {
         let mut deflater = self.deflater.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         let deflated = deflater.deflate(message)?;
-        let mut bytes = Vec::with_capacity(deflated.len() + 10);
+        let mut bytes = Vec::with_capacity(deflated.len() + HEADER);
+        announce(&mut bytes, deflated);
         put_deflated(&mut bytes, Opcode::Binary, deflated);
         Some(bytes.into())
     }
@@ -143,4 +145,12 @@ fn sorted(rules: &[TopicRule]) -> Vec<TopicRule> {
     let mut rules = rules.to_vec();
     rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
     rules
+}
+
+/// Tells hubs before a long frame that it comes. Hubs of version 1 ignore that.
+fn announce(out: &mut Vec<u8>, message: &[u8]) {
+    if message.len() > LONG_FRAME {
+        let coming = ServerFrame::Coming { bytes: message.len() as u64 };
+        put_frame(out, Opcode::Binary, &coming.to_bytes());
+    }
 }

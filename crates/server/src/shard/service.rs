@@ -35,6 +35,9 @@ pub(crate) trait Service: Send + 'static {
     /// Messages went to the kernel: their bytes, and for shared ones what they are counted with.
     fn written(&mut self, now: Timestamp, link: LinkId, bytes: usize);
 
+    /// A part of a message came on a link.
+    fn heard(&mut self, _now: Timestamp, _link: LinkId) {}
+
     /// The loop holds so many bytes of memory for a link: parts of a message, and what is not yet
     /// written.
     fn holds(&mut self, _now: Timestamp, _link: LinkId, _bytes: usize) {}

@@ -395,6 +395,10 @@ impl Service for Sessions {
         self.registry.handle_input(now, Input::LinkWritten { link, bytes });
     }
 
+    fn heard(&mut self, now: Timestamp, link: LinkId) {
+        self.registry.handle_input(now, Input::LinkHeard { link });
+    }
+
     fn holds(&mut self, now: Timestamp, link: LinkId, bytes: usize) {
         self.registry.handle_input(now, Input::LinkHolds { link, bytes });
     }

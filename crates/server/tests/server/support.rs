@@ -248,7 +248,7 @@ impl Hub {
             };
             self.count(&bytes).await;
             match ServerFrame::decode(&bytes) {
-                Ok(ServerFrame::Ack { .. }) => {}
+                Ok(ServerFrame::Ack { .. } | ServerFrame::Coming { .. }) => {}
                 Ok(ServerFrame::Credit { tab, socket, bytes }) => {
                     *self.given.entry((tab, socket.0)).or_default() += bytes;
                 }

@@ -27,7 +27,7 @@ const BLOCKED_MS: u64 = 30_000;
 const PAGE: &str = "https://sim/app/page";
 /// Where the page library is.
 const CLIENT: &str = "https://sim/tabmux/client.js";
-/// How soon the server forgets a tab that died: a link that is half-open lives for 62.5 s, a
+/// How soon the server forgets a tab that died: a link that is half-open lives for 35 s, a
 /// session without a link for 60 s, and a hub may just have come back to it.
 const SERVER_FORGETS: Duration = Duration::from_secs(300);
 /// Tabs that lead within this time have both taken the lease.

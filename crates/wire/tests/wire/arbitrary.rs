@@ -124,7 +124,7 @@ fn server_control() -> impl Strategy<Value = ServerFrame<'static>> {
         (select(ErrorCode::ALL), about, text(0..=64)).prop_map(|(code, (tab, socket), message)| {
             ServerFrame::Error { code, tab, socket, message }
         }),
-        (0x4f..=0x7f_u8, bytes()).prop_map(|(code, body)| ServerFrame::Unknown {
+        (0x50..=0x7f_u8, bytes()).prop_map(|(code, body)| ServerFrame::Unknown {
             code,
             lane: None,
             body

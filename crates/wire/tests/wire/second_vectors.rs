@@ -113,6 +113,7 @@ fn server_control() -> Vec<Vector> {
         Vector::new("they end soon", standing(0, true, Some(30_000), "")),
         Vector::new("for a while", dismissed(Some(60_000))),
         Vector::new("for good", dismissed(None)),
+        Vector::new("a mebibyte", ServerFrame::Coming { bytes: 1 << 20 }),
     ]
 }
 

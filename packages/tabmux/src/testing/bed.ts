@@ -42,7 +42,7 @@ export interface TestBed extends AsyncDisposable {
   settled(): Promise<void>;
   /** All links break. Those of mux mode and of clients are back after a second of virtual time. */
   cutLinks(): Promise<void>;
-  /** The browser is offline until `online`. Sessions end after 120 s of virtual time. */
+  /** The browser is offline until `online`. Sessions end after 210 s of virtual time. */
   offline(): Promise<void>;
   online(): Promise<void>;
   /** The worker's process dies, and the browser starts another. */

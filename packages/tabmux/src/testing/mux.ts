@@ -7,7 +7,7 @@ import type { HubEnd, HubWorld, Seat } from './hub.js';
 import type { InnerSocket } from './server.js';
 
 /** How long a session outlives its link, as `detached_ms` of the server. */
-export const DETACHED_MS = 120_000;
+export const DETACHED_MS = 210_000;
 
 /** So much credit that no socket waits. */
 const CREDIT = 2 ** 40;

@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use tabmux_wire::{Limits, Welcome};
 
-use super::heartbeat::Heartbeat;
 use crate::{
     Timestamp,
-    hub::{
-        config::HubConfig,
-        io::{LinkState, WakeReason},
-    },
+    hub::io::{LinkState, WakeReason},
 };
 
 /// Where the link is. The data of a state lives in the state.
@@ -45,7 +41,6 @@ pub(in crate::hub) struct Connected {
     pub(in crate::hub) go_away: Option<Duration>,
     /// Every tab is gone; closed at this moment unless one comes.
     pub(in crate::hub) linger_until: Option<Timestamp>,
-    pub(in crate::hub) heartbeat: Heartbeat,
 }
 
 impl Connection {
@@ -92,14 +87,7 @@ impl Connection {
 }
 
 impl Connected {
-    pub(in crate::hub) fn new(
-        now: Timestamp,
-        welcome: &Welcome,
-        is_listing: bool,
-        config: &HubConfig,
-    ) -> Self {
-        // A server that says 0 would have the hub do nothing else.
-        let interval = Duration::from_millis(welcome.heartbeat_ms.max(1000));
+    pub(in crate::hub) fn new(now: Timestamp, welcome: &Welcome, is_listing: bool) -> Self {
         Self {
             since: now,
             limits: welcome.limits,
@@ -107,12 +95,10 @@ impl Connected {
             suspended: false,
             go_away: None,
             linger_until: None,
-            heartbeat: Heartbeat::new(now, interval, config),
         }
     }
 
     fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
-        let linger = self.linger_until.map(|until| (until, WakeReason::Linger));
-        [Some((self.heartbeat.due(), WakeReason::Heartbeat)), linger].into_iter().flatten().min()
+        self.linger_until.map(|until| (until, WakeReason::Linger))
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 pub(super) use self::{
     backoff::Backoff,
     connection::{Connected, Connection},
-    heartbeat::Pulse,
-    outbox::{Entry, Flow, Outbox},
+    heartbeat::{Heartbeat, Pulse},
+    outbox::{Entry, Outbox},
 };
 
 /// The longest wait a server may ask for.

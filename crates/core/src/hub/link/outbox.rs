@@ -16,11 +16,8 @@ pub(in crate::hub) struct Outbox {
     /// Bytes that wait, by the tab that sent them.
     waiting: Map<TabId, usize>,
     limit: usize,
-    /// Bytes that the link held unsent when it last told.
-    told: u64,
-    /// The same, and what was handed to it since.
+    /// Bytes that the link held unsent when it last told, and what was handed to it since.
     buffered: u64,
-    handed: u64,
     mark: u64,
 }
 
@@ -30,24 +27,8 @@ pub(in crate::hub) struct Entry {
     pub(in crate::hub) payload: OwnedPayload,
     /// The tab that sent it, its number there, and the bytes that count against the tab.
     pub(in crate::hub) owner: Option<(TabId, u64, usize)>,
-}
-
-/// How far the bytes that a link was handed have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) struct Flow {
-    /// Bytes that have left the link so far.
-    left: u64,
-    /// Bytes that the link held unsent when it last told.
-    unsent: u64,
-}
-
-impl Flow {
-    /// Returns true if bytes have left the link since `before`, and the network must have taken
-    /// them. The system takes a little from every link, dead ones too: bytes that found room there
-    /// at once prove nothing, so they count only while others wait in the link.
-    pub(in crate::hub) const fn shows_life_since(self, before: Self) -> bool {
-        self.left > before.left && (self.unsent > 0 || before.unsent > 0)
-    }
+    /// Whether the hub wants to know that it arrived.
+    pub(in crate::hub) awaits: bool,
 }
 
 /// More of the tab's messages wait than may.
@@ -56,16 +37,7 @@ pub(in crate::hub) struct Full;
 
 impl Outbox {
     pub(in crate::hub) const fn new(limit: usize, mark: u64) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            first: 0,
-            waiting: Map::new(),
-            limit,
-            told: 0,
-            buffered: 0,
-            handed: 0,
-            mark,
-        }
+        Self { queue: VecDeque::new(), first: 0, waiting: Map::new(), limit, buffered: 0, mark }
     }
 
     /// Queues a message. One that a tab sent is refused if too much of that tab's waits already.
@@ -83,13 +55,20 @@ impl Outbox {
 
     /// Puts a message before all others, but for those that were put there before it.
     pub(in crate::hub) fn push_first(&mut self, payload: OwnedPayload) {
-        self.queue.insert(self.first, Entry { payload, owner: None });
+        self.queue.insert(self.first, Entry { payload, owner: None, awaits: false });
         self.first += 1;
     }
 
-    /// The next message that the link may be given now.
-    pub(in crate::hub) fn pop(&mut self) -> Option<Entry> {
-        if self.buffered > self.mark { None } else { self.pop_anyway() }
+    /// The next message that the link may be given now. `full`: the link may be given only what was
+    /// put before all others.
+    pub(in crate::hub) fn pop(&mut self, full: bool) -> Option<Entry> {
+        let held_back = self.first == 0 && (full || self.is_over_mark());
+        if held_back { None } else { self.pop_anyway() }
+    }
+
+    /// Returns true if the link holds more unsent bytes than may wait there.
+    pub(in crate::hub) const fn is_over_mark(&self) -> bool {
+        self.buffered > self.mark
     }
 
     /// The next message, even if the link holds a lot: a browser's WebSocket takes everything.
@@ -97,7 +76,6 @@ impl Outbox {
         let entry = self.queue.pop_front()?;
         self.first = self.first.saturating_sub(1);
         self.buffered += entry.payload.len() as u64;
-        self.handed += entry.payload.len() as u64;
         if let Some((tab, _, len)) = entry.owner
             && let Some(waiting) = self.waiting.get_mut(tab)
         {
@@ -111,13 +89,12 @@ impl Outbox {
 
     /// The link told how much it holds.
     pub(in crate::hub) const fn set_buffered(&mut self, bytes: u64) {
-        self.told = bytes;
         self.buffered = bytes;
     }
 
-    /// Returns how far the bytes that the link was handed have come.
-    pub(in crate::hub) const fn flow(&self) -> Flow {
-        Flow { left: self.handed.saturating_sub(self.buffered), unsent: self.told }
+    /// The link holds no more than so much: the rest has arrived.
+    pub(in crate::hub) fn holds_at_most(&mut self, bytes: u64) {
+        self.buffered = self.buffered.min(bytes);
     }
 
     /// A new link holds nothing, and nothing of the old one is sent on it.
@@ -136,7 +113,7 @@ mod tests {
 
     fn entry(tab: u64, len: usize) -> Entry {
         let owner = Some((TabId(tab), 1, len));
-        Entry { payload: OwnedPayload::Binary(vec![0; len]), owner }
+        Entry { payload: OwnedPayload::Binary(vec![0; len]), owner, awaits: true }
     }
 
     #[test]
@@ -145,11 +122,11 @@ mod tests {
         for _ in 0..3 {
             outbox.push(entry(1, 8)).unwrap();
         }
-        assert!(outbox.pop().is_some());
-        assert!(outbox.pop().is_some());
-        assert!(outbox.pop().is_none(), "16 bytes are above the mark of 10");
+        assert!(outbox.pop(false).is_some());
+        assert!(outbox.pop(false).is_some());
+        assert!(outbox.pop(false).is_none(), "16 bytes are above the mark of 10");
         outbox.set_buffered(0);
-        assert!(outbox.pop().is_some());
+        assert!(outbox.pop(false).is_some());
         assert!(outbox.is_empty());
     }
 
@@ -160,25 +137,5 @@ mod tests {
         assert_eq!(outbox.push(entry(1, 6)), Err(Full));
         outbox.push(entry(1, 5)).unwrap();
         outbox.push(entry(2, 20)).unwrap();
-    }
-
-    #[test]
-    fn bytes_that_leave_a_link_which_holds_more_show_life() {
-        let mut outbox = Outbox::new(100, 10);
-        outbox.push(entry(1, 8)).unwrap();
-        assert!(outbox.pop().is_some());
-        let before = outbox.flow();
-        outbox.set_buffered(3);
-        assert!(outbox.flow().shows_life_since(before));
-    }
-
-    #[test]
-    fn bytes_that_an_empty_link_takes_at_once_show_nothing() {
-        let mut outbox = Outbox::new(100, 10);
-        let before = outbox.flow();
-        outbox.push(entry(1, 8)).unwrap();
-        assert!(outbox.pop().is_some());
-        outbox.set_buffered(0);
-        assert!(!outbox.flow().shows_life_since(before));
     }
 }

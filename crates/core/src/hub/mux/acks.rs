@@ -195,7 +195,7 @@ impl Mux {
                 base.send_first(HubFrame::Ack { lanes: own, aside: Vec::new() }.to_bytes());
             }
             if !lanes.is_empty() {
-                base.send_control(HubFrame::Ack { lanes, aside }.to_bytes());
+                base.send_note(HubFrame::Ack { lanes, aside }.to_bytes());
             }
         }
     }

@@ -6,7 +6,7 @@ use super::{Mux, Session};
 use crate::hub::{link::Connection, resume::Claim};
 
 /// How long a session is believed in whose server has not yet said how long it keeps it.
-const CLAIMED: Duration = Duration::from_secs(120);
+const CLAIMED: Duration = Duration::from_secs(210);
 
 /// Sessions that are tried one after another. A browser has had two or three, if any.
 const MAX_OTHERS: usize = 8;

@@ -13,7 +13,7 @@ use crate::{
     hub::{
         base::Base,
         io::{Event, HubMessage, LinkState, Output},
-        link::{Connected, Connection, LONGEST_HINT},
+        link::{Connected, Connection, Heartbeat, LONGEST_HINT},
         resume::{Claim, Named},
     },
 };
@@ -50,7 +50,9 @@ impl Mux {
         bytes: &[u8],
     ) {
         if let Connection::Connected(connected) = &mut self.connection {
-            connected.heartbeat.heard(now);
+            if let Some(heartbeat) = &mut base.heartbeat {
+                heartbeat.heard(now);
+            }
             if connected.is_listing && !matches!(frame, ServerFrame::Subscribed(_)) {
                 connected.is_listing = false;
                 self.topics.link_opened(base);
@@ -122,7 +124,10 @@ impl Mux {
                 self.topics.publication(base, topic, position, previous, payload);
             }
             ServerFrame::Ack { lanes } => self.seen(base, &lanes),
-            ServerFrame::Pong { .. } => {}
+            ServerFrame::Pong { nonce } => {
+                base.answered(now, nonce);
+            }
+            ServerFrame::Coming { bytes } => self.announced(base, bytes),
             // Frames that this release does not act on, and types of later versions.
             ServerFrame::Credentials(_)
             | ServerFrame::Dismissed(_)
@@ -336,7 +341,10 @@ impl Mux {
         let detached = Duration::from_millis(welcome.limits.detached_ms);
         let count0 = Some(next0.saturating_sub(1));
         self.session = Some(Session { id, token, term, count0, detached, expires: None });
-        let mut connected = Connected::new(now, welcome, claims && resumed, &base.config);
+        let mut connected = Connected::new(now, welcome, claims && resumed);
+        // A server that says 0 would have the hub do nothing else.
+        let interval = ms(welcome.heartbeat_ms.max(1000));
+        base.heartbeat = Some(Heartbeat::new(now, interval, welcome.version(), &base.config));
         if !base.tabs.any_present() && base.tabs.parked() == 0 {
             connected.linger_until = Some(now + base.config.linger);
         }

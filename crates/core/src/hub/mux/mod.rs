@@ -7,6 +7,7 @@
 mod acks;
 mod claims;
 mod frames;
+mod line;
 
 use std::{mem, time::Duration};
 
@@ -20,7 +21,7 @@ use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
     io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
-    link::{Backoff, Connection, Pulse},
+    link::{Backoff, Connection},
     resume::{Claim, Held, History, MuxTab, MuxTabs},
     topics::Topics,
 };
@@ -241,7 +242,10 @@ impl Mux {
     fn suspend(&mut self, now: Timestamp, base: &mut Base) {
         if let Connection::Connected(connected) = &mut self.connection {
             connected.suspended = true;
-            base.send_control(HubFrame::Suspend.to_bytes());
+            base.send_note(HubFrame::Suspend.to_bytes());
+            if let Some(heartbeat) = &mut base.heartbeat {
+                heartbeat.rest();
+            }
             base.flush_all(now);
             base.release_lock();
         } else {
@@ -338,9 +342,7 @@ impl Machine for Mux {
                 if mem::take(&mut connected.suspended) {
                     // The link may have died meanwhile; the lock is needed for the next one.
                     base.has_lock();
-                    if let Pulse::Ping { nonce } = connected.heartbeat.probe(now, base.flow()) {
-                        base.send_ping(nonce);
-                    }
+                    base.probe(now);
                 }
                 self.send_attach(base, tab);
                 if is_awaited && !base.tabs.any_awaited() {
@@ -367,7 +369,7 @@ impl Machine for Mux {
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.topics.tab_away(base, tab, false);
         if self.connection.is_open() {
-            base.send_control(HubFrame::Park { tab }.to_bytes());
+            base.send_note(HubFrame::Park { tab }.to_bytes());
             // The server forgets a parked tab for one that is there.
             self.ask_again(base);
         }
@@ -487,26 +489,7 @@ impl Machine for Mux {
     }
 
     fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool) {
-        if !online {
-            return;
-        }
-        match &mut self.connection {
-            Connection::Backoff { until } => {
-                // All browsers of a network come back with it: spread them.
-                let soon = now + base.rng.below(base.config.backoff_first);
-                *until = (*until).min(soon);
-            }
-            Connection::Connected(connected) => {
-                if let Pulse::Ping { nonce } = connected.heartbeat.probe(now, base.flow()) {
-                    base.send_ping(nonce);
-                }
-            }
-            Connection::Idle
-            | Connection::Denied
-            | Connection::WaitingForLock
-            | Connection::Dialling { .. }
-            | Connection::Handshaking { .. } => {}
-        }
+        self.line_changed(now, base, online);
     }
 
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
@@ -532,21 +515,16 @@ impl Machine for Mux {
                 let why = Self::not_tabmux(base, &what);
                 self.abandon(now, base, code::HANDSHAKE_TIMEOUT, why);
             }
-            Connection::Backoff { until } if *until <= now => self.dial(now, base),
+            Connection::Backoff { until } if *until <= now && base.is_online => {
+                self.dial(now, base);
+            }
             Connection::Connected(connected) => {
                 if connected.linger_until.is_some_and(|until| until <= now) {
                     base.close_link(now, code::NORMAL, "");
                     self.stop(now, base);
                     return;
                 }
-                match connected.heartbeat.pulse(now, base.flow()) {
-                    Pulse::Nothing => {}
-                    Pulse::Ping { nonce } => base.send_ping(nonce),
-                    Pulse::Dead => {
-                        let why = "tabmux: the server fell silent".to_owned();
-                        self.abandon(now, base, code::HEARTBEAT_TIMEOUT, why);
-                    }
-                }
+                self.beat(now, base);
             }
             Connection::Idle
             | Connection::Denied
@@ -561,8 +539,8 @@ impl Machine for Mux {
         let expires = self.session.as_ref().and_then(|session| session.expires);
         let session = expires.map(|at| (at, WakeReason::Session));
         let history = self.history_ends(base).map(|at| (at, WakeReason::History));
-        let link = [self.connection.poll_timeout(), self.topics.poll_timeout()];
         let no_room = self.no_room_at.map(|at| (at, WakeReason::NoRoom));
+        let link = [self.line_timeout(base), self.topics.poll_timeout()];
         link.into_iter()
             .chain([self.acks.poll_timeout(), session, history, no_room])
             .flatten()

@@ -183,6 +183,7 @@ impl<'a> ToAll<'a> {
             | ServerFrame::Denied(_)
             | ServerFrame::Credentials(_)
             | ServerFrame::Dismissed(_)
+            | ServerFrame::Coming { .. }
             | ServerFrame::Opened { .. }
             | ServerFrame::Data { .. }
             | ServerFrame::Close { .. }

@@ -59,18 +59,18 @@ fn what_a_tab_has_heard_does_not_wait_behind_what_it_sends_on_a_slow_line() {
     bench.server(&ServerFrame::Message { payload: Payload::Text("all") });
     bench.pass(Duration::from_secs(5));
     answer(&mut bench, 1);
-    bench.pass(Duration::from_secs(25));
-    bench.take();
+    bench.input(Input::NetworkChanged { online: true });
     bench.input(Input::LinkBuffered { attempt, bytes: 0 });
     let sent = bench.sent();
     let place = |is: fn(&HubFrame<'_>) -> bool| {
         sent.iter().position(|bytes| HubFrame::decode(bytes).is_ok_and(|frame| is(&frame)))
     };
     let acknowledged = place(|it| matches!(it, HubFrame::Ack { lanes, .. } if lanes[0].lane == 1));
-    let ping = place(|it| matches!(it, HubFrame::Ping { .. }));
+    let ping = place(|it| matches!(it, HubFrame::Ping { nonce: 2 }));
     let said = place(|it| matches!(it, HubFrame::Data { .. }));
     let all = place(|it| matches!(it, HubFrame::Ack { lanes, .. } if lanes[0].lane == 0));
-    assert_eq!([acknowledged, ping, said, all], [0, 1, 2, 3].map(Some), "{sent:?}");
+    assert!([acknowledged, ping, said, all].is_sorted(), "{sent:?}");
+    assert!(acknowledged.is_some());
 }
 
 #[test]

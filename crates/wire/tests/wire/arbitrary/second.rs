@@ -53,6 +53,7 @@ fn control() -> impl Strategy<Value = ServerFrame<'static>> {
         (any::<u64>(), retry(), text(0..=64)).prop_map(|(tab, retry_ms, message)| {
             ServerFrame::Dismissed(Dismissed { tab: TabId(tab), retry_ms, message })
         }),
+        number().prop_map(|bytes| ServerFrame::Coming { bytes }),
     ]
 }
 

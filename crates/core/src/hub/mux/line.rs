@@ -1,0 +1,69 @@
+//! Whether the line works: the heartbeat of the link, and what is known of the network.
+
+use tabmux_wire::close as code;
+
+use super::Mux;
+use crate::{
+    Timestamp,
+    hub::{
+        base::Base,
+        io::WakeReason,
+        link::{Connected, Connection, Heartbeat, Pulse},
+    },
+};
+
+impl Mux {
+    /// Called when the network came or went, and when there is a reason to look.
+    pub(super) fn line_changed(&mut self, now: Timestamp, base: &mut Base, online: bool) {
+        base.is_online = online;
+        if !online {
+            return;
+        }
+        match &mut self.connection {
+            Connection::Backoff { until } => {
+                // All browsers of a network come back with it: spread them.
+                let soon = now + base.rng.below(base.config.backoff_first);
+                *until = (*until).min(soon);
+            }
+            // All tabs that are left are parked: the first that is back makes the hub ask.
+            Connection::Connected(Connected { suspended: true, .. }) => {}
+            Connection::Connected(_) => base.probe(now),
+            Connection::Idle
+            | Connection::Denied
+            | Connection::WaitingForLock
+            | Connection::Dialling { .. }
+            | Connection::Handshaking { .. } => {}
+        }
+    }
+
+    /// Called when the server said that a frame of so many bytes comes.
+    pub(super) fn announced(&self, base: &mut Base, bytes: u64) {
+        if let (Some(heartbeat), Connection::Connected(connected)) =
+            (&mut base.heartbeat, &self.connection)
+        {
+            heartbeat.announced(bytes, connected.limits.message_bytes);
+        }
+    }
+
+    /// Does what the heartbeat wants done.
+    pub(super) fn beat(&mut self, now: Timestamp, base: &mut Base) {
+        match base.heartbeat.as_mut().map(|beat| beat.pulse(now)) {
+            None | Some(Pulse::Nothing) => {}
+            Some(Pulse::Ping { nonce }) => base.send_ping(nonce),
+            Some(Pulse::Dead) => {
+                let why = "tabmux: the server fell silent".to_owned();
+                self.abandon(now, base, code::HEARTBEAT_TIMEOUT, why);
+            }
+        }
+    }
+
+    /// Returns when something is due of the link.
+    pub(super) fn line_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)> {
+        let heartbeat = base.heartbeat.as_ref().and_then(Heartbeat::due);
+        let link = self.connection.poll_timeout().filter(|(_, why)| {
+            // Without a network the next dial waits for word of one.
+            base.is_online || *why != WakeReason::Backoff
+        });
+        [link, heartbeat.map(|at| (at, WakeReason::Heartbeat))].into_iter().flatten().min()
+    }
+}
