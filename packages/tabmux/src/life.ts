@@ -263,15 +263,15 @@ function inhabit(bfcache?: 'prefer'): void {
   // Only Firefox has this, and no page can ask a browser what it keeps in its cache.
   locks = bfcache && 'mozInnerScreenX' in globalThis ? undefined : navigator.locks;
   takeLock();
+  for (const type of ['online', 'pageshow', 'visibilitychange']) {
+    addEventListener(type, () => hubs.forEach(wake));
+  }
   addEventListener('pagehide', ({ persisted }) => {
     hubs.forEach((hub) => post(hub, [persisted ? PageKind.Park : PageKind.Bye]));
     // Lets go of the lock in this task, and waits for none: a cached page must not.
     leaving.abort();
   });
   addEventListener('pageshow', ({ persisted }) => persisted && comeBack());
-  for (const type of ['online', 'pageshow', 'visibilitychange']) {
-    addEventListener(type, () => hubs.forEach(wake));
-  }
 }
 
 /** Takes the lock again, and tells the hubs, which may have taken this page for dead without it. */

@@ -228,7 +228,7 @@ impl SlowLine {
         }));
         self.bench.take();
         for bytes in arrived(&mut self.up, self.bytes_per_s / 10) {
-            match HubFrame::decode(&bytes).unwrap() {
+            match HubFrame::decode(&bytes).expect("a frame of the hub") {
                 HubFrame::Ping { nonce } => self.server_says(&ServerFrame::Pong { nonce }),
                 HubFrame::Data { up, payload, .. } => {
                     self.received += payload.len();
