@@ -124,6 +124,9 @@ impl World {
             10 => {
                 let pause = self.rng.millis(0, 20_000);
                 self.pass(pause)?;
+                if self.hub.link.is_some() {
+                    self.say(None, &HubFrame::Ping { nonce: 1 })?;
+                }
             }
             _ => {
                 let pause = self.rng.millis(0, 500);
