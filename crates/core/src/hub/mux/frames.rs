@@ -141,15 +141,6 @@ impl Mux {
         }
     }
 
-    /// Called when the server said that a frame of so many bytes comes.
-    fn announced(&self, base: &mut Base, bytes: u64) {
-        if let (Some(heartbeat), Connection::Connected(connected)) =
-            (&mut base.heartbeat, &self.connection)
-        {
-            heartbeat.announced(bytes, connected.limits.message_bytes);
-        }
-    }
-
     /// Counts a reliable frame. Returns `None` if it is not to be heard, because its tab is away,
     /// or about to be told where its lane goes on.
     fn count(
