@@ -1,6 +1,6 @@
 //! What a handler can do while it is called.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     session::{Registry, SendError, SocketRef, Stats, Visitor},
@@ -178,6 +178,11 @@ impl Ctx<'_> {
     pub fn address(&self) -> Option<IpAddr> {
         let link = self.registry.link_of(self.socket.session)?;
         self.at.clients.address(link)
+    }
+
+    /// Returns what is kept of who opened the link.
+    pub(crate) fn shared_visitor(&self) -> Option<Arc<Visitor>> {
+        self.registry.visitor(self.socket.session).cloned()
     }
 
     fn visitor(&self) -> Option<&Visitor> {

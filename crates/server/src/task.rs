@@ -2,17 +2,21 @@
 
 mod socket;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     OwnedPayload,
+    session::Visitor,
     wire::{Payload, SessionId, TabId, close},
 };
 use tokio::sync::mpsc;
 
 use self::socket::Shared;
 pub use self::socket::{Ended, TaskReader, TaskSocket, TaskWriter};
-use crate::{CloseInfo, Ctx, Decision, OpenAnswer, OpenRequest, SocketHandler};
+use crate::{
+    CloseInfo, Ctx, Decision, OpenAnswer, OpenRequest, ServerHandle, SocketHandler,
+    handler::kept_headers,
+};
 
 /// Makes handlers that each run a task: `run` gets the socket once it is open, and when it
 /// returns, the socket closes with 1000 (1011 if it panicked).
@@ -94,6 +98,10 @@ pub struct Opening {
     answer: OpenAnswer,
     socket: TaskSocket,
     protocols: Vec<String>,
+    visitor: Option<Arc<Visitor>>,
+    address: Option<IpAddr>,
+    params: Vec<(String, String)>,
+    server: ServerHandle,
 }
 
 impl Opening {
@@ -105,6 +113,34 @@ impl Opening {
     /// Returns the sub-protocols offered, best first.
     pub fn protocols(&self) -> &[String] {
         &self.protocols
+    }
+
+    /// Returns a parameter of the path, as [`Builder::socket`](crate::Builder::socket) named it:
+    /// `id` of `/room/{id}`.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.params.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+    }
+
+    /// Returns the user of the browser. See [`Ctx::user`].
+    pub fn user(&self) -> Option<&str> {
+        Some(self.visitor.as_ref()?.user()?.name())
+    }
+
+    /// Returns the first value of a header that the judge had the server keep. See [`Ctx::header`].
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let kept = self.visitor.as_ref().map_or(&[][..], |visitor| kept_headers(visitor));
+        let found = kept.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| &**value)
+    }
+
+    /// Returns the address of the browser's link, behind `trusted_proxies`. See [`Ctx::address`].
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// Returns the server.
+    pub fn server(&self) -> ServerHandle {
+        self.server.clone()
     }
 
     /// Returns the tab.
@@ -147,7 +183,17 @@ impl SocketHandler for TaskHandler {
         let (sender, tab, target) = (ctx.sender(), request.tab, request.target.into());
         let socket = TaskSocket::new(sender, messages, shared, tab, target);
         let (answer, protocols) = (request.answer_later(), request.protocols.to_vec());
-        run(Opening { answer, socket, protocols });
+        let params = request.params();
+        let params = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        run(Opening {
+            answer,
+            socket,
+            protocols,
+            visitor: ctx.shared_visitor(),
+            address: request.address(),
+            params: params.collect(),
+            server: ctx.server(),
+        });
         Decision::Later
     }
 

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The server for its tests only.
     ("tabmux-client", &["tabmux-core", "tabmux-server"]),
     ("tabmux-cli", &["tabmux-core", "tabmux-server"]),
+    ("tabmux-example-rooms", &["tabmux-client", "tabmux-server"]),
     ("tabmux-bench", &["tabmux-cli"]),
     // The built package and the server binary, never sources; it reads what passes a proxy.
     ("tabmux-e2e", &["tabmux-wire"]),

@@ -19,6 +19,8 @@ const SAFE: &[&str] = &[
     "crates/core/src/lib.rs",
     "crates/server/src/lib.rs",
     "crates/client/src/lib.rs",
+    "examples/rooms/src/lib.rs",
+    "examples/rooms/src/main.rs",
     "crates/cli/src/lib.rs",
     "crates/cli/src/main.rs",
     "crates/sim/src/main.rs",

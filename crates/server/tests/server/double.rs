@@ -196,6 +196,29 @@ fn a_sender_on_another_thread_reaches_the_tab() {
 }
 
 #[tokio::test]
+async fn a_task_sees_who_opens_its_socket_and_where() {
+    let who = task_opening(|opening| async move {
+        let language = opening.header("Accept-Language").map(String::from_utf8_lossy);
+        let seen = format!(
+            "{:?} {language:?} {:?} {:?} {:?} {}",
+            opening.user(),
+            opening.address(),
+            opening.param("id"),
+            opening.param("other"),
+            opening.server().stats().links.open
+        );
+        opening.accept().send(seen).await.unwrap();
+    });
+    let address = "192.0.2.7".parse().unwrap();
+    let ann = Browser::default().user("ann").header("accept-language", "de").address(address);
+    let mut server = TestServer::of(Server::builder().socket("/r/{id}", who), ann).unwrap();
+    let socket = server.open("/r/7");
+    assert!(matches!(soon("it", server.next(socket)).await, Heard::Opened { .. }));
+    let seen = "Some(\"ann\") Some(\"de\") Some(192.0.2.7) Some(\"7\") None 1";
+    assert_eq!(soon("it", server.next(socket)).await, message(seen));
+}
+
+#[tokio::test]
 async fn tasks_that_answer_later_are_waited_for() {
     let slow = task_opening(|opening| async move {
         tokio::task::yield_now().await;

@@ -1,0 +1,78 @@
+//! The pages, and log-in.
+
+use axum::{
+    Form, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use serde::Deserialize;
+use tabmux_server::{Refusal, ServerHandle, Target};
+
+use crate::{COOKIE, database::Database};
+
+#[derive(Clone)]
+struct App {
+    database: Database,
+    server: ServerHandle,
+}
+
+/// A name is all that it takes here. Ask for more.
+#[derive(Deserialize)]
+struct LogIn {
+    name: String,
+}
+
+pub(crate) fn router(database: Database, server: ServerHandle) -> Router {
+    Router::new()
+        .route("/", get(async || Html(include_str!("page.html"))))
+        .route("/login", post(log_in))
+        .route("/logout", post(log_out))
+        .with_state(App { database, server })
+}
+
+async fn log_in(State(app): State<App>, Form(LogIn { name }): Form<LogIn>) -> Response {
+    if name.is_empty() || name.len() > 40 {
+        return (StatusCode::BAD_REQUEST, "a name has 1 to 40 bytes\n").into_response();
+    }
+    match app.database.log_in(name).await {
+        Ok(session) => set_cookie(&session, 86_400),
+        Err(error) => away(&error),
+    }
+}
+
+/// Ends the session, and sends the user's links away: what was open closes, in all tabs.
+async fn log_out(State(app): State<App>, headers: HeaderMap) -> Response {
+    let ended = match cookie(&headers) {
+        Some(session) => app.database.log_out(session).await,
+        None => Ok(None),
+    };
+    match ended {
+        Ok(user) => {
+            if let Some(user) = user {
+                // An error means that the server ends anyway.
+                let _ = app.server.disconnect(Target::User(&user), &Refusal::never("logged out"));
+            }
+            set_cookie("", 0)
+        }
+        Err(error) => away(&error),
+    }
+}
+
+/// Scripts cannot read it, and forms of other sites do not send it.
+fn set_cookie(session: &str, seconds: u32) -> Response {
+    let cookie = format!("{COOKIE}={session}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}");
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).map(str::trim);
+    pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+fn away(error: &rusqlite::Error) -> Response {
+    eprintln!("the database failed: {error}");
+    (StatusCode::SERVICE_UNAVAILABLE, "the database is away\n").into_response()
+}

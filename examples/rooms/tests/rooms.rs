@@ -1,0 +1,170 @@
+//! The app from outside: over HTTP, and by native clients.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rooms::{Database, serve};
+use serde_json::{Value, json};
+use tabmux_client::{Client, OpenError, OwnedMessage, Socket, Status, Topic, TopicEvent};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+/// The app on a free port.
+struct App {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    run: JoinHandle<bool>,
+}
+
+impl App {
+    /// `file` is the database.
+    async fn start(file: &Path) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, database) = (listener.local_addr().unwrap(), Database::open(file).unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let run = async move {
+            let shutdown = async { stopped.await.unwrap() };
+            serve(listener, database, PathBuf::from("none"), shutdown).await.is_ok()
+        };
+        Self { address, stop, run: tokio::spawn(run) }
+    }
+
+    /// Posts a form; the whole answer.
+    async fn post(&self, path: &str, headers: &str, form: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}Content-Type: \
+             application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            self.address,
+            form.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon("an answer", stream.read_to_string(&mut answer)).await.unwrap();
+        answer
+    }
+
+    /// Logs in; the cookie.
+    async fn log_in(&self, name: &str) -> String {
+        let answer = self.post("/login", "", &format!("name={name}")).await;
+        let (_, rest) = answer.split_once("set-cookie: ").unwrap_or_else(|| panic!("{answer}"));
+        assert!(rest.contains("HttpOnly"), "{answer}");
+        rest.split(';').next().unwrap().to_owned()
+    }
+
+    fn client(&self, cookie: &str) -> Client {
+        let url = format!("ws://{}/tabmux/ws", self.address);
+        Client::builder(url).header("cookie", cookie).connect().unwrap()
+    }
+
+    async fn end(self) {
+        self.stop.send(()).unwrap();
+        assert!(soon("the end", self.run).await.unwrap());
+    }
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(30), future).await;
+    waited.unwrap_or_else(|_| panic!("{what} did not come"))
+}
+
+/// A file for the database of one test.
+fn file(name: &str) -> PathBuf {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("sqlite");
+    if file.exists() {
+        std::fs::remove_file(&file).unwrap();
+    }
+    file
+}
+
+fn value(message: OwnedMessage) -> Value {
+    match message {
+        OwnedMessage::Text(text) => serde_json::from_str(&text).unwrap(),
+        other => panic!("no text: {other:?}"),
+    }
+}
+
+async fn heard(socket: &mut Socket) -> Value {
+    value(soon("a note", socket.next()).await.unwrap())
+}
+
+async fn published(topic: &mut Topic) -> Value {
+    loop {
+        match soon("a publication", topic.next()).await {
+            Some(TopicEvent::Message { message, .. }) => return value(message),
+            Some(TopicEvent::Subscribed { .. }) => {}
+            other => panic!("no publication: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_note_reaches_who_is_there_and_who_comes_later() {
+    let file = file("notes");
+    let app = App::start(&file).await;
+    let (ann, bob) = (app.log_in("ann").await, app.log_in("bob").await);
+    let (ann, bob) = (app.client(&ann), app.client(&bob));
+    let mut topic = bob.subscribe("room:7");
+    assert!(matches!(soon("it", topic.next()).await, Some(TopicEvent::Subscribed { .. })));
+    let room = soon("the room", ann.open("/room/7", &[])).await.unwrap();
+    room.send("milk").await.unwrap();
+    let note = json!({ "author": "ann", "text": "milk" });
+    assert_eq!(published(&mut topic).await, note);
+    let mut later = soon("the room", bob.open("/room/7", &[])).await.unwrap();
+    assert_eq!(heard(&mut later).await, note);
+    later.send("bread").await.unwrap();
+    assert_eq!(published(&mut topic).await["author"], "bob");
+    // Another room has none of it.
+    let mut other = soon("a room", ann.open("/room/8", &[])).await.unwrap();
+    other.send(vec![1]).await.unwrap();
+    assert_eq!(soon("the end", other.next()).await, None);
+    assert_eq!(other.ended().unwrap().code, 1003);
+    app.end().await;
+    // The links were sent away, and the notes are still there.
+    let app = App::start(&file).await;
+    let cookie = app.log_in("cleo").await;
+    let cleo = app.client(&cookie);
+    let mut room = soon("the room", cleo.open("/room/7", &[])).await.unwrap();
+    assert_eq!(heard(&mut room).await["text"], "milk");
+    assert_eq!(heard(&mut room).await["text"], "bread");
+    app.end().await;
+}
+
+/// Why a link is refused.
+async fn refused(client: &Client) -> String {
+    let mut status = client.status();
+    let reason = |status: &Status| match status {
+        Status::Backoff { reason } | Status::Closed { reason } => Some(reason.clone()),
+        _ => None,
+    };
+    let refused = soon("a refusal", status.wait_for(|status| reason(status).is_some())).await;
+    reason(&refused.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn who_has_not_logged_in_or_has_logged_out_stays_outside() {
+    let app = App::start(&file("outside")).await;
+    let reason = refused(&app.client("other=1")).await;
+    assert!(reason.contains("log in first"), "{reason}");
+    let cookie = app.log_in("ann").await;
+    let ann = app.client(&cookie);
+    let odd = soon("an answer", ann.open("/room/kitchen", &[])).await;
+    assert!(matches!(odd, Err(OpenError::Failed { message }) if message.contains("number")));
+    let mut room = soon("the room", ann.open("/room/1", &[])).await.unwrap();
+    app.post("/logout", &format!("Cookie: {cookie}\r\n"), "").await;
+    assert_eq!(soon("the end", room.next()).await, None);
+    let reason = refused(&app.client(&cookie)).await;
+    assert!(reason.contains("log in again"), "{reason}");
+    let answer = app.post("/login", "", "name=").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    app.end().await;
+}
