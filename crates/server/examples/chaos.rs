@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::SinkExt as _;
 use tabmux_core::{OwnedPayload, wire::Payload};
-use tabmux_server::{PublishError, Server, ServerHandle, TaskSocket, listen, task};
+use tabmux_server::{Server, ServerHandle, TaskSocket, listen, task};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -227,11 +227,8 @@ async fn publish(server: ServerHandle, topic: String, pause: Duration) {
     for number in 1_u64.. {
         clock.tick().await;
         let text = format!("p {run} {number}");
-        while let Err(error) = server.publish(&topic, Payload::Text(&text)) {
-            if !matches!(error, PublishError::Full) {
-                return;
-            }
-            clock.tick().await;
+        if server.publish(&topic, Payload::Text(&text)).await.is_err() {
+            return;
         }
     }
 }

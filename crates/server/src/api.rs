@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tabmux_core::{OwnedPayload, wire::Position};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{PublishError, app::App, config::ApiKey};
 
@@ -65,7 +65,7 @@ async fn carry_out(app: &App, request: Request) -> Result<(bool, Vec<Published>)
     authorize(app.control.desk.settings().api_key.as_ref(), request.headers())?;
     let body = receive(app, request).await?;
     let (many, items) = read(app, &body)?;
-    Ok((many, publish_all(app, items)?))
+    Ok((many, publish_all(app, items).await?))
 }
 
 async fn receive(app: &App, request: Request) -> Result<Bytes, Fault> {
@@ -133,10 +133,18 @@ fn check(app: &App, item: Item) -> Result<(String, OwnedPayload), Fault> {
     Ok((item.topic, payload))
 }
 
-fn publish_all(app: &App, items: Vec<(String, OwnedPayload)>) -> Result<Vec<Published>, Fault> {
+/// Publishes one after the other, and gives up when there is no room for as long as a request may
+/// take.
+async fn publish_all(
+    app: &App,
+    items: Vec<(String, OwnedPayload)>,
+) -> Result<Vec<Published>, Fault> {
     let mut published = Vec::with_capacity(items.len());
+    let deadline = Instant::now() + Duration::from_millis(app.config.http_timeout_ms);
     for (topic, payload) in items {
-        match app.shards.fanout().publish(&topic, payload.as_payload()) {
+        let publishing = app.shards.fanout().publish(&topic, payload.as_payload());
+        let position = timeout_at(deadline, publishing).await;
+        match position.unwrap_or(Err(PublishError::Full)) {
             Ok(Position { epoch, offset }) => published.push(Published { epoch, offset }),
             // Those before it are out; the caller learns which.
             Err(error) => return Err(Fault::from(error).after(&published)),
@@ -168,7 +176,9 @@ impl From<PublishError> for Fault {
         let status = match error {
             PublishError::Name => StatusCode::BAD_REQUEST,
             PublishError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            PublishError::Full | PublishError::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            PublishError::Full | PublishError::Closed | PublishError::Broker(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self::new(status, &error.to_string())
     }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    Config, Error, Handshake, Server, SocketHandler, Verdict,
+    Broker, Config, Error, Handshake, Server, SocketHandler, Verdict,
     app::Files,
     assets::Scripts,
     files::Folder,
@@ -26,6 +26,7 @@ pub struct Builder {
     user: Option<UserOf>,
     judge: Option<Hook>,
     verdicts: Option<(Duration, KeyOf)>,
+    broker: Option<Arc<dyn Broker>>,
     fault: Option<Error>,
 }
 
@@ -40,6 +41,7 @@ impl Builder {
             user: None,
             judge: None,
             verdicts: None,
+            broker: None,
             fault: None,
         }
     }
@@ -177,6 +179,13 @@ impl Builder {
         self
     }
 
+    /// Has a broker of yours number publications and bring them here, in place of one in memory,
+    /// which is for a server that has one node.
+    pub fn broker(mut self, broker: impl Broker) -> Self {
+        self.broker = Some(Arc::new(broker));
+        self
+    }
+
     /// Remembers answers of the judge for `life`, for requests with the same key. A request without
     /// a key is always judged. Everything that the judge looks at must be in the key, such as the
     /// session's cookie. An answer is forgotten earlier when its user is sent away or asked about
@@ -228,6 +237,6 @@ impl Builder {
             (None, Some(user)) => Namer::User(user),
             (None, None) => Namer::No,
         };
-        Server::new(self.config, settings, self.routes, files, namer)
+        Server::new(self.config, settings, self.routes, files, namer, self.broker)
     }
 }

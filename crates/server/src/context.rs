@@ -4,8 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     session::{Registry, SendError, SocketRef, Stats, Visitor},
-    wire::{Payload, Position, SessionId, TabId},
+    wire::{Payload, SessionId, TabId},
 };
+
+use tokio::sync::futures::OwnedNotified;
 
 use crate::{
     HeldCredit, Params, PublishError, ServerHandle, SocketSender,
@@ -25,6 +27,8 @@ pub struct Ctx<'a> {
     pub(crate) target: &'a str,
     /// What of the message that the handler is called with is given back when it returns.
     pub(crate) credit: u64,
+    /// There was no room for a publication: done when there may be some.
+    pub(crate) room: Option<OwnedNotified>,
 }
 
 impl Ctx<'_> {
@@ -79,12 +83,16 @@ impl Ctx<'_> {
         self.broadcast(Payload::Binary(bytes))
     }
 
-    /// Publishes a message to every browser that is subscribed to a topic; its position.
+    /// Publishes a message to every browser that is subscribed to a topic. Any name of 1 to 256
+    /// bytes is a topic. Its position is not known yet: a broker may have to be asked.
     ///
     /// # Errors
-    /// As for [`ServerHandle::publish`].
-    pub fn publish(&self, topic: &str, message: Payload<'_>) -> Result<Position, PublishError> {
-        self.home.fanout.publish(topic, message)
+    /// [`PublishError::Name`], [`PublishError::TooLarge`]. [`PublishError::Full`] when the shards
+    /// or the broker are behind: [`SocketHandler::publishable`](crate::SocketHandler::publishable)
+    /// tells when to try again. [`PublishError::Broker`] when a broker refuses at once; one that
+    /// refuses later is only told of in the log.
+    pub fn publish(&mut self, topic: &str, message: Payload<'_>) -> Result<(), PublishError> {
+        self.home.fanout.publish_now(topic, message, &mut self.room)
     }
 
     /// Closes the socket with a code from 1000 to 4999; the handler's `close` follows. Nothing

@@ -76,14 +76,18 @@ impl From<io::Error> for Error {
 }
 
 /// Why a publication was not published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PublishError {
     /// The name is not one of a topic: it has 1 to 256 bytes.
     Name,
     /// The message is larger than `limits.message_bytes`, of which the frame takes up to 48.
     TooLarge,
-    /// More waits for the shards than `limits.inbox_bytes`. Trying again is of use.
+    /// More waits for the shards, or for the broker, than `limits.inbox_bytes`. Trying again is of
+    /// use.
     Full,
+    /// The broker did not take it, and says why. Trying again may be of use.
+    Broker(String),
     /// The server is gone.
     Closed,
 }
@@ -93,6 +97,7 @@ impl fmt::Display for PublishError {
         f.write_str(match self {
             Self::Name => return BadTopicName.fmt(f),
             Self::TooLarge => "the message is larger than limits.message_bytes",
+            Self::Broker(why) => return write!(f, "the broker did not take it: {why}"),
             Self::Full => "too much waits for the shards; try again",
             Self::Closed => "the server is gone",
         })

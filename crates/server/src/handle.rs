@@ -48,15 +48,25 @@ impl ServerHandle {
         Self { stats: control.board.watch(), control: Arc::downgrade(control) }
     }
 
-    /// Publishes a message to every browser that is subscribed to a topic; its position, also
-    /// when nobody is. Any name of 1 to 256 bytes is a topic.
+    /// Publishes a message to every browser that is subscribed to a topic. Returns its position,
+    /// also when nobody is subscribed. Any name of 1 to 256 bytes is a topic.
+    ///
+    /// It waits while the shards' inboxes have no room, and for the broker to take the message. It
+    /// waits for no browser. A future that is dropped before it is done may have published.
     ///
     /// # Errors
-    /// [`PublishError::Name`], [`PublishError::TooLarge`]; [`PublishError::Full`] when the
-    /// shards are behind; [`PublishError::Closed`] when the server is gone.
-    pub fn publish(&self, topic: &str, message: Payload<'_>) -> Result<Position, PublishError> {
-        let control = self.control.upgrade().ok_or(PublishError::Closed)?;
-        control.fanout.publish(topic, message)
+    /// [`PublishError::Name`], [`PublishError::TooLarge`]; [`PublishError::Broker`] when the broker
+    /// did not take it; [`PublishError::Closed`] when the server is gone.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        message: Payload<'_>,
+    ) -> Result<Position, PublishError> {
+        let fanout = {
+            let control = self.control.upgrade().ok_or(PublishError::Closed)?;
+            Arc::clone(&control.fanout)
+        };
+        fanout.publish(topic, message).await
     }
 
     /// Sends a message to all tabs of a user's browsers, or of one browser, at most once: what does

@@ -45,6 +45,12 @@ pub trait SocketHandler: Send + 'static {
         let _ = ctx;
     }
 
+    /// There may be room again after [`Ctx::publish`] returned
+    /// [`PublishError::Full`](crate::PublishError::Full).
+    fn publishable(&mut self, ctx: &mut Ctx<'_>) {
+        let _ = ctx;
+    }
+
     /// The socket is closed, by either end or because the link broke. Comes once for each
     /// socket that was accepted; nothing can be sent any more.
     fn close(&mut self, ctx: &mut Ctx<'_>, close: &CloseInfo<'_>) {

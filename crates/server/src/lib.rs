@@ -34,6 +34,7 @@ mod api;
 mod app;
 mod assets;
 mod bridge;
+mod broker;
 mod builder;
 mod config;
 #[doc(hidden)]
@@ -68,6 +69,7 @@ mod web;
 mod ws;
 
 pub use self::{
+    broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     builder::Builder,
     config::{ApiKey, Config, Deflate, Limits, Slow, TopicRule, listen_address},
     context::Ctx,

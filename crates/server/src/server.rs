@@ -15,6 +15,7 @@ use crate::{
     Builder, Config, Error, ServerHandle, accept,
     admission::{Admission, Tickets},
     app::{App, Files, Names},
+    broker::{Broker, MemoryBroker},
     control::Desk,
     descriptors, http,
     judge::{Hook, KeyOf, Room},
@@ -61,6 +62,7 @@ impl Server {
         routes: Routes,
         files: Files,
         namer: Namer,
+        broker: Option<Arc<dyn Broker>>,
     ) -> Result<Self, Error> {
         let mut names = Names::No;
         let desk = |shards: usize, tickets: &Arc<Tickets>| {
@@ -81,7 +83,11 @@ impl Server {
             };
             Desk::new(admission, room, settings)
         };
-        let shards = Shards::new(&config, routes, desk)?;
+        let broker = match broker {
+            Some(broker) => broker,
+            None => Arc::new(MemoryBroker::new(config.limits.topics)?),
+        };
+        let shards = Shards::new(&config, routes, broker, desk)?;
         let control = Arc::clone(shards.control());
         let admission = Arc::clone(&control.desk.admission);
         let app = App { config, control, admission, names, shards, files };

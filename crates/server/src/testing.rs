@@ -326,9 +326,9 @@ impl TestServer {
     /// Publishes to a topic, as a backend does.
     ///
     /// # Errors
-    /// As for [`ServerHandle::publish`](crate::ServerHandle::publish).
+    /// As for [`Ctx::publish`](crate::Ctx::publish).
     pub fn publish(&mut self, topic: &str, message: Payload<'_>) -> Result<(), PublishError> {
-        self.alone.control().fanout.publish(topic, message)?;
+        self.alone.control().fanout.publish_now(topic, message, &mut None)?;
         self.settle();
         Ok(())
     }

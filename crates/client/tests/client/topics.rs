@@ -18,7 +18,7 @@ async fn publications_come_in_order_with_their_positions() {
         panic!("not subscribed")
     };
     for text in ["1", "2"] {
-        server.handle.publish("prices", Message::Text(text)).unwrap();
+        server.handle.publish("prices", Message::Text(text)).await.unwrap();
     }
     for (text, offset) in [("1", 1), ("2", 2)] {
         let event = next(&mut topic).await;
@@ -39,10 +39,10 @@ async fn a_topic_goes_on_over_a_link_that_breaks() {
     let client = network.client();
     let mut topic = client.subscribe("prices");
     assert!(matches!(next(&mut topic).await, TopicEvent::Subscribed { .. }));
-    server.handle.publish("prices", Message::Text("before")).unwrap();
+    server.handle.publish("prices", Message::Text("before")).await.unwrap();
     assert!(matches!(next(&mut topic).await, TopicEvent::Message { .. }));
     network.cut();
-    server.handle.publish("prices", Message::Text("meanwhile")).unwrap();
+    server.handle.publish("prices", Message::Text("meanwhile")).await.unwrap();
     let event = next(&mut topic).await;
     let TopicEvent::Message { message, .. } = event else { panic!("{event:?}") };
     assert_eq!(message, "meanwhile".into());
@@ -58,7 +58,7 @@ async fn a_reader_that_is_behind_gets_a_gap_between_what_came_before_and_after()
     assert!(matches!(next(&mut witness).await, TopicEvent::Subscribed { .. }));
     // More than wait for a reader: 1,024. The witness tells when they are there.
     for number in 0..1_100 {
-        server.handle.publish("prices", Message::Text(&number.to_string())).unwrap();
+        server.handle.publish("prices", Message::Text(&number.to_string())).await.unwrap();
         assert!(matches!(next(&mut witness).await, TopicEvent::Message { .. }));
     }
     for number in 0..1_024 {
@@ -67,7 +67,7 @@ async fn a_reader_that_is_behind_gets_a_gap_between_what_came_before_and_after()
         assert_eq!(message, number.to_string().into());
     }
     assert!(matches!(next(&mut topic).await, TopicEvent::Gap { .. }));
-    server.handle.publish("prices", Message::Text("after")).unwrap();
+    server.handle.publish("prices", Message::Text("after")).await.unwrap();
     let event = next(&mut topic).await;
     let TopicEvent::Message { message, .. } = event else { panic!("{event:?}") };
     assert_eq!(message, "after".into());

@@ -75,8 +75,8 @@ pub use self::{
         SessionStats, SocketStats, Stats, TabStats, TopicStats,
     },
     topics::{
-        BadTopicName, Joined, MAX_SHARDS, Numbered, Shards, TooManyTopics, TopicFrame, Topics,
-        check_topic_name,
+        BadTopicName, Interest, Joined, MAX_SHARDS, Numbered, Placed, Shards, TooManyTopics,
+        TopicFrame, TopicLog, Topics, check_topic_name,
     },
     visitor::{Admitted, Farewell, User, Visitor},
 };

@@ -20,40 +20,69 @@ const MAX_LEFT: usize = 16_384;
 /// Shards that a topic can name.
 pub const MAX_SHARDS: usize = 256;
 
-/// All topics of a server.
+/// All topics of a server that has one node: where they are, and which shards want them.
 ///
 /// Offsets are drawn from one counter, so those of one topic have holes; a publication names the
 /// one before it. There is no history: what a topic remembers is where it is.
 pub struct Topics {
+    log: TopicLog,
+    interest: Interest,
+}
+
+/// Where topics are: numbers publications. It is what a broker has, and knows no shards.
+pub struct TopicLog {
     epoch: u64,
     limit: usize,
     /// The last offset that was given out.
     offset: u64,
+    topics: BTreeMap<Arc<str>, Mark>,
+    /// Topics that nobody wants any more, the one that was left first first. They are kept while
+    /// there is room, so that who comes back learns that nothing was missed.
+    left: BTreeMap<u64, Arc<str>>,
+}
+
+/// Where a topic is.
+struct Mark {
+    offset: u64,
+    /// Its key in `left`, which is the number of leavings before; 0 while somebody wants it.
+    left: u64,
+}
+
+/// A publication that a log has numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its place.
+    pub position: Position,
+    /// The place of the one before it.
+    pub previous: Position,
+    /// True if somebody wants the topic.
+    pub is_wanted: bool,
+}
+
+/// Which shards of a node want which topics.
+#[derive(Default)]
+pub struct Interest {
     /// The last number that was given out. Numbers are not used again.
     number: u64,
     names: BTreeMap<Arc<str>, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
-    /// Topics that nobody wants any more, the one that was left first first. They are kept while
-    /// there is room, so that who comes back learns that nothing was missed.
-    left: BTreeMap<u64, TopicId>,
     /// Counts the memory of all topics, and of all publications that somebody keeps.
     meter: Arc<Meter>,
 }
 
 struct Topic {
     name: Arc<str>,
-    offset: u64,
+    position: Position,
     shards: Shards,
-    /// Its key in `left`, which is the number of leavings before; 0 while somebody wants it.
-    left: u64,
     meter: Arc<Meter>,
     /// Charges the topic for its own record.
     _record: Share,
 }
 
-/// The bytes of a topic beside its name: its record, its meter, and its entries by number and by
-/// name.
-const RECORD: usize = size_of::<Topic>() + size_of::<Meter>() + 2 * ARC + 2 * ENTRY;
+/// The bytes of a topic beside its name: its record, its meter, and its entries by number, by name
+/// and in the log.
+const RECORD: usize =
+    size_of::<Topic>() + size_of::<Meter>() + size_of::<Mark>() + 2 * ARC + 3 * ENTRY;
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,25 +133,22 @@ impl Topics {
     /// No topics, in an epoch that no earlier run of the server had. At most `limit` topics are
     /// wanted at a time.
     pub fn new(epoch: u64, limit: usize) -> Self {
-        let (names, topics, left) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let meter = Arc::default();
-        Self { epoch, limit, offset: 0, number: 0, names, topics, left, meter }
+        Self { log: TopicLog::new(epoch, limit), interest: Interest::default() }
     }
 
     /// How many topics are wanted, or remembered.
     pub fn len(&self) -> usize {
-        self.topics.len()
+        self.log.topics.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.topics.is_empty()
+        self.log.topics.is_empty()
     }
 
-    /// Returns the meter of all topics: the memory of topics, and of publications that somebody
-    /// keeps.
+    /// Returns the meter of all topics.
     pub const fn meter(&self) -> &Arc<Meter> {
-        &self.meter
+        self.interest.meter()
     }
 
     /// A shard wants a topic.
@@ -133,80 +159,166 @@ impl Topics {
     /// # Panics
     /// When the shard's number is not below [`MAX_SHARDS`].
     pub fn join(&mut self, shard: usize, name: &Arc<str>) -> Result<Joined, TooManyTopics> {
-        let id = match self.names.get(name) {
-            Some(id) => *id,
-            None => self.create(name)?,
-        };
-        let topic = self.topics.get_mut(&id).ok_or(TooManyTopics)?;
-        self.left.remove(&topic.left);
-        topic.left = 0;
-        topic.shards.insert(shard);
-        let position = Position { epoch: self.epoch, offset: topic.offset };
-        Ok(Joined { topic: id, position })
+        let position = self.log.join(name)?;
+        Ok(self.interest.join(shard, name, position))
     }
 
     /// A shard wants a topic no more.
     pub fn leave(&mut self, shard: usize, id: TopicId) {
-        let Some(topic) = self.topics.get_mut(&id) else {
+        if let Some(name) = self.interest.leave(shard, id) {
+            self.log.leave(&name);
+        }
+    }
+
+    /// Numbers a publication, and encodes it if anybody wants it.
+    pub fn publish(&mut self, name: &str, payload: Payload<'_>) -> Numbered {
+        let Placed { position, previous, .. } = self.log.publish(name);
+        let wanted = self.interest.deliver(name, position, previous, payload);
+        let (frame, shards) = wanted.unzip();
+        Numbered { position, previous, frame, shards: shards.unwrap_or_default() }
+    }
+
+    /// The shards that would get a publication now.
+    pub fn shards(&self, name: &str) -> Shards {
+        self.interest.shards(name)
+    }
+}
+
+impl TopicLog {
+    /// Makes an empty log, of an epoch that no earlier run of the server had. At most `limit`
+    /// topics are wanted at a time.
+    pub const fn new(epoch: u64, limit: usize) -> Self {
+        Self { epoch, limit, offset: 0, topics: BTreeMap::new(), left: BTreeMap::new() }
+    }
+
+    /// Notes that a topic is wanted. Returns where it is.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn join(&mut self, name: &Arc<str>) -> Result<Position, TooManyTopics> {
+        if !self.topics.contains_key(name) {
+            if self.topics.len() >= self.limit && !self.forget_oldest() {
+                return Err(TooManyTopics);
+            }
+            let mark = Mark { offset: self.offset, left: 0 };
+            self.topics.insert(Arc::clone(name), mark);
+        }
+        let mark = self.topics.get_mut(name).ok_or(TooManyTopics)?;
+        self.left.remove(&mark.left);
+        mark.left = 0;
+        Ok(Position { epoch: self.epoch, offset: mark.offset })
+    }
+
+    /// Notes that a topic is wanted no more.
+    pub fn leave(&mut self, name: &str) {
+        let Some((name, _)) = self.topics.get_key_value(name) else {
             return;
         };
-        topic.shards.remove(shard);
-        if topic.shards == Shards::default() && topic.left == 0 {
-            topic.left = self.left.last_key_value().map_or(1, |(last, _)| last + 1);
-            self.left.insert(topic.left, id);
+        let name = Arc::clone(name);
+        let key = self.left.last_key_value().map_or(1, |(last, _)| last + 1);
+        if let Some(mark) = self.topics.get_mut(&name)
+            && mark.left == 0
+        {
+            mark.left = key;
+            self.left.insert(key, name);
             if self.left.len() > MAX_LEFT {
                 self.forget_oldest();
             }
         }
     }
 
-    /// Numbers a publication, and encodes it if anybody wants it.
-    pub fn publish(&mut self, name: &str, payload: Payload<'_>) -> Numbered {
+    /// Numbers a publication.
+    pub fn publish(&mut self, name: &str) -> Placed {
         self.offset += 1;
         let position = Position { epoch: self.epoch, offset: self.offset };
-        let id = self.names.get(name).copied();
-        let Some((id, topic)) = id.and_then(|id| Some((id, self.topics.get_mut(&id)?))) else {
-            let (previous, shards) = (position, Shards::default());
-            return Numbered { position, previous, frame: None, shards };
+        let Some(mark) = self.topics.get_mut(name) else {
+            return Placed { position, previous: position, is_wanted: false };
         };
-        let previous = std::mem::replace(&mut topic.offset, self.offset);
-        let frame = (topic.shards != Shards::default()).then(|| {
-            let frame = ServerFrame::Publication { topic: id, position, previous, payload };
-            TopicFrame { topic: id, bytes: frame.to_bytes(), meter: Arc::clone(&topic.meter) }
-        });
+        let previous = std::mem::replace(&mut mark.offset, self.offset);
         let previous = Position { offset: previous, ..position };
-        Numbered { position, previous, frame, shards: topic.shards }
+        Placed { position, previous, is_wanted: mark.left == 0 }
     }
 
-    /// The shards that would get a publication now.
+    /// Forgets the topic that was left first. Returns false if there is none.
+    fn forget_oldest(&mut self) -> bool {
+        let Some((_, oldest)) = self.left.pop_first() else {
+            return false;
+        };
+        self.topics.remove(&oldest);
+        true
+    }
+}
+
+impl Interest {
+    /// Returns the meter of all topics: the memory of topics, and of publications that somebody
+    /// keeps.
+    pub const fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Returns true if a shard wants the topic.
+    pub fn is_wanted(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Adds a shard to those that want a topic. `position` is where the topic is, if no shard wants
+    /// it yet; else the topic is where its last publication was.
+    ///
+    /// # Panics
+    /// When the shard's number is not below [`MAX_SHARDS`].
+    pub fn join(&mut self, shard: usize, name: &Arc<str>, position: Position) -> Joined {
+        let id = self.names.get(name).copied().unwrap_or_else(|| self.create(name, position));
+        let mut joined = Joined { topic: id, position };
+        if let Some(topic) = self.topics.get_mut(&id) {
+            topic.shards.insert(shard);
+            joined.position = topic.position;
+        }
+        joined
+    }
+
+    /// Removes a shard from those that want a topic. Returns the topic's name if it was the last.
+    pub fn leave(&mut self, shard: usize, id: TopicId) -> Option<Arc<str>> {
+        let topic = self.topics.get_mut(&id)?;
+        topic.shards.remove(shard);
+        if topic.shards != Shards::default() {
+            return None;
+        }
+        let topic = self.topics.remove(&id)?;
+        self.names.remove(&topic.name);
+        Some(topic.name)
+    }
+
+    /// Encodes a publication for the shards that want its topic. Returns nothing if none does.
+    pub fn deliver(
+        &mut self,
+        name: &str,
+        position: Position,
+        previous: Position,
+        payload: Payload<'_>,
+    ) -> Option<(TopicFrame, Shards)> {
+        let id = *self.names.get(name)?;
+        let topic = self.topics.get_mut(&id)?;
+        topic.position = position;
+        let previous = previous.offset;
+        let frame = ServerFrame::Publication { topic: id, position, previous, payload };
+        let (bytes, meter) = (frame.to_bytes(), Arc::clone(&topic.meter));
+        Some((TopicFrame { topic: id, bytes, meter }, topic.shards))
+    }
+
+    /// Returns the shards that would get a publication now.
     pub fn shards(&self, name: &str) -> Shards {
         let topic = self.names.get(name).and_then(|id| self.topics.get(id));
         topic.map_or(Shards::default(), |topic| topic.shards)
     }
 
-    fn create(&mut self, name: &Arc<str>) -> Result<TopicId, TooManyTopics> {
-        if self.topics.len() >= self.limit && !self.forget_oldest() {
-            return Err(TooManyTopics);
-        }
+    fn create(&mut self, name: &Arc<str>, position: Position) -> TopicId {
         self.number += 1;
         let (id, name) = (TopicId(self.number), Arc::clone(name));
         self.names.insert(Arc::clone(&name), id);
-        let (offset, shards) = (self.offset, Shards::default());
-        let meter = Meter::within(&self.meter);
+        let (meter, shards) = (Meter::within(&self.meter), Shards::default());
         let _record = Share::new(&meter, RECORD + name.len());
-        self.topics.insert(id, Topic { name, offset, shards, left: 0, meter, _record });
-        Ok(id)
-    }
-
-    /// Forgets the topic that was left first; whether there was one.
-    fn forget_oldest(&mut self) -> bool {
-        let Some((_, oldest)) = self.left.pop_first() else {
-            return false;
-        };
-        if let Some(topic) = self.topics.remove(&oldest) {
-            self.names.remove(&topic.name);
-        }
-        true
+        self.topics.insert(id, Topic { name, position, shards, meter, _record });
+        id
     }
 }
 
@@ -299,7 +411,8 @@ mod tests {
         topics.publish("prices", Payload::Text("1"));
         topics.leave(0, id);
         topics.publish("other", Payload::Text("2"));
-        assert_eq!(topics.join(0, &name).unwrap(), Joined { topic: id, position: position(1) });
+        let Joined { topic: id, position: at } = topics.join(0, &name).unwrap();
+        assert_eq!(at, position(1));
         topics.leave(0, id);
         topics.publish("prices", Payload::Text("3"));
         assert_eq!(topics.join(0, &name).unwrap().position, position(3));
@@ -312,10 +425,8 @@ mod tests {
             let id = topics.join(0, &Arc::from(number.to_string())).unwrap().topic;
             topics.leave(0, id);
         }
-        assert_eq!(
-            (topics.len(), topics.names.len(), topics.left.len()),
-            (MAX_LEFT, MAX_LEFT, MAX_LEFT)
-        );
+        assert_eq!((topics.len(), topics.log.left.len()), (MAX_LEFT, MAX_LEFT));
+        assert_eq!(topics.interest.names.len(), 0);
     }
 
     #[test]
@@ -326,7 +437,7 @@ mod tests {
         topics.join(0, &b).unwrap();
         assert_eq!(topics.join(0, &c), Err(TooManyTopics));
         topics.leave(0, first);
-        assert_eq!(topics.join(0, &c).unwrap().topic, TopicId(3));
+        assert_eq!(topics.join(0, &c).unwrap().position, position(0));
         assert_eq!((topics.len(), topics.join(0, &a)), (2, Err(TooManyTopics)));
     }
 }

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Config,
     admission::{Admission, Quota, Tickets},
+    broker::MemoryBroker,
     control::{Control, Desk},
     routes::Routes,
     settings::Settings,
@@ -69,12 +70,14 @@ impl Alone {
         visitor: Visitor,
         address: Option<IpAddr>,
     ) -> io::Result<Self> {
-        let (mut polls, mailboxes) = open_mailboxes(1, config.limits.inbox_bytes)?;
+        let room = Arc::default();
+        let (mut polls, mailboxes) = open_mailboxes(1, config.limits.inbox_bytes, &room)?;
         let _poll = polls.remove(0);
         let mailbox = Arc::clone(&mailboxes[0]);
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let board = Arc::new(Board::new(1, Arc::clone(&tickets)));
-        let fanout = Arc::new(Fanout::new(config, Arc::clone(&mailboxes))?);
+        let broker = Arc::new(MemoryBroker::new(config.limits.topics)?);
+        let fanout = Fanout::new(config, Arc::clone(&mailboxes), room, broker);
         let admission = Arc::new(Admission::new(Quota::new(&config.limits), tickets));
         let control = Arc::new(Control {
             board: Arc::clone(&board),

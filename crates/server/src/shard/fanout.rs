@@ -1,99 +1,284 @@
-//! The topics of the server, and publishing to them from anywhere.
+//! The way from a broker to the shards: each publication is encoded once, and put into the inboxes
+//! of the shards that want it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
 
 use tabmux_core::{
+    OwnedPayload,
     session::{
-        self, BadTopicName, Encoded, Joined, LONG_FRAME, Meter, Publication, SlowPolicy,
-        TooManyTopics, TopicFrame, check_topic_name,
+        AskId, BadTopicName, Encoded, Interest, Joined, LONG_FRAME, Meter, Publication, SlowPolicy,
+        TopicFrame, check_topic_name,
     },
     wire::{Payload, Position, ServerFrame, TopicId},
 };
 
+use tokio::sync::futures::OwnedNotified;
+
 use super::{
-    mailbox::{Mail, Mailbox},
+    mailbox::{Mail, Mailbox, Room},
     post::Word,
 };
 use crate::{
     Config, Deflate, PublishError, Slow, TopicRule,
+    broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     ws::{Deflater, Opcode, put_deflated, put_frame},
 };
 
 /// What a publication's frame has beside its payload, at most.
 const HEADER: usize = 48;
 
-/// The topics of a server.
+/// The topics of a node.
 pub(crate) struct Fanout {
-    topics: Mutex<session::Topics>,
+    broker: Arc<dyn Broker>,
+    state: Mutex<State>,
     meter: Arc<Meter>,
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
+    room: Arc<Room>,
     /// The longest prefix first.
     rules: RwLock<Vec<TopicRule>>,
     message_bytes: usize,
+    /// Bytes of publications that the broker has not taken yet, of handlers, and their limit.
+    under_way: AtomicUsize,
+    limit: usize,
     deflater: Option<Mutex<Deflater>>,
 }
+
+#[derive(Default)]
+struct State {
+    interest: Interest,
+    /// Topics that the broker is asked for, or told to leave.
+    pending: BTreeMap<Arc<str>, Pending>,
+}
+
+/// What waits for a broker.
+#[derive(Default)]
+struct Pending {
+    /// Questions of shards.
+    asks: Vec<(usize, AskId)>,
+    /// Deliveries that came before the answer.
+    early: Vec<(Position, Position, OwnedPayload)>,
+}
+
+/// The answer to a shard that wants a topic.
+pub(crate) type JoinAnswer = Result<(Joined, SlowPolicy), BrokerError>;
 
 impl Fanout {
     pub(crate) fn new(
         config: &Config,
         mailboxes: Arc<[Arc<Mailbox<Word>>]>,
-    ) -> std::io::Result<Self> {
-        let mut epoch = [0; 4];
-        getrandom::fill(&mut epoch)?;
-        // Four bytes tell the runs of a server apart and keep publications short.
-        let epoch = u64::from(u32::from_be_bytes(epoch)) + 1;
-        let topics = session::Topics::new(epoch, config.limits.topics);
-        let meter = Arc::clone(topics.meter());
-        let topics = Mutex::new(topics);
-        let rules = RwLock::new(sorted(&config.topics));
+        room: Arc<Room>,
+        broker: Arc<dyn Broker>,
+    ) -> Arc<Self> {
         let Deflate { enabled, threshold_bytes } = config.deflate;
-        let deflater = enabled.then(|| Mutex::new(Deflater::new(threshold_bytes)));
-        let message_bytes = config.limits.message_bytes;
-        Ok(Self { topics, meter, mailboxes, rules, message_bytes, deflater })
+        let state = State::default();
+        let fanout = Arc::new(Self {
+            meter: Arc::clone(state.interest.meter()),
+            state: Mutex::new(state),
+            mailboxes,
+            room,
+            rules: RwLock::new(sorted(&config.topics)),
+            message_bytes: config.limits.message_bytes,
+            under_way: AtomicUsize::new(0),
+            limit: config.limits.inbox_bytes,
+            deflater: enabled.then(|| Mutex::new(Deflater::new(threshold_bytes))),
+            broker,
+        });
+        // The broker keeps no server alive.
+        let weak = Arc::downgrade(&fanout);
+        fanout.broker.start(Feed::new(move |delivery| {
+            if let Some(fanout) = weak.upgrade() {
+                fanout.deliver(delivery);
+            }
+        }));
+        fanout
     }
 
-    /// A shard wants a topic.
+    /// A shard wants a topic. Returns the answer if it is known at once; else it goes to the
+    /// shard's inbox.
     pub(crate) fn join(
-        &self,
+        self: &Arc<Self>,
         shard: usize,
+        ask: AskId,
         name: &Arc<str>,
-    ) -> Result<(Joined, SlowPolicy), TooManyTopics> {
-        Ok((self.lock().join(shard, name)?, self.policy(name)))
+    ) -> Option<JoinAnswer> {
+        let mut state = self.lock();
+        if let Some(pending) = state.pending.get_mut(name) {
+            pending.asks.push((shard, ask));
+            return None;
+        }
+        if state.interest.is_wanted(name) {
+            // The position of before does not count: the topic has one.
+            let joined = state.interest.join(shard, name, Position { epoch: 0, offset: 0 });
+            return Some(Ok((joined, self.policy(name))));
+        }
+        state.pending.insert(Arc::clone(name), Pending::default());
+        drop(state);
+        self.ask_broker(name, Some((shard, ask)))
+    }
+
+    /// Asks the broker for a topic that is pending. Returns the answer to the question of a shard,
+    /// if there is one and the answer is known at once.
+    fn ask_broker(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        asker: Option<(usize, AskId)>,
+    ) -> Option<JoinAnswer> {
+        match poll_once(self.broker.join(name)) {
+            Ok(position) => self.joined(name, position, asker.map(|(shard, _)| shard)),
+            Err(future) => {
+                if let Some(pending) = self.lock().pending.get_mut(name) {
+                    pending.asks.extend(asker);
+                }
+                let (fanout, name) = (Arc::clone(self), Arc::clone(name));
+                tokio::spawn(async move {
+                    let position = future.await;
+                    fanout.joined(&name, position, None);
+                });
+                None
+            }
+        }
+    }
+
+    /// The broker has answered. Returns the answer for the shard that waits for it now.
+    fn joined(
+        &self,
+        name: &Arc<str>,
+        position: Result<Position, BrokerError>,
+        shard: Option<usize>,
+    ) -> Option<JoinAnswer> {
+        let mut state = self.lock();
+        let Pending { asks, early } = state.pending.remove(name).unwrap_or_default();
+        let policy = self.policy(name);
+        let mut join = |shard| match &position {
+            Ok(position) => Ok((state.interest.join(shard, name, *position), policy)),
+            Err(error) => Err(error.clone()),
+        };
+        let answer = shard.map(&mut join);
+        for (shard, ask) in asks {
+            let word = Word::Joined { ask, answer: join(shard) };
+            self.mailboxes[shard].force(Mail::Word(word), 0);
+        }
+        if let Ok(joined) = position {
+            for (position, previous, message) in early {
+                // What the answer counts in already is no news.
+                if position.epoch != joined.epoch || position.offset > joined.offset {
+                    let message = message.as_payload();
+                    let delivery = Delivery { topic: name, position, previous, message };
+                    self.pass_on(&mut state, &delivery);
+                }
+            }
+        }
+        answer
     }
 
     /// A shard wants a topic no more.
-    pub(crate) fn leave(&self, shard: usize, topic: TopicId) {
-        self.lock().leave(shard, topic);
+    pub(crate) fn leave(self: &Arc<Self>, shard: usize, topic: TopicId) {
+        let mut state = self.lock();
+        let Some(name) = state.interest.leave(shard, topic) else {
+            return;
+        };
+        // Who wants it meanwhile waits: brokers are told one thing after the other.
+        state.pending.insert(Arc::clone(&name), Pending::default());
+        drop(state);
+        self.broker.leave(&name);
+        let mut state = self.lock();
+        if state.pending.get(&name).is_some_and(|pending| pending.asks.is_empty()) {
+            state.pending.remove(&name);
+            return;
+        }
+        drop(state);
+        self.ask_broker(&name, None);
     }
 
-    /// Publishes to all who want it: numbered, encoded once, and put into the mailboxes under
-    /// one lock, so that every shard sees one order.
-    pub(crate) fn publish(
+    /// Publishes a message if there is room for it. Returns the broker's answer as a future.
+    ///
+    /// # Errors
+    /// As for [`ServerHandle::publish`](crate::ServerHandle::publish).
+    fn start(
         &self,
         name: &str,
-        payload: Payload<'_>,
-    ) -> Result<Position, PublishError> {
-        self.check(name, payload.len())?;
-        let mut topics = self.lock();
-        let cost = payload.len() + HEADER;
-        if !topics.shards(name).iter().all(|shard| self.mailboxes[shard].has_room(cost)) {
+        message: Payload<'_>,
+    ) -> Result<BrokerFuture<Position>, PublishError> {
+        self.check(name, message.len())?;
+        let cost = message.len() + HEADER;
+        let shards = self.lock().interest.shards(name);
+        if !shards.iter().all(|shard| self.mailboxes[shard].has_room(cost)) {
             return Err(PublishError::Full);
         }
-        let numbered = topics.publish(name, payload);
-        let position = numbered.position;
-        if let Some(TopicFrame { topic, bytes: message, meter }) = numbered.frame {
-            let mut bytes = Vec::with_capacity(message.len() + HEADER);
-            announce(&mut bytes, &message);
-            put_frame(&mut bytes, Opcode::Binary, &message);
-            let deflated = self.deflate(&message);
-            let frame = Encoded::new(bytes.into(), deflated).of_topic(topic, numbered.previous);
-            let frame = Arc::new(frame.charged_to(&meter));
-            for shard in numbered.shards.iter() {
-                let publication = Publication { topic, position, frame: Arc::clone(&frame) };
-                self.mailboxes[shard].force(Mail::Word(Word::Publication(publication)), cost);
+        Ok(self.broker.publish(name, message))
+    }
+
+    /// Publishes a message. Waits for room in the inboxes of shards, and for the broker.
+    ///
+    /// # Errors
+    /// As for [`ServerHandle::publish`](crate::ServerHandle::publish).
+    pub(crate) async fn publish(
+        &self,
+        name: &str,
+        message: Payload<'_>,
+    ) -> Result<Position, PublishError> {
+        loop {
+            // Before it is looked for, so that none is missed.
+            let room = self.room.came();
+            match self.start(name, message) {
+                Ok(future) => return future.await.map_err(PublishError::from),
+                Err(PublishError::Full) => room.await,
+                Err(error) => return Err(error),
             }
         }
-        Ok(position)
+    }
+
+    /// Publishes a message of a handler, which waits for nothing. With [`PublishError::Full`] it
+    /// leaves in `room` what is done when there may be room.
+    ///
+    /// # Errors
+    /// As for [`Ctx::publish`](crate::Ctx::publish).
+    pub(crate) fn publish_now(
+        self: &Arc<Self>,
+        name: &str,
+        message: Payload<'_>,
+        room: &mut Option<OwnedNotified>,
+    ) -> Result<(), PublishError> {
+        let published = self.try_publish(name, message);
+        if published != Err(PublishError::Full) {
+            return published;
+        }
+        // It may come between the two.
+        let came = self.room.came();
+        let published = self.try_publish(name, message);
+        if published == Err(PublishError::Full) {
+            *room = Some(came);
+        }
+        published
+    }
+
+    fn try_publish(self: &Arc<Self>, name: &str, message: Payload<'_>) -> Result<(), PublishError> {
+        let len = message.len();
+        if self.under_way.load(Ordering::Relaxed) > self.limit.saturating_sub(len) {
+            return Err(PublishError::Full);
+        }
+        match poll_once(self.start(name, message)?) {
+            Ok(position) => position.map(drop).map_err(PublishError::from),
+            Err(future) => {
+                self.under_way.fetch_add(len, Ordering::Relaxed);
+                let fanout = Arc::clone(self);
+                tokio::spawn(async move {
+                    if let Err(error) = future.await {
+                        crate::logs::rarely!(warn, "a publication is lost: {error}");
+                    }
+                    fanout.under_way.fetch_sub(len, Ordering::Relaxed);
+                    fanout.room.tell();
+                });
+                Ok(())
+            }
+        }
     }
 
     /// Whether something can be published at all.
@@ -103,6 +288,42 @@ impl Fanout {
             return Err(PublishError::TooLarge);
         }
         Ok(())
+    }
+
+    /// Takes a publication from the broker.
+    fn deliver(&self, delivery: &Delivery<'_>) {
+        let mut state = self.lock();
+        let Delivery { topic, position, previous, message } = *delivery;
+        if let Some(pending) = state.pending.get_mut(topic) {
+            let held = pending.early.iter().map(|(_, _, message)| message.len() + HEADER);
+            // What is dropped shows as a gap: the next one names another position before it.
+            if held.sum::<usize>() + message.len() <= self.limit {
+                pending.early.push((position, previous, OwnedPayload::from(message)));
+            }
+            return;
+        }
+        self.pass_on(&mut state, delivery);
+    }
+
+    /// Encodes a publication, and puts it into the inboxes of all who want it: under one lock, so
+    /// that every shard sees one order.
+    fn pass_on(&self, state: &mut State, delivery: &Delivery<'_>) {
+        let Delivery { topic: name, position, previous, message } = *delivery;
+        let wanted = state.interest.deliver(name, position, previous, message);
+        let Some((TopicFrame { topic, bytes: frame, meter }, shards)) = wanted else {
+            return;
+        };
+        let mut bytes = Vec::with_capacity(frame.len() + HEADER);
+        announce(&mut bytes, &frame);
+        put_frame(&mut bytes, Opcode::Binary, &frame);
+        let deflated = self.deflate(&frame);
+        let frame = Encoded::new(bytes.into(), deflated).of_topic(topic, previous);
+        let frame = Arc::new(frame.charged_to(&meter));
+        for shard in shards.iter() {
+            let publication = Publication { topic, position, frame: Arc::clone(&frame) };
+            let cost = message.len() + HEADER;
+            self.mailboxes[shard].force(Mail::Word(Word::Publication(publication)), cost);
+        }
     }
 
     /// A finished frame for links that agreed to it, if it gets shorter.
@@ -135,8 +356,25 @@ impl Fanout {
         self.meter.bytes()
     }
 
-    fn lock(&self) -> MutexGuard<'_, session::Topics> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<BrokerError> for PublishError {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::TooManyTopics => Self::Full,
+            BrokerError::Unavailable(why) => Self::Broker(why),
+        }
+    }
+}
+
+/// Returns what a future comes to if that is known at once; else the future.
+fn poll_once<T>(mut future: BrokerFuture<T>) -> Result<Result<T, BrokerError>, BrokerFuture<T>> {
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => Err(future),
     }
 }
 

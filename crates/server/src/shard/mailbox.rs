@@ -1,12 +1,13 @@
 //! What other threads want from a shard, until it takes it.
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
 
 use mio::Waker;
 use tabmux_core::session::SendError;
+use tokio::sync::{Notify, futures::OwnedNotified};
 
 use super::link::Arrival;
 
@@ -25,6 +26,7 @@ pub(crate) struct Mailbox<M> {
     limit: usize,
     queue: Mutex<Queue<M>>,
     waker: Waker,
+    room: Arc<Room>,
     /// Streams that were sent here and are not closed yet.
     streams: AtomicUsize,
 }
@@ -32,13 +34,33 @@ pub(crate) struct Mailbox<M> {
 struct Queue<M> {
     mails: Vec<Mail<M>>,
     bytes: usize,
+    /// Somebody was told that there is no room.
+    is_awaited: bool,
     closed: bool,
 }
 
+/// Tells those who wait for room in any of the mailboxes of a server.
+#[derive(Default)]
+pub(crate) struct Room(Arc<Notify>);
+
+impl Room {
+    /// Returns a future that is done when there may be room again. Room that comes from now on
+    /// counts, also before the future is polled.
+    pub(crate) fn came(&self) -> OwnedNotified {
+        Arc::clone(&self.0).notified_owned()
+    }
+
+    /// Tells all who wait.
+    pub(crate) fn tell(&self) {
+        self.0.notify_waiters();
+    }
+}
+
 impl<M> Mailbox<M> {
-    pub(super) fn new(limit: usize, waker: Waker) -> Self {
-        let queue = Mutex::new(Queue { mails: Vec::new(), bytes: 0, closed: false });
-        Self { limit, queue, waker, streams: AtomicUsize::new(0) }
+    pub(super) fn new(limit: usize, waker: Waker, room: Arc<Room>) -> Self {
+        let (mails, bytes, is_awaited, closed) = (Vec::new(), 0, false, false);
+        let queue = Mutex::new(Queue { mails, bytes, is_awaited, closed });
+        Self { limit, queue, waker, room, streams: AtomicUsize::new(0) }
     }
 
     /// Puts in a mail that holds on to `cost` bytes.
@@ -54,10 +76,14 @@ impl<M> Mailbox<M> {
         Ok(())
     }
 
-    /// Whether it would take a mail of `cost` bytes.
+    /// Returns true if it would take a mail of `cost` bytes. If not, [`Room`] tells when to try
+    /// again. One that is closed takes everything, and drops it.
     pub(crate) fn has_room(&self, cost: usize) -> bool {
-        let queue = self.lock();
-        queue.bytes + cost <= self.limit
+        let mut queue = self.lock();
+        // What is larger than all that fits in is taken alone.
+        let has_room = queue.closed || queue.bytes == 0 || queue.bytes + cost <= self.limit;
+        queue.is_awaited |= !has_room;
+        has_room
     }
 
     /// Puts in a mail that there was room for. A mailbox that is closed drops it.
@@ -97,7 +123,13 @@ impl<M> Mailbox<M> {
     pub(super) fn take(&self) -> Vec<Mail<M>> {
         let mut queue = self.lock();
         queue.bytes = 0;
-        std::mem::take(&mut queue.mails)
+        let mails = std::mem::take(&mut queue.mails);
+        let is_awaited = std::mem::take(&mut queue.is_awaited);
+        drop(queue);
+        if is_awaited {
+            self.room.tell();
+        }
+        mails
     }
 
     /// Takes what is left, and no more from now on.
@@ -136,7 +168,8 @@ mod tests {
     #[test]
     fn a_full_mailbox_refuses_until_it_is_taken() {
         let poll = Poll::new().unwrap();
-        let mailbox = Mailbox::new(1_000, Waker::new(poll.registry(), Token(0)).unwrap());
+        let mailbox =
+            Mailbox::new(1_000, Waker::new(poll.registry(), Token(0)).unwrap(), Arc::default());
         assert_eq!(mailbox.push(Mail::Word(1), 600), Ok(()));
         assert_eq!(mailbox.push(Mail::Word(2), 600), Err(SendError::Full));
         assert_eq!(mailbox.push(Mail::Word(3), 0), Ok(()));

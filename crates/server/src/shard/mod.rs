@@ -45,7 +45,7 @@ use self::{
     fanout::Fanout,
     home::Home,
     link::{Arrival, Origin},
-    mailbox::{Mail, Mailbox},
+    mailbox::{Mail, Mailbox, Room},
     post::Word,
     sessions::Sessions,
 };
@@ -56,6 +56,7 @@ pub(crate) use self::{
 use crate::{
     Config,
     admission::{Stub, Tickets},
+    broker::Broker,
     control::{Control, Desk},
     logs::rarely,
     routes::Routes,
@@ -80,14 +81,16 @@ impl Shards {
     pub(crate) fn new(
         config: &Config,
         routes: Routes,
+        broker: Arc<dyn Broker>,
         desk: impl FnOnce(usize, &Arc<Tickets>) -> Desk,
     ) -> io::Result<Self> {
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
         let count = if config.shards == 0 { cores() } else { config.shards }.min(MAX_SHARDS);
-        let (polls, mailboxes) = open_mailboxes(count, config.limits.inbox_bytes)?;
+        let room = Arc::<Room>::default();
+        let (polls, mailboxes) = open_mailboxes(count, config.limits.inbox_bytes, &room)?;
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count, Arc::clone(&tickets))));
-        let fanout = Arc::new(Fanout::new(config, Arc::clone(&mailboxes))?);
+        let fanout = Fanout::new(config, Arc::clone(&mailboxes), room, broker);
         let control = Arc::new(Control {
             board: Arc::clone(&board),
             fanout: Arc::clone(&fanout),
@@ -198,7 +201,7 @@ pub(crate) struct Single<S: Service> {
 impl<S: Service> Single<S> {
     /// `threshold`: the shortest message that is deflated.
     pub(crate) fn start(service: S, threshold: usize) -> io::Result<Self> {
-        let (mut polls, mailboxes) = open_mailboxes(1, 0)?;
+        let (mut polls, mailboxes) = open_mailboxes(1, 0, &Arc::default())?;
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let (mailbox, board) = (Arc::clone(&mailboxes[0]), Arc::new(Board::new(1, tickets)));
         let shared = Arc::clone(&board);
@@ -233,11 +236,11 @@ fn send_to<M>(mailbox: &Mailbox<M>, board: &Board, connection: Connection, early
 /// One mailbox a shard, and what wakes it.
 type Opened<M> = (Vec<Poll>, Arc<[Arc<Mailbox<M>>]>);
 
-fn open_mailboxes<M>(count: usize, limit: usize) -> io::Result<Opened<M>> {
+fn open_mailboxes<M>(count: usize, limit: usize, room: &Arc<Room>) -> io::Result<Opened<M>> {
     let open = |_| {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        Ok((poll, Arc::new(Mailbox::new(limit, waker))))
+        Ok((poll, Arc::new(Mailbox::new(limit, waker, Arc::clone(room)))))
     };
     let (polls, mailboxes): (Vec<_>, Vec<_>) =
         (0..count).map(open).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();

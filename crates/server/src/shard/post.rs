@@ -9,12 +9,20 @@ use tabmux_core::{
 };
 use tokio::sync::oneshot;
 
+use super::fanout::JoinAnswer;
 use crate::Decision;
 
 pub(crate) enum Word {
     Post(Post),
     People(Errand),
     Publication(Publication),
+    /// The broker has answered where a topic is.
+    Joined {
+        ask: AskId,
+        answer: JoinAnswer,
+    },
+    /// There may be room for publications again.
+    Room,
     /// Send away the first of so many equal parts of the links.
     Drain {
         slices: u32,

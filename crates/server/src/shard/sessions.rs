@@ -1,7 +1,7 @@
 //! A shard's registry and its handlers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -15,11 +15,14 @@ use tabmux_core::{
     },
     wire::{ErrorCode, HubFrame, RefusedReason, TabId, close, message_cost},
 };
+use tokio::{runtime::Handle, sync::futures::OwnedNotified};
 use tracing::{debug, error};
 
 use super::{
     errands,
+    fanout::JoinAnswer,
     home::Home,
+    mailbox::Mail,
     post::{Command, Post, Word},
     service::{Clients, Moment, Order, Service},
 };
@@ -48,6 +51,8 @@ pub(super) struct Sessions {
     sockets: BTreeMap<SocketRef, Mounted>,
     /// Sockets whose handlers answer later, and the sub-protocols that their tabs offer.
     undecided: BTreeMap<AskId, (SocketRef, Vec<String>)>,
+    /// Sockets whose handlers were told that there is no room for publications.
+    starved: BTreeSet<SocketRef>,
     /// The limit of links of the whole server.
     links: usize,
     published: Stats,
@@ -73,6 +78,7 @@ impl Sessions {
             registry: Registry::new(config, Timestamp::from_micros(0)),
             sockets: BTreeMap::new(),
             undecided: BTreeMap::new(),
+            starved: BTreeSet::new(),
             published: Stats::default(),
             run: Vec::new(),
             collected: 0,
@@ -120,7 +126,7 @@ impl Sessions {
             Ask::Open { socket, tab, path, protocols } => {
                 self.open_socket(at, ask, socket, tab, (path, protocols));
             }
-            Ask::Join { topic } => self.join_topic(at, ask, &topic),
+            Ask::Join { topic } => self.join_topic(at.now, ask, &topic),
             // No handler takes requests, and the registry tells hubs so.
             Ask::Request { .. } => {
                 let (code, message) = (ErrorCode::Unsupported, "this server takes no requests");
@@ -247,6 +253,7 @@ impl Sessions {
 
     /// Drops a socket's handler, which may have a `drop` that panics.
     fn unmount(&mut self, socket: SocketRef) {
+        self.starved.remove(&socket);
         if let Some(mounted) = self.sockets.remove(&socket)
             && catch_unwind(AssertUnwindSafe(|| drop(mounted))).is_err()
         {
@@ -264,14 +271,18 @@ impl Sessions {
         let mounted = self.sockets.get_mut(&socket)?;
         let (registry, home, routes) = (&mut self.registry, &self.home, &*self.routes);
         let Mounted { handler, tab, target } = mounted;
-        let mut ctx = Ctx { registry, home, routes, at, socket, tab: *tab, target, credit: 0 };
+        let mut ctx =
+            Ctx { registry, home, routes, at, socket, tab: *tab, target, credit: 0, room: None };
         // The handler is dropped after a panic, and the registry is not left in the middle of a
         // call: every `Ctx` method returns before the handler goes on.
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));
+        let room = ctx.room.take();
         if outcome.is_err() {
             error!("the handler of {target} panicked; its socket is closed");
             self.unmount(socket);
             let _ = self.registry.close(at.now, socket, INTERNAL_ERROR, "the handler failed");
+        } else if let Some(room) = room {
+            self.starve(socket, room);
         }
         outcome.ok()
     }
@@ -294,20 +305,56 @@ impl Sessions {
         }
     }
 
-    fn join_topic(&mut self, at: Moment<'_>, ask: AskId, name: &Arc<str>) {
-        match self.home.fanout.join(self.home.index, name) {
+    fn join_topic(&mut self, now: Timestamp, ask: AskId, name: &Arc<str>) {
+        if let Some(answer) = self.home.fanout.join(self.home.index, ask, name) {
+            self.joined(now, ask, answer);
+        }
+    }
+
+    /// Tells the registry where a topic is.
+    fn joined(&mut self, now: Timestamp, ask: AskId, answer: JoinAnswer) {
+        match answer {
             Ok((Joined { topic, position }, policy)) => {
                 let answer = Answer::Joined { topic, position, policy };
-                if self.registry.answer(at.now, ask, answer).is_err() {
+                if self.registry.answer(now, ask, answer).is_err() {
                     // Nobody wants it any more.
                     self.home.fanout.leave(self.home.index, topic);
                 }
             }
-            Err(full) => {
-                let (code, message) = (ErrorCode::Limit, &full.to_string());
+            Err(error) => {
+                let (code, message) = (ErrorCode::Limit, &error.to_string());
                 let denial = Denial { code, message, retry: Some(FULL_RETRY) };
-                let _ = self.registry.answer(at.now, ask, Answer::Deny(denial));
+                let _ = self.registry.answer(now, ask, Answer::Deny(denial));
             }
+        }
+    }
+
+    /// Notes that a handler was told that there is no room for publications.
+    fn starve(&mut self, socket: SocketRef, room: OwnedNotified) {
+        if self.starved.is_empty() {
+            let mailbox = Arc::downgrade(&self.home.mailbox);
+            let tell = move || {
+                if let Some(mailbox) = mailbox.upgrade() {
+                    // A shard that failed has no handlers.
+                    let _ = mailbox.push(Mail::Word(Word::Room), 0);
+                }
+            };
+            match Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(async move {
+                    room.await;
+                    tell();
+                })),
+                // A test without a runtime: the handler looks again in the next turn.
+                Err(_) => tell(),
+            }
+        }
+        self.starved.insert(socket);
+    }
+
+    /// Tells the handlers that wait for it that there may be room for publications.
+    fn feed_starved(&mut self, at: Moment<'_>) {
+        for socket in std::mem::take(&mut self.starved) {
+            self.call(at, socket, |handler, ctx| handler.publishable(ctx));
         }
     }
 
@@ -415,6 +462,8 @@ impl Service for Sessions {
         match word {
             Word::Publication(publication) => return self.collect(now, publication),
             Word::Post(post) => self.carry_out_post(at, post),
+            Word::Joined { ask, answer } => self.joined(now, ask, answer),
+            Word::Room => self.feed_starved(at),
             Word::People(errand) => errands::run(&mut self.registry, now, errand),
             Word::Drain { slices, spread } => {
                 self.registry.drain(now, slices, Duration::ZERO, spread);

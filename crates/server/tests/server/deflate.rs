@@ -102,8 +102,8 @@ async fn a_publication_is_deflated_for_links_that_agreed() {
         let mut plain = Hub::welcomed(address).await;
         plain.subscribe(1, "t").await;
         let text = "all work and no play ".repeat(50);
-        handle.publish("t", Payload::Text(&text)).unwrap();
-        handle.publish("t", Payload::Text("short")).unwrap();
+        handle.publish("t", Payload::Text(&text)).await.unwrap();
+        handle.publish("t", Payload::Text("short")).await.unwrap();
         for raw in [&mut raw, &mut more] {
             let (first, payload) = raw.frame().await;
             assert_eq!(first, 0xc2);
@@ -159,7 +159,7 @@ async fn a_link_that_moves_to_its_shard_takes_what_was_agreed_with_it() {
         let mut raw = welcomed(server.address, Some(session)).await;
         subscribed(&mut raw).await;
         let text = "x".repeat(1_000);
-        server.handle.publish("t", Payload::Text(&text)).unwrap();
+        server.handle.publish("t", Payload::Text(&text)).await.unwrap();
         assert_eq!(raw.frame().await.0, 0xc2);
     }
 }

@@ -47,7 +47,7 @@ impl SocketHandler for Puppet {
             "panic" => panic!("on request"),
             "release" => self.held.clear(),
             "all" => ctx.broadcast_text("to all").unwrap(),
-            "publish" => drop(ctx.publish("news", Message::Text("news")).unwrap()),
+            "publish" => ctx.publish("news", Message::Text("news")).unwrap(),
             "break" => ctx.close(1006, ""),
             "flood" => {
                 let mut sent = 0;

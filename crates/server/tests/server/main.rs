@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod broker;
 mod deflate;
 mod double;
 mod failure;

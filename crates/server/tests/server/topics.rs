@@ -191,7 +191,7 @@ async fn publishing_to_a_server_that_is_gone_says_so() {
     server.stop();
     server.ended().await.unwrap();
     let gone = async {
-        while handle.publish("a", Payload::Text("")) != Err(PublishError::Closed) {
+        while handle.publish("a", Payload::Text("")).await != Err(PublishError::Closed) {
             tokio::task::yield_now().await;
         }
     };
@@ -231,7 +231,7 @@ async fn at_the_limits_of_topics_and_subscriptions_a_hub_is_refused_with_a_reaso
 async fn flood(server: &Running, quick: &mut Hub, stop: impl Fn() -> bool) -> u64 {
     let chunk = "x".repeat(32 << 10);
     for number in 1.. {
-        server.handle.publish("prices", Payload::Text(&chunk)).unwrap();
+        server.handle.publish("prices", Payload::Text(&chunk)).await.unwrap();
         assert_eq!(publication(quick).await.1, number);
         if stop() {
             return number;
@@ -268,7 +268,7 @@ async fn who_does_not_read_loses_the_subscription_and_not_the_link() {
     assert!(got < published);
     let (_, at) = slow.subscribe(8, "prices").await;
     assert_eq!(at.offset, published);
-    server.handle.publish("prices", Payload::Text("again")).unwrap();
+    server.handle.publish("prices", Payload::Text("again")).await.unwrap();
     assert_eq!(publication(slow).await.2, published);
     assert_eq!(server.stats(|stats| stats.memory.queued_bytes == 0).await.links.open, 2);
 }

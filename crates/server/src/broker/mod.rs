@@ -1,0 +1,95 @@
+//! Brokers: who numbers publications, and brings them to the nodes that want them.
+//!
+//! A broker knows topics and nodes, and neither shards nor links. What a node gets from its broker
+//! goes through a [`Feed`] to the node's fan-out.
+
+mod memory;
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use tabmux_core::wire::{Payload, Position};
+
+pub(crate) use self::memory::MemoryBroker;
+
+/// What a broker will have done.
+pub type BrokerFuture<T> = Pin<Box<dyn Future<Output = Result<T, BrokerError>> + Send>>;
+
+/// Numbers publications and brings them to this node. The server calls it from several threads.
+///
+/// A topic's position is an epoch and an offset. Offsets of one topic grow within an epoch, and may
+/// have holes. Each delivery names the position before it, so that whoever holds it against the
+/// last one can tell whether something is missing.
+///
+/// A future may be dropped before it is done. It may be polled in any runtime of tokio.
+pub trait Broker: Send + Sync + 'static {
+    /// Called once, before all else. What is published in topics that this node has joined goes to
+    /// `feed`, in the order of each topic.
+    fn start(&self, feed: Feed);
+
+    /// Joins a topic. Its position when it was joined; every later publication is delivered, also
+    /// while the answer is on its way.
+    fn join(&self, topic: &Arc<str>) -> BrokerFuture<Position>;
+
+    /// Leaves a topic that was joined. It may be joined again once this has returned. A delivery
+    /// that comes afterwards is ignored.
+    fn leave(&self, topic: &str);
+
+    /// Publishes a message. The future is done when the broker has the message, and says where it
+    /// is in its topic. It does not wait for any browser.
+    fn publish(&self, topic: &str, message: Payload<'_>) -> BrokerFuture<Position>;
+}
+
+/// Where a broker's deliveries go.
+#[derive(Clone)]
+pub struct Feed(Arc<dyn Fn(&Delivery<'_>) + Send + Sync>);
+
+/// A publication that a broker brings to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Its place in the topic.
+    pub position: Position,
+    /// The place of the publication before it in the topic.
+    pub previous: Position,
+    /// The message.
+    pub message: Payload<'a>,
+}
+
+/// Why a broker did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// There are as many topics as there may be.
+    TooManyTopics,
+    /// The broker cannot be reached, or is at its limits. Trying again is of use.
+    Unavailable(String),
+}
+
+impl Feed {
+    pub(crate) fn new(deliver: impl Fn(&Delivery<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(deliver))
+    }
+
+    /// Hands a publication to the node's shards. It never waits for them.
+    pub fn deliver(&self, delivery: &Delivery<'_>) {
+        (self.0)(delivery);
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyTopics => f.write_str("the server is at its limit of topics"),
+            Self::Unavailable(why) => write!(f, "the broker is not there: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for BrokerError {}
