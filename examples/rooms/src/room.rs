@@ -35,7 +35,7 @@ pub(crate) async fn run(opening: Opening, database: Database) {
         }
         let note = Note { author: user.clone(), text: note };
         match database.add(room, note).await {
-            Ok(note) => publish(&server, room, &note),
+            Ok(note) => publish(&server, room, &note).await,
             // The page may send it again on another socket.
             Err(_) => return socket.close(1013, "the note was not stored"),
         }
@@ -43,8 +43,8 @@ pub(crate) async fn run(opening: Opening, database: Database) {
 }
 
 /// Tells all who are in the room. Those that are not reached read it from the database.
-fn publish(server: &ServerHandle, room: u32, note: &Note) {
-    let published = server.publish(&format!("room:{room}"), Message::Text(&text(note)));
+async fn publish(server: &ServerHandle, room: u32, note: &Note) {
+    let published = server.publish(&format!("room:{room}"), Message::Text(&text(note))).await;
     if let Err(error) = published {
         eprintln!("a note of room {room} was stored and not published: {error}");
     }
