@@ -2,7 +2,8 @@
 //
 //   client.js        the page library, from src/library.ts
 //   tiers.js         what client.js loads where there is no SharedWorker, from src/tiers.ts
-//   worker.js        the worker with the wasm module inside, from src/worker.ts
+//   worker.js        the shell of the worker, from src/worker.ts; and the same as worker.BUILD.js
+//   MODE.BUILD.wasm  the module that the worker loads for mode mux, and for mode mirror
 //   tabmux.iife.js   the page library as a classic script, from src/entries/iife.ts
 //   in-page.js       a classic script for tests, from src/entries/in-page.ts
 //   NAME.js          every other entry in `exports` of package.json whose file is dist/NAME.js, from
@@ -11,12 +12,12 @@
 //
 // Each has a source map, compressed copies (.br and .gz), and, if it is an entry, its types.
 //
-//   node build.mjs [--out DIR] [--wasm FILE]
+//   node build.mjs [--out DIR] [--wasm DIR]
 //   node build.mjs --host [--out DIR] [--src DIR]
 //
-// --wasm FILE inlines that module (an optimised one) in place of the one in src/generated.
+// --wasm DIR takes mux.wasm and mirror.wasm (optimised ones) from there, and not from src/generated.
 // --host makes client.js, tiers.js and worker.js for the simulator, in the folder host: in the place
-// of the wasm module and its bindings, worker.js takes what the global `tabmuxHost` gives. It needs
+// of the bindings of the wasm modules, worker.js takes what the global `tabmuxHost` gives. It needs
 // no src/generated. --src DIR takes the sources from there.
 
 import { createHash } from 'node:crypto';
@@ -71,7 +72,7 @@ for (const { name, bytes, map } of built) {
   // First the script: a server sends no copy that is older.
   await writeFile(file, bytes);
   if (options.host) continue;
-  await writeFile(`${file}.map`, map);
+  if (map) await writeFile(`${file}.map`, map);
   if (isOfNode(name)) continue;
   await writeFile(`${file}.br`, brotli(bytes));
   await writeFile(`${file}.gz`, gzip(bytes));
@@ -98,10 +99,16 @@ function isOfNode(name) {
  * address of no script names it, since bundlers take a query for a part of the file's name.
  */
 async function scripts() {
+  const modules = options.host ? [] : await Promise.all(['mux', 'mirror'].map(async (mode) =>
+    ({ mode, bytes: await readFile(join(resolve(options.wasm ?? join(src, 'generated')), `${mode}.wasm`)) })));
   const unnamed = await pass('');
-  const build = hash(unnamed.map(({ bytes }) => bytes));
+  const build = hash([...unnamed, ...modules].map(({ bytes }) => bytes));
   const named = await pass(build);
   if (options.host) return named;
+  // Pages ask for the worker by this name where the usual one gave them that of another build.
+  const [worker] = named;
+  named.push({ ...worker, name: `worker.${build}.js` });
+  named.push(...modules.map(({ mode, bytes }) => ({ name: `${mode}.${build}.wasm`, bytes })));
   const classic = await page('tabmux.iife.js', 'entries/iife.ts', build, {
     format: 'iife',
     globalName: 'tabmux',
@@ -122,7 +129,7 @@ async function pass(build) {
     entryPoints: [join(src, 'worker.ts')],
     format: 'iife',
     define: { __BUILD__: JSON.stringify(build) },
-    plugins: [options.host ? open() : inline(options.wasm)],
+    plugins: options.host ? [open()] : [],
   });
   // Of the client, which every page loads, the names are the shortest: it is the first.
   const client = await page('client.js', 'library.ts', build);
@@ -191,8 +198,6 @@ function open() {
     name: 'open',
     setup({ onResolve, onLoad }) {
       onResolve({ filter: /generated\/tabmux_wasm/ }, ({ path }) => ({ path, namespace: 'open' }));
-      onLoad({ filter: /\.wasm$/, namespace: 'open' }, () =>
-        ({ contents: 'export default new Uint8Array();', loader: 'js' }));
       onLoad({ filter: /\.js$/, namespace: 'open' }, () => ({
         contents: 'export const { Hub, initSync, __wbg_reset_state } = globalThis.tabmuxHost;',
         loader: 'js',
@@ -221,10 +226,8 @@ async function bundle(name, settings) {
   Object.assign(settings.mangleCache ?? {}, result.mangleCache);
   const [script, map] = ['.js', '.map'].map((ending) =>
     result.outputFiles.find(({ path }) => path.endsWith(ending)));
-  // Terser would take long over the string that has the module.
-  const isLong = name === 'worker.js';
-  if (settings.minify !== false && !isLong) return shrink(name, script.text, map?.text, settings.format);
-  return { name, bytes: script.contents, map: map && withoutWasm(map.text) };
+  if (settings.minify !== false) return shrink(name, script.text, map?.text, settings.format);
+  return { name, bytes: script.contents, map: map?.text };
 }
 
 /** Terser leaves 3 % less of what esbuild has minified. */
@@ -236,34 +239,4 @@ async function shrink(name, text, map, format) {
     sourceMap: map && { content: map, url: `${name}.map`, includeSources: true },
   });
   return { name, bytes: Buffer.from(`${code}\n`), map: shorter };
-}
-
-/** The map without the text of the inlined module, which is no source. */
-function withoutWasm(text) {
-  const map = JSON.parse(text);
-  map.sourcesContent = map.sourcesContent.map((source, index) =>
-    map.sources[index].endsWith('.wasm') ? null : source);
-  return JSON.stringify(map);
-}
-
-/**
- * Importing a .wasm file gives its bytes, from a string in the script: the character of a byte is
- * 35 above it. So no byte becomes a control character or a quote, most are one byte of UTF-8, and
- * the repetitions that a compressor lives on stay whole: a quarter less to download than base64.
- */
-function inline(wasm) {
-  return {
-    name: 'inline',
-    setup({ onLoad }) {
-      onLoad({ filter: /\.wasm$/ }, async ({ path }) => {
-        const bytes = await readFile(wasm === undefined ? path : resolve(wasm));
-        const text = Array.from(bytes, (byte) => String.fromCharCode(byte + 35)).join('');
-        const literal = JSON.stringify(text);
-        return {
-          contents: `export default Uint8Array.from(${literal}, (c) => c.charCodeAt() - 35);`,
-          loader: 'js',
-        };
-      });
-    },
-  };
 }

@@ -6,7 +6,7 @@ import { build } from 'esbuild';
 
 /** What of its globals the page library takes from the test bed. */
 const OWN = ['globalThis', 'SharedWorker', 'Worker', 'navigator', 'localStorage', 'document',
-  'addEventListener'];
+  'addEventListener', 'WebSocket'];
 
 /** `define` has the constants of build.mjs. */
 export function pageLibrary(src, define) {

@@ -30,7 +30,6 @@ await build({
   target: 'node20',
   sourcemap: 'inline',
   logLevel: 'warning',
-  loader: { '.wasm': 'binary' },
   define,
   plugins: [pageLibrary(join(root, 'src'), define)],
 });

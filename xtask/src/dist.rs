@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use xshell::cmd;
 
 use crate::{
@@ -15,12 +15,16 @@ use crate::{
     repo::Repo,
 };
 
-/// Where the module lands below the target folder; also what `ci` looks into.
+/// Where a module lands below its target folder.
 const MODULE: &str = "wasm32-unknown-unknown/wasm-release/tabmux_wasm.wasm";
 
 /// The scripts that the server serves, each perhaps with a source map and compressed copies.
 const SERVED: [&str; 6] =
     ["client.js", "tiers.js", "worker.js", "tabmux.iife.js", "install.js", "debug.js"];
+
+/// The modules by the modes that load them, and the arguments for cargo. Each has a target folder of
+/// its own below the project's: two sets of features would overwrite each other's file in one.
+const MODULES: [(&str, &[&str]); 2] = [("mux", &[]), ("mirror", &["--no-default-features"])];
 
 pub(crate) fn run(repo: &Repo, flags: flags::Dist) -> anyhow::Result<()> {
     let out = match flags.out {
@@ -38,7 +42,7 @@ pub(crate) fn default_out(repo: &Repo) -> PathBuf {
 pub(crate) fn build(repo: &Repo, out: &Path, release: bool) -> anyhow::Result<()> {
     repo.need_node()?;
     repo.need_wasm_target()?;
-    step("wasm module", || module(repo))?;
+    step("wasm modules", || modules(repo))?;
     step("bindgen", || bindgen(repo))?;
     step("npm packages", || repo.need_npm_packages())?;
     let optimised = match release {
@@ -58,7 +62,9 @@ pub(crate) fn embed(repo: &Repo, out: &Path) -> anyhow::Result<()> {
     let folder = repo.path("crates/cli/scripts");
     repo.sh.create_dir(&folder)?;
     let mut wanted = BTreeMap::new();
-    for script in SERVED {
+    let versioned = std::fs::read_dir(out)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let versioned = versioned.filter(|name| is_versioned(name)).collect::<Vec<_>>();
+    for script in SERVED.into_iter().chain(versioned.iter().map(String::as_str)) {
         for ending in ["", ".map", ".br", ".gz"] {
             let name = format!("{script}{ending}");
             if let Ok(bytes) = std::fs::read(out.join(&name)) {
@@ -80,6 +86,17 @@ pub(crate) fn embed(repo: &Repo, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns true for the worker and the modules under names that hold the build.
+fn is_versioned(name: &str) -> bool {
+    let mut parts = name.split('.');
+    let what = parts.next().unwrap_or_default();
+    let build = parts.next().unwrap_or_default();
+    let ending = parts.next().unwrap_or_default();
+    build.len() == 8
+        && parts.next().is_none()
+        && matches!((what, ending), ("worker", "js") | ("mux" | "mirror", "wasm"))
+}
+
 /// The scripts that the simulator runs: those of `dist`, bound to no wasm module.
 pub(crate) fn host(repo: &Repo) -> anyhow::Result<()> {
     repo.need_node()?;
@@ -92,17 +109,26 @@ fn bundle_host(repo: &Repo) -> anyhow::Result<()> {
     quiet(cmd!(repo.sh, "node {script} --host"))
 }
 
-/// The glue and the module as bindgen leaves it; worker.ts imports both.
+/// The glue, which hosting.ts imports, and the modules as bindgen leaves them.
 pub(crate) fn generated(repo: &Repo) -> PathBuf {
     repo.package().join("src/generated")
 }
 
-fn module(repo: &Repo) -> anyhow::Result<()> {
-    let cargo = cmd!(
-        repo.sh,
-        "cargo build -p tabmux-wasm --target wasm32-unknown-unknown --profile wasm-release"
-    );
-    quiet(cargo.env("CARGO_ENCODED_RUSTFLAGS", remap_flags(repo)?))
+fn modules(repo: &Repo) -> anyhow::Result<()> {
+    for (mode, arguments) in MODULES {
+        let target = target_of(repo, mode);
+        let cargo = cmd!(repo.sh, "cargo build -p tabmux-wasm --target wasm32-unknown-unknown")
+            .args(["--profile", "wasm-release"])
+            .args(arguments)
+            .arg("--target-dir")
+            .arg(target);
+        quiet(cargo.env("CARGO_ENCODED_RUSTFLAGS", remap_flags(repo)?))?;
+    }
+    Ok(())
+}
+
+fn target_of(repo: &Repo, mode: &str) -> PathBuf {
+    if mode == "mux" { repo.target() } else { repo.target().join(mode) }
 }
 
 /// Panic messages hold source paths: without this, two machines build different bytes, and the
@@ -121,26 +147,40 @@ fn remap_flags(repo: &Repo) -> anyhow::Result<OsString> {
 }
 
 fn bindgen(repo: &Repo) -> anyhow::Result<()> {
-    let module = repo.target().join(MODULE);
     let out = generated(repo);
     repo.sh.remove_path(&out)?;
     quiet(cmd!(repo.sh, "cargo build -p bindgen"))?;
     let bindgen = repo.binary("bindgen");
-    quiet(cmd!(repo.sh, "{bindgen} {module} {out}"))
+    let glue = out.join("tabmux_wasm.js");
+    let mut first = None;
+    for (mode, _) in MODULES {
+        let module = target_of(repo, mode).join(MODULE);
+        quiet(cmd!(repo.sh, "{bindgen} {module} {out}"))?;
+        std::fs::rename(out.join("tabmux_wasm_bg.wasm"), out.join(format!("{mode}.wasm")))?;
+        let text = repo.sh.read_file(&glue)?;
+        if first.get_or_insert_with(|| text.clone()) != &text {
+            bail!("the module for {mode} has another glue, and worker.js has one for both");
+        }
+    }
+    Ok(())
 }
 
 fn optimise(repo: &Repo) -> anyhow::Result<PathBuf> {
-    let module = generated(repo).join("tabmux_wasm_bg.wasm");
-    let optimised = repo.target().join("tabmux_wasm_optimised.wasm");
+    let out = repo.target().join("tabmux_wasm_optimised");
+    repo.sh.create_dir(&out)?;
     let wasm_opt = repo.package().join("node_modules/binaryen/bin/wasm-opt");
     let flags = ["-Oz", "--strip-producers", "--strip-target-features"];
-    quiet(cmd!(repo.sh, "node {wasm_opt} {flags...} {module} -o {optimised}"))?;
-    Ok(optimised)
+    for (mode, _) in MODULES {
+        let name = format!("{mode}.wasm");
+        let (module, optimised) = (generated(repo).join(&name), out.join(&name));
+        quiet(cmd!(repo.sh, "node {wasm_opt} {flags...} {module} -o {optimised}"))?;
+    }
+    Ok(out)
 }
 
 fn bundle(repo: &Repo, out: &Path, wasm: Option<&Path>) -> anyhow::Result<()> {
     let script = repo.package().join("build.mjs");
-    let wasm = wasm.map(|file| [OsString::from("--wasm"), file.into()]);
+    let wasm = wasm.map(|folder| [OsString::from("--wasm"), folder.into()]);
     let wasm = wasm.iter().flatten();
     quiet(cmd!(repo.sh, "node {script} --out {out} {wasm...}"))
 }

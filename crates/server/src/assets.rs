@@ -19,10 +19,12 @@ const WORKER_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-
                              connect-src 'self' ws: wss: http: https:";
 
 /// A page that is isolated from other origins starts a worker only if the worker's own response
-/// asks for that isolation, and loads from other origins only what says that it may be.
-const ISOLATION: [(&str, &str); 2] = [
+/// asks for that isolation, and loads from other origins only what says that it may be. Scripts are
+/// secret to nobody: a worker of another origin may fetch its module here.
+const ISOLATION: [(&str, &str); 3] = [
     ("cross-origin-embedder-policy", "require-corp"),
     ("cross-origin-resource-policy", "cross-origin"),
+    ("access-control-allow-origin", "*"),
 ];
 
 /// The files that are served, and no other; each may have compressed copies beside it.
@@ -62,20 +64,34 @@ impl Scripts {
     }
 }
 
-/// Answers a request for one of [`NAMES`], whose query may name the version.
+/// Returns true for a name that holds the build, as `worker.0123abcd.js` and `mux.0123abcd.wasm` do.
+pub(crate) fn is_versioned(name: &str) -> bool {
+    let Some((stem, ending)) = name.rsplit_once('.') else { return false };
+    let Some((what, build)) = stem.split_once('.') else { return false };
+    let is_build = build.len() == 8 && build.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_build && matches!((what, ending), ("worker", "js") | ("mux" | "mirror", "wasm"))
+}
+
+/// Answers a request for one of [`NAMES`], whose query may name the version, or for a file whose
+/// name does. A version that is not there is not found: another one would be cached for ever.
 pub(crate) async fn serve(
     scripts: &Scripts,
-    name: &'static str,
+    name: &str,
     query: Option<&str>,
     request: &HeaderMap,
 ) -> Response {
+    let is_versioned = is_versioned(name);
     let script = match scripts.read(name).await {
         Ok(Some(script)) => script,
+        Ok(None) if is_versioned => return not_this_build(name),
         Ok(None) => return not_built(scripts, name),
         Err(error) => return failed(name, &error),
     };
     let version = query.and_then(|query| query.strip_prefix("v="));
-    let age = if version == Some(script.hash()) { Age::Forever } else { Age::AskAgain };
+    if version.is_some_and(|version| version != script.hash()) {
+        return not_this_build(name);
+    }
+    let age = if is_versioned || version.is_some() { Age::Forever } else { Age::AskAgain };
     let (file, encoding) = match copy(scripts, name, &script, request).await {
         Some((copy, encoding)) => (copy, Some(encoding)),
         None => (script, None),
@@ -90,7 +106,7 @@ pub(crate) async fn serve(
     for (name, value) in ISOLATION {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if name == "worker.js" {
+    if name.starts_with("worker.") && !name.ends_with(".map") {
         let policy = HeaderValue::from_static(WORKER_POLICY);
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
@@ -117,6 +133,11 @@ async fn copy(
         }
     }
     None
+}
+
+fn not_this_build(name: &str) -> Response {
+    let text = format!("{name}: this server has another build; load the page again\n");
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 fn not_built(scripts: &Scripts, name: &str) -> Response {

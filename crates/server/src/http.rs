@@ -40,7 +40,20 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         };
         router = router.route(&format!("/tabmux/{name}"), get(asset));
     }
-    router.with_state(app)
+    router.route("/tabmux/{name}", get(versioned)).with_state(app)
+}
+
+/// Files whose names hold the build.
+async fn versioned(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if assets::is_versioned(&name) {
+        assets::serve(&app.files.scripts, &name, None, &headers).await
+    } else {
+        (StatusCode::NOT_FOUND, "no such script\n").into_response()
+    }
 }
 
 /// The files of the site, as the fallback of a router.

@@ -63,7 +63,11 @@ impl Hub {
     #[wasm_bindgen(constructor)]
     pub fn new(shell: JsShell, mux: bool, hub: u64, seed: u64, url: &str, record: bool) -> Self {
         let config = ShellHub::<JsShell>::config(mux, hub, url);
-        Self(ShellHub::new(shell, config, seed, record))
+        #[cfg(feature = "mux")]
+        let hub = ShellHub::new(shell, config, seed, record);
+        #[cfg(not(feature = "mux"))]
+        let hub = ShellHub::mirror(shell, config, seed, record);
+        Self(hub)
     }
 
     /// Traps, as a broken invariant would: so that tests can see what follows.

@@ -43,9 +43,11 @@ export function isPageMessage(
 
 function isConfig(value: unknown): value is HubConfig {
   if (typeof value !== 'object' || value === null) return false;
-  const { build, mode, url, protocols, lock, locks } = value as Record<keyof HubConfig, unknown>;
-  const isMode = mode === 'mirror' || mode === 'mux';
-  return build === __BUILD__ && isMode && typeof url === 'string' && isTokens(protocols) &&
+  const { build, mode, module, url, protocols, lock, locks } =
+    value as Record<keyof HubConfig, unknown>;
+  const isMode = mode === 'mirror' || mode === 'mux' || mode === 'exclusive';
+  return build === __BUILD__ && isMode && typeof module === 'string' &&
+    typeof url === 'string' && isTokens(protocols) &&
     typeof lock === 'string' && typeof locks === 'boolean';
 }
 
@@ -61,10 +63,15 @@ const isNumber = (value: unknown): boolean => Number.isFinite(value);
 const isBelow = (limit: number, value: unknown): boolean =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < limit;
 
-/** In mirror mode there is none. */
+const PATHS: Record<HubConfig['mode'], RegExp> = {
+  mirror: /^$/,
+  mux: /^\//,
+  exclusive: /^wss?:/,
+};
+
+/** In mirror mode there is none, and in mode `exclusive` it is a URL. */
 const isPath = (value: unknown, mode?: HubConfig['mode']): boolean =>
-  typeof value === 'string' &&
-  (value === '' ? mode !== 'mux' : value.startsWith('/') && mode !== 'mirror');
+  typeof value === 'string' && (!mode || PATHS[mode].test(value));
 
 /** Sub-protocols: tokens, as RFC 6455 (4.1) and RFC 7230 (3.2.6) have them. */
 const isTokens = (value: unknown): value is string[] =>

@@ -162,7 +162,9 @@ export function connect(
   /** What `status` returned last. */
   let last: Status | undefined;
   const receive = (message: HubMessage): unknown => {
-    if (warned !== (warned = hub?._reason) && warned) console.warn(warned);
+    // How far the module of the worker is, is no fault.
+    const reason = message[0] === HubKind.Loading ? '' : hub?._reason;
+    if (warned !== (warned = reason) && warned) console.warn(warned);
     return message[0] === HubKind.Browser ? emit(target, 'message', { data: message[3].slice() })
       : message[0] === HubKind.BrowserGap ? emit(target, 'gap')
         // No news to a client, whose messages and topics do not end with a session.

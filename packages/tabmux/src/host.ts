@@ -2,8 +2,11 @@
 
 import type { HubMessage, PageMessage } from './protocol.js';
 
-/** How a hub is hosted. */
-export type Tier = 'shared-worker' | 'leader' | 'storage' | 'direct';
+/**
+ * How a hub is hosted. `page`: a socket in mirror or exclusive mode could have no hub, and is a
+ * `WebSocket` of this page alone.
+ */
+export type Tier = 'shared-worker' | 'leader' | 'storage' | 'direct' | 'page';
 
 /** What a page speaks to a hub through. A SharedWorker's own port says nothing of its tier. */
 export interface PagePort {
@@ -41,8 +44,8 @@ export interface TierPort {
   _close(): void;
 }
 
-/** How long a worker may take to start. */
-export const PATIENCE_MS = 6000;
+/** How long a worker may be silent while its script is loaded. */
+export const PATIENCE_MS = 30_000;
 
 /** Returns why there is no worker, and what to do. */
 export function notStarted(script: string): string {

@@ -10,9 +10,12 @@ import type { PagePort, Tier } from './host.js';
 
 /** Times and numbers: constants that the bundle has as numbers. */
 const enum Own {
-  /** How long a worker may take to say that its hub runs: the first, to be loaded, and others. */
-  LoadMs = 6000,
-  AttachMs = 2500,
+  /** How long a worker may be silent while its script or its module is loaded. */
+  SilenceMs = 30_000,
+  /** How long a worker whose script and module are there may take to say that its hub runs. */
+  AttachMs = 2000,
+  /** A page that was blocked finds its timer before what the worker has said meanwhile. */
+  GraceMs = 500,
   /**
    * How long after the end of a hub another worker is asked for. At once, Firefox gives a page
    * whose worker's process has crashed a port to the dead worker, and so it does ever after.
@@ -20,6 +23,9 @@ const enum Own {
   RestartMs = 100,
   /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
   Faults = 6,
+  /** The first wait after the scripts could not be loaded, and the last. Each is twice another. */
+  RetryMs = 1000,
+  LastRetryMs = 64_000,
 }
 
 /** How far a page is with its hub. */
@@ -55,6 +61,8 @@ export interface Life {
   /** Whether the hub is in a SharedWorker, or is to be, and locks tell how it is. */
   _isShared: boolean;
   _isTried?: boolean;
+  /** The worker was of another build: that of this build has a name of its own. */
+  _isOther?: boolean;
   _port?: PagePort | undefined;
   _timer?: ReturnType<typeof setTimeout>;
   /** Posts `Attach` and all wishes. */
@@ -67,10 +75,14 @@ export interface Life {
 
 /** Whether this is a page that can have workers. Deno and Bun have workers, and no pages. */
 export const hasWorkers = (): unknown =>
-  globalThis.Worker && (globalThis.document ?? globalThis.location);
+  globalThis.Worker && !('onconnect' in globalThis) &&
+    (globalThis.document ?? globalThis.location);
 
 /** Why there are no hubs. */
 export const NO_WORKER = 'tabmux: no Worker';
+
+/** Why a page has no hub after its worker was replaced. */
+const UPDATED = 'tabmux was updated: reload this page';
 
 export const SHARED = 'shared-worker';
 
@@ -81,6 +93,10 @@ let tab: bigint | undefined;
 let locks: LockManager | undefined;
 let lockHeld: Promise<void>;
 let leaving: AbortController;
+/** How long the scripts are left alone after the next failure, and until when they are now. */
+let pause = Own.RetryMs as number;
+let pauseUntil = 0;
+let lastFailure: string;
 
 /** How the hub is hosted. */
 export const tierOf = (life: Life): Tier => life._port?._tier ?? SHARED;
@@ -93,9 +109,15 @@ export function start(life: Life, bfcache?: 'prefer'): void {
   life._phase = Phase.New;
   life._config.locks = !!locks;
   life._isShared &&= life._config.locks;
-  if (life._isShared) startShared(life);
+  if (!life._isMux && performance.now() < pauseUntil) {
+    queueMicrotask(now(life, () => end(life, lastFailure)));
+  } else if (life._isShared) startShared(life);
   else startOther(life);
 }
+
+/** The address of the worker: that of this build alone, where the usual one is of another. */
+const scriptOf = ({ _script, _isOther }: Life): string =>
+  (_isOther ? _script.replace(/\.js(?=\?|$)/, `.${__BUILD__}.js`) : _script);
 
 function startShared(life: Life): void {
   // One that worked before may have been started by a page that was just ending.
@@ -103,7 +125,7 @@ function startShared(life: Life): void {
     (life._hub && ++life._faults < Own.Faults ? restart : fail)(life));
   try {
     const options = { name: life._name, extendedLifetime: true } as WorkerOptions;
-    const worker = new SharedWorker(life._script, options);
+    const worker = new SharedWorker(scriptOf(life), options);
     worker.onerror = failed;
     take(life, worker.port);
   } catch {
@@ -115,18 +137,20 @@ function startOther(life: Life): void {
   import('./tiers.js').then(now(life, (_, { openTiers }) => take(life, openTiers(
     __BUILD__, life._tiers, !!life._isTried, {
       _name: life._name,
-      _script: life._script,
+      _script: scriptOf(life),
       _tab: tab as bigint,
       _locks: life._config.locks,
       _lost: now(life, restart),
-    }, now(life, fail),
-  )))).catch(now(life, (_, { message }) => fail(life, message)));
+    }, now(life, retry),
+  )))).catch(now(life, (_, error) =>
+    (error instanceof TypeError ? retry : fail)(life, error.message)));
 }
 
 /** Attaches through this port as soon as the page holds its lock. */
 function take(life: Life, port: PagePort): void {
   life._port = port;
   port.onmessage = now(life, (_, { data }) => receive(life, data));
+  expect(life, Own.SilenceMs);
   lockHeld.then(now(life, () => life._phase === Phase.New && attach(life, Phase.Attaching)));
 }
 
@@ -138,12 +162,18 @@ function now<A extends unknown[]>(life: Life, act: (life: Life, ...given: A) => 
 
 function attach(life: Life, next: Phase): void {
   life._phase = next;
-  clearTimeout(life._timer);
-  // The other tiers see to it themselves.
-  life._timer = setTimeout(now(life, () => life._isShared && fail(life)),
-    life._hub ? Own.AttachMs : Own.LoadMs);
   life._attach(life, tab as bigint);
   wake(life);
+}
+
+/** Gives up a SharedWorker that says nothing for so long. The other tiers see to it themselves. */
+function expect(life: Life, wait: Own): void {
+  clearTimeout(life._timer);
+  if (!life._isShared) return;
+  life._timer = setTimeout(now(life, () => {
+    life._timer = setTimeout(now(life, () => wait === Own.SilenceMs
+      ? retry(life, `tabmux: ${scriptOf(life)} did not come`) : fail(life)), Own.GraceMs);
+  }), wait);
 }
 
 export function post(life: Life, message: PageMessage): void {
@@ -163,12 +193,23 @@ function wake(life: Life): void {
 function receive(life: Life, message: HubMessage): void {
   const [kind, hub] = message;
   const isOther = hub !== life._hub;
-  if (kind === HubKind.Failed || kind === HubKind.OtherBuild) {
-    fail(life, hub as string);
+  if (kind === HubKind.Failed) {
+    fail(life, message[1]);
+  } else if (kind === HubKind.OtherBuild) {
+    if (life._isOther) return fail(life, UPDATED);
+    life._isOther = true;
+    restart(life);
+  } else if (kind === HubKind.NotLoaded) {
+    retry(life, message[1]);
+  } else if (kind === HubKind.Loading) {
+    if (!life._phase) return;
+    expect(life, message[1] ? Own.SilenceMs : Own.AttachMs);
+    if (message[1]) show(life, message, LinkState.Connecting, 0, message[1]);
   } else if (kind === HubKind.Moved) {
     if (!life._tiers || life._tiers[1]) fail(life);
   } else if (message[0] === HubKind.Attached) {
     clearTimeout(life._timer);
+    pause = Own.RetryMs;
     life._phase = life._faults = Phase.Attached;
     life._hub = message[1];
     watch(life);
@@ -178,6 +219,7 @@ function receive(life: Life, message: HubMessage): void {
     // One hub says Resync to everything it gets until it has got our Attach: once is enough.
     life._hub = hub as bigint;
     showResync(life);
+    expect(life, Own.AttachMs);
     if (life._port) attach(life, Phase.Attaching);
   } else if (!isOther && life._phase < Phase.Attaching) {
     // Else it was said before we attached. What came before it may not have been heard.
@@ -222,11 +264,31 @@ function restart(life: Life): void {
 /** Where a SharedWorker failed for no reason that holds everywhere, the other tiers are left. */
 function fail(life: Life, reason = ''): void {
   leave(life);
-  if (life._isShared && !reason) {
+  if (life._isShared && !reason && !life._isOther) {
     life._isShared = false;
     life._isTried = true;
     return restart(life);
   }
+  end(life, life._isOther ? UPDATED : reason);
+}
+
+/**
+ * A script or the module could not be loaded. All hubs in mux mode ask for it again later. Sockets
+ * in other modes do without, and so do those that are made until then.
+ */
+function retry(life: Life, reason: string): void {
+  leave(life);
+  if (life._isOther) return end(life, UPDATED);
+  lastFailure = reason;
+  pauseUntil = performance.now() + pause;
+  pause = Math.min(pause * 2, Own.LastRetryMs);
+  if (!life._isMux) return end(life, reason);
+  show(life, [HubKind.State, life._hub, LinkState.Backoff, 0, reason], LinkState.Backoff, 0, reason);
+  setTimeout(now(life, start), pauseUntil - performance.now());
+}
+
+/** There is no hub. */
+function end(life: Life, reason: string): void {
   hubs.delete(life);
   show(life, [HubKind.Failed, reason], LinkState.Closed, 0, reason);
 }
@@ -247,6 +309,7 @@ function comeBackTo(life: Life): void {
   } else if (life._phase < Phase.New) {
     // A hub that has forgotten this tab answers the first of the two with `Resync`.
     post(life, [PageKind.Park]);
+    expect(life, Own.AttachMs);
     attach(life, life._phase || Phase.Restored);
     // Nobody holds the lock of a hub that is not known yet.
     if (life._hub) watch(life);

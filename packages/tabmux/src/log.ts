@@ -170,12 +170,15 @@ function heard(hub: HubPort, message: HubMessage): unknown[] | undefined {
       return [url, 'another hub'];
     case HubKind.Failed:
     case HubKind.OtherBuild:
+    case HubKind.NotLoaded:
       return [url, 'there is no hub', message[1]];
     case HubKind.Resume:
     case HubKind.Credit:
     case HubKind.Check:
     case HubKind.Sent:
     case HubKind.Seen:
+    case HubKind.Passed:
+    case HubKind.Loading:
     case HubKind.Moved:
     case HubKind.Ping:
       return undefined;

@@ -28,6 +28,9 @@ export type Wish =
   | [kind: PageKind.Open, path: string, protocols: string[]]
   | [kind: PageKind.Subscribe, name: string, epoch: number, offset: number];
 
+/** What all exclusive sockets of this page share: a worker of their own. */
+export const own = `${Math.random()}`;
+
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
   /**
@@ -77,9 +80,12 @@ export function hubPort(
 ): HubPort {
   const id = mode + ':' + __BUILD__ + ':' +
     JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
-  // Written as bundlers look for it. Classic scripts that they make have no `import.meta.url`.
+  // Written as bundlers look for them. Classic scripts that they make have no `import.meta.url`.
   const script = `${worker ?? (import.meta.url
     ? new URL('./worker.js', import.meta.url) : 'worker.js')}`;
+  const module = `${mode === 'mux'
+    ? import.meta.url ? new URL('./mux.' + __BUILD__ + '.wasm', import.meta.url) : ''
+    : import.meta.url ? new URL('./mirror.' + __BUILD__ + '.wasm', import.meta.url) : ''}`;
   const name = 'tabmux:' + id;
   for (const hub of hubs) {
     if (hub._name === name && hub._script === script) return hub as HubPort;
@@ -89,7 +95,9 @@ export function hubPort(
     _name: name,
     _script: script,
     // Whether there are locks is known when it starts.
-    _config: { build: __BUILD__, mode, url, protocols, lock: 'tabmux:socket:' + id } as HubConfig,
+    _config: {
+      build: __BUILD__, mode, module, url, protocols, lock: 'tabmux:socket:' + id,
+    } as HubConfig,
     _isMux: mode === 'mux',
     _tiers: tiers,
     _state: LinkState.Connecting,
@@ -209,6 +217,8 @@ function hear(hub: HubPort, message: HubMessage): void {
     if (!hub._isMux) seen(hub, message[2]);
   } else if (message[0] === HubKind.Seen) {
     seen(hub, message[2]);
+  } else if (message[0] === HubKind.Passed) {
+    seen(hub, message[3], message[2]);
   } else if (message[0] === HubKind.Lost) {
     lose(hub, message[2], 0);
   } else if (message[0] === HubKind.State) {

@@ -38,8 +38,6 @@ declare const self: {
 
 /** Where ports come from, as the worker sees it. */
 export interface Ports {
-  /** From now on ports are served, if only to be told why they cannot be. */
-  ready(failure: string): void;
   /** The hub may dial now, or may not any more. */
   hold(isHeld: boolean): void;
 }
@@ -49,22 +47,21 @@ export interface Ports {
  * before `onconnect` is set is lost for ever. `retire` is called when the worker is to end.
  */
 export function openPorts(serve: (port: Port) => void, retire: () => void): Ports {
-  return 'onconnect' in self ? openShared(serve) : openDedicated(serve, retire);
+  if ('onconnect' in self) return openShared(serve);
+  if ('document' in self) throw new Error('tabmux: worker.js is no script for pages');
+  return openDedicated(serve, retire);
 }
 
 function openShared(serve: (port: Port) => void): Ports {
-  let early: Port[] | undefined = [];
   let channel: BroadcastChannel | undefined;
   let bus: Bus | undefined;
   self.onconnect = ({ ports: [port] }) => {
-    if (port && early) early.push(port);
-    else if (port) serve(withPulse(port, true));
+    if (!port) return;
+    // Now the page knows that the script is here.
+    port.postMessage([HubKind.Loading, ''] satisfies HubMessage);
+    serve(withPulse(port, true));
   };
   return {
-    ready() {
-      early?.forEach((port) => serve(withPulse(port, true)));
-      early = undefined;
-    },
     // The bus is for a tab that cannot have this SharedWorker though others have it. Who has the
     // link serves it: two hubs on one bus would both answer.
     hold(isHeld) {
@@ -82,14 +79,12 @@ function openShared(serve: (port: Port) => void): Ports {
       const served = (bus = makeBus(serve, post, STAYS));
       opened.onmessage = ({ data }) => served.hear(data);
       // The tabs on the bus may be of a hub that is gone, and hear of no other.
-      served.announce('');
+      served.announce();
     },
   };
 }
 
 function openDedicated(serve: (port: Port) => void, retire: () => void): Ports {
-  let order: [channel: string, ticks: boolean] | undefined;
-  let failure: string | undefined;
   let bus: Bus | undefined;
 
   self.onmessage = ({ data }) => {
@@ -97,36 +92,29 @@ function openDedicated(serve: (port: Port) => void, retire: () => void): Ports {
       retire();
       setTimeout(() => self.close(), RETIRE_MS);
     } else if (typeof data?.[0] === 'string') {
-      order = data as [string, boolean];
-      start();
+      start(...data as [string, boolean]);
     } else {
       bus?.hear(data);
     }
   };
 
-  const start = (): void => {
-    if (!order || failure === undefined || bus) return;
-    const [name, ticks] = order;
+  const start = (name: string, ticks: boolean): void => {
+    if (bus) return;
     const channel = name ? new BroadcastChannel(name) : self;
     bus = makeBus(serve, (frame) => channel.postMessage(frame));
     if (channel !== self) channel.onmessage = ({ data }: MessageEvent) => bus?.hear(data);
     if (ticks) setInterval(() => self.postMessage(null), TICK_MS);
     // All tabs attach when they hear of a hub that they do not know.
-    bus.announce(failure);
+    bus.announce();
   };
 
-  return {
-    ready(why) {
-      failure = why;
-      start();
-    },
-    hold: () => undefined,
-  };
+  return { hold: () => undefined };
 }
 
 interface Bus {
   hear(frame: unknown): void;
-  announce(failure: string): void;
+  /** Makes all tabs attach. */
+  announce(): void;
   close(): void;
 }
 
@@ -177,9 +165,7 @@ function makeBus(
       if (frame.length < 2) return post([[tab], ...beat]);
       portOf(tab, message).onmessage?.({ data: message } as MessageEvent);
     },
-    announce(failure) {
-      post([[], failure === '' ? resync() : [HubKind.Failed, failure]]);
-    },
+    announce: () => post([[], resync()]),
     close: () => clearInterval(beats),
   };
 }

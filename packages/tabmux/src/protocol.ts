@@ -11,9 +11,10 @@ export const enum PageKind {
   /** The page is leaving, or it needs the hub no more. */
   Bye,
   /**
-   * Opens a socket. In mirror mode the path is empty and there are no protocols. This and the next
-   * two are counted by `n`, from 1 in each session. A hub ignores one that is not in its turn:
-   * after `Resume` the page says again what was not seen.
+   * Opens a socket. In mirror mode the path is empty and there are no protocols; in mode
+   * `exclusive` the path is the URL. This and the next two are counted by `n`, from 1 in each
+   * session. A hub ignores one that is not in its turn: after `Resume` the page says again what was
+   * not seen.
    */
   Open,
   /** Sends a message on a socket. */
@@ -43,8 +44,11 @@ export const enum PageKind {
 export interface HubConfig {
   /** The build of the page library. A worker of another build does not serve the page. */
   build: string;
-  mode: 'mirror' | 'mux';
-  /** What the hub dials. */
+  /** In mode `exclusive` the worker passes on what each socket of a page says; there is no hub. */
+  mode: 'mirror' | 'mux' | 'exclusive';
+  /** Where the wasm module of this mode is: empty if the page does not know. */
+  module: string;
+  /** What the hub dials. Empty in mode `exclusive`. */
   url: string;
   /** The sub-protocols the link offers. */
   protocols: string[];
@@ -147,6 +151,16 @@ export const enum HubKind {
   Resync,
   /** There is no hub. */
   Failed,
+  /** What this tab said on one socket need not be kept up to `n` (mode `exclusive`). */
+  Passed = 94,
+  /**
+   * The script of the worker runs. It says so at once on each port, and again each second while it
+   * loads its wasm module. The text says what it loads; it is empty if nothing needs to be loaded
+   * or all is there.
+   */
+  Loading,
+  /** The worker could not load its wasm module. It tries again with the next `Attach`. */
+  NotLoaded,
   /**
    * The worker is of another build than the page. The form of this message never changes, nor does
    * the place of `build` in `Attach`.
@@ -209,6 +223,9 @@ export type HubMessage =
   | [kind: HubKind.Seen, hub: bigint, n: number]
   | [kind: HubKind.Resync, hub: bigint]
   | [kind: HubKind.Failed, reason: string]
+  | [kind: HubKind.Passed, hub: bigint, socket: number, n: number]
+  | [kind: HubKind.Loading, what: string]
+  | [kind: HubKind.NotLoaded, reason: string]
   | [kind: HubKind.OtherBuild, reason: string]
   | [kind: HubKind.Moved, hub: bigint]
   | [kind: HubKind.Ping];

@@ -69,11 +69,13 @@ export function number(
 export const isFull = ({ _kept, _unseen }: Session, size: number): boolean =>
   _kept + size + _unseen.length * ENTRY > Limit.Outbox;
 
-/** The other end has what was said up to `n`. */
-export function seen(session: Session, n: number): void {
-  for (let next; (next = session._unseen[0]) && next[1][1] <= n; session._unseen.shift()) {
-    session._kept -= next[0];
-  }
+/** The other end has what was said up to `n`, or said so far on one socket. */
+export function seen(session: Session, n: number, socket?: number): void {
+  session._unseen = session._unseen.filter(([size, message]) => {
+    if (message[1] > n || socket && message[2] !== socket) return true;
+    session._kept -= size;
+    return false;
+  });
 }
 
 /** A link was given what was said up to `n`. Another one may be given some of it again. */

@@ -5,7 +5,7 @@ import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, Flag, HubMessage } from './protocol.js';
 import { tierOf } from './life.js';
-import { addPeer, hubPort, removePeer, say } from './port.js';
+import { addPeer, hubPort, own, removePeer, say } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
 import { buffered, sizeOf } from './session.js';
 import type { Tier } from './host.js';
@@ -36,6 +36,8 @@ export interface Shared {
   reused: boolean;
 }
 
+/** The browser's own class, whatever takes its place later. */
+const Native = globalThis.WebSocket;
 const MODES = ['mirror', 'mux', 'exclusive'];
 /** The text of the error for an argument that is missing. */
 export const MISSING = 'no argument';
@@ -91,6 +93,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   readonly #number: number;
   /** The sub-protocols that were offered. */
   readonly #offered: string[];
+  /** The page's own socket: the last resort where no hub can be had. */
+  #own: WebSocket | undefined;
   #state = State.Connecting;
   #protocol = '';
   #extensions = '';
@@ -133,15 +137,16 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     const names = (this.#offered = subProtocols(protocols));
     closeOn(() => this.close(), this.#left, signal);
     const isMux = mode === 'mux';
+    const isMirror = mode === 'mirror';
     this.#credit = isMux ? 0 : 1 / 0;
     this.#hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], options)
-      // A number is nobody's key.
-      : hubPort('mirror', address.href, names, mode === 'mirror' ? options
-        : { ...options, key: Math.random() as unknown as string });
+      : isMirror ? hubPort(mode, address.href, names, options)
+        : hubPort('exclusive', '', [], { ...options, key: own });
     this.#reused = this.#hub._state === LinkState.Connected;
     this.#number = addPeer(this.#hub,
       (message) => this.#receive(message),
-      [PageKind.Open, isMux ? address.pathname + address.search : '', isMux ? names : []],
+      [PageKind.Open, isMux ? address.pathname + address.search : isMirror ? '' : address.href,
+        isMirror ? [] : names],
     );
   }
 
@@ -163,7 +168,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** Bytes that `send` was given and that the worker has not handed to the connection yet. */
   get bufferedAmount(): number {
-    return this.#held + (this.#state < State.Closed ? buffered(this.#hub, this.#number) : 0);
+    return this.#held + (this.#state < State.Closed
+      ? this.#own?.bufferedAmount ?? buffered(this.#hub, this.#number) : 0);
   }
 
   get binaryType(): BinaryType {
@@ -176,7 +182,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** How the hub is hosted. */
   get tier(): Tier {
-    return tierOf(this.#hub);
+    return this.#own ? 'page' : tierOf(this.#hub);
   }
 
   /** How the connection is shared: the tabs, the hub, and whether the socket joined it. */
@@ -200,8 +206,10 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this.#inOrder((bytes) => {
       if (this.#state > State.Closing) return;
       this.#credit -= size + Limit.Message;
-      if (say(this.#hub, PageKind.Send, this.#number, size, bytes || body)) this.#held -= size;
-      else over();
+      const data = bytes || body;
+      if (this.#own) this.#own.send(data as string);
+      else if (!say(this.#hub, PageKind.Send, this.#number, size, data)) return over();
+      this.#held -= size;
     }, true, blob);
   }
 
@@ -265,12 +273,31 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       this.#end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
     } else if (message[0] === HubKind.Failed || message[0] === HubKind.Lost && this.#state) {
       // The next session opens the sockets that are still connecting.
-      this.#fail(message.at(-1) as string);
+      this.#giveUp(message.at(-1) as string);
     } else if (message[0] === HubKind.State) {
       // A tab that there is no room for has no socket at the server.
       if (message[2] === LinkState.Full || message[2] === LinkState.Backoff && !this.#state) {
         this.#fail(message[4]);
       }
+    }
+  }
+
+  /** There is no hub. What is still connecting needs none, but for a virtual socket. */
+  #giveUp(reason: string): void {
+    if (this.#state || this.#hub._isMux) return this.#fail(reason);
+    try {
+      const own = (this.#own = new Native(this.#url, this.#offered));
+      own.binaryType = 'arraybuffer';
+      own.onopen = () => this.#opened(own.protocol + '\n' + own.extensions);
+      own.onmessage = ({ data }) =>
+        this.#heard(typeof data === 'string' ? data : new Uint8Array(data));
+      own.onerror = () => {
+        if (!this.#state) this.#error = 'tabmux: no connection to ' + this.#url;
+      };
+      own.onclose = ({ code, wasClean, reason }) => this.#end(code, wasClean, reason);
+      removePeer(this.#hub, this.#number);
+    } catch (error) {
+      this.#fail(`${reason} (${(error as Error).message})`);
     }
   }
 
@@ -291,7 +318,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   #leave(code: number, reason: string): void {
-    say(this.#hub, PageKind.Close, this.#number, 0, code, reason);
+    if (this.#own) this.#own.close(code || undefined, reason);
+    else say(this.#hub, PageKind.Close, this.#number, 0, code, reason);
   }
 
   #fail(text: string): void {
@@ -300,7 +328,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this.#end();
   }
 
-  #end(code = 1006, clean: Flag = 0, reason = ''): void {
+  #end(code = 1006, clean: Flag | boolean = 0, reason = ''): void {
     if (this.#state === State.Closed) return;
     // `close()` is no failure.
     if (this.#error && this.#state < State.Closing) console.error(this.#error);

@@ -1,23 +1,20 @@
-// The worker: the shell of the hub. It carries bytes and facts between ports, locks, the link and
-// the wasm module, and decides nothing.
+// The worker: a shell that answers at once, and loads what it needs of WebAssembly when a page says
+// which mode it wants. Mode `exclusive` needs none.
 //
 // A classic script on purpose: nothing is awaited before `onconnect` is installed, since a port
 // that arrives earlier is lost for ever, in every engine.
 
-import wasm from './generated/tabmux_wasm_bg.wasm';
-import { Hub, __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
 import { resync } from './bus.js';
 import { isOtherBuild, isPageMessage } from './check.js';
 import { ignore } from './garbage.js';
-import { takeLinkLock } from './link_lock.js';
-import type { LinkLock } from './link_lock.js';
+import { Host, initSync, resetState } from './hosting.js';
+import type { HostWorld } from './hosting.js';
+import { NotLoaded, loadModule } from './module.js';
 import { openPorts } from './ports.js';
 import type { Port } from './ports.js';
-import { HubKind, Limit, PageKind, hubLock, tabLock } from './protocol.js';
-import type { Data, HubConfig, HubMessage, PageMessage } from './protocol.js';
+import { HubKind, PageKind } from './protocol.js';
+import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
 import { openTapes } from './tape.js';
-
-type AttachMessage = Extract<PageMessage, { 0: PageKind.Attach }>;
 
 declare const self: WorkerGlobalScope & typeof globalThis;
 
@@ -25,54 +22,47 @@ declare const self: WorkerGlobalScope & typeof globalThis;
 const MAX_TRAPS = 5;
 const TRAPS_WITHIN_MS = 60_000;
 
-/**
- * So much of a claim is looked at. Real ones, with what was found, have half of it; any script may
- * have spoilt what was found, which is no reason to keep the page away.
- */
-const MAX_CLAIM = 512;
+/** So many messages may wait for the module. Pages post few before their hub has answered. */
+const MAX_EARLY = 65_536;
 
-/** How long a tab of an earlier hub may take to attach, where no lock tells whether it lives. */
-const ABSENT_MS = 10_000;
+/** How often pages that wait for the module hear how it goes. */
+const PROGRESS_MS = 1000;
 
-const tape = openTapes(self.location.search);
-let failure = '';
+/** What came before the module, and who deals with it then. */
+interface Early {
+  readonly port: Port;
+  deal(): void;
+}
+
+/** How far the worker is. */
+type Stage =
+  | { readonly is: 'empty' }
+  | { readonly is: 'loading'; readonly early: Early[]; progress: string }
+  | { readonly is: 'ready' }
+  | { readonly is: 'failed'; readonly reason: string };
+
+let stage: Stage = { is: 'empty' };
 let traps: number[] = [];
 let host: Host | undefined;
 let served = 0;
 
 const ports = openPorts(serve, () => host?.end());
+const world: HostWorld = { hold: ports.hold, record: openTapes(self.location.search), trapped };
 
 for (const type of ['online', 'offline']) {
   self.addEventListener(type, () => host?.tellNetwork());
 }
 
-WebAssembly.compile(wasm)
-  .then((compiled) => {
-    // WebKit compiles what it then refuses to instantiate.
-    initSync({ module: compiled });
-    ports.ready('');
-  })
-  .catch((error: unknown) => {
-    failure = `tabmux: the browser refused the WebAssembly of ${self.location.href} (${error}). ` +
-      "Serve it with a Content-Security-Policy whose script-src has 'wasm-unsafe-eval'.";
-    ports.ready(failure);
-  });
-
 /** Listens to a port. What it said before now was kept by the port. */
 function serve(port: Port): void {
   const age = (served += 1);
   let tab: bigint | undefined;
-  port.onmessage = ({ data: message }) => {
-    if (isOtherBuild(message)) {
-      const text = `tabmux: the page and ${self.location.href} are of two builds; load it again`;
-      return port.postMessage([HubKind.OtherBuild, text]);
-    }
-    if (!isPageMessage(message, host?.config.mode)) return ignore();
-    if (failure !== '') {
-      port.postMessage([HubKind.Failed, failure]);
+  const deal = (message: PageMessage): void => {
+    if (stage.is === 'failed') {
+      port.postMessage([HubKind.Failed, stage.reason]);
     } else if (message[0] === PageKind.Attach) {
       tab = message[1];
-      host ??= new Host(message[2]);
+      host ??= new Host(message[2], world);
       host.attach(port, age, message);
     } else if (tab !== undefined && host?.tabs.get(tab)?.[0] === port) {
       host.message(tab, message);
@@ -81,303 +71,67 @@ function serve(port: Port): void {
       port.postMessage(host ? [HubKind.Resync, host.id] : resync());
     }
   };
+  port.onmessage = ({ data: message }) => {
+    if (isOtherBuild(message)) {
+      const text = `tabmux: the page and ${self.location.href} are of two builds; load it again`;
+      return port.postMessage([HubKind.OtherBuild, text]);
+    }
+    if (!isPageMessage(message, host?.config.mode)) return ignore();
+    if (stage.is === 'empty' && message[0] === PageKind.Attach) void prepare(message[2]);
+    if (stage.is !== 'loading') return deal(message);
+    if (stage.early.length >= MAX_EARLY) return ignore();
+    stage.early.push({ port, deal: () => deal(message) });
+    if (message[0] === PageKind.Attach) port.postMessage([HubKind.Loading, stage.progress]);
+  };
 }
 
-/** One hub and all it holds. */
-class Host {
-  readonly id = random();
-  /** The port of each tab, and which one that was of all that were served. */
-  readonly tabs = new Map<bigint, [port: Port, age: number]>();
-  readonly #hub: Hub;
-  readonly #watches = new Map<bigint, AbortController>();
-  /** What waits to be posted until the lock that tells the tabs this hub lives is held. */
-  #waiting: (() => void)[] | undefined;
-  #alive = true;
-  #letGo = (): void => undefined;
-  readonly #locks: LockManager | undefined;
-  #linkLock: LinkLock | undefined;
-  #link: WebSocket | undefined;
-  #attempt = 0;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-
-  constructor(readonly config: HubConfig) {
-    const isMux = config.mode === 'mux';
-    this.#hub = new Hub(this, isMux, this.id, random(), config.url, tape !== undefined);
-    this.#locks = config.locks ? self.navigator.locks : undefined;
-    if (self.navigator.onLine === false) this.tellNetwork();
-    if (this.#locks === undefined) return;
-    this.#waiting = [];
-    const goOn = (): void => {
-      this.#waiting?.forEach((post) => post());
-      this.#waiting = undefined;
-    };
-    const locks = this.#locks;
-    const hold = (): Promise<void> =>
-      locks.request(hubLock(this.id), () => {
-        goOn();
-        return new Promise<void>((letGo) => (this.#letGo = letGo));
-      });
-    hold()
-      // Stolen: whoever waits for it thinks that this hub is dead, and comes back.
-      .catch(() => this.#waiting ? undefined : hold())
-      // Refused, as some engines do where storage is: go on without.
-      .catch(() => undefined)
-      .then(() => this.#alive && goOn());
+/** Loads what this mode needs, and deals with what came meanwhile. */
+async function prepare({ mode, module }: HubConfig): Promise<void> {
+  if (mode === 'exclusive') {
+    stage = { is: 'ready' };
+    return;
   }
-
-  attach(port: Port, age: number, [, tab, config, claim, ...has]: AttachMessage): void {
-    if (config.lock !== this.config.lock) {
-      const text = `tabmux: this worker serves ${this.config.lock}, not ${config.lock}`;
-      port.postMessage([HubKind.Failed, text]);
-      return;
-    }
-    // Ports keep their order, two of them none: what a page said before it asked for another port
-    // may come after what it said there, and that page no longer listens to the first.
-    if ((this.tabs.get(tab)?.[1] ?? 0) > age) return;
-    this.tabs.set(tab, [port, age]);
-    this.call((hub, now) => hub.attach(now, tab, claim.slice(0, MAX_CLAIM), ...has));
+  const early: Early[] = [];
+  const loading = { is: 'loading' as const, early, progress: `tabmux: the worker loads ${mode}` };
+  const tell = (news: HubMessage): void =>
+    new Set(early.map(({ port }) => port)).forEach((port) => port.postMessage(news));
+  const timer = setInterval(() => tell([HubKind.Loading, loading.progress]), PROGRESS_MS);
+  stage = loading;
+  let next: Stage = { is: 'ready' };
+  try {
+    // WebKit compiles what it then refuses to instantiate.
+    initSync({ module: await loadModule(module, mode, (text) => (loading.progress = text)) });
+  } catch (error) {
+    if (error instanceof NotLoaded) tell([HubKind.NotLoaded, error.message]);
+    next = error instanceof NotLoaded ? { is: 'empty' } : { is: 'failed', reason: refused(error) };
   }
-
-  message(tab: bigint, message: Exclude<PageMessage, AttachMessage>): void {
-    this.call((hub, now) => {
-      switch (message[0]) {
-        case PageKind.Park:
-          return hub.park(now, tab);
-        case PageKind.Bye:
-          return hub.bye(now, tab);
-        case PageKind.Open:
-          return hub.open(now, tab, message[1], message[2], message[3], message[4].join());
-        case PageKind.Send:
-          if (isTooLarge(message[3])) {
-            return this.#tooLarge(hub, now, tab, message[1], message[2]);
-          }
-          return typeof message[3] === 'string'
-            ? hub.sendText(now, tab, message[1], message[2], message[3])
-            : hub.sendBinary(now, tab, message[1], message[2], message[3]);
-        case PageKind.Close:
-          return hub.close(now, tab, message[1], message[2], message[3], message[4]);
-        case PageKind.Credit:
-          return hub.credit(now, tab, message[1], message[2], message[3]);
-        case PageKind.Got:
-          return hub.got(now, tab, message[1], message[2]);
-        case PageKind.Subscribe:
-          return hub.subscribe(now, tab, message[1], message[2], message[3], message[4]);
-        case PageKind.Unsubscribe:
-          return hub.unsubscribe(now, tab, message[1]);
-        case PageKind.Wake:
-          this.#seen(tab);
-          return hub.networkChanged(now, message[1]);
-        case PageKind.Pong:
-          return -1;
-        case PageKind.Trap:
-          hub.trap();
-          return -1;
-      }
-    });
-  }
-
-  /** The tab that was visible last is the last in the list. */
-  #seen(tab: bigint): void {
-    const entry = this.tabs.get(tab);
-    if (entry && this.tabs.delete(tab)) this.tabs.set(tab, entry);
-  }
-
-  tellNetwork(): void {
-    this.call((hub, now) => hub.networkChanged(now, self.navigator.onLine !== false));
-  }
-
-  #tooLarge(hub: Hub, now: number, tab: bigint, n: number, socket: number): number {
-    const text = `tabmux: a message has ${Limit.Outbox} bytes at most`;
-    const port = this.tabs.get(tab)?.[0];
-    port?.postMessage([HubKind.Error, this.id, socket, text]);
-    port?.postMessage([HubKind.Ended, this.id, socket, 1006, 0, '']);
-    return hub.close(now, tab, n, socket, 0, '');
-  }
-
-  /** Tells the hub a fact. It has given all its orders when this returns. */
-  call(fact: (hub: Hub, now: number) => number): void {
-    if (!this.#alive) return;
-    let wakeAt;
-    try {
-      wakeAt = fact(this.#hub, performance.now());
-    } catch (error) {
-      return this.#trapped(error);
-    }
-    clearTimeout(this.#timer);
-    if (wakeAt >= 0) {
-      // Never early: timers count whole milliseconds.
-      const wait = Math.max(0, Math.ceil(wakeAt - performance.now()));
-      this.#timer = setTimeout(() => this.#wake(), Math.min(wait, 0x7fff_ffff));
-    }
-  }
-
-  #wake(): void {
-    this.call((hub, now) => hub.wake(now, this.#attempt, this.#link?.bufferedAmount ?? 0));
-  }
-
-  /** A trap leaves the module in an unknown state: throw it away and start another hub. */
-  #trapped(error: unknown): void {
-    this.#stop();
-    console.error('tabmux: the hub trapped and is replaced', error);
-    const now = performance.now();
-    traps = [...traps.filter((trap) => now - trap < TRAPS_WITHIN_MS), now];
-    host = undefined;
-    try {
-      if (traps.length > MAX_TRAPS) throw error;
-      resetState();
-      host = new Host(this.config);
-    } catch {
-      failure = `tabmux: the hub trapped and cannot be started again (${error})`;
-    }
-    this.#tell(host === undefined ? [HubKind.Failed, failure] : [HubKind.Resync, host.id]);
-    this.#letGo();
-  }
-
-  /** The worker ends. What was said to the link is said. */
-  end(): void {
-    this.#stop();
-    this.#letGo();
-  }
-
-  #stop(): void {
-    this.#alive = false;
-    clearTimeout(this.#timer);
-    this.#link?.close();
-    this.releaseLock();
-    this.#watches.forEach((watch) => watch.abort());
-  }
-
-  #tell(news: HubMessage): void {
-    this.tabs.forEach(([port]) => port.postMessage(news));
-  }
-
-  // The orders of the hub.
-
-  post(tabs: BigUint64Array, kind: HubKind, numbers: Float64Array, data?: Data): void {
-    const parts: unknown[] = kind === HubKind.Failed ? [kind] : [kind, this.id, ...numbers];
-    // The bytes lie in the module's memory: a copy of them, not of all of it, is to be sent.
-    if (data !== undefined) parts.push(data.slice());
-    const message = parts as HubMessage;
-    const to = [...tabs].map((tab) => this.tabs.get(tab)?.[0]);
-    const post = (): void => to.forEach((port) => port?.postMessage(message));
-    if (this.#waiting === undefined) post();
-    else this.#waiting.push(post);
-  }
-
-  requestLock(): void {
-    this.#linkLock = takeLinkLock(this.#locks, this.config.lock, {
-      granted: (again) => {
-        ports.hold(true);
-        this.call((hub, now) =>
-          again ? hub.networkChanged(now, true) : hub.linkLockGranted(now));
-      },
-      // Another hub has the link now. This one dials in vain until the lock comes back.
-      stolen: () => {
-        ports.hold(false);
-        this.#link?.close();
-      },
-      moved: () => this.#tell([HubKind.Moved, this.id]),
-    });
-  }
-
-  releaseLock(): void {
-    ports.hold(false);
-    this.#linkLock?.release();
-    this.#linkLock = undefined;
-  }
-
-  openLink(attempt: number): void {
-    this.#attempt = attempt;
-    // Whether the browser said `error`: pages say the same of a socket that was open.
-    let failed = false;
-    const closed = (code: number, reason: string, clean: boolean): void =>
-      this.call((hub, now) => hub.linkClosed(now, attempt, code, reason, clean, failed));
-    let link: WebSocket;
-    if (this.#linkLock?.isStolen) return queueMicrotask(() => closed(1006, '', false));
-    try {
-      link = new WebSocket(this.config.url, this.config.protocols);
-    } catch {
-      // Firefox and WebKit throw when the worker's own policy forbids the connection.
-      return queueMicrotask(() => closed(1006, '', false));
-    }
-    this.#link = link;
-    link.binaryType = 'arraybuffer';
-    link.onopen = () => {
-      this.call((hub, now) => hub.linkOpened(now, attempt, link.protocol, link.extensions));
-    };
-    link.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
-      this.call((hub, now) =>
-        typeof data === 'string'
-          ? hub.linkText(now, attempt, data)
-          : hub.linkBinary(now, attempt, new Uint8Array(data)),
-      );
-    };
-    link.onclose = ({ code, reason, wasClean }) => closed(code, reason, wasClean);
-    // Chromium says no more than this where the worker's own policy forbids the connection. Else
-    // `close` follows in the same task and says how; for the hub the attempt is over then.
-    link.onerror = () => {
-      failed = true;
-      setTimeout(() => closed(1006, '', false));
-    };
-  }
-
-  sendLink(attempt: number, data: string | Uint8Array): void {
-    if (attempt === this.#attempt) this.#link?.send(data as Uint8Array<ArrayBuffer>);
-  }
-
-  closeLink(attempt: number, code: number, reason: string): void {
-    if (attempt !== this.#attempt) return;
-    if (code === 0) this.#link?.close();
-    else this.#link?.close(code, reason);
-  }
-
-  watchTab(tab: bigint): void {
-    if (this.#locks === undefined && !this.tabs.has(tab)) {
-      // It was of another hub. If it lives, it is on its way.
-      setTimeout(() => {
-        if (!this.tabs.has(tab)) this.call((hub, now) => hub.tabLockGranted(now, tab));
-      }, ABSENT_MS);
-    }
-    if (this.#locks === undefined || this.#watches.has(tab)) return;
-    const abort = new AbortController();
-    this.#watches.set(tab, abort);
-    // Shared, since another hub may wait for it too, and be frozen when it gets it.
-    this.#locks
-      .request(tabLock(tab), { mode: 'shared', signal: abort.signal }, () => {
-        // Returning lets go of it at once: the tab may be on its way back.
-        this.#watches.delete(tab);
-        this.call((hub, now) => hub.tabLockGranted(now, tab));
-      })
-      .catch(() => undefined);
-  }
-
-  dropTab(tab: bigint): void {
-    this.tabs.delete(tab);
-    this.#watches.get(tab)?.abort();
-    this.#watches.delete(tab);
-  }
-
-  log(line: string): void {
-    console.info(line);
-  }
-
-  record(entry: Uint8Array): void {
-    tape?.(this.id, entry);
-  }
+  clearInterval(timer);
+  stage = next;
+  if (next.is === 'empty') return;
+  tell([HubKind.Loading, '']);
+  early.forEach(({ deal }) => deal());
 }
 
-/**
- * A message that is too large is not even copied into the module, whose memory all tabs share and
- * which cannot give it back.
- */
-function isTooLarge(data: string | Uint8Array): boolean {
-  // A UTF-16 unit takes one to three bytes of UTF-8: most texts need not be measured.
-  if (typeof data === 'string' && data.length <= Limit.Outbox && data.length * 3 > Limit.Outbox) {
-    return new TextEncoder().encode(data).length > Limit.Outbox;
-  }
-  return data.length > Limit.Outbox;
-}
+const refused = (error: unknown): string =>
+  `tabmux: the browser refused the WebAssembly of ${self.location.href} (${String(error)}). ` +
+  "Serve it with a Content-Security-Policy whose script-src has 'wasm-unsafe-eval'.";
 
-function random(): bigint {
-  return crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;
+/** A trap leaves the module in an unknown state: throw it away and start another hub. */
+function trapped(old: Host, error: unknown): void {
+  console.error('tabmux: the hub trapped and is replaced', error);
+  const now = performance.now();
+  traps = [...traps.filter((trap) => now - trap < TRAPS_WITHIN_MS), now];
+  host = undefined;
+  let news: HubMessage;
+  try {
+    if (traps.length > MAX_TRAPS) throw error;
+    resetState();
+    host = new Host(old.config, world);
+    news = [HubKind.Resync, host.id];
+  } catch {
+    const reason = `tabmux: the hub trapped and cannot be started again (${String(error)})`;
+    stage = { is: 'failed', reason };
+    news = [HubKind.Failed, reason];
+  }
+  old.tellAll(news);
 }

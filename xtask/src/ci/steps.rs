@@ -113,7 +113,7 @@ fn wasm_imports(repo: &Repo) -> anyhow::Result<Outcome> {
         console.log('imports from:', ...from);
         process.exitCode = [...from].every((name) => name.startsWith('./tabmux_wasm')) ? 0 : 1;
     ";
-    let module = dist::generated(repo).join("tabmux_wasm_bg.wasm");
+    let module = dist::generated(repo).join("mux.wasm");
     Outcome::of(cmd!(repo.sh, "node -e {SCRIPT} {module}"))
 }
 

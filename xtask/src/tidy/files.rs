@@ -37,7 +37,7 @@ const MARKS: &[&str] = &[
 ];
 
 /// The one file that may load the wasm module: a page never does.
-const LOADER: &str = "packages/tabmux/src/worker.ts";
+const LOADER: &str = "packages/tabmux/src/hosting.ts";
 
 /// The files of the repository, those not yet committed included.
 pub(super) struct Files(Vec<File>);

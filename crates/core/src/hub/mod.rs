@@ -55,10 +55,22 @@ pub struct Hub {
 impl Hub {
     /// Returns a hub without tabs, which does nothing yet. `seed` is for jitter only.
     pub fn new(config: HubConfig, seed: u64) -> Self {
-        let machine: Box<dyn Machine> = match config.mode {
-            Mode::Mirror => Box::new(Mirror::default()),
-            Mode::Mux => Box::new(Mux::new(&config)),
-        };
+        match config.mode {
+            Mode::Mirror => Self::mirror(config, seed),
+            Mode::Mux => {
+                let machine = Mux::new(&config);
+                Self::of(Box::new(machine), config, seed)
+            }
+        }
+    }
+
+    /// Returns the same in mirror mode, whatever the mode of `config`. A module that calls this and
+    /// not [`new`](Self::new) has no code of the mux machine.
+    pub fn mirror(config: HubConfig, seed: u64) -> Self {
+        Self::of(Box::new(Mirror::default()), config, seed)
+    }
+
+    fn of(machine: Box<dyn Machine>, config: HubConfig, seed: u64) -> Self {
         Self { base: Base::new(config, seed), machine, told: (LinkState::Idle, 0) }
     }
 

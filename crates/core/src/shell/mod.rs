@@ -47,12 +47,22 @@ pub struct ShellHub<S> {
 impl<S: Shell> ShellHub<S> {
     /// A hub without tabs. `record`: all it is told goes to [`Shell::record`], before it is told.
     pub fn new(shell: S, config: HubConfig, seed: u64, record: bool) -> Self {
-        let recorder = record.then(|| {
-            let (recorder, head) = Recorder::new(&config, seed);
+        let recorder = Self::recorder(&shell, &config, seed, record);
+        Self { hub: Hub::new(config, seed), shell, recorder }
+    }
+
+    /// The same in mirror mode, without the code of the mux machine: see [`Hub::mirror`].
+    pub fn mirror(shell: S, config: HubConfig, seed: u64, record: bool) -> Self {
+        let recorder = Self::recorder(&shell, &config, seed, record);
+        Self { hub: Hub::mirror(config, seed), shell, recorder }
+    }
+
+    fn recorder(shell: &S, config: &HubConfig, seed: u64, record: bool) -> Option<Recorder> {
+        record.then(|| {
+            let (recorder, head) = Recorder::new(config, seed);
             shell.record(&head);
             recorder
-        });
-        Self { hub: Hub::new(config, seed), shell, recorder }
+        })
     }
 
     /// What JavaScript says of a hub: its mode, its id, which must be random, and what it dials.

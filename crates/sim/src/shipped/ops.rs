@@ -364,6 +364,11 @@ impl World {
     pub(crate) fn module_is_there(&mut self, at: (usize, u32), id: u32) -> Checked {
         let last = self.builds.len() - 1;
         let page = self.browsers[at.0].page(at.1);
+        if page.is_none() {
+            // A worker has fetched the bytes of its wasm module.
+            let given = vec![Given::Number(id.into()), Given::Flag(true)];
+            return self.run_task(at, &Task { name: "settle", given });
+        }
         // What a page has loaded it does not load again.
         let build = page.map_or(last, |page| {
             let build = *page.tiers.get_or_insert(last);

@@ -8,7 +8,7 @@ import { HubKind, PageKind } from '../../src/protocol.js';
 import type { HubConfig, HubMessage } from '../../src/protocol.js';
 
 const config: HubConfig =
-  { build: 'unit-test', mode: 'mux', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
+  { build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
 const attach = (tab: bigint): unknown => [tab, [PageKind.Attach, tab, config, '', 0, 0]];
 const hubSays = (text: string): HubMessage => [HubKind.Browser, 7n, 1, text];
 
@@ -47,24 +47,15 @@ async function start(order: unknown = ['', false]) {
   return { ports, served, heard, retired: () => retired };
 }
 
-test('it says that it is there once it can serve, by an id that no tab knows', async () => {
-  const { ports } = await start();
-  assert.deepEqual(scope.posted, []);
-  ports.ready('');
+test('it says at once that it is there, by an id that no tab knows', async () => {
+  await start();
   const [[to, [kind, id]]] = scope.posted as unknown as [[bigint[], HubMessage]];
   assert.deepEqual([to, kind], [[], HubKind.Resync]);
   assert.notEqual(id, 0n);
 });
 
-test('it says why it cannot serve', async () => {
-  const { ports } = await start();
-  ports.ready('no wasm');
-  assert.deepEqual(scope.posted, [[[], [HubKind.Failed, 'no wasm']]]);
-});
-
 test('each tab is a port, and hears what is for it', async () => {
-  const { ports, served, heard } = await start();
-  ports.ready('');
+  const { served, heard } = await start();
   scope.posted = [];
   say(attach(1n));
   say(attach(2n));
@@ -77,8 +68,7 @@ test('each tab is a port, and hears what is for it', async () => {
 });
 
 test('one message to many tabs is one frame, and order is kept', async () => {
-  const { ports, served } = await start();
-  ports.ready('');
+  const { served } = await start();
   scope.posted = [];
   [1n, 2n, 3n].forEach((tab) => say(attach(tab)));
   const [all, some] = [hubSays('all'), hubSays('some')];
@@ -92,16 +82,14 @@ test('one message to many tabs is one frame, and order is kept', async () => {
 });
 
 test('who does not attach first is answered and not remembered', async () => {
-  const { ports, served } = await start();
-  ports.ready('');
+  const { served } = await start();
   say([5n, [PageKind.Park]]);
   say([5n, [PageKind.Park]]);
   assert.equal(served.length, 2);
 });
 
 test('at the limit of tabs the oldest is forgotten, and may attach again', async () => {
-  const { ports, served } = await start();
-  ports.ready('');
+  const { served } = await start();
   for (let tab = 1n; tab <= 256n; tab += 1n) say(attach(tab));
   say([1n, [PageKind.Park]]);
   assert.equal(served.length, 256);
@@ -113,8 +101,7 @@ test('at the limit of tabs the oldest is forgotten, and may attach again', async
 });
 
 test('a question is answered', async () => {
-  const { ports, served } = await start();
-  ports.ready('');
+  const { served } = await start();
   scope.posted = [];
   say([9n]);
   assert.deepEqual(scope.posted, [[[9n]]]);
@@ -123,8 +110,7 @@ test('a question is answered', async () => {
 
 test('garbage is counted, and told at each power of ten', async (context) => {
   const warn = context.mock.method(console, 'warn', () => undefined);
-  const { ports, heard } = await start();
-  ports.ready('');
+  const { heard } = await start();
   const garbage = [{}, 5, [], [1], [null, []], [-1n, []], [2n ** 64n, []], [1n, [], 3], true, 0n];
   garbage.forEach(say);
   assert.equal(heard.length, 0);
@@ -136,16 +122,14 @@ test('garbage is counted, and told at each power of ten', async (context) => {
 });
 
 test('a page that asked for it hears a tick each second', async () => {
-  const { ports } = await start(['', true]);
-  ports.ready('');
+  const {} = await start(['', true]);
   scope.posted = [];
   mock.timers.tick(3000);
   assert.equal(scope.posted.filter((frame) => frame === null).length, 3);
 });
 
 test('retire: the hub ends, then the worker', async () => {
-  const { ports, retired } = await start();
-  ports.ready('');
+  const { retired } = await start();
   say('retire');
   assert.deepEqual([retired(), scope.closed], [1, 0]);
   mock.timers.tick(1000);

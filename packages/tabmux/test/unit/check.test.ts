@@ -5,11 +5,11 @@ import { test } from 'node:test';
 
 import { isOtherBuild, isPageMessage } from '../../src/check.js';
 import { PageKind } from '../../src/protocol.js';
-import type { PageMessage } from '../../src/protocol.js';
+import type { HubConfig, PageMessage } from '../../src/protocol.js';
 
 const build = 'unit-test';
 const config =
-  { build, mode: 'mux', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true } as const;
+  { build, mode: 'mux', module: '', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true } as const;
 
 const GOOD: PageMessage[] = [
   [PageKind.Attach, 2n ** 64n - 1n, { ...config, protocols: [] }, '', 0, 0],
@@ -63,12 +63,14 @@ test('all else is held back', () => {
   BAD.forEach((message, index) => assert.ok(!isPageMessage(message), `number ${index}`));
 });
 
-test('a path begins with / in mux mode, and there is none in mirror mode', () => {
-  const isOpen = (path: string, mode: 'mirror' | 'mux'): boolean =>
+test('a path begins with / in mux mode, there is none in mirror mode, and exclusive has a URL', () => {
+  const isOpen = (path: string, mode: HubConfig['mode']): boolean =>
     isPageMessage([PageKind.Open, 1, 1, path, []], mode);
   assert.deepEqual(['/', '/a?b', '', 'a'].map((path) => isOpen(path, 'mux')),
     [true, true, false, false]);
   assert.deepEqual(['', '/', 'a'].map((path) => isOpen(path, 'mirror')), [true, false, false]);
+  assert.deepEqual(['ws://x/', '/', ''].map((path) => isOpen(path, 'exclusive')),
+    [true, false, false]);
 });
 
 test('a page of another build is known by its Attach, whatever else that says', () => {

@@ -30,7 +30,7 @@ const strange = [];
 before(async () => {
   assert.ok(existsSync(generated), 'src/generated is missing: run `cargo xtask dist`');
   const bindings = await import(join(generated, 'tabmux_wasm.js'));
-  bindings.initSync({ module: await readFile(join(generated, 'tabmux_wasm_bg.wasm')) });
+  bindings.initSync({ module: await readFile(join(generated, 'mux.wasm')) });
   ({ Hub } = bindings);
   ({ isHubMessage } = await import(join(root, 'node_modules/.tabmux-test/src/shape.mjs')));
   traces = await Promise.all(SEEDS.map(record));

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 
+import { FakeSocket } from './native.js';
 import { SharedWebSocket, connect } from '../../src/index.js';
 import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
 import { FakeWorker, browser, event, failure, install, lastWorker, pair, tidy } from './rig.js';
@@ -13,52 +14,136 @@ afterEach(tidy);
 const SERVER = 'ws://host.test/';
 let keys = 0;
 
+/** The page's own socket, once it is there. */
+async function ownOf(socket: SharedWebSocket): Promise<FakeSocket> {
+  while (socket.tier !== 'page') await new Promise((wake) => setImmediate(wake));
+  return FakeSocket.all.at(-1) as FakeSocket;
+}
+
+const mux = (path: string): SharedWebSocket =>
+  new SharedWebSocket(SERVER, [], { mode: 'mux', key: path });
+
+// After a script that did not load, sockets in mirror mode do without for a while: so these are first.
+
+test('the last resort: a socket in mirror mode is the page\'s own where there is no hub', async () => {
+  const socket = new SharedWebSocket(SERVER + 'own', ['a']);
+  lastWorker().failed('tabmux: no wasm');
+  const own = await ownOf(socket);
+  assert.deepEqual([`${own.url}`, own.protocols], [SERVER + 'own', ['a']]);
+  own.onopen?.();
+  assert.deepEqual([socket.readyState, socket.protocol], [SharedWebSocket.OPEN, 'chosen']);
+  socket.send('text');
+  socket.send(Uint8Array.of(1));
+  assert.deepEqual(own.said, ['text', Uint8Array.of(1)]);
+  own.bufferedAmount = 5;
+  assert.equal(socket.bufferedAmount, 5);
+  const heard = event<MessageEvent>(socket, 'message');
+  own.onmessage?.({ data: 'hello' });
+  assert.equal((await heard).data, 'hello');
+  socket.binaryType = 'arraybuffer';
+  const bytes = event<MessageEvent>(socket, 'message');
+  own.onmessage?.({ data: Uint8Array.of(7).buffer });
+  assert.deepEqual((await bytes).data, Uint8Array.of(7).buffer);
+  socket.close(3000, 'why');
+  assert.deepEqual(own.closed, [[3000, 'why']]);
+  const closed = event<CloseEvent>(socket, 'close');
+  own.onclose?.({ code: 3000, reason: 'why', wasClean: true });
+  const { code, reason, wasClean } = await closed;
+  assert.deepEqual([code, reason, wasClean], [3000, 'why', true]);
+});
+
+test('the last resort: what it cannot open fails as a plain socket does', async () => {
+  const socket = new SharedWebSocket(SERVER + 'none', [], { mode: 'exclusive' });
+  lastWorker().failed('tabmux: no wasm');
+  const own = await ownOf(socket);
+  const message = failure(socket);
+  own.onerror?.();
+  own.onclose?.({ code: 1006, reason: '', wasClean: false });
+  assert.match(await message, /no connection to ws:\/\/host\.test\/none/);
+});
+
+test('the last resort: where it is refused as well, both reasons are told', async () => {
+  FakeSocket.refuses = true;
+  const socket = new SharedWebSocket(SERVER + 'refused');
+  lastWorker().failed('tabmux: no wasm');
+  assert.equal(await failure(socket), 'tabmux: no wasm (refused by policy)');
+});
+
 test('no worker: the constructor throws', async () => {
   browser.refuses = true;
-  const socket = new SharedWebSocket(SERVER, [], { worker: '/lost/worker.js' });
+  const socket =
+    new SharedWebSocket(SERVER, [], { mode: 'mux', key: 'lost', worker: '/lost/worker.js' });
   assert.equal(socket.readyState, SharedWebSocket.CONNECTING);
   assert.match(await failure(socket), /\/lost\/worker\.js .*worker-src.*option worker/);
 });
 
 test('no worker: the error event', async () => {
-  const socket = new SharedWebSocket(SERVER + 'error');
+  const socket = mux('error');
   const message = failure(socket);
   lastWorker().onerror?.();
   assert.match(await message, /worker\.js did not start/);
 });
 
-test('no worker: no answer in six seconds', async (context) => {
+test('a worker that has said nothing for thirty seconds is given up', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] });
-  const socket = new SharedWebSocket(SERVER + 'late');
+  const socket = mux('late');
   const worker = lastWorker();
   await worker.expect(PageKind.Attach);
   const message = failure(socket);
-  context.mock.timers.tick(5999);
+  context.mock.timers.tick(30_499);
   assert.equal(socket.readyState, SharedWebSocket.CONNECTING);
+  // What waits to be heard by a page that was blocked comes before the second timer.
   context.mock.timers.tick(1);
-  assert.match(await message, /did not start/);
+  context.mock.timers.tick(500);
+  assert.match(await message, /worker\.js did not come/);
   await worker.expect(PageKind.Bye);
 });
 
-test('no hub: Failed', async () => {
-  const socket = new SharedWebSocket(SERVER + 'failed');
+test('a worker that loads its module has thirty seconds for each word, and is asked again', async (
+  context,
+) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const client = connect(SERVER, { key: 'loads' });
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  const states: unknown[] = [];
+  client.on('status', ({ state, reason }) => states.push([state, reason]));
+  for (const reason of ['1 kB', '2 kB']) {
+    worker.failed(reason, HubKind.Loading);
+    while (states.length < Number(reason[0])) await new Promise((wake) => setImmediate(wake));
+    context.mock.timers.tick(29_000);
+  }
+  worker.failed('tabmux: status 404', HubKind.NotLoaded);
+  while (states.length < 3) await new Promise((wake) => setImmediate(wake));
+  assert.deepEqual(states, [
+    ['connecting', '1 kB'], ['connecting', '2 kB'], ['backoff', 'tabmux: status 404'],
+  ]);
+  client.close();
+});
+
+test('no hub: a virtual socket fails', async () => {
+  const socket = mux('failed');
   lastWorker().failed('tabmux: no wasm');
   assert.equal(await failure(socket), 'tabmux: no wasm');
 });
 
-test('a worker of another build: its word is the reason', async () => {
-  const socket = new SharedWebSocket(SERVER + 'other');
+test('a worker of another build: that of this build has a name of its own', async () => {
+  const socket = mux('other');
   lastWorker().failed('tabmux: of two builds', HubKind.OtherBuild);
-  assert.equal(await failure(socket), 'tabmux: of two builds');
+  await event(browser.listeners, 'worker');
+  assert.match(lastWorker().url, /\/worker\.unit-test\.js$/);
+  const failed = failure(socket);
+  lastWorker().onerror?.();
+  assert.equal(await failed, 'tabmux was updated: reload this page');
 });
 
 test('no worker: the next socket tries again', async () => {
-  const socket = new SharedWebSocket(SERVER + 'again');
+  const socket = mux('again');
   const failed = failure(socket);
   const worker = lastWorker();
   worker.onerror?.();
   await failed;
-  new SharedWebSocket(SERVER + 'again');
+  mux('again');
   assert.notEqual(lastWorker(), worker);
 });
 
@@ -396,24 +481,25 @@ test('a client keeps the hub when the last socket goes', async () => {
   await worker.expect(PageKind.Bye);
 });
 
-test('a client of a worker that does not start is closed, with the reason', async () => {
+test('a client of a worker that does not start waits, with the reason', async () => {
   const client = connect(SERVER, { worker: '/lost.js' });
-  const closed = new Promise<typeof client.status>((resolve) =>
-    client.on('status', (status) => status.state === 'closed' && resolve(status)));
+  const waits = new Promise<typeof client.status>((resolve) =>
+    client.on('status', (status) => status.state === 'backoff' && resolve(status)));
   lastWorker().onerror?.();
-  assert.match((await closed).reason, /\/lost\.js/);
+  assert.match((await waits).reason, /\/lost\.js/);
+  client.close();
 });
 
 test('without locks it goes on', async () => {
   const { locks } = navigator;
   Object.assign(navigator, { locks: undefined });
   try {
-    const socket = new SharedWebSocket(SERVER, [], { key: 'no locks' });
+    const socket = mux('no locks');
     const worker = lastWorker();
     await worker.expect(PageKind.Attach);
     worker.welcome();
     const [, , number] = await worker.expect(PageKind.Open);
-    worker.post(1n, HubKind.Joined, number, 0, '\n');
+    worker.post(1n, HubKind.Opened, number, 1, 0, '\n');
     await event(socket, 'open');
   } finally {
     Object.assign(navigator, { locks });

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 
+import { FakeSocket } from './native.js';
 import { SharedWebSocket, connect } from '../../src/index.js';
 import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
 import type { HubMessage, Of, PageMessage } from '../../src/protocol.js';
@@ -64,7 +65,11 @@ export class FakeWorker {
     this.#end.postMessage([kind, hub, ...rest]);
   }
 
-  failed(reason: string, kind: HubKind.Failed | HubKind.OtherBuild = HubKind.Failed): void {
+  failed(
+    reason: string,
+    kind: HubKind.Failed | HubKind.OtherBuild | HubKind.NotLoaded | HubKind.Loading =
+      HubKind.Failed,
+  ): void {
     this.#end.postMessage([kind, reason] satisfies HubMessage);
   }
 
@@ -219,6 +224,8 @@ export function install(): void {
 export function tidy(): void {
   FakeWorker.all.splice(0).forEach((worker) => worker.close());
   browser.refuses = false;
+  FakeSocket.all.splice(0);
+  FakeSocket.refuses = false;
 }
 
 /** The worker that was made last. */

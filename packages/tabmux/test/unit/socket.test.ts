@@ -29,7 +29,7 @@ async function connecting(
 }
 
 /** A socket of its own that never opens. */
-const unopened = () => new SharedWebSocket(URL_, [], { mode: 'exclusive' });
+const unopened = () => new SharedWebSocket(URL_, [], { key: `unopened ${(keys += 1)}` });
 
 async function opened(options: SharedWebSocketOptions = {}, hub = 1n) {
   const it = await connecting(options, undefined, hub);
@@ -49,10 +49,12 @@ test('a mirror: the worker, its name, and what it is told', async () => {
   const { worker, config, path, protocols, number } = await connecting({}, 'me');
   const id = 'mirror:unit-test:["ws://host.test/path?query",[],"me"]';
   assert.match(worker.url, /\/worker\.js$/);
+  assert.match(config.module, /\/mirror\.unit-test\.wasm$/);
   assert.equal(worker.name, `tabmux:${id}`);
   assert.deepEqual(config, {
     build: 'unit-test',
     mode: 'mirror',
+    module: config.module,
     url: URL_,
     protocols: [],
     lock: `tabmux:socket:${id}`,
@@ -87,10 +89,33 @@ test('two sockets of one key share a worker', async () => {
   assert.deepEqual(await worker.expect(PageKind.Open), [PageKind.Open, 2, 2, '', []]);
 });
 
-test('exclusive sockets of one key do not', async () => {
-  const { key, worker } = await connecting({ mode: 'exclusive' });
-  new SharedWebSocket(URL_, [], { key, mode: 'exclusive' });
-  assert.notEqual(lastWorker().name, worker.name);
+test('exclusive sockets of a page share a worker, whatever the URL', async () => {
+  const { socket, worker, config, path, protocols } = await connecting({ mode: 'exclusive' });
+  assert.deepEqual([config.mode, config.url], ['exclusive', '']);
+  assert.deepEqual([path, protocols], [URL_, []]);
+  const other = new SharedWebSocket('ws://other.test/', 'one', { mode: 'exclusive' });
+  assert.equal(lastWorker(), worker);
+  const [, , , url, names] = await worker.expect(PageKind.Open);
+  assert.deepEqual([url, names], ['ws://other.test/', ['one']]);
+  socket.close();
+  other.close();
+});
+
+test('exclusive: what one socket has handed over is no longer buffered', async () => {
+  const { worker, socket, number } = await connecting({ mode: 'exclusive' });
+  worker.post(1n, HubKind.Joined, number, 0, '\n');
+  await event(socket, 'open');
+  socket.send('four');
+  const [, n] = await worker.expect(PageKind.Send);
+  assert.equal(socket.bufferedAmount, 4);
+  worker.post(1n, HubKind.Passed, number + 1, n);
+  await worker.settled();
+  assert.equal(socket.bufferedAmount, 4);
+  worker.post(1n, HubKind.Passed, number, n);
+  await worker.settled();
+  assert.equal(socket.bufferedAmount, 0);
+  worker.post(1n, HubKind.Ended, number, 1000, 1, '');
+  await event(socket, 'close');
 });
 
 test('the tab lock is held before Attach', async () => {

@@ -5,7 +5,7 @@ import { afterEach, test } from 'node:test';
 
 import { connect } from '../../src/index.js';
 import { HubKind, PageKind } from '../../src/protocol.js';
-import { browser, install, lastWorker, tidy } from './rig.js';
+import { install, lastWorker, tidy } from './rig.js';
 import type { FakeWorker } from './rig.js';
 import type { Client } from '../../src/index.js';
 
@@ -150,10 +150,9 @@ test('a closed client ends its topics and has no others', async () => {
 });
 
 test('a topic of a client without a worker rejects with the reason', async () => {
-  browser.refuses = true;
   const client = connect('https://app.example/', { key: `topics ${(keys += 1)}` });
   const topic = client.topic('prices');
-  await assert.rejects(topic.ready, /did not start/);
-  browser.refuses = false;
-  await assert.rejects(client.topic('news').ready, /did not start/);
+  lastWorker().failed('tabmux: no wasm');
+  await assert.rejects(topic.ready, /no wasm/);
+  await assert.rejects(client.topic('news').ready, /no wasm/);
 });

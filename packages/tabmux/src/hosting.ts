@@ -1,0 +1,341 @@
+// One hub of a worker and all it holds. It carries bytes and facts between ports, locks, the link and
+// the wasm module, and decides nothing.
+
+import { Hub } from './generated/tabmux_wasm.js';
+import { takeLinkLock } from './link_lock.js';
+import type { LinkLock } from './link_lock.js';
+import type { Port } from './ports.js';
+import { HubKind, Limit, PageKind, hubLock, tabLock } from './protocol.js';
+import type { Data, HubConfig, HubMessage, PageMessage } from './protocol.js';
+import { Relay } from './relay.js';
+import type { RelayShell } from './relay.js';
+
+export { __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
+
+type AttachMessage = Extract<PageMessage, { 0: PageKind.Attach }>;
+
+declare const self: WorkerGlobalScope & typeof globalThis;
+
+/**
+ * So much of a claim is looked at. Real ones, with what was found, have half of it; any script may
+ * have spoilt what was found, which is no reason to keep the page away.
+ */
+const MAX_CLAIM = 512;
+
+/** How long a tab of an earlier hub may take to attach, where no lock tells whether it lives. */
+const ABSENT_MS = 10_000;
+
+/** What is called of the wasm module, of which mode `exclusive` has a part. */
+type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBinary' | 'close' |
+  'tabLockGranted'> & Partial<Pick<Hub, 'credit' | 'got' | 'subscribe' | 'unsubscribe' | 'trap' |
+  'wake' | 'networkChanged' | 'linkLockGranted' | 'linkOpened' | 'linkText' | 'linkBinary' |
+  'linkClosed'>>;
+
+/** What a hub needs of its worker. */
+export interface HostWorld {
+  /** The hub may dial now, or may not any more. */
+  hold(isHeld: boolean): void;
+  /** Keeps an entry of a trace, where one is wanted. */
+  readonly record: ((hub: bigint, entry: Uint8Array) => void) | undefined;
+  /** The module is in an unknown state, and this hub at its end. */
+  trapped(host: Host, error: unknown): void;
+}
+
+/** One hub and all it holds. */
+export class Host implements RelayShell {
+  readonly id = random();
+  /** The port of each tab, and which one that was of all that were served. */
+  readonly tabs = new Map<bigint, [port: Port, age: number]>();
+  readonly #hub: Told;
+  readonly #watches = new Map<bigint, AbortController>();
+  /** What waits to be posted until the lock that tells the tabs this hub lives is held. */
+  #waiting: (() => void)[] | undefined;
+  #alive = true;
+  #letGo = (): void => undefined;
+  readonly #locks: LockManager | undefined;
+  #linkLock: LinkLock | undefined;
+  #link: WebSocket | undefined;
+  #attempt = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(readonly config: HubConfig, readonly world: HostWorld) {
+    const { mode, url } = config;
+    this.#hub = mode === 'exclusive' ? new Relay(this)
+      : new Hub(this, mode === 'mux', this.id, random(), url, world.record !== undefined);
+    this.#locks = config.locks ? self.navigator.locks : undefined;
+    if (self.navigator.onLine === false) this.tellNetwork();
+    if (this.#locks === undefined) return;
+    this.#waiting = [];
+    const goOn = (): void => {
+      this.#waiting?.forEach((post) => post());
+      this.#waiting = undefined;
+    };
+    const locks = this.#locks;
+    const hold = (): Promise<void> =>
+      locks.request(hubLock(this.id), () => {
+        goOn();
+        return new Promise<void>((letGo) => (this.#letGo = letGo));
+      });
+    hold()
+      // Stolen: whoever waits for it thinks that this hub is dead, and comes back.
+      .catch(() => this.#waiting ? undefined : hold())
+      // Refused, as some engines do where storage is: go on without.
+      .catch(() => undefined)
+      .then(() => this.#alive && goOn());
+  }
+
+  attach(port: Port, age: number, [, tab, config, claim, ...has]: AttachMessage): void {
+    if (config.lock !== this.config.lock) {
+      const text = `tabmux: this worker serves ${this.config.lock}, not ${config.lock}`;
+      port.postMessage([HubKind.Failed, text]);
+      return;
+    }
+    // Ports keep their order, two of them none: what a page said before it asked for another port
+    // may come after what it said there, and that page no longer listens to the first.
+    if ((this.tabs.get(tab)?.[1] ?? 0) > age) return;
+    this.tabs.set(tab, [port, age]);
+    this.call((hub, now) => hub.attach(now, tab, claim.slice(0, MAX_CLAIM), ...has));
+  }
+
+  message(tab: bigint, message: Exclude<PageMessage, AttachMessage>): void {
+    this.call((hub, now) => {
+      switch (message[0]) {
+        case PageKind.Park:
+          return hub.park(now, tab);
+        case PageKind.Bye:
+          return hub.bye(now, tab);
+        case PageKind.Open:
+          return hub.open(now, tab, message[1], message[2], message[3], message[4].join());
+        case PageKind.Send:
+          if (this.config.mode !== 'exclusive' && isTooLarge(message[3])) {
+            return this.#tooLarge(hub, now, tab, message[1], message[2]);
+          }
+          return typeof message[3] === 'string'
+            ? hub.sendText(now, tab, message[1], message[2], message[3])
+            : hub.sendBinary(now, tab, message[1], message[2], message[3]);
+        case PageKind.Close:
+          return hub.close(now, tab, message[1], message[2], message[3], message[4]);
+        case PageKind.Credit:
+          return hub.credit?.(now, tab, message[1], message[2], message[3]) ?? -1;
+        case PageKind.Got:
+          return hub.got?.(now, tab, message[1], message[2]) ?? -1;
+        case PageKind.Subscribe:
+          return hub.subscribe?.(now, tab, message[1], message[2], message[3], message[4]) ?? -1;
+        case PageKind.Unsubscribe:
+          return hub.unsubscribe?.(now, tab, message[1]) ?? -1;
+        case PageKind.Wake:
+          this.#seen(tab);
+          return hub.networkChanged?.(now, message[1]) ?? -1;
+        case PageKind.Pong:
+          return -1;
+        case PageKind.Trap:
+          hub.trap?.();
+          return -1;
+      }
+    });
+  }
+
+  /** The tab that was visible last is the last in the list. */
+  #seen(tab: bigint): void {
+    const entry = this.tabs.get(tab);
+    if (entry && this.tabs.delete(tab)) this.tabs.set(tab, entry);
+  }
+
+  tellNetwork(): void {
+    this.call((hub, now) => hub.networkChanged?.(now, self.navigator.onLine !== false) ?? -1);
+  }
+
+  #tooLarge(hub: Told, now: number, tab: bigint, n: number, socket: number): number {
+    const text = `tabmux: a message has ${Limit.Outbox} bytes at most`;
+    const port = this.tabs.get(tab)?.[0];
+    port?.postMessage([HubKind.Error, this.id, socket, text]);
+    port?.postMessage([HubKind.Ended, this.id, socket, 1006, 0, '']);
+    return hub.close(now, tab, n, socket, 0, '');
+  }
+
+  /** Tells the hub a fact. It has given all its orders when this returns. */
+  call(fact: (hub: Told, now: number) => number): void {
+    if (!this.#alive) return;
+    let wakeAt;
+    try {
+      wakeAt = fact(this.#hub, performance.now());
+    } catch (error) {
+      return this.#trapped(error);
+    }
+    clearTimeout(this.#timer);
+    if (wakeAt >= 0) {
+      // Never early: timers count whole milliseconds.
+      const wait = Math.max(0, Math.ceil(wakeAt - performance.now()));
+      this.#timer = setTimeout(() => this.#wake(), Math.min(wait, 0x7fff_ffff));
+    }
+  }
+
+  #wake(): void {
+    this.call((hub, now) =>
+      hub.wake?.(now, this.#attempt, this.#link?.bufferedAmount ?? 0) ?? -1);
+  }
+
+  /** A trap leaves the module in an unknown state: the worker throws it away. */
+  #trapped(error: unknown): void {
+    this.#stop();
+    this.world.trapped(this, error);
+    this.#letGo();
+  }
+
+  /** The worker ends. What was said to the link is said. */
+  end(): void {
+    this.#stop();
+    this.#letGo();
+  }
+
+  #stop(): void {
+    this.#alive = false;
+    clearTimeout(this.#timer);
+    if (this.#hub instanceof Relay) this.#hub.end();
+    this.#link?.close();
+    this.releaseLock();
+    this.#watches.forEach((watch) => watch.abort());
+  }
+
+  /** Tells all tabs. */
+  tellAll(news: HubMessage): void {
+    this.tabs.forEach(([port]) => port.postMessage(news));
+  }
+
+  // The orders of the hub.
+
+  post(tabs: BigUint64Array, kind: HubKind, numbers: Float64Array, data?: Data): void {
+    // The bytes lie in the module's memory: a copy of them, not of all of it, is to be sent.
+    this.#post([...tabs], kind, [...numbers], data?.slice());
+  }
+
+  tell(tab: bigint, kind: HubKind, numbers: number[], data?: Data): void {
+    this.#post([tab], kind, numbers, data);
+  }
+
+  #post(tabs: bigint[], kind: HubKind, numbers: number[], data?: Data): void {
+    const parts: unknown[] = kind === HubKind.Failed ? [kind] : [kind, this.id, ...numbers];
+    if (data !== undefined) parts.push(data);
+    const message = parts as HubMessage;
+    const to = tabs.map((tab) => this.tabs.get(tab)?.[0]);
+    const post = (): void => to.forEach((port) => port?.postMessage(message));
+    if (this.#waiting === undefined) post();
+    else this.#waiting.push(post);
+  }
+
+  requestLock(): void {
+    this.#linkLock = takeLinkLock(this.#locks, this.config.lock, {
+      granted: (again) => {
+        this.world.hold(true);
+        this.call((hub, now) =>
+          (again ? hub.networkChanged?.(now, true) : hub.linkLockGranted?.(now)) ?? -1);
+      },
+      // Another hub has the link now. This one dials in vain until the lock comes back.
+      stolen: () => {
+        this.world.hold(false);
+        this.#link?.close();
+      },
+      moved: () => this.tellAll([HubKind.Moved, this.id]),
+    });
+  }
+
+  releaseLock(): void {
+    this.world.hold(false);
+    this.#linkLock?.release();
+    this.#linkLock = undefined;
+  }
+
+  openLink(attempt: number): void {
+    this.#attempt = attempt;
+    // Whether the browser said `error`: pages say the same of a socket that was open.
+    let failed = false;
+    const closed = (code: number, reason: string, clean: boolean): void =>
+      this.call((hub, now) => hub.linkClosed?.(now, attempt, code, reason, clean, failed) ?? -1);
+    let link: WebSocket;
+    if (this.#linkLock?.isStolen) return queueMicrotask(() => closed(1006, '', false));
+    try {
+      link = new WebSocket(this.config.url, this.config.protocols);
+    } catch {
+      // Firefox and WebKit throw when the worker's own policy forbids the connection.
+      return queueMicrotask(() => closed(1006, '', false));
+    }
+    this.#link = link;
+    link.binaryType = 'arraybuffer';
+    link.onopen = () => {
+      this.call((hub, now) =>
+        hub.linkOpened?.(now, attempt, link.protocol, link.extensions) ?? -1);
+    };
+    link.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
+      this.call((hub, now) => (typeof data === 'string'
+        ? hub.linkText?.(now, attempt, data)
+        : hub.linkBinary?.(now, attempt, new Uint8Array(data))) ?? -1);
+    };
+    link.onclose = ({ code, reason, wasClean }) => closed(code, reason, wasClean);
+    // Chromium says no more than this where the worker's own policy forbids the connection. Else
+    // `close` follows in the same task and says how; for the hub the attempt is over then.
+    link.onerror = () => {
+      failed = true;
+      setTimeout(() => closed(1006, '', false));
+    };
+  }
+
+  sendLink(attempt: number, data: string | Uint8Array): void {
+    if (attempt === this.#attempt) this.#link?.send(data as Uint8Array<ArrayBuffer>);
+  }
+
+  closeLink(attempt: number, code: number, reason: string): void {
+    if (attempt !== this.#attempt) return;
+    if (code === 0) this.#link?.close();
+    else this.#link?.close(code, reason);
+  }
+
+  watchTab(tab: bigint): void {
+    if (this.#locks === undefined && !this.tabs.has(tab)) {
+      // It was of another hub. If it lives, it is on its way.
+      setTimeout(() => {
+        if (!this.tabs.has(tab)) this.call((hub, now) => hub.tabLockGranted(now, tab));
+      }, ABSENT_MS);
+    }
+    if (this.#locks === undefined || this.#watches.has(tab)) return;
+    const abort = new AbortController();
+    this.#watches.set(tab, abort);
+    // Shared, since another hub may wait for it too, and be frozen when it gets it.
+    this.#locks
+      .request(tabLock(tab), { mode: 'shared', signal: abort.signal }, () => {
+        // Returning lets go of it at once: the tab may be on its way back.
+        this.#watches.delete(tab);
+        this.call((hub, now) => hub.tabLockGranted(now, tab));
+      })
+      .catch(() => undefined);
+  }
+
+  dropTab(tab: bigint): void {
+    this.tabs.delete(tab);
+    this.#watches.get(tab)?.abort();
+    this.#watches.delete(tab);
+  }
+
+  log(line: string): void {
+    console.info(line);
+  }
+
+  record(entry: Uint8Array): void {
+    this.world.record?.(this.id, entry);
+  }
+}
+
+/**
+ * A message that is too large is not even copied into the module, whose memory all tabs share and
+ * which cannot give it back.
+ */
+function isTooLarge(data: string | Uint8Array): boolean {
+  // A UTF-16 unit takes one to three bytes of UTF-8: most texts need not be measured.
+  if (typeof data === 'string' && data.length <= Limit.Outbox && data.length * 3 > Limit.Outbox) {
+    return new TextEncoder().encode(data).length > Limit.Outbox;
+  }
+  return data.length > Limit.Outbox;
+}
+
+function random(): bigint {
+  return crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;
+}
