@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, DefaultBodyLimit, RawQuery, Request, State},
+    extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, Uri, Version, header, request::Parts},
     response::{AppendHeaders, IntoResponse, Response},
     routing::{any, get, post},

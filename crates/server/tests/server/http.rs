@@ -153,7 +153,10 @@ async fn with_assets(name: &str) -> Running {
     std::fs::write(assets.join("tiers.js"), "export const tiers = 1").unwrap();
     std::fs::write(assets.join("worker.js"), "onconnect = 1").unwrap();
     std::fs::write(assets.join("debug.js"), "export const debug = 1").unwrap();
-    for name in ["secret.txt", "client.js.br", "client.js.gz"] {
+    for name in ["worker.0123abcd.js", "mux.0123abcd.wasm", "mirror.0123abcd.wasm"] {
+        std::fs::write(assets.join(name), "of a build").unwrap();
+    }
+    for name in ["secret.txt", "secret.0123abcd.js", "client.js.br", "client.js.gz"] {
         std::fs::write(assets.join(name), "secret").unwrap();
     }
     Running::start(Server::builder().assets(assets)).await
@@ -196,7 +199,35 @@ async fn an_address_that_names_the_content_is_kept_for_ever() {
     let forever = "public, max-age=31536000, immutable";
     assert_eq!(response.header("cache-control"), Some(forever));
     let response = get(server.address, "/tabmux/worker.js?v=0123456789abcdef", "").await;
-    assert_eq!(response.header("cache-control"), Some("no-cache"));
+    assert_eq!(response.status, 404);
+    assert_ne!(response.header("cache-control"), Some(forever));
+}
+
+/// A page whose worker was replaced asks for the worker of its own build, and a worker for its module.
+#[tokio::test]
+async fn a_name_that_holds_the_build_is_kept_for_ever_and_that_of_another_build_is_not_found() {
+    let server = with_assets("builds").await;
+    for (name, kind) in [
+        ("worker.0123abcd.js", "text/javascript; charset=utf-8"),
+        ("mux.0123abcd.wasm", "application/wasm"),
+        ("mirror.0123abcd.wasm", "application/wasm"),
+    ] {
+        let response = get(server.address, &format!("/tabmux/{name}"), "").await;
+        assert_eq!((response.status, response.header("content-type")), (200, Some(kind)), "{name}");
+        let forever = "public, max-age=31536000, immutable";
+        assert_eq!(response.header("cache-control"), Some(forever), "{name}");
+        assert_eq!(response.header("cross-origin-embedder-policy"), Some("require-corp"));
+        assert_eq!(response.header("cross-origin-resource-policy"), Some("cross-origin"));
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+        let has_policy = response.header("content-security-policy").is_some();
+        assert_eq!(has_policy, name.starts_with("worker"), "{name}");
+        let other = get(server.address, &format!("/tabmux/{}", name.replace("01", "02")), "").await;
+        assert_eq!((other.status, other.header("cache-control")), (404, None), "{name}");
+    }
+    for name in ["secret.txt", "secret.0123abcd.js", "mux.0123abcd.wasm.br", "worker.0123.js"] {
+        let response = get(server.address, &format!("/tabmux/{name}"), "").await;
+        assert_eq!(response.status, 404, "{name}");
+    }
 }
 
 /// Their address is the same in each build, and client.js runs with those of its own build only.
