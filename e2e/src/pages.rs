@@ -152,12 +152,14 @@ impl Page {
         let next = path.strip_prefix("/next/");
         let asset = path.strip_prefix("/tabmux/").or(next);
         let file = match asset {
+            Some(name) if next.is_some() => assets.join(of_this_build(name, assets)),
             Some(name) => assets.join(name),
             None => paths::pages().join(path.trim_start_matches('/')),
         };
         let inside = !file.components().any(|part| part == Component::ParentDir);
         let mut body = if inside { fs::read(&file).ok() } else { None };
-        if let (Some(_), Some(text)) = (next, &mut body) {
+        let is_script = !path.ends_with(".wasm");
+        if let (Some(_), Some(text)) = (next.filter(|_| is_script), &mut body) {
             *text = of_next_build(text, assets);
         }
         Self {
@@ -175,6 +177,11 @@ fn of_next_build(script: &[u8], assets: &Path) -> Vec<u8> {
     String::from_utf8_lossy(script).replace(&build, NEXT_BUILD).into_bytes()
 }
 
+/// The name of a file whose name holds the id of the other build.
+fn of_this_build(name: &str, assets: &Path) -> String {
+    paths::build(assets).map_or_else(|_| name.to_owned(), |build| name.replace(NEXT_BUILD, &build))
+}
+
 /// A query asks for a content security policy that gets in the way, or for isolation from other
 /// origins.
 fn policy(query: &str) -> String {
@@ -182,7 +189,7 @@ fn policy(query: &str) -> String {
         "no-workers" => "content-security-policy: worker-src 'none'",
         "no-wasm" => "content-security-policy: script-src 'self'; connect-src *",
         "no-link" => {
-            "content-security-policy: script-src 'self' 'wasm-unsafe-eval'; connect-src 'none'"
+            "content-security-policy: script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
         }
         // The page has an origin that nobody else has, as in an iframe with that attribute.
         "sandboxed" => "content-security-policy: sandbox allow-scripts",
@@ -210,6 +217,7 @@ fn content_type(file: &Path) -> &'static str {
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("html") => "text/html; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",
+        Some("wasm") => "application/wasm",
         Some("map" | "json") => "application/json",
         _ => "application/octet-stream",
     }

@@ -32,6 +32,8 @@ sights! {
     OtherWorker = "a worker of another build",
     /// A page of an earlier build loaded the other tiers.
     OtherTiers = "other tiers of another build",
+    /// A page opened a socket of its own, since it found no hub.
+    LastResort = "a socket of a page that had no hub",
     /// Frames of another partition had a hub beside that of the pages.
     Frame = "a hub of frames",
     /// A publication was dropped for a hub that did not read, and a gap told.

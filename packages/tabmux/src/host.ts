@@ -34,8 +34,8 @@ export interface Host extends Page {
   /** The address of the worker as the browser takes it. */
   readonly _address: string;
   _hear(message: HubMessage): void;
-  /** This tier is no good; with a reason: nor is any other. */
-  _fail(reason?: string): void;
+  /** This tier is no good; with a reason: nor is any other, also not later if that is final. */
+  _fail(reason?: string, isFinal?: boolean): void;
 }
 
 /** A port of one tier. */

@@ -61,6 +61,8 @@ export interface Life {
   /** Whether the hub is in a SharedWorker, or is to be, and locks tell how it is. */
   _isShared: boolean;
   _isTried?: boolean;
+  /** Until when sockets that need no hub wait for one. */
+  _until?: number;
   /** The worker was of another build: that of this build has a name of its own. */
   _isOther?: boolean;
   _port?: PagePort | undefined;
@@ -120,6 +122,7 @@ const scriptOf = ({ _script, _isOther }: Life): string =>
   (_isOther ? _script.replace(/\.js(?=\?|$)/, `.${__BUILD__}.js`) : _script);
 
 function startShared(life: Life): void {
+  expect(life, Own.SilenceMs);
   // One that worked before may have been started by a page that was just ending.
   const failed = now(life, () => life._phase &&
     (life._hub && ++life._faults < Own.Faults ? restart : fail)(life));
@@ -134,6 +137,7 @@ function startShared(life: Life): void {
 }
 
 function startOther(life: Life): void {
+  expect(life, Own.SilenceMs);
   import('./tiers.js').then(now(life, (_, { openTiers }) => take(life, openTiers(
     __BUILD__, life._tiers, !!life._isTried, {
       _name: life._name,
@@ -141,7 +145,7 @@ function startOther(life: Life): void {
       _tab: tab as bigint,
       _locks: life._config.locks,
       _lost: now(life, restart),
-    }, now(life, retry),
+    }, now(life, (_, reason, isFinal) => (isFinal ? fail : retry)(life, reason)),
   )))).catch(now(life, (_, error) =>
     (error instanceof TypeError ? retry : fail)(life, error.message)));
 }
@@ -149,8 +153,9 @@ function startOther(life: Life): void {
 /** Attaches through this port as soon as the page holds its lock. */
 function take(life: Life, port: PagePort): void {
   life._port = port;
+  // The other tiers see to it themselves.
+  if (port._tier) clearTimeout(life._timer);
   port.onmessage = now(life, (_, { data }) => receive(life, data));
-  expect(life, Own.SilenceMs);
   lockHeld.then(now(life, () => life._phase === Phase.New && attach(life, Phase.Attaching)));
 }
 
@@ -166,13 +171,25 @@ function attach(life: Life, next: Phase): void {
   wake(life);
 }
 
-/** Gives up a SharedWorker that says nothing for so long. The other tiers see to it themselves. */
-function expect(life: Life, wait: Own): void {
+/**
+ * Gives up what says nothing for so long. Sockets that need no hub wait so long for all that is to
+ * be loaded, and not for each part of it.
+ */
+function expect(life: Life, wait: number): void {
+  if (life._port?._tier) return;
+  const isSilent = wait > Own.AttachMs;
+  const moment = performance.now();
+  if (!life._isMux) wait = Math.min(wait, (life._until ||= moment + wait) - moment);
   clearTimeout(life._timer);
-  if (!life._isShared) return;
   life._timer = setTimeout(now(life, () => {
-    life._timer = setTimeout(now(life, () => wait === Own.SilenceMs
-      ? retry(life, `tabmux: ${scriptOf(life)} did not come`) : fail(life)), Own.GraceMs);
+    life._timer = setTimeout(now(life, () => {
+      if (!isSilent) return fail(life);
+      // What is still being loaded is not loaded twice: after the pause it is there, or lost.
+      life._isShared = false;
+      life._isTried = true;
+      pause = Math.max(pause, Own.SilenceMs);
+      retry(life, `tabmux: ${scriptOf(life)} did not come`);
+    }), Own.GraceMs);
   }), wait);
 }
 
@@ -209,6 +226,7 @@ function receive(life: Life, message: HubMessage): void {
     if (!life._tiers || life._tiers[1]) fail(life);
   } else if (message[0] === HubKind.Attached) {
     clearTimeout(life._timer);
+    life._until = 0;
     pause = Own.RetryMs;
     life._phase = life._faults = Phase.Attached;
     life._hub = message[1];
@@ -254,6 +272,7 @@ function watch(life: Life): void {
 
 function restart(life: Life): void {
   life._port?.close();
+  life._port = undefined;
   life._phase = Phase.New;
   const again = now(life, start);
   showResync(life);

@@ -146,7 +146,8 @@ function lead(member: Member): void {
   try {
     mine = member._worker = new Worker(_address, { name });
   } catch {
-    return queueMicrotask(() => fail(member));
+    // The page's policy forbids it, or its sandbox.
+    return queueMicrotask(() => fail(member, true));
   }
   const ticks = member._tier === 'storage';
   mine.postMessage([_hasChannel ? member._bus : '', ticks] satisfies WorkerOrder);
@@ -165,7 +166,8 @@ function lead(member: Member): void {
 }
 
 /** The other tiers that are left would start the same worker. */
-const fail = ({ _host }: Member): void => _host._fail(notStarted(_host._script));
+const fail = ({ _host }: Member, isFinal?: boolean): void =>
+  _host._fail(notStarted(_host._script), isFinal);
 
 /** To the worker of this tab, or to the hub by the bus. */
 function send(member: Member, frame: TabFrame): void {

@@ -23,7 +23,7 @@ interface Ladder extends PagePort {
   /** Whether the claim of this page is that of a session of its own. */
   _isOwn: boolean;
   /** No tier is left, or none can help. */
-  _fail(reason: string): void;
+  _fail(reason: string, isFinal?: boolean): void;
 }
 
 const SHARED = 'shared-worker';
@@ -40,7 +40,7 @@ export function openTiers(
   tiers = TIERS,
   isTried: boolean,
   page: Page,
-  fail: (reason: string) => void,
+  fail: (reason: string, isFinal?: boolean) => void,
 ): PagePort {
   if (build !== __BUILD__) {
     throw new Error('tabmux: tiers.js is of another build; load the page again');
@@ -87,14 +87,14 @@ function climb(ladder: Ladder): void {
 
 /** What the tier of this turn tells. */
 function hostOf(ladder: Ladder, turn: number): Host {
-  const fail = (reason?: string): void => {
+  const fail = (reason?: string, isFinal?: boolean): void => {
     if (turn !== ladder._turn) return;
-    if (reason) return ladder._fail(reason);
+    if (reason) return ladder._fail(reason, isFinal);
     try {
       climb(ladder);
       tell(ladder, resync());
     } catch (error) {
-      ladder._fail((error as Error).message);
+      ladder._fail((error as Error).message, true);
     }
   };
   return {

@@ -454,6 +454,7 @@ export default (host, role, name, href, methods) => {
   // Links.
   const sockets = new Map();
   global.WebSocket = class WebSocket extends Plain {
+    static OPEN = 1;
     #id;
     #state = 0;
     url;

@@ -18,7 +18,7 @@ export default ({ SharedWebSocket, connect }, tell) => {
       const socket = new SharedWebSocket(url, protocols, options);
       socket.binaryType = 'arraybuffer';
       sockets.set(k, socket);
-      socket.onopen = () => tell('opened', k, socket.shared.reused, socket.protocol);
+      socket.onopen = () => tell('opened', k, socket.shared.reused, socket.protocol, socket.tier);
       socket.onmessage = ({ data }) => tell('message', k,
         typeof data === 'string' ? data : String.fromCharCode(...new Uint8Array(data)));
       socket.onerror = ({ message }) => tell('error', k, message ?? '');

@@ -67,6 +67,8 @@ pub struct Browser {
     pub led: BTreeMap<(Group, String), (Timestamp, u32)>,
     /// Until when a worker may suffer from what happened to it or to a lock.
     pub suffers: Timestamp,
+    /// Until when a script is missing that pages wait for.
+    pub hung_until: Timestamp,
     /// When each lock of each area was last stolen, and by whom.
     pub thefts: BTreeMap<(usize, String), (Timestamp, u32)>,
     last_actor: u32,
@@ -99,6 +101,8 @@ pub struct Actor {
     pub area: usize,
     /// The build of its script, if it is a worker and has one.
     pub build: Option<usize>,
+    /// Whether it is the worker of a page's exclusive sockets.
+    pub is_exclusive: bool,
     /// Whether it runs.
     pub life: Life,
     /// When each timer is due, by the clock of its machine, and when its script wants it.
@@ -182,6 +186,7 @@ impl Browser {
             offline: false,
             led: BTreeMap::new(),
             suffers: Timestamp::default(),
+            hung_until: Timestamp::default(),
             thefts: BTreeMap::new(),
             last_actor: 0,
         }

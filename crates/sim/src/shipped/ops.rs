@@ -152,10 +152,8 @@ impl World {
             Special::FailingScripts if unlucky => (usual, false),
             _ => (usual, true),
         };
-        if (!comes || after > PATIENCE)
-            && let Some(page) = browser.page(at.1)
-        {
-            page.excused = true;
+        if !comes || after > PATIENCE {
+            self.scripts_hang(at.0, self.now + after);
         }
         (after, comes)
     }

@@ -22,7 +22,7 @@ use crate::{
 /// Why the server has no place for a tab.
 const NO_ROOM: &str = "tabs on this server";
 /// The text that a page of an earlier build is told.
-const TWO_BUILDS: [&str; 2] = ["of two builds", "of another build"];
+const TWO_BUILDS: [&str; 2] = ["was updated", "of another build"];
 /// How often a page is told that messages to all tabs are missing where some may be.
 const GAPS: u32 = 8;
 

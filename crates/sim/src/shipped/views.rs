@@ -22,6 +22,7 @@ use crate::{
         LATER_THAN_NATIVE, LATER_THAN_NATIVE_IF_HUNG,
     },
     rng::Rng,
+    seen::Sight,
 };
 
 /// Numbers of views begin here, so that no virtual socket has one.
@@ -71,6 +72,8 @@ pub struct View {
     said: u64,
     /// What its error event said, if one came.
     error: Option<String>,
+    /// Whether it is the page's own connection, which it shares with nobody.
+    is_own: bool,
     /// When a plain socket that was asked for at the same moment is open, while it is.
     native: Option<Timestamp>,
     /// What the timers of its page were aligned to when it was opened, in milliseconds.
@@ -153,6 +156,19 @@ impl World {
         }
     }
 
+    /// A script of a browser does not come before then, or never: pages that wait for it may take
+    /// longer than a plain socket.
+    pub(crate) fn scripts_hang(&mut self, browser: usize, until: Timestamp) {
+        let now = self.now;
+        let hung = &mut self.browsers[browser].hung_until;
+        *hung = until.max(*hung);
+        for key in self.views_of(Some(browser)) {
+            if let Some(view) = self.view(key).filter(|view| view.is_connecting()) {
+                view.suffered = view.suffered.max(Some(now));
+            }
+        }
+    }
+
     /// True if all hubs of a browser are in shared workers, whatever its pages do.
     fn is_calm(&self, browser: usize) -> bool {
         let traits = &self.browsers[browser].traits;
@@ -219,10 +235,15 @@ impl World {
         let native = self.plain_would_open(at.0, &url).filter(|_| !self.has_no_tier(at.0));
         let broken = self.plain_is_broken(at.0, &url);
         let suffers = self.browsers[at.0].suffers;
-        let suffered = Some(suffers).filter(|it| *it + LATER_THAN_NATIVE_IF_HUNG > self.now);
+        let hangs = self.browsers[at.0].hung_until > self.now;
+        let now = self.now;
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };
+        // A page whose timers crawl may only be about to ask for another worker.
+        let ticks = Duration::from_millis(page.throttle_ms) * TICKS;
+        let suffered = Some(suffers).filter(|it| *it + LATER_THAN_NATIVE_IF_HUNG + ticks > now);
+        let suffered = suffered.or(hangs.then_some(now));
         let number = FIRST + u32::try_from(page.views.len()).unwrap_or(0);
         let view = View {
             mode,
@@ -233,6 +254,7 @@ impl World {
             was_cached: false,
             said: 0,
             error: None,
+            is_own: false,
             native,
             throttle_ms: page.throttle_ms,
             suffered,
@@ -295,6 +317,13 @@ impl World {
         match text(0) {
             "opened" => {
                 let joins = told.get(2) == Some(&Told::Flag(true));
+                let is_own = text(4) == "page";
+                if is_own {
+                    self.seen.add(Sight::LastResort);
+                }
+                if let Some(view) = self.view(key) {
+                    view.is_own = is_own;
+                }
                 self.view_opened(key, joins, text(3))
             }
             "message" => self.view_hears(key, text(2)),
@@ -452,6 +481,7 @@ impl World {
             Some(since) => since.max(native) + LATER_THAN_NATIVE_IF_HUNG,
             None => native + LATER_THAN_NATIVE,
         };
+        let is_calm = is_calm && view.suffered.is_none();
         let limit = limit + if is_calm { Duration::ZERO } else { ticks };
         if now < limit {
             self.put(limit, Delivery::Beside { at, view: number });
@@ -485,7 +515,7 @@ impl World {
                         format!("{key:?} is {view:?}, and its link {link:?}")
                     })?;
                     links.extend(view.link);
-                    if view.mode == Mode::Mirror {
+                    if view.mode == Mode::Mirror && !view.is_own {
                         mirrors.insert((view.feed, view.link));
                     }
                 }

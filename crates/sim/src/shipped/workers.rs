@@ -21,6 +21,8 @@ use crate::{
     seen::Sight,
 };
 
+/// What the name of the worker of a page's exclusive sockets begins with.
+const EXCLUSIVE: &str = "tabmux:exclusive:";
 /// The longest that a page does one thing.
 const BLOCKED_MS: u64 = 30_000;
 /// Where pages are.
@@ -80,6 +82,7 @@ impl World {
             kind,
             area,
             build: None,
+            is_exclusive: name.starts_with(EXCLUSIVE),
             life: Life::Loading,
             timers: Default::default(),
             waiting: Vec::new(),
@@ -212,9 +215,6 @@ impl World {
         };
         self.kill(at);
         for (owner, worker) in owners {
-            if let Some(page) = self.browsers[at.0].page(owner) {
-                page.excused = true;
-            }
             let task = Task { name: "workerFails", given: vec![Given::Number(worker.into())] };
             self.send((at.0, owner), Duration::ZERO, task);
         }

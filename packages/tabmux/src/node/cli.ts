@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // `npx tabmux copy DIR`: the scripts for a project without a bundler.
 
-import { copyFile, mkdir, stat } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -14,6 +14,9 @@ https://github.com/tabmux/tabmux#readme`;
 /** The scripts that a page can load by an address. The others import packages, or are for tests. */
 const NAMES = ['client', 'connect', 'debug', 'install', 'socket', 'tabmux.iife', 'tiers', 'worker']
   .flatMap((name) => [`${name}.js`, `${name}.js.map`]);
+
+/** Files whose names hold the build. Those of earlier builds stay: open pages may ask for them. */
+const OF_BUILD = /^(worker\.[\da-f]{8}\.js|\w+\.[\da-f]{8}\.wasm)$/;
 
 const scripts = fileURLToPath(new URL('..', import.meta.url));
 
@@ -32,11 +35,12 @@ async function copy(folder: string): Promise<void> {
   const out = join(folder, 'tabmux');
   try {
     await mkdir(out, { recursive: true });
-    await Promise.all(NAMES.map((name) => copyFile(join(scripts, name), join(out, name))));
+    const names = [...NAMES, ...(await readdir(scripts)).filter((name) => OF_BUILD.test(name))];
+    await Promise.all(names.map((name) => copyFile(join(scripts, name), join(out, name))));
+    console.log(`copied ${names.length} files to ${out}`);
   } catch (error) {
     return fail(`tabmux: ${(error as Error).message}`, 1);
   }
-  console.log(`copied ${NAMES.length} files to ${out}`);
 }
 
 function fail(text: string, status: number): void {

@@ -1,11 +1,12 @@
-// `tabmux/esbuild`: emits worker.js, and puts its address into the bundle.
+// `tabmux/esbuild`: emits worker.js and its modules, and puts their addresses into the bundle.
 
 import { readFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
-import { CLIENT, UNKNOWN, isOurs, readWorker, withUrl } from './worker_url.js';
+import { CLIENT, UNKNOWN, filesOf, isOurs, nameOf, readBeside, withUrls } from './worker_url.js';
 
-const WORKER = 'tabmux-worker.js';
+/** Before the names of files that the bundle imports for their addresses. */
+const SCHEME = 'tabmux-file:';
 
 /** What this plugin gives to esbuild in the place of a file, or says of a file. */
 export type EsbuildLoaded =
@@ -41,22 +42,28 @@ export default function tabmux(): TabmuxEsbuildPlugin {
       // A classic script has no `import.meta`.
       const isModule = build.initialOptions.format === 'esm';
       build.onLoad({ filter: CLIENT }, async ({ path }) => {
-        const code = withUrl(await readFile(path, 'utf8'), 'new URL(workerUrl, workerBase)');
-        if (code === null) {
+        const code = await readFile(path, 'utf8');
+        const files = filesOf(code);
+        if (files.length === 0) {
           return isOurs(path) ? { warnings: [{ text: `${path} ${UNKNOWN}` }] } : null;
         }
+        const imports = files.map((file, at) => `import tabmuxFile${at} from '${SCHEME}${file}';`);
+        const url = (file: string): string =>
+          `new URL(tabmuxFile${files.indexOf(file)}, tabmuxBase)`;
         const base = isModule ? 'import.meta.url'
           : 'globalThis.document?.currentScript?.src ?? globalThis.location?.href';
         return {
-          contents: `import workerUrl from '${WORKER}';\nconst workerBase = ${base};\n${code}`,
+          contents: [...imports, `const tabmuxBase = ${base};`, withUrls(code, url)].join('\n'),
           loader: 'js',
           resolveDir: dirname(path),
         };
       });
-      build.onResolve({ filter: new RegExp(`^${WORKER}$`) }, ({ resolveDir }) =>
-        ({ path: WORKER, namespace: 'tabmux', pluginData: resolveDir }));
+      build.onResolve({ filter: new RegExp(`^${SCHEME}`) }, ({ path, resolveDir }) => {
+        const file = path.slice(SCHEME.length);
+        return { path: nameOf(file), namespace: 'tabmux', pluginData: join(resolveDir, file) };
+      });
       build.onLoad({ filter: /./, namespace: 'tabmux' }, async ({ pluginData }) =>
-        ({ contents: await readWorker(`${pluginData}/client.js`), loader: 'file' }));
+        ({ contents: await readBeside(pluginData, basename(pluginData)), loader: 'file' }));
     },
   };
 }

@@ -1,6 +1,6 @@
-// `tabmux/rollup`: emits worker.js, and puts its address into the bundle.
+// `tabmux/rollup`: emits worker.js and its modules, and puts their addresses into the bundle.
 
-import { CLIENT, UNKNOWN, isOurs, readWorker, withUrl } from './worker_url.js';
+import { CLIENT, UNKNOWN, filesOf, isOurs, nameOf, readBeside, withUrls } from './worker_url.js';
 
 /** What this plugin uses of Rollup. */
 export interface RollupContext {
@@ -24,13 +24,18 @@ export default function tabmux(): TabmuxRollupPlugin {
     name: 'tabmux',
     async transform(code, id) {
       if (!CLIENT.test(id)) return null;
-      if (withUrl(code, '') === null) {
+      const files = filesOf(code);
+      if (files.length === 0) {
         if (isOurs(id)) this.warn(`${id} ${UNKNOWN}`);
         return null;
       }
-      const source = await readWorker(id);
-      const file = this.emitFile({ type: 'asset', name: 'tabmux-worker.js', source });
-      return { code: withUrl(code, `import.meta.ROLLUP_FILE_URL_${file}`) ?? code, map: null };
+      const references = new Map<string, string>();
+      for (const file of files) {
+        const source = await readBeside(id, file);
+        references.set(file, this.emitFile({ type: 'asset', name: nameOf(file), source }));
+      }
+      const url = (file: string): string => `import.meta.ROLLUP_FILE_URL_${references.get(file)}`;
+      return { code: withUrls(code, url), map: null };
     },
   };
 }

@@ -1,10 +1,10 @@
-// How client.js asks for worker.js, which some bundlers do not see.
+// How client.js asks for worker.js and its wasm modules, which some bundlers do not see.
 
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
-/** As it stands in the built client.js. */
-const EXPRESSION = 'import.meta.url?new URL("./worker.js",import.meta.url):"worker.js"';
+/** As each address stands in the built client.js. */
+const EXPRESSION = /import\.meta\.url\?new URL\("\.\/([\w.]+)",import\.meta\.url\):"[\w.]*"/g;
 
 /** Modules that may be client.js. */
 export const CLIENT = /[\\/]client\.js$/;
@@ -18,11 +18,17 @@ export const UNKNOWN = 'has no address of worker.js that this plugin knows, so n
 export const isOurs = (path: string): boolean =>
   /[\\/]tabmux[\\/]dist[\\/]client\.js$/.test(path);
 
-/** Puts the expression `url` in the place of the worker's address. Null: another script. */
-export function withUrl(code: string, url: string): string | null {
-  return code.includes(EXPRESSION) ? code.replace(EXPRESSION, () => url) : null;
-}
+/** The files that this script asks for: worker.js and its modules. None: another script. */
+export const filesOf = (code: string): string[] =>
+  [...code.matchAll(EXPRESSION)].map(([, file]) => file as string);
 
-/** Reads the worker.js that lies beside this client.js. */
-export const readWorker = (client: string): Promise<Uint8Array> =>
-  readFile(join(dirname(client), 'worker.js'));
+/** Puts what `url` returns for a file in the place of the file's address. */
+export const withUrls = (code: string, url: (file: string) => string): string =>
+  code.replaceAll(EXPRESSION, (_, file: string) => url(file));
+
+/** What a file is called beside the files of an application. */
+export const nameOf = (file: string): string => `tabmux-${file}`;
+
+/** Reads a file that lies beside this client.js. */
+export const readBeside = (client: string, file: string): Promise<Uint8Array> =>
+  readFile(join(dirname(client), file));

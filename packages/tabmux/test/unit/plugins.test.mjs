@@ -2,7 +2,7 @@
 // has to have run.
 
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -27,7 +27,9 @@ async function file(path, text) {
   const whole = join(root, path);
   await mkdir(dirname(whole), { recursive: true });
   await writeFile(whole, text);
-  await writeFile(join(dirname(whole), 'worker.js'), '');
+  for (const beside of (await readdir(dist)).filter((name) => /^worker\.js$|\.wasm$/.test(name))) {
+    await writeFile(join(dirname(whole), beside), '');
+  }
   return whole;
 }
 

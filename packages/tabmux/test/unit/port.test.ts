@@ -481,13 +481,12 @@ test('a client keeps the hub when the last socket goes', async () => {
   await worker.expect(PageKind.Bye);
 });
 
-test('a client of a worker that does not start waits, with the reason', async () => {
+test('a client of a worker that is refused is closed, with the reason', async () => {
   const client = connect(SERVER, { worker: '/lost.js' });
-  const waits = new Promise<typeof client.status>((resolve) =>
-    client.on('status', (status) => status.state === 'backoff' && resolve(status)));
+  const closed = new Promise<typeof client.status>((resolve) =>
+    client.on('status', (status) => status.state === 'closed' && resolve(status)));
   lastWorker().onerror?.();
-  assert.match((await waits).reason, /\/lost\.js/);
-  client.close();
+  assert.match((await closed).reason, /\/lost\.js/);
 });
 
 test('without locks it goes on', async () => {
