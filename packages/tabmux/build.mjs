@@ -107,7 +107,7 @@ async function scripts() {
   if (options.host) return named;
   // Pages ask for the worker by this name where the usual one gave them that of another build.
   const [worker] = named;
-  named.push({ ...worker, name: `worker.${build}.js` });
+  named.push({ name: `worker.${build}.js`, bytes: worker.bytes });
   named.push(...modules.map(({ mode, bytes }) => ({ name: `${mode}.${build}.wasm`, bytes })));
   const classic = await page('tabmux.iife.js', 'entries/iife.ts', build, {
     format: 'iife',
