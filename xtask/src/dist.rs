@@ -22,8 +22,8 @@ const MODULE: &str = "wasm32-unknown-unknown/wasm-release/tabmux_wasm.wasm";
 const SERVED: [&str; 6] =
     ["client.js", "tiers.js", "worker.js", "tabmux.iife.js", "install.js", "debug.js"];
 
-/// The modules by the modes that load them, and the arguments for cargo. Each has a target folder of
-/// its own below the project's: two sets of features would overwrite each other's file in one.
+/// The modules by the modes that load them, and the arguments for cargo. Each has a target folder
+/// of its own: two sets of features would overwrite each other's file in one.
 const MODULES: [(&str, &[&str]); 2] = [("mux", &[]), ("mirror", &["--no-default-features"])];
 
 pub(crate) fn run(repo: &Repo, flags: flags::Dist) -> anyhow::Result<()> {
@@ -62,7 +62,8 @@ pub(crate) fn embed(repo: &Repo, out: &Path) -> anyhow::Result<()> {
     let folder = repo.path("crates/cli/scripts");
     repo.sh.create_dir(&folder)?;
     let mut wanted = BTreeMap::new();
-    let versioned = std::fs::read_dir(out)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let versioned =
+        std::fs::read_dir(out)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
     let versioned = versioned.filter(|name| is_versioned(name)).collect::<Vec<_>>();
     for script in SERVED.into_iter().chain(versioned.iter().map(String::as_str)) {
         for ending in ["", ".map", ".br", ".gz"] {

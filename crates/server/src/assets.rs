@@ -64,7 +64,7 @@ impl Scripts {
     }
 }
 
-/// Returns true for a name that holds the build, as `worker.0123abcd.js` and `mux.0123abcd.wasm` do.
+/// Returns true for a name that holds the build: `worker.0123abcd.js`, `mux.0123abcd.wasm`.
 pub(crate) fn is_versioned(name: &str) -> bool {
     let Some((stem, ending)) = name.rsplit_once('.') else { return false };
     let Some((what, build)) = stem.split_once('.') else { return false };

@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod elections;
 mod isolated;
+mod last_resort;
 mod lifecycle;
 mod line;
 mod mirror;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         tiers::TESTS,
         tiers_lossless::TESTS,
         isolated::TESTS,
+        last_resort::TESTS,
         bad_input::TESTS,
         demo::TESTS,
         elections::TESTS,

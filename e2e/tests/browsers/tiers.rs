@@ -36,7 +36,6 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("tiers: no secure context, no SharedWorker: storage", insecure_storage),
     Test::new("tiers: no secure context, two tiers: none takes the other's session", insecure_mix),
     Test::new("tiers: without SharedWorker a tab leads", without_shared_worker),
-    Test::new("tiers: a SharedWorker that is silent is given up", silent_shared_worker),
     Test::new("tiers: a tab without SharedWorker joins those that have one", joins_worker),
     Test::new("tiers: tabs with SharedWorker join one that leads without", joins_leader),
     Test::new("tiers: the holder of the link's lock is silent, and loses it", silent_holder),
@@ -464,22 +463,6 @@ fn insecure_mix(context: &mut Context<'_>) -> Outcome {
 
 fn without_shared_worker(context: &mut Context<'_>) -> Outcome {
     falls_to_leader(context, 3, "page.html?without=SharedWorker")
-}
-
-/// The page cannot know whether the script is still on its way, so it takes its time.
-fn silent_shared_worker(context: &mut Context<'_>) -> Outcome {
-    let (server, feed) = (context.server()?, context.plain_server()?);
-    let tab = context.page(Kind::Tab, "page.html?silent")?;
-    context.run(&tab, format!("T.client('client', '{}', {{}})", server.url("/")))?;
-    context.run(&tab, format!("T.shared('socket', '{}', [], {{}})", feed.url("/")))?;
-    wait::until("a connection of the page's own", Duration::from_secs(45), || {
-        context.run(&tab, "await T.until('socket', 'open')")
-    })?;
-    let tier = context.run(&tab, "T.get('socket').tier")?;
-    equal("tier", &tier, &json!("page"))?;
-    let status = context.run(&tab, "await T.state('client', 'backoff')")?;
-    let is_told = status.to_string().contains("worker.js did not come");
-    if is_told { Ok(()) } else { Err(format!("{status} does not say why").into()) }
 }
 
 fn falls_to_leader(context: &mut Context<'_>, count: usize, page: &str) -> Outcome {

@@ -1,5 +1,5 @@
-// One hub of a worker and all it holds. It carries bytes and facts between ports, locks, the link and
-// the wasm module, and decides nothing.
+// One hub of a worker and all it holds. It carries bytes and facts between ports, locks, the link
+// and the wasm module, and decides nothing.
 
 import { Hub } from './generated/tabmux_wasm.js';
 import { takeLinkLock } from './link_lock.js';

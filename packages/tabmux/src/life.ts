@@ -302,7 +302,8 @@ function retry(life: Life, reason: string): void {
   pauseUntil = performance.now() + pause;
   pause = Math.min(pause * 2, Own.LastRetryMs);
   if (!life._isMux) return end(life, reason);
-  show(life, [HubKind.State, life._hub, LinkState.Backoff, 0, reason], LinkState.Backoff, 0, reason);
+  const state = LinkState.Backoff;
+  show(life, [HubKind.State, life._hub, state, 0, reason], state, 0, reason);
   setTimeout(now(life, start), pauseUntil - performance.now());
 }
 

@@ -13,6 +13,11 @@ const GRACE_MS = 500;
 /** How long a tab may stay in the back/forward cache. */
 const PARKED_MS = 600_000;
 
+/** What the hub of mirror mode says of a connection that the browser failed. */
+const broken = (url: string): string =>
+  `tabmux: the browser closed the connection to ${url}: what the server sent is against the ` +
+  'WebSocket protocol';
+
 /** What a relay needs of the worker. */
 export interface RelayShell {
   /** Posts `[kind, hub, ...numbers, data]` to a tab. */
@@ -127,7 +132,10 @@ export class Relay {
     };
     link.onclose = ({ code, reason, wasClean }) => closed(code, reason, wasClean);
     // Chromium says no more than this where the worker's own policy forbids the connection.
-    link.onerror = () => setTimeout(() => closed(1006, '', false));
+    link.onerror = () => {
+      if (isOpen) this.#tell(tab, it, HubKind.Error, [socket], broken(url));
+      setTimeout(() => closed(1006, '', false));
+    };
     return -1;
   }
 

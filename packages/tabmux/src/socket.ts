@@ -291,9 +291,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       own.onopen = () => this.#opened(own.protocol + '\n' + own.extensions);
       own.onmessage = ({ data }) =>
         this.#heard(typeof data === 'string' ? data : new Uint8Array(data));
-      own.onerror = () => {
-        if (!this.#state) this.#error = 'tabmux: no connection to ' + this.#url;
-      };
+      own.onerror = () => (this.#error = 'tabmux: no connection to ' + this.#url);
       own.onclose = ({ code, wasClean, reason }) => this.#end(code, wasClean, reason);
       removePeer(this.#hub, this.#number);
     } catch (error) {

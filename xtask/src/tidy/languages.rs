@@ -11,7 +11,7 @@ const PROTOCOL: &str = "packages/tabmux/src/protocol.ts";
 /// Enums of both languages: the name, the Rust file, and from which value on TypeScript may have
 /// members of its own.
 const ENUMS: &[(&str, &str, u64)] = &[
-    ("HubKind", "crates/core/src/hub/port.rs", 97),
+    ("HubKind", "crates/core/src/hub/port.rs", 94),
     ("LinkState", "crates/core/src/hub/io.rs", 5),
 ];
 

@@ -203,7 +203,7 @@ async fn an_address_that_names_the_content_is_kept_for_ever() {
     assert_ne!(response.header("cache-control"), Some(forever));
 }
 
-/// A page whose worker was replaced asks for the worker of its own build, and a worker for its module.
+/// A page whose worker was replaced asks for that of its own build, and a worker for its module.
 #[tokio::test]
 async fn a_name_that_holds_the_build_is_kept_for_ever_and_that_of_another_build_is_not_found() {
     let server = with_assets("builds").await;

@@ -214,7 +214,8 @@ impl World {
         // A worker of exclusive sockets has one for each, and so has a page that found no hub.
         let actor = self.browsers[at.0].actors.get(&at.1);
         let is_hub = actor.is_none_or(|it| it.page().is_none() && !it.is_exclusive);
-        OneLink.unless(!is_hub || open == 0, || format!("{at:?} dials, and has {open} links open"))?;
+        OneLink
+            .unless(!is_hub || open == 0, || format!("{at:?} dials, and has {open} links open"))?;
         self.network.sweep();
         if let (Peer::Tabmux, Some(actor)) = (to, self.browsers[at.0].actors.get_mut(&at.1)) {
             actor.dialled = Some(self.now);

@@ -8,8 +8,9 @@ import { PageKind } from '../../src/protocol.js';
 import type { HubConfig, PageMessage } from '../../src/protocol.js';
 
 const build = 'unit-test';
-const config =
-  { build, mode: 'mux', module: '', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true } as const;
+const config = {
+  build, mode: 'mux', module: '', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true,
+} as const;
 
 const GOOD: PageMessage[] = [
   [PageKind.Attach, 2n ** 64n - 1n, { ...config, protocols: [] }, '', 0, 0],
@@ -63,7 +64,7 @@ test('all else is held back', () => {
   BAD.forEach((message, index) => assert.ok(!isPageMessage(message), `number ${index}`));
 });
 
-test('a path begins with / in mux mode, there is none in mirror mode, and exclusive has a URL', () => {
+test('a path begins with / in mux mode, is a URL in exclusive mode, and else empty', () => {
   const isOpen = (path: string, mode: HubConfig['mode']): boolean =>
     isPageMessage([PageKind.Open, 1, 1, path, []], mode);
   assert.deepEqual(['/', '/a?b', '', 'a'].map((path) => isOpen(path, 'mux')),

@@ -30,4 +30,4 @@ export class FakeSocket {
   }
 }
 
-Object.defineProperty(globalThis, 'WebSocket', { value: FakeSocket, configurable: true, writable: true });
+Object.assign(globalThis, { WebSocket: FakeSocket });

@@ -23,9 +23,9 @@ async function ownOf(socket: SharedWebSocket): Promise<FakeSocket> {
 const mux = (path: string): SharedWebSocket =>
   new SharedWebSocket(SERVER, [], { mode: 'mux', key: path });
 
-// After a script that did not load, sockets in mirror mode do without for a while: so these are first.
+// After a script that did not load, sockets in mirror mode do without for a while: these are first.
 
-test('the last resort: a socket in mirror mode is the page\'s own where there is no hub', async () => {
+test('the last resort: where there is no hub a socket is the own of its page', async () => {
   const socket = new SharedWebSocket(SERVER + 'own', ['a']);
   lastWorker().failed('tabmux: no wasm');
   const own = await ownOf(socket);

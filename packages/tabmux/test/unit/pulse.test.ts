@@ -15,8 +15,10 @@ Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true, 
 beforeEach(() => mock.timers.enable({ apis: ['setInterval'] }));
 afterEach(() => mock.timers.reset());
 
-const config: HubConfig =
-  { build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l', locks: true };
+const config: HubConfig = {
+  build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l',
+  locks: true,
+};
 const attach: PageMessage = [PageKind.Attach, 1n, config, '', 0, 0];
 
 /** Makes a tab's port with its pulse. */

@@ -97,8 +97,10 @@ test('exclusive sockets of a page share a worker, whatever the URL', async () =>
   assert.equal(lastWorker(), worker);
   const [, , , url, names] = await worker.expect(PageKind.Open);
   assert.deepEqual([url, names], ['ws://other.test/', ['one']]);
+  const closed = Promise.all([event(socket, 'close'), event(other, 'close')]);
   socket.close();
   other.close();
+  await closed;
 });
 
 test('exclusive: what one socket has handed over is no longer buffered', async () => {
