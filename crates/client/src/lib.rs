@@ -29,6 +29,7 @@
 //! bytes, time and what the application says. The feature `rustls` adds links to `wss:` addresses.
 
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, missing_docs)]
 
 mod client;
 mod driver;

@@ -21,6 +21,7 @@
 //! No IO, no clock, no randomness, no async, no iteration over a `HashMap`, no `unsafe`.
 
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, missing_docs)]
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 pub mod hub;

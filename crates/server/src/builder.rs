@@ -1,6 +1,6 @@
 //! Putting a server together.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     Broker, Config, Error, Handshake, Server, SocketHandler, Verdict,
@@ -51,6 +51,37 @@ impl Builder {
     /// `{name}` in place of a part of the path is a parameter, as in `/room/{id}`, and `{*name}` at
     /// the end stands for all that follows. [`Params`](crate::Params) has what they stand for. A
     /// path without a parameter comes before one with it.
+    ///
+    /// ```
+    /// use tabmux_server::{Ctx, Decision, Message, OpenRequest, Server, SocketHandler};
+    ///
+    /// struct Room;
+    ///
+    /// impl SocketHandler for Room {
+    ///     fn open(&mut self, _: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
+    ///         match request.params().get("id").map(str::parse::<u32>) {
+    ///             Some(Ok(_)) => Decision::accept(),
+    ///             _ => Decision::reject("a room has a number"),
+    ///         }
+    ///     }
+    ///
+    ///     fn message(&mut self, ctx: &mut Ctx<'_>, _: Message<'_>) {
+    ///         let id = ctx.params().get("id").unwrap_or_default().to_owned();
+    ///         let _ = ctx.send_text(&id);
+    ///     }
+    /// }
+    ///
+    /// struct Lost;
+    ///
+    /// impl SocketHandler for Lost {
+    ///     fn message(&mut self, ctx: &mut Ctx<'_>, _: Message<'_>) {
+    ///         ctx.close(4004, "there is nothing here");
+    ///     }
+    /// }
+    ///
+    /// let server = Server::builder().socket("/room/{id}", || Room).fallback(|| Lost).build()?;
+    /// # Ok::<(), tabmux_server::Error>(())
+    /// ```
     pub fn socket<H: SocketHandler>(
         mut self,
         path: &str,
@@ -238,5 +269,12 @@ impl Builder {
             (None, None) => Namer::No,
         };
         Server::new(self.config, settings, self.routes, files, namer, self.broker)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Builder");
+        debug.field("config", &self.config).field("fault", &self.fault).finish_non_exhaustive()
     }
 }

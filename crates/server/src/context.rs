@@ -1,6 +1,6 @@
 //! What a handler can do while it is called.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     session::{Registry, SendError, SocketRef, Stats, Visitor},
@@ -29,6 +29,15 @@ pub struct Ctx<'a> {
     pub(crate) credit: u64,
     /// There was no room for a publication: done when there may be some.
     pub(crate) room: Option<OwnedNotified>,
+}
+
+// Headers hold secrets.
+impl fmt::Debug for Ctx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Ctx");
+        debug.field("target", &self.target).field("socket", &self.socket);
+        debug.field("tab", &self.tab).field("user", &self.user()).finish_non_exhaustive()
+    }
 }
 
 impl Ctx<'_> {

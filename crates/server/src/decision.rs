@@ -2,6 +2,7 @@
 
 /// What to do with an open.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decision {
     /// Open the socket.
     Accept {
@@ -13,7 +14,8 @@ pub enum Decision {
         /// Why; the tab's programmer reads it.
         message: String,
     },
-    /// An [`OpenAnswer`] decides, which [`OpenRequest::answer_later`] gave.
+    /// An [`OpenAnswer`](crate::OpenAnswer) decides, which
+    /// [`OpenRequest::answer_later`](crate::OpenRequest::answer_later) gave.
     Later,
 }
 

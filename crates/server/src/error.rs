@@ -8,29 +8,30 @@ use tabmux_core::session::BadTopicName;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting has no meaning.
+    /// A setting has no meaning: whoever made the configuration is at fault.
     Config(String),
-    /// A configuration file could not be read.
+    /// A configuration file could not be read, or has a mistake: the operator is at fault.
     ConfigFile {
         /// The file.
         path: PathBuf,
         /// Why, with the name of the key at fault.
         message: String,
     },
-    /// Another program listens on the address.
+    /// Another program listens on the address: the operator chooses which of the two has it.
     AddressInUse(SocketAddr),
-    /// The address cannot be listened on.
+    /// The address cannot be listened on: it is none of this machine, or needs rights.
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why.
         source: io::Error,
     },
-    /// A shard failed, by its number. The links of the other shards were sent away.
+    /// A shard failed, by its number: tabmux or the system is at fault. The links of the other
+    /// shards were sent away.
     Shard(usize),
-    /// The server is gone.
+    /// The server is gone. Nobody is at fault.
     Gone,
-    /// The network or the system failed.
+    /// The system failed.
     Io(io::Error),
 }
 
@@ -75,20 +76,21 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Why a publication was not published.
+/// Why a publication was not published. No browser is ever at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The name is not one of a topic: it has 1 to 256 bytes.
+    /// The name is not one of a topic: it has 1 to 256 bytes. The publisher is at fault.
     Name,
-    /// The message is larger than `limits.message_bytes`, of which the frame takes up to 48.
+    /// The message is larger than `limits.message_bytes`, of which the frame takes up to 48. The
+    /// publisher is at fault.
     TooLarge,
-    /// More waits for the shards, or for the broker, than `limits.inbox_bytes`. Trying again is of
-    /// use.
+    /// More waits for the shards, or for the broker, than `limits.inbox_bytes`: they are
+    /// overloaded. Trying again is of use.
     Full,
     /// The broker did not take it, and says why. Trying again may be of use.
     Broker(String),
-    /// The server is gone.
+    /// The server is gone. Nobody is at fault.
     Closed,
 }
 

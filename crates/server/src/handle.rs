@@ -25,7 +25,24 @@ use crate::{
 const SPREAD: Duration = Duration::from_millis(500);
 
 /// A running server, from anywhere. Cheap to clone; it keeps nothing alive.
-#[derive(Clone)]
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tabmux_server::{Message, Refusal, Server, Target};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::builder().build()?;
+/// let handle = server.handle();
+/// // To all browsers of a user that are there, at most once.
+/// handle.send(Target::User("ann"), Message::Text("your order is on its way"))?;
+/// handle.publish("prices", Message::Text("42")).await?;
+/// // All her tabs close, and may come back after a minute.
+/// let why = Refusal::retry_after(Duration::from_secs(60), "your plan has changed");
+/// handle.disconnect(Target::User("ann"), &why)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
 pub struct ServerHandle {
     stats: watch::Receiver<Stats>,
     control: Weak<Control>,

@@ -174,6 +174,7 @@ impl<'a> OpenRequest<'a> {
 
 /// How a socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CloseInfo<'a> {
     /// The close code: 1005 when none was given, 1006 when the link broke or the tab is gone.
     pub code: u16,

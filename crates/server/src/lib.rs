@@ -25,6 +25,7 @@
 //! handlers, and speaks HTTP. [`Server::router`] mounts it inside an axum app of yours.
 
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, missing_docs)]
 // These macros panic where stdout or stderr cannot be written.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 

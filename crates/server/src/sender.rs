@@ -20,7 +20,7 @@ use crate::{
 ///
 /// What it sends goes to the shard's inbox first. If the link then turns out to be full, or the
 /// message too large, the socket is closed with 1013 or 1009, since nobody is there to be told.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SocketSender {
     socket: SocketRef,
     mailbox: Weak<Mailbox<Word>>,

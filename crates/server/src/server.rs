@@ -1,6 +1,6 @@
 //! A server: as a router for an axum app, or running on a listener of its own.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
@@ -48,6 +48,12 @@ pub(crate) enum Namer {
     User(UserOf),
     /// The application's judge, and for how long answers hold for whom.
     Judge(Hook, Option<(Duration, KeyOf)>),
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("config", &self.app.config).finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -108,6 +114,20 @@ impl Server {
     /// `limits.links_per_ip` needs to know who calls: serve the app with
     /// [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info)
     /// of a `SocketAddr`. `/metrics` is not among the routes: [`metrics`](Self::metrics) has it.
+    ///
+    /// ```no_run
+    /// use std::net::SocketAddr;
+    /// use axum::{Router, routing::get};
+    /// use tabmux_server::Server;
+    ///
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::builder().assets("node_modules/tabmux/dist").build()?;
+    /// let app = Router::new().route("/", get(async || "hello")).merge(server.router());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.app))
     }

@@ -2,7 +2,7 @@
 
 mod socket;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     OwnedPayload,
@@ -102,6 +102,25 @@ pub struct Opening {
     address: Option<IpAddr>,
     params: Vec<(String, String)>,
     server: ServerHandle,
+}
+
+// Headers hold secrets.
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Opening");
+        debug.field("socket", &self.socket).field("protocols", &self.protocols);
+        debug.field("user", &self.user()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TaskHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            State::New(_) => "TaskHandler(New)",
+            State::Running { .. } => "TaskHandler(Running)",
+            State::Ended => "TaskHandler(Ended)",
+        })
+    }
 }
 
 impl Opening {

@@ -268,7 +268,8 @@ impl Server {
                     socket.pending -= 1;
                 }
                 Err(SendError::Full | SendError::Closed) => break,
-                Err(SendError::TooLarge) => return Limits.broken("a message was too large"),
+                // Too large, or what a later case means.
+                Err(error) => return Limits.broken(format!("a message was not sent: {error}")),
             }
         }
         Ok(())

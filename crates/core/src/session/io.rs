@@ -274,13 +274,15 @@ pub enum WakeReason {
 
 /// Why a message was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendError {
-    /// The socket is not open, or the session has ended.
+    /// The socket is not open, or the session has ended. Nobody is at fault.
     Closed,
     /// Too much waits to be written, or to be acknowledged by the browser, or the tab has given the
-    /// socket no more credit; [`Output::SocketWritable`] tells when to try again.
+    /// socket no more credit. The browser, or its network, is behind.
+    /// [`Output::SocketWritable`] tells when to try again.
     Full,
-    /// The message is larger than the limit; it can never be sent.
+    /// The message is larger than the limit; it can never be sent. The application is at fault.
     TooLarge,
 }
 

@@ -52,7 +52,7 @@ mod visitor;
 mod waiting;
 mod wheel;
 
-use std::{borrow::Cow, collections::VecDeque, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, fmt, time::Duration};
 
 use tabmux_wire::{
     Alias, DecodeError, Denied, HubFrame, MAX_REASON, RefusedReason, ServerFrame, SessionId, TabId,
@@ -130,6 +130,12 @@ struct Refusal<'a> {
     /// When to try again; `None` for never.
     retry: Option<Duration>,
     message: &'a str,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("draining", &self.draining).finish_non_exhaustive()
+    }
 }
 
 impl Registry {

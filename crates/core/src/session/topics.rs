@@ -129,6 +129,12 @@ pub struct TooManyTopics;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadTopicName;
 
+impl fmt::Debug for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topics").finish_non_exhaustive()
+    }
+}
+
 impl Topics {
     /// No topics, in an epoch that no earlier run of the server had. At most `limit` topics are
     /// wanted at a time.
@@ -181,6 +187,12 @@ impl Topics {
     /// The shards that would get a publication now.
     pub fn shards(&self, name: &str) -> Shards {
         self.interest.shards(name)
+    }
+}
+
+impl fmt::Debug for TopicLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicLog").field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }
 
@@ -246,6 +258,12 @@ impl TopicLog {
         };
         self.topics.remove(&oldest);
         true
+    }
+}
+
+impl fmt::Debug for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interest").finish_non_exhaustive()
     }
 }
 
