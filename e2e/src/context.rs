@@ -51,6 +51,11 @@ impl<'a> Context<'a> {
         self.start(Program::TwoTabs)
     }
 
+    /// Starts the server whose judge lets in who has the cookie `user`.
+    pub fn judged_server(&mut self) -> Result<Rc<LinkServer>> {
+        self.start(Program::Judged)
+    }
+
     /// Starts the server that numbers its messages, and publishes to the topic `chaos:0`.
     pub fn numbers_server(&mut self) -> Result<Rc<LinkServer>> {
         self.start(Program::Numbers { topics: 1, plain: None })

@@ -28,6 +28,8 @@ pub enum Program {
     TwoTabs,
     /// The server of protocol version 1, as `tabmux serve --demo`.
     Version1,
+    /// The example `chaos`, where a judge lets in who has the cookie `user`.
+    Judged,
     /// The example `chaos`, which numbers its messages.
     Numbers {
         /// How many topics there are publications to.
@@ -127,6 +129,10 @@ impl LinkServer {
             Program::TwoTabs => {
                 command = Command::new(paths::server_binary()?);
                 command.args(["serve", "--demo", "--config", "e2e/two-tabs.toml"]);
+            }
+            Program::Judged => {
+                command = Command::new(paths::numbers_binary()?);
+                command.args(["--judge", "true"]);
             }
             Program::Numbers { topics, plain } => {
                 command = Command::new(paths::numbers_binary()?);

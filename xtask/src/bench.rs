@@ -40,6 +40,12 @@ pub(crate) fn server(repo: &Repo, flags: flags::Server) -> anyhow::Result<()> {
     become_process(run.into())
 }
 
+pub(crate) fn abuse(repo: &Repo, flags: &flags::Abuse) -> anyhow::Result<()> {
+    let (profile, size) = if flags.quick { ("dev", Some("--short")) } else { ("release", None) };
+    let run = cmd!(repo.sh, "cargo run -q --profile {profile} -p tabmux-server --example abuse --");
+    become_process(run.args(size).into())
+}
+
 /// Rounds of a cell whose figures are for the book.
 const ROUNDS: u32 = 20;
 

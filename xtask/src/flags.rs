@@ -91,6 +91,12 @@ xflags::xflags! {
                 /// Runs only the parts whose name contains this text, and writes nothing.
                 optional --only text: String
             }
+            /// What clients do to a server whose judge is slow, and how long 15,000 browsers take
+            /// to come back when it takes 20 ms for each. Fails if one is refused for good.
+            cmd abuse {
+                /// A tenth of the clients, and no release build.
+                optional --quick
+            }
             /// What a tab notices when the one that hosts the hub dies, at 100 messages a second,
             /// beside tabs that share nothing; into docs/benchmarks.md.
             cmd handover {

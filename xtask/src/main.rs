@@ -54,6 +54,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Chaos(flags) => chaos::run(&repo, flags),
         XtaskCmd::Bench(flags) => match flags.subcommand {
             BenchCmd::Server(flags) => bench::server(&repo, flags),
+            BenchCmd::Abuse(flags) => bench::abuse(&repo, &flags),
             BenchCmd::Handover(flags) => bench::handover(&repo, flags),
         },
         XtaskCmd::Browsers(_) => browsers::install(&repo),

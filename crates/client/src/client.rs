@@ -61,6 +61,11 @@ pub enum Status {
         /// Why.
         reason: String,
     },
+    /// The server refused the client for good, so nothing is tried any more. Sockets fail.
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// The client is closed.
     Closed {
         /// Why.

@@ -231,6 +231,7 @@ impl Driver {
                     LinkState::Connected => Status::Connected,
                     LinkState::Backoff => Status::Backoff { reason },
                     LinkState::Full => Status::Full { reason },
+                    LinkState::Refused => Status::Refused { reason },
                 };
                 self.status.send_if_modified(|old| {
                     let is_new = *old != status;

@@ -357,7 +357,8 @@ impl Machine {
             }
             self.end_all(|phase| *phase != Phase::Open, &reason);
         }
-        self.no_room = (state == LinkState::Full).then(|| reason.clone());
+        let fails = matches!(state, LinkState::Full | LinkState::Refused);
+        self.no_room = fails.then(|| reason.clone());
         if self.no_room.is_some() {
             // The server has no socket of a client that it has no room for.
             self.end_all(|_| true, &reason);

@@ -8,6 +8,8 @@
 //! - To the topics `chaos:0`, `chaos:1`, … it publishes `p RUN 1`, `p RUN 2`, …; `RUN` is
 //!   another one each time that the server starts.
 //!
+//! With `--judge true` links are for who has the cookie `user`.
+//!
 //! What must not be is a line on stdout that begins with `fault:`. `--plain ADDR` serves ticks to
 //! WebSockets that know nothing of tabmux.
 
@@ -21,7 +23,9 @@ use std::{
 
 use futures_util::SinkExt as _;
 use tabmux_core::{OwnedPayload, wire::Payload};
-use tabmux_server::{Server, ServerHandle, TaskSocket, listen, task};
+use tabmux_server::{
+    Admitted, Handshake, Refusal, Server, ServerHandle, TaskSocket, Verdict, listen, task,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -38,6 +42,9 @@ async fn main() -> Outcome<()> {
         .assets(options.assets)
         .socket("/ticks", task(ticks))
         .socket("/stream", task(move |socket| stream(socket, Arc::clone(&open))));
+    if options.judge {
+        builder = builder.judge(judge);
+    }
     for origin in options.origins {
         builder = builder.allow_origin(origin);
     }
@@ -55,6 +62,16 @@ async fn main() -> Outcome<()> {
     Ok(server.run(listen(options.listen)?, drained).await?)
 }
 
+/// Lets in who has the cookie `user`, and refuses everybody else for good.
+async fn judge(request: Handshake) -> Verdict {
+    let verdict = match request.cookie("user") {
+        Some(user) => Ok(Admitted::user(user)),
+        None => Err(Refusal::never("log in first")),
+    };
+    println!("judged: {}", verdict.is_ok());
+    verdict
+}
+
 struct Options {
     listen: SocketAddr,
     plain: Option<SocketAddr>,
@@ -62,6 +79,7 @@ struct Options {
     origins: Vec<String>,
     topics: u32,
     topic_pause: Duration,
+    judge: bool,
 }
 
 impl Options {
@@ -73,6 +91,7 @@ impl Options {
             origins: Vec::new(),
             topics: 0,
             topic_pause: Duration::from_millis(50),
+            judge: false,
         };
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -82,6 +101,7 @@ impl Options {
                 "--assets" => options.assets = value,
                 "--allow-origin" => options.origins.push(value),
                 "--topics" => options.topics = value.parse()?,
+                "--judge" => options.judge = value.parse()?,
                 "--topic-every" => options.topic_pause = Duration::from_millis(value.parse()?),
                 _ => return Err(format!("no option {name}").into()),
             }

@@ -93,6 +93,11 @@ pub use tabmux_core::{
     wire::{Payload as Message, Position, SessionId, TabId, message_cost},
 };
 
+/// The examples in docs/server.md, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/server.md")]
+struct Guide;
+
 /// The example in README.md, compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

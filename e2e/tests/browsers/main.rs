@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod elections;
 mod isolated;
+mod judged;
 mod last_resort;
 mod lifecycle;
 mod line;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         tiers::TESTS,
         tiers_lossless::TESTS,
         isolated::TESTS,
+        judged::TESTS,
         last_resort::TESTS,
         bad_input::TESTS,
         demo::TESTS,

@@ -54,7 +54,7 @@ export interface Status {
   /**
    * `idle`: nobody needs the link; `connecting`; `connected`; `backoff`: it failed and is tried
    * again soon, or the server has no room for this tab yet, as `reason` tells; `closed`: this
-   * client is closed, or there is no hub.
+   * client is closed, there is no hub, or the server refused this browser for good.
    */
   readonly state: 'idle' | 'connecting' | 'connected' | 'backoff' | 'closed';
   /** How the hub is hosted. */
@@ -139,7 +139,7 @@ export interface Client<S extends Schema = RawSchema>
 }
 
 const STATES: Record<LinkState, Status['state']> =
-  ['idle', 'connecting', 'connected', 'backoff', 'backoff', 'closed'];
+  ['idle', 'connecting', 'connected', 'backoff', 'backoff', 'closed', 'closed'];
 
 /** So many events a loop over a topic may be behind. */
 const MAX_BEHIND = 1000;

@@ -20,7 +20,8 @@ const writers = new Set<Writer>();
 let unhook: (() => void) | undefined;
 
 const STATES: Record<LinkState, string> =
-  ['idle', 'connecting', 'connected', 'waiting to dial again', 'without room', 'closed'];
+  ['idle', 'connecting', 'connected', 'waiting to dial again', 'without room', 'refused for good',
+    'closed'];
 
 /**
  * Logs what this tab's sockets, topics and clients say and hear from now on: opening, messages,

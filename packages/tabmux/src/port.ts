@@ -183,7 +183,7 @@ function open(hub: HubPort, number: number, peer: Peer): void {
     const [kind, ...rest] = peer._wish;
     peer._isAsked = true;
     sayNow(hub, kind, number, 0, rest);
-  } else if (hub._state === LinkState.Full) {
+  } else if (hub._state === LinkState.Full || hub._state === LinkState.Refused) {
     // Nobody has told it: it was not there.
     const { _reason } = hub;
     queueMicrotask(() => peer._receive([HubKind.Failed, _reason]));

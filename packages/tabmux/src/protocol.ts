@@ -180,6 +180,8 @@ export const enum LinkState {
   Backoff,
   /** The server has no room for this tab: it gets its place once there is room. */
   Full,
+  /** The server refused the hub for good: nothing is tried before another page attaches. */
+  Refused,
   Closed,
 }
 

@@ -276,7 +276,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       this.#giveUp(message.at(-1) as string);
     } else if (message[0] === HubKind.State) {
       // A tab that there is no room for has no socket at the server.
-      if (message[2] === LinkState.Full || message[2] === LinkState.Backoff && !this.#state) {
+      if (message[2] > LinkState.Backoff || message[2] === LinkState.Backoff && !this.#state) {
         this.#fail(message[4]);
       }
     }

@@ -12,7 +12,7 @@ const PROTOCOL: &str = "packages/tabmux/src/protocol.ts";
 /// members of its own.
 const ENUMS: &[(&str, &str, u64)] = &[
     ("HubKind", "crates/core/src/hub/port.rs", 94),
-    ("LinkState", "crates/core/src/hub/io.rs", 5),
+    ("LinkState", "crates/core/src/hub/io.rs", 6),
 ];
 
 /// Members of `Limit` in TypeScript, each with the Rust file, how its line begins there, and how

@@ -396,6 +396,8 @@ pub enum LinkState {
     Backoff = 3,
     /// It works, and the server has no room for this tab, which gets its place once there is.
     Full = 4,
+    /// The server refused the hub for good: nothing is tried before another tab attaches.
+    Refused = 5,
 }
 
 /// Why a hub wants to be woken.

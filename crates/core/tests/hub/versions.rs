@@ -90,7 +90,7 @@ fn a_living_session_may_be_ended_by_a_denial() {
         bench.outputs.last(),
         Some(Output::PostToTab { .. } | Output::PostToTabs { .. })
     ));
-    assert_eq!(bench.hub.state(), LinkState::Backoff);
+    assert_eq!(bench.hub.state(), LinkState::Refused);
 }
 
 /// Returns what tab 1 was told that it lost.

@@ -51,7 +51,8 @@ impl Connection {
                 LinkState::Connecting
             }
             Self::Connected(_) => LinkState::Connected,
-            Self::Backoff { .. } | Self::Denied => LinkState::Backoff,
+            Self::Backoff { .. } => LinkState::Backoff,
+            Self::Denied => LinkState::Refused,
         }
     }
 

@@ -1,0 +1,47 @@
+//! What a page hears of a server's judge.
+
+use tabmux_e2e::{context::Context, runner::Test, wait::equal};
+
+use super::steps::Outcome;
+
+pub(crate) const TESTS: &[Test] = &[Test::new(
+    "judge: a final refusal reaches the page, which tries again after a page load",
+    refused_for_good,
+)];
+
+/// How often the judge was asked.
+fn asked(server: &tabmux_e2e::server::LinkServer) -> usize {
+    server.log().iter().filter(|line| line.starts_with("judged: ")).count()
+}
+
+fn refused_for_good(context: &mut Context<'_>) -> Outcome {
+    let server = context.judged_server()?;
+    let tab = context.tab()?;
+    let ticks = server.url("/ticks");
+    context.run(&tab, format!("T.mux('first', '{ticks}')"))?;
+    let failed = "T.events(name).map(({ type, message, code }) => message ?? code ?? type)";
+    let expected = format!("tabmux: {} refused: log in first", server.url("/tabmux/ws"));
+    for name in ["first", "second"] {
+        if name == "second" {
+            // One that is opened later fails as well, and nobody asks the server again.
+            context.run(&tab, format!("T.mux('second', '{ticks}')"))?;
+        }
+        context.run(&tab, format!("await T.until('{name}', 'close')"))?;
+        let events = context.run(&tab, format!("((name) => {failed})('{name}')"))?;
+        equal("events", events, serde_json::json!([expected, 1006]))?;
+    }
+    context.run(&tab, format!("T.client('client', '{}')", server.url("/")))?;
+    let status = context.run(&tab, "await T.state('client', 'closed')")?;
+    equal("the reason", &status["reason"], &serde_json::json!(expected))?;
+    equal("questions to the judge", asked(&server), 1)?;
+    // A page that is loaded after the log-in is let in, and the other one with it.
+    context.run(&tab, "void (document.cookie = 'user=ann')")?;
+    let loaded = context.tab()?;
+    context.run(&loaded, format!("T.mux('third', '{ticks}')"))?;
+    context.run(&loaded, "await T.messages('third')")?;
+    context.run(&tab, "await T.state('client', 'connected')")?;
+    context.run(&tab, format!("T.mux('fourth', '{ticks}')"))?;
+    context.run(&tab, "await T.messages('fourth')")?;
+    equal("questions to the judge", asked(&server), 2)?;
+    Ok(())
+}
