@@ -129,7 +129,7 @@ async function pass(build) {
     entryPoints: [join(src, 'worker.ts')],
     format: 'iife',
     define: { __BUILD__: JSON.stringify(build) },
-    plugins: options.host ? [open()] : [],
+    plugins: [options.host ? open() : glue()],
   });
   // Of the client, which every page loads, the names are the shortest: it is the first.
   const client = await page('client.js', 'library.ts', build);
@@ -202,6 +202,34 @@ function open() {
         contents: 'export const { Hub, initSync, __wbg_reset_state } = globalThis.tabmuxHost;',
         loader: 'js',
       }));
+    },
+  };
+}
+
+/**
+ * Leaves out of the glue what no worker needs: a hub of an earlier instance is never called, hubs
+ * are not collected one by one, and each browser that has SharedWorkers has `encodeInto`.
+ */
+function glue() {
+  const unused = [
+    / *if \(this\.__wbg_inst !== undefined[^]*?\n {8}\}\n/g,
+    / *__wbg_call_guard\(\);\n/g,
+    /const HubFinalization = [^]*?\n\}\);\n/g,
+    / *HubFinalization\.(un)?register\(.*\);\n/g,
+    /if \(!\('encodeInto'[^]*?\n\}\n/g,
+    / {4}__destroy_into_raw\(\) \{[^]*?\n {4}\}\n/g,
+    / {4}free\(\) \{[^]*?\n {4}\}\n/g,
+    /if \(Symbol\.dispose\).*\n/g,
+  ];
+  return {
+    name: 'glue',
+    setup({ onLoad }) {
+      onLoad({ filter: /generated.tabmux_wasm\.js$/ }, async ({ path }) => {
+        const text = await readFile(path, 'utf8');
+        const missing = unused.find((part) => text.search(part) < 0);
+        if (missing) return { errors: [{ text: `the glue has no ${missing}` }] };
+        return { contents: unused.reduce((all, part) => all.replaceAll(part, ''), text), loader: 'js' };
+      });
     },
   };
 }

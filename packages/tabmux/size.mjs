@@ -3,7 +3,7 @@
 //
 //   node size.mjs DIST
 
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -19,10 +19,21 @@ for (const [name, of] of [['react', 'React'], ['vue', 'Vue'], ['svelte', 'Svelte
 }
 print('`tabmux/install`, besides', await readFile(join(dist, 'install.js')));
 print('other tiers, where needed', await readFile(join(dist, 'tiers.js')));
-print('worker with wasm', await readFile(join(dist, 'worker.js')));
+const shell = await readFile(join(dist, 'worker.js'));
+print('worker (mode exclusive)', shell);
+print('worker with its module, mode mirror', shell, await moduleOf('mirror'));
+print('worker with its module, mode mux', shell, await moduleOf('mux'));
 
-function print(name, bytes) {
-  console.log([bytes.length, gzip(bytes).length, brotli(bytes).length, name].join('\t'));
+/** What is downloaded in several files is compressed in several. */
+function print(name, ...files) {
+  const sum = (size) => files.reduce((all, bytes) => all + size(bytes), 0);
+  const sizes = [(bytes) => bytes, gzip, brotli].map((pack) => sum((bytes) => pack(bytes).length));
+  console.log([...sizes, name].join('\t'));
+}
+
+async function moduleOf(mode) {
+  const isIt = (name) => name.startsWith(`${mode}.`) && name.endsWith('.wasm');
+  return readFile(join(dist, (await readdir(dist)).find(isIt)));
 }
 
 /** What a bundler keeps of the package for an application that imports nothing else. */
