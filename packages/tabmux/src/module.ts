@@ -1,6 +1,7 @@
 // Loads the wasm module of a mode, says how it goes, and names the cause if it cannot be had.
 
-declare const self: WorkerGlobalScope & typeof globalThis;
+/** What this file needs of the worker. */
+declare const self: EventTarget & { location: { href: string } };
 
 /** So long may no byte of it come. */
 const STALL_MS = 30_000;
