@@ -212,7 +212,8 @@ export class Relay {
   #refused(tab: bigint, it: Tab, socket: number, url: string, code: number): void {
     this.#tell(tab, it, HubKind.Error, [socket],
       `tabmux: the WebSocket to ${url} could not be opened (code ${code}): the server is not ` +
-      "there, it refused this page's origin, or the connect-src of worker.js forbids it");
+      "there, it refused this page's origin, or the connect-src of the policy on " +
+      "worker.js's own response forbids it");
     this.#ended(tab, it, socket, 1006, '', false);
   }
 

@@ -286,8 +286,8 @@ impl Machine for Mirror {
         }
         let error = format!(
             "tabmux: the WebSocket to {} could not be opened (code {}): the server is not there, \
-             it refused this page's origin, or the connect-src of worker.js forbids it. Mode 'mux' \
-             is for virtual sockets of a tabmux server",
+             it refused this page's origin, or the connect-src of the policy on worker.js's own \
+             response forbids it. Mode 'mux' is for virtual sockets of a tabmux server",
             base.config.url, close.code,
         );
         self.fail_views(base, !was_dialling, close, &error);

@@ -480,7 +480,8 @@ impl Machine for Mux {
             | Connection::Backoff { .. } => (
                 format!(
                     "tabmux: could not connect to {url}: the server is not there, it refused this \
-                     page's origin, or the connect-src of worker.js forbids it"
+                     page's origin, or the connect-src of the policy on worker.js's own response \
+                     forbids it"
                 ),
                 Next::Backoff,
             ),
