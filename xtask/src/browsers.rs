@@ -83,7 +83,7 @@ fn version_1(repo: &Repo) -> anyhow::Result<Option<PathBuf>> {
         quiet(cmd!(repo.sh, "git archive --output {archive} {VERSION_1}"))?;
         quiet(cmd!(repo.sh, "tar -x -f {archive} -C {source}"))?;
         let (manifest, target) = (source.join("Cargo.toml"), folder.join("target"));
-        let build = cmd!(repo.sh, "cargo build --locked -p tabmux-cli --bin tabmux");
+        let build = cmd!(repo.sh, "cargo build --locked -p tabmux-server --bin tabmux");
         quiet(build.args(["--manifest-path".into(), manifest, "--target-dir".into(), target]))
     })?;
     Ok(Some(binary))
