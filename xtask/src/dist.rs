@@ -132,13 +132,18 @@ fn target_of(repo: &Repo, mode: &str) -> PathBuf {
     if mode == "mux" { repo.target() } else { repo.target().join(mode) }
 }
 
+/// Where cargo keeps what it downloads.
+pub(crate) fn cargo_home() -> anyhow::Result<PathBuf> {
+    match std::env::var_os("CARGO_HOME") {
+        Some(home) => Ok(PathBuf::from(home)),
+        None => Ok(std::env::home_dir().context("there is no home folder")?.join(".cargo")),
+    }
+}
+
 /// Panic messages hold source paths: without this, two machines build different bytes, and the
 /// module tells the home folder of whoever built it.
 fn remap_flags(repo: &Repo) -> anyhow::Result<OsString> {
-    let cargo_home = match std::env::var_os("CARGO_HOME") {
-        Some(home) => PathBuf::from(home),
-        None => std::env::home_dir().context("there is no home folder")?.join(".cargo"),
-    };
+    let cargo_home = cargo_home()?;
     let mut flags = OsString::from("--remap-path-prefix=");
     flags.push(cargo_home);
     flags.push("=/cargo\x1f--remap-path-prefix=");

@@ -1,5 +1,7 @@
 //! `cargo xtask package`: the crates as they would be published, built from their archives.
 
+use std::path::Path;
+
 use anyhow::ensure;
 use xshell::cmd;
 
@@ -26,6 +28,12 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     let packages = packages.collect::<Vec<_>>();
     let binary = repo.binary("tabmux");
     repo.sh.remove_path(&binary)?;
+    forget(&repo.target().join("debug/.fingerprint"))?;
+    for folder in ["registry/src", "registry/cache"] {
+        for registry in std::fs::read_dir(dist::cargo_home()?.join(folder)).into_iter().flatten() {
+            forget(&registry?.path())?;
+        }
+    }
     // Cargo builds each crate from its archive, and fails for a `tabmux-cli` without scripts.
     step("archives of the crates, and what they build", || {
         quiet(cmd!(repo.sh, "cargo package --locked --allow-dirty {packages...}"))
@@ -40,4 +48,20 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
         Ok(())
     })?;
     step("the binary from the archive serves them", || smoke::serves(&binary))
+}
+
+/// Removes what cargo keeps of crates of ours below a folder. It takes a crate of a registry for
+/// the same for ever, and each run packs others under one version.
+fn forget(folder: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if CRATES.iter().any(|ours| name.starts_with(&format!("{ours}-"))) {
+            match path.is_dir() {
+                true => std::fs::remove_dir_all(path)?,
+                false => std::fs::remove_file(path)?,
+            }
+        }
+    }
+    Ok(())
 }
