@@ -2,6 +2,7 @@
 // and reads one JSON command a line:
 //   {"send": text} {"sendBinary": [bytes]}      to every connection
 //   {"close": code, "reason": text}             closes every connection
+//   {"stop": true}                              takes no connection any more, and cuts all
 //   {"drop": true}                              cuts every connection without a closing handshake
 // Some paths do something by themselves:
 //   /echo       sends every frame back; the text "close" makes it close with 4000
@@ -10,6 +11,9 @@
 //   /drop       cuts the connection at the first frame
 //   /protocol   takes the last sub-protocol that was offered; every other path takes none
 //   /refuse     answers 403
+//   /ask        answers each JSON text with one that has the same `from`
+//   /users      says once how many connections there are
+//   /game       keeps a score for each player, and says a notice to every connection
 //   /raw        answers the first frame with the bytes of its query `hex`, which are no message
 // It runs in the folder of the npm package, where `ws` is installed.
 import { createRequire } from 'node:module';
@@ -37,6 +41,8 @@ server.on('connection', (socket, request) => {
     report({ type: 'message', id, data: binary ? [...data] : data.toString() });
     if (request.url === '/echo') echo(socket, data, binary);
     if (request.url === '/drop') socket.terminate();
+    if (request.url === '/ask') answer(socket, JSON.parse(data));
+    if (request.url === '/game') play(socket, JSON.parse(data));
     const [, hex] = /^\/raw\?hex=(.*)/.exec(request.url) ?? [];
     if (hex) socket._socket.write(Buffer.from(hex, 'hex'));
   });
@@ -47,10 +53,25 @@ server.on('connection', (socket, request) => {
 
 const greet = (socket, { pathname, searchParams }) => {
   if (pathname === '/hello') socket.send('hello');
+  if (pathname === '/users') socket.send(JSON.stringify({ users: server.clients.size }));
   if (pathname !== '/close') return;
   const code = searchParams.get('code');
   if (code) socket.close(Number(code), searchParams.get('reason'));
   else socket.close();
+};
+
+const answer = (socket, { from, text }) =>
+  socket.send(JSON.stringify({ from, text: `answer to ${text}` }));
+
+const scores = new Map();
+const play = (socket, { player, points, notice }) => {
+  if (notice !== undefined) {
+    server.clients.forEach((client) => client.send(JSON.stringify({ notice })));
+    return;
+  }
+  const score = (scores.get(player) ?? 0) + points;
+  scores.set(player, score);
+  socket.send(JSON.stringify({ player, score }));
 };
 
 const echo = (socket, data, binary) => {
@@ -58,12 +79,13 @@ const echo = (socket, data, binary) => {
   else socket.send(data, { binary });
 };
 
-const obey = ({ send, sendBinary, close, reason, drop }) => {
+const obey = ({ send, sendBinary, close, reason, drop, stop }) => {
+  if (stop) server.close();
   for (const socket of server.clients) {
     if (send !== undefined) socket.send(send);
     if (sendBinary !== undefined) socket.send(Uint8Array.from(sendBinary));
     if (close !== undefined) socket.close(close, reason);
-    if (drop) socket.terminate();
+    if (drop || stop) socket.terminate();
   }
 };
 createInterface({ input: process.stdin }).on('line', (line) => obey(JSON.parse(line)));

@@ -5,7 +5,10 @@ use std::time::Duration;
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use tabmux_core::{
     Timestamp,
-    hub::{AttemptId, Hub, HubConfig, HubMessage, Input, Mode, Output, SubscriptionId, TabMessage},
+    hub::{
+        AttemptId, Hub, HubConfig, HubMessage, Input, Mode, Output, Rules, SubscriptionId,
+        TabMessage,
+    },
     trace::{Entry, Recorder, Trace},
 };
 use tabmux_wire::{HubId, Payload, Position, SocketId, TabId};
@@ -48,6 +51,9 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
         Input::LinkClosed { attempt, code, reason: text, clean: flag, failed: !flag },
         Input::LinkBuffered { attempt, bytes: b },
         Input::NetworkChanged { online: b.is_multiple_of(2) },
+        Input::Rules(Rules { replay_last: a, linger_ms: b, min_ms: 1, max_ms: 2, attempts: 3 }),
+        Input::LinkMessageTo { attempt, name: "tab", text },
+        Input::Reset,
     ]);
     inputs.extend(payloads.map(|payload| Input::LinkMessage { attempt, payload }));
     inputs

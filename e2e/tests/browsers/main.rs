@@ -10,6 +10,7 @@ mod bad_input;
 mod crash;
 mod demo;
 mod elections;
+mod examples;
 mod isolated;
 mod judged;
 mod last_resort;
@@ -19,6 +20,7 @@ mod mirror;
 mod parity;
 mod recovery;
 mod registry;
+mod rules;
 mod sending;
 mod sharing;
 mod steps;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         recovery::TESTS,
         sending::TESTS,
         mirror::TESTS,
+        rules::TESTS,
+        examples::TESTS,
         parity::TESTS,
         topics::TESTS,
         tiers::TESTS,

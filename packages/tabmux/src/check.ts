@@ -2,7 +2,7 @@
 // to the port, and what one page says wrong must not cost the others their hub.
 
 import { PageKind } from './protocol.js';
-import type { HubConfig, PageMessage } from './protocol.js';
+import type { HubConfig, PageMessage, Rules } from './protocol.js';
 
 /** Whether a port may say this to a hub of that mode, or of any where there is no hub yet. */
 export function isPageMessage(
@@ -43,12 +43,20 @@ export function isPageMessage(
 
 function isConfig(value: unknown): value is HubConfig {
   if (typeof value !== 'object' || value === null) return false;
-  const { build, mode, module, url, protocols, lock, locks } =
+  const { build, mode, module, url, protocols, lock, locks, rules } =
     value as Record<keyof HubConfig, unknown>;
   const isMode = mode === 'mirror' || mode === 'mux' || mode === 'exclusive';
   return build === __BUILD__ && isMode && typeof module === 'string' &&
     typeof url === 'string' && isTokens(protocols) &&
-    typeof lock === 'string' && typeof locks === 'boolean';
+    typeof lock === 'string' && typeof locks === 'boolean' && isRules(rules);
+}
+
+function isRules(value: unknown): value is Rules {
+  if (typeof value !== 'object' || value === null) return false;
+  const { routeBy, replayLast = 0, linger = 0, reconnect } = value as Record<keyof Rules, unknown>;
+  const { minMs = 0, maxMs = 0, attempts = 0 } = Object(reconnect) as Record<string, unknown>;
+  return (routeBy === undefined || typeof routeBy === 'string') &&
+    [replayLast, linger, minMs, maxMs, attempts].every((it) => typeof it === 'number');
 }
 
 /** Whether it is `Attach` of a page of another build, whatever else such a page says. */
@@ -64,12 +72,12 @@ const isBelow = (limit: number, value: unknown): boolean =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < limit;
 
 const PATHS: Record<HubConfig['mode'], RegExp> = {
-  mirror: /^$/,
+  mirror: /^\w{0,64}$/,
   mux: /^\//,
   exclusive: /^wss?:/,
 };
 
-/** In mirror mode there is none, and in mode `exclusive` it is a URL. */
+/** In mirror mode it is the name of the tab, and in mode `exclusive` it is a URL. */
 const isPath = (value: unknown, mode?: HubConfig['mode']): boolean =>
   typeof value === 'string' && (!mode || PATHS[mode].test(value));
 

@@ -29,7 +29,7 @@ const ABSENT_MS = 10_000;
 type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBinary' | 'close' |
   'tabLockGranted'> & Partial<Pick<Hub, 'credit' | 'got' | 'subscribe' | 'unsubscribe' | 'trap' |
   'wake' | 'networkChanged' | 'linkLockGranted' | 'linkOpened' | 'linkText' | 'linkBinary' |
-  'linkClosed'>>;
+  'linkClosed' | 'linkTo' | 'rules' | 'reset'>>;
 
 /** What a hub needs of its worker. */
 export interface HostWorld {
@@ -62,6 +62,12 @@ export class Host implements RelayShell {
     const { mode, url } = config;
     this.#hub = mode === 'exclusive' ? new Relay(this)
       : new Hub(this, mode === 'mux', this.id, random(), url, world.record !== undefined);
+    const { replayLast = 0, linger = 0, reconnect } = config.rules;
+    const { minMs = 500, maxMs = 30_000, attempts = 10 } = reconnect || { attempts: 0 };
+    if (mode === 'mirror') {
+      this.call((hub, now) =>
+        hub.rules?.(now, replayLast, linger, minMs, maxMs, attempts) ?? -1);
+    }
     this.#locks = config.locks ? self.navigator.locks : undefined;
     if (self.navigator.onLine === false) this.tellNetwork();
     if (this.#locks === undefined) return;
@@ -82,6 +88,11 @@ export class Host implements RelayShell {
       // Refused, as some engines do where storage is: go on without.
       .catch(() => undefined)
       .then(() => this.#alive && goOn());
+  }
+
+  /** Ends the shared connection for all tabs. */
+  reset(): void {
+    this.call((hub, now) => hub.reset?.(now) ?? -1);
   }
 
   attach(port: Port, age: number, [, tab, config, claim, ...has]: AttachMessage): void {
@@ -266,8 +277,10 @@ export class Host implements RelayShell {
         hub.linkOpened?.(now, attempt, link.protocol, link.extensions) ?? -1);
     };
     link.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
+      const name = nameIn(data, this.config.rules.routeBy);
       this.call((hub, now) => (typeof data === 'string'
-        ? hub.linkText?.(now, attempt, data)
+        ? name === undefined ? hub.linkText?.(now, attempt, data)
+          : hub.linkTo?.(now, attempt, name, data)
         : hub.linkBinary?.(now, attempt, new Uint8Array(data))) ?? -1);
     };
     link.onclose = ({ code, reason, wasClean }) => closed(code, reason, wasClean);
@@ -321,6 +334,18 @@ export class Host implements RelayShell {
 
   record(entry: Uint8Array): void {
     this.world.record?.(this.id, entry);
+  }
+}
+
+/** The text in that field of a message, if the message is a JSON text that has one. */
+function nameIn(data: unknown, field?: string): string | undefined {
+  if (field === undefined || typeof data !== 'string') return;
+  try {
+    const { [field]: name } = Object(JSON.parse(data)) as Record<string, unknown>;
+    return typeof name === 'string' ? name : undefined;
+  } catch {
+    // No JSON.
+    return;
   }
 }
 

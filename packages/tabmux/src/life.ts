@@ -101,7 +101,7 @@ let pauseUntil = 0;
 let lastFailure: string;
 
 /** How the hub is hosted. */
-export const tierOf = (life: Life): Tier => life._port?._tier ?? SHARED;
+export const tierOf = (life?: Life): Tier => life?._port?._tier ?? SHARED;
 
 /** Asks for the hub's worker. The page's first word on `bfcache` counts. */
 export function start(life: Life, bfcache?: 'prefer'): void {
@@ -136,9 +136,15 @@ function startShared(life: Life): void {
   }
 }
 
+/** What few pages need is in a chunk of its own: the other tiers, and more. */
+export const loadMore = (
+  use: (more: typeof import('./tiers.js')) => unknown,
+  failed: (error: Error) => unknown = String,
+): unknown => import('./tiers.js').then(use).catch(failed);
+
 function startOther(life: Life): void {
   expect(life, Own.SilenceMs);
-  import('./tiers.js').then(now(life, (_, { openTiers }) => take(life, openTiers(
+  loadMore(now(life, (_, { openTiers }) => take(life, openTiers(
     __BUILD__, life._tiers, !!life._isTried, {
       _name: life._name,
       _script: scriptOf(life),
@@ -146,7 +152,7 @@ function startOther(life: Life): void {
       _locks: life._config.locks,
       _lost: now(life, restart),
     }, now(life, (_, reason, isFinal) => (isFinal ? fail : retry)(life, reason)),
-  )))).catch(now(life, (_, error) =>
+  ))), now(life, (_, error) =>
     (error instanceof TypeError ? retry : fail)(life, error.message)));
 }
 

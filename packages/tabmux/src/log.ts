@@ -103,7 +103,8 @@ function print(direction: string, parts: unknown[] | undefined): void {
 /** What a socket or a subscription is called: its URL, its path or its topic. */
 function nameOf({ _peers, _config }: HubPort, number: number): string {
   const wish = _peers.get(number)?._wish;
-  return wish?.[1] || (wish ? _config.url : `number ${number}`);
+  // In mirror mode the path is the name of the tab.
+  return _config.mode !== 'mirror' && wish?.[1] || (wish ? _config.url : `number ${number}`);
 }
 
 function said(hub: HubPort, message: PageMessage): unknown[] | undefined {

@@ -4,7 +4,7 @@
 // Functions over a record, and no class: a minifier shortens their names.
 
 import { HubKind, Limit, LinkState, PageKind, isCounted, isOfPeer } from './protocol.js';
-import type { HubConfig, HubMessage, Of, PeerMessage } from './protocol.js';
+import type { HubConfig, HubMessage, Of, PeerMessage, Rules } from './protocol.js';
 import { Phase, SHARED, hubs, leave, post, show, start } from './life.js';
 import type { Life } from './life.js';
 import {
@@ -77,9 +77,10 @@ export function hubPort(
   url: string,
   protocols: string[],
   { key = '', worker, tiers, bfcache }: SharingOptions,
+  rules: Rules = {},
 ): HubPort {
   const id = mode + ':' + __BUILD__ + ':' +
-    JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key]);
+    JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key, rules]);
   // Written as bundlers look for them. Classic scripts that they make have no `import.meta.url`.
   const script = `${worker ?? (import.meta.url
     ? new URL('./worker.js', import.meta.url) : 'worker.js')}`;
@@ -96,7 +97,7 @@ export function hubPort(
     _script: script,
     // Whether there are locks is known when it starts.
     _config: {
-      build: __BUILD__, mode, module, url, protocols, lock: 'tabmux:socket:' + id,
+      build: __BUILD__, mode, module, url, protocols, lock: 'tabmux:socket:' + id, key, rules,
     } as HubConfig,
     _isMux: mode === 'mux',
     _tiers: tiers,

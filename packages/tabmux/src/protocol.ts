@@ -11,8 +11,8 @@ export const enum PageKind {
   /** The page is leaving, or it needs the hub no more. */
   Bye,
   /**
-   * Opens a socket. In mirror mode the path is empty and there are no protocols; in mode
-   * `exclusive` the path is the URL. This and the next two are counted by `n`, from 1 in each
+   * Opens a socket. In mirror mode the path is the name of the tab and there are no protocols; in
+   * mode `exclusive` the path is the URL. This and the next two are counted by `n`, from 1 in each
    * session. A hub ignores one that is not in its turn: after `Resume` the page says again what was
    * not seen.
    */
@@ -40,6 +40,49 @@ export const enum PageKind {
   Trap = 99,
 }
 
+/**
+ * How a shared connection behaves, in mirror mode. Tabs that give other values have another
+ * connection.
+ */
+export interface Rules {
+  /**
+   * The name of a field. A JSON text of the server whose field of that name has the `tabId` of a
+   * tab goes to that tab alone. All other messages go to all tabs: a name may belong to a tab of
+   * another browser. A tab in the back/forward cache gets its messages when it is back. What names
+   * a tab that left within the last minute is dropped. Default: all messages go to all tabs.
+   */
+  routeBy?: string | undefined;
+  /**
+   * A tab that opens its first socket later than others gets so many of the last messages, right
+   * after `open`. At most 256 KiB are kept. A tab that comes back from the back/forward cache does
+   * not get them, and after a new dial there are none. Default: 0.
+   */
+  replayLast?: number | undefined;
+  /**
+   * For so many milliseconds the connection stays open after its last socket is closed, where the
+   * worker lives on: in Chromium, and in every engine when the page goes to another one of its
+   * origin. Default: 0.
+   */
+  linger?: number | undefined;
+  /** What happens when an open connection breaks. Default: false, its sockets close. */
+  reconnect?: false | Reconnect | undefined;
+}
+
+/**
+ * Sockets stay open when their connection breaks, or when the server closes it with 1001, 1011,
+ * 1012, 1013 or 1014. The worker dials again once for all tabs, after random waits. What is sent
+ * meanwhile is kept, 1 MiB at most. A `reconnect` event follows the new connection. `close` comes
+ * when there were dials enough.
+ */
+export interface Reconnect {
+  /** The first wait, in milliseconds. It doubles with each dial. Default: 500. */
+  minMs?: number | undefined;
+  /** The longest wait, in milliseconds. Default: 30,000. */
+  maxMs?: number | undefined;
+  /** Dials that an outage may take. Default: 10. */
+  attempts?: number | undefined;
+}
+
 /** What a hub is for. The first tab tells it; every other tab says the same. */
 export interface HubConfig {
   /** The build of the page library. A worker of another build does not serve the page. */
@@ -54,6 +97,10 @@ export interface HubConfig {
   protocols: string[];
   /** The lock without which the hub does not dial. */
   lock: string;
+  /** Who the user is, as the page says. */
+  key: string;
+  /** How a shared connection behaves; without meaning in mux mode. */
+  rules: Rules;
   /** Whether locks tell who lives. Without them hub and tabs ask each other. */
   locks: boolean;
 }

@@ -3,16 +3,24 @@
 
 import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
-import type { Data, Flag, HubMessage } from './protocol.js';
-import { tierOf } from './life.js';
+import type { Data, Flag, HubMessage, Rules } from './protocol.js';
+import { loadMore, tierOf } from './life.js';
 import { addPeer, hubPort, own, removePeer, say } from './port.js';
 import type { HubPort, SharingOptions } from './port.js';
 import { buffered, sizeOf } from './session.js';
 import type { Tier } from './host.js';
 import { fault, socketUrl, subProtocols } from './url.js';
 
+export type { Reconnect, Rules } from './protocol.js';
+
 /** The third argument of `SharedWebSocket`. */
-export interface SharedWebSocketOptions extends SharingOptions {
+export interface SharedWebSocketOptions extends Omit<SharingOptions, 'key'>, Rules {
+  /**
+   * Who the user is, as in `SharingOptions`. A function is asked for each new socket, and again
+   * when the page comes back from the back/forward cache: if the key is another one then, the
+   * socket fails.
+   */
+  key?: string | (() => string | Promise<string>) | undefined;
   /**
    * What is shared. `mirror` (default): one connection for all tabs that name the same URL,
    * sub-protocols and key; every tab gets every message. Works with any WebSocket server. `mux`:
@@ -34,10 +42,22 @@ export interface Shared {
   hubId: string;
   /** Whether the connection was there before this socket. */
   reused: boolean;
+  /** The name of this tab, for `routeBy`. Another one with each load of the page. */
+  tabId: string;
 }
 
 /** The browser's own class, whatever takes its place later. */
 const Native = globalThis.WebSocket;
+/** What `SharedWebSocket.reset` ends. */
+export interface Reset {
+  url: string | URL;
+  /** The key that the sockets were given. Default: the empty text. */
+  key?: string | undefined;
+}
+
+/** The name of this tab. */
+const tabId = Math.random().toString(36).slice(2);
+
 const MODES = ['mirror', 'mux', 'exclusive'];
 /** The text of the error for an argument that is missing. */
 export const MISSING = 'no argument';
@@ -51,11 +71,14 @@ export interface SocketErrorEvent extends Event {
 /** The events of a `SharedWebSocket`. */
 export interface SharedWebSocketEventMap extends WebSocketEventMap {
   error: SocketErrorEvent;
+  /** The connection broke, and there is a new one (option `reconnect`). */
+  reconnect: Event;
 }
 
-type Type = keyof WebSocketEventMap;
+type Type = keyof SharedWebSocketEventMap;
 /** What a handler is read as: that of a `WebSocket`, whose place the class takes. */
-type Handler<K extends Type> = ((this: WebSocket, event: WebSocketEventMap[K]) => unknown) | null;
+type Handler<K extends keyof WebSocketEventMap> =
+  ((this: WebSocket, event: WebSocketEventMap[K]) => unknown) | null;
 /** What may be set as one. */
 type OwnHandler<K extends Type> =
   ((this: SharedWebSocket, event: SharedWebSocketEventMap[K]) => unknown) | null;
@@ -89,8 +112,9 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   // Private names: pages see no fields, a frozen socket works, and the methods throw for what is
   // no socket.
   readonly #url: URL;
-  readonly #hub: HubPort;
-  readonly #number: number;
+  /** Missing until the key is known. */
+  #hub: HubPort | undefined;
+  #number = 0;
   /** The sub-protocols that were offered. */
   readonly #offered: string[];
   /** The page's own socket: the last resort where no hub can be had. */
@@ -100,6 +124,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   #extensions = '';
   #binaryType: BinaryType = 'blob';
   #reused = false;
+  /** Whether it stays open when its connection breaks. */
+  #stays: boolean;
   /** Aborts when the socket is closed. */
   readonly #left = new AbortController();
   /** Bytes that `send` was given and that no hub was asked to send: what waits, and the late. */
@@ -139,15 +165,44 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     const isMux = mode === 'mux';
     const isMirror = mode === 'mirror';
     this.#credit = isMux ? 0 : 1 / 0;
-    this.#hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], options)
-      : isMirror ? hubPort(mode, address.href, names, options)
-        : hubPort('exclusive', '', [], { ...options, key: own });
-    this.#reused = this.#hub._state === LinkState.Connected;
-    this.#number = addPeer(this.#hub,
-      (message) => this.#receive(message),
-      [PageKind.Open, isMux ? address.pathname + address.search : isMirror ? '' : address.href,
-        isMirror ? [] : names],
-    );
+    const { key, routeBy, replayLast, linger, reconnect } = options;
+    const rules = isMirror ? { routeBy, replayLast, linger, reconnect } : {};
+    this.#stays = isMirror && !!reconnect;
+    const join = (key?: string): void => {
+      if (this.#state > State.Open) return;
+      const sharing = { ...options, key };
+      const hub = this.#hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], sharing)
+        : isMirror ? hubPort(mode, address.href, names, sharing, rules)
+          : hubPort('exclusive', '', [], { ...sharing, key: own });
+      this.#reused = hub._state === LinkState.Connected;
+      this.#number = addPeer(hub,
+        (message) => this.#receive(message),
+        [PageKind.Open, isMux ? address.pathname + address.search : isMirror ? tabId : address.href,
+          isMirror ? [] : names],
+      );
+    };
+    const fail = (text: unknown): void => this.#fail(`${text}`);
+    if (typeof key !== 'function') join(key);
+    else loadMore(({ askKey }) => askKey(key, join, fail, this.#left.signal), fail);
+  }
+
+  /** Ends a shared connection in all tabs: each socket closes with 1000 and the reason "reset". */
+  static reset({ url, key = '' }: Reset): void {
+    const { href } = socketUrl(url);
+    loadMore(({ sendReset }) => sendReset(href, key));
+  }
+
+  /** A class whose sockets have these options, for libraries that take a class. */
+  static with(options: SharedWebSocketOptions): typeof SharedWebSocket {
+    return class extends SharedWebSocket {
+      constructor(
+        url: string | URL,
+        protocols?: string | string[],
+        others?: SharedWebSocketOptions,
+      ) {
+        super(url, protocols, { ...options, ...others });
+      }
+    };
   }
 
   get url(): string {
@@ -168,7 +223,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** Bytes that `send` was given and that the worker has not handed to the connection yet. */
   get bufferedAmount(): number {
-    return this.#held + (this.#state < State.Closed
+    return this.#held + (this.#hub && this.#state < State.Closed
       ? this.#own?.bufferedAmount ?? buffered(this.#hub, this.#number) : 0);
   }
 
@@ -187,8 +242,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** How the connection is shared: the tabs, the hub, and whether the socket joined it. */
   get shared(): Shared {
-    const { _tabs, _hub } = this.#hub;
-    return { tabs: _tabs, hubId: hex(_hub), reused: this.#reused };
+    const { _tabs = 0, _hub } = this.#hub ?? {};
+    return { tabs: _tabs, hubId: hex(_hub), reused: this.#reused, tabId };
   }
 
   send(data: string | BufferSource | Blob): void {
@@ -208,7 +263,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       this.#credit -= size + Limit.Message;
       const data = bytes || body;
       if (this.#own) this.#own.send(data as string);
-      else if (!say(this.#hub, PageKind.Send, this.#number, size, data)) return over();
+      else if (!say(this.#hub as HubPort, PageKind.Send, this.#number, size, data)) return over();
       this.#held -= size;
     }, true, blob);
   }
@@ -257,7 +312,10 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       }
       this.#opened(message[5]);
     } else if (message[0] === HubKind.Joined) {
-      if (message[3]) this.#reused = true;
+      if (message[3]) {
+        this.#reused = true;
+        if (this.#offered[0]) loadMore(({ warnOf }) => warnOf(this.#protocol));
+      }
       this.#opened(message[4]);
     } else if (message[0] === HubKind.Message) {
       this.#heard(message[5]);
@@ -271,7 +329,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       this.#error = message[3];
     } else if (message[0] === HubKind.Closed || message[0] === HubKind.Ended) {
       this.#end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
-    } else if (message[0] === HubKind.Failed || message[0] === HubKind.Lost && this.#state) {
+    } else if (message[0] === HubKind.Failed ||
+      message[0] === HubKind.Lost && this.#state && !this.#stays) {
       // The next session opens the sockets that are still connecting.
       this.#giveUp(message.at(-1) as string);
     } else if (message[0] === HubKind.State) {
@@ -284,7 +343,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** There is no hub. What is still connecting needs none, but for a virtual socket. */
   #giveUp(reason: string): void {
-    if (this.#state || this.#hub._isMux) return this.#fail(reason);
+    const hub = this.#hub as HubPort;
+    if (this.#state || hub._isMux) return this.#fail(reason);
     try {
       const own = (this.#own = new Native(this.#url, this.#offered));
       own.binaryType = 'arraybuffer';
@@ -293,13 +353,14 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
         this.#heard(typeof data === 'string' ? data : new Uint8Array(data));
       own.onerror = () => (this.#error = 'tabmux: no connection to ' + this.#url);
       own.onclose = ({ code, wasClean, reason }) => this.#end(code, wasClean, reason);
-      removePeer(this.#hub, this.#number);
+      removePeer(hub, this.#number);
     } catch (error) {
       this.#fail(`${reason} (${(error as Error).message})`);
     }
   }
 
   #opened(answer: string): void {
+    if (this.#state === State.Open) emit(this, 'reconnect');
     if (this.#state) return;
     this.#state = State.Open;
     [this.#protocol = '', this.#extensions = ''] = answer.split('\n');
@@ -317,7 +378,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   #leave(code: number, reason: string): void {
     if (this.#own) this.#own.close(code || undefined, reason);
-    else say(this.#hub, PageKind.Close, this.#number, 0, code, reason);
+    else if (this.#hub) say(this.#hub, PageKind.Close, this.#number, 0, code, reason);
   }
 
   #fail(text: string): void {
@@ -333,7 +394,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this.#held = this.bufferedAmount;
     this.#state = State.Closed;
     this.#left.abort();
-    removePeer(this.#hub, this.#number);
+    if (this.#hub) removePeer(this.#hub, this.#number);
     // As with `WebSocket`, an open connection that breaks ends without an error event.
     if (this.#error) emit(this, 'error', { message: this.#error });
     emit(this, 'close', { code, reason, wasClean: !!clean }, globalThis.CloseEvent);

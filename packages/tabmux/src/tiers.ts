@@ -10,6 +10,10 @@ import { openMember } from './member.js';
 import { addressOf } from './trust.js';
 import { watchHub } from './watch.js';
 
+export { askKey } from './keys.js';
+export { sendReset } from './resets.js';
+export { warnOf } from './stateful.js';
+
 /** The tiers that are left, and the one that is tried or works. */
 interface Ladder extends PagePort {
   readonly _page: Page;

@@ -14,6 +14,7 @@ import { openPorts } from './ports.js';
 import type { Port } from './ports.js';
 import { HubKind, PageKind } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
+import { listenForResets } from './resets.js';
 import { openTapes } from './tape.js';
 
 declare const self: WorkerGlobalScope & typeof globalThis;
@@ -48,6 +49,11 @@ let served = 0;
 
 const ports = openPorts(serve, () => host?.end());
 const world: HostWorld = { hold: ports.hold, record: openTapes(self.location.search), trapped };
+
+listenForResets((url, key) => {
+  const { mode, url: mine, key: own } = host?.config ?? {};
+  if (mode === 'mirror' && url === mine && key === own) host?.reset();
+});
 
 for (const type of ['online', 'offline']) {
   self.addEventListener(type, () => host?.tellNetwork());

@@ -6,7 +6,7 @@ use tabmux_wire::{HubFrame, Payload, Position, SocketId, TabId};
 
 use super::{
     config::HubConfig,
-    io::{AttemptId, Event, HubMessage, LinkState, Output, SubscriptionId, WakeReason},
+    io::{AttemptId, Event, HubMessage, LinkState, Output, Rules, SubscriptionId, WakeReason},
     link::{Entry, Heartbeat, Outbox, Pulse},
     map::Map,
     resume::Held,
@@ -45,6 +45,12 @@ pub(super) trait Machine: Send {
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, protocol: &str, extensions: &str);
     fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>);
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>);
+    /// Called before anything else, in mirror mode.
+    fn rules(&mut self, base: &mut Base, rules: Rules);
+    /// Called for a text that names a tab.
+    fn link_message_to(&mut self, now: Timestamp, base: &mut Base, name: &str, text: &str);
+    /// Called when the connection is to end for all tabs.
+    fn reset(&mut self, now: Timestamp, base: &mut Base);
     fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool);
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base);
     fn poll_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)>;

@@ -75,6 +75,34 @@ pub enum Input<'a> {
         /// True if there is one now.
         online: bool,
     },
+    /// How a shared connection is to behave. Told once, before anything else, in mirror mode.
+    Rules(Rules),
+    /// A text came on the link, and names a tab to which alone it is to go (mirror mode).
+    LinkMessageTo {
+        /// The number of the link.
+        attempt: AttemptId,
+        /// The name of the tab: what it gave as the path of its views.
+        name: &'a str,
+        /// The text.
+        text: &'a str,
+    },
+    /// The shared connection is to end for all tabs (mirror mode).
+    Reset,
+}
+
+/// How a shared connection behaves (mirror mode).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// How many of the last messages a late tab gets.
+    pub replay_last: u64,
+    /// How long the link outlives its last view, in milliseconds.
+    pub linger_ms: u64,
+    /// The first wait before a dial after an outage, in milliseconds.
+    pub min_ms: u64,
+    /// The longest wait, in milliseconds.
+    pub max_ms: u64,
+    /// How many dials an outage may take. With 0 views close when the link breaks.
+    pub attempts: u64,
 }
 
 /// What a tab says to its hub.

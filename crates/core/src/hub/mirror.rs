@@ -1,10 +1,21 @@
 //! Mirror mode: one link to any WebSocket server, and a view of it for each socket of each tab.
 
+mod names;
+mod outage;
+mod replay;
+
+use std::time::Duration;
+
 use tabmux_wire::{Payload, TabId, close as code};
 
+use self::{
+    names::{Names, Owner},
+    outage::Outage,
+    replay::Replay,
+};
 use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
-    io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
+    io::{Event, HubMessage, LinkState, Rules, SubscriptionId, WakeReason},
     map::Map,
     resume::Held,
 };
@@ -17,6 +28,13 @@ pub(super) struct Mirror {
     /// How many messages of each tab came. `None` until the tab says that it heard that it begins
     /// anew: word of that may have gone to a port that the tab has closed.
     seen: Map<TabId, Option<u64>>,
+    rules: Rules,
+    names: Names,
+    replay: Replay,
+    /// From when an open link broke until the next one is open. Its views stay open.
+    outage: Option<Outage>,
+    /// When the link closes that has no view, or no tab that is present.
+    linger_until: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -34,12 +52,23 @@ enum Link {
         protocol: String,
         extensions: String,
     },
+    /// It broke, and is dialled again then.
+    Broken {
+        until: Timestamp,
+    },
     /// The closing handshake is under way. `last` hears how it ended; views that open meanwhile
     /// wait for the next link.
     Closing {
         last: Option<SocketKey>,
+        was_open: bool,
     },
 }
+
+/// The longest time that a link outlives its last view.
+const MAX_LINGER: u64 = 86_400_000;
+
+/// Close codes by which a server says that it goes away, or that it is in trouble: an outage.
+const OUTAGES: [u16; 5] = [1001, 1011, 1012, 1013, 1014];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum View {
@@ -48,6 +77,48 @@ enum View {
 }
 
 impl Mirror {
+    /// The link closes, and its end is heard.
+    fn close_link(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        last: Option<SocketKey>,
+        close: Close<'_>,
+    ) {
+        let was_open = matches!(self.link, Link::Open { .. });
+        base.close_link(now, close.code, close.reason);
+        self.link = Link::Closing { last, was_open };
+    }
+
+    /// The link that nobody looks at stays for a while, if it is to. True if so.
+    fn linger(&mut self, now: Timestamp) -> bool {
+        let ms = self.rules.linger_ms.min(MAX_LINGER);
+        let stays = ms > 0 && matches!(self.link, Link::Open { .. });
+        if stays {
+            self.linger_until.get_or_insert(now + Duration::from_millis(ms));
+        }
+        stays
+    }
+
+    /// An outage goes on: waits, and dials again. False if there were dials enough.
+    fn retry(&mut self, now: Timestamp, base: &mut Base) -> bool {
+        let wait = self.outage.as_mut().and_then(|outage| outage.next(&mut base.rng));
+        match wait {
+            Some(wait) => self.link = Link::Broken { until: now + wait },
+            None => self.outage = None,
+        }
+        wait.is_some()
+    }
+
+    /// The tab's only view is a late one: tells it the last messages.
+    fn replay_to(&self, base: &mut Base, tab: TabId) {
+        if self.views.keys_where(|(owner, _), _| owner == tab).len() == 1 {
+            for payload in self.replay.iter() {
+                base.post(tab, HubMessage::Mirror { payload: payload.clone() });
+            }
+        }
+    }
+
     /// Opens the link, once the hub may.
     fn dial(&mut self, now: Timestamp, base: &mut Base) {
         if base.has_lock() {
@@ -84,20 +155,27 @@ impl Mirror {
     /// that speaks no tabmux cannot be told, so the link must close now, as a page's own WebSocket
     /// would.
     fn nobody_present(&mut self, now: Timestamp, base: &mut Base) {
+        if self.linger(now) {
+            return;
+        }
         match self.link {
             Link::Dialling { .. } | Link::Open { .. } => {
-                base.close_link(now, 0, "");
-                self.link = Link::Closing { last: None };
+                self.close_link(now, base, None, Close::new(0, "", true));
             }
             Link::WaitingForLock => self.link = Link::Idle,
+            Link::Broken { .. } => {
+                self.link = Link::Idle;
+                self.fail_views(base, false, Close::new(code::ABNORMAL, "", false), "");
+            }
             Link::Idle | Link::Closing { .. } => {}
         }
+        self.outage = None;
         base.release_lock();
     }
 
     /// A view is gone. The link goes with the last one.
     fn view_removed(&mut self, now: Timestamp, base: &mut Base, key: SocketKey, close: Close<'_>) {
-        if !self.views.is_empty() {
+        if !self.views.is_empty() || self.linger(now) {
             if base.tabs.contains(key.0) {
                 let code = if close.code == 0 { code::NO_STATUS } else { close.code };
                 base.closed(key, Close { code, ..close });
@@ -106,8 +184,12 @@ impl Mirror {
         }
         match self.link {
             Link::Dialling { .. } | Link::Open { .. } => {
-                base.close_link(now, close.code, close.reason);
-                self.link = Link::Closing { last: Some(key) };
+                self.close_link(now, base, Some(key), close);
+            }
+            Link::Broken { .. } => {
+                base.release_lock();
+                self.link = Link::Idle;
+                base.fail(key, None);
             }
             Link::WaitingForLock => {
                 base.release_lock();
@@ -116,6 +198,7 @@ impl Mirror {
             }
             Link::Idle | Link::Closing { .. } => base.fail(key, None),
         }
+        self.outage = None;
     }
 
     fn open(&mut self, now: Timestamp, base: &mut Base, key: SocketKey) {
@@ -128,9 +211,11 @@ impl Mirror {
             base.fail(key, Some(&error));
             return;
         }
+        self.linger_until = None;
         if let Link::Open { protocol, extensions } = &self.link {
             self.views.insert(key, View::Open);
             base.post(key.0, opened(key, true, protocol, extensions));
+            self.replay_to(base, key.0);
             return;
         }
         self.views.insert(key, View::Connecting);
@@ -147,7 +232,14 @@ impl Mirror {
         key: SocketKey,
         payload: Payload<'_>,
     ) {
-        if self.views.get(key) != Some(&View::Open) || !matches!(self.link, Link::Open { .. }) {
+        if self.views.get(key) != Some(&View::Open) {
+            return;
+        }
+        if let Some(outage) = &mut self.outage {
+            outage.keep(key, n, payload.into());
+            return;
+        }
+        if !matches!(self.link, Link::Open { .. }) {
             return;
         }
         if !base.send(OwnedPayload::from(payload), key.0, n, payload.len()) {
@@ -174,8 +266,11 @@ impl Mirror {
 
 impl Machine for Mirror {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, _: TabId, _: Has<'_>) {
-        if matches!(self.link, Link::Idle) && !self.views.is_empty() {
-            self.dial(now, base);
+        if !self.views.is_empty() {
+            self.linger_until = None;
+            if matches!(self.link, Link::Idle) {
+                self.dial(now, base);
+            }
         }
     }
 
@@ -199,6 +294,7 @@ impl Machine for Mirror {
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.seen.remove(tab);
+        self.names.forget(now, tab);
         for key in self.views.keys_where(|(owner, _), _| owner == tab) {
             self.views.remove(key);
             self.view_removed(now, base, key, Close::new(0, "", true));
@@ -226,7 +322,10 @@ impl Machine for Mirror {
             _ => return,
         }
         match said {
-            Said::Open { .. } => self.open(now, base, key),
+            Said::Open { path, .. } => {
+                self.names.learn(key.0, path);
+                self.open(now, base, key);
+            }
             Said::Send(payload) => self.send(now, base, n, key, payload),
             Said::Close { code, reason } => {
                 self.close(now, base, key, Close::new(code, reason, true));
@@ -262,15 +361,59 @@ impl Machine for Mirror {
             return;
         }
         self.link = Link::Open { protocol: protocol.to_owned(), extensions: extensions.to_owned() };
+        self.replay.clear();
         for (index, (key, view)) in self.views.iter_mut().enumerate() {
             *view = View::Open;
+            // To a view that was open already this says that the outage is over.
             base.post(key.0, opened(key, index > 0, protocol, extensions));
+        }
+        for (key, n, payload) in self.outage.take().iter_mut().flat_map(Outage::take) {
+            let len = payload.len();
+            // There is room: a link that is new holds nothing.
+            let _ = base.send(payload, key.0, n, len);
+        }
+    }
+
+    fn rules(&mut self, _: &mut Base, rules: Rules) {
+        self.rules = rules;
+    }
+
+    fn link_message_to(&mut self, now: Timestamp, base: &mut Base, name: &str, text: &str) {
+        match self.names.owner(now, name) {
+            Owner::Unknown => self.link_message(now, base, Payload::Text(text)),
+            Owner::Left => {}
+            Owner::Tab(tab) => {
+                let has_view = self.views.iter().any(|((owner, _), _)| owner == tab);
+                if has_view && matches!(self.link, Link::Open { .. }) {
+                    let payload = OwnedPayload::Text(text.to_owned());
+                    base.post(tab, HubMessage::Mirror { payload });
+                }
+            }
+        }
+    }
+
+    fn reset(&mut self, now: Timestamp, base: &mut Base) {
+        let close = Close::new(1000, "reset", true);
+        for (key, _) in self.views.take() {
+            base.closed(key, close);
+        }
+        self.outage = None;
+        match self.link {
+            Link::Dialling { .. } | Link::Open { .. } => self.close_link(now, base, None, close),
+            Link::WaitingForLock | Link::Broken { .. } => {
+                self.link = Link::Idle;
+                base.release_lock();
+            }
+            Link::Idle | Link::Closing { .. } => {}
         }
     }
 
     fn link_message(&mut self, _: Timestamp, base: &mut Base, payload: Payload<'_>) {
         if !matches!(self.link, Link::Open { .. }) {
             return;
+        }
+        if self.rules.replay_last > 0 {
+            self.replay.push(payload.into(), self.rules.replay_last);
         }
         let mut tabs: Vec<TabId> = self.views.iter().map(|((tab, _), _)| tab).collect();
         tabs.dedup();
@@ -281,7 +424,21 @@ impl Machine for Mirror {
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {
         let was_dialling = matches!(self.link, Link::Dialling { .. });
         base.event(Event::LinkDown(format!("closed with {} {}", close.code, close.reason)));
-        if let Link::Closing { last: Some(key) } = self.link {
+        let is_outage = !close.failed && (!close.clean || OUTAGES.contains(&close.code));
+        if is_outage && matches!(self.link, Link::Open { .. }) && !self.views.is_empty() {
+            self.outage = Outage::begin(&self.rules);
+        }
+        if (was_dialling || is_outage) && self.retry(now, base) {
+            return;
+        }
+        self.linger_until = None;
+        // A browser says that it failed a link which was closed while it was dialled, too.
+        let (failed, was_open) = match self.link {
+            Link::Closing { was_open, .. } => (close.failed && was_open, true),
+            _ => (close.failed && !was_dialling, !was_dialling),
+        };
+        let close = Close { failed, ..close };
+        if let Link::Closing { last: Some(key), .. } = self.link {
             end(base, key, close);
         }
         let error = format!(
@@ -290,7 +447,7 @@ impl Machine for Mirror {
              response forbids it. Mode 'mux' is for virtual sockets of a tabmux server",
             base.config.url, close.code,
         );
-        self.fail_views(base, !was_dialling, close, &error);
+        self.fail_views(base, was_open, close, &error);
         self.next(now, base);
     }
 
@@ -298,17 +455,33 @@ impl Machine for Mirror {
     /// that opens now would wait for it.
     fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool) {
         let was_online = std::mem::replace(&mut base.is_online, online);
-        if online && !was_online && matches!(self.link, Link::Dialling { .. }) {
+        let dials = matches!(self.link, Link::Dialling { .. } | Link::Broken { .. });
+        if online && !was_online && dials {
             base.abandon_link(0, "");
             self.dial(now, base);
         }
     }
 
     fn handle_timeout(&mut self, now: Timestamp, base: &mut Base) {
+        if self.linger_until.is_some_and(|until| until <= now) {
+            self.linger_until = None;
+            self.close_link(now, base, None, Close::new(0, "", true));
+            if !base.tabs.any_present() {
+                base.release_lock();
+            }
+        }
+        if let Link::Broken { until } = self.link
+            && until <= now
+        {
+            self.dial(now, base);
+        }
         if let Link::Dialling { until } = self.link
             && until <= now
         {
             base.abandon_link(0, "");
+            if self.retry(now, base) {
+                return;
+            }
             let close = Close::new(code::ABNORMAL, "", false);
             let seconds = base.config.dial_timeout.as_secs();
             let error = format!("tabmux: {} did not answer for {seconds} s", base.config.url);
@@ -318,18 +491,22 @@ impl Machine for Mirror {
     }
 
     fn poll_timeout(&self, _: &Base) -> Option<(Timestamp, WakeReason)> {
-        match self.link {
+        let linger = self.linger_until.map(|until| (until, WakeReason::Linger));
+        let link = match self.link {
             Link::Dialling { until } => Some((until, WakeReason::Dial)),
+            Link::Broken { until } => Some((until, WakeReason::Backoff)),
             Link::Idle | Link::WaitingForLock | Link::Open { .. } | Link::Closing { .. } => None,
-        }
+        };
+        [linger, link].into_iter().flatten().min()
     }
 
     fn state(&self) -> (LinkState, &str) {
         let state = match self.link {
             Link::Idle => LinkState::Idle,
-            Link::WaitingForLock | Link::Dialling { .. } | Link::Closing { .. } => {
-                LinkState::Connecting
-            }
+            Link::WaitingForLock
+            | Link::Dialling { .. }
+            | Link::Broken { .. }
+            | Link::Closing { .. } => LinkState::Connecting,
             Link::Open { .. } => LinkState::Connected,
         };
         (state, "")

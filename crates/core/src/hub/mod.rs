@@ -17,7 +17,7 @@ mod topics;
 pub use self::{
     config::{HubConfig, Mode},
     io::{
-        AttemptId, Event, HubMessage, Input, LinkState, Output, SubscriptionId, TabMessage,
+        AttemptId, Event, HubMessage, Input, LinkState, Output, Rules, SubscriptionId, TabMessage,
         WakeReason,
     },
     port::{HubKind, Numbers, PortMessage},
@@ -137,6 +137,14 @@ impl Hub {
                     self.base.set_buffered(bytes);
                 }
             }
+            Input::Rules(rules) => self.machine.rules(&mut self.base, rules),
+            Input::LinkMessageTo { attempt, name, text } => {
+                if self.base.is_link(attempt) {
+                    self.base.report();
+                    self.machine.link_message_to(now, &mut self.base, name, text);
+                }
+            }
+            Input::Reset => self.machine.reset(now, &mut self.base),
             Input::NetworkChanged { online } => {
                 self.machine.network_changed(now, &mut self.base, online);
             }

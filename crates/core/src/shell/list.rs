@@ -45,6 +45,12 @@ macro_rules! hub_methods {
             link_closed = "linkClosed"(
                 attempt: u32, code: u16, reason: &str, clean: bool, failed: bool
             );
+            /// How a shared connection behaves, told before anything else.
+            rules = "rules"(replay: f64, linger: f64, min: f64, max: f64, attempts: f64);
+            /// Text came on the link that names a tab.
+            link_to = "linkTo"(attempt: u32, name: &str, text: &str);
+            /// The shared connection ends for all tabs.
+            reset = "reset"();
             /// The network came or went.
             network_changed = "networkChanged"(online: bool);
             /// Time has passed; the link still holds so many bytes.

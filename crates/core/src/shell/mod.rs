@@ -12,7 +12,7 @@ use tabmux_wire::{HubId, Payload, Position, SocketId, TabId};
 use crate::{
     OwnedPayload, Timestamp,
     hub::{
-        AttemptId, Event, Hub, HubConfig, HubMessage, Input, Mode, Output, PortMessage,
+        AttemptId, Event, Hub, HubConfig, HubMessage, Input, Mode, Output, PortMessage, Rules,
         SubscriptionId, TabMessage,
     },
     shell_methods,
@@ -210,6 +210,31 @@ impl<S: Shell> ShellHub<S> {
     ) -> f64 {
         let attempt = AttemptId(attempt);
         self.input(now, Input::LinkClosed { attempt, code, reason, clean, failed })
+    }
+
+    /// How a shared connection behaves, told before anything else.
+    pub fn rules(
+        &mut self,
+        now: f64,
+        replay: f64,
+        linger: f64,
+        min: f64,
+        max: f64,
+        attempts: f64,
+    ) -> f64 {
+        let (replay_last, linger_ms, attempts) = (count(replay), count(linger), count(attempts));
+        let (min_ms, max_ms) = (count(min), count(max));
+        self.input(now, Input::Rules(Rules { replay_last, linger_ms, min_ms, max_ms, attempts }))
+    }
+
+    /// Text came on the link that names a tab.
+    pub fn link_to(&mut self, now: f64, attempt: u32, name: &str, text: &str) -> f64 {
+        self.input(now, Input::LinkMessageTo { attempt: AttemptId(attempt), name, text })
+    }
+
+    /// The shared connection ends for all tabs.
+    pub fn reset(&mut self, now: f64) -> f64 {
+        self.input(now, Input::Reset)
     }
 
     /// The network came or went.

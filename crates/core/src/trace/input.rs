@@ -5,7 +5,7 @@ use tabmux_wire::{DecodeError, Payload, Position, Put, Reader, SocketId, TabId};
 
 use crate::{
     Timestamp,
-    hub::{AttemptId, Input, SubscriptionId, TabMessage},
+    hub::{AttemptId, Input, Rules, SubscriptionId, TabMessage},
 };
 
 const ATTACH: u8 = 2;
@@ -25,6 +25,9 @@ const LINK_CLOSED: u8 = 15;
 const LINK_BUFFERED: u8 = 16;
 const NETWORK_CHANGED: u8 = 17;
 const CREDIT: u8 = 18;
+const RULES: u8 = 19;
+const LINK_MESSAGE_TO: u8 = 20;
+const RESET: u8 = 21;
 
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
@@ -85,6 +88,14 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
             (LINK_BUFFERED, ([attempt.0.into(), *bytes, 0, 0, 0], NONE))
         }
         Input::NetworkChanged { online } => (NETWORK_CHANGED, number((*online).into())),
+        Input::Rules(Rules { replay_last, linger_ms, min_ms, max_ms, attempts }) => {
+            (RULES, ([*replay_last, *linger_ms, *min_ms, *max_ms, *attempts], NONE))
+        }
+        Input::LinkMessageTo { attempt, name, text } => {
+            let texts = [text.as_bytes(), name.as_bytes()];
+            (LINK_MESSAGE_TO, ([attempt.0.into(), 0, 0, 0, 0], texts))
+        }
+        Input::Reset => (RESET, number(0)),
     };
     bytes.push(kind);
     bytes.put_u64(now.as_micros());
@@ -151,6 +162,16 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
             return Ok(Input::LinkClosed { attempt, code, reason, clean, failed });
         }
         LINK_BUFFERED => return Ok(Input::LinkBuffered { attempt: attempt()?, bytes: b }),
+        RULES => {
+            let (replay_last, linger_ms, min_ms, max_ms, attempts) = (a, b, c, d, e);
+            let rules = Rules { replay_last, linger_ms, min_ms, max_ms, attempts };
+            return Ok(Input::Rules(rules));
+        }
+        LINK_MESSAGE_TO => {
+            let (text, name) = (text(first)?, text(second)?);
+            return Ok(Input::LinkMessageTo { attempt: attempt()?, name, text });
+        }
+        RESET => return Ok(Input::Reset),
         NETWORK_CHANGED => return Ok(Input::NetworkChanged { online: a != 0 }),
         _ => return Err(DecodeError::BadType(kind)),
     };

@@ -7,6 +7,7 @@ mod mux;
 mod port;
 mod reconnect;
 mod resume;
+mod rules;
 mod support;
 mod tabs;
 mod topics;

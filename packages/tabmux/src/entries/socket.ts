@@ -2,5 +2,6 @@
 
 export { SharedWebSocket } from '../index.js';
 export type {
-  Shared, SharedWebSocketEventMap, SharedWebSocketOptions, SharingOptions, SocketErrorEvent, Tier,
+  Reconnect, Reset, Rules, Shared, SharedWebSocketEventMap, SharedWebSocketOptions, SharingOptions,
+  SocketErrorEvent, Tier,
 } from '../index.js';

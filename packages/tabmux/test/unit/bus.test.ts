@@ -9,7 +9,7 @@ import type { HubConfig, HubMessage } from '../../src/protocol.js';
 
 const config: HubConfig = {
   build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l',
-  locks: true,
+  locks: true, key: '', rules: {},
 };
 const attach = (tab: bigint): unknown => [tab, [PageKind.Attach, tab, config, '', 0, 0]];
 const hubSays = (text: string): HubMessage => [HubKind.Browser, 7n, 1, text];

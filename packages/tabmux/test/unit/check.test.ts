@@ -10,6 +10,7 @@ import type { HubConfig, PageMessage } from '../../src/protocol.js';
 const build = 'unit-test';
 const config = {
   build, mode: 'mux', module: '', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true,
+  key: '', rules: {},
 } as const;
 
 const GOOD: PageMessage[] = [
@@ -36,6 +37,8 @@ const BAD: unknown[] = [
   [PageKind.Attach], attach(1), attach(-1n), attach(2n ** 64n), attach(1n, null), attach(1n, {}),
   attach(1n, { ...config, mode: 'other' }),
   attach(1n, { ...config, build: 'other' }),
+  ...[undefined, null, { routeBy: 1 }, { replayLast: '1' }, { linger: {} },
+    { reconnect: { minMs: 'x' } }].map((rules) => attach(1n, { ...config, rules })),
   attach(1n, { ...config, protocols: 'a' }),
   attach(1n, { ...config, protocols: [1] }),
   attach(1n, { ...config, protocols: ['a,b'] }),
@@ -64,12 +67,12 @@ test('all else is held back', () => {
   BAD.forEach((message, index) => assert.ok(!isPageMessage(message), `number ${index}`));
 });
 
-test('a path begins with / in mux mode, is a URL in exclusive mode, and else empty', () => {
+test('a path begins with / in mux mode, is a URL in exclusive mode, and else a name', () => {
   const isOpen = (path: string, mode: HubConfig['mode']): boolean =>
     isPageMessage([PageKind.Open, 1, 1, path, []], mode);
   assert.deepEqual(['/', '/a?b', '', 'a'].map((path) => isOpen(path, 'mux')),
     [true, true, false, false]);
-  assert.deepEqual(['', '/', 'a'].map((path) => isOpen(path, 'mirror')), [true, false, false]);
+  assert.deepEqual(['', '/', 'a'].map((path) => isOpen(path, 'mirror')), [true, false, true]);
   assert.deepEqual(['ws://x/', '/', ''].map((path) => isOpen(path, 'exclusive')),
     [true, false, false]);
 });

@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('../../../..', import.meta.url));
 /** Scripts that pages load, and the hub. */
 const SOURCES = ['packages/tabmux/src', 'crates/core/src/hub'];
 /** Printed, and no text of an error. */
-const PRINTED = /tabmux: (the hub trapped and is replaced|\$\{ignored\} messages)/;
+const PRINTED = /tabmux: (the hub trapped and is replaced|this tab joined a connection|\$\{ignored\} messages)/;
 
 let texts;
 let documented;

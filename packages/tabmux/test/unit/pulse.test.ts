@@ -17,7 +17,7 @@ afterEach(() => mock.timers.reset());
 
 const config: HubConfig = {
   build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l',
-  locks: true,
+  locks: true, key: '', rules: {},
 };
 const attach: PageMessage = [PageKind.Attach, 1n, config, '', 0, 0];
 

@@ -47,7 +47,7 @@ const thrown = (name: string) => (error: unknown) =>
 
 test('a mirror: the worker, its name, and what it is told', async () => {
   const { worker, config, path, protocols, number } = await connecting({}, 'me');
-  const id = 'mirror:unit-test:["ws://host.test/path?query",[],"me"]';
+  const id = 'mirror:unit-test:["ws://host.test/path?query",[],"me",{}]';
   assert.match(worker.url, /\/worker\.js$/);
   assert.match(config.module, /\/mirror\.unit-test\.wasm$/);
   assert.equal(worker.name, `tabmux:${id}`);
@@ -59,8 +59,11 @@ test('a mirror: the worker, its name, and what it is told', async () => {
     protocols: [],
     lock: `tabmux:socket:${id}`,
     locks: true,
+    key: 'me',
+    rules: { routeBy: undefined, replayLast: undefined, linger: undefined, reconnect: undefined },
   });
-  assert.deepEqual([number, path, protocols], [1, '', []]);
+  assert.match(path, /^\w{6,}$/);
+  assert.deepEqual([number, protocols], [1, []]);
 });
 
 test('mux: the link is named by the host, path and protocols go with the socket', async () => {
@@ -83,10 +86,10 @@ test('mux: an endpoint is relative to the page and may be http', async () => {
 });
 
 test('two sockets of one key share a worker', async () => {
-  const { key, worker } = await connecting();
+  const { key, worker, path } = await connecting();
   new SharedWebSocket(URL_, [], { key });
   assert.equal(lastWorker(), worker);
-  assert.deepEqual(await worker.expect(PageKind.Open), [PageKind.Open, 2, 2, '', []]);
+  assert.deepEqual(await worker.expect(PageKind.Open), [PageKind.Open, 2, 2, path, []]);
 });
 
 test('exclusive sockets of a page share a worker, whatever the URL', async () => {
@@ -134,12 +137,14 @@ test('the lock of the hub is waited for, once its id is known', async () => {
 });
 
 test('open: readyState, protocol, extensions, shared', async () => {
-  const { socket, worker } = await opened();
+  const { socket, worker, path } = await opened();
   assert.equal(socket.readyState, SharedWebSocket.OPEN);
   assert.equal(socket.protocol, 'chosen');
   assert.equal(socket.extensions, 'extended');
   assert.equal(socket.tier, 'shared-worker');
-  assert.deepEqual(socket.shared, { tabs: 1, hubId: '0000000000000001', reused: false });
+  const { tabId, ...shared } = socket.shared;
+  assert.deepEqual(shared, { tabs: 1, hubId: '0000000000000001', reused: false });
+  assert.equal(tabId, path);
   worker.post(1n, HubKind.State, LinkState.Connected, 15, '');
   worker.post(1n, HubKind.Mirror, '');
   await event(socket, 'message');

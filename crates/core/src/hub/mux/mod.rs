@@ -20,7 +20,7 @@ use self::acks::Acks;
 use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
-    io::{Event, HubMessage, LinkState, SubscriptionId, WakeReason},
+    io::{Event, HubMessage, LinkState, Rules, SubscriptionId, WakeReason},
     link::{Backoff, Connection},
     resume::{Claim, Held, History, MuxTab, MuxTabs},
     topics::Topics,
@@ -461,6 +461,14 @@ impl Machine for Mux {
         };
         self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
     }
+
+    fn rules(&mut self, _: &mut Base, _: Rules) {}
+
+    fn link_message_to(&mut self, now: Timestamp, base: &mut Base, _: &str, text: &str) {
+        self.link_message(now, base, Payload::Text(text));
+    }
+
+    fn reset(&mut self, _: Timestamp, _: &mut Base) {}
 
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {
         let Close { code, reason, .. } = close;
