@@ -435,7 +435,11 @@ impl Machine for Mirror {
         // A browser says that it failed a link which was closed while it was dialled, too.
         let (failed, was_open) = match self.link {
             Link::Closing { was_open, .. } => (close.failed && was_open, true),
-            _ => (close.failed && !was_dialling, !was_dialling),
+            Link::Idle
+            | Link::WaitingForLock
+            | Link::Dialling { .. }
+            | Link::Open { .. }
+            | Link::Broken { .. } => (close.failed && !was_dialling, !was_dialling),
         };
         let close = Close { failed, ..close };
         if let Link::Closing { last: Some(key), .. } = self.link {
