@@ -143,7 +143,7 @@ async fn a_note_reaches_who_is_there_and_who_comes_later() {
 async fn refused(client: &Client) -> String {
     let mut status = client.status();
     let reason = |status: &Status| match status {
-        Status::Backoff { reason } | Status::Closed { reason } => Some(reason.clone()),
+        Status::Backoff { reason } | Status::Refused { reason } => Some(reason.clone()),
         _ => None,
     };
     let refused = soon("a refusal", status.wait_for(|status| reason(status).is_some())).await;

@@ -121,6 +121,7 @@ export class Relay {
     };
     link.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
       if (it.isParked) return;
+      this.#left(tab, it, socket);
       const body = typeof data === 'string' ? data : new Uint8Array(data);
       it.count += 1;
       this.shell.tell(tab, HubKind.Message, [socket, it.count, 0], body);
@@ -191,14 +192,26 @@ export class Relay {
   /** Tells the tabs what their sockets no longer hold. */
   #look(): void {
     let holds = false;
-    this.#tabs.forEach((it, tab) => it.lines.forEach(({ link, held, given }, socket) => {
-      const left = given - link.bufferedAmount;
-      let passed;
-      while (held[0] && (held[0][0] <= left || !link.bufferedAmount)) passed = held.shift();
-      if (passed) this.#tell(tab, it, HubKind.Passed, [socket, passed[1]]);
-      holds ||= held.length > 0;
+    this.#tabs.forEach((it, tab) => it.lines.forEach((line, socket) => {
+      this.#left(tab, it, socket);
+      holds ||= line.held.length > 0;
     }));
     this.#looks = holds ? setTimeout(() => this.#look(), LOOK_MS) : undefined;
+  }
+
+  /**
+   * Tells a tab what its socket no longer holds. An echo calls this first, so that the page finds
+   * `bufferedAmount` at 0 when it hears the echo.
+   */
+  #left(tab: bigint, it: Tab, socket: number): void {
+    const line = it.lines.get(socket);
+    if (!line) return;
+    const buffered = line.link.bufferedAmount;
+    let passed;
+    while (line.held[0] && (line.held[0][0] <= line.given - buffered || !buffered)) {
+      passed = line.held.shift();
+    }
+    if (passed) this.#tell(tab, it, HubKind.Passed, [socket, passed[1]]);
   }
 
   /** The tab, if this is the next of its messages. */
