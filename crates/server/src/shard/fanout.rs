@@ -13,7 +13,7 @@ use std::{
 use tabmux_core::{
     OwnedPayload,
     session::{
-        AskId, BadTopicName, Encoded, Interest, Joined, LONG_FRAME, Meter, Publication, SlowPolicy,
+        AskId, BadTopicName, Encoded, Interest, LONG_FRAME, Meter, Publication, SlowPolicy,
         TopicFrame, check_topic_name,
     },
     wire::{Payload, Position, ServerFrame, TopicId},
@@ -23,7 +23,7 @@ use tokio::sync::futures::OwnedNotified;
 
 use super::{
     mailbox::{Mail, Mailbox, Room},
-    post::Word,
+    post::{JoinAnswer, Word},
 };
 use crate::{
     Config, Deflate, PublishError, Slow, TopicRule,
@@ -65,9 +65,6 @@ struct Pending {
     /// Deliveries that came before the answer.
     early: Vec<(Position, Position, OwnedPayload)>,
 }
-
-/// The answer to a shard that wants a topic.
-pub(crate) type JoinAnswer = Result<(Joined, SlowPolicy), BrokerError>;
 
 impl Fanout {
     pub(crate) fn new(

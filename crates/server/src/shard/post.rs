@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use tabmux_core::{
     OwnedPayload,
-    session::{AskId, Farewell, Publication, SessionInfo, SocketRef},
+    session::{AskId, Farewell, Joined, Publication, SessionInfo, SlowPolicy, SocketRef},
     wire::{SessionId, TabId},
 };
 use tokio::sync::oneshot;
 
-use super::fanout::JoinAnswer;
-use crate::Decision;
+use crate::{Decision, broker::BrokerError};
+
+/// The answer to a shard that wants a topic.
+pub(crate) type JoinAnswer = Result<(Joined, SlowPolicy), BrokerError>;
 
 pub(crate) enum Word {
     Post(Post),

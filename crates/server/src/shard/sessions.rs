@@ -20,10 +20,9 @@ use tracing::{debug, error};
 
 use super::{
     errands,
-    fanout::JoinAnswer,
     home::Home,
     mailbox::Mail,
-    post::{Command, Post, Word},
+    post::{Command, JoinAnswer, Post, Word},
     service::{Clients, Moment, Order, Service},
 };
 use crate::{
