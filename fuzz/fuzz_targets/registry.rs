@@ -239,7 +239,7 @@ impl Shell {
         self.used += 1;
         let link = LinkId(self.used << 32 | place);
         let mut entropy = [7; 32];
-        entropy[..8].copy_from_slice(&self.used.to_be_bytes());
+        entropy[8..16].copy_from_slice(&self.used.to_be_bytes());
         let visitor = visitor(dice)?.map(Arc::new);
         self.links.insert(link);
         self.up.insert(link);

@@ -62,6 +62,9 @@ keys! {
         metrics_listen: Option<SocketAddr> = own(None);
         /// Threads that serve links, at most 256; 0 for one a core. Default: 0.
         shards: usize = own(0);
+        /// The number of this server among those behind one address, at most 65,535. Each session's
+        /// id names it, so that no server takes another's session for its own. Default: 0.
+        node: u16 = own(0);
         /// What backends must show to use the HTTP API under `/tabmux/api/`; without it, nobody
         /// can. The binary also takes it from `TABMUX_API_KEY`.
         api_key: Option<ApiKey> = own(None);

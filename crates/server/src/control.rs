@@ -14,6 +14,7 @@ use crate::{
         board::Board,
         fanout::Fanout,
         mailbox::{Mail, Mailbox},
+        node::Node,
         post::{Errand, Word},
     },
 };
@@ -23,6 +24,7 @@ pub(crate) struct Control {
     pub(crate) board: Arc<Board>,
     pub(crate) fanout: Arc<Fanout>,
     pub(crate) mailboxes: Arc<[Arc<Mailbox<Word>>]>,
+    pub(crate) node: Node,
     pub(crate) desk: Desk,
 }
 
@@ -78,8 +80,9 @@ impl Control {
         }
     }
 
-    /// Returns the inbox of the shard that a session's id names.
+    /// Returns the inbox of the shard that a session's id names. Returns nothing if the id names
+    /// another node, or a shard that this node has not.
     pub(crate) fn home(&self, session: SessionId) -> Option<&Mailbox<Word>> {
-        self.mailboxes.get(usize::from(session.0[0])).map(|mailbox| &**mailbox)
+        self.mailboxes.get(self.node.shard(session)?).map(|mailbox| &**mailbox)
     }
 }

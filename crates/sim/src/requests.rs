@@ -191,7 +191,7 @@ impl World {
         hub.link = Some(link);
         hub.tabs.values_mut().for_each(|tab| tab.attached = false);
         let mut entropy = [7; 32];
-        entropy[..8].copy_from_slice(&hub.links.to_be_bytes());
+        entropy[8..16].copy_from_slice(&hub.links.to_be_bytes());
         let (resume, hub) = (hub.claim, HubId(hub.id));
         let (min_version, max_version, credentials) = (OLDEST_VERSION, NEWEST_VERSION, "");
         let hello = Hello { min_version, max_version, hub, resume, credentials };

@@ -7,9 +7,9 @@ use super::{
     state::{Birth, Session, SessionPlace},
 };
 
-/// Bytes of a session's id that name its place in its registry. The byte before them is the
-/// shell's, which names the shard; the rest is as random as the shell made it.
-const PLACE: std::ops::Range<usize> = 1..5;
+/// Bytes of a session's id that name its place in its registry. The bytes before them belong to
+/// the shell, which names shard and node there. The rest is as random as the shell made it.
+const PLACE: std::ops::Range<usize> = 3..7;
 
 /// All sessions of a registry. An id names the place of its session, so that no map is needed.
 pub(super) struct Sessions {

@@ -91,7 +91,7 @@ impl Server {
     /// A link of a visitor.
     pub(crate) fn open_by(&mut self, link: u64, visitor: Option<Visitor>) -> Vec<Output> {
         let mut entropy = [7; 32];
-        entropy[..8].copy_from_slice(&link.to_be_bytes());
+        entropy[8..16].copy_from_slice(&link.to_be_bytes());
         let (link, visitor) = (LinkId(link), visitor.map(Arc::new));
         self.input(Input::LinkOpened { link, entropy, visitor })
     }

@@ -19,6 +19,7 @@ use super::{
     fanout::Fanout,
     home::Home,
     mailbox::{Mail, Mailbox},
+    node::Node,
     open_mailboxes,
     post::Word,
     service::{Clients, Order, Service},
@@ -83,10 +84,12 @@ impl Alone {
             board: Arc::clone(&board),
             fanout: Arc::clone(&fanout),
             mailboxes,
+            node: Node(config.node),
             desk: Desk::new(admission, None, settings),
         });
         let home = Home {
             index: 0,
+            node: Node(config.node),
             mailbox: Arc::clone(&mailbox),
             board,
             fanout,

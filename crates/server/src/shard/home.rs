@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{board::Board, fanout::Fanout, mailbox::Mailbox, post::Word};
+use super::{board::Board, fanout::Fanout, mailbox::Mailbox, node::Node, post::Word};
 use crate::control::Control;
 
 /// Where a shard is.
 pub(crate) struct Home {
     pub(crate) index: usize,
+    pub(crate) node: Node,
     pub(crate) mailbox: Arc<Mailbox<Word>>,
     pub(crate) board: Arc<Board>,
     pub(crate) fanout: Arc<Fanout>,

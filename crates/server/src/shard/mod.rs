@@ -3,8 +3,8 @@
 //!
 //! A shard is an [`EventLoop`] over streams and a [`Service`](service::Service) that knows no
 //! streams: [`Sessions`], which is a registry with its handlers. Nothing is shared between
-//! shards but their mailboxes and the [`Board`] with the numbers. The first byte of a session's
-//! id names its shard.
+//! shards but their mailboxes and the [`Board`] with the numbers. A session's id names its
+//! shard and its node ([`Node`]).
 //!
 //! A turn: take the mail, read what can be read, do what is due, then give every link that has
 //! something to write one write.
@@ -18,6 +18,7 @@ pub(crate) mod fanout;
 pub(crate) mod home;
 mod link;
 pub(crate) mod mailbox;
+pub(crate) mod node;
 mod outgoing;
 pub(crate) mod post;
 pub(crate) mod service;
@@ -46,6 +47,7 @@ use self::{
     home::Home,
     link::{Arrival, Origin},
     mailbox::{Mail, Mailbox, Room},
+    node::Node,
     post::Word,
     sessions::Sessions,
 };
@@ -91,10 +93,12 @@ impl Shards {
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count, Arc::clone(&tickets))));
         let fanout = Fanout::new(config, Arc::clone(&mailboxes), room, broker);
+        let node = Node(config.node);
         let control = Arc::new(Control {
             board: Arc::clone(&board),
             fanout: Arc::clone(&fanout),
             mailboxes: Arc::clone(&mailboxes),
+            node,
             desk: desk(count, &tickets),
         });
         let (session, threshold) = (config.session(count), config.deflate.threshold_bytes);
@@ -102,7 +106,7 @@ impl Shards {
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
             let fanout = Arc::clone(&fanout);
             let control = Arc::clone(&control);
-            let home = Home { index, mailbox, board: Arc::clone(&board), fanout, control };
+            let home = Home { index, node, mailbox, board: Arc::clone(&board), fanout, control };
             let sessions = Sessions::new(home, Arc::clone(&routes), session.clone());
             EventLoop::new(index, poll, sessions, Arc::clone(&mailboxes), board, threshold)
         };

@@ -413,8 +413,7 @@ impl Service for Sessions {
             rarely!(error, "the system has no random bytes: {fault}");
             return false;
         }
-        // The session's id names its shard.
-        entropy[0] = self.home.index as u8;
+        self.home.node.name(self.home.index, &mut entropy);
         let full = self.home.board.link_came() >= self.links;
         self.registry.limit_links(if full { 0 } else { usize::MAX });
         let visitor = visitor.cloned();
@@ -424,7 +423,8 @@ impl Service for Sessions {
 
     fn home(&self, first: &[u8]) -> Option<usize> {
         match HubFrame::decode(first) {
-            Ok(HubFrame::Hello(hello)) => hello.resume.map(|resume| resume.session.0[0].into()),
+            // A session of another node is not here, so a new one begins where the link is.
+            Ok(HubFrame::Hello(hello)) => self.home.node.shard(hello.resume?.session),
             _ => None,
         }
     }

@@ -5,13 +5,15 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tabmux_core::wire::{Alias, HubFrame, Payload, ServerFrame, TabId};
-use tabmux_server::{Config, Ctx, Limits, Message, SendError, Server, SocketHandler, SocketSender};
+use tabmux_core::wire::{Alias, HubFrame, Payload, ServerFrame, TabId, Welcome};
+use tabmux_server::{
+    Config, Ctx, Limits, Message, SendError, Server, SocketHandler, SocketSender, Target,
+};
 use tokio::{io::AsyncReadExt, net::TcpSocket};
 
 use super::{
     raw::{Raw, head, hello, lines, masked},
-    support::{Hub, Running, frame, soon},
+    support::{Hub, Running, claim, frame, hello as hub_hello, say_hello_on, soon},
 };
 
 const TAB: Alias = Alias(1);
@@ -20,10 +22,22 @@ fn on_shards(shards: usize) -> Config {
     Config { shards, ..Config::default() }
 }
 
+fn welcome(message: &[u8]) -> Welcome {
+    let ServerFrame::Welcome(welcome) = frame(message) else { panic!("{message:?}") };
+    welcome
+}
+
 /// The shard that a WELCOME's session names.
 fn shard(message: &[u8]) -> u8 {
-    let ServerFrame::Welcome(welcome) = frame(message) else { panic!("{message:?}") };
-    welcome.session.0[0]
+    welcome(message).session.0[0]
+}
+
+/// The id of a session that nobody has, in this shard of this node.
+fn id_of(node: u16, shard: u8) -> [u8; 16] {
+    let mut id = [9; 16];
+    id[0] = shard;
+    id[1..3].copy_from_slice(&node.to_be_bytes());
+    id
 }
 
 #[tokio::test]
@@ -63,7 +77,7 @@ async fn a_link_moves_to_the_shard_that_its_session_names() {
         let mut raw = Raw::link(server.address).await;
         let attach = masked(&HubFrame::Attach { tab: TabId(5), last: 0 }.to_bytes());
         // What comes behind HELLO moves with it, half a frame too.
-        raw.say(&[&hello(Some([home; 16])), &attach, &attach[..3]].concat()).await;
+        raw.say(&[&hello(Some(id_of(0, home))), &attach, &attach[..3]].concat()).await;
         assert_eq!(shard(&raw.message().await), home);
         assert!(matches!(frame(&raw.message().await), ServerFrame::Attached { .. }));
         raw.say(&attach[3..]).await;
@@ -75,8 +89,68 @@ async fn a_link_moves_to_the_shard_that_its_session_names() {
     }
     // There is no such shard: it stays where it is.
     let mut raw = Raw::link(server.address).await;
-    raw.say(&hello(Some([200; 16]))).await;
+    raw.say(&hello(Some(id_of(0, 200)))).await;
     assert!(shard(&raw.message().await) < 4);
+}
+
+#[tokio::test]
+async fn a_session_names_its_node() {
+    for node in [0, 7, 0x1234] {
+        let server = Running::start(Server::builder().config(on_node(node))).await;
+        let (_hub, welcome) = say_hello_on(Hub::dial(server.address).await, &hub_hello()).await;
+        assert_eq!(welcome.session.0[1..3], node.to_be_bytes());
+    }
+}
+
+fn on_node(node: u16) -> Config {
+    Config { node, ..on_shards(4) }
+}
+
+#[tokio::test]
+async fn a_link_that_claims_a_session_of_another_node_begins_a_new_one_where_it_is() {
+    let server = Running::start(Server::builder().config(on_node(7))).await;
+    for (node, home, is_moved) in [(0, 3, false), (8, 3, false), (0x0700, 3, false), (7, 3, true)] {
+        let mut raw = Raw::link(server.address).await;
+        raw.say(&hello(Some(id_of(node, home)))).await;
+        let message = raw.message().await;
+        let welcome = welcome(&message);
+        assert_eq!(welcome.session.0[1..3], [0, 7], "{node}");
+        // No link is open but this one, so it comes to the first shard.
+        let expected = if is_moved { home } else { 0 };
+        assert_eq!((welcome.session.0[0], welcome.resumed), (expected, false), "{node}");
+        drop(raw);
+        server.stats(|stats| stats.links.open == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_goes_on_at_its_node_and_begins_anew_at_another() {
+    let builder = Server::builder().config(on_node(1));
+    let own = Running::start(crate::support::demo::install(builder)).await;
+    let other = Running::start(Server::builder().config(on_node(2))).await;
+    let (mut hub, first) = say_hello_on(Hub::dial(own.address).await, &hub_hello()).await;
+    // A session in which nothing happened would end with its link.
+    let tab = hub.attach(1).await;
+    hub.open(tab, 1, "/echo", &[]).await;
+    drop(hub);
+    own.stats(|stats| stats.links.open == 0).await;
+    let (_hub, away) = say_hello_on(Hub::dial(other.address).await, &claim(&first, 9)).await;
+    assert!(!away.resumed && away.session != first.session);
+    let (_hub, back) = say_hello_on(Hub::dial(own.address).await, &claim(&first, 9)).await;
+    assert!(back.resumed && back.session == first.session);
+}
+
+#[tokio::test]
+async fn the_application_reaches_no_session_of_another_node() {
+    let server = Running::start(Server::builder().config(on_node(7))).await;
+    let (_hub, welcome) = say_hello_on(Hub::dial(server.address).await, &hub_hello()).await;
+    let handle = &server.handle;
+    let own = welcome.session;
+    handle.send(Target::Browser(own), Payload::Text("hello")).unwrap();
+    let mut foreign = own;
+    foreign.0[2] = 8;
+    let sent = handle.send(Target::Browser(foreign), Payload::Text("hello"));
+    assert_eq!(sent, Err(SendError::Closed));
 }
 
 #[tokio::test]
@@ -85,7 +159,7 @@ async fn a_pong_that_is_due_moves_with_its_link() {
     for home in [2, 0, 1] {
         let mut raw = Raw::link(server.address).await;
         let ping = [0x89, 0x81, 0, 0, 0, 0, 7];
-        raw.say(&[&ping[..], &hello(Some([home; 16]))].concat()).await;
+        raw.say(&[&ping[..], &hello(Some(id_of(0, home)))].concat()).await;
         let mut pong = [0; 3];
         soon("a pong", raw.0.read_exact(&mut pong)).await.unwrap();
         assert_eq!(pong, [0x8a, 1, 7]);
@@ -108,7 +182,7 @@ async fn pongs_that_wait_stay_whole_when_their_link_moves() {
             raw.say(&ping.repeat(1_000)).await;
         }
         // With no other link there is, it is in the first shard.
-        raw.say(&hello(Some([1; 16]))).await;
+        raw.say(&hello(Some(id_of(0, 1)))).await;
         let welcome = loop {
             match raw.frame().await {
                 (0x8a, pong) => assert_eq!(pong, [7; 125]),
