@@ -348,7 +348,7 @@ impl Shell {
             return Ok(());
         }
         let (id, ask) = dice.choose(&open)?.clone();
-        let denial = Denial { code: ErrorCode::Denied, message: "no", retry: None };
+        let denial = Denial { code: ErrorCode::Denied.into(), message: "no", retry: None };
         let kind = dice.int_in_range(0..=7_u8)?;
         let answer = match (&ask, kind) {
             (_, 0) => Answer::Deny(denial),

@@ -9,8 +9,13 @@ pub enum Decision {
         /// The sub-protocol chosen, one of those offered; empty for none.
         protocol: String,
     },
-    /// Refuse it: the tab sees an error and a close with 1006.
+    /// Refuse it: the tab sees an error, and then a close.
     Reject {
+        /// A code for the tab's program, from 3000 to 4999 as in
+        /// [close events](https://websockets.spec.whatwg.org/#dom-websocket-close); `None` for
+        /// none. Any other code is a fault of the handler: the log has an error, and the tab is
+        /// refused without a code.
+        code: Option<u16>,
         /// Why; the tab's programmer reads it.
         message: String,
     },
@@ -30,8 +35,13 @@ impl Decision {
         Self::Accept { protocol: protocol.into() }
     }
 
-    /// Refuses.
+    /// Refuses, with no code.
     pub fn reject(message: impl Into<String>) -> Self {
-        Self::Reject { message: message.into() }
+        Self::Reject { code: None, message: message.into() }
+    }
+
+    /// Refuses with a code from 3000 to 4999, which the tab's program can act on.
+    pub fn reject_with(code: u16, message: impl Into<String>) -> Self {
+        Self::Reject { code: Some(code), message: message.into() }
     }
 }

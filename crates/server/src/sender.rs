@@ -116,6 +116,11 @@ impl OpenAnswer {
         self.give(Decision::reject(message));
     }
 
+    /// Refuses the socket with a code from 3000 to 4999, which the tab's program can act on.
+    pub fn reject_with(self, code: u16, message: impl Into<String>) {
+        self.give(Decision::reject_with(code, message));
+    }
+
     fn give(mut self, decision: Decision) {
         self.is_given = true;
         self.post(decision);

@@ -188,6 +188,11 @@ impl Opening {
     pub fn reject(self, message: impl Into<String>) {
         self.answer.reject(message);
     }
+
+    /// Refuses the socket with a code from 3000 to 4999, which the tab's program can act on.
+    pub fn reject_with(self, code: u16, message: impl Into<String>) {
+        self.answer.reject_with(code, message);
+    }
 }
 
 impl SocketHandler for TaskHandler {

@@ -164,6 +164,9 @@ pub enum Heard {
     },
     /// It was refused.
     Refused {
+        /// The code of REJECTED: the handler's own, or one below 256 of the protocol, such as 2 for
+        /// a handler that gives none, and 1 for a path without a handler.
+        code: u16,
         /// Why.
         message: String,
     },
@@ -400,8 +403,8 @@ impl TestServer {
             ServerFrame::Opened { socket, protocol, .. } => {
                 self.hear(socket, Heard::Opened { protocol: protocol.to_owned() });
             }
-            ServerFrame::Rejected(Rejected { socket, message, .. }) => {
-                self.hear(socket, Heard::Refused { message: message.to_owned() });
+            ServerFrame::Rejected(Rejected { socket, code, message, .. }) => {
+                self.hear(socket, Heard::Refused { code, message: message.to_owned() });
             }
             ServerFrame::Data { socket, payload, .. } => {
                 self.hear(socket, Heard::Message(payload.into()));

@@ -452,7 +452,7 @@ impl World {
             let said = format!("{} {} {}", it.request.socket.0, it.sent + 1, "y".repeat(50));
             let last = refuses || it.sent + 1 == it.replies;
             let answer = if refuses {
-                let (code, message) = (ErrorCode::Failed, "the dice said so");
+                let (code, message) = (ErrorCode::Failed.into(), "the dice said so");
                 Answer::Deny(Denial { code, message, retry: None })
             } else {
                 Answer::Reply { payload: Payload::Text(&said), last }

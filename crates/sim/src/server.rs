@@ -188,8 +188,9 @@ impl Server {
         &Opening { at, tab, number, .. }: &Opening,
     ) -> Checked {
         let unlucky = (tab.0 ^ u64::from(number)).is_multiple_of(16);
-        let deny =
-            |message| Answer::Deny(Denial { code: ErrorCode::Rejected, message, retry: None });
+        let deny = |message| {
+            Answer::Deny(Denial { code: ErrorCode::Rejected.into(), message, retry: None })
+        };
         let answer = if reference.is_elsewhere(tab, at.session) {
             deny("nobody wants it any more")
         } else if unlucky {

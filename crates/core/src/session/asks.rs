@@ -106,11 +106,45 @@ pub enum Answer<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denial<'a> {
     /// The code that the page is told.
-    pub code: ErrorCode,
+    pub code: DenialCode,
     /// For the programmer who reads it.
     pub message: &'a str,
     /// When to try again; `None` when that is of no use.
     pub retry: Option<Duration>,
+}
+
+/// What a refusal is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenialCode {
+    /// A code of the protocol.
+    Known(ErrorCode),
+    /// A code of the application's choice, above 255. One that is not above 255 is told as
+    /// [`ErrorCode::Rejected`]. A hub of version 1 hears [`ErrorCode::Rejected`] for all of them.
+    Application(u16),
+}
+
+impl DenialCode {
+    /// Returns the code for frames that carry codes of the protocol alone.
+    pub(super) const fn known(self) -> ErrorCode {
+        match self {
+            Self::Known(code) => code,
+            Self::Application(_) => ErrorCode::Rejected,
+        }
+    }
+
+    /// Returns the code as REJECTED carries it.
+    pub(super) fn wire(self) -> u16 {
+        match self {
+            Self::Application(code @ 256..) => code,
+            Self::Known(_) | Self::Application(_) => self.known().byte().into(),
+        }
+    }
+}
+
+impl From<ErrorCode> for DenialCode {
+    fn from(code: ErrorCode) -> Self {
+        Self::Known(code)
+    }
 }
 
 /// Why an answer was not taken. The fault is the shell's, or nobody's.

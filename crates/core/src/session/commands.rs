@@ -98,7 +98,7 @@ impl Registry {
         while let Some((_, ask)) = self.fx.asks.first().filter(|(at, _)| *at <= self.fx.now) {
             self.fx.stats.asks.overdue += 1;
             let retry = Some(self.fx.config.retry_after);
-            let (code, message) = (ErrorCode::Timeout, "the server did not answer in time");
+            let (code, message) = (ErrorCode::Timeout.into(), "the server did not answer in time");
             // It is open, and every question can be denied.
             let _ = self.take_answer(ask, Answer::Deny(Denial { code, message, retry }));
             self.fx.order(Output::Withdrawn(ask));

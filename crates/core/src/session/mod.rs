@@ -60,7 +60,7 @@ use tabmux_wire::{
 };
 
 pub use self::{
-    asks::{Answer, AnswerError, Ask, AskId, Denial},
+    asks::{Answer, AnswerError, Ask, AskId, Denial, DenialCode},
     config::SessionConfig,
     io::{
         Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SessionEnd, SocketRef,

@@ -41,7 +41,7 @@ impl Session {
         let Some(ask) = asked else {
             let message = "too many requests of this browser wait for their answers";
             let retry = Some(fx.config.retry_after);
-            let denial = Denial { code: ErrorCode::Limit, message, retry };
+            let denial = Denial { code: ErrorCode::Limit.into(), message, retry };
             self.refuse_socket(fx, alias, socket, &denial);
             return;
         };
@@ -57,7 +57,7 @@ impl Session {
             return;
         };
         fx.withdraw(requesting.ask);
-        let (code, message) = (ErrorCode::Cancelled, "the tab took the request back");
+        let (code, message) = (ErrorCode::Cancelled.into(), "the tab took the request back");
         self.reject_request(fx, tab, socket, &Denial { code, message, retry: None });
     }
 

@@ -42,7 +42,7 @@ impl Session {
         if tab.socket_count() >= limit {
             fx.stats.sockets.refused += 1;
             let message = &format!("a tab may have {limit} sockets on this server");
-            let denial = Denial { code: ErrorCode::SocketLimit, message, retry: None };
+            let denial = Denial { code: ErrorCode::SocketLimit.into(), message, retry: None };
             self.refuse_socket(fx, alias, socket, &denial);
             return;
         }
@@ -58,7 +58,7 @@ impl Session {
             let limit = fx.config.asks;
             let message = &format!("a browser may wait for {limit} answers of this server");
             let retry = Some(fx.config.retry_after);
-            let denial = Denial { code: ErrorCode::SocketLimit, message, retry };
+            let denial = Denial { code: ErrorCode::SocketLimit.into(), message, retry };
             self.refuse_socket(fx, alias, socket, &denial);
             return;
         };
@@ -117,13 +117,13 @@ impl Session {
         let Denial { code, message, retry } = *denial;
         if self.version > 1 {
             let retry_ms = retry.map(config::millis);
-            let (code, message) = (code.byte().into(), cut(message, MAX_MESSAGE_TEXT));
+            let (code, message) = (code.wire(), cut(message, MAX_MESSAGE_TEXT));
             let rejected = Rejected { tab: alias, socket, code, retry_ms, message };
             self.send_lane(fx, alias, &ServerFrame::Rejected(rejected));
             return;
         }
         let tab = self.tabs.get(alias).map(|tab| tab.id);
-        self.send_error(fx, code, tab, Some(socket), message);
+        self.send_error(fx, code.known(), tab, Some(socket), message);
         self.send_close(fx, alias, socket, close::ABNORMAL, "");
     }
 

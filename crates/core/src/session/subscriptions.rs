@@ -419,7 +419,7 @@ impl Session {
 
 impl<'a> From<Denial<'a>> for Refusal<'a> {
     fn from(Denial { code, message, retry }: Denial<'a>) -> Self {
-        let reason = match code {
+        let reason = match code.known() {
             ErrorCode::NoRoute | ErrorCode::Rejected | ErrorCode::Denied => {
                 UnsubscribedReason::Denied
             }

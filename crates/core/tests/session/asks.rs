@@ -36,7 +36,7 @@ fn subscribe(request: u64, topic: &str) -> HubFrame<'_> {
 const OPEN: Answer<'static> = Answer::Open { protocol: "" };
 
 fn deny(code: ErrorCode) -> Answer<'static> {
-    Answer::Deny(Denial { code, message: "no", retry: None })
+    Answer::Deny(Denial { code: code.into(), message: "no", retry: None })
 }
 
 #[test]

@@ -206,9 +206,11 @@ impl Known {
                 Ok(session::Joined { topic, position }) => {
                     Answer::Joined { topic, position, policy }
                 }
-                Err(_) => {
-                    Answer::Deny(Denial { code: ErrorCode::Limit, message: &full, retry: None })
-                }
+                Err(_) => Answer::Deny(Denial {
+                    code: ErrorCode::Limit.into(),
+                    message: &full,
+                    retry: None,
+                }),
             };
             server.registry.answer(server.now, ask, answer).unwrap();
             self.learn(server.drain());

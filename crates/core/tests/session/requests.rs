@@ -104,7 +104,7 @@ fn a_refusal_ends_the_request_with_its_code() {
     let mut server = server();
     server.attached(1);
     let ask = asked(&server.say(1, &request(1, 1, "2")));
-    let denial = Denial { code: ErrorCode::Failed, message: "divided by zero", retry: None };
+    let denial = Denial { code: ErrorCode::Failed.into(), message: "divided by zero", retry: None };
     server.registry.answer(server.now, ask, Answer::Deny(denial)).unwrap();
     let outputs = server.drain();
     let Rejected { code, message, .. } = rejected(&outputs);

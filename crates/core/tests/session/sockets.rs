@@ -2,7 +2,7 @@
 
 use tabmux_core::{
     OwnedPayload,
-    session::{Answer, AnswerError, Ask, Output, SendError},
+    session::{Answer, AnswerError, Ask, DenialCode, Output, SendError},
     wire::{Alias, ErrorCode, Payload, Rejected, ServerFrame, SocketId, TabId},
 };
 
@@ -60,6 +60,21 @@ fn a_rejected_socket_fails_with_the_message() {
     assert_eq!(frame(&outputs), ServerFrame::Rejected(rejected));
     assert_eq!(outputs.len(), 1, "the application knows that it rejected the socket");
     assert_eq!(server.registry.stats().sockets.open, 0);
+}
+
+#[test]
+fn a_refusal_carries_the_code_of_the_application() {
+    // Codes up to 255 are the protocol's.
+    for (own, expected) in [(256, 256), (4403, 4403), (65_535, 65_535), (255, 2), (7, 2)] {
+        let mut server = Server::new();
+        let socket = server.opening(1);
+        server.reject_with(socket, DenialCode::Application(own), "no");
+        let outputs = server.drain();
+        let ServerFrame::Rejected(Rejected { code, message, .. }) = frame(&outputs) else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!((code, message), (expected, "no"));
+    }
 }
 
 #[test]

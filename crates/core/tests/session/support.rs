@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tabmux_core::{
     Timestamp,
     session::{
-        Admitted, Answer, AnswerError, Ask, AskId, Denial, Event, Input, LinkDown, LinkId, Output,
-        Registry, SessionConfig, SocketRef, User, Visitor,
+        Admitted, Answer, AnswerError, Ask, AskId, Denial, DenialCode, Event, Input, LinkDown,
+        LinkId, Output, Registry, SessionConfig, SocketRef, User, Visitor,
     },
     wire::{
         Alias, ErrorCode, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION,
@@ -62,6 +62,11 @@ impl Server {
 
     /// Refuses a socket, if it still waits for an answer.
     pub(crate) fn reject(&mut self, socket: SocketRef, code: ErrorCode, message: &str) {
+        self.reject_with(socket, code.into(), message);
+    }
+
+    /// The same with any code.
+    pub(crate) fn reject_with(&mut self, socket: SocketRef, code: DenialCode, message: &str) {
         let _ = self.answer(socket, Answer::Deny(Denial { code, message, retry: None }));
     }
 

@@ -226,7 +226,7 @@ fn a_topic_that_cannot_be_had_is_refused_by_request_and_name() {
     let wanted =
         shard.server.say(1, &HubFrame::Subscribe { request: 7, position: None, topic: "prices" });
     let [Output::Ask { ask, .. }] = wanted[..] else { panic!("not asked: {wanted:?}") };
-    let (code, retry) = (ErrorCode::Limit, Some(Duration::from_secs(3)));
+    let (code, retry) = (ErrorCode::Limit.into(), Some(Duration::from_secs(3)));
     let denied = Answer::Deny(Denial { code, message: "full", retry });
     shard.server.registry.answer(shard.server.now, ask, denied).unwrap();
     let (reason, name) = (UnsubscribedReason::Limit, "prices");

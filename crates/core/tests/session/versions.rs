@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tabmux_core::{
-    session::{Answer, Denial, Output},
+    session::{Answer, Denial, DenialCode, Output},
     wire::{
         Alias, Denied, ErrorCode, Hello, HubFrame, HubId, IdentityTag, LaneCount, Payload,
         Position, Present, Publish, Recover, RefusedReason, Rejected, Request, Resume, ServerFrame,
@@ -72,14 +72,14 @@ fn a_session_speaks_the_version_of_each_of_its_hubs() {
 }
 
 /// What a tab hears whose socket is refused.
-fn refusal(newest: u32) -> Vec<Output> {
+fn refusal(newest: u32, code: impl Into<DenialCode>) -> Vec<Output> {
     let mut server = Server::new();
     server.open(1);
     server.say(1, &speaking(1, newest, None));
     server.say(1, &attach(1));
     let outputs = server.say(1, &open_with(1, 1, 0));
     let [Output::Ask { ask, .. }] = outputs[..] else { panic!("not asked: {outputs:?}") };
-    let (code, message) = (ErrorCode::Rejected, "log in first");
+    let (code, message) = (code.into(), "log in first");
     let denial = Denial { code, message, retry: Some(Duration::from_secs(1)) };
     server.registry.answer(server.now, ask, Answer::Deny(denial)).unwrap();
     server.drain()
@@ -91,14 +91,16 @@ fn a_tab_of_version_1_hears_of_a_refused_socket_in_two_frames() {
     let (code, message) = (ErrorCode::Rejected, "log in first");
     let error = ServerFrame::Error { code, tab: Some(TabId(1)), socket: Some(socket), message };
     let close = ServerFrame::Close { tab, socket, code: 1006, reason: "" };
-    assert_eq!(frames(&refusal(1)), [error, close]);
+    assert_eq!(frames(&refusal(1, code)), [error.clone(), close.clone()]);
+    // ERROR has no room for a code of the application.
+    assert_eq!(frames(&refusal(1, DenialCode::Application(4403))), [error, close]);
 }
 
 #[test]
 fn a_tab_of_version_2_hears_of_a_refused_socket_in_one_frame_that_counts() {
     let (tab, socket, retry_ms) = (Alias(1), SocketId(1), Some(1_000));
     let rejected = Rejected { tab, socket, code: 2, retry_ms, message: "log in first" };
-    assert_eq!(frame(&refusal(2)), ServerFrame::Rejected(rejected));
+    assert_eq!(frame(&refusal(2, ErrorCode::Rejected)), ServerFrame::Rejected(rejected));
 }
 
 /// What a hub hears that claims a session with a wrong token.

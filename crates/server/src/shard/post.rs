@@ -127,7 +127,7 @@ impl Post {
             Command::Close { reason, .. } => reason.len(),
             Command::Poke | Command::GiveBack { .. } => 0,
             Command::Answer { decision: Decision::Accept { protocol }, .. } => protocol.len(),
-            Command::Answer { decision: Decision::Reject { message }, .. } => message.len(),
+            Command::Answer { decision: Decision::Reject { message, .. }, .. } => message.len(),
             Command::Answer { decision: Decision::Later, .. } => 0,
         };
         own + size_of::<Self>()

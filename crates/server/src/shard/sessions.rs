@@ -10,8 +10,8 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Answer, Ask, AskId, Denial, Event, Input, Joined, LinkDown, LinkId, Output, Pace,
-        Publication, Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
+        Answer, Ask, AskId, Denial, DenialCode, Event, Input, Joined, LinkDown, LinkId, Output,
+        Pace, Publication, Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
     },
     wire::{ErrorCode, HubFrame, RefusedReason, TabId, close, message_cost},
 };
@@ -128,7 +128,8 @@ impl Sessions {
             Ask::Join { topic } => self.join_topic(at.now, ask, &topic),
             // No handler takes requests, and the registry tells hubs so.
             Ask::Request { .. } => {
-                let (code, message) = (ErrorCode::Unsupported, "this server takes no requests");
+                let (code, message) =
+                    (ErrorCode::Unsupported.into(), "this server takes no requests");
                 let denial = Denial { code, message, retry: None };
                 let _ = self.registry.answer(at.now, ask, Answer::Deny(denial));
             }
@@ -164,7 +165,7 @@ impl Sessions {
                 self.undecided.insert(ask, (socket, protocols));
             }
             Ok(decision) => self.decided(at, ask, socket, &protocols, decision),
-            Err((code, message)) => self.refuse(at, ask, socket, code, &message),
+            Err((code, message)) => self.refuse(at, ask, socket, code.into(), &message),
         }
     }
 
@@ -208,7 +209,7 @@ impl Sessions {
         offered: &[String],
         decision: Decision,
     ) {
-        let code = ErrorCode::Rejected;
+        let code = DenialCode::from(ErrorCode::Rejected);
         match decision {
             Decision::Accept { protocol } if protocol.is_empty() || offered.contains(&protocol) => {
                 let answer = Answer::Open { protocol: &protocol };
@@ -224,7 +225,9 @@ impl Sessions {
                 let message = "the server chose a sub-protocol that was not offered";
                 self.refuse(at, ask, socket, code, message);
             }
-            Decision::Reject { message } => self.refuse(at, ask, socket, code, &message),
+            Decision::Reject { code: own, message } => {
+                self.refuse(at, ask, socket, own.map_or(code, denial_code), &message);
+            }
             Decision::Later => self.refuse(at, ask, socket, code, "the handler gave no answer"),
         }
     }
@@ -241,7 +244,7 @@ impl Sessions {
         at: Moment<'_>,
         ask: AskId,
         socket: SocketRef,
-        code: ErrorCode,
+        code: DenialCode,
         message: &str,
     ) {
         self.unmount(socket);
@@ -321,7 +324,7 @@ impl Sessions {
                 }
             }
             Err(error) => {
-                let (code, message) = (ErrorCode::Limit, &error.to_string());
+                let (code, message) = (ErrorCode::Limit.into(), &error.to_string());
                 let denial = Denial { code, message, retry: Some(FULL_RETRY) };
                 let _ = self.registry.answer(now, ask, Answer::Deny(denial));
             }
@@ -511,6 +514,16 @@ impl Drop for Sessions {
         let stats = self.registry.stats();
         (0..stats.links.open).for_each(|_| self.home.board.link_went());
         self.home.board.publish(self.home.index, stats.without_population());
+    }
+}
+
+/// Returns the code of a handler's refusal. One that handlers have no right to is none.
+fn denial_code(code: u16) -> DenialCode {
+    if (3_000..=4_999).contains(&code) {
+        DenialCode::Application(code)
+    } else {
+        error!("a handler refused a socket with {code}; its codes are from 3000 to 4999");
+        ErrorCode::Rejected.into()
     }
 }
 

@@ -34,7 +34,7 @@ impl Puppet {
 impl SocketHandler for Puppet {
     fn open(&mut self, _: &mut Ctx<'_>, request: &OpenRequest<'_>) -> Decision {
         match request.query() {
-            "no" => Decision::reject("not yours"),
+            "no" => Decision::reject_with(4403, "not yours"),
             _ => Decision::accept_protocol(request.protocols.last().cloned().unwrap_or_default()),
         }
     }
@@ -83,7 +83,10 @@ fn puppet() -> (TestServer, Arc<Mutex<Vec<String>>>) {
 fn a_handler_opens_refuses_answers_and_is_told_of_the_end() {
     let (mut server, notes) = puppet();
     let refused = server.open("/p/1?no");
-    assert_eq!(server.heard(refused), [Heard::Refused { message: "not yours".to_owned() }]);
+    assert_eq!(
+        server.heard(refused),
+        [Heard::Refused { code: 4403, message: "not yours".to_owned() }]
+    );
     let nowhere = server.open("/nowhere");
     assert!(matches!(&server.heard(nowhere)[..], [Heard::Refused { .. }]));
     let socket = server.open_with("/p/7", &["a", "b"], u64::MAX);
@@ -234,7 +237,7 @@ async fn tasks_that_answer_later_are_waited_for() {
     let (yes, no) = (server.open("/yes"), server.open("/no"));
     assert_eq!(server.heard(yes), []);
     assert!(matches!(soon("it", server.next(yes)).await, Heard::Opened { .. }));
-    let refused = Heard::Refused { message: "too late".to_owned() };
+    let refused = Heard::Refused { code: 2, message: "too late".to_owned() };
     assert_eq!(soon("it", server.next(no)).await, refused);
     server.send(yes, "echo");
     assert_eq!(soon("it", server.next(yes)).await, message("echo"));

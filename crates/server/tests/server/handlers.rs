@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use tabmux_core::wire::{Alias, HubFrame, Payload, Rejected, ServerFrame, TabId};
+use tabmux_core::wire::{Alias, HubFrame, Payload, Rejected, ServerFrame, TabId, Welcome};
 use tabmux_server::{
     Builder, CloseInfo, Config, Ctx, Decision, Limits, Message, OpenAnswer, OpenRequest, SendError,
     Server, SocketHandler, SocketSender,
 };
 use tokio::sync::mpsc;
 
-use super::support::{Hub, Running, frame, soon};
+use super::support::{Hub, Running, claim, frame, hello, say_hello_on, soon};
 
 const TAB: Alias = Alias(1);
 
@@ -23,6 +23,9 @@ impl SocketHandler for Witness {
         self.0.send(told).unwrap();
         match request.query() {
             "reject" => Decision::reject("not today"),
+            "forbid" => Decision::reject_with(4403, "not yours"),
+            "last" => Decision::reject_with(4999, "as late as can be"),
+            "strange" => Decision::reject_with(1000, "a code of WebSockets"),
             "foreign" => Decision::accept_protocol("foreign"),
             "panic" => panic!("on request"),
             _ => Decision::accept(),
@@ -111,17 +114,21 @@ async fn a_handler_refuses() {
     let mut hub = Hub::welcomed(server.address).await;
     let tab = hub.attach(1).await;
     for (target, expected) in [
-        ("/broken", "the handler failed"),
-        ("/w?reject", "not today"),
-        ("/w?foreign", "the server chose a sub-protocol that was not offered"),
-        ("/w?panic", "the handler failed"),
+        ("/broken", (2, "the handler failed")),
+        ("/w?reject", (2, "not today")),
+        ("/w?forbid", (4403, "not yours")),
+        ("/w?last", (4999, "as late as can be")),
+        ("/w?strange", (2, "a code of WebSockets")),
+        ("/w?foreign", (2, "the server chose a sub-protocol that was not offered")),
+        ("/w?panic", (2, "the handler failed")),
+        ("/nowhere", (1, "this server has no handler for /nowhere")),
     ] {
         hub.ask(tab, 1, target, &[]).await;
         let bytes = hub.next().await;
-        let ServerFrame::Rejected(Rejected { message, .. }) = frame(&bytes) else {
+        let ServerFrame::Rejected(Rejected { code, message, .. }) = frame(&bytes) else {
             panic!("{bytes:?}")
         };
-        assert_eq!(message, expected);
+        assert_eq!((code, message), expected);
     }
     assert_eq!(server.handle.stats().sockets.open, 0);
 }
@@ -406,17 +413,28 @@ impl SocketHandler for Undecided {
 
 /// A tab that waits for an answer, what gives it, and how many handlers live.
 async fn undecided() -> (Running, Hub, OpenAnswer, Arc<()>) {
+    let (server, hub, _, answer, alive) = undecided_in().await;
+    (server, hub, answer, alive)
+}
+
+/// A tab that waits for an answer, its session, and what gives the answer.
+async fn undecided_session() -> (Running, Hub, Welcome, OpenAnswer) {
+    let (server, hub, welcome, answer, _) = undecided_in().await;
+    (server, hub, welcome, answer)
+}
+
+async fn undecided_in() -> (Running, Hub, Welcome, OpenAnswer, Arc<()>) {
     let (sender, mut answers) = mpsc::unbounded_channel();
     let alive = Arc::new(());
     let lives = Arc::clone(&alive);
     let make = move || Undecided { answers: sender.clone(), _alive: Arc::clone(&lives) };
     let server = Running::start(Server::builder().socket("/later", make)).await;
-    let mut hub = Hub::welcomed(server.address).await;
+    let (mut hub, welcome) = say_hello_on(Hub::dial(server.address).await, &hello()).await;
     let tab = hub.attach(1).await;
     hub.ask(tab, 1, "/later", &["chat"]).await;
     let answer = soon("the handler", answers.recv()).await.unwrap();
     server.stats(|stats| stats.sockets.open == 1).await;
-    (server, hub, answer, alive)
+    (server, hub, welcome, answer, alive)
 }
 
 /// Why the socket was refused.
@@ -444,6 +462,79 @@ async fn a_handler_refuses_later_and_is_dropped() {
     server.stats(|stats| stats.sockets.open == 0).await;
     // The factory's own, and the test's.
     assert_eq!(Arc::strong_count(&alive), 2);
+}
+
+/// What a hub hears that attaches its tab for the first time, after ATTACHED.
+async fn attached(hub: &mut Hub) -> (u16, String) {
+    hub.attach(1).await;
+    refused_with(hub).await
+}
+
+/// The code and the text of a refusal.
+async fn refused_with(hub: &mut Hub) -> (u16, String) {
+    match frame(&hub.next().await) {
+        ServerFrame::Rejected(Rejected { code, message, .. }) => (code, message.to_owned()),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_while_the_link_is_lost_arrives_with_the_next() {
+    let (server, hub, welcome, answer) = undecided_session().await;
+    drop(hub);
+    server.stats(|stats| stats.links.open == 0).await;
+    answer.reject_with(4403, "not yours");
+    server.stats(|stats| stats.sockets.open == 0).await;
+    let (mut hub, again) = say_hello_on(Hub::dial(server.address).await, &claim(&welcome, 9)).await;
+    assert!(again.resumed);
+    assert_eq!(attached(&mut hub).await, (4403, "not yours".to_owned()));
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_lost_with_its_link_is_sent_again_until_it_is_acknowledged() {
+    let (server, mut hub, welcome, answer) = undecided_session().await;
+    answer.reject_with(4403, "not yours");
+    let expected = (4403, "not yours".to_owned());
+    assert_eq!(refused_with(&mut hub).await, expected);
+    // The first two hubs say that their tab has heard nothing.
+    for _ in 0..2 {
+        drop(hub);
+        (hub, _) = say_hello_on(Hub::dial(server.address).await, &claim(&welcome, 9)).await;
+        assert_eq!(attached(&mut hub).await, expected);
+    }
+    drop(hub);
+    let (mut hub, _) = say_hello_on(Hub::dial(server.address).await, &claim(&welcome, 9)).await;
+    hub.say(&HubFrame::Attach { tab: TabId(1), last: 1 }).await;
+    let bytes = hub.next().await;
+    assert!(matches!(frame(&bytes), ServerFrame::Attached { next: 2, .. }), "{bytes:?}");
+    hub.skip_to(TAB, 1);
+    hub.ask(TAB, 1, "/nowhere", &[]).await;
+    let nowhere = "this server has no handler for /nowhere".to_owned();
+    assert_eq!(refused_with(&mut hub).await, (1, nowhere));
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_hub_that_takes_over() {
+    // The first hub has heard it, but its tab has not; or nobody has.
+    for is_heard in [true, false] {
+        let (server, mut first, welcome, answer) = undecided_session().await;
+        let expected = (4403, "not yours".to_owned());
+        let second = Hub::dial(server.address).await;
+        if is_heard {
+            answer.reject_with(4403, "not yours");
+            assert_eq!(refused_with(&mut first).await, expected);
+            let (mut second, taken) = say_hello_on(second, &claim(&welcome, 10)).await;
+            assert!(taken.resumed && taken.term.0 == 2);
+            assert_eq!(attached(&mut second).await, expected);
+        } else {
+            let (mut second, taken) = say_hello_on(second, &claim(&welcome, 10)).await;
+            assert!(taken.resumed && taken.term.0 == 2);
+            second.attach(1).await;
+            answer.reject_with(4403, "not yours");
+            assert_eq!(refused_with(&mut second).await, expected);
+        }
+        assert!(matches!(frame(&first.next().await), ServerFrame::Fenced { .. }));
+    }
 }
 
 #[tokio::test]

@@ -278,6 +278,17 @@ async fn a_task_refuses_its_socket() {
 }
 
 #[tokio::test]
+async fn a_task_refuses_its_socket_with_a_code() {
+    let run = |opening: Opening| async move { opening.reject_with(4403, "not yours") };
+    let (_server, mut hub) = asking(run).await;
+    let bytes = hub.next().await;
+    let ServerFrame::Rejected(Rejected { code, message, .. }) = frame(&bytes) else {
+        panic!("{bytes:?}")
+    };
+    assert_eq!((code, message), (4403, "not yours"));
+}
+
+#[tokio::test]
 async fn a_task_that_panics_before_it_accepts_refuses() {
     let (_server, mut hub) = asking(|_| async move { panic!("on request") }).await;
     assert_eq!(refused(&mut hub).await, "the handler gave no answer");
