@@ -33,6 +33,9 @@ pub enum ConnectError {
 pub enum OpenError {
     /// The server, or the network, is at fault. The text says which.
     Failed {
+        /// The close code: the one that the server's handler refused the socket with, from 3000 to
+        /// 4999, or 1006 for none.
+        code: u16,
         /// What failed.
         message: String,
     },
@@ -55,7 +58,7 @@ impl OpenError {
             ("", reason) => format!("the socket was closed with {}: {reason}", ended.code),
             (error, _) => error.to_owned(),
         };
-        Self::Failed { message }
+        Self::Failed { code: ended.code, message }
     }
 }
 
@@ -84,7 +87,7 @@ impl std::error::Error for ConnectError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed { message } => f.write_str(message),
+            Self::Failed { message, .. } => f.write_str(message),
             Self::Closed => f.write_str("the client is closed"),
         }
     }

@@ -158,7 +158,7 @@ async fn who_has_not_logged_in_or_has_logged_out_stays_outside() {
     let cookie = app.log_in("ann").await;
     let ann = app.client(&cookie);
     let odd = soon("an answer", ann.open("/room/kitchen", &[])).await;
-    assert!(matches!(odd, Err(OpenError::Failed { message }) if message.contains("number")));
+    assert!(matches!(odd, Err(OpenError::Failed { message, .. }) if message.contains("number")));
     let mut room = soon("the room", ann.open("/room/1", &[])).await.unwrap();
     app.post("/logout", &format!("Cookie: {cookie}\r\n"), "").await;
     assert_eq!(soon("the end", room.next()).await, None);

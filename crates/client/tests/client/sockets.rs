@@ -37,12 +37,19 @@ async fn the_server_chooses_a_sub_protocol_refuses_and_closes() {
         if opening.target().ends_with("?no") {
             return opening.reject("not yours");
         }
+        if opening.target().ends_with("?forbidden") {
+            return opening.reject_with(4403, "not yours either");
+        }
         opening.accept_protocol("b").close(1006, "");
     });
     let server = Running::start(Server::builder().socket("/choosy", choosy)).await;
     let client = server.client();
     let refused = soon("an answer", client.open("/choosy?no", &["a", "b"])).await;
-    assert_eq!(refused.unwrap_err().to_string(), "not yours");
+    let message = "not yours".to_owned();
+    assert_eq!(refused.unwrap_err(), OpenError::Failed { code: 1006, message });
+    let refused = soon("an answer", client.open("/choosy?forbidden", &[])).await;
+    let message = "not yours either".to_owned();
+    assert_eq!(refused.unwrap_err(), OpenError::Failed { code: 4403, message });
     let refused = soon("an answer", client.open("/nowhere", &[])).await.unwrap_err();
     assert!(refused.to_string().contains("/nowhere"), "{refused}");
     let mut socket = soon("a socket", client.open("/choosy", &["a", "b"])).await.unwrap();
@@ -153,7 +160,7 @@ async fn who_is_at_fault_is_told() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = Client::connect(url(free)).unwrap();
     let failed = soon("an answer", client.open("/echo", &[])).await.unwrap_err();
-    let OpenError::Failed { message } = failed else { panic!("{failed:?}") };
+    let OpenError::Failed { code: 1006, message } = failed else { panic!("{failed:?}") };
     assert!(message.contains("could not connect"), "{message}");
     assert!(matches!(*client.status().borrow(), Status::Backoff { .. }));
 }

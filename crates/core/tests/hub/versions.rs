@@ -150,14 +150,18 @@ fn frames_that_the_hub_does_not_act_on_are_counted_and_ignored() {
 
 #[test]
 fn a_refused_socket_fails_with_the_text_and_counts_once() {
-    let mut bench = Bench::connected();
-    bench.open(1, ONE);
-    bench.take();
-    let (tab, socket, message) = (alias(1), ONE, "log in first");
-    let rejected = Rejected { tab, socket, code: 2, retry_ms: None, message };
-    bench.server(&ServerFrame::Rejected(rejected));
-    let (code, clean, reason) = (1006, false, String::new());
-    let error = HubMessage::Error { socket, message: message.to_owned() };
-    let closed = HubMessage::Closed { socket, count: 1, code, clean, reason };
-    assert_eq!(bench.all_posted(1), [error, closed]);
+    let own = [(3000, 3000), (4403, 4403), (4999, 4999)];
+    let others = [(2, 1006), (1000, 1006), (2999, 1006), (5000, 1006)];
+    for (sent, code) in own.into_iter().chain(others) {
+        let mut bench = Bench::connected();
+        bench.open(1, ONE);
+        bench.take();
+        let (tab, socket, message) = (alias(1), ONE, "log in first");
+        let rejected = Rejected { tab, socket, code: sent, retry_ms: None, message };
+        bench.server(&ServerFrame::Rejected(rejected));
+        let (clean, reason) = (false, String::new());
+        let error = HubMessage::Error { socket, message: message.to_owned() };
+        let closed = HubMessage::Closed { socket, count: 1, code, clean, reason };
+        assert_eq!(bench.all_posted(1), [error, closed]);
+    }
 }

@@ -287,10 +287,13 @@ impl Mux {
         tabs
     }
 
-    /// The server refuses a virtual socket.
+    /// The server refuses a virtual socket. A code that the application chose becomes the close
+    /// code, if it is one of those that WebSockets leave to applications.
     fn rejected(&mut self, base: &mut Base, count: u64, rejected: &Rejected<'_>) {
-        let Rejected { tab, socket, message, .. } = *rejected;
-        let (code, clean, reason) = (code::ABNORMAL, false, String::new());
+        let Rejected { tab, socket, code, message, .. } = *rejected;
+        let is_own = matches!(code, 3_000..=4_999);
+        let code = if is_own { code } else { code::ABNORMAL };
+        let (clean, reason) = (false, String::new());
         self.post(base, tab, HubMessage::Error { socket, message: message.to_owned() });
         self.post(base, tab, HubMessage::Closed { socket, count, code, clean, reason });
     }
