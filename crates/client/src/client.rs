@@ -56,12 +56,14 @@ pub enum Status {
         /// Why.
         reason: String,
     },
-    /// It works, but the server has no room for this client. Sockets fail until it has.
+    /// It works, but the server has no room for this client, or has sent it away for a time.
+    /// Sockets fail until that is over.
     Full {
         /// Why.
         reason: String,
     },
-    /// The server refused the client for good, so nothing is tried any more. Sockets fail.
+    /// The server refused the client, or sent it away, for good. Nothing is tried any more. Sockets
+    /// fail.
     Refused {
         /// Why.
         reason: String,
@@ -159,7 +161,8 @@ impl Client {
         Topic { number, inbox, commands }
     }
 
-    /// Returns what the server says to all tabs of the browser from now on.
+    /// Returns what the server says to all tabs of the browser, and to this client alone, from now
+    /// on.
     pub fn broadcasts(&self) -> Broadcasts {
         let inbox = Inbox::<BrowserEvent>::new();
         if self.commands.send(Command::Listen { inbox: inbox.clone() }).is_err() {

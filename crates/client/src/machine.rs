@@ -287,6 +287,11 @@ impl Machine {
                     self.news(News::Browser(payload));
                 }
             }
+            M::Direct { count, payload } => {
+                if self.is_fresh(count) {
+                    self.news(News::Browser(payload));
+                }
+            }
             M::BrowserGap => self.news(News::BrowserGap),
             M::Subscribed { subscription: SubscriptionId(topic), position, .. } => {
                 self.news(News::Subscribed { topic, position });

@@ -57,7 +57,7 @@ pub struct Broadcasts {
     pub(crate) inbox: Inbox<BrowserEvent>,
 }
 
-/// What the server says to all tabs of a browser.
+/// What the server says to all tabs of a browser, or to this client alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrowserEvent {

@@ -86,9 +86,10 @@ impl ServerHandle {
         fanout.publish(topic, message).await
     }
 
-    /// Sends a message to all tabs of a user's browsers, or of one browser, at most once: what does
-    /// not fit on a link is lost, and so is what is sent to nobody who is there. Pages hear it as
-    /// `message` of their client.
+    /// Sends a message to all tabs of a user's browsers, to all tabs of one browser, or to one tab,
+    /// at most once: what does not fit on a link is lost, and so is what is sent to nobody who is
+    /// there. Pages hear it as `message` of their client. A tab whose hub speaks version 1 of the
+    /// protocol is not told.
     ///
     /// # Errors
     /// [`SendError::Full`] when a shard's inbox is full. [`SendError::Closed`] when the server is
@@ -128,7 +129,8 @@ impl ServerHandle {
     /// Sends a user, a browser or a tab away. The page reads the text of the refusal, and tries
     /// again when it says so. Sockets close with 1006 after an `error` event. Answers of the judge
     /// that name the user and were given or asked for before count no more. A user or a tab that is
-    /// not there is not told.
+    /// not there is not told. The hub of the browser keeps a tab away; a page that is loaded again
+    /// is another tab.
     ///
     /// # Errors
     /// [`SendError::Closed`] when the server is gone, or the shard of the browser.

@@ -53,8 +53,9 @@ export type TopicName<S extends Schema> = keyof S['topics'] & string;
 export interface Status {
   /**
    * `idle`: nobody needs the link; `connecting`; `connected`; `backoff`: it failed and is tried
-   * again soon, or the server has no room for this tab yet, as `reason` tells; `closed`: this
-   * client is closed, there is no hub, or the server refused this browser for good.
+   * again soon, or the server has no room for this tab yet, or ended it for a time, as `reason`
+   * tells; `closed`: this client is closed, there is no hub, or the server refused this browser or
+   * ended this tab for good.
    */
   readonly state: 'idle' | 'connecting' | 'connected' | 'backoff' | 'closed';
   /** How the hub is hosted. */
@@ -71,7 +72,7 @@ export interface Status {
 export interface ClientEvents<M = string | Uint8Array> {
   /** Something in `status` has changed. */
   status: Status;
-  /** The server said something to all tabs of this browser. */
+  /** The server said something to all tabs of this browser, or to this tab alone. */
   message: { readonly type: 'message'; readonly data: M };
   /** The server said something to all tabs that this one missed, for it was away for too long. */
   gap: { readonly type: 'gap' };
@@ -165,7 +166,8 @@ export function connect(
     // How far the module of the worker is, is no fault.
     const reason = message[0] === HubKind.Loading ? '' : hub?._reason;
     if (warned !== (warned = reason) && warned) console.warn(warned);
-    return message[0] === HubKind.Browser ? emit(target, 'message', { data: message[3].slice() })
+    return message[0] === HubKind.Browser || message[0] === HubKind.Direct
+      ? emit(target, 'message', { data: message[3].slice() })
       : message[0] === HubKind.BrowserGap ? emit(target, 'gap')
         // No news to a client, whose messages and topics do not end with a session.
         : message[0] === HubKind.Lost || emit(target, 'status', { _status: client.status });

@@ -162,6 +162,8 @@ function heard(hub: HubPort, message: HubMessage): unknown[] | undefined {
       return [url, `link is ${STATES[message[2]]}`, { tabs: message[3] }];
     case HubKind.Browser:
       return [url, 'message to all tabs', message[3]];
+    case HubKind.Direct:
+      return [url, 'message to this tab', message[3]];
     case HubKind.BrowserGap:
       return [url, 'gap in the messages to all tabs'];
     case HubKind.Renew:

@@ -226,7 +226,10 @@ function hear(hub: HubPort, message: HubMessage): void {
     const [, , state, tabs, reason] = message;
     if (state !== LinkState.Connected && hub._isMux) hub._up = false;
     show(hub, message, state, tabs, reason);
-  } else if (message[0] !== HubKind.Browser || !isHeard(hub, Lane.All, message[2])) {
+  } else if (
+    message[0] !== HubKind.Browser && message[0] !== HubKind.Direct ||
+    !isHeard(hub, message[0] === HubKind.Direct ? Lane.Own : Lane.All, message[2])
+  ) {
     tell(hub, message);
   }
 }

@@ -174,6 +174,8 @@ export const enum HubKind {
   Mirror,
   /** A message to all tabs of the browser. */
   Browser,
+  /** A message to this tab alone. It has a place in the tab's lane. */
+  Direct,
   /** Messages to all tabs are missing here. */
   BrowserGap,
   /**
@@ -225,9 +227,15 @@ export const enum LinkState {
   Connecting,
   Connected,
   Backoff,
-  /** The server has no room for this tab: it gets its place once there is room. */
+  /**
+   * The server has no room for this tab: it gets its place once there is room. Or the application
+   * ended this tab, which comes back after a time.
+   */
   Full,
-  /** The server refused the hub for good: nothing is tried before another page attaches. */
+  /**
+   * The server refused the hub for good: nothing is tried before another page attaches. Or the
+   * application ended this tab for good.
+   */
   Refused,
   Closed,
 }
@@ -263,6 +271,7 @@ export type HubMessage =
   | [kind: HubKind.State, hub: bigint, state: LinkState, tabs: number, reason: string]
   | [kind: HubKind.Mirror, hub: bigint, data: Data]
   | [kind: HubKind.Browser, hub: bigint, count0: number, data: Data]
+  | [kind: HubKind.Direct, hub: bigint, count: number, data: Data]
   | [kind: HubKind.BrowserGap, hub: bigint]
   | [kind: HubKind.Resume, hub: bigint, n: number, claim: string]
   | [kind: HubKind.Renew, hub: bigint, n: number, count0: number, claim: string]
@@ -282,7 +291,7 @@ export type HubMessage =
 /** The messages of these kinds. */
 export type Of<Kind extends HubKind> = Extract<HubMessage, { 0: Kind }>;
 
-/** What has a place in the tab's lane. */
+/** What is said of one socket and has a place in the tab's lane. */
 export type CountedMessage =
   Of<HubKind.Opened | HubKind.Message | HubKind.Closed | HubKind.Credit>;
 
@@ -290,7 +299,7 @@ export type CountedMessage =
 export type PeerMessage = CountedMessage | Of<HubKind.Joined | HubKind.Ended | HubKind.Error |
   HubKind.Subscribed | HubKind.Publication | HubKind.Gap | HubKind.Unsubscribed>;
 
-/** Whether a message has a place in the tab's lane. */
+/** Whether a message of one socket has a place in the tab's lane. */
 export const isCounted = (message: HubMessage): message is CountedMessage =>
   message[0] < HubKind.Joined;
 

@@ -34,6 +34,7 @@ const SHAPES: { [Kind in HubKind]: Shape<Kind> } = {
   [HubKind.State]: 'bnns',
   [HubKind.Mirror]: 'bd',
   [HubKind.Browser]: 'bnd',
+  [HubKind.Direct]: 'bnd',
   [HubKind.BrowserGap]: 'b',
   [HubKind.Resume]: 'bns',
   [HubKind.Renew]: 'bnns',

@@ -56,9 +56,9 @@ pub(super) trait Machine: Send {
     fn poll_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)>;
     /// The link's state, and why it is so.
     fn state(&self) -> (LinkState, &str);
-    /// Returns what the server says to a tab that it has no room for. Returns `None` for a tab that
-    /// has its place, or may get it.
-    fn no_room(&self, tab: TabId) -> Option<&str>;
+    /// Returns what a tab is told of the link that the server has no room for, or that the
+    /// application ended. Returns `None` for a tab that has its place, or may get it.
+    fn left_out(&self, tab: TabId) -> Option<(LinkState, &str)>;
 }
 
 /// What a tab has of a session, as it says in Attach.

@@ -367,6 +367,13 @@ pub enum HubMessage {
         /// The message.
         payload: OwnedPayload,
     },
+    /// A message to this tab alone.
+    Direct {
+        /// Its number in the tab's lane.
+        count: u64,
+        /// The message.
+        payload: OwnedPayload,
+    },
     /// Messages to all tabs are missing here.
     BrowserGap,
     /// A topic is subscribed: everything after the position will come.
@@ -422,9 +429,11 @@ pub enum LinkState {
     Connected = 2,
     /// It failed; the hub waits before it tries again.
     Backoff = 3,
-    /// It works, and the server has no room for this tab, which gets its place once there is.
+    /// It works, and the server has no room for this tab, which gets its place once there is. Or
+    /// the application ended this tab, which comes back after a time.
     Full = 4,
-    /// The server refused the hub for good: nothing is tried before another tab attaches.
+    /// The server refused the hub for good: nothing is tried before another tab attaches. Or the
+    /// application ended this tab for good.
     Refused = 5,
 }
 
@@ -457,6 +466,8 @@ pub enum WakeReason {
     History,
     /// Tabs that the server has no room for are to be told so.
     NoRoom,
+    /// A tab that the application ended may come back.
+    Dismissed,
 }
 
 /// Something worth a line in a log.
@@ -495,6 +506,7 @@ impl HubMessage {
             Self::Message { payload, .. }
             | Self::Mirror { payload }
             | Self::Browser { payload, .. }
+            | Self::Direct { payload, .. }
             | Self::Publication { payload, .. } => payload.len(),
             Self::Closed { reason, .. } => reason.len(),
             Self::Error { message, .. } | Self::Unsubscribed { message, .. } => message.len(),

@@ -516,7 +516,7 @@ impl Machine for Mirror {
         (state, "")
     }
 
-    fn no_room(&self, _: TabId) -> Option<&str> {
+    fn left_out(&self, _: TabId) -> Option<(LinkState, &str)> {
         None
     }
 }

@@ -188,7 +188,8 @@ impl Hub {
         self.base.order(Output::WatchTab { tab });
         self.base.event(Event::TabAttached(tab));
         self.machine.tab_attached(now, &mut self.base, tab, has);
-        let attached = HubMessage::Attached { state: self.state(), tabs: self.tab_count() };
+        let state = self.machine.left_out(tab).map_or_else(|| self.state(), |(state, _)| state);
+        let attached = HubMessage::Attached { state, tabs: self.tab_count() };
         self.base.order(Output::PostToTab { tab, message: attached });
         self.machine.tab_returned(&mut self.base, tab, held);
         Some(tab)
@@ -261,12 +262,12 @@ impl Hub {
         let mut others = self.base.tabs.attached();
         others.retain(|tab| Some(*tab) != fresh);
         for tab in &others {
-            if let Some(reason) = self.machine.no_room(*tab) {
-                let (state, reason) = (LinkState::Full, reason.to_owned());
+            if let Some((state, reason)) = self.machine.left_out(*tab) {
+                let reason = reason.to_owned();
                 self.base.post(*tab, HubMessage::State { state, tabs, reason });
             }
         }
-        others.retain(|tab| self.machine.no_room(*tab).is_none());
+        others.retain(|tab| self.machine.left_out(*tab).is_none());
         if !others.is_empty() {
             let message = HubMessage::State { state, tabs, reason };
             self.base.order(Output::PostToTabs { tabs: others, message });

@@ -26,6 +26,7 @@ pub enum HubKind {
     State,
     Mirror,
     Browser,
+    Direct,
     BrowserGap,
     Resume,
     Renew,
@@ -106,6 +107,7 @@ impl From<HubMessage> for PortMessage {
             M::State { state, tabs, reason } => with_text(Kind::State, &link(state, tabs), reason),
             M::Mirror { payload } => with(Kind::Mirror, &[], payload),
             M::Browser { count0, payload } => with(Kind::Browser, &[float(count0)], payload),
+            M::Direct { count, payload } => with(Kind::Direct, &[float(count)], payload),
             M::BrowserGap => plain(Kind::BrowserGap, &[]),
             M::Resume { n_seen, continues: true, claim, .. } => {
                 with_text(Kind::Resume, &[float(n_seen)], claim)

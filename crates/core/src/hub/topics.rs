@@ -62,12 +62,14 @@ struct Listener {
 }
 
 impl Topics {
-    /// Called when a tab wants a topic, which it left at a position.
+    /// Called when a tab wants a topic, which it left at a position. `is_away`: it hears nothing
+    /// before [`tab_back`](Self::tab_back).
     pub(super) fn subscribe(
         &mut self,
         base: &mut Base,
         wish: Subscription<'_>,
         is_open: bool,
+        is_away: bool,
         history: &History,
     ) {
         let Subscription { tab, number, name, since } = wish;
@@ -79,7 +81,7 @@ impl Topics {
         }
         let limit = base.config.topics;
         let refusal = if in_use {
-            return self.subscribe_again(base, wish, history);
+            return self.subscribe_again(base, wish, is_away, history);
         } else if name.is_empty() || name.len() > MAX_TOPIC_NAME {
             Some(format!("tabmux: the name of a topic has 1 to {MAX_TOPIC_NAME} bytes"))
         } else if count >= limit || self.find(name).is_none() && self.topics.len() >= limit {
@@ -97,7 +99,7 @@ impl Topics {
         });
         let topic = &mut self.topics[at];
         let place = topic.listeners.partition_point(|it| it.number <= number);
-        let hearing = Hearing::Waits(since);
+        let hearing = if is_away { Hearing::AwayWaits(since) } else { Hearing::Waits(since) };
         topic.listeners.insert(place, Listener { number, tab, hearing });
         topic.welcome(base, false, history);
         self.ask(base, is_open);
@@ -105,13 +107,22 @@ impl Topics {
 
     /// Called when a tab says again what it wants, through another port: what was posted to the one
     /// before may be lost.
-    fn subscribe_again(&mut self, base: &mut Base, wish: Subscription<'_>, history: &History) {
+    fn subscribe_again(
+        &mut self,
+        base: &mut Base,
+        wish: Subscription<'_>,
+        is_away: bool,
+        history: &History,
+    ) {
         let Subscription { tab, number, name, since } = wish;
         let mine = |it: &&mut Listener| it.tab == tab && it.number == number;
         if let Some(topic) = self.find(name).and_then(|at| self.topics.get_mut(at))
             && let Some(listener) = topic.listeners.iter_mut().find(mine)
         {
             listener.hearing.begins_again(since, topic.last);
+            if is_away {
+                listener.hearing.goes_away(topic.last, true);
+            }
             return topic.welcome(base, false, history);
         }
         base.event(Event::BadTabMessage(tab));

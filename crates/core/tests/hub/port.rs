@@ -77,6 +77,8 @@ fn messages_to_the_page_have_what_their_kind_says() {
     check(HubMessage::Mirror { payload: payload() }, HubKind::Mirror, &[], Some("hello"));
     let browser = HubMessage::Browser { count0: 6, payload: payload() };
     check(browser, HubKind::Browser, &[6.0], Some("hello"));
+    let direct = HubMessage::Direct { count: 5, payload: payload() };
+    check(direct, HubKind::Direct, &[5.0], Some("hello"));
     check(HubMessage::BrowserGap, HubKind::BrowserGap, &[], None);
     let resume =
         |continues| HubMessage::Resume { n_seen: 8, continues, count0: 6, claim: text("claim") };

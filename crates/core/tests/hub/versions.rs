@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tabmux_core::hub::{HubMessage, LinkState, Mode, Output};
 use tabmux_wire::{
-    Audience, Denied, HubFrame, IdentityTag, Payload, RefusedReason, Rejected, Reply, ServerFrame,
-    Term, WelcomeTail,
+    Denied, HubFrame, IdentityTag, Payload, RefusedReason, Rejected, Reply, ServerFrame, Term,
+    WelcomeTail,
 };
 
 use crate::support::{ATTACH, Bench, ONE, alias, data, opened, text, welcome};
@@ -139,8 +139,6 @@ fn frames_that_the_hub_does_not_act_on_are_counted_and_ignored() {
     let (tab, socket, last) = (alias(1), ONE, true);
     let reply = Reply { tab, socket, last, payload: Payload::Text("hi") };
     bench.server(&ServerFrame::Reply(reply));
-    let (audience, payload) = (Audience::User, Payload::Text("hi"));
-    bench.server(&ServerFrame::Direct { lane: 0, audience, payload });
     assert!(bench.posted(1).is_empty());
     bench.server(&data(1, ONE, "hi"));
     let count = 3;

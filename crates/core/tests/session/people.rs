@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tabmux_core::{
     session::{Admitted, Farewell, LinkDown, Output, SendError, User, Visitor},
     wire::{
-        Denied, Dismissed, ErrorCode, GoAwayReason, Hello, HubFrame, HubId, Payload, RefusedReason,
-        ServerFrame, SessionId, TabId, Term, close,
+        Audience, Denied, Dismissed, ErrorCode, GoAwayReason, Hello, HubFrame, HubId, Payload,
+        RefusedReason, ServerFrame, SessionId, TabId, Term, close,
     },
 };
 
@@ -212,4 +212,30 @@ fn a_hub_of_version_1_whose_tab_is_ended_attaches_it_anew() {
     let (code, tab, socket) = (ErrorCode::UnknownTab, Some(TabId(1)), None);
     let message = "log in first";
     assert_eq!(frame(&outputs), ServerFrame::Error { code, tab, socket, message });
+}
+
+#[test]
+fn a_message_to_a_tab_is_of_its_lane_and_for_a_tab_that_is_there() {
+    let mut server = Server::new();
+    let session = session_of(&mut server, 1, 7);
+    server.say(1, &attach(2));
+    let payload = Payload::Text("hi");
+    server.registry.tell_tab(server.now, session, TabId(2), payload).unwrap();
+    let outputs = server.drain();
+    let audience = Audience::Tab;
+    assert_eq!(frames(&outputs), [ServerFrame::Direct { lane: 2, audience, payload }]);
+    let nobody = server.registry.tell_tab(server.now, session, TabId(3), payload);
+    assert_eq!(nobody, Err(SendError::Closed));
+}
+
+#[test]
+fn a_hub_of_version_1_has_no_message_to_a_tab() {
+    let mut server = Server::new();
+    server.open(1);
+    server.say(1, &old_hello());
+    server.say(1, &attach(1));
+    let session = server.registry.sessions().next().unwrap().session;
+    let told = server.registry.tell_tab(server.now, session, TabId(1), Payload::Text("hi"));
+    assert_eq!(told, Err(SendError::Closed));
+    assert_eq!(server.drain(), []);
 }

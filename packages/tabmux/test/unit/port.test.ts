@@ -459,6 +459,40 @@ test('a client tells messages to all, until its listener is taken off', async ()
   assert.deepEqual(seen, [['off', 'one'], ['signal', 'one']]);
 });
 
+test('a message to this tab alone is a message of the client, and is heard once', async () => {
+  const { client, worker, hub } = await pair();
+  const seen: unknown[] = [];
+  client.on('message', ({ data }) => seen.push(data));
+  worker.post(hub, HubKind.Direct, 8, 'to the tab');
+  worker.post(hub, HubKind.Direct, 8, 'to the tab');
+  // It has a place in the tab's lane, and none in lane 0.
+  worker.post(hub, HubKind.Browser, 1, 'to all');
+  worker.post(hub, HubKind.Direct, 9, Uint8Array.of(7));
+  await worker.settled(hub);
+  assert.deepEqual(seen, ['to the tab', 'to all', Uint8Array.of(7)]);
+});
+
+test('a tab that the server ended is closed with the reason, and may come back', async () => {
+  const { client, worker, hub, open, key } = await pair();
+  const failed = failure(open);
+  const reason = 'tabmux: the server ended this tab: moderated';
+  worker.post(hub, HubKind.State, LinkState.Refused, 1, reason);
+  worker.post(hub, HubKind.Lost, reason);
+  assert.equal(await failed, reason);
+  await worker.settled(hub);
+  assert.deepEqual([client.status.state, client.status.reason], ['closed', reason]);
+  // What is opened meanwhile fails for the same reason.
+  const late = new SharedWebSocket(SERVER + 'late', [], { mode: 'mux', key });
+  assert.equal(await failure(late), reason);
+  worker.post(hub, HubKind.State, LinkState.Full, 1, reason);
+  await worker.settled(hub);
+  assert.equal(client.status.state, 'backoff');
+  worker.post(hub, HubKind.State, LinkState.Connected, 1, '');
+  worker.resume(hub, 0, 0);
+  await worker.settled(hub);
+  assert.deepEqual([client.status.state, client.status.reason], ['connected', '']);
+});
+
 test('a closed client says so once, and leaves the hub', async () => {
   const abort = new AbortController();
   const client = connect(SERVER, { key: `close ${(keys += 1)}`, signal: abort.signal });

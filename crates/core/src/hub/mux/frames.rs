@@ -3,8 +3,8 @@
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Alias, Denied, ErrorCode, HubFrame, LaneCount, RefusedReason, Rejected, ServerFrame, SocketId,
-    TabId, Term, TopicId, Welcome, close as code,
+    Alias, Denied, ErrorCode, HubFrame, LaneCount, Payload, RefusedReason, Rejected, ServerFrame,
+    SocketId, TabId, Term, TopicId, Welcome, close as code,
 };
 
 use super::{Mux, Next, Session};
@@ -111,6 +111,8 @@ impl Mux {
             }
             ServerFrame::Rejected(rejected) => self.rejected(base, count, &rejected),
             ServerFrame::Message { payload } => self.message_to_all(base, count, payload.into()),
+            ServerFrame::Direct { lane, payload, .. } => self.direct(base, lane, count, payload),
+            ServerFrame::Dismissed(dismissed) => self.dismiss(now, base, &dismissed),
             ServerFrame::Gap { topic: TopicId(0), position: _ } => {
                 base.post_all(self.concerned(base, count), &HubMessage::BrowserGap);
             }
@@ -130,13 +132,11 @@ impl Mux {
             ServerFrame::Coming { bytes } => self.announced(base, bytes),
             // Frames that this release does not act on, and types of later versions.
             ServerFrame::Credentials(_)
-            | ServerFrame::Dismissed(_)
             | ServerFrame::Reply(_)
             | ServerFrame::Published { .. }
             | ServerFrame::Recovered(_)
             | ServerFrame::CaughtUp(_)
             | ServerFrame::Presence(_)
-            | ServerFrame::Direct { .. }
             | ServerFrame::Unknown { .. } => {}
         }
     }
@@ -268,6 +268,15 @@ impl Mux {
         self.dial(now, base);
     }
 
+    /// Posts a message that names its audience: lane 0 is for all tabs.
+    fn direct(&mut self, base: &mut Base, lane: u32, count: u64, payload: Payload<'_>) {
+        let payload = payload.into();
+        match lane {
+            0 => self.message_to_all(base, count, payload),
+            _ => self.post(base, Alias(lane), HubMessage::Direct { count, payload }),
+        }
+    }
+
     /// Posts a message to all tabs that it concerns.
     fn message_to_all(&mut self, base: &mut Base, count: u64, payload: OwnedPayload) {
         let tabs = self.concerned(base, count);
@@ -370,6 +379,10 @@ impl Mux {
         let until = now + base.config.parked_ttl;
         let gone = mem::take(&mut self.gone);
         for listed in &welcome.tabs {
+            if self.is_dismissed(listed.tab) {
+                base.send_control(HubFrame::Gone { tab: listed.tab }.to_bytes());
+                continue;
+            }
             if gone.contains(&listed.tab) {
                 base.send_control(HubFrame::Gone { tab: listed.tab }.to_bytes());
                 self.gone.push(listed.tab);
@@ -413,6 +426,10 @@ impl Mux {
         let (Some(session), Some(tab)) = (&self.session, self.tabs.get_mut(id)) else {
             return;
         };
+        if self.dismissals.contains(id) {
+            // It was asked for before the server ended it.
+            return base.send_control(HubFrame::Gone { tab: id }.to_bytes());
+        }
         let was_left_out = tab.is_left_out();
         let continues = match tab.named((session.id, alias), count0, [next, n_seen]) {
             Named::Resumes { continues } => continues,

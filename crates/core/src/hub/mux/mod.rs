@@ -6,6 +6,7 @@
 
 mod acks;
 mod claims;
+mod dismissed;
 mod frames;
 mod line;
 
@@ -16,12 +17,13 @@ use tabmux_wire::{
     Payload, Resume, ServerFrame, SessionId, TabId, Term, Token, Upstream, close as code,
 };
 
-use self::acks::Acks;
+use self::{acks::Acks, dismissed::Dismissal};
 use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
     io::{Event, HubMessage, LinkState, Rules, SubscriptionId, WakeReason},
     link::{Backoff, Connection},
+    map::Map,
     resume::{Claim, Held, History, MuxTab, MuxTabs},
     topics::Topics,
 };
@@ -39,6 +41,8 @@ pub(super) struct Mux {
     history: History,
     /// Tabs that left since the server last said which it knows; it may not have heard of it.
     gone: Vec<TabId>,
+    /// Tabs that the application ended. All of them are at this hub.
+    dismissals: Map<TabId, Dismissal>,
     backoff: Backoff,
     /// Why the last link ended; empty while one works.
     reason: String,
@@ -84,6 +88,7 @@ impl Mux {
             acks: Acks::default(),
             history: History::default(),
             gone: Vec::new(),
+            dismissals: Map::default(),
             backoff: Backoff::new(config.backoff_first, config.backoff_last),
             reason: String::new(),
             no_room: String::new(),
@@ -220,7 +225,11 @@ impl Mux {
         )
     }
 
+    /// Asks the server for a tab, unless the application ended the tab.
     fn send_attach(&mut self, base: &mut Base, tab: TabId) {
+        if self.is_dismissed(tab) {
+            return;
+        }
         // What was posted and not yet heard dies with this hub, or with the port: the server, which
         // forgets what is named here, keeps it. A tab that has it drops it by its count.
         let last = self.tabs.asked(tab);
@@ -323,7 +332,9 @@ impl Machine for Mux {
         // The server remembers by itself what became of a tab that this hub awaits.
         let is_awaited = self.tabs.get(tab).is_some();
         let [own, found] = Claim::both(has.claim);
-        let part = own.and_then(|claim| Some((claim.session, claim.alias?)));
+        // One that the application ended is part of no session, whatever it shows.
+        let part = own.filter(|_| !self.is_dismissed(tab));
+        let part = part.and_then(|claim| Some((claim.session, claim.alias?)));
         self.tabs.insert(tab, part, has);
         if let (Some(Session { id, count0: Some(count0), .. }), Some(tab)) =
             (&self.session, self.tabs.get_mut(tab).filter(|_| !is_awaited))
@@ -362,6 +373,9 @@ impl Machine for Mux {
                 base.post_now(tab, message);
             }
         }
+        if self.is_dismissed(tab) {
+            return self.tell_dismissed(base, tab);
+        }
         let may_ask = self.connection.may_ask();
         self.topics.tab_back(base, tab, may_ask, &self.history);
     }
@@ -380,6 +394,7 @@ impl Machine for Mux {
 
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.tabs.remove(tab);
+        self.dismissals.remove(tab);
         if self.gone.len() >= base.config.tabs {
             self.gone.remove(0);
         }
@@ -422,8 +437,8 @@ impl Machine for Mux {
     }
 
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>) {
-        let may_ask = self.connection.may_ask();
-        self.topics.subscribe(base, wish, may_ask, &self.history);
+        let (may_ask, is_away) = (self.connection.may_ask(), self.is_dismissed(wish.tab));
+        self.topics.subscribe(base, wish, may_ask, is_away, &self.history);
     }
 
     fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId) {
@@ -505,6 +520,7 @@ impl Machine for Mux {
         self.topics.handle_timeout(now, base, self.connection.may_ask());
         self.acks_timeout(now, base);
         self.tell_no_room(now, base);
+        self.readmit(now, base);
         if self.history_ends(base).is_some_and(|at| at <= now) {
             self.history.end();
             self.topics.all_came(base);
@@ -549,9 +565,10 @@ impl Machine for Mux {
         let session = expires.map(|at| (at, WakeReason::Session));
         let history = self.history_ends(base).map(|at| (at, WakeReason::History));
         let no_room = self.no_room_at.map(|at| (at, WakeReason::NoRoom));
+        let readmits = self.readmits().map(|at| (at, WakeReason::Dismissed));
         let link = [self.line_timeout(base), self.topics.poll_timeout()];
         link.into_iter()
-            .chain([self.acks.poll_timeout(), session, history, no_room])
+            .chain([self.acks.poll_timeout(), session, history, no_room, readmits])
             .flatten()
             .min()
     }
@@ -560,7 +577,9 @@ impl Machine for Mux {
         (self.connection.state(), &self.reason)
     }
 
-    fn no_room(&self, tab: TabId) -> Option<&str> {
-        self.tabs.get(tab).is_some_and(MuxTab::is_left_out).then_some(&*self.no_room)
+    fn left_out(&self, tab: TabId) -> Option<(LinkState, &str)> {
+        let is_left_out = self.tabs.get(tab).is_some_and(MuxTab::is_left_out);
+        let no_room = is_left_out.then_some((LinkState::Full, &*self.no_room));
+        self.dismissal_of(tab).or(no_room)
     }
 }

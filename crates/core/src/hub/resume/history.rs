@@ -162,7 +162,9 @@ enum ToAll<'a> {
 impl<'a> ToAll<'a> {
     fn new(frame: ServerFrame<'a>) -> Option<Self> {
         Some(match frame {
-            ServerFrame::Message { payload } => Self::Message(payload),
+            ServerFrame::Message { payload } | ServerFrame::Direct { lane: 0, payload, .. } => {
+                Self::Message(payload)
+            }
             ServerFrame::Publication { topic, position, previous, payload } => {
                 Self::Publication { topic, position, previous, payload }
             }

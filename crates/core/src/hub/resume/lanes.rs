@@ -202,9 +202,13 @@ impl MuxTabs {
 
     /// Called when the session is gone, and all counts with it.
     pub(in crate::hub) fn session_lost(&mut self) {
-        for (_, tab) in self.tabs.iter_mut() {
-            // It still answers what it was told.
-            *tab = MuxTab { restarts: tab.restarts, ..MuxTab::default() };
+        self.tabs.iter_mut().for_each(|(_, tab)| tab.forget());
+    }
+
+    /// Called when the server has ended the tab: nothing connects it with the session any more.
+    pub(in crate::hub) fn dismissed(&mut self, tab: TabId) {
+        if let Some(tab) = self.tabs.get_mut(tab) {
+            tab.forget();
         }
     }
 }
@@ -222,6 +226,11 @@ impl MuxTab {
         self.lane0.attached(has.last0);
         self.restarts = 0;
         self.left_out = false;
+    }
+
+    /// Forgets what the tab had of a session. It still answers what it was told.
+    fn forget(&mut self) {
+        *self = Self { restarts: self.restarts, ..Self::default() };
     }
 
     /// Returns true if the tab waits for room at the server.
