@@ -73,7 +73,7 @@ fn a_message_to_a_user_or_a_browser_is_posted_to_all_tabs() {
         bench.server(&direct(0, audience, "all"));
         let message = HubMessage::Browser { count0: 0, payload: text("all") };
         for tab in [1, 2] {
-            assert_eq!(bench.posted(tab), [message.clone()]);
+            assert_eq!(bench.posted(tab), std::slice::from_ref(&message));
         }
         bench.take();
     }

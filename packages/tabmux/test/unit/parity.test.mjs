@@ -18,7 +18,7 @@ const STEPS = 4000;
 const SEEDS = [0, 1, 2];
 
 /** `HubKind.Failed`, of which no hub is named. */
-const FAILED = 23;
+const FAILED = 24;
 
 let Hub;
 let isHubMessage;
