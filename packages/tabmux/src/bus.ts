@@ -5,19 +5,40 @@ import type { HubMessage } from './protocol.js';
 
 /**
  * What a page tells its dedicated worker first: the name of the channel (none: all goes through
- * the page) and whether the page needs to hear a tick each second. `retire`: say what is to be
- * said, let go of everything and end.
+ * the page), whether the page needs to hear a tick each second, and the name of the host.
+ * `retire`: say what is to be said, let go of everything and end.
  */
-export type WorkerOrder = [channel: string, ticks: boolean] | 'retire';
+export type WorkerOrder = [channel: string, ticks: boolean, host: bigint] | 'retire';
 
-/** On the bus, from a tab to its hub. Without a message it asks whether the hub is there. */
-export type TabFrame = [tab: bigint, message?: unknown];
+/**
+ * On the bus, from a tab to the host `to`. Other hosts ignore it. Without a message the tab asks
+ * every host whether it is there.
+ */
+export type TabFrame = [tab: bigint, message?: unknown, to?: bigint];
 
-/** On the bus, from the hub to these tabs, or to all. Without a message: the hub is there. */
-export type HubFrame = [tabs: bigint[], message?: HubMessage | typeof STAYS];
+/** On the bus, from the host `from` to these tabs, or to all. */
+export type HubFrame = [tabs: bigint[], message: HubMessage | Beat, from: bigint];
 
-/** In place of a message: the hub is there, and depends on no tab that leads. */
+/** What a host says in place of a message. */
+export type Beat = typeof HERE | typeof STAYS | typeof GONE;
+
+/** The host is there. */
+export const HERE = 'here';
+
+/** The host is there, and depends on no tab that leads. */
 export const STAYS = 'stays';
+
+/** The host ends: another may be followed at once. */
+export const GONE = 'gone';
+
+/**
+ * Returns a name for a worker that serves a bus. Of two names the smaller one is that of the older
+ * host, by the clock of the machine.
+ */
+export function hostId(): bigint {
+  const [random = 0n] = crypto.getRandomValues(new BigUint64Array(1));
+  return (BigInt(Date.now()) << 16n) + (random & 0xffffn);
+}
 
 /** What makes tabs attach anew: it is of a hub that no tab knows. */
 export const resync = (): HubMessage => {

@@ -34,6 +34,8 @@ export interface Host extends Page {
   /** The address of the worker as the browser takes it. */
   readonly _address: string;
   _hear(message: HubMessage): void;
+  /** The locks of this page are not those of the host: they tell neither who lives. */
+  _distrust(): void;
   /** This tier is no good; with a reason: nor is any other, also not later if that is final. */
   _fail(reason?: string, isFinal?: boolean): void;
 }

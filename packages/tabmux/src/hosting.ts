@@ -5,6 +5,7 @@ import { Hub } from './generated/tabmux_wasm.js';
 import { takeLinkLock } from './link_lock.js';
 import type { LinkLock } from './link_lock.js';
 import type { Port } from './ports.js';
+import { askFromNowOn, doubt } from './pulse.js';
 import { HubKind, Limit, PageKind, hubLock, tabLock } from './protocol.js';
 import type { Data, HubConfig, HubMessage, PageMessage } from './protocol.js';
 import { Relay } from './relay.js';
@@ -25,6 +26,9 @@ const MAX_CLAIM = 512;
 /** How long a tab of an earlier hub may take to attach, where no lock tells whether it lives. */
 const ABSENT_MS = 10_000;
 
+/** Tabs that were given up, and are remembered since they may come back. */
+const MAX_GIVEN_UP = 256;
+
 /** What is called of the wasm module, of which mode `exclusive` has a part. */
 type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBinary' | 'close' |
   'tabLockGranted'> & Partial<Pick<Hub, 'credit' | 'got' | 'subscribe' | 'unsubscribe' | 'trap' |
@@ -34,7 +38,7 @@ type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBin
 /** What a hub needs of its worker. */
 export interface HostWorld {
   /** The hub may dial now, or may not any more. */
-  hold(isHeld: boolean): void;
+  hold(isHeld: boolean, isMux: boolean): void;
   /** Keeps an entry of a trace, where one is wanted. */
   readonly record: ((hub: bigint, entry: Uint8Array) => void) | undefined;
   /** The module is in an unknown state, and this hub at its end. */
@@ -48,6 +52,10 @@ export class Host implements RelayShell {
   readonly tabs = new Map<bigint, [port: Port, age: number]>();
   readonly #hub: Told;
   readonly #watches = new Map<bigint, AbortController>();
+  /** Attached tabs of which no lock tells whether they live. */
+  readonly #unlocked = new Set<bigint>();
+  /** Tabs that were given up by their lock though they had not left, the last `MAX_GIVEN_UP`. */
+  readonly #givenUp = new Set<bigint>();
   /** What waits to be posted until the lock that tells the tabs this hub lives is held. */
   #waiting: (() => void)[] | undefined;
   #alive = true;
@@ -105,6 +113,9 @@ export class Host implements RelayShell {
     // may come after what it said there, and that page no longer listens to the first.
     if ((this.tabs.get(tab)?.[1] ?? 0) > age) return;
     this.tabs.set(tab, [port, age]);
+    // One that was given up and is back had another lock than this worker saw.
+    if (!config.locks || this.#givenUp.delete(tab)) this.#unlocked.add(tab);
+    if (this.#unlocked.has(tab)) askFromNowOn(port);
     this.call((hub, now) => hub.attach(now, tab, claim.slice(0, MAX_CLAIM), ...has));
   }
 
@@ -193,6 +204,11 @@ export class Host implements RelayShell {
     this.#letGo();
   }
 
+  /** Another host serves the tabs: they are to go there. */
+  move(): void {
+    this.tellAll([HubKind.Moved, this.id]);
+  }
+
   /** The worker ends. What was said to the link is said. */
   end(): void {
     this.#stop();
@@ -237,21 +253,25 @@ export class Host implements RelayShell {
   requestLock(): void {
     this.#linkLock = takeLinkLock(this.#locks, this.config.lock, {
       granted: (again) => {
-        this.world.hold(true);
+        this.#hold(true);
         this.call((hub, now) =>
           (again ? hub.networkChanged?.(now, true) : hub.linkLockGranted?.(now)) ?? -1);
       },
       // Another hub has the link now. This one dials in vain until the lock comes back.
       stolen: () => {
-        this.world.hold(false);
+        this.#hold(false);
         this.#link?.close();
       },
       moved: () => this.tellAll([HubKind.Moved, this.id]),
     });
   }
 
+  #hold(isHeld: boolean): void {
+    this.world.hold(isHeld, this.config.mode === 'mux');
+  }
+
   releaseLock(): void {
-    this.world.hold(false);
+    this.#hold(false);
     this.#linkLock?.release();
     this.#linkLock = undefined;
   }
@@ -309,7 +329,7 @@ export class Host implements RelayShell {
         if (!this.tabs.has(tab)) this.call((hub, now) => hub.tabLockGranted(now, tab));
       }, ABSENT_MS);
     }
-    if (this.#locks === undefined || this.#watches.has(tab)) return;
+    if (this.#locks === undefined || this.#watches.has(tab) || this.#unlocked.has(tab)) return;
     const abort = new AbortController();
     this.#watches.set(tab, abort);
     // Shared, since another hub may wait for it too, and be frozen when it gets it.
@@ -317,13 +337,27 @@ export class Host implements RelayShell {
       .request(tabLock(tab), { mode: 'shared', signal: abort.signal }, () => {
         // Returning lets go of it at once: the tab may be on its way back.
         this.#watches.delete(tab);
-        this.call((hub, now) => hub.tabLockGranted(now, tab));
+        const dead = (): void => this.call((hub, now) => hub.tabLockGranted(now, tab));
+        const port = this.tabs.get(tab)?.[0];
+        if (!port) return dead();
+        doubt(port, (wasHere) => {
+          if (wasHere) this.#giveUp(tab);
+          dead();
+        }, () => this.#unlocked.add(tab));
       })
       .catch(() => undefined);
   }
 
+  /** Remembers the last of those that were silent when they were doubted. Most of them are dead. */
+  #giveUp(tab: bigint): void {
+    this.#givenUp.add(tab);
+    const [oldest] = this.#givenUp;
+    if (this.#givenUp.size > MAX_GIVEN_UP) this.#givenUp.delete(oldest as bigint);
+  }
+
   dropTab(tab: bigint): void {
     this.tabs.delete(tab);
+    this.#unlocked.delete(tab);
     this.#watches.get(tab)?.abort();
     this.#watches.delete(tab);
   }

@@ -1,6 +1,6 @@
 // Which tab leads: by a Web Lock, or, where there are none, by a lease in localStorage.
 
-import { Order as LeaseOrder, entryOf, lease, look, changed, release, renew } from
+import { Claim, Order as LeaseOrder, entryOf, lease, look, changed, release, renew } from
   './election/lease.js';
 import type { Lease } from './election/lease.js';
 import { Order } from './election/lock.js';
@@ -15,6 +15,8 @@ export interface Leadership {
   _rob?(): void;
   /** This tab still leads. Called each second while its worker runs; a lock needs no such word. */
   _renew?(): void;
+  /** The host of the bus has ended. */
+  _look?(): void;
 }
 
 /**
@@ -34,23 +36,29 @@ export function contendByLock(
   });
 }
 
-/** Contends for the lease `name`. Calls `refused` where localStorage is refused or full. */
+/**
+ * Contends for the lease `name`. Calls `refused` where localStorage is refused or full. `isHeard`
+ * tells whether a host speaks on the bus.
+ */
 export function contendByLease(
   name: string,
   lead: () => void,
   resign: () => void,
   refused: () => void,
+  isHeard: () => boolean,
 ): Leadership {
   const it = lease(hex(crypto.getRandomValues(new BigUint64Array(1))[0]));
   let timer: ReturnType<typeof setTimeout> | undefined;
   const read = (): string => localStorage.getItem(name) ?? '';
 
-  const act = (step: (it: Lease, entry: string, now: number) => LeaseOrder): void => {
+  type Step = (it: Lease, entry: string, now: number, isHeard: boolean) => LeaseOrder;
+
+  const act = (step: Step): void => {
     const now = Date.now();
     let order;
     clearTimeout(timer);
     try {
-      order = step(it, read(), now);
+      order = step(it, read(), now, isHeard());
       if (order & LeaseOrder.Write) localStorage.setItem(name, entryOf(it, now));
     } catch {
       return refused();
@@ -77,5 +85,6 @@ export function contendByLease(
       }
     },
     _renew: () => act(renew),
+    _look: () => it._claim === Claim.None && act(look),
   };
 }

@@ -21,6 +21,8 @@ const enum Own {
    * whose worker's process has crashed a port to the dead worker, and so it does ever after.
    */
   RestartMs = 100,
+  /** How long a hub whose lock is granted has to show that it is there all the same. */
+  DoubtMs = 100,
   /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
   Faults = 6,
   /** The first wait after the scripts could not be loaded, and the last. Each is twice another. */
@@ -58,6 +60,8 @@ export interface Life {
   _runs: number;
   /** How often the SharedWorker failed to start since it last worked. */
   _faults: number;
+  /** The hub whose lock was granted: it is gone, or the lock that it holds is another. */
+  _doubted?: bigint;
   /** Whether the hub is in a SharedWorker, or is to be, and locks tell how it is. */
   _isShared: boolean;
   _isTried?: boolean;
@@ -216,7 +220,13 @@ function wake(life: Life): void {
 function receive(life: Life, message: HubMessage): void {
   const [kind, hub] = message;
   const isOther = hub !== life._hub;
-  if (kind === HubKind.Failed) {
+  if (kind === HubKind.Ping) {
+    if (life._hub !== life._doubted || !life._isShared) return post(life, [PageKind.Pong]);
+    // It is there: site data was cleared, and it has other locks. It is asked from now on.
+    life._isShared = false;
+    life._port?.close();
+    start(life);
+  } else if (kind === HubKind.Failed) {
     fail(life, message[1]);
   } else if (kind === HubKind.OtherBuild) {
     if (life._isOther) return fail(life, UPDATED);
@@ -243,8 +253,10 @@ function receive(life: Life, message: HubMessage): void {
     // One hub says Resync to everything it gets until it has got our Attach: once is enough.
     life._hub = hub as bigint;
     showResync(life);
+    // Sockets that were lost by it may have been all that this page had: then the hub is left.
+    if (!life._port) return;
     expect(life, Own.AttachMs);
-    if (life._port) attach(life, Phase.Attaching);
+    attach(life, Phase.Attaching);
   } else if (!isOther && life._phase < Phase.Attaching) {
     // Else it was said before we attached. What came before it may not have been heard.
     life._hear(life, message);
@@ -272,8 +284,16 @@ const showResync = (life: Life): void =>
 function watch(life: Life): void {
   const hub = life._hub;
   if (life._isShared) locks?.request(hubLock(hub), { mode: 'shared', signal: leaving.signal },
-    now(life, () => hub === life._hub && restart(life)),
+    now(life, () => hub === life._hub && doubt(life)),
   ).catch(() => undefined);
+}
+
+/** Asks the hub whether it is there, although its lock is granted. */
+function doubt(life: Life): void {
+  life._doubted = life._hub;
+  post(life, [PageKind.Pong]);
+  clearTimeout(life._timer);
+  life._timer = setTimeout(now(life, restart), Own.DoubtMs);
 }
 
 function restart(life: Life): void {

@@ -2,7 +2,7 @@
 
 import { openChannel } from './bus.js';
 import {
-  ANSWER_MS, Inquiry, Order as Step, answer, ask, asker, stop, wake,
+  Inquiry, Order as Step, answer, ask, asker, stop, waits, wake,
 } from './election/inquiry.js';
 import { Lock, Order } from './election/lock.js';
 import { ignore } from './garbage.js';
@@ -70,7 +70,7 @@ export function takeLinkLock(
     clearTimeout(timer);
     if (!channel) return;
     if (inquiry._inquiry !== Inquiry.Over) {
-      timer = setTimeout(() => act(wake(inquiry, performance.now())), ANSWER_MS);
+      timer = setTimeout(() => act(wake(inquiry, performance.now())), waits(inquiry));
     }
     if (step === Step.Ask) channel.postMessage(ASK);
     else if (step === Step.Rob) lock._rob(inquire);

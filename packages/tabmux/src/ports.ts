@@ -1,8 +1,9 @@
 // Where the worker's ports come from. A SharedWorker is handed one by each tab; a dedicated worker
 // reaches all tabs by one channel, the bus, and makes a port of what each of them says there.
 
-import { STAYS, busName, openChannel, resync } from './bus.js';
+import { GONE, HERE, STAYS, busName, hostId, openChannel, resync } from './bus.js';
 import type { HubFrame, TabFrame, WorkerOrder } from './bus.js';
+import { SILENCE_MS, wins } from './election/follow.js';
 import { ignore } from './garbage.js';
 import { HubKind, PageKind } from './protocol.js';
 import type { HubMessage } from './protocol.js';
@@ -23,12 +24,16 @@ const TICK_MS = 1000;
 /** How long a link may take to close when its worker ends. */
 const RETIRE_MS = 1000;
 
+/** How long a host that stood still says nothing of itself. */
+const QUIET_MS = 1500;
+
 /** Tabs a bus remembers. One that is forgotten, the oldest first, is told to attach again. */
 const MAX_TABS = 256;
 
 /** What this file needs of either kind of worker. */
 declare const self: {
   name: string;
+  navigator: { locks?: unknown };
   location: { href: string; search: string };
   onconnect?: (event: { ports: readonly MessagePort[] }) => void;
   onmessage: (event: MessageEvent<TabFrame | WorkerOrder | null>) => void;
@@ -38,21 +43,29 @@ declare const self: {
 
 /** Where ports come from, as the worker sees it. */
 export interface Ports {
-  /** The hub may dial now, or may not any more. */
-  hold(isHeld: boolean): void;
+  /**
+   * The hub may dial now, or may not any more. Its tabs on the bus are away then in mux mode, and
+   * in others they have left.
+   */
+  hold(isHeld: boolean, isMux: boolean): void;
 }
 
 /**
  * Installs, at once, what must not miss a port or a message: in every engine a port that arrives
- * before `onconnect` is set is lost for ever. `retire` is called when the worker is to end.
+ * before `onconnect` is set is lost for ever. `retire` is called when the worker is to end, and
+ * `move` when its tabs are to go to a host of another tier.
  */
-export function openPorts(serve: (port: Port) => void, retire: () => void): Ports {
-  if ('onconnect' in self) return openShared(serve);
+export function openPorts(
+  serve: (port: Port) => void,
+  retire: () => void,
+  move = (): void => undefined,
+): Ports {
+  if ('onconnect' in self) return openShared(serve, move);
   if ('document' in self) throw new Error('tabmux: worker.js is no script for pages');
   return openDedicated(serve, retire);
 }
 
-function openShared(serve: (port: Port) => void): Ports {
+function openShared(serve: (port: Port) => void, move: () => void): Ports {
   let channel: BroadcastChannel | undefined;
   let bus: Bus | undefined;
   self.onconnect = ({ ports: [port] }) => {
@@ -64,10 +77,10 @@ function openShared(serve: (port: Port) => void): Ports {
   return {
     // The bus is for a tab that cannot have this SharedWorker though others have it. Who has the
     // link serves it: two hubs on one bus would both answer.
-    hold(isHeld) {
+    hold(isHeld, isMux) {
       if (isHeld === !!bus) return;
+      bus?.close(isMux ? PageKind.Park : PageKind.Bye);
       channel?.close();
-      bus?.close();
       channel = bus = undefined;
       const opened = isHeld ? openChannel(busName(self.name, self.location.href)) : undefined;
       if (!opened) return;
@@ -76,7 +89,7 @@ function openShared(serve: (port: Port) => void): Ports {
       const post = (frame: HubFrame): void => {
         if (channel === opened) opened.postMessage(frame);
       };
-      const served = (bus = makeBus(serve, post, STAYS));
+      const served = (bus = makeBus(hostId(), serve, post, STAYS, move));
       opened.onmessage = ({ data }) => served.hear(data);
       // The tabs on the bus may be of a hub that is gone, and hear of no other.
       served.announce();
@@ -89,19 +102,20 @@ function openDedicated(serve: (port: Port) => void, retire: () => void): Ports {
 
   self.onmessage = ({ data }) => {
     if (data === 'retire') {
+      bus?.close(PageKind.Park);
       retire();
       setTimeout(() => self.close(), RETIRE_MS);
     } else if (typeof data?.[0] === 'string') {
-      start(...data as [string, boolean]);
+      start(...data as Exclude<WorkerOrder, string>);
     } else {
       bus?.hear(data);
     }
   };
 
-  const start = (name: string, ticks: boolean): void => {
+  const start = (name: string, ticks: boolean, host: bigint): void => {
     if (bus) return;
     const channel = name ? new BroadcastChannel(name) : self;
-    bus = makeBus(serve, (frame) => channel.postMessage(frame));
+    bus = makeBus(host, serve, (frame) => channel.postMessage(frame), HERE);
     if (channel !== self) channel.onmessage = ({ data }: MessageEvent) => bus?.hear(data);
     if (ticks) setInterval(() => self.postMessage(null), TICK_MS);
     // All tabs attach when they hear of a hub that they do not know.
@@ -115,32 +129,21 @@ interface Bus {
   hear(frame: unknown): void;
   /** Makes all tabs attach. */
   announce(): void;
-  close(): void;
+  /** Nothing reaches its tabs any more: says this to the hub in the place of each. */
+  close(leaving: PageKind.Park | PageKind.Bye): void;
 }
 
-/** The hub's end of the bus. */
+/** The hub's end of the bus. `move`: an older host serves the bus, and this one is to end. */
 function makeBus(
+  me: bigint,
   serve: (port: Port) => void,
   post: (frame: HubFrame) => void,
-  ...beat: [] | [typeof STAYS]
+  beat: typeof HERE | typeof STAYS,
+  move = (): void => undefined,
 ): Bus {
   const ports = new Map<bigint, Port>();
-  let waiting: HubFrame | undefined;
-
-  // What is posted to several tabs one after another is one frame to all of them.
-  const postTo = (tab: bigint, message: HubMessage): void => {
-    if (waiting && waiting[1] === message) {
-      waiting[0].push(tab);
-      return;
-    }
-    flush();
-    waiting = [[tab], message];
-    queueMicrotask(flush);
-  };
-  const flush = (): void => {
-    if (waiting) post(waiting);
-    waiting = undefined;
-  };
+  const isQuiet = quietness();
+  const postTo = framing(me, post);
 
   const portOf = (tab: bigint, message: unknown): Port => {
     const known = ports.get(tab);
@@ -155,24 +158,83 @@ function makeBus(
     return port;
   };
 
-  const beats = setInterval(() => ports.size && post([[], ...beat]), BEAT_MS);
+  const beats = setInterval(() => {
+    // Nobody needs to know of one that no tab of the bus is at, and that depends on none.
+    if (!isQuiet() && (beat === HERE || ports.size)) post([[], beat, me]);
+  }, BEAT_MS);
+
+  /** Another host serves the bus as well: the younger one ends. */
+  const meet = ([, said, other]: HubFrame): void => {
+    const isBeat = said === HERE || said === STAYS;
+    if (other === me || !isBeat && said[0] !== HubKind.Resync) return;
+    const mine = { _id: me, _stays: beat === STAYS };
+    // The page of a host that ends hears the beat of the one that goes on.
+    if (wins(mine, { _id: other, _stays: said === STAYS }, !!self.navigator.locks)) {
+      post([[], beat, me]);
+    } else {
+      move();
+    }
+  };
 
   return {
     hear(frame) {
-      if (isHubFrame(frame)) return;
+      const quiet = isQuiet();
+      if (isHubFrame(frame)) return quiet ? undefined : meet(frame);
       if (!isTabFrame(frame)) return ignore();
-      const [tab, message] = frame;
-      if (frame.length < 2) return post([[tab], ...beat]);
+      const [tab, message, to] = frame;
+      if (frame.length < 2) return post([[tab], beat, me]);
+      if (to !== undefined && to !== me) return;
       portOf(tab, message).onmessage?.({ data: message } as MessageEvent);
     },
-    announce: () => post([[], resync()]),
-    close: () => clearInterval(beats),
+    announce: () => post([[], resync(), me]),
+    close(leaving) {
+      clearInterval(beats);
+      post([[], GONE, me]);
+      // Not at once: the hub may be the one that closes this.
+      const left = { data: [leaving] } as MessageEvent;
+      queueMicrotask(() => [...ports.values()].forEach((port) => port.onmessage?.(left)));
+    },
   };
 }
 
-/** Whether it is said by a hub, another one: none of our business. */
-const isHubFrame = (frame: unknown): boolean => Array.isArray(frame) && Array.isArray(frame[0]);
+/** Returns what makes one frame of a message that is posted to several tabs one after another. */
+function framing(me: bigint, post: (frame: HubFrame) => void) {
+  let waiting: HubFrame | undefined;
+  const flush = (): void => {
+    if (waiting) post(waiting);
+    waiting = undefined;
+  };
+  return (tab: bigint, message: HubMessage): void => {
+    if (waiting && waiting[1] === message) {
+      waiting[0].push(tab);
+      return;
+    }
+    flush();
+    waiting = [[tab], message, me];
+    queueMicrotask(flush);
+  };
+}
+
+/**
+ * Returns what tells whether this host is to say nothing of itself: others may have taken the place
+ * of one that stood still, and its page is about to hear of it.
+ */
+function quietness(): () => boolean {
+  let ranAt = performance.now();
+  let quietUntil = 0;
+  return () => {
+    const now = performance.now();
+    if (now - ranAt > SILENCE_MS) quietUntil = now + QUIET_MS;
+    ranAt = now;
+    return now < quietUntil;
+  };
+}
+
+const isHubFrame = (frame: unknown): frame is HubFrame =>
+  Array.isArray(frame) && Array.isArray(frame[0]) && frame.length === 3 &&
+  typeof frame[2] === 'bigint';
 
 const isTabFrame = (frame: unknown): frame is TabFrame =>
   Array.isArray(frame) && typeof frame[0] === 'bigint' &&
-  frame[0] === BigInt.asUintN(64, frame[0]) && frame.length <= 2;
+  frame[0] === BigInt.asUintN(64, frame[0]) && frame.length <= 3 &&
+  (frame.length < 3 || typeof frame[2] === 'bigint');

@@ -26,6 +26,8 @@ interface Ladder extends PagePort {
   _turn: number;
   /** Whether the claim of this page is that of a session of its own. */
   _isOwn: boolean;
+  /** Whether locks tell the hub that this page lives. */
+  _locks: boolean;
   /** No tier is left, or none can help. */
   _fail(reason: string, isFinal?: boolean): void;
 }
@@ -60,6 +62,7 @@ export function openTiers(
     _tier: 'direct',
     _turn: 0,
     _isOwn: false,
+    _locks: page._locks,
     _fail: fail,
     onmessage: null,
     postMessage: (message) => post(ladder, message),
@@ -111,6 +114,11 @@ function hostOf(ladder: Ladder, turn: number): Host {
       if (message[0] !== HubKind.Moved) tell(ladder, message);
       else if (ladder._left.length) fail();
     },
+    _distrust() {
+      if (turn !== ladder._turn || !ladder._locks) return;
+      ladder._locks = false;
+      tell(ladder, resync());
+    },
     _fail: fail,
   };
 }
@@ -122,7 +130,7 @@ function post(ladder: Ladder, message: PageMessage): void {
   if (message[0] === PageKind.Attach) {
     const [kind, tab, config, claim, ...counts] = message;
     const tier = ladder._tier;
-    const locks = ladder._page._locks && (tier === 'leader' || tier === 'storage');
+    const locks = ladder._locks && (tier === 'leader' || tier === 'storage');
     // The hub of one tab must not take over what others share.
     const own = tier !== 'direct' || ladder._isOwn ? claim : '';
     message = [kind, tab, { ...config, locks }, own, ...counts];

@@ -1,9 +1,13 @@
-// Binds the watchdog to the timers of a page.
+// Binds the watchdog to the timers of a page. A hidden page's timers crawl if each is set by the
+// one before: so they are set when the hub is heard.
 
 import { Alarm, Hub, hear, look, rest, watch, watchdog } from './election/watchdog.js';
 
-/** How often a page looks whether its hub is still there. */
+/** How long a hub that was asked has for its answer. */
 const CHECK_MS = 2500;
+
+/** So much later than the last time a timer is set anew. */
+const REARM_MS = 1000;
 
 /** A watch over a hub. */
 export interface Watch {
@@ -16,20 +20,40 @@ export interface Watch {
 /** Asks a hub that is silent, and tells when it is dead. */
 export function watchHub(patience: number, ask: () => void, dead: () => void): Watch {
   const dog = watchdog(patience);
-  let timer: ReturnType<typeof setInterval> | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let armedAt = -Infinity;
+
+  const arm = (wait: number): void => {
+    clearTimeout(timer);
+    armedAt = performance.now();
+    timer = setTimeout(wake, wait);
+  };
+
+  const wake = (): void => {
+    const now = performance.now();
+    const alarm = look(dog, now);
+    if (dog._hub === Hub.Unwatched) return;
+    // It may have been heard since the timer was set.
+    arm(alarm === Alarm.None ? Math.max(1, dog._heardAt + patience - now)
+      : alarm === Alarm.Ask ? CHECK_MS : patience);
+    if (alarm === Alarm.Ask) ask();
+    else if (alarm === Alarm.Dead) dead();
+  };
+
   return {
     _isOn: () => dog._hub !== Hub.Unwatched,
-    _heard: () => hear(dog, performance.now()),
+    _heard() {
+      const now = performance.now();
+      const wasAsked = dog._hub === Hub.Asked;
+      hear(dog, now);
+      if (dog._hub && (wasAsked || now - armedAt >= REARM_MS)) arm(patience);
+    },
     _start() {
       watch(dog, performance.now());
-      timer = setInterval(() => {
-        const alarm = look(dog, performance.now());
-        if (alarm === Alarm.Ask) ask();
-        else if (alarm === Alarm.Dead) dead();
-      }, CHECK_MS);
+      arm(patience);
     },
     _stop() {
-      clearInterval(timer);
+      clearTimeout(timer);
       rest(dog);
     },
   };

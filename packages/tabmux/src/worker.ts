@@ -47,7 +47,7 @@ let traps: number[] = [];
 let host: Host | undefined;
 let served = 0;
 
-const ports = openPorts(serve, () => host?.end());
+const ports = openPorts(serve, () => host?.end(), () => host?.move());
 const world: HostWorld = { hold: ports.hold, record: openTapes(self.location.search), trapped };
 
 listenForResets((url, key) => {

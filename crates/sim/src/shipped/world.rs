@@ -565,7 +565,9 @@ impl Task {
             }
             None => data,
         };
+        // What comes last in a frame of the bus is the name of the host, and no hub.
         let (kind, rest) = said.strip_prefix('[')?.split_once(",\"n")?;
+        kind.parse::<u8>().ok()?;
         let hub = u64::from_str_radix(rest.split_once('"')?.0, 16).ok()?;
         Some((HubId(hub), kind == ATTACHED))
     }

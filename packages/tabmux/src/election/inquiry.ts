@@ -3,6 +3,9 @@
 /** How long the holder may take to say that it is there. */
 export const ANSWER_MS = 5000;
 
+/** How long after its first answer the holder is asked again: one that is leaving may answer. */
+export const AGAIN_MS = 250;
+
 /** What a hub knows of the holder. */
 export const enum Inquiry {
   /** Nothing is to be known. */
@@ -64,7 +67,11 @@ export function answer(it: Asker, isOfThisBuild: boolean, now: number): Order {
   return (it._answers += 1) > 1 ? Order.Move : Order.None;
 }
 
-/** `ANSWER_MS` have passed. */
+/** How long to wait for `wake`. */
+export const waits = (it: Asker): number =>
+  it._inquiry === Inquiry.Answered && it._answers < 2 ? AGAIN_MS : ANSWER_MS;
+
+/** So much time as `waits` says has passed. */
 export function wake(it: Asker, now: number): Order {
   if (it._inquiry === Inquiry.Over) return Order.None;
   // After a sleep nobody has had the time to answer.

@@ -53,8 +53,12 @@ export const lease = (_me: string): Lease =>
 /** What is written of a lease. */
 export const entryOf = ({ _me }: Lease, now: number): string => `${_me}:${now}`;
 
-/** Reads the entry when it is time to, or when it is gone. */
-export function look(it: Lease, entry: string, now: number): Order {
+/**
+ * Reads the entry when it is time to, or when it is gone. `isHeard`: a host speaks on the bus, so a
+ * lease that ran out, or that is gone, means only that its tab is blocked, or that the storage was
+ * cleared.
+ */
+export function look(it: Lease, entry: string, now: number, isHeard = false): Order {
   const [holder, age] = read(entry, now);
   if (it._claim === Claim.Taken && holder === it._me) {
     it._claim = Claim.Held;
@@ -63,23 +67,34 @@ export function look(it: Lease, entry: string, now: number): Order {
   }
   it._claim = Claim.None;
   it._lookAt = now + LOOK_MS;
-  if (age <= LEASE_MS) return Order.None;
+  if (isHeard || age <= LEASE_MS) return Order.None;
   it._claim = Claim.Taken;
   it._lookAt = now + (holder ? SETTLE_RUN_OUT_MS : SETTLE_MS);
   return write(it, now);
 }
 
 /** Another tab has changed the entry. */
-export function changed(it: Lease, entry: string, now: number): Order {
+export function changed(it: Lease, entry: string, now: number, isHeard = false): Order {
   const [holder] = read(entry, now);
-  if (it._claim === Claim.Held) return holder === it._me ? Order.None : lose(it, entry, now);
-  return it._claim === Claim.None && !holder ? look(it, entry, now) : Order.None;
+  if (it._claim === Claim.Held) return renew(it, entry, now, isHeard, false);
+  return it._claim === Claim.None && !holder ? look(it, entry, now, isHeard) : Order.None;
 }
 
-/** This tab still leads, and says so. */
-export function renew(it: Lease, entry: string, now: number): Order {
+/**
+ * This tab still leads, and says so. An entry that is gone was cleared, and is written again.
+ * `isDue`: not only then.
+ */
+export function renew(
+  it: Lease,
+  entry: string,
+  now: number,
+  isHeard = false,
+  isDue = true,
+): Order {
   if (it._claim !== Claim.Held) return Order.None;
-  return read(entry, now)[0] === it._me ? write(it, now) : lose(it, entry, now);
+  const [holder] = read(entry, now);
+  if (holder && holder !== it._me) return lose(it, entry, now, isHeard);
+  return isDue || !holder ? write(it, now) : Order.None;
 }
 
 /**
@@ -100,9 +115,9 @@ function write(it: Lease, now: number): Order {
   return Order.Write;
 }
 
-function lose(it: Lease, entry: string, now: number): Order {
+function lose(it: Lease, entry: string, now: number, isHeard: boolean): Order {
   it._claim = Claim.None;
-  return Order.Resign | look(it, entry, now);
+  return Order.Resign | look(it, entry, now, isHeard);
 }
 
 /** What has no meaning, and what is from the future after a clock was set back, is nobody's. */

@@ -7,6 +7,7 @@ import * as inquiry from '../../src/election/inquiry.js';
 import * as lease from '../../src/election/lease.js';
 import { Lock, Order as LockOrder, granted, rejected } from '../../src/election/lock.js';
 import * as theft from '../../src/election/theft.js';
+import * as follow from '../../src/election/follow.js';
 import * as watchdog from '../../src/election/watchdog.js';
 
 const { Alarm } = watchdog;
@@ -283,4 +284,59 @@ test('inquiry: once the lock is held nobody is asked or robbed', () => {
   inquiry.ask(one, 0);
   inquiry.stop(one);
   assert.equal(inquiry.wake(one, inquiry.ANSWER_MS), Step.None);
+});
+
+test('lease: one that ran out, or was cleared, is left alone while a host speaks', () => {
+  for (const entry of ['dead:900000', '']) {
+    const it = lease.lease('a');
+    assert.equal(lease.look(it, entry, 1_000_000, true), lease.Order.None);
+    assert.equal(it._lookAt, 1_001_000);
+    assert.equal(lease.look(it, entry, 1_001_000, false), lease.Order.Write);
+  }
+});
+
+test('lease: its holder writes it again where it was cleared', () => {
+  const [tab] = tabs('', 'a') as [Tab];
+  pass(1_001_000, tab);
+  Tab.entry = '';
+  assert.equal(tab.do(lease.changed), lease.Order.Write);
+  assert.ok(tab.isLeading);
+});
+
+test('follow: a tab hears its own host alone', () => {
+  const it = follow.follower();
+  assert.equal(follow.heard(it, 5n, false, 0), follow.Order.Follow);
+  assert.equal(follow.heard(it, 6n, false, 4999), follow.Order.Ignore);
+  assert.equal(follow.heard(it, 5n, false, 4999), follow.Order.Hear);
+  assert.equal(follow.heard(it, 6n, false, 9998), follow.Order.Ignore);
+});
+
+test('follow: a host that is silent and gives no answer is left for another', () => {
+  const it = follow.follower();
+  follow.heard(it, 5n, false, 0);
+  assert.equal(follow.heard(it, 6n, false, 5000), follow.Order.Ask);
+  assert.equal(follow.heard(it, 6n, false, 5999), follow.Order.Ignore);
+  assert.equal(follow.heard(it, 6n, false, 6000), follow.Order.Follow);
+});
+
+test('follow: after a sleep the host has time to answer', () => {
+  const it = follow.follower();
+  follow.heard(it, 5n, false, 0);
+  assert.equal(follow.heard(it, 6n, false, DAY), follow.Order.Ask);
+  assert.equal(follow.heard(it, 5n, false, DAY + 10), follow.Order.Hear);
+  assert.equal(follow.heard(it, 6n, false, DAY + 2000), follow.Order.Ignore);
+});
+
+test('follow: an heir is followed at once', () => {
+  const it = follow.follower();
+  follow.heard(it, 5n, false, 0);
+  assert.equal(follow.heard(it, 6n, true, 1), follow.Order.Follow);
+});
+
+test('follow: of two hosts the older goes on, or that which has the lock of the link', () => {
+  const [old, young] = [{ _id: 5n, _stays: false }, { _id: 6n, _stays: false }];
+  assert.ok(follow.wins(old, young, true) && !follow.wins(young, old, true));
+  const stays = { _id: 7n, _stays: true };
+  assert.ok(follow.wins(stays, old, true) && !follow.wins(old, stays, true));
+  assert.ok(follow.wins(old, stays, false) && !follow.wins(stays, old, false));
 });

@@ -57,6 +57,7 @@ function contend() {
   const tab = { led: 0, resigned: 0, refused: 0, lease: undefined as unknown as Leadership };
   tab.lease = contendByLease(
     NAME, () => (tab.led += 1), () => (tab.resigned += 1), () => (tab.refused += 1),
+    () => false,
   );
   open.push(tab.lease);
   return tab;
@@ -186,8 +187,8 @@ test('without a channel: ids and bytes come as they went, and nothing stays behi
     [2n ** 64n - 1n, [4, 1, 2, new Uint8Array([0, 128, 255])]], [0n, ['ä€😀"\n']], [1n, []],
   ];
   frames.forEach((frame) => wire._post(frame));
-  wire._post([[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)]]);
-  assert.deepEqual(heard, [...frames, [[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)]]]);
+  wire._post([[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)], 5n]);
+  assert.deepEqual(heard, [...frames, [[1n, 2n], [HubKind.Mirror, 3n, new Uint8Array(0)], 5n]]);
   assert.equal(store.size, 0);
   wire._close();
   changed('tabmux:x:1', '[1]');

@@ -157,6 +157,7 @@ test('the worker died: another is asked for, and the sockets go on there', async
   const { open, waiting, worker, two, lock } = await pair();
   context.mock.timers.enable({ apis: ['setTimeout'] });
   browser.grant(lock);
+  context.mock.timers.tick(100);
   context.mock.timers.tick(99);
   assert.ok(lastWorker() === worker, 'at once, Firefox would give us the dead one');
   context.mock.timers.tick(1);
@@ -333,6 +334,18 @@ test('back from the cache: topics are asked for again, from where the page is', 
   assert.deepEqual(again.slice(2), ['prices', 7, 101]);
 });
 
+test('a hub that answers although its lock is granted is asked from then on', async () => {
+  const { open, worker, lock } = await pair();
+  const another = event(browser.listeners, 'worker');
+  browser.grant(lock);
+  await worker.expect(PageKind.Pong);
+  worker.ping();
+  await another;
+  const [, , config] = await lastWorker().expect(PageKind.Attach);
+  assert.equal(config.locks, false);
+  assert.equal(open.readyState, SharedWebSocket.OPEN);
+});
+
 test('the worker died and nobody needs another', async (context) => {
   const { open, waiting, client, worker, hub, lock, one } = await pair();
   worker.post(hub, HubKind.Closed, one, 2, 1000, 1, '');
@@ -344,6 +357,7 @@ test('the worker died and nobody needs another', async (context) => {
     waiting.close();
   });
   browser.grant(lock);
+  context.mock.timers.tick(100);
   await closed;
   context.mock.timers.tick(100);
   assert.ok(lastWorker() === worker);
@@ -358,6 +372,7 @@ test('back from the cache to a dead worker: its lock tells', async (context) => 
   }
   context.mock.timers.enable({ apis: ['setTimeout'] });
   browser.grant(lock);
+  context.mock.timers.tick(100);
   context.mock.timers.tick(100);
   assert.ok(lastWorker() !== worker);
   await lastWorker().expect(PageKind.Attach);

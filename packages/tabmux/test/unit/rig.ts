@@ -73,6 +73,10 @@ export class FakeWorker {
     this.#end.postMessage([kind, reason] satisfies HubMessage);
   }
 
+  ping(): void {
+    this.#end.postMessage([HubKind.Ping] satisfies HubMessage);
+  }
+
   attached(hub = 1n, tabs = 1, state = LinkState.Connected): void {
     this.post(hub, HubKind.Attached, state, tabs);
   }

@@ -28,6 +28,7 @@ async function dies({ worker, lock }: Pair, context: TestContext) {
   context.mock.timers.enable({ apis: ['setTimeout'] });
   browser.grant(lock);
   context.mock.timers.tick(100);
+  context.mock.timers.tick(100);
   const next = lastWorker();
   assert.ok(next !== worker);
   const [, , , ...shown] = await next.expect(PageKind.Attach);
