@@ -1,8 +1,11 @@
 //! A client.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use tokio::{
@@ -36,7 +39,7 @@ pub struct Client {
 }
 
 /// How a client is made. Begin with [`Client::builder`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Builder {
     url: String,
@@ -73,6 +76,15 @@ pub enum Status {
         /// Why.
         reason: String,
     },
+}
+
+/// Shows the names of headers and not their values, which may be secrets, and no query.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let url = self.url.split('?').next();
+        f.debug_struct("Builder").field("url", &url).field("headers", &names).finish()
+    }
 }
 
 impl Builder {
@@ -186,5 +198,18 @@ impl Client {
 
     fn number(&self) -> u32 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_builder_shows_has_no_secrets() {
+        let builder = Client::builder("ws://a/b?token=s3cret").header("cookie", "session=s3cret");
+        let shown = format!("{builder:?}");
+        assert!(shown.contains("cookie") && shown.contains("ws://a/b"), "{shown}");
+        assert!(!shown.contains("s3cret"), "{shown}");
     }
 }

@@ -1,6 +1,6 @@
 //! A client for tabmux servers: virtual sockets and topics over one link, which dials again when
 //! it breaks and goes on where it was. Nothing that was sent is lost and nothing comes twice, as
-//! long as the server keeps the session (two minutes by default).
+//! long as the server keeps the session (210 s by default).
 //!
 //! ```no_run
 //! use tabmux_client::{Client, TopicEvent};

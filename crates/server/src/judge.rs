@@ -119,8 +119,7 @@ impl Admitted {
 }
 
 impl Refusal {
-    /// Refuses for good: the page does not try again before it is loaded anew or its program asks
-    /// for it.
+    /// Refuses for good: the page does not try again before it is loaded anew.
     pub fn never(message: impl Into<String>) -> Self {
         Self { retry: None, message: message.into() }
     }

@@ -26,10 +26,28 @@ struct LogIn {
 
 pub(crate) fn router(database: Database, server: ServerHandle) -> Router {
     Router::new()
-        .route("/", get(async || Html(include_str!("page.html"))))
+        .route("/", get(page))
         .route("/login", post(log_in))
         .route("/logout", post(log_out))
         .with_state(App { database, server })
+}
+
+/// The page, with the name of its user as the key of what its tabs share: so tabs of two users of
+/// one browser share nothing.
+async fn page(State(app): State<App>, headers: HeaderMap) -> Response {
+    let user = match cookie(&headers) {
+        Some(session) => app.database.user_of(session).await,
+        None => Ok(None),
+    };
+    match user {
+        Ok(user) => {
+            let key = serde_json::Value::from(user.unwrap_or_default());
+            // A name must not end the script.
+            let key = key.to_string().replace('<', r"\u003c");
+            Html(include_str!("page.html").replace("'the user'", &key)).into_response()
+        }
+        Err(error) => away(&error),
+    }
 }
 
 async fn log_in(State(app): State<App>, Form(LogIn { name }): Form<LogIn>) -> Response {

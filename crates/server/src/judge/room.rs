@@ -89,18 +89,17 @@ impl Room {
                 Ok(verdict) => verdict,
                 Err(trouble) => return Err(question.ends(trouble)),
             };
+            self.remember(key.as_deref(), &verdict);
             let user = verdict.as_ref().ok().and_then(|admitted| admitted.name());
-            // Who was ended while the judge looked is looked at again.
-            let is_outdated = user.is_some_and(|user| self.tickets.is_outdated(user, moment));
-            drop(asking);
-            if !is_outdated {
-                drop(permit);
+            // A user who was ended while the judge looked is looked at again. The answer is
+            // remembered before this look, and what is remembered of a user is forgotten after
+            // the user is ended. So no outdated answer stays.
+            let Some(user) = user.filter(|user| self.tickets.is_outdated(user, moment)) else {
+                drop((asking, permit));
                 question.is_over = true;
-                if let (Some(key), Some((_, cache))) = (key, &self.cache) {
-                    lock(cache).put(Instant::now(), key, verdict.clone());
-                }
                 return Ok(verdict);
-            }
+            };
+            self.forget(user);
         }
     }
 
@@ -125,6 +124,12 @@ impl Room {
             Err(_) => lock(&self.breaker).failed(Instant::now()),
         }
         answer
+    }
+
+    fn remember(&self, key: Option<&str>, verdict: &Verdict) {
+        if let (Some(key), Some((_, cache))) = (key, &self.cache) {
+            lock(cache).put(Instant::now(), key, verdict.clone());
+        }
     }
 
     fn remembered(&self, key: &str) -> Option<Verdict> {

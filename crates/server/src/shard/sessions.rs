@@ -280,7 +280,9 @@ impl Sessions {
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));
         let room = ctx.room.take();
         if outcome.is_err() {
-            error!("the handler of {target} panicked; its socket is closed");
+            // A query may hold a secret.
+            let path = target.split('?').next().unwrap_or_default();
+            error!("the handler of {path} panicked; its socket is closed");
             self.unmount(socket);
             let _ = self.registry.close(at.now, socket, INTERNAL_ERROR, "the handler failed");
         } else if let Some(room) = room {
