@@ -345,13 +345,18 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   #giveUp(reason: string): void {
     const hub = this.#hub as HubPort;
     if (this.#state || hub._isMux) return this.#fail(reason);
+    console.warn(reason);
     try {
       const own = (this.#own = new Native(this.#url, this.#offered));
       own.binaryType = 'arraybuffer';
       own.onopen = () => this.#opened(own.protocol + '\n' + own.extensions);
       own.onmessage = ({ data }) =>
         this.#heard(typeof data === 'string' ? data : new Uint8Array(data));
-      own.onerror = () => (this.#error = 'tabmux: no connection to ' + this.#url);
+      own.onerror = () => {
+        this.#error = `${reason}; this page has no connection to ${this.#url} either`;
+        // Chromium fires no `close` where the page's policy forbids the connection.
+        setTimeout(() => this.#end());
+      };
       own.onclose = ({ code, wasClean, reason }) => this.#end(code, wasClean, reason);
       removePeer(hub, this.#number);
     } catch (error) {

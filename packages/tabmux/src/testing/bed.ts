@@ -177,7 +177,7 @@ function install(own: object, url: string): () => void {
     dispatchEvent: events.dispatchEvent.bind(events),
     ...'document' in globalThis ? {} : { location: new URL(url) },
   }).filter(([name]) => !(name in globalThis));
-  const navigator = Object.create(ownNavigator ?? {}, describe({ locks }));
+  const navigator = Object.create(ownNavigator ?? {}, describe({ locks, onLine: true }));
   const globals = { ...own, navigator, ...Object.fromEntries(lacking) };
   const before = Object.keys(globals).map((name) =>
     [name, Object.getOwnPropertyDescriptor(globalThis, name)] as const);

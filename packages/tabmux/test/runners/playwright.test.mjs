@@ -36,10 +36,9 @@ before(async () => {
   app = await install();
   server = createServer(async ({ url }, response) => {
     const file = join(app.root, 'node_modules/tabmux/dist', basename(url));
-    const isScript = url.endsWith('.js');
-    const type = isScript ? 'text/javascript' : 'text/html';
-    response.writeHead(200, { 'content-type': type });
-    response.end(isScript ? await readFile(file) : PAGE);
+    const type = { js: 'text/javascript', wasm: 'application/wasm' }[url.split('.').at(-1)];
+    response.writeHead(200, { 'content-type': type ?? 'text/html' });
+    response.end(type ? await readFile(file) : PAGE);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   address = `http://127.0.0.1:${server.address().port}/`;
