@@ -71,9 +71,9 @@ fn trap(context: &mut Context<'_>) -> Outcome {
     context.run(&tab, "T.names = []")?;
     context.run(
         &tab,
-        "{ const Worker = SharedWorker; globalThis.SharedWorker = class extends Worker { \
+        "void (globalThis.SharedWorker = class extends SharedWorker { \
          constructor(url, options) { super(url, options); T.names.push(options.name); \
-         T.ports = { ...T.ports, [options.name.split(':')[1]]: this.port }; } }; }",
+         T.ports = { ...T.ports, [options.name.split(':')[1]]: this.port }; } })",
     )?;
     for name in ["one", "two"] {
         let url = feed.url("/echo");

@@ -133,7 +133,8 @@ export function addPeer(hub: HubPort, _receive: Receive, _wish?: Wish): number {
 /** Forgets it. The hub is left with the last one. */
 export function removePeer(hub: HubPort, number: number): void {
   hub._peers.delete(number);
-  if (hub._peers.size) return;
+  // A server that refused for good is not asked again by what this page opens later.
+  if (hub._peers.size || hub._state === LinkState.Refused) return;
   leave(hub);
   hubs.delete(hub);
 }
