@@ -14,13 +14,18 @@ fn asked(server: &tabmux_e2e::server::LinkServer) -> usize {
     server.log().iter().filter(|line| line.starts_with("judged: ")).count()
 }
 
+/// The address under the name of the pages' host, so that their cookies go there.
+fn url(server: &tabmux_e2e::server::LinkServer, path: &str) -> String {
+    server.url(path).replace("127.0.0.1", "localhost")
+}
+
 fn refused_for_good(context: &mut Context<'_>) -> Outcome {
     let server = context.judged_server()?;
     let tab = context.tab()?;
-    let ticks = server.url("/ticks");
+    let ticks = url(&server, "/ticks");
     context.run(&tab, format!("T.mux('first', '{ticks}')"))?;
     let failed = "T.events(name).map(({ type, message, code }) => message ?? code ?? type)";
-    let expected = format!("tabmux: {} refused: log in first", server.url("/tabmux/ws"));
+    let expected = format!("tabmux: {} refused: log in first", url(&server, "/tabmux/ws"));
     for name in ["first", "second"] {
         if name == "second" {
             // One that is opened later fails as well, and nobody asks the server again.
@@ -30,12 +35,12 @@ fn refused_for_good(context: &mut Context<'_>) -> Outcome {
         let events = context.run(&tab, format!("((name) => {failed})('{name}')"))?;
         equal("events", events, serde_json::json!([expected, 1006]))?;
     }
-    context.run(&tab, format!("T.client('client', '{}')", server.url("/")))?;
+    context.run(&tab, format!("T.client('client', '{}')", url(&server, "/")))?;
     let status = context.run(&tab, "await T.state('client', 'closed')")?;
     equal("the reason", &status["reason"], &serde_json::json!(expected))?;
     equal("questions to the judge", asked(&server), 1)?;
     // A page that is loaded after the log-in is let in, and the other one with it.
-    context.run(&tab, "void (document.cookie = 'user=ann')")?;
+    context.run(&tab, "void (document.cookie = 'user=ann; path=/')")?;
     let loaded = context.tab()?;
     context.run(&loaded, format!("T.mux('third', '{ticks}')"))?;
     context.run(&loaded, "await T.messages('third')")?;

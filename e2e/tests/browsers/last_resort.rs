@@ -71,9 +71,11 @@ fn trap(context: &mut Context<'_>) -> Outcome {
     context.run(&tab, "T.names = []")?;
     context.run(
         &tab,
-        "void (globalThis.SharedWorker = class extends SharedWorker { \
-         constructor(url, options) { super(url, options); T.names.push(options.name); \
-         T.ports = { ...T.ports, [options.name.split(':')[1]]: this.port }; } })",
+        // In the page's own world, which in Firefox is not that of a driver.
+        "void document.head.append(Object.assign(document.createElement('script'), { textContent: \
+         `SharedWorker = class extends SharedWorker { constructor(url, options) { \
+         super(url, options); T.names.push(options.name); \
+         T.ports = { ...T.ports, [options.name.split(':')[1]]: this.port }; } }` }))",
     )?;
     for name in ["one", "two"] {
         let url = feed.url("/echo");
