@@ -10,7 +10,11 @@ mod raw;
 #[expect(dead_code, reason = "the tests of the server use the rest")]
 mod support;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
 use peak_alloc::PeakAlloc;
 use tabmux_core::{OwnedPayload, wire::Payload};
@@ -31,7 +35,14 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Runs a test, all of which is gone before the next one begins.
 fn alone<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = ALLOCATOR.current_usage();
     Runtime::new().unwrap().block_on(test());
+    // The threads of shards free what they have after the server has ended.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while ALLOCATOR.current_usage() > before + (1 << 20) {
+        assert!(Instant::now() < deadline, "{} bytes are left", ALLOCATOR.current_usage() - before);
+        thread::yield_now();
+    }
 }
 
 /// A handler that keeps every message.
