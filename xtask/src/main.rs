@@ -11,6 +11,7 @@ mod demo;
 mod dist;
 mod flags;
 mod fuzz;
+mod mutants;
 mod package;
 mod process;
 mod release;
