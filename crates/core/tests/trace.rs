@@ -27,6 +27,7 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
         TabMessage::Attach { claim: text, last0: a, last: b },
         TabMessage::Park,
         TabMessage::Bye,
+        TabMessage::Reconnect,
         TabMessage::Open { n: b, socket, path: text, protocols: vec![] },
         TabMessage::Open { n: b, socket, path: text, protocols: vec!["one", text, "a,b"] },
         TabMessage::Close { n: b, socket, code, reason: text },

@@ -17,6 +17,7 @@ export function isPageMessage(
         typeof c === 'string' && isNumber(d) && isNumber(e);
     case PageKind.Park:
     case PageKind.Bye:
+    case PageKind.Reconnect:
     case PageKind.Trap:
       return true;
     case PageKind.Open:

@@ -33,7 +33,7 @@ const MAX_GIVEN_UP = 256;
 type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBinary' | 'close' |
   'tabLockGranted'> & Partial<Pick<Hub, 'credit' | 'got' | 'subscribe' | 'unsubscribe' | 'trap' |
   'wake' | 'networkChanged' | 'linkLockGranted' | 'linkOpened' | 'linkText' | 'linkBinary' |
-  'linkClosed' | 'linkTo' | 'rules' | 'reset'>>;
+  'linkClosed' | 'linkTo' | 'reconnect' | 'rules' | 'reset'>>;
 
 /** What a hub needs of its worker. */
 export interface HostWorld {
@@ -145,6 +145,8 @@ export class Host implements RelayShell {
           return hub.subscribe?.(now, tab, message[1], message[2], message[3], message[4]) ?? -1;
         case PageKind.Unsubscribe:
           return hub.unsubscribe?.(now, tab, message[1]) ?? -1;
+        case PageKind.Reconnect:
+          return hub.reconnect?.(now, tab) ?? -1;
         case PageKind.Wake:
           this.#seen(tab);
           return hub.networkChanged?.(now, message[1]) ?? -1;

@@ -123,6 +123,8 @@ function said(hub: HubPort, message: PageMessage): unknown[] | undefined {
       return [hub._config.url, 'goes into the back/forward cache'];
     case PageKind.Bye:
       return [hub._config.url, 'leaves'];
+    case PageKind.Reconnect:
+      return [hub._config.url, 'reconnects'];
     case PageKind.Attach:
     case PageKind.Got:
     case PageKind.Credit:

@@ -29,6 +29,11 @@ export const enum PageKind {
   Got,
   /** The server may send so much more on a socket (mux mode). Counted as `Open` is. */
   Credit,
+  /**
+   * The page asks for a new link, also where the server refused the hub for good or the application
+   * ended this tab. The hub ignores what comes within a second of the last one.
+   */
+  Reconnect,
   /** This tab is visible, or the network is back: the hub looks whether its link lives. */
   Wake = 97,
   /** Answers `Ping`; or asks for one. */
@@ -133,6 +138,7 @@ export type PageMessage =
   | [kind: PageKind.Unsubscribe, number: number]
   | [kind: PageKind.Got, count0: number, count: number]
   | [kind: PageKind.Credit, n: number, socket: number, bytes: number]
+  | [kind: PageKind.Reconnect]
   | [kind: PageKind.Wake, isOnline: boolean]
   | [kind: PageKind.Pong]
   | [kind: PageKind.Trap];
@@ -233,8 +239,8 @@ export const enum LinkState {
    */
   Full,
   /**
-   * The server refused the hub for good: nothing is tried before another page attaches. Or the
-   * application ended this tab for good.
+   * The server refused the hub for good: nothing is tried before another page attaches, or a page
+   * posts `Reconnect`. Or the application ended this tab for good.
    */
   Refused,
   Closed,

@@ -49,6 +49,8 @@ pub(super) trait Machine: Send {
     fn rules(&mut self, base: &mut Base, rules: Rules);
     /// Called for a text that names a tab.
     fn link_message_to(&mut self, now: Timestamp, base: &mut Base, name: &str, text: &str);
+    /// Called when a tab asks for a new link, at most once a second.
+    fn reconnect(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     /// Called when the connection is to end for all tabs.
     fn reset(&mut self, now: Timestamp, base: &mut Base);
     fn network_changed(&mut self, now: Timestamp, base: &mut Base, online: bool);

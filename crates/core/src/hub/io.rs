@@ -181,6 +181,10 @@ pub enum TabMessage<'a> {
         /// The subscription.
         subscription: SubscriptionId,
     },
+    /// The page asks for a new link: it calls `reconnect()`. The hub dials at once, also if the
+    /// server refused it for good or the application ended this tab. A hub that has a link closes
+    /// it and dials again. What comes within a second of the last one is ignored.
+    Reconnect,
     /// The answer to [`HubMessage::Check`], with what that said: all that was posted before has
     /// been heard.
     Got {
@@ -432,8 +436,8 @@ pub enum LinkState {
     /// It works, and the server has no room for this tab, which gets its place once there is. Or
     /// the application ended this tab, which comes back after a time.
     Full = 4,
-    /// The server refused the hub for good: nothing is tried before another tab attaches. Or the
-    /// application ended this tab for good.
+    /// The server refused the hub for good: nothing is tried before another tab attaches, or a tab
+    /// asks for it by [`TabMessage::Reconnect`]. Or the application ended this tab for good.
     Refused = 5,
 }
 

@@ -392,6 +392,25 @@ impl Machine for Mirror {
         }
     }
 
+    /// Views stay open, as in an outage, whatever the rules say of outages: the page asked for it.
+    fn reconnect(&mut self, now: Timestamp, base: &mut Base, _: TabId) {
+        match self.link {
+            Link::Open { .. } if !self.views.is_empty() => {
+                base.close_link(now, code::NORMAL, "");
+                base.drop_link();
+                self.outage = Some(Outage::asked_for(&self.rules));
+                self.dial(now, base);
+            }
+            Link::Broken { .. } => self.dial(now, base),
+            // There is no link to ask for, or it is on its way.
+            Link::Idle
+            | Link::WaitingForLock
+            | Link::Dialling { .. }
+            | Link::Open { .. }
+            | Link::Closing { .. } => {}
+        }
+    }
+
     fn reset(&mut self, now: Timestamp, base: &mut Base) {
         let close = Close::new(1000, "reset", true);
         for (key, _) in self.views.take() {

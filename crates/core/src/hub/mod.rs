@@ -23,7 +23,7 @@ pub use self::{
     port::{HubKind, Numbers, PortMessage},
 };
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use tabmux_wire::{MAX_REASON, SocketId, TabId};
 
@@ -50,7 +50,12 @@ pub struct Hub {
     machine: Box<dyn Machine>,
     /// The state and the number of tabs that tabs were last told.
     told: (LinkState, usize),
+    /// Until when nobody may ask for a new link again.
+    reconnects_from: Timestamp,
 }
+
+/// All calls of `reconnect()` within so long count as one.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Hub {
     /// Returns a hub without tabs, which does nothing yet. `seed` is for jitter only.
@@ -71,7 +76,8 @@ impl Hub {
     }
 
     fn of(machine: Box<dyn Machine>, config: HubConfig, seed: u64) -> Self {
-        Self { base: Base::new(config, seed), machine, told: (LinkState::Idle, 0) }
+        let base = Base::new(config, seed);
+        Self { base, machine, told: (LinkState::Idle, 0), reconnects_from: Timestamp::default() }
     }
 
     /// Returns the state of the link.
@@ -196,7 +202,7 @@ impl Hub {
     }
 
     fn tab_message(&mut self, now: Timestamp, tab: TabId, message: TabMessage<'_>) {
-        let Self { base, machine, .. } = self;
+        let Self { base, machine, reconnects_from, .. } = self;
         match message {
             TabMessage::Attach { .. } => unreachable!("handle_input took it"),
             TabMessage::Park => {
@@ -223,6 +229,12 @@ impl Hub {
             }
             TabMessage::Credit { n, socket, bytes } => {
                 machine.said(now, base, n, (tab, socket), Said::Credit(bytes));
+            }
+            TabMessage::Reconnect => {
+                if now >= *reconnects_from && base.tabs.is_attached(tab) {
+                    *reconnects_from = now + RECONNECT_INTERVAL;
+                    machine.reconnect(now, base, tab);
+                }
             }
             TabMessage::Got { count0, count } => machine.got(now, base, tab, [count0, count]),
             TabMessage::Subscribe { subscription: number, name, since } => {

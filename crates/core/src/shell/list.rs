@@ -31,6 +31,8 @@ macro_rules! hub_methods {
             subscribe = "subscribe"(tab: u64, number: u32, name: &str, epoch: f64, offset: f64);
             /// A tab wants a topic no more.
             unsubscribe = "unsubscribe"(tab: u64, number: u32);
+            /// A tab asks for a new link.
+            reconnect = "reconnect"(tab: u64);
             /// The lock of a tab was granted.
             tab_lock_granted = "tabLockGranted"(tab: u64);
             /// The lock of the link was granted.

@@ -170,6 +170,11 @@ impl<S: Shell> ShellHub<S> {
         self.tab(now, tab, TabMessage::Unsubscribe { subscription: SubscriptionId(number) })
     }
 
+    /// A tab asks for a new link.
+    pub fn reconnect(&mut self, now: f64, tab: u64) -> f64 {
+        self.tab(now, tab, TabMessage::Reconnect)
+    }
+
     /// The lock of a tab was granted.
     pub fn tab_lock_granted(&mut self, now: f64, tab: u64) -> f64 {
         self.input(now, Input::TabLockGranted { tab: TabId(tab) })

@@ -28,6 +28,7 @@ const CREDIT: u8 = 18;
 const RULES: u8 = 19;
 const LINK_MESSAGE_TO: u8 = 20;
 const RESET: u8 = 21;
+const RECONNECT: u8 = 22;
 
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
@@ -41,10 +42,9 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
             }
             TabMessage::Park => (PARK, number(*tab)),
             TabMessage::Bye => (BYE, number(*tab)),
+            TabMessage::Reconnect => (RECONNECT, number(*tab)),
             TabMessage::Open { n, socket, path, protocols } => {
-                for name in protocols {
-                    names.put_bytes(name.as_bytes());
-                }
+                protocols.iter().for_each(|name| names.put_bytes(name.as_bytes()));
                 let numbers = [*tab, *n, socket.0.into(), 0, 0];
                 (OPEN, (numbers, [path.as_bytes(), names.as_slice()]))
             }
@@ -129,6 +129,7 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
         ATTACH => TabMessage::Attach { claim: text(first)?, last0: b, last: c },
         PARK => TabMessage::Park,
         BYE => TabMessage::Bye,
+        RECONNECT => TabMessage::Reconnect,
         OPEN => {
             let (mut names, mut protocols) = (Reader::new(second), Vec::new());
             while names.end().is_err() {

@@ -1,5 +1,6 @@
 //! The hub, through its public face.
 
+mod asked;
 mod dismissed;
 mod foreign;
 mod heartbeat;

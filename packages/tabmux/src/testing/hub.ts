@@ -71,6 +71,7 @@ export abstract class TestHub<S extends Seat = Seat> {
         if (seat) this.unsubscribe(seat, message[1]);
         return;
       case PageKind.Got:
+      case PageKind.Reconnect:
       case PageKind.Wake:
       case PageKind.Pong:
       case PageKind.Trap:

@@ -25,6 +25,7 @@ const GOOD: PageMessage[] = [
   [PageKind.Credit, 2 ** 33, 2 ** 32 - 1, 2 ** 40],
   [PageKind.Subscribe, 1, 'prices', -1, 0],
   [PageKind.Unsubscribe, 1],
+  [PageKind.Reconnect],
 ];
 
 const attach = (tab: unknown, its: unknown = config): unknown =>

@@ -24,7 +24,8 @@ pub(in crate::hub) enum Connection {
     Connected(Connected),
     /// The last link failed; the next one is dialled at `until`.
     Backoff { until: Timestamp },
-    /// The server refused for good: nothing is dialled before another tab attaches.
+    /// The server refused for good: nothing is dialled before another tab attaches, or a tab asks
+    /// for a new link.
     Denied,
 }
 

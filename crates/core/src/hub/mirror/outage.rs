@@ -30,11 +30,17 @@ pub(super) type Kept = (SocketKey, u64, OwnedPayload);
 impl Outage {
     /// Returns nothing where the rules want no dial after an outage.
     pub(super) fn begin(rules: &Rules) -> Option<Self> {
+        (rules.attempts > 0).then(|| Self::asked_for(rules))
+    }
+
+    /// Returns an outage that a page asked for. Its first dial is not one of those that the rules
+    /// allow.
+    pub(super) fn asked_for(rules: &Rules) -> Self {
         let [min, max] = [rules.min_ms, rules.max_ms].map(|ms| ms.min(MAX_WAIT));
         let min = Duration::from_millis(min);
         let backoff = Backoff::new(min, Duration::from_millis(max).saturating_sub(min));
         let (kept, bytes) = (VecDeque::new(), 0);
-        (rules.attempts > 0).then_some(Self { backoff, min, left: rules.attempts, kept, bytes })
+        Self { backoff, min, left: rules.attempts, kept, bytes }
     }
 
     /// Returns how long to wait before the next dial, or nothing if there were enough.

@@ -71,22 +71,27 @@ impl Mux {
     }
 
     /// Attaches the tabs whose time has come.
-    pub(super) fn readmit(&mut self, now: Timestamp, base: &mut Base) {
+    pub(super) fn readmit_due(&mut self, now: Timestamp, base: &mut Base) {
         let is_due = |_, it: &Dismissal| it.until.is_some_and(|until| until <= now);
         for tab in self.dismissals.keys_where(is_due) {
-            self.dismissals.remove(tab);
-            if !base.tabs.is_attached(tab) {
-                continue;
-            }
-            let (state, reason) = self.state();
-            let (tabs, reason) = (base.tab_count(), reason.to_owned());
-            base.post_now(tab, HubMessage::State { state, tabs, reason });
-            if self.connection.is_open() {
-                self.send_attach(base, tab);
-            }
-            let may_ask = self.connection.may_ask();
-            self.topics.tab_back(base, tab, may_ask, &self.history);
+            self.readmit(base, tab);
         }
+    }
+
+    /// Attaches a tab that was ended, whose time has come or which asks for it.
+    pub(super) fn readmit(&mut self, base: &mut Base, tab: TabId) {
+        self.dismissals.remove(tab);
+        if !base.tabs.is_attached(tab) {
+            return;
+        }
+        let (state, reason) = self.state();
+        let (tabs, reason) = (base.tab_count(), reason.to_owned());
+        base.post_now(tab, HubMessage::State { state, tabs, reason });
+        if self.connection.is_open() {
+            self.send_attach(base, tab);
+        }
+        let may_ask = self.connection.may_ask();
+        self.topics.tab_back(base, tab, may_ask, &self.history);
     }
 
     /// Returns when the next tab may come back.

@@ -36,7 +36,8 @@ struct Counted {
 struct Refusal<'a> {
     reason: RefusedReason,
     term: Term,
-    /// When to dial again. `None` means not before another tab attaches.
+    /// When to dial again. `None` means not before another tab attaches, or a tab asks for a
+    /// new link.
     retry: Option<Duration>,
     message: &'a str,
 }
@@ -259,11 +260,11 @@ impl Mux {
         }
     }
 
-    /// Redials at once, without backoff, after a claim of a session was refused, because the next
-    /// HELLO carries a different claim. Cannot loop: once welcomed, a hub has no claim that was
-    /// only found; the same term refused twice falls back to backoff; each other session is tried
-    /// once.
-    fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
+    /// Redials at once, without backoff: because a tab asks for it, or after a claim of a session
+    /// was refused, because the next HELLO carries a different claim. The latter cannot loop: once
+    /// welcomed, a hub has no claim that was only found; the same term refused twice falls back to
+    /// backoff; each other session is tried once.
+    pub(super) fn dial_again(&mut self, now: Timestamp, base: &mut Base) {
         self.link_lost(now, base);
         self.dial(now, base);
     }

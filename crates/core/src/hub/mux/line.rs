@@ -1,6 +1,6 @@
 //! Whether the line works: the heartbeat of the link, and what is known of the network.
 
-use tabmux_wire::close as code;
+use tabmux_wire::{TabId, close as code};
 
 use super::Mux;
 use crate::{
@@ -30,6 +30,26 @@ impl Mux {
             Connection::Connected(_) => base.probe(now),
             Connection::Idle
             | Connection::Denied
+            | Connection::WaitingForLock
+            | Connection::Dialling { .. }
+            | Connection::Handshaking { .. } => {}
+        }
+    }
+
+    /// Called when a tab asks for a new link.
+    pub(super) fn reconnect_for(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        // The link works, and it is this tab that the application ended.
+        if self.is_dismissed(tab) {
+            return self.readmit(base, tab);
+        }
+        match &self.connection {
+            Connection::Connected(_) => {
+                base.close_link(now, code::NORMAL, "");
+                self.dial_again(now, base);
+            }
+            Connection::Denied | Connection::Backoff { .. } => self.dial(now, base),
+            // There is no link to ask for, or it is on its way.
+            Connection::Idle
             | Connection::WaitingForLock
             | Connection::Dialling { .. }
             | Connection::Handshaking { .. } => {}

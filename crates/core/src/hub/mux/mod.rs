@@ -59,7 +59,7 @@ enum Next {
     Backoff,
     /// After the time that the server asked for.
     After(Duration),
-    /// Not before another tab attaches.
+    /// Not before another tab attaches, or a tab asks for a new link.
     Never,
 }
 
@@ -483,6 +483,10 @@ impl Machine for Mux {
         self.link_message(now, base, Payload::Text(text));
     }
 
+    fn reconnect(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        self.reconnect_for(now, base, tab);
+    }
+
     fn reset(&mut self, _: Timestamp, _: &mut Base) {}
 
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {
@@ -520,7 +524,7 @@ impl Machine for Mux {
         self.topics.handle_timeout(now, base, self.connection.may_ask());
         self.acks_timeout(now, base);
         self.tell_no_room(now, base);
-        self.readmit(now, base);
+        self.readmit_due(now, base);
         if self.history_ends(base).is_some_and(|at| at <= now) {
             self.history.end();
             self.topics.all_came(base);
