@@ -14,6 +14,7 @@
 //   /ask        answers each JSON text with one that has the same `from`
 //   /users      says once how many connections there are
 //   /game       keeps a score for each player, and says a notice to every connection
+//   /once       refuses a token, which is its query, that it has seen before
 //   /raw        answers the first frame with the bytes of its query `hex`, which are no message
 // It runs in the folder of the npm package, where `ws` is installed.
 import { createRequire } from 'node:module';
@@ -26,11 +27,18 @@ const report = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
 const server = new WebSocketServer({
   host: '127.0.0.1',
   port: 0,
-  verifyClient: ({ req }, decide) => decide(req.url !== '/refuse', 403),
+  verifyClient: ({ req }, decide) => decide(req.url !== '/refuse' && isFresh(req.url), 403),
   handleProtocols: (offered, req) => (req.url === '/protocol' ? [...offered].at(-1) : false),
 });
 
 server.on('listening', () => report({ type: 'listening', port: server.address().port }));
+
+const seen = new Set();
+const isFresh = (url) => {
+  const isUsed = url.startsWith('/once?') && seen.has(url);
+  seen.add(url);
+  return !isUsed;
+};
 
 let connections = 0;
 server.on('connection', (socket, request) => {

@@ -332,8 +332,9 @@ impl Machine {
             }
             M::Resync => self.attach(now),
             M::Refused { message } => self.news(News::Refused(message)),
-            // What was handed to the link may be lost with it, and mirrors are another mode.
-            M::Sent { .. } | M::Mirror { .. } => {}
+            // What was handed to the link may be lost with it, mirrors are another mode, and this
+            // hub knows where its link goes.
+            M::Sent { .. } | M::Mirror { .. } | M::Ask { .. } => {}
         }
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, 
 use tabmux_core::{
     Timestamp,
     hub::{
-        AttemptId, Hub, HubConfig, HubMessage, Input, Mode, Output, Rules, SubscriptionId,
+        AskId, AttemptId, Hub, HubConfig, HubMessage, Input, Mode, Output, Rules, SubscriptionId,
         TabMessage,
     },
     trace::{Entry, Recorder, Trace},
@@ -40,6 +40,10 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
         },
         TabMessage::Unsubscribe { subscription },
         TabMessage::Got { count0: a, count: b },
+        TabMessage::Visible { online: true },
+        TabMessage::Visible { online: false },
+        TabMessage::Answer { id: AskId(small), answer: Ok(()) },
+        TabMessage::Answer { id: AskId(small), answer: Err(text) },
     ];
     said.extend(payloads.map(|payload| TabMessage::Send { n: b, socket, payload }));
     let mut inputs: Vec<_> =

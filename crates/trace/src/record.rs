@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tabmux_core::{
     OwnedPayload, Timestamp,
-    hub::{AttemptId, Hub, HubConfig, HubMessage, Input, Mode, Output, SubscriptionId, TabMessage},
+    hub::{
+        AskId, AttemptId, Hub, HubConfig, HubMessage, Input, Mode, Output, SubscriptionId,
+        TabMessage,
+    },
     trace::Recorder,
 };
 use tabmux_wire::{
@@ -20,7 +23,8 @@ const SOCKETS: u64 = 3;
 const TOPICS: [&str; 3] = ["prices", "news", "wëather"];
 const URL: &str = "wss://host.test/tabmux/ws";
 
-/// Records a hub that is told so much, in mirror mode for odd seeds. All moments are whole
+/// Records a hub that is told so much, in mirror mode for odd seeds, and
+/// asking tabs where its link goes for half of them. All moments are whole
 /// milliseconds, which every shell can tell exactly.
 pub fn record(seed: u64, steps: u64) -> Vec<u8> {
     let mut recording = Recording::new(seed);
@@ -43,6 +47,8 @@ struct Recording {
     lock_wanted: bool,
     /// What the server is about to say.
     mail: VecDeque<Vec<u8>>,
+    /// What tabs were asked and have not answered.
+    questions: VecDeque<(TabId, AskId)>,
     offset: u64,
 }
 
@@ -63,7 +69,8 @@ enum Link {
 impl Recording {
     fn new(seed: u64) -> Self {
         let mode = if seed.is_multiple_of(2) { Mode::Mux } else { Mode::Mirror };
-        let config = HubConfig::new(mode, HubId(seed), URL);
+        let asks = seed % 4 > 1;
+        let config = HubConfig { asks, ..HubConfig::new(mode, HubId(seed), URL) };
         let (recorder, trace) = Recorder::new(&config, seed);
         Self {
             rng: Rng::new(seed),
@@ -77,6 +84,7 @@ impl Recording {
             link: Link::Closed,
             lock_wanted: false,
             mail: VecDeque::new(),
+            questions: VecDeque::new(),
             offset: 0,
         }
     }
@@ -113,6 +121,10 @@ impl Recording {
         if self.lock_wanted && self.rng.one_in(2) {
             self.lock_wanted = false;
             return self.input(Input::LinkLockGranted);
+        }
+        if let Some((tab, id)) = self.questions.pop_front() {
+            let answer = if self.rng.one_in(4) { Err("logged out") } else { Ok(()) };
+            return self.said(tab.0, TabMessage::Answer { id, answer });
         }
         let attempt = self.attempt;
         let code = self.rng.pick(&[1000, 1006, 1012, 4000]).unwrap_or(1006);
@@ -173,7 +185,8 @@ impl Recording {
     fn comes_or_goes(&mut self) {
         let tab = self.rng.below(TABS) + 1;
         let [last0, last] = [self.rng.below(3), self.rng.below(3)];
-        match self.rng.below(9) {
+        match self.rng.below(10) {
+            9 => self.said(tab, TabMessage::Visible { online: last == 0 }),
             0 => self.said(tab, TabMessage::Park),
             1 => self.said(tab, TabMessage::Bye),
             2 => self.input(Input::TabLockGranted { tab: TabId(tab) }),
@@ -257,8 +270,12 @@ impl Recording {
     }
 
     fn page_hears(&mut self, tab: TabId, message: HubMessage) {
-        if let HubMessage::Resume { n_seen, claim, .. } = message {
-            self.tabs.insert(tab.0, Tab { said: n_seen, claim });
+        match message {
+            HubMessage::Resume { n_seen, claim, .. } => {
+                self.tabs.insert(tab.0, Tab { said: n_seen, claim });
+            }
+            HubMessage::Ask { id, .. } => self.questions.push_back((tab, id)),
+            _ => {}
         }
     }
 

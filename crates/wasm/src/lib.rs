@@ -58,11 +58,20 @@ hub_methods!(export);
 
 #[wasm_bindgen]
 impl Hub {
-    /// A hub without tabs. `seed` is for jitter only. `record`: all it is told goes to
+    /// A hub without tabs. `seed` is for jitter only. `asks`: tabs say where its link goes, and
+    /// `url` is what people call it. `record`: all it is told goes to
     /// `Shell.record`, before it is told.
     #[wasm_bindgen(constructor)]
-    pub fn new(shell: JsShell, mux: bool, hub: u64, seed: u64, url: &str, record: bool) -> Self {
-        let config = ShellHub::<JsShell>::config(mux, hub, url);
+    pub fn new(
+        shell: JsShell,
+        mux: bool,
+        hub: u64,
+        seed: u64,
+        url: &str,
+        asks: bool,
+        record: bool,
+    ) -> Self {
+        let config = ShellHub::<JsShell>::config(mux, hub, url, asks);
         #[cfg(feature = "mux")]
         let hub = ShellHub::new(shell, config, seed, record);
         #[cfg(not(feature = "mux"))]

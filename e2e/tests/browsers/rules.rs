@@ -11,6 +11,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("rules: views stay open while the connection is dialled again", reconnect),
     Test::new("rules: views close when the dials of an outage are used up", gives_up),
     Test::new("rules: a connection lingers after its last view", linger),
+    Test::new("rules: each dial asks a tab for a URL whose token expires", expiring_token),
+    Test::new("rules: a tab asks for a new connection, once for all tabs", reconnect_all),
     Test::new("rules: a reset ends the connection in all tabs", reset),
     Test::new("rules: the key of a user may come late", late_key),
     Test::new("rules: a tab that joins a connection with a state is warned once", warned),
@@ -65,6 +67,53 @@ fn linger(context: &mut Context<'_>) -> Outcome {
     equal("reused", context.run(&tab, "T.get('next').shared.reused")?, json!(true))?;
     equal("connections", server.events("open").len(), 1)?;
     equal("closed connections", server.events("close").len(), 0)?;
+    Ok(())
+}
+
+fn expiring_token(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = context.tabs(3)?;
+    let url = server.url("/once?token=");
+    let options = "{ shareBy: 'feed', reconnect: { minMs: 200, maxMs: 400 } }";
+    for tab in &tabs {
+        let fresh = format!("async () => '{url}' + Math.random()");
+        context.run(tab, format!("T.shared('view', {fresh}, [], {options})"))?;
+        context.run(tab, "await T.until('view', 'open')")?;
+    }
+    // A new connection needs another token than the first.
+    server.command(&json!({ "drop": true }))?;
+    let opened = server.wait_for("open", 2)?;
+    if opened[0]["url"] == opened[1]["url"] {
+        return Err(format!("the same token twice: {opened:?}").into());
+    }
+    server.command(&json!({ "send": "hello" }))?;
+    for tab in &tabs {
+        equal("messages", context.run(tab, "await T.messages('view')")?, json!(["hello"]))?;
+    }
+    equal("connections", server.events("open").len(), 2)?;
+    let names = "navigator.locks ? JSON.stringify(await navigator.locks.query()) : ''";
+    let names = context.run(&tabs[0], names)?.to_string();
+    equal("tokens in the names of locks", names.contains("token"), false)?;
+    Ok(())
+}
+
+fn reconnect_all(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = views(context, &server, 3, "{}")?;
+    for tab in &tabs {
+        let listen = "T.again = new Promise((resolve) => \
+            T.get('view').addEventListener('reconnect', ({ type }) => resolve(type)))";
+        context.run(tab, format!("({listen}, 0)"))?;
+    }
+    for tab in &tabs[1..] {
+        context.run(tab, "T.get('view').reconnect()")?;
+    }
+    for tab in &tabs {
+        equal("event", context.run(tab, "await T.again")?, json!("reconnect"))?;
+        equal("readyState", context.run(tab, "T.get('view').readyState")?, json!(1))?;
+    }
+    equal("the old connection", server.wait_for("close", 1)?[0]["code"].clone(), json!(1000))?;
+    equal("connections", server.events("open").len(), 2)?;
     Ok(())
 }
 

@@ -29,6 +29,8 @@ export function isPageMessage(
       return isNumber(a) && isBelow(2 ** 32, b) && isBelow(2 ** 16, c) && typeof d === 'string';
     case PageKind.Credit:
       return isNumber(a) && isBelow(2 ** 32, b) && isNumber(c);
+    case PageKind.Answer:
+      return isBelow(2 ** 32, a) && typeof c === 'string' && (c ? true : isAddress(b));
     case PageKind.Got:
       return isNumber(a) && isNumber(b);
     case PageKind.Subscribe:
@@ -54,9 +56,10 @@ function isConfig(value: unknown): value is HubConfig {
 
 function isRules(value: unknown): value is Rules {
   if (typeof value !== 'object' || value === null) return false;
-  const { routeBy, replayLast = 0, linger = 0, reconnect } = value as Record<keyof Rules, unknown>;
+  const { shareBy, routeBy, replayLast = 0, linger = 0, reconnect } =
+    value as Record<keyof Rules, unknown>;
   const { minMs = 0, maxMs = 0, attempts = 0 } = Object(reconnect) as Record<string, unknown>;
-  return (routeBy === undefined || typeof routeBy === 'string') &&
+  return [shareBy, routeBy].every((it) => it === undefined || typeof it === 'string') &&
     [replayLast, linger, minMs, maxMs, attempts].every((it) => typeof it === 'number');
 }
 
@@ -81,6 +84,10 @@ const PATHS: Record<HubConfig['mode'], RegExp> = {
 /** In mirror mode it is the name of the tab, and in mode `exclusive` it is a URL. */
 const isPath = (value: unknown, mode?: HubConfig['mode']): boolean =>
   typeof value === 'string' && (!mode || PATHS[mode].test(value));
+
+/** A URL, and sub-protocols behind it. */
+const isAddress = (value: unknown): boolean =>
+  Array.isArray(value) && isPath(value[0], 'exclusive') && isTokens(value.slice(1));
 
 /** Sub-protocols: tokens, as RFC 6455 (4.1) and RFC 7230 (3.2.6) have them. */
 const isTokens = (value: unknown): value is string[] =>

@@ -4,17 +4,24 @@
 import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, HubMessage, Of } from './protocol.js';
-import { NO_WORKER, hasWorkers, post, tierOf } from './life.js';
-import { addPeer, hubPort, removePeer } from './port.js';
+import { NO_WORKER, hasWorkers, post, reconnect, tierOf } from './life.js';
+import { addPeer, removePeer } from './port.js';
 import type { HubPort, SharingOptions, Wish } from './port.js';
-import { MISSING, emit, linkUrl } from './socket.js';
+import { MISSING, emit, linkPort } from './socket.js';
 import type { Tier } from './host.js';
-import { fault, socketUrl } from './url.js';
+import { fault } from './url.js';
+import type { Given } from './url.js';
 
 /** The second argument of `connect`. */
 export interface ConnectOptions extends SharingOptions {
-  /** The address of the link. Default: `/tabmux/ws` on the host of the URL. */
-  endpoint?: string | URL | undefined;
+  /** The address of the link, or a function. Default: `/tabmux/ws` on the host of the URL. */
+  endpoint?: Given<string | URL | undefined>;
+  /**
+   * What the link is called, in the place of its address: clients and sockets in mux mode that give
+   * the same text share it. Needed where the URL or `endpoint` is a function, which one of the tabs
+   * is asked before each dial.
+   */
+  shareBy?: string | undefined;
   /** Closes the client. */
   signal?: AbortSignal | undefined;
 }
@@ -135,6 +142,12 @@ export interface Client<S extends Schema = RawSchema>
     name: N,
     options?: { signal?: AbortSignal | undefined },
   ): Topic<NonNullable<S['topics']>[N & keyof S['topics']]>;
+  /**
+   * The link is closed and dialled again, also where the server refused it for good, or ended this
+   * tab. Nothing is lost. Calls of all tabs within a second are one. For a new token, or after a
+   * log-in.
+   */
+  reconnect(): void;
   /** Leaves the link. The link goes with its last tab. */
   close(): void;
 }
@@ -146,10 +159,13 @@ const STATES: Record<LinkState, Status['state']> =
 const MAX_BEHIND = 1000;
 
 /** Connects to the tabmux server that serves `url`. Where there are no workers: closed. */
-export function connect<S extends Schema>(url: string | URL, options: DecodeOptions): Client<S>;
-export function connect(url: string | URL, options?: ConnectOptions): Client;
+export function connect<S extends Schema>(
+  url: Given<string | URL>,
+  options: DecodeOptions,
+): Client<S>;
+export function connect(url: Given<string | URL>, options?: ConnectOptions): Client;
 export function connect(
-  url: string | URL,
+  url: Given<string | URL>,
   options: ConnectOptions & Partial<DecodeOptions> = {},
 ): Client {
   const { endpoint, signal, decode } = options;
@@ -197,6 +213,7 @@ export function connect(
       if (typeof name !== 'string') fault(MISSING);
       return makeTopic(hub, name, hub?._reason ?? reason, decode, left.signal, options?.signal);
     },
+    reconnect: () => reconnect(hub),
     close,
     [DISPOSE]: close,
   };
@@ -204,7 +221,7 @@ export function connect(
   if (!hasWorkers()) {
     reason = NO_WORKER;
   } else if (!signal?.aborted) {
-    hub = hubPort('mux', linkUrl(socketUrl(url), endpoint), [], options);
+    hub = linkPort(url, endpoint, options);
     number = addPeer(hub, receive);
   }
   return client;

@@ -31,9 +31,10 @@ const MAX_GIVEN_UP = 256;
 
 /** What is called of the wasm module, of which mode `exclusive` has a part. */
 type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBinary' | 'close' |
-  'tabLockGranted'> & Partial<Pick<Hub, 'credit' | 'got' | 'subscribe' | 'unsubscribe' | 'trap' |
-  'wake' | 'networkChanged' | 'linkLockGranted' | 'linkOpened' | 'linkText' | 'linkBinary' |
-  'linkClosed' | 'linkTo' | 'reconnect' | 'rules' | 'reset'>>;
+  'tabLockGranted'> & Partial<Pick<Hub, 'visible' | 'answer' | 'credit' | 'got' |
+  'subscribe' | 'unsubscribe' | 'trap' | 'wake' | 'networkChanged' | 'linkLockGranted' |
+  'linkOpened' | 'linkText' | 'linkBinary' | 'linkClosed' | 'linkTo' | 'reconnect' |
+  'rules' | 'reset'>>;
 
 /** What a hub needs of its worker. */
 export interface HostWorld {
@@ -63,14 +64,18 @@ export class Host implements RelayShell {
   readonly #locks: LockManager | undefined;
   #linkLock: LinkLock | undefined;
   #link: WebSocket | undefined;
+  /** Where the next link goes: a URL, and sub-protocols behind it. Nobody writes it down. */
+  #address: string[];
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly config: HubConfig, readonly world: HostWorld) {
-    const { mode, url } = config;
+    const { mode, url, protocols, rules } = config;
+    this.#address = [url, ...protocols];
     this.#hub = mode === 'exclusive' ? new Relay(this)
-      : new Hub(this, mode === 'mux', this.id, random(), url, world.record !== undefined);
-    const { replayLast = 0, linger = 0, reconnect } = config.rules;
+      : new Hub(this, mode === 'mux', this.id, random(), url, rules.shareBy !== undefined,
+        world.record !== undefined);
+    const { replayLast = 0, linger = 0, reconnect } = rules;
     const { minMs = 500, maxMs = 30_000, attempts = 10 } = reconnect || { attempts: 0 };
     if (mode === 'mirror') {
       this.call((hub, now) =>
@@ -148,8 +153,10 @@ export class Host implements RelayShell {
         case PageKind.Reconnect:
           return hub.reconnect?.(now, tab) ?? -1;
         case PageKind.Wake:
-          this.#seen(tab);
-          return hub.networkChanged?.(now, message[1]) ?? -1;
+          return hub.visible?.(now, tab, message[1]) ?? -1;
+        case PageKind.Answer:
+          if (!message[3]) this.#address = message[2];
+          return hub.answer?.(now, tab, message[1], message[3]) ?? -1;
         case PageKind.Pong:
           return -1;
         case PageKind.Trap:
@@ -157,12 +164,6 @@ export class Host implements RelayShell {
           return -1;
       }
     });
-  }
-
-  /** The tab that was visible last is the last in the list. */
-  #seen(tab: bigint): void {
-    const entry = this.tabs.get(tab);
-    if (entry && this.tabs.delete(tab)) this.tabs.set(tab, entry);
   }
 
   tellNetwork(): void {
@@ -287,7 +288,8 @@ export class Host implements RelayShell {
     let link: WebSocket;
     if (this.#linkLock?.isStolen) return queueMicrotask(() => closed(1006, '', false));
     try {
-      link = new WebSocket(this.config.url, this.config.protocols);
+      const [url = '', ...protocols] = this.#address;
+      link = new WebSocket(url, protocols);
     } catch {
       // Firefox and WebKit throw when the worker's own policy forbids the connection.
       return queueMicrotask(() => closed(1006, '', false));

@@ -6,7 +6,7 @@ export type {
 export type { SharingOptions } from './port.js';
 export { SharedWebSocket } from './socket.js';
 export type {
-  Reconnect, Reset, Rules, Shared, SharedWebSocketEventMap, SharedWebSocketOptions,
+  Given, Reconnect, Reset, Rules, Shared, SharedWebSocketEventMap, SharedWebSocketOptions,
   SocketErrorEvent,
 } from './socket.js';
 export type { Tier } from './host.js';

@@ -217,6 +217,11 @@ function wake(life: Life): void {
   }
 }
 
+/** Asks for a new link, where there is a hub to ask. */
+export function reconnect(life?: Life): void {
+  if (life && life._phase < Phase.New) post(life, [PageKind.Reconnect]);
+}
+
 function receive(life: Life, message: HubMessage): void {
   const [kind, hub] = message;
   const isOther = hub !== life._hub;

@@ -128,6 +128,7 @@ function said(hub: HubPort, message: PageMessage): unknown[] | undefined {
     case PageKind.Attach:
     case PageKind.Got:
     case PageKind.Credit:
+    case PageKind.Answer:
     case PageKind.Wake:
     case PageKind.Pong:
     case PageKind.Trap:
@@ -183,6 +184,7 @@ function heard(hub: HubPort, message: HubMessage): unknown[] | undefined {
     case HubKind.Check:
     case HubKind.Sent:
     case HubKind.Seen:
+    case HubKind.Ask:
     case HubKind.Passed:
     case HubKind.Loading:
     case HubKind.Moved:

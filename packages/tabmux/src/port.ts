@@ -31,6 +31,9 @@ export type Wish =
 /** What all exclusive sockets of this page share: a worker of their own. */
 export const own = `${Math.random()}`;
 
+/** Tells the URL of a hub's link, and its sub-protocols behind it. */
+export type Address = () => Promise<string[]>;
+
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
   /**
@@ -67,6 +70,8 @@ interface Peer {
 /** A hub as this page sees it. */
 export interface HubPort extends Life, Session {
   readonly _peers: Map<number, Peer>;
+  /** What the last socket or client says of where the link goes. */
+  _address: Address | undefined;
   /** The number of the last one. */
   _count: number;
 }
@@ -78,9 +83,11 @@ export function hubPort(
   protocols: string[],
   { key = '', worker, tiers, bfcache }: SharingOptions,
   rules: Rules = {},
+  address?: Address,
 ): HubPort {
   const id = mode + ':' + __BUILD__ + ':' +
-    JSON.stringify(mode === 'mux' ? [url, key] : [url, protocols, key, rules]);
+    JSON.stringify(mode === 'mux'
+      ? [url, key].concat(rules.shareBy ?? []) : [url, protocols, key, rules]);
   // Written as bundlers look for them. Classic scripts that they make have no `import.meta.url`.
   const script = `${worker ?? (import.meta.url
     ? new URL('./worker.js', import.meta.url) : 'worker.js')}`;
@@ -89,7 +96,9 @@ export function hubPort(
     : import.meta.url ? new URL('./mirror.' + __BUILD__ + '.wasm', import.meta.url) : ''}`;
   const name = 'tabmux:' + id;
   for (const hub of hubs) {
-    if (hub._name === name && hub._script === script) return hub as HubPort;
+    if (hub._name === name && hub._script === script) {
+      return Object.assign(hub as HubPort, { _address: address });
+    }
   }
   const hub: HubPort = {
     ...newSession(),
@@ -110,6 +119,7 @@ export function hubPort(
     _faults: 0,
     _isShared: !tiers || tiers[0] === SHARED,
     _peers: new Map(),
+    _address: address,
     _count: 0,
     _attach: attach,
     _hear: hear,
@@ -210,6 +220,8 @@ function hear(hub: HubPort, message: HubMessage): void {
   } else if (message[0] === HubKind.Resume || message[0] === HubKind.Renew) {
     // One of before we were away: another one comes, and one answer is all the hub waits for.
     if (!hub._phase) goOn(hub, message);
+  } else if (message[0] === HubKind.Ask) {
+    void answer(hub, message[2]);
   } else if (message[0] === HubKind.Check) {
     const [, , count0, count] = message;
     check(hub, [count0, count]);
@@ -233,6 +245,18 @@ function hear(hub: HubPort, message: HubMessage): void {
   ) {
     tell(hub, message);
   }
+}
+
+/** Tells the hub where its link goes. */
+async function answer(hub: HubPort, ask: number): Promise<void> {
+  let address: string[] = [];
+  let failure = '';
+  try {
+    address = await hub._address?.() ?? [];
+  } catch (error) {
+    failure = `${error}`;
+  }
+  post(hub, [PageKind.Answer, ask, address, failure]);
 }
 
 function hearOfPeer(hub: HubPort, message: PeerMessage): void {

@@ -34,6 +34,11 @@ export const enum PageKind {
    * ended this tab. The hub ignores what comes within a second of the last one.
    */
   Reconnect,
+  /**
+   * Answers `Ask`: the URL and the sub-protocols, or why the page does not know them. They may hold
+   * a secret, so nobody writes them down.
+   */
+  Answer,
   /** This tab is visible, or the network is back: the hub looks whether its link lives. */
   Wake = 97,
   /** Answers `Ping`; or asks for one. */
@@ -50,6 +55,12 @@ export const enum PageKind {
  * connection.
  */
 export interface Rules {
+  /**
+   * What the connection is called, in the place of its URL: tabs that give the same text share it.
+   * Needed where the URL or the sub-protocols are a function, and where URLs differ from tab to tab
+   * by a random query for example. Before each dial one of the tabs is asked for the URL.
+   */
+  shareBy?: string | undefined;
   /**
    * The name of a field. A JSON text of the server whose field of that name has the `tabId` of a
    * tab goes to that tab alone. All other messages go to all tabs: a name may belong to a tab of
@@ -96,7 +107,7 @@ export interface HubConfig {
   mode: 'mirror' | 'mux' | 'exclusive';
   /** Where the wasm module of this mode is: empty if the page does not know. */
   module: string;
-  /** What the hub dials. Empty in mode `exclusive`. */
+  /** What the hub dials, or what that is called (`shareBy`). Empty in mode `exclusive`. */
   url: string;
   /** The sub-protocols the link offers. */
   protocols: string[];
@@ -104,7 +115,7 @@ export interface HubConfig {
   lock: string;
   /** Who the user is, as the page says. */
   key: string;
-  /** How a shared connection behaves; without meaning in mux mode. */
+  /** How a shared connection behaves. All but `shareBy` is without meaning in mux mode. */
   rules: Rules;
   /** Whether locks tell who lives. Without them hub and tabs ask each other. */
   locks: boolean;
@@ -139,6 +150,7 @@ export type PageMessage =
   | [kind: PageKind.Got, count0: number, count: number]
   | [kind: PageKind.Credit, n: number, socket: number, bytes: number]
   | [kind: PageKind.Reconnect]
+  | [kind: PageKind.Answer, ask: number, address: string[], failure: string]
   | [kind: PageKind.Wake, isOnline: boolean]
   | [kind: PageKind.Pong]
   | [kind: PageKind.Trap];
@@ -206,6 +218,8 @@ export const enum HubKind {
   Resync,
   /** There is no hub. */
   Failed,
+  /** Where does the link go? `Answer` answers. */
+  Ask,
   /** What this tab said on one socket need not be kept up to `n` (mode `exclusive`). */
   Passed = 94,
   /**
@@ -287,6 +301,7 @@ export type HubMessage =
   | [kind: HubKind.Seen, hub: bigint, n: number]
   | [kind: HubKind.Resync, hub: bigint]
   | [kind: HubKind.Failed, reason: string]
+  | [kind: HubKind.Ask, hub: bigint, ask: number, what: number]
   | [kind: HubKind.Passed, hub: bigint, socket: number, n: number]
   | [kind: HubKind.Loading, what: string]
   | [kind: HubKind.NotLoaded, reason: string]

@@ -44,6 +44,7 @@ const SHAPES: { [Kind in HubKind]: Shape<Kind> } = {
   [HubKind.Seen]: 'bn',
   [HubKind.Resync]: 'b',
   [HubKind.Failed]: 's',
+  [HubKind.Ask]: 'bnn',
   [HubKind.Passed]: 'bnn',
   [HubKind.Loading]: 's',
   [HubKind.NotLoaded]: 's',

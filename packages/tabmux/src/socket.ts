@@ -4,14 +4,16 @@
 import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, Flag, HubMessage, Rules } from './protocol.js';
-import { loadMore, tierOf } from './life.js';
+import { loadMore, reconnect, tierOf } from './life.js';
 import { addPeer, hubPort, own, removePeer, say } from './port.js';
-import type { HubPort, SharingOptions } from './port.js';
+import type { Address, HubPort, SharingOptions } from './port.js';
 import { buffered, sizeOf } from './session.js';
 import type { Tier } from './host.js';
-import { fault, socketUrl, subProtocols } from './url.js';
+import { SECRET, ask, fault, socketUrl, subProtocols } from './url.js';
+import type { Given } from './url.js';
 
 export type { Reconnect, Rules } from './protocol.js';
+export type { Given } from './url.js';
 
 /** The third argument of `SharedWebSocket`. */
 export interface SharedWebSocketOptions extends Omit<SharingOptions, 'key'>, Rules {
@@ -28,8 +30,11 @@ export interface SharedWebSocketOptions extends Omit<SharingOptions, 'key'>, Rul
    * own, in the worker.
    */
   mode?: 'mirror' | 'mux' | 'exclusive' | undefined;
-  /** The address of the link (mux mode). Default: `/tabmux/ws` on the host of the socket's URL. */
-  endpoint?: string | URL | undefined;
+  /**
+   * The address of the link (mux mode). A function needs `shareBy`, and is asked before each dial.
+   * Default: `/tabmux/ws` on the host of the socket's URL.
+   */
+  endpoint?: Given<string | URL | undefined>;
   /** Closes the socket, as `close()` does. */
   signal?: AbortSignal | undefined;
 }
@@ -50,7 +55,9 @@ export interface Shared {
 const Native = globalThis.WebSocket;
 /** What `SharedWebSocket.reset` ends. */
 export interface Reset {
-  url: string | URL;
+  url?: string | URL;
+  /** The option of that name, if the sockets were given one: it takes the place of the URL. */
+  shareBy?: string | undefined;
   /** The key that the sockets were given. Default: the empty text. */
   key?: string | undefined;
 }
@@ -111,12 +118,17 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   // Private names: pages see no fields, a frozen socket works, and the methods throw for what is
   // no socket.
-  readonly #url: URL;
+  /** Missing while the function that knows it was not asked in this page. */
+  #url: URL | undefined;
+  /** What people call it. What a function returned may be a secret. */
+  readonly #name: string;
+  /** Tells the URL and the sub-protocols. */
+  readonly #find: Address;
   /** Missing until the key is known. */
   #hub: HubPort | undefined;
   #number = 0;
   /** The sub-protocols that were offered. */
-  readonly #offered: string[];
+  #offered: string[] = [];
   /** The page's own socket: the last resort where no hub can be had. */
   #own: WebSocket | undefined;
   #state = State.Connecting;
@@ -144,13 +156,14 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   readonly #handlers: Handlers = {};
 
   /**
-   * @param url - where to, `ws:`, `wss:`, `http:`, `https:` or relative to the page
-   * @param protocols - sub-protocols to offer
+   * @param url - where to, `ws:`, `wss:`, `http:`, `https:` or relative to the page; or a function
+   *   that tells it before each dial, for a URL with a token that expires
+   * @param protocols - sub-protocols to offer, or a function that tells them
    * @param options - what is shared, see {@link SharedWebSocketOptions}
    */
   constructor(
-    url: string | URL,
-    protocols: string | string[] = [],
+    url: Given<string | URL>,
+    protocols: Given<string | string[]> = [],
     options?: SharedWebSocketOptions,
   ) {
     super();
@@ -159,45 +172,57 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     options ??= {};
     const { mode = 'mirror', endpoint, signal } = options;
     if (!MODES.includes(mode)) fault(`mode ${mode} is none of ${MODES}`);
-    const address = (this.#url = socketUrl(url));
-    const names = (this.#offered = subProtocols(protocols));
-    closeOn(() => this.close(), this.#left, signal);
+    const { key, shareBy, routeBy, replayLast, linger, reconnect } = options;
+    const [asksUrl, asksNames] = [url, protocols].map(isFunction);
     const isMux = mode === 'mux';
     const isMirror = mode === 'mirror';
+    if (isMirror && (asksUrl || asksNames) && shareBy === undefined) fault(NAMELESS);
+    if (!asksUrl) this.#url = socketUrl(url as string);
+    if (!asksNames) this.#offered = subProtocols(protocols as string);
+    this.#name = shareBy ?? this.#url?.href ?? SECRET;
+    this.#find = async () => {
+      const { href } = this.#url = socketUrl(await ask(url), this.#name);
+      return [href, ...this.#offered = subProtocols(await ask(protocols), SECRET)];
+    };
+    closeOn(() => this.close(), this.#left, signal);
     this.#credit = isMux ? 0 : 1 / 0;
-    const { key, routeBy, replayLast, linger, reconnect } = options;
-    const rules = isMirror ? { routeBy, replayLast, linger, reconnect } : {};
+    const rules = isMirror ? { shareBy, routeBy, replayLast, linger, reconnect } : { shareBy };
     this.#stays = isMirror && !!reconnect;
     const join = (key?: string): void => {
       if (this.#state > State.Open) return;
       const sharing = { ...options, key };
-      const hub = this.#hub = isMux ? hubPort(mode, linkUrl(address, endpoint), [], sharing)
-        : isMirror ? hubPort(mode, address.href, names, sharing, rules)
+      const address = this.#url as URL;
+      const hub = this.#hub = isMux ? linkPort(address, endpoint, sharing)
+        : isMirror
+          ? hubPort(mode, shareBy ?? address.href, this.#offered, sharing, rules, this.#find)
           : hubPort('exclusive', '', [], { ...sharing, key: own });
       this.#reused = hub._state === LinkState.Connected;
       this.#number = addPeer(hub,
         (message) => this.#receive(message),
         [PageKind.Open, isMux ? address.pathname + address.search : isMirror ? tabId : address.href,
-          isMirror ? [] : names],
+          isMirror ? [] : this.#offered],
       );
     };
     const fail = (text: unknown): void => this.#fail(`${text}`);
-    if (typeof key !== 'function') join(key);
-    else loadMore(({ askKey }) => askKey(key, join, fail, this.#left.signal), fail);
+    const begin = (): unknown => (typeof key !== 'function' ? join(key)
+      : loadMore(({ askKey }) => askKey(key, join, fail, this.#left.signal), fail));
+    // What tabs do not share, this page alone must know.
+    if (!isMirror && (asksUrl || asksNames)) this.#find().then(begin).catch(fail);
+    else begin();
   }
 
   /** Ends a shared connection in all tabs: each socket closes with 1000 and the reason "reset". */
-  static reset({ url, key = '' }: Reset): void {
-    const { href } = socketUrl(url);
-    loadMore(({ sendReset }) => sendReset(href, key));
+  static reset({ url, shareBy, key = '' }: Reset): void {
+    const name = shareBy ?? socketUrl(url as string).href;
+    loadMore(({ sendReset }) => sendReset(name, key));
   }
 
   /** A class whose sockets have these options, for libraries that take a class. */
   static with(options: SharedWebSocketOptions): typeof SharedWebSocket {
     return class extends SharedWebSocket {
       constructor(
-        url: string | URL,
-        protocols?: string | string[],
+        url: Given<string | URL>,
+        protocols?: Given<string | string[]>,
         others?: SharedWebSocketOptions,
       ) {
         super(url, protocols, { ...options, ...others });
@@ -205,8 +230,9 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     };
   }
 
+  /** The URL. Empty while the function that knows it was not asked in this page. */
   get url(): string {
-    return this.#url.href;
+    return this.#url?.href ?? '';
   }
 
   get readyState(): 0 | 1 | 2 | 3 {
@@ -268,6 +294,15 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     }, true, blob);
   }
 
+  /**
+   * The connection, or the link in mux mode, is closed and dialled again. All sockets stay open, and
+   * in mirror mode hear `reconnect`. Calls of all tabs within a second are one. For a new token, or
+   * after a log-in. Does nothing in exclusive mode and in tier `page`.
+   */
+  reconnect(): void {
+    if (this.#state < State.Closing) reconnect(this.#hub);
+  }
+
   // Its length is 0, as in `WebSocket`.
   close(code: number | undefined = undefined, reason = ''): void {
     // First of all, as in `WebSocket`: this throws for what is no socket.
@@ -326,7 +361,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       this.#credit += message[4];
       this.#wake?.();
     } else if (message[0] === HubKind.Error) {
-      this.#error = message[3];
+      this.#error = message[3].replaceAll(`${this.#url}`, this.#name);
     } else if (message[0] === HubKind.Closed || message[0] === HubKind.Ended) {
       this.#end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
     } else if (message[0] === HubKind.Failed ||
@@ -346,22 +381,21 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     const hub = this.#hub as HubPort;
     if (this.#state || hub._isMux) return this.#fail(reason);
     console.warn(reason);
-    try {
-      const own = (this.#own = new Native(this.#url, this.#offered));
+    removePeer(hub, this.#number);
+    this.#find().then(([url, ...protocols]) => {
+      if (this.#state) return;
+      const own = (this.#own = new Native(url as string, protocols));
       own.binaryType = 'arraybuffer';
       own.onopen = () => this.#opened(own.protocol + '\n' + own.extensions);
       own.onmessage = ({ data }) =>
         this.#heard(typeof data === 'string' ? data : new Uint8Array(data));
       own.onerror = () => {
-        this.#error = `${reason}; this page has no connection to ${this.#url} either`;
+        this.#error = `${reason}; this page has no connection to ${this.#name} either`;
         // Chromium fires no `close` where the page's policy forbids the connection.
         setTimeout(() => this.#end());
       };
       own.onclose = ({ code, wasClean, reason }) => this.#end(code, wasClean, reason);
-      removePeer(hub, this.#number);
-    } catch (error) {
-      this.#fail(`${reason} (${(error as Error).message})`);
-    }
+    }).catch((error: Error) => this.#fail(`${reason} (${error.message})`));
   }
 
   #opened(answer: string): void {
@@ -377,7 +411,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     emit(this, 'message', {
       data: typeof body === 'string' ? body
         : this.#binaryType === 'blob' ? new Blob([body as Uint8Array<ArrayBuffer>]) : body.buffer,
-      origin: this.#url.origin,
+      origin: this.#url?.origin ?? '',
     }, MessageEvent);
   }
 
@@ -477,9 +511,21 @@ export interface SharedWebSocket extends Disposable {
   ): void;
 }
 
-/** The address of the link that carries the sockets of this host. */
-export const linkUrl = (address: URL, endpoint: string | URL = new URL('/tabmux/ws', address)):
-string => socketUrl(endpoint).href;
+/** The port to the hub of the link that carries the sockets of this host. */
+export function linkPort(
+  url: Given<string | URL>,
+  endpoint: Given<string | URL | undefined>,
+  options: SharingOptions & Pick<Rules, 'shareBy'>,
+): HubPort {
+  const { shareBy } = options;
+  const at = (
+    url: string | URL,
+    endpoint: string | URL = new URL('/tabmux/ws', socketUrl(url, shareBy)),
+  ): string => socketUrl(endpoint, shareBy).href;
+  if (shareBy === undefined && [url, endpoint].some(isFunction)) fault(NAMELESS);
+  return hubPort('mux', shareBy ?? at(url as string, endpoint as string), [], options, { shareBy },
+    async () => [at(await ask(url), await ask(endpoint))]);
+}
 
 /** Dispatches an event. Not every runtime has every class of event. */
 export function emit(
@@ -490,6 +536,11 @@ export function emit(
 ): void {
   target.dispatchEvent(Class ? new Class(type, init) : Object.assign(new Event(type), init));
 }
+
+const isFunction = (given: unknown): boolean => typeof given === 'function';
+
+/** The text of the error for a function without `shareBy`. */
+const NAMELESS = 'a function needs the option shareBy';
 
 /** What kind of object it is, also when it is of an iframe, whose classes are others. */
 const tagOf = (data: unknown): string => ({}).toString.call(data);

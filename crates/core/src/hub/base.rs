@@ -5,8 +5,9 @@ use std::{collections::VecDeque, time::Duration};
 use tabmux_wire::{HubFrame, Payload, Position, SocketId, TabId};
 
 use super::{
+    ask::Asking,
     config::HubConfig,
-    io::{AttemptId, Event, HubMessage, LinkState, Output, Rules, SubscriptionId, WakeReason},
+    io::{Ask, AttemptId, Event, HubMessage, LinkState, Output, Rules, SubscriptionId, WakeReason},
     link::{Entry, Heartbeat, Outbox, Pulse},
     map::Map,
     resume::Held,
@@ -42,6 +43,8 @@ pub(super) trait Machine: Send {
     fn subscribe(&mut self, base: &mut Base, wish: Subscription<'_>);
     fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId);
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base);
+    /// Called when a tab answered what this machine had asked, or when none could and why.
+    fn answered(&mut self, now: Timestamp, base: &mut Base, what: Ask, answer: Result<(), &str>);
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, protocol: &str, extensions: &str);
     fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>);
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>);
@@ -111,6 +114,8 @@ pub(super) struct Base {
     pub(super) config: HubConfig,
     pub(super) rng: Rng,
     pub(super) tabs: TabRegistry,
+    /// What is asked of the tabs.
+    pub(super) asking: Asking,
     outputs: VecDeque<Output>,
     outbox: Outbox,
     lock: Lock,
@@ -147,6 +152,7 @@ impl Base {
         Self {
             rng: Rng::new(seed),
             tabs: TabRegistry::default(),
+            asking: Asking::default(),
             outputs: VecDeque::new(),
             outbox: Outbox::new(config.outbox_bytes, config.link_bytes),
             lock: Lock::Free,
@@ -255,6 +261,7 @@ impl Base {
     }
 
     pub(super) fn release_lock(&mut self) {
+        self.stop_asking();
         if self.lock != Lock::Free {
             self.lock = Lock::Free;
             self.order(Output::ReleaseLinkLock);
@@ -416,6 +423,6 @@ impl Base {
     pub(super) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         let outbox = self.outbox_at.map(|at| (at, WakeReason::Outbox));
         let report = self.report_at.map(|at| (at, WakeReason::Report));
-        [outbox, report, self.tabs.poll_timeout()].into_iter().flatten().min()
+        [outbox, report, self.ask_timeout(), self.tabs.poll_timeout()].into_iter().flatten().min()
     }
 }

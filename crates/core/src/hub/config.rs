@@ -22,7 +22,12 @@ pub struct HubConfig {
     pub hub: HubId,
     /// Where the link goes; only for messages to people.
     pub url: String,
-    /// How long a link may take to open. 20 s.
+    /// Whether the hub asks a tab where its link goes before each dial. Then `url` is what people
+    /// call the link. False.
+    pub asks: bool,
+    /// How long a tab that was asked may be silent before the next one is asked as well. 3 s.
+    pub ask_each: Duration,
+    /// How long a link may take to open, and all tabs to say where it goes. 20 s.
     pub dial_timeout: Duration,
     /// How long the server may take to say WELCOME. 10 s.
     pub handshake_timeout: Duration,
@@ -80,6 +85,8 @@ impl HubConfig {
             mode,
             hub,
             url: url.into(),
+            asks: false,
+            ask_each: Duration::from_secs(3),
             dial_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),
             pong_timeout: Duration::from_secs(10),

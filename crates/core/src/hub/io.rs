@@ -13,6 +13,19 @@ pub struct AttemptId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub u32);
 
+/// Numbers the questions of one hub to its tabs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u32);
+
+/// What a hub asks a tab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ask {
+    /// Where the link goes, and with which sub-protocols. The shell takes these out of the answer
+    /// and opens the next link with them. The hub never sees them, since they may hold a secret.
+    Address = 0,
+}
+
 /// A fact from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input<'a> {
@@ -185,6 +198,18 @@ pub enum TabMessage<'a> {
     /// server refused it for good or the application ended this tab. A hub that has a link closes
     /// it and dials again. What comes within a second of the last one is ignored.
     Reconnect,
+    /// The tab is visible. It is the first to be asked, and the link is looked at.
+    Visible {
+        /// True if there is a network, as far as the tab knows.
+        online: bool,
+    },
+    /// The answer to [`HubMessage::Ask`].
+    Answer {
+        /// The question.
+        id: AskId,
+        /// Why the tab has no answer, if so.
+        answer: Result<(), &'a str>,
+    },
     /// The answer to [`HubMessage::Check`], with what that said: all that was posted before has
     /// been heard.
     Got {
@@ -414,6 +439,13 @@ pub enum HubMessage {
     },
     /// The hub does not know the tab: attach again.
     Resync,
+    /// The tab is asked for what the hub cannot know. `Answer` answers.
+    Ask {
+        /// The question.
+        id: AskId,
+        /// What is asked.
+        what: Ask,
+    },
     /// The hub will not have the tab: all its sockets fail.
     Refused {
         /// Why, and what to do.
@@ -472,6 +504,8 @@ pub enum WakeReason {
     NoRoom,
     /// A tab that the application ended may come back.
     Dismissed,
+    /// A tab that was asked is silent: the next one is asked, or none.
+    Ask,
 }
 
 /// Something worth a line in a log.
@@ -527,6 +561,7 @@ impl HubMessage {
             | Self::Credit { .. }
             | Self::Subscribed { .. }
             | Self::Gap { .. }
+            | Self::Ask { .. }
             | Self::Resync => 0,
         }
     }

@@ -15,7 +15,7 @@ use self::{
 };
 use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
-    io::{Event, HubMessage, LinkState, Rules, SubscriptionId, WakeReason},
+    io::{Ask, Event, HubMessage, LinkState, Rules, SubscriptionId, WakeReason},
     map::Map,
     resume::Held,
 };
@@ -44,6 +44,8 @@ enum Link {
     Idle,
     /// Another hub, a dying one perhaps, still owns the link.
     WaitingForLock,
+    /// A tab is asked where the link goes.
+    Asking,
     /// Being opened; given up at `until`.
     Dialling {
         until: Timestamp,
@@ -121,11 +123,26 @@ impl Mirror {
 
     /// Opens the link, once the hub may.
     fn dial(&mut self, now: Timestamp, base: &mut Base) {
-        if base.has_lock() {
-            self.link = Link::Dialling { until: now + base.config.dial_timeout };
-            base.open_link();
-        } else {
+        if !base.has_lock() {
             self.link = Link::WaitingForLock;
+        } else if base.config.asks {
+            self.link = Link::Asking;
+            base.ask(now, Ask::Address);
+        } else {
+            self.open_link(now, base);
+        }
+    }
+
+    fn open_link(&mut self, now: Timestamp, base: &mut Base) {
+        self.link = Link::Dialling { until: now + base.config.dial_timeout };
+        base.open_link();
+    }
+
+    /// A dial came to nothing: another one follows in an outage, or all views fail.
+    fn not_opened(&mut self, now: Timestamp, base: &mut Base, error: &str) {
+        if !self.retry(now, base) {
+            self.fail_views(base, false, Close::new(code::ABNORMAL, "", false), error);
+            self.next(now, base);
         }
     }
 
@@ -162,7 +179,7 @@ impl Mirror {
             Link::Dialling { .. } | Link::Open { .. } => {
                 self.close_link(now, base, None, Close::new(0, "", true));
             }
-            Link::WaitingForLock => self.link = Link::Idle,
+            Link::WaitingForLock | Link::Asking => self.link = Link::Idle,
             Link::Broken { .. } => {
                 self.link = Link::Idle;
                 self.fail_views(base, false, Close::new(code::ABNORMAL, "", false), "");
@@ -186,12 +203,7 @@ impl Mirror {
             Link::Dialling { .. } | Link::Open { .. } => {
                 self.close_link(now, base, Some(key), close);
             }
-            Link::Broken { .. } => {
-                base.release_lock();
-                self.link = Link::Idle;
-                base.fail(key, None);
-            }
-            Link::WaitingForLock => {
+            Link::Broken { .. } | Link::WaitingForLock | Link::Asking => {
                 base.release_lock();
                 self.link = Link::Idle;
                 base.fail(key, None);
@@ -356,6 +368,18 @@ impl Machine for Mirror {
         }
     }
 
+    fn answered(&mut self, now: Timestamp, base: &mut Base, _: Ask, answer: Result<(), &str>) {
+        match answer {
+            _ if !matches!(self.link, Link::Asking) => {}
+            Ok(()) => self.open_link(now, base),
+            Err(why) => {
+                let url = &base.config.url;
+                let error = format!("tabmux: the page could not say where {url} is: {why}");
+                self.not_opened(now, base, &error);
+            }
+        }
+    }
+
     fn link_opened(&mut self, _: Timestamp, base: &mut Base, protocol: &str, extensions: &str) {
         if !matches!(self.link, Link::Dialling { .. }) {
             return;
@@ -405,6 +429,7 @@ impl Machine for Mirror {
             // There is no link to ask for, or it is on its way.
             Link::Idle
             | Link::WaitingForLock
+            | Link::Asking
             | Link::Dialling { .. }
             | Link::Open { .. }
             | Link::Closing { .. } => {}
@@ -419,7 +444,7 @@ impl Machine for Mirror {
         self.outage = None;
         match self.link {
             Link::Dialling { .. } | Link::Open { .. } => self.close_link(now, base, None, close),
-            Link::WaitingForLock | Link::Broken { .. } => {
+            Link::WaitingForLock | Link::Asking | Link::Broken { .. } => {
                 self.link = Link::Idle;
                 base.release_lock();
             }
@@ -456,6 +481,7 @@ impl Machine for Mirror {
             Link::Closing { was_open, .. } => (close.failed && was_open, true),
             Link::Idle
             | Link::WaitingForLock
+            | Link::Asking
             | Link::Dialling { .. }
             | Link::Open { .. }
             | Link::Broken { .. } => (close.failed && !was_dialling, !was_dialling),
@@ -502,14 +528,9 @@ impl Machine for Mirror {
             && until <= now
         {
             base.abandon_link(0, "");
-            if self.retry(now, base) {
-                return;
-            }
-            let close = Close::new(code::ABNORMAL, "", false);
             let seconds = base.config.dial_timeout.as_secs();
             let error = format!("tabmux: {} did not answer for {seconds} s", base.config.url);
-            self.fail_views(base, false, close, &error);
-            self.next(now, base);
+            self.not_opened(now, base, &error);
         }
     }
 
@@ -518,7 +539,11 @@ impl Machine for Mirror {
         let link = match self.link {
             Link::Dialling { until } => Some((until, WakeReason::Dial)),
             Link::Broken { until } => Some((until, WakeReason::Backoff)),
-            Link::Idle | Link::WaitingForLock | Link::Open { .. } | Link::Closing { .. } => None,
+            Link::Idle
+            | Link::WaitingForLock
+            | Link::Asking
+            | Link::Open { .. }
+            | Link::Closing { .. } => None,
         };
         [linger, link].into_iter().flatten().min()
     }
@@ -527,6 +552,7 @@ impl Machine for Mirror {
         let state = match self.link {
             Link::Idle => LinkState::Idle,
             Link::WaitingForLock
+            | Link::Asking
             | Link::Dialling { .. }
             | Link::Broken { .. }
             | Link::Closing { .. } => LinkState::Connecting,

@@ -1,6 +1,7 @@
 //! The hub: the one place per browser profile, origin and key that owns the link and routes its
 //! messages to the tabs.
 
+mod ask;
 mod base;
 mod config;
 mod io;
@@ -17,8 +18,8 @@ mod topics;
 pub use self::{
     config::{HubConfig, Mode},
     io::{
-        AttemptId, Event, HubMessage, Input, LinkState, Output, Rules, SubscriptionId, TabMessage,
-        WakeReason,
+        Ask, AskId, AttemptId, Event, HubMessage, Input, LinkState, Output, Rules, SubscriptionId,
+        TabMessage, WakeReason,
     },
     port::{HubKind, Numbers, PortMessage},
 };
@@ -236,6 +237,15 @@ impl Hub {
                     machine.reconnect(now, base, tab);
                 }
             }
+            TabMessage::Visible { online } => {
+                base.asking.saw(tab);
+                machine.network_changed(now, base, online);
+            }
+            TabMessage::Answer { id, answer } => {
+                if let Some(what) = base.asking.answered(tab, id, answer) {
+                    machine.answered(now, base, what, Ok(()));
+                }
+            }
             TabMessage::Got { count0, count } => machine.got(now, base, tab, [count0, count]),
             TabMessage::Subscribe { subscription: number, name, since } => {
                 machine.subscribe(base, Subscription { tab, number, name, since });
@@ -251,6 +261,7 @@ impl Hub {
             self.base.order(Output::DropTab { tab });
             self.base.event(Event::TabGone(tab));
             self.base.forget_sent(tab);
+            self.base.asking.forget(tab);
             self.machine.tab_gone(now, &mut self.base, tab);
         }
     }
@@ -261,6 +272,9 @@ impl Hub {
         while let Some(tab) = self.base.pop_overflowed() {
             self.base.event(Event::Overflow(tab));
             self.machine.tab_overflowed(now, &mut self.base, tab);
+        }
+        while let Some((what, why)) = self.base.ask_next(now) {
+            self.machine.answered(now, &mut self.base, what, Err(&why));
         }
         self.base.flush(now);
         let (state, reason) = self.machine.state();

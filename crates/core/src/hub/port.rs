@@ -2,7 +2,7 @@
 
 use tabmux_wire::{Position, SocketId, message_cost};
 
-use super::{HubMessage, LinkState, SubscriptionId};
+use super::{AskId, HubMessage, LinkState, SubscriptionId};
 use crate::OwnedPayload;
 
 /// What a message to a tab is. `HubKind` of `packages/tabmux/src/protocol.ts` says of each what its
@@ -36,6 +36,7 @@ pub enum HubKind {
     Seen,
     Resync,
     Failed,
+    Ask,
 }
 
 /// A message to a tab as it crosses the port: the kind, the numbers in their order, then the data
@@ -102,6 +103,9 @@ impl From<HubMessage> for PortMessage {
             M::Gap { subscription, position } => plain(Kind::Gap, &place(subscription, position)),
             M::Unsubscribed { subscription, message } => {
                 with_text(Kind::Unsubscribed, &[f64::from(subscription.0)], message)
+            }
+            M::Ask { id: AskId(id), what } => {
+                plain(Kind::Ask, &[f64::from(id), f64::from(what as u8)])
             }
             M::Attached { state, tabs } => plain(Kind::Attached, &link(state, tabs)),
             M::State { state, tabs, reason } => with_text(Kind::State, &link(state, tabs), reason),

@@ -11,6 +11,11 @@ macro_rules! hub_methods {
             attach = "attach"(tab: u64, claim: &str, last0: f64, last: f64);
             /// A tab has heard so much.
             got = "got"(tab: u64, count0: f64, frames: f64);
+            /// A tab is visible.
+            visible = "visible"(tab: u64, online: bool);
+            /// A tab answered a question. `failure` says why not, and is empty if it did. What it
+            /// answered is the shell's.
+            answer = "answer"(tab: u64, id: u32, failure: &str);
             /// A tab parked.
             park = "park"(tab: u64);
             /// A tab said bye.

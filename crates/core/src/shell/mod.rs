@@ -12,8 +12,8 @@ use tabmux_wire::{HubId, Payload, Position, SocketId, TabId};
 use crate::{
     OwnedPayload, Timestamp,
     hub::{
-        AttemptId, Event, Hub, HubConfig, HubMessage, Input, Mode, Output, PortMessage, Rules,
-        SubscriptionId, TabMessage,
+        AskId, AttemptId, Event, Hub, HubConfig, HubMessage, Input, Mode, Output, PortMessage,
+        Rules, SubscriptionId, TabMessage,
     },
     shell_methods,
     trace::Recorder,
@@ -66,9 +66,11 @@ impl<S: Shell> ShellHub<S> {
     }
 
     /// What JavaScript says of a hub: its mode, its id, which must be random, and what it dials.
-    pub fn config(mux: bool, hub: u64, url: &str) -> HubConfig {
+    /// `asks`: a tab is asked where the link goes before each dial. Then `url` is what people call
+    /// the link.
+    pub fn config(mux: bool, hub: u64, url: &str, asks: bool) -> HubConfig {
         let mode = if mux { Mode::Mux } else { Mode::Mirror };
-        HubConfig::new(mode, HubId(hub), url)
+        HubConfig { asks, ..HubConfig::new(mode, HubId(hub), url) }
     }
 
     /// The hub itself.
@@ -90,6 +92,17 @@ impl<S: Shell> ShellHub<S> {
     /// A tab has heard so much.
     pub fn got(&mut self, now: f64, tab: u64, count0: f64, frames: f64) -> f64 {
         self.tab(now, tab, TabMessage::Got { count0: count(count0), count: count(frames) })
+    }
+
+    /// A tab is visible.
+    pub fn visible(&mut self, now: f64, tab: u64, online: bool) -> f64 {
+        self.tab(now, tab, TabMessage::Visible { online })
+    }
+
+    /// A tab answered a question.
+    pub fn answer(&mut self, now: f64, tab: u64, id: u32, failure: &str) -> f64 {
+        let answer = if failure.is_empty() { Ok(()) } else { Err(failure) };
+        self.tab(now, tab, TabMessage::Answer { id: AskId(id), answer })
     }
 
     /// A tab parked.

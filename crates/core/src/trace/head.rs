@@ -11,6 +11,7 @@ pub(super) fn write(config: &HubConfig, seed: u64) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.push(VERSION);
     bytes.push((config.mode == Mode::Mux).into());
+    bytes.push(config.asks.into());
     bytes.put_bytes(config.url.as_bytes());
     bytes.put_u64(config.hub.0);
     bytes.put_u64(seed);
@@ -30,6 +31,7 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
         return Err(DecodeError::BadValue("the version of the trace"));
     }
     let mode = if bytes.bool("mode")? { Mode::Mux } else { Mode::Mirror };
+    let asks = bytes.bool("asks")?;
     let url = bytes.str(usize::MAX, "url")?.to_owned();
     let (hub, seed) = (HubId(bytes.u64()?), bytes.u64()?);
     let mut span = || bytes.u64().map(Duration::from_micros);
@@ -38,6 +40,8 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
         mode,
         hub,
         url,
+        asks,
+        ask_each: span()?,
         dial_timeout: span()?,
         handshake_timeout: span()?,
         pong_timeout: span()?,
@@ -64,9 +68,10 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
 }
 
 /// The time spans of a configuration, and its limits.
-fn numbers(config: &HubConfig) -> [u64; 21] {
+fn numbers(config: &HubConfig) -> [u64; 22] {
     let micros = |span: Duration| span.as_secs() * 1_000_000 + u64::from(span.subsec_micros());
     [
+        micros(config.ask_each),
         micros(config.dial_timeout),
         micros(config.handshake_timeout),
         micros(config.pong_timeout),

@@ -5,7 +5,7 @@ use tabmux_wire::{DecodeError, Payload, Position, Put, Reader, SocketId, TabId};
 
 use crate::{
     Timestamp,
-    hub::{AttemptId, Input, Rules, SubscriptionId, TabMessage},
+    hub::{AskId, AttemptId, Input, Rules, SubscriptionId, TabMessage},
 };
 
 const ATTACH: u8 = 2;
@@ -29,6 +29,8 @@ const RULES: u8 = 19;
 const LINK_MESSAGE_TO: u8 = 20;
 const RESET: u8 = 21;
 const RECONNECT: u8 = 22;
+const VISIBLE: u8 = 23;
+const ANSWER: u8 = 24;
 
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
@@ -36,39 +38,7 @@ type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
 pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
     let mut names = Vec::new();
     let (kind, (numbers, texts)) = match input {
-        Input::TabMessage { tab: TabId(tab), message } => match message {
-            TabMessage::Attach { claim, last0, last } => {
-                (ATTACH, ([*tab, *last0, *last, 0, 0], [claim.as_bytes(), &[]]))
-            }
-            TabMessage::Park => (PARK, number(*tab)),
-            TabMessage::Bye => (BYE, number(*tab)),
-            TabMessage::Reconnect => (RECONNECT, number(*tab)),
-            TabMessage::Open { n, socket, path, protocols } => {
-                protocols.iter().for_each(|name| names.put_bytes(name.as_bytes()));
-                let numbers = [*tab, *n, socket.0.into(), 0, 0];
-                (OPEN, (numbers, [path.as_bytes(), names.as_slice()]))
-            }
-            TabMessage::Send { n, socket, payload } => {
-                let numbers = [*tab, *n, socket.0.into(), is_text(payload), 0];
-                (SEND, (numbers, [payload.as_bytes(), &[]]))
-            }
-            TabMessage::Close { n, socket, code, reason } => {
-                let numbers = [*tab, *n, socket.0.into(), (*code).into(), 0];
-                (CLOSE, (numbers, [reason.as_bytes(), &[]]))
-            }
-            TabMessage::Credit { n, socket, bytes } => {
-                (CREDIT, ([*tab, *n, socket.0.into(), *bytes, 0], NONE))
-            }
-            TabMessage::Subscribe { subscription, name, since } => {
-                let Position { epoch, offset } = since.unwrap_or(NOWHERE);
-                let numbers = [*tab, subscription.0.into(), since.is_some().into(), epoch, offset];
-                (SUBSCRIBE, (numbers, [name.as_bytes(), &[]]))
-            }
-            TabMessage::Unsubscribe { subscription } => {
-                (UNSUBSCRIBE, ([*tab, subscription.0.into(), 0, 0, 0], NONE))
-            }
-            TabMessage::Got { count0, count } => (GOT, ([*tab, *count0, *count, 0, 0], NONE)),
-        },
+        Input::TabMessage { tab: TabId(tab), message } => said(*tab, message, &mut names),
         Input::TabLockGranted { tab } => (TAB_LOCK_GRANTED, number(tab.0)),
         Input::LinkLockGranted => (LINK_LOCK_GRANTED, number(0)),
         Input::LinkOpened { attempt, protocol, extensions } => {
@@ -101,6 +71,49 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
     bytes.put_u64(now.as_micros());
     numbers.into_iter().for_each(|number| bytes.put_u64(number));
     texts.into_iter().for_each(|text| bytes.put_bytes(text));
+}
+
+/// The same of what a tab said. `names` is where its sub-protocols are put.
+fn said<'a>(tab: u64, message: &TabMessage<'a>, names: &'a mut Vec<u8>) -> (u8, Fields<'a>) {
+    match message {
+        TabMessage::Attach { claim, last0, last } => {
+            (ATTACH, ([tab, *last0, *last, 0, 0], [claim.as_bytes(), &[]]))
+        }
+        TabMessage::Park => (PARK, number(tab)),
+        TabMessage::Bye => (BYE, number(tab)),
+        TabMessage::Reconnect => (RECONNECT, number(tab)),
+        TabMessage::Open { n, socket, path, protocols } => {
+            protocols.iter().for_each(|name| names.put_bytes(name.as_bytes()));
+            let numbers = [tab, *n, socket.0.into(), 0, 0];
+            (OPEN, (numbers, [path.as_bytes(), names.as_slice()]))
+        }
+        TabMessage::Send { n, socket, payload } => {
+            let numbers = [tab, *n, socket.0.into(), is_text(payload), 0];
+            (SEND, (numbers, [payload.as_bytes(), &[]]))
+        }
+        TabMessage::Close { n, socket, code, reason } => {
+            let numbers = [tab, *n, socket.0.into(), (*code).into(), 0];
+            (CLOSE, (numbers, [reason.as_bytes(), &[]]))
+        }
+        TabMessage::Credit { n, socket, bytes } => {
+            (CREDIT, ([tab, *n, socket.0.into(), *bytes, 0], NONE))
+        }
+        TabMessage::Subscribe { subscription, name, since } => {
+            let Position { epoch, offset } = since.unwrap_or(NOWHERE);
+            let numbers = [tab, subscription.0.into(), since.is_some().into(), epoch, offset];
+            (SUBSCRIBE, (numbers, [name.as_bytes(), &[]]))
+        }
+        TabMessage::Unsubscribe { subscription } => {
+            (UNSUBSCRIBE, ([tab, subscription.0.into(), 0, 0, 0], NONE))
+        }
+        TabMessage::Visible { online } => (VISIBLE, ([tab, (*online).into(), 0, 0, 0], NONE)),
+        TabMessage::Answer { id, answer } => {
+            let (failed, why) = (answer.is_err(), answer.err().unwrap_or_default());
+            let numbers = [tab, id.0.into(), failed.into(), 0, 0];
+            (ANSWER, (numbers, [why.as_bytes(), &[]]))
+        }
+        TabMessage::Got { count0, count } => (GOT, ([tab, *count0, *count, 0, 0], NONE)),
+    }
 }
 
 const NONE: [&[u8]; 2] = [&[], &[]];
@@ -147,6 +160,11 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
             TabMessage::Subscribe { subscription: subscription()?, name: text(first)?, since }
         }
         UNSUBSCRIBE => TabMessage::Unsubscribe { subscription: subscription()? },
+        VISIBLE => TabMessage::Visible { online: b != 0 },
+        ANSWER => {
+            let answer = if c == 0 { Ok(()) } else { Err(text(first)?) };
+            TabMessage::Answer { id: AskId(small(b)?), answer }
+        }
         GOT => TabMessage::Got { count0: b, count: c },
         TAB_LOCK_GRANTED => return Ok(Input::TabLockGranted { tab }),
         LINK_LOCK_GRANTED => return Ok(Input::LinkLockGranted),

@@ -1,5 +1,6 @@
 //! The hub, through its public face.
 
+mod address;
 mod asked;
 mod dismissed;
 mod foreign;

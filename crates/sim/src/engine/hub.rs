@@ -203,10 +203,10 @@ pub fn methods() -> Vec<&'static str> {
 }
 
 impl NativeHub {
-    /// A hub without tabs. Small limits, if `small`: so that messages do wait in its outbox, and
-    /// acknowledgements are due.
-    pub fn new(mux: bool, id: u64, seed: u64, url: &str, record: bool, small: bool) -> Self {
-        let mut config = ShellHub::<Orders>::config(mux, id, url);
+    /// A hub without tabs, which asks a tab where its link goes if `asks`. Small limits, if
+    /// `small`: so that messages do wait in its outbox, and acknowledgements are due.
+    pub fn new(mux: bool, id: u64, seed: u64, url: &str, [asks, record, small]: [bool; 3]) -> Self {
+        let mut config = ShellHub::<Orders>::config(mux, id, url, asks);
         if small {
             config.link_bytes = 256;
             config.credit_bytes = CREDIT.into();

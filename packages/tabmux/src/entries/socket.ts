@@ -2,6 +2,6 @@
 
 export { SharedWebSocket } from '../index.js';
 export type {
-  Reconnect, Reset, Rules, Shared, SharedWebSocketEventMap, SharedWebSocketOptions, SharingOptions,
-  SocketErrorEvent, Tier,
+  Given, Reconnect, Reset, Rules, Shared, SharedWebSocketEventMap, SharedWebSocketOptions,
+  SharingOptions, SocketErrorEvent, Tier,
 } from '../index.js';

@@ -72,6 +72,7 @@ export abstract class TestHub<S extends Seat = Seat> {
         return;
       case PageKind.Got:
       case PageKind.Reconnect:
+      case PageKind.Answer:
       case PageKind.Wake:
       case PageKind.Pong:
       case PageKind.Trap:

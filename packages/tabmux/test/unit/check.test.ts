@@ -23,6 +23,8 @@ const GOOD: PageMessage[] = [
   [PageKind.Close, 4, 1, 4999, 'why'],
   [PageKind.Got, 2 ** 33, 5],
   [PageKind.Credit, 2 ** 33, 2 ** 32 - 1, 2 ** 40],
+  [PageKind.Answer, 1, ['wss://x/?y', 'a', 'b'], ''],
+  [PageKind.Answer, 1, [], 'why'],
   [PageKind.Subscribe, 1, 'prices', -1, 0],
   [PageKind.Unsubscribe, 1],
   [PageKind.Reconnect],
@@ -34,11 +36,13 @@ const open = (n: unknown, socket: unknown = 1, path: unknown = '/', names: unkno
   [PageKind.Open, n, socket, path, names];
 
 const BAD: unknown[] = [
+  [PageKind.Answer, 1, [], ''], [PageKind.Answer, 1, ['x'], ''], [PageKind.Answer, -1, [], 'why'],
+  [PageKind.Answer, 1, ['ws://x/', 'a b'], ''], [PageKind.Answer, 1, ['ws://x/']],
   null, undefined, 1, 'text', {}, [], [99n], ['0'], [-1],
   [PageKind.Attach], attach(1), attach(-1n), attach(2n ** 64n), attach(1n, null), attach(1n, {}),
   attach(1n, { ...config, mode: 'other' }),
   attach(1n, { ...config, build: 'other' }),
-  ...[undefined, null, { routeBy: 1 }, { replayLast: '1' }, { linger: {} },
+  ...[undefined, null, { routeBy: 1 }, { shareBy: 1 }, { replayLast: '1' }, { linger: {} },
     { reconnect: { minMs: 'x' } }].map((rules) => attach(1n, { ...config, rules })),
   attach(1n, { ...config, protocols: 'a' }),
   attach(1n, { ...config, protocols: [1] }),

@@ -14,8 +14,8 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const generated = join(root, 'src/generated');
 const STEPS = 4000;
-/** The odd one is of mirror mode. */
-const SEEDS = [0, 1, 2];
+/** The odd ones are of mirror mode, and the last two ask their tabs where the link goes. */
+const SEEDS = [0, 1, 2, 3];
 
 /** `HubKind.Failed`, of which no hub is named. */
 const FAILED = 24;
@@ -78,10 +78,10 @@ async function record(seed) {
 function tell(trace, otherSeed) {
   const read = reader(trace);
   read.bytes(13);
-  const isMux = read.byte() === 1;
+  const [isMux, asks] = [read.byte() === 1, read.byte() === 1];
   const url = text(read.bytes(read.number()));
   const [id, seed] = [read.big(), read.big()];
-  for (let limits = 21; limits > 0; limits -= 1) read.big();
+  for (let limits = 22; limits > 0; limits -= 1) read.big();
   const recorded = [];
   const shell = {
     requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, closeLink() {},
@@ -95,7 +95,7 @@ function tell(trace, otherSeed) {
     },
     record: (bytes) => recorded.push(bytes.slice()),
   };
-  const hub = new Hub(shell, isMux, id, otherSeed ?? seed, url, true);
+  const hub = new Hub(shell, isMux, id, otherSeed ?? seed, url, asks, true);
   let buffered;
   while (read.more()) {
     const kind = read.byte();
@@ -130,6 +130,8 @@ function tell(trace, otherSeed) {
       16: () => (buffered = [Number(a), b]),
       17: () => hub.networkChanged(now, a === 1n),
       18: () => hub.credit(now, a, b, c, d),
+      23: () => hub.visible(now, a, b === 1),
+      24: () => hub.answer(now, a, b, text(first)),
     }[kind];
     assert.ok(tell, `kind ${kind}`);
     tell();

@@ -29,7 +29,7 @@ test('what has too few or too many places, another type, or no kind is none', ()
     [HubKind.Message, 1n, 2, NaN, 65, 'x'], [HubKind.Message, 1n, '2', 3, 65, 'x'],
     [HubKind.Error, 1n, 2, new Uint8Array([1])],
     [HubKind.Failed, 1n, 'why'], [HubKind.Ping, 0],
-    [24, 1n], [97, 1n], [-1, 1n], [0.5, 1n], ['constructor', 1n], ['__proto__', 1n],
+    [26, 1n], [97, 1n], [-1, 1n], [0.5, 1n], ['constructor', 1n], ['__proto__', 1n],
   ];
   assert.deepEqual(garbage.filter(isHubMessage), []);
 });

@@ -60,7 +60,10 @@ test('a mirror: the worker, its name, and what it is told', async () => {
     lock: `tabmux:socket:${id}`,
     locks: true,
     key: 'me',
-    rules: { routeBy: undefined, replayLast: undefined, linger: undefined, reconnect: undefined },
+    rules: {
+      shareBy: undefined, routeBy: undefined, replayLast: undefined, linger: undefined,
+      reconnect: undefined,
+    },
   });
   assert.match(path, /^\w{6,}$/);
   assert.deepEqual([number, protocols], [1, []]);

@@ -16,6 +16,8 @@ pub(in crate::hub) enum Connection {
     Idle,
     /// Another hub, a dying one perhaps, still owns the link.
     WaitingForLock,
+    /// A tab is asked where the link goes.
+    Asking,
     /// Being opened; given up at `until`.
     Dialling { until: Timestamp },
     /// Open, and HELLO is sent; given up at `until`. `claims`: HELLO claims a session.
@@ -48,9 +50,10 @@ impl Connection {
     pub(in crate::hub) const fn state(&self) -> LinkState {
         match self {
             Self::Idle => LinkState::Idle,
-            Self::WaitingForLock | Self::Dialling { .. } | Self::Handshaking { .. } => {
-                LinkState::Connecting
-            }
+            Self::WaitingForLock
+            | Self::Asking
+            | Self::Dialling { .. }
+            | Self::Handshaking { .. } => LinkState::Connecting,
             Self::Connected(_) => LinkState::Connected,
             Self::Backoff { .. } => LinkState::Backoff,
             Self::Denied => LinkState::Refused,
@@ -70,6 +73,7 @@ impl Connection {
             Self::Connected(connected) => !connected.is_listing,
             Self::Idle
             | Self::WaitingForLock
+            | Self::Asking
             | Self::Dialling { .. }
             | Self::Backoff { .. }
             | Self::Denied => false,
@@ -78,7 +82,7 @@ impl Connection {
 
     pub(in crate::hub) fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         match self {
-            Self::Idle | Self::Denied | Self::WaitingForLock => None,
+            Self::Idle | Self::Denied | Self::WaitingForLock | Self::Asking => None,
             Self::Dialling { until } | Self::Handshaking { until, .. } => {
                 Some((*until, WakeReason::Dial))
             }

@@ -31,6 +31,7 @@ impl Mux {
             Connection::Idle
             | Connection::Denied
             | Connection::WaitingForLock
+            | Connection::Asking
             | Connection::Dialling { .. }
             | Connection::Handshaking { .. } => {}
         }
@@ -51,6 +52,7 @@ impl Mux {
             // There is no link to ask for, or it is on its way.
             Connection::Idle
             | Connection::WaitingForLock
+            | Connection::Asking
             | Connection::Dialling { .. }
             | Connection::Handshaking { .. } => {}
         }

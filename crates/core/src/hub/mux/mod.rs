@@ -6,6 +6,7 @@
 
 mod acks;
 mod claims;
+mod dial;
 mod dismissed;
 mod frames;
 mod line;
@@ -21,7 +22,7 @@ use self::{acks::Acks, dismissed::Dismissal};
 use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
-    io::{Event, HubMessage, LinkState, Rules, SubscriptionId, WakeReason},
+    io::{Ask, Event, HubMessage, LinkState, Rules, SubscriptionId, WakeReason},
     link::{Backoff, Connection},
     map::Map,
     resume::{Claim, Held, History, MuxTab, MuxTabs},
@@ -93,16 +94,6 @@ impl Mux {
             reason: String::new(),
             no_room: String::new(),
             no_room_at: None,
-        }
-    }
-
-    /// Opens the link, once the hub may.
-    fn dial(&mut self, now: Timestamp, base: &mut Base) {
-        if base.has_lock() {
-            self.connection = Connection::Dialling { until: now + base.config.dial_timeout };
-            base.open_link();
-        } else {
-            self.connection = Connection::WaitingForLock;
         }
     }
 
@@ -361,6 +352,7 @@ impl Machine for Mux {
                 }
             }
             Connection::WaitingForLock
+            | Connection::Asking
             | Connection::Dialling { .. }
             | Connection::Backoff { .. } => {}
         }
@@ -451,6 +443,10 @@ impl Machine for Mux {
         }
     }
 
+    fn answered(&mut self, now: Timestamp, base: &mut Base, _: Ask, answer: Result<(), &str>) {
+        self.address_answered(now, base, answer);
+    }
+
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, _: &str, _: &str) {
         if matches!(self.connection, Connection::Dialling { .. }) {
             self.say_hello(now, base);
@@ -502,6 +498,7 @@ impl Machine for Mux {
             ),
             Connection::Idle
             | Connection::WaitingForLock
+            | Connection::Asking
             | Connection::Dialling { .. }
             | Connection::Denied
             | Connection::Backoff { .. } => (
@@ -558,6 +555,7 @@ impl Machine for Mux {
             Connection::Idle
             | Connection::Denied
             | Connection::WaitingForLock
+            | Connection::Asking
             | Connection::Dialling { .. }
             | Connection::Handshaking { .. }
             | Connection::Backoff { .. } => {}
