@@ -295,9 +295,9 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   /**
-   * The connection, or the link in mux mode, is closed and dialled again. All sockets stay open, and
-   * in mirror mode hear `reconnect`. Calls of all tabs within a second are one. For a new token, or
-   * after a log-in. Does nothing in exclusive mode and in tier `page`.
+   * The connection, or the link in mux mode, is closed and dialled again. All sockets stay open,
+   * and in mirror mode hear `reconnect`. Calls of all tabs within a second are one. For a new
+   * token, or after a log-in. Does nothing in exclusive mode and in tier `page`.
    */
   reconnect(): void {
     if (this.#state < State.Closing) reconnect(this.#hub);
