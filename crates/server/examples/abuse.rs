@@ -1,18 +1,22 @@
-//! What clients do to a server whose judge is slow, and what becomes of the others. Each part
-//! prints a line, and the program fails if a client was refused for good.
+//! What clients do to a server whose judge is slow, and what becomes of the others. Each part has
+//! a server of its own, counts all of its clients, and prints a line. The program fails if a client
+//! is refused for good, or is neither let in nor told when to come back.
 //!
-//! - Clients that say one byte a second of their request are closed, and nobody is asked about
-//!   them.
-//! - Clients that leave while they are judged withdraw their questions.
-//! - Clients whose judge never answers are told when to come back.
-//! - Browsers come back all at once, and the judge takes 20 ms for each. Each is let in, or told
-//!   when to come back, until all are in.
+//! - `drip`: clients that say one byte a second of their request are closed, and the judge is not
+//!   asked about them.
+//! - `leave`: clients leave while they are judged. Each that was not told when to come back
+//!   withdraws its question.
+//! - `silence`: the judge never answers. Its clients are told when to come back, first at the
+//!   deadline of the judge, and then without a call of the judge, but for one that tries it.
+//! - `storm`: browsers come back all at once, and the judge takes 20 ms for each. Each is let in,
+//!   or told when to come back, until all are in at the same time.
 //!
 //! `--short` does it with a tenth of the clients. The server is a process of its own, so that each
 //! of the two needs 16,000 open files at most.
 
 use std::{
     error::Error,
+    fmt::Debug,
     net::SocketAddr,
     process::Stdio,
     sync::{
@@ -22,11 +26,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tabmux_core::wire::{Hello, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, ServerFrame};
 use tabmux_server::{Admitted, Config, Server, listen, raise_descriptor_limit};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -36,28 +42,35 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// How long a part may take.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// The time that the judge has.
+const JUDGE: Duration = Duration::from_secs(2);
+/// The same where clients leave before it is over.
+const PATIENT_JUDGE: Duration = Duration::from_secs(60);
+
 #[tokio::main]
 async fn main() -> Outcome<()> {
     raise_descriptor_limit();
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
-    if arguments.first().is_some_and(|it| it == "serve") {
-        return serve().await;
+    if let [serve, judge] = &arguments[..]
+        && serve == "serve"
+    {
+        return run(Duration::from_millis(judge.parse()?)).await;
     }
     let size = if arguments.iter().any(|it| it == "--short") { 1 } else { 10 };
-    let (server, address) = start().await?;
-    timeout(DEADLINE, drip(address, 10 * size)).await??;
-    timeout(DEADLINE, leave(address, 1_000 * size)).await??;
-    timeout(DEADLINE, silence(address, 100)).await??;
-    drop(server);
-    // Another one: this judge has failed too often to be asked.
-    let (_server, address) = start().await?;
-    timeout(DEADLINE, storm(address, 1_500 * size)).await?
+    let server = start(JUDGE).await?;
+    timeout(DEADLINE, drip(&server, 10 * size)).await??;
+    let server = start(PATIENT_JUDGE).await?;
+    timeout(DEADLINE, leave(&server, 1_000 * size)).await??;
+    let server = start(JUDGE).await?;
+    timeout(DEADLINE, silence(&server, 100)).await??;
+    let server = start(JUDGE).await?;
+    timeout(DEADLINE, storm(&server, 1_500 * size)).await?
 }
 
 /// The server: a judge does what the cookie `judge` says.
-async fn serve() -> Outcome<()> {
-    let config =
-        Config { handshake_timeout_ms: 3_000, judge_timeout_ms: 2_000, ..Config::default() };
+async fn run(judge: Duration) -> Outcome<()> {
+    let judge_timeout_ms = u64::try_from(judge.as_millis())?;
+    let config = Config { handshake_timeout_ms: 3_000, judge_timeout_ms, ..Config::default() };
     let server = Server::builder().config(config).judge(|request| async move {
         match request.cookie("judge") {
             Some("never") => std::future::pending().await,
@@ -71,15 +84,30 @@ async fn serve() -> Outcome<()> {
     Ok(server.run(listener, std::future::pending()).await?)
 }
 
-async fn start() -> Outcome<(Child, SocketAddr)> {
-    let mut server = Command::new(std::env::current_exe()?)
-        .arg("serve")
+/// A server, which ends with this value.
+struct Running {
+    address: SocketAddr,
+    _process: Child,
+}
+
+async fn start(judge: Duration) -> Outcome<Running> {
+    let mut process = Command::new(std::env::current_exe()?)
+        .args(["serve", &judge.as_millis().to_string()])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let output = server.stdout.take().ok_or("the server has no output")?;
+    let output = process.stdout.take().ok_or("the server has no output")?;
     let line = BufReader::new(output).lines().next_line().await?;
-    Ok((server, line.ok_or("the server did not start")?.parse()?))
+    let address = line.ok_or("the server did not start")?.parse()?;
+    Ok(Running { address, _process: process })
+}
+
+/// Fails, with both values, unless they are equal.
+fn equal<T: PartialEq + Debug>(what: &str, found: T, wanted: T) -> Outcome<()> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(format!("{what}: {found:?} in the place of {wanted:?}").into())
 }
 
 fn request(address: SocketAddr, cookie: &str) -> String {
@@ -108,6 +136,7 @@ async fn dial(address: SocketAddr, cookie: &str) -> Outcome<Answer> {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     if head.starts_with("HTTP/1.1 101 ") {
+        greet(&mut stream).await?;
         return Ok(Answer::In(stream));
     }
     let mut lines = head.lines();
@@ -116,9 +145,33 @@ async fn dial(address: SocketAddr, cookie: &str) -> Outcome<Answer> {
     Ok(Answer::Later(Duration::from_secs(retry)))
 }
 
+/// Says HELLO as a hub does, and waits for WELCOME.
+async fn greet(stream: &mut TcpStream) -> Outcome<()> {
+    let hello = HubFrame::Hello(Hello {
+        min_version: OLDEST_VERSION,
+        max_version: NEWEST_VERSION,
+        hub: HubId(1),
+        resume: None,
+        credentials: "",
+    });
+    let hello = hello.to_bytes();
+    // One frame with a mask of zeros, which leaves the payload as it is.
+    let mut frame = vec![0x82, 0x80 | u8::try_from(hello.len())?, 0, 0, 0, 0];
+    frame.extend(hello);
+    stream.write_all(&frame).await?;
+    let mut header = [0; 2];
+    stream.read_exact(&mut header).await?;
+    let mut payload = vec![0; header[1].into()];
+    stream.read_exact(&mut payload).await?;
+    match ServerFrame::decode(&payload)? {
+        ServerFrame::Welcome(_) => Ok(()),
+        other => Err(format!("not WELCOME: {other:?}").into()),
+    }
+}
+
 /// Says one byte a second until the server closes.
-async fn drip(address: SocketAddr, clients: usize) -> Outcome<()> {
-    let (start, before) = (Instant::now(), asked(address).await?);
+async fn drip(server: &Running, clients: usize) -> Outcome<()> {
+    let (start, address) = (Instant::now(), server.address);
     let mut all = JoinSet::new();
     for _ in 0..clients {
         all.spawn(async move {
@@ -137,108 +190,149 @@ async fn drip(address: SocketAddr, clients: usize) -> Outcome<()> {
     while let Some(done) = all.join_next().await {
         done??;
     }
-    if asked(address).await? != before {
-        return Err("the judge was asked about a part of a request".into());
-    }
+    equal("calls of the judge", server.asked().await?, 0)?;
     println!("{clients} clients that say a byte a second: closed after {:.1?}", start.elapsed());
     Ok(())
 }
 
-/// Asks and leaves, all at once.
-async fn leave(address: SocketAddr, clients: usize) -> Outcome<()> {
-    let (start, told) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+/// Asks, and leaves when each client was told when to come back or has a question open.
+async fn leave(server: &Running, clients: usize) -> Outcome<()> {
+    let (start, address) = (Instant::now(), server.address);
+    let (told, time_to_leave) = (Arc::new(AtomicUsize::new(0)), watch::channel(false).0);
     let mut all = JoinSet::new();
     for _ in 0..clients {
-        let told = Arc::clone(&told);
+        let (told, mut leave) = (Arc::clone(&told), time_to_leave.subscribe());
         all.spawn(async move {
-            if let Ok(Ok(Answer::Later(_))) =
-                timeout(Duration::from_millis(1_500), dial(address, "never")).await
-            {
-                told.fetch_add(1, Ordering::Relaxed);
+            tokio::select! {
+                answer = dial(address, "never") => match answer? {
+                    Answer::In(_) => Err("a client is in that nobody judged".into()),
+                    Answer::Later(_) => {
+                        told.fetch_add(1, Ordering::Relaxed);
+                        Outcome::Ok(())
+                    }
+                },
+                _ = leave.wait_for(|it| *it) => Ok(()),
             }
         });
     }
-    while let Some(done) = all.join_next().await {
-        done?;
+    while told.load(Ordering::Relaxed) + server.open_questions().await? < clients {
+        // A client that got neither fails the run.
+        while let Some(done) = all.try_join_next() {
+            done??;
+        }
+        sleep(Duration::from_millis(5)).await;
     }
-    let gone = Instant::now();
-    while metric(address, "tabmux_judging").await? > 0.0 {
+    let told = told.load(Ordering::Relaxed);
+    let leaving = Instant::now();
+    time_to_leave.send_replace(true);
+    while let Some(done) = all.join_next().await {
+        done??;
+    }
+    while server.open_questions().await? > 0 {
         tokio::task::yield_now().await;
     }
-    let withdrawn = metric(address, "tabmux_judge_withdrawn_total").await?;
+    let withdrawn = server.metric("tabmux_judge_withdrawn_total").await?;
+    equal("questions withdrawn", withdrawn, clients - told)?;
     println!(
-        "{clients} clients that leave while they are judged: {withdrawn} questions withdrawn, \
-         {} clients told when to come back, no question left {:.1?} after the last of them, {:.1?} \
-         in all",
-        told.load(Ordering::Relaxed),
-        gone.elapsed(),
+        "{clients} clients that leave while they are judged: {told} told when to come back, \
+         {withdrawn} questions withdrawn, no question left {:.1?} after they began to leave, \
+         {:.1?} in all",
+        leaving.elapsed(),
         start.elapsed()
     );
     Ok(())
 }
 
 /// A judge that never answers.
-async fn silence(address: SocketAddr, clients: usize) -> Outcome<()> {
+async fn silence(server: &Running, clients: usize) -> Outcome<()> {
     let start = Instant::now();
+    told(server, clients).await?;
+    let (first, asked) = (start.elapsed(), server.asked().await?);
+    if first < JUDGE {
+        return Err(format!("told after {first:.1?}, when the judge had time left").into());
+    }
+    // This judge has failed too often to be asked, but for one question now and then that decides
+    // whether it works again.
+    let again = Instant::now();
+    told(server, clients).await?;
+    let more = server.asked().await? - asked;
+    if more > 1 {
+        return Err(format!("a judge that keeps failing was asked {more} times").into());
+    }
+    println!(
+        "{clients} clients whose judge is silent: all told when to come back after {first:.1?}, \
+         {clients} more after {:.1?} with {more} more calls",
+        again.elapsed()
+    );
+    Ok(())
+}
+
+/// Asks a judge that never answers. Each client must be told when to come back.
+async fn told(server: &Running, clients: usize) -> Outcome<()> {
     let mut all = JoinSet::new();
     for _ in 0..clients {
-        all.spawn(async move { dial(address, "never").await });
+        all.spawn(dial(server.address, "never"));
     }
     while let Some(answer) = all.join_next().await {
         if let Answer::In(_) = answer?? {
             return Err("a client is in that nobody judged".into());
         }
     }
-    println!(
-        "{clients} clients whose judge is silent: all told when after {:.1?}",
-        start.elapsed()
-    );
     Ok(())
 }
 
 /// Comes back as the server says until all are in.
-async fn storm(address: SocketAddr, clients: usize) -> Outcome<()> {
-    let start = Instant::now();
+async fn storm(server: &Running, clients: usize) -> Outcome<()> {
+    let (start, address) = (Instant::now(), server.address);
     let mut all = JoinSet::new();
     for _ in 0..clients {
         all.spawn(async move {
-            let (mut told, mut unheard) = (0_u32, 0_u32);
+            let mut told = 0_u32;
             loop {
-                match dial(address, "ok").await {
-                    Ok(Answer::In(stream)) => return (stream, told, unheard),
-                    Ok(Answer::Later(retry)) => {
+                match dial(address, "ok").await? {
+                    Answer::In(stream) => return Outcome::Ok((stream, told)),
+                    Answer::Later(retry) => {
                         told += 1;
                         sleep(retry).await;
-                    }
-                    // As a hub does after a failure.
-                    Err(_) => {
-                        unheard += 1;
-                        sleep(Duration::from_millis(500)).await;
                     }
                 }
             }
         });
     }
-    let (mut links, mut told, mut unheard) = (Vec::new(), 0, 0);
+    let (mut links, mut told, mut most) = (Vec::new(), 0, 0);
     while let Some(done) = all.join_next().await {
-        let (stream, later, again) = done?;
+        // A connection that breaks without an answer fails the run.
+        let (stream, later) = done??;
         links.push(stream);
-        told += later;
-        unheard += again;
+        (told, most) = (told + later, most.max(later));
     }
+    let last = start.elapsed();
+    equal("links at the server", server.metric("tabmux_links").await?, clients)?;
     println!(
-        "{clients} browsers at once, 20 ms each: the last is in after {:.1?}; {told} answers said \
-         when to come back, {unheard} connections broke, none was refused for good",
-        start.elapsed()
+        "{clients} browsers at once, 20 ms each: the last is in after {last:.1?}; {told} answers \
+         said when to come back, {most} at most to one browser; no connection broke, and none was \
+         refused for good"
     );
     Ok(())
 }
 
-async fn asked(address: SocketAddr) -> Outcome<f64> {
-    metric(address, "tabmux_judge_answers_total{from=\"judge\"}").await
+impl Running {
+    /// Returns how often the judge was called.
+    async fn asked(&self) -> Outcome<usize> {
+        self.metric("tabmux_judge_answers_total{from=\"judge\"}").await
+    }
+
+    /// Returns how many clients are judged now, or wait for it.
+    async fn open_questions(&self) -> Outcome<usize> {
+        self.metric("tabmux_judging").await
+    }
+
+    async fn metric(&self, name: &str) -> Outcome<usize> {
+        metric(self.address, name).await
+    }
 }
 
-async fn metric(address: SocketAddr, name: &str) -> Outcome<f64> {
+async fn metric(address: SocketAddr, name: &str) -> Outcome<usize> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
