@@ -25,6 +25,7 @@ pub mod plain;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod rooms;
 pub mod runner;
 pub mod server;
 pub mod sockets;

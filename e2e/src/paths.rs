@@ -38,6 +38,17 @@ pub fn numbers_binary() -> Result<PathBuf> {
     )
 }
 
+/// The example app `rooms`: `TABMUX_ROOMS`, else the one built into the same folder as the harness.
+pub fn rooms_binary() -> Result<PathBuf> {
+    let harness = std::env::current_exe().map_err(|error| error.to_string())?;
+    let profile = harness.ancestors().nth(2).unwrap_or(&harness);
+    existing(
+        std::env::var_os("TABMUX_ROOMS").map(PathBuf::from),
+        profile.join("rooms"),
+        "run `cargo build -p tabmux-example-rooms`",
+    )
+}
+
 /// The program that replays traces: `TABMUX_TRACE`, else the one built into the same folder as the
 /// harness.
 pub fn trace_binary() -> Result<PathBuf> {

@@ -47,6 +47,7 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
             "cargo build -p tabmux-cli -p tabmux-server --bin tabmux --example chaos"
         ))
     })?;
+    step("example app", || quiet(cmd!(repo.sh, "cargo build -p tabmux-example-rooms")))?;
     step("trace", || quiet(cmd!(repo.sh, "cargo build -p tabmux-trace")))?;
     let args = flags.args;
     let mut test = cmd!(repo.sh, "cargo test -q -p tabmux-e2e --test browsers -- {args...}");
@@ -54,6 +55,7 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
         test = test.env("TABMUX_VERSION_1_BIN", binary);
     }
     test.env("TABMUX_BIN", repo.binary("tabmux"))
+        .env("TABMUX_ROOMS", repo.binary("rooms"))
         .env("TABMUX_TRACE", repo.binary("tabmux-trace"))
         .env("TABMUX_DIST", dist::default_out(repo))
         .quiet()

@@ -20,6 +20,7 @@ mod mirror;
 mod parity;
 mod recovery;
 mod registry;
+mod rooms;
 mod rules;
 mod sending;
 mod sharing;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         mirror::TESTS,
         rules::TESTS,
         examples::TESTS,
+        rooms::TESTS,
         parity::TESTS,
         topics::TESTS,
         tiers::TESTS,

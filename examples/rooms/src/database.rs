@@ -23,25 +23,27 @@ const SHOWN: u32 = 50;
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Mutex<Connection>>);
 
-/// A note.
+/// A note that is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
+    /// Grows with each note. No two notes of the database have the same one.
+    pub(crate) id: i64,
     pub(crate) author: String,
     pub(crate) text: String,
 }
 
 impl Database {
-    /// Opens a file, and makes what is missing.
+    /// Opens the file, and creates the tables that are missing.
     ///
     /// # Errors
-    /// When it cannot be opened, or is none of a database.
+    /// When the file cannot be opened, or is not a database.
     pub fn open(file: &Path) -> Result<Self> {
         let connection = Connection::open(file)?;
         connection.execute_batch(TABLES)?;
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
-    /// Begins a session of a user; its secret id.
+    /// Begins a session of a user. Returns the secret id of the session.
     pub(crate) async fn log_in(&self, user: String) -> Result<String> {
         let mut secret = [0_u8; 16];
         getrandom::fill(&mut secret)
@@ -52,14 +54,14 @@ impl Database {
         Ok(id)
     }
 
-    /// Ends a session; whose it was.
+    /// Ends a session. Returns its user.
     pub(crate) async fn log_out(&self, session: &str) -> Result<Option<String>> {
         let row = (session.to_owned(),);
         let sql = "DELETE FROM session WHERE id = ?1 RETURNING user";
         self.run(|db| db.query_row(sql, row, |row| row.get(0)).optional()).await
     }
 
-    /// Whose a session is.
+    /// Returns the user of a session.
     pub(crate) async fn user_of(&self, session: &str) -> Result<Option<String>> {
         let row = (session.to_owned(),);
         let sql = "SELECT user FROM session WHERE id = ?1";
@@ -67,23 +69,23 @@ impl Database {
     }
 
     /// Stores a note.
-    pub(crate) async fn add(&self, room: u32, note: Note) -> Result<Note> {
+    pub(crate) async fn add(&self, room: u32, author: String, text: String) -> Result<Note> {
         self.run(move |db| {
             let sql = "INSERT INTO note (room, author, text) VALUES (?1, ?2, ?3)";
-            db.execute(sql, (room, &note.author, &note.text))?;
-            Ok(note)
+            db.execute(sql, (room, &author, &text))?;
+            Ok(Note { id: db.last_insert_rowid(), author, text })
         })
         .await
     }
 
-    /// The newest notes of a room, in their order.
+    /// Returns the newest notes of a room, in the order of their ids.
     pub(crate) async fn notes(&self, room: u32) -> Result<Vec<Note>> {
         self.run(move |db| {
             let mut query = db.prepare(
-                "SELECT author, text FROM note WHERE room = ?1 ORDER BY id DESC LIMIT ?2",
+                "SELECT id, author, text FROM note WHERE room = ?1 ORDER BY id DESC LIMIT ?2",
             )?;
             let notes = query.query_map((room, SHOWN), |row| {
-                Ok(Note { author: row.get(0)?, text: row.get(1)? })
+                Ok(Note { id: row.get(0)?, author: row.get(1)?, text: row.get(2)? })
             })?;
             let mut notes = notes.collect::<Result<Vec<_>>>()?;
             notes.reverse();
@@ -92,7 +94,7 @@ impl Database {
         .await
     }
 
-    /// A thread that may block does it, one at a time.
+    /// Does the work in a thread that may block. The database does one work at a time.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,

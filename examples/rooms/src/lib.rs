@@ -2,9 +2,12 @@
 //!
 //! - `POST /login` makes a session and sets a cookie. The judge of tabmux reads it, so handlers
 //!   know who writes.
-//! - The virtual socket `/room/{id}` sends the notes of a room and takes new ones (`room`).
-//! - A note is stored first, and then published to the topic `room:{id}`, which all browsers in
-//!   the room hear.
+//! - The virtual socket `/room/{id}` sends the newest notes of a room and takes new ones (`room`).
+//! - A note is stored first, and then published to the topic `room:{id}`, to which each page of
+//!   the room is subscribed.
+//! - The page (`page.html`) subscribes first and opens the socket then, so it misses no note. It
+//!   shows a note that comes both ways once.
+//! - Topics are not guarded: each user who has logged in may subscribe to each room.
 //! - At the end links are sent away before axum stops ([`serve`]).
 
 #![forbid(unsafe_code)]
@@ -16,15 +19,17 @@ mod web;
 use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
 use tabmux_server::{Admitted, Config, Handshake, Refusal, Server, Verdict, task_opening};
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot, time::sleep};
 
 pub use self::database::Database;
 
 /// The cookie that names the session of a log-in.
 const COOKIE: &str = "rooms-session";
+/// The time that requests may take to end, when the links have left.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// Serves the app until `shutdown` is done. Then the links leave, for one second at most, and the
-/// requests that are under way end.
+/// Serves the app until `shutdown` is done. Then the links are sent away within a second, and the
+/// requests that are under way have [`LAST_WAIT`] to end.
 ///
 /// # Errors
 /// When the server cannot be built, or the listener fails.
@@ -37,21 +42,25 @@ pub async fn serve(
     let server = tabmux(&database, scripts)?;
     let app = web::router(database, server.handle()).merge(server.router());
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let (left, all_left) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel();
     let leave = async move {
         shutdown.await;
         // New links are refused from here on, and pages dial again elsewhere.
         server.leave().await;
         // An error means that axum has ended already.
-        let _ = left.send(());
+        let _ = stop.send(());
+        // A client that never ends its request must not keep the process alive.
+        sleep(LAST_WAIT).await;
     };
-    let leaving = tokio::spawn(leave);
-    let stop = async {
+    let stopped = async {
         // An error means that the task is gone: time to stop as well.
-        let _ = all_left.await;
+        let _ = stopped.await;
     };
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    leaving.await?;
+    let serving = axum::serve(listener, app).with_graceful_shutdown(stopped);
+    tokio::select! {
+        served = serving => served?,
+        () = leave => {}
+    }
     Ok(())
 }
 

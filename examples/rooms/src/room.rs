@@ -8,7 +8,12 @@ use crate::database::{Database, Note};
 /// The longest note.
 const LONGEST: usize = 1_000;
 
-/// Serves a tab that wants to see a room.
+/// Serves one tab: sends it the newest notes of the room, and then stores what it writes.
+///
+/// A page subscribes to the topic of the room *before* it opens this socket. A note that is stored
+/// before the notes are read here is among them, and a note that is stored later is published
+/// later, when the page is subscribed. So the page misses none. Some notes come both ways: the
+/// page knows them by their `id`.
 pub(crate) async fn run(opening: Opening, database: Database) {
     let Some(user) = opening.user().map(str::to_owned) else {
         return opening.reject("log in first");
@@ -33,8 +38,7 @@ pub(crate) async fn run(opening: Opening, database: Database) {
         if note.len() > LONGEST {
             return socket.close(1009, "a note has 1,000 bytes at most");
         }
-        let note = Note { author: user.clone(), text: note };
-        match database.add(room, note).await {
+        match database.add(room, user.clone(), note).await {
             Ok(note) => publish(&server, room, &note).await,
             // The page may send it again on another socket.
             Err(_) => return socket.close(1013, "the note was not stored"),
@@ -42,7 +46,8 @@ pub(crate) async fn run(opening: Opening, database: Database) {
     }
 }
 
-/// Tells all who are in the room. Those that are not reached read it from the database.
+/// Tells a stored note to all pages that are in the room. A page that misses the publication hears
+/// of a gap, and reads the notes from the database.
 async fn publish(server: &ServerHandle, room: u32, note: &Note) {
     let published = server.publish(&format!("room:{room}"), Message::Text(&text(note))).await;
     if let Err(error) = published {
@@ -50,6 +55,6 @@ async fn publish(server: &ServerHandle, room: u32, note: &Note) {
     }
 }
 
-fn text(Note { author, text }: &Note) -> String {
-    json!({ "author": author, "text": text }).to_string()
+fn text(Note { id, author, text }: &Note) -> String {
+    json!({ "id": id, "author": author, "text": text }).to_string()
 }

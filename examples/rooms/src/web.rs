@@ -8,7 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::Deserialize;
-use tabmux_server::{Refusal, ServerHandle, Target};
+use tabmux_server::ServerHandle;
 
 use crate::{COOKIE, database::Database};
 
@@ -60,7 +60,8 @@ async fn log_in(State(app): State<App>, Form(LogIn { name }): Form<LogIn>) -> Re
     }
 }
 
-/// Ends the session, and sends the user's links away: what was open closes, in all tabs.
+/// Ends the session, and has the judge look at the user's browsers again. The browser that logs out
+/// is refused: what was open closes, in all of its tabs. The user's other browsers lose nothing.
 async fn log_out(State(app): State<App>, headers: HeaderMap) -> Response {
     let ended = match cookie(&headers) {
         Some(session) => app.database.log_out(session).await,
@@ -70,7 +71,7 @@ async fn log_out(State(app): State<App>, headers: HeaderMap) -> Response {
         Ok(user) => {
             if let Some(user) = user {
                 // An error means that the server ends anyway.
-                let _ = app.server.disconnect(Target::User(&user), &Refusal::never("logged out"));
+                let _ = app.server.recheck(&user);
             }
             set_cookie("", 0)
         }
