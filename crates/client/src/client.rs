@@ -12,14 +12,10 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-use tokio_tungstenite::tungstenite::{
-    client::IntoClientRequest,
-    handshake::client::Request,
-    http::{HeaderName, HeaderValue},
-};
 
 use crate::{
     Broadcasts, BrowserEvent, ConnectError, OpenError, Socket, Topic,
+    destination::Destination,
     driver::{Command, Driver},
     inbox::Inbox,
     socket::Shared,
@@ -44,6 +40,8 @@ pub struct Client {
 pub struct Builder {
     url: String,
     headers: Vec<(String, String)>,
+    #[cfg(feature = "rustls")]
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// How the link is.
@@ -94,52 +92,68 @@ impl Builder {
         self
     }
 
+    /// Sets what links to `wss:` addresses trust, and which certificate the client shows, in place
+    /// of trusting the certificates of the system. [`rustls`] is exported for this.
+    #[cfg(feature = "rustls")]
+    pub fn tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
     /// Makes the client. It dials at once, and again until it is closed:
     /// [`Client::status`] tells how that goes.
     ///
     /// # Errors
-    /// When the address or a header is none.
+    /// When the address or a header has no meaning. [`ConnectError::NoTls`] when the address begins
+    /// with `wss:` and the feature `rustls` is missing.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect(self) -> Result<Client, ConnectError> {
-        let request = self.request()?;
+        let destination = self.destination()?;
         let mut random = [[0; 8]; 3];
         for bytes in &mut random {
             getrandom::fill(bytes).map_err(|error| ConnectError::Random(error.into()))?;
         }
         let (commands, queue) = mpsc::unbounded_channel();
         let (sender, status) = watch::channel(Status::Connecting);
-        let driver = Driver::new(request, random.map(u64::from_ne_bytes), queue, sender);
+        let driver = Driver::new(destination, random.map(u64::from_ne_bytes), queue, sender);
         let task = tokio::spawn(driver.run());
         Ok(Client { commands, status, last: AtomicU32::new(0), task })
     }
 
-    fn request(&self) -> Result<Request, ConnectError> {
-        let url = self.url.clone();
-        let request = self.url.as_str().into_client_request();
-        let mut request = request.map_err(|source| ConnectError::Url { url, source })?;
-        for (name, value) in &self.headers {
-            let fault = || ConnectError::Header { name: name.clone() };
-            let key = HeaderName::try_from(name).map_err(|_| fault())?;
-            let value = HeaderValue::try_from(value).map_err(|_| fault())?;
-            request.headers_mut().append(key, value);
-        }
-        Ok(request)
+    #[cfg(not(feature = "rustls"))]
+    fn destination(self) -> Result<Destination, ConnectError> {
+        Destination::new(&self.url, &self.headers)
+    }
+
+    #[cfg(feature = "rustls")]
+    fn destination(self) -> Result<Destination, ConnectError> {
+        let mut destination = Destination::new(&self.url, &self.headers)?;
+        destination.set_tls(self.tls)?;
+        Ok(destination)
     }
 }
 
 impl Client {
-    /// Begins to make a client of the server at this address, such as
-    /// `ws://127.0.0.1:3000/tabmux/ws`.
+    /// Begins to make a client of the server at this address, such as `ws://127.0.0.1:3000`. An
+    /// address without a path gets `/tabmux/ws`.
     pub fn builder(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), headers: Vec::new() }
+        Builder {
+            url: url.into(),
+            headers: Vec::new(),
+            #[cfg(feature = "rustls")]
+            tls: None,
+        }
     }
 
     /// Makes a client without headers of its own. See [`Builder::connect`].
     ///
     /// # Errors
-    /// When the address is none.
+    /// As for [`Builder::connect`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn connect(url: impl Into<String>) -> Result<Self, ConnectError> {
         Self::builder(url).connect()
     }

@@ -11,10 +11,10 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Duration, Instant, sleep_until, timeout},
 };
-use tokio_tungstenite::tungstenite::handshake::client::Request;
 
 use crate::{
     Ended, Status,
+    destination::Destination,
     inbox::Inbox,
     link::{Event, Link},
     machine::{Machine, News, Order},
@@ -70,7 +70,7 @@ pub(crate) enum Command {
 pub(crate) struct Driver {
     machine: Machine,
     start: Instant,
-    request: Request,
+    destination: Destination,
     link: Option<Link>,
     commands: mpsc::UnboundedReceiver<Command>,
     sockets: BTreeMap<u32, Arc<Shared>>,
@@ -82,16 +82,16 @@ pub(crate) struct Driver {
 impl Driver {
     /// `random` are three random numbers.
     pub(crate) fn new(
-        request: Request,
+        destination: Destination,
         random: [u64; 3],
         commands: mpsc::UnboundedReceiver<Command>,
         status: watch::Sender<Status>,
     ) -> Self {
-        let url = request.uri().to_string();
+        let url = destination.url();
         Self {
             machine: Machine::new(Timestamp::default(), &url, random),
             start: Instant::now(),
-            request,
+            destination,
             link: None,
             commands,
             sockets: BTreeMap::new(),
@@ -207,7 +207,9 @@ impl Driver {
     fn carry_out(&mut self) {
         while let Some(order) = self.machine.poll_order() {
             match order {
-                Order::Open(attempt) => self.link = Some(Link::dial(attempt, self.request.clone())),
+                Order::Open(attempt) => {
+                    self.link = Some(Link::dial(attempt, self.destination.clone()))
+                }
                 Order::Send(attempt, payload) => {
                     if let Some(link) = self.link_of(attempt) {
                         link.send(payload);

@@ -6,8 +6,8 @@ use tokio_tungstenite::tungstenite;
 
 use crate::Ended;
 
-/// Why a client could not be made. The caller is at fault, or the system for [`Self::Random`]: no
-/// server was asked.
+/// Why a client could not be made. The caller is at fault, or the system for [`Self::Random`] and
+/// [`Self::Tls`]: no server was asked.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -23,6 +23,13 @@ pub enum ConnectError {
         /// Its name.
         name: String,
     },
+    /// The address begins with `wss:`, and this crate was built without its feature `rustls`.
+    NoTls {
+        /// The address.
+        url: String,
+    },
+    /// The system trusts no certificate, or its cryptography lacks something.
+    Tls(String),
     /// The system has no random bytes.
     Random(io::Error),
 }
@@ -69,6 +76,10 @@ impl fmt::Display for ConnectError {
                 write!(f, "{url:?} is no address such as ws://host/tabmux/ws: {source}")
             }
             Self::Header { name } => write!(f, "the header {name:?} cannot be sent"),
+            Self::NoTls { url } => {
+                write!(f, "{url:?} needs TLS: enable the feature `rustls` of tabmux-client")
+            }
+            Self::Tls(message) => f.write_str(message),
             Self::Random(error) => write!(f, "the system has no random bytes: {error}"),
         }
     }
@@ -79,7 +90,7 @@ impl std::error::Error for ConnectError {
         match self {
             Self::Url { source, .. } => Some(source),
             Self::Random(source) => Some(source),
-            Self::Header { .. } => None,
+            Self::Header { .. } | Self::NoTls { .. } | Self::Tls(_) => None,
         }
     }
 }

@@ -25,13 +25,41 @@
 //! # }
 //! ```
 //!
-//! All decisions are those of [`tabmux_core::hub`], which browsers run as well; this crate carries
-//! bytes, time and what the application says. The feature `rustls` adds links to `wss:` addresses.
+//! All decisions are those of [`tabmux_core::hub`], which browsers run as well. This crate carries
+//! bytes, time and what the application says.
+//!
+//! # Logging in
+//!
+//! [`Client::builder`] takes headers, which are sent with each request for a link. The server's
+//! judge reads them:
+//!
+//! ```no_run
+//! use tabmux_client::{Client, Status};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("ws://127.0.0.1:3000")
+//!     .header("cookie", "session=7f9c")
+//!     .header("authorization", "Bearer 5f0e")
+//!     .connect()?;
+//! let mut status = client.status();
+//! let answer = status.wait_for(|status| *status != Status::Connecting).await?;
+//! if let Status::Refused { reason } = &*answer {
+//!     println!("the server will not have this client: {reason}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # TLS
+//!
+//! The feature `rustls` adds links to `wss:` addresses. They trust the certificates that the system
+//! trusts. `Builder::tls` takes others.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, missing_docs)]
 
 mod client;
+mod destination;
 mod driver;
 mod error;
 mod inbox;
@@ -47,4 +75,11 @@ pub use self::{
     socket::{Ended, Socket},
     topic::{Broadcasts, BrowserEvent, Topic, TopicEvent},
 };
+#[cfg(feature = "rustls")]
+pub use rustls;
 pub use tabmux_core::{OwnedPayload as OwnedMessage, wire::Position};
+
+/// The example in README.md, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

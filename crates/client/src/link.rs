@@ -12,14 +12,9 @@ use std::{
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tabmux_core::{OwnedPayload, hub::AttemptId, wire::close};
 use tokio::{sync::mpsc, time::timeout};
-use tokio_tungstenite::{
-    connect_async_with_config,
-    tungstenite::{
-        self, Message,
-        handshake::client::Request,
-        protocol::{CloseFrame, WebSocketConfig},
-    },
-};
+use tokio_tungstenite::tungstenite::{self, Message, protocol::CloseFrame};
+
+use crate::destination::Destination;
 
 /// What came and waits for the client's task. Beyond it the link is not read.
 const WAITING: usize = 16;
@@ -52,11 +47,11 @@ pub(crate) struct Link {
 
 impl Link {
     /// Dials.
-    pub(crate) fn dial(attempt: AttemptId, request: Request) -> Self {
+    pub(crate) fn dial(attempt: AttemptId, destination: Destination) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (teller, events) = mpsc::channel(WAITING);
         let unsent = Arc::new(AtomicU64::new(0));
-        tokio::spawn(run(request, queue, teller, Arc::clone(&unsent)));
+        tokio::spawn(run(destination, queue, teller, Arc::clone(&unsent)));
         Self { attempt, events, orders, unsent }
     }
 
@@ -84,19 +79,18 @@ impl Link {
 }
 
 async fn run(
-    request: Request,
+    destination: Destination,
     orders: mpsc::UnboundedReceiver<Message>,
     teller: mpsc::Sender<Event>,
     unsent: Arc<AtomicU64>,
 ) {
-    let dial = connect_async_with_config(request, Some(WebSocketConfig::default()), true);
     let dialled = tokio::select! {
-        dialled = dial => dialled,
+        dialled = destination.dial() => dialled,
         // The hub has given it up.
         () = teller.closed() => return,
     };
     let end = match dialled {
-        Ok((socket, _)) => {
+        Ok(socket) => {
             if teller.send(Event::Opened).await.is_err() {
                 return;
             }
@@ -111,10 +105,7 @@ async fn run(
                 }
             }
         }
-        Err(error) => {
-            let (code, reason) = (close::ABNORMAL, error.to_string());
-            Event::Closed { code, reason, clean: false, failed: true }
-        }
+        Err(reason) => Event::Closed { code: close::ABNORMAL, reason, clean: false, failed: true },
     };
     // Where that fails the hub has given it up.
     let _ = teller.send(end).await;

@@ -107,6 +107,10 @@ pub(crate) struct Machine {
     sockets: BTreeMap<u32, Socket>,
     /// Why the server has no room for this client, while it has none.
     no_room: Option<String>,
+    url: String,
+    /// Why the last dial failed, until the hub has told that it did. The hub does not know:
+    /// browsers hide it.
+    failure: Option<String>,
     orders: VecDeque<Order>,
 }
 
@@ -120,6 +124,9 @@ impl Machine {
             session: Session::default(),
             sockets: BTreeMap::new(),
             no_room: None,
+            // What follows may be a secret.
+            url: url.split('?').next().unwrap_or_default().to_owned(),
+            failure: None,
             orders: VecDeque::new(),
         };
         machine.attach(now);
@@ -189,6 +196,9 @@ impl Machine {
 
     /// Takes news of the link.
     pub(crate) fn link(&mut self, now: Timestamp, input: Input<'_>) {
+        if let Input::LinkClosed { reason, failed: true, .. } = input {
+            self.failure = Some(reason.to_owned());
+        }
         self.hub.handle_input(now, input);
         self.carry_out(now);
     }
@@ -351,7 +361,10 @@ impl Machine {
         }
     }
 
-    fn status(&mut self, now: Timestamp, state: LinkState, reason: String) {
+    fn status(&mut self, now: Timestamp, state: LinkState, mut reason: String) {
+        if let Some(why) = self.failure.take() {
+            reason = format!("could not connect to {}: {why}", self.url);
+        }
         if state != LinkState::Connected {
             self.session.is_up = false;
         }

@@ -92,7 +92,11 @@ fn clippy_wasm(repo: &Repo) -> anyhow::Result<Outcome> {
 /// Unit, integration and documentation tests. The module's crate is all imports from JavaScript:
 /// natively there is nothing to run in it.
 fn cargo_test(repo: &Repo) -> anyhow::Result<Outcome> {
-    Outcome::of(cmd!(repo.sh, "cargo test --workspace --exclude tabmux-wasm --no-fail-fast"))
+    let features = "tabmux-client/rustls";
+    Outcome::of(cmd!(
+        repo.sh,
+        "cargo test --workspace --exclude tabmux-wasm --features {features} --no-fail-fast"
+    ))
 }
 
 /// The tests of the simulator that need scripts, which are there by now.

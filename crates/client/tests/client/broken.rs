@@ -1,7 +1,9 @@
 //! Links that break.
 
-use tabmux_client::{OpenError, Status};
-use tabmux_server::{Config, Server, TaskSocket, task};
+use std::time::Duration;
+
+use tabmux_client::{Client, OpenError, Status, TopicEvent};
+use tabmux_server::{Config, Message, Refusal, Server, TaskSocket, task};
 
 use super::support::{Network, Running, soon, text};
 
@@ -102,4 +104,93 @@ async fn a_session_that_the_server_gave_up_ends_its_sockets_and_another_begins()
     let mut next = soon("a socket", client.open("/count", &[])).await.unwrap();
     next.send("0").await.unwrap();
     assert_eq!(text(&mut next).await, "0");
+}
+
+#[tokio::test]
+async fn a_server_that_is_started_again_ends_sockets_and_topics_tell_a_gap() {
+    let builder = || {
+        let config = Config { drain_ms: 10, ..Config::default() };
+        Server::builder().config(config).socket("/count", task(count))
+    };
+    let server = Running::start(builder()).await;
+    let client = server.client();
+    let mut socket = soon("a socket", client.open("/count", &[])).await.unwrap();
+    let mut topic = client.subscribe("prices");
+    let first = soon("the topic", topic.next()).await;
+    assert!(matches!(first, Some(TopicEvent::Subscribed { .. })), "{first:?}");
+    let address = server.address;
+    server.end().await;
+    let server = Running::start_at(builder(), address).await;
+    assert_eq!(soon("the end", socket.next()).await, None);
+    let ended = socket.ended().unwrap();
+    assert_eq!((ended.code, ended.clean), (1006, false), "{ended:?}");
+    let gap = soon("the gap", topic.next()).await;
+    assert!(matches!(gap, Some(TopicEvent::Gap { .. })), "{gap:?}");
+    server.handle.publish("prices", Message::Text("42")).await.unwrap();
+    let event = soon("a publication", topic.next()).await;
+    let Some(TopicEvent::Message { message, .. }) = event else { panic!("{event:?}") };
+    assert_eq!(message, "42".into());
+    let mut next = soon("a socket", client.open("/count", &[])).await.unwrap();
+    next.send("0").await.unwrap();
+    assert_eq!(text(&mut next).await, "0");
+}
+
+#[tokio::test]
+async fn each_request_for_a_link_carries_the_headers_and_a_key_of_its_own() {
+    let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let judge = move |request: tabmux_server::Handshake| {
+        let header = |name| request.header(name).unwrap().to_owned();
+        let seen = (request.cookie("session").map(str::to_owned), header("authorization"));
+        told.send((seen, header("sec-websocket-key"))).unwrap();
+        async { Ok(tabmux_server::Admitted::user("ann")) }
+    };
+    let server = Running::start(Server::builder().judge(judge)).await;
+    let network = Network::to(server.address).await;
+    let client = Client::builder(network.url())
+        .header("cookie", "session=7f9c")
+        .header("authorization", "Bearer 5f0e")
+        .connect()
+        .unwrap();
+    let (seen, first) = soon("a question", asked.recv()).await.unwrap();
+    assert_eq!(seen, (Some("7f9c".to_owned()), "Bearer 5f0e".to_owned()));
+    let mut status = client.status();
+    soon("the link", status.wait_for(|it| *it == Status::Connected)).await.unwrap();
+    network.cut();
+    let (again, second) = soon("a question", asked.recv()).await.unwrap();
+    assert_eq!(again, seen);
+    assert_ne!(first, second);
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_client_that_the_judge_refuses_is_told_why_and_when() {
+    let judge = |request: tabmux_server::Handshake| async move {
+        match request.cookie("session") {
+            None => Err(Refusal::never("log in first")),
+            Some(_) => Err(Refusal::retry_after(Duration::from_secs(60), "no database")),
+        }
+    };
+    let server = Running::start(Server::builder().judge(judge)).await;
+    let answer = async |client: Client| {
+        let mut status = client.status();
+        let wait = status.wait_for(|it| *it != Status::Connecting);
+        soon("an answer", wait).await.unwrap().clone()
+    };
+    let refused = answer(server.client()).await;
+    assert!(matches!(&refused, Status::Refused { reason } if reason.ends_with("log in first")));
+    let client = Client::builder(format!("ws://{}", server.address)).header("cookie", "session=1");
+    let later = answer(client.connect().unwrap()).await;
+    assert!(matches!(&later, Status::Backoff { reason } if reason.contains("no database")));
+}
+
+#[tokio::test]
+async fn what_a_server_says_by_http_when_it_refuses_is_in_the_reason() {
+    let server = Running::start(Server::builder()).await;
+    let client = Client::builder(format!("ws://{}", server.address));
+    let client = client.header("origin", "https://elsewhere.example").connect().unwrap();
+    let mut status = client.status();
+    let refused = soon("an answer", status.wait_for(|it| *it != Status::Connecting)).await;
+    let refused = refused.unwrap();
+    let Status::Backoff { reason } = &*refused else { panic!("{refused:?}") };
+    assert!(reason.contains("403") && reason.contains("elsewhere.example"), "{reason}");
 }

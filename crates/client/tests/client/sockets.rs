@@ -154,7 +154,15 @@ async fn the_end_of_a_client_ends_all_it_has() {
 
 #[tokio::test]
 async fn who_is_at_fault_is_told() {
-    assert!(matches!(Client::connect("not an address"), Err(ConnectError::Url { .. })));
+    for none in ["not an address", "http://127.0.0.1:1", "/tabmux/ws", "ws://"] {
+        let error = Client::connect(none).unwrap_err();
+        assert!(matches!(error, ConnectError::Url { .. }), "{none}: {error:?}");
+    }
+    #[cfg(not(feature = "rustls"))]
+    {
+        let error = Client::connect("wss://example.org").unwrap_err();
+        assert!(matches!(error, ConnectError::NoTls { .. }), "{error:?}");
+    }
     let odd = Client::builder("ws://127.0.0.1:1/").header("a b", "c").connect();
     assert!(matches!(odd, Err(ConnectError::Header { .. })));
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

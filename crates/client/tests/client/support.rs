@@ -10,14 +10,15 @@ use std::{
 };
 
 use tabmux_client::{Client, OwnedMessage, Socket};
-use tabmux_server::{Builder, ServerHandle};
+use tabmux_server::{Builder, Error, ServerHandle, listen};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{oneshot, watch},
+    task::JoinHandle,
 };
 
 /// Waits for what must come.
@@ -26,19 +27,38 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     waited.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
-/// A server on a free port, which ends with the test.
+/// A server on a port of its own, which ends with the test.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) handle: ServerHandle,
+    stop: oneshot::Sender<()>,
+    run: JoinHandle<Result<(), Error>>,
 }
 
 impl Running {
     pub(crate) async fn start(builder: Builder) -> Self {
+        Self::start_at(builder, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    pub(crate) async fn start_at(builder: Builder, address: SocketAddr) -> Self {
         let server = builder.build().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen(address).unwrap();
         let (address, handle) = (listener.local_addr().unwrap(), server.handle());
-        tokio::spawn(server.run(listener, std::future::pending()));
-        Self { address, handle }
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async {
+            // A test that is over drops the sender, and its server with it.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let run = tokio::spawn(server.run(listener, shutdown));
+        Self { address, handle, stop, run }
+    }
+
+    /// Ends the server as SIGTERM does, and waits until it has ended.
+    pub(crate) async fn end(self) {
+        self.stop.send(()).unwrap();
+        soon("the end of the server", self.run).await.unwrap().unwrap();
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -92,7 +112,11 @@ impl Network {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::connect(url(self.0.address)).unwrap()
+        Client::connect(self.url()).unwrap()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        url(self.0.address)
     }
 
     /// Breaks all connections, in both directions and with what is on its way.
