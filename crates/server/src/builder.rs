@@ -212,6 +212,53 @@ impl Builder {
 
     /// Has a broker of yours number publications and bring them here, in place of one in memory,
     /// which is for a server that has one node.
+    ///
+    /// ```
+    /// use std::{collections::HashMap, sync::{Arc, Mutex}};
+    /// use tabmux_server::{Broker, BrokerFuture, Delivery, Feed, Message, Position, Server};
+    ///
+    /// /// Numbers the publications of each topic, and delivers them to this node.
+    /// #[derive(Default)]
+    /// struct Numbering(Mutex<State>);
+    ///
+    /// #[derive(Default)]
+    /// struct State {
+    ///     feed: Option<Feed>,
+    ///     offsets: HashMap<String, u64>,
+    /// }
+    ///
+    /// /// A real broker draws it when it starts. Browsers that know another one hear of a gap.
+    /// const EPOCH: u64 = 1;
+    ///
+    /// impl Broker for Numbering {
+    ///     fn start(&self, feed: Feed) {
+    ///         self.0.lock().unwrap().feed = Some(feed);
+    ///     }
+    ///
+    ///     fn join(&self, topic: &Arc<str>) -> BrokerFuture<Position> {
+    ///         let offset = self.0.lock().unwrap().offsets.get(&**topic).copied().unwrap_or(0);
+    ///         Box::pin(async move { Ok(Position { epoch: EPOCH, offset }) })
+    ///     }
+    ///
+    ///     fn leave(&self, _: &str) {}
+    ///
+    ///     fn publish(&self, topic: &str, message: Message<'_>) -> BrokerFuture<Position> {
+    ///         // Under one lock, so that deliveries come in the order of their numbers.
+    ///         let mut state = self.0.lock().unwrap();
+    ///         let offset = state.offsets.entry(topic.to_owned()).or_insert(0);
+    ///         let previous = Position { epoch: EPOCH, offset: *offset };
+    ///         *offset += 1;
+    ///         let position = Position { epoch: EPOCH, offset: *offset };
+    ///         if let Some(feed) = &state.feed {
+    ///             feed.deliver(&Delivery { topic, position, previous, message });
+    ///         }
+    ///         Box::pin(async move { Ok(position) })
+    ///     }
+    /// }
+    ///
+    /// let server = Server::builder().broker(Numbering::default()).build()?;
+    /// # Ok::<(), tabmux_server::Error>(())
+    /// ```
     pub fn broker(mut self, broker: impl Broker) -> Self {
         self.broker = Some(Arc::new(broker));
         self

@@ -160,6 +160,16 @@ impl ServerHandle {
     /// same session, and loses nothing. Answers of the judge that name the user and were given or
     /// asked for before count no more.
     ///
+    /// ```
+    /// use tabmux_server::{SendError, ServerHandle};
+    ///
+    /// /// The session of one browser has ended in the database. The judge refuses that browser,
+    /// /// and lets the user's other browsers go on.
+    /// fn logged_out(server: &ServerHandle, user: &str) -> Result<(), SendError> {
+    ///     server.recheck(user)
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// [`SendError::Closed`] when the server is gone.
     pub fn recheck(&self, user: &str) -> Result<(), SendError> {
@@ -214,6 +224,15 @@ impl ServerHandle {
     /// topics that a shard joins from now on), and of `limits` `links`, `links_per_ip`,
     /// `links_per_user`, `handshakes_per_s`, `handshakes` and `http_connections`. Everything else
     /// stays as it is until the server starts again. Lower limits end nobody.
+    ///
+    /// ```
+    /// use tabmux_server::{Config, Error, ServerHandle};
+    ///
+    /// fn let_more_in(server: &ServerHandle, config: &mut Config) -> Result<(), Error> {
+    ///     config.limits.links_per_user *= 2;
+    ///     server.reload(config)
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Config`] when a setting has no meaning; [`Error::Gone`] when the server is gone.
