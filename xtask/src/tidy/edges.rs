@@ -57,6 +57,21 @@ const IMPURE: &[&str] = &[
     "web-time",
 ];
 
+/// The libraries that applications compile.
+const LIBRARIES: &[&str] = &["tabmux-server", "tabmux-client"];
+
+/// Crates of the binary `tabmux`, for its command line, its log and its load generator.
+/// [`LIBRARIES`] must not bring them to an application.
+const OF_THE_BINARY: &[&str] = &[
+    "clap",
+    "console",
+    "ctrlc",
+    "hdrhistogram",
+    "indicatif",
+    "tabmux-cli",
+    "tracing-subscriber",
+];
+
 /// Members that depend on nothing at all, tests aside.
 const BARE: &[&str] = &["tabmux-wire"];
 
@@ -131,7 +146,10 @@ impl Graph {
                 findings.push(format!("{name}: it has a dependency; it must have none"));
             }
             if PURE.contains(&name.as_str()) {
-                findings.extend(self.impure_below(member));
+                findings.extend(self.found_below(member, IMPURE));
+            }
+            if LIBRARIES.contains(&name.as_str()) {
+                findings.extend(self.found_below(member, OF_THE_BINARY));
             }
         }
         findings
@@ -157,7 +175,8 @@ impl Graph {
         findings
     }
 
-    fn impure_below(&self, member: &Member) -> Findings {
+    /// What a member needs to be built and run and must not need, tests aside.
+    fn found_below(&self, member: &Member, unwanted: &[&str]) -> Findings {
         let mut findings = Findings::new();
         let mut seen = BTreeSet::new();
         let mut open = vec![(&member.id, member.name.clone())];
@@ -165,7 +184,7 @@ impl Graph {
             let Some((name, needs)) = self.needs.get(id) else {
                 continue;
             };
-            if IMPURE.contains(&name.as_str()) {
+            if unwanted.contains(&name.as_str()) {
                 findings.push(format!("{path}: {name} must not come below {}", member.name));
                 continue;
             }
@@ -258,6 +277,22 @@ mod tests {
         ]);
         let path = "tabmux-core > hashing > seeding > getrandom: ";
         assert!(graph.findings()[0].starts_with(path), "{:?}", graph.findings());
+    }
+
+    #[test]
+    fn what_is_of_the_binary_is_found_below_a_library_and_not_below_its_tests() {
+        let shared = [
+            ("tabmux-server", None, "logging"),
+            ("logging", None, "tracing-subscriber"),
+            ("tabmux-cli", None, "tabmux-server"),
+            ("tabmux-cli", None, "clap"),
+        ];
+        let path = "tabmux-server > logging > tracing-subscriber: ";
+        let findings = graph(&shared).findings();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].starts_with(path), "{findings:?}");
+        let tests = [("tabmux-client", Some("dev"), "clap"), ("tabmux-client", None, "tokio")];
+        assert_eq!(graph(&tests).findings(), Findings::new());
     }
 
     #[test]
