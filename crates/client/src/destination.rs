@@ -21,6 +21,9 @@ use crate::ConnectError;
 /// Where the server serves links.
 const PATH: &str = "/tabmux/ws";
 
+/// What is read and written at once, in bytes. Each link keeps a buffer of this size.
+const BUFFER: usize = 8 << 10;
+
 /// An address, and what is sent with each request for a link.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
@@ -83,7 +86,8 @@ impl Destination {
             // Each handshake has a key of its own.
             self.request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
         }
-        let config = Some(WebSocketConfig::default());
+        let config = WebSocketConfig::default();
+        let config = Some(config.read_buffer_size(BUFFER).write_buffer_size(BUFFER));
         #[cfg(feature = "rustls")]
         let dialled = {
             let connector = self.tls.map(tokio_tungstenite::Connector::Rustls);
