@@ -32,6 +32,7 @@ pub mod sockets;
 mod tap;
 pub mod wait;
 pub mod webdriver;
+pub mod wpt;
 
 /// What every fallible step of the harness returns; the text is for a person who reads a failure.
 pub type Result<T> = std::result::Result<T, String>;

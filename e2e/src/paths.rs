@@ -38,6 +38,25 @@ pub fn numbers_binary() -> Result<PathBuf> {
     )
 }
 
+/// The server with the handlers of web-platform-tests: `TABMUX_WPT_SERVER`, else the one built into
+/// the same folder as the harness.
+pub fn wpt_binary() -> Result<PathBuf> {
+    let harness = std::env::current_exe().map_err(|error| error.to_string())?;
+    // `target/debug/deps/browsers-HASH`, or `target/debug/wpt`.
+    let folders = harness.ancestors().skip(1).take(2);
+    let built = folders.map(|folder| folder.join("examples/wpt")).find(|file| file.exists());
+    existing(
+        std::env::var_os("TABMUX_WPT_SERVER").map(PathBuf::from),
+        built.unwrap_or_else(|| "examples/wpt".into()),
+        "run `cargo build -p tabmux-server --example wpt`",
+    )
+}
+
+/// The server of web-platform-tests, and a folder in their format.
+pub fn wpt() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("wpt")
+}
+
 /// The example app `rooms`: `TABMUX_ROOMS`, else the one built into the same folder as the harness.
 pub fn rooms_binary() -> Result<PathBuf> {
     let harness = std::env::current_exe().map_err(|error| error.to_string())?;

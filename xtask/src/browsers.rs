@@ -7,7 +7,7 @@ use xshell::cmd;
 
 use crate::{
     debian, dist, flags,
-    process::{quiet, step},
+    process::{become_process, quiet, step},
     repo::Repo,
 };
 
@@ -44,7 +44,7 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
     step("server", || {
         quiet(cmd!(
             repo.sh,
-            "cargo build -p tabmux-cli -p tabmux-server --bin tabmux --example chaos"
+            "cargo build -p tabmux-cli -p tabmux-server --bin tabmux --example chaos --example wpt"
         ))
     })?;
     step("example app", || quiet(cmd!(repo.sh, "cargo build -p tabmux-example-rooms")))?;
@@ -61,6 +61,26 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
         .quiet()
         .run()
         .context("the tests in browsers failed")
+}
+
+/// `cargo xtask wpt`: tests of web-platform-tests, in a folder that the caller has.
+pub(crate) fn wpt(repo: &Repo, flags: flags::Wpt) -> anyhow::Result<()> {
+    if !dist::default_out(repo).join("worker.js").exists() {
+        dist::build(repo, &dist::default_out(repo), false)?;
+    }
+    step("server", || quiet(cmd!(repo.sh, "cargo build -p tabmux-server --example wpt")))?;
+    step("harness", || quiet(cmd!(repo.sh, "cargo build -p tabmux-e2e --bin wpt")))?;
+    let (program, tests) = (repo.binary("wpt"), flags.tests);
+    let mut run = cmd!(repo.sh, "{program} --tests {tests}")
+        .env("TABMUX_WPT_SERVER", repo.target().join("debug/examples/wpt"))
+        .env("TABMUX_DIST", dist::default_out(repo));
+    for (name, value) in [("--engine", flags.engine), ("--filter", flags.filter)] {
+        run = run.args(value.iter().flat_map(|value| [name, value.as_str()]));
+    }
+    for mode in &flags.mode {
+        run = run.args(["--mode", mode]);
+    }
+    become_process(run.into())
 }
 
 /// The last commit whose server speaks version 1 of the protocol alone.

@@ -42,6 +42,18 @@ xflags::xflags! {
             /// Arguments of the test program.
             repeated args: OsString
         }
+        /// Runs the tests of WebSocket in a checkout of web-platform-tests, natively and in modes,
+        /// and prints each difference.
+        cmd wpt {
+            /// The folder `websockets` of the checkout, beside its folder `resources`.
+            required --tests dir: PathBuf
+            /// chromium, firefox or webkit; chromium when not given.
+            optional --engine name: String
+            /// exclusive, mirror or mux; exclusive and mux when not given. May be repeated.
+            repeated --mode name: String
+            /// Only pages whose address contains this text.
+            optional --filter text: String
+        }
         /// Breaks tabs, workers, links and the server in real browsers under streams of numbered
         /// messages, and looks at every number.
         cmd chaos {

@@ -52,6 +52,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Release(flags) => release::run(&repo, flags),
         XtaskCmd::Smoke(_) => smoke::run(&repo),
         XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),
+        XtaskCmd::Wpt(flags) => browsers::wpt(&repo, flags),
         XtaskCmd::Chaos(flags) => chaos::run(&repo, flags),
         XtaskCmd::Bench(flags) => match flags.subcommand {
             BenchCmd::Server(flags) => bench::server(&repo, flags),

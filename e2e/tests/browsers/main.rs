@@ -30,6 +30,7 @@ mod tiers_lossless;
 mod topics;
 mod traces;
 mod versions;
+mod wpt;
 
 fn main() -> ExitCode {
     let tests = [
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         elections::TESTS,
         traces::TESTS,
         versions::TESTS,
+        wpt::TESTS,
         crash::TESTS,
         demo::CRASHES,
         lifecycle::TESTS,

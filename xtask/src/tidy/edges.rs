@@ -62,15 +62,8 @@ const LIBRARIES: &[&str] = &["tabmux-server", "tabmux-client"];
 
 /// Crates of the binary `tabmux`, for its command line, its log and its load generator.
 /// [`LIBRARIES`] must not bring them to an application.
-const OF_THE_BINARY: &[&str] = &[
-    "clap",
-    "console",
-    "ctrlc",
-    "hdrhistogram",
-    "indicatif",
-    "tabmux-cli",
-    "tracing-subscriber",
-];
+const OF_THE_BINARY: &[&str] =
+    &["clap", "console", "ctrlc", "hdrhistogram", "indicatif", "tabmux-cli", "tracing-subscriber"];
 
 /// Members that depend on nothing at all, tests aside.
 const BARE: &[&str] = &["tabmux-wire"];

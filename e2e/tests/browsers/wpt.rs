@@ -1,0 +1,42 @@
+//! The program of `cargo xtask wpt`, on a small folder in the format of web-platform-tests.
+
+use std::collections::BTreeMap;
+
+use tabmux_e2e::{
+    context::Context,
+    paths,
+    runner::Test,
+    wait::equal,
+    wpt::{self, Cases},
+};
+
+use super::steps::Outcome;
+
+pub(crate) const TESTS: &[Test] =
+    &[Test::new("wpt: each mode passes what is native, but for what the docs list", fixture)];
+
+fn fixture(context: &mut Context<'_>) -> Outcome {
+    let root = paths::wpt().join("fixture");
+    let cases = Cases::find(&root.join("websockets"))?;
+    let pages = cases.all.iter().map(|case| &*case.page).collect::<Vec<_>>();
+    let wanted = [
+        "/websockets/closing/abrupt.html",
+        "/websockets/closing/code.window.html",
+        "/websockets/echo.any.html?default",
+    ];
+    equal("pages", pages, wanted.to_vec())?;
+    equal("pages that are left out", cases.left_out.len(), 4)?;
+    let modes = ["exclusive", "mux"].map(str::to_owned);
+    let report = wpt::run(context.browser, &root, &cases.all, &modes, |_| ())?;
+    let passed = [("exclusive", (5, 6)), ("mux", (5, 6)), ("native", (6, 6))];
+    let passed = passed.map(|(mode, counts)| (mode.to_owned(), counts));
+    equal("tests that passed", report.passed, BTreeMap::from(passed))?;
+    for (difference, mode) in report.differences.iter().zip(&modes) {
+        equal("the mode", &difference.mode, mode)?;
+        let failure = difference.failure.clone().unwrap_or_default();
+        let is_known = failure.starts_with("the name of the class: expected WebSocket but got");
+        equal(&format!("the difference is known: {failure}"), is_known, true)?;
+    }
+    equal("differences", report.differences.len(), 2)?;
+    Ok(())
+}
