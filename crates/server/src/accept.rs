@@ -22,9 +22,9 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    admission::Cause,
+    admission::{Cause, Ticket},
     app::{App, Case, Opening, Step},
-    judge::{NoVerdict, Room, Verdict},
+    judge::Room,
     logs::rarely,
     replay::Replay,
     web::Web,
@@ -294,8 +294,8 @@ async fn greet(
         Step::Admitted(ticket) => Ok(ticket),
         Step::Judge(case) => {
             is_judged.store(true, Ordering::Relaxed);
-            match ask(&case, &mut stream, &mut early).await {
-                Some(verdict) => app.settle(*case, verdict),
+            match decide(&app, case, &mut stream, &mut early).await {
+                Some(decided) => decided,
                 None => return Greeted::Done,
             }
         }
@@ -310,13 +310,14 @@ async fn greet(
 
 /// Has the application judge a case. Returns nothing if the client leaves meanwhile, which
 /// withdraws the question.
-async fn ask(
-    case: &Case,
+async fn decide(
+    app: &App,
+    case: Box<Case>,
     stream: &mut TcpStream,
     early: &mut Vec<u8>,
-) -> Option<Result<Verdict, NoVerdict>> {
+) -> Option<Result<Ticket, Refusal>> {
     tokio::select! {
-        verdict = case.ask() => Some(verdict),
+        decided = app.decide(case) => Some(decided),
         () = left(stream, early) => None,
     }
 }

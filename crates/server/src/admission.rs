@@ -22,7 +22,7 @@ use tabmux_core::session::{Farewell, Visitor};
 pub(crate) use self::{
     cause::Cause,
     quota::Quota,
-    tickets::{Approach, Guest, Stub, Ticket, Tickets},
+    tickets::{Approach, Asking, Guest, Stub, Ticket, Tickets},
 };
 use crate::{logs::Rare, ws::upgrade::Refusal};
 
@@ -96,6 +96,26 @@ impl Admission {
         let ticket = ticket.map_err(|cause| self.refuse(cause, client))?;
         self.admitted.fetch_add(1, Ordering::Relaxed);
         Ok(ticket)
+    }
+
+    /// Lets in a client that the application judged, as [`admit`](Self::admit) does. Returns the
+    /// client's approach if its user was ended since the question began: it has to be judged again.
+    ///
+    /// # Errors
+    /// The refusal that the client is told.
+    pub(crate) fn admit_judged(
+        &self,
+        approach: Approach,
+        client: Option<IpAddr>,
+        guest: Guest<'_>,
+        asking: &Asking,
+    ) -> Result<Result<Ticket, Approach>, Refusal> {
+        let entered = approach.enter_judged(&self.quota(), guest, asking);
+        let entered = entered.map_err(|cause| self.refuse(cause, client))?;
+        if entered.is_ok() {
+            self.admitted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(entered)
     }
 
     /// Lets in a client that is refused once it has said HELLO.

@@ -12,7 +12,7 @@ use crate::{
     assets::Scripts,
     control::Control,
     files::Folder,
-    judge::{NoVerdict, Room, Verdict},
+    judge::{Answer, NoVerdict, Room},
     metrics::Counter,
     shard::{Connection, Io, Shards},
     users::{LinkRequest, UserOf},
@@ -73,6 +73,14 @@ pub(crate) struct Case {
     room: Arc<Room>,
 }
 
+/// What became of a case.
+pub(crate) enum Settled {
+    /// The link may open.
+    Admitted(Ticket),
+    /// The user was ended since the application was asked: it is to be asked again.
+    Outdated(Box<Case>),
+}
+
 /// How far a request has come.
 pub(crate) enum Step {
     /// There is no judge: the link may open.
@@ -87,7 +95,8 @@ impl App {
     /// only if there is a judge. Dropping the future withdraws the question.
     ///
     /// A shard that accepts by itself can call [`approach`](Self::approach), have [`Case::ask`]
-    /// asked elsewhere, and call [`settle`](Self::settle).
+    /// asked elsewhere, and call [`settle`](Self::settle), or leave both to
+    /// [`decide`](Self::decide).
     ///
     /// # Errors
     /// What the client is told by HTTP. What its page must understand is in the ticket.
@@ -99,9 +108,21 @@ impl App {
     ) -> Result<Ticket, Refusal> {
         match self.approach(offer, peer, true, parts)? {
             Step::Admitted(ticket) => Ok(ticket),
-            Step::Judge(case) => {
-                let verdict = case.ask().await;
-                self.settle(*case, verdict)
+            Step::Judge(case) => self.decide(case).await,
+        }
+    }
+
+    /// Has the application judge a case, and carries out what it says. Dropping the future
+    /// withdraws the question.
+    ///
+    /// # Errors
+    /// What the client is told by HTTP.
+    pub(crate) async fn decide(&self, mut case: Box<Case>) -> Result<Ticket, Refusal> {
+        loop {
+            let answer = case.ask().await;
+            match self.settle(*case, answer)? {
+                Settled::Admitted(ticket) => return Ok(ticket),
+                Settled::Outdated(again) => case = again,
             }
         }
     }
@@ -137,7 +158,7 @@ impl App {
         let kept = client.filter(|_| !is_told);
         let candidate = Candidate { approach, client, kept, user, is_proxied };
         match &self.names {
-            Names::No | Names::User(_) => Ok(Step::Admitted(self.admit(candidate, Vec::new())?)),
+            Names::No | Names::User(_) => Ok(Step::Admitted(self.admit(candidate)?)),
             Names::Judge(room) => {
                 let handshake = Handshake::new(parts(), client, candidate.is_proxied);
                 Ok(Step::Judge(Box::new(Case { candidate, handshake, room: Arc::clone(room) })))
@@ -152,38 +173,41 @@ impl App {
     pub(crate) fn settle(
         &self,
         case: Case,
-        verdict: Result<Verdict, NoVerdict>,
-    ) -> Result<Ticket, Refusal> {
-        let Case { mut candidate, handshake, .. } = case;
-        match verdict {
-            Ok(Ok(admitted)) => {
-                candidate.user = admitted.name().map(str::to_owned);
-                self.admit(candidate, admitted.headers(&handshake.parts))
-            }
-            Ok(Err(refusal)) => {
-                let Candidate { approach, client, .. } = candidate;
+        answer: Result<Answer, NoVerdict>,
+    ) -> Result<Settled, Refusal> {
+        let Case { candidate, handshake, room } = case;
+        let Candidate { approach, client, kept, user: _, is_proxied } = candidate;
+        let Answer { verdict, asking } = answer.map_err(|trouble| {
+            let cause = match trouble {
+                NoVerdict::Full => Cause::Judging,
+                NoVerdict::Overdue => Cause::JudgeTimeout,
+                NoVerdict::Failed => Cause::JudgeFailed,
+            };
+            self.admission.refuse(cause, client)
+        })?;
+        let admitted = match verdict {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
                 let (code, retry) = (RefusedReason::Denied, refusal.retry());
                 let farewell = Farewell { code, retry, message: refusal.message().into() };
-                self.admission.admit_refused(approach, client, farewell)
+                let ticket = self.admission.admit_refused(approach, client, farewell)?;
+                return Ok(Settled::Admitted(ticket));
             }
-            Err(trouble) => {
-                let cause = match trouble {
-                    NoVerdict::Full => Cause::Judging,
-                    NoVerdict::Overdue => Cause::JudgeTimeout,
-                    NoVerdict::Failed => Cause::JudgeFailed,
-                };
-                Err(self.admission.refuse(cause, candidate.client))
+        };
+        let headers = admitted.headers(&handshake.parts);
+        let guest = Guest { user: admitted.name(), address: kept, headers };
+        Ok(match self.admission.admit_judged(approach, client, guest, &asking)? {
+            Ok(ticket) => Settled::Admitted(ticket),
+            Err(approach) => {
+                let candidate = Candidate { approach, client, kept, user: None, is_proxied };
+                Settled::Outdated(Box::new(Case { candidate, handshake, room }))
             }
-        }
+        })
     }
 
-    fn admit(
-        &self,
-        candidate: Candidate,
-        headers: Vec<(Box<str>, Box<[u8]>)>,
-    ) -> Result<Ticket, Refusal> {
-        let Candidate { approach, client, kept, user, .. } = candidate;
-        let guest = Guest { user: user.as_deref(), address: kept, headers };
+    fn admit(&self, candidate: Candidate) -> Result<Ticket, Refusal> {
+        let Candidate { approach, client, kept, user, is_proxied: _ } = candidate;
+        let guest = Guest { user: user.as_deref(), address: kept, headers: Vec::new() };
         self.admission.admit(approach, client, guest)
     }
 
@@ -209,7 +233,89 @@ impl App {
 
 impl Case {
     /// Asks the application. Dropping the future withdraws the question.
-    pub(crate) async fn ask(&self) -> Result<Verdict, NoVerdict> {
+    pub(crate) async fn ask(&self) -> Result<Answer, NoVerdict> {
         self.room.ask(&self.handshake).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Poll,
+    };
+
+    use axum::http;
+
+    use super::*;
+    use crate::{Admitted, Server, Target, ws::upgrade};
+
+    /// A server whose judge lets everybody in as Ann, and how often it was asked.
+    fn server(remembers: bool) -> (Server, Arc<AtomicUsize>) {
+        let asked = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&asked);
+        let mut builder = Server::builder().judge(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            async { Ok(Admitted::user("ann")) }
+        });
+        if remembers {
+            let life = std::time::Duration::from_secs(60);
+            builder = builder.remember_verdicts(life, |_| Some("all".to_owned()));
+        }
+        (builder.build().unwrap(), asked)
+    }
+
+    fn case(app: &App) -> Box<Case> {
+        let head = b"GET /tabmux/ws HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\
+            connection: upgrade\r\nsec-websocket-version: 13\r\n\
+            sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+        let Some(Ok((offer, _))) = upgrade::parse(head, 0) else { panic!("no offer") };
+        let parts = || http::Request::new(()).into_parts().0;
+        match app.approach(&offer, None, false, parts) {
+            Ok(Step::Judge(case)) => case,
+            Ok(Step::Admitted(_)) => panic!("nobody was asked"),
+            Err(refusal) => panic!("{}", refusal.text),
+        }
+    }
+
+    fn end_ann(server: &Server) {
+        let refusal = crate::Refusal::never("logged out");
+        server.handle().disconnect(Target::User("ann"), &refusal).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_no_more_when_its_user_is_ended_before_the_link_has_its_place() {
+        for remembers in [false, true] {
+            let (server, asked) = server(remembers);
+            let app = &*server.app;
+            if remembers {
+                drop(app.decide(case(app)).await);
+            }
+            let case = case(app);
+            let answer = case.ask().await;
+            end_ann(&server);
+            let asked_before = asked.load(Ordering::Relaxed);
+            let Ok(Settled::Outdated(case)) = app.settle(*case, answer) else {
+                panic!("an outdated answer let a link in")
+            };
+            assert!(app.decide(case).await.is_ok());
+            assert_eq!(asked.load(Ordering::Relaxed), asked_before + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_a_question_of_before_the_end_is_not_remembered() {
+        let (server, asked) = server(true);
+        let app = &*server.app;
+        let case_of_before = case(app);
+        let asks = case_of_before.ask();
+        tokio::pin!(asks);
+        // Polled once: the judge's task has begun, and has not run.
+        let begins = std::future::poll_fn(|context| Poll::Ready(asks.as_mut().poll(context)));
+        assert!(begins.await.is_pending());
+        end_ann(&server);
+        drop(asks.await);
+        drop(app.decide(case(app)).await);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 }

@@ -51,9 +51,9 @@ impl Desk {
 
     /// Makes sure that a user is judged anew who was judged before, or is being judged.
     pub(crate) fn forget_user(&self, user: &str) {
-        self.admission.tickets().end_user(user);
-        if let Some(room) = &self.room {
-            room.forget(user);
+        match &self.room {
+            Some(room) => room.end_user(user),
+            None => self.admission.tickets().end_user(user),
         }
     }
 }

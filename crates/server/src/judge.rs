@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::http::{HeaderName, request::Parts};
 
-pub(crate) use self::room::{NoVerdict, Room};
+pub(crate) use self::room::{Answer, NoVerdict, Room};
 
 /// A request that would open a link, complete and checked: its origin may open links, and its
 /// address has room.

@@ -37,7 +37,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A tabmux server.
 pub struct Server {
-    app: Arc<App>,
+    pub(crate) app: Arc<App>,
 }
 
 /// Who is to name the users of links.

@@ -80,6 +80,11 @@ impl People {
         seat.is_none_or(|seat| seat.user.generation() == user.generation())
     }
 
+    /// Returns how often a user was ended.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Begins a question. Returns the moment, to be held against `is_outdated`.
     pub(super) const fn begin_question(&mut self) -> u64 {
         self.asking += 1;

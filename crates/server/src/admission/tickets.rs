@@ -19,6 +19,14 @@ pub(crate) struct Approach {
     peer: Option<Holder>,
 }
 
+/// A question about a client that is open, or whose answer has yet to be acted on: for so long the
+/// table of users remembers who is ended.
+pub(crate) struct Asking {
+    tickets: Arc<Tickets>,
+    /// When it began, as the number of users that were ended before.
+    moment: u64,
+}
+
 /// A link's place, given back when it is dropped.
 pub(crate) struct Ticket {
     tickets: Arc<Tickets>,
@@ -113,19 +121,10 @@ impl Tickets {
         self.state().people.is_current(user)
     }
 
-    /// Begins a question about a client. Returns the moment, to be held against `is_outdated`.
-    pub(crate) fn begin_question(&self) -> u64 {
-        self.state().people.begin_question()
-    }
-
-    /// Ends a question.
-    pub(crate) fn end_question(&self) {
-        self.state().people.end_question();
-    }
-
-    /// Returns true if the user was ended since the moment.
-    pub(crate) fn is_outdated(&self, name: &str, moment: u64) -> bool {
-        self.state().people.is_outdated(name, moment)
+    /// Begins a question about a client.
+    pub(crate) fn begin_question(self: &Arc<Self>) -> Asking {
+        let moment = self.state().people.begin_question();
+        Asking { tickets: Arc::clone(self), moment }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,21 +132,53 @@ impl Tickets {
     }
 }
 
+impl Asking {
+    /// Returns true if an answer that names this user does not count, because the user was ended
+    /// since the question began.
+    pub(crate) fn is_outdated(&self, user: &str) -> bool {
+        self.tickets.state().people.is_outdated(user, self.moment)
+    }
+
+    /// Returns true if any user was ended since the question began.
+    pub(crate) fn is_old(&self) -> bool {
+        self.tickets.state().people.generation() > self.moment
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.tickets.state().people.end_question();
+    }
+}
+
 impl Approach {
-    /// Takes a link's place for a client.
-    pub(super) fn enter(mut self, quota: &Quota, guest: Guest<'_>) -> Result<Ticket, Cause> {
-        let Guest { user, address, headers } = guest;
+    /// Takes a link's place for a client that nobody judged.
+    pub(super) fn enter(self, quota: &Quota, guest: Guest<'_>) -> Result<Ticket, Cause> {
+        let user = self.tickets.state().take_place(quota, guest.user)?;
+        Ok(self.seat(user, guest))
+    }
+
+    /// Takes a link's place for a client that was judged. Returns the client's approach if its user
+    /// was ended since the question began. One lock holds over the look and the taking of the
+    /// place, so nobody is ended between the two.
+    pub(super) fn enter_judged(
+        self,
+        quota: &Quota,
+        guest: Guest<'_>,
+        asking: &Asking,
+    ) -> Result<Result<Ticket, Self>, Cause> {
         let mut state = self.tickets.state();
-        if state.links >= quota.links {
-            return Err(Cause::Links);
+        if guest.user.is_some_and(|user| state.people.is_outdated(user, asking.moment)) {
+            drop(state);
+            return Ok(Err(self));
         }
-        let per_user = quota.links_per_user;
-        if user.is_some_and(|user| per_user > 0 && state.people.links_of(user) >= per_user) {
-            return Err(Cause::LinksPerUser);
-        }
-        state.links += 1;
-        let user = user.map(|user| state.people.come(user));
+        let user = state.take_place(quota, guest.user)?;
         drop(state);
+        Ok(Ok(self.seat(user, guest)))
+    }
+
+    fn seat(mut self, user: Option<Arc<User>>, guest: Guest<'_>) -> Ticket {
+        let Guest { user: _, address, headers } = guest;
         let (v4, address) = match address {
             Some(IpAddr::V4(v4)) => (v4, None),
             address => (Ipv4Addr::UNSPECIFIED, address),
@@ -155,7 +186,7 @@ impl Approach {
         let is_blank = user.is_none() && address.is_none() && headers.is_empty();
         let admitted = (!is_blank).then_some(Admitted { user, address, headers });
         let visitor = admitted.map(|admitted| Arc::new(Visitor::Admitted(admitted)));
-        Ok(self.ticket(Stub { peer: NOBODY, address: v4, visitor }))
+        self.ticket(Stub { peer: NOBODY, address: v4, visitor })
     }
 
     /// Takes a link's place for a client that is refused once it has said HELLO.
@@ -230,6 +261,23 @@ impl Crowd {
 }
 
 impl State {
+    /// Takes a link's place, and one of its user. Returns the user's record.
+    fn take_place(
+        &mut self,
+        quota: &Quota,
+        user: Option<&str>,
+    ) -> Result<Option<Arc<User>>, Cause> {
+        if self.links >= quota.links {
+            return Err(Cause::Links);
+        }
+        let per_user = quota.links_per_user;
+        if user.is_some_and(|user| per_user > 0 && self.people.links_of(user) >= per_user) {
+            return Err(Cause::LinksPerUser);
+        }
+        self.links += 1;
+        Ok(user.map(|user| self.people.come(user)))
+    }
+
     /// Takes one of a second's links; a quiet second lets as many in at once.
     fn book(&mut self, now: Instant, per_second: u32) -> Result<(), Cause> {
         let Some(each) = Duration::from_secs(1).checked_div(per_second) else {

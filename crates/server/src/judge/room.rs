@@ -11,7 +11,10 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 use super::{Handshake, Hook, KeyOf, Verdict, breaker::Breaker, cache::Cache};
-use crate::{Config, admission::Tickets};
+use crate::{
+    Config,
+    admission::{Asking, Tickets},
+};
 
 /// Why a client is not judged. It is told when to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,13 @@ pub(crate) enum NoVerdict {
     Overdue,
     /// The judge panicked, or has failed so often that it is not asked.
     Failed,
+}
+
+/// What a judge said of a client.
+pub(crate) struct Answer {
+    pub(crate) verdict: Verdict,
+    /// Held until the verdict is carried out: it tells whether the user was ended meanwhile.
+    pub(crate) asking: Asking,
 }
 
 /// Where clients wait for a judge.
@@ -72,35 +82,25 @@ impl Room {
     ///
     /// # Errors
     /// When the judge gives no answer.
-    pub(crate) async fn ask(&self, handshake: &Handshake) -> Result<Verdict, NoVerdict> {
+    pub(crate) async fn ask(&self, handshake: &Handshake) -> Result<Answer, NoVerdict> {
         let key = self.cache.as_ref().and_then(|(key_of, _)| key_of(handshake));
-        if let Some(verdict) = key.as_deref().and_then(|key| self.remembered(key)) {
+        if let Some(answer) = key.as_deref().and_then(|key| self.remembered(key)) {
             self.cached.fetch_add(1, Ordering::Relaxed);
-            return Ok(verdict);
+            return Ok(answer);
         }
         let mut question = Question::open(self)?;
         let Ok(Ok(permit)) = timeout(self.patience, self.calls.acquire()).await else {
             return Err(question.ends(NoVerdict::Overdue));
         };
-        loop {
-            let moment = self.tickets.begin_question();
-            let asking = Asking(&self.tickets);
-            let verdict = match self.call(handshake.clone()).await {
-                Ok(verdict) => verdict,
-                Err(trouble) => return Err(question.ends(trouble)),
-            };
-            self.remember(key.as_deref(), &verdict);
-            let user = verdict.as_ref().ok().and_then(|admitted| admitted.name());
-            // A user who was ended while the judge looked is looked at again. The answer is
-            // remembered before this look, and what is remembered of a user is forgotten after
-            // the user is ended. So no outdated answer stays.
-            let Some(user) = user.filter(|user| self.tickets.is_outdated(user, moment)) else {
-                drop((asking, permit));
-                question.is_over = true;
-                return Ok(verdict);
-            };
-            self.forget(user);
-        }
+        let asking = self.tickets.begin_question();
+        let verdict = match self.call(handshake.clone()).await {
+            Ok(verdict) => verdict,
+            Err(trouble) => return Err(question.ends(trouble)),
+        };
+        self.remember(key.as_deref(), &verdict, &asking);
+        drop(permit);
+        question.is_over = true;
+        Ok(Answer { verdict, asking })
     }
 
     /// Calls the judge once.
@@ -126,21 +126,35 @@ impl Room {
         answer
     }
 
-    fn remember(&self, key: Option<&str>, verdict: &Verdict) {
-        if let (Some(key), Some((_, cache))) = (key, &self.cache) {
-            lock(cache).put(Instant::now(), key, verdict.clone());
+    /// Remembers an answer, unless its user was ended meanwhile. A refusal names no user, so every
+    /// end counts.
+    fn remember(&self, key: Option<&str>, verdict: &Verdict, asking: &Asking) {
+        let (Some(key), Some((_, cache))) = (key, &self.cache) else { return };
+        let mut cache = lock(cache);
+        let is_outdated = match verdict {
+            Ok(admitted) => admitted.name().is_some_and(|user| asking.is_outdated(user)),
+            Err(_) => asking.is_old(),
+        };
+        if !is_outdated {
+            cache.put(Instant::now(), key, verdict.clone());
         }
     }
 
-    fn remembered(&self, key: &str) -> Option<Verdict> {
+    fn remembered(&self, key: &str) -> Option<Answer> {
         let (_, cache) = self.cache.as_ref()?;
-        lock(cache).get(Instant::now(), key).cloned()
+        let cache = lock(cache);
+        let verdict = cache.get(Instant::now(), key)?.clone();
+        // Under the lock: who is ended from now on is ended after the answer was given.
+        Some(Answer { verdict, asking: self.tickets.begin_question() })
     }
 
-    /// Forgets what was answered of a user.
-    pub(crate) fn forget(&self, user: &str) {
-        if let Some((_, cache)) = &self.cache {
-            lock(cache).forget(user);
+    /// Ends a user: no answer that names the user and was given or asked for before counts. What
+    /// is remembered of the user is forgotten under the same lock, so it never outlives this.
+    pub(crate) fn end_user(&self, user: &str) {
+        let cache = self.cache.as_ref().map(|(_, cache)| lock(cache));
+        self.tickets.end_user(user);
+        if let Some(mut cache) = cache {
+            cache.forget(user);
         }
     }
 
@@ -185,15 +199,6 @@ impl Drop for Question<'_> {
         if !self.is_over {
             self.room.withdrawn.fetch_add(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// A question that the table of users knows of.
-struct Asking<'a>(&'a Tickets);
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.0.end_question();
     }
 }
 
