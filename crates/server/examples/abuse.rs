@@ -70,7 +70,7 @@ async fn main() -> Outcome<()> {
 /// The server: a judge does what the cookie `judge` says.
 async fn run(judge: Duration) -> Outcome<()> {
     let judge_timeout_ms = u64::try_from(judge.as_millis())?;
-    let config = Config { handshake_timeout_ms: 3_000, judge_timeout_ms, ..Config::default() };
+    let config = Config::default().handshake_timeout_ms(3_000).judge_timeout_ms(judge_timeout_ms);
     let server = Server::builder().config(config).judge(|request| async move {
         match request.cookie("judge") {
             Some("never") => std::future::pending().await,

@@ -21,7 +21,18 @@ use crate::Error;
 
 keys! {
     /// The configuration of a [`Server`](crate::Server) and of the binary. In TOML the keys are the
-    /// names of the fields; an unknown key is an error. [`Config::EXAMPLE`] has them all.
+    /// names of the fields; an unknown key is an error. [`Config::EXAMPLE`] has them all. In Rust
+    /// a configuration begins with the defaults:
+    ///
+    /// ```
+    /// use tabmux_server::{Config, Limits, Slow, TopicRule};
+    ///
+    /// let config = Config::default()
+    ///     .shards(2)
+    ///     .limits(Limits::default().links_per_user(20))
+    ///     .topics(vec![TopicRule::new("prices", Slow::KeepLatest)]);
+    /// assert_eq!(config.limits.links_per_user, 20);
+    /// ```
     Config {
         /// The address that the binary listens on. Default: 127.0.0.1:3000.
         #[serde(deserialize_with = "listen")]
@@ -183,6 +194,7 @@ impl fmt::Debug for ApiKey {
 /// Compression of messages on links whose browsers can do it: permessage-deflate, RFC 7692.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Deflate {
     /// Whether it is offered. Off.
     pub enabled: bool,
@@ -194,6 +206,22 @@ pub struct Deflate {
 impl Default for Deflate {
     fn default() -> Self {
         Self { enabled: false, threshold_bytes: 1_024 }
+    }
+}
+
+impl Deflate {
+    /// Sets whether it is offered.
+    #[must_use]
+    pub const fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Sets the shortest message that is compressed, in bytes.
+    #[must_use]
+    pub const fn threshold_bytes(mut self, threshold_bytes: usize) -> Self {
+        self.threshold_bytes = threshold_bytes;
+        self
     }
 }
 

@@ -5,11 +5,16 @@
 #[non_exhaustive]
 pub enum Decision {
     /// Open the socket.
+    #[non_exhaustive]
     Accept {
         /// The sub-protocol chosen, one of those offered; empty for none.
         protocol: String,
     },
-    /// Refuse it: the tab sees an error, and then a close.
+    /// Refuse it: the tab sees an error, and then a close. Code and text arrive also when the link
+    /// breaks meanwhile. There is no time to try again, since a page's `WebSocket` has no place
+    /// for one: a page that opens the socket again does so when it likes. A text or a code of yours
+    /// can say when that is of use.
+    #[non_exhaustive]
     Reject {
         /// A code for the tab's program, from 3000 to 4999 as in
         /// [close events](https://websockets.spec.whatwg.org/#dom-websocket-close); `None` for

@@ -66,7 +66,7 @@ pub async fn serve(
 
 fn tabmux(database: &Database, scripts: PathBuf) -> Result<Server, tabmux_server::Error> {
     let (for_judge, for_rooms) = (database.clone(), database.clone());
-    let config = Config { drain_ms: 1_000, ..Config::default() };
+    let config = Config::default().drain_ms(1_000);
     Server::builder()
         .config(config)
         .assets(scripts)

@@ -82,7 +82,7 @@ async fn what_is_sent_without_a_link_arrives_with_the_next_one() {
 
 #[tokio::test]
 async fn a_session_that_the_server_gave_up_ends_its_sockets_and_another_begins() {
-    let config = Config { detached_ms: 1, ..Config::default() };
+    let config = Config::default().detached_ms(1);
     let builder = Server::builder().config(config).socket("/count", task(count));
     let server = Running::start(builder).await;
     let network = Network::to(server.address).await;

@@ -28,6 +28,7 @@ macro_rules! keys {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
         #[serde(default, deny_unknown_fields)]
+        #[non_exhaustive]
         pub struct $Name {$(
             $(#[doc = $doc])+
             #[doc = ""]
@@ -42,6 +43,16 @@ macro_rules! keys {
                 Self { $($key: keys::default!($source core $($value)+),)+ }
             }
         }
+
+        /// Each key can be set in a chain.
+        impl $Name {$(
+            #[doc = concat!("Sets [`", stringify!($key), "`](field@Self::", stringify!($key), ").")]
+            #[must_use]
+            pub fn $key(mut self, $key: $type) -> Self {
+                self.$key = $key;
+                self
+            }
+        )+}
 
         impl $Name {
             /// Sets what registries enforce.

@@ -63,14 +63,12 @@ struct Measured {
 
 impl Measured {
     async fn start() -> Self {
-        let limits = Limits {
-            messages_per_s: 10_000_000,
-            bytes_per_s: 4_000_000_000,
-            handshakes_per_s: 0,
-            links_per_ip: 0,
-            ..Limits::default()
-        };
-        let config = Config { limits, shards: 1, ..Config::default() };
+        let limits = Limits::default()
+            .messages_per_s(10_000_000)
+            .bytes_per_s(4_000_000_000)
+            .handshakes_per_s(0)
+            .links_per_ip(0);
+        let config = Config::default().limits(limits).shards(1);
         let builder: Builder = Server::builder().config(config).socket("/hoard", Hoard::default);
         let server = Running::start(builder).await;
         // The first link begins the shard, whose buffers are no link's.

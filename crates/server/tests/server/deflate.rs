@@ -16,8 +16,8 @@ const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_wi
 const THRESHOLD: usize = 300;
 
 fn config() -> Config {
-    let deflate = Deflate { enabled: true, threshold_bytes: THRESHOLD };
-    Config { deflate, shards: 2, ..Config::default() }
+    let deflate = Deflate::default().enabled(true).threshold_bytes(THRESHOLD);
+    Config::default().deflate(deflate).shards(2)
 }
 
 async fn running() -> Running {

@@ -52,7 +52,7 @@ fn on_two_shards() -> Builder {
     // decide for all whether anybody wants it. These two are no thread's.
     static TWO: Once = Once::new();
     TWO.call_once(|| [Broken, Broken].map(tracing::Dispatch::new).into_iter().for_each(forget));
-    let config = Config { shards: 2, ..Config::default() };
+    let config = Config::default().shards(2);
     let builder = crate::support::demo::install(Server::builder().config(config));
     builder.socket("/sabotage", || Saboteur)
 }

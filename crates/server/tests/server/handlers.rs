@@ -90,7 +90,7 @@ async fn a_handler_sees_open_message_and_close() {
 
 #[tokio::test]
 async fn a_broken_link_closes_its_handlers_once_nobody_has_come_for_the_session() {
-    let config = Config { detached_ms: 50, ..Config::default() };
+    let config = Config::default().detached_ms(50);
     let (server, mut seen) = witness_with(config).await;
     drop(welcomed(&server).await);
     next(&mut seen).await;
@@ -251,8 +251,8 @@ async fn what_a_sender_cannot_send_closes_its_socket() {
 
 #[tokio::test]
 async fn a_full_inbox_refuses() {
-    let limits = Limits { inbox_bytes: 1_000, ..Limits::default() };
-    let (_server, _hub, sender) = lent(Config { limits, ..Config::default() }).await;
+    let limits = Limits::default().inbox_bytes(1_000);
+    let (_server, _hub, sender) = lent(Config::default().limits(limits)).await;
     assert_eq!(sender.send_binary(&[0; 1_000]), Err(SendError::Full));
 }
 
@@ -313,7 +313,7 @@ impl Drop for Undroppable {
 
 #[tokio::test]
 async fn a_handler_that_panics_when_it_is_dropped_costs_no_link() {
-    let config = Config { shards: 1, ..Config::default() };
+    let config = Config::default().shards(1);
     let builder = Server::builder().config(config).socket("/undroppable", || Undroppable);
     let server = Running::start(builder).await;
     let mut hub = Hub::with_socket(server.address, "/undroppable").await;

@@ -131,7 +131,7 @@ async fn handlers_see_the_user_the_kept_headers_the_address_and_the_parameters()
 
 #[tokio::test]
 async fn the_address_is_the_clients_behind_a_proxy() {
-    let config = || Config { trusted_proxies: vec!["127.0.0.1".to_owned()], ..Config::default() };
+    let config = || Config::default().trusted_proxies(vec!["127.0.0.1".to_owned()]);
     let nobody = || Server::builder().socket("/who/{room}", || Who).config(config());
     let running = Running::start(nobody()).await;
     for address in [running.address, mounted(nobody()).await.0] {
@@ -186,10 +186,10 @@ async fn in_an_app_the_judge_sees_what_layers_have_set() {
 async fn the_judge_is_not_asked_about_a_wrong_origin_nor_an_address_without_room() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    let limits = Limits { links_per_ip: 1, ..Limits::default() };
+    let limits = Limits::default().links_per_ip(1);
     let trusted_proxies = vec!["127.0.0.1".to_owned()];
     let builder = Server::builder()
-        .config(Config { limits, trusted_proxies, ..Config::default() })
+        .config(Config::default().limits(limits).trusted_proxies(trusted_proxies))
         .judge(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
             async { Ok(Admitted::nobody()) }
@@ -205,8 +205,8 @@ async fn the_judge_is_not_asked_about_a_wrong_origin_nor_an_address_without_room
 
 #[tokio::test]
 async fn the_limits_of_links_and_of_users_are_looked_at_after_the_judge() {
-    let limits = Limits { links: 2, links_per_user: 1, ..Limits::default() };
-    let server = Running::start(judged().config(Config { limits, ..Config::default() })).await;
+    let limits = Limits::default().links(2).links_per_user(1);
+    let server = Running::start(judged().config(Config::default().limits(limits))).await;
     let ann = [("cookie", "user=ann")];
     let _ann = Hub::dial_with(server.address, &ann).await.unwrap();
     assert_eq!(Hub::refused(server.address, &ann).await.0, 429);
@@ -263,7 +263,7 @@ async fn a_client_that_leaves_withdraws_its_question() {
 #[tokio::test]
 async fn a_judge_that_never_answers_is_left_alone_after_a_while_and_clients_are_told_when() {
     let (builder, mut seen) = silent();
-    let config = Config { judge_timeout_ms: 20, ..Config::default() };
+    let config = Config::default().judge_timeout_ms(20);
     let server = Running::start(builder.config(config)).await;
     for _ in 0..16 {
         let (status, retry) = Hub::refused(server.address, &[]).await;
@@ -297,18 +297,17 @@ async fn beyond_the_queue_clients_are_told_when_and_those_in_it_get_their_turn()
     let (gate, running) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let most = Arc::new(AtomicUsize::new(0));
     let (open, now, peak) = (Arc::clone(&gate), Arc::clone(&running), Arc::clone(&most));
-    let limits = Limits { judging: 2, judging_queue: 3, ..Limits::default() };
-    let builder =
-        Server::builder().config(Config { limits, ..Config::default() }).judge(move |_| {
-            let (gate, now, peak) = (Arc::clone(&open), Arc::clone(&now), Arc::clone(&peak));
-            async move {
-                let running = now.fetch_add(1, Ordering::Relaxed) + 1;
-                peak.fetch_max(running, Ordering::Relaxed);
-                gate.acquire().await.unwrap().forget();
-                now.fetch_sub(1, Ordering::Relaxed);
-                Ok(Admitted::nobody())
-            }
-        });
+    let limits = Limits::default().judging(2).judging_queue(3);
+    let builder = Server::builder().config(Config::default().limits(limits)).judge(move |_| {
+        let (gate, now, peak) = (Arc::clone(&open), Arc::clone(&now), Arc::clone(&peak));
+        async move {
+            let running = now.fetch_add(1, Ordering::Relaxed) + 1;
+            peak.fetch_max(running, Ordering::Relaxed);
+            gate.acquire().await.unwrap().forget();
+            now.fetch_sub(1, Ordering::Relaxed);
+            Ok(Admitted::nobody())
+        }
+    });
     let server = Running::start(builder).await;
     let address = server.address;
     let waiting = (0..5).map(|_| tokio::spawn(Hub::dial_from(address, None))).collect::<Vec<_>>();
@@ -390,16 +389,15 @@ async fn a_client_that_is_being_judged_is_not_given_up_for_being_old() {
     let gate = Arc::new(Semaphore::new(0));
     let (entered, mut seen) = mpsc::unbounded_channel();
     let open = Arc::clone(&gate);
-    let limits = Limits { handshakes: 1, ..Limits::default() };
-    let builder =
-        Server::builder().config(Config { limits, ..Config::default() }).judge(move |_| {
-            let (gate, entered) = (Arc::clone(&open), entered.clone());
-            async move {
-                entered.send("asked").unwrap();
-                gate.acquire().await.unwrap().forget();
-                Ok(Admitted::nobody())
-            }
-        });
+    let limits = Limits::default().handshakes(1);
+    let builder = Server::builder().config(Config::default().limits(limits)).judge(move |_| {
+        let (gate, entered) = (Arc::clone(&open), entered.clone());
+        async move {
+            entered.send("asked").unwrap();
+            gate.acquire().await.unwrap().forget();
+            Ok(Admitted::nobody())
+        }
+    });
     let server = Running::start(builder).await;
     let address = server.address;
     let judged = tokio::spawn(Hub::dial_from(address, None));
@@ -419,7 +417,7 @@ async fn a_client_that_is_being_judged_is_not_given_up_for_being_old() {
 #[tokio::test]
 async fn a_head_that_comes_byte_by_byte_is_never_judged() {
     let (builder, mut seen) = silent();
-    let config = Config { handshake_timeout_ms: 300, ..Config::default() };
+    let config = Config::default().handshake_timeout_ms(300);
     let server = Running::start(builder.config(config)).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = raw::head(&raw::lines(server.address));

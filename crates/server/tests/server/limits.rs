@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use super::support::{Hub, Running, get, metric, soon};
 
 async fn limited(limits: Limits) -> Running {
-    with(Config { limits, ..Config::default() }).await
+    with(Config::default().limits(limits)).await
 }
 
 async fn with(config: Config) -> Running {
@@ -32,7 +32,7 @@ async fn refusals(address: SocketAddr, reason: &str) -> f64 {
 
 #[tokio::test]
 async fn the_limit_of_links_refuses_with_a_hint() {
-    let server = limited(Limits { links: 2, ..Limits::default() }).await;
+    let server = limited(Limits::default().links(2)).await;
     let mut first = Hub::welcomed(server.address).await;
     let second = Hub::welcomed(server.address).await;
     let (status, retry) = Hub::refused(server.address, &[]).await;
@@ -47,9 +47,9 @@ async fn the_limit_of_links_refuses_with_a_hint() {
 
 #[tokio::test]
 async fn links_of_one_address_behind_a_proxy_are_limited() {
-    let limits = Limits { links_per_ip: 2, ..Limits::default() };
+    let limits = Limits::default().links_per_ip(2);
     let trusted_proxies = vec!["127.0.0.0/8".to_owned()];
-    let server = with(Config { limits, trusted_proxies, ..Config::default() }).await;
+    let server = with(Config::default().limits(limits).trusted_proxies(trusted_proxies)).await;
     let address = server.address;
     let dial = async |client| Hub::dial_with(address, &[("x-forwarded-for", client)]).await;
     let first = dial("192.0.2.1").await.unwrap();
@@ -73,7 +73,7 @@ async fn links_of_one_address_behind_a_proxy_are_limited() {
 
 #[tokio::test]
 async fn a_peer_that_is_not_trusted_cannot_name_another_client() {
-    let limits = Limits { links_per_ip: 1, ..Limits::default() };
+    let limits = Limits::default().links_per_ip(1);
     let server = limited(limits).await;
     for _ in 0..3 {
         Hub::dial_with(server.address, &[("x-forwarded-for", "192.0.2.1")]).await.unwrap();
@@ -82,9 +82,9 @@ async fn a_peer_that_is_not_trusted_cannot_name_another_client() {
 
 #[tokio::test]
 async fn the_limit_holds_for_links_that_come_through_axum() {
-    let limits = Limits { links_per_ip: 1, ..Limits::default() };
+    let limits = Limits::default().links_per_ip(1);
     let trusted_proxies = vec!["127.0.0.1".to_owned()];
-    let config = Config { limits, trusted_proxies, ..Config::default() };
+    let config = Config::default().limits(limits).trusted_proxies(trusted_proxies);
     let server = Server::builder().config(config).build().unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -101,10 +101,11 @@ async fn the_limit_holds_for_links_that_come_through_axum() {
 
 #[tokio::test]
 async fn links_of_one_user_are_limited_as_the_proxy_or_the_application_names_users() {
-    let limits = Limits { links_per_user: 2, ..Limits::default() };
+    let limits = Limits::default().links_per_user(2);
     let trusted_proxies = vec!["127.0.0.1".to_owned()];
     let user_header = Some("X-User".to_owned());
-    let config = Config { limits, trusted_proxies, user_header, ..Config::default() };
+    let config =
+        Config::default().limits(limits).trusted_proxies(trusted_proxies).user_header(user_header);
     let by_cookie = Server::builder().config(config.clone()).user(|request| {
         let cookie = request.header("cookie")?;
         cookie.strip_prefix("user=").map(str::to_owned)
@@ -133,7 +134,7 @@ async fn behind(proxy: &str) -> (Running, [SocketAddr; 2]) {
     let builder = || {
         let trusted_proxies = vec![proxy.to_owned()];
         let user_header = Some("X-User".to_owned());
-        let config = Config { trusted_proxies, user_header, ..Config::default() };
+        let config = Config::default().trusted_proxies(trusted_proxies).user_header(user_header);
         Server::builder().config(config)
     };
     let server = builder().build().unwrap();
@@ -174,14 +175,14 @@ async fn a_user_header_that_does_not_count_may_come_twice() {
 #[tokio::test]
 async fn a_user_header_is_not_believed_without_a_proxy() {
     let user_header = Some("X-User".to_owned());
-    let config = Config { user_header, ..Config::default() };
+    let config = Config::default().user_header(user_header);
     let error = Server::builder().config(config).build().err().unwrap().to_string();
     assert!(error.contains("user_header needs trusted_proxies"), "{error}");
 }
 
 #[tokio::test]
 async fn a_storm_is_let_in_bit_by_bit() {
-    let server = limited(Limits { handshakes_per_s: 1, ..Limits::default() }).await;
+    let server = limited(Limits::default().handshakes_per_s(1)).await;
     let mut hub = Hub::welcomed(server.address).await;
     let storm = async {
         while refusals(server.address, "handshakes_per_s").await == 0.0 {
@@ -195,7 +196,7 @@ async fn a_storm_is_let_in_bit_by_bit() {
 
 #[tokio::test]
 async fn of_too_many_who_say_nothing_the_oldest_goes() {
-    let server = limited(Limits { handshakes: 2, ..Limits::default() }).await;
+    let server = limited(Limits::default().handshakes(2)).await;
     let mut silent = Vec::new();
     for _ in 0..5 {
         silent.push(TcpStream::connect(server.address).await.unwrap());
@@ -210,7 +211,7 @@ async fn of_too_many_who_say_nothing_the_oldest_goes() {
 
 #[tokio::test]
 async fn a_crowd_that_says_what_it_wants_is_answered_to_the_last() {
-    let limits = Limits { handshakes: 16, links: 10, ..Limits::default() };
+    let limits = Limits::default().handshakes(16).links(10);
     let server = limited(limits).await;
     let address = server.address;
     let crowd = (0..50).map(|_| tokio::spawn(Hub::dial_with(address, &[])));
@@ -227,7 +228,7 @@ async fn a_crowd_that_says_what_it_wants_is_answered_to_the_last() {
 
 #[tokio::test]
 async fn who_says_nothing_goes_in_time() {
-    let server = with(Config { handshake_timeout_ms: 50, ..Config::default() }).await;
+    let server = with(Config::default().handshake_timeout_ms(50)).await;
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(soon("the end", silent.read(&mut [0; 1])).await.unwrap(), 0);
     assert_eq!(refusals(server.address, "handshake_timeout").await, 1.0);
@@ -247,7 +248,7 @@ async fn kept_alive(address: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn beyond_the_limit_of_http_connections_only_health_and_metrics_answer() {
-    let server = limited(Limits { http_connections: 1, ..Limits::default() }).await;
+    let server = limited(Limits::default().http_connections(1)).await;
     let address = server.address;
     let kept = kept_alive(address).await;
     let refused = get(address, "/tabmux/stats", "").await;
@@ -265,7 +266,7 @@ async fn beyond_the_limit_of_http_connections_only_health_and_metrics_answer() {
 
 #[tokio::test]
 async fn an_http_connection_that_stops_in_a_head_or_idles_is_closed() {
-    let server = with(Config { http_timeout_ms: 100, ..Config::default() }).await;
+    let server = with(Config::default().http_timeout_ms(100)).await;
     let mut slow = TcpStream::connect(server.address).await.unwrap();
     slow.write_all(b"GET /healthz HTTP/1.1\r\nHost").await.unwrap();
     let mut rest = Vec::new();
@@ -294,7 +295,7 @@ async fn half_a_body(address: SocketAddr, key: &str) -> String {
 async fn a_body_is_read_from_who_has_a_key_and_for_a_time() {
     let key = "a key of sixteen";
     let api_key = Some(ApiKey(key.to_owned()));
-    let server = with(Config { api_key, http_timeout_ms: 100, ..Config::default() }).await;
+    let server = with(Config::default().api_key(api_key).http_timeout_ms(100)).await;
     let refused = half_a_body(server.address, "another").await;
     assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
     let late = half_a_body(server.address, key).await;
@@ -304,8 +305,8 @@ async fn a_body_is_read_from_who_has_a_key_and_for_a_time() {
 
 #[tokio::test]
 async fn who_sends_too_fast_is_read_later_and_loses_nothing() {
-    let limits = Limits { messages_per_s: 20, ..Limits::default() };
-    let config = Config { limits, shards: 1, ..Config::default() };
+    let limits = Limits::default().messages_per_s(20);
+    let config = Config::default().limits(limits).shards(1);
     let server =
         Running::start(crate::support::demo::install(Server::builder()).config(config)).await;
     let mut fast = Hub::with_socket(server.address, "/echo").await;

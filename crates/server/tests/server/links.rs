@@ -79,8 +79,8 @@ async fn a_text_message_closes_with_1003() {
 
 #[tokio::test]
 async fn a_message_past_the_limit_closes_with_1009() {
-    let limits = Limits { message_bytes: 1 << 16, ..Limits::default() };
-    let config = Config { limits, ..Config::default() };
+    let limits = Limits::default().message_bytes(1 << 16);
+    let config = Config::default().limits(limits);
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::welcomed(server.address).await;
     hub.raw(Message::binary(vec![0; (1 << 16) + 1])).await;
@@ -104,7 +104,7 @@ async fn a_message_at_the_limit_passes() {
 
 #[tokio::test]
 async fn a_link_that_says_nothing_is_closed() {
-    let config = Config { handshake_timeout_ms: 50, ..Config::default() };
+    let config = Config::default().handshake_timeout_ms(50);
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::dial(server.address).await;
     assert_eq!(hub.closed().await.0, 4008);
@@ -112,7 +112,7 @@ async fn a_link_that_says_nothing_is_closed() {
 
 #[tokio::test]
 async fn a_silent_hub_is_closed() {
-    let config = Config { heartbeat_ms: 20, ..Config::default() };
+    let config = Config::default().heartbeat_ms(20);
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::welcomed(server.address).await;
     assert_eq!(hub.closed().await.0, 4009);
@@ -121,7 +121,7 @@ async fn a_silent_hub_is_closed() {
 
 #[tokio::test]
 async fn a_suspended_link_is_closed_in_time() {
-    let config = Config { suspend_timeout_ms: 20, ..Config::default() };
+    let config = Config::default().suspend_timeout_ms(20);
     let server = Running::start(Server::builder().config(config)).await;
     let mut hub = Hub::welcomed(server.address).await;
     hub.attach(1).await;

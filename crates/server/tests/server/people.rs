@@ -21,7 +21,7 @@ impl SocketHandler for Quiet {
 
 /// A server of two shards that takes the user from a cookie.
 fn builder() -> Builder {
-    let config = Config { shards: 2, ..Config::default() };
+    let config = Config::default().shards(2);
     Server::builder().config(config).socket("/quiet", || Quiet).judge(|request| async move {
         Ok(request.cookie("user").map_or(Admitted::nobody(), Admitted::user))
     })
@@ -175,13 +175,11 @@ async fn a_reload_changes_what_is_let_in_from_now_on_or_nothing_at_all() {
     let address = server.address;
     let foreign = [("origin", "https://foreign.example")];
     assert_eq!(Hub::refused(address, &foreign).await.0, 403);
-    let config = Config {
-        allow_origins: vec!["https://foreign.example".to_owned()],
-        api_key: Some(ApiKey("0123456789abcdef".to_owned())),
-        limits: Limits { links: 1, ..Limits::default() },
-        ..Config::default()
-    };
-    let wrong = Config { allow_origins: vec!["nonsense".to_owned()], ..config.clone() };
+    let config = Config::default()
+        .allow_origins(vec!["https://foreign.example".to_owned()])
+        .api_key(Some(ApiKey("0123456789abcdef".to_owned())))
+        .limits(Limits::default().links(1));
+    let wrong = config.clone().allow_origins(vec!["nonsense".to_owned()]);
     assert!(server.handle.reload(&wrong).unwrap_err().to_string().contains("nonsense"));
     assert_eq!(Hub::refused(address, &foreign).await.0, 403);
     server.handle.reload(&config).unwrap();

@@ -38,7 +38,7 @@ async fn attach(hub: &mut Hub, last: u64) -> (u64, u64) {
 
 #[tokio::test]
 async fn a_session_goes_on_with_another_link_whichever_shard_that_comes_to() {
-    let config = Config { shards: 4, ..Config::default() };
+    let config = Config::default().shards(4);
     let server =
         Running::start(crate::support::demo::install(Server::builder().config(config))).await;
     let (mut hub, welcome) = talking(&server).await;
@@ -101,7 +101,7 @@ async fn a_forged_token_is_refused_and_counted_and_reaches_nothing() {
 
 #[tokio::test]
 async fn a_session_that_has_expired_is_a_new_one() {
-    let config = Config { detached_ms: 30, ..Config::default() };
+    let config = Config::default().detached_ms(30);
     let server =
         Running::start(crate::support::demo::install(Server::builder().config(config))).await;
     let (hub, welcome) = talking(&server).await;
@@ -113,10 +113,14 @@ async fn a_session_that_has_expired_is_a_new_one() {
 
 /// A server behind a proxy that names users.
 async fn with_users(links_per_user: u32) -> Running {
-    let limits = Limits { links_per_user, ..Limits::default() };
+    let limits = Limits::default().links_per_user(links_per_user);
     let trusted_proxies = vec!["127.0.0.1".to_owned()];
     let user_header = Some("X-User".to_owned());
-    let config = Config { limits, trusted_proxies, user_header, shards: 4, ..Config::default() };
+    let config = Config::default()
+        .limits(limits)
+        .trusted_proxies(trusted_proxies)
+        .user_header(user_header)
+        .shards(4);
     Running::start(crate::support::demo::install(Server::builder().config(config))).await
 }
 

@@ -19,7 +19,7 @@ use super::{
 const TAB: Alias = Alias(1);
 
 fn on_shards(shards: usize) -> Config {
-    Config { shards, ..Config::default() }
+    Config::default().shards(shards)
 }
 
 fn welcome(message: &[u8]) -> Welcome {
@@ -59,8 +59,8 @@ async fn links_spread_over_the_shards_and_their_numbers_add_up() {
 
 #[tokio::test]
 async fn the_limit_of_links_is_one_for_all_shards() {
-    let limits = Limits { links: 2, ..Limits::default() };
-    let config = Config { limits, ..on_shards(3) };
+    let limits = Limits::default().links(2);
+    let config = on_shards(3).limits(limits);
     let server = Running::start(Server::builder().config(config)).await;
     let first = Hub::welcomed(server.address).await;
     let _second = Hub::welcomed(server.address).await;
@@ -103,7 +103,7 @@ async fn a_session_names_its_node() {
 }
 
 fn on_node(node: u16) -> Config {
-    Config { node, ..on_shards(4) }
+    on_shards(4).node(node)
 }
 
 #[tokio::test]
@@ -314,8 +314,8 @@ impl SocketHandler for Parting {
 #[tokio::test]
 async fn a_link_that_takes_all_it_gets_does_not_keep_the_mail_waiting() {
     // One message fills the queue, and the kernel has room for thousands of them.
-    let limits = Limits { message_bytes: 1_024, queue_bytes: 1_024, ..Limits::default() };
-    let builder = Server::builder().config(Config { limits, ..on_shards(1) });
+    let limits = Limits::default().message_bytes(1_024).queue_bytes(1_024);
+    let builder = Server::builder().config(on_shards(1).limits(limits));
     let server = Running::start(builder.socket("/parting", || Parting)).await;
     let mut hub = Hub::with_socket(server.address, "/parting").await;
     hub.send(TAB, 1, Payload::Text("go")).await;

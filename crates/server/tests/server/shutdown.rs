@@ -10,7 +10,7 @@ const HOUR: u64 = 3_600_000;
 
 /// A server with one shard, which takes so many milliseconds to drain.
 async fn draining_over(drain_ms: u64) -> Running {
-    let config = Config { drain_ms, shards: 1, ..Config::default() };
+    let config = Config::default().drain_ms(drain_ms).shards(1);
     Running::start(Server::builder().config(config)).await
 }
 
@@ -79,7 +79,7 @@ async fn who_comes_to_a_server_that_drains_is_sent_elsewhere() {
 
 #[tokio::test]
 async fn a_server_in_an_app_of_yours_leaves_the_same_way() {
-    let config = Config { drain_ms: 0, ..Config::default() };
+    let config = Config::default().drain_ms(0);
     let server = Server::builder().config(config).build().unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -11,7 +11,7 @@ use super::support::{Hub, Response, Running, frame, post, soon};
 const KEY: &str = "a key of sixteen";
 
 fn config() -> Config {
-    Config { api_key: Some(ApiKey(KEY.to_owned())), shards: 3, ..Config::default() }
+    Config::default().api_key(Some(ApiKey(KEY.to_owned()))).shards(3)
 }
 
 async fn running() -> Running {
@@ -155,7 +155,7 @@ impl SocketHandler for Burst {
 /// A hub that reads hears all of a burst, in order, and its subscription goes on.
 async fn a_burst_arrives(messages: u64, bytes: usize, limits: Limits) {
     let factory = move || Burst { messages, bytes };
-    let config = Config { limits, ..config() };
+    let config = config().limits(limits);
     let builder = Server::builder().config(config).socket("/burst", factory);
     let server = Running::start(builder).await;
     let mut hub = Hub::with_socket(server.address, "/burst").await;
@@ -181,7 +181,7 @@ async fn a_burst_of_a_mebibyte_is_no_slow_reader() {
 #[tokio::test]
 async fn a_shard_writes_before_it_takes_a_reader_for_slow() {
     // More than the window of 64 KiB, and the kernel takes it without the reader's help.
-    a_burst_arrives(100, 1 << 10, Limits { backlog_bytes: 0, ..Limits::default() }).await;
+    a_burst_arrives(100, 1 << 10, Limits::default().backlog_bytes(0)).await;
 }
 
 #[tokio::test]
@@ -200,8 +200,8 @@ async fn publishing_to_a_server_that_is_gone_says_so() {
 
 #[tokio::test]
 async fn at_the_limits_of_topics_and_subscriptions_a_hub_is_refused_with_a_reason() {
-    let limits = Limits { subscriptions: 2, topics: 3, ..Limits::default() };
-    let server = Running::start(Server::builder().config(Config { limits, ..config() })).await;
+    let limits = Limits::default().subscriptions(2).topics(3);
+    let server = Running::start(Server::builder().config(config().limits(limits))).await;
     let refused = async |hub: &mut Hub, topic| {
         hub.say(&HubFrame::Subscribe { request: 9, position: None, topic }).await;
         match frame(&hub.next().await) {
@@ -275,8 +275,8 @@ async fn who_does_not_read_loses_the_subscription_and_not_the_link() {
 
 #[tokio::test]
 async fn a_state_topic_keeps_the_latest_for_who_does_not_read() {
-    let topics = vec![TopicRule { prefix: "pri".to_owned(), slow: Slow::KeepLatest }];
-    let server = Running::start(Server::builder().config(Config { topics, ..config() })).await;
+    let topics = vec![TopicRule::new("pri", Slow::KeepLatest)];
+    let server = Running::start(Server::builder().config(config().topics(topics))).await;
     let mut hubs = [Hub::welcomed(server.address).await, Hub::welcomed(server.address).await];
     for hub in &mut hubs {
         hub.subscribe(7, "prices").await;

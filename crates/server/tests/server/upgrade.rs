@@ -176,7 +176,7 @@ async fn what_is_missing_doubled_or_wrong_is_told() {
 
 #[tokio::test]
 async fn a_head_without_end_is_refused_and_a_slow_one_given_up() {
-    let config = Config { handshake_timeout_ms: 300, ..Config::default() };
+    let config = Config::default().handshake_timeout_ms(300);
     let server = Running::start(Server::builder().config(config)).await;
     let mut raw = Raw::dial(server.address).await;
     let endless = format!("GET /tabmux/ws HTTP/1.1\r\nCookie: {}", "x".repeat(9 << 10));

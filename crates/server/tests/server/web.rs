@@ -10,8 +10,8 @@ use super::{
 
 /// A server with one place for HTTP, which waits a tenth of a second for a peer.
 async fn impatient() -> Running {
-    let limits = Limits { http_connections: 1, ..Limits::default() };
-    let config = Config { limits, http_timeout_ms: 100, ..Config::default() };
+    let limits = Limits::default().http_connections(1);
+    let config = Config::default().limits(limits).http_timeout_ms(100);
     Running::start(Server::builder().config(config)).await
 }
 
@@ -26,8 +26,8 @@ async fn rest(raw: &mut Raw) -> Vec<u8> {
 async fn a_peer_that_stops_reading_loses_its_place_in_time() {
     let site = folder("large");
     std::fs::write(site.join("large.bin"), vec![0; 16 << 20]).unwrap();
-    let limits = Limits { http_connections: 4, ..Limits::default() };
-    let config = Config { limits, http_timeout_ms: 100, ..Config::default() };
+    let limits = Limits::default().http_connections(4);
+    let config = Config::default().limits(limits).http_timeout_ms(100);
     let server = Running::start(Server::builder().config(config).site(site)).await;
     let address = server.address;
     let _peers = crowd(address, "/large.bin", 4).await;
