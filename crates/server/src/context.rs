@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     session::{Registry, SendError, SocketRef, Stats, Visitor},
-    wire::{Payload, SessionId, TabId},
+    wire::{Payload, ServerFrame, SessionId, TabId},
 };
 
 use tokio::sync::futures::OwnedNotified;
@@ -137,6 +137,14 @@ impl Ctx<'_> {
     /// What the tab may send before it has to wait for credit.
     pub const fn first_credit(&self) -> u64 {
         self.registry.config().credit_bytes as u64
+    }
+
+    /// Returns how many bytes a message on this socket may have: the rest of `limits.message_bytes`
+    /// is its frame's.
+    pub(crate) fn longest_message(&self) -> usize {
+        let SocketRef { tab, socket, .. } = self.socket;
+        let empty = ServerFrame::Data { tab, socket, payload: Payload::Binary(&[]) };
+        self.registry.config().message_bytes.saturating_sub(empty.to_bytes().len())
     }
 
     /// A way to send on this socket after this call, from anywhere.

@@ -202,7 +202,7 @@ impl SocketHandler for TaskHandler {
         };
         let (inbox, messages) = mpsc::unbounded_channel();
         // Half of the credit: so much is always taken before the tab has to wait.
-        let shared = Arc::new(Shared::new(ctx.first_credit().div_ceil(2)));
+        let shared = Arc::new(Shared::new(ctx.first_credit().div_ceil(2), ctx.longest_message()));
         self.0 = State::Running { inbox, shared: Arc::clone(&shared) };
         let (sender, tab, target) = (ctx.sender(), request.tab, request.target.into());
         let socket = TaskSocket::new(sender, messages, shared, tab, target);

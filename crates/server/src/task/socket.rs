@@ -23,7 +23,8 @@ use tokio::sync::mpsc;
 
 use crate::{Ctx, SocketSender};
 
-/// What messages may cost that a task has sent and that wait for the link.
+/// What messages may cost that a task has sent and that wait for the link. One that costs more
+/// waits alone.
 const LIMIT: u64 = 1 << 20;
 /// The close code of a socket whose task panicked (RFC 6455 section 7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
@@ -109,6 +110,8 @@ pub(super) struct Shared {
     taken: AtomicU64,
     /// How much of that is given back together.
     batch: u64,
+    /// The bytes that a message may have.
+    longest: usize,
     outgoing: Mutex<Outgoing>,
 }
 
@@ -247,17 +250,15 @@ impl TaskWriter {
     /// could never be sent.
     pub async fn send(&self, message: impl Into<OwnedPayload>) -> Result<(), SendError> {
         let (message, whole) = (message.into(), &*self.half.0);
+        whole.check(&message)?;
         let cost = cost(&message);
-        if cost > LIMIT {
-            return Err(SendError::TooLarge);
-        }
         let mut message = Some(message);
         poll_fn(|context| {
             let mut outgoing = whole.shared.outgoing();
             if !outgoing.is_open() {
                 return Poll::Ready(Err(SendError::Closed));
             }
-            if outgoing.cost + cost > LIMIT {
+            if !outgoing.messages.is_empty() && outgoing.cost + cost > LIMIT {
                 return outgoing.wait(context);
             }
             outgoing.queue(message.take());
@@ -293,9 +294,7 @@ impl Half {
     }
 
     fn start_send(&self, message: OwnedPayload) -> Result<(), SendError> {
-        if cost(&message) > LIMIT {
-            return Err(SendError::TooLarge);
-        }
+        self.0.check(&message)?;
         let mut outgoing = self.0.shared.outgoing();
         if !outgoing.is_open() {
             return Err(SendError::Closed);
@@ -334,6 +333,11 @@ impl Half {
 }
 
 impl Whole {
+    /// Refuses a message that could never be sent.
+    fn check(&self, message: &OwnedPayload) -> Result<(), SendError> {
+        if message.len() > self.shared.longest { Err(SendError::TooLarge) } else { Ok(()) }
+    }
+
     /// Has the shard look at what waits.
     fn tell(&self) -> Result<(), SendError> {
         if std::mem::replace(&mut self.shared.outgoing().is_told, true) {
@@ -368,9 +372,10 @@ impl Drop for Whole {
 }
 
 impl Shared {
-    /// `batch` is how much credit is given back together.
-    pub(super) fn new(batch: u64) -> Self {
-        Self { batch, ..Self::default() }
+    /// `batch` is how much credit is given back together, and `longest` how many bytes a message
+    /// may have.
+    pub(super) fn new(batch: u64, longest: usize) -> Self {
+        Self { batch, longest, ..Self::default() }
     }
 
     /// Sends what waits, as far as the link takes it.

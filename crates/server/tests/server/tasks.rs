@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use tabmux_core::wire::{Alias, HubFrame, Payload, Rejected, ServerFrame, SocketId, TabId};
-use tabmux_server::{Builder, Opening, SendError, Server, task, task_opening};
+use tabmux_core::wire::{
+    Alias, HubFrame, Payload, Rejected, ServerFrame, SocketId, TabId, Upstream,
+};
+use tabmux_server::{
+    Builder, Config, Limits, Opening, SendError, Server, TaskHandler, task, task_opening,
+};
 use tokio::sync::{Notify, mpsc};
 
 use super::support::{Hub, Running, frame, soon};
@@ -55,6 +59,54 @@ async fn a_task_waits_for_room_and_what_it_sent_comes_before_its_close() {
     }
     let bytes = hub.next().await;
     assert!(matches!(frame(&bytes), ServerFrame::Close { code: 4001, reason: "that was all", .. }));
+}
+
+/// Echoes as long as it can, and says why it ended.
+fn echo_to_the_limit(
+    ended: mpsc::UnboundedSender<SendError>,
+) -> impl Fn() -> TaskHandler + Send + Sync {
+    task(move |mut socket| {
+        let ended = ended.clone();
+        async move {
+            while let Some(message) = socket.next().await {
+                let (larger, len) = (vec![0; message.len() + 8], message.len());
+                socket.send(message).await.unwrap();
+                // What is larger than that by a frame's header cannot be sent, and costs nothing.
+                let refused = socket.send(larger).await.unwrap_err();
+                ended.send(refused).unwrap();
+                socket.send(len.to_string()).await.unwrap();
+            }
+        }
+    })
+}
+
+/// The longest message that a page can send on the first socket of its only tab.
+fn longest(message_bytes: usize) -> usize {
+    let up = Upstream { tab: TAB, n: 2 };
+    let empty = HubFrame::Data { up, socket: SocketId(1), payload: Payload::Binary(&[]) };
+    message_bytes - empty.to_bytes().len()
+}
+
+#[tokio::test]
+async fn a_task_echoes_the_longest_message_that_a_page_can_send() {
+    // Below what a task may keep waiting, as much as that, and above it.
+    for message_bytes in [1 << 16, 1 << 20, 3 << 20] {
+        let limits = Limits::default().message_bytes(message_bytes).queue_bytes(4 << 20);
+        let limits = limits.credit_bytes(4 << 20);
+        let (sender, mut refused) = mpsc::unbounded_channel();
+        let config = Config::default().limits(limits);
+        let builder = Server::builder().config(config).socket("/task", echo_to_the_limit(sender));
+        let server = Running::start(builder).await;
+        let mut hub = Hub::with_socket(server.address, "/task").await;
+        let message = vec![7; longest(message_bytes)];
+        hub.send(TAB, 1, Payload::Binary(&message)).await;
+        let bytes = hub.next().await;
+        let ServerFrame::Data { payload, .. } = frame(&bytes) else { panic!("no echo") };
+        assert!(payload.as_bytes() == message, "{}", payload.len());
+        assert_eq!(soon("the task", refused.recv()).await, Some(SendError::TooLarge));
+        hub.credit(TAB, 1, 8 << 20).await;
+        assert_eq!(hub.text(TAB, 1).await, message.len().to_string());
+    }
 }
 
 #[tokio::test]
