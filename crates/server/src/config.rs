@@ -87,6 +87,9 @@ keys! {
         /// How long a judge ([`Builder::judge`](crate::Builder::judge)) may take to answer, and how
         /// long a client waits for its turn, in milliseconds. Default: 5,000.
         judge_timeout_ms: u64 = own(5_000), "tabmux_refused_total{reason=\"judge_timeout\"}";
+        /// How long a broker ([`Builder::broker`](crate::Builder::broker)) may take to join a topic,
+        /// or to take a publication, in milliseconds, at most 30,000. Default: 10,000.
+        broker_timeout_ms: u64 = own(10_000), "tabmux_broker_failures_total{reason=\"timeout\"}";
         /// What is special about topics, by the beginning of their names. Default: nothing.
         topics: Vec<TopicRule> = own(Vec::new());
         /// Compression.
@@ -255,6 +258,8 @@ impl Config {
             (self.drain_ms > 3_600_000, "drain_ms must be at most 3600000, an hour"),
             (limits.handshakes == 0, "limits.handshakes must be at least 1"),
             (self.judge_timeout_ms == 0, "judge_timeout_ms must be at least 1"),
+            (self.broker_timeout_ms == 0, "broker_timeout_ms must be at least 1"),
+            (self.broker_timeout_ms > 30_000, LONG_BROKER),
             (limits.judging == 0, "limits.judging must be at least 1"),
             (limits.http_connections == 0, "limits.http_connections must be at least 1"),
             (limits.links == 0, "limits.links must be at least 1"),
@@ -294,6 +299,8 @@ impl Config {
     }
 }
 
+const LONG_BROKER: &str =
+    "broker_timeout_ms must be at most 30000: nobody waits longer for a topic";
 const SMALL_SESSION: &str = "limits.session_bytes must be at least limits.lane_bytes";
 
 const SMALL_ABSENT: &str = "limits.absent_bytes must be at least limits.lane_bytes";

@@ -174,6 +174,7 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         app.shards.board(),
         (&app.admission, app.room()),
         shared,
+        &app.shards.fanout().broker_failures(),
         &app.files.counters,
     );
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)

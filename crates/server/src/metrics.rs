@@ -31,6 +31,7 @@ pub(crate) fn text(
     board: &Board,
     (admission, room): (&Admission, Option<&Room>),
     shared: usize,
+    broker: &[(&str, u64)],
     counters: &[Counter],
 ) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
@@ -41,6 +42,8 @@ pub(crate) fn text(
     page.one(NumberKind::Counter, "tabmux_link_pauses_total", help, board.pauses());
     page.door(admission);
     page.judge(room);
+    let help = "Calls of the broker that came to nothing.";
+    page.many(NumberKind::Counter, "tabmux_broker_failures_total", help, broker);
     for Counter { name, help, read } in counters {
         page.one(NumberKind::Counter, name, help, read());
     }

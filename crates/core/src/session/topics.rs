@@ -274,6 +274,16 @@ impl Interest {
         &self.meter
     }
 
+    /// Returns how many topics are wanted.
+    pub fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Returns true if no topic is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
     /// Returns true if a shard wants the topic.
     pub fn is_wanted(&self, name: &str) -> bool {
         self.names.contains_key(name)

@@ -3,13 +3,17 @@
 //! A broker knows topics and nodes, and neither shards nor links. What a node gets from its broker
 //! goes through a [`Feed`] to the node's fan-out.
 
+mod guarded;
 mod memory;
 
 use std::{fmt, pin::Pin, sync::Arc};
 
 use tabmux_core::wire::{Payload, Position};
 
-pub(crate) use self::memory::MemoryBroker;
+pub(crate) use self::{
+    guarded::{Failure, Guarded, Later, Outcome, Trouble},
+    memory::MemoryBroker,
+};
 
 /// What a broker will have done.
 pub type BrokerFuture<T> = Pin<Box<dyn Future<Output = Result<T, BrokerError>> + Send>>;
@@ -21,6 +25,13 @@ pub type BrokerFuture<T> = Pin<Box<dyn Future<Output = Result<T, BrokerError>> +
 /// last one can tell whether something is missing.
 ///
 /// A future may be dropped before it is done. It may be polled in any runtime of tokio.
+///
+/// No method may block: a shard waits for it. A call that panics fails, and so does a future that
+/// is not done within `broker_timeout_ms`. A subscription is then refused, and tried again by the
+/// browser some seconds later; a publication is refused with
+/// [`PublishError::Broker`](crate::PublishError::Broker).
+///
+/// The server joins at most `limits.topics` topics at a time, whatever the broker.
 pub trait Broker: Send + Sync + 'static {
     /// Called once, before all else. What is published in topics that this node has joined goes to
     /// `feed`, in the order of each topic.
@@ -30,7 +41,8 @@ pub trait Broker: Send + Sync + 'static {
     /// while the answer is on its way.
     fn join(&self, topic: &Arc<str>) -> BrokerFuture<Position>;
 
-    /// Leaves a topic that was joined. It may be joined again once this has returned. A delivery
+    /// Leaves a topic that was joined, or whose `join` panicked or was too late, so that nobody
+    /// knows whether it was. It may be joined again once this has returned. A delivery
     /// that comes afterwards is ignored.
     fn leave(&self, topic: &str);
 
@@ -45,6 +57,7 @@ pub struct Feed(Arc<dyn Fn(&Delivery<'_>) + Send + Sync>);
 
 /// A publication that a broker brings to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Delivery<'a> {
     /// The topic.
     pub topic: &'a str,
@@ -56,14 +69,29 @@ pub struct Delivery<'a> {
     pub message: Payload<'a>,
 }
 
-/// Why a broker did not do what it was asked for.
+/// Why a broker did not do what it was asked for. No browser is at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// There are as many topics as there may be.
+    /// There are as many topics as there may be: the operator's limit is too low, or the application
+    /// has too many.
     TooManyTopics,
-    /// The broker cannot be reached, or is at its limits. Trying again is of use.
+    /// The broker cannot be reached, is at its limits, or failed: the broker is at fault, or the
+    /// way to it. Trying again is of use.
     Unavailable(String),
+}
+
+impl<'a> Delivery<'a> {
+    /// Returns the publication of a message at its place in a topic. `previous` is the place of
+    /// the publication before it.
+    pub const fn new(
+        topic: &'a str,
+        position: Position,
+        previous: Position,
+        message: Payload<'a>,
+    ) -> Self {
+        Self { topic, position, previous, message }
+    }
 }
 
 impl Feed {

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use tabmux_core::{
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Config, Deflate, PublishError, Slow, TopicRule,
-    broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
+    broker::{Broker, BrokerError, Delivery, Failure, Feed, Guarded, Later, Outcome, Trouble},
     ws::{Deflater, Opcode, put_deflated, put_frame},
 };
 
@@ -36,7 +36,7 @@ const HEADER: usize = 48;
 
 /// The topics of a node.
 pub(crate) struct Fanout {
-    broker: Arc<dyn Broker>,
+    broker: Arc<Guarded>,
     state: Mutex<State>,
     meter: Arc<Meter>,
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
@@ -44,6 +44,8 @@ pub(crate) struct Fanout {
     /// The longest prefix first.
     rules: RwLock<Vec<TopicRule>>,
     message_bytes: usize,
+    /// Topics that may be wanted at a time, or be joined and left.
+    topics: usize,
     /// Bytes of publications that the broker has not taken yet, of handlers, and their limit.
     under_way: AtomicUsize,
     limit: usize,
@@ -55,6 +57,8 @@ struct State {
     interest: Interest,
     /// Topics that the broker is asked for, or told to leave.
     pending: BTreeMap<Arc<str>, Pending>,
+    /// Bytes of all deliveries that came before an answer.
+    early: usize,
 }
 
 /// What waits for a broker.
@@ -66,6 +70,16 @@ struct Pending {
     early: Vec<(Position, Position, OwnedPayload)>,
 }
 
+impl State {
+    /// Removes what waits for the broker's answer about a topic.
+    fn take_pending(&mut self, name: &str) -> Pending {
+        let pending = self.pending.remove(name).unwrap_or_default();
+        let costs = pending.early.iter().map(|(.., message)| message.len() + HEADER);
+        self.early -= costs.sum::<usize>();
+        pending
+    }
+}
+
 impl Fanout {
     pub(crate) fn new(
         config: &Config,
@@ -75,7 +89,10 @@ impl Fanout {
     ) -> Arc<Self> {
         let Deflate { enabled, threshold_bytes } = config.deflate;
         let state = State::default();
+        let patience = Duration::from_millis(config.broker_timeout_ms);
         let fanout = Arc::new(Self {
+            broker: Arc::new(Guarded::new(broker, patience)),
+            topics: config.limits.topics,
             meter: Arc::clone(state.interest.meter()),
             state: Mutex::new(state),
             mailboxes,
@@ -85,7 +102,6 @@ impl Fanout {
             under_way: AtomicUsize::new(0),
             limit: config.limits.inbox_bytes,
             deflater: enabled.then(|| Mutex::new(Deflater::new(threshold_bytes))),
-            broker,
         });
         // The broker keeps no server alive.
         let weak = Arc::downgrade(&fanout);
@@ -115,6 +131,9 @@ impl Fanout {
             let joined = state.interest.join(shard, name, Position { epoch: 0, offset: 0 });
             return Some(Ok((joined, self.policy(name))));
         }
+        if state.interest.len() + state.pending.len() >= self.topics {
+            return Some(Err(BrokerError::TooManyTopics));
+        }
         state.pending.insert(Arc::clone(name), Pending::default());
         drop(state);
         self.ask_broker(name, Some((shard, ask)))
@@ -127,31 +146,33 @@ impl Fanout {
         name: &Arc<str>,
         asker: Option<(usize, AskId)>,
     ) -> Option<JoinAnswer> {
-        match poll_once(self.broker.join(name)) {
-            Ok(position) => self.joined(name, position, asker.map(|(shard, _)| shard)),
+        match self.broker.join(name) {
+            Ok(outcome) => self.joined(name, outcome, asker.map(|(shard, _)| shard)),
             Err(future) => {
                 if let Some(pending) = self.lock().pending.get_mut(name) {
                     pending.asks.extend(asker);
                 }
                 let (fanout, name) = (Arc::clone(self), Arc::clone(name));
                 tokio::spawn(async move {
-                    let position = future.await;
-                    fanout.joined(&name, position, None);
+                    let outcome = future.await;
+                    fanout.joined(&name, outcome, None);
                 });
                 None
             }
         }
     }
 
-    /// The broker has answered. Returns the answer for the shard that waits for it now.
+    /// The broker has answered, or failed. Returns the answer for the shard that waits for it now.
     fn joined(
-        &self,
+        self: &Arc<Self>,
         name: &Arc<str>,
-        position: Result<Position, BrokerError>,
+        outcome: Outcome,
         shard: Option<usize>,
     ) -> Option<JoinAnswer> {
+        let is_lost = matches!(outcome, Err(Trouble::Lost(_)));
+        let position = outcome.map_err(Trouble::into_error);
         let mut state = self.lock();
-        let Pending { asks, early } = state.pending.remove(name).unwrap_or_default();
+        let Pending { asks, early } = state.take_pending(name);
         let policy = self.policy(name);
         let mut join = |shard| match &position {
             Ok(position) => Ok((state.interest.join(shard, name, *position), policy)),
@@ -172,29 +193,37 @@ impl Fanout {
                 }
             }
         }
+        if is_lost {
+            // The broker may have joined it all the same.
+            self.tell_left(state, name);
+        }
         answer
     }
 
     /// A shard wants a topic no more.
     pub(crate) fn leave(self: &Arc<Self>, shard: usize, topic: TopicId) {
         let mut state = self.lock();
-        let Some(name) = state.interest.leave(shard, topic) else {
-            return;
-        };
-        // Who wants it meanwhile waits: brokers are told one thing after the other.
-        state.pending.insert(Arc::clone(&name), Pending::default());
+        if let Some(name) = state.interest.leave(shard, topic) {
+            self.tell_left(state, &name);
+        }
+    }
+
+    /// Tells the broker that nobody wants a topic. Who wants it meanwhile waits: brokers are told
+    /// one thing after the other.
+    fn tell_left(self: &Arc<Self>, mut state: MutexGuard<'_, State>, name: &Arc<str>) {
+        state.pending.insert(Arc::clone(name), Pending::default());
         drop(state);
-        self.broker.leave(&name);
+        self.broker.leave(name);
         let mut state = self.lock();
-        if state.pending.get(&name).is_some_and(|pending| pending.asks.is_empty()) {
-            state.pending.remove(&name);
+        if state.pending.get(name).is_some_and(|pending| pending.asks.is_empty()) {
+            state.take_pending(name);
             return;
         }
         drop(state);
-        self.ask_broker(&name, None);
+        self.ask_broker(name, None);
     }
 
-    /// Publishes a message if there is room for it. Returns the broker's answer as a future.
+    /// Publishes a message if there is room for it. Returns what the broker says, or will say.
     ///
     /// # Errors
     /// As for [`ServerHandle::publish`](crate::ServerHandle::publish).
@@ -202,7 +231,7 @@ impl Fanout {
         &self,
         name: &str,
         message: Payload<'_>,
-    ) -> Result<BrokerFuture<Position>, PublishError> {
+    ) -> Result<Result<Outcome, Later>, PublishError> {
         self.check(name, message.len())?;
         let cost = message.len() + HEADER;
         let shards = self.lock().interest.shards(name);
@@ -225,7 +254,8 @@ impl Fanout {
             // Before it is looked for, so that none is missed.
             let room = self.room.came();
             match self.start(name, message) {
-                Ok(future) => return future.await.map_err(PublishError::from),
+                Ok(Ok(outcome)) => return outcome.map_err(PublishError::from),
+                Ok(Err(future)) => return future.await.map_err(PublishError::from),
                 Err(PublishError::Full) => room.await,
                 Err(error) => return Err(error),
             }
@@ -261,13 +291,14 @@ impl Fanout {
         if self.under_way.load(Ordering::Relaxed) > self.limit.saturating_sub(len) {
             return Err(PublishError::Full);
         }
-        match poll_once(self.start(name, message)?) {
-            Ok(position) => position.map(drop).map_err(PublishError::from),
+        match self.start(name, message)? {
+            Ok(outcome) => outcome.map(drop).map_err(PublishError::from),
             Err(future) => {
                 self.under_way.fetch_add(len, Ordering::Relaxed);
                 let fanout = Arc::clone(self);
                 tokio::spawn(async move {
-                    if let Err(error) = future.await {
+                    if let Err(trouble) = future.await {
+                        let error = trouble.into_error();
                         crate::logs::rarely!(warn, "a publication is lost: {error}");
                     }
                     fanout.under_way.fetch_sub(len, Ordering::Relaxed);
@@ -289,17 +320,19 @@ impl Fanout {
 
     /// Takes a publication from the broker.
     fn deliver(&self, delivery: &Delivery<'_>) {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let Delivery { topic, position, previous, message } = *delivery;
         if let Some(pending) = state.pending.get_mut(topic) {
-            let held = pending.early.iter().map(|(_, _, message)| message.len() + HEADER);
+            let cost = message.len() + HEADER;
             // What is dropped shows as a gap: the next one names another position before it.
-            if held.sum::<usize>() + message.len() <= self.limit {
+            if state.early + cost <= self.limit {
+                state.early += cost;
                 pending.early.push((position, previous, OwnedPayload::from(message)));
             }
             return;
         }
-        self.pass_on(&mut state, delivery);
+        self.pass_on(state, delivery);
     }
 
     /// Encodes a publication, and puts it into the inboxes of all who want it: under one lock, so
@@ -348,6 +381,11 @@ impl Fanout {
         }
     }
 
+    /// Returns how often the broker failed, by the way in which it did.
+    pub(crate) fn broker_failures(&self) -> [(&'static str, u64); 3] {
+        Failure::ALL.map(|failure| (failure.name(), self.broker.failures(failure)))
+    }
+
     /// Returns the memory of all topics, and of all publications that somebody keeps, in bytes.
     pub(crate) fn shared_bytes(&self) -> usize {
         self.meter.bytes()
@@ -358,20 +396,12 @@ impl Fanout {
     }
 }
 
-impl From<BrokerError> for PublishError {
-    fn from(error: BrokerError) -> Self {
-        match error {
-            BrokerError::TooManyTopics => Self::Full,
+impl From<Trouble> for PublishError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble.into_error() {
             BrokerError::Unavailable(why) => Self::Broker(why),
+            error @ BrokerError::TooManyTopics => Self::Broker(error.to_string()),
         }
-    }
-}
-
-/// Returns what a future comes to if that is known at once; else the future.
-fn poll_once<T>(mut future: BrokerFuture<T>) -> Result<Result<T, BrokerError>, BrokerFuture<T>> {
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(done) => Ok(done),
-        Poll::Pending => Err(future),
     }
 }
 

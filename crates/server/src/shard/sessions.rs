@@ -26,7 +26,7 @@ use super::{
     service::{Clients, Moment, Order, Service},
 };
 use crate::{
-    CloseInfo, Ctx, Decision, OpenRequest, SocketHandler,
+    BrokerError, CloseInfo, Ctx, Decision, OpenRequest, SocketHandler,
     handler::{Asker, Question},
     logs::rarely,
     routes::Routes,
@@ -38,6 +38,9 @@ const INTERNAL_ERROR: u16 = 1011;
 
 /// When a hub may ask again for a topic that is one too many for the server.
 const FULL_RETRY: Duration = Duration::from_secs(60);
+
+/// When a hub may ask again for a topic that the broker could not join.
+const BROKER_RETRY: Duration = Duration::from_secs(5);
 
 /// Bytes of publications that are collected, so that each of their links is looked up once for all.
 const RUN: usize = 16 << 10;
@@ -327,7 +330,11 @@ impl Sessions {
             }
             Err(error) => {
                 let (code, message) = (ErrorCode::Limit.into(), &error.to_string());
-                let denial = Denial { code, message, retry: Some(FULL_RETRY) };
+                let retry = match error {
+                    BrokerError::TooManyTopics => FULL_RETRY,
+                    BrokerError::Unavailable(_) => BROKER_RETRY,
+                };
+                let denial = Denial { code, message, retry: Some(retry) };
                 let _ = self.registry.answer(now, ask, Answer::Deny(denial));
             }
         }

@@ -15,7 +15,7 @@ use tabmux_server::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::support::{Hub, Running, frame, soon};
+use super::support::{Hub, Running, frame, metric, soon};
 
 fn at(offset: u64) -> Position {
     Position { epoch: 5, offset }
@@ -68,12 +68,16 @@ struct Script {
 
 impl Script {
     async fn start() -> Self {
+        Self::with(Config::default().shards(1)).await
+    }
+
+    async fn with(config: Config) -> Self {
         let (sender, asked) = mpsc::unbounded_channel();
         let feed = Arc::new(Mutex::new(None));
         let broker = Scripted { feed: Arc::clone(&feed), asked: sender };
-        let config = Config { shards: 1, ..Config::default() };
         let builder = Server::builder().config(config).broker(broker);
-        let server = Running::start(builder.socket("/publish", || Publisher)).await;
+        let builder = builder.socket("/publish", || Publisher);
+        let server = Running::start(builder.socket("/hundred", Hundred::default)).await;
         let feed = feed.lock().unwrap().clone().unwrap();
         Self { server, feed, asked }
     }
@@ -95,7 +99,7 @@ impl Script {
     fn deliver(&self, offset: u64, text: &str) {
         let (position, previous) = (at(offset), at(offset - 1));
         let message = Payload::Text(text);
-        self.feed.deliver(&Delivery { topic: "prices", position, previous, message });
+        self.feed.deliver(&Delivery::new("prices", position, previous, message));
     }
 }
 
@@ -110,8 +114,26 @@ impl SocketHandler for Publisher {
 }
 
 async fn wish(hub: &mut Hub, request: u64) {
-    let topic = "prices";
+    wish_for(hub, request, "prices").await;
+}
+
+async fn wish_for(hub: &mut Hub, request: u64, topic: &str) {
     hub.say(&HubFrame::Subscribe { request, position: None, topic }).await;
+}
+
+/// The reason and the time to try again with which a subscription is refused.
+async fn refused(hub: &mut Hub) -> (String, Option<u64>) {
+    match frame(&hub.next().await) {
+        ServerFrame::Unsubscribed(it) => {
+            assert_eq!(it.reason, UnsubscribedReason::Limit);
+            (it.message.to_owned(), it.retry_ms)
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+async fn broker_failures(server: &Running, reason: &str) -> f64 {
+    metric(server.address, &format!("tabmux_broker_failures_total{{reason=\"{reason}\"}}")).await
 }
 
 async fn subscribed(hub: &mut Hub) -> Position {
@@ -159,12 +181,132 @@ async fn a_broker_that_is_not_there_ends_the_subscription_with_a_time_to_try_aga
     wish(&mut hub, 1).await;
     let away = BrokerError::Unavailable("on holiday".to_owned());
     script.join().await.send(Err(away)).unwrap();
-    match frame(&hub.next().await) {
-        ServerFrame::Unsubscribed(it) => {
-            assert_eq!((it.reason, it.retry_ms), (UnsubscribedReason::Limit, Some(60_000)));
-            assert!(it.message.contains("on holiday"), "{}", it.message);
+    let (message, retry) = refused(&mut hub).await;
+    assert!(message.contains("on holiday") && retry == Some(5_000), "{message}");
+    assert_eq!(broker_failures(&script.server, "refused").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_broker_that_never_joins_a_topic_holds_it_up_for_its_time_and_no_longer() {
+    let mut script = Script::with(Config::default().shards(1).broker_timeout_ms(50)).await;
+    let mut hub = Hub::welcomed(script.server.address).await;
+    wish(&mut hub, 1).await;
+    let _never = script.join().await;
+    let (message, retry) = refused(&mut hub).await;
+    assert!(message.contains("within 50ms") && retry == Some(5_000), "{message}");
+    assert_eq!(broker_failures(&script.server, "timeout").await, 1.0);
+    // It may have joined the topic all the same.
+    assert!(matches!(script.next().await, Asked::Leave(topic) if topic == "prices"));
+    wish(&mut hub, 2).await;
+    script.join().await.send(Ok(at(3))).unwrap();
+    assert_eq!(subscribed(&mut hub).await, at(3));
+    script.deliver(4, "news");
+    hears(&mut hub, 4, "news").await;
+}
+
+#[tokio::test]
+async fn a_broker_that_never_takes_a_publication_holds_nobody_up() {
+    let mut script = Script::with(narrow().broker_timeout_ms(50)).await;
+    let handle = script.server.handle.clone();
+    let publishing = handle.publish("prices", Payload::Text("1"));
+    match soon("the answer", publishing).await {
+        Err(PublishError::Broker(why)) => assert!(why.contains("within 50ms"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    // A handler is told that there is no room, and then that there is.
+    let mut hub = Hub::with_socket(script.server.address, "/hundred").await;
+    hub.send(Alias(1), 1, Payload::Text("go")).await;
+    assert_eq!(hub.text(Alias(1), 1).await, "waited");
+    while !matches!(script.next().await, Asked::Publish(..)) {}
+    assert!(broker_failures(&script.server, "timeout").await > 1.0);
+}
+
+#[tokio::test]
+async fn the_limit_of_topics_binds_every_broker() {
+    let limits = Limits::default().topics(2);
+    let mut script = Script::with(Config::default().shards(1).limits(limits)).await;
+    let mut hub = Hub::welcomed(script.server.address).await;
+    for (request, topic) in [(1, "a"), (2, "b")] {
+        wish_for(&mut hub, request, topic).await;
+    }
+    let Asked::Join(_, first) = script.next().await else { panic!("another question") };
+    let Asked::Join(_, second) = script.next().await else { panic!("another question") };
+    // One that is not yet joined counts.
+    wish_for(&mut hub, 3, "c").await;
+    let (message, retry) = refused(&mut hub).await;
+    assert!(message.contains("limit of topics") && retry == Some(60_000), "{message}");
+    first.send(Ok(at(1))).unwrap();
+    second.send(Ok(at(1))).unwrap();
+    for _ in 0..2 {
+        subscribed(&mut hub).await;
+    }
+    wish_for(&mut hub, 4, "c").await;
+    refused(&mut hub).await;
+    hub.say(&HubFrame::Unsubscribe { topic: "a" }).await;
+    assert!(matches!(script.next().await, Asked::Leave(topic) if topic == "a"));
+    wish_for(&mut hub, 5, "c").await;
+    assert!(matches!(script.next().await, Asked::Join(topic, _) if topic == "c"));
+}
+
+/// A broker whose methods panic: at once, or in their futures.
+struct Panicking {
+    at_once: bool,
+}
+
+impl Panicking {
+    fn panics(&self) -> BrokerFuture<Position> {
+        assert!(!self.at_once, "a broker that panics at once");
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            panic!("a broker that panics later")
+        })
+    }
+}
+
+impl Broker for Panicking {
+    fn start(&self, _: Feed) {}
+
+    fn join(&self, _: &Arc<str>) -> BrokerFuture<Position> {
+        self.panics()
+    }
+
+    fn leave(&self, _: &str) {
+        panic!("a broker that panics")
+    }
+
+    fn publish(&self, _: &str, _: Payload<'_>) -> BrokerFuture<Position> {
+        self.panics()
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_panics_costs_nobody_a_link_or_a_shard() {
+    for at_once in [true, false] {
+        let builder = Server::builder().config(Config::default().shards(1));
+        let builder = builder.broker(Panicking { at_once }).socket("/publish", || Quiet);
+        let server = Running::start(builder).await;
+        let mut hub = Hub::with_socket(server.address, "/publish").await;
+        for request in [1, 2] {
+            wish(&mut hub, request).await;
+            let (message, retry) = refused(&mut hub).await;
+            assert!(message.contains("panicked") && retry == Some(5_000), "{message}");
         }
-        other => panic!("not refused: {other:?}"),
+        hub.send(Alias(1), 1, Payload::Text("news")).await;
+        assert_eq!(hub.text(Alias(1), 1).await, "asked");
+        let published = server.handle.publish("prices", Payload::Text("news")).await;
+        assert!(matches!(published, Err(PublishError::Broker(_))), "{published:?}");
+        // Each join is followed by a `leave`, which panics as well.
+        assert!(broker_failures(&server, "panic").await >= 5.0);
+    }
+}
+
+/// Publishes what it hears, whatever comes of it.
+struct Quiet;
+
+impl SocketHandler for Quiet {
+    fn message(&mut self, ctx: &mut Ctx<'_>, message: Message<'_>) {
+        let _ = ctx.publish("prices", message);
+        ctx.send_text("asked").unwrap();
     }
 }
 
@@ -237,8 +379,8 @@ impl SocketHandler for Hundred {
 }
 
 fn narrow() -> Config {
-    let limits = Limits { inbox_bytes: 10_000, ..Limits::default() };
-    Config { shards: 1, limits, ..Config::default() }
+    let limits = Limits::default().inbox_bytes(10_000);
+    Config::default().shards(1).limits(limits)
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 61] = [
+const NAMES: [&str; 63] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -19,6 +19,7 @@ const NAMES: [&str; 61] = [
     "tabmux_asks_overdue_total counter",
     "tabmux_asks_refused_total counter",
     "tabmux_bad_opens_total counter",
+    "tabmux_broker_failures_total counter",
     "tabmux_charged_bytes gauge",
     "tabmux_claims_refused_total counter",
     "tabmux_deliveries_total counter",
@@ -64,6 +65,7 @@ const NAMES: [&str; 61] = [
     "tabmux_topics gauge",
     "tabmux_uptime_seconds gauge",
     // Of labels.
+    "tabmux_broker_failures_total{reason} 3",
     "tabmux_charged_bytes{kind} 9",
     "tabmux_claims_refused_total{reason} 3",
     "tabmux_links_closed_total{reason} 4",
@@ -169,12 +171,12 @@ async fn every_line_is_understood_and_no_counter_goes_back() {
 #[tokio::test]
 async fn it_may_have_a_listener_of_its_own_or_none() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let config = Config { metrics_listen: Some(free), ..Config::default() };
+    let config = Config::default().metrics_listen(Some(free));
     let server = Running::start(Server::builder().config(config)).await;
     assert_eq!(get(server.address, "/metrics", "").await.status, 404);
     assert_eq!(get(free, "/metrics", "").await.status, 200);
     assert_eq!(get(free, "/tabmux/stats", "").await.status, 404);
-    let config = Config { metrics: false, ..Config::default() };
+    let config = Config::default().metrics(false);
     let server = Running::start(Server::builder().config(config)).await;
     assert_eq!(get(server.address, "/metrics", "").await.status, 404);
 }
