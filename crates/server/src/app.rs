@@ -188,7 +188,10 @@ impl App {
         let admitted = match verdict {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                let (code, retry) = (RefusedReason::Denied, refusal.retry());
+                let retry = refusal.retry();
+                // To a hub that claims a session, `Denied` with a time means that the claim is
+                // wrong, and it gives the session up. Who is to come back later goes on with it.
+                let code = retry.map_or(RefusedReason::Denied, |_| RefusedReason::Limit);
                 let farewell = Farewell { code, retry, message: refusal.message().into() };
                 let ticket = self.admission.admit_refused(approach, client, farewell)?;
                 return Ok(Settled::Admitted(ticket));

@@ -87,8 +87,8 @@ keys! {
         /// How long a judge ([`Builder::judge`](crate::Builder::judge)) may take to answer, and how
         /// long a client waits for its turn, in milliseconds. Default: 5,000.
         judge_timeout_ms: u64 = own(5_000), "tabmux_refused_total{reason=\"judge_timeout\"}";
-        /// How long a broker ([`Builder::broker`](crate::Builder::broker)) may take to join a topic,
-        /// or to take a publication, in milliseconds, at most 30,000. Default: 10,000.
+        /// How long a broker ([`Builder::broker`](crate::Builder::broker)) may take to join a
+        /// topic, or to take a publication, in milliseconds, at most 30,000. Default: 10,000.
         broker_timeout_ms: u64 = own(10_000), "tabmux_broker_failures_total{reason=\"timeout\"}";
         /// What is special about topics, by the beginning of their names. Default: nothing.
         topics: Vec<TopicRule> = own(Vec::new());

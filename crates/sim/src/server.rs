@@ -353,6 +353,7 @@ impl Server {
             LinkDown::Ended => self.end(reference, id, "the application ended it"),
             LinkDown::NotReading => self.end(reference, id, "the hub does not read"),
             LinkDown::Closed
+            | LinkDown::TurnedAway
             | LinkDown::Misbehaved(_)
             | LinkDown::Refused(_)
             | LinkDown::HandshakeTimeout

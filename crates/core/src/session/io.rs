@@ -207,8 +207,10 @@ pub enum LinkDown {
     Closed,
     /// The hub broke the protocol.
     Misbehaved(PeerMisbehaved),
-    /// The hub was refused.
+    /// The registry refused the hub.
     Refused(RefusedReason),
+    /// The application's judge refused the client, for good or for now.
+    TurnedAway,
     /// No HELLO in time.
     HandshakeTimeout,
     /// The hub was silent for too long.
@@ -300,6 +302,7 @@ impl LinkDown {
             Self::Misbehaved(_) | Self::NotReading | Self::Shutdown | Self::Ended => true,
             Self::Closed
             | Self::Refused(_)
+            | Self::TurnedAway
             | Self::HandshakeTimeout
             | Self::HeartbeatTimeout
             | Self::Suspended

@@ -376,6 +376,17 @@ impl Registry {
 
     /// Refuses a hub, in the words of the newest version that both ends speak.
     fn refuse(&mut self, link: LinkId, version: u32, refusal: &Refusal<'_>) {
+        self.refuse_because(link, version, refusal, LinkDown::Refused(refusal.reason));
+    }
+
+    /// The same, with what is told of the link's end.
+    fn refuse_because(
+        &mut self,
+        link: LinkId,
+        version: u32,
+        refusal: &Refusal<'_>,
+        cause: LinkDown,
+    ) {
         self.fx.stats.links.refused += 1;
         let Refusal { reason, term, retry, message } = *refusal;
         let code = match reason {
@@ -398,7 +409,7 @@ impl Registry {
         };
         self.fx.send(link, &frame);
         let text = cut(message, MAX_REASON).to_owned();
-        self.close_link(link, code, text.into(), LinkDown::Refused(reason));
+        self.close_link(link, code, text.into(), cause);
     }
 
     fn close_link(&mut self, link: LinkId, code: u16, why: Cow<'static, str>, cause: LinkDown) {

@@ -45,7 +45,7 @@ impl Registry {
     ) -> Result<(), PeerMisbehaved> {
         let version = hello.version();
         if let Some(Visitor::Refused(farewell)) = greeting.visitor.as_deref() {
-            self.refuse(id, version, &Refusal::from(farewell));
+            self.refuse_because(id, version, &Refusal::from(farewell), LinkDown::TurnedAway);
             return Ok(());
         }
         let refusal = |reason, term, retry, message| Refusal { reason, term, retry, message };

@@ -102,6 +102,32 @@ fn lost(bench: &Bench) -> Option<String> {
 }
 
 #[test]
+fn a_session_goes_on_after_a_denial_for_a_while() {
+    let mut bench = Bench::connected();
+    bench.open(1, ONE);
+    bench.server(&opened(1, ONE));
+    bench.link_closed(1006);
+    bench.pass(Duration::from_secs(1));
+    bench.grant_and_open();
+    bench.take();
+    // What a judge says that cannot tell now: its database is away.
+    let (code, term, target, message) = (RefusedReason::Limit, Term(0), "", "no database");
+    let retry_ms = Some(3_000);
+    bench.server(&ServerFrame::Denied(Denied { code, term, retry_ms, target, message }));
+    assert_eq!(lost(&bench), None);
+    bench.take();
+    bench.pass(Duration::from_millis(2_999));
+    assert!(!dialled(&bench));
+    bench.pass(Duration::from_millis(1));
+    bench.grant_and_open();
+    let claims = |bytes: &Vec<u8>| match HubFrame::decode(bytes) {
+        Ok(HubFrame::Hello(hello)) => hello.resume.is_some(),
+        _ => false,
+    };
+    assert!(bench.sent().iter().any(claims));
+}
+
+#[test]
 fn a_session_that_is_denied_for_good_is_lost_and_nothing_is_dialled() {
     let mut bench = Bench::connected();
     bench.link_closed(1006);

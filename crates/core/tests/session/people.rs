@@ -46,7 +46,7 @@ fn a_link_that_is_refused_for_good_learns_it_once_it_has_said_hello() {
     let denied = Denied { code, term, retry_ms: None, target, message: "log in first" };
     assert_eq!(frame(&outputs), ServerFrame::Denied(denied));
     assert_eq!(closed(&outputs), (1, close::POLICY, "log in first"));
-    assert_eq!(cause(&outputs), LinkDown::Refused(RefusedReason::Denied));
+    assert_eq!(cause(&outputs), LinkDown::TurnedAway);
     assert_eq!(server.registry.sessions().count(), 0);
 }
 

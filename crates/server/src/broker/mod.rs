@@ -73,8 +73,8 @@ pub struct Delivery<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// There are as many topics as there may be: the operator's limit is too low, or the application
-    /// has too many.
+    /// There are as many topics as there may be: the operator's limit is too low, or the
+    /// application has too many.
     TooManyTopics,
     /// The broker cannot be reached, is at its limits, or failed: the broker is at fault, or the
     /// way to it. Trying again is of use.

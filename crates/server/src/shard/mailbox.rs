@@ -116,7 +116,7 @@ impl<M> Mailbox<M> {
 
     fn wake(&self) {
         if let Err(error) = self.waker.wake() {
-            tracing::error!("a shard cannot be woken: {error}");
+            crate::logs::rarely!(error, "a shard cannot be woken: {error}");
         }
     }
 

@@ -16,7 +16,7 @@ use tabmux_core::{
     wire::{ErrorCode, HubFrame, RefusedReason, TabId, close, message_cost},
 };
 use tokio::{runtime::Handle, sync::futures::OwnedNotified};
-use tracing::{debug, error};
+use tracing::debug;
 
 use super::{
     errands,
@@ -196,7 +196,7 @@ impl Sessions {
             return Err((ErrorCode::NoRoute, format!("this server has no handler for {path}")));
         };
         let Ok(handler) = catch_unwind(AssertUnwindSafe(factory)) else {
-            error!("the factory of {path} panicked");
+            rarely!(error, "the factory of {path} panicked");
             return Err(failed());
         };
         self.sockets.insert(socket, Mounted { handler, tab, target: target.into() });
@@ -224,7 +224,7 @@ impl Sessions {
                 }
             }
             Decision::Accept { protocol } => {
-                error!("a handler chose {protocol:?}, which was not offered");
+                rarely!(error, "a handler chose a sub-protocol that was not offered: {protocol:?}");
                 let message = "the server chose a sub-protocol that was not offered";
                 self.refuse(at, ask, socket, code, message);
             }
@@ -262,7 +262,7 @@ impl Sessions {
         if let Some(mounted) = self.sockets.remove(&socket)
             && catch_unwind(AssertUnwindSafe(|| drop(mounted))).is_err()
         {
-            error!("a handler panicked when it was dropped");
+            rarely!(error, "a handler panicked when it was dropped");
         }
     }
 
@@ -285,7 +285,7 @@ impl Sessions {
         if outcome.is_err() {
             // A query may hold a secret.
             let path = target.split('?').next().unwrap_or_default();
-            error!("the handler of {path} panicked; its socket is closed");
+            rarely!(error, "the handler of {path} panicked; its socket is closed");
             self.unmount(socket);
             let _ = self.registry.close(at.now, socket, INTERNAL_ERROR, "the handler failed");
         } else if let Some(room) = room {
@@ -531,7 +531,7 @@ fn denial_code(code: u16) -> DenialCode {
     if (3_000..=4_999).contains(&code) {
         DenialCode::Application(code)
     } else {
-        error!("a handler refused a socket with {code}; its codes are from 3000 to 4999");
+        rarely!(error, "a handler refused a socket with {code}; its codes are from 3000 to 4999");
         ErrorCode::Rejected.into()
     }
 }
@@ -545,6 +545,7 @@ fn log_link_down(shard: usize, LinkId(link): LinkId, cause: LinkDown) {
             rarely!(warn, shard, link, "link refused: its token or its user is not its session's");
         }
         LinkDown::Refused(reason) => debug!(shard, link, "link refused: {reason:?}"),
+        LinkDown::TurnedAway => debug!(shard, link, "link refused: the judge said so"),
         LinkDown::Closed
         | LinkDown::Ended
         | LinkDown::Rechecked

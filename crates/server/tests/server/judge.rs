@@ -97,19 +97,17 @@ async fn denied(address: SocketAddr, headers: &[(&'static str, &str)]) -> (Optio
     hub.say(&hello()).await;
     let bytes = hub.next().await;
     let (retry, text) = match frame(&bytes) {
-        ServerFrame::Denied(Denied {
-            code: RefusedReason::Denied,
-            term,
-            retry_ms,
-            target,
-            message,
-        }) => {
-            assert_eq!((term, target), (Term(0), ""));
+        ServerFrame::Denied(Denied { code, term, retry_ms, target, message }) => {
+            // A hub that claims a session gives it up at `Denied`, and keeps it at `Limit`.
+            let is_final =
+                if retry_ms.is_none() { RefusedReason::Denied } else { RefusedReason::Limit };
+            assert_eq!((code, term, target), (is_final, Term(0), ""));
             (retry_ms, message.to_owned())
         }
         other => panic!("not denied: {other:?}"),
     };
-    assert_eq!(hub.closed().await, (close::POLICY, text.clone()));
+    let code = if retry.is_none() { close::POLICY } else { close::TRY_AGAIN_LATER };
+    assert_eq!(hub.closed().await, (code, text.clone()));
     (retry, text)
 }
 

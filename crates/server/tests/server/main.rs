@@ -13,6 +13,7 @@ mod http;
 mod judge;
 mod limits;
 mod links;
+mod logs;
 mod metrics;
 mod people;
 mod raw;
