@@ -200,8 +200,8 @@ impl Builder {
     /// In an axum app the request has the extensions that your layers set. A client that leaves
     /// withdraws its question: the future is dropped. At most `limits.judging` calls run at a time,
     /// and each has `judge_timeout_ms`. A client that gets no answer is told by HTTP when to try
-    /// again. So is every client for a while after 16 calls in a row came to nothing, because
-    /// they panicked or took too long.
+    /// again. So is every client for a while after calls for 16 clients in a row came to nothing,
+    /// because they panicked or took too long.
     pub fn judge<F>(mut self, judge: impl Fn(Handshake) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Verdict> + Send + 'static,
@@ -267,7 +267,7 @@ impl Builder {
     /// Remembers answers of the judge for `life`, for requests with the same key. A request without
     /// a key is always judged. Everything that the judge looks at must be in the key, such as the
     /// session's cookie. An answer is forgotten earlier when its user is sent away or asked about
-    /// again.
+    /// again. A refusal with a time to try again is not remembered.
     pub fn remember_verdicts(
         mut self,
         life: Duration,

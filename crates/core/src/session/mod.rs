@@ -55,8 +55,8 @@ mod wheel;
 use std::{borrow::Cow, collections::VecDeque, fmt, time::Duration};
 
 use tabmux_wire::{
-    Alias, DecodeError, Denied, HubFrame, MAX_REASON, RefusedReason, ServerFrame, SessionId, TabId,
-    Term, close,
+    Alias, DecodeError, Denied, HubFrame, MAX_MESSAGE_TEXT, MAX_REASON, RefusedReason, ServerFrame,
+    SessionId, TabId, Term, close,
 };
 
 pub use self::{
@@ -103,7 +103,7 @@ use crate::Timestamp;
 ///   [`close`](Self::close), [`broadcast`](Self::broadcast), [`give_back`](Self::give_back),
 ///   [`publish`](Self::publish), [`tell_user`](Self::tell_user), [`end_user`](Self::end_user),
 ///   [`end_session`](Self::end_session), [`end_tab`](Self::end_tab),
-///   [`recheck_user`](Self::recheck_user), [`limit_links`](Self::limit_links),
+///   [`recheck_user`](Self::recheck_user),
 ///   [`drain`](Self::drain), [`shutdown`](Self::shutdown). A command about what is no more does
 ///   nothing, since news of the end may still wait in the outputs;
 /// - polls: [`poll_output`](Self::poll_output) until `None` after any number of facts and
@@ -389,6 +389,7 @@ impl Registry {
     ) {
         self.fx.stats.links.refused += 1;
         let Refusal { reason, term, retry, message } = *refusal;
+        let message = cut(message, MAX_MESSAGE_TEXT);
         let code = match reason {
             RefusedReason::Version
             | RefusedReason::Stale

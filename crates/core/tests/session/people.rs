@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tabmux_core::{
     session::{Admitted, Farewell, LinkDown, Output, SendError, User, Visitor},
     wire::{
-        Audience, Denied, Dismissed, ErrorCode, GoAwayReason, Hello, HubFrame, HubId, Payload,
-        RefusedReason, ServerFrame, SessionId, TabId, Term, close,
+        Audience, Denied, Dismissed, ErrorCode, GoAwayReason, Hello, HubFrame, HubId,
+        MAX_MESSAGE_TEXT, Payload, RefusedReason, ServerFrame, SessionId, TabId, Term, close,
     },
 };
 
@@ -48,6 +48,25 @@ fn a_link_that_is_refused_for_good_learns_it_once_it_has_said_hello() {
     assert_eq!(closed(&outputs), (1, close::POLICY, "log in first"));
     assert_eq!(cause(&outputs), LinkDown::TurnedAway);
     assert_eq!(server.registry.sessions().count(), 0);
+}
+
+#[test]
+fn a_refusal_with_a_text_that_is_too_long_is_told_in_part() {
+    let mut server = Server::new();
+    for (link, hello) in [(1, hello()), (2, old_hello())] {
+        let message = "ä".repeat(1_000).into();
+        let refused = Farewell { code: RefusedReason::Denied, retry: None, message };
+        server.open_by(link, Some(Visitor::Refused(refused)));
+        let outputs = server.say(link, &hello);
+        // Hubs take a longer text for what is no frame, and dial again.
+        let told = match frame(&outputs) {
+            ServerFrame::Denied(Denied { message, .. }) | ServerFrame::Refused { message, .. } => {
+                message.len()
+            }
+            other => panic!("not refused: {other:?}"),
+        };
+        assert_eq!(told, MAX_MESSAGE_TEXT);
+    }
 }
 
 #[test]

@@ -88,8 +88,9 @@ impl Tickets {
         Ok(Approach { tickets: Arc::clone(self), peer })
     }
 
-    /// `None` for an address of this machine: that is a proxy, or its operator.
-    fn peer(&self, client: IpAddr) -> Option<Holder> {
+    /// Returns the number of a client's address. `None` for an address of this machine: that is a
+    /// proxy, or its operator.
+    pub(crate) fn peer(&self, client: IpAddr) -> Option<Holder> {
         let client = match client.to_canonical() {
             client if client.is_loopback() => return None,
             IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),

@@ -1,17 +1,24 @@
 //! When a judge that keeps failing is asked no more for a while.
+//!
+//! There is one breaker for the whole judge, since what makes a judge fail for everybody is what it
+//! asks: a database, another service. But a client may know a request that makes the judge panic or
+//! takes it too long. So each client counts once, and no client alone opens the breaker.
 
 use std::time::{Duration, Instant};
 
 /// Failures in a row after which the judge is left alone.
-const FAILURES: u32 = 16;
+const FAILURES: usize = 16;
 /// How long it is left alone: at first, and at most.
 const REST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// Who was asked about: a client's address as a number, or `None` where it is not known.
+pub(super) type Client = Option<u32>;
 
 /// Counts failures in a row.
 #[derive(Debug)]
 pub(super) enum Breaker {
-    /// The judge is asked. It has failed so often in a row.
-    Closed { failures: u32 },
+    /// The judge is asked. It has failed for these in a row.
+    Closed { failed: Vec<Client> },
     /// The judge is left alone until then; the next rest is this long.
     Open { until: Instant, next: Duration },
     /// One question is under way, which decides. It was asked at this moment.
@@ -20,7 +27,7 @@ pub(super) enum Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self::Closed { failures: 0 }
+        Self::Closed { failed: Vec::new() }
     }
 }
 
@@ -43,18 +50,26 @@ impl Breaker {
     }
 
     /// The judge answered.
-    pub(super) const fn answered(&mut self) {
-        *self = Self::Closed { failures: 0 };
+    pub(super) fn answered(&mut self) {
+        match self {
+            Self::Closed { failed } => failed.clear(),
+            Self::Open { .. } | Self::Trying { .. } => *self = Self::default(),
+        }
     }
 
-    /// The judge did not answer in time, or panicked.
-    pub(super) fn failed(&mut self, now: Instant) {
+    /// The judge did not answer in time about this client, or panicked. A client whose address is
+    /// known counts once.
+    pub(super) fn failed(&mut self, now: Instant, client: Client) {
         let rest = match *self {
-            Self::Closed { failures } if failures + 1 < FAILURES => {
-                *self = Self::Closed { failures: failures + 1 };
-                return;
+            Self::Closed { ref mut failed } => {
+                if client.is_none() || !failed.contains(&client) {
+                    failed.push(client);
+                }
+                if failed.len() < FAILURES {
+                    return;
+                }
+                REST[0]
             }
-            Self::Closed { .. } => REST[0],
             Self::Trying { next, .. } => next,
             // One of those that were asked before.
             Self::Open { .. } => return,
@@ -71,7 +86,7 @@ mod tests {
 
     fn broken(now: Instant) -> Breaker {
         let mut breaker = Breaker::default();
-        (0..FAILURES).for_each(|_| breaker.failed(now));
+        (0..FAILURES).for_each(|_| breaker.failed(now, None));
         breaker
     }
 
@@ -80,11 +95,21 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for _ in 0..10 {
-            (1..FAILURES).for_each(|_| breaker.failed(now));
+            (1..FAILURES).for_each(|_| breaker.failed(now, None));
             assert!(breaker.may_ask(now, PATIENCE));
             breaker.answered();
         }
         assert!(!broken(now).may_ask(now, PATIENCE));
+    }
+
+    #[test]
+    fn one_client_alone_does_not_open_it() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        (0..1_000).for_each(|_| breaker.failed(now, Some(7)));
+        assert!(breaker.may_ask(now, PATIENCE));
+        (1..16).for_each(|other| breaker.failed(now, Some(100 + other)));
+        assert!(!breaker.may_ask(now, PATIENCE));
     }
 
     #[test]
@@ -97,7 +122,7 @@ mod tests {
             now += Duration::from_millis(1);
             assert!(breaker.may_ask(now, PATIENCE));
             assert!(!breaker.may_ask(now, PATIENCE), "one is enough");
-            breaker.failed(now);
+            breaker.failed(now, None);
         }
         now += Duration::from_secs(30);
         assert!(breaker.may_ask(now, PATIENCE));

@@ -105,6 +105,7 @@ impl Room {
 
     /// Calls the judge once.
     async fn call(&self, handshake: Handshake) -> Result<Verdict, NoVerdict> {
+        let client = handshake.client.and_then(|client| self.tickets.peer(client));
         if !lock(&self.breaker).may_ask(Instant::now(), self.patience) {
             return Err(NoVerdict::Failed);
         }
@@ -121,19 +122,19 @@ impl Room {
         };
         match answer {
             Ok(_) => lock(&self.breaker).answered(),
-            Err(_) => lock(&self.breaker).failed(Instant::now()),
+            Err(_) => lock(&self.breaker).failed(Instant::now(), client),
         }
         answer
     }
 
     /// Remembers an answer, unless its user was ended meanwhile. A refusal names no user, so every
-    /// end counts.
+    /// end counts. One with a time to try again holds for nobody else: the judge could not tell.
     fn remember(&self, key: Option<&str>, verdict: &Verdict, asking: &Asking) {
         let (Some(key), Some((_, cache))) = (key, &self.cache) else { return };
         let mut cache = lock(cache);
         let is_outdated = match verdict {
             Ok(admitted) => admitted.name().is_some_and(|user| asking.is_outdated(user)),
-            Err(_) => asking.is_old(),
+            Err(refusal) => refusal.retry().is_some() || asking.is_old(),
         };
         if !is_outdated {
             cache.put(Instant::now(), key, verdict.clone());

@@ -278,6 +278,23 @@ async fn a_judge_that_never_answers_is_left_alone_after_a_while_and_clients_are_
 }
 
 #[tokio::test]
+async fn one_client_that_makes_a_judge_fail_takes_it_from_nobody() {
+    let builder = Server::builder().judge(|request| async move {
+        assert!(request.cookie("user").is_some(), "on request");
+        Ok(Admitted::nobody())
+    });
+    let config = Config::default().trusted_proxies(vec!["127.0.0.1".to_owned()]);
+    let server = Running::start(builder.config(config)).await;
+    let from = |client| [("x-forwarded-for", client), ("cookie", "user=ann")];
+    for _ in 0..40 {
+        assert_eq!(Hub::refused(server.address, &from("192.0.2.1")[..1]).await.0, 503);
+    }
+    Hub::dial_with(server.address, &from("192.0.2.2")).await.unwrap();
+    let asked = "tabmux_judge_answers_total{from=\"judge\"}";
+    assert_eq!(metric(server.address, asked).await, 41.0);
+}
+
+#[tokio::test]
 async fn a_judge_that_panics_costs_one_client_its_answer() {
     let builder = Server::builder().judge(|request| async move {
         assert!(request.cookie("user").is_some(), "on request");
@@ -349,6 +366,11 @@ async fn an_answer_is_remembered_for_requests_with_the_same_key() {
         denied(address, &[]).await;
     }
     assert_eq!(*asked.lock().unwrap(), ["ann", "bob", "-", "-"], "without a key all are asked");
+    // Who is told to come back later is not told so again from memory.
+    for _ in 0..2 {
+        denied(address, &[("cookie", "user=later")]).await;
+    }
+    assert_eq!(asked.lock().unwrap().drain(4..).count(), 2);
     assert_eq!(metric(address, "tabmux_judge_answers_total{from=\"memory\"}").await, 1.0);
     // What was answered of a user counts no more once the user is asked about again.
     server.handle.recheck("ann").unwrap();
