@@ -103,7 +103,7 @@ keys! {
     /// What a peer can reach.
     Limits {
         /// Links, or fewer if the system allows fewer open files. Default: 65,536.
-        links: usize = core(links),
+        links: usize = own(65_536),
             "tabmux_refused_total{reason=\"links\"}", "tabmux_links", "tabmux_links_limit";
         /// Links of one client's address, of a /64 network with IPv6; 0 for no limit. Links that
         /// come from this machine are not counted. Default: 1,024.
@@ -295,6 +295,8 @@ impl Config {
         self.limits.apply(&mut session);
         session.detached_sessions = session.detached_sessions.div_ceil(shards.max(1));
         session.total_queue_bytes /= shards.max(1);
+        // The listener counts the links of all shards, by a limit that a reload may change.
+        session.links = usize::MAX;
         session
     }
 }

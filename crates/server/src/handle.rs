@@ -92,10 +92,14 @@ impl ServerHandle {
     /// protocol is not told.
     ///
     /// # Errors
-    /// [`SendError::Full`] when a shard's inbox is full. [`SendError::Closed`] when the server is
-    /// gone, or the shard of the browser.
+    /// [`SendError::Full`] when a shard's inbox is full. [`SendError::TooLarge`] when the message
+    /// is larger than `limits.message_bytes`, of which the frame takes up to 48.
+    /// [`SendError::Closed`] when the server is gone, or the shard of the browser.
     pub fn send(&self, target: Target<'_>, message: Payload<'_>) -> Result<(), SendError> {
         let control = self.control.upgrade().ok_or(SendError::Closed)?;
+        if !control.fanout.fits(message.len()) {
+            return Err(SendError::TooLarge);
+        }
         let message = OwnedPayload::from(message);
         match target {
             Target::User(user) => {

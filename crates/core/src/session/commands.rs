@@ -207,12 +207,6 @@ impl Registry {
         done
     }
 
-    /// Changes the limit of links, which counts for those that open from now on. Registries
-    /// that share one limit need it: only their shell knows the links of all.
-    pub const fn limit_links(&mut self, links: usize) {
-        self.fx.config.links = links;
-    }
-
     /// Sends away the first of `slices` equal parts of the links there are: their hubs are told to
     /// reconnect after `after` and a random part of `spread`, and the links close with 1001. Every
     /// HELLO is refused from now on. Called with ever fewer slices at even times it empties a

@@ -3,7 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{keys::Key, *};
 
 /// What of a registry has no key.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 12] = [
+    "links",
     "window_bytes",
     "control_bytes",
     "slow_retry",
@@ -205,8 +206,8 @@ fn the_address_of_the_metrics_is_read() {
 
 #[test]
 fn the_session_gets_what_the_file_says() {
-    let text = "heartbeat_ms = 7\n[limits]\ntabs = 3\nlinks = 5";
+    let text = "heartbeat_ms = 7\n[limits]\ntabs = 3\nsockets = 5";
     let session = toml::from_str::<Config>(text).unwrap().session(1);
     assert_eq!(session.heartbeat, Duration::from_millis(7));
-    assert_eq!((session.tabs, session.links), (3, 5));
+    assert_eq!((session.tabs, session.sockets), (3, 5));
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,8 +19,6 @@ pub(crate) struct Board {
     total: watch::Sender<Stats>,
     /// Streams of links, those that are closing included.
     streams: watch::Sender<usize>,
-    /// Links that registries know.
-    links: AtomicUsize,
     /// The shard that failed first.
     failed: watch::Sender<Option<usize>>,
     /// How often a link was read later than it sent.
@@ -37,7 +35,6 @@ impl Board {
             shards: Mutex::new(vec![Stats::default(); shards]),
             total: watch::Sender::new(Stats::default()),
             streams: watch::Sender::new(0),
-            links: AtomicUsize::new(0),
             failed: watch::Sender::new(None),
             pauses: AtomicU64::new(0),
             tickets,
@@ -120,15 +117,6 @@ impl Board {
 
     pub(crate) const fn tickets(&self) -> &Arc<Tickets> {
         &self.tickets
-    }
-
-    /// Counts a link; how many there were before.
-    pub(super) fn link_came(&self) -> usize {
-        self.links.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(super) fn link_went(&self) {
-        self.links.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

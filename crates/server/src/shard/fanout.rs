@@ -312,10 +312,12 @@ impl Fanout {
     /// Whether something can be published at all.
     pub(crate) fn check(&self, name: &str, len: usize) -> Result<(), PublishError> {
         check_topic_name(name).map_err(|BadTopicName| PublishError::Name)?;
-        if len + HEADER > self.message_bytes {
-            return Err(PublishError::TooLarge);
-        }
-        Ok(())
+        if self.fits(len) { Ok(()) } else { Err(PublishError::TooLarge) }
+    }
+
+    /// Returns true if a message of so many bytes can be sent to hubs.
+    pub(crate) const fn fits(&self, len: usize) -> bool {
+        len.saturating_add(HEADER) <= self.message_bytes
     }
 
     /// Takes a publication from the broker.

@@ -55,8 +55,6 @@ pub(super) struct Sessions {
     undecided: BTreeMap<AskId, (SocketRef, Vec<String>)>,
     /// Sockets whose handlers were told that there is no room for publications.
     starved: BTreeSet<SocketRef>,
-    /// The limit of links of the whole server.
-    links: usize,
     published: Stats,
     /// Publications of one topic that came one after the other.
     run: Vec<Publication>,
@@ -76,7 +74,6 @@ impl Sessions {
         Self {
             home,
             routes,
-            links: config.links,
             registry: Registry::new(config, Timestamp::from_micros(0)),
             sockets: BTreeMap::new(),
             undecided: BTreeMap::new(),
@@ -113,10 +110,7 @@ impl Sessions {
                 self.call(at, socket, |handler, ctx| handler.close(ctx, &close));
                 self.unmount(socket);
             }
-            Output::LinkDown { link, cause } => {
-                self.home.board.link_went();
-                log_link_down(self.home.index, link, cause);
-            }
+            Output::LinkDown { link, cause } => log_link_down(self.home.index, link, cause),
             Output::Event(event) => log(self.home.index, event),
         }
         None
@@ -426,8 +420,6 @@ impl Service for Sessions {
             return false;
         }
         self.home.node.name(self.home.index, &mut entropy);
-        let full = self.home.board.link_came() >= self.links;
-        self.registry.limit_links(if full { 0 } else { usize::MAX });
         let visitor = visitor.cloned();
         self.registry.handle_input(now, Input::LinkOpened { link, entropy, visitor });
         true
@@ -521,7 +513,6 @@ impl Service for Sessions {
 impl Drop for Sessions {
     fn drop(&mut self) {
         let stats = self.registry.stats();
-        (0..stats.links.open).for_each(|_| self.home.board.link_went());
         self.home.board.publish(self.home.index, stats.without_population());
     }
 }

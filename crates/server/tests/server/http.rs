@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use tabmux_server::Server;
+use tabmux_server::{Config, Server};
 use tokio_tungstenite::tungstenite::Error as WsError;
 
 use super::{
@@ -468,6 +468,27 @@ async fn the_router_mounts_in_another_app() {
     let leaving = tokio::spawn(async move { server.leave().await });
     assert_eq!(hub.closed().await.0, 1001);
     super::support::soon("the server to leave", leaving).await.unwrap();
+}
+
+#[test]
+fn the_router_merges_with_every_app_that_has_no_routes_below_tabmux() {
+    let site = folder("merged");
+    let builders = [
+        Server::builder(),
+        Server::builder().site(&site).config(Config::default().metrics(false)),
+        crate::support::demo::install(Server::builder()),
+    ];
+    for server in builders.map(|builder| builder.build().unwrap()) {
+        let mine = || axum::routing::get(|| async { "mine" });
+        for path in ["/", "/healthz", "/metrics", "/tabmux", "/{name}", "/{*rest}"] {
+            let app = axum::Router::new().route(path, mine());
+            let app = app.fallback(|| async { "nothing here" });
+            drop(app.clone().merge(server.router()).merge(axum::Router::new()));
+            drop(server.router().merge(app.clone()));
+            drop(app.nest("/nested", server.router()));
+        }
+        drop(server.router().fallback_service(server.site()).merge(server.metrics()));
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tabmux_server::{
     SocketHandler, Target,
 };
 
-use super::support::{Hub, Running, frame, hello, post, soon};
+use super::support::{Hub, Running, frame, hello, post, say_hello_on, soon};
 
 struct Quiet;
 
@@ -190,6 +190,38 @@ async fn a_reload_changes_what_is_let_in_from_now_on_or_nothing_at_all() {
     assert_eq!(post(address, "/tabmux/api/publish", key, body).await.status, 200);
     server.handle.reload(&Config::default()).unwrap();
     assert_eq!(post(address, "/tabmux/api/publish", key, body).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_reload_may_raise_the_limit_of_links() {
+    let links = |links| Config::default().limits(Limits::default().links(links));
+    let server = Running::start(Server::builder().config(links(1))).await;
+    let _first = Hub::welcomed(server.address).await;
+    assert_eq!(Hub::refused(server.address, &[]).await.0, 503);
+    server.handle.reload(&links(3)).unwrap();
+    let _more = [Hub::welcomed(server.address).await, Hub::welcomed(server.address).await];
+    assert_eq!(Hub::refused(server.address, &[]).await.0, 503);
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_and_one_that_fits_arrives() {
+    let limits = Limits::default().message_bytes(1_024);
+    let server = Running::start(Server::builder().config(Config::default().limits(limits))).await;
+    let dialled = Hub::dial(server.address).await;
+    let (mut hub, welcome) = say_hello_on(dialled, &hello()).await;
+    hub.attach(1).await;
+    let session = welcome.session;
+    for target in [Target::User("ann"), Target::Browser(session), Target::Tab(session, TabId(1))] {
+        let large = "x".repeat(1_024);
+        let sent = server.handle.send(target, Message::Text(&large));
+        assert_eq!(sent, Err(SendError::TooLarge));
+    }
+    let fits = "x".repeat(1_024 - 48);
+    server.handle.send(Target::Browser(session), Message::Text(&fits)).unwrap();
+    match frame(&hub.next().await) {
+        ServerFrame::Message { payload } => assert_eq!(payload, Payload::Text(&fits)),
+        other => panic!("unexpected: {other:?}"),
+    }
 }
 
 #[tokio::test]
