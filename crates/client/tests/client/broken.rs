@@ -109,7 +109,7 @@ async fn a_session_that_the_server_gave_up_ends_its_sockets_and_another_begins()
 #[tokio::test]
 async fn a_server_that_is_started_again_ends_sockets_and_topics_tell_a_gap() {
     let builder = || {
-        let config = Config { drain_ms: 10, ..Config::default() };
+        let config = Config::default().drain_ms(10);
         Server::builder().config(config).socket("/count", task(count))
     };
     let server = Running::start(builder()).await;
