@@ -250,7 +250,7 @@ impl Builder {
     ///         *offset += 1;
     ///         let position = Position { epoch: EPOCH, offset: *offset };
     ///         if let Some(feed) = &state.feed {
-    ///             feed.deliver(&Delivery { topic, position, previous, message });
+    ///             feed.deliver(&Delivery::new(topic, position, previous, message));
     ///         }
     ///         Box::pin(async move { Ok(position) })
     ///     }
