@@ -14,6 +14,7 @@ use super::steps::Outcome;
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("rooms: a note of one tab is shown once in both, over one link", notes),
+    Test::new("rooms: a page that is opened while another writes misses no note", busy),
     Test::new("rooms: a page goes on when the app ends by SIGTERM and is started again", restarted),
 ];
 
@@ -45,6 +46,45 @@ fn notes(context: &mut Context<'_>) -> Outcome {
     equal("links of users", rooms.stat("links")?, 0)?;
     Ok(())
 }
+
+/// Windows, since browsers slow down the timers of tabs that nobody sees.
+fn busy(context: &mut Context<'_>) -> Outcome {
+    let rooms = Rooms::start()?;
+    let writer = context.browser.open(Kind::Window, &rooms.url())?;
+    log_in(context, &writer, "ann")?;
+    write(context, &writer, "0")?;
+    let begin = "void (window.timer = setInterval(() => {
+        const form = document.querySelector('#write');
+        form.note.value ||= window.count = (window.count ?? 0) + 1;
+        form.requestSubmit();
+    }, 20))";
+    for _ in 0..3 {
+        context.run(&writer, begin)?;
+        let page = context.browser.open(Kind::Window, &rooms.url())?;
+        shown(context, &page, "document.querySelectorAll('li').length", |count| {
+            count.as_u64() > Some(5)
+        })?;
+        context.run(&writer, "clearInterval(window.timer)")?;
+        shown(context, &writer, WRITTEN, |all| *all == true)?;
+        let last = context.run(&writer, "window.count")?;
+        shown(context, &page, &format!("{NUMBERS}.at(-1)"), |it| *it == last)?;
+        let numbers = context.run(&page, NUMBERS)?;
+        let numbers = numbers.as_array().into_iter().flatten().filter_map(Value::as_u64);
+        let numbers = numbers.collect::<Vec<_>>();
+        let wanted = numbers.first().map_or(0..0, |first| *first..*first + numbers.len() as u64);
+        equal("the notes", numbers, wanted.collect())?;
+        context.browser.close(&page)?;
+    }
+    Ok(())
+}
+
+/// What the notes say after their author.
+const NUMBERS: &str =
+    "[...document.querySelectorAll('li')].map((item) => Number(item.textContent.slice(5)))";
+
+/// True if the page shows all that it has written.
+const WRITTEN: &str = "document.querySelector('#write').note.value === ''
+    && document.querySelector('li:last-child').textContent === `ann: ${window.count}`";
 
 fn restarted(context: &mut Context<'_>) -> Outcome {
     let rooms = Rooms::start()?;
