@@ -119,7 +119,8 @@ impl Admitted {
 }
 
 impl Refusal {
-    /// Refuses for good: the page does not try again before it is loaded anew.
+    /// Refuses for good: the page does not try again before it is loaded anew or calls
+    /// `reconnect()`.
     pub fn never(message: impl Into<String>) -> Self {
         Self { retry: None, message: message.into() }
     }

@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-trace", &["tabmux-core", "tabmux-wire"]),
     // The server for its tests only.
     ("tabmux-client", &["tabmux-core", "tabmux-server"]),
-    ("tabmux-cli", &["tabmux-core", "tabmux-server"]),
+    ("tabmux-cli", &["tabmux-client", "tabmux-core", "tabmux-server"]),
     ("tabmux-example-rooms", &["tabmux-client", "tabmux-server"]),
     ("tabmux-bench", &["tabmux-cli"]),
     // The built package and the server binary, never sources; it reads what passes a proxy.

@@ -1,9 +1,11 @@
 //! The demo's handlers over a link.
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tabmux_core::wire::{Alias, Payload, ServerFrame, message_cost};
+use tabmux_client::{BrowserEvent, Client, OwnedMessage, Socket};
+use tabmux_core::wire::{Alias, Payload, ServerFrame};
 
-use super::support::{Hub, Running, frame};
+use super::support::{Hub, Running, frame, soon};
 
 fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -12,6 +14,19 @@ fn value(text: &str) -> Value {
 async fn ask(hub: &mut Hub, tab: Alias, text: &str) -> Value {
     hub.send(tab, 1, Payload::Text(text)).await;
     value(&hub.text(tab, 1).await)
+}
+
+/// A browser with one tab.
+fn client(server: &Running) -> Client {
+    Client::connect(format!("ws://{}", server.address)).unwrap()
+}
+
+/// The next message, which must be JSON in a text.
+async fn heard(socket: &mut Socket) -> Value {
+    match soon("a message", socket.next()).await {
+        Some(OwnedMessage::Text(text)) => value(&text),
+        other => panic!("no text: {other:?}"),
+    }
 }
 
 #[tokio::test]
@@ -56,11 +71,16 @@ async fn a_notification_names_the_tab_it_came_from() {
 #[tokio::test]
 async fn a_long_notification_is_told_to_its_tab_only() {
     let server = Running::demo().await;
-    let mut hub = Hub::with_socket(server.address, "/demo/notify").await;
-    let answer = ask(&mut hub, Alias(1), &"é".repeat(201)).await;
-    assert_eq!(answer["kind"], "error");
-    hub.send(Alias(1), 1, Payload::Text(&"é".repeat(200))).await;
-    assert!(matches!(frame(&hub.next().await), ServerFrame::Message { .. }));
+    let (one, other) = (client(&server), client(&server));
+    let (mut here, mut there) = (one.broadcasts(), other.broadcasts());
+    let mut socket = soon("a socket", one.open("/demo/notify", &[])).await.unwrap();
+    let _waits = soon("a socket", other.open("/demo/notify", &[])).await.unwrap();
+    socket.send("é".repeat(201)).await.unwrap();
+    assert_eq!(heard(&mut socket).await["kind"], "error");
+    socket.send("é".repeat(200)).await.unwrap();
+    // It is of this browser alone.
+    assert!(matches!(soon("a broadcast", here.next()).await, Some(BrowserEvent::Message(_))));
+    assert!(there.next().now_or_never().is_none());
 }
 
 #[tokio::test]
@@ -111,16 +131,18 @@ async fn the_numbers_go_on_after_a_time_without_watchers() {
 #[tokio::test]
 async fn an_echo_of_more_than_a_lane_waits_for_the_browser() {
     let server = Running::demo().await;
-    let mut hub = Hub::with_socket(server.address, "/echo").await;
+    let client = client(&server);
+    let mut socket = soon("a socket", client.open("/echo", &[])).await.unwrap();
     let text = "x".repeat(200 << 10);
     // As a page does: it sends while it has credit, and gets more when its answers go out.
-    let (mut sent, mut spent) = (0, 0);
-    for _ in 0..8 {
-        while sent < 8 && spent < (256 << 10) + hub.given.get(&(Alias(1), 1)).unwrap_or(&0) {
-            hub.send(Alias(1), 1, Payload::Text(&text)).await;
-            (sent, spent) = (sent + 1, spent + message_cost(text.len()));
+    for _ in 0..2 {
+        soon("room", socket.send(text.as_str())).await.unwrap();
+    }
+    for number in 0..8 {
+        assert_eq!(soon("a message", socket.next()).await, Some(OwnedMessage::Text(text.clone())));
+        if number < 6 {
+            soon("room", socket.send(text.as_str())).await.unwrap();
         }
-        assert_eq!(hub.text(Alias(1), 1).await.len(), text.len());
     }
     assert_eq!(server.handle.stats().sockets.over_credit, 0);
 }
