@@ -152,6 +152,10 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
         help,
         lost_lines,
     );
+    if let Ok(secret) = std::env::var("TABMUX_IDENTITY_SECRET") {
+        let old = std::env::var("TABMUX_IDENTITY_SECRET_OLD").ok();
+        builder = builder.identity_secrets(secret.as_bytes(), old.as_deref().map(str::as_bytes));
+    }
     if let Some(folder) = arguments.demo {
         builder = demo::install(builder).site(folder);
     }

@@ -232,7 +232,11 @@ mod tests {
             user: Option<&str>,
         ) -> Result<Ticket, Refusal> {
             let approach = self.approach(now, client)?;
-            self.admit(approach, client, Guest { user, address: None, headers: Vec::new() })
+            self.admit(
+                approach,
+                client,
+                Guest { user, tag: None, until: None, address: None, headers: Vec::new() },
+            )
         }
     }
 

@@ -3,15 +3,19 @@
 use std::{io, net::IpAddr, sync::Arc, time::Instant};
 
 use axum::http::request::Parts;
-use tabmux_core::{session::Farewell, wire::RefusedReason};
-use tokio::net::TcpStream;
+use tabmux_core::{
+    session::Farewell,
+    wire::{IdentityTag, RefusedReason},
+};
+use tokio::{net::TcpStream, sync::Semaphore};
 
 use crate::{
-    Config, Handshake,
+    Admitted, Config, Handshake,
     admission::{Admission, Approach, Cause, Guest, Ticket},
     assets::Scripts,
     control::Control,
     files::Folder,
+    identity,
     judge::{Answer, NoVerdict, Room},
     metrics::Counter,
     shard::{Connection, Io, Shards},
@@ -27,6 +31,8 @@ pub(crate) struct App {
     pub(crate) names: Names,
     pub(crate) shards: Shards,
     pub(crate) files: Files,
+    /// Clients that are told whose their browser is, at one time.
+    pub(crate) answering: Arc<Semaphore>,
 }
 
 /// What is served besides links.
@@ -63,6 +69,8 @@ pub(crate) struct Candidate {
     /// The address to keep, since the stream of the link does not tell it.
     kept: Option<IpAddr>,
     user: Option<String>,
+    /// The identity tag that its hub shows.
+    shown: Option<Box<str>>,
     is_proxied: bool,
 }
 
@@ -79,6 +87,14 @@ pub(crate) enum Settled {
     Admitted(Ticket),
     /// The user was ended since the application was asked: it is to be asked again.
     Outdated(Box<Case>),
+}
+
+/// What is known of a request before the application is asked.
+enum Known {
+    /// Everything: there is no judge.
+    Whole(Candidate),
+    /// The application has to judge it.
+    Case(Box<Case>),
 }
 
 /// How far a request has come.
@@ -139,6 +155,20 @@ impl App {
         is_hidden: bool,
         parts: impl FnOnce() -> Parts,
     ) -> Result<Step, Refusal> {
+        match self.look(offer, peer, is_hidden, parts)? {
+            Known::Whole(candidate) => Ok(Step::Admitted(self.admit(candidate)?)),
+            Known::Case(case) => Ok(Step::Judge(case)),
+        }
+    }
+
+    /// Looks at origin, address and rate, and at the user where no judge names it.
+    fn look(
+        &self,
+        offer: &Offer<'_>,
+        peer: Option<IpAddr>,
+        is_hidden: bool,
+        parts: impl FnOnce() -> Parts,
+    ) -> Result<Known, Refusal> {
         let settings = self.control.desk.settings();
         let checked = settings.origins.check(offer);
         checked.inspect_err(|_| self.admission.count(Cause::Origin, peer))?;
@@ -156,14 +186,47 @@ impl App {
         let approach = self.admission.approach(Instant::now(), client)?;
         let is_told = !is_hidden && peer.map(|peer| peer.to_canonical()) == client;
         let kept = client.filter(|_| !is_told);
-        let candidate = Candidate { approach, client, kept, user, is_proxied };
-        match &self.names {
-            Names::No | Names::User(_) => Ok(Step::Admitted(self.admit(candidate)?)),
+        let shown = identity::shown(offer.target).map(Box::from);
+        let candidate = Candidate { approach, client, kept, user, shown, is_proxied };
+        Ok(match &self.names {
+            Names::No | Names::User(_) => Known::Whole(candidate),
             Names::Judge(room) => {
                 let handshake = Handshake::new(parts(), client, candidate.is_proxied);
-                Ok(Step::Judge(Box::new(Case { candidate, handshake, room: Arc::clone(room) })))
+                Known::Case(Box::new(Case { candidate, handshake, room: Arc::clone(room) }))
             }
-        }
+        })
+    }
+
+    /// Tells whose the browser is that sent a request, or why it may have no link. The request
+    /// takes a place in the limits of its address and of the second, and no place of a link.
+    ///
+    /// # Errors
+    /// What the client is told by HTTP.
+    pub(crate) async fn identify(
+        &self,
+        offer: &Offer<'_>,
+        peer: Option<IpAddr>,
+        parts: impl FnOnce() -> Parts,
+    ) -> Result<Result<IdentityTag, crate::Refusal>, Refusal> {
+        let (user, shown) = match self.look(offer, peer, true, parts)? {
+            Known::Whole(Candidate { user, shown, .. }) => (user, shown),
+            Known::Case(case) => {
+                let client = case.candidate.client;
+                let answer = case.ask().await.map_err(|trouble| self.unjudged(trouble, client))?;
+                match answer.verdict {
+                    Ok(admitted) => (admitted.name().map(str::to_owned), case.candidate.shown),
+                    Err(refusal) => {
+                        self.admission.count(Cause::Judged, client);
+                        return Ok(Err(refusal));
+                    }
+                }
+            }
+        };
+        Ok(Ok(match (&self.names, self.tag(user.as_deref(), shown.as_deref())) {
+            (Names::No, _) => IdentityTag::NoUsers,
+            (Names::User(_) | Names::Judge(_), None) => IdentityTag::Nobody,
+            (Names::User(_) | Names::Judge(_), Some(tag)) => IdentityTag::User(tag),
+        }))
     }
 
     /// Carries out what the application said of a case.
@@ -176,16 +239,10 @@ impl App {
         answer: Result<Answer, NoVerdict>,
     ) -> Result<Settled, Refusal> {
         let Case { candidate, handshake, room } = case;
-        let Candidate { approach, client, kept, user: _, is_proxied } = candidate;
-        let Answer { verdict, asking } = answer.map_err(|trouble| {
-            let cause = match trouble {
-                NoVerdict::Full => Cause::Judging,
-                NoVerdict::Overdue => Cause::JudgeTimeout,
-                NoVerdict::Failed => Cause::JudgeFailed,
-            };
-            self.admission.refuse(cause, client)
-        })?;
-        let admitted = match verdict {
+        let Candidate { approach, client, kept, user: _, shown, is_proxied } = candidate;
+        let answer = answer.map_err(|trouble| self.unjudged(trouble, client));
+        let Answer { verdict, asking } = answer?;
+        let admitted = match verdict.and_then(Admitted::unexpired) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let retry = refusal.retry();
@@ -198,20 +255,41 @@ impl App {
             }
         };
         let headers = admitted.headers(&handshake.parts);
-        let guest = Guest { user: admitted.name(), address: kept, headers };
+        let tag = self.tag(admitted.name(), shown.as_deref());
+        let until = admitted.lives().map(|lives| self.shards.board().now() + lives);
+        let guest = Guest { user: admitted.name(), tag, until, address: kept, headers };
         Ok(match self.admission.admit_judged(approach, client, guest, &asking)? {
             Ok(ticket) => Settled::Admitted(ticket),
             Err(approach) => {
-                let candidate = Candidate { approach, client, kept, user: None, is_proxied };
+                let user = None;
+                let candidate = Candidate { approach, client, kept, user, shown, is_proxied };
                 Settled::Outdated(Box::new(Case { candidate, handshake, room }))
             }
         })
     }
 
     fn admit(&self, candidate: Candidate) -> Result<Ticket, Refusal> {
-        let Candidate { approach, client, kept, user, is_proxied: _ } = candidate;
-        let guest = Guest { user: user.as_deref(), address: kept, headers: Vec::new() };
+        let Candidate { approach, client, kept, user, shown, is_proxied: _ } = candidate;
+        let (user, headers) = (user.as_deref(), Vec::new());
+        let tag = self.tag(user, shown.as_deref());
+        let guest = Guest { user, tag, until: None, address: kept, headers };
         self.admission.admit(approach, client, guest)
+    }
+
+    /// Refuses a client that the judge gave no answer about.
+    fn unjudged(&self, trouble: NoVerdict, client: Option<IpAddr>) -> Refusal {
+        let cause = match trouble {
+            NoVerdict::Full => Cause::Judging,
+            NoVerdict::Overdue => Cause::JudgeTimeout,
+            NoVerdict::Failed => Cause::JudgeFailed,
+        };
+        self.admission.refuse(cause, client)
+    }
+
+    /// Returns the identity tag of a user, for a hub that shows the one that it knows.
+    fn tag(&self, user: Option<&str>, shown: Option<&str>) -> Option<Box<str>> {
+        let identity = self.control.desk.identity.as_ref()?;
+        Some(identity.tag_for(user?, shown))
     }
 
     /// Returns where clients wait for the application, if it has a judge.

@@ -7,6 +7,7 @@ use crate::{
     app::Files,
     assets::Scripts,
     files::Folder,
+    identity::{Identity, Secret},
     judge::{Hook, KeyOf},
     metrics::Counter,
     routes::{Factory, Routes},
@@ -27,6 +28,7 @@ pub struct Builder {
     judge: Option<Hook>,
     verdicts: Option<(Duration, KeyOf)>,
     broker: Option<Arc<dyn Broker>>,
+    secrets: Vec<Secret>,
     fault: Option<Error>,
 }
 
@@ -42,6 +44,7 @@ impl Builder {
             judge: None,
             verdicts: None,
             broker: None,
+            secrets: Vec::new(),
             fault: None,
         }
     }
@@ -210,6 +213,53 @@ impl Builder {
         self
     }
 
+    /// Sets the secrets that make identity tags, in the place of `identity_secret_files`: `first`
+    /// makes tags, and those that `second` made still count. Each has at least 16 bytes. All nodes
+    /// of a server have the same.
+    pub fn identity_secrets(mut self, first: &[u8], second: Option<&[u8]>) -> Self {
+        self.secrets.clear();
+        for secret in [Some(first), second].into_iter().flatten() {
+            match Secret::new(secret, "the builder") {
+                Ok(secret) => self.secrets.push(secret),
+                Err(error) => self.fault = self.fault.or(Some(error)),
+            }
+        }
+        self
+    }
+
+    /// Judges each request by a JSON Web Token, in the place of [`judge`](Self::judge) and of the
+    /// section `[jwt]` of the configuration.
+    #[cfg(feature = "jwt")]
+    pub fn jwt(self, jwt: crate::jwt::Jwt) -> Self {
+        let jwt = Arc::new(jwt);
+        self.judge(move |handshake| {
+            let jwt = Arc::clone(&jwt);
+            async move { jwt.judge(&handshake).await }
+        })
+    }
+
+    /// Takes the judge that the configuration names, if the program names none.
+    #[cfg(feature = "jwt")]
+    fn with_tokens(self) -> Result<Self, Error> {
+        match (&self.judge, &self.config.jwt) {
+            (None, Some(config)) => {
+                let jwt = crate::jwt::Jwt::new(config)?;
+                Ok(self.jwt(jwt))
+            }
+            (Some(_), _) | (None, None) => Ok(self),
+        }
+    }
+
+    #[cfg(not(feature = "jwt"))]
+    fn with_tokens(self) -> Result<Self, Error> {
+        match (&self.judge, &self.config.jwt) {
+            (None, Some(_)) => {
+                Err(Error::Config("jwt: this program was built without the feature jwt".to_owned()))
+            }
+            (Some(_), _) | (None, None) => Ok(self),
+        }
+    }
+
     /// Has a broker of yours number publications and bring them here, in place of one in memory,
     /// which is for a server that has one node.
     ///
@@ -294,10 +344,15 @@ impl Builder {
     ///
     /// # Errors
     /// When a setting has no meaning; the text names it. When the system gives no epoll.
-    pub fn build(self) -> Result<Server, Error> {
-        if let Some(fault) = self.fault {
+    pub fn build(mut self) -> Result<Server, Error> {
+        if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
+        let this = self.with_tokens()?;
+        this.build_judged()
+    }
+
+    fn build_judged(self) -> Result<Server, Error> {
         self.config.check()?;
         if let Some(folder) = self.site.as_deref().filter(|folder| !folder.is_dir()) {
             let folder = folder.display();
@@ -315,7 +370,11 @@ impl Builder {
             (None, Some(user)) => Namer::User(user),
             (None, None) => Namer::No,
         };
-        Server::new(self.config, settings, self.routes, files, namer, self.broker)
+        let identity = match namer {
+            Namer::No => None,
+            Namer::Judge(..) | Namer::User(_) => Some(Identity::new(&self.secrets, &self.config)?),
+        };
+        Server::new(self.config, settings, self.routes, files, (namer, identity), self.broker)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration, as a file may give it. Every key has a default.
 
+mod jwt;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,10 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 
-pub use self::topics::{Slow, TopicRule};
+pub use self::{
+    jwt::JwtConfig,
+    topics::{Slow, TopicRule},
+};
 use self::{keys::keys, topics::check_rules};
 use crate::Error;
 
@@ -84,6 +88,12 @@ keys! {
         /// link of another user. A request through a trusted proxy that has it twice is refused.
         /// The pages need a `key` for each user all the same. Default: none.
         user_header: Option<String> = own(None), "tabmux_refused_total{reason=\"user_header\"}";
+        /// One file with a secret of at least 16 bytes, or two. The first secret makes the identity
+        /// tags by which hubs tell users apart; tags that the second made still count. All nodes
+        /// have the same. Without one, the server draws a secret that lasts until the process
+        /// ends: then every restart counts as a change of user. The binary also takes them from
+        /// `TABMUX_IDENTITY_SECRET` and `TABMUX_IDENTITY_SECRET_OLD`. Default: none.
+        identity_secret_files: Vec<PathBuf> = own(Vec::new());
         /// How long a judge ([`Builder::judge`](crate::Builder::judge)) may take to answer, and how
         /// long a client waits for its turn, in milliseconds. Default: 5,000.
         judge_timeout_ms: u64 = own(5_000), "tabmux_refused_total{reason=\"judge_timeout\"}";
@@ -92,6 +102,8 @@ keys! {
         broker_timeout_ms: u64 = own(10_000), "tabmux_broker_failures_total{reason=\"timeout\"}";
         /// What is special about topics, by the beginning of their names. Default: nothing.
         topics: Vec<TopicRule> = own(Vec::new());
+        /// How tokens (JWT) name users. Default: not at all. A program needs the feature `jwt`.
+        jwt: Option<JwtConfig> = own(None);
         /// Compression.
         deflate: Deflate = own(Deflate::default());
         /// What a peer can reach.
@@ -279,6 +291,10 @@ impl Config {
         ];
         if self.user_header.is_some() && self.trusted_proxies.is_empty() {
             let message = "user_header needs trusted_proxies: else every client could name a user";
+            return Err(Error::Config(message.to_owned()));
+        }
+        if self.identity_secret_files.len() > 2 {
+            let message = "identity_secret_files names more than two files";
             return Err(Error::Config(message.to_owned()));
         }
         check_rules(&self.topics)?;

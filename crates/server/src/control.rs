@@ -8,6 +8,7 @@ use crate::{
     Config, Error,
     admission::Admission,
     descriptors,
+    identity::Identity,
     judge::Room,
     settings::Settings,
     shard::{
@@ -32,6 +33,8 @@ pub(crate) struct Control {
 pub(crate) struct Desk {
     pub(crate) admission: Arc<Admission>,
     pub(crate) room: Option<Arc<Room>>,
+    /// Makes the tags of users; nothing if the server knows none.
+    pub(crate) identity: Option<Identity>,
     settings: RwLock<Arc<Settings>>,
 }
 
@@ -39,9 +42,10 @@ impl Desk {
     pub(crate) fn new(
         admission: Arc<Admission>,
         room: Option<Arc<Room>>,
+        identity: Option<Identity>,
         settings: Settings,
     ) -> Self {
-        Self { admission, room, settings: RwLock::new(Arc::new(settings)) }
+        Self { admission, room, identity, settings: RwLock::new(Arc::new(settings)) }
     }
 
     /// Returns the settings of this moment.
@@ -75,6 +79,9 @@ impl Control {
 
     /// Runs an errand in every shard. A shard that failed has nobody.
     pub(crate) fn run(&self, errand: impl Fn() -> Errand) {
+        if !self.board.has_begun() {
+            return;
+        }
         for mailbox in &*self.mailboxes {
             let _ = mailbox.push(Mail::Word(Word::People(errand())), 0);
         }

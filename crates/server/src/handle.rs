@@ -86,6 +86,13 @@ impl ServerHandle {
         fanout.publish(topic, message).await
     }
 
+    /// Returns the identity tag of a user. An application that writes it into its HTML spares the
+    /// page the question whose it is. Returns nothing when the server knows no users, or is gone.
+    pub fn identity(&self, user: &str) -> Option<String> {
+        let control = self.control.upgrade()?;
+        control.desk.identity.as_ref().map(|identity| identity.tag(user).into())
+    }
+
     /// Sends a message to all tabs of a user's browsers, to all tabs of one browser, or to one tab,
     /// at most once: what does not fit on a link is lost, and so is what is sent to nobody who is
     /// there. Pages hear it as `message` of their client. A tab whose hub speaks version 1 of the
@@ -207,7 +214,7 @@ impl ServerHandle {
 
     async fn list(&self, user: Option<Arc<str>>) -> Vec<SessionInfo> {
         let mut answers = Vec::new();
-        if let Some(control) = self.control.upgrade() {
+        if let Some(control) = self.control.upgrade().filter(|it| it.board.has_begun()) {
             for mailbox in &*control.mailboxes {
                 let (answer, answered) = oneshot::channel();
                 let errand = Errand::List { user: user.clone(), answer };

@@ -1,11 +1,15 @@
 //! The HTTP face: the link's handshake, the client's files, numbers and health.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
     extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, Request, State},
-    http::{HeaderMap, StatusCode, Uri, Version, header, request::Parts},
+    http::{HeaderMap, StatusCode, Uri, Version, header, request::Parts, uri::PathAndQuery},
     response::{AppendHeaders, IntoResponse, Response},
     routing::{any, get, post},
 };
@@ -21,15 +25,17 @@ use crate::{
     assets, bridge, metrics,
     patience::Patient,
     replay::Replay,
+    who,
     ws::{
         Agreed,
-        upgrade::{self, Refusal},
+        upgrade::{self, Offer, Refusal},
     },
 };
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .route("/tabmux/ws", any(open_link))
+        .route("/tabmux/who", any(who::serve))
         .route("/tabmux/api/publish", post(api::publish).layer(body_limit(&app)))
         .route("/tabmux/stats", get(stats))
         .route("/tabmux/healthz", get(health));
@@ -82,42 +88,74 @@ pub(crate) fn metrics_router(app: Arc<App>) -> Router {
 /// drops the future of a client that leaves, and its question with it.
 async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let (accept, deflate, ticket) = match accept(&app, &parts).await {
+    let (handshaken, ticket) = match accept(&app, &parts).await {
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.into_response(),
     };
+    let inflates = handshaken.deflate.is_on();
     let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return Refusal::new(426, "this connection cannot be upgraded").into_response();
     };
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => hand_over(&app, upgraded, ticket, deflate.is_on()),
+            Ok(upgraded) => hand_over(&app, upgraded, ticket, inflates),
             Err(error) => debug!("no link after the handshake: {error}"),
         }
     });
-    let headers = [
-        (header::UPGRADE, "websocket"),
-        (header::CONNECTION, "Upgrade"),
-        (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
-    ];
-    let extensions = deflate.header().map(|value| (header::SEC_WEBSOCKET_EXTENSIONS, value));
-    (StatusCode::SWITCHING_PROTOCOLS, headers, AppendHeaders(extensions)).into_response()
+    handshaken.response()
 }
 
-/// Returns what the answer says of the key and of compression, and the link's place in the limits.
-async fn accept(app: &App, parts: &Parts) -> Result<(String, Agreed, Ticket), Refusal> {
+/// What the answer to a good handshake says.
+pub(crate) struct Handshaken {
+    accept: String,
+    deflate: Agreed,
+}
+
+impl Handshaken {
+    /// Answers without compression.
+    pub(crate) fn plain(accept: String) -> Self {
+        Self { accept, deflate: Agreed::default() }
+    }
+
+    pub(crate) fn response(&self) -> Response {
+        let headers = [
+            (header::UPGRADE, "websocket"),
+            (header::CONNECTION, "Upgrade"),
+            (header::SEC_WEBSOCKET_ACCEPT, &self.accept),
+        ];
+        let deflate = self.deflate.header();
+        let extensions = deflate.map(|value| (header::SEC_WEBSOCKET_EXTENSIONS, value));
+        (StatusCode::SWITCHING_PROTOCOLS, headers, AppendHeaders(extensions)).into_response()
+    }
+}
+
+/// Returns what the answer says, and the link's place in the limits.
+async fn accept(app: &App, parts: &Parts) -> Result<(Handshaken, Ticket), Refusal> {
+    let (peer, offer) = offer(app, parts)?;
+    let ticket = app.judge(&offer, peer, || without_upgrade(parts)).await?;
+    let deflate = offer.deflate.only_if(app.config.deflate.enabled);
+    Ok((Handshaken { accept: offer.accept, deflate }, ticket))
+}
+
+/// Reads a handshake. Returns the peer's address, if the app tells it, and what is asked.
+pub(crate) fn offer<'a>(
+    app: &App,
+    parts: &'a Parts,
+) -> Result<(Option<IpAddr>, Offer<'a>), Refusal> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let http11 = parts.version >= Version::HTTP_11;
     let offer = upgrade::check(parts.method.as_str(), http11, headers)
         .inspect_err(|_| app.admission.count(Cause::Malformed, peer))?;
-    let ticket = app.judge(&offer, peer, || {
-        let mut parts = parts.clone();
-        parts.extensions.remove::<OnUpgrade>();
-        parts
-    });
-    let ticket = ticket.await?;
-    Ok((offer.accept, offer.deflate.only_if(app.config.deflate.enabled), ticket))
+    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    Ok((peer, Offer { target, ..offer }))
+}
+
+/// Returns the request that the application sees. It cannot take the connection.
+pub(crate) fn without_upgrade(parts: &Parts) -> Parts {
+    let mut parts = parts.clone();
+    parts.extensions.remove::<OnUpgrade>();
+    parts
 }
 
 /// Takes the stream back from hyper and gives it to a shard. Both the listener's own connections

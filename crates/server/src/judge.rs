@@ -4,7 +4,13 @@ mod breaker;
 mod cache;
 mod room;
 
-use std::{fmt, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::http::{HeaderName, request::Parts};
 
@@ -29,6 +35,7 @@ pub struct Handshake {
 pub struct Admitted {
     user: Option<String>,
     kept: Vec<HeaderName>,
+    until: Option<SystemTime>,
 }
 
 /// The answer of a judge that lets nobody in. The page reads the text, in `status` of its client
@@ -62,6 +69,12 @@ impl Handshake {
         if values.next().is_some() { None } else { value.to_str().ok() }
     }
 
+    /// Returns the value of a parameter of the link's address, as it stands there.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.parts.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
     /// Returns the value of a cookie.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let values = self.parts.headers.get_all("cookie").iter();
@@ -83,13 +96,13 @@ impl fmt::Debug for Handshake {
 impl Admitted {
     /// Lets a link in that is nobody's.
     pub const fn nobody() -> Self {
-        Self { user: None, kept: Vec::new() }
+        Self { user: None, kept: Vec::new(), until: None }
     }
 
     /// Lets in a link of a user, of whom the name is known. Names are equal for one user, and
     /// differ for two. Only links of one user share a session. Anything but the empty name will do.
     pub fn user(name: impl Into<String>) -> Self {
-        Self { user: Some(name.into()), kept: Vec::new() }
+        Self { user: Some(name.into()), kept: Vec::new(), until: None }
     }
 
     /// Has the server keep a header of the request, for [`Ctx::header`](crate::Ctx::header). It
@@ -98,6 +111,29 @@ impl Admitted {
     pub fn keep(mut self, header: &str) -> Self {
         self.kept.extend(HeaderName::from_bytes(header.as_bytes()).ok());
         self
+    }
+
+    /// Ends the link at this moment, for example when a token expires. The hub dials again then,
+    /// and is judged again. Its session waits for it, so a browser that shows newer credentials in time
+    /// loses nothing. A moment that has passed refuses the link.
+    #[must_use]
+    pub const fn until(mut self, moment: SystemTime) -> Self {
+        self.until = Some(moment);
+        self
+    }
+
+    /// Returns how long the link may live; `None` for ever. It is zero if the moment has passed.
+    pub(crate) fn lives(&self) -> Option<Duration> {
+        let left = |until: SystemTime| until.duration_since(SystemTime::now()).unwrap_or_default();
+        self.until.map(left)
+    }
+
+    /// Refuses what has expired by now.
+    pub(crate) fn unexpired(self) -> Verdict {
+        match self.lives() {
+            Some(Duration::ZERO) => Err(Refusal::never("the credentials have expired")),
+            Some(_) | None => Ok(self),
+        }
     }
 
     /// Returns the user's name.

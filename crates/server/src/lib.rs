@@ -51,7 +51,10 @@ mod files;
 mod handle;
 mod handler;
 mod http;
+mod identity;
 mod judge;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod logs;
 mod metrics;
 mod origin;
@@ -67,6 +70,7 @@ mod task;
 pub mod testing;
 mod users;
 mod web;
+mod who;
 mod ws;
 
 pub use self::{

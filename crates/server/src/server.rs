@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::Router;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -18,6 +18,7 @@ use crate::{
     broker::{Broker, MemoryBroker},
     control::Desk,
     descriptors, http,
+    identity::Identity,
     judge::{Hook, KeyOf, Room},
     routes::Routes,
     settings::Settings,
@@ -67,7 +68,7 @@ impl Server {
         settings: Settings,
         routes: Routes,
         files: Files,
-        namer: Namer,
+        (namer, identity): (Namer, Option<Identity>),
         broker: Option<Arc<dyn Broker>>,
     ) -> Result<Self, Error> {
         let mut names = Names::No;
@@ -87,7 +88,7 @@ impl Server {
                     Some(room)
                 }
             };
-            Desk::new(admission, room, settings)
+            Desk::new(admission, room, identity, settings)
         };
         let broker = match broker {
             Some(broker) => broker,
@@ -96,7 +97,8 @@ impl Server {
         let shards = Shards::new(&config, routes, broker, desk)?;
         let control = Arc::clone(shards.control());
         let admission = Arc::clone(&control.desk.admission);
-        let app = App { config, control, admission, names, shards, files };
+        let answering = Arc::new(Semaphore::new(admission.quota().handshakes));
+        let app = App { config, control, admission, names, shards, files, answering };
         Ok(Self { app: Arc::new(app) })
     }
 

@@ -218,7 +218,7 @@ impl TestServer {
         let (config, settings, routes) = builder.into_parts()?;
         let Browser { user, headers, address } = browser;
         let user = user.map(|name| Arc::new(User::new(&name, 0)));
-        let visitor = Visitor::Admitted(Admitted { user, address, headers });
+        let visitor = Visitor::Admitted(Admitted { user, address, headers, ..Admitted::default() });
         let mut server = Self {
             alone: Alone::new(&config, settings, routes, visitor, address)?,
             tab: Alias(0),

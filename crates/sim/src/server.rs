@@ -361,7 +361,8 @@ impl Server {
             | LinkDown::Suspended
             | LinkDown::Replaced
             | LinkDown::Fenced
-            | LinkDown::Rechecked => {}
+            | LinkDown::Rechecked
+            | LinkDown::Expired => {}
         }
         Ok(())
     }

@@ -78,6 +78,8 @@ config! {
     ask_bytes: usize = 1 << 20;
     /// The shell takes requests of tabs. WELCOME tells hubs so.
     requests: bool = false;
+    /// The shell knows users. WELCOME tells hubs so, and whose the link is.
+    users: bool = false;
     /// Whether the shell is asked for each subscription.
     ask_subscriptions: bool = false;
     /// Unacknowledged bytes of one lane, told in WELCOME. A message is refused with

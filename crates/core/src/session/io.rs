@@ -229,6 +229,8 @@ pub enum LinkDown {
     Ended,
     /// The application asks again what the user of the link may do.
     Rechecked,
+    /// The credentials that opened the link have expired.
+    Expired,
 }
 
 /// Why a session without a link is no more.
@@ -272,6 +274,8 @@ pub enum WakeReason {
     Detached,
     /// A question may have waited for an answer for too long.
     Ask,
+    /// The credentials of a link expire.
+    Credentials,
 }
 
 /// Why a message was not sent.
@@ -308,7 +312,8 @@ impl LinkDown {
             | Self::Suspended
             | Self::Replaced
             | Self::Fenced
-            | Self::Rechecked => false,
+            | Self::Rechecked
+            | Self::Expired => false,
         }
     }
 }

@@ -23,6 +23,7 @@ mod asks;
 mod backlog;
 mod commands;
 mod config;
+mod credentials;
 mod credit;
 mod effects;
 mod frames;
@@ -81,6 +82,7 @@ pub use self::{
     visitor::{Admitted, Farewell, User, Visitor},
 };
 use self::{
+    credentials::Credentials,
     effects::Effects,
     ledger::{Charge, GREETING, LINK},
     link::{Greeting, Phase},
@@ -119,6 +121,7 @@ pub struct Registry {
     detached: VecDeque<(Timestamp, SessionId)>,
     /// When set, HELLO is refused with this hint.
     draining: Option<Duration>,
+    credentials: Credentials,
     fx: Effects,
 }
 
@@ -150,6 +153,7 @@ impl Registry {
             topics: TopicTable::default(),
             detached: VecDeque::new(),
             draining: None,
+            credentials: Credentials::default(),
             fx: Effects::new(config, now),
         }
     }
@@ -201,6 +205,7 @@ impl Registry {
             self.time_out(id, reason);
         }
         self.end_overdue_asks();
+        self.end_expired_links();
         self.expire();
         self.settle();
     }
@@ -219,12 +224,13 @@ impl Registry {
     }
 
     /// Returns when to call `handle_timeout` next, and why; `None` while there is no link, no
-    /// session that waits for one, and no question.
+    /// session that waits for one, no question and no credentials that expire.
     pub fn poll_timeout(&self) -> Option<(Timestamp, WakeReason)> {
         let link = self.links.peek(&self.fx.config);
         let detached = self.first_expiry().map(|at| (at, WakeReason::Detached));
         let ask = self.fx.asks.first().map(|(at, _)| (at, WakeReason::Ask));
-        [link, detached, ask].into_iter().flatten().min()
+        let credentials = self.credentials.first().map(|at| (at, WakeReason::Credentials));
+        [link, detached, ask, credentials].into_iter().flatten().min()
     }
 
     fn advance(&mut self, now: Timestamp) {
@@ -234,6 +240,9 @@ impl Registry {
     fn on_link_opened(&mut self, id: LinkId, greeting: Greeting) {
         let Effects { now, config, stats, .. } = &mut self.fx;
         let full = self.links.len() >= config.links;
+        if let Some(until) = greeting.visitor.as_ref().and_then(|visitor| visitor.until()) {
+            self.credentials.insert(id, until);
+        }
         let visitor = visitor::cost(greeting.visitor.as_ref());
         self.links.insert(id, greeting, *now, *now + config.handshake_timeout);
         stats.links.open += 1;
@@ -360,8 +369,8 @@ impl Registry {
                 let reason = "all tabs are parked".into();
                 self.close_link(id, close::GOING_AWAY, reason, LinkDown::Suspended);
             }
-            // Of a session or of a question, not of a link.
-            WakeReason::Detached | WakeReason::Ask => {}
+            // Of a session or of a question, or not of the timers of links.
+            WakeReason::Detached | WakeReason::Ask | WakeReason::Credentials => {}
         }
     }
 
@@ -424,6 +433,7 @@ impl Registry {
         let Some(link) = self.links.remove(id) else {
             return;
         };
+        self.credentials.remove(id);
         self.fx.stats.links.open -= 1;
         if let Phase::Hello(greeting) = &link.phase {
             self.fx.charge(Charge::Sessions, GREETING, 0);

@@ -320,7 +320,12 @@ impl Session {
             WelcomeTab { tab: tab.id, alias: tab.alias, parked, aside: tab.aside }
         });
         let features = fx.config.requests.then_some(Feature::Requests).into_iter().collect();
-        let tail = WelcomeTail { identity: IdentityTag::NoUsers, features };
+        let identity = match &self.visitor {
+            _ if !fx.config.users => IdentityTag::NoUsers,
+            Some(visitor) => visitor.identity(),
+            None => IdentityTag::Nobody,
+        };
+        let tail = WelcomeTail { identity, features };
         let welcome = Welcome {
             session: self.id,
             token: self.token,

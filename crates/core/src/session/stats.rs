@@ -139,6 +139,7 @@ stats! {
         }
         counter "tabmux_links_closed_total" "Links that the server closed, by reason." {
             /// These links did not say HELLO in time.
+            expired as "credentials_expired": reason "expired";
             handshake_timeouts: reason "handshake_timeout";
             /// These links were silent.
             heartbeat_timeouts: reason "heartbeat_timeout";

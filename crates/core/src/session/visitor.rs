@@ -2,9 +2,10 @@
 
 use std::{cmp::Ordering, net::IpAddr, sync::Arc, time::Duration};
 
-use tabmux_wire::RefusedReason;
+use tabmux_wire::{IdentityTag, RefusedReason};
 
 use super::ledger::ARC;
+use crate::Timestamp;
 
 /// A user of the application. Two records with one name are the same user.
 #[derive(Clone, Debug)]
@@ -27,6 +28,11 @@ pub enum Visitor {
 pub struct Admitted {
     /// The user, if the application named one. A session is only for links of one user.
     pub user: Option<Arc<User>>,
+    /// The user's identity tag, which hubs learn from WELCOME. `None` for nobody.
+    pub tag: Option<Box<str>>,
+    /// When the credentials of the link expire. The link ends then, and its session waits for
+    /// another one. `None` for never.
+    pub until: Option<Timestamp>,
     /// The client's address, where the stream of the link does not tell it.
     pub address: Option<IpAddr>,
     /// Headers that the application asked to keep.
@@ -96,15 +102,32 @@ impl Visitor {
         }
     }
 
+    /// Returns when the credentials of the link expire, if they do.
+    pub(super) fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Admitted(admitted) => admitted.until,
+            Self::Refused(_) => None,
+        }
+    }
+
+    /// Returns whose the link is, as hubs are told on a server that knows users.
+    pub(super) fn identity(&self) -> IdentityTag {
+        match self {
+            Self::Admitted(Admitted { tag: Some(tag), .. }) => IdentityTag::User(tag.clone()),
+            Self::Admitted(_) | Self::Refused(_) => IdentityTag::Nobody,
+        }
+    }
+
     /// Returns the bytes that it takes, its user's record included.
     pub(super) fn cost(&self) -> usize {
         let inner = match self {
-            Self::Admitted(Admitted { user, address: _, headers }) => {
+            Self::Admitted(Admitted { user, tag, until: _, address: _, headers }) => {
+                let tag = tag.as_ref().map_or(0, |tag| tag.len());
                 let user =
                     user.as_ref().map_or(0, |user| 2 * ARC + size_of::<User>() + user.name.len());
                 let texts = headers.iter().map(|(name, value)| name.len() + value.len());
                 let entries = headers.capacity() * size_of::<(Box<str>, Box<[u8]>)>();
-                user + entries + texts.sum::<usize>()
+                user + tag + entries + texts.sum::<usize>()
             }
             Self::Refused(farewell) => farewell.message.len(),
         };

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tabmux_core::{
-    session::{Admitted, Farewell, LinkDown, Output, SendError, User, Visitor},
+    session::{Admitted, Farewell, LinkDown, Output, SendError, SocketRef, User, Visitor},
     wire::{
-        Audience, Denied, Dismissed, ErrorCode, GoAwayReason, Hello, HubFrame, HubId,
-        MAX_MESSAGE_TEXT, Payload, RefusedReason, ServerFrame, SessionId, TabId, Term, close,
+        Alias, Audience, Denied, Dismissed, ErrorCode, GoAwayReason, Hello, HubFrame, HubId,
+        MAX_MESSAGE_TEXT, Payload, RefusedReason, ServerFrame, SessionId, SocketId, TabId, Term,
+        close,
     },
 };
 
@@ -86,7 +87,7 @@ fn what_is_known_of_a_link_is_there_and_charged_while_the_session_lives() {
     let mut server = Server::new();
     let user = Some(Arc::new(User::new("ann", 3)));
     let headers = vec![("x-locale".into(), b"de".as_slice().into())];
-    let visitor = Visitor::Admitted(Admitted { user, address: None, headers });
+    let visitor = Visitor::Admitted(Admitted { user, headers, ..Admitted::default() });
     server.open_by(1, Some(visitor.clone()));
     let charged = server.registry.stats().charged.visitors;
     assert!(charged > "annx-localede".len());
@@ -198,6 +199,59 @@ fn a_user_who_is_asked_anew_comes_back_to_its_session() {
     server.open_as(2, 7);
     let outputs = server.say(2, &resume(&welcome, 9, Some(0)));
     assert!(matches!(&frames(&outputs)[0], ServerFrame::Welcome(it) if it.resumed));
+}
+
+/// A link whose credentials expire after a minute.
+fn open_for_a_minute(server: &mut Server, link: u64) {
+    let until = Some(server.now + Duration::from_secs(60));
+    let admitted = Admitted { until, ..Admitted::default() };
+    server.open_by(link, Some(Visitor::Admitted(admitted)));
+}
+
+#[test]
+fn a_link_whose_credentials_expire_ends_and_its_session_waits_for_another() {
+    let mut server = Server::new();
+    open_for_a_minute(&mut server, 1);
+    let ServerFrame::Welcome(welcome) = frame(&server.say(1, &hello())) else { panic!() };
+    server.say(1, &attach(1));
+    server.say(1, &crate::support::open(1, 1));
+    let (session, tab, socket) = (welcome.session, Alias(1), SocketId(1));
+    server.accept(SocketRef { session, tab, socket }, "");
+    server.drain();
+    for _ in 0..3 {
+        let outputs = server.pass(Duration::from_secs(15));
+        assert!(outputs.is_empty(), "{outputs:?}");
+        server.say(1, &HubFrame::Ping { nonce: 1 });
+    }
+    let outputs = server.pass(Duration::from_secs(15));
+    let (reason, target) = (GoAwayReason::Rebalance, "");
+    let go_away = ServerFrame::GoAway { reason, after_ms: 0, spread_ms: 0, target };
+    assert_eq!(frame(&outputs), go_away);
+    assert_eq!(cause(&outputs), LinkDown::Expired);
+    assert_eq!(server.registry.stats().links.expired, 1);
+    server.open(2);
+    let outputs = server.say(2, &resume(&welcome, 9, Some(0)));
+    assert!(matches!(&frames(&outputs)[0], ServerFrame::Welcome(it) if it.resumed));
+}
+
+#[test]
+fn a_link_that_went_before_its_credentials_expire_leaves_nothing_to_do() {
+    let mut server = Server::new();
+    open_for_a_minute(&mut server, 1);
+    let wakes = |server: &Server| server.registry.poll_timeout();
+    assert!(wakes(&server).is_some());
+    server.cut(1);
+    assert_eq!(wakes(&server), None);
+}
+
+#[test]
+fn a_link_that_has_not_said_hello_ends_with_its_credentials_too() {
+    let mut server = Server::new();
+    let until = Some(server.now + Duration::from_secs(1));
+    let admitted = Admitted { until, ..Admitted::default() };
+    server.open_by(1, Some(Visitor::Admitted(admitted)));
+    let outputs = server.pass(Duration::from_secs(1));
+    assert_eq!(cause(&outputs), LinkDown::Expired);
 }
 
 #[test]

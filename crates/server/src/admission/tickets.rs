@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tabmux_core::session::{Admitted, User, Visitor};
+use tabmux_core::{
+    Timestamp,
+    session::{Admitted, User, Visitor},
+};
 
 use super::{cause::Cause, people::People, quota::Quota};
 
@@ -179,13 +182,13 @@ impl Approach {
     }
 
     fn seat(mut self, user: Option<Arc<User>>, guest: Guest<'_>) -> Ticket {
-        let Guest { user: _, address, headers } = guest;
+        let Guest { user: _, tag, until, address, headers } = guest;
         let (v4, address) = match address {
             Some(IpAddr::V4(v4)) => (v4, None),
             address => (Ipv4Addr::UNSPECIFIED, address),
         };
-        let is_blank = user.is_none() && address.is_none() && headers.is_empty();
-        let admitted = (!is_blank).then_some(Admitted { user, address, headers });
+        let is_blank = user.is_none() && until.is_none() && address.is_none() && headers.is_empty();
+        let admitted = (!is_blank).then_some(Admitted { user, tag, until, address, headers });
         let visitor = admitted.map(|admitted| Arc::new(Visitor::Admitted(admitted)));
         self.ticket(Stub { peer: NOBODY, address: v4, visitor })
     }
@@ -225,6 +228,10 @@ impl Drop for Approach {
 pub(crate) struct Guest<'a> {
     /// The user, if one was named.
     pub(crate) user: Option<&'a str>,
+    /// The user's identity tag.
+    pub(crate) tag: Option<Box<str>>,
+    /// When the link ends.
+    pub(crate) until: Option<Timestamp>,
     /// The client's address, if its stream does not tell it.
     pub(crate) address: Option<IpAddr>,
     /// Headers to keep.

@@ -145,6 +145,9 @@ impl Room {
         let (_, cache) = self.cache.as_ref()?;
         let cache = lock(cache);
         let verdict = cache.get(Instant::now(), key)?.clone();
+        if verdict.as_ref().is_ok_and(|it| it.lives() == Some(Duration::ZERO)) {
+            return None;
+        }
         // Under the lock: who is ended from now on is ended after the answer was given.
         Some(Answer { verdict, asking: self.tickets.begin_question() })
     }

@@ -85,7 +85,7 @@ impl Alone {
             fanout: Arc::clone(&fanout),
             mailboxes,
             node: Node(config.node),
-            desk: Desk::new(admission, None, settings),
+            desk: Desk::new(admission, None, None, settings),
         });
         let home = Home {
             index: 0,

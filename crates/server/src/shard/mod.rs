@@ -36,7 +36,7 @@ use std::{
 };
 
 use mio::{Poll, Waker};
-use tabmux_core::session::MAX_SHARDS;
+use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 use tokio::{runtime::Handle, sync::watch};
 use tracing::error;
 
@@ -101,7 +101,9 @@ impl Shards {
             node,
             desk: desk(count, &tickets),
         });
-        let (session, threshold) = (config.session(count), config.deflate.threshold_bytes);
+        let threshold = config.deflate.threshold_bytes;
+        let users = control.desk.identity.is_some();
+        let session = SessionConfig { users, ..config.session(count) };
         let begin = |(index, poll)| {
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
             let fanout = Arc::clone(&fanout);
@@ -161,6 +163,7 @@ impl Shards {
 
     fn start(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        self.board.begin();
         for (index, shard) in idle.drain(..).enumerate() {
             let (runtime, board) = (Handle::current(), Arc::clone(&self.board));
             let thread = thread::Builder::new().name(format!("tabmux-{index}"));

@@ -540,6 +540,7 @@ fn log_link_down(shard: usize, LinkId(link): LinkId, cause: LinkDown) {
         LinkDown::Closed
         | LinkDown::Ended
         | LinkDown::Rechecked
+        | LinkDown::Expired
         | LinkDown::HandshakeTimeout
         | LinkDown::HeartbeatTimeout
         | LinkDown::Suspended

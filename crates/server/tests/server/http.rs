@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
-const NUMBERS: [&str; 57] = [
+const NUMBERS: [&str; 58] = [
     "absent_full",
     "asks",
     "asks_overdue",
@@ -28,6 +28,7 @@ const NUMBERS: [&str; 57] = [
     "charged_topics",
     "charged_visitors",
     "charged_waiting",
+    "credentials_expired",
     "deliveries",
     "detached",
     "dropped_gap",

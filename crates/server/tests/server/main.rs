@@ -10,7 +10,10 @@ mod halves;
 mod handlers;
 mod held;
 mod http;
+mod identity;
 mod judge;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod limits;
 mod links;
 mod logs;

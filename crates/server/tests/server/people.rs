@@ -73,6 +73,13 @@ async fn users_and_sessions_are_listed() {
 }
 
 #[tokio::test]
+async fn a_server_that_had_no_link_yet_has_no_users() {
+    let server = running().await;
+    assert!(soon("the users", server.handle.users()).await.is_empty());
+    assert!(soon("the sessions", server.handle.sessions()).await.is_empty());
+}
+
+#[tokio::test]
 async fn messages_reach_a_user_a_browser_or_a_tab_and_nobody_else() {
     let server = running().await;
     let (mut one, first) = browser(server.address, "ann").await;

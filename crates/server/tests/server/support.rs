@@ -106,7 +106,17 @@ impl Hub {
         address: SocketAddr,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, WsError> {
-        let mut request = format!("ws://{address}/tabmux/ws").into_client_request().unwrap();
+        Self::dial_at(address, "", headers).await
+    }
+
+    /// A link whose request has this query.
+    pub(crate) async fn dial_at(
+        address: SocketAddr,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, WsError> {
+        let url = format!("ws://{address}/tabmux/ws{query}");
+        let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }

@@ -1,0 +1,100 @@
+//! `/tabmux/who`: a short WebSocket whose only message tells whose the browser is now.
+//!
+//! A hub asks it before it serves another tab, and so learns of a log-in in another tab. It is a
+//! WebSocket because browsers then send the cookies that a socket of the page would have.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tabmux_core::wire::{IdentityTag, close};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::OwnedSemaphorePermit,
+    time::timeout,
+};
+use tracing::debug;
+
+use crate::{
+    admission::Cause,
+    app::App,
+    http::{self, Handshaken},
+    judge,
+    ws::{Opcode, put_close, put_frame, upgrade::Refusal},
+};
+
+/// How long a client may take to read the answer and to close.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes that a client may send before it closes. A close frame has fewer.
+const MOST: u64 = 1 << 10;
+
+/// Answers whose the browser is.
+pub(crate) async fn serve(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let (handshaken, frames) = match ask(&app, &parts).await {
+        Ok(answer) => answer,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let Ok(place) = Arc::clone(&app.answering).try_acquire_owned() else {
+        return app.admission.refuse(Cause::Handshakes, None).into_response();
+    };
+    let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+        return Refusal::new(426, "this connection cannot be upgraded").into_response();
+    };
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => tell(upgraded, &frames, place).await,
+            Err(error) => debug!("nobody was told whose a browser is: {error}"),
+        }
+    });
+    handshaken.response()
+}
+
+/// Returns the head of the answer, and the frames that follow it.
+async fn ask(
+    app: &App,
+    parts: &axum::http::request::Parts,
+) -> Result<(Handshaken, Vec<u8>), Refusal> {
+    let (peer, offer) = http::offer(app, parts)?;
+    let answer = app.identify(&offer, peer, || http::without_upgrade(parts)).await?;
+    let mut frames = Vec::new();
+    match answer {
+        Ok(identity) => {
+            put_frame(&mut frames, Opcode::Text, text(&identity).as_bytes());
+            put_close(&mut frames, close::NORMAL, "");
+        }
+        Err(refusal) => put_close(&mut frames, close::POLICY, judge::Refusal::message(&refusal)),
+    }
+    // Messages this short are not compressed.
+    Ok((Handshaken::plain(offer.accept), frames))
+}
+
+/// Returns the message that tells an identity.
+fn text(identity: &IdentityTag) -> String {
+    match identity {
+        IdentityTag::NoUsers => "no users".to_owned(),
+        IdentityTag::Nobody => "nobody".to_owned(),
+        IdentityTag::User(tag) => format!("user {tag}"),
+    }
+}
+
+/// Tells the answer, and gives the client time to close. The place is free when the connection is
+/// over.
+async fn tell(upgraded: Upgraded, frames: &[u8], _place: OwnedSemaphorePermit) {
+    let mut stream = TokioIo::new(upgraded);
+    let telling = async {
+        stream.write_all(frames).await?;
+        stream.flush().await?;
+        // RFC 6455, section 7.1.1: the server closes the connection once the client has closed.
+        let mut nowhere = tokio::io::sink();
+        tokio::io::copy(&mut (&mut stream).take(MOST), &mut nowhere).await?;
+        stream.shutdown().await
+    };
+    if let Ok(Err(error)) = timeout(PATIENCE, telling).await {
+        debug!("nobody was told whose a browser is: {error}");
+    }
+}
