@@ -38,6 +38,28 @@ const OWN = /^_[^_]/;
 /** The state of a page is here: a second copy of it would be a second tab. */
 const STATE = 'life.ts';
 
+/**
+ * The hub, in the place of the class that wasm-bindgen makes. As there, a text or bytes become an
+ * address and a length, and the called function frees them; anything else the browser converts.
+ */
+const HUB = `
+const passed = (given) => given.flatMap((it) => {
+  const bytes = typeof it === 'string' ? cachedTextEncoder.encode(it) : it;
+  if (!(bytes instanceof Uint8Array)) return [it];
+  const at = wasm.__wbindgen_malloc(bytes.length, 1) >>> 0;
+  getUint8ArrayMemory0().set(bytes, at);
+  return [at, bytes.length];
+});
+export class Hub {
+  constructor(...given) {
+    const at = wasm.hub_new(...passed(given));
+    for (const [name, call] of Object.entries(wasm)) {
+      if (name.startsWith('hub_')) this[name.slice(4)] = (...given) => call(at, ...passed(given));
+    }
+  }
+}
+`;
+
 const root = dirname(fileURLToPath(import.meta.url));
 const { values: options } = parseArgs({
   options: {
@@ -207,28 +229,26 @@ function open() {
 }
 
 /**
- * Leaves out of the glue what no worker needs: a hub of an earlier instance is never called, hubs
- * are not collected one by one, and each browser that has SharedWorkers has `encodeInto`.
+ * Leaves out of the glue what no worker needs: each browser that has SharedWorkers has `encodeInto`,
+ * and a class with a method for each call takes more bytes than all the rest.
  */
 function glue() {
-  const unused = [
-    / *if \(this\.__wbg_inst !== undefined[^]*?\n {8}\}\n/g,
-    / *__wbg_call_guard\(\);\n/g,
-    /const HubFinalization = [^]*?\n\}\);\n/g,
-    / *HubFinalization\.(un)?register\(.*\);\n/g,
-    /if \(!\('encodeInto'[^]*?\n\}\n/g,
-    / {4}__destroy_into_raw\(\) \{[^]*?\n {4}\}\n/g,
-    / {4}free\(\) \{[^]*?\n {4}\}\n/g,
-    /if \(Symbol\.dispose\).*\n/g,
+  const changes = [
+    [/ *__wbg_call_guard\(\);\n/g, ''],
+    [/const HubFinalization = [^]*?\n\}\);\n/g, ''],
+    [/if \(!\('encodeInto'[^]*?\n\}\n/g, ''],
+    [/if \(Symbol\.dispose\).*\n/g, ''],
+    [/export class Hub \{[^]*?\n\}\n/g, HUB],
   ];
   return {
     name: 'glue',
     setup({ onLoad }) {
       onLoad({ filter: /generated.tabmux_wasm\.js$/ }, async ({ path }) => {
         const text = await readFile(path, 'utf8');
-        const missing = unused.find((part) => text.search(part) < 0);
-        if (missing) return { errors: [{ text: `the glue has no ${missing}` }] };
-        return { contents: unused.reduce((all, part) => all.replaceAll(part, ''), text), loader: 'js' };
+        const missing = changes.find(([part]) => text.search(part) < 0);
+        if (missing) return { errors: [{ text: `the glue has no ${missing[0]}` }] };
+        const contents = changes.reduce((all, [part, by]) => all.replaceAll(part, () => by), text);
+        return { contents, loader: 'js' };
       });
     },
   };

@@ -175,7 +175,14 @@ fn optimise(repo: &Repo) -> anyhow::Result<PathBuf> {
     let out = repo.target().join("tabmux_wasm_optimised");
     repo.sh.create_dir(&out)?;
     let wasm_opt = repo.package().join("node_modules/binaryen/bin/wasm-opt");
-    let flags = ["-Oz", "--strip-producers", "--strip-target-features"];
+    // The lowest kilobyte is the end of the stack, so no address there is one of data.
+    let flags = [
+        "-Oz",
+        "--converge",
+        "--low-memory-unused",
+        "--strip-producers",
+        "--strip-target-features",
+    ];
     for (mode, _) in MODULES {
         let name = format!("{mode}.wasm");
         let (module, optimised) = (generated(repo).join(&name), out.join(&name));

@@ -1,8 +1,11 @@
 //! The hub as a wasm module: exports [`ShellHub`] to `worker.ts`, which implements the [`Shell`]
 //! that carries out its orders. What each method does stands in [`tabmux_core::shell`].
 
-// wasm-bindgen's generated code is the only reason that this crate cannot forbid unsafe code.
+// wasm-bindgen's generated code and the allocator are the only unsafe code of the browser's side.
 #![deny(clippy::all)]
+
+#[cfg(any(target_arch = "wasm32", test))]
+mod memory;
 
 use tabmux_core::{
     hub_methods,
@@ -10,6 +13,10 @@ use tabmux_core::{
     shell_methods,
 };
 use wasm_bindgen::prelude::wasm_bindgen;
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static BLOCKS: memory::Blocks<memory::Pages> = memory::Blocks::new(memory::Pages);
 
 macro_rules! import {
     ($($(#[$doc:meta])* $name:ident = $js:literal($($arg:ident: $ty:ty),*);)*) => {
