@@ -114,8 +114,8 @@ impl Admitted {
     }
 
     /// Ends the link at this moment, for example when a token expires. The hub dials again then,
-    /// and is judged again. Its session waits for it, so a browser that shows newer credentials in time
-    /// loses nothing. A moment that has passed refuses the link.
+    /// and is judged again. Its session waits for it, so a browser that shows newer credentials in
+    /// time loses nothing. A moment that has passed refuses the link.
     #[must_use]
     pub const fn until(mut self, moment: SystemTime) -> Self {
         self.until = Some(moment);
