@@ -16,6 +16,32 @@ macro_rules! sights {
 }
 
 sights! {
+    /// A script took a second or more.
+    SlowScript = "a script that takes long",
+    /// What came in the place of a script, or of a module, was HTML.
+    HtmlScript = "a script that arrives as HTML",
+    /// A script was refused.
+    RefusedScript = "a script that is refused",
+    /// Locks were there, and refused.
+    RefusedLocks = "locks that refuse",
+    /// Storage was there, and refused.
+    RefusedStorage = "storage that refuses",
+    /// Channels were there, and refused.
+    RefusedChannels = "channels that refuse",
+    /// Shared workers were there, and refused.
+    RefusedWorkers = "shared workers that refuse",
+    /// All of these refused at once.
+    RefusedAll = "locks, storage, channels and shared workers that refuse together",
+    /// Storage was cleared, and pages were there.
+    Cleared = "storage cleared under open tabs",
+    /// A page did one thing for 20 s or more, and a worker of its browser ran.
+    Blocked = "a page that is blocked while a worker runs",
+    /// A timer of a page was put off to the next minute.
+    Crawled = "a timer that is aligned to the minute",
+    /// A machine slept for 70 s or more.
+    Slept = "a machine that sleeps for 70 s",
+    /// What was sent on a link was swallowed, and neither end was told.
+    Swallowed = "a link that swallows what is sent",
     /// A stranger claimed a session with a wrong token, and was refused.
     ForgedToken = "a claim with a wrong token",
     /// A stranger claimed a session as another user, and was refused.

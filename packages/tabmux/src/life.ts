@@ -163,8 +163,8 @@ function startOther(life: Life): void {
 /** Attaches through this port as soon as the page holds its lock. */
 function take(life: Life, port: PagePort): void {
   life._port = port;
-  // The other tiers see to it themselves.
-  if (port._tier) clearTimeout(life._timer);
+  // The other tiers see to it themselves. Sockets that need no hub do not wait long for them.
+  if (port._tier && life._isMux) clearTimeout(life._timer);
   port.onmessage = now(life, (_, { data }) => receive(life, data));
   lockHeld.then(now(life, () => life._phase === Phase.New && attach(life, Phase.Attaching)));
 }
@@ -186,7 +186,10 @@ function attach(life: Life, next: Phase): void {
  * be loaded, and not for each part of it.
  */
 function expect(life: Life, wait: number): void {
-  if (life._port?._tier) return;
+  if (life._port?._tier) {
+    if (life._isMux) return;
+    wait = Own.SilenceMs;
+  }
   const isSilent = wait > Own.AttachMs;
   const moment = performance.now();
   if (!life._isMux) wait = Math.min(wait, (life._until ||= moment + wait) - moment);

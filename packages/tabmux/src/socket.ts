@@ -65,6 +65,8 @@ export interface Reset {
 /** The name of this tab. */
 const tabId = Math.random().toString(36).slice(2);
 
+const UNOPENED = 'tabmux: closed before it was open';
+
 const MODES = ['mirror', 'mux', 'exclusive'];
 /** The text of the error for an argument that is missing. */
 export const MISSING = 'no argument';
@@ -144,6 +146,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   #held = 0;
   /** Why the socket fails, as far as it is known. */
   #error = '';
+  /** Whether it was closed before it was open. */
+  #unopened = false;
   /** What may be sent, without end in mirror mode. Below 1, messages wait. */
   #credit: number;
   /** Tells the message that waits for credit that there is some. */
@@ -317,7 +321,10 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     if (state > State.Open) return;
     this.#state = State.Closing;
     if (state) this.#inOrder(() => this.#leave(number, number ? text : ''));
-    else inTask(() => this.#fail('tabmux: closed before it was open'));
+    else {
+      this.#unopened = true;
+      inTask(() => this.#fail(UNOPENED));
+    }
   }
 
   /** Does it now, or after all that waits, once a Blob is read and there is credit, if it costs. */
@@ -428,6 +435,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   #end(code = 1006, clean: Flag | boolean = 0, reason = ''): void {
     if (this.#state === State.Closed) return;
+    // The connection may be opened, and even closed, before this page hears of it.
+    if (this.#unopened) [code, clean, reason, this.#error] = [1006, 0, '', UNOPENED];
     // `close()` is no failure.
     if (this.#error && this.#state < State.Closing) console.error(this.#error);
     this.#held = this.bufferedAmount;

@@ -143,7 +143,8 @@ function openShared({ _name: name, _address, _hear, _fail, _lost }: Host): TierP
   const worker = new SharedWorker(_address, { name, extendedLifetime: true } as WorkerOptions);
   const { port } = worker;
   const pong = (): void => port.postMessage([PageKind.Pong]);
-  const watch = watchHub(2 * pulseEvery(), pong, _lost);
+  // It asks each page so often, and answers a page that has not heard that.
+  const watch = watchHub(1.25 * pulseEvery(), pong, _lost);
   const timer = setTimeout(() => _fail(), PATIENCE_MS);
   let isAttached = false;
   worker.onerror = () => isAttached || _fail();

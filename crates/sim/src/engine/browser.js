@@ -515,8 +515,8 @@ export default (host, role, name, href, methods) => {
   // The hub, where the shipped worker has a module of WebAssembly.
   global.WebAssembly = { compile: () => wait('compile') };
   global.fetch = async () => {
-    await wait('import', 'wasm');
-    const parts = [Uint8Array.from('\0asm', (char) => char.charCodeAt(0))];
+    const head = await wait('import', 'wasm');
+    const parts = [Uint8Array.from(head, (char) => char.charCodeAt(0))];
     const read = async () => ({ value: parts.pop() });
     return { ok: true, status: 200, body: { getReader: () => ({ read }) } };
   };

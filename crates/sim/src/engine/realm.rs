@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::LazyLock,
 };
@@ -67,6 +67,8 @@ pub struct Faults {
     pub lacks: Vec<&'static str>,
     /// What is there and throws.
     pub refuses: Vec<&'static str>,
+    /// What of it has thrown.
+    pub refused: BTreeSet<&'static str>,
 }
 
 /// What localStorage holds.
@@ -397,7 +399,10 @@ fn answer_value<'js>(
         }
         "refuses" => {
             let what = words.text(0);
-            host.faults.borrow().refuses.iter().any(|it| *it == what).into_js(ctx)
+            let mut faults = host.faults.borrow_mut();
+            let refused = faults.refuses.iter().copied().find(|it| *it == what);
+            faults.refused.extend(refused);
+            refused.is_some().into_js(ctx)
         }
         "buffered" => {
             let all = host.buffered.borrow();

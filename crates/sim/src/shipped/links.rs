@@ -31,6 +31,9 @@ use crate::{
 /// What virtual sockets, topics and messages to all tabs travel on.
 pub(crate) const LINK_URL: &str = "wss://sim/tabmux/ws";
 
+/// So long a browser waits for the answer to a dial. Firefox waits 20 s, and others longer.
+const DIAL: Duration = Duration::from_secs(30);
+
 /// All links that any end may still hear of, by number.
 #[derive(Debug, Default)]
 pub struct Network {
@@ -77,6 +80,8 @@ pub struct Link {
     pub server_open: bool,
     /// Nothing passes any more, in either direction.
     pub broken: bool,
+    /// It is broken, and neither end is told.
+    swallows: bool,
     /// Nothing arrives before this moment.
     pub stalled_until: Timestamp,
     /// The hub that dialled, once the dial reached the server.
@@ -151,6 +156,7 @@ impl Network {
             closing: false,
             server_open: false,
             broken: false,
+            swallows: false,
             stalled_until: Timestamp::default(),
             identity: None,
             hello: None,
@@ -226,6 +232,7 @@ impl World {
         }
         let when = self.now + self.browsers[at.0].link_latency();
         self.put(when, Delivery::Arrive { link });
+        self.put(self.now + DIAL, Delivery::DialIsOver { link, at });
         Ok(())
     }
 
@@ -257,6 +264,17 @@ impl World {
         self.put(when, Delivery::Opened { at, link: id });
         let visitor = identity.map(Identity::visitor);
         self.server_input(Input::LinkOpened { link: LinkId(id), entropy, visitor })
+    }
+
+    /// A browser gives up a dial that nobody has answered.
+    pub(crate) fn dial_is_over(&mut self, id: u64, at: (usize, u32)) -> Checked {
+        match self.network.links.get_mut(&id) {
+            Some(link) if !link.was_opened && !link.closing => {
+                link.broken = true;
+                self.worker_hears(id, at, close::ABNORMAL, false)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn socket_of(&self, id: u64) -> Option<((usize, u32), u32)> {
@@ -311,9 +329,15 @@ impl World {
     }
 
     pub(crate) fn up(&mut self, id: u64, message: &Message) -> Checked {
-        let Some(link) = self.network.links.get(&id).filter(|link| !link.broken) else {
+        let Some(link) = self.network.links.get(&id) else {
             return Ok(());
         };
+        if link.broken {
+            if link.swallows {
+                self.seen.add(Sight::Swallowed);
+            }
+            return Ok(());
+        }
         self.buffered(link.at, link.socket, |waits| waits.saturating_sub(message.len()));
         if !link.server_open {
             return Ok(());
@@ -493,7 +517,7 @@ impl World {
     /// A link swallows all that is sent on it, and nobody is told.
     pub(crate) fn swallow(&mut self, id: u64) {
         if let Some(link) = self.network.links.get_mut(&id) {
-            link.broken = true;
+            (link.broken, link.swallows) = (true, true);
         }
         self.plain_breaks(id);
     }

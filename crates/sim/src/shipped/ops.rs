@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::{
         op::{Op, Told},
-        realm::Given,
+        realm::{Given, Host},
     },
     invariant::{
         Checked,
@@ -27,8 +27,26 @@ use crate::{
 const SHY: Duration = Duration::from_secs(25);
 /// Why a socket finds no room.
 const NO_SOCKET: &str = "sockets on this server";
+/// How far apart the timers of some hidden pages are.
+const MINUTE_US: u64 = 60_000_000;
 /// How long a page waits for a script before it looks for another way.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How a script arrives, or a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrives {
+    /// As it is.
+    Whole,
+    /// As a page of HTML, as servers send for an address that they do not know.
+    Html,
+    /// Not at all: it is refused.
+    Not,
+}
+
+/// What each module of WebAssembly begins with.
+const MAGIC: &str = "\0asm";
+/// What each page of HTML begins with.
+const HTML: &str = "<!doctype html>";
 
 impl World {
     pub(crate) fn carry_out(&mut self, at: (usize, u32), op: Op) -> Checked {
@@ -81,10 +99,7 @@ impl World {
             Op::SendText { socket, text } => self.send_up(at, socket, text.into())?,
             Op::SendBytes { socket, bytes } => self.send_up(at, socket, bytes.into())?,
             Op::HangUp { socket, code, .. } => self.hang_up(at, socket, code),
-            Op::Import { id, .. } => match self.loads(at) {
-                (after, true) => self.put(self.now + after, Delivery::Module { at, id }),
-                (after, false) => self.put(self.now + after, Delivery::NoModule { at, id }),
-            },
+            Op::Import { id, .. } => self.import(at, id),
             Op::Compile { id } => {
                 let given = vec![Given::Number(id.into()), Given::Flag(true)];
                 self.send(at, Duration::ZERO, Task { name: "settle", given });
@@ -121,6 +136,20 @@ impl World {
         Ok(())
     }
 
+    /// What a script was refused is seen.
+    pub(crate) fn see_refusals(&mut self, host: &Host) {
+        let Special::Refuses(all) = self.plan.special else { return };
+        for what in &host.faults.borrow().refused {
+            self.seen.add(match (all.len(), *what) {
+                (1, "locks") => Sight::RefusedLocks,
+                (1, "storage") => Sight::RefusedStorage,
+                (1, "channels") => Sight::RefusedChannels,
+                (1, _) => Sight::RefusedWorkers,
+                _ => Sight::RefusedAll,
+            });
+        }
+    }
+
     fn is_no_storm(&mut self, at: (usize, u32), op: &Op) -> Checked {
         let deed = match op {
             Op::Dial { .. } => Deed::Dial,
@@ -141,21 +170,44 @@ impl World {
         }
     }
 
-    /// How long a script is on its way that a page asked for, and whether it comes.
-    pub(crate) fn loads(&mut self, at: (usize, u32)) -> (Duration, bool) {
+    /// A page imports a script, or a worker fetches its module. Browsers import no HTML, and hand
+    /// it to a script that fetches it.
+    fn import(&mut self, at: (usize, u32), id: u32) {
+        let (after, arrives) = self.loads(at);
+        let is_page = self.browsers[at.0].page(at.1).is_some();
+        let delivery = match arrives {
+            Arrives::Whole => Delivery::Module { at, id, html: false },
+            Arrives::Html if !is_page => Delivery::Module { at, id, html: true },
+            Arrives::Html | Arrives::Not => Delivery::NoModule { at, id },
+        };
+        self.put(self.now + after, delivery);
+    }
+
+    /// How long a script is on its way that a page asked for, and how it arrives.
+    pub(crate) fn loads(&mut self, at: (usize, u32)) -> (Duration, Arrives) {
         let (special, healed) = (self.plan.special, self.healed);
         let browser = &mut self.browsers[at.0];
         let usual = browser.rng.millis(0, browser.traits.load_ms);
         let unlucky = !healed && browser.rng.one_in(4);
-        let (after, comes) = match special {
-            Special::SlowScripts if unlucky => (browser.rng.millis(1000, 60_000), true),
-            Special::FailingScripts if unlucky => (usual, false),
-            _ => (usual, true),
+        let (after, arrives) = match special {
+            Special::SlowScripts if unlucky => {
+                self.seen.add(Sight::SlowScript);
+                (browser.rng.millis(1000, 60_000), Arrives::Whole)
+            }
+            Special::FailingScripts if unlucky && browser.rng.one_in(2) => {
+                self.seen.add(Sight::HtmlScript);
+                (usual, Arrives::Html)
+            }
+            Special::FailingScripts if unlucky => {
+                self.seen.add(Sight::RefusedScript);
+                (usual, Arrives::Not)
+            }
+            _ => (usual, Arrives::Whole),
         };
-        if !comes || after > PATIENCE {
+        if arrives != Arrives::Whole || after > PATIENCE {
             self.scripts_hang(at.0, self.now + after);
         }
-        (after, comes)
+        (after, arrives)
     }
 
     /// A timer fires at a multiple of what the browser grants its page.
@@ -166,6 +218,9 @@ impl World {
         #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
         let wanted = clock + (after * 1000.0) as u64;
         let due = wanted.div_ceil(throttle) * throttle;
+        if throttle == MINUTE_US && due > wanted {
+            self.seen.add(Sight::Crawled);
+        }
         actor.timers.insert(id, (due, wanted));
         let when = self.now + Duration::from_micros(due - clock);
         self.put(when, Delivery::Timer { at, id, due });
@@ -359,12 +414,13 @@ impl World {
     }
 
     /// A module that a page asked for is there.
-    pub(crate) fn module_is_there(&mut self, at: (usize, u32), id: u32) -> Checked {
+    pub(crate) fn module_is_there(&mut self, at: (usize, u32), id: u32, html: bool) -> Checked {
         let last = self.builds.len() - 1;
         let page = self.browsers[at.0].page(at.1);
         if page.is_none() {
             // A worker has fetched the bytes of its wasm module.
-            let given = vec![Given::Number(id.into()), Given::Flag(true)];
+            let head = Given::Text(if html { HTML } else { MAGIC }.into());
+            let given = vec![Given::Number(id.into()), Given::Flag(true), head];
             return self.run_task(at, &Task { name: "settle", given });
         }
         // What a page has loaded it does not load again.

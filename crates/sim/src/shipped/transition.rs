@@ -12,10 +12,12 @@ use super::{
     waits::Wanted,
     world::{Delivery, Task, World},
 };
-use crate::{engine::realm::Given, invariant::Checked, rng::Rng, topics::NAMES};
+use crate::{engine::realm::Given, invariant::Checked, rng::Rng, seen::Sight, topics::NAMES};
 
 /// The longest that a machine sleeps, but for one time in eight.
 const SLEEP_MS: u64 = 100_000;
+/// So long a sleep ends links and leases.
+const NOTICED_SLEEP: Duration = Duration::from_secs(70);
 /// Twice as long as anything is kept or waited for, which is ten minutes at most.
 const LONG_SLEEP: Duration = Duration::from_secs(1200);
 /// More traps than these within a minute, and a worker is given up on purpose.
@@ -23,6 +25,8 @@ const MAX_TRAPS: usize = 5;
 const TRAPS_WITHIN: Duration = Duration::from_secs(61);
 /// How long a worker takes to be heard of.
 const STARTED: Duration = Duration::from_secs(2);
+/// The longest that what is posted right after a page came back from the cache takes.
+const TARRY_MS: u64 = 1000;
 /// The tabs of one browser at most, in the first phase.
 const TABS: usize = 5;
 /// The same where there are more than the server takes.
@@ -90,14 +94,7 @@ impl World {
                 Ok(())
             }
             Transition::ClearStorage => {
-                if self.plan.special == Special::ClearedStorage {
-                    let area = Area::default();
-                    let browser = &mut self.browsers[at];
-                    let storage = browser.areas.first().map(|it| Rc::clone(&it.storage));
-                    let storage = storage.unwrap_or_default();
-                    storage.borrow_mut().clear();
-                    browser.areas.push(Area { storage, ..area });
-                }
+                self.clear_storage(at);
                 Ok(())
             }
             Transition::CrashWorker
@@ -106,6 +103,22 @@ impl World {
             | Transition::StealLock => self.worker_suffers(at, step.what, &mut rng),
             _ => self.tab_does(at, step.what, &mut rng),
         }
+    }
+
+    /// The user clears what the origin has stored, if that is the special fault of the run.
+    fn clear_storage(&mut self, at: usize) {
+        if self.plan.special != Special::ClearedStorage {
+            return;
+        }
+        if self.browsers[at].pages().next().is_some() {
+            self.seen.add(Sight::Cleared);
+        }
+        let area = Area::default();
+        let browser = &mut self.browsers[at];
+        let storage = browser.areas.first().map(|it| Rc::clone(&it.storage));
+        let storage = storage.unwrap_or_default();
+        storage.borrow_mut().clear();
+        browser.areas.push(Area { storage, ..area });
     }
 
     /// Another user logs in, or one who was there before, or nobody.
@@ -159,6 +172,9 @@ impl World {
     fn sleep(&mut self, at: usize, rng: &mut Rng) {
         let long = rng.one_in(8);
         let span = if long { LONG_SLEEP } else { rng.millis(0, SLEEP_MS) };
+        if span >= NOTICED_SLEEP {
+            self.seen.add(Sight::Slept);
+        }
         let pages = self.browsers[at].pages().map(|(number, _)| number).collect::<Vec<_>>();
         pages.into_iter().for_each(|page| self.page_is_away((at, page)));
         let browser = &mut self.browsers[at];
@@ -265,9 +281,18 @@ impl World {
             Transition::CrashTab | Transition::EvictTab => self.bury(who, false)?,
             Transition::ParkTab => self.park(who)?,
             Transition::RestoreTab => {
+                // What it says at once is long under way, to a hub that is no more.
+                let is_late = rng.one_in(3);
+                if is_late {
+                    self.ports_tarry(who, rng.millis(0, TARRY_MS));
+                }
                 self.restore(who, rng)?;
-                // What it has just said is under way to a hub that is no more.
-                if rng.one_in(3) {
+                // An application may open something before its page holds its lock again.
+                if rng.one_in(2) {
+                    self.page_wishes(who, Transition::OpenSocket, rng)?;
+                    self.page_wishes(who, Transition::OpenView, rng)?;
+                }
+                if is_late {
                     self.worker_suffers(at, Transition::TrapHub, rng)?;
                 }
             }
@@ -286,6 +311,18 @@ impl World {
             _ => self.page_wishes(who, what, rng)?,
         }
         Ok(())
+    }
+
+    /// What a page and its workers post to each other now takes so long.
+    fn ports_tarry(&mut self, at: (usize, u32), span: Duration) {
+        let (when, ports) = (self.now + span, &mut self.browsers[at.0].ports);
+        let own = ports.iter().filter(|(_, port)| port.owner == at.1);
+        let ends = own.flat_map(|(id, port)| [*id, port.peer]).collect::<Vec<_>>();
+        for end in ends {
+            if let Some(port) = ports.get_mut(&end) {
+                port.lane.arrival(when);
+            }
+        }
     }
 
     fn page_wishes(&mut self, at: (usize, u32), what: Transition, rng: &mut Rng) -> Checked {

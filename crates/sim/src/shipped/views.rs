@@ -1,6 +1,8 @@
 //! `SharedWebSocket` in modes mirror and exclusive: what each said, must hear and must be told, and
 //! what becomes of a plain `WebSocket` beside it.
 
+mod beside;
+
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use tabmux_core::{Timestamp, wire::close};
@@ -461,38 +463,6 @@ impl World {
         if rng.one_in(2) && !self.healed {
             self.put(self.now + after, Delivery::Reopen { at, mode, feed });
         }
-    }
-
-    /// I14: a plain socket beside this view is open, for as long as it may.
-    pub(crate) fn beside(&mut self, at: (usize, u32), number: u32) -> Checked {
-        let (now, tiers, is_calm) =
-            (self.now, self.browsers[at.0].traits.tiers, self.is_calm(at.0));
-        let Some(page) = self.browsers[at.0].page(at.1) else {
-            return Ok(());
-        };
-        let Some(view) = page.views.get(&number) else {
-            return Ok(());
-        };
-        let (Some(native), SocketState::Connecting) = (view.native, view.state) else {
-            return Ok(());
-        };
-        let ticks = Duration::from_millis(view.throttle_ms) * TICKS;
-        let limit = match view.suffered {
-            Some(since) => since.max(native) + LATER_THAN_NATIVE_IF_HUNG,
-            None => native + LATER_THAN_NATIVE,
-        };
-        let is_calm = is_calm && view.suffered.is_none();
-        let limit = limit + if is_calm { Duration::ZERO } else { ticks };
-        if now < limit {
-            self.put(limit, Delivery::Beside { at, view: number });
-            return Ok(());
-        }
-        let after = now.saturating_since(native);
-        NeverWorse.broken(format!(
-            "view {number} of page {at:?} is not open {after:?} after a plain socket; its worker \
-             suffered at {:?}; tiers: {tiers:?}",
-            view.suffered,
-        ))
     }
 
     /// All views are open or closed, and heard all there was; no connection is of none.

@@ -8,6 +8,7 @@ use tabmux_core::{
 };
 
 use super::{
+    browser::Browser,
     links::Peer,
     page::{Page, SocketState},
     views::View,
@@ -20,6 +21,10 @@ use crate::{
 
 /// So many ticks of a page's timers it takes to find a hub.
 const TICKS: u32 = 3;
+
+/// So long after a hub was welcomed the server may take for what the hub asked at once: the
+/// application has 30 s to answer.
+const ANSWER: Duration = Duration::from_secs(40);
 
 /// So long after it is asked for a socket may wait that finds no room.
 const ROOM: Duration = Duration::from_secs(2);
@@ -97,8 +102,8 @@ impl World {
         if let Wanted::Room(number) = what {
             return self.has_room(at, number);
         }
-        let suffers = self.browsers[at.0].suffers.max(self.browsers[at.0].woke);
-        let now = self.now;
+        let Browser { suffers, woke, welcomed, .. } = self.browsers[at.0];
+        let (now, suffers) = (self.now, suffers.max(woke));
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };
@@ -110,6 +115,8 @@ impl World {
         let until = suffers.max(page.away_at) + CONNECTING + ticks;
         let (hub, status) = (page.status.hub.clone(), page.status.clone());
         let is_view = matches!(what, Wanted::View(_));
+        // A hub that was long without a link has just asked the server.
+        let until = if is_view { until } else { until.max(welcomed + ANSWER) };
         if now < until {
             self.put(until, Delivery::Bounded { at, what });
             return Ok(());

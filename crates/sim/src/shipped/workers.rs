@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, rc::Rc, time::Duration};
 use super::{
     browser::{Actor, Kind, Life, Place, Port},
     locks::Agent,
+    ops::Arrives,
     page::Page,
     plan::{Doors, Special, Tiers},
     storm::Deeds,
@@ -25,6 +26,8 @@ use crate::{
 const EXCLUSIVE: &str = "tabmux:exclusive:";
 /// The longest that a page does one thing.
 const BLOCKED_MS: u64 = 30_000;
+/// A page that is blocked for so long may be taken for dead by whoever asks it.
+const LONG_BLOCK: Duration = Duration::from_secs(20);
 /// Where pages are.
 const PAGE: &str = "https://sim/app/page";
 /// Where the page library is.
@@ -200,10 +203,12 @@ impl World {
     /// The script of a worker is on its way.
     fn script(&mut self, owner: (usize, u32), number: u32) {
         let at = (owner.0, number);
-        match self.loads(owner) {
-            (after, true) => self.put(self.now + after, Delivery::Script { at }),
-            (after, false) => self.put(self.now + after, Delivery::NoScript { at }),
-        }
+        // Browsers run no HTML as a worker.
+        let (delivery, after) = match self.loads(owner) {
+            (after, Arrives::Whole) => (Delivery::Script { at }, after),
+            (after, Arrives::Html | Arrives::Not) => (Delivery::NoScript { at }, after),
+        };
+        self.put(self.now + after, delivery);
     }
 
     /// The script of a worker will not come: it ends, and its pages are told.
@@ -255,10 +260,15 @@ impl World {
     pub(crate) fn block(&mut self, at: (usize, u32), rng: &mut Rng) {
         self.page_changes(at.0);
         self.page_is_away(at);
-        if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
-            actor.life = Life::Blocked;
-            self.put(self.now + rng.millis(1000, BLOCKED_MS), Delivery::Unblock { at });
+        let browser = &mut self.browsers[at.0];
+        let works = browser.workers().iter().any(|it| browser.actors[it].life == Life::Awake);
+        let Some(actor) = browser.actors.get_mut(&at.1) else { return };
+        actor.life = Life::Blocked;
+        let span = rng.millis(1000, BLOCKED_MS);
+        if works && span >= LONG_BLOCK {
+            self.seen.add(Sight::Blocked);
         }
+        self.put(self.now + span, Delivery::Unblock { at });
     }
 
     /// It is done with that.

@@ -134,12 +134,14 @@ pub enum Delivery {
     NoScript { at: (usize, u32) },
     /// A module that a page asked for will not come.
     NoModule { at: (usize, u32), id: u32 },
-    /// A module that a page asked for.
-    Module { at: (usize, u32), id: u32 },
+    /// A module that a page asked for, or HTML in the place of that of a worker.
+    Module { at: (usize, u32), id: u32, html: bool },
     /// What became of a wish for a lock.
     Lock { browser: usize, area: usize, call: Call, news: News },
     /// A dial reaches the server.
     Arrive { link: u64 },
+    /// A browser has waited long enough for the answer to a dial.
+    DialIsOver { link: u64, at: (usize, u32) },
     /// The link is open.
     Opened { link: u64, at: (usize, u32) },
     /// Something reaches the server.
@@ -369,6 +371,9 @@ impl World {
             self.log(&note);
             self.noted(at, hub, note)?;
         }
+        if matches!(self.plan.special, Special::Refuses(_)) {
+            self.see_refusals(&host);
+        }
         for op in ops {
             self.log(&op);
             self.carry_out(at, op)?;
@@ -405,11 +410,12 @@ impl World {
             Delivery::Script { at } => self.script_is_there(at),
             Delivery::NoScript { at } => self.no_script(at),
             Delivery::NoModule { at, id } => self.no_module(at, id),
-            Delivery::Module { at, id } => self.module_is_there(at, id),
+            Delivery::Module { at, id, html } => self.module_is_there(at, id, html),
             Delivery::Lock { browser, area, call, news } => {
                 self.lock_news(browser, area, call, news)
             }
             Delivery::Arrive { link } => self.arrive(link),
+            Delivery::DialIsOver { link, at } => self.dial_is_over(link, at),
             Delivery::Opened { link, .. } => self.opened(link),
             Delivery::Up { link, message } => self.up(link, &message),
             Delivery::Down { link, message, .. } => self.down(link, &message),
@@ -512,6 +518,7 @@ impl Delivery {
             | Self::Script { at }
             | Self::NoModule { at, .. }
             | Self::Module { at, .. }
+            | Self::DialIsOver { at, .. }
             | Self::Opened { at, .. }
             | Self::Down { at, .. }
             | Self::Beside { at, .. }

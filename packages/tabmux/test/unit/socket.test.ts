@@ -349,6 +349,18 @@ test('close while connecting: error and 1006, and not before close() returns', a
   assert.deepEqual(await worker.next(), [PageKind.Close, 2, number, 0, '']);
 });
 
+test('close while connecting: 1006, though the server has opened it and closed it', async () => {
+  const { socket, worker, number } = await connecting();
+  const types = untilClosed(socket);
+  const closed = event<CloseEvent>(socket, 'close');
+  worker.post(1n, HubKind.Joined, number, 0, '\n');
+  worker.post(1n, HubKind.Ended, number, 4001, 1, 'enough');
+  socket.close();
+  assert.deepEqual(await types, ['error', 'close']);
+  const { code, reason, wasClean } = await closed;
+  assert.deepEqual([code, reason, wasClean], [1006, '', false]);
+});
+
 test('close while connecting: a handler that is set after an await hears it', async () => {
   const { socket } = await connecting();
   socket.close();
