@@ -102,6 +102,11 @@ pub use tabmux_core::{
 #[doc = include_str!("../../../docs/server.md")]
 struct Guide;
 
+/// The examples in docs/users.md, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/users.md")]
+struct UsersGuide;
+
 /// The example in README.md, compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -98,6 +98,40 @@ async fn it_serves_and_ends_with_sigterm() {
 }
 
 #[tokio::test]
+async fn no_secret_of_a_peer_or_of_the_operator_is_in_the_log_or_the_metrics() {
+    let demo = env!("CARGO_TARGET_TMPDIR");
+    let mut command = on_a_free_port(&["--demo", demo, "--log", "trace"]);
+    command.env("TABMUX_API_KEY", "the-key-SECRET-of-the-api");
+    command.env("TABMUX_IDENTITY_SECRET", "the-SECRET-of-the-tags");
+    let (child, address) = listening(command).await;
+    let headers = [
+        ("cookie", "session=SECRET"),
+        ("authorization", "Bearer SECRET"),
+        ("x-forwarded-user", "SECRET"),
+    ];
+    let mut hub = Hub::dial_at(address, "?token=SECRET", &headers).await.unwrap();
+    hub.say(&super::support::hello()).await;
+    assert!(matches!(super::support::frame(&hub.next().await), ServerFrame::Welcome(_)));
+    let tab = hub.attach(1).await;
+    hub.open(tab, 1, "/echo?token=SECRET", &[]).await;
+    hub.ask(tab, 2, "/nothing?token=SECRET", &[]).await;
+    hub.next().await;
+    // What breaks the protocol is told with a reason.
+    hub.raw(Message::text("SECRET")).await;
+    hub.closed().await;
+    let wrong = "authorization: Bearer SECRET\r\ncookie: session=SECRET\r\n";
+    for path in ["/tabmux/who?identity=SECRET", "/tabmux/stats?token=SECRET", "/x?token=SECRET"] {
+        get(address, path, wrong).await;
+    }
+    let metrics = get(address, "/metrics", wrong).await.body;
+    assert!(!metrics.contains("SECRET"), "{metrics}");
+    let log = terminate(child, "TERM").await;
+    let told = log.lines().filter(|line| line.contains("SECRET")).collect::<Vec<_>>();
+    assert_eq!(told, [""; 0]);
+    assert!(log.contains("DEBUG"), "the log has what it can have: {log}");
+}
+
+#[tokio::test]
 async fn it_ends_with_ctrl_c() {
     let (child, _) = start(&[]).await;
     terminate(child, "INT").await;

@@ -14,13 +14,21 @@ use jsonwebtoken::{
     Algorithm, EncodingKey, Header, encode,
     jwk::{Jwk, JwkSet},
 };
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tabmux_core::wire::{RefusedReason, ServerFrame};
 use tabmux_server::{
     Config, Ctx, Message, Server, SocketHandler,
     jwt::{Jwt, JwtConfig, JwtError},
 };
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer},
+};
 
 use super::support::{Hub, Running, claim, frame, hello, say_hello_on};
 
@@ -327,4 +335,52 @@ async fn a_login_service_that_is_down_is_said_to_be_the_reason() {
     let key = EncodingKey::from_ec_pem(EC).unwrap();
     let good = sign(Algorithm::ES256, Some("two"), &key, &claims(&json!({})));
     assert_eq!(user(&jwt, &good).await, Err(JwtError::NoKeys));
+}
+
+/// Serves the key set by HTTPS, with a certificate of an authority of its own. Returns the address
+/// and the authority's certificate.
+async fn serve_keys() -> (String, String) {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = ca.self_signed(&ca_key).unwrap().pem();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap().der().clone();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate], key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client that trusts another authority leaves.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 4_096];
+            if stream.read(&mut request).await.is_ok() {
+                let body = key_set();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    });
+    (format!("https://localhost:{port}/keys"), authority)
+}
+
+#[tokio::test]
+async fn a_key_set_is_fetched_by_https_from_whom_the_configuration_trusts() {
+    let (url, authority) = serve_keys().await;
+    let file = File::new(authority.as_bytes());
+    let key = EncodingKey::from_rsa_pem(RSA).unwrap();
+    let good = sign(Algorithm::RS256, Some("one"), &key, &claims(&json!({})));
+    let mut config = JwtConfig::default();
+    config.jwks_url = Some(url);
+    let stranger = Jwt::new(&config).unwrap();
+    assert_eq!(user(&stranger, &good).await, Err(JwtError::NoKeys), "nobody vouches for it");
+    config.jwks_ca_file = Some(file.0.clone());
+    let jwt = Jwt::new(&config).unwrap();
+    assert_eq!(user(&jwt, &good).await.as_deref(), Ok("ann"));
 }
