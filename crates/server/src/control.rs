@@ -79,9 +79,6 @@ impl Control {
 
     /// Runs an errand in every shard. A shard that failed has nobody.
     pub(crate) fn run(&self, errand: impl Fn() -> Errand) {
-        if !self.board.has_begun() {
-            return;
-        }
         for mailbox in &*self.mailboxes {
             let _ = mailbox.push(Mail::Word(Word::People(errand())), 0);
         }

@@ -214,7 +214,7 @@ impl ServerHandle {
 
     async fn list(&self, user: Option<Arc<str>>) -> Vec<SessionInfo> {
         let mut answers = Vec::new();
-        if let Some(control) = self.control.upgrade().filter(|it| it.board.has_begun()) {
+        if let Some(control) = self.control.upgrade() {
             for mailbox in &*control.mailboxes {
                 let (answer, answered) = oneshot::channel();
                 let errand = Errand::List { user: user.clone(), answer };

@@ -75,6 +75,7 @@ impl Alone {
         let (mut polls, mailboxes) = open_mailboxes(1, config.limits.inbox_bytes, &room)?;
         let _poll = polls.remove(0);
         let mailbox = Arc::clone(&mailboxes[0]);
+        mailbox.begin();
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let board = Arc::new(Board::new(1, Arc::clone(&tickets)));
         let broker = Arc::new(MemoryBroker::new(config.limits.topics)?);

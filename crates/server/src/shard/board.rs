@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,8 +26,6 @@ pub(crate) struct Board {
     /// The places of streams in the limits.
     tickets: Arc<Tickets>,
     started: Instant,
-    /// Shards begin with the first link. Before that nobody is there.
-    has_begun: AtomicBool,
 }
 
 impl Board {
@@ -41,17 +39,7 @@ impl Board {
             pauses: AtomicU64::new(0),
             tickets,
             started,
-            has_begun: AtomicBool::new(false),
         }
-    }
-
-    pub(super) fn begin(&self) {
-        self.has_begun.store(true, Ordering::Release);
-    }
-
-    /// Returns true once there was a link. What is asked of shards before is never answered.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.has_begun.load(Ordering::Acquire)
     }
 
     pub(crate) fn uptime(&self) -> Duration {

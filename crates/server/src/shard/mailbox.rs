@@ -36,6 +36,8 @@ struct Queue<M> {
     bytes: usize,
     /// Somebody was told that there is no room.
     is_awaited: bool,
+    /// Its shard runs, or is about to. Before that nobody is there, so words go nowhere.
+    begun: bool,
     closed: bool,
 }
 
@@ -58,9 +60,15 @@ impl Room {
 
 impl<M> Mailbox<M> {
     pub(super) fn new(limit: usize, waker: Waker, room: Arc<Room>) -> Self {
-        let (mails, bytes, is_awaited, closed) = (Vec::new(), 0, false, false);
-        let queue = Mutex::new(Queue { mails, bytes, is_awaited, closed });
+        let (mails, bytes, is_awaited) = (Vec::new(), 0, false);
+        let queue = Queue { mails, bytes, is_awaited, begun: false, closed: false };
+        let queue = Mutex::new(queue);
         Self { limit, queue, waker, room, streams: AtomicUsize::new(0) }
+    }
+
+    /// Called before the shard gets its first link. Words of before are for nobody.
+    pub(super) fn begin(&self) {
+        self.lock().begun = true;
     }
 
     /// Puts in a mail that holds on to `cost` bytes.
@@ -104,6 +112,9 @@ impl<M> Mailbox<M> {
     }
 
     fn put(&self, mut queue: MutexGuard<'_, Queue<M>>, mail: Mail<M>, cost: usize) {
+        if !queue.begun {
+            return;
+        }
         queue.bytes += cost;
         let sleeping = queue.mails.is_empty();
         queue.mails.push(mail);
@@ -170,6 +181,9 @@ mod tests {
         let poll = Poll::new().unwrap();
         let mailbox =
             Mailbox::new(1_000, Waker::new(poll.registry(), Token(0)).unwrap(), Arc::default());
+        assert_eq!(mailbox.push(Mail::Word(0), 600), Ok(()));
+        assert_eq!(mailbox.take().len(), 0, "nobody is there yet");
+        mailbox.begin();
         assert_eq!(mailbox.push(Mail::Word(1), 600), Ok(()));
         assert_eq!(mailbox.push(Mail::Word(2), 600), Err(SendError::Full));
         assert_eq!(mailbox.push(Mail::Word(3), 0), Ok(()));

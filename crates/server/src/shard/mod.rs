@@ -163,7 +163,9 @@ impl Shards {
 
     fn start(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        self.board.begin();
+        if !idle.is_empty() {
+            self.mailboxes.iter().for_each(|mailbox| mailbox.begin());
+        }
         for (index, shard) in idle.drain(..).enumerate() {
             let (runtime, board) = (Handle::current(), Arc::clone(&self.board));
             let thread = thread::Builder::new().name(format!("tabmux-{index}"));
@@ -212,6 +214,7 @@ impl<S: Service> Single<S> {
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let (mailbox, board) = (Arc::clone(&mailboxes[0]), Arc::new(Board::new(1, tickets)));
         let shared = Arc::clone(&board);
+        mailbox.begin();
         if let Some(poll) = polls.pop() {
             let single = EventLoop::new(0, poll, service, mailboxes, shared, threshold);
             thread::spawn(move || {

@@ -51,8 +51,7 @@ pub(crate) fn parse(bytes: &[u8], seen: usize) -> Option<Result<(Offer<'_>, usiz
     let ended =
         news.windows(2).any(|end| end == b"\n\n") || news.windows(3).any(|end| end == b"\n\r\n");
     if !ended {
-        let too_long = Refusal::new(431, "the request's head is longer than 8 KiB");
-        return (bytes.len() >= MAX_HEAD).then_some(Err(too_long));
+        return (bytes.len() >= MAX_HEAD).then(|| Err(too_long()));
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -66,20 +65,35 @@ pub(crate) fn parse(bytes: &[u8], seen: usize) -> Option<Result<(Offer<'_>, usiz
             Some(offer.map(|offer| (Offer { target, ..offer }, len)))
         }
         Ok(httparse::Status::Partial) => None,
-        Err(httparse::Error::TooManyHeaders) => {
-            Some(Err(Refusal::new(431, "the request has more than 64 headers")))
-        }
+        Err(httparse::Error::TooManyHeaders) => Some(Err(too_many())),
         Err(error) => Some(Err(Refusal::new(400, &format!("the request is no HTTP: {error}")))),
     }
 }
 
-/// Whether a request asks for a WebSocket as RFC 6455 section 4.2.1 wants it.
+fn too_long() -> Refusal {
+    Refusal::new(431, "the request's head is longer than 8 KiB")
+}
+
+fn too_many() -> Refusal {
+    Refusal::new(431, "the request has more than 64 headers")
+}
+
+/// Whether a request asks for a WebSocket as RFC 6455 section 4.2.1 wants it. A head that another
+/// server has read may be as long as one that [`parse`] reads, and no longer: parts of it may be
+/// kept for as long as the session lives.
 pub(crate) fn check<'a>(
     method: &str,
     http11: bool,
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<Offer<'a>, Refusal> {
     let headers = headers.collect::<Vec<_>>();
+    if headers.len() > MAX_HEADERS {
+        return Err(too_many());
+    }
+    let lines = headers.iter().map(|(name, value)| name.len() + value.len() + ": \r\n".len());
+    if lines.sum::<usize>() > MAX_HEAD {
+        return Err(too_long());
+    }
     let seen = Seen::collect(headers.iter().copied())?;
     if method != "GET" {
         return Err(Refusal::new(405, NO_UPGRADE));

@@ -200,6 +200,19 @@ async fn a_reload_changes_what_is_let_in_from_now_on_or_nothing_at_all() {
 }
 
 #[tokio::test]
+async fn a_server_that_never_had_a_link_has_nobody_to_list_or_tell() {
+    let server = Server::builder().build().unwrap();
+    let handle = server.handle();
+    assert!(soon("the sessions", handle.sessions()).await.is_empty());
+    assert!(soon("the users", handle.users()).await.is_empty());
+    // More than waits for a shard that is behind.
+    let large = "x".repeat(1 << 19);
+    for _ in 0..100 {
+        handle.send(Target::User("ann"), Message::Text(&large)).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_reload_may_raise_the_limit_of_links() {
     let links = |links| Config::default().limits(Limits::default().links(links));
     let server = Running::start(Server::builder().config(links(1))).await;

@@ -105,6 +105,8 @@ async fn a_request_that_is_no_upgrade_gets_no_link() {
     for address in [server.address, mounted().await] {
         let text = head(&lines(address));
         let many = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect::<String>() + "Upgrade:";
+        let more = (0..70).map(|n| format!("X-{n}: 1\r\n")).collect::<String>() + "Upgrade:";
+        let long = format!("X-Long: {}\r\nUpgrade:", "x".repeat(9 << 10));
         let cases = [
             ("HTTP/1.0", 400, text.replace("HTTP/1.1", "HTTP/1.0")),
             ("a folded line", 400, text.replace("Upgrade: web", "Upgrade:\r\n web")),
@@ -115,6 +117,8 @@ async fn a_request_that_is_no_upgrade_gets_no_link() {
             ("two origins", 400, text.replace("Upgrade:", "Origin: a\r\nOrigin: a\r\nUpgrade:")),
             ("another path", 404, text.replace("/tabmux/ws", "/tabmux/wss")),
             ("many headers", 431, text.replace("Upgrade:", &many)),
+            ("more headers than the listener reads", 431, text.replace("Upgrade:", &more)),
+            ("a longer head than the listener reads", 431, text.replace("Upgrade:", &long)),
         ];
         for (what, expected, text) in cases {
             let mut raw = Raw::dial(address).await;
