@@ -155,14 +155,14 @@ impl Admitted {
 }
 
 impl Refusal {
-    /// Refuses for good: the page does not try again before it is loaded anew or calls
-    /// `reconnect()`.
+    /// Refuses for good: the page does not try again before another page is loaded, or before it
+    /// calls `reconnect()`. A session that the browser had is lost, with its sockets.
     pub fn never(message: impl Into<String>) -> Self {
         Self { retry: None, message: message.into() }
     }
 
-    /// Refuses for now: the page tries again after this time. Times are not more exact than a
-    /// millisecond.
+    /// Refuses for now: the page tries again after this time, and a browser that had a session goes
+    /// on with it then. Times are not more exact than a millisecond.
     pub fn retry_after(retry: Duration, message: impl Into<String>) -> Self {
         Self { retry: Some(retry), message: message.into() }
     }

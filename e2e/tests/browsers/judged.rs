@@ -4,10 +4,13 @@ use tabmux_e2e::{context::Context, runner::Test, wait::equal};
 
 use super::steps::Outcome;
 
-pub(crate) const TESTS: &[Test] = &[Test::new(
-    "judge: a final refusal reaches the page, which tries again after a page load",
-    refused_for_good,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    Test::new(
+        "judge: a final refusal reaches the page, which tries again after a page load",
+        refused_for_good,
+    ),
+    Test::new("judge: a page that was refused for good is let in when it asks", asks_again),
+];
 
 /// How often the judge was asked.
 fn asked(server: &tabmux_e2e::server::LinkServer) -> usize {
@@ -47,6 +50,22 @@ fn refused_for_good(context: &mut Context<'_>) -> Outcome {
     context.run(&tab, "await T.state('client', 'connected')")?;
     context.run(&tab, format!("T.mux('fourth', '{ticks}')"))?;
     context.run(&tab, "await T.messages('fourth')")?;
+    equal("questions to the judge", asked(&server), 2)?;
+    Ok(())
+}
+
+fn asks_again(context: &mut Context<'_>) -> Outcome {
+    let server = context.judged_server()?;
+    let tab = context.tab()?;
+    context.run(&tab, format!("T.client('client', '{}')", url(&server, "/")))?;
+    context.run(&tab, "await T.state('client', 'closed')")?;
+    // Logged in: no page is loaded, and nothing happens by itself.
+    context.run(&tab, "void (document.cookie = 'user=ann; path=/')")?;
+    equal("questions to the judge", asked(&server), 1)?;
+    context.run(&tab, "T.get('client').reconnect()")?;
+    context.run(&tab, "await T.state('client', 'connected')")?;
+    context.run(&tab, format!("T.mux('socket', '{}')", url(&server, "/ticks")))?;
+    context.run(&tab, "await T.messages('socket')")?;
     equal("questions to the judge", asked(&server), 2)?;
     Ok(())
 }
