@@ -76,7 +76,7 @@ mod ws;
 pub use self::{
     broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     builder::Builder,
-    config::{ApiKey, Config, Deflate, Limits, Slow, TopicRule, listen_address},
+    config::{ApiKey, Config, Deflate, JwtConfig, Limits, Slow, TopicRule, listen_address},
     context::Ctx,
     credit::HeldCredit,
     decision::Decision,

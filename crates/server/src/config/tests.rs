@@ -3,8 +3,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{keys::Key, *};
 
 /// What of a registry has no key.
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 13] = [
     "links",
+    "users",
     "window_bytes",
     "control_bytes",
     "slow_retry",
