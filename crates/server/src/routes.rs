@@ -30,6 +30,15 @@ impl Routes {
         if !path.starts_with('/') || path.contains(['?', '#']) {
             return fault(format!("the path {path:?} must begin with / and have no ? or #"));
         }
+        // Other routers, and axum before 0.8, write parameters so. Here it would be a path that no
+        // page asks for.
+        if let Some(part) = path.split('/').find(|part| part.starts_with([':', '*'])) {
+            let name = &part[1..];
+            return fault(format!(
+                "the path {path:?} cannot be a route: write {{{name}}} for one part of the path, \
+                 and {{*{name}}} for all that follows, in the place of {part}"
+            ));
+        }
         match self.router.insert(path, factory) {
             Ok(()) => Ok(()),
             Err(InsertError::Conflict { with }) if with == path => {

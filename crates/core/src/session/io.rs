@@ -352,7 +352,7 @@ impl std::error::Error for PeerMisbehaved {}
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Closed => "the socket is not open",
+            Self::Closed => "nobody is there: the socket, or the server, is closed",
             Self::Full => "too much waits to be written to the browser",
             Self::TooLarge => "the message is larger than the limit",
         })

@@ -390,6 +390,9 @@ fn a_path_that_is_no_route_is_refused() {
     assert_eq!(of("room"), "the path \"room\" must begin with / and have no ? or #");
     assert!(of("/{*all}/end").starts_with("the path \"/{*all}/end\" cannot be a route: "));
     assert!(of("/{").starts_with("the path \"/{\" cannot be a route: "));
+    // As axum wrote it before 0.8.
+    assert!(of("/room/:id").contains("write {id} for one part of the path"), "{}", of("/room/:id"));
+    assert!(of("/files/*rest").contains("{*rest} for all that follows"), "{}", of("/files/*rest"));
 }
 
 /// Hands what answers its open to the test.
