@@ -68,7 +68,7 @@ const NAMES: [&str; 63] = [
     "tabmux_broker_failures_total{reason} 3",
     "tabmux_charged_bytes{kind} 9",
     "tabmux_claims_refused_total{reason} 3",
-    "tabmux_links_closed_total{reason} 4",
+    "tabmux_links_closed_total{reason} 5",
     "tabmux_messages_refused_total{reason} 4",
     "tabmux_publications_dropped_total{reason} 3",
     "tabmux_refused_total{reason} 15",
