@@ -57,6 +57,8 @@ fn refused_for_good(context: &mut Context<'_>) -> Outcome {
 fn asks_again(context: &mut Context<'_>) -> Outcome {
     let server = context.judged_server()?;
     let tab = context.tab()?;
+    // Of a test before this one.
+    context.run(&tab, "void (document.cookie = 'user=; max-age=0; path=/')")?;
     context.run(&tab, format!("T.client('client', '{}')", url(&server, "/")))?;
     context.run(&tab, "await T.state('client', 'closed')")?;
     // Logged in: no page is loaded, and nothing happens by itself.

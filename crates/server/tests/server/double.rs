@@ -49,6 +49,7 @@ impl SocketHandler for Puppet {
             "all" => ctx.broadcast_text("to all").unwrap(),
             "publish" => ctx.publish("news", Message::Text("news")).unwrap(),
             "break" => ctx.close(1006, ""),
+            "end" => ctx.close(1005, "nobody sees it"),
             "flood" => {
                 let mut sent = 0;
                 while ctx.send_text(&format!("{sent}")).is_ok() {
@@ -102,6 +103,19 @@ fn a_handler_opens_refuses_answers_and_is_told_of_the_end() {
     server.leave();
     let all = ["closed 4001 true", "closed 1006 false", "closed 1006 false"];
     assert_eq!(*notes.lock().unwrap(), all);
+}
+
+#[test]
+fn a_handler_ends_a_socket_without_a_code_or_as_if_its_connection_broke() {
+    let (mut server, notes) = puppet();
+    for (word, code) in [("end", 1005), ("break", 1006)] {
+        let socket = server.open("/p/1");
+        server.send(socket, word);
+        assert_eq!(server.heard(socket)[1..], [closed(code, "")]);
+        server.send(socket, "who");
+        assert_eq!(server.heard(socket), []);
+    }
+    assert_eq!(*notes.lock().unwrap(), ["closed 1005 true", "closed 1006 false"]);
 }
 
 #[test]
