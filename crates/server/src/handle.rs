@@ -73,7 +73,8 @@ impl ServerHandle {
     ///
     /// # Errors
     /// [`PublishError::Name`], [`PublishError::TooLarge`]; [`PublishError::Broker`] when the broker
-    /// did not take it; [`PublishError::Closed`] when the server is gone.
+    /// did not take it, or not within `broker_timeout_ms`; [`PublishError::Closed`] when the server
+    /// is gone.
     pub async fn publish(
         &self,
         topic: &str,
