@@ -112,15 +112,17 @@ impl Guarded {
         let begun = catch_unwind(AssertUnwindSafe(|| begin(&*self.broker)));
         let Ok(mut future) = begun else { return Ok(Err(self.fails(Failure::Panicked))) };
         match self.poll(&mut future, &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(outcome) => Ok(outcome),
+            Poll::Ready(outcome) => {
+                discard(future);
+                Ok(outcome)
+            }
             Poll::Pending => {
                 let guarded = Arc::clone(self);
                 Err(Box::pin(async move {
                     let polls = poll_fn(|context| guarded.poll(&mut future, context));
-                    match timeout(guarded.patience, polls).await {
-                        Ok(outcome) => outcome,
-                        Err(_) => Err(guarded.fails(Failure::Overdue)),
-                    }
+                    let outcome = timeout(guarded.patience, polls).await;
+                    discard(future);
+                    outcome.unwrap_or_else(|_| Err(guarded.fails(Failure::Overdue)))
                 }))
             }
         }
@@ -157,4 +159,9 @@ impl Guarded {
     fn count(&self, failure: Failure) {
         self.failures[failure as usize].fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Drops a future, which may panic when it is dropped. Its outcome is known, so that is no failure.
+fn discard(future: BrokerFuture<Position>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
 }

@@ -248,17 +248,38 @@ async fn the_limit_of_topics_binds_every_broker() {
     assert!(matches!(script.next().await, Asked::Join(topic, _) if topic == "c"));
 }
 
-/// A broker whose methods panic: at once, or in their futures.
-struct Panicking {
-    at_once: bool,
+/// When a broker panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// In the call.
+    AtOnce,
+    /// When its future is polled again.
+    Later,
+    /// When its future, which is never done, is dropped.
+    Dropped,
+}
+
+/// A broker whose methods panic.
+struct Panicking(Moment);
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a future that panics when it is dropped");
+    }
 }
 
 impl Panicking {
     fn panics(&self) -> BrokerFuture<Position> {
-        assert!(!self.at_once, "a broker that panics at once");
-        Box::pin(async {
+        assert_ne!(self.0, Moment::AtOnce, "a broker that panics at once");
+        let moment = self.0;
+        Box::pin(async move {
             tokio::task::yield_now().await;
-            panic!("a broker that panics later")
+            assert_ne!(moment, Moment::Later, "a broker that panics later");
+            let _bomb = Bomb;
+            std::future::pending().await
         })
     }
 }
@@ -281,22 +302,25 @@ impl Broker for Panicking {
 
 #[tokio::test]
 async fn a_broker_that_panics_costs_nobody_a_link_or_a_shard() {
-    for at_once in [true, false] {
-        let builder = Server::builder().config(Config::default().shards(1));
-        let builder = builder.broker(Panicking { at_once }).socket("/publish", || Quiet);
+    for moment in [Moment::AtOnce, Moment::Later, Moment::Dropped] {
+        let config = Config::default().shards(1).broker_timeout_ms(50);
+        let builder = Server::builder().config(config).broker(Panicking(moment));
+        let builder = builder.socket("/publish", || Quiet);
         let server = Running::start(builder).await;
         let mut hub = Hub::with_socket(server.address, "/publish").await;
         for request in [1, 2] {
             wish(&mut hub, request).await;
             let (message, retry) = refused(&mut hub).await;
-            assert!(message.contains("panicked") && retry == Some(5_000), "{message}");
+            let why = if moment == Moment::Dropped { "within 50ms" } else { "panicked" };
+            assert!(message.contains(why) && retry == Some(5_000), "{message}");
         }
         hub.send(Alias(1), 1, Payload::Text("news")).await;
         assert_eq!(hub.text(Alias(1), 1).await, "asked");
         let published = server.handle.publish("prices", Payload::Text("news")).await;
         assert!(matches!(published, Err(PublishError::Broker(_))), "{published:?}");
         // Each join is followed by a `leave`, which panics as well.
-        assert!(broker_failures(&server, "panic").await >= 5.0);
+        let panics = if moment == Moment::Dropped { 2.0 } else { 5.0 };
+        assert!(broker_failures(&server, "panic").await >= panics);
     }
 }
 
