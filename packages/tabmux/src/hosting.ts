@@ -117,6 +117,10 @@ export class Host implements RelayShell {
     // Ports keep their order, two of them none: what a page said before it asked for another port
     // may come after what it said there, and that page no longer listens to the first.
     if ((this.tabs.get(tab)?.[1] ?? 0) > age) return;
+    // What was said on another port may be lost. In mux mode it is said again.
+    if (config.mode !== 'mux' && !has[0] && this.tabs.has(tab)) {
+      this.call((hub, now) => hub.bye(now, tab));
+    }
     this.tabs.set(tab, [port, age]);
     // One that was given up and is back had another lock than this worker saw.
     if (!config.locks || this.#givenUp.delete(tab)) this.#unlocked.add(tab);

@@ -233,6 +233,8 @@ function receive(life: Life, message: HubMessage): void {
     // It is there: site data was cleared, and it has other locks. It is asked from now on.
     life._isShared = false;
     life._port?.close();
+    // What was said on that port is lost.
+    if (!life._isMux) showResync(life);
     start(life);
   } else if (kind === HubKind.Failed) {
     fail(life, message[1]);

@@ -13,6 +13,8 @@ import {
 import type { Said, Session } from './session.js';
 import type { Tier } from './host.js';
 
+const LOST = 'tabmux: the connection is lost';
+
 /**
  * What a socket or a client hears of its hub, as the hub said it: what concerns it and what
  * concerns all. `Resync`: the hub is another one. `Failed`: there is none, and none will come.
@@ -206,8 +208,8 @@ function open(hub: HubPort, number: number, peer: Peer): void {
 function tell(hub: HubPort, message: HubMessage): void {
   if (message[0] === HubKind.Resync) {
     hub._up = false;
-    // Nobody says again what the hub before said, be it that the connection is closed.
-    if (!hub._isMux) tell(hub, [HubKind.Lost, hub._hub, 'tabmux: the connection is lost']);
+    // Nobody says again what the hub before said, be it that a view is open, or closed.
+    if (!hub._isMux) lose(hub, LOST, 0);
   }
   new Map(hub._peers).forEach(({ _receive }) => _receive(message));
   if (message[0] === HubKind.Failed) hub._peers.clear();
@@ -273,11 +275,13 @@ function hearOfPeer(hub: HubPort, message: PeerMessage): void {
 /** The other end takes what this page says. */
 function goOn(hub: HubPort, message: Of<HubKind.Resume | HubKind.Renew>): void {
   if (message[0] === HubKind.Renew) {
-    lose(hub, 'tabmux: the connection is lost', message[3]);
+    lose(hub, LOST, message[3]);
     // What was said before this was said in another session.
     post(hub, [PageKind.Got, 0, 0]);
   }
   left(hub, hub._claim = message.at(-1) as string);
+  // In modes that count nothing in lane 0 a hub is told so that this page goes on there.
+  if (!hub._isMux) hub._heardTo[0] = 1;
   seen(hub, message[2]);
   hand(hub, message[2]);
   hub._up = true;

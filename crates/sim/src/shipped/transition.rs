@@ -265,7 +265,7 @@ impl World {
         let tabs = self.browsers[at].pages_that(life);
         let Some(tab) = rng.pick(&tabs) else {
             if what == Transition::OpenTab {
-                self.open_tab(at, rng)?;
+                self.visit(at, rng)?;
             }
             return Ok(());
         };
@@ -274,7 +274,7 @@ impl World {
             Transition::OpenTab => {
                 let crowd = self.plan.special == Special::Crowds;
                 if self.browsers[at].pages().count() < if crowd { CROWD } else { TABS } {
-                    self.open_tab(at, rng)?;
+                    self.visit(at, rng)?;
                 }
             }
             Transition::CloseTab => self.bury(who, true)?,
@@ -287,11 +287,6 @@ impl World {
                     self.ports_tarry(who, rng.millis(0, TARRY_MS));
                 }
                 self.restore(who, rng)?;
-                // An application may open something before its page holds its lock again.
-                if rng.one_in(2) {
-                    self.page_wishes(who, Transition::OpenSocket, rng)?;
-                    self.page_wishes(who, Transition::OpenView, rng)?;
-                }
                 if is_late {
                     self.worker_suffers(at, Transition::TrapHub, rng)?;
                 }
@@ -313,6 +308,16 @@ impl World {
         Ok(())
     }
 
+    /// A page is loaded. Some go into the back/forward cache before what they load is there.
+    fn visit(&mut self, at: usize, rng: &mut Rng) -> Checked {
+        self.open_tab(at, rng)?;
+        let page = self.browsers[at].pages_that(Life::Awake).into_iter().max();
+        match page.filter(|_| rng.one_in(8)) {
+            Some(page) => self.park((at, page)),
+            None => Ok(()),
+        }
+    }
+
     /// What a page and its workers post to each other now takes so long.
     fn ports_tarry(&mut self, at: (usize, u32), span: Duration) {
         let (when, ports) = (self.now + span, &mut self.browsers[at.0].ports);
@@ -325,7 +330,12 @@ impl World {
         }
     }
 
-    fn page_wishes(&mut self, at: (usize, u32), what: Transition, rng: &mut Rng) -> Checked {
+    pub(crate) fn page_wishes(
+        &mut self,
+        at: (usize, u32),
+        what: Transition,
+        rng: &mut Rng,
+    ) -> Checked {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };

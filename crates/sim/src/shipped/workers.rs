@@ -7,7 +7,7 @@ use super::{
     locks::Agent,
     ops::Arrives,
     page::Page,
-    plan::{Doors, Special, Tiers},
+    plan::{Doors, Special, Tiers, Transition},
     storm::Deeds,
     world::{Delivery, Task, World},
 };
@@ -395,6 +395,11 @@ impl World {
             page.disturb();
         }
         self.views_return(at);
+        // An application may hear of its return before the page library does.
+        if !self.healed && rng.one_in(2) {
+            self.page_wishes(at, Transition::OpenSocket, rng)?;
+            self.page_wishes(at, Transition::OpenView, rng)?;
+        }
         let given = [Given::Text("pageshow".into()), Given::Flag(true)];
         self.run_task(at, &Task::new("page", given))?;
         self.thaw(at.0, at.1);

@@ -361,6 +361,22 @@ test('close while connecting: 1006, though the server has opened it and closed i
   assert.deepEqual([code, reason, wasClean], [1006, '', false]);
 });
 
+test('a mirror: a page says that it begins anew after it heard of another hub', async () => {
+  const { socket, worker } = await opened();
+  worker.post(2n, HubKind.Resync);
+  assert.equal((await event<CloseEvent>(socket, 'close')).code, 1006);
+  const { worker: next } = await connecting({}, 'begins anew');
+  const again = new SharedWebSocket(URL_, [], { key: 'begins anew' });
+  await next.expect(PageKind.Open);
+  next.post(2n, HubKind.Resync);
+  // It may not go on: what the hub has said to it may be lost.
+  assert.deepEqual((await next.expect(PageKind.Attach)).slice(4), [0, 0]);
+  next.welcome(2n);
+  // So what it wants is asked for again, and counted from the beginning.
+  assert.equal((await next.expect(PageKind.Open))[1], 1);
+  assert.equal(again.readyState, SharedWebSocket.CONNECTING);
+});
+
 test('close while connecting: a handler that is set after an await hears it', async () => {
   const { socket } = await connecting();
   socket.close();
