@@ -11,6 +11,9 @@
 //! - `storm`: browsers come back all at once, and the judge takes 20 ms for each. Each is let in,
 //!   or told when to come back, until all are in at the same time.
 //!
+//! All clients are in one process. On a machine that has no time for it they say nothing for half a
+//! second, and the server may give them up: then the error counts `handshakes`.
+//!
 //! `--short` does it with a tenth of the clients. The server is a process of its own, so that each
 //! of the two needs 16,000 open files at most.
 
@@ -46,31 +49,35 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const JUDGE: Duration = Duration::from_secs(2);
 /// The same where clients leave before it is over.
 const PATIENT_JUDGE: Duration = Duration::from_secs(60);
+/// The time that a client has for its request, and for HELLO: the server's default.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The same where clients take too long on purpose.
+const DRIP: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
     raise_descriptor_limit();
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
-    if let [serve, judge] = &arguments[..]
+    if let [serve, judge, handshake] = &arguments[..]
         && serve == "serve"
     {
-        return run(Duration::from_millis(judge.parse()?)).await;
+        return run(judge.parse()?, handshake.parse()?).await;
     }
     let size = if arguments.iter().any(|it| it == "--short") { 1 } else { 10 };
-    let server = start(JUDGE).await?;
+    let server = start(JUDGE, DRIP).await?;
     timeout(DEADLINE, drip(&server, 10 * size)).await??;
-    let server = start(PATIENT_JUDGE).await?;
+    let server = start(PATIENT_JUDGE, HANDSHAKE).await?;
     timeout(DEADLINE, leave(&server, 1_000 * size)).await??;
-    let server = start(JUDGE).await?;
+    let server = start(JUDGE, HANDSHAKE).await?;
     timeout(DEADLINE, silence(&server, 100)).await??;
-    let server = start(JUDGE).await?;
+    let server = start(JUDGE, HANDSHAKE).await?;
     timeout(DEADLINE, storm(&server, 1_500 * size)).await?
 }
 
 /// The server: a judge does what the cookie `judge` says.
-async fn run(judge: Duration) -> Outcome<()> {
-    let judge_timeout_ms = u64::try_from(judge.as_millis())?;
-    let config = Config::default().handshake_timeout_ms(3_000).judge_timeout_ms(judge_timeout_ms);
+async fn run(judge_timeout_ms: u64, handshake_timeout_ms: u64) -> Outcome<()> {
+    let config = Config::default().handshake_timeout_ms(handshake_timeout_ms);
+    let config = config.judge_timeout_ms(judge_timeout_ms);
     let server = Server::builder().config(config).judge(|request| async move {
         match request.cookie("judge") {
             Some("never") => std::future::pending().await,
@@ -90,9 +97,10 @@ struct Running {
     _process: Child,
 }
 
-async fn start(judge: Duration) -> Outcome<Running> {
+async fn start(judge: Duration, handshake: Duration) -> Outcome<Running> {
     let mut process = Command::new(std::env::current_exe()?)
-        .args(["serve", &judge.as_millis().to_string()])
+        .arg("serve")
+        .args([judge, handshake].map(|time| time.as_millis().to_string()))
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
@@ -302,7 +310,10 @@ async fn storm(server: &Running, clients: usize) -> Outcome<()> {
     let (mut links, mut told, mut most) = (Vec::new(), 0, 0);
     while let Some(done) = all.join_next().await {
         // A connection that breaks without an answer fails the run.
-        let (stream, later) = done??;
+        let (stream, later) = match done? {
+            Ok(done) => done,
+            Err(error) => return Err(format!("{error}; {}", server.ended().await?).into()),
+        };
         links.push(stream);
         (told, most) = (told + later, most.max(later));
     }
@@ -328,16 +339,29 @@ impl Running {
     }
 
     async fn metric(&self, name: &str) -> Outcome<usize> {
-        metric(self.address, name).await
+        let page = metrics(self.address).await?;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.ok_or("no such number")?.parse()?)
+    }
+
+    /// Returns which connections and links the server ended, by reason.
+    async fn ended(&self) -> Outcome<String> {
+        let page = metrics(self.address).await?;
+        let counts = page.lines().filter(|line| {
+            let is_one = line.starts_with("tabmux_refused_total{")
+                || line.starts_with("tabmux_links_closed_total{");
+            is_one && !line.ends_with(" 0")
+        });
+        Ok(counts.collect::<Vec<_>>().join(", "))
     }
 }
 
-async fn metric(address: SocketAddr, name: &str) -> Outcome<usize> {
+/// Returns the page `/metrics`.
+async fn metrics(address: SocketAddr) -> Outcome<String> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut page = String::new();
     stream.read_to_string(&mut page).await?;
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(line.ok_or("no such number")?.parse()?)
+    Ok(page)
 }
