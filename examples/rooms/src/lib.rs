@@ -29,7 +29,7 @@ const COOKIE: &str = "rooms-session";
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Serves the app until `shutdown` is done. Then the links are sent away within a second, and the
-/// requests that are under way have [`LAST_WAIT`] to end.
+/// requests that are under way have two seconds more to end.
 ///
 /// # Errors
 /// When the server cannot be built, or the listener fails.
