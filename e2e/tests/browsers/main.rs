@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use tabmux_e2e::runner;
 
 mod bad_input;
+mod causes;
 mod crash;
+mod deadlines;
 mod demo;
 mod elections;
 mod examples;
@@ -30,6 +32,7 @@ mod tiers_lossless;
 mod topics;
 mod traces;
 mod versions;
+mod workers;
 mod wpt;
 
 fn main() -> ExitCode {
@@ -49,6 +52,9 @@ fn main() -> ExitCode {
         isolated::TESTS,
         judged::TESTS,
         last_resort::TESTS,
+        deadlines::TESTS,
+        causes::TESTS,
+        workers::TESTS,
         bad_input::TESTS,
         demo::TESTS,
         elections::TESTS,

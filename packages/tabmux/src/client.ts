@@ -4,11 +4,11 @@
 import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, HubMessage, Of } from './protocol.js';
-import { NO_WORKER, hasWorkers, post, reconnect, tierOf } from './life.js';
+import { NO_WORKER, hasWorkers, post, reconnect, skipped, tierOf } from './life.js';
 import { addPeer, removePeer } from './port.js';
 import type { HubPort, SharingOptions, Wish } from './port.js';
 import { MISSING, emit, linkPort } from './socket.js';
-import type { Tier } from './host.js';
+import type { Skipped, Tier } from './host.js';
 import { fault } from './url.js';
 import type { Given } from './url.js';
 
@@ -71,6 +71,8 @@ export interface Status {
   readonly hubId: string;
   /** Tabs of this browser at the same hub. */
   readonly tabs: number;
+  /** The tiers that were skipped, and why. Empty where the first one works. */
+  readonly tried: readonly Skipped[];
   /** Why the state is what it is; empty when there is nothing to say. */
   readonly reason: string;
 }
@@ -204,6 +206,7 @@ export function connect(
         tier: hub ? tierOf(hub) : 'direct',
         hubId: hex(hub?._hub),
         tabs: hub?._tabs ?? 0,
+        tried: skipped(hub),
         reason: hub?._reason ?? reason,
       };
       return JSON.stringify(last) === JSON.stringify(status) ? last as Status : (last = status);

@@ -16,6 +16,39 @@ export interface PagePort {
   close(): void;
 }
 
+/** What addresses are relative to. A worker that is a tab has no document. */
+export const baseOf = (): string => globalThis.document?.baseURI ?? location.href;
+
+/** How long each step towards a hub may take, in milliseconds, in all tiers. */
+export const enum Deadline {
+  /** A script or a module that is on its way. Nobody can see whether it is. */
+  Load = 30_000,
+  /** A worker whose script and module are there says that its hub runs. */
+  Attach = 2000,
+  /** A page that was blocked finds its timer before what was said meanwhile. */
+  Grace = 500,
+  /** The browser grants the lock of this tab, for which nobody else waits. */
+  Lock = 500,
+  /** A hub whose lock is granted shows that it is there all the same. */
+  Doubt = 100,
+  /** A host that may already be on the bus says so. */
+  Hello = 200,
+  /** The cause of a failed dial is found, or left open. */
+  Cause = 1000,
+  /** A worker that was asked to end has ended. */
+  Retire = 1500,
+}
+
+/** A tier that was skipped. */
+export interface Skipped {
+  readonly tier: Tier;
+  /** Why, in words. */
+  readonly reason: string;
+}
+
+/** The tiers that were skipped, and why. */
+export type Tried = Partial<Record<Tier, string>>;
+
 /** What a tier must know of the page. */
 export interface Page {
   /** What all tabs call the hub. */
@@ -25,6 +58,8 @@ export interface Page {
   readonly _tab: bigint;
   /** Whether this page may hold locks. */
   readonly _locks: boolean;
+  /** The tiers that were skipped. */
+  readonly _tried: Tried;
   /** The SharedWorker fell silent. */
   _lost(): void;
 }
@@ -36,8 +71,10 @@ export interface Host extends Page {
   _hear(message: HubMessage): void;
   /** The locks of this page are not those of the host: they tell neither who lives. */
   _distrust(): void;
-  /** This tier is no good; with a reason: nor is any other, also not later if that is final. */
-  _fail(reason?: string, isFinal?: boolean): void;
+  /** This tier is no good. */
+  _skip(why: string): void;
+  /** No tier is any good, also not later if that is final. */
+  _fail(reason: string, isFinal?: boolean): void;
 }
 
 /** A port of one tier. */
@@ -45,9 +82,6 @@ export interface TierPort {
   _post(message: PageMessage): void;
   _close(): void;
 }
-
-/** How long a worker may be silent while its script is loaded. */
-export const PATIENCE_MS = 30_000;
 
 /** Returns why there is no worker, and what to do. */
 export function notStarted(script: string): string {

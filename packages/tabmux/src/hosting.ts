@@ -82,7 +82,7 @@ export class Host implements RelayShell {
         hub.rules?.(now, replayLast, linger, minMs, maxMs, attempts) ?? -1);
     }
     this.#locks = config.locks ? self.navigator.locks : undefined;
-    if (self.navigator.onLine === false) this.tellNetwork();
+    if (!this.#isOnline()) this.tellNetwork();
     if (this.#locks === undefined) return;
     this.#waiting = [];
     const goOn = (): void => {
@@ -157,7 +157,7 @@ export class Host implements RelayShell {
         case PageKind.Reconnect:
           return hub.reconnect?.(now, tab) ?? -1;
         case PageKind.Wake:
-          return hub.visible?.(now, tab, message[1]) ?? -1;
+          return hub.visible?.(now, tab, this.#isOnline(message[1])) ?? -1;
         case PageKind.Answer:
           if (!message[3]) this.#address = message[2];
           return hub.answer?.(now, tab, message[1], message[3]) ?? -1;
@@ -171,7 +171,12 @@ export class Host implements RelayShell {
   }
 
   tellNetwork(): void {
-    this.call((hub, now) => hub.networkChanged?.(now, self.navigator.onLine !== false) ?? -1);
+    this.call((hub, now) => hub.networkChanged?.(now, this.#isOnline()) ?? -1);
+  }
+
+  /** A server of this machine needs no network. */
+  #isOnline(said = self.navigator.onLine !== false): boolean {
+    return said || /^wss?:\/\/(localhost|127\.|\[::1])/.test(this.#address[0] ?? '');
   }
 
   #tooLarge(hub: Told, now: number, tab: bigint, n: number, socket: number): number {

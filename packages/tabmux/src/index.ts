@@ -9,4 +9,4 @@ export type {
   Given, Reconnect, Reset, Rules, Shared, SharedWebSocketEventMap, SharedWebSocketOptions,
   SocketErrorEvent,
 } from './socket.js';
-export type { Tier } from './host.js';
+export type { Skipped, Tier } from './host.js';

@@ -6,23 +6,16 @@
 
 import { HubKind, LinkState, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
-import type { PagePort, Tier } from './host.js';
+import { Deadline } from './host.js';
+import type { PagePort, Skipped, Tier, Tried } from './host.js';
 
 /** Times and numbers: constants that the bundle has as numbers. */
 const enum Own {
-  /** How long a worker may be silent while its script or its module is loaded. */
-  SilenceMs = 30_000,
-  /** How long a worker whose script and module are there may take to say that its hub runs. */
-  AttachMs = 2000,
-  /** A page that was blocked finds its timer before what the worker has said meanwhile. */
-  GraceMs = 500,
   /**
    * How long after the end of a hub another worker is asked for. At once, Firefox gives a page
    * whose worker's process has crashed a port to the dead worker, and so it does ever after.
    */
   RestartMs = 100,
-  /** How long a hub whose lock is granted has to show that it is there all the same. */
-  DoubtMs = 100,
   /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
   Faults = 6,
   /** The first wait after the scripts could not be loaded, and the last. Each is twice another. */
@@ -65,6 +58,8 @@ export interface Life {
   /** Whether the hub is in a SharedWorker, or is to be, and locks tell how it is. */
   _isShared: boolean;
   _isTried?: boolean;
+  /** The tiers that were skipped, and why. */
+  readonly _tried: Tried;
   /** Until when sockets that need no hub wait for one. */
   _until?: number;
   /** The worker was of another build: that of this build has a name of its own. */
@@ -79,13 +74,16 @@ export interface Life {
   _tell(life: Life, message: HubMessage): void;
 }
 
-/** Whether this is a page that can have workers. Deno and Bun have workers, and no pages. */
+/**
+ * Whether this is a page, or a worker of one, that can have workers. SharedWorkers and service
+ * workers have none; Deno and Bun have workers, and no pages.
+ */
 export const hasWorkers = (): unknown =>
   globalThis.Worker && !('onconnect' in globalThis) &&
     (globalThis.document ?? globalThis.location);
 
 /** Why there are no hubs. */
-export const NO_WORKER = 'tabmux: no Worker';
+export const NO_WORKER = 'tabmux: no Worker: connect() needs a page, or a dedicated worker';
 
 /** Why a page has no hub after its worker was replaced. */
 const UPDATED = 'tabmux was updated: reload this page';
@@ -107,6 +105,10 @@ let lastFailure: string;
 /** How the hub is hosted. */
 export const tierOf = (life?: Life): Tier => life?._port?._tier ?? SHARED;
 
+/** The tiers that were skipped. */
+export const skipped = (life?: Life): Skipped[] =>
+  Object.entries(life?._tried ?? {}).map(([tier, reason]) => ({ tier: tier as Tier, reason }));
+
 /** Asks for the hub's worker. The page's first word on `bfcache` counts. */
 export function start(life: Life, bfcache?: 'prefer'): void {
   if (!hasWorkers()) return queueMicrotask(() => fail(life, NO_WORKER));
@@ -126,17 +128,18 @@ const scriptOf = ({ _script, _isOther }: Life): string =>
   (_isOther ? _script.replace(/\.js(?=\?|$)/, `.${__BUILD__}.js`) : _script);
 
 function startShared(life: Life): void {
-  expect(life, Own.SilenceMs);
+  expect(life, Deadline.Load);
   // One that worked before may have been started by a page that was just ending.
-  const failed = now(life, () => life._phase &&
-    (life._hub && ++life._faults < Own.Faults ? restart : fail)(life));
+  const failed = now(life, (_, error?: { message?: string }) => life._phase &&
+    (life._hub && ++life._faults < Own.Faults ? restart(life)
+      : fail(life, '', error?.message || 'it did not start')));
   try {
     const options = { name: life._name, extendedLifetime: true } as WorkerOptions;
     const worker = new SharedWorker(scriptOf(life), options);
     worker.onerror = failed;
     take(life, worker.port);
-  } catch {
-    queueMicrotask(failed);
+  } catch (error) {
+    queueMicrotask(() => failed(error as Error));
   }
 }
 
@@ -146,14 +149,27 @@ export const loadMore = (
   failed: (error: Error) => unknown = String,
 ): unknown => import('./tiers.js').then(use).catch(failed);
 
+/** Tells the true cause of a failed dial, if that can be found, in the place of all that may be. */
+export function explain(text: string, url: string, tell: (text: string) => void): void {
+  let isTold = false;
+  const once = (text: string): void => {
+    if (!isTold) tell(text);
+    isTold = true;
+  };
+  if (!/is not there, /.test(text)) return once(text);
+  setTimeout(once, Deadline.Cause, text);
+  loadMore(({ withCause }) => withCause(text, url).then(once), () => once(text));
+}
+
 function startOther(life: Life): void {
-  expect(life, Own.SilenceMs);
+  expect(life, Deadline.Load);
   loadMore(now(life, (_, { openTiers }) => take(life, openTiers(
     __BUILD__, life._tiers, !!life._isTried, {
       _name: life._name,
       _script: scriptOf(life),
       _tab: tab as bigint,
       _locks: life._config.locks,
+      _tried: life._tried,
       _lost: now(life, restart),
     }, now(life, (_, reason, isFinal) => (isFinal ? fail : retry)(life, reason)),
   ))), now(life, (_, error) =>
@@ -188,21 +204,23 @@ function attach(life: Life, next: Phase): void {
 function expect(life: Life, wait: number): void {
   if (life._port?._tier) {
     if (life._isMux) return;
-    wait = Own.SilenceMs;
+    wait = Deadline.Load;
   }
-  const isSilent = wait > Own.AttachMs;
+  const isSilent = wait > Deadline.Attach;
   const moment = performance.now();
   if (!life._isMux) wait = Math.min(wait, (life._until ||= moment + wait) - moment);
   clearTimeout(life._timer);
   life._timer = setTimeout(now(life, () => {
     life._timer = setTimeout(now(life, () => {
-      if (!isSilent) return fail(life);
+      const script = scriptOf(life);
+      // Sockets that need no hub wait for no other tier.
+      if (!isSilent) return fail(life, '', `${script} did not answer`, !life._isMux);
       // What is still being loaded is not loaded twice: after the pause it is there, or lost.
       life._isShared = false;
       life._isTried = true;
-      pause = Math.max(pause, Own.SilenceMs);
-      retry(life, `tabmux: ${scriptOf(life)} did not come`);
-    }), Own.GraceMs);
+      pause = Math.max(pause, Deadline.Load);
+      retry(life, `tabmux: ${script} did not come`);
+    }), Deadline.Grace);
   }), wait);
 }
 
@@ -246,13 +264,14 @@ function receive(life: Life, message: HubMessage): void {
     retry(life, message[1]);
   } else if (kind === HubKind.Loading) {
     if (!life._phase) return;
-    expect(life, message[1] ? Own.SilenceMs : Own.AttachMs);
+    expect(life, message[1] ? Deadline.Load : Deadline.Attach);
     if (message[1]) show(life, message, LinkState.Connecting, 0, message[1]);
   } else if (kind === HubKind.Moved) {
-    if (!life._tiers || life._tiers[1]) fail(life);
+    if (!life._tiers || life._tiers[1]) fail(life, '', 'another hub has the link');
   } else if (message[0] === HubKind.Attached) {
     clearTimeout(life._timer);
     life._until = 0;
+    delete life._tried[tierOf(life)];
     pause = Own.RetryMs;
     life._phase = life._faults = Phase.Attached;
     life._hub = message[1];
@@ -265,7 +284,7 @@ function receive(life: Life, message: HubMessage): void {
     showResync(life);
     // Sockets that were lost by it may have been all that this page had: then the hub is left.
     if (!life._port) return;
-    expect(life, Own.AttachMs);
+    expect(life, Deadline.Attach);
     attach(life, Phase.Attaching);
   } else if (!isOther && life._phase < Phase.Attaching) {
     // Else it was said before we attached. What came before it may not have been heard.
@@ -303,7 +322,7 @@ function doubt(life: Life): void {
   life._doubted = life._hub;
   post(life, [PageKind.Pong]);
   clearTimeout(life._timer);
-  life._timer = setTimeout(now(life, restart), Own.DoubtMs);
+  life._timer = setTimeout(now(life, restart), Deadline.Doubt);
 }
 
 function restart(life: Life): void {
@@ -316,15 +335,19 @@ function restart(life: Life): void {
   else again();
 }
 
-/** Where a SharedWorker failed for no reason that holds everywhere, the other tiers are left. */
-function fail(life: Life, reason = ''): void {
+/**
+ * Where a SharedWorker failed for no reason that holds everywhere, the other tiers are left: it is
+ * skipped, and `why` tells why. Not if it is the last that may be tried.
+ */
+function fail(life: Life, reason = '', why = reason, isLast = false): void {
   leave(life);
-  if (life._isShared && !reason && !life._isOther) {
+  if (life._isShared) life._tried[SHARED] = why;
+  if (life._isShared && !reason && !life._isOther && !isLast) {
     life._isShared = false;
     life._isTried = true;
     return restart(life);
   }
-  end(life, life._isOther ? UPDATED : reason);
+  end(life, life._isOther ? UPDATED : reason || 'tabmux: ' + why);
 }
 
 /**
@@ -365,7 +388,7 @@ function comeBackTo(life: Life): void {
   } else if (life._phase < Phase.New) {
     // A hub that has forgotten this tab answers the first of the two with `Resync`.
     post(life, [PageKind.Park]);
-    expect(life, Own.AttachMs);
+    expect(life, Deadline.Attach);
     attach(life, life._phase || Phase.Restored);
     // Nobody holds the lock of a hub that is not known yet.
     if (life._hub) watch(life);
@@ -405,6 +428,12 @@ function takeLock(): void {
   lockHeld = new Promise((resolve) => {
     if (!locks) return resolve();
     let isHeld = false;
+    // Locks are judged by their use: one that is not granted is as one that is refused.
+    setTimeout(() => setTimeout(() => {
+      if (isHeld || signal.aborted) return;
+      locks = undefined;
+      comeBack();
+    }, Deadline.Grace), Deadline.Lock);
     locks.request(tabLock(tab as bigint), { signal }, () => {
       isHeld = true;
       resolve();

@@ -8,7 +8,7 @@ import {
 } from './election/follow.js';
 import type { Follower } from './election/follow.js';
 import { ignore } from './garbage.js';
-import { PATIENCE_MS, notStarted } from './host.js';
+import { Deadline, baseOf, notStarted } from './host.js';
 import type { Host, Tier, TierPort } from './host.js';
 import { contendByLease, contendByLock } from './leader.js';
 import type { Leadership } from './leader.js';
@@ -19,12 +19,6 @@ import { watchHub } from './watch.js';
 import type { Watch } from './watch.js';
 import { openWire } from './wire.js';
 import type { Wire } from './wire.js';
-
-/** How long a host that may already be there has time to say so. */
-const HELLO_MS = 200;
-
-/** How long a worker that was asked to end may take for it. */
-const RETIRE_MS = 1500;
 
 /** One tab at the bus. */
 interface Member {
@@ -52,7 +46,7 @@ interface Member {
 
 /** Takes part. Throws where this tier is none of this browser's. */
 export function openMember(tier: Tier, host: Host): TierPort {
-  const bus = busName(host._name, new URL(host._script, document.baseURI).href);
+  const bus = busName(host._name, new URL(host._script, baseOf()).href);
   // Where storage is refused, a channel may be there and throw.
   const probe = tier === 'direct' ? undefined : openChannel(bus);
   probe?.close();
@@ -103,10 +97,10 @@ function take(member: Member): void {
   }
   question(member);
   member._since = performance.now();
-  // A SharedWorker that this page could not have may serve the others, and this one as well. And
-  // the lease of a host that is there may have been cleared.
-  if (globalThis.SharedWorker || member._tier === 'storage') {
-    member._starting = setTimeout(() => contend(member), HELLO_MS);
+  // A SharedWorker that this page could not have may serve the others, and this one as well: no
+  // worker that is a tab can have one. And the lease of a host that is there may have been cleared.
+  if (globalThis.SharedWorker || !globalThis.document || member._tier === 'storage') {
+    member._starting = setTimeout(() => contend(member), Deadline.Hello);
   } else {
     contend(member);
   }
@@ -141,12 +135,13 @@ function elected(member: Member): void {
     const lives = _follower._host && (_follower._host !== host || _follower._heardAt >= since);
     if (lives) member._host._distrust();
     else lead(member);
-  }, host ? HELLO_MS : Math.max(0, member._since + HELLO_MS - since));
+  }, host ? Deadline.Hello : Math.max(0, member._since + Deadline.Hello - since));
 }
 
 /** What this tier needs is there, and is refused to this page. Not at once: we may be opening. */
 function refused(member: Member): void {
-  queueMicrotask(() => member._isClosed || member._host._fail());
+  queueMicrotask(() => member._isClosed ||
+    member._host._skip('locks, channels or storage are refused to this page'));
 }
 
 function leave(member: Member): void {
@@ -168,7 +163,7 @@ function retire(member: Member): void {
   gone(member);
   ending.postMessage('retire' satisfies WorkerOrder);
   // Where the worker of a cached page stands still, this is done when the page is back.
-  setTimeout(() => ending.terminate(), RETIRE_MS);
+  setTimeout(() => ending.terminate(), Deadline.Retire);
   member._worker = undefined;
 }
 
@@ -198,7 +193,7 @@ function stopLeading(member: Member): void {
     // A lock is kept for when the other host ends. A lease runs out.
     member._leadership?._release();
     member._leadership = undefined;
-    member._starting = setTimeout(() => contend(member), HELLO_MS);
+    member._starting = setTimeout(() => contend(member), Deadline.Hello);
   }
   question(member);
 }
@@ -232,7 +227,7 @@ function lead(member: Member): void {
       member._wire?._post(data);
     }
   };
-  member._starting = setTimeout(failed, PATIENCE_MS);
+  member._starting = setTimeout(failed, Deadline.Load);
 }
 
 /** The other tiers that are left would start the same worker. */
@@ -298,7 +293,7 @@ function moved(member: Member, message: HubMessage): void {
   question(member);
   setTimeout(() => {
     if (!member._follower._host && !member._worker) member._host._hear(message);
-  }, HELLO_MS);
+  }, Deadline.Hello);
 }
 
 /** This tab leads, and another host is on the bus. */

@@ -5,7 +5,7 @@
 
 import { HubKind, Limit, LinkState, PageKind, isCounted, isOfPeer } from './protocol.js';
 import type { HubConfig, HubMessage, Of, PeerMessage, Rules } from './protocol.js';
-import { Phase, SHARED, hubs, leave, post, show, start } from './life.js';
+import { Phase, SHARED, explain, hubs, leave, post, show, start } from './life.js';
 import type { Life } from './life.js';
 import {
   Lane, check, forget, hand, isFull, isHeard, left, newSession, number as count, seen,
@@ -76,6 +76,8 @@ export interface HubPort extends Life, Session {
   _address: Address | undefined;
   /** The number of the last one. */
   _count: number;
+  /** How often the hub told how its link is. */
+  _news: number;
 }
 
 /** The port to the hub of these arguments. There is one of each for the whole page. */
@@ -120,9 +122,11 @@ export function hubPort(
     _runs: 0,
     _faults: 0,
     _isShared: !tiers || tiers[0] === SHARED,
+    _tried: {},
     _peers: new Map(),
     _address: address,
     _count: 0,
+    _news: 0,
     _attach: attach,
     _hear: hear,
     _tell: tell,
@@ -240,7 +244,12 @@ function hear(hub: HubPort, message: HubMessage): void {
   } else if (message[0] === HubKind.State) {
     const [, , state, tabs, reason] = message;
     if (state !== LinkState.Connected && hub._isMux) hub._up = false;
-    show(hub, message, state, tabs, reason);
+    const mine = (hub._news += 1);
+    explain(reason, hub._config.url, (reason) => {
+      if (mine === hub._news) {
+        show(hub, [HubKind.State, hub._hub, state, tabs, reason], state, tabs, reason);
+      }
+    });
   } else if (
     message[0] !== HubKind.Browser && message[0] !== HubKind.Direct ||
     !isHeard(hub, message[0] === HubKind.Direct ? Lane.Own : Lane.All, message[2])

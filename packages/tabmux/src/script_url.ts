@@ -1,2 +1,6 @@
-/** The address of a classic script, which has no `import.meta.url`; build.mjs puts it in. */
-export const scriptUrl = (document.currentScript as HTMLScriptElement).src;
+/**
+ * The address of a classic script, which has no `import.meta.url`; build.mjs puts it in. A worker
+ * that imports it has its own.
+ */
+export const scriptUrl =
+  (globalThis.document?.currentScript as HTMLScriptElement | undefined)?.src ?? location.href;

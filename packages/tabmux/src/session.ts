@@ -4,6 +4,7 @@
 
 import { Limit } from './protocol.js';
 import type { Data, PageKind, PageMessage } from './protocol.js';
+import { baseOf } from './host.js';
 import { tierOf } from './life.js';
 import type { Life } from './life.js';
 
@@ -114,7 +115,7 @@ export function left(life: Life, mine?: string): string {
   try {
     if (life._isMux && tier !== 'direct') {
       // Without locks nothing keeps hubs of two tiers from taking a session from each other.
-      const name = life._config.lock + tier + new URL(life._script, document.baseURI);
+      const name = life._config.lock + tier + new URL(life._script, baseOf());
       // All but what this tab is called there.
       if (mine) localStorage[name] = mine.split(' ')[0];
       return ',' + localStorage[name];

@@ -4,11 +4,11 @@
 import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, Flag, HubMessage, Rules } from './protocol.js';
-import { loadMore, reconnect, tierOf } from './life.js';
+import { explain, loadMore, reconnect, skipped, tierOf } from './life.js';
 import { addPeer, hubPort, own, removePeer, say } from './port.js';
 import type { Address, HubPort, SharingOptions } from './port.js';
 import { buffered, sizeOf } from './session.js';
-import type { Tier } from './host.js';
+import type { Skipped, Tier } from './host.js';
 import { SECRET, ask, fault, socketUrl, subProtocols } from './url.js';
 import type { Given } from './url.js';
 
@@ -47,6 +47,8 @@ export interface Shared {
   hubId: string;
   /** Whether the connection was there before this socket. */
   reused: boolean;
+  /** The tiers that were skipped, and why. */
+  tried: Skipped[];
   /** The name of this tab, for `routeBy`. Another one with each load of the page. */
   tabId: string;
 }
@@ -273,7 +275,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   /** How the connection is shared: the tabs, the hub, and whether the socket joined it. */
   get shared(): Shared {
     const { _tabs = 0, _hub } = this.#hub ?? {};
-    return { tabs: _tabs, hubId: hex(_hub), reused: this.#reused, tabId };
+    const tried = skipped(this.#hub);
+    return { tabs: _tabs, hubId: hex(_hub), reused: this.#reused, tried, tabId };
   }
 
   send(data: string | BufferSource | Blob): void {
@@ -370,7 +373,10 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     } else if (message[0] === HubKind.Error) {
       this.#error = message[3].replaceAll(`${this.#url}`, this.#name);
     } else if (message[0] === HubKind.Closed || message[0] === HubKind.Ended) {
-      this.#end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
+      explain(this.#state ? '' : this.#error, this.url, (text) => {
+        if (text) this.#error = text;
+        this.#end(...message.slice(-3) as [code: number, clean: Flag, reason: string]);
+      });
     } else if (message[0] === HubKind.Failed ||
       message[0] === HubKind.Lost && this.#state && !this.#stays) {
       // The next session opens the sockets that are still connecting.

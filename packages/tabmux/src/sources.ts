@@ -56,7 +56,7 @@ export const NOTHING = {};
 
 /** The status that a server renders. */
 export const NO_STATUS: Status = {
-  state: 'idle', tier: 'shared-worker', hubId: '', tabs: 0, reason: '',
+  state: 'idle', tier: 'shared-worker', hubId: '', tabs: 0, tried: [], reason: '',
 };
 
 /** A socket, if there is a URL. */

@@ -4,12 +4,13 @@
 import { HubKind, PageKind, pulseEvery } from './protocol.js';
 import type { HubMessage, PageMessage } from './protocol.js';
 import { resync } from './bus.js';
-import { PATIENCE_MS, notStarted } from './host.js';
+import { Deadline, notStarted } from './host.js';
 import type { Host, Page, PagePort, Tier, TierPort } from './host.js';
 import { openMember } from './member.js';
 import { addressOf } from './trust.js';
 import { watchHub } from './watch.js';
 
+export { withCause } from './causes.js';
 export { askKey } from './keys.js';
 export { sendReset } from './resets.js';
 export { warnOf } from './stateful.js';
@@ -85,8 +86,8 @@ function climb(ladder: Ladder): void {
     const host = hostOf(ladder, ladder._turn += 1);
     try {
       ladder._rung = tier === SHARED ? openShared(host) : openMember(tier, host);
-    } catch {
-      // The next.
+    } catch (error) {
+      ladder._page._tried[tier] = (error as Error).message;
     }
   }
   if (!ladder._rung) throw new Error(notStarted(ladder._page._script));
@@ -94,9 +95,9 @@ function climb(ladder: Ladder): void {
 
 /** What the tier of this turn tells. */
 function hostOf(ladder: Ladder, turn: number): Host {
-  const fail = (reason?: string, isFinal?: boolean): void => {
+  const skip = (why: string): void => {
     if (turn !== ladder._turn) return;
-    if (reason) return ladder._fail(reason, isFinal);
+    ladder._page._tried[ladder._tier] = why;
     try {
       climb(ladder);
       tell(ladder, resync());
@@ -112,14 +113,17 @@ function hostOf(ladder: Ladder, turn: number): Host {
       ladder._isOwn ||= ladder._tier === 'direct' && message[0] === HubKind.Renew;
       // Another hub has the link; its own tier may be the last that is allowed.
       if (message[0] !== HubKind.Moved) tell(ladder, message);
-      else if (ladder._left.length) fail();
+      else if (ladder._left.length) skip('another hub has the link');
     },
     _distrust() {
       if (turn !== ladder._turn || !ladder._locks) return;
       ladder._locks = false;
       tell(ladder, resync());
     },
-    _fail: fail,
+    _skip: skip,
+    _fail(reason, isFinal) {
+      if (turn === ladder._turn) ladder._fail(reason, isFinal);
+    },
   };
 }
 
@@ -139,15 +143,15 @@ function post(ladder: Ladder, message: PageMessage): void {
 }
 
 /** A SharedWorker whose tabs and hub ask each other whether they live. */
-function openShared({ _name: name, _address, _hear, _fail, _lost }: Host): TierPort {
+function openShared({ _name: name, _address, _hear, _skip, _lost }: Host): TierPort {
   const worker = new SharedWorker(_address, { name, extendedLifetime: true } as WorkerOptions);
   const { port } = worker;
   const pong = (): void => port.postMessage([PageKind.Pong]);
   // It asks each page so often, and answers a page that has not heard that.
   const watch = watchHub(1.25 * pulseEvery(), pong, _lost);
-  const timer = setTimeout(() => _fail(), PATIENCE_MS);
+  const timer = setTimeout(() => _skip('it did not come'), Deadline.Load);
   let isAttached = false;
-  worker.onerror = () => isAttached || _fail();
+  worker.onerror = () => isAttached || _skip('it did not start');
   port.onmessage = ({ data }: MessageEvent<HubMessage>) => {
     clearTimeout(timer);
     if (!isAttached) watch._start();

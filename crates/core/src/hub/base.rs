@@ -22,6 +22,9 @@ const OUTBOX_INTERVAL: Duration = Duration::from_millis(25);
 /// WebSocket takes 1 to 3 ms.
 const REPORT_DELAY: Duration = Duration::from_millis(1);
 
+/// Why a hub dials nothing.
+pub(super) const OFFLINE: &str = "tabmux: the browser is offline";
+
 /// A socket, by tab and the tab's number for it.
 pub(super) type SocketKey = (TabId, SocketId);
 

@@ -1,5 +1,6 @@
 //! Mirror mode: one link to any WebSocket server, and a view of it for each socket of each tab.
 
+mod dial;
 mod names;
 mod outage;
 mod replay;
@@ -118,31 +119,6 @@ impl Mirror {
             for payload in self.replay.iter() {
                 base.post(tab, HubMessage::Mirror { payload: payload.clone() });
             }
-        }
-    }
-
-    /// Opens the link, once the hub may.
-    fn dial(&mut self, now: Timestamp, base: &mut Base) {
-        if !base.has_lock() {
-            self.link = Link::WaitingForLock;
-        } else if base.config.asks {
-            self.link = Link::Asking;
-            base.ask(now, Ask::Address);
-        } else {
-            self.open_link(now, base);
-        }
-    }
-
-    fn open_link(&mut self, now: Timestamp, base: &mut Base) {
-        self.link = Link::Dialling { until: now + base.config.dial_timeout };
-        base.open_link();
-    }
-
-    /// A dial came to nothing: another one follows in an outage, or all views fail.
-    fn not_opened(&mut self, now: Timestamp, base: &mut Base, error: &str) {
-        if !self.retry(now, base) {
-            self.fail_views(base, false, Close::new(code::ABNORMAL, "", false), error);
-            self.next(now, base);
         }
     }
 
@@ -521,6 +497,7 @@ impl Machine for Mirror {
         }
         if let Link::Broken { until } = self.link
             && until <= now
+            && base.is_online
         {
             self.dial(now, base);
         }
@@ -534,11 +511,12 @@ impl Machine for Mirror {
         }
     }
 
-    fn poll_timeout(&self, _: &Base) -> Option<(Timestamp, WakeReason)> {
+    fn poll_timeout(&self, base: &Base) -> Option<(Timestamp, WakeReason)> {
         let linger = self.linger_until.map(|until| (until, WakeReason::Linger));
         let link = match self.link {
             Link::Dialling { until } => Some((until, WakeReason::Dial)),
-            Link::Broken { until } => Some((until, WakeReason::Backoff)),
+            // Without a network the next dial waits for word of one.
+            Link::Broken { until } => base.is_online.then_some((until, WakeReason::Backoff)),
             Link::Idle
             | Link::WaitingForLock
             | Link::Asking

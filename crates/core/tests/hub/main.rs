@@ -7,6 +7,7 @@ mod foreign;
 mod heartbeat;
 mod mirror;
 mod mux;
+mod offline;
 mod port;
 mod reconnect;
 mod resume;

@@ -3,5 +3,5 @@
 export { connect } from '../index.js';
 export type {
   Client, ClientEvents, ConnectOptions, Decode, DecodeOptions, Listenable, Position, RawSchema,
-  Schema, SharingOptions, Status, Tier, Topic, TopicEvents, TopicName,
+  Schema, SharingOptions, Skipped, Status, Tier, Topic, TopicEvents, TopicName,
 } from '../index.js';

@@ -3,5 +3,5 @@
 export { SharedWebSocket } from '../index.js';
 export type {
   Given, Reconnect, Reset, Rules, Shared, SharedWebSocketEventMap, SharedWebSocketOptions,
-  SharingOptions, SocketErrorEvent, Tier,
+  SharingOptions, Skipped, SocketErrorEvent, Tier,
 } from '../index.js';

@@ -30,6 +30,6 @@ for (const [name, [command, ...args]] of Object.entries(RUNTIMES)) {
   test(`in ${name} clients are closed, and sockets fail with a reason`, async () => {
     const { stdout } = await run(command, [...args, 'server.mjs'], { cwd: app.root })
       .catch(({ stdout, stderr }) => assert.fail(stdout + stderr));
-    assert.equal(stdout.trim(), 'closed,tabmux: no Worker,1006');
+    assert.equal(stdout.trim(), 'closed,tabmux: no Worker: connect() needs a page, or a dedicated worker,1006');
   });
 }

@@ -146,7 +146,7 @@ test('open: readyState, protocol, extensions, shared', async () => {
   assert.equal(socket.extensions, 'extended');
   assert.equal(socket.tier, 'shared-worker');
   const { tabId, ...shared } = socket.shared;
-  assert.deepEqual(shared, { tabs: 1, hubId: '0000000000000001', reused: false });
+  assert.deepEqual(shared, { tabs: 1, hubId: '0000000000000001', reused: false, tried: [] });
   assert.equal(tabId, path);
   worker.post(1n, HubKind.State, LinkState.Connected, 15, '');
   worker.post(1n, HubKind.Mirror, '');

@@ -1,16 +1,25 @@
 //! From the wish for a link to its dial.
 
+use std::time::Duration;
+
 use super::{Mux, Next};
 use crate::{
     Timestamp,
-    hub::{base::Base, io::Ask, link::Connection},
+    hub::{
+        base::{Base, OFFLINE},
+        io::Ask,
+        link::Connection,
+    },
 };
 
 impl Mux {
-    /// Opens the link, once the hub may, and once a tab has said where it goes if that is asked.
+    /// Opens the link, once the hub may, once there is a network, and once a tab has said where the
+    /// link goes if that is asked.
     pub(super) fn dial(&mut self, now: Timestamp, base: &mut Base) {
         if !base.has_lock() {
             self.connection = Connection::WaitingForLock;
+        } else if !base.is_online {
+            self.fail(now, base, OFFLINE.to_owned(), Next::After(Duration::ZERO));
         } else if base.config.asks {
             self.connection = Connection::Asking;
             base.ask(now, Ask::Address);

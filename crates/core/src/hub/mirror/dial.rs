@@ -1,0 +1,44 @@
+//! From the wish for a link to its dial, and what follows when that comes to nothing.
+
+use tabmux_wire::close as code;
+
+use super::{Link, Mirror};
+use crate::{
+    Timestamp,
+    hub::{
+        base::{Base, Close, OFFLINE},
+        io::Ask,
+    },
+};
+
+impl Mirror {
+    /// Opens the link, once the hub may. Without a network an outage waits, and views that are
+    /// connecting fail, as a `WebSocket` does.
+    pub(super) fn dial(&mut self, now: Timestamp, base: &mut Base) {
+        if !base.has_lock() {
+            self.link = Link::WaitingForLock;
+        } else if !base.is_online && self.outage.is_some() {
+            self.link = Link::Broken { until: now };
+        } else if !base.is_online {
+            self.not_opened(now, base, OFFLINE);
+        } else if base.config.asks {
+            self.link = Link::Asking;
+            base.ask(now, Ask::Address);
+        } else {
+            self.open_link(now, base);
+        }
+    }
+
+    pub(super) fn open_link(&mut self, now: Timestamp, base: &mut Base) {
+        self.link = Link::Dialling { until: now + base.config.dial_timeout };
+        base.open_link();
+    }
+
+    /// A dial came to nothing: another one follows in an outage, or all views fail.
+    pub(super) fn not_opened(&mut self, now: Timestamp, base: &mut Base, error: &str) {
+        if !self.retry(now, base) {
+            self.fail_views(base, false, Close::new(code::ABNORMAL, "", false), error);
+            self.next(now, base);
+        }
+    }
+}
