@@ -270,6 +270,7 @@ impl Machine {
                     self.hear(now, message);
                 }
                 Output::ReleaseLinkLock
+                | Output::AskWho
                 | Output::WatchTab { .. }
                 | Output::DropTab { .. }
                 | Output::Event(_) => {}
@@ -315,11 +316,7 @@ impl Machine {
             M::Unsubscribed { subscription: SubscriptionId(topic), message } => {
                 self.news(News::Unsubscribed { topic, reason: message });
             }
-            M::Error { socket: SocketId(socket), message } => {
-                if let Some(socket) = self.sockets.get_mut(&socket) {
-                    socket.error = message;
-                }
-            }
+            M::Error { socket: SocketId(socket), message } => self.fail(socket, message),
             M::Opened { socket, count, protocol, credit, .. } => {
                 if self.is_fresh(count) {
                     self.opened(socket.0, protocol, credit);
@@ -343,8 +340,18 @@ impl Machine {
             M::Resync => self.attach(now),
             M::Refused { message } => self.news(News::Refused(message)),
             // What was handed to the link may be lost with it, mirrors are another mode, and this
-            // hub knows where its link goes.
-            M::Sent { .. } | M::Mirror { .. } | M::Ask { .. } => {}
+            // hub knows where its link goes, and that no other user comes.
+            M::Sent { .. }
+            | M::Mirror { .. }
+            | M::Ask { .. }
+            | M::Wait { .. }
+            | M::Elsewhere { .. } => {}
+        }
+    }
+
+    fn fail(&mut self, socket: u32, error: String) {
+        if let Some(socket) = self.sockets.get_mut(&socket) {
+            socket.error = error;
         }
     }
 

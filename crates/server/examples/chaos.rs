@@ -8,7 +8,8 @@
 //! - To the topics `chaos:0`, `chaos:1`, … it publishes `p RUN 1`, `p RUN 2`, …; `RUN` is
 //!   another one each time that the server starts.
 //!
-//! With `--judge true` links are for who has the cookie `user`.
+//! With `--judge true` links are for who has the cookie `user`. `/user` answers each message by the
+//! user of its link, and passes on what follows `all:` to all tabs of the browser.
 //!
 //! What must not be is a line on stdout that begins with `fault:`. `--plain ADDR` serves ticks to
 //! WebSockets that know nothing of tabmux.
@@ -24,7 +25,8 @@ use std::{
 use futures_util::SinkExt as _;
 use tabmux_core::{OwnedPayload, wire::Payload};
 use tabmux_server::{
-    Admitted, Handshake, Refusal, Server, ServerHandle, TaskSocket, Verdict, listen, task,
+    Admitted, Ctx, Handshake, Refusal, Server, ServerHandle, SocketHandler, TaskSocket, Verdict,
+    listen, task,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -43,7 +45,7 @@ async fn main() -> Outcome<()> {
         .socket("/ticks", task(ticks))
         .socket("/stream", task(move |socket| stream(socket, Arc::clone(&open))));
     if options.judge {
-        builder = builder.judge(judge);
+        builder = builder.judge(judge).socket("/user", || Whose);
     }
     for origin in options.origins {
         builder = builder.allow_origin(origin);
@@ -60,6 +62,25 @@ async fn main() -> Outcome<()> {
         terminate.recv().await;
     };
     Ok(server.run(listen(options.listen)?, drained).await?)
+}
+
+/// Says whose its link is.
+struct Whose;
+
+impl SocketHandler for Whose {
+    fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>) {
+        let user = ctx.user().unwrap_or("nobody").to_owned();
+        let sent = match message {
+            Payload::Text(text) => match text.strip_prefix("all:") {
+                Some(text) => ctx.broadcast_text(text),
+                None => ctx.send_text(&user),
+            },
+            Payload::Binary(_) => ctx.send_text(&user),
+        };
+        if sent.is_err() {
+            println!("fault: {user} could not be told");
+        }
+    }
 }
 
 /// Lets in who has the cookie `user`, and refuses everybody else for good.

@@ -160,9 +160,6 @@ impl Builder {
     /// Names the user of a link by the request that opens it, by a cookie for example: for
     /// `limits.links_per_user`, and so that no session goes on with a link of another user. Called
     /// in the listener's tasks, so it must not block. In the place of `user_header`.
-    ///
-    /// The pages need a `key` for each user all the same: pages with the same `key` share a link,
-    /// which is of the user who opened it.
     pub fn user(
         mut self,
         user: impl Fn(&LinkRequest<'_>) -> Option<String> + Send + Sync + 'static,

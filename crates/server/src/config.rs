@@ -86,7 +86,7 @@ keys! {
         /// The request header that names the user, as a trusted proxy sets it, such as
         /// `X-Forwarded-User`; for `limits.links_per_user`, and so that no session goes on with a
         /// link of another user. A request through a trusted proxy that has it twice is refused.
-        /// The pages need a `key` for each user all the same. Default: none.
+        /// Default: none.
         user_header: Option<String> = own(None), "tabmux_refused_total{reason=\"user_header\"}";
         /// One file with a secret of at least 16 bytes, or two. The first secret makes the identity
         /// tags by which hubs tell users apart; tags that the second made still count. All nodes

@@ -118,7 +118,14 @@ impl HubView {
     /// If not.
     pub fn may_post(&self, tab: TabId, message: &HubMessage) -> Checked {
         match (self.tabs.get(&tab), message) {
-            (None, HubMessage::Resync | HubMessage::Refused { .. }) | (Some(false), _) => Ok(()),
+            (
+                None,
+                HubMessage::Resync
+                | HubMessage::Refused { .. }
+                | HubMessage::Wait { .. }
+                | HubMessage::Elsewhere { .. },
+            )
+            | (Some(false), _) => Ok(()),
             (None, _) => OnlyWhatWasAsked
                 .broken(format!("posted to {tab}, which the hub has not: {message:?}")),
             (Some(true), _) => {

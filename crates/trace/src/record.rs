@@ -12,8 +12,8 @@ use tabmux_core::{
     trace::Recorder,
 };
 use tabmux_wire::{
-    Alias, HubFrame, HubId, LaneCount, Limits, Payload, Position, ServerFrame, SessionId, SocketId,
-    Subscribed, TabId, Term, Token, TopicId, Welcome,
+    Alias, HubFrame, HubId, IdentityTag, LaneCount, Limits, Payload, Position, ServerFrame,
+    SessionId, SocketId, Subscribed, TabId, Term, Token, TopicId, Welcome, WelcomeTail,
 };
 
 use crate::rng::Rng;
@@ -23,9 +23,9 @@ const SOCKETS: u64 = 3;
 const TOPICS: [&str; 3] = ["prices", "news", "wëather"];
 const URL: &str = "wss://host.test/tabmux/ws";
 
-/// Records a hub that is told so much, in mirror mode for odd seeds, and
-/// asking tabs where its link goes for half of them. All moments are whole
-/// milliseconds, which every shell can tell exactly.
+/// Records a hub that is told so much, in mirror mode for odd seeds, asking tabs where its link
+/// goes for half of them, and the server whose the browser is for half of these. All moments are
+/// whole milliseconds, which every shell can tell exactly.
 pub fn record(seed: u64, steps: u64) -> Vec<u8> {
     let mut recording = Recording::new(seed);
     for _ in 0..steps {
@@ -70,7 +70,8 @@ impl Recording {
     fn new(seed: u64) -> Self {
         let mode = if seed.is_multiple_of(2) { Mode::Mux } else { Mode::Mirror };
         let asks = seed % 4 > 1;
-        let config = HubConfig { asks, ..HubConfig::new(mode, HubId(seed), URL) };
+        let asks_who = seed % 8 > 3;
+        let config = HubConfig { asks, asks_who, ..HubConfig::new(mode, HubId(seed), URL) };
         let (recorder, trace) = Recorder::new(&config, seed);
         Self {
             rng: Rng::new(seed),
@@ -185,7 +186,11 @@ impl Recording {
     fn comes_or_goes(&mut self) {
         let tab = self.rng.below(TABS) + 1;
         let [last0, last] = [self.rng.below(3), self.rng.below(3)];
-        match self.rng.below(10) {
+        match self.rng.below(12) {
+            10 | 11 => {
+                let text = self.rng.pick(&["user ann", "user bob", "nobody", "refused", ""]);
+                self.input(Input::Who { text: text.unwrap_or_default() });
+            }
             9 => self.said(tab, TabMessage::Visible { online: last == 0 }),
             0 => self.said(tab, TabMessage::Park),
             1 => self.said(tab, TabMessage::Bye),
@@ -292,7 +297,10 @@ impl Recording {
                 heartbeat_ms: 25_000,
                 limits: LIMITS,
                 tabs: vec![],
-                tail: None,
+                tail: Some(WelcomeTail {
+                    identity: IdentityTag::User("ann".into()),
+                    features: Vec::new(),
+                }),
             }),
             HubFrame::Attach { tab, last } => ServerFrame::Attached {
                 tab,

@@ -66,9 +66,10 @@ hub_methods!(export);
 #[wasm_bindgen]
 impl Hub {
     /// A hub without tabs. `seed` is for jitter only. `asks`: tabs say where its link goes, and
-    /// `url` is what people call it. `record`: all it is told goes to
-    /// `Shell.record`, before it is told.
+    /// `url` is what people call it. `asks_who`: the server is asked whose the browser is.
+    /// `record`: all it is told goes to `Shell.record`, before it is told.
     #[wasm_bindgen(constructor)]
+    #[expect(clippy::too_many_arguments, reason = "scripts pass no record of arguments cheaply")]
     pub fn new(
         shell: JsShell,
         mux: bool,
@@ -76,9 +77,10 @@ impl Hub {
         seed: u64,
         url: &str,
         asks: bool,
+        asks_who: bool,
         record: bool,
     ) -> Self {
-        let config = ShellHub::<JsShell>::config(mux, hub, url, asks);
+        let config = ShellHub::<JsShell>::config(mux, hub, url, asks, asks_who);
         #[cfg(feature = "mux")]
         let hub = ShellHub::new(shell, config, seed, record);
         #[cfg(not(feature = "mux"))]

@@ -26,6 +26,9 @@ const MAX_CLAIM = 512;
 /** How long a tab of an earlier hub may take to attach, where no lock tells whether it lives. */
 const ABSENT_MS = 10_000;
 
+/** The code by which a server closes that would refuse a link. */
+const REFUSED = 1008;
+
 /** Tabs that were given up, and are remembered since they may come back. */
 const MAX_GIVEN_UP = 256;
 
@@ -34,7 +37,7 @@ type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBin
   'tabLockGranted'> & Partial<Pick<Hub, 'visible' | 'answer' | 'credit' | 'got' |
   'subscribe' | 'unsubscribe' | 'trap' | 'wake' | 'networkChanged' | 'linkLockGranted' |
   'linkOpened' | 'linkText' | 'linkBinary' | 'linkClosed' | 'linkTo' | 'reconnect' |
-  'rules' | 'reset'>>;
+  'rules' | 'reset' | 'who'>>;
 
 /** What a hub needs of its worker. */
 export interface HostWorld {
@@ -70,10 +73,11 @@ export class Host implements RelayShell {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly config: HubConfig, readonly world: HostWorld) {
-    const { mode, url, protocols, rules } = config;
+    const { mode, url, protocols, rules, key } = config;
     this.#address = [url, ...protocols];
     this.#hub = mode === 'exclusive' ? new Relay(this)
-      : new Hub(this, mode === 'mux', this.id, random(), url, rules.shareBy !== undefined,
+      // Pages that name their user never share a hub with those of another.
+      : new Hub(this, mode === 'mux', this.id, random(), url, rules.shareBy !== undefined, !key,
         world.record !== undefined);
     const { replayLast = 0, linger = 0, reconnect } = rules;
     const { minMs = 500, maxMs = 30_000, attempts = 10 } = reconnect || { attempts: 0 };
@@ -323,6 +327,21 @@ export class Host implements RelayShell {
       failed = true;
       setTimeout(() => closed(1006, '', false));
     };
+  }
+
+  /** Asks beside the link, by a WebSocket whose cookies are those of this moment. */
+  askWho(): void {
+    let said = '';
+    const told = (text: string): void => this.call((hub, now) => hub.who?.(now, text) ?? -1);
+    try {
+      const { href, search } = new URL(this.#address[0] ?? '');
+      const who = new WebSocket(new URL('who' + search, href));
+      who.onmessage = ({ data }) => (said = `${data}`);
+      who.onclose = ({ code }) => told(said || (code === REFUSED ? 'refused' : ''));
+    } catch {
+      // Firefox and WebKit throw when the worker's own policy forbids the connection.
+      queueMicrotask(() => told(''));
+    }
   }
 
   sendLink(attempt: number, data: string | Uint8Array): void {

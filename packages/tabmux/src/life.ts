@@ -16,6 +16,8 @@ const enum Own {
    * whose worker's process has crashed a port to the dead worker, and so it does ever after.
    */
   RestartMs = 100,
+  /** A page goes from the hub of one user to that of another so often. */
+  Moves = 4,
   /** A SharedWorker that has worked once is asked for so often before another tier is tried. */
   Faults = 6,
   /** The first wait after the scripts could not be loaded, and the last. Each is twice another. */
@@ -36,10 +38,14 @@ export const enum Phase {
 
 /** A hub, its worker, and how far the page is with them. */
 export interface Life {
-  /** What all tabs call its worker, and the worker's address. */
-  readonly _name: string;
+  /** What all tabs call its worker, and the lock of its link, before a user is known. */
+  readonly _id: string;
+  /** The same once a user is known, and the worker's address. */
+  _name: string;
   readonly _script: string;
   readonly _config: HubConfig;
+  /** How often it was sent to the hub of another user. */
+  _moves: number;
   readonly _isMux: boolean;
   readonly _tiers: Tier[] | undefined;
   /** What clients show. */
@@ -89,6 +95,10 @@ export const NO_WORKER = 'tabmux: no Worker: connect() needs a page, or a dedica
 const UPDATED = 'tabmux was updated: reload this page';
 
 export const SHARED = 'shared-worker';
+
+/** How names of workers and of locks of links begin. */
+export const NAME = 'tabmux:';
+export const LOCK = 'tabmux:socket:';
 
 /** All hubs of this page. */
 export const hubs = new Set<Life>();
@@ -262,10 +272,13 @@ function receive(life: Life, message: HubMessage): void {
     restart(life);
   } else if (kind === HubKind.NotLoaded) {
     retry(life, message[1]);
-  } else if (kind === HubKind.Loading) {
+  } else if (kind === HubKind.Elsewhere) {
+    move(life, message[2]);
+  } else if (kind === HubKind.Loading || kind === HubKind.Wait) {
     if (!life._phase) return;
-    expect(life, message[1] ? Deadline.Load : Deadline.Attach);
-    if (message[1]) show(life, message, LinkState.Connecting, 0, message[1]);
+    const what = message.at(-1) as string;
+    expect(life, what ? Deadline.Load : Deadline.Attach);
+    if (what) show(life, message, LinkState.Connecting, 0, what);
   } else if (kind === HubKind.Moved) {
     if (!life._tiers || life._tiers[1]) fail(life, '', 'another hub has the link');
   } else if (message[0] === HubKind.Attached) {
@@ -290,6 +303,15 @@ function receive(life: Life, message: HubMessage): void {
     // Else it was said before we attached. What came before it may not have been heard.
     life._hear(life, message);
   }
+}
+
+/** Leaves for the hub of the user that the browser has now. */
+function move(life: Life, user: string): void {
+  if (++life._moves > Own.Moves) return fail(life, 'tabmux: the user changed too often');
+  life._name = NAME + life._id + '#' + user;
+  life._config.lock = LOCK + life._id + '#' + user;
+  life._hub = 0n;
+  restart(life);
 }
 
 /** Tells all how the hub and its link stand. */

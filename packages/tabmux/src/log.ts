@@ -171,6 +171,10 @@ function heard(hub: HubPort, message: HubMessage): unknown[] | undefined {
       return [url, 'gap in the messages to all tabs'];
     case HubKind.Renew:
       return [url, 'is a new session'];
+    case HubKind.Wait:
+      return [url, 'waits', message[2]];
+    case HubKind.Elsewhere:
+      return [url, 'goes to the hub of another user'];
     case HubKind.Lost:
       return [url, 'the session is lost', message[2]];
     case HubKind.Resync:

@@ -5,7 +5,7 @@
 
 import { HubKind, Limit, LinkState, PageKind, isCounted, isOfPeer } from './protocol.js';
 import type { HubConfig, HubMessage, Of, PeerMessage, Rules } from './protocol.js';
-import { Phase, SHARED, explain, hubs, leave, post, show, start } from './life.js';
+import { LOCK, NAME, Phase, SHARED, explain, hubs, leave, post, show, start } from './life.js';
 import type { Life } from './life.js';
 import {
   Lane, check, forget, hand, isFull, isHeard, left, newSession, number as count, seen,
@@ -98,19 +98,19 @@ export function hubPort(
   const module = `${mode === 'mux'
     ? import.meta.url ? new URL('./mux.' + __BUILD__ + '.wasm', import.meta.url) : ''
     : import.meta.url ? new URL('./mirror.' + __BUILD__ + '.wasm', import.meta.url) : ''}`;
-  const name = 'tabmux:' + id;
   for (const hub of hubs) {
-    if (hub._name === name && hub._script === script) {
+    if (hub._id === id && hub._script === script) {
       return Object.assign(hub as HubPort, { _address: address });
     }
   }
   const hub: HubPort = {
     ...newSession(),
-    _name: name,
+    _id: id,
+    _name: NAME + id,
     _script: script,
     // Whether there are locks is known when it starts.
     _config: {
-      build: __BUILD__, mode, module, url, protocols, lock: 'tabmux:socket:' + id, key, rules,
+      build: __BUILD__, mode, module, url, protocols, lock: LOCK + id, key, rules,
     } as HubConfig,
     _isMux: mode === 'mux',
     _tiers: tiers,
@@ -120,6 +120,7 @@ export function hubPort(
     _hub: 0n,
     _phase: Phase.New,
     _runs: 0,
+    _moves: 0,
     _faults: 0,
     _isShared: !tiers || tiers[0] === SHARED,
     _tried: {},

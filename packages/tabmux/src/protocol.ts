@@ -220,6 +220,10 @@ export const enum HubKind {
   Failed,
   /** Where does the link go? `Answer` answers. */
   Ask,
+  /** The tab is to wait, for what the text says: it may not be one for this hub. */
+  Wait,
+  /** The browser is of another user than the hub: attach to the hub of that user. */
+  Elsewhere,
   /** What this tab said on one socket need not be kept up to `n` (mode `exclusive`). */
   Passed = 94,
   /**
@@ -302,6 +306,8 @@ export type HubMessage =
   | [kind: HubKind.Resync, hub: bigint]
   | [kind: HubKind.Failed, reason: string]
   | [kind: HubKind.Ask, hub: bigint, ask: number, what: number]
+  | [kind: HubKind.Wait, hub: bigint, what: string]
+  | [kind: HubKind.Elsewhere, hub: bigint, user: string]
   | [kind: HubKind.Passed, hub: bigint, socket: number, n: number]
   | [kind: HubKind.Loading, what: string]
   | [kind: HubKind.NotLoaded, reason: string]

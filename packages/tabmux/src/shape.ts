@@ -45,6 +45,8 @@ const SHAPES: { [Kind in HubKind]: Shape<Kind> } = {
   [HubKind.Resync]: 'b',
   [HubKind.Failed]: 's',
   [HubKind.Ask]: 'bnn',
+  [HubKind.Wait]: 'bs',
+  [HubKind.Elsewhere]: 'bs',
   [HubKind.Passed]: 'bnn',
   [HubKind.Loading]: 's',
   [HubKind.NotLoaded]: 's',

@@ -32,6 +32,16 @@ pub(super) type SocketKey = (TabId, SocketId);
 ///
 /// Not `Debug`: through the vtable all of its formatting would end up in the wasm module.
 pub(super) trait Machine: Send {
+    /// Returns true if a tab that the hub does not know may attach. Else it was told what to do.
+    fn admits(&mut self, _: Timestamp, _: &mut Base, _: TabId, _: &Has<'_>) -> bool {
+        true
+    }
+    /// Returns true for a tab that was told to wait before it attaches.
+    fn is_waiting(&self, _: TabId) -> bool {
+        false
+    }
+    /// Called when the server said whose the browser is, or did not.
+    fn who_answered(&mut self, _: Timestamp, _: &mut Base, _: &str) {}
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
     /// Called after `tab_attached`, when `Attached` is posted: posts what the tab missed. `held` is
     /// what was kept for it while it was parked.

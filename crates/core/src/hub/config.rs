@@ -25,6 +25,9 @@ pub struct HubConfig {
     /// Whether the hub asks a tab where its link goes before each dial. Then `url` is what people
     /// call the link. False.
     pub asks: bool,
+    /// Whether the hub asks the server whose the browser is, before a tab attaches to a link that
+    /// is of a user. Not needed where tabs of two users never share a hub. False.
+    pub asks_who: bool,
     /// How long a tab that was asked may be silent before the next one is asked as well. 3 s.
     pub ask_each: Duration,
     /// How long a link may take to open, and all tabs to say where it goes. 20 s.
@@ -86,6 +89,7 @@ impl HubConfig {
             hub,
             url: url.into(),
             asks: false,
+            asks_who: false,
             ask_each: Duration::from_secs(3),
             dial_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),

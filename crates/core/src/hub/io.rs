@@ -101,6 +101,12 @@ pub enum Input<'a> {
     },
     /// The shared connection is to end for all tabs (mirror mode).
     Reset,
+    /// The answer to [`Output::AskWho`].
+    Who {
+        /// What the server said; `refused` if it closed with 1008 and said nothing, and empty if it
+        /// did not answer.
+        text: &'a str,
+    },
 }
 
 /// How a shared connection behaves (mirror mode).
@@ -262,6 +268,9 @@ pub enum Output {
         /// The message.
         message: HubMessage,
     },
+    /// Ask the server whose the browser is now: by a WebSocket to `/tabmux/who`, which says one
+    /// thing.
+    AskWho,
     /// Queue for the lock this tab holds while it lives, and tell when it is granted.
     WatchTab {
         /// The tab.
@@ -439,6 +448,16 @@ pub enum HubMessage {
     },
     /// The hub does not know the tab: attach again.
     Resync,
+    /// The tab is to wait: the hub does not know yet whether the tab may attach.
+    Wait {
+        /// What is awaited.
+        reason: String,
+    },
+    /// The browser is of another user than the link: the tab is to attach to that user's hub.
+    Elsewhere {
+        /// What tells the hub from others: it becomes a part of its names.
+        user: String,
+    },
     /// The tab is asked for what the hub cannot know. `Answer` answers.
     Ask {
         /// The question.
@@ -506,6 +525,8 @@ pub enum WakeReason {
     Dismissed,
     /// A tab that was asked is silent: the next one is asked, or none.
     Ask,
+    /// The server has not said whose the browser is, or is asked again.
+    Who,
 }
 
 /// Something worth a line in a log.
@@ -551,6 +572,8 @@ impl HubMessage {
             Self::Opened { protocol, extensions, .. } => protocol.len() + extensions.len(),
             Self::State { reason, .. } => reason.len(),
             Self::Refused { message } => message.len(),
+            Self::Wait { reason } => reason.len(),
+            Self::Elsewhere { user } => user.len(),
             Self::Resume { claim, .. } => claim.len(),
             Self::Lost { reason } => reason.len(),
             Self::Attached { .. }

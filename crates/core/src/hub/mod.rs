@@ -109,6 +109,7 @@ impl Hub {
             Input::TabMessage { tab, message: TabMessage::Bye } => {
                 self.base.order(Output::DropTab { tab });
             }
+            Input::TabMessage { tab, .. } if self.machine.is_waiting(tab) => {}
             // The tab was thought dead, and lives.
             Input::TabMessage { tab, .. } => {
                 self.base.order(Output::PostToTab { tab, message: HubMessage::Resync });
@@ -151,6 +152,7 @@ impl Hub {
                     self.machine.link_message_to(now, &mut self.base, name, text);
                 }
             }
+            Input::Who { text } => self.machine.who_answered(now, &mut self.base, text),
             Input::Reset => self.machine.reset(now, &mut self.base),
             Input::NetworkChanged { online } => {
                 self.machine.network_changed(now, &mut self.base, online);
@@ -189,6 +191,10 @@ impl Hub {
             self.base.order(Output::PostToTab { tab, message: HubMessage::Refused { message } });
             self.base.order(Output::DropTab { tab });
             self.base.event(Event::Overflow(tab));
+            return None;
+        }
+        let is_new = !self.base.tabs.contains(tab);
+        if is_new && !self.machine.admits(now, &mut self.base, tab, &has) {
             return None;
         }
         let held = self.base.tabs.attach(tab);

@@ -37,6 +37,8 @@ pub enum HubKind {
     Resync,
     Failed,
     Ask,
+    Wait,
+    Elsewhere,
 }
 
 /// A message to a tab as it crosses the port: the kind, the numbers in their order, then the data
@@ -107,6 +109,8 @@ impl From<HubMessage> for PortMessage {
             M::Ask { id: AskId(id), what } => {
                 plain(Kind::Ask, &[f64::from(id), f64::from(what as u8)])
             }
+            M::Wait { reason } => with_text(Kind::Wait, &[], reason),
+            M::Elsewhere { user } => with_text(Kind::Elsewhere, &[], user),
             M::Attached { state, tabs } => plain(Kind::Attached, &link(state, tabs)),
             M::State { state, tabs, reason } => with_text(Kind::State, &link(state, tabs), reason),
             M::Mirror { payload } => with(Kind::Mirror, &[], payload),

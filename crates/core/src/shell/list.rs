@@ -56,6 +56,9 @@ macro_rules! hub_methods {
             rules = "rules"(replay: f64, linger: f64, min: f64, max: f64, attempts: f64);
             /// Text came on the link that names a tab.
             link_to = "linkTo"(attempt: u32, name: &str, text: &str);
+            /// The server said whose the browser is. `text` is what it said, or `refused`, or
+            /// empty.
+            who = "who"(text: &str);
             /// The shared connection ends for all tabs.
             reset = "reset"();
             /// The network came or went.
@@ -84,6 +87,8 @@ macro_rules! shell_methods {
             send_binary = "sendLink"(attempt: u32, bytes: &[u8]);
             /// Closes it.
             close_link = "closeLink"(attempt: u32, code: u16, reason: &str);
+            /// Asks the server whose the browser is.
+            ask_who = "askWho"();
             /// Tells the hub when the lock of this tab is free.
             watch_tab = "watchTab"(tab: u64);
             /// Forgets a tab.

@@ -67,10 +67,10 @@ impl<S: Shell> ShellHub<S> {
 
     /// What JavaScript says of a hub: its mode, its id, which must be random, and what it dials.
     /// `asks`: a tab is asked where the link goes before each dial. Then `url` is what people call
-    /// the link.
-    pub fn config(mux: bool, hub: u64, url: &str, asks: bool) -> HubConfig {
+    /// the link. `asks_who`: the server is asked whose the browser is.
+    pub fn config(mux: bool, hub: u64, url: &str, asks: bool, asks_who: bool) -> HubConfig {
         let mode = if mux { Mode::Mux } else { Mode::Mirror };
-        HubConfig { asks, ..HubConfig::new(mode, HubId(hub), url) }
+        HubConfig { asks, asks_who, ..HubConfig::new(mode, HubId(hub), url) }
     }
 
     /// The hub itself.
@@ -250,6 +250,11 @@ impl<S: Shell> ShellHub<S> {
         self.input(now, Input::LinkMessageTo { attempt: AttemptId(attempt), name, text })
     }
 
+    /// The server said whose the browser is. `text` is what it said, or `refused`, or empty.
+    pub fn who(&mut self, now: f64, text: &str) -> f64 {
+        self.input(now, Input::Who { text })
+    }
+
     /// The shared connection ends for all tabs.
     pub fn reset(&mut self, now: f64) -> f64 {
         self.input(now, Input::Reset)
@@ -310,6 +315,7 @@ impl<S: Shell> ShellHub<S> {
         let shell = &self.shell;
         shell.output(&output);
         match output {
+            Output::AskWho => shell.ask_who(),
             Output::RequestLinkLock => shell.request_lock(),
             Output::ReleaseLinkLock => shell.release_lock(),
             Output::OpenLink { attempt } => shell.open_link(attempt.0),

@@ -31,6 +31,7 @@ const RESET: u8 = 21;
 const RECONNECT: u8 = 22;
 const VISIBLE: u8 = 23;
 const ANSWER: u8 = 24;
+const WHO: u8 = 25;
 
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
@@ -66,6 +67,7 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
             (LINK_MESSAGE_TO, ([attempt.0.into(), 0, 0, 0, 0], texts))
         }
         Input::Reset => (RESET, number(0)),
+        Input::Who { text } => (WHO, ([0; 5], [text.as_bytes(), &[]])),
     };
     bytes.push(kind);
     bytes.put_u64(now.as_micros());
@@ -191,6 +193,7 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
             return Ok(Input::LinkMessageTo { attempt: attempt()?, name, text });
         }
         RESET => return Ok(Input::Reset),
+        WHO => return Ok(Input::Who { text: text(first)? }),
         NETWORK_CHANGED => return Ok(Input::NetworkChanged { online: a != 0 }),
         _ => return Err(DecodeError::BadType(kind)),
     };

@@ -7,8 +7,9 @@
 //! # Format
 //!
 //! [`MAGIC`], [`VERSION`] as a byte, then mode (a byte, 1: mux), whether tabs are asked where the
-//! link goes (a byte), URL, hub, seed, and the rest of the configuration: time spans in
-//! microseconds, and limits. Then entries to the end: a byte for the kind, and
+//! link goes (a byte), whether the server is asked whose the browser is (a byte), URL, hub, seed,
+//! and the rest of the configuration: time spans in microseconds, and limits. Then entries to the
+//! end: a byte for the kind, and
 //!
 //! - 0, drained: the digest of all orders so far, four bytes, least significant first. The orders
 //!   of a step are its outputs in their order, then the moment that `poll_timeout` names;
@@ -34,7 +35,7 @@ use crate::{
 pub const MAGIC: [u8; 12] = *b"tabmux-trace";
 
 /// The version of the format.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 const DRAINED: u8 = 0;
 const TIMEOUT: u8 = 1;

@@ -25,6 +25,7 @@ pub(super) fn write(bytes: &mut Vec<u8>, output: &Output) {
         Output::PostToTabs { tabs, message } => put_post(bytes, tabs, message),
         Output::WatchTab { tab } => put(bytes, 6, tab.0),
         Output::DropTab { tab } => put(bytes, 7, tab.0),
+        Output::AskWho => bytes.push(9),
         // The others are for tests and metrics: a shell throws them away.
         Output::Event(Event::LinkDown(why)) => {
             bytes.push(8);

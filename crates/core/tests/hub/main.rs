@@ -5,6 +5,7 @@ mod asked;
 mod dismissed;
 mod foreign;
 mod heartbeat;
+mod identity;
 mod mirror;
 mod mux;
 mod offline;

@@ -1,10 +1,11 @@
 //! Whose a link is, as hubs are told: the tag in WELCOME, and `/tabmux/who`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::StreamExt;
 use tabmux_core::wire::{IdentityTag, ServerFrame};
 use tabmux_server::{Admitted, Builder, Refusal, Server};
+use tokio::time::timeout;
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Error as WsError, Message, client::IntoClientRequest},
@@ -56,8 +57,9 @@ async fn who(
             }
             Some(Ok(Message::Close(Some(close)))) => {
                 let close = (close.code.into(), close.reason.to_string());
-                // The server ends the connection.
-                while soon("the end", socket.next()).await.is_some_and(|it| it.is_ok()) {}
+                // The server ends the connection, and does not wait for the client to do so.
+                let ended = async { while socket.next().await.is_some_and(|it| it.is_ok()) {} };
+                timeout(Duration::from_secs(4), ended).await.unwrap();
                 return Ok((said, close.0, close.1));
             }
             other => panic!("not an answer: {other:?}"),

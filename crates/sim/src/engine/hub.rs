@@ -203,10 +203,17 @@ pub fn methods() -> Vec<&'static str> {
 }
 
 impl NativeHub {
-    /// A hub without tabs, which asks a tab where its link goes if `asks`. Small limits, if
-    /// `small`: so that messages do wait in its outbox, and acknowledgements are due.
-    pub fn new(mux: bool, id: u64, seed: u64, url: &str, [asks, record, small]: [bool; 3]) -> Self {
-        let mut config = ShellHub::<Orders>::config(mux, id, url, asks);
+    /// A hub without tabs, which asks a tab where its link goes if `asks`, and the server whose the
+    /// browser is if `who`. Small limits, if `small`: so that messages do wait in its outbox, and
+    /// acknowledgements are due.
+    pub fn new(
+        mux: bool,
+        id: u64,
+        seed: u64,
+        url: &str,
+        [asks, who, record, small]: [bool; 4],
+    ) -> Self {
+        let mut config = ShellHub::<Orders>::config(mux, id, url, asks, who);
         if small {
             config.link_bytes = 256;
             config.credit_bytes = CREDIT.into();
@@ -364,6 +371,7 @@ impl Watch {
             | Output::OpenLink { .. }
             | Output::SendLink { .. }
             | Output::CloseLink { .. }
+            | Output::AskWho
             | Output::WatchTab { .. } => {}
         }
         Ok(())

@@ -78,14 +78,14 @@ async function record(seed) {
 function tell(trace, otherSeed) {
   const read = reader(trace);
   read.bytes(13);
-  const [isMux, asks] = [read.byte() === 1, read.byte() === 1];
+  const [isMux, asks, asksWho] = [read.byte(), read.byte(), read.byte()].map((it) => it === 1);
   const url = text(read.bytes(read.number()));
   const [id, seed] = [read.big(), read.big()];
   for (let limits = 22; limits > 0; limits -= 1) read.big();
   const recorded = [];
   const shell = {
     requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, closeLink() {},
-    watchTab() {}, dropTab() {}, log() {},
+    askWho() {}, watchTab() {}, dropTab() {}, log() {},
     post(_, kind, numbers, data) {
       // As worker.ts makes it.
       const message = kind === FAILED ? [kind] : [kind, 1n, ...numbers];
@@ -95,7 +95,7 @@ function tell(trace, otherSeed) {
     },
     record: (bytes) => recorded.push(bytes.slice()),
   };
-  const hub = new Hub(shell, isMux, id, otherSeed ?? seed, url, asks, true);
+  const hub = new Hub(shell, isMux, id, otherSeed ?? seed, url, asks, asksWho, true);
   let buffered;
   while (read.more()) {
     const kind = read.byte();
@@ -132,6 +132,7 @@ function tell(trace, otherSeed) {
       18: () => hub.credit(now, a, b, c, d),
       23: () => hub.visible(now, a, b === 1),
       24: () => hub.answer(now, a, b, text(first)),
+      25: () => hub.who(now, text(first)),
     }[kind];
     assert.ok(tell, `kind ${kind}`);
     tell();

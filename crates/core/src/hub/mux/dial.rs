@@ -1,8 +1,10 @@
-//! From the wish for a link to its dial.
+//! From the wish for a link to its first frames.
 
 use std::time::Duration;
 
-use super::{Mux, Next};
+use tabmux_wire::{Hello, HubFrame, NEWEST_VERSION, OLDEST_VERSION, Resume};
+
+use super::{Mux, Next, Session};
 use crate::{
     Timestamp,
     hub::{
@@ -43,6 +45,31 @@ impl Mux {
                 let reason = format!("tabmux: the page could not say where {url} is: {why}");
                 self.fail(now, base, reason, Next::Backoff);
             }
+        }
+    }
+
+    /// The first frames of a link that is open.
+    pub(super) fn say_hello(&mut self, now: Timestamp, base: &mut Base) {
+        let resume = self.session.as_ref().map(|it| {
+            let Session { id, token, term, count0, .. } = *it;
+            Resume { session: id, token, term, have0: count0 }
+        });
+        let (until, claims) = (now + base.config.handshake_timeout, resume.is_some());
+        self.connection = Connection::Handshaking { until, claims };
+        let hello = Hello {
+            min_version: OLDEST_VERSION,
+            max_version: NEWEST_VERSION,
+            hub: base.config.hub,
+            resume,
+            credentials: "",
+        };
+        base.send_control(HubFrame::Hello(hello).to_bytes());
+        // A parked tab attaches when it is back.
+        for tab in base.tabs.present() {
+            self.send_attach(base, tab);
+        }
+        if self.connection.may_ask() {
+            self.topics.link_opened(base);
         }
     }
 

@@ -326,6 +326,7 @@ impl Mux {
             self.dial_again(now, base);
             return;
         }
+        self.identity.welcomed(welcome.tail.as_ref().map(|tail| tail.identity.clone()));
         self.others.clear();
         base.event(Event::Welcomed { session: id, resumed });
         self.reason.clear();

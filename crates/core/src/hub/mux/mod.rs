@@ -9,16 +9,17 @@ mod claims;
 mod dial;
 mod dismissed;
 mod frames;
+mod identity;
 mod line;
 
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Hello, HubFrame, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, NEWEST_VERSION, OLDEST_VERSION,
-    Payload, Resume, ServerFrame, SessionId, TabId, Term, Token, Upstream, close as code,
+    HubFrame, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Payload, ServerFrame, SessionId, TabId, Term,
+    Token, Upstream, close as code,
 };
 
-use self::{acks::Acks, dismissed::Dismissal};
+use self::{acks::Acks, dismissed::Dismissal, identity::Identity};
 use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
@@ -51,6 +52,8 @@ pub(super) struct Mux {
     no_room: String,
     /// When tabs without room are told so.
     no_room_at: Option<Timestamp>,
+    /// Whose the link is, and whose the browser.
+    identity: Identity,
 }
 
 /// When to dial again after a link that failed.
@@ -94,37 +97,14 @@ impl Mux {
             reason: String::new(),
             no_room: String::new(),
             no_room_at: None,
-        }
-    }
-
-    /// The first frames of a link that is open.
-    fn say_hello(&mut self, now: Timestamp, base: &mut Base) {
-        let resume = self.session.as_ref().map(|it| {
-            let Session { id, token, term, count0, .. } = *it;
-            Resume { session: id, token, term, have0: count0 }
-        });
-        let (until, claims) = (now + base.config.handshake_timeout, resume.is_some());
-        self.connection = Connection::Handshaking { until, claims };
-        let hello = Hello {
-            min_version: OLDEST_VERSION,
-            max_version: NEWEST_VERSION,
-            hub: base.config.hub,
-            resume,
-            credentials: "",
-        };
-        base.send_control(HubFrame::Hello(hello).to_bytes());
-        // A parked tab attaches when it is back.
-        for tab in base.tabs.present() {
-            self.send_attach(base, tab);
-        }
-        if self.connection.may_ask() {
-            self.topics.link_opened(base);
+            identity: Identity::default(),
         }
     }
 
     /// The link is gone, or there is to be none. What goes on with the next one stays.
     fn link_lost(&mut self, now: Timestamp, base: &mut Base) {
         base.drop_link();
+        self.stop_asking_who(base);
         self.topics.link_lost();
         self.tabs.link_lost();
         self.no_room_at = None;
@@ -358,6 +338,18 @@ impl Machine for Mux {
         }
     }
 
+    fn admits(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: &Has<'_>) -> bool {
+        Self::admits(self, now, base, tab, has)
+    }
+
+    fn is_waiting(&self, tab: TabId) -> bool {
+        self.identity.is_waiting(tab)
+    }
+
+    fn who_answered(&mut self, now: Timestamp, base: &mut Base, text: &str) {
+        Self::who_answered(self, now, base, text);
+    }
+
     fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held) {
         let (session, count0) = (self.session.as_ref().map(|session| session.id), self.count0());
         if let Some(missed) = self.tabs.get_mut(tab) {
@@ -522,6 +514,7 @@ impl Machine for Mux {
         self.acks_timeout(now, base);
         self.tell_no_room(now, base);
         self.readmit_due(now, base);
+        self.who_timeout(now, base);
         if self.history_ends(base).is_some_and(|at| at <= now) {
             self.history.end();
             self.topics.all_came(base);
@@ -571,6 +564,7 @@ impl Machine for Mux {
         let link = [self.line_timeout(base), self.topics.poll_timeout()];
         link.into_iter()
             .chain([self.acks.poll_timeout(), session, history, no_room, readmits])
+            .chain([self.identity.poll_timeout()])
             .flatten()
             .min()
     }
