@@ -60,6 +60,8 @@ sights! {
     OtherTiers = "other tiers of another build",
     /// A page opened a socket of its own, since it found no hub.
     LastResort = "a socket of a page that had no hub",
+    /// A view in mirror mode heard messages that came before it.
+    Replayed = "messages told again to a late view",
     /// Frames of another partition had a hub beside that of the pages.
     Frame = "a hub of frames",
     /// A publication was dropped for a hub that did not read, and a gap told.

@@ -2,14 +2,14 @@
 //! what becomes of a plain `WebSocket` beside it.
 
 mod beside;
+mod rest;
+mod rules;
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use tabmux_core::{Timestamp, wire::close};
 
 use super::{
-    browser::Life,
-    links::Peer,
     page::SocketState,
     plain::{CODES, End, FAREWELL, PLAIN_URL, PROTOCOL, offered},
     plan::{Special, Tiers},
@@ -20,7 +20,7 @@ use crate::{
     engine::op::Told,
     invariant::{
         Checked,
-        Invariant::{Convergence, NeverWorse, NothingLost, OnlyWhatWasAsked},
+        Invariant::{NeverWorse, NothingLost, OnlyWhatWasAsked},
         LATER_THAN_NATIVE, LATER_THAN_NATIVE_IF_HUNG,
     },
     rng::Rng,
@@ -68,6 +68,8 @@ pub struct View {
     link: Option<u64>,
     /// The number of the last message that it heard; nothing: the next may be any.
     heard: Option<u64>,
+    /// For a view that came late: how much the server had said on each link by then.
+    late: BTreeMap<u64, u64>,
     /// True if its page was in the back/forward cache since then.
     was_cached: bool,
     /// How many messages it said.
@@ -238,7 +240,7 @@ impl World {
         let broken = self.plain_is_broken(at.0, &url);
         let suffers = self.browsers[at.0].suffers;
         let hangs = self.browsers[at.0].hung_until > self.now;
-        let now = self.now;
+        let (now, rules) = (self.now, self.rules(at.0, mode));
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };
@@ -253,6 +255,7 @@ impl World {
             state: SocketState::Connecting,
             link: None,
             heard: None,
+            late: BTreeMap::new(),
             was_cached: false,
             said: 0,
             error: None,
@@ -263,8 +266,9 @@ impl World {
             may_break: if broken { EVER } else { suffers + TOLD },
         };
         page.views.insert(number, view);
-        let mode = if mode == Mode::Mirror { "mirror" } else { "exclusive" };
-        let options = format!(r#"{{"mode":"{mode}",{}"#, &page.options[1..]).replace(",}", "}");
+        let name = if mode == Mode::Mirror { "mirror" } else { "exclusive" };
+        let options = format!(r#"{{"mode":"{name}",{rules}{}"#, &page.options[1..]);
+        let options = options.replace(",}", "}");
         let offered = format!("{:?}", offered(&url).split(',').collect::<Vec<_>>());
         let offered = offered.replace(r#"[""]"#, "[]");
         if let Some(native) = native {
@@ -358,7 +362,9 @@ impl World {
             format!("{key:?} is open with protocol {protocol:?}, and the server took {wanted:?}")
         })?;
         view.state = SocketState::Open;
-        if !joins {
+        if joins {
+            self.view_joins(key);
+        } else {
             // The connection was opened for it.
             view.heard = Some(0);
         }
@@ -371,6 +377,7 @@ impl World {
             return NothingLost.broken(format!("{key:?} heard {text:?}"));
         };
         self.bind_view(key, link)?;
+        self.late_view_hears(key, link, m)?;
         let Some(view) = self.view(key) else {
             return Ok(());
         };
@@ -463,96 +470,6 @@ impl World {
         if rng.one_in(2) && !self.healed {
             self.put(self.now + after, Delivery::Reopen { at, mode, feed });
         }
-    }
-
-    /// All views are open or closed, and heard all there was; no connection is of none.
-    pub(crate) fn views_at_rest(&self) -> Checked {
-        for (at, browser) in self.browsers.iter().enumerate() {
-            let mut links = BTreeSet::new();
-            let mut mirrors = BTreeSet::new();
-            for (_, page) in browser.pages() {
-                for (number, view) in &page.views {
-                    let key = ViewKey { browser: at, tag: page.tag, number: *number };
-                    if view.state == SocketState::Closed {
-                        continue;
-                    }
-                    let link = view.link.and_then(|it| self.plain.connections.get(&it));
-                    let complete = link.is_some_and(|it| {
-                        let heard = it.heard.get(&key).copied().unwrap_or_default();
-                        it.end == End::Open && view.heard == Some(it.said) && heard == view.said
-                    });
-                    Convergence.unless(complete && view.state == SocketState::Open, || {
-                        format!("{key:?} is {view:?}, and its link {link:?}")
-                    })?;
-                    links.extend(view.link);
-                    if view.mode == Mode::Mirror && !view.is_own {
-                        mirrors.insert((view.feed, view.link));
-                    }
-                }
-            }
-            let open = self.network.of_browser(at, Peer::Plain);
-            Convergence.unless(open == links.len(), || {
-                format!("browser {at} has {open} connections for {links:?}")
-            })?;
-            let feeds = mirrors.iter().map(|(feed, _)| feed);
-            let feeds = feeds.collect::<BTreeSet<_>>();
-            // Two lock managers know nothing of each other, and a plain server tells nobody.
-            let one = browser.areas.len() == 1 && self.is_one_hub(at);
-            let many = one && mirrors.len() > feeds.len();
-            Convergence
-                .unless(!many, || format!("browser {at} mirrors over the links {mirrors:?}"))?;
-        }
-        Ok(())
-    }
-
-    /// Nothing is half-open any more, each page has a view, and all are said something.
-    pub(crate) fn plain_heals(&mut self) {
-        self.plain_recovers();
-        let links = self.network.links.iter();
-        let broken = links.filter(|(_, it)| it.to == Peer::Plain && it.broken && it.worker_open);
-        for (id, at) in broken.map(|(id, it)| (*id, it.at)).collect::<Vec<_>>() {
-            let (code, clean) = (close::ABNORMAL, false);
-            self.put(self.now, Delivery::WorkerHears { link: id, at, code, clean });
-        }
-    }
-
-    /// Every page that is at a plain server looks at its first feed.
-    pub(crate) fn all_view(&mut self) -> Checked {
-        for at in 0..self.browsers.len() {
-            for number in self.browsers[at].pages_that(Life::Awake) {
-                let page = self.browsers[at].page(number);
-                if page.is_some_and(|page| page.doors.plain()) {
-                    self.view_opens((at, number), Mode::Mirror, 0)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// No view waits for anything.
-    pub(crate) fn views_settled(&self) -> Checked {
-        let pages = self.browsers.iter().flat_map(|browser| browser.pages());
-        let mut all = pages.flat_map(|(_, page)| page.views.iter());
-        let waits =
-            all.find(|(_, it)| !matches!(it.state, SocketState::Open | SocketState::Closed));
-        Convergence.unless(waits.is_none(), || format!("healed, and yet view {waits:?} waits"))
-    }
-
-    /// All views say something, and hear something.
-    pub(crate) fn last_views(&mut self) -> Checked {
-        for at in 0..self.browsers.len() {
-            for number in self.browsers[at].pages_that(Life::Awake) {
-                let page = self.browsers[at].page(number);
-                let views = page.map_or_else(Vec::new, |it| it.views.keys().copied().collect());
-                for view in views {
-                    self.view_says((at, number), view)?;
-                }
-            }
-        }
-        for id in self.plain.open() {
-            self.plain_says(id, "push");
-        }
-        Ok(())
     }
 }
 

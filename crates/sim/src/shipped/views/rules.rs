@@ -1,0 +1,74 @@
+//! The options of mirror mode: what a late view hears of what it missed.
+
+use super::{super::world::World, Mode, SocketState, View, ViewKey};
+use crate::{
+    invariant::{Checked, Invariant::NothingLost},
+    seen::Sight,
+};
+
+/// So many messages a late view hears that came before it, where the pages ask for it.
+const REPLAYED: u64 = 3;
+/// How long a connection outlives its last view there, in milliseconds.
+const LINGER_MS: u64 = 2_000;
+
+impl World {
+    /// True if the pages of a browser give the options. It follows from a trait, so that no other
+    /// draw of a seed changes.
+    fn has_rules(&self, browser: usize) -> bool {
+        self.browsers[browser].traits.link_ms > 3
+    }
+
+    /// The options of a view besides those of its page.
+    pub(super) fn rules(&self, browser: usize, mode: Mode) -> String {
+        if mode == Mode::Mirror && self.has_rules(browser) {
+            format!(r#""replayLast":{REPLAYED},"linger":{LINGER_MS},"#)
+        } else {
+            String::new()
+        }
+    }
+
+    /// A view joins a connection. Its page may have another one there already, and then it hears
+    /// nothing again.
+    pub(super) fn view_joins(&mut self, key: ViewKey) {
+        let Some(view) = self.view(key) else { return };
+        let (mode, feed) = (view.mode, view.feed);
+        let others = |page: &super::super::page::Page| {
+            page.views.iter().any(|(number, it)| {
+                let is_there = it.state != SocketState::Closed;
+                *number != key.number && is_there && (it.mode, it.feed) == (mode, feed)
+            })
+        };
+        let browser = &mut self.browsers[key.browser];
+        let page = browser.page_of(key.tag).and_then(|number| browser.page(number));
+        if mode == Mode::Exclusive || page.is_none_or(|page| others(page)) {
+            return;
+        }
+        if !self.has_rules(key.browser) {
+            return;
+        }
+        let open = self.plain.connections.iter();
+        let said = open.map(|(link, it)| (*link, it.said)).collect();
+        if let Some(view) = self.view(key) {
+            view.late = said;
+        }
+    }
+
+    /// The first message of a view that came late is no later than the last that are told again.
+    /// The hub had no more of them than the server had said when the view was open.
+    pub(super) fn late_view_hears(&mut self, key: ViewKey, link: u64, m: u64) -> Checked {
+        let Some(View { late, was_cached, heard, .. }) = self.view(key) else {
+            return Ok(());
+        };
+        let (late, was_cached, heard) = (std::mem::take(late), *was_cached, *heard);
+        let Some(said) = late.get(&link).filter(|_| !was_cached && heard.is_none()) else {
+            return Ok(());
+        };
+        let latest = said.saturating_sub(REPLAYED - 1).max(1);
+        if m < *said {
+            self.seen.add(Sight::Replayed);
+        }
+        NothingLost.unless(m <= latest, || {
+            format!("{key:?} came late and heard number {m} first, of {said}")
+        })
+    }
+}
