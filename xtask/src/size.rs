@@ -17,8 +17,8 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes: what is reached today. ARCHITECTURE.md says which of them are to shrink.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 7_400),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 6_700),
+    ("page library", Encoding::Gzip, 7_500),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 6_800),
     ("hooks for React, besides", Encoding::Gzip, 700),
     ("hooks for Vue, besides", Encoding::Gzip, 700),
     ("hooks for Svelte, besides", Encoding::Gzip, 700),
@@ -26,7 +26,7 @@ const BUDGETS: &[(&str, Encoding, usize)] = &[
     ("other tiers, where needed", Encoding::Gzip, 5_700),
     ("worker (mode exclusive)", Encoding::Brotli, 8_200),
     ("worker with its module, mode mirror", Encoding::Brotli, 31_000),
-    ("worker with its module, mode mux", Encoding::Brotli, 55_500),
+    ("worker with its module, mode mux", Encoding::Brotli, 57_000),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
