@@ -78,12 +78,14 @@ fn no_wasm(context: &mut Context<'_>) -> Outcome {
 fn no_link(context: &mut Context<'_>) -> Outcome {
     let server = context.server()?;
     let worker = "worker: '/tabmux/worker.js?no-link'";
-    for mode in ["mux", "mirror"] {
+    for mode in ["mux", "mirror", "exclusive"] {
         let tab = context.tab()?;
         let url = server.url("/echo");
         let open = format!("T.shared('socket', '{url}', [], {{ mode: '{mode}', {worker} }})");
         context.run(&tab, open)?;
         expect_error(context, &tab, &["worker.js", "connect-src"])?;
+        let message = context.run(&tab, "T.events('socket')[0].message")?.to_string();
+        equal("other causes", message.contains("the server is"), false)?;
     }
     Ok(())
 }

@@ -55,5 +55,5 @@ function answered(status: number): string {
   if (status > 499) return `the server, or what is behind it, is in trouble (status ${status})`;
   const shown = status === 401 || status === 403 ? ` (status ${status})` : '';
   return `the server is there, and refused the WebSocket${shown}: it takes none at this address, ` +
-    `or none from ${location.origin}`;
+    `or none from ${location.origin}, or the policy of worker.js (connect-src) forbids it`;
 }

@@ -5,6 +5,7 @@ import { Hub } from './generated/tabmux_wasm.js';
 import { takeLinkLock } from './link_lock.js';
 import type { LinkLock } from './link_lock.js';
 import type { Port } from './ports.js';
+import { refused, withPolicy } from './policy.js';
 import { askFromNowOn, doubt } from './pulse.js';
 import { HubKind, Limit, PageKind, hubLock, tabLock } from './protocol.js';
 import type { Data, HubConfig, HubMessage, PageMessage } from './protocol.js';
@@ -257,6 +258,9 @@ export class Host implements RelayShell {
   }
 
   #post(tabs: bigint[], kind: HubKind, numbers: number[], data?: Data): void {
+    if (typeof data === 'string' && kind !== HubKind.Message && kind !== HubKind.Mirror) {
+      data = withPolicy(data);
+    }
     const parts: unknown[] = kind === HubKind.Failed ? [kind] : [kind, this.id, ...numbers];
     if (data !== undefined) parts.push(data);
     const message = parts as HubMessage;
@@ -300,11 +304,11 @@ export class Host implements RelayShell {
       this.call((hub, now) => hub.linkClosed?.(now, attempt, code, reason, clean, failed) ?? -1);
     let link: WebSocket;
     if (this.#linkLock?.isStolen) return queueMicrotask(() => closed(1006, '', false));
+    const [url = '', ...protocols] = this.#address;
     try {
-      const [url = '', ...protocols] = this.#address;
       link = new WebSocket(url, protocols);
     } catch {
-      // Firefox and WebKit throw when the worker's own policy forbids the connection.
+      refused(url);
       return queueMicrotask(() => closed(1006, '', false));
     }
     this.#link = link;

@@ -1,6 +1,7 @@
 // Mode `exclusive`: the worker passes on what each socket of a page says, and what it hears. It
 // stands in the place of the wasm module, and takes the same calls, as far as this mode has them.
 
+import { refused } from './policy.js';
 import { HubKind, LinkState } from './protocol.js';
 import type { Data } from './protocol.js';
 
@@ -107,7 +108,7 @@ export class Relay {
     try {
       link = new WebSocket(url, protocols ? protocols.split(',') : []);
     } catch {
-      // Firefox and WebKit throw when the worker's own policy forbids the connection.
+      refused(url);
       queueMicrotask(() => this.#refused(tab, it, socket, url, 1006));
       return -1;
     }
