@@ -25,13 +25,14 @@ interface Ladder extends PagePort {
   _rung?: TierPort | undefined;
   /** Grows with each tier, and at the end: an earlier one is not heard any more. */
   _turn: number;
-  /** Whether the claim of this page is that of a session of its own. */
-  _isOwn: boolean;
   /** Whether locks tell the hub that this page lives. */
   _locks: boolean;
   /** No tier is left, or none can help. */
   _fail(reason: string, isFinal?: boolean): void;
 }
+
+/** The hubs of this page whose claim is that of a session of its own. */
+const owners = new Set<string>();
 
 const SHARED = 'shared-worker';
 const TIERS: Tier[] = [SHARED, 'leader', 'storage', 'direct'];
@@ -62,7 +63,6 @@ export function openTiers(
     _left: tiers.filter((tier) => !isTried || tier !== SHARED || address !== page._script),
     _tier: 'direct',
     _turn: 0,
-    _isOwn: false,
     _locks: page._locks,
     _fail: fail,
     onmessage: null,
@@ -110,7 +110,9 @@ function hostOf(ladder: Ladder, turn: number): Host {
     _address: ladder._address,
     _hear(message) {
       if (turn !== ladder._turn) return;
-      ladder._isOwn ||= ladder._tier === 'direct' && message[0] === HubKind.Renew;
+      if (message[0] === HubKind.Renew) {
+        owners[ladder._tier === 'direct' ? 'add' : 'delete'](ladder._page._name);
+      }
       // Another hub has the link; its own tier may be the last that is allowed.
       if (message[0] !== HubKind.Moved) tell(ladder, message);
       else if (ladder._left.length) skip('another hub has the link');
@@ -136,7 +138,7 @@ function post(ladder: Ladder, message: PageMessage): void {
     const tier = ladder._tier;
     const locks = ladder._locks && (tier === 'leader' || tier === 'storage');
     // The hub of one tab must not take over what others share.
-    const own = tier !== 'direct' || ladder._isOwn ? claim : '';
+    const own = tier !== 'direct' || owners.has(ladder._page._name) ? claim : '';
     message = [kind, tab, { ...config, locks }, own, ...counts];
   }
   ladder._rung?._post(message);

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { HubKind, PageKind } from '../../src/protocol.js';
+import type { HubConfig } from '../../src/protocol.js';
 import { openTiers } from '../../src/tiers.js';
 
 test('a client.js of another build is told so', () => {
@@ -28,4 +30,44 @@ test('each tier that is skipped is named with its reason', () => {
     { _name: '', _script: '', _tab: 1n, _locks: false, _tried: tried, _lost: assert.fail };
   assert.throws(() => openTiers('unit-test', ['leader', 'direct'], false, page, assert.fail));
   assert.deepEqual(Object.keys(tried), ['leader', 'direct']);
+});
+
+/** A worker that a test plays. */
+class FakeWorker {
+  static last: FakeWorker;
+  readonly posted: unknown[][] = [];
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+
+  constructor() {
+    FakeWorker.last = this;
+  }
+
+  postMessage(message: unknown[]): void {
+    this.posted.push(message);
+  }
+
+  terminate(): void {}
+}
+
+test('direct: the claim of a session of its own is shown to the next worker', () => {
+  Object.assign(globalThis, {
+    Worker: FakeWorker, document: { baseURI: 'https://host.test/' }, addEventListener: () => 0,
+    removeEventListener: () => 0,
+  });
+  const attach = (name: string): unknown => {
+    const page = {
+      _name: name, _script: '/worker.js', _tab: 1n, _locks: false, _tried: {}, _lost: assert.fail,
+    };
+    const port = openTiers('unit-test', ['direct'], false, page, assert.fail);
+    port.postMessage([PageKind.Attach, 1n, {} as HubConfig, 'mine', 0, 0]);
+    const worker = FakeWorker.last;
+    const [[, , host] = [], ...rest] = worker.posted;
+    worker.onmessage?.({ data: [[1n], [HubKind.Renew, 7n, 0, 0, 'mine'], host] });
+    port.close();
+    return (rest.at(-1)?.[1] as unknown[])[3];
+  };
+  // What others share is not taken over by a hub of one tab.
+  assert.equal(attach('one'), '');
+  assert.equal(attach('one'), 'mine');
+  assert.equal(attach('two'), '');
 });
