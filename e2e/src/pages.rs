@@ -197,6 +197,8 @@ fn policy(query: &str) -> String {
             "cross-origin-opener-policy: same-origin\r\n\
              cross-origin-embedder-policy: require-corp"
         }
+        // What a log-out of the application sends, with tabs open.
+        "clear-storage" => "clear-site-data: \"storage\"",
         "strict" => return documented("page"),
         "strict-worker" => return documented("worker"),
         _ => return String::new(),

@@ -10,8 +10,10 @@ use tabmux_e2e::{
 
 use crate::steps::{Outcome, one_link};
 
-pub(crate) const TESTS: &[Test] =
-    &[Test::new("elections: a tab without room at the server gets its place when there is", room)];
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("elections: a tab without room at the server gets its place when there is", room),
+    Test::new("elections: site data is cleared under open tabs, and new ones work", cleared),
+];
 
 fn room(context: &mut Context<'_>) -> Outcome {
     let server = context.two_tabs_server()?;
@@ -45,5 +47,42 @@ fn room(context: &mut Context<'_>) -> Outcome {
     context.run(&third, "await T.until('echo', 'open')")?;
     server.wait_for_tabs(2, SOON)?;
     one_link(&server, 2)?;
+    Ok(())
+}
+
+/// From then on old tabs and new ones have two lock managers, in some engines.
+fn cleared(context: &mut Context<'_>) -> Outcome {
+    let server = context.server()?;
+    let mut tabs = context.tabs(2)?;
+    for tab in &tabs {
+        context.run(tab, format!("T.client('client', '{}')", server.url("/")))?;
+        context.run(tab, "await T.state('client', 'connected')")?;
+        context.run(tab, format!("T.mux('echo', '{}')", server.url("/echo")))?;
+        context.run(tab, "await T.until('echo', 'open')")?;
+    }
+    context.run(&tabs[0], "(await fetch('page.html?clear-storage')).status")?;
+    tabs.extend(context.tabs(2)?);
+    for tab in &tabs[2..] {
+        context.run(tab, format!("T.client('client', '{}')", server.url("/")))?;
+        context.run(tab, "await T.state('client', 'connected')")?;
+        context.run(tab, format!("T.mux('echo', '{}')", server.url("/echo")))?;
+        context.run(tab, "await T.until('echo', 'open')")?;
+    }
+    // Each says more than one message, so that a hub that is replaced again and again is seen.
+    for n in 1..=3 {
+        for tab in &tabs {
+            context.run(tab, format!("T.get('echo').send('{n}')"))?;
+            context.run(tab, format!("await T.messages('echo', {n})"))?;
+        }
+    }
+    for tab in &tabs {
+        equal("closed sockets", context.run(tab, "T.count('echo', 'close')")?, 0.into())?;
+        let connects = "T.states('client').filter((state) => state === 'connecting').length <= 3";
+        equal("few hubs", context.run(tab, connects)?, true.into())?;
+    }
+    let links = server.connections()?;
+    if links > 2 {
+        return Err(format!("{links} links").into());
+    }
     Ok(())
 }
