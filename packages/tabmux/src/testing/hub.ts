@@ -70,9 +70,10 @@ export abstract class TestHub<S extends Seat = Seat> {
       case PageKind.Unsubscribe:
         if (seat) this.unsubscribe(seat, message[1]);
         return;
+      case PageKind.Answer:
+        return this.answered(message[2], message[3]);
       case PageKind.Got:
       case PageKind.Reconnect:
-      case PageKind.Answer:
       case PageKind.Wake:
       case PageKind.Pong:
       case PageKind.Trap:
@@ -114,6 +115,8 @@ export abstract class TestHub<S extends Seat = Seat> {
   protected abstract died(): void;
   protected abstract subscribe(
     seat: S, number: number, name: string, epoch: number, offset: number): void;
+  /** A page said where the link goes, or why it does not know. */
+  protected abstract answered(address: string[], failure: string): void;
   protected abstract unsubscribe(seat: S, number: number): void;
 
   #attach(tab: bigint, end: HubEnd, last0: number, last: number): void {

@@ -9,6 +9,8 @@ import type { InnerSocket } from './server.js';
 interface MirrorSeat extends Seat {
   /** Whether each view is open. */
   views: Map<number, boolean>;
+  /** The name of the tab, for `routeBy`. */
+  name: string;
   /** What came while the page was in the back/forward cache. */
   held: Data[];
   isKnown: boolean;
@@ -18,6 +20,8 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   #link: InnerSocket | undefined;
   #dials = 0;
   #isDialling = false;
+  /** The last messages, for late tabs. */
+  #last: Data[] = [];
 
   cut(): void {
     this.#dials += 1;
@@ -34,7 +38,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   }
 
   protected newSeat(end: HubEnd): MirrorSeat {
-    return { end, isThere: true, said: 0, views: new Map(), held: [], isKnown: false };
+    return { end, isThere: true, said: 0, name: '', views: new Map(), held: [], isKnown: false };
   }
 
   protected welcome(seat: MirrorSeat): void {
@@ -50,6 +54,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   protected said(seat: MirrorSeat, message: PageMessage): void {
     if (message[0] === PageKind.Open) {
       seat.views.set(message[2], false);
+      seat.name = message[3];
       if (this.#link) this.#join(seat, message[2], 1);
       else this.#dial();
     } else if (message[0] === PageKind.Send) {
@@ -93,8 +98,20 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     this.#isDialling = true;
     const mine = (this.#dials += 1);
     this.show(LinkState.Connecting);
+    const { url, protocols, rules } = this.config;
+    if (rules.shareBy === undefined) return this.#open(mine, url, protocols);
+    const seat = [...this.seats.values()].filter(({ isThere }) => isThere).at(-1);
+    if (seat) this.post(seat, [HubKind.Ask, this.id, mine, 0]);
+  }
+
+  protected answered([url, ...protocols]: string[], failure: string): void {
+    if (url !== undefined && this.#isDialling) return this.#open(this.#dials, url, protocols);
+    const { shareBy } = this.config.rules;
+    this.#endAll(1006, '', `tabmux: the page could not say where ${shareBy} is: ${failure}`);
+  }
+
+  #open(mine: number, url: string, protocols: string[]): void {
     const { server } = this.world;
-    const { url, protocols } = this.config;
     const dialled = (): void => {
       if (mine !== this.#dials) return;
       this.#isDialling = false;
@@ -108,6 +125,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
         deliver: (data) => this.travel(() => this.#deliver(data)),
         end: (code, reason) => this.travel(() => this.#endAll(code, reason, '')),
       });
+      this.#last = [];
       this.show(LinkState.Connected);
       this.#eachView((seat, view, isOpen) => isOpen || this.#join(seat, view, 0));
     };
@@ -117,11 +135,16 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   #join(seat: MirrorSeat, view: number, reused: 0 | 1): void {
     seat.views.set(view, true);
     this.post(seat, [HubKind.Joined, this.id, view, reused, answer(this.config.protocols)]);
+    if (seat.views.size > 1) return;
+    this.#last.forEach((data) => this.post(seat, [HubKind.Mirror, this.id, copy(data)]));
   }
 
   #deliver(data: Data): void {
-    for (const seat of this.seats.values()) {
-      if (seat.views.size === 0) continue;
+    const { routeBy, replayLast = 0 } = this.config.rules;
+    if (replayLast) this.#last = [...this.#last, copy(data)].slice(-replayLast);
+    const seats = [...this.seats.values()].filter(({ views }) => views.size);
+    const named = seats.filter(({ name }) => name === nameIn(data, routeBy));
+    for (const seat of named.length ? named : seats) {
       if (seat.isThere) this.post(seat, [HubKind.Mirror, this.id, copy(data)]);
       else seat.held.push(copy(data));
     }
@@ -156,5 +179,16 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     for (const seat of this.seats.values()) {
       for (const [view, isOpen] of [...seat.views]) act(seat, view, isOpen);
     }
+  }
+}
+
+/** The text in that field of a message, if the message is a JSON text that has one. */
+function nameIn(data: Data, field?: string): unknown {
+  try {
+    return field === undefined || typeof data !== 'string' ? undefined
+      : (Object(JSON.parse(data)) as Record<string, unknown>)[field];
+  } catch {
+    // No JSON.
+    return undefined;
   }
 }

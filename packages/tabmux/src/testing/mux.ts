@@ -126,6 +126,10 @@ export class MuxHub extends TestHub<MuxSeat> {
     if (this.state === LinkState.Connected) this.#deliverTopic(seat, number, subscription);
   }
 
+  protected answered(): void {
+    // Nothing is asked: the server is the one of the test bed.
+  }
+
   protected unsubscribe(seat: MuxSeat, number: number): void {
     seat.subscriptions.delete(number);
   }

@@ -318,3 +318,35 @@ test('fake timers of a test runner change nothing', async (t) => {
   await bed.online();
   assert.deepEqual([heard, published], [['one'], ['42', '43']]);
 });
+
+test('with a function the tab that came last is asked where the connection goes', async () => {
+  const one = new SharedWebSocket(() => `${FEED}?token=1`, [], { shareBy: 'feed' });
+  const server = await bed.server.socket(`${FEED}?token=1`);
+  await bed.settled();
+  assert.deepEqual([one.readyState, one.url, server.isOpen], [1, `${FEED}?token=1`, true]);
+});
+
+test('a function that fails ends the socket, with its reason', async () => {
+  const failing = new SharedWebSocket(() => Promise.reject(new Error('logged out')), [],
+    { shareBy: 'failing' });
+  let text = '';
+  failing.onerror = (event) => (text = (event as unknown as { message: string }).message);
+  await bed.advance(1000);
+  assert.match(text, /could not say where failing is: Error: logged out/);
+});
+
+test('an answer goes to the tab that it names, and a late tab hears the last message', async () => {
+  const rules = { routeBy: 'from', replayLast: 1 };
+  const one = new SharedWebSocket(FEED, [], rules);
+  const two = new (bed.openTab().SharedWebSocket)(FEED, [], rules);
+  const server = await bed.server.socket(FEED);
+  await bed.settled();
+  const [first, second] = [heardBy(one), heardBy(two)];
+  const answer = JSON.stringify({ from: two.shared.tabId });
+  await server.send(answer);
+  assert.deepEqual([first, second], [[], [answer]]);
+  await server.send('to all');
+  const late = heardBy(new (bed.openTab().SharedWebSocket)(FEED, [], rules));
+  await bed.settled();
+  assert.deepEqual([first, late], [['to all'], ['to all']]);
+});
