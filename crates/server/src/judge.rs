@@ -3,6 +3,7 @@
 mod breaker;
 mod cache;
 mod room;
+mod turns;
 
 use std::{
     fmt,
@@ -57,7 +58,18 @@ pub(crate) type Hook =
 pub(crate) type KeyOf = Box<dyn Fn(&Handshake) -> Option<String> + Send + Sync>;
 
 impl Handshake {
-    pub(crate) const fn new(parts: Parts, client: Option<IpAddr>, is_proxied: bool) -> Self {
+    /// Makes a request as a judge sees it, for tests of a judge. The server makes its own.
+    ///
+    /// ```
+    /// use axum::http::Request;
+    /// use tabmux_server::Handshake;
+    ///
+    /// let request = Request::get("/tabmux/ws").header("cookie", "session=abc");
+    /// let (parts, ()) = request.body(()).unwrap().into_parts();
+    /// let handshake = Handshake::new(parts, None, false);
+    /// assert_eq!(handshake.cookie("session"), Some("abc"));
+    /// ```
+    pub const fn new(parts: Parts, client: Option<IpAddr>, is_proxied: bool) -> Self {
         Self { parts, client, is_proxied }
     }
 
@@ -75,12 +87,15 @@ impl Handshake {
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// Returns the value of a cookie.
+    /// Returns the value of a cookie, if it is UTF-8. Other cookies may hold any bytes: browsers
+    /// send what scripts and other hosts of the site have set.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let values = self.parts.headers.get_all("cookie").iter();
-        let pairs = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(';'));
-        let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+        let mut pairs = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+        pairs.find_map(|pair| {
+            let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            std::str::from_utf8(value).ok()
+        })
     }
 }
 

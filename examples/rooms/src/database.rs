@@ -1,12 +1,9 @@
 //! Log-ins and notes, in SQLite.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::Path, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, Result};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Mutex, task::spawn_blocking};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS session (id TEXT PRIMARY KEY, user TEXT NOT NULL) STRICT;
@@ -94,13 +91,14 @@ impl Database {
         .await
     }
 
-    /// Does the work in a thread that may block. The database does one work at a time.
+    /// Does the work in a thread that may block. The database does one work at a time. A caller that
+    /// leaves before its turn has begun nothing, so a crowd that comes and leaves takes one thread.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let connection = Arc::clone(&self.0);
-        let work = move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner));
+        let connection = Arc::clone(&self.0).lock_owned().await;
+        let work = move || work(&connection);
         let done = spawn_blocking(work).await;
         done.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?
     }

@@ -86,9 +86,13 @@ fn set_cookie(session: &str, seconds: u32) -> Response {
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = values.flat_map(|value| value.split(';')).map(str::trim);
-    pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='))
+    let values = headers.get_all(header::COOKIE).iter();
+    // Other cookies may hold bytes that are no text.
+    let mut pairs = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    pairs.find_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"=")?;
+        std::str::from_utf8(value).ok()
+    })
 }
 
 fn away(error: &rusqlite::Error) -> Response {

@@ -1,6 +1,7 @@
 //! Asking a judge: so many at a time, in time, and not at all while it keeps failing.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
 
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-use super::{Handshake, Hook, KeyOf, Verdict, breaker::Breaker, cache::Cache};
+use super::{Handshake, Hook, KeyOf, Verdict, breaker::Breaker, cache::Cache, turns::Turns};
 use crate::{
     Config,
     admission::{Asking, Tickets},
@@ -48,6 +49,7 @@ pub(crate) struct Room {
     cached: AtomicU64,
     withdrawn: AtomicU64,
     breaker: Mutex<Breaker>,
+    turns: Turns,
     cache: Option<(KeyOf, Mutex<Cache>)>,
     tickets: Arc<Tickets>,
 }
@@ -73,6 +75,7 @@ impl Room {
             cached: AtomicU64::new(0),
             withdrawn: AtomicU64::new(0),
             breaker: Mutex::default(),
+            turns: Turns::new(limits.judging),
             cache,
             tickets,
         }
@@ -83,29 +86,44 @@ impl Room {
     /// # Errors
     /// When the judge gives no answer.
     pub(crate) async fn ask(&self, handshake: &Handshake) -> Result<Answer, NoVerdict> {
-        let key = self.cache.as_ref().and_then(|(key_of, _)| key_of(handshake));
+        let key = self.key(handshake)?;
         if let Some(answer) = key.as_deref().and_then(|key| self.remembered(key)) {
             self.cached.fetch_add(1, Ordering::Relaxed);
             return Ok(answer);
         }
         let mut question = Question::open(self)?;
-        let Ok(Ok(permit)) = timeout(self.patience, self.calls.acquire()).await else {
+        let client = handshake.client.and_then(|client| self.tickets.peer(client));
+        let mut turn = self.turns.queue(client);
+        let waiting = async {
+            turn.comes().await;
+            self.calls.acquire().await
+        };
+        let Ok(Ok(permit)) = timeout(self.patience, waiting).await else {
             return Err(question.ends(NoVerdict::Overdue));
         };
         let asking = self.tickets.begin_question();
-        let verdict = match self.call(handshake.clone()).await {
+        let verdict = match self.call(handshake.clone(), client).await {
             Ok(verdict) => verdict,
             Err(trouble) => return Err(question.ends(trouble)),
         };
         self.remember(key.as_deref(), &verdict, &asking);
-        drop(permit);
+        drop((permit, turn));
         question.is_over = true;
         Ok(Answer { verdict, asking })
     }
 
+    /// Returns the key under which the answer is remembered, if it is.
+    ///
+    /// # Errors
+    /// When the application's function panics.
+    fn key(&self, handshake: &Handshake) -> Result<Option<String>, NoVerdict> {
+        let Some((key_of, _)) = &self.cache else { return Ok(None) };
+        let key = catch_unwind(AssertUnwindSafe(|| key_of(handshake)));
+        key.map_err(|_| NoVerdict::Failed)
+    }
+
     /// Calls the judge once.
-    async fn call(&self, handshake: Handshake) -> Result<Verdict, NoVerdict> {
-        let client = handshake.client.and_then(|client| self.tickets.peer(client));
+    async fn call(&self, handshake: Handshake, client: Option<u32>) -> Result<Verdict, NoVerdict> {
         if !lock(&self.breaker).may_ask(Instant::now(), self.patience) {
             return Err(NoVerdict::Failed);
         }

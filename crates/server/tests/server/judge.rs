@@ -295,6 +295,52 @@ async fn one_client_that_makes_a_judge_fail_takes_it_from_nobody() {
 }
 
 #[tokio::test]
+async fn clients_of_one_address_whose_judging_takes_long_take_it_from_nobody() {
+    // For the first address the judge never answers.
+    let builder = Server::builder().judge(|request| async move {
+        if request.cookie("user").is_none() {
+            std::future::pending::<()>().await;
+        }
+        Ok(Admitted::nobody())
+    });
+    let limits = Limits::default().judging(16);
+    let config = Config::default().limits(limits).trusted_proxies(vec!["127.0.0.1".to_owned()]);
+    let server = Running::start(builder.config(config)).await;
+    let from = |client| [("x-forwarded-for", client), ("cookie", "user=ann")];
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        let mut lines = raw::lines(server.address);
+        lines.push("X-Forwarded-For: 192.0.2.1".to_owned());
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(raw::head(&lines).as_bytes()).await.unwrap();
+        crowd.push(stream);
+    }
+    soon("the questions", async { while metric(server.address, "tabmux_judging").await < 40.0 {} })
+        .await;
+    Hub::dial_with(server.address, &from("192.0.2.2")).await.unwrap();
+    let asked = "tabmux_judge_answers_total{from=\"judge\"}";
+    assert_eq!(metric(server.address, asked).await, 3.0, "two, the share of the first, and one");
+}
+
+#[tokio::test]
+async fn a_cookie_is_found_beside_others_that_are_no_text() {
+    let builder = Server::builder().judge(by_cookie).socket("/quiet", || Who);
+    let server = Running::start(builder).await;
+    for cookie in [&b"user=ann; name=Jos\xe9"[..], "name=Jos\u{e9}; user=ann".as_bytes()] {
+        let mut head = raw::head(&raw::lines(server.address)).into_bytes();
+        head.truncate(head.len() - 2);
+        head.extend_from_slice(&[b"Cookie: ", cookie, b"\r\n\r\n"].concat());
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(&head).await.unwrap();
+        stream.write_all(&raw::hello(None)).await.unwrap();
+        let users = async { while server.handle.users().await != ["ann"] {} };
+        soon("ann", users).await;
+        drop(stream);
+        server.stats(|stats| stats.links.open == 0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_judge_that_panics_costs_one_client_its_answer() {
     let builder = Server::builder().judge(|request| async move {
         assert!(request.cookie("user").is_some(), "on request");
