@@ -171,10 +171,7 @@ impl Driver {
                     self.machine.unsubscribe(now, topic);
                 }
             }
-            Command::Listen { inbox } => {
-                self.listeners.retain(|inbox| !inbox.is_alone());
-                self.listeners.push(inbox);
-            }
+            Command::Listen { inbox } => self.listeners.push(inbox),
             // The loop ends with it.
             Command::End => {}
         }
@@ -286,7 +283,9 @@ impl Driver {
         }
     }
 
-    fn broadcast(&self, event: &BrowserEvent) {
+    fn broadcast(&mut self, event: &BrowserEvent) {
+        // What nobody reads is not kept.
+        self.listeners.retain(|inbox| !inbox.is_alone());
         for inbox in &self.listeners {
             inbox.push_or(WAITING, event.clone(), |_| BrowserEvent::Gap);
         }

@@ -229,16 +229,21 @@ impl TaskReader {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<OwnedPayload>> {
         let message = std::task::ready!(self.inbox.poll_recv(context));
         if let Some(message) = &message {
-            let Whole { sender, shared, .. } = &*self.half.0;
-            // Once for each batch: what is taken meanwhile goes with the next.
-            let cost = cost(message);
-            let before = shared.taken.fetch_add(cost, Ordering::Relaxed);
-            if before < shared.batch && before + cost >= shared.batch {
-                // An error means that the server is gone.
-                let _ = sender.poke();
-            }
+            self.take(message);
         }
         Poll::Ready(message)
+    }
+
+    /// Counts the credit of a message that the task has dealt with.
+    fn take(&self, message: &OwnedPayload) {
+        let Whole { sender, shared, .. } = &*self.half.0;
+        // Once for each batch: what is taken meanwhile goes with the next.
+        let cost = cost(message);
+        let before = shared.taken.fetch_add(cost, Ordering::Relaxed);
+        if before < shared.batch && before + cost >= shared.batch {
+            // An error means that the server is gone.
+            let _ = sender.poke();
+        }
     }
 }
 
@@ -353,6 +358,16 @@ impl Whole {
             drop(outgoing);
             // An error means that the server is gone, and the socket with it.
             let _ = self.tell();
+        }
+    }
+}
+
+impl Drop for TaskReader {
+    // What nobody will read must not keep the page's credit.
+    fn drop(&mut self) {
+        self.inbox.close();
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(&message);
         }
     }
 }

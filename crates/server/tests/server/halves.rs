@@ -141,3 +141,29 @@ async fn a_flush_waits_for_the_link_and_a_close_for_the_end() {
         assert_eq!(soon(step, news.recv()).await, Some(step));
     }
 }
+
+#[tokio::test]
+async fn a_reader_that_is_dropped_gives_back_the_credit_of_what_it_did_not_read() {
+    let (sent, mut halves) = mpsc::unbounded_channel();
+    let (_server, mut hub) = running(move |socket| {
+        sent.send(socket.split()).unwrap();
+        async {}
+    })
+    .await;
+    let (writer, reader) = soon("the halves", halves.recv()).await.unwrap();
+    let text = "x".repeat(60 << 10);
+    for _ in 0..4 {
+        hub.send(TAB, 1, Payload::Text(&text)).await;
+    }
+    hub.quiet().await;
+    assert_eq!(hub.given.get(&(TAB, 1)), None);
+    drop(reader);
+    let whole = 4 * ((60 << 10) + 64);
+    let gets_it_back = async {
+        while hub.given.get(&(TAB, 1)) != Some(&whole) {
+            writer.send("there").await.unwrap();
+            assert_eq!(hub.text(TAB, 1).await, "there");
+        }
+    };
+    soon("the credit", gets_it_back).await;
+}
