@@ -115,8 +115,8 @@ impl Builder {
 
     /// Serves the scripts and modules of this folder, which is the `dist` of the npm package:
     /// `client.js`, `tiers.js`, `worker.js`, and those whose names hold the build, such as
-    /// `mux.BUILD.wasm`. Compressed copies beside them (`.br`, `.gz`) go to browsers that take them.
-    /// In the place of [`scripts`](Self::scripts).
+    /// `mux.BUILD.wasm`. Compressed copies beside them (`.br`, `.gz`) go to browsers that take
+    /// them. In the place of [`scripts`](Self::scripts).
     pub fn assets(mut self, folder: impl Into<PathBuf>) -> Self {
         self.config.assets = Some(folder.into());
         self
@@ -124,8 +124,8 @@ impl Builder {
 
     /// Serves scripts and modules that are a part of the program: pairs of name and content, such
     /// as `("client.js", include_bytes!("client.js"))`. Give all files that
-    /// [`assets`](Self::assets) would find in its folder: without the module `mux.BUILD.wasm` no page
-    /// gets a link. Without both, the server serves none.
+    /// [`assets`](Self::assets) would find in its folder: without the module `mux.BUILD.wasm` no
+    /// page gets a link. Without both, the server serves none.
     pub fn scripts(mut self, scripts: &'static [(&'static str, &'static [u8])]) -> Self {
         self.scripts = scripts;
         self
@@ -200,10 +200,10 @@ impl Builder {
     /// # drop(builder);
     /// ```
     ///
-    /// Work that the judge has begun on a blocking thread goes on when its question is withdrawn. Let
-    /// that work hold a permit of yours, or `limits.judging` does not bound it: a crowd that comes
-    /// and leaves would fill the threads. Clients of one address have an eighth of the calls at a
-    /// time, so that others do not wait for them.
+    /// Work that the judge has begun on a blocking thread goes on when its question is withdrawn.
+    /// Let that work hold a permit of yours, or `limits.judging` does not bound it: a crowd that
+    /// comes and leaves would fill the threads. Clients of one address have an eighth of the calls
+    /// at a time, so that others do not wait for them.
     ///
     /// In an axum app the request has the extensions that your layers set. A client that leaves
     /// withdraws its question: the future is dropped. At most `limits.judging` calls run at a time,

@@ -41,8 +41,8 @@ keys! {
         /// The address that the binary listens on. Default: 127.0.0.1:3000.
         #[serde(deserialize_with = "listen")]
         listen: SocketAddr = own(SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)));
-        /// The folder with the scripts and modules of the npm package, its `dist`. Default: none; the
-        /// binary `tabmux` then serves those that it was built with.
+        /// The folder with the scripts and modules of the npm package, its `dist`. Default: none;
+        /// the binary `tabmux` then serves those that it was built with.
         assets: Option<PathBuf> = own(None);
         /// Origins that may open a link besides the server's own, such as `https://example.org`.
         /// `*` allows every site on the web to use this server in its visitors' name.
@@ -120,9 +120,8 @@ keys! {
         /// Links of one client's address, of a /64 network with IPv6; 0 for no limit. Links that
         /// come from this machine are not counted. Default: 1,024.
         links_per_ip: u32 = own(1_024), "tabmux_refused_total{reason=\"links_per_ip\"}";
-        /// Links of one user, whom `user_header`, a token, [`Builder::user`](crate::Builder::user) or
-        /// [`Builder::judge`](crate::Builder::judge) names;
-        /// 0 for no limit. Default: 100.
+        /// Links of one user, whom `user_header`, a token, [`Builder::user`](crate::Builder::user)
+        /// or [`Builder::judge`](crate::Builder::judge) names; 0 for no limit. Default: 100.
         links_per_user: u32 = own(100), "tabmux_refused_total{reason=\"links_per_user\"}";
         /// Links that may open in a second, and at once after a quiet one; 0 for no limit.
         /// Default: 5,000.
