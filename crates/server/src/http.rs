@@ -1,16 +1,12 @@
 //! The HTTP face: the link's handshake, the client's files, numbers and health.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, Request, State},
-    http::{HeaderMap, StatusCode, Uri, Version, header, request::Parts, uri::PathAndQuery},
-    response::{AppendHeaders, IntoResponse, Response},
+    extract::{DefaultBodyLimit, Path, RawQuery, Request, State},
+    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse, Response},
     routing::{any, get, post},
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -19,17 +15,16 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::{
-    admission::{Cause, Ticket},
+    admission::Ticket,
     api,
     app::{App, Opening},
-    assets, bridge, metrics,
+    assets, bridge,
+    handshake::{self, Handshaken},
+    metrics,
     patience::Patient,
     replay::Replay,
     who,
-    ws::{
-        Agreed,
-        upgrade::{self, Offer, Refusal},
-    },
+    ws::upgrade::Refusal,
 };
 
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -92,7 +87,7 @@ async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.into_response(),
     };
-    let inflates = handshaken.deflate.is_on();
+    let inflates = handshaken.inflates();
     let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return Refusal::new(426, "this connection cannot be upgraded").into_response();
     };
@@ -105,57 +100,12 @@ async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
     handshaken.response()
 }
 
-/// What the answer to a good handshake says.
-pub(crate) struct Handshaken {
-    accept: String,
-    deflate: Agreed,
-}
-
-impl Handshaken {
-    /// Answers without compression.
-    pub(crate) fn plain(accept: String) -> Self {
-        Self { accept, deflate: Agreed::default() }
-    }
-
-    pub(crate) fn response(&self) -> Response {
-        let headers = [
-            (header::UPGRADE, "websocket"),
-            (header::CONNECTION, "Upgrade"),
-            (header::SEC_WEBSOCKET_ACCEPT, &self.accept),
-        ];
-        let deflate = self.deflate.header();
-        let extensions = deflate.map(|value| (header::SEC_WEBSOCKET_EXTENSIONS, value));
-        (StatusCode::SWITCHING_PROTOCOLS, headers, AppendHeaders(extensions)).into_response()
-    }
-}
-
 /// Returns what the answer says, and the link's place in the limits.
 async fn accept(app: &App, parts: &Parts) -> Result<(Handshaken, Ticket), Refusal> {
-    let (peer, offer) = offer(app, parts)?;
-    let ticket = app.judge(&offer, peer, || without_upgrade(parts)).await?;
+    let (peer, offer) = handshake::offer(app, parts)?;
+    let ticket = app.judge(&offer, peer, || handshake::without_upgrade(parts)).await?;
     let deflate = offer.deflate.only_if(app.config.deflate.enabled);
-    Ok((Handshaken { accept: offer.accept, deflate }, ticket))
-}
-
-/// Reads a handshake. Returns the peer's address, if the app tells it, and what is asked.
-pub(crate) fn offer<'a>(
-    app: &App,
-    parts: &'a Parts,
-) -> Result<(Option<IpAddr>, Offer<'a>), Refusal> {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let http11 = parts.version >= Version::HTTP_11;
-    let offer = upgrade::check(parts.method.as_str(), http11, headers)
-        .inspect_err(|_| app.admission.count(Cause::Malformed, peer))?;
-    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
-    Ok((peer, Offer { target, ..offer }))
-}
-
-/// Returns the request that the application sees. It cannot take the connection.
-pub(crate) fn without_upgrade(parts: &Parts) -> Parts {
-    let mut parts = parts.clone();
-    parts.extensions.remove::<OnUpgrade>();
-    parts
+    Ok((Handshaken::new(offer.accept, deflate), ticket))
 }
 
 /// Takes the stream back from hyper and gives it to a shard. Both the listener's own connections

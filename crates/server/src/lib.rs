@@ -50,6 +50,7 @@ mod error;
 mod files;
 mod handle;
 mod handler;
+mod handshake;
 mod http;
 mod identity;
 mod judge;

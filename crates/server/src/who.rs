@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::{
     admission::Cause,
     app::App,
-    http::{self, Handshaken},
+    handshake::{self, Handshaken},
     judge,
     ws::{Opcode, put_close, put_frame, upgrade::Refusal},
 };
@@ -59,8 +59,8 @@ async fn ask(
     app: &App,
     parts: &axum::http::request::Parts,
 ) -> Result<(Handshaken, Vec<u8>), Refusal> {
-    let (peer, offer) = http::offer(app, parts)?;
-    let answer = app.identify(&offer, peer, || http::without_upgrade(parts)).await?;
+    let (peer, offer) = handshake::offer(app, parts)?;
+    let answer = app.identify(&offer, peer, || handshake::without_upgrade(parts)).await?;
     let mut frames = Vec::new();
     match answer {
         Ok(identity) => {

@@ -91,8 +91,9 @@ impl Database {
         .await
     }
 
-    /// Does the work in a thread that may block. The database does one work at a time. A caller that
-    /// leaves before its turn has begun nothing, so a crowd that comes and leaves takes one thread.
+    /// Does the work in a thread that may block. The database does one work at a time. A caller
+    /// that leaves before its turn has begun nothing, so a crowd that comes and leaves takes one
+    /// thread.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
