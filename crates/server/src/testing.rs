@@ -210,7 +210,8 @@ impl TestServer {
         Self::of(builder, Browser::default())
     }
 
-    /// Makes a server for this browser. The judge of the builder is not asked.
+    /// Makes a server for this browser. The judge of the builder is not asked, and its broker is
+    /// not used: publications go through one in memory.
     ///
     /// # Errors
     /// As for [`Builder::build`].
