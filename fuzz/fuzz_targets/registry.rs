@@ -71,7 +71,7 @@ fn visitor(dice: &mut Unstructured<'_>) -> Result<Option<Visitor>> {
         user => {
             let user = Some(Arc::new(User::new(&(user - 2).to_string(), 0)));
             let headers = vec![("x-locale".into(), b"de".as_slice().into())];
-            Some(Visitor::Admitted(Admitted { user, address: None, headers }))
+            Some(Visitor::Admitted(Admitted { user, headers, ..Admitted::default() }))
         }
     })
 }
