@@ -14,6 +14,8 @@ use crate::{
 
 /// Linked against musl a binary needs nothing of the system it runs on.
 const TARGET: &str = "x86_64-unknown-linux-musl";
+/// Names the C compiler for that target.
+const MUSL_CC: &str = "CC_x86_64_unknown_linux_musl";
 
 /// What goes into the archive besides the binary, which has the scripts in it.
 const TEXTS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
@@ -26,6 +28,10 @@ pub(crate) fn run(repo: &Repo, flags: flags::Release) -> anyhow::Result<()> {
     dist::build(repo, &dist::default_out(repo), true)?;
     step(&format!("server for {target}"), || {
         let package = ["-p", "tabmux-cli", "--bin", "tabmux"];
+        // The C of the library that checks certificates needs nothing of a C library, so the
+        // compiler of this machine will do. Whoever has another one names it.
+        let _compiler =
+            std::env::var_os(MUSL_CC).is_none().then(|| repo.sh.push_env(MUSL_CC, "cc"));
         quiet(cmd!(repo.sh, "cargo build --release --locked {package...} --target {target}"))
     })?;
     let binary = repo.target().join(target).join("release/tabmux");
