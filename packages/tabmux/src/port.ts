@@ -39,9 +39,10 @@ export type Address = () => Promise<string[]>;
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
   /**
-   * Who the user is. Two keys never share a connection. Give one wherever people log in: without it
-   * the pages of two users of one browser share the connection of the first. Default: the empty
-   * text.
+   * Who the user is. Two keys never share a connection. In mirror mode, give one wherever people
+   * log in: without it the pages of two users of one browser share the connection of the first. In
+   * mux mode a server that names users keeps their pages apart, and a key is needed where people
+   * log in without a page load. Default: the empty text.
    */
   key?: string | undefined;
   /** The address of worker.js. Default: beside the script of this library. */
