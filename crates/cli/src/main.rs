@@ -4,6 +4,8 @@
 // These macros panic where stdout or stderr cannot be written.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+mod log;
+
 use std::{
     io::Write,
     net::SocketAddr,
@@ -17,15 +19,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use tabmux_cli::{SCRIPTS, Stderr, bench, demo, lost_lines};
+#[cfg(unix)]
+use tabmux_server::ServerHandle;
 use tabmux_server::{
-    ApiKey, Config, Error, Server, listen, listen_address, raise_descriptor_limit,
+    ApiKey, Builder, Config, Error, Listeners, LogLevel, Server, listen_address,
+    raise_descriptor_limit,
 };
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{runtime::Runtime, sync::oneshot};
 use tracing::{Level, warn};
+#[cfg(unix)]
+use tracing::{error, info};
+
+use crate::log::LogFormat;
 
 /// How long the end of the process waits for threads that are blocked, by a disk that does not
 /// answer for example, and then for stderr to take what is left of the log.
@@ -43,12 +53,26 @@ struct Arguments {
 enum Command {
     /// Runs a server.
     Serve(Serve),
+    /// Looks at a configuration as `serve` would, and tells what is wrong.
+    Check(Check),
     /// Loads a server, and tells what that cost it.
     Bench(bench::Options),
+    /// Prints a script that completes this program's arguments in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[derive(clap::Args)]
+struct Check {
+    /// TOML file with the configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 /// What is given here overrides the configuration file.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(after_long_help = format!("Configuration file:\n\n{}", Config::EXAMPLE))]
 struct Serve {
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:3000]
@@ -68,19 +92,12 @@ struct Serve {
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Least level to log to stderr. error: act now; warn: look; info: a state changed; debug:
-    /// about one link; trace
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log: Level,
+    /// about one link; trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<Level>,
     /// Form of the log: text, or one JSON object a line
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, Default, ValueEnum)]
-enum LogFormat {
-    #[default]
-    Text,
-    Json,
 }
 
 fn main() -> ExitCode {
@@ -115,8 +132,35 @@ async fn run(arguments: Arguments, stderr: Stderr) -> Result<(), String> {
         Command::Serve(arguments) => {
             serve(arguments, stderr).await.map_err(|error| error.to_string())
         }
+        Command::Check(Check { config }) => {
+            check(&config, stderr).map_err(|error| error.to_string())
+        }
         Command::Bench(options) => load(options).await,
+        Command::Completions { shell } => print(&completions(shell)),
     }
+}
+
+fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tabmux", &mut script);
+    script
+}
+
+/// Writes to stdout.
+fn print(bytes: &[u8]) -> Result<(), String> {
+    let mut stdout = std::io::stdout();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|error| format!("cannot write to standard output: {error}"))
+}
+
+/// Puts a server together, which begins nothing, and takes it apart again.
+fn check(file: &Path, stderr: Stderr) -> Result<(), Error> {
+    let config = with_environment(Config::from_file(file)?);
+    log::start(LogLevel::Warn, LogFormat::default(), stderr);
+    look_for_scripts(config.assets.as_deref());
+    builder(config).build()?;
+    print(format!("{}: good\n", file.display()).as_bytes()).map_err(std::io::Error::other)?;
+    Ok(())
 }
 
 /// Ends all threads. Those that are blocked for longer than `patience` end with the process.
@@ -142,34 +186,28 @@ async fn load(options: bench::Options) -> Result<(), String> {
 }
 
 async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
-    start_log(&arguments, stderr);
     let config = configuration(&arguments)?;
-    let address = config.listen;
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "only a signal changes it"))]
+    let level = log::start(config.log, arguments.log_format, stderr);
+    raise_descriptor_limit();
     let assets = config.assets.clone();
-    let help = "Lines of the log that were lost because stderr did not take them.";
-    let mut builder = Server::builder().config(config).scripts(SCRIPTS).counter(
-        "tabmux_log_lines_lost_total",
-        help,
-        lost_lines,
-    );
-    if let Ok(secret) = std::env::var("TABMUX_IDENTITY_SECRET") {
-        let old = std::env::var("TABMUX_IDENTITY_SECRET_OLD").ok();
-        builder = builder.identity_secrets(secret.as_bytes(), old.as_deref().map(str::as_bytes));
-    }
-    if let Some(folder) = arguments.demo {
+    let mut builder = builder(config.clone());
+    if let Some(folder) = &arguments.demo {
         builder = demo::install(builder).site(folder);
     }
-    raise_descriptor_limit();
     let server = builder.build()?;
     // Before anything is printed, so that whoever reads it may already stop us.
     let mut signals = Signals::new()?;
     #[cfg(unix)]
-    ignore_reloads()?;
+    {
+        reload_on_hangup(arguments, server.handle(), level)?;
+        ignore_others()?;
+    }
     let (first, asked) = oneshot::channel();
-    let listener = listen(address)?;
-    announce(listener.local_addr()?);
+    let listeners = Listeners::open(&config)?;
+    announce(listeners.address()?);
     look_for_scripts(assets.as_deref());
-    let mut run = pin!(server.run(listener, async {
+    let mut run = pin!(server.run(listeners, async {
         // The sender lives as long as this does.
         let _ = asked.await;
     }));
@@ -186,6 +224,21 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
             Ok(())
         }
     }
+}
+
+/// Begins a server of this configuration and environment.
+fn builder(config: Config) -> Builder {
+    let help = "Lines of the log that were lost because stderr did not take them.";
+    let builder = Server::builder().config(config).scripts(SCRIPTS).counter(
+        "tabmux_log_lines_lost_total",
+        help,
+        lost_lines,
+    );
+    let Ok(secret) = std::env::var("TABMUX_IDENTITY_SECRET") else {
+        return builder;
+    };
+    let old = std::env::var("TABMUX_IDENTITY_SECRET_OLD").ok();
+    builder.identity_secrets(secret.as_bytes(), old.as_deref().map(str::as_bytes))
 }
 
 /// Warns of scripts that are missing.
@@ -210,38 +263,43 @@ fn announce(address: SocketAddr) {
     }
 }
 
-/// Logs the signals by which other servers reload their configuration or open their log anew.
-/// Left alone, each of them would end the process without a drain.
+/// Reads the configuration again at each SIGHUP.
 #[cfg(unix)]
-fn ignore_reloads() -> Result<(), Error> {
+fn reload_on_hangup(
+    arguments: Serve,
+    server: ServerHandle,
+    level: log::Level,
+) -> Result<(), Error> {
+    let mut signals = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while signals.recv().await.is_some() {
+            let config = configuration(&arguments);
+            match config.and_then(|config| server.reload(&config).map(|()| config.log)) {
+                Ok(wanted) => {
+                    level.set(wanted);
+                    info!("SIGHUP: the configuration was read again, and is in force");
+                }
+                Err(error) => error!("SIGHUP: everything stays as it was: {error}"),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Logs signals that mean something to other servers. Left alone, each of them would end the
+/// process without a drain.
+#[cfg(unix)]
+fn ignore_others() -> Result<(), Error> {
     let (one, two) = (SignalKind::user_defined1(), SignalKind::user_defined2());
-    for (kind, name) in [(SignalKind::hangup(), "SIGHUP"), (one, "SIGUSR1"), (two, "SIGUSR2")] {
+    for (kind, name) in [(one, "SIGUSR1"), (two, "SIGUSR2")] {
         let mut signals = signal(kind)?;
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                warn!(
-                    "{name} is ignored: the server cannot reload its configuration while it runs; \
-                     to apply a change, end it by SIGTERM and start it again"
-                );
+                warn!("{name} is ignored: SIGHUP reads the configuration again, SIGTERM ends");
             }
         });
     }
     Ok(())
-}
-
-fn start_log(arguments: &Serve, stderr: Stderr) {
-    let log = tracing_subscriber::fmt()
-        .with_max_level(arguments.log)
-        .with_writer(stderr)
-        // Else a line that cannot be made is told by `eprintln!`, which panics where stderr cannot
-        // be written: in the thread of a shard, and so of every link that it serves.
-        .log_internal_errors(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false);
-    match arguments.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
 }
 
 fn configuration(arguments: &Serve) -> Result<Config, Error> {
@@ -256,10 +314,28 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
         config.assets = Some(assets.clone());
     }
     config.allow_origins.extend(arguments.allow_origin.iter().cloned());
+    if let Some(level) = arguments.log {
+        config.log = log_level(level);
+    }
+    Ok(with_environment(config))
+}
+
+/// What the environment says comes before what the file says.
+fn with_environment(mut config: Config) -> Config {
     if let Ok(key) = std::env::var("TABMUX_API_KEY") {
         config.api_key = Some(ApiKey(key));
     }
-    Ok(config)
+    config
+}
+
+const fn log_level(level: Level) -> LogLevel {
+    match level {
+        Level::ERROR => LogLevel::Error,
+        Level::WARN => LogLevel::Warn,
+        Level::INFO => LogLevel::Info,
+        Level::DEBUG => LogLevel::Debug,
+        Level::TRACE => LogLevel::Trace,
+    }
 }
 
 /// Ctrl-c, or SIGTERM where there is one.

@@ -30,6 +30,8 @@ use crate::{logs::Rare, ws::upgrade::Refusal};
 pub(crate) struct Admission {
     quota: RwLock<Quota>,
     tickets: Arc<Tickets>,
+    /// The server will drain, and says so to load balancers.
+    leaving: AtomicBool,
     draining: AtomicBool,
     /// Connections that have not yet said what they want.
     pub(crate) handshakes: AtomicUsize,
@@ -47,6 +49,7 @@ impl Admission {
         Self {
             quota: RwLock::new(quota),
             tickets,
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             handshakes: AtomicUsize::new(0),
             http: AtomicUsize::new(0),
@@ -169,6 +172,16 @@ impl Admission {
     /// From now on every link is refused.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells load balancers that the server will drain. Clients that come are let in as before.
+    pub(crate) fn announce_drain(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true when load balancers are to send nobody here any more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.is_draining()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::HeaderName;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 
@@ -64,6 +65,9 @@ keys! {
         /// of them at a time, so that they do not come back all at once. At most an hour.
         /// Default: 10,000.
         drain_ms: u64 = own(10_000);
+        /// How long a server that ends says so at `/healthz` before it sends links away or refuses
+        /// any, in milliseconds: time for a load balancer to see it. At most an hour. Default: 0.
+        drain_min_ms: u64 = own(0);
         /// How long an HTTP connection may take for the head of a request, wait for one, and take
         /// nothing of an answer, in milliseconds. Default: 10,000.
         http_timeout_ms: u64 = own(10_000);
@@ -75,6 +79,8 @@ keys! {
         /// An address of its own for `/metrics`, which is then served nowhere else.
         #[serde(deserialize_with = "maybe_listen")]
         metrics_listen: Option<SocketAddr> = own(None);
+        /// The least level that the binary logs; `--log` comes before it. Default: `info`.
+        log: LogLevel = own(LogLevel::Info);
         /// Threads that serve links, at most 256; 0 for one a core. Default: 0.
         shards: usize = own(0);
         /// The number of this server among those behind one address, at most 65,535. Each session's
@@ -195,6 +201,22 @@ keys! {
     }
 }
 
+/// What a line of the log must at least mean to be written. The levels mean what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Act now.
+    Error,
+    /// Look.
+    Warn,
+    /// A state changed.
+    Info,
+    /// About one link.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
 /// A secret that backends share with the server. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -268,6 +290,9 @@ impl Config {
             (limits.absent_bytes < limits.lane_bytes, SMALL_ABSENT),
             (limits.credit_bytes == 0, "limits.credit_bytes must be at least 1"),
             (self.drain_ms > 3_600_000, "drain_ms must be at most 3600000, an hour"),
+            (self.drain_min_ms > 3_600_000, "drain_min_ms must be at most 3600000, an hour"),
+            (!self.metrics && self.metrics_listen.is_some(), UNUSED_LISTENER),
+            (limits.inbox_bytes < limits.message_bytes, SMALL_INBOX),
             (limits.handshakes == 0, "limits.handshakes must be at least 1"),
             (self.judge_timeout_ms == 0, "judge_timeout_ms must be at least 1"),
             (self.broker_timeout_ms == 0, "broker_timeout_ms must be at least 1"),
@@ -281,7 +306,6 @@ impl Config {
             (limits.subscriptions == 0, "limits.subscriptions must be at least 1"),
             (limits.topics == 0, "limits.topics must be at least 1"),
             (self.api_key.as_ref().is_some_and(|key| key.0.len() < 16), SHORT_KEY),
-            (limits.inbox_bytes == 0, "limits.inbox_bytes must be at least 1"),
             (self.shards > MAX_SHARDS, "shards must be at most 256"),
             (limits.message_bytes < 1_024, "limits.message_bytes must be at least 1024"),
             (
@@ -289,6 +313,14 @@ impl Config {
                 "limits.queue_bytes must be at least limits.message_bytes",
             ),
         ];
+        if let Some(name) = &self.user_header
+            && HeaderName::from_bytes(name.as_bytes()).is_err()
+        {
+            let text = format!(
+                "user_header: {name:?} is no name of a header; write it as X-Forwarded-User"
+            );
+            return Err(Error::Config(text));
+        }
         if self.user_header.is_some() && self.trusted_proxies.is_empty() {
             let message = "user_header needs trusted_proxies: else every client could name a user";
             return Err(Error::Config(message.to_owned()));
@@ -320,6 +352,12 @@ impl Config {
 const LONG_BROKER: &str =
     "broker_timeout_ms must be at most 30000: nobody waits longer for a topic";
 const SMALL_SESSION: &str = "limits.session_bytes must be at least limits.lane_bytes";
+
+const UNUSED_LISTENER: &str =
+    "metrics_listen has no effect with metrics = false; leave one of them out";
+
+const SMALL_INBOX: &str = "limits.inbox_bytes must be at least limits.message_bytes: else no \
+                           message of that size could be published";
 
 const SMALL_ABSENT: &str = "limits.absent_bytes must be at least limits.lane_bytes";
 

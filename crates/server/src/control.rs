@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tabmux_core::wire::SessionId;
+use tracing::warn;
 
 use crate::{
     Config, Error,
@@ -36,7 +37,22 @@ pub(crate) struct Desk {
     /// Makes the tags of users; nothing if the server knows none.
     pub(crate) identity: Option<Identity>,
     settings: RwLock<Arc<Settings>>,
+    /// What the server began with, of which a part stays until it ends.
+    started: Config,
 }
+
+/// What a reload replaces. `log` is the binary's affair.
+const RELOADED: [&str; 6] =
+    ["allow_origins", "trusted_proxies", "api_key", "topics", "log", "limits"];
+/// The same, of `limits`.
+const RELOADED_LIMITS: [&str; 6] = [
+    "links",
+    "links_per_ip",
+    "links_per_user",
+    "handshakes_per_s",
+    "handshakes",
+    "http_connections",
+];
 
 impl Desk {
     pub(crate) fn new(
@@ -44,13 +60,25 @@ impl Desk {
         room: Option<Arc<Room>>,
         identity: Option<Identity>,
         settings: Settings,
+        started: Config,
     ) -> Self {
-        Self { admission, room, identity, settings: RwLock::new(Arc::new(settings)) }
+        let settings = RwLock::new(Arc::new(settings));
+        Self { admission, room, identity, settings, started }
     }
 
     /// Returns the settings of this moment.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the keys that differ from those that the server began with and that no reload
+    /// replaces.
+    fn kept(&self, config: &Config) -> Vec<String> {
+        let keys = self.started.differences(config).into_iter();
+        let keys = keys.filter(|key| !RELOADED.contains(key)).map(str::to_owned);
+        let limits = self.started.limits.differences(&config.limits).into_iter();
+        let limits = limits.filter(|key| !RELOADED_LIMITS.contains(key));
+        keys.chain(limits.map(|key| format!("limits.{key}"))).collect()
     }
 
     /// Makes sure that a user is judged anew who was judged before, or is being judged.
@@ -74,6 +102,11 @@ impl Control {
         self.desk.admission.set_quota(quota);
         self.fanout.set_rules(&config.topics);
         *self.desk.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        let kept = self.desk.kept(config);
+        if !kept.is_empty() {
+            let keys = kept.join(", ");
+            warn!("other values of {keys} take effect when the server starts again");
+        }
         Ok(())
     }
 

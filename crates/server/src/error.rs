@@ -18,7 +18,12 @@ pub enum Error {
         message: String,
     },
     /// Another program listens on the address: the operator chooses which of the two has it.
-    AddressInUse(SocketAddr),
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+        /// The key of the configuration that names it: `listen` or `metrics_listen`.
+        key: &'static str,
+    },
     /// The address cannot be listened on: it is none of this machine, or needs rights.
     Listen {
         /// The address.
@@ -40,10 +45,15 @@ impl fmt::Display for Error {
         match self {
             Self::Config(message) => f.write_str(message),
             Self::ConfigFile { path, message } => write!(f, "{}: {message}", path.display()),
-            Self::AddressInUse(address) => write!(
+            Self::AddressInUse { address, key: "listen" } => write!(
                 f,
                 "{address} is already in use; stop the other program or choose another port \
                  with --listen"
+            ),
+            Self::AddressInUse { address, key } => write!(
+                f,
+                "{address} of {key} is already in use; stop the other program or choose another \
+                 port"
             ),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Shard(shard) => write!(
@@ -63,7 +73,7 @@ impl std::error::Error for Error {
             Self::Listen { source, .. } | Self::Io(source) => Some(source),
             Self::Config(_)
             | Self::ConfigFile { .. }
-            | Self::AddressInUse(_)
+            | Self::AddressInUse { .. }
             | Self::Shard(_)
             | Self::Gone => None,
         }

@@ -235,7 +235,8 @@ impl ServerHandle {
     /// a part has no meaning. That is `allow_origins`, `trusted_proxies`, `api_key`, `topics` (for
     /// topics that a shard joins from now on), and of `limits` `links`, `links_per_ip`,
     /// `links_per_user`, `handshakes_per_s`, `handshakes` and `http_connections`. Everything else
-    /// stays as it is until the server starts again. Lower limits end nobody.
+    /// stays as it is until the server starts again, and a warning in the log names it. Lower
+    /// limits end nobody.
     ///
     /// ```
     /// use tabmux_server::{Config, Error, ServerHandle};

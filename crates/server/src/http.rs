@@ -33,7 +33,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/tabmux/who", any(who::serve))
         .route("/tabmux/api/publish", post(api::publish).layer(body_limit(&app)))
         .route("/tabmux/stats", get(stats))
-        .route("/tabmux/healthz", get(health));
+        .route("/tabmux/healthz", get(health))
+        .route("/tabmux/livez", get(life));
     for name in assets::NAMES {
         let asset = move |State(app): State<Arc<App>>, RawQuery(query), headers: HeaderMap| {
             let query: Option<String> = query;
@@ -69,9 +70,9 @@ fn body_limit(app: &App) -> DefaultBodyLimit {
     DefaultBodyLimit::max(app.config.limits.inbox_bytes)
 }
 
-/// `/healthz` alone: an app may have one of its own.
+/// `/healthz` and `/livez` alone: an app may have some of its own.
 pub(crate) fn health_router(app: Arc<App>) -> Router {
-    Router::new().route("/healthz", get(health)).with_state(app)
+    Router::new().route("/healthz", get(health)).route("/livez", get(life)).with_state(app)
 }
 
 /// `/metrics` alone.
@@ -149,10 +150,18 @@ impl IntoResponse for Refusal {
 async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
     if app.shards.board().failed().is_some() {
         (StatusCode::SERVICE_UNAVAILABLE, "a shard failed\n")
-    } else if app.admission.is_draining() {
+    } else if app.admission.is_leaving() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         (StatusCode::OK, "ok\n")
+    }
+}
+
+/// Tells a supervisor whether to start the process again. A server that drains is well.
+async fn life(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    match app.shards.board().failed() {
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "a shard failed\n"),
+        None => (StatusCode::OK, "ok\n"),
     }
 }
 

@@ -56,6 +56,7 @@ mod identity;
 mod judge;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+mod listeners;
 mod logs;
 mod metrics;
 mod origin;
@@ -77,7 +78,9 @@ mod ws;
 pub use self::{
     broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     builder::Builder,
-    config::{ApiKey, Config, Deflate, JwtConfig, Limits, Slow, TopicRule, listen_address},
+    config::{
+        ApiKey, Config, Deflate, JwtConfig, Limits, LogLevel, Slow, TopicRule, listen_address,
+    },
     context::Ctx,
     credit::HeldCredit,
     decision::Decision,
@@ -86,9 +89,10 @@ pub use self::{
     handle::{ServerHandle, Target},
     handler::{CloseInfo, OpenRequest, SocketHandler},
     judge::{Admitted, Handshake, Refusal, Verdict},
+    listeners::{Listeners, listen},
     routes::Params,
     sender::{OpenAnswer, SocketSender},
-    server::{Server, listen},
+    server::Server,
     task::{Ended, Opening, TaskHandler, TaskReader, TaskSocket, TaskWriter, task, task_opening},
     users::LinkRequest,
 };

@@ -88,8 +88,8 @@ impl Page {
         let help = "Connections for HTTP.";
         let count = admission.http.load(Ordering::Relaxed);
         self.one(Gauge, "tabmux_http_connections", help, count);
-        let help = "1 while the server sends its links away.";
-        self.one(Gauge, "tabmux_draining", help, u8::from(admission.is_draining()));
+        let help = "1 while the server sends its links away, or is about to.";
+        self.one(Gauge, "tabmux_draining", help, u8::from(admission.is_leaving()));
     }
 
     /// The judge of the application. Without one all numbers are 0.

@@ -1,18 +1,18 @@
 //! A server: as a router for an axum app, or running on a listener of its own.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::TcpListener,
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tracing::info;
 
 use crate::{
-    Builder, Config, Error, ServerHandle, accept,
+    Builder, Config, Error, Listeners, ServerHandle, accept,
     admission::{Admission, Tickets},
     app::{App, Files, Names},
     broker::{Broker, MemoryBroker},
@@ -31,8 +31,6 @@ use crate::{
 const SLICES: u32 = 100;
 /// The time over which the hubs that leave in one step spread their reconnects.
 const SPREAD: Duration = Duration::from_millis(1_000);
-/// Connections that the kernel keeps until they are accepted, if it allows so many.
-const BACKLOG: u32 = 4_096;
 /// How long closing handshakes and HTTP responses may take at the end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -88,7 +86,7 @@ impl Server {
                     Some(room)
                 }
             };
-            Desk::new(admission, room, identity, settings)
+            Desk::new(admission, room, identity, settings, config.clone())
         };
         let broker = match broker {
             Some(broker) => broker,
@@ -150,27 +148,30 @@ impl Server {
         ServerHandle::new(&self.app.control)
     }
 
-    /// Serves until `shutdown` is done, then sends the links away over `drain_ms`, answers what was
-    /// asked over HTTP, and returns. Meanwhile `/healthz` and `/tabmux/healthz` say 503, and new
-    /// links are refused. `/healthz` is served here alone, and not by [`router`](Self::router).
+    /// Serves until `shutdown` is done, then says so for `drain_min_ms`, sends the links away over
+    /// `drain_ms`, answers what was asked over HTTP, and returns. Meanwhile `/healthz` and
+    /// `/tabmux/healthz` say 503, and new links are refused once links are sent away. `/healthz`
+    /// and `/livez` are served here alone, and not by [`router`](Self::router).
+    ///
+    /// `listeners` is a [`TcpListener`] of yours, or [`Listeners::open`].
     ///
     /// # Errors
     /// When a listener fails. [`Error::Shard`] when a shard fails: the links of the others are then
     /// sent away as if `shutdown` were done.
     pub async fn run(
         self,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         let config = &self.app.config;
+        let Listeners { links: listener, metrics } = listeners.into();
         let (stop, stopped) = watch::channel(false);
         let mut router = self.router().merge(http::health_router(Arc::clone(&self.app)));
         router = router.fallback_service(self.site());
         let mut fronts = JoinSet::new();
         if config.metrics {
-            match config.metrics_listen {
-                Some(address) => {
-                    let listener = listen(address)?;
+            match Listeners::metrics(metrics, config)? {
+                Some(listener) => {
                     fronts.spawn(self.front(listener, self.metrics(), stopped.clone()));
                 }
                 None => router = router.merge(self.metrics()),
@@ -206,10 +207,17 @@ impl Server {
         accept::run(listener, app, web, stop, LAST_WAIT)
     }
 
-    /// The end of a server that is mounted in an app of yours: refuses new links, sends those that
-    /// it has away, a hundredth of them at a time over `drain_ms`, and returns when none is left.
+    /// The end of a server that is mounted in an app of yours: says at `/tabmux/healthz` for
+    /// `drain_min_ms` that it ends, while everything still works. Then it refuses new links, sends
+    /// those that it has away, a hundredth of them at a time over `drain_ms`, and returns when none
+    /// is left.
     pub async fn leave(&self) {
         let App { admission, shards, config, .. } = &*self.app;
+        // Of a shard that failed, load balancers know already.
+        if shards.board().failed().is_none() {
+            admission.announce_drain();
+            sleep(Duration::from_millis(config.drain_min_ms)).await;
+        }
         admission.drain();
         let mut streams = shards.streams();
         let gone = |streams: &usize| *streams == 0;
@@ -225,26 +233,4 @@ impl Server {
         shards.close_links();
         let _ = timeout_at(Instant::now() + LAST_WAIT, streams.wait_for(gone)).await;
     }
-}
-
-/// Opens a listener, with room for a storm of connections; the error says what to do.
-///
-/// # Errors
-/// When the address is in use, or none of this machine.
-///
-/// # Panics
-/// Outside of a tokio runtime.
-pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    let open = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A server that starts again must not wait for the connections of the one before it.
-        #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    open().map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => Error::AddressInUse(address),
-        _ => Error::Listen { address, source },
-    })
 }

@@ -24,11 +24,11 @@ pub(crate) fn serve(arguments: &[&str]) -> Command {
 }
 
 /// A server on a free port, and its address.
-async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
+pub(crate) async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
     listening(on_a_free_port(arguments)).await
 }
 
-fn on_a_free_port(arguments: &[&str]) -> Command {
+pub(crate) fn on_a_free_port(arguments: &[&str]) -> Command {
     let mut command = serve(&[&["--listen", "127.0.0.1:0"], arguments].concat());
     if !arguments.contains(&"--assets") {
         let assets = env!("CARGO_TARGET_TMPDIR");
@@ -51,14 +51,14 @@ pub(crate) async fn listening(mut command: Command) -> (Child, std::net::SocketA
 }
 
 /// Runs to the end, which must be a failure; what it said.
-async fn fails(arguments: &[&str]) -> String {
+pub(crate) async fn fails(arguments: &[&str]) -> String {
     let output = soon("the end", serve(arguments).output()).await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     String::from_utf8(output.stderr).unwrap()
 }
 
 /// Ends a server as an operator does; what it logged.
-async fn terminate(mut child: Child, name: &str) -> String {
+pub(crate) async fn terminate(mut child: Child, name: &str) -> String {
     signal(&child, name);
     assert!(soon("the end", child.wait()).await.unwrap().success());
     let mut log = String::new();
@@ -67,7 +67,7 @@ async fn terminate(mut child: Child, name: &str) -> String {
 }
 
 /// The next line of a log that holds a text.
-async fn logged<R: AsyncBufRead + Unpin>(log: &mut Lines<R>, text: &str) -> String {
+pub(crate) async fn logged<R: AsyncBufRead + Unpin>(log: &mut Lines<R>, text: &str) -> String {
     while let Some(line) = soon("a line in the log", log.next_line()).await.unwrap() {
         if line.contains(text) {
             return line;
@@ -81,7 +81,7 @@ fn troubles(log: &str) -> Vec<&str> {
     log.lines().filter(|line| !line.contains(" INFO ")).collect()
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let kill = format!("kill -{name} {}", child.id().unwrap());
     assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
@@ -152,11 +152,11 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn a_signal_to_reload_is_told_and_ends_nothing() {
+async fn a_signal_that_means_nothing_is_told_and_ends_nothing() {
     let (mut child, address) = start(&["--demo", env!("CARGO_TARGET_TMPDIR")]).await;
     let mut hub = Hub::with_socket(address, "/echo").await;
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    for name in ["HUP", "USR1", "USR2", "HUP"] {
+    for name in ["USR1", "USR2"] {
         signal(&child, name);
         let line = logged(&mut log, &format!("SIG{name}")).await;
         assert!(line.contains("WARN") && line.contains("ignored"), "{line}");

@@ -5,6 +5,7 @@
 mod bench;
 mod binary;
 mod handlers;
+mod process;
 // What the tests of the library drive a server with.
 #[path = "../../../server/tests/server/raw.rs"]
 #[expect(dead_code, reason = "the tests of the server use the rest")]

@@ -60,6 +60,15 @@ macro_rules! keys {
                 $(keys::apply!($source self.$key, core $($value)+);)+
             }
 
+            /// Returns the names of the keys that another configuration has other values for.
+            pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $(if self.$key != other.$key {
+                    names.push(stringify!($key));
+                })+
+                names
+            }
+
             #[cfg(test)]
             const KEYS: &[keys::Key] = &[$(keys::Key {
                 name: stringify!($key),

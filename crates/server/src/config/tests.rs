@@ -199,6 +199,29 @@ fn a_limit_of_zero_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_setting_without_effect_is_refused_by_its_name() {
+    for (text, told) in [
+        ("user_header = \"X User:\"\ntrusted_proxies = [\"::1\"]", "user_header: \"X User:\""),
+        ("user_header = \"\"\ntrusted_proxies = [\"::1\"]", "user_header"),
+        ("user_header = \"X-User\"", "user_header needs trusted_proxies"),
+        ("metrics = false\nmetrics_listen = \"[::1]:1\"", "metrics_listen has no effect"),
+        ("[limits]\ninbox_bytes = 1048575", "limits.inbox_bytes must be at least"),
+        ("drain_min_ms = 3600001", "drain_min_ms must be at most 3600000"),
+    ] {
+        let config = toml::from_str::<Config>(text).unwrap();
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn keys_that_differ_are_named() {
+    let (one, other) = (Config::default(), Config::default().shards(7).metrics(false));
+    assert_eq!(one.differences(&other), ["metrics", "shards"]);
+    assert_eq!(one.differences(&one), [""; 0]);
+}
+
+#[test]
 fn the_address_of_the_metrics_is_read() {
     let config = toml::from_str::<Config>("metrics_listen = \"localhost:9000\"").unwrap();
     assert_eq!(config.metrics_listen, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9000))));

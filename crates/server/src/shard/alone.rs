@@ -86,7 +86,7 @@ impl Alone {
             fanout: Arc::clone(&fanout),
             mailboxes,
             node: Node(config.node),
-            desk: Desk::new(admission, None, None, settings),
+            desk: Desk::new(admission, None, None, settings, config.clone()),
         });
         let home = Home {
             index: 0,

@@ -100,6 +100,7 @@ async fn health_tells_that_a_shard_failed() {
         }
     };
     assert_eq!(soon("bad health", told).await, (503, "a shard failed\n".to_owned()));
+    assert_eq!(get(address, "/tabmux/livez", "").await.status, 503);
     other.send(Alias(1), 1, Payload::Text("still here")).await;
     assert_eq!(other.text(Alias(1), 1).await, "still here");
 }

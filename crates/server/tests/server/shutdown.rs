@@ -78,6 +78,22 @@ async fn who_comes_to_a_server_that_drains_is_sent_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_server_says_that_it_leaves_while_everything_still_works() {
+    let config = Config::default().drain_ms(0).drain_min_ms(HOUR).shards(1);
+    let mut server = Running::start(Server::builder().config(config)).await;
+    let address = server.address;
+    server.stop();
+    let told = async { while get(address, "/healthz", "").await.status != 503 {} };
+    soon("the health of a server that leaves", told).await;
+    assert_eq!(get(address, "/tabmux/healthz", "").await.body, "draining\n");
+    for path in ["/livez", "/tabmux/livez"] {
+        assert_eq!(get(address, path, "").await.status, 200);
+    }
+    assert_eq!(metric(address, "tabmux_draining").await, 1.0);
+    Hub::welcomed(address).await.quiet().await;
+}
+
+#[tokio::test]
 async fn a_server_in_an_app_of_yours_leaves_the_same_way() {
     let config = Config::default().drain_ms(0);
     let server = Server::builder().config(config).build().unwrap();
