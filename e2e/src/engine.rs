@@ -333,7 +333,8 @@ fn find(name: &str) -> Option<PathBuf> {
     on_path.chain(in_library).find(|file| file.is_file())
 }
 
-/// Everything that would make Firefox talk to the network by itself is off.
+/// Everything that would make Firefox talk to the network by itself is off, and so is what makes
+/// its clocks coarse.
 fn firefox_preferences(port: u16, storage: Storage) -> String {
     let cookies = match storage {
         // What a new profile has: cookies of other sites are kept apart.
@@ -360,6 +361,7 @@ fn firefox_preferences(port: u16, storage: Storage) -> String {
         "network.cookie.cookieBehavior": cookies,
         "network.dns.localDomains": INSECURE_HOST,
         "network.trr.mode": 5,
+        "privacy.reduceTimerPrecision": false,
         "services.settings.server": "http://127.0.0.1:9/",
         "toolkit.telemetry.enabled": false,
     });

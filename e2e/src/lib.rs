@@ -14,6 +14,7 @@ pub mod browser;
 pub mod chaos;
 pub mod context;
 pub mod engine;
+pub mod figures;
 pub mod handover;
 pub mod http;
 pub mod links;

@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs},
     path::{Component, Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread,
@@ -44,6 +44,8 @@ struct Shared {
     stopped: AtomicBool,
     /// The port of the server that `/tabmux/` comes from; 0: from the folder.
     upstream: AtomicU16,
+    /// The only encoding that this server is asked for; none: what the browser takes.
+    encoding: Mutex<Option<&'static str>>,
 }
 
 impl PageServer {
@@ -54,7 +56,8 @@ impl PageServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| format!("cannot serve pages: {error}"))?;
         let (stopped, upstream) = (AtomicBool::new(false), AtomicU16::new(0));
-        let shared = Arc::new(Shared { assets, stopped, upstream });
+        let encoding = Mutex::default();
+        let shared = Arc::new(Shared { assets, stopped, upstream, encoding });
         let served = Arc::clone(&shared);
         thread::spawn(move || accept(&listener, &served));
         Ok(Self { port, shared })
@@ -64,6 +67,16 @@ impl PageServer {
     /// behind a proxy.
     pub fn pass_scripts_to(&self, port: u16) {
         self.shared.upstream.store(port, Ordering::Relaxed);
+    }
+
+    /// From now on that server is asked for this encoding, whatever the browser says.
+    pub fn ask_for(&self, encoding: &'static str) {
+        *self.shared.encoding.lock().unwrap_or_else(PoisonError::into_inner) = Some(encoding);
+    }
+
+    /// The port of all pages.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// What the browser sends as `Origin`.
@@ -114,7 +127,8 @@ fn answer(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let target = request.split(' ').nth(1).unwrap_or("/");
     let upstream = shared.upstream.load(Ordering::Relaxed);
     if upstream != 0 && target.starts_with("/tabmux/") {
-        return pass_on(stream, upstream, &request, &headers);
+        let encoding = *shared.encoding.lock().unwrap_or_else(PoisonError::into_inner);
+        return pass_on(stream, upstream, &request, &headers, encoding);
     }
     let page = Page::find(target, &shared.assets);
     let head = format!(
@@ -131,11 +145,23 @@ fn answer(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
 }
 
 /// Has the server on this port answer a request that has no body.
-fn pass_on(mut stream: &TcpStream, port: u16, request: &str, headers: &str) -> std::io::Result<()> {
+fn pass_on(
+    mut stream: &TcpStream,
+    port: u16,
+    request: &str,
+    headers: &str,
+    encoding: Option<&str>,
+) -> std::io::Result<()> {
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    let is_passed = |line: &&str| !line.to_ascii_lowercase().starts_with("connection:");
+    let is_passed = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        let is_replaced = encoding.is_some() && line.starts_with("accept-encoding:");
+        !line.starts_with("connection:") && !is_replaced
+    };
     let headers = headers.split_inclusive('\n').filter(is_passed).collect::<String>();
-    server.write_all(format!("{request}Connection: close\r\n{headers}").as_bytes())?;
+    let encoding = encoding.map(|name| format!("Accept-Encoding: {name}\r\n"));
+    let encoding = encoding.unwrap_or_default();
+    server.write_all(format!("{request}Connection: close\r\n{encoding}{headers}").as_bytes())?;
     std::io::copy(&mut server, &mut stream).map(drop)
 }
 

@@ -115,6 +115,23 @@ pub fn plain_server() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plain-server.mjs")
 }
 
+/// The script of the plain WebSocket server of `cargo xtask bench browser`.
+pub fn figures_server() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("figures-server.mjs")
+}
+
+/// The tabmux server of `cargo xtask bench browser`: `TABMUX_FIGURES_SERVER`, else the one built
+/// into the same folder as the harness.
+pub fn figures_binary() -> Result<PathBuf> {
+    let harness = std::env::current_exe().map_err(|error| error.to_string())?;
+    let folder = harness.parent().unwrap_or(&harness);
+    existing(
+        std::env::var_os("TABMUX_FIGURES_SERVER").map(PathBuf::from),
+        folder.join("examples/figures"),
+        "run `cargo build -p tabmux-server --example figures`",
+    )
+}
+
 /// The root of the repository.
 pub fn root() -> PathBuf {
     let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

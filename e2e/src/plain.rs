@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
+    path::Path,
     process::{ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -23,9 +24,14 @@ pub struct PlainServer {
 impl PlainServer {
     /// Starts the server on a free port.
     pub fn start() -> Result<Self> {
+        Self::start_script(&paths::plain_server())
+    }
+
+    /// Starts another script of that kind.
+    pub fn start_script(script: &Path) -> Result<Self> {
         let mut command = Command::new("node");
         command
-            .arg(paths::plain_server())
+            .arg(script)
             .current_dir(paths::package())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -63,7 +69,12 @@ impl PlainServer {
 
     /// Sends a command to the server: see `plain-server.mjs`.
     pub fn command(&self, command: &Value) -> Result<()> {
-        writeln!(&self.commands, "{command}")
+        self.line(&command.to_string())
+    }
+
+    /// Sends a line to the server.
+    pub fn line(&self, line: &str) -> Result<()> {
+        writeln!(&self.commands, "{line}")
             .map_err(|error| format!("the plain server takes no command: {error}"))
     }
 

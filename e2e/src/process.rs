@@ -116,6 +116,20 @@ pub fn times(id: i32, name: &str) -> BTreeMap<i64, u64> {
     of_group.map(|process| (process, time_of(process).unwrap_or_default())).collect()
 }
 
+/// The memory of all processes of these groups in KiB: what several of them share is counted once.
+pub fn memory(groups: &[i32]) -> u64 {
+    let processes = numbers_in("/proc").into_iter();
+    let of_groups =
+        processes.filter(|process| group_of(*process).is_some_and(|id| groups.contains(&id)));
+    of_groups.filter_map(memory_of).sum()
+}
+
+fn memory_of(process: i64) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// The names of a process's threads, of which the kernel keeps 15 characters.
 fn threads_of(process: i64) -> Vec<String> {
     let folder = format!("/proc/{process}/task");

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr},
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -30,6 +30,8 @@ pub enum Program {
     Version1,
     /// The example `chaos`, where a judge lets in who has the cookie `user`.
     Judged,
+    /// The example `figures`, which publishes on command.
+    Figures,
     /// The example `chaos`, which numbers its messages.
     Numbers {
         /// How many topics there are publications to.
@@ -77,6 +79,23 @@ impl LinkServer {
         format!("ws://{}{path}", self.address())
     }
 
+    /// Sends a line to a server of [`Program::Figures`]. Returns when it began to obey, in
+    /// milliseconds since 1970.
+    pub fn obey(&self, line: &str) -> Result<f64> {
+        let began = || -> Vec<f64> {
+            let lines = self.log.lines().into_iter();
+            lines.filter_map(|line| line.strip_prefix("began ")?.parse().ok()).collect()
+        };
+        let before = began().len();
+        let mut process = self.process.borrow_mut();
+        let process = process.as_mut().ok_or("the server does not run")?;
+        let input = process.leader().stdin.as_mut().ok_or("the server takes no commands")?;
+        writeln!(input, "{line}").map_err(|error| format!("{line}: {error}"))?;
+        wait::until("the server to obey", Duration::from_secs(5), || {
+            began().get(before).copied().ok_or_else(|| format!("{:?}", self.log.lines()))
+        })
+    }
+
     /// Ends the server without a chance to say anything.
     pub fn kill(&self) {
         self.process.take();
@@ -98,7 +117,9 @@ impl LinkServer {
         }
         command.env("TABMUX_API_KEY", API_KEY);
         command.current_dir(paths::root());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let takes_commands = matches!(self.program, Program::Figures);
+        command.stdin(if takes_commands { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Group::spawn(&mut command)?;
         let child = process.leader();
         child.stdout.take().into_iter().for_each(|stream| self.log.follow(stream));
@@ -130,6 +151,7 @@ impl LinkServer {
                 command = Command::new(paths::server_binary()?);
                 command.args(["serve", "--demo", "--config", "e2e/two-tabs.toml"]);
             }
+            Program::Figures => command = Command::new(paths::figures_binary()?),
             Program::Judged => {
                 command = Command::new(paths::numbers_binary()?);
                 command.args(["--judge", "true"]);

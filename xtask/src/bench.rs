@@ -46,6 +46,44 @@ pub(crate) fn abuse(repo: &Repo, flags: &flags::Abuse) -> anyhow::Result<()> {
     become_process(run.args(size).into())
 }
 
+/// Runs of which the medians are for the book.
+const RUNS: usize = 7;
+
+pub(crate) fn browser(repo: &Repo, flags: &flags::Browser) -> anyhow::Result<()> {
+    let runs = flags.runs.unwrap_or(if flags.short { 1 } else { RUNS });
+    if flags.write && (runs < RUNS || flags.short || flags.only.is_some()) {
+        bail!("--write needs all parts and {RUNS} runs");
+    }
+    repo.need_node()?;
+    let assets = dist::default_out(repo);
+    if !flags.short || !assets.join("worker.js").exists() {
+        dist::build(repo, &assets, !flags.short)?;
+    }
+    let (profile, folder) = if flags.short { ("dev", "debug") } else { ("release", "release") };
+    step("server", || {
+        let build = cmd!(repo.sh, "cargo build -p tabmux-server --example figures");
+        quiet(build.args(["--profile", profile]))
+    })?;
+    step("harness", || quiet(cmd!(repo.sh, "cargo build -p tabmux-e2e --bin figures")))?;
+    let (program, runs) = (repo.binary("figures"), runs.to_string());
+    let mut run = cmd!(repo.sh, "{program} --runs {runs}")
+        .env("TABMUX_FIGURES_SERVER", repo.target().join(folder).join("examples/figures"))
+        .env("TABMUX_DIST", assets);
+    for engine in &flags.engine {
+        run = run.args(["--engine", engine]);
+    }
+    if let Some(only) = &flags.only {
+        run = run.args(["--only", only]);
+    }
+    if flags.short {
+        run = run.arg("--short");
+    }
+    if flags.write {
+        run = run.arg("--write").arg(repo.path(DOCS));
+    }
+    become_process(run.into())
+}
+
 /// Rounds of a cell whose figures are for the book.
 const ROUNDS: u32 = 20;
 

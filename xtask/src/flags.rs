@@ -109,6 +109,22 @@ xflags::xflags! {
                 /// A tenth of the clients, and no release build.
                 optional --quick
             }
+            /// Round trips, bursts, first opens and memory in browsers, beside WebSocket and beside
+            /// a plain SharedWorker; into docs/benchmarks.md.
+            cmd browser {
+                /// chromium, firefox or webkit; the first two when not given. May be repeated.
+                repeated --engine name: String
+                /// How often everything is measured; 7 when not given. With fewer nothing is
+                /// written.
+                optional --runs number: usize
+                /// Measures only the parts whose name contains this text, and writes nothing.
+                optional --only text: String
+                /// Writes the tables into docs/benchmarks.md.
+                optional --write
+                /// Looks whether all messages come, with few of them and without a release build,
+                /// and prints no time.
+                optional --short
+            }
             /// What a tab notices when the one that hosts the hub dies, at 100 messages a second,
             /// beside tabs that share nothing; into docs/benchmarks.md.
             cmd handover {

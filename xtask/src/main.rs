@@ -57,6 +57,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Bench(flags) => match flags.subcommand {
             BenchCmd::Server(flags) => bench::server(&repo, flags),
             BenchCmd::Abuse(flags) => bench::abuse(&repo, &flags),
+            BenchCmd::Browser(flags) => bench::browser(&repo, &flags),
             BenchCmd::Handover(flags) => bench::handover(&repo, flags),
         },
         XtaskCmd::Browsers(_) => browsers::install(&repo),

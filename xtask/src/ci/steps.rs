@@ -50,6 +50,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         // By a PATH that has Node and no Rust.
         step("README", Count::NodeTest, |repo| tests_of(repo, "test/runners", "readme")),
         step("e2e", Count::Summary, e2e(xtask.clone())),
+        step("browser bench", Count::One, browser_bench(xtask.clone())),
         step("chaos", Count::Summary, chaos(xtask.clone())),
         step("package", Count::One, task(&["package"])),
         step("release", Count::One, build_release(xtask)),
@@ -187,6 +188,14 @@ fn e2e(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
         // Browsers on a busy machine: a failure counts if it comes again, and is named if not.
         let e2e = cmd!(repo.sh, "{xtask} e2e -- --at-once --tries 3");
         Outcome::of(e2e.env("TABMUX_E2E_SKIP_MISSING", "1"))
+    }
+}
+
+/// Whether the bench of browsers runs through and all its messages come, whatever time they take.
+fn browser_bench(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
+    move |repo| {
+        let bench = cmd!(repo.sh, "{xtask} bench browser --short");
+        Outcome::of(bench.env("TABMUX_E2E_SKIP_MISSING", "1"))
     }
 }
 
