@@ -24,8 +24,11 @@ use tracing::debug;
 use crate::{
     admission::{Cause, Ticket},
     app::{App, Case, Opening, Step},
+    hosts::Door,
     judge::Room,
     logs::rarely,
+    places::Places,
+    pulse::Pulse,
     replay::Replay,
     web::Web,
     ws::upgrade::{self, MAX_HEAD, Offer, Refusal},
@@ -34,7 +37,13 @@ use crate::{
 /// How the first request of a link begins; then comes a space or a query.
 const LINK: &[u8] = b"GET /tabmux/ws";
 /// Who asks for these is let in even when there are too many connections for HTTP.
-const VITAL: [&[u8]; 3] = [b"GET /healthz ", b"GET /tabmux/healthz ", b"GET /metrics "];
+const VITAL: [&[u8]; 5] = [
+    b"GET /healthz ",
+    b"GET /livez ",
+    b"GET /tabmux/healthz ",
+    b"GET /tabmux/livez ",
+    b"GET /metrics ",
+];
 /// How many of them, beyond the limit.
 const VITAL_RESERVE: usize = 8;
 /// How long the listener rests when it cannot accept: at first, and at most.
@@ -89,30 +98,32 @@ struct Greeting {
 /// The connections of a listener that are not yet, or will not be, a shard's.
 struct Front {
     app: Arc<App>,
+    door: Door,
     web: Web,
     greetings: JoinSet<Greeted>,
     /// Greetings, the oldest first. Some may be over.
     order: VecDeque<Greeting>,
     /// Those that were refused.
     refused: JoinSet<()>,
-    http: JoinSet<()>,
+    http: Places,
 }
 
 /// Accepts connections until `stop` is done; then gives HTTP `grace` to end.
 pub(crate) async fn run(
     listener: TcpListener,
-    app: Arc<App>,
+    (app, door): (Arc<App>, Door),
     web: Web,
     stop: impl Future<Output = ()>,
     grace: Duration,
 ) {
     let mut front = Front {
         app,
+        door,
         web,
         greetings: JoinSet::new(),
         order: VecDeque::new(),
         refused: JoinSet::new(),
-        http: JoinSet::new(),
+        http: Places::default(),
     };
     let mut trouble = Trouble::default();
     tokio::pin!(stop);
@@ -128,7 +139,7 @@ pub(crate) async fn run(
                 }
             }
             Some(_) = front.refused.join_next() => {}
-            Some(_) = front.http.join_next() => {}
+            true = front.http.one_ended() => {}
             accepted = accept(&listener, not_before) => match accepted {
                 Ok((stream, peer)) => {
                     trouble.rest = REST[0];
@@ -185,7 +196,8 @@ impl Front {
             self.order.retain(|greeting| !greeting.is_past());
         }
         let (app, is_judged) = (Arc::clone(&self.app), Arc::new(AtomicBool::new(false)));
-        let task = self.greetings.spawn(greet(stream, peer, app, Arc::clone(&is_judged)));
+        let gate = (app, self.door);
+        let task = self.greetings.spawn(greet(stream, peer, gate, Arc::clone(&is_judged)));
         self.order.push_back(Greeting { began: Instant::now(), task, is_judged });
     }
 
@@ -193,11 +205,19 @@ impl Front {
         let admission = &self.app.admission;
         let vital = VITAL.iter().any(|vital| bytes.starts_with(vital));
         let reserve = if vital { VITAL_RESERVE } else { 0 };
-        if self.http.len() < admission.quota().http + reserve {
-            self.http.spawn(self.web.serve(Replay::new(bytes, stream), peer));
-            return;
-        }
-        let refusal = admission.refuse(Cause::Http, Some(peer.ip()));
+        let client = self.app.http_client(peer.ip());
+        let cause = match self.http.make_room(client, &admission.quota(), reserve) {
+            Ok(gone) => {
+                (0..gone).for_each(|_| admission.count(Cause::Http, None));
+                let pulse = Arc::new(Pulse::new());
+                let stream = Replay::new(bytes, stream);
+                let serves = self.web.serve(stream, peer, Arc::clone(&pulse));
+                self.http.put(client, pulse, serves);
+                return;
+            }
+            Err(cause) => cause,
+        };
+        let refusal = admission.refuse(cause, Some(peer.ip()));
         if self.refused.len() >= admission.quota().handshakes {
             return;
         }
@@ -265,7 +285,7 @@ impl Trouble {
 async fn greet(
     mut stream: TcpStream,
     peer: SocketAddr,
-    app: Arc<App>,
+    (app, door): (Arc<App>, Door),
     is_judged: Arc<AtomicBool>,
 ) -> Greeted {
     if let Err(error) = stream.set_nodelay(true) {
@@ -273,15 +293,16 @@ async fn greet(
     }
     let mut bytes = Vec::new();
     let patience = Duration::from_millis(app.config.handshake_timeout_ms);
-    let first = match timeout(patience, read_first(&mut stream, &mut bytes, peer, &app)).await {
-        Ok(Ok(first)) => first,
-        // It went.
-        Ok(Err(_)) => return Greeted::Done,
-        Err(_) => {
-            app.admission.count(Cause::Silent, Some(peer.ip()));
-            return Greeted::Done;
-        }
-    };
+    let first =
+        match timeout(patience, read_first(&mut stream, &mut bytes, peer, (&app, door))).await {
+            Ok(Ok(first)) => first,
+            // It went.
+            Ok(Err(_)) => return Greeted::Done,
+            Err(_) => {
+                app.admission.count(Cause::Silent, Some(peer.ip()));
+                return Greeted::Done;
+            }
+        };
     let Link { response, inflates, step, len } = match first {
         First::Other => return Greeted::Http(stream, peer, bytes),
         First::Link(link) => link,
@@ -339,7 +360,7 @@ async fn read_first(
     stream: &mut TcpStream,
     bytes: &mut Vec<u8>,
     peer: SocketAddr,
-    app: &App,
+    gate: (&App, Door),
 ) -> io::Result<First> {
     let mut buffer = [0; 2 << 10];
     loop {
@@ -350,7 +371,7 @@ async fn read_first(
             return Ok(First::Unknown);
         }
         bytes.extend_from_slice(&buffer[..len]);
-        match look(bytes, seen, peer, app) {
+        match look(bytes, seen, peer, gate) {
             First::Unknown => {}
             first => return Ok(first),
         }
@@ -358,7 +379,7 @@ async fn read_first(
 }
 
 /// What a connection begins with, of which `seen` bytes were looked at before.
-fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
+fn look(bytes: &[u8], seen: usize, peer: SocketAddr, (app, door): (&App, Door)) -> First {
     let known = bytes.len().min(LINK.len());
     if bytes[..known] != LINK[..known] {
         return First::Other;
@@ -376,7 +397,10 @@ fn look(bytes: &[u8], seen: usize, peer: SocketAddr, app: &App) -> First {
         }
         Some(Ok((mut offer, len))) => {
             offer.deflate = offer.deflate.only_if(app.config.deflate.enabled);
-            match app.approach(&offer, Some(peer.ip()), false, || parts(&offer)) {
+            let named = app.check_host(Some(offer.host), door, Some(peer.ip()));
+            let step =
+                named.and_then(|()| app.approach(&offer, Some(peer.ip()), false, || parts(&offer)));
+            match step {
                 Ok(step) => {
                     let (response, inflates) = (offer.response(), offer.deflate.is_on());
                     First::Link(Link { response, inflates, step, len })

@@ -156,6 +156,9 @@ impl Admission {
         self.count(cause, client);
         let (status, text, Hint { first, spread }) = match cause {
             Cause::Draining => (503, "the server is shutting down", Hint { first: 1, spread: 5 }),
+            Cause::HttpPerIp => {
+                (429, "too many connections of this address", Hint { first: 5, spread: 10 })
+            }
             Cause::LinksPerIp => {
                 (429, "too many links of this address", Hint { first: 30, spread: 30 })
             }
@@ -228,6 +231,7 @@ mod tests {
             per_second: 0,
             handshakes: 9,
             http: 9,
+            http_per_ip: 0,
         }
     }
 

@@ -12,11 +12,14 @@ use tokio::{net::TcpStream, sync::Semaphore};
 use crate::{
     Admitted, Config, Handshake,
     admission::{Admission, Approach, Cause, Guest, Ticket},
+    api,
     assets::Scripts,
     control::Control,
     files::Folder,
+    hosts::Door,
     identity,
     judge::{Answer, NoVerdict, Room},
+    logs::rarely,
     metrics::Counter,
     shard::{Connection, Io, Shards},
     users::{LinkRequest, UserOf},
@@ -31,6 +34,7 @@ pub(crate) struct App {
     pub(crate) names: Names,
     pub(crate) shards: Shards,
     pub(crate) files: Files,
+    pub(crate) api: api::Counts,
     /// Clients that are told whose their browser is, at one time.
     pub(crate) answering: Arc<Semaphore>,
 }
@@ -159,6 +163,35 @@ impl App {
             Known::Whole(candidate) => Ok(Step::Admitted(self.admit(candidate)?)),
             Known::Case(case) => Ok(Step::Judge(case)),
         }
+    }
+
+    /// Checks by which name a request calls the server.
+    ///
+    /// # Errors
+    /// What the client is told by HTTP.
+    pub(crate) fn check_host(
+        &self,
+        host: Option<&[u8]>,
+        door: Door,
+        client: Option<IpAddr>,
+    ) -> Result<(), Refusal> {
+        if self.control.desk.settings().hosts.allow(host, door) {
+            return Ok(());
+        }
+        self.admission.count(Cause::Host, client);
+        let host = String::from_utf8_lossy(host.unwrap_or_default()).into_owned();
+        let text = format!(
+            "{host} is no name of this server; if it is, put it into hosts of the configuration"
+        );
+        // A wrong setting looks like this, but any page on the web can cause it.
+        rarely!(warn, "a request is refused: {text}");
+        Err(Refusal::new(421, &text))
+    }
+
+    /// Returns the number of an address whose connections for HTTP are counted.
+    pub(crate) fn http_client(&self, peer: IpAddr) -> Option<u32> {
+        let is_proxy = self.control.desk.settings().proxies.trusts(peer.to_canonical());
+        self.admission.tickets().peer(peer).filter(|_| !is_proxy)
     }
 
     /// Looks at origin, address and rate, and at the user where no judge names it.

@@ -367,7 +367,7 @@ impl Builder {
             Some(folder) => Scripts::Folder(Folder::new(folder)),
             None => Scripts::embedded(self.scripts),
         };
-        let files = Files { scripts, site: self.site.map(Folder::new), counters: self.counters };
+        let files = Files { scripts, site: self.site.map(Folder::closed), counters: self.counters };
         let settings = Settings::new(&self.config)?;
         let header = self.config.user_header.clone().map(by_header);
         let namer = match (self.judge, self.user.or(header)) {

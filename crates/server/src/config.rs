@@ -45,9 +45,15 @@ keys! {
         /// The folder with the scripts and modules of the npm package, its `dist`. Default: none;
         /// the binary `tabmux` then serves those that it was built with.
         assets: Option<PathBuf> = own(None);
-        /// Origins that may open a link besides the server's own, such as `https://example.org`.
+        /// Origins that may open a link besides the server's own, such as `https://example.org`, or
+        /// `https://*.example.org` for all names below one.
         /// `*` allows every site on the web to use this server in its visitors' name.
         allow_origins: Vec<String> = own(Vec::new()), "tabmux_refused_total{reason=\"origin\"}";
+        /// Names that the server answers to, such as `example.org`, `example.org:8080`,
+        /// `*.example.org` or `[::1]`, or `*` for all. Requests that call it by another name are
+        /// refused with 421: a page of another site may have sent them by a name of its own. Empty:
+        /// a listener of this machine alone has the names of this machine, and any other has all.
+        hosts: Vec<String> = own(Vec::new()), "tabmux_refused_total{reason=\"host\"}";
         /// How often a hub shows that it lives, in milliseconds; a link of which no byte
         /// comes for 10 s longer is closed. Default: 25,000.
         heartbeat_ms: u64 = millis(heartbeat),
@@ -79,6 +85,9 @@ keys! {
         /// An address of its own for `/metrics`, which is then served nowhere else.
         #[serde(deserialize_with = "maybe_listen")]
         metrics_listen: Option<SocketAddr> = own(None);
+        /// Whether `/tabmux/stats` is served: where `/metrics` is if that has an address of its own.
+        /// Default: `true`.
+        stats: bool = own(true);
         /// The least level that the binary logs; `--log` comes before it. Default: `info`.
         log: LogLevel = own(LogLevel::Info);
         /// Threads that serve links, at most 256; 0 for one a core. Default: 0.
@@ -86,9 +95,12 @@ keys! {
         /// The number of this server among those behind one address, at most 65,535. Each session's
         /// id names it, so that no server takes another's session for its own. Default: 0.
         node: u16 = own(0);
-        /// What backends must show to use the HTTP API under `/tabmux/api/`; without it, nobody
-        /// can. The binary also takes it from `TABMUX_API_KEY`.
+        /// What backends must show to use the HTTP API under `/tabmux/api/`; without it and
+        /// `api_keys`, nobody can. The binary also takes it from `TABMUX_API_KEY`.
         api_key: Option<ApiKey> = own(None);
+        /// More keys of the HTTP API, each in a file of its own and with a name for the log. A
+        /// reload reads the files again. Default: none.
+        api_keys: Vec<ApiKeyFile> = own(Vec::new());
         /// The request header that names the user, as a trusted proxy sets it, such as
         /// `X-Forwarded-User`; for `limits.links_per_user`, and so that no session goes on with a
         /// link of another user. A request through a trusted proxy that has it twice is refused.
@@ -146,6 +158,9 @@ keys! {
         /// Connections for HTTP. Default: 4,096.
         http_connections: usize = own(4_096),
             "tabmux_refused_total{reason=\"http_connections\"}", "tabmux_http_connections";
+        /// Connections for HTTP of one client's address, of a /64 network with IPv6; 0 for no
+        /// limit. Those of this machine and of trusted proxies are not counted. Default: 256.
+        http_per_ip: u32 = own(256), "tabmux_refused_total{reason=\"http_per_ip\"}";
         /// Tabs of one browser. Default: 64.
         tabs: u32 = core(tabs), "tabmux_tabs_refused_total";
         /// Virtual sockets of one tab. Default: 256.
@@ -228,6 +243,24 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// One of several keys of the HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ApiKeyFile {
+    /// What the log calls it.
+    pub name: String,
+    /// The file that has the key. White space at its end is not part of it.
+    pub file: PathBuf,
+}
+
+impl ApiKeyFile {
+    /// Returns a key that is in a file.
+    pub fn new(name: impl Into<String>, file: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), file: file.into() }
+    }
+}
+
 /// Compression of messages on links whose browsers can do it: permessage-deflate, RFC 7692.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -305,7 +338,6 @@ impl Config {
             (limits.sockets == 0, "limits.sockets must be at least 1"),
             (limits.subscriptions == 0, "limits.subscriptions must be at least 1"),
             (limits.topics == 0, "limits.topics must be at least 1"),
-            (self.api_key.as_ref().is_some_and(|key| key.0.len() < 16), SHORT_KEY),
             (self.shards > MAX_SHARDS, "shards must be at most 256"),
             (limits.message_bytes < 1_024, "limits.message_bytes must be at least 1024"),
             (
@@ -360,8 +392,6 @@ const SMALL_INBOX: &str = "limits.inbox_bytes must be at least limits.message_by
                            message of that size could be published";
 
 const SMALL_ABSENT: &str = "limits.absent_bytes must be at least limits.lane_bytes";
-
-const SHORT_KEY: &str = "api_key must have at least 16 characters: who knows it can publish";
 
 /// Reads an address to listen on: `127.0.0.1:3000`, or `localhost:3000`, which is the same.
 ///

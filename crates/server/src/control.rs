@@ -42,16 +42,17 @@ pub(crate) struct Desk {
 }
 
 /// What a reload replaces. `log` is the binary's affair.
-const RELOADED: [&str; 6] =
-    ["allow_origins", "trusted_proxies", "api_key", "topics", "log", "limits"];
+const RELOADED: [&str; 8] =
+    ["allow_origins", "hosts", "trusted_proxies", "api_key", "api_keys", "topics", "log", "limits"];
 /// The same, of `limits`.
-const RELOADED_LIMITS: [&str; 6] = [
+const RELOADED_LIMITS: [&str; 7] = [
     "links",
     "links_per_ip",
     "links_per_user",
     "handshakes_per_s",
     "handshakes",
     "http_connections",
+    "http_per_ip",
 ];
 
 impl Desk {

@@ -24,6 +24,8 @@ use axum::{
 use sha2::{Digest, Sha256};
 use tokio::{sync::Mutex as Turn, task::spawn_blocking};
 
+use crate::logs::rarely;
+
 /// What a page of the site may load and reach.
 const SITE_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
                            object-src 'none'; base-uri 'none'; frame-ancestors 'self'";
@@ -52,6 +54,8 @@ const REMEMBERED: usize = 1_024;
 /// A folder of static files.
 pub(crate) struct Folder {
     path: PathBuf,
+    /// What a link leads to outside of it is served as well.
+    is_open: bool,
     /// What was asked for and existed. Who reads a file has its turn, so that a file that many ask
     /// for at once is read once.
     known: Mutex<HashMap<String, Arc<Turn<Known>>>>,
@@ -84,8 +88,14 @@ struct Content {
 }
 
 impl Folder {
+    /// A folder whose files may be links to others.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, known: Mutex::default() }
+        Self { path, is_open: true, known: Mutex::default() }
+    }
+
+    /// A folder that no link leads out of.
+    pub(crate) fn closed(path: PathBuf) -> Self {
+        Self { path, is_open: false, known: Mutex::default() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -100,8 +110,20 @@ impl Folder {
             return Ok(None);
         }
         let mut known = self.known(name).lock_owned().await;
+        let root = (!self.is_open).then(|| self.path.clone());
         // The turn goes along: it lasts until the file is read, also if the peer goes before.
-        spawn_blocking(move || known.read(&path)).await?
+        spawn_blocking(move || match root {
+            Some(root) => {
+                let path = path.canonicalize()?;
+                if !path.starts_with(root.canonicalize()?) {
+                    rarely!(warn, "{} is not served: a link to it leads there", path.display());
+                    return Ok(None);
+                }
+                known.read(&path)
+            }
+            None => known.read(&path),
+        })
+        .await?
     }
 
     fn known(&self, name: &str) -> Arc<Turn<Known>> {
@@ -255,7 +277,7 @@ impl File {
 
 /// The answer when a file is there and cannot be read.
 pub(crate) fn failed(name: &str, error: &io::Error) -> Response {
-    crate::logs::rarely!(error, "cannot read {name}: {error}");
+    rarely!(error, "cannot read {name}: {error}");
     (StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n").into_response()
 }
 

@@ -6,6 +6,7 @@ use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, Uri, header, request::Parts},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
@@ -19,7 +20,9 @@ use crate::{
     api,
     app::{App, Opening},
     assets, bridge,
+    face::dress,
     handshake::{self, Handshaken},
+    hosts::Door,
     metrics,
     patience::Patient,
     replay::Replay,
@@ -32,9 +35,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/tabmux/ws", any(open_link))
         .route("/tabmux/who", any(who::serve))
         .route("/tabmux/api/publish", post(api::publish).layer(body_limit(&app)))
-        .route("/tabmux/stats", get(stats))
         .route("/tabmux/healthz", get(health))
         .route("/tabmux/livez", get(life));
+    if app.config.stats && app.config.metrics_listen.is_none() {
+        router = router.route("/tabmux/stats", get(stats));
+    }
     for name in assets::NAMES {
         let asset = move |State(app): State<Arc<App>>, RawQuery(query), headers: HeaderMap| {
             let query: Option<String> = query;
@@ -54,7 +59,7 @@ async fn versioned(
     if assets::is_versioned(&name) {
         assets::serve(&app.files.scripts, &name, None, &headers).await
     } else {
-        (StatusCode::NOT_FOUND, "no such script\n").into_response()
+        StatusCode::NOT_FOUND.into_response()
     }
 }
 
@@ -75,9 +80,18 @@ pub(crate) fn health_router(app: Arc<App>) -> Router {
     Router::new().route("/healthz", get(health)).route("/livez", get(life)).with_state(app)
 }
 
-/// `/metrics` alone.
+/// `/metrics`, and the same as JSON if that has an address of its own.
 pub(crate) fn metrics_router(app: Arc<App>) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state(app)
+    let mut router = Router::new().route("/metrics", get(metrics));
+    if app.config.stats && app.config.metrics_listen.is_some() {
+        router = router.route("/tabmux/stats", get(stats));
+    }
+    router.with_state(app)
+}
+
+/// Gives each answer of a listener what every answer has.
+pub(crate) fn dressed(router: Router, app: Arc<App>, door: Door) -> Router {
+    router.layer(from_fn_with_state((app, door), dress))
 }
 
 /// The handshake of a link that did not come first on its connection, or in an app of yours. hyper
@@ -172,6 +186,7 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         (&app.admission, app.room()),
         shared,
         &app.shards.fanout().broker_failures(),
+        &app.api,
         &app.files.counters,
     );
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)

@@ -47,10 +47,12 @@ mod decision;
 mod descriptors;
 mod encoding;
 mod error;
+mod face;
 mod files;
 mod handle;
 mod handler;
 mod handshake;
+mod hosts;
 mod http;
 mod identity;
 mod judge;
@@ -61,7 +63,9 @@ mod logs;
 mod metrics;
 mod origin;
 mod patience;
+mod places;
 mod proxies;
+mod pulse;
 mod replay;
 mod routes;
 mod sender;
@@ -79,7 +83,8 @@ pub use self::{
     broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     builder::Builder,
     config::{
-        ApiKey, Config, Deflate, JwtConfig, Limits, LogLevel, Slow, TopicRule, listen_address,
+        ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, LogLevel, Slow, TopicRule,
+        listen_address,
     },
     context::Ctx,
     credit::HeldCredit,

@@ -9,7 +9,7 @@ use tabmux_core::session::{NumberKind, Stats};
 
 use crate::{
     admission::{Admission, Cause},
-    descriptors,
+    api, descriptors,
     judge::Room,
     shard::board::Board,
 };
@@ -32,6 +32,7 @@ pub(crate) fn text(
     (admission, room): (&Admission, Option<&Room>),
     shared: usize,
     broker: &[(&str, u64)],
+    api: &api::Counts,
     counters: &[Counter],
 ) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
@@ -44,6 +45,13 @@ pub(crate) fn text(
     page.judge(room);
     let help = "Calls of the broker that came to nothing.";
     page.many(NumberKind::Counter, "tabmux_broker_failures_total", help, broker);
+    let help = "Requests of the HTTP API, by what they came to.";
+    page.labelled("tabmux_api_requests_total", help, "result", &api.requests());
+    let help = "Publications that the HTTP API took.";
+    page.one(NumberKind::Counter, "tabmux_api_publications_total", help, api.published());
+    let name = "tabmux_build_info";
+    page.head(NumberKind::Gauge, name, "1, with the version of the server.");
+    page.sample(name, Some(("version", env!("CARGO_PKG_VERSION"))), 1);
     for Counter { name, help, read } in counters {
         page.one(NumberKind::Counter, name, help, read());
     }
@@ -132,6 +140,13 @@ impl Page {
         self.head(kind, name, help);
         for (reason, value) in values {
             self.sample(name, Some(("reason", reason)), value);
+        }
+    }
+
+    fn labelled(&mut self, name: &str, help: &str, key: &str, values: &[(&str, u64)]) {
+        self.head(NumberKind::Counter, name, help);
+        for (label, value) in values {
+            self.sample(name, Some((key, label)), value);
         }
     }
 

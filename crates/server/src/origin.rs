@@ -10,21 +10,34 @@ use crate::{
 /// The origins that are allowed besides the server's own.
 pub(crate) struct Origins {
     exact: Vec<String>,
+    /// Of `https://*.example.org`: the scheme, and `.example.org`.
+    below: Vec<(String, String)>,
     all: bool,
 }
 
 impl Origins {
     pub(crate) fn new(allowed: &[String]) -> Result<Self, Error> {
-        let mut exact = Vec::new();
+        let (mut exact, mut below) = (Vec::new(), Vec::new());
         for origin in allowed.iter().filter(|origin| *origin != "*") {
-            exact.push(normal(origin).ok_or_else(|| {
+            let fault = || {
                 Error::Config(format!(
-                    "allow_origins: {origin:?} is no origin; write it as https://example.org"
+                    "allow_origins: {origin:?} is no origin; write it as https://example.org, or \
+                     https://*.example.org for all names below one"
                 ))
-            })?);
+            };
+            let parts = normal(&origin.replacen("://*.", "://", 1)).ok_or_else(fault)?;
+            let (scheme, authority) = parts.split_once("://").ok_or_else(fault)?;
+            if authority.contains('*') {
+                return Err(fault());
+            }
+            if origin.contains("://*.") {
+                below.push((scheme.to_owned(), format!(".{authority}")));
+            } else {
+                exact.push(parts);
+            }
         }
         let all = allowed.iter().any(|origin| origin == "*");
-        Ok(Self { exact, all })
+        Ok(Self { exact, below, all })
     }
 
     /// Whether a handshake may open a link; if not, why, and what to do.
@@ -61,15 +74,29 @@ impl Origins {
             let (scheme, authority) = origin.split_once("://").unwrap_or(("", &origin));
             authority == without_default_port(scheme, &host.to_ascii_lowercase())
         });
-        same_host || self.exact.contains(&origin)
+        same_host || self.exact.contains(&origin) || self.is_below(&origin)
+    }
+
+    fn is_below(&self, origin: &str) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else {
+            return false;
+        };
+        self.below.iter().any(|(its, end)| {
+            let front = authority.strip_suffix(end.as_str());
+            its == scheme && front.is_some_and(|front| !front.is_empty())
+        })
     }
 }
 
-/// An origin in lower case without a default port; `None` if it is none, such as `null`.
+/// An origin in lower case without a default port; `None` if it is none, such as `null`, or one of
+/// another scheme than a website's.
 fn normal(origin: &str) -> Option<String> {
     let origin = origin.to_ascii_lowercase();
     let (scheme, authority) = origin.split_once("://")?;
-    if scheme.is_empty() || authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
+    if !["http", "https"].contains(&scheme)
+        || authority.is_empty()
+        || authority.contains(['/', '?', '#', '@', ' '])
+    {
         return None;
     }
     Some(format!("{scheme}://{}", without_default_port(scheme, authority)))
@@ -135,13 +162,42 @@ mod tests {
     }
 
     #[test]
+    fn a_star_below_a_name_allows_the_names_below_it() {
+        let allowed = ["https://*.a.example", "http://*.b.example:8080"];
+        for (origin, may) in [
+            ("https://x.a.example", true),
+            ("https://X.y.a.example:443", true),
+            ("https://a.example", false),
+            ("https://.a.example", false),
+            ("https://xa.example", false),
+            ("https://x.a.example:8443", false),
+            ("http://x.a.example", false),
+            ("https://x.a.example.evil.example", false),
+            ("http://x.b.example:8080", true),
+            ("http://x.b.example", false),
+        ] {
+            assert_eq!(check(&allowed, Some(origin), "c").is_ok(), may, "{origin}");
+        }
+    }
+
+    #[test]
+    fn only_websites_are_of_the_servers_own_host() {
+        for origin in ["ftp://a.example", "chrome-extension://a.example", "ws://a.example"] {
+            assert!(check(&[], Some(origin), "a.example").is_err(), "{origin}");
+        }
+    }
+
+    #[test]
     fn a_star_allows_all() {
         assert_eq!(check(&["*"], Some("null"), "a.example"), Ok(()));
     }
 
     #[test]
     fn what_is_no_origin_is_an_error() {
-        for origin in ["example.org", "https://", "https://a.example/", "null"] {
+        let stars = ["https://*", "https://a.*.example", "https://*a.example", "*://a.example"];
+        let more = ["https://*.", "https://*.*.a.example", "http://localhost:*", "ftp://a.example"];
+        let plain = ["example.org", "https://", "https://a.example/", "null"];
+        for origin in plain.into_iter().chain(stars).chain(more) {
             assert!(Origins::new(&[origin.to_owned()]).is_err(), "{origin}");
         }
     }

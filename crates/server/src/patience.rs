@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,17 +13,20 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::pulse::Pulse;
+
 /// A write fails when the peer has taken nothing for so long. Reads wait as they did.
 pub(crate) struct Patient<S> {
     stream: S,
     patience: Duration,
+    pulse: Arc<Pulse>,
     /// Since the stream took nothing more.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(crate) const fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+    pub(crate) const fn new(stream: S, patience: Duration, pulse: Arc<Pulse>) -> Self {
+        Self { stream, patience, pulse, waiting: None }
     }
 
     pub(crate) fn into_inner(self) -> S {
@@ -36,6 +40,7 @@ impl<S> Patient<S> {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
+            self.pulse.moves();
             self.waiting = None;
             return written;
         }
@@ -51,7 +56,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.pulse.moves();
+        }
+        read
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, middleware::from_fn_with_state};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -14,10 +14,14 @@ use tracing::info;
 use crate::{
     Builder, Config, Error, Listeners, ServerHandle, accept,
     admission::{Admission, Tickets},
+    api,
     app::{App, Files, Names},
     broker::{Broker, MemoryBroker},
     control::Desk,
-    descriptors, http,
+    descriptors,
+    face::dress,
+    hosts::Door,
+    http,
     identity::Identity,
     judge::{Hook, KeyOf, Room},
     routes::Routes,
@@ -96,7 +100,8 @@ impl Server {
         let control = Arc::clone(shards.control());
         let admission = Arc::clone(&control.desk.admission);
         let answering = Arc::new(Semaphore::new(admission.quota().handshakes));
-        let app = App { config, control, admission, names, shards, files, answering };
+        let api = api::Counts::default();
+        let app = App { config, control, admission, names, shards, files, api, answering };
         Ok(Self { app: Arc::new(app) })
     }
 
@@ -129,7 +134,8 @@ impl Server {
     /// # }
     /// ```
     pub fn router(&self) -> Router {
-        http::router(Arc::clone(&self.app))
+        let app = Arc::clone(&self.app);
+        http::router(Arc::clone(&app)).route_layer(from_fn_with_state((app, Door::APP), dress))
     }
 
     /// Returns what serves the folder given to [`Builder::site`](crate::Builder::site), and `404`
@@ -166,18 +172,19 @@ impl Server {
         let config = &self.app.config;
         let Listeners { links: listener, metrics } = listeners.into();
         let (stop, stopped) = watch::channel(false);
-        let mut router = self.router().merge(http::health_router(Arc::clone(&self.app)));
+        let mut router = http::router(Arc::clone(&self.app));
+        router = router.merge(http::health_router(Arc::clone(&self.app)));
         router = router.fallback_service(self.site());
         let mut fronts = JoinSet::new();
         if config.metrics {
             match Listeners::metrics(metrics, config)? {
                 Some(listener) => {
-                    fronts.spawn(self.front(listener, self.metrics(), stopped.clone()));
+                    fronts.spawn(self.front(listener, self.metrics(), true, stopped.clone())?);
                 }
                 None => router = router.merge(self.metrics()),
             }
         }
-        fronts.spawn(self.front(listener, router, stopped));
+        fronts.spawn(self.front(listener, router, false, stopped)?);
         let board = Arc::clone(self.app.shards.board());
         tokio::select! {
             () = shutdown => {}
@@ -196,15 +203,18 @@ impl Server {
         &self,
         listener: TcpListener,
         router: Router,
+        is_inner: bool,
         mut stopped: watch::Receiver<bool>,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let app = Arc::clone(&self.app);
+    ) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+        let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+        let (app, door) = (Arc::clone(&self.app), Door { is_loopback, is_inner });
+        let router = http::dressed(router, Arc::clone(&app), door);
         let web = Web::new(router, Duration::from_millis(app.config.http_timeout_ms));
         let stop = async move {
             // An error means that the sender is gone: time to stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        accept::run(listener, app, web, stop, LAST_WAIT)
+        Ok(accept::run(listener, (app, door), web, stop, LAST_WAIT))
     }
 
     /// The end of a server that is mounted in an app of yours: says at `/tabmux/healthz` for

@@ -1,12 +1,13 @@
 //! What of the configuration can change while the server runs.
 
-use crate::{ApiKey, Config, Error, origin::Origins, proxies::Proxies};
+use crate::{Config, Error, api::ApiKeys, hosts::Hosts, origin::Origins, proxies::Proxies};
 
 /// Settings that a reload replaces, all together.
 pub(crate) struct Settings {
     pub(crate) origins: Origins,
     pub(crate) proxies: Proxies,
-    pub(crate) api_key: Option<ApiKey>,
+    pub(crate) hosts: Hosts,
+    pub(crate) api_keys: ApiKeys,
 }
 
 impl Settings {
@@ -18,7 +19,8 @@ impl Settings {
         Ok(Self {
             origins: Origins::new(&config.allow_origins)?,
             proxies: Proxies::new(&config.trusted_proxies)?,
-            api_key: config.api_key.clone(),
+            hosts: Hosts::new(&config.hosts)?,
+            api_keys: ApiKeys::new(config)?,
         })
     }
 }

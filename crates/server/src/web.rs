@@ -1,7 +1,7 @@
 //! HTTP for the connections that are no links: axum's router on hyper, with the time-outs that
 //! `axum::serve` does not set. It speaks HTTP/1 and nothing else.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1::Builder, service::service_fn};
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 use tracing::debug;
 
-use crate::{patience::Patient, replay::Replay};
+use crate::{patience::Patient, pulse::Pulse, replay::Replay};
 
 /// The most that a connection buffers of requests.
 const BUFFER: usize = 64 << 10;
@@ -37,14 +37,19 @@ impl Web {
         &self,
         stream: Replay,
         peer: SocketAddr,
+        pulse: Arc<Pulse>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let router = self.router.clone();
+        let stream = TokioIo::new(Patient::new(stream, self.patience, Arc::clone(&pulse)));
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             let answer = router.clone().call(request.map(Body::new));
-            async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+            let pulse = Arc::clone(&pulse);
+            async move {
+                let _working = pulse.work();
+                Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {}))
+            }
         });
-        let stream = TokioIo::new(Patient::new(stream, self.patience));
         let connection = self.builder.serve_connection(stream, service);
         let mut end = self.end.subscribe();
         async move {

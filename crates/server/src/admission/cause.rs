@@ -13,6 +13,9 @@ pub(crate) enum Cause {
     /// It did not say in time what it wants.
     Silent,
     Http,
+    HttpPerIp,
+    /// It called the server by a name that is not the server's.
+    Host,
     Origin,
     /// It asked for what is no WebSocket.
     Malformed,
@@ -29,7 +32,7 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Draining,
         Self::Links,
         Self::LinksPerIp,
@@ -38,6 +41,8 @@ impl Cause {
         Self::Handshakes,
         Self::Silent,
         Self::Http,
+        Self::HttpPerIp,
+        Self::Host,
         Self::Origin,
         Self::Malformed,
         Self::UserHeader,
@@ -58,6 +63,8 @@ impl Cause {
             Self::Handshakes => "handshakes",
             Self::Silent => "handshake_timeout",
             Self::Http => "http_connections",
+            Self::HttpPerIp => "http_per_ip",
+            Self::Host => "host",
             Self::Origin => "origin",
             Self::Malformed => "malformed",
             Self::UserHeader => "user_header",
@@ -83,6 +90,10 @@ impl Cause {
                 Some("limits.handshakes is reached, and the oldest that have not said anything go")
             }
             Self::Http => Some("limits.http_connections is reached"),
+            Self::HttpPerIp => Some(
+                "limits.http_per_ip is reached; if the address is your proxy's, name it in \
+                 trusted_proxies",
+            ),
             Self::UserHeader => Some(
                 "a request through a trusted proxy has the header of user_header twice; the proxy \
                  must replace what the client sends, and not append to it",
@@ -92,7 +103,12 @@ impl Cause {
             Self::JudgeFailed => {
                 Some("the judge panicked, or has failed so often that it is not asked for now")
             }
-            Self::Draining | Self::Silent | Self::Origin | Self::Malformed | Self::Judged => None,
+            Self::Draining
+            | Self::Silent
+            | Self::Host
+            | Self::Origin
+            | Self::Malformed
+            | Self::Judged => None,
         }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Quota {
     pub(crate) per_second: u32,
     pub(crate) handshakes: usize,
     pub(crate) http: usize,
+    /// 0 for no limit.
+    pub(crate) http_per_ip: u32,
 }
 
 impl Quota {
@@ -25,6 +27,7 @@ impl Quota {
             per_second: limits.handshakes_per_s,
             handshakes: limits.handshakes,
             http: limits.http_connections,
+            http_per_ip: limits.http_per_ip,
         }
     }
 

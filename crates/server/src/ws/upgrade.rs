@@ -13,6 +13,11 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub(crate) const MAX_HEAD: usize = 8 << 10;
 const MAX_HEADERS: usize = 64;
 
+/// Headers of every answer that is no upgrade: browsers guess no type, and give the answer to no
+/// page of another site.
+pub(crate) const NOSNIFF: (&str, &str) = ("x-content-type-options", "nosniff");
+pub(crate) const CORP: (&str, &str) = ("cross-origin-resource-policy", "same-origin");
+
 const NO_UPGRADE: &str = "this address speaks the tabmux protocol over a WebSocket; open it with \
                           the tabmux page library";
 
@@ -221,6 +226,7 @@ impl Refusal {
         let name = match self.status {
             403 => "Forbidden",
             405 => "Method Not Allowed",
+            421 => "Misdirected Request",
             426 => "Upgrade Required",
             429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
@@ -233,7 +239,7 @@ impl Refusal {
             self.status,
             self.text.len()
         );
-        for (name, value) in self.headers() {
+        for (name, value) in [NOSNIFF, CORP].iter().chain(self.headers()) {
             // Writing to a string cannot fail.
             let _ = write!(head, "{name}: {value}\r\n");
         }

@@ -403,7 +403,7 @@ impl SocketHandler for Hundred {
 }
 
 fn narrow() -> Config {
-    let limits = Limits::default().inbox_bytes(10_000);
+    let limits = Limits::default().inbox_bytes(10_000).message_bytes(2_000);
     Config::default().shards(1).limits(limits)
 }
 

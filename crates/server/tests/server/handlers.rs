@@ -251,9 +251,9 @@ async fn what_a_sender_cannot_send_closes_its_socket() {
 
 #[tokio::test]
 async fn a_full_inbox_refuses() {
-    let limits = Limits::default().inbox_bytes(1_000);
+    let limits = Limits::default().inbox_bytes(1_024).message_bytes(1_024);
     let (_server, _hub, sender) = lent(Config::default().limits(limits)).await;
-    assert_eq!(sender.send_binary(&[0; 1_000]), Err(SendError::Full));
+    assert_eq!(sender.send_binary(&[0; 1_024]), Err(SendError::Full));
 }
 
 #[tokio::test]

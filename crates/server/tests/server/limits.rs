@@ -237,7 +237,7 @@ async fn who_says_nothing_goes_in_time() {
 /// A connection on which one request was answered.
 async fn kept_alive(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"ok\n") {
         let byte = soon("the answer", stream.read_u8()).await.unwrap();
@@ -248,13 +248,21 @@ async fn kept_alive(address: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn beyond_the_limit_of_http_connections_only_health_and_metrics_answer() {
-    let server = limited(Limits::default().http_connections(1)).await;
+    let key = Some(ApiKey("a key of sixteen".to_owned()));
+    let config = Config::default().limits(Limits::default().http_connections(1));
+    let server = with(config.api_key(key).http_timeout_ms(3_600_000)).await;
     let address = server.address;
-    let kept = kept_alive(address).await;
+    // A request that the server is at work on: its body has yet to come.
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    let head = "POST /tabmux/api/publish HTTP/1.1\r\nHost: localhost\r\n\
+                Authorization: Bearer a key of sixteen\r\nContent-Length: 9\r\n\r\n[";
+    kept.write_all(head.as_bytes()).await.unwrap();
+    let taken = async { while metric(address, "tabmux_http_connections").await < 2.0 {} };
+    soon("the place to be taken", taken).await;
     let refused = get(address, "/tabmux/stats", "").await;
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
-    for path in ["/healthz", "/tabmux/healthz"] {
+    for path in ["/healthz", "/tabmux/healthz", "/livez", "/tabmux/livez"] {
         assert_eq!(get(address, path, "").await.status, 200, "{path}");
     }
     assert_eq!(refusals(address, "http_connections").await, 1.0);
@@ -280,7 +288,7 @@ async fn an_http_connection_that_stops_in_a_head_or_idles_is_closed() {
 async fn half_a_body(address: SocketAddr, key: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "POST /tabmux/api/publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
+        "POST /tabmux/api/publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\
          Content-Length: 1000000\r\n\r\n[{{"
     );
     stream.write_all(head.as_bytes()).await.unwrap();

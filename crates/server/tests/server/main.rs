@@ -5,6 +5,7 @@
 mod broker;
 mod deflate;
 mod double;
+mod face;
 mod failure;
 mod halves;
 mod handlers;

@@ -395,15 +395,20 @@ impl Response {
 
 /// Requests a path with more headers, each ending in `\r\n`.
 pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> Response {
-    request(address, "GET", path, headers, "").await
+    request(address, "GET", path, &own_host(address, headers), "").await
 }
 
 /// Posts a body.
 pub(crate) async fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> Response {
-    request(address, "POST", path, headers, body).await
+    request(address, "POST", path, &own_host(address, headers), body).await
 }
 
-async fn request(
+fn own_host(address: SocketAddr, headers: &str) -> String {
+    format!("Host: {address}\r\n{headers}")
+}
+
+/// Sends a request whose headers are these, and no `Host` of its own.
+pub(crate) async fn request(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -414,7 +419,7 @@ async fn request(
         let mut stream = TcpStream::connect(address).await.unwrap();
         let len = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\n\
              Content-Length: {len}\r\n{headers}\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -100,7 +100,7 @@ async fn a_wrong_request_is_told_what_is_wrong_and_publishes_nothing() {
     let long = "x".repeat(257);
     let large = "x".repeat(1 << 20);
     for (body, status, text) in [
-        ("", 400, "the body must be"),
+        ("", 400, "the body is no JSON"),
         ("{\"topic\":\"a\"}", 400, "either text or base64"),
         ("{\"topic\":\"a\",\"text\":\"\",\"base64\":\"\"}", 400, "either text or base64"),
         ("{\"topic\":\"a\",\"base64\":\"*\"}", 400, "base64 is wrong"),

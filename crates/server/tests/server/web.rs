@@ -1,11 +1,11 @@
 //! Connections for HTTP, and peers that do not behave on them.
 
-use tabmux_server::{Config, Limits, Server};
+use tabmux_server::{ApiKey, Config, Limits, Server};
 use tokio::io::AsyncReadExt;
 
 use super::{
     raw::{Raw, crowd},
-    support::{Running, folder, get, soon},
+    support::{Hub, Running, folder, get, metric, post, soon},
 };
 
 /// A server with one place for HTTP, which waits a tenth of a second for a peer.
@@ -33,6 +33,30 @@ async fn a_peer_that_stops_reading_loses_its_place_in_time() {
     let _peers = crowd(address, "/large.bin", 4).await;
     let free = async { while get(address, "/tabmux/stats", "").await.status != 200 {} };
     soon("a free place", free).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn peers_that_never_read_keep_nobody_from_the_api_and_the_scripts() {
+    let (site, assets) = (folder("never-read"), folder("never-read-assets"));
+    std::fs::write(site.join("large.bin"), vec![0; 16 << 20]).unwrap();
+    std::fs::write(assets.join("client.js"), "export {}").unwrap();
+    let limits = Limits::default().http_connections(624);
+    // Not by a timeout.
+    let config = Config::default().limits(limits).http_timeout_ms(3_600_000);
+    let config = config.api_key(Some(ApiKey("a key of sixteen".to_owned())));
+    let server = Running::start(Server::builder().config(config).site(site).assets(assets)).await;
+    let address = server.address;
+    let _peers = crowd(address, "/large.bin", 700).await;
+    let served = async {
+        while get(address, "/tabmux/client.js", "").await.status != 200 {}
+        let key = "Authorization: Bearer a key of sixteen\r\n";
+        let body = "{\"topic\": \"t\", \"text\": \"\"}";
+        while post(address, "/tabmux/api/publish", key, body).await.status != 200 {}
+    };
+    soon("the script and the API", served).await;
+    assert!(metric(address, "tabmux_http_connections").await <= 625.0);
+    Hub::welcomed(address).await.quiet().await;
 }
 
 #[tokio::test]
