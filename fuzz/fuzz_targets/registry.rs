@@ -104,6 +104,7 @@ impl Shell {
             tabs: 3,
             sockets: 3,
             subscriptions: 2,
+            credentials: true,
             message_bytes: 4_096,
             queue_bytes: 512,
             control_bytes: 512,
@@ -258,7 +259,8 @@ impl Shell {
         };
         let hub = HubId(dice.int_in_range(1..=3)?);
         let max_version = dice.int_in_range(1..=2)?;
-        let hello = Hello { min_version: 1, max_version, hub, resume, credentials: "" };
+        let credentials = if dice.ratio(1, 4)? { "who" } else { "" };
+        let hello = Hello { min_version: 1, max_version, hub, resume, credentials };
         self.say(dice, |_, _| HubFrame::Hello(hello.clone()))
     }
 
@@ -292,7 +294,7 @@ impl Shell {
         let (tab, socket) = (TabId(small), SocketId(dice.int_in_range(1..=4)?));
         let name = *dice.choose(&NAMES)?;
         let text = &TEXT[..dice.int_in_range(0..=TEXT.len())?];
-        let frame = match dice.int_in_range(0..=17)? {
+        let frame = match dice.int_in_range(0..=18)? {
             0 | 1 => HubFrame::Attach { tab, last: dice.int_in_range(0..=3)? },
             2 => HubFrame::Park { tab },
             3 => HubFrame::Gone { tab },
@@ -326,6 +328,7 @@ impl Shell {
                 let (up, credit, payload) = (self.up(dice, link)?, 50 * small, Payload::Text(text));
                 HubFrame::Request(Request { up, socket, credit, method: "add", key: "", payload })
             }
+            17 => HubFrame::Credentials { request: 1 + small, credentials: "who" },
             16 => HubFrame::Cancel { up: self.up(dice, link)?, socket },
             _ => {
                 let bytes = *dice.choose(&[1, 64, 1_000, u64::MAX])?;
@@ -350,14 +353,18 @@ impl Shell {
         let (id, ask) = dice.choose(&open)?.clone();
         let denial = Denial { code: ErrorCode::Denied.into(), message: "no", retry: None };
         let kind = dice.int_in_range(0..=7_u8)?;
+        let who = visitor(dice)?.unwrap_or_else(|| Visitor::Admitted(Admitted::default()));
+        let who = Arc::new(who);
         let answer = match (&ask, kind) {
             (_, 0) => Answer::Deny(denial),
-            (Ask::Open { .. } | Ask::Request { .. }, 1) | (Ask::Subscribe { .. }, 2..) => {
+            (Ask::Open { .. } | Ask::Request { .. } | Ask::Connect { .. }, 1)
+            | (Ask::Subscribe { .. }, 2..) => {
                 Answer::Allow
             }
             (Ask::Subscribe { .. } | Ask::Join { .. }, 1) | (Ask::Open { .. }, 2..) => {
                 Answer::Open { protocol: "" }
             }
+            (Ask::Connect { .. }, 2..) => Answer::Admit(&who),
             (Ask::Request { .. }, 2..) => {
                 let payload = Payload::Text(&TEXT[..dice.int_in_range(0..=TEXT.len())?]);
                 Answer::Reply { payload, last: kind < 5 }

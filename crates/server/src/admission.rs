@@ -17,7 +17,7 @@ use std::{
     time::Instant,
 };
 
-use tabmux_core::session::{Farewell, Visitor};
+use tabmux_core::session::{Farewell, User, Visitor};
 
 pub(crate) use self::{
     cause::Cause,
@@ -136,6 +136,16 @@ impl Admission {
         ticket.map_err(|cause| self.refuse(cause, client))
     }
 
+    /// Takes a place of a user for a link that is open, and that the application judged by its
+    /// credentials. Returns the user's record, or nothing if the user was ended since the question
+    /// began: the link has to be judged again.
+    ///
+    /// # Errors
+    /// When the user has no room for the link.
+    pub(crate) fn seat(&self, user: &str, asking: &Asking) -> Result<Option<Arc<User>>, Cause> {
+        self.tickets.seat(&self.quota(), user, asking)
+    }
+
     pub(crate) const fn tickets(&self) -> &Arc<Tickets> {
         &self.tickets
     }
@@ -252,7 +262,14 @@ mod tests {
             self.admit(
                 approach,
                 client,
-                Guest { user, tag: None, until: None, address: None, headers: Vec::new() },
+                Guest {
+                    user,
+                    tag: None,
+                    until: None,
+                    address: None,
+                    headers: Vec::new(),
+                    is_undecided: false,
+                },
             )
         }
     }

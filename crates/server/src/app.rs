@@ -246,7 +246,15 @@ impl App {
             Known::Case(case) => {
                 let client = case.candidate.client;
                 let answer = case.ask().await.map_err(|trouble| self.unjudged(trouble, client))?;
-                match answer.verdict {
+                let answer = match &answer.verdict {
+                    Ok(admitted) if admitted.is_undecided() => {
+                        let bare = case.handshake.clone().with_credentials("");
+                        let answer = case.room.ask(&bare).await;
+                        answer.map_err(|trouble| self.unjudged(trouble, client))?
+                    }
+                    Ok(_) | Err(_) => answer,
+                };
+                match answer.verdict.and_then(Admitted::decided) {
                     Ok(admitted) => (admitted.name().map(str::to_owned), case.candidate.shown),
                     Err(refusal) => {
                         self.admission.count(Cause::Judged, client);
@@ -290,9 +298,11 @@ impl App {
         let headers = admitted.headers(&handshake.parts);
         let tag = self.tag(admitted.name(), shown.as_deref());
         let until = admitted.lives().map(|lives| self.shards.board().now() + lives);
-        let guest = Guest { user: admitted.name(), tag, until, address: kept, headers };
+        let is_undecided = admitted.is_undecided();
+        let user = admitted.name();
+        let guest = Guest { user, tag, until, address: kept, headers, is_undecided };
         Ok(match self.admission.admit_judged(approach, client, guest, &asking)? {
-            Ok(ticket) => Settled::Admitted(ticket),
+            Ok(ticket) => Settled::Admitted(ticket.with(handshake)),
             Err(approach) => {
                 let user = None;
                 let candidate = Candidate { approach, client, kept, user, shown, is_proxied };
@@ -305,18 +315,14 @@ impl App {
         let Candidate { approach, client, kept, user, shown, is_proxied: _ } = candidate;
         let (user, headers) = (user.as_deref(), Vec::new());
         let tag = self.tag(user, shown.as_deref());
-        let guest = Guest { user, tag, until: None, address: kept, headers };
+        let (until, address, is_undecided) = (None, kept, false);
+        let guest = Guest { user, tag, until, address, headers, is_undecided };
         self.admission.admit(approach, client, guest)
     }
 
     /// Refuses a client that the judge gave no answer about.
     fn unjudged(&self, trouble: NoVerdict, client: Option<IpAddr>) -> Refusal {
-        let cause = match trouble {
-            NoVerdict::Full => Cause::Judging,
-            NoVerdict::Overdue => Cause::JudgeTimeout,
-            NoVerdict::Failed => Cause::JudgeFailed,
-        };
-        self.admission.refuse(cause, client)
+        self.admission.refuse(trouble.cause(), client)
     }
 
     /// Returns the identity tag of a user, for a hub that shows the one that it knows.

@@ -188,6 +188,6 @@ pub struct CloseInfo<'a> {
 pub(crate) fn kept_headers(visitor: &Visitor) -> &[(Box<str>, Box<[u8]>)] {
     match visitor {
         Visitor::Admitted(admitted) => &admitted.headers,
-        Visitor::Refused(_) => &[],
+        Visitor::Refused(_) | Visitor::Undecided(_) => &[],
     }
 }

@@ -13,7 +13,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::http::{HeaderName, request::Parts};
+use axum::http::{HeaderName, HeaderValue, request::Parts};
+use tabmux_core::session::{Secret, Visitor};
 
 pub(crate) use self::room::{Answer, NoVerdict, Room};
 
@@ -29,6 +30,8 @@ pub struct Handshake {
     pub client: Option<IpAddr>,
     /// True if the request came through a trusted proxy.
     pub is_proxied: bool,
+    /// What the page shows, once its hub has said HELLO.
+    credentials: Option<Secret>,
 }
 
 /// The answer of a judge that lets a link in.
@@ -37,6 +40,7 @@ pub struct Admitted {
     user: Option<String>,
     kept: Vec<HeaderName>,
     until: Option<SystemTime>,
+    needs_credentials: bool,
 }
 
 /// The answer of a judge that lets nobody in. The page reads the text, in `status` of its client
@@ -70,7 +74,38 @@ impl Handshake {
     /// assert_eq!(handshake.cookie("session"), Some("abc"));
     /// ```
     pub const fn new(parts: Parts, client: Option<IpAddr>, is_proxied: bool) -> Self {
-        Self { parts, client, is_proxied }
+        Self { parts, client, is_proxied, credentials: None }
+    }
+
+    /// The same request with credentials. They are empty if the page shows none.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: &str) -> Self {
+        self.credentials = Some(Secret(credentials.into()));
+        self
+    }
+
+    /// Returns the credentials that the page shows: the option `credentials` of `connect` and of
+    /// `SharedWebSocket`. A judge sees them when it is asked again, after the link is open. At
+    /// first there are none. They are empty if the judge wanted some
+    /// ([`Admitted::needs_credentials`]) and the page shows none.
+    pub fn credentials(&self) -> Option<&str> {
+        self.credentials.as_ref().map(|secret| &*secret.0)
+    }
+
+    /// Makes the request of a link whose own is not kept any more: it has the headers that were
+    /// kept ([`Admitted::keep`]).
+    pub(crate) fn of(visitor: Option<&Visitor>) -> Self {
+        let (mut parts, ()) = axum::http::Request::new(()).into_parts();
+        if let Some(Visitor::Admitted(known)) = visitor {
+            for (name, value) in &known.headers {
+                if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+                    && let Ok(value) = HeaderValue::from_bytes(value)
+                {
+                    parts.headers.append(name, value);
+                }
+            }
+        }
+        Self::new(parts, None, false)
     }
 
     /// Returns the value of a header that came once, in any case of its name, if it is visible
@@ -111,13 +146,36 @@ impl fmt::Debug for Handshake {
 impl Admitted {
     /// Lets a link in that is nobody's.
     pub const fn nobody() -> Self {
-        Self { user: None, kept: Vec::new(), until: None }
+        Self { user: None, kept: Vec::new(), until: None, needs_credentials: false }
+    }
+
+    /// Lets the link open, and has the judge asked again as soon as the page has shown its
+    /// credentials. Nothing else is read before that, and the link has no session. If the judge
+    /// needs them then too, the link is refused for good.
+    ///
+    /// ```
+    /// use tabmux_server::{Admitted, Refusal, Server};
+    /// # async fn user_of(token: &str) -> Option<String> { None }
+    ///
+    /// let builder = Server::builder().judge(|request| async move {
+    ///     match request.credentials() {
+    ///         None => Ok(Admitted::needs_credentials()),
+    ///         Some(token) => match user_of(token).await {
+    ///             Some(user) => Ok(Admitted::user(user)),
+    ///             None => Err(Refusal::never("log in first")),
+    ///         },
+    ///     }
+    /// });
+    /// # drop(builder);
+    /// ```
+    pub const fn needs_credentials() -> Self {
+        Self { user: None, kept: Vec::new(), until: None, needs_credentials: true }
     }
 
     /// Lets in a link of a user, of whom the name is known. Names are equal for one user, and
     /// differ for two. Only links of one user share a session. Anything but the empty name will do.
     pub fn user(name: impl Into<String>) -> Self {
-        Self { user: Some(name.into()), kept: Vec::new(), until: None }
+        Self { user: Some(name.into()), ..Self::nobody() }
     }
 
     /// Has the server keep a header of the request, for [`Ctx::header`](crate::Ctx::header). It
@@ -141,6 +199,20 @@ impl Admitted {
     pub(crate) fn lives(&self) -> Option<Duration> {
         let left = |until: SystemTime| until.duration_since(SystemTime::now()).unwrap_or_default();
         self.until.map(left)
+    }
+
+    /// Returns true if the page has to show credentials first.
+    pub(crate) const fn is_undecided(&self) -> bool {
+        self.needs_credentials
+    }
+
+    /// Refuses what is undecided although the page has shown what it has.
+    pub(crate) fn decided(self) -> Verdict {
+        if self.needs_credentials {
+            Err(Refusal::never("credentials are needed"))
+        } else {
+            Ok(self)
+        }
     }
 
     /// Refuses what has expired by now.

@@ -144,6 +144,8 @@ impl Jwt {
         let Some(token) = self.token(handshake) else {
             return if self.anonymous {
                 Ok(Admitted::nobody())
+            } else if handshake.credentials().is_none() {
+                Ok(Admitted::needs_credentials())
             } else {
                 Err(Refusal::never("a token is needed; log in"))
             };
@@ -160,7 +162,9 @@ impl Jwt {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
-        bearer
+        let shown = handshake.credentials().filter(|token| !token.is_empty());
+        shown
+            .or(bearer)
             .or_else(|| handshake.cookie(self.cookie.as_deref()?))
             .or_else(|| handshake.query(self.query.as_deref()?))
     }

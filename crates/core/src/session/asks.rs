@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use tabmux_wire::{ErrorCode, Payload, Position, SessionId, TabId, TopicId};
 
 use super::{
-    SendError, SlowPolicy, SocketRef,
+    LinkId, SendError, SlowPolicy, SocketRef, Visitor,
     places::{FreeList, Places},
     state::SessionPlace,
     topic_table::TopicPlace,
@@ -24,6 +24,22 @@ pub struct AskId(u64);
 /// A question for the shell, which answers by [`Registry::answer`](super::Registry::answer).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
+    /// Whose is the link that shows these credentials? It is asked after HELLO if that has
+    /// credentials or if the visitor is [`Visitor::Undecided`], and again for each renewal. It is
+    /// not asked for credentials if [`SessionConfig::credentials`](super::SessionConfig) is not
+    /// set. It lives as long as the link.
+    ///
+    /// The shell reads nothing more of a link that is [pending](super::Registry::is_pending).
+    Connect {
+        /// The link.
+        link: LinkId,
+        /// True for a link that has its session already, and renews its credentials.
+        renews: bool,
+        /// What is known so far of who opened the link.
+        visitor: Option<Arc<Visitor>>,
+        /// The credentials.
+        credentials: Secret,
+    },
     /// May this tab have a virtual socket? It lives as long as the tab, across links and hubs.
     Open {
         /// The socket's name.
@@ -71,9 +87,22 @@ pub enum Ask {
     },
 }
 
+/// Credentials of a user. `Debug` does not print them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Box<str>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
 /// The answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
+    /// Answers [`Ask::Connect`]: this is whose the link is. A renewal counts only if that is the
+    /// user of the session.
+    Admit(&'a Arc<Visitor>),
     /// Answers [`Ask::Open`]: the socket is open, with this sub-protocol; empty for none.
     Open {
         /// The sub-protocol.
@@ -164,6 +193,8 @@ pub enum AnswerError {
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
+    Connect(LinkId),
+    Renewal(LinkId),
     Open(SocketRef),
     Request(SocketRef),
     Subscribe(SessionPlace),

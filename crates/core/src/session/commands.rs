@@ -37,7 +37,22 @@ impl Registry {
 
     fn take_answer(&mut self, ask: AskId, answer: Answer<'_>) -> Result<(), AnswerError> {
         let asker = self.fx.asks.asker(ask).ok_or(AnswerError::Late)?;
-        let Self { fx, sessions, topics, .. } = self;
+        match asker {
+            Asker::Connect(link) => self.connect_answered(ask, link, answer),
+            Asker::Renewal(link) => self.renewal_answered(ask, link, answer),
+            Asker::Open(_) | Asker::Request(_) => self.tab_answered(ask, asker, answer),
+            Asker::Subscribe(_) | Asker::Join(_) => self.topic_answered(ask, asker, answer),
+        }
+    }
+
+    /// Takes the answer to a question of a tab.
+    fn tab_answered(
+        &mut self,
+        ask: AskId,
+        asker: Asker,
+        answer: Answer<'_>,
+    ) -> Result<(), AnswerError> {
+        let Self { fx, sessions, .. } = self;
         match (asker, answer) {
             (Asker::Open(SocketRef { session, tab, socket }), Answer::Open { protocol }) => {
                 fx.asks.close(ask);
@@ -65,6 +80,33 @@ impl Registry {
                     session.reject_request(fx, tab, socket, &denial);
                 }
             }
+            (
+                Asker::Connect(_)
+                | Asker::Renewal(_)
+                | Asker::Open(_)
+                | Asker::Request(_)
+                | Asker::Subscribe(_)
+                | Asker::Join(_),
+                Answer::Admit(_)
+                | Answer::Open { .. }
+                | Answer::Reply { .. }
+                | Answer::Allow
+                | Answer::Joined { .. }
+                | Answer::Deny(_),
+            ) => return Err(AnswerError::Unfit),
+        }
+        Ok(())
+    }
+
+    /// Takes the answer to a question about a topic.
+    fn topic_answered(
+        &mut self,
+        ask: AskId,
+        asker: Asker,
+        answer: Answer<'_>,
+    ) -> Result<(), AnswerError> {
+        let Self { fx, sessions, topics, .. } = self;
+        match (asker, answer) {
             (Asker::Subscribe(place), Answer::Allow) => {
                 fx.asks.close(ask);
                 if let Some(session) = sessions.get_mut(place) {
@@ -86,8 +128,18 @@ impl Registry {
                 topics.refuse(fx, sessions, at, &Refusal::from(denial));
             }
             (
-                Asker::Open(_) | Asker::Request(_) | Asker::Subscribe(_) | Asker::Join(_),
-                Answer::Open { .. } | Answer::Reply { .. } | Answer::Allow | Answer::Joined { .. },
+                Asker::Connect(_)
+                | Asker::Renewal(_)
+                | Asker::Open(_)
+                | Asker::Request(_)
+                | Asker::Subscribe(_)
+                | Asker::Join(_),
+                Answer::Admit(_)
+                | Answer::Open { .. }
+                | Answer::Reply { .. }
+                | Answer::Allow
+                | Answer::Joined { .. }
+                | Answer::Deny(_),
             ) => return Err(AnswerError::Unfit),
         }
         Ok(())

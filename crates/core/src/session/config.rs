@@ -80,6 +80,9 @@ config! {
     requests: bool = false;
     /// The shell knows users. WELCOME tells hubs so, and whose the link is.
     users: bool = false;
+    /// The shell judges credentials: those in HELLO, and those that renew them. WELCOME tells hubs
+    /// so. Without it, credentials in HELLO are ignored.
+    credentials: bool = false;
     /// Whether the shell is asked for each subscription.
     ask_subscriptions: bool = false;
     /// Unacknowledged bytes of one lane, told in WELCOME. A message is refused with

@@ -68,7 +68,12 @@ impl Effects {
 
     /// Asks the shell.
     pub(super) fn ask(&mut self, asker: Asker, what: Ask) -> AskId {
-        let ask = self.asks.open(asker, self.now + self.config.ask_timeout);
+        self.ask_until(self.now + self.config.ask_timeout, asker, what)
+    }
+
+    /// The same with a deadline.
+    pub(super) fn ask_until(&mut self, deadline: Timestamp, asker: Asker, what: Ask) -> AskId {
+        let ask = self.asks.open(asker, deadline);
         self.order(Output::Ask { ask, what });
         ask
     }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use tabmux_wire::{Hello, HubId, Resume};
+
 use super::{
-    SessionConfig, Visitor, WakeReason,
+    AskId, SessionConfig, Visitor, WakeReason,
     state::{SessionPlace, at_least},
     wheel::Tick,
 };
@@ -26,6 +28,8 @@ pub(super) struct Link {
 pub(super) enum Phase {
     /// HELLO has not come.
     Hello(Box<Greeting>),
+    /// HELLO has come, and the shell is asked whose the link is.
+    Pending(Box<Pending>),
     /// It is the link of the session at this place.
     Session(SessionPlace),
 }
@@ -38,11 +42,63 @@ pub(super) struct Greeting {
     pub(super) visitor: Option<Arc<Visitor>>,
 }
 
+/// A link about which the shell is asked.
+pub(super) struct Pending {
+    pub(super) greeting: Greeting,
+    pub(super) hello: Hi,
+    pub(super) ask: AskId,
+    /// The memory that is charged for the question.
+    pub(super) cost: usize,
+}
+
+/// What is left of HELLO without its credentials.
+#[derive(Clone, Copy)]
+pub(super) struct Hi {
+    pub(super) version: u32,
+    pub(super) hub: HubId,
+    pub(super) resume: Option<Resume>,
+}
+
+impl From<&Hello<'_>> for Hi {
+    fn from(hello: &Hello<'_>) -> Self {
+        Self { version: hello.version(), hub: hello.hub, resume: hello.resume }
+    }
+}
+
+impl Phase {
+    /// Returns what the shell said of a link that has no session yet.
+    pub(super) const fn greeting(&self) -> Option<&Greeting> {
+        match self {
+            Self::Hello(greeting) => Some(greeting),
+            Self::Pending(pending) => Some(&pending.greeting),
+            Self::Session(_) => None,
+        }
+    }
+
+    /// Returns what is known of a link about which the shell is asked.
+    pub(super) const fn pending(&self) -> Option<&Pending> {
+        match self {
+            Self::Pending(pending) => Some(pending),
+            Self::Hello(_) | Self::Session(_) => None,
+        }
+    }
+
+    /// Returns the session of a link that has one.
+    pub(super) const fn session(&self) -> Option<SessionPlace> {
+        match self {
+            Self::Session(place) => Some(*place),
+            Self::Hello(_) | Self::Pending(_) => None,
+        }
+    }
+}
+
 impl Link {
     /// Returns when something must be done about the link unless a message comes, and what.
     pub(super) fn deadline(&self, config: &SessionConfig) -> (Timestamp, WakeReason) {
         let (span, reason) = match self.phase {
             Phase::Hello(_) => (config.handshake_timeout, WakeReason::Handshake),
+            // The question ends at the same moment, and the link with it.
+            Phase::Pending(_) => (config.handshake_timeout, WakeReason::Ask),
             Phase::Session(_) if self.suspended && config.suspend_timeout < config.silence() => {
                 (config.suspend_timeout, WakeReason::Suspended)
             }

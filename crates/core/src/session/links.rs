@@ -2,7 +2,7 @@
 
 use super::{
     LinkId, SessionConfig, WakeReason,
-    link::{Greeting, Link, Phase},
+    link::{Greeting, Link, Pending, Phase},
     places::Places,
     state::SessionPlace,
     wheel::Wheel,
@@ -59,6 +59,13 @@ impl Links {
         let link = self.places.remove(id.0)?;
         self.timers.remove(id.place(), link.tick);
         Some(link)
+    }
+
+    /// Has a link wait for an answer.
+    pub(super) fn suspend(&mut self, id: LinkId, pending: Pending, now: Timestamp) {
+        if let Some(link) = self.get_mut(id) {
+            (link.phase, link.heard) = (Phase::Pending(Box::new(pending)), now);
+        }
     }
 
     /// Makes a link that of a session.

@@ -23,6 +23,7 @@ mod asks;
 mod backlog;
 mod commands;
 mod config;
+mod connect;
 mod credentials;
 mod credit;
 mod effects;
@@ -61,7 +62,7 @@ use tabmux_wire::{
 };
 
 pub use self::{
-    asks::{Answer, AnswerError, Ask, AskId, Denial, DenialCode},
+    asks::{Answer, AnswerError, Ask, AskId, Denial, DenialCode, Secret},
     config::SessionConfig,
     io::{
         Event, Input, LinkDown, LinkId, Output, PeerMisbehaved, SendError, SessionEnd, SocketRef,
@@ -98,7 +99,8 @@ use crate::Timestamp;
 ///
 /// Its methods are of four kinds:
 ///
-/// - getters: [`stats`](Self::stats), [`config`](Self::config), [`tab_id`](Self::tab_id);
+/// - getters: [`stats`](Self::stats), [`config`](Self::config), [`tab_id`](Self::tab_id),
+///   [`is_pending`](Self::is_pending);
 /// - facts: [`handle_input`](Self::handle_input) and [`handle_timeout`](Self::handle_timeout),
 ///   which never fail and never panic on a peer's bytes;
 /// - commands of the application: [`answer`](Self::answer), [`send`](Self::send),
@@ -201,10 +203,11 @@ impl Registry {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.advance(now);
         let now = self.fx.now;
+        // Before the links: one that is pending ends with its question.
+        self.end_overdue_asks();
         while let Some((id, reason)) = self.links.pop_due(&self.fx.config, now) {
             self.time_out(id, reason);
         }
-        self.end_overdue_asks();
         self.end_expired_links();
         self.expire();
         self.settle();
@@ -241,7 +244,7 @@ impl Registry {
         let Effects { now, config, stats, .. } = &mut self.fx;
         let full = self.links.len() >= config.links;
         if let Some(until) = greeting.visitor.as_ref().and_then(|visitor| visitor.until()) {
-            self.credentials.insert(id, until);
+            self.credentials.set(id, Some(until));
         }
         let visitor = visitor::cost(greeting.visitor.as_ref());
         self.links.insert(id, greeting, *now, *now + config.handshake_timeout);
@@ -263,6 +266,8 @@ impl Registry {
         };
         let greeting = match &link.phase {
             Phase::Hello(greeting) => (**greeting).clone(),
+            // The shell was told to read no further.
+            Phase::Pending(_) => return,
             Phase::Session(place) => {
                 let place = *place;
                 let handled = HubFrame::decode(bytes).map_err(PeerMisbehaved::Undecodable);
@@ -274,7 +279,7 @@ impl Registry {
             }
         };
         let handled = match HubFrame::decode(bytes) {
-            Ok(HubFrame::Hello(hello)) => self.on_hello(id, &greeting, &hello),
+            Ok(HubFrame::Hello(hello)) => self.on_hello(id, greeting, &hello),
             Ok(_) => Err(PeerMisbehaved::BeforeHello),
             Err(error @ DecodeError::UnsupportedVersion { .. }) => {
                 let (reason, term) = (RefusedReason::Version, Term(0));
@@ -309,6 +314,10 @@ impl Registry {
         link.suspended = matches!(frame, HubFrame::Suspend);
         if link.suspended {
             links.set_timer(&fx.config, id);
+        }
+        if let HubFrame::Credentials { request, credentials } = frame {
+            self.on_credentials(id, place, request, credentials);
+            return Ok(());
         }
         session.on_frame(fx, topics, frame, len)
     }
@@ -346,10 +355,7 @@ impl Registry {
         };
         let after = u32::try_from(bytes).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut link.held, after);
-        let session = match link.phase {
-            Phase::Hello(_) => None,
-            Phase::Session(place) => self.sessions.get_mut(place),
-        };
+        let session = link.phase.session().and_then(|place| self.sessions.get_mut(place));
         charge_link(&mut self.fx, session, before, after);
     }
 
@@ -433,17 +439,19 @@ impl Registry {
         let Some(link) = self.links.remove(id) else {
             return;
         };
+        self.stop_renewal(id, link.phase.session());
         self.credentials.remove(id);
         self.fx.stats.links.open -= 1;
-        if let Phase::Hello(greeting) = &link.phase {
+        if let Some(greeting) = link.phase.greeting() {
             self.fx.charge(Charge::Sessions, GREETING, 0);
             self.fx.charge(Charge::Visitors, visitor::cost(greeting.visitor.as_ref()), 0);
         }
+        if let Some(pending) = link.phase.pending() {
+            self.fx.charge(Charge::Asks, pending.cost, 0);
+            self.fx.withdraw(pending.ask);
+        }
         self.fx.charge(Charge::Sessions, LINK, 0);
-        let session = match link.phase {
-            Phase::Hello(_) => None,
-            Phase::Session(place) => self.sessions.get_mut(place),
-        };
+        let session = link.phase.session().and_then(|place| self.sessions.get_mut(place));
         charge_link(&mut self.fx, session, link.held, 0);
         if let Phase::Session(place) = link.phase
             && self.sessions.get(place).is_some_and(|it| it.stage == Stage::Attached(id))

@@ -203,7 +203,8 @@ impl Registry {
                 let visitor = greeting.visitor.as_ref();
                 visitor.and_then(|it| it.user()).is_some_and(|it| it.name() == user)
             }
-            Some(Phase::Session(_)) | None => false,
+            // An answer to a question of before is outdated, as the shell knows.
+            Some(Phase::Pending(_) | Phase::Session(_)) | None => false,
         };
         let links = self.links.ids().filter(is_theirs).collect::<Vec<_>>();
         let reason = cut(&reason, MAX_REASON);

@@ -12,7 +12,7 @@ use super::{
     charge_link, config,
     effects::Effects,
     ledger::{Charge, GREETING, SESSION},
-    link::{Greeting, Phase},
+    link::{Greeting, Hi},
     state::{Birth, Session, SessionPlace, Stage},
     tab::Presence,
     topic_table::TopicTable,
@@ -40,7 +40,7 @@ impl Registry {
     pub(super) fn on_hello(
         &mut self,
         id: LinkId,
-        greeting: &Greeting,
+        greeting: Greeting,
         hello: &Hello<'_>,
     ) -> Result<(), PeerMisbehaved> {
         let version = hello.version();
@@ -48,7 +48,21 @@ impl Registry {
             self.refuse_because(id, version, &Refusal::from(farewell), LinkDown::TurnedAway);
             return Ok(());
         }
+        if self.draining.is_none() && self.asks_about(&greeting, hello) {
+            self.ask_about(id, greeting, hello);
+            return Ok(());
+        }
+        self.enter_session(id, Hi::from(hello))
+    }
+
+    /// Begins the session of a link whose user is known, or goes on with the one that it claims.
+    pub(super) fn enter_session(&mut self, id: LinkId, hello: Hi) -> Result<(), PeerMisbehaved> {
+        let Some(greeting) = self.links.get(id).and_then(|link| link.phase.greeting()) else {
+            return Ok(());
+        };
+        let Greeting { entropy, visitor } = greeting.clone();
         let refusal = |reason, term, retry, message| Refusal { reason, term, retry, message };
+        let version = hello.version;
         if let Some(retry) = self.draining {
             let message = "the server is shutting down";
             let refusal = refusal(RefusedReason::Draining, Term(0), Some(retry), message);
@@ -56,12 +70,11 @@ impl Registry {
             return Ok(());
         }
         let retry = Some(self.fx.config.retry_after);
-        let user = greeting.visitor.as_ref().and_then(|visitor| visitor.user());
+        let user = visitor.as_ref().and_then(|visitor| visitor.user());
         match self.claim(hello, user) {
-            Claim::New => self.begin(id, greeting, hello),
+            Claim::New => self.begin(id, &entropy, visitor, hello),
             Claim::Resume { place, takeover } => {
-                let link = (id, greeting.visitor.clone());
-                self.resume(link, place, hello, takeover)?;
+                self.resume((id, visitor), place, hello, takeover)?;
             }
             claim @ (Claim::Forged | Claim::Foreign) => {
                 let is_forged = matches!(claim, Claim::Forged);
@@ -82,7 +95,7 @@ impl Registry {
     }
 
     /// Holds a claim against what there is.
-    fn claim(&self, hello: &Hello<'_>, user: Option<&Arc<User>>) -> Claim {
+    fn claim(&self, hello: Hi, user: Option<&Arc<User>>) -> Claim {
         let Some(Resume { session: id, token, term, .. }) = hello.resume else {
             return Claim::New;
         };
@@ -93,7 +106,7 @@ impl Registry {
             Claim::Forged
         } else if session.user() != user {
             Claim::Foreign
-        } else if u32::from(session.version) > hello.version() {
+        } else if u32::from(session.version) > hello.version {
             // Its lanes may hold frames that the hub does not know.
             Claim::New
         } else if session.hub == hello.hub {
@@ -107,13 +120,19 @@ impl Registry {
     }
 
     /// Begins a session.
-    fn begin(&mut self, link: LinkId, greeting: &Greeting, hello: &Hello<'_>) {
-        let (id, token) = halves(&greeting.entropy);
+    fn begin(
+        &mut self,
+        link: LinkId,
+        entropy: &[u8; 32],
+        visitor: Option<Arc<Visitor>>,
+        hello: Hi,
+    ) {
+        let (id, token) = halves(entropy);
         let hub = hello.hub;
         let session = self.sessions.insert(Birth { id, token, hub, link });
         self.fx.stats.sessions.held += 1;
         session.ledger.charge(&mut self.fx, Charge::Sessions, 0, SESSION);
-        session.visited_by(&mut self.fx, greeting.visitor.clone());
+        session.visited_by(&mut self.fx, visitor);
         let place = session.place();
         if let Some(user) = session.user() {
             self.users.add(user, place);
@@ -122,6 +141,7 @@ impl Registry {
         if let Some(session) = self.sessions.get_mut(place) {
             session.welcome(&mut self.fx, &self.topics, hello, false, None);
         }
+        self.tell_expiry(link);
     }
 
     /// Gives a session that lives a new link.
@@ -129,7 +149,7 @@ impl Registry {
         &mut self,
         (id, visitor): (LinkId, Option<Arc<Visitor>>),
         place: SessionPlace,
-        hello: &Hello<'_>,
+        hello: Hi,
         takeover: bool,
     ) -> Result<(), PeerMisbehaved> {
         let Some(session) = self.sessions.get_mut(place) else {
@@ -158,6 +178,7 @@ impl Registry {
             session.release(fx, topics);
             session.wake_waiting(fx);
         }
+        self.tell_expiry(id);
         Ok(())
     }
 
@@ -165,7 +186,10 @@ impl Registry {
     fn enter(&mut self, id: LinkId, place: SessionPlace) {
         let link = self.links.get(id);
         let held = link.map_or(0, |link| link.held);
-        if let Some(Phase::Hello(greeting)) = link.map(|link| &link.phase) {
+        if let Some(pending) = link.and_then(|link| link.phase.pending()) {
+            self.fx.charge(Charge::Asks, pending.cost, 0);
+        }
+        if let Some(greeting) = link.and_then(|link| link.phase.greeting()) {
             self.fx.charge(Charge::Visitors, visitor::cost(greeting.visitor.as_ref()), 0);
         }
         self.fx.charge(Charge::Sessions, GREETING, 0);
@@ -306,11 +330,11 @@ impl Session {
         &mut self,
         fx: &mut Effects,
         topics: &TopicTable,
-        hello: &Hello<'_>,
+        hello: Hi,
         resumed: bool,
         have0: Option<u64>,
     ) {
-        self.version = u8::try_from(hello.version()).unwrap_or(u8::MAX);
+        self.version = u8::try_from(hello.version).unwrap_or(u8::MAX);
         let (Some(link), Ok((next0, frames))) = (self.link(), self.lane0.after(have0.unwrap_or(0)))
         else {
             return;
@@ -319,7 +343,9 @@ impl Session {
             let parked = tab.presence == Presence::Parked;
             WelcomeTab { tab: tab.id, alias: tab.alias, parked, aside: tab.aside }
         });
-        let features = fx.config.requests.then_some(Feature::Requests).into_iter().collect();
+        let offered =
+            [(fx.config.requests, Feature::Requests), (fx.config.credentials, Feature::Renewal)];
+        let features = offered.into_iter().filter_map(|(is_on, it)| is_on.then_some(it)).collect();
         let identity = match &self.visitor {
             _ if !fx.config.users => IdentityTag::NoUsers,
             Some(visitor) => visitor.identity(),

@@ -148,6 +148,11 @@ stats! {
             /// The hubs of these links broke the protocol.
             protocol_errors: reason "protocol_error";
         }
+        counter "tabmux_credentials_total"
+            "Credentials that hubs showed to renew those of their link, by result." {
+            renewed as "credentials_renewed": result "accepted";
+            not_renewed as "credentials_refused": result "refused";
+        }
         counter "tabmux_hellos_refused_total" "HELLO that was refused: another version, draining." {
             /// Links beyond the limit of the registry are counted here as well.
             refused;

@@ -21,6 +21,9 @@ pub enum Visitor {
     Admitted(Admitted),
     /// The hub is refused once it has said HELLO, so that its pages learn why.
     Refused(Farewell),
+    /// The shell decides once the hub has said HELLO, with credentials or without. The client's
+    /// address stands here where the stream of the link does not tell it.
+    Undecided(Option<IpAddr>),
 }
 
 /// What handlers see of who opened a link.
@@ -98,7 +101,7 @@ impl Visitor {
     pub const fn user(&self) -> Option<&Arc<User>> {
         match self {
             Self::Admitted(admitted) => admitted.user.as_ref(),
-            Self::Refused(_) => None,
+            Self::Refused(_) | Self::Undecided(_) => None,
         }
     }
 
@@ -106,7 +109,7 @@ impl Visitor {
     pub(super) fn until(&self) -> Option<Timestamp> {
         match self {
             Self::Admitted(admitted) => admitted.until,
-            Self::Refused(_) => None,
+            Self::Refused(_) | Self::Undecided(_) => None,
         }
     }
 
@@ -114,7 +117,7 @@ impl Visitor {
     pub(super) fn identity(&self) -> IdentityTag {
         match self {
             Self::Admitted(Admitted { tag: Some(tag), .. }) => IdentityTag::User(tag.clone()),
-            Self::Admitted(_) | Self::Refused(_) => IdentityTag::Nobody,
+            Self::Admitted(_) | Self::Refused(_) | Self::Undecided(_) => IdentityTag::Nobody,
         }
     }
 
@@ -130,6 +133,7 @@ impl Visitor {
                 user + tag + entries + texts.sum::<usize>()
             }
             Self::Refused(farewell) => farewell.message.len(),
+            Self::Undecided(_) => 0,
         };
         ARC + size_of::<Self>() + inner
     }

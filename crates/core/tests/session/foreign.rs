@@ -9,12 +9,12 @@ use std::{
 use proptest::prelude::*;
 use tabmux_core::{
     session::{
-        self, Answer, Ask, AskId, Denial, Encoded, Input, LinkId, Output, Publication,
-        SessionConfig, SlowPolicy, SocketRef, Stats, TopicFrame, Topics,
+        self, Admitted, Answer, Ask, AskId, Denial, Encoded, Input, LinkId, Output, Publication,
+        SessionConfig, SlowPolicy, SocketRef, Stats, TopicFrame, Topics, Visitor,
     },
     wire::{
-        Alias, ErrorCode, HubFrame, HubId, LaneCount, Payload, ServerFrame, SocketId, TabId, Token,
-        Upstream, Welcome, close,
+        Alias, ErrorCode, Hello, HubFrame, HubId, LaneCount, Payload, ServerFrame, SocketId, TabId,
+        Token, Upstream, Welcome, close,
     },
 };
 
@@ -46,6 +46,11 @@ const TOPICS: [(&str, SlowPolicy); 3] = [
     ("gap", SlowPolicy::DropWithGap),
 ];
 
+fn plain_hello() -> Hello<'static> {
+    let HubFrame::Hello(hello) = hello() else { unreachable!() };
+    hello
+}
+
 fn upstream() -> impl Strategy<Value = Upstream> {
     (1..4_u32, 1..6_u64).prop_map(|(tab, n)| Upstream { tab: Alias(tab), n })
 }
@@ -68,6 +73,10 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     });
     prop_oneof![
         2 => Just(hello().to_bytes()),
+        1 => Just(HubFrame::Hello(Hello { credentials: "c", ..plain_hello() }).to_bytes()),
+        2 => (1..9_u64).prop_map(|request| {
+            HubFrame::Credentials { request, credentials: "c" }.to_bytes()
+        }),
         4 => (tab(), 0..3_u64)
             .prop_map(|(tab, last)| HubFrame::Attach { tab, last: last / 2 }.to_bytes()),
         1 => tab().prop_map(|tab| HubFrame::Park { tab }.to_bytes()),
@@ -136,6 +145,8 @@ struct Known {
     up: BTreeSet<u64>,
     next_link: u64,
     opening: BTreeMap<AskId, SocketRef>,
+    /// Questions about credentials.
+    connecting: BTreeSet<AskId>,
     open: BTreeSet<SocketRef>,
     welcomes: Vec<Welcome>,
 }
@@ -159,13 +170,17 @@ impl Known {
                     assert!(self.opening.insert(ask, socket).is_none());
                 }
                 Output::Ask { ask, what: Ask::Join { topic } } => self.wanted.push((ask, topic)),
+                Output::Ask { ask, what: Ask::Connect { .. } } => {
+                    assert!(self.connecting.insert(ask));
+                }
                 Output::Ask { what: Ask::Subscribe { .. } | Ask::Request { .. }, .. } => {
                     unreachable!("not configured")
                 }
                 Output::Withdrawn(ask) => {
                     let of_topic = self.wanted.iter().any(|(wanted, _)| *wanted == ask);
                     self.wanted.retain(|(wanted, _)| *wanted != ask);
-                    assert!(self.opening.remove(&ask).is_some() || of_topic);
+                    let of_link = self.connecting.remove(&ask);
+                    assert!(self.opening.remove(&ask).is_some() || of_topic || of_link);
                 }
                 Output::SocketMessage { socket, .. } | Output::SocketWritable { socket } => {
                     assert!(self.open.contains(&socket));
@@ -191,6 +206,7 @@ impl Known {
             up: BTreeSet::new(),
             next_link: 0,
             opening: BTreeMap::new(),
+            connecting: BTreeSet::new(),
             open: BTreeSet::new(),
             welcomes: Vec::new(),
         }
@@ -238,6 +254,15 @@ impl Known {
             }
             self.learn(server.drain());
         }
+        while let Some(ask) = self.connecting.pop_first() {
+            let until = send.then_some(server.now + Duration::from_secs(9));
+            let who = Admitted { until, ..Admitted::default() };
+            let who = Arc::new(Visitor::Admitted(who));
+            let no = Denial { code: ErrorCode::Denied.into(), message: "no", retry: None };
+            let answer = if close { Answer::Deny(no) } else { Answer::Admit(&who) };
+            server.registry.answer(server.now, ask, answer).unwrap();
+            self.learn(server.drain());
+        }
         for socket in self.open.clone() {
             if send {
                 let _ = server.registry.send(server.now, socket, Payload::Text("reply"));
@@ -258,6 +283,7 @@ fn small() -> SessionConfig {
     let config = SessionConfig { window_bytes: 50, backlog_bytes: 200, ..config };
     let config = SessionConfig { lane_bytes: 150, session_bytes: 300, absent_bytes: 200, ..config };
     let config = SessionConfig { detached_sessions: 2, ..config };
+    let config = SessionConfig { credentials: true, ..config };
     SessionConfig { message_bytes: 100, queue_bytes: 200, control_bytes: 100, ..config }
 }
 

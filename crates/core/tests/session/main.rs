@@ -4,6 +4,7 @@
 
 mod absent;
 mod asks;
+mod credentials;
 mod credit;
 mod foreign;
 mod handshake;

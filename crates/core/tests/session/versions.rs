@@ -151,7 +151,6 @@ fn frames_that_the_server_does_not_act_on_are_counted_and_ignored() {
         HubFrame::Cancel { up: up(2), socket },
         HubFrame::Publish(Publish { up: up(3), socket, topic, key, payload }),
         HubFrame::Recover(Recover { up: up(4), socket, since, topic }),
-        HubFrame::Credentials { request: 1, credentials: "" },
         HubFrame::Presence { topic, present: Present::Away },
         HubFrame::End,
     ];

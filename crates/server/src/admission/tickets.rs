@@ -14,6 +14,7 @@ use tabmux_core::{
 };
 
 use super::{cause::Cause, people::People, quota::Quota};
+use crate::Handshake;
 
 /// The place of a client that is being judged: one of its address. It is given back when it is
 /// dropped.
@@ -34,6 +35,8 @@ pub(crate) struct Asking {
 pub(crate) struct Ticket {
     tickets: Arc<Tickets>,
     stub: Stub,
+    /// The request, for a judge that is asked again when the hub has shown credentials.
+    handshake: Option<Box<Handshake>>,
 }
 
 /// What is left of a ticket when a shard has taken its link; to be given back.
@@ -125,6 +128,30 @@ impl Tickets {
         self.state().people.is_current(user)
     }
 
+    /// Takes a place of a user for a link that has one. Returns nothing if the user was ended since
+    /// the question began.
+    pub(super) fn seat(
+        &self,
+        quota: &Quota,
+        user: &str,
+        asking: &Asking,
+    ) -> Result<Option<Arc<User>>, Cause> {
+        let mut state = self.state();
+        if state.people.is_outdated(user, asking.moment) {
+            return Ok(None);
+        }
+        let per_user = quota.links_per_user;
+        if per_user > 0 && state.people.links_of(user) >= per_user {
+            return Err(Cause::LinksPerUser);
+        }
+        Ok(Some(state.people.come(user)))
+    }
+
+    /// Takes a place of a user back, whose link goes on without it or is no more.
+    pub(crate) fn leave_seat(&self, user: &User) {
+        self.state().people.go(user.name());
+    }
+
     /// Begins a question about a client.
     pub(crate) fn begin_question(self: &Arc<Self>) -> Asking {
         let moment = self.state().people.begin_question();
@@ -182,14 +209,19 @@ impl Approach {
     }
 
     fn seat(mut self, user: Option<Arc<User>>, guest: Guest<'_>) -> Ticket {
-        let Guest { user: _, tag, until, address, headers } = guest;
+        let Guest { user: _, tag, until, address, headers, is_undecided } = guest;
         let (v4, address) = match address {
             Some(IpAddr::V4(v4)) => (v4, None),
             address => (Ipv4Addr::UNSPECIFIED, address),
         };
         let is_blank = user.is_none() && until.is_none() && address.is_none() && headers.is_empty();
         let admitted = (!is_blank).then_some(Admitted { user, tag, until, address, headers });
-        let visitor = admitted.map(|admitted| Arc::new(Visitor::Admitted(admitted)));
+        let visitor = if is_undecided {
+            Some(Visitor::Undecided(address))
+        } else {
+            admitted.map(Visitor::Admitted)
+        };
+        let visitor = visitor.map(Arc::new);
         self.ticket(Stub { peer: NOBODY, address: v4, visitor })
     }
 
@@ -212,7 +244,8 @@ impl Approach {
     /// The place of the address goes with the link.
     fn ticket(&mut self, stub: Stub) -> Ticket {
         let peer = self.peer.take().unwrap_or(NOBODY);
-        Ticket { tickets: Arc::clone(&self.tickets), stub: Stub { peer, ..stub } }
+        let (tickets, stub) = (Arc::clone(&self.tickets), Stub { peer, ..stub });
+        Ticket { tickets, stub, handshake: None }
     }
 }
 
@@ -236,6 +269,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) address: Option<IpAddr>,
     /// Headers to keep.
     pub(crate) headers: Vec<(Box<str>, Box<[u8]>)>,
+    /// The application decides once the hub has shown its credentials.
+    pub(crate) is_undecided: bool,
 }
 
 /// How many links each of many holds.
@@ -301,6 +336,17 @@ impl State {
 }
 
 impl Ticket {
+    /// Keeps the request until the hub has said HELLO.
+    pub(crate) fn with(mut self, handshake: Handshake) -> Self {
+        self.handshake = Some(Box::new(handshake));
+        self
+    }
+
+    /// Returns the request, taken out.
+    pub(crate) fn take_handshake(&mut self) -> Option<Box<Handshake>> {
+        self.handshake.take()
+    }
+
     /// Leaves it to the caller to give the place back.
     pub(crate) fn tear(mut self) -> Stub {
         std::mem::replace(&mut self.stub, Stub::NONE)
@@ -329,8 +375,14 @@ impl Stub {
         }
         match self.visitor.as_deref()? {
             Visitor::Admitted(admitted) => admitted.address,
+            Visitor::Undecided(address) => *address,
             Visitor::Refused(_) => None,
         }
+    }
+
+    /// Sets whose the link is. Returns what was known before.
+    pub(crate) const fn seat(&mut self, visitor: Arc<Visitor>) -> Option<Arc<Visitor>> {
+        self.visitor.replace(visitor)
     }
 
     fn user(&self) -> Option<&Arc<User>> {

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{keys::Key, *};
 
 /// What of a registry has no key.
-const FIXED: [&str; 13] = [
+const FIXED: [&str; 14] = [
     "links",
     "users",
     "window_bytes",
@@ -16,6 +16,7 @@ const FIXED: [&str; 13] = [
     "ask_timeout",
     "ask_bytes",
     "requests",
+    "credentials",
     "ask_subscriptions",
 ];
 

@@ -20,6 +20,7 @@ pub use self::hear::check;
 #[cfg(test)]
 pub(crate) use self::hear::{Heard, Hearing, hear};
 use crate::{
+    Handshake,
     shard::{Clients, Connection, Io, Order, Service, Single},
     ws::{Kind, upgrade},
 };
@@ -77,7 +78,13 @@ impl Service for Echo {
         MESSAGE_LIMIT
     }
 
-    fn opened(&mut self, _: Timestamp, _: LinkId, _: Option<&Arc<Visitor>>) -> bool {
+    fn opened(
+        &mut self,
+        _: Timestamp,
+        _: LinkId,
+        _: Option<&Arc<Visitor>>,
+        _: Option<Box<Handshake>>,
+    ) -> bool {
         true
     }
 

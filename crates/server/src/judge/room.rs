@@ -118,6 +118,10 @@ impl Room {
     /// When the application's function panics.
     fn key(&self, handshake: &Handshake) -> Result<Option<String>, NoVerdict> {
         let Some((key_of, _)) = &self.cache else { return Ok(None) };
+        // A key that was made for cookies does not tell one token from another.
+        if handshake.credentials().is_some() {
+            return Ok(None);
+        }
         let key = catch_unwind(AssertUnwindSafe(|| key_of(handshake)));
         key.map_err(|_| NoVerdict::Failed)
     }

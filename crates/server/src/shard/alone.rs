@@ -98,7 +98,7 @@ impl Alone {
         };
         let mut sessions = Sessions::new(home, Arc::new(routes), config.session(1));
         let now = Timestamp::from_micros(0);
-        if !sessions.opened(now, LINK, Some(&Arc::new(visitor))) {
+        if !sessions.opened(now, LINK, Some(&Arc::new(visitor)), None) {
             return Err(io::Error::other("the system has no random bytes"));
         }
         Ok(Self { sessions, mailbox, control, client: Client(address), now, _poll })
@@ -143,6 +143,8 @@ impl Alone {
                 }
                 Told::Publication(bytes)
             }
+            // The stub that it is for is the loop's.
+            Order::Seat { .. } => return self.poll(),
             Order::Close { code, reason, .. } => Told::Closed { code, reason: reason.into_owned() },
         })
     }

@@ -1,9 +1,10 @@
 //! The loop of one shard: one thread, one epoll, one read buffer, and all its links.
 
+mod pending;
 mod writing;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::Arc,
     time::Duration,
@@ -73,6 +74,8 @@ pub(super) struct EventLoop<S: Service> {
     pace: Pace,
     /// Links that are read no further for now, and when they are again.
     paused: BTreeSet<(Timestamp, LinkId)>,
+    /// What was read behind the first message of links that are pending.
+    held: BTreeMap<LinkId, Vec<u8>>,
     /// Messages of the read in progress, and what of them came of inflating.
     messages: usize,
     inflated: usize,
@@ -110,6 +113,7 @@ impl<S: Service> EventLoop<S> {
             burst: 0,
             pace,
             paused: BTreeSet::new(),
+            held: BTreeMap::new(),
             messages: 0,
             inflated: 0,
             unread: Vec::new(),
@@ -200,18 +204,25 @@ impl<S: Service> EventLoop<S> {
         {
             self.mark(link);
         }
+        if self.is_held(link) {
+            // One that leaves takes its question with it. Nothing else is looked at.
+            if event.is_read_closed() || event.is_error() {
+                self.lose(now, link);
+            }
+            return;
+        }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(now, link, event.is_read_closed() || event.is_error());
         }
     }
 
     fn open_link(&mut self, now: Timestamp, arrival: Arrival) {
-        let (link, first) = match arrival.origin {
-            Origin::Outside(connection) => {
-                let inflates = connection.inflates;
-                (Link::new(Stream::from(connection), inflates), None)
+        let (link, first, handshake) = match arrival.origin {
+            Origin::Outside(mut connection) => {
+                let (inflates, handshake) = (connection.inflates, connection.take_handshake());
+                (Link::new(Stream::from(connection), inflates), None, handshake)
             }
-            Origin::Shard { link, first } => (link, Some(first)),
+            Origin::Shard { link, first, handshake } => (link, Some(first), handshake),
         };
         let stub = link.stream.stub().clone();
         let (registry, mut link) = (self.poll.registry(), Some(link));
@@ -229,7 +240,7 @@ impl<S: Service> EventLoop<S> {
             self.stream_went(&stub);
             return;
         };
-        if !self.service.opened(now, id, stub.visitor()) {
+        if !self.service.opened(now, id, stub.visitor(), handshake) {
             self.drop_link(id);
             return;
         }
@@ -241,14 +252,16 @@ impl<S: Service> EventLoop<S> {
             self.service.message(now, id, kind, &bytes);
         }
         let mut early = arrival.early;
-        self.take_in(now, id, &mut early);
+        if !self.hold_pending(id, &early) {
+            self.take_in(now, id, &mut early);
+        }
         self.tell_memory(now, id);
     }
 
     /// Tells the service what memory is held for a link, if that may have changed.
     fn tell_memory(&mut self, now: Timestamp, id: LinkId) {
         if let Some(link) = self.links.get_mut(id)
-            && let Some(bytes) = link.news_of_memory()
+            && let Some(bytes) = link.news_of_memory(self.held.get(&id).map_or(0, Vec::len))
         {
             self.service.holds(now, id, bytes);
         }
@@ -257,9 +270,10 @@ impl<S: Service> EventLoop<S> {
     /// Reads what a link has; what is more than its share of the turn waits for the next one.
     fn read(&mut self, now: Timestamp, id: LinkId, ending: bool) {
         let used = self.links.get_mut(id).map_or(Timestamp::default(), |link| link.used);
-        if self.pace.pause(used, now).is_some() {
+        if self.pace.pause(used, now).is_some() || self.is_held(id) {
             return;
         }
+        self.take_held(now, id);
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut more = true;
         for _ in 0..READS {
@@ -343,6 +357,9 @@ impl<S: Service> EventLoop<S> {
                         return self.move_link(now, id, home, (kind, message), bytes);
                     }
                     self.service.message(now, id, kind, message);
+                    if fresh && self.hold_pending(id, bytes) {
+                        return;
+                    }
                 }
                 Ok(Some(ws::Event::Ping(payload))) if open => {
                     link.out.put_pong(payload);
@@ -394,6 +411,7 @@ impl<S: Service> EventLoop<S> {
         first: (Kind, Vec<u8>),
         early: &[u8],
     ) {
+        let handshake = self.service.leaves(id);
         self.service.closed(now, id);
         let Some(mut link) = self.links.remove(id) else {
             return;
@@ -402,8 +420,8 @@ impl<S: Service> EventLoop<S> {
         let stub = link.stream.stub().clone();
         let left = link.stream.deregister(self.poll.registry());
         link.dirty = false;
-        let mail =
-            Mail::Arrival(Arrival { origin: Origin::Shard { link, first }, early: early.to_vec() });
+        let origin = Origin::Shard { link, first, handshake };
+        let mail = Mail::Arrival(Arrival { origin, early: early.to_vec() });
         let home = &self.mailboxes[home];
         home.stream_came();
         if left.is_err() || home.push(mail, 0).is_err() {
@@ -426,6 +444,7 @@ impl<S: Service> EventLoop<S> {
         if let Some(link) = self.links.get_mut(id) {
             if std::mem::replace(&mut link.phase, phase) == Phase::Open {
                 self.closing.push_back((now + CLOSE_TIMEOUT, id));
+                self.release(id);
             }
             self.mark(id);
         }
@@ -440,6 +459,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn drop_link(&mut self, id: LinkId) {
+        self.held.remove(&id);
         if let Some(link) = self.links.remove(id) {
             let stub = link.stream.stub().clone();
             // Before its place is free, its file descriptor is.

@@ -13,7 +13,10 @@ use super::{
     slab::Slab,
     stream::{Connection, Stream},
 };
-use crate::ws::{Decoder, Kind};
+use crate::{
+    Handshake,
+    ws::{Decoder, Kind},
+};
 
 /// A stream whose WebSocket handshake is done, on its way to a shard.
 pub(crate) struct Arrival {
@@ -28,7 +31,7 @@ pub(super) enum Origin {
     Outside(Connection),
     /// Another shard, which read the first message. What was agreed comes along, and what is to
     /// be written: a pong, if the client's first word was a ping.
-    Shard { link: Link, first: (Kind, Vec<u8>) },
+    Shard { link: Link, first: (Kind, Vec<u8>), handshake: Option<Box<Handshake>> },
 }
 
 /// A link in a loop. While it is idle this is all there is of it.
@@ -45,6 +48,8 @@ pub(super) struct Link {
     pub(super) used: Timestamp,
     /// Messages may be deflated.
     pub(super) inflates: bool,
+    /// Nothing is read of it for now.
+    pub(super) is_held: bool,
     /// The service was told that memory is held for it.
     told: bool,
 }
@@ -67,13 +72,15 @@ impl Link {
         let (decoder, out) = (Decoder::default(), Outgoing::default());
         let (phase, fresh, dirty) = (Phase::Open, true, false);
         let used = Timestamp::default();
-        Self { stream, decoder, out, phase, fresh, dirty, used, inflates, told: false }
+        let (is_held, told) = (false, false);
+        Self { stream, decoder, out, phase, fresh, dirty, used, inflates, is_held, told }
     }
 
     /// Returns the memory that is held for it, if the service is to be told: when there is some,
     /// and once when there is none any more.
-    pub(super) fn news_of_memory(&mut self) -> Option<usize> {
-        let held = self.decoder.held() + self.out.held();
+    /// `more` is held elsewhere.
+    pub(super) fn news_of_memory(&mut self, more: usize) -> Option<usize> {
+        let held = self.decoder.held() + self.out.held() + more;
         let told = std::mem::replace(&mut self.told, held > 0);
         (told || held > 0).then_some(held)
     }

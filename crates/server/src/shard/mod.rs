@@ -16,6 +16,8 @@ mod errands;
 mod event_loop;
 pub(crate) mod fanout;
 pub(crate) mod home;
+mod judging;
+mod lines;
 mod link;
 pub(crate) mod mailbox;
 pub(crate) mod node;
@@ -103,7 +105,8 @@ impl Shards {
         });
         let threshold = config.deflate.threshold_bytes;
         let users = control.desk.identity.is_some();
-        let session = SessionConfig { users, ..config.session(count) };
+        let credentials = control.desk.room.is_some();
+        let session = SessionConfig { users, credentials, ..config.session(count) };
         let begin = |(index, poll)| {
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
             let fanout = Arc::clone(&fanout);

@@ -9,7 +9,7 @@ use tabmux_core::{
 };
 use tokio::sync::oneshot;
 
-use crate::{Decision, broker::BrokerError};
+use crate::{Decision, broker::BrokerError, judge};
 
 /// The answer to a shard that wants a topic.
 pub(crate) type JoinAnswer = Result<(Joined, SlowPolicy), BrokerError>;
@@ -22,6 +22,11 @@ pub(crate) enum Word {
     Joined {
         ask: AskId,
         answer: JoinAnswer,
+    },
+    /// The judge has answered whose a link is.
+    Judged {
+        ask: AskId,
+        answer: Result<judge::Answer, judge::NoVerdict>,
     },
     /// There may be room for publications again.
     Room,

@@ -7,7 +7,7 @@ use tabmux_core::{
     session::{Encoded, LinkId, Pace, Visitor},
 };
 
-use crate::ws::Kind;
+use crate::{Handshake, ws::Kind};
 
 /// The far side of a loop, which knows links and messages but no streams. Called by one thread.
 pub(crate) trait Service: Send + 'static {
@@ -22,9 +22,26 @@ pub(crate) trait Service: Send + 'static {
         Pace::default()
     }
 
-    /// Called when a link is open, with what is known of who opened it. Returns false if it cannot
-    /// be served.
-    fn opened(&mut self, now: Timestamp, link: LinkId, visitor: Option<&Arc<Visitor>>) -> bool;
+    /// Called when a link is open, with what is known of who opened it, and its request if that may
+    /// be judged again. Returns false if it cannot be served.
+    fn opened(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        visitor: Option<&Arc<Visitor>>,
+        handshake: Option<Box<Handshake>>,
+    ) -> bool;
+
+    /// Called before a link goes to another loop. Returns its request.
+    fn leaves(&mut self, _link: LinkId) -> Option<Box<Handshake>> {
+        None
+    }
+
+    /// Returns true if nothing is to be read of a link after its first message, until
+    /// [`Order::Seat`] or [`Order::Close`].
+    fn is_pending(&self, _link: LinkId) -> bool {
+        false
+    }
 
     /// The shard that a link belongs to by its first message, if that names one.
     fn home(&self, first: &[u8]) -> Option<usize>;
@@ -86,6 +103,9 @@ pub(crate) enum Order {
     Send { link: LinkId, kind: Kind, bytes: Arc<[u8]> },
     /// Send finished bytes that many links share.
     Publish { frames: Vec<Arc<Encoded>>, links: Vec<LinkId> },
+    /// Note whose a link is. One that was pending is read again, and its place belongs to that user
+    /// from now on.
+    Seat { link: LinkId, visitor: Arc<Visitor>, was_pending: bool },
     /// Close a link after what was sent before. It must not be named again.
     Close { link: LinkId, code: u16, reason: Cow<'static, str> },
 }

@@ -10,23 +10,24 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Answer, Ask, AskId, Denial, DenialCode, Event, Input, Joined, LinkDown, LinkId, Output,
-        Pace, Publication, Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
+        Answer, Ask, AskId, Denial, DenialCode, Event, Input, Joined, LinkId, Output, Pace,
+        Publication, Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
     },
-    wire::{ErrorCode, HubFrame, RefusedReason, TabId, close, message_cost},
+    wire::{ErrorCode, HubFrame, TabId, close, message_cost},
 };
 use tokio::{runtime::Handle, sync::futures::OwnedNotified};
-use tracing::debug;
 
 use super::{
     errands,
     home::Home,
+    judging::Judging,
+    lines::{log, log_link_down},
     mailbox::Mail,
     post::{Command, JoinAnswer, Post, Word},
     service::{Clients, Moment, Order, Service},
 };
 use crate::{
-    BrokerError, CloseInfo, Ctx, Decision, OpenRequest, SocketHandler,
+    BrokerError, CloseInfo, Ctx, Decision, Handshake, OpenRequest, SocketHandler,
     handler::{Asker, Question},
     logs::rarely,
     routes::Routes,
@@ -60,6 +61,8 @@ pub(super) struct Sessions {
     run: Vec<Publication>,
     /// Bytes of publications since the loop last took orders.
     collected: usize,
+    /// Links whose user is known once their credentials are.
+    judging: Judging,
 }
 
 /// A virtual socket and who serves it.
@@ -81,6 +84,7 @@ impl Sessions {
             published: Stats::default(),
             run: Vec::new(),
             collected: 0,
+            judging: Judging::default(),
         }
     }
 
@@ -96,6 +100,7 @@ impl Sessions {
             Output::Publish { frames, links } => return Some(Order::Publish { frames, links }),
             Output::Ask { ask, what } => self.ask(at, ask, what),
             Output::Withdrawn(ask) => {
+                self.judging.withdrawn(ask);
                 if let Some((socket, _)) = self.undecided.remove(&ask) {
                     self.unmount(socket);
                 }
@@ -110,8 +115,16 @@ impl Sessions {
                 self.call(at, socket, |handler, ctx| handler.close(ctx, &close));
                 self.unmount(socket);
             }
-            Output::LinkDown { link, cause } => log_link_down(self.home.index, link, cause),
-            Output::Event(event) => log(self.home.index, event),
+            Output::LinkDown { link, cause } => {
+                self.judging.forget(&mut self.registry, at.now, link);
+                log_link_down(self.home.index, link, cause);
+            }
+            Output::Event(event) => {
+                if let Event::LinkUp { link, .. } = event {
+                    self.judging.forget(&mut self.registry, at.now, link);
+                }
+                log(self.home.index, event);
+            }
         }
         None
     }
@@ -123,6 +136,11 @@ impl Sessions {
                 self.open_socket(at, ask, socket, tab, (path, protocols));
             }
             Ask::Join { topic } => self.join_topic(at.now, ask, &topic),
+            Ask::Connect { link, renews, visitor, credentials } => {
+                let Self { judging, registry, home, .. } = self;
+                let known = (visitor, credentials);
+                judging.ask(registry, (home, at.now), ask, (link, renews), known);
+            }
             // No handler takes requests, and the registry tells hubs so.
             Ask::Request { .. } => {
                 let (code, message) =
@@ -408,7 +426,13 @@ impl Service for Sessions {
         self.registry.config().pace
     }
 
-    fn opened(&mut self, now: Timestamp, link: LinkId, visitor: Option<&Arc<Visitor>>) -> bool {
+    fn opened(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        visitor: Option<&Arc<Visitor>>,
+        handshake: Option<Box<Handshake>>,
+    ) -> bool {
         let user = visitor.and_then(|visitor| visitor.user());
         if user.is_some_and(|user| !self.home.board.tickets().is_current(user)) {
             // The user was ended on the way. Whoever comes again is judged again.
@@ -422,7 +446,18 @@ impl Service for Sessions {
         self.home.node.name(self.home.index, &mut entropy);
         let visitor = visitor.cloned();
         self.registry.handle_input(now, Input::LinkOpened { link, entropy, visitor });
+        if let Some(handshake) = handshake {
+            self.judging.keep(&mut self.registry, now, link, handshake);
+        }
         true
+    }
+
+    fn leaves(&mut self, link: LinkId) -> Option<Box<Handshake>> {
+        self.judging.take(link)
+    }
+
+    fn is_pending(&self, link: LinkId) -> bool {
+        self.registry.is_pending(link)
     }
 
     fn home(&self, first: &[u8]) -> Option<usize> {
@@ -450,6 +485,7 @@ impl Service for Sessions {
     }
 
     fn holds(&mut self, now: Timestamp, link: LinkId, bytes: usize) {
+        let bytes = self.judging.holds(link, bytes);
         self.registry.handle_input(now, Input::LinkHolds { link, bytes });
     }
 
@@ -466,6 +502,10 @@ impl Service for Sessions {
             Word::Publication(publication) => return self.collect(now, publication),
             Word::Post(post) => self.carry_out_post(at, post),
             Word::Joined { ask, answer } => self.joined(now, ask, answer),
+            Word::Judged { ask, answer } => {
+                let Self { judging, registry, home, .. } = self;
+                judging.answered(registry, (home, now), ask, answer);
+            }
             Word::Room => self.feed_starved(at),
             Word::People(errand) => errands::run(&mut self.registry, now, errand),
             Word::Drain { slices, spread } => {
@@ -492,6 +532,9 @@ impl Service for Sessions {
         let at = Moment { now, clients };
         self.publish_run(now);
         self.collected = 0;
+        if let Some(seat) = self.judging.pop() {
+            return Some(seat);
+        }
         while let Some(output) = self.registry.poll_output() {
             if let Some(order) = self.take_output(at, output) {
                 return Some(order);
@@ -524,41 +567,5 @@ fn denial_code(code: u16) -> DenialCode {
     } else {
         rarely!(error, "a handler refused a socket with {code}; its codes are from 3000 to 4999");
         ErrorCode::Rejected.into()
-    }
-}
-
-fn log_link_down(shard: usize, LinkId(link): LinkId, cause: LinkDown) {
-    match cause {
-        LinkDown::Misbehaved(what) => {
-            rarely!(warn, shard, link, "link closed, the hub broke the protocol: {what}");
-        }
-        LinkDown::Refused(RefusedReason::Denied) => {
-            rarely!(warn, shard, link, "link refused: its token or its user is not its session's");
-        }
-        LinkDown::Refused(reason) => debug!(shard, link, "link refused: {reason:?}"),
-        LinkDown::TurnedAway => debug!(shard, link, "link refused: the judge said so"),
-        LinkDown::Closed
-        | LinkDown::Ended
-        | LinkDown::Rechecked
-        | LinkDown::Expired
-        | LinkDown::HandshakeTimeout
-        | LinkDown::HeartbeatTimeout
-        | LinkDown::Suspended
-        | LinkDown::NotReading
-        | LinkDown::Replaced
-        | LinkDown::Fenced
-        | LinkDown::Shutdown => debug!(shard, link, "link down: {cause:?}"),
-    }
-}
-
-fn log(shard: usize, event: Event) {
-    match event {
-        Event::LinkUp { link, session: _, hub, resumed, term } => {
-            debug!(shard, link = link.0, %hub, resumed, term = term.0, "hub welcomed");
-        }
-        Event::SessionEnded { session: _, end } => debug!(shard, "a session ended: {end:?}"),
-        Event::TabAttached { tab, .. } => debug!(%tab, "tab attached"),
-        Event::TabParked { tab, .. } => debug!(%tab, "tab parked"),
-        Event::TabGone { tab, .. } => debug!(%tab, "tab gone"),
     }
 }

@@ -3,11 +3,16 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, Shutdown, TcpStream},
+    sync::Arc,
 };
 
 use mio::{Interest, Registry, Token, event::Source};
+use tabmux_core::session::Visitor;
 
-use crate::admission::{Stub, Ticket};
+use crate::{
+    Handshake,
+    admission::{Stub, Ticket},
+};
 
 /// A stream on its way to a shard; it must not block.
 pub(crate) struct Connection {
@@ -48,6 +53,13 @@ macro_rules! either {
     };
 }
 
+impl Connection {
+    /// Returns the request that opened it, taken out, if it may be judged again.
+    pub(super) fn take_handshake(&mut self) -> Option<Box<Handshake>> {
+        self.ticket.as_mut()?.take_handshake()
+    }
+}
+
 impl From<Connection> for Stream {
     fn from(connection: Connection) -> Self {
         let io = match connection.io {
@@ -63,6 +75,11 @@ impl Stream {
     /// Its link's place in the limits, to be given back when it is dropped.
     pub(super) const fn stub(&self) -> &Stub {
         &self.stub
+    }
+
+    /// Sets whose its link is. Returns what was known before.
+    pub(super) const fn seat(&mut self, visitor: Arc<Visitor>) -> Option<Arc<Visitor>> {
+        self.stub.seat(visitor)
     }
 
     /// Returns the client's address, if it is known.

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
-const NUMBERS: [&str; 58] = [
+const NUMBERS: [&str; 60] = [
     "absent_full",
     "asks",
     "asks_overdue",
@@ -29,6 +29,8 @@ const NUMBERS: [&str; 58] = [
     "charged_visitors",
     "charged_waiting",
     "credentials_expired",
+    "credentials_refused",
+    "credentials_renewed",
     "deliveries",
     "detached",
     "dropped_gap",

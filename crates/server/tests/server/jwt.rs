@@ -250,6 +250,8 @@ async fn a_link_ends_when_its_token_expires_and_its_session_goes_on_with_a_newer
     let query = |seconds| format!("?token={}", token(&json!({ "exp": in_seconds(seconds) })));
     let hub = Hub::dial_at(server.address, &query(2), &[]).await.unwrap();
     let (mut hub, welcome) = say_hello_on(hub, &hello()).await;
+    let told = hub.next().await;
+    assert!(matches!(frame(&told), ServerFrame::Credentials(it) if it.expires_ms.is_some()));
     let tab = hub.attach(1).await;
     hub.open(tab, 1, "/quiet", &[]).await;
     let go_away = hub.next().await;

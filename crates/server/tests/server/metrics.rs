@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 68] = [
+const NAMES: [&str; 70] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -25,6 +25,8 @@ const NAMES: [&str; 68] = [
     "tabmux_build_info gauge",
     "tabmux_charged_bytes gauge",
     "tabmux_claims_refused_total counter",
+    "tabmux_credentials_total counter",
+    "tabmux_credentials_total{result} 2",
     "tabmux_deliveries_total counter",
     "tabmux_draining gauge",
     "tabmux_handshakes gauge",

@@ -106,6 +106,9 @@ impl World {
             session::Output::Ask { ask, what: Ask::Subscribe { session, .. } } => {
                 server.want(now, reference, ask, Wanted::Subscription(session))?;
             }
+            session::Output::Ask { what: Ask::Connect { .. }, .. } => {
+                return NoError.broken("no page shows credentials");
+            }
             session::Output::Ask { what: Ask::Request { .. }, .. } => {
                 return NoError.broken("no page can ask for requests");
             }

@@ -35,6 +35,9 @@ impl<S: Service> EventLoop<S> {
                     }
                 }
                 Order::Publish { frames, links } => self.batch_up(Batch { links, frames }),
+                Order::Seat { link, visitor, was_pending } => {
+                    self.seat(link, visitor, was_pending);
+                }
                 Order::Close { link: id, code, reason } => {
                     self.spill();
                     if let Some(link) = self.links.get_mut(id)
