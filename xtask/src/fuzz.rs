@@ -34,6 +34,14 @@ const CONVERSATIONS: &[(&str, &str)] = &[
     ("large", "00  82 ff 0000000000010000 00000000"),
 ];
 
+/// Targets of sockets for the target `gateway`, each with its sub-protocols behind 0xff.
+const TARGETS: &[(&str, &[u8])] = &[
+    ("plain", b"/chat/room?x=1&y=%20\xffv1.chat\xffv2.chat"),
+    ("dots", b"/chat/../admin/%2e%2E/./x"),
+    ("hidden", b"/chat/..%2f..%5cadmin/..;x/%3b"),
+    ("smuggled", b"/chat HTTP/1.1\r\nHost: x\r\n\r\n\xffa, b\r\n"),
+];
+
 /// `cargo xtask fuzz`. What it learns stays in fuzz/corpus, what breaks in fuzz/artifacts.
 pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
     if let Some(why) = missing(repo) {
@@ -49,9 +57,13 @@ pub(crate) fn run(repo: &Repo, flags: flags::Fuzz) -> anyhow::Result<()> {
     })?;
     let mut targets =
         vec![("decode", golden(repo)?), ("ws", conversations()?), ("registry", Vec::new())];
+    targets.push(("gateway", targets_of_sockets()));
     if let Some(only) = &flags.target {
         targets.retain(|(name, _)| name == only);
-        ensure!(!targets.is_empty(), "no fuzz target is called {only}: decode, ws, registry");
+        ensure!(
+            !targets.is_empty(),
+            "no fuzz target is called {only}: decode, ws, registry, gateway"
+        );
     }
     let seconds = (flags.seconds.unwrap_or(60) / targets.len() as u32).max(1).to_string();
     for (name, seeds) in targets {
@@ -119,6 +131,12 @@ fn conversations() -> anyhow::Result<Seeds> {
         Ok(((*name).to_owned(), bytes))
     });
     seeds.collect()
+}
+
+/// What tabs ask gateways for.
+fn targets_of_sockets() -> Seeds {
+    let seed = |(name, bytes): &(&str, &[u8])| ((*name).to_owned(), bytes.to_vec());
+    TARGETS.iter().map(seed).collect()
 }
 
 /// The frames of a golden file: blank lines keep them apart.

@@ -25,7 +25,7 @@ use tabmux_cli::{SCRIPTS, Stderr, bench, demo, lost_lines};
 #[cfg(unix)]
 use tabmux_server::ServerHandle;
 use tabmux_server::{
-    ApiKey, Builder, Config, Error, Listeners, LogLevel, Server, listen_address,
+    ApiKey, Builder, Config, Error, Listeners, LogLevel, Route, Server, listen_address,
     raise_descriptor_limit,
 };
 #[cfg(unix)]
@@ -53,6 +53,8 @@ struct Arguments {
 enum Command {
     /// Runs a server.
     Serve(Serve),
+    /// Runs a server in front of WebSocket servers of yours, which --route names.
+    Gateway(Serve),
     /// Looks at a configuration as `serve` would, and tells what is wrong.
     Check(Check),
     /// Loads a server, and tells what that cost it.
@@ -91,6 +93,10 @@ struct Serve {
     /// may be repeated. `*` lets every site use this server in its visitors' name
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
+    /// Path whose sockets go on to a WebSocket server of yours, as `/chat/=ws://127.0.0.1:9000`;
+    /// may be repeated. The server is `ws://`, `wss://` or `unix:/path`
+    #[arg(long, value_name = "PREFIX=URL", value_parser = route)]
+    route: Vec<Route>,
     /// Least level to log to stderr. error: act now; warn: look; info: a state changed; debug:
     /// about one link; trace [default: info]
     #[arg(long, value_name = "LEVEL")]
@@ -130,6 +136,13 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments, stderr: Stderr) -> Result<(), String> {
     match arguments.command {
         Command::Serve(arguments) => {
+            serve(arguments, stderr).await.map_err(|error| error.to_string())
+        }
+        Command::Gateway(arguments) => {
+            let has_routes = !arguments.route.is_empty() || arguments.config.is_some();
+            if !has_routes {
+                return Err("a gateway needs --route PREFIX=URL, or --config FILE".to_owned());
+            }
             serve(arguments, stderr).await.map_err(|error| error.to_string())
         }
         Command::Check(Check { config }) => {
@@ -313,6 +326,7 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
     if let Some(assets) = &arguments.assets {
         config.assets = Some(assets.clone());
     }
+    config.route.extend(arguments.route.iter().cloned());
     config.allow_origins.extend(arguments.allow_origin.iter().cloned());
     if let Some(level) = arguments.log {
         config.log = log_level(level);
@@ -335,6 +349,14 @@ const fn log_level(level: Level) -> LogLevel {
         Level::INFO => LogLevel::Info,
         Level::DEBUG => LogLevel::Debug,
         Level::TRACE => LogLevel::Trace,
+    }
+}
+
+/// Reads a route: `/chat/=ws://127.0.0.1:9000`.
+fn route(text: &str) -> Result<Route, String> {
+    match text.split_once('=') {
+        Some((prefix, upstream)) => Ok(Route::new(prefix, upstream)),
+        None => Err("write it as /chat/=ws://127.0.0.1:9000".to_owned()),
     }
 }
 

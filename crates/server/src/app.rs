@@ -16,6 +16,7 @@ use crate::{
     assets::Scripts,
     control::Control,
     files::Folder,
+    gateway::Gateway,
     hosts::Door,
     identity,
     judge::{Answer, NoVerdict, Room},
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) shards: Shards,
     pub(crate) files: Files,
     pub(crate) api: api::Counts,
+    pub(crate) gateway: Gateway,
     /// Clients that are told whose their browser is, at one time.
     pub(crate) answering: Arc<Semaphore>,
 }
@@ -66,6 +68,9 @@ pub(crate) struct Opening {
     pub(crate) inflates: bool,
 }
 
+/// Headers that are kept of a request.
+type Headers = Vec<(Box<str>, Box<[u8]>)>;
+
 /// A client whose origin, address and rate are good.
 pub(crate) struct Candidate {
     approach: Approach,
@@ -76,6 +81,8 @@ pub(crate) struct Candidate {
     /// The identity tag that its hub shows.
     shown: Option<Box<str>>,
     is_proxied: bool,
+    /// What the request tells other servers.
+    passed_on: Headers,
 }
 
 /// A candidate that the application has to judge.
@@ -208,11 +215,11 @@ impl App {
         let proxies = &settings.proxies;
         let client = peer.map(|peer| proxies.client(peer, offer.forwarded.iter().copied()));
         let is_proxied = peer.is_some_and(|peer| proxies.trusts(peer.to_canonical()));
+        let request = LinkRequest { headers: &offer.headers, client, proxied: is_proxied };
         let user = match &self.names {
             Names::No | Names::Judge(_) => None,
             Names::User(user_of) => {
-                let headers = &offer.headers;
-                let user = user_of(&LinkRequest { headers, client, proxied: is_proxied });
+                let user = user_of(&request);
                 user.inspect_err(|_| self.admission.count(Cause::UserHeader, client))?
             }
         };
@@ -220,7 +227,8 @@ impl App {
         let is_told = !is_hidden && peer.map(|peer| peer.to_canonical()) == client;
         let kept = client.filter(|_| !is_told);
         let shown = identity::shown(offer.target).map(Box::from);
-        let candidate = Candidate { approach, client, kept, user, shown, is_proxied };
+        let passed_on = self.gateway.keep(&request);
+        let candidate = Candidate { approach, client, kept, user, shown, is_proxied, passed_on };
         Ok(match &self.names {
             Names::No | Names::User(_) => Known::Whole(candidate),
             Names::Judge(room) => {
@@ -280,7 +288,7 @@ impl App {
         answer: Result<Answer, NoVerdict>,
     ) -> Result<Settled, Refusal> {
         let Case { candidate, handshake, room } = case;
-        let Candidate { approach, client, kept, user: _, shown, is_proxied } = candidate;
+        let Candidate { approach, client, kept, user: _, shown, is_proxied, passed_on } = candidate;
         let answer = answer.map_err(|trouble| self.unjudged(trouble, client));
         let Answer { verdict, asking } = answer?;
         let admitted = match verdict.and_then(Admitted::unexpired) {
@@ -295,7 +303,9 @@ impl App {
                 return Ok(Settled::Admitted(ticket));
             }
         };
-        let headers = admitted.headers(&handshake.parts);
+        let mut headers = admitted.headers(&handshake.parts);
+        let is_new = |(name, _): &&(Box<str>, _)| !admitted.keeps(name);
+        headers.extend(passed_on.iter().filter(is_new).cloned());
         let tag = self.tag(admitted.name(), shown.as_deref());
         let until = admitted.lives().map(|lives| self.shards.board().now() + lives);
         let is_undecided = admitted.is_undecided();
@@ -305,15 +315,16 @@ impl App {
             Ok(ticket) => Settled::Admitted(ticket.with(handshake)),
             Err(approach) => {
                 let user = None;
-                let candidate = Candidate { approach, client, kept, user, shown, is_proxied };
+                let candidate =
+                    Candidate { approach, client, kept, user, shown, is_proxied, passed_on };
                 Settled::Outdated(Box::new(Case { candidate, handshake, room }))
             }
         })
     }
 
     fn admit(&self, candidate: Candidate) -> Result<Ticket, Refusal> {
-        let Candidate { approach, client, kept, user, shown, is_proxied: _ } = candidate;
-        let (user, headers) = (user.as_deref(), Vec::new());
+        let Candidate { approach, client, kept, user, shown, is_proxied: _, passed_on } = candidate;
+        let (user, headers) = (user.as_deref(), passed_on);
         let tag = self.tag(user, shown.as_deref());
         let (until, address, is_undecided) = (None, kept, false);
         let guest = Guest { user, tag, until, address, headers, is_undecided };

@@ -3,10 +3,11 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    Broker, Config, Error, Handshake, Server, SocketHandler, Verdict,
+    Broker, Config, Error, Handshake, Route, Server, SocketHandler, Verdict,
     app::Files,
     assets::Scripts,
     files::Folder,
+    gateway::Gateway,
     identity::{Identity, Secret},
     judge::{Hook, KeyOf},
     metrics::Counter,
@@ -104,6 +105,24 @@ impl Builder {
         let factory: Factory = Box::new(move || Box::new(factory()));
         let added = self.routes.set_fallback(factory);
         self.fault = self.fault.or(added.err());
+        self
+    }
+
+    /// Has another server serve the virtual sockets below a prefix: each is a WebSocket there.
+    ///
+    /// ```
+    /// use tabmux_server::Server;
+    ///
+    /// let server = Server::builder().gateway("/chat/", "ws://127.0.0.1:9000").build()?;
+    /// # Ok::<(), tabmux_server::Error>(())
+    /// ```
+    pub fn gateway(self, prefix: impl Into<String>, upstream: impl Into<String>) -> Self {
+        self.route(Route::new(prefix, upstream))
+    }
+
+    /// Adds a route to another server, with its settings.
+    pub fn route(mut self, route: Route) -> Self {
+        self.config.route.push(route);
         self
     }
 
@@ -357,8 +376,10 @@ impl Builder {
         this.build_judged()
     }
 
-    fn build_judged(self) -> Result<Server, Error> {
+    fn build_judged(mut self) -> Result<Server, Error> {
         self.config.check()?;
+        let gateway = Gateway::new(&self.config)?;
+        self.routes.set_gateway(gateway.table());
         if let Some(folder) = self.site.as_deref().filter(|folder| !folder.is_dir()) {
             let folder = folder.display();
             return Err(Error::Config(format!("there is no folder {folder} to serve at /")));
@@ -379,7 +400,8 @@ impl Builder {
             Namer::No => None,
             Namer::Judge(..) | Namer::User(_) => Some(Identity::new(&self.secrets, &self.config)?),
         };
-        Server::new(self.config, settings, self.routes, files, (namer, identity), self.broker)
+        let rest = (files, gateway);
+        Server::new(self.config, settings, self.routes, rest, (namer, identity), self.broker)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod jwt;
 mod keys;
+mod route;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -19,6 +20,7 @@ use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 
 pub use self::{
     jwt::JwtConfig,
+    route::Route,
     topics::{Slow, TopicRule},
 };
 use self::{keys::keys, topics::check_rules};
@@ -120,6 +122,8 @@ keys! {
         broker_timeout_ms: u64 = own(10_000), "tabmux_broker_failures_total{reason=\"timeout\"}";
         /// What is special about topics, by the beginning of their names. Default: nothing.
         topics: Vec<TopicRule> = own(Vec::new());
+        /// Paths whose sockets go on to servers of yours. Default: none.
+        route: Vec<Route> = own(Vec::new());
         /// How tokens (JWT) name users. Default: not at all. A program needs the feature `jwt`.
         jwt: Option<JwtConfig> = own(None);
         /// Compression.
@@ -193,6 +197,12 @@ keys! {
         /// What a tab may send on a virtual socket before its handler has dealt with some of it:
         /// bytes of payload, and 64 for each message. Default: 256 KiB.
         credit_bytes: u32 = core(credit_bytes), "tabmux_sockets_over_credit_total";
+        /// Sockets that one browser may have at servers behind routes; 0 for no limit. Default: 64.
+        upstream_per_browser: u32 = own(64),
+            "tabmux_gateway_refused_total{reason=\"upstream_per_browser\"}";
+        /// Sockets that one user may have there; 0 for no limit. Default: 1,024.
+        upstream_per_user: u32 = own(1_024),
+            "tabmux_gateway_refused_total{reason=\"upstream_per_user\"}";
         /// Sessions without a link. Default: 65,536.
         detached: usize = core(detached_sessions),
             "tabmux_sessions_ended_total{reason=\"evicted\"}", "tabmux_sessions_detached";
@@ -377,6 +387,10 @@ impl Config {
         session.total_queue_bytes /= shards.max(1);
         // The listener counts the links of all shards, by a limit that a reload may change.
         session.links = usize::MAX;
+        // The gateway's own deadline comes first, and says more.
+        let patience = self.route.iter().map(|route| route.open_timeout_ms).max();
+        let patience = Duration::from_millis(patience.unwrap_or(0)) + Duration::from_secs(1);
+        session.ask_timeout = session.ask_timeout.max(patience);
         session
     }
 }

@@ -187,7 +187,7 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         shared,
         &app.shards.fanout().broker_failures(),
         &app.api,
-        &app.files.counters,
+        (&app.gateway, &app.files.counters),
     );
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }

@@ -228,6 +228,11 @@ impl Admitted {
         self.user.as_deref().filter(|name| !name.is_empty())
     }
 
+    /// Returns whether a header is to be kept.
+    pub(crate) fn keeps(&self, name: &str) -> bool {
+        self.kept.iter().any(|it| it.as_str() == name)
+    }
+
     /// Returns the headers of a request that are to be kept.
     pub(crate) fn headers(&self, parts: &Parts) -> Vec<(Box<str>, Box<[u8]>)> {
         let mut kept = Vec::new();

@@ -49,6 +49,8 @@ mod encoding;
 mod error;
 mod face;
 mod files;
+#[doc(hidden)]
+pub mod gateway;
 mod handle;
 mod handler;
 mod handshake;
@@ -83,7 +85,7 @@ pub use self::{
     broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     builder::Builder,
     config::{
-        ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, LogLevel, Slow, TopicRule,
+        ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, LogLevel, Route, Slow, TopicRule,
         listen_address,
     },
     context::Ctx,

@@ -10,6 +10,7 @@ use tabmux_core::session::{NumberKind, Stats};
 use crate::{
     admission::{Admission, Cause},
     api, descriptors,
+    gateway::{Gateway, Numbers},
     judge::Room,
     shard::board::Board,
 };
@@ -33,7 +34,7 @@ pub(crate) fn text(
     shared: usize,
     broker: &[(&str, u64)],
     api: &api::Counts,
-    counters: &[Counter],
+    (gateway, counters): (&Gateway, &[Counter]),
 ) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     page.stats(&board.stats());
@@ -52,6 +53,7 @@ pub(crate) fn text(
     let name = "tabmux_build_info";
     page.head(NumberKind::Gauge, name, "1, with the version of the server.");
     page.sample(name, Some(("version", env!("CARGO_PKG_VERSION"))), 1);
+    page.gateway(gateway);
     for Counter { name, help, read } in counters {
         page.one(NumberKind::Counter, name, help, read());
     }
@@ -111,6 +113,30 @@ impl Page {
         self.sample(name, Some(("from", "memory")), cached);
         let help = "Questions whose client left before they were answered.";
         self.one(NumberKind::Counter, "tabmux_judge_withdrawn_total", help, withdrawn);
+    }
+
+    /// The sockets that other servers serve. Without routes, those of each route have no samples.
+    fn gateway(&mut self, gateway: &Gateway) {
+        use NumberKind::{Counter, Gauge};
+        let help = "Sockets that got no connection to the server behind their path, by reason.";
+        self.many(Counter, "tabmux_gateway_refused_total", help, &gateway.refused());
+        let name = "tabmux_route_sockets";
+        self.head(Gauge, name, "Sockets that are open at the servers behind a route.");
+        for Numbers { prefix, open, .. } in gateway.numbers() {
+            self.sample(name, Some(("route", prefix)), open);
+        }
+        let name = "tabmux_route_opened_total";
+        self.head(Counter, name, "Sockets that the servers behind a route have opened.");
+        for Numbers { prefix, opened, .. } in gateway.numbers() {
+            self.sample(name, Some(("route", prefix)), opened);
+        }
+        let name = "tabmux_route_refused_total";
+        self.head(Counter, name, "Sockets of a route that got no connection, by reason.");
+        for Numbers { prefix, refused, .. } in gateway.numbers() {
+            for (reason, count) in refused {
+                self.line(format_args!("{name}{{route=\"{prefix}\",reason=\"{reason}\"}} {count}"));
+            }
+        }
     }
 
     /// The process, by the names that every Prometheus client gives; what the system does not

@@ -49,6 +49,12 @@ impl Origins {
         })
     }
 
+    /// Returns whether a page of this origin may use this host. Without an origin the peer is no
+    /// browser, and may.
+    pub(crate) fn allow(&self, origin: Option<&[u8]>, host: &[u8]) -> bool {
+        self.judge(origin, host).is_ok()
+    }
+
     /// Without an `Origin` the peer is no browser, and may.
     fn judge(&self, origin: Option<&[u8]>, host: &[u8]) -> Result<(), String> {
         let Some(origin) = origin else {

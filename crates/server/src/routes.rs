@@ -4,7 +4,7 @@ use std::fmt;
 
 use matchit::{InsertError, Router};
 
-use crate::{Error, SocketHandler};
+use crate::{Error, SocketHandler, gateway::RouteTable};
 
 /// Makes the handler of a new socket.
 pub(crate) type Factory = Box<dyn Fn() -> Box<dyn SocketHandler> + Send + Sync>;
@@ -13,6 +13,8 @@ pub(crate) type Factory = Box<dyn Fn() -> Box<dyn SocketHandler> + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Routes {
     router: Router<Factory>,
+    /// What another server serves.
+    gateway: RouteTable,
     fallback: Option<Factory>,
 }
 
@@ -66,11 +68,16 @@ impl Routes {
         Ok(())
     }
 
+    /// Sets what other servers serve. Handlers of this one come first.
+    pub(crate) fn set_gateway(&mut self, gateway: RouteTable) {
+        self.gateway = gateway;
+    }
+
     /// Returns what makes the handler of a path.
     pub(crate) fn find(&self, path: &str) -> Option<&Factory> {
         match self.router.at(path) {
             Ok(found) => Some(found.value),
-            Err(_) => self.fallback.as_ref(),
+            Err(_) => self.gateway.find(path).or(self.fallback.as_ref()),
         }
     }
 

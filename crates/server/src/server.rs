@@ -20,6 +20,7 @@ use crate::{
     control::Desk,
     descriptors,
     face::dress,
+    gateway::Gateway,
     hosts::Door,
     http,
     identity::Identity,
@@ -69,7 +70,7 @@ impl Server {
         config: Config,
         settings: Settings,
         routes: Routes,
-        files: Files,
+        (files, gateway): (Files, Gateway),
         (namer, identity): (Namer, Option<Identity>),
         broker: Option<Arc<dyn Broker>>,
     ) -> Result<Self, Error> {
@@ -101,7 +102,7 @@ impl Server {
         let admission = Arc::clone(&control.desk.admission);
         let answering = Arc::new(Semaphore::new(admission.quota().handshakes));
         let api = api::Counts::default();
-        let app = App { config, control, admission, names, shards, files, api, answering };
+        let app = App { config, control, admission, names, shards, files, api, gateway, answering };
         Ok(Self { app: Arc::new(app) })
     }
 
@@ -222,7 +223,7 @@ impl Server {
     /// those that it has away, a hundredth of them at a time over `drain_ms`, and returns when none
     /// is left.
     pub async fn leave(&self) {
-        let App { admission, shards, config, .. } = &*self.app;
+        let App { admission, shards, config, gateway, .. } = &*self.app;
         // Of a shard that failed, load balancers know already.
         if shards.board().failed().is_none() {
             admission.announce_drain();
@@ -237,10 +238,11 @@ impl Server {
             shards.drain(SLICES - slice, SPREAD);
             let next = start + step * (slice + 1);
             if timeout_at(next, streams.wait_for(gone)).await.is_ok() {
-                return;
+                return gateway.close().await;
             }
         }
         shards.close_links();
         let _ = timeout_at(Instant::now() + LAST_WAIT, streams.wait_for(gone)).await;
+        gateway.close().await;
     }
 }

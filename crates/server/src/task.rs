@@ -2,7 +2,7 @@
 
 mod socket;
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, future::poll_fn, net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     OwnedPayload,
@@ -170,6 +170,27 @@ impl Opening {
     /// Returns the session of its browser.
     pub fn session(&self) -> SessionId {
         self.socket.session()
+    }
+
+    /// Returns the values of a header that the server keeps, by its name in lower case.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let kept = self.visitor.as_ref().map_or(&[][..], |visitor| kept_headers(visitor));
+        kept.iter().filter(move |(key, _)| &**key == name).map(|(_, value)| &**value)
+    }
+
+    /// Returns what is kept of who opened the link.
+    pub(crate) fn shared_visitor(&self) -> Option<Arc<Visitor>> {
+        self.visitor.clone()
+    }
+
+    /// Returns how many bytes a message on the socket may have.
+    pub(crate) fn longest_message(&self) -> usize {
+        self.socket.longest()
+    }
+
+    /// Waits until the tab does not wait for the socket any more.
+    pub(crate) async fn gone(&self) {
+        poll_fn(|context| self.socket.poll_ended(context)).await;
     }
 
     /// Opens the socket without a sub-protocol.

@@ -533,3 +533,29 @@ async fn a_fifo_in_the_site_folder_is_no_page_and_does_not_keep_the_process() {
     assert_eq!(get(address, "/pipe.txt", "").await.status, 404);
     terminate(child, "TERM").await;
 }
+
+#[tokio::test]
+async fn a_gateway_serves_the_sockets_of_its_routes_by_another_server() {
+    let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let route = format!("/chat/=ws://{}", backend.local_addr().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
+    command.args(["gateway", "--listen", "127.0.0.1:0", "--route", &route]).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (_child, address) = listening(command).await;
+    let mut hub = Hub::welcomed(address).await;
+    let tab = hub.attach(1).await;
+    let serve = async {
+        let (stream, _) = backend.accept().await.unwrap();
+        tokio_tungstenite::accept_async(stream).await.unwrap()
+    };
+    let (_upstream, protocol) = tokio::join!(serve, hub.open(tab, 1, "/chat/room", &[]));
+    assert_eq!(protocol, "");
+}
+
+#[tokio::test]
+async fn a_gateway_without_a_route_says_what_it_needs() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
+    let output = command.arg("gateway").output().await.unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--route PREFIX=URL"));
+}

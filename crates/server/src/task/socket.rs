@@ -175,6 +175,44 @@ impl TaskSocket {
         self.reader.ended()
     }
 
+    /// Returns the next message, as [`next`](Self::next) does.
+    pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<OwnedPayload>> {
+        self.reader.poll(context)
+    }
+
+    /// Ready when the socket is closed.
+    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+        let mut outgoing = self.reader.half.0.shared.outgoing();
+        match outgoing.end {
+            End::Open | End::Closing(..) => outgoing.wait(context),
+            End::Closed(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Ready when there is room for a message.
+    pub(crate) fn poll_room(&self, context: &Context<'_>) -> Poll<Result<(), SendError>> {
+        self.writer.half.poll_ready(context)
+    }
+
+    /// Queues a message. [`tell`](Self::tell) has it sent.
+    pub(crate) fn queue(&self, message: OwnedPayload) -> Result<(), SendError> {
+        self.writer.half.start_send(message)
+    }
+
+    /// Has what is queued sent.
+    pub(crate) fn tell(&self) {
+        let whole = &self.writer.half.0;
+        if !whole.shared.outgoing().messages.is_empty() {
+            // An error means that the server is gone, and the socket with it.
+            let _ = whole.tell();
+        }
+    }
+
+    /// Returns how many bytes a message may have.
+    pub(crate) fn longest(&self) -> usize {
+        self.reader.half.0.shared.longest
+    }
+
     /// Makes two halves of the socket.
     pub fn split(self) -> (TaskWriter, TaskReader) {
         (self.writer, self.reader)
@@ -281,7 +319,7 @@ impl TaskWriter {
 }
 
 impl Half {
-    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    fn poll_ready(&self, context: &Context<'_>) -> Poll<Result<(), SendError>> {
         let mut outgoing = self.0.shared.outgoing();
         if !outgoing.is_open() {
             return Poll::Ready(Err(SendError::Closed));

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 70] = [
+const NAMES: [&str; 75] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -29,6 +29,8 @@ const NAMES: [&str; 70] = [
     "tabmux_credentials_total{result} 2",
     "tabmux_deliveries_total counter",
     "tabmux_draining gauge",
+    "tabmux_gateway_refused_total counter",
+    "tabmux_gateway_refused_total{reason} 11",
     "tabmux_handshakes gauge",
     "tabmux_hellos_refused_total counter",
     "tabmux_http_connections gauge",
@@ -49,6 +51,9 @@ const NAMES: [&str; 70] = [
     "tabmux_publications_total counter",
     "tabmux_queued_bytes gauge",
     "tabmux_refused_total counter",
+    "tabmux_route_opened_total counter",
+    "tabmux_route_refused_total counter",
+    "tabmux_route_sockets gauge",
     "tabmux_sessions gauge",
     "tabmux_sessions_detached gauge",
     "tabmux_sessions_ended_total counter",

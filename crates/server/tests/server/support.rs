@@ -215,10 +215,15 @@ impl Hub {
             .await;
     }
 
-    /// Opens a socket with this credit.
-    pub(crate) async fn open_with(&mut self, tab: Alias, socket: u32, path: &str, credit: u64) {
+    /// Asks for a socket with this credit.
+    pub(crate) async fn ask_with(&mut self, tab: Alias, socket: u32, path: &str, credit: u64) {
         let (up, socket, protocols) = (self.up(tab), SocketId(socket), Vec::new());
         self.say(&HubFrame::Open { up, socket, credit, path, protocols, ticket: "" }).await;
+    }
+
+    /// Opens a socket with this credit.
+    pub(crate) async fn open_with(&mut self, tab: Alias, socket: u32, path: &str, credit: u64) {
+        self.ask_with(tab, socket, path, credit).await;
         let bytes = self.next().await;
         assert!(matches!(frame(&bytes), ServerFrame::Opened { .. }), "{bytes:?}");
     }

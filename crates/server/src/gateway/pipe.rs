@@ -1,0 +1,235 @@
+//! Carrying messages between a virtual socket and an upstream.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream as _;
+use futures_sink::Sink as _;
+use tabmux_core::{OwnedPayload, wire::close};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::tungstenite::{
+    Error, Message,
+    error::CapacityError,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
+use tracing::debug;
+
+use super::{LAST_WAIT, dial::Ws};
+use crate::{Ended, TaskSocket};
+
+/// What tungstenite makes of a close frame whose code may not be sent. The browser's WebSocket
+/// fails the connection then.
+const BAD_CLOSE: &str = "Protocol violation";
+
+/// A virtual socket and its upstream.
+struct Pipe {
+    socket: TaskSocket,
+    upstream: Ws,
+    /// The message that the upstream is to take next.
+    next: Option<Message>,
+    /// Something was sent and not flushed.
+    is_unflushed: bool,
+}
+
+/// What ended one of the two.
+enum End {
+    /// The virtual socket is closed.
+    Tab,
+    /// The upstream closed, with code and reason.
+    Upstream(Option<CloseFrame>),
+    /// The upstream broke, or broke the rules.
+    Broken(Error),
+    /// The server is about to end.
+    Stopped,
+}
+
+/// Carries messages both ways until one of the two closes, and closes the other.
+pub(super) async fn carry(socket: TaskSocket, upstream: Ws, stop: watch::Receiver<bool>) {
+    let mut pipe = Pipe { socket, upstream, next: None, is_unflushed: false };
+    let end = tokio::select! {
+        end = poll_fn(|context| pipe.poll(context)) => end,
+        () = stopped(stop) => End::Stopped,
+    };
+    Box::pin(pipe.end(end)).await;
+}
+
+/// Waits until upstream connections are to be closed.
+pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody can stop it any more.
+        std::future::pending().await
+    }
+}
+
+impl Pipe {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        if let Poll::Ready(end) = self.poll_up(context) {
+            return Poll::Ready(end);
+        }
+        let down = self.poll_down(context);
+        self.socket.tell();
+        down
+    }
+
+    /// Takes messages of the tab as long as the upstream takes them.
+    fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if self.next.is_none() {
+                self.next = match self.socket.poll_message(context) {
+                    Poll::Ready(Some(message)) => Some(to_upstream(message)),
+                    Poll::Ready(None) => return Poll::Ready(End::Tab),
+                    Poll::Pending => break,
+                };
+            }
+            let mut upstream = Pin::new(&mut self.upstream);
+            match upstream.as_mut().poll_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                // Reading tells more about the end.
+                Poll::Ready(Err(_)) => break,
+                Poll::Pending => {
+                    // The tab's end is to be noticed although none of its messages is taken.
+                    if self.socket.poll_ended(context).is_ready() {
+                        return Poll::Ready(End::Tab);
+                    }
+                    return Poll::Pending;
+                }
+            }
+            if let Some(message) = self.next.take() {
+                self.is_unflushed = true;
+                let _ = upstream.start_send(message);
+            }
+        }
+        if self.is_unflushed
+            && let Poll::Ready(_) = Pin::new(&mut self.upstream).poll_flush(context)
+        {
+            self.is_unflushed = false;
+        }
+        Poll::Pending
+    }
+
+    /// Takes messages of the upstream as long as the tab takes them.
+    fn poll_down(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        loop {
+            // A closed socket says so upwards.
+            if !matches!(self.socket.poll_room(context), Poll::Ready(Ok(()))) {
+                return Poll::Pending;
+            }
+            let message = match Pin::new(&mut self.upstream).poll_next(context) {
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Broken(error)),
+                Poll::Ready(None) => return Poll::Ready(End::Broken(Error::ConnectionClosed)),
+                Poll::Pending => return Poll::Pending,
+            };
+            let payload = match message {
+                Message::Text(text) => OwnedPayload::Text(text.as_str().to_owned()),
+                Message::Binary(bytes) => OwnedPayload::Binary(bytes.to_vec()),
+                Message::Close(frame) => return Poll::Ready(End::Upstream(frame)),
+                // Pings were answered.
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            };
+            if let Err(error) = self.socket.queue(payload) {
+                debug!("a message of an upstream is lost: {error}");
+            }
+        }
+    }
+
+    /// Closes the one that is still open.
+    async fn end(mut self, end: End) {
+        match end {
+            End::Tab => {
+                let close = self.socket.ended().map_or_else(going_away, to_close);
+                self.close_upstream(close).await;
+            }
+            End::Stopped => {
+                self.socket.close(close::GOING_AWAY, "");
+                self.close_upstream(going_away()).await;
+            }
+            End::Upstream(frame) => {
+                match frame {
+                    None => self.socket.close(close::NO_STATUS, ""),
+                    Some(frame) if is_bad(&frame) => self.socket.close(close::ABNORMAL, ""),
+                    Some(frame) => self.socket.close(frame.code.into(), &frame.reason),
+                }
+                self.finish().await;
+            }
+            End::Broken(error) => {
+                debug!("an upstream broke: {error}");
+                let (code, reason) = match &error {
+                    Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+                        (close::TOO_BIG, "the server sent a message larger than its limit")
+                    }
+                    _ => (close::ABNORMAL, ""),
+                };
+                self.socket.close(code, reason);
+                let code = match error {
+                    Error::Capacity(_) => CloseCode::Size,
+                    Error::Utf8(_) => CloseCode::Invalid,
+                    Error::Protocol(_) => CloseCode::Protocol,
+                    _ => return,
+                };
+                self.close_upstream(Some(CloseFrame { code, reason: "".into() })).await;
+            }
+        }
+    }
+
+    /// Closes the upstream, after all that the tab has sent.
+    async fn close_upstream(&mut self, frame: Option<CloseFrame>) {
+        let next = self.next.take();
+        let upstream = &mut self.upstream;
+        let closing = async {
+            if let Some(message) = next {
+                poll_fn(|context| Pin::new(&mut *upstream).poll_ready(context)).await?;
+                Pin::new(&mut *upstream).start_send(message)?;
+            }
+            upstream.close(frame).await
+        };
+        if matches!(timeout(LAST_WAIT, closing).await, Ok(Ok(()))) {
+            self.finish().await;
+        }
+    }
+
+    /// Waits until the upstream has ended the connection, which is for it to do.
+    async fn finish(&mut self) {
+        let upstream = &mut self.upstream;
+        let finishing = async {
+            while let Some(Ok(_)) =
+                poll_fn(|context| Pin::new(&mut *upstream).poll_next(context)).await
+            {}
+        };
+        tokio::select! {
+            () = finishing => {}
+            () = sleep(LAST_WAIT) => {}
+        }
+    }
+}
+
+fn to_upstream(message: OwnedPayload) -> Message {
+    match message {
+        OwnedPayload::Text(text) => Message::text(text),
+        OwnedPayload::Binary(bytes) => Message::binary(bytes),
+    }
+}
+
+/// Returns the close frame that says how a virtual socket ended; `None` for one without a code.
+fn to_close(ended: Ended) -> Option<CloseFrame> {
+    match ended.code {
+        close::NO_STATUS => None,
+        // Browsers say this of a page that goes.
+        close::ABNORMAL => going_away(),
+        code => Some(CloseFrame { code: code.into(), reason: ended.reason.into() }),
+    }
+}
+
+fn going_away() -> Option<CloseFrame> {
+    Some(CloseFrame { code: CloseCode::Away, reason: "".into() })
+}
+
+fn is_bad(frame: &CloseFrame) -> bool {
+    frame.code == CloseCode::Protocol && frame.reason.as_str() == BAD_CLOSE
+}

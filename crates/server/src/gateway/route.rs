@@ -1,0 +1,258 @@
+//! A route in force, and the life of one of its sockets.
+
+use std::{
+    sync::{
+        Arc, Once,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::http::HeaderName;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::{
+    Counts, HOST, Numbers, PASSED_ON, PROTO, Refused, Shared, Target,
+    dial::{self, Dialled, Wanted},
+    pipe,
+    places::Place,
+    tls::Tls,
+    upstream::{Pool, Seat, Upstream},
+};
+use crate::{Opening, Route, logs::rarely, origin::Origins};
+
+/// A route in force.
+pub(super) struct RouteState {
+    prefix: Box<str>,
+    pool: Arc<Pool>,
+    origins: Option<Origins>,
+    /// Headers that are passed on besides.
+    headers: Vec<HeaderName>,
+    open_timeout: Duration,
+    limit: u32,
+    health: Duration,
+    tls: Option<Tls>,
+    shared: Arc<Shared>,
+    open: AtomicU32,
+    opened: AtomicU64,
+    refused: Counts,
+    is_checked: Once,
+}
+
+/// The places of a socket in all limits, given back when this is dropped.
+struct Places {
+    route: Arc<RouteState>,
+    _place: Place,
+}
+
+/// Serves a virtual socket by a WebSocket of an upstream.
+pub(super) async fn serve(route: Arc<RouteState>, opening: Opening) {
+    let longest = opening.longest_message();
+    let dialled = Box::pin(route.open(&opening, longest)).await;
+    let (places, Dialled { stream, protocol, seat }) = match dialled {
+        Ok(dialled) => dialled,
+        Err(refused) => {
+            route.shared.refused.add(&refused);
+            route.refused.add(&refused);
+            debug!("no socket on {}: {refused}", route.prefix);
+            return opening.reject(refused.to_string());
+        }
+    };
+    route.opened.fetch_add(1, Ordering::Relaxed);
+    let socket = match protocol {
+        Some(protocol) => opening.accept_protocol(protocol),
+        None => opening.accept(),
+    };
+    let stop = route.shared.stop.subscribe();
+    drop(route);
+    pipe::carry(socket, stream, stop).await;
+    drop((places, seat));
+}
+
+impl RouteState {
+    /// Puts a route in force.
+    ///
+    /// # Errors
+    /// The text says what of it has no meaning.
+    pub(super) fn new(route: &Route, shared: &Arc<Shared>) -> Result<Self, String> {
+        let path = Target::parse(&route.prefix).map_err(|bad| bad.to_string())?;
+        if path.path() != route.prefix {
+            return Err("the prefix must be a path without dot segments and query".to_owned());
+        }
+        if route.open_timeout_ms == 0 || route.open_timeout_ms > 30_000 {
+            return Err("open_timeout_ms must be from 1 to 30000".to_owned());
+        }
+        let upstreams = route.upstreams.iter().map(|text| Upstream::parse(text));
+        let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
+        if upstreams.is_empty() {
+            return Err("it has no upstream".to_owned());
+        }
+        let tls = upstreams.iter().any(Upstream::is_tls).then(|| Tls::new(route)).transpose()?;
+        let origins = route.allow_origins.as_deref().map(Origins::new).transpose();
+        let headers = route.headers.iter().map(|name| header(name)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            prefix: route.prefix.as_str().into(),
+            pool: Arc::new(Pool::new(upstreams, route.source_addresses.clone())),
+            origins: origins.map_err(|error| error.to_string())?,
+            headers,
+            open_timeout: Duration::from_millis(route.open_timeout_ms),
+            limit: route.sockets,
+            health: Duration::from_millis(route.health_ms),
+            tls,
+            shared: Arc::clone(shared),
+            open: AtomicU32::new(0),
+            opened: AtomicU64::new(0),
+            refused: Counts::default(),
+            is_checked: Once::new(),
+        })
+    }
+
+    /// Returns the prefix without its last slash.
+    pub(super) fn stem(&self) -> &str {
+        self.prefix.trim_end_matches('/')
+    }
+
+    pub(super) fn headers(&self) -> &[HeaderName] {
+        &self.headers
+    }
+
+    /// Returns whether the route is for a path, whose dot segments are resolved.
+    pub(super) fn covers(&self, path: &str) -> bool {
+        let Some(rest) = path.strip_prefix(self.stem()) else {
+            return false;
+        };
+        rest.starts_with('/') || (rest.is_empty() && !self.prefix.ends_with('/'))
+    }
+
+    pub(super) fn numbers(&self) -> Numbers<'_> {
+        Numbers {
+            prefix: &self.prefix,
+            open: self.open.load(Ordering::Relaxed).into(),
+            opened: self.opened.load(Ordering::Relaxed),
+            refused: self.refused.all(),
+        }
+    }
+
+    /// Opens the WebSocket of a virtual socket.
+    async fn open(
+        self: &Arc<Self>,
+        opening: &Opening,
+        longest: usize,
+    ) -> Result<(Places, Dialled), Refused> {
+        let target = Target::parse(opening.target()).map_err(Refused::Target)?;
+        // Nothing else goes into a line of the request.
+        if !opening.protocols().iter().all(|protocol| dial::is_token(protocol)) {
+            return Err(Refused::Protocols);
+        }
+        if let Some(origins) = &self.origins {
+            let host = opening.header(HOST).or_else(|| opening.header("host"));
+            if !origins.allow(opening.header("origin"), host.unwrap_or(b"")) {
+                return Err(Refused::Origin);
+            }
+        }
+        let places = self.take(opening)?;
+        self.watch_upstreams();
+        let stop = self.shared.stop.subscribe();
+        let wanted = self.wanted(opening, target, longest);
+        let dialling = timeout(self.open_timeout, self.dial(&wanted));
+        let dialled = tokio::select! {
+            dialled = dialling => dialled.unwrap_or(Err(Refused::Slow(self.open_timeout)))?,
+            () = pipe::stopped(stop) => return Err(Refused::Draining),
+            () = opening.gone() => return Err(Refused::Gone),
+        };
+        Ok((places, dialled))
+    }
+
+    /// Takes the socket's place in all limits.
+    fn take(self: &Arc<Self>, opening: &Opening) -> Result<Places, Refused> {
+        let place = self.shared.places.take(opening.session(), opening.shared_visitor())?;
+        let more = |open: u32| (self.limit == 0 || open < self.limit).then_some(open + 1);
+        match self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Places { route: Arc::clone(self), _place: place }),
+            Err(_) => Err(Refused::Route(self.limit)),
+        }
+    }
+
+    /// Returns what the upstream is asked for.
+    fn wanted(&self, opening: &Opening, target: Target, longest: usize) -> Wanted {
+        let names = PASSED_ON.iter().chain(&self.headers);
+        let mut headers = Vec::new();
+        for name in names {
+            headers
+                .extend(opening.headers(name.as_str()).map(|value| (name.clone(), value.into())));
+        }
+        let mut forwarded = |name, value: Option<Vec<u8>>| {
+            headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
+        };
+        let said = |name| opening.header(name).map(<[u8]>::to_vec);
+        forwarded("x-forwarded-for", opening.address().map(|it| it.to_string().into_bytes()));
+        forwarded(PROTO, Some(said(PROTO).unwrap_or_else(|| b"http".to_vec())));
+        forwarded(HOST, said(HOST).or_else(|| said("host")));
+        let protocols = opening.protocols().join(", ");
+        Wanted { target, prefix: self.stem().len(), headers, protocols, longest }
+    }
+
+    /// Dials the upstreams until one takes the connection.
+    async fn dial(&self, wanted: &Wanted) -> Result<Dialled, Refused> {
+        for upstream in self.pool.order() {
+            let seat = Seat::new(&upstream);
+            match dial::connect(&upstream, &self.pool, self.tls.as_ref()).await {
+                Ok(stream) => {
+                    upstream.mark(true);
+                    return dial::handshake(stream, seat, wanted).await;
+                }
+                Err(error) => {
+                    upstream.mark(false);
+                    let (prefix, authority) = (&self.prefix, upstream.authority());
+                    rarely!(warn, "the upstream {authority} of {prefix} is down: {error}");
+                }
+            }
+        }
+        Err(Refused::Down)
+    }
+
+    /// Has each of several upstreams dialled now and then, from the first socket on.
+    fn watch_upstreams(&self) {
+        if self.pool.upstreams.len() < 2 || self.health.is_zero() {
+            return;
+        }
+        self.is_checked.call_once(|| {
+            let (pool, every) = (Arc::downgrade(&self.pool), self.health);
+            tokio::spawn(async move {
+                loop {
+                    sleep(every).await;
+                    let Some(pool) = pool.upgrade() else { return };
+                    for upstream in &pool.upstreams {
+                        let dialled = timeout(every, dial::reach(upstream, &pool)).await;
+                        upstream.mark(matches!(dialled, Ok(Ok(()))));
+                    }
+                }
+            });
+        });
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        self.route.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads the name of a header that may be passed on.
+fn header(name: &str) -> Result<HeaderName, String> {
+    let known = HeaderName::from_bytes(name.as_bytes());
+    let known = known.map_err(|_| format!("headers: {name:?} is no name of a header"))?;
+    let text = known.as_str();
+    let is_ours = text.starts_with("sec-websocket-")
+        || text.starts_with("x-forwarded-")
+        || matches!(
+            text,
+            "host" | "connection" | "upgrade" | "content-length" | "transfer-encoding"
+        );
+    match (is_ours, PASSED_ON.contains(&known)) {
+        (true, _) => Err(format!("headers: {name} is set by the gateway")),
+        (false, true) => Err(format!("headers: {name} is passed on anyway")),
+        (false, false) => Ok(known),
+    }
+}

@@ -1,0 +1,11 @@
+//! Virtual sockets that another server serves. What is checked there is checked at that server.
+
+mod ends;
+mod hostile;
+mod limits;
+mod pressure;
+mod requests;
+#[cfg(feature = "wss")]
+mod tls;
+mod upstreams;
+mod world;
