@@ -47,6 +47,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("browsers", Count::One, install_browsers(xtask.clone())),
         step("bundlers", Count::NodeTest, bundlers),
         step("runners", Count::NodeTest, |repo| tests_of(repo, "test/runners", "test")),
+        step("gateway", Count::NodeTest, gateway),
         // By a PATH that has Node and no Rust.
         step("README", Count::NodeTest, |repo| tests_of(repo, "test/runners", "readme")),
         step("e2e", Count::Summary, e2e(xtask.clone())),
@@ -150,6 +151,12 @@ fn tests_of(repo: &Repo, folder: &str, script: &str) -> anyhow::Result<Outcome> 
     repo.need_npm_packages_of(&package)?;
     let _dir = repo.sh.push_dir(package);
     Outcome::of(cmd!(repo.sh, "npm run --silent {script}"))
+}
+
+/// Thirteen libraries through the gateway.
+fn gateway(repo: &Repo) -> anyhow::Result<Outcome> {
+    cmd!(repo.sh, "cargo build --quiet -p tabmux-cli").run()?;
+    tests_of(repo, "test/gateway", "test")
 }
 
 fn run_fuzz(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {

@@ -1,4 +1,5 @@
-// The table *Inside other libraries* of README.md: each of its lines, compiled and never run.
+// The table *Inside other libraries* of README.md: those of its lines whose types matter, compiled.
+// The tests of the gateway run them.
 
 import { Client } from '@stomp/stompjs';
 import { Centrifuge } from 'centrifuge';
@@ -9,7 +10,7 @@ import ReconnectingWebSocket from 'reconnecting-websocket';
 import { webSocket } from 'rxjs/webSocket';
 import { SharedWebSocket } from 'tabmux';
 
-export class ExclusiveSocket extends SharedWebSocket {
+export class TabSocket extends SharedWebSocket {
   constructor(url: string | URL, protocols?: string | string[]) {
     super(url, protocols, { mode: 'exclusive' });
   }
@@ -18,11 +19,11 @@ export class ExclusiveSocket extends SharedWebSocket {
 const url = 'wss://example.org/';
 
 export const all = [
-  new PartyWebSocket(url, [], { WebSocket: SharedWebSocket }),
-  new ReconnectingWebSocket(url, [], { WebSocket: SharedWebSocket }),
-  webSocket({ url, WebSocketCtor: SharedWebSocket }),
-  createClient({ url, webSocketImpl: ExclusiveSocket }),
-  new Centrifuge(url, { websocket: ExclusiveSocket }),
-  new Client({ webSocketFactory: () => new ExclusiveSocket(url) }),
-  new Socket(url, { transport: ExclusiveSocket }),
+  new PartyWebSocket(url, [], { WebSocket: TabSocket }),
+  new ReconnectingWebSocket(url, [], { WebSocket: TabSocket }),
+  webSocket({ url, WebSocketCtor: TabSocket }),
+  createClient({ url, webSocketImpl: TabSocket }),
+  new Centrifuge(url, { websocket: TabSocket }),
+  new Client({ webSocketFactory: () => new TabSocket(url, ['v12.stomp']) }),
+  new Socket(url, { transport: TabSocket }),
 ];
