@@ -234,6 +234,10 @@ export const object = ({ port }) => {
         Object.getOwnPropertyDescriptor(socket.constructor.prototype, name);
       return (get ?? value).call({}, '');
     })]),
+    ...['nonsense', 'blob'].map((type) => [`binaryType = ${type} of what is no socket`,
+      on(({ constructor: { prototype } }) => {
+        Object.getOwnPropertyDescriptor(prototype, 'binaryType').set.call({}, type);
+      })]),
     ['close(1) of what is no socket', on((socket) => socket.close.call({}, 1))],
     ['a frozen socket', on((socket) => {
       Object.freeze(socket);

@@ -2,7 +2,7 @@
 //! `cargo xtask wpt`. They do what `e2e/wpt/server.mjs` does for pages in other modes. The first
 //! line of output is the port.
 
-use std::{error::Error, net::SocketAddr};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use tabmux_server::{Opening, OwnedMessage, Server, TaskSocket, listen, task, task_opening};
 
@@ -11,11 +11,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let quiet = || task(|mut socket| async move { while socket.next().await.is_some() {} });
     let server = Server::builder()
         .allow_origin("*")
-        .socket("/echo", task(echo))
-        .socket("/echo_raw", task(echo))
+        .socket("/echo", task_opening(echo))
+        .socket("/echo_close_data", task(until_goodbye))
+        .socket("/handshake_sleep_2", task_opening(late))
+        .socket("/sleep_10_v13", task_opening(never))
         .socket("/echo_exit", task(first_message_ends_it))
         .socket("/empty-message", task(empty))
         .socket("/echo-query", task(query))
+        .socket("/echo-query_v13", task(query))
         .socket("/protocol", task_opening(first_protocol))
         .socket("/protocol_array", task_opening(first_protocol))
         .socket("/handshake_protocol", task_opening(foobar))
@@ -28,15 +31,33 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(server.run(listener, std::future::pending()).await?)
 }
 
-async fn echo(mut socket: TaskSocket) {
+async fn echo(opening: Opening) {
+    let mut socket = match opening.protocols().iter().any(|offered| offered == "echo") {
+        true => opening.accept_protocol("echo"),
+        false => opening.accept(),
+    };
     while let Some(message) = socket.next().await {
         // As `echo_wsh.py` has it.
-        if message == OwnedMessage::Text("Goodbye".to_owned())
-            || socket.send(message).await.is_err()
-        {
+        let is_last = message == OwnedMessage::Text("Goodbye".to_owned());
+        if socket.send(message).await.is_err() || is_last {
             return;
         }
     }
+}
+
+async fn until_goodbye(mut socket: TaskSocket) {
+    let goodbye = OwnedMessage::Text("Goodbye".to_owned());
+    while socket.next().await.is_some_and(|message| message != goodbye) {}
+}
+
+async fn late(opening: Opening) {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drop(opening.accept());
+}
+
+async fn never(opening: Opening) {
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    drop(opening);
 }
 
 async fn first_message_ends_it(mut socket: TaskSocket) {

@@ -24,8 +24,7 @@ pub struct Case {
 pub struct Cases {
     /// Those that can be run, sorted by their pages.
     pub all: Vec<Case>,
-    /// Pages that need what is not served: TLS, HTTP/2, or a worker, in which the package does not
-    /// work.
+    /// Pages that need what is not served: TLS or HTTP/2.
     pub left_out: Vec<String>,
 }
 
@@ -48,37 +47,47 @@ impl Cases {
                     self.walk(&file, &path)?;
                 }
             } else if let Some(kind) = Kind::of(&name) {
-                let text = fs::read_to_string(&file);
+                // Some pages are not in UTF-8. What is read here is ASCII in all of them.
+                let text = fs::read(&file);
                 let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
-                self.file(kind, &path, &text);
+                self.file(kind, &path, &String::from_utf8_lossy(&text));
             }
         }
         Ok(())
     }
 
     fn file(&mut self, kind: Kind, path: &str, text: &str) {
-        let page = match kind {
-            Kind::Page if text.contains("testharness.js") => path.to_owned(),
+        let stem = path.trim_end_matches(".js");
+        let pages = match kind {
+            Kind::Page if text.contains("testharness.js") => vec![path.to_owned()],
             Kind::Page => return,
-            Kind::Script => format!("{}.html", path.trim_end_matches(".js")),
+            Kind::Window => vec![format!("{stem}.html")],
+            Kind::Any => {
+                let globals = values(kind, text, "global").next();
+                let globals = globals.unwrap_or("window,dedicatedworker").split(',');
+                // `worker` is each kind of worker.
+                let endings = globals.filter_map(|global| match global.trim() {
+                    "window" => Some("html"),
+                    "worker" | "dedicatedworker" => Some("worker.html"),
+                    _ => None,
+                });
+                endings.map(|ending| format!("{stem}.{ending}")).collect()
+            }
         };
-        let is_for_workers =
-            values(kind, text, "global").any(|global| !global.split(',').any(|it| it == "window"));
-        if path.contains(".https.") || path.contains(".h2.") || is_for_workers {
-            self.left_out.push(page);
-            return;
-        }
         let is_long = values(kind, text, "timeout").any(|value| value == "long");
         let mut variants = values(kind, text, "variant").collect::<Vec<_>>();
         if variants.is_empty() {
             variants.push("");
         }
-        for variant in variants {
-            let page = format!("{page}{variant}");
-            if variant.contains("wss") || variant.contains("wpt_flags") {
-                self.left_out.push(page);
-            } else {
-                self.all.push(Case { page, is_long });
+        for page in pages {
+            let needs_tls = page.contains(".https.") || page.contains(".h2.");
+            for variant in &variants {
+                let page = format!("{page}{variant}");
+                if needs_tls || variant.contains("wss") || variant.contains("wpt_flags") {
+                    self.left_out.push(page);
+                } else {
+                    self.all.push(Case { page, is_long });
+                }
             }
         }
     }
@@ -90,14 +99,18 @@ enum Kind {
     /// A page.
     Page,
     /// A script for which a page is made.
-    Script,
+    Window,
+    /// A script for which a page and a dedicated worker are made.
+    Any,
 }
 
 impl Kind {
     fn of(name: &str) -> Option<Self> {
         let ends = |end: &str| name.ends_with(end);
-        if ends(".any.js") || ends(".window.js") {
-            Some(Self::Script)
+        if ends(".any.js") {
+            Some(Self::Any)
+        } else if ends(".window.js") {
+            Some(Self::Window)
         } else if (ends(".html") || ends(".htm")) && !name.contains("-manual.") {
             Some(Self::Page)
         } else {
@@ -108,14 +121,19 @@ impl Kind {
 
 /// What a file says of itself under a name.
 fn values<'a>(kind: Kind, text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
-    let begin = match kind {
-        Kind::Page => format!("<meta name=\"{name}\" content=\""),
-        Kind::Script => format!("// META: {name}="),
+    let begins = match kind {
+        Kind::Page => {
+            vec![format!("<meta name=\"{name}\" content=\""), format!("<meta name={name} content=")]
+        }
+        Kind::Window | Kind::Any => vec![format!("// META: {name}=")],
     };
-    let lines = text.lines().map(str::trim);
-    lines.filter_map(move |line| {
-        let rest = line.strip_prefix(begin.as_str())?;
-        Some(rest.split_once('"').map_or(rest, |(value, _)| value).trim())
+    let ends: &[char] = match kind {
+        Kind::Page => &['"', '>'],
+        Kind::Window | Kind::Any => &[],
+    };
+    text.lines().map(str::trim).filter_map(move |line| {
+        let rest = begins.iter().find_map(|begin| line.strip_prefix(begin.as_str()))?;
+        Some(rest.split_once(ends).map_or(rest, |(value, _)| value).trim())
     })
 }
 

@@ -29,6 +29,8 @@ pub struct Report {
     pub passed: BTreeMap<String, (usize, usize)>,
     /// Each test that passes in a mode and fails natively, or the other way round.
     pub differences: Vec<Difference>,
+    /// Each test that fails natively. What the modes do there shows nothing.
+    pub without_control: Vec<Difference>,
 }
 
 /// A test whose outcome is not that of the control.
@@ -61,6 +63,7 @@ pub fn run(
         tell(case);
         let native = outcomes(browser, &servers, case, NATIVE)?;
         report.count(NATIVE, &native);
+        report.note_failures(case, &native);
         for mode in modes {
             let found = outcomes(browser, &servers, case, mode)?;
             report.count(mode, &found);
@@ -83,7 +86,9 @@ fn outcomes(browser: &mut Browser, servers: &Servers, case: &Case, mode: &str) -
     match report {
         Ok(report) => {
             let tests = report["tests"].as_array().into_iter().flatten();
-            found.extend(tests.filter_map(outcome));
+            let tests = tests.filter_map(outcome);
+            // Some names have the address of the page, whose port differs from mode to mode.
+            found.extend(tests.map(|(name, outcome)| (servers.without_port(mode, &name), outcome)));
             if report["status"] != 0 {
                 let message = report["message"].as_str().unwrap_or_default().to_owned();
                 found.insert("(the harness)".to_owned(), Err(message));
@@ -113,6 +118,17 @@ impl Report {
         *all += found.len();
     }
 
+    fn note_failures(&mut self, case: &Case, native: &Outcomes) {
+        let failures =
+            native.iter().filter_map(|(name, outcome)| Some((name, outcome.clone().err()?)));
+        self.without_control.extend(failures.map(|(name, failure)| Difference {
+            mode: NATIVE.to_owned(),
+            page: case.page.clone(),
+            test: name.clone(),
+            failure: Some(failure),
+        }));
+    }
+
     fn compare(&mut self, mode: &str, case: &Case, native: &Outcomes, found: &Outcomes) {
         let missing = Err("it was not run".to_owned());
         let mut names = native.keys().chain(found.keys()).collect::<Vec<_>>();
@@ -135,6 +151,10 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Difference { page, test, failure, .. } in &self.without_control {
+            let failure = failure.as_deref().unwrap_or_default();
+            writeln!(f, "without a control: {page}: {test}: {failure}")?;
+        }
         for difference in &self.differences {
             writeln!(f, "{difference}")?;
         }

@@ -40,6 +40,14 @@ impl Servers {
         let port = port.ok_or_else(|| format!("there is no mode {mode}"))?;
         Ok(format!("http://localhost:{port}{page}"))
     }
+
+    /// Returns a text in which the addresses of the pages of a mode have no port.
+    pub(super) fn without_port(&self, mode: &str, text: &str) -> String {
+        match self.ports.get(mode) {
+            Some(port) => text.replace(&format!("localhost:{port}"), "localhost"),
+            None => text.to_owned(),
+        }
+    }
 }
 
 /// Starts a program, and returns the first line that it writes.

@@ -225,15 +225,11 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** A class whose sockets have these options, for libraries that take a class. */
   static with(options: SharedWebSocketOptions): typeof SharedWebSocket {
-    return class extends SharedWebSocket {
-      constructor(
-        url: Given<string | URL>,
-        protocols?: Given<string | string[]>,
-        others?: SharedWebSocketOptions,
-      ) {
-        super(url, protocols, { ...options, ...others });
-      }
-    };
+    // Not a class that extends this one: what a page does to its prototype must reach the sockets.
+    return new Proxy(this, {
+      construct: (target, given, as) => Reflect.construct(target,
+        given.length ? [given[0], given[1], { ...options, ...given[2] }] : given, as),
+    });
   }
 
   /** The URL. Empty while the function that knows it was not asked in this page. */
@@ -264,7 +260,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   }
 
   set binaryType(type: BinaryType) {
-    if (/^(blob|arraybuffer)$/.test(type)) this.#binaryType = type;
+    // Either way a private field is touched, which throws for what is no socket.
+    this.#binaryType = /^(blob|arraybuffer)$/.test(type) ? type : this.#binaryType;
   }
 
   /** How the hub is hosted. */

@@ -122,6 +122,21 @@ test('a class with options takes the place of the constructor', async () => {
   assert.equal(config.mode, 'mux');
 });
 
+test('a class with options has the name, the prototype and the errors of the class', () => {
+  const Mux = SharedWebSocket.with({ mode: 'mux' });
+  assert.equal(Mux.name, 'SharedWebSocket');
+  assert.equal(Mux.prototype, SharedWebSocket.prototype);
+  assert.throws(() => Reflect.construct(Mux, []), TypeError);
+});
+
+test('a class with options gives its options to a class that is made of it', async () => {
+  const Keyed = SharedWebSocket.with({ mode: 'mux' }).with({ key: 'twice' });
+  class Mine extends Keyed {}
+  assert.ok(new Mine(URL_) instanceof Mine);
+  const [, , config] = await lastWorker().expect(PageKind.Attach);
+  assert.equal(config.mode, 'mux');
+});
+
 test('a page is warned once of a sub-protocol with a state for each connection', () => {
   const lines: string[] = [];
   const { warn } = console;
