@@ -87,8 +87,8 @@ keys! {
         /// An address of its own for `/metrics`, which is then served nowhere else.
         #[serde(deserialize_with = "maybe_listen")]
         metrics_listen: Option<SocketAddr> = own(None);
-        /// Whether `/tabmux/stats` is served. It is where `/metrics` is if that has an address of its
-        /// own. Default: `true`.
+        /// Whether `/tabmux/stats` is served. It is where `/metrics` is if that has an address of
+        /// its own. Default: `true`.
         stats: bool = own(true);
         /// The least level that the binary logs; `--log` comes before it. Default: `info`.
         log: LogLevel = own(LogLevel::Info);
