@@ -37,6 +37,9 @@ xflags::xflags! {
         cmd package {}
         /// Starts the demo server on a free port and asks it for what a browser would.
         cmd smoke {}
+        /// Runs the configurations in deploy/ for nginx and haproxy (Debian's packages) with two
+        /// servers behind them, and looks at the systemd units.
+        cmd proxies {}
         /// Runs the tests in real browsers; what follows `--` goes to the test program.
         cmd e2e {
             /// Arguments of the test program.

@@ -14,6 +14,7 @@ mod fuzz;
 mod mutants;
 mod package;
 mod process;
+mod proxies;
 mod release;
 mod repo;
 mod sim;
@@ -51,6 +52,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Package(_) => package::run(&repo),
         XtaskCmd::Release(flags) => release::run(&repo, flags),
         XtaskCmd::Smoke(_) => smoke::run(&repo),
+        XtaskCmd::Proxies(_) => proxies::run(&repo),
         XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),
         XtaskCmd::Wpt(flags) => browsers::wpt(&repo, flags),
         XtaskCmd::Chaos(flags) => chaos::run(&repo, flags),

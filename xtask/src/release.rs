@@ -110,7 +110,9 @@ fn deb(repo: &Repo, out: &Path, target: &str, version: &str) -> anyhow::Result<(
     let said = cmd!(repo.sh, "{binary} --version").quiet().read()?;
     ensure!(said == format!("tabmux {version}"), "it says `{said}`, and is {version}");
     smoke::serves(&binary)?;
-    for file in ["etc/tabmux/tabmux.toml", "usr/lib/systemd/system/tabmux.service"] {
+    let units = "usr/lib/systemd/system";
+    let (service, socket) = (format!("{units}/tabmux.service"), format!("{units}/tabmux.socket"));
+    for file in ["etc/tabmux/tabmux.toml", &service, &socket] {
         ensure!(folder.join(file).exists(), "the package has no /{file}");
     }
     repo.sh.remove_path(folder)?;

@@ -5,10 +5,10 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod log;
+mod supervisor;
 
 use std::{
     io::Write,
-    net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
@@ -25,8 +25,7 @@ use tabmux_cli::{SCRIPTS, Stderr, bench, demo, lost_lines};
 #[cfg(unix)]
 use tabmux_server::ServerHandle;
 use tabmux_server::{
-    ApiKey, Builder, Config, Error, Listeners, LogLevel, Route, Server, listen_address,
-    raise_descriptor_limit,
+    ApiKey, Builder, Config, Error, Listen, LogLevel, Route, Server, raise_descriptor_limit,
 };
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -77,9 +76,10 @@ struct Check {
 #[derive(Clone, clap::Args)]
 #[command(after_long_help = format!("Configuration file:\n\n{}", Config::EXAMPLE))]
 struct Serve {
-    /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
-    listen: Option<SocketAddr>,
+    /// Address and port to listen on, or unix:PATH; port 0 takes a free one; may be repeated
+    /// [default: 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDR", value_parser = Listen::parse)]
+    listen: Vec<Listen>,
     /// Serve the demo: its handlers, and the files of DIR at /
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "demo")]
     demo: Option<PathBuf>,
@@ -217,9 +217,10 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
         ignore_others()?;
     }
     let (first, asked) = oneshot::channel();
-    let listeners = Listeners::open(&config)?;
-    announce(listeners.address()?);
+    let listeners = supervisor::listeners(&config)?;
+    announce(&listeners.addresses());
     look_for_scripts(assets.as_deref());
+    supervisor::tell("READY=1");
     let mut run = pin!(server.run(listeners, async {
         // The sender lives as long as this does.
         let _ = asked.await;
@@ -228,6 +229,7 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
         ended = &mut run => return ended,
         () = signals.next() => {}
     }
+    supervisor::tell("STOPPING=1");
     // An error means that it ends anyway.
     let _ = first.send(());
     tokio::select! {
@@ -267,12 +269,14 @@ fn look_for_scripts(folder: Option<&Path>) {
     warn!("{place} has no {file}: run `cargo xtask dist`, or name its folder by --assets");
 }
 
-/// Writes the address to stdout. A server whose stdout cannot be written serves all the same.
-fn announce(address: SocketAddr) {
+/// Writes the addresses to stdout. A server whose stdout cannot be written serves all the same.
+fn announce(addresses: &[String]) {
     let mut stdout = std::io::stdout();
-    let told = writeln!(stdout, "tabmux: serving http://{address}/").and_then(|()| stdout.flush());
-    if let Err(error) = told {
-        warn!("serving http://{address}/, which standard output does not take: {error}");
+    for address in addresses {
+        let told = writeln!(stdout, "tabmux: serving {address}").and_then(|()| stdout.flush());
+        if let Err(error) = told {
+            warn!("serving {address}, which standard output does not take: {error}");
+        }
     }
 }
 
@@ -286,6 +290,7 @@ fn reload_on_hangup(
     let mut signals = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while signals.recv().await.is_some() {
+            supervisor::tell("RELOADING=1");
             let config = configuration(&arguments);
             match config.and_then(|config| server.reload(&config).map(|()| config.log)) {
                 Ok(wanted) => {
@@ -294,6 +299,7 @@ fn reload_on_hangup(
                 }
                 Err(error) => error!("SIGHUP: everything stays as it was: {error}"),
             }
+            supervisor::tell("READY=1");
         }
     });
     Ok(())
@@ -320,8 +326,8 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
         Some(path) => Config::from_file(path)?,
         None => Config::default(),
     };
-    if let Some(listen) = arguments.listen {
-        config.listen = listen;
+    if !arguments.listen.is_empty() {
+        config.listen.clone_from(&arguments.listen);
     }
     if let Some(assets) = &arguments.assets {
         config.assets = Some(assets.clone());

@@ -1,41 +1,44 @@
 //! The listener: requests for a link are answered here and go to a shard; every other connection
 //! goes to axum, which does not see that its first bytes were read before.
 
+mod greet;
+mod trouble;
+
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind},
+    future::poll_fn,
+    io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
-use axum::http::{self, request::Parts};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::debug;
 
+use self::{
+    greet::{Begun, Caller, First, Greeted, at_once, greet, linger, refuse},
+    trouble::Trouble,
+};
 use crate::{
-    admission::{Cause, Ticket},
-    app::{App, Case, Opening, Step},
+    admission::Cause,
+    app::App,
     hosts::Door,
+    incoming::{Fresh, Incoming},
     judge::Room,
-    logs::rarely,
+    listeners::Listener,
     places::Places,
     pulse::Pulse,
     replay::Replay,
     web::Web,
-    ws::upgrade::{self, MAX_HEAD, Offer, Refusal},
 };
 
-/// How the first request of a link begins; then comes a space or a query.
-const LINK: &[u8] = b"GET /tabmux/ws";
 /// Who asks for these is let in even when there are too many connections for HTTP.
 const VITAL: [&[u8]; 5] = [
     b"GET /healthz ",
@@ -46,45 +49,15 @@ const VITAL: [&[u8]; 5] = [
 ];
 /// How many of them, beyond the limit.
 const VITAL_RESERVE: usize = 8;
-/// How long the listener rests when it cannot accept: at first, and at most.
-const REST: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+/// Connections of one listener that are accepted together, before anything else has its turn.
+const TOGETHER: usize = 32;
+/// What is read at once of a connection that has just come.
+const FIRST_READ: usize = 4 << 10;
 /// When there are too many handshakes, nobody is given up before so long: who means well has said
 /// by then what it wants, and those that knock wait in the kernel.
 const CHANCE: Duration = Duration::from_millis(500);
-/// How long the reader of a refusal has to take it.
-const LINGER: Duration = Duration::from_secs(1);
 /// Handshakes that are remembered at least, before those that are over are sorted out.
 const REMEMBERED: usize = 64;
-
-/// What a connection turned out to be for.
-enum Greeted {
-    /// For axum, with what was read.
-    Http(TcpStream, SocketAddr, Vec<u8>),
-    /// It was refused, and has yet to read that.
-    Refused(TcpStream),
-    /// A link, or nothing.
-    Done,
-}
-
-/// What the beginning of a connection is.
-enum First {
-    /// The stream belongs to axum.
-    Other,
-    /// Too little has come to tell.
-    Unknown,
-    /// A request for a link.
-    Link(Link),
-    Refused(Refusal),
-}
-
-/// A request for a link.
-struct Link {
-    response: String,
-    inflates: bool,
-    step: Step,
-    /// The length of its head.
-    len: usize,
-}
 
 /// A connection that has not yet said what it wants, or whose request is being judged.
 struct Greeting {
@@ -95,11 +68,22 @@ struct Greeting {
     is_judged: Arc<AtomicBool>,
 }
 
-/// The connections of a listener that are not yet, or will not be, a shard's.
+/// A listener, and what answers its requests.
+pub(crate) struct Ear {
+    pub(crate) listener: Listener,
+    pub(crate) web: Web,
+    pub(crate) door: Door,
+    /// Connections begin with a header of the PROXY protocol.
+    pub(crate) has_header: bool,
+}
+
+/// The connections of all listeners that are not yet, or will not be, a shard's.
 struct Front {
     app: Arc<App>,
-    door: Door,
-    web: Web,
+    ears: Vec<Ear>,
+    /// The listener that is looked at first the next time.
+    next: usize,
+    buffer: Box<[u8]>,
     greetings: JoinSet<Greeted>,
     /// Greetings, the oldest first. Some may be over.
     order: VecDeque<Greeting>,
@@ -110,16 +94,16 @@ struct Front {
 
 /// Accepts connections until `stop` is done; then gives HTTP `grace` to end.
 pub(crate) async fn run(
-    listener: TcpListener,
-    (app, door): (Arc<App>, Door),
-    web: Web,
+    ears: Vec<Ear>,
+    app: Arc<App>,
     stop: impl Future<Output = ()>,
     grace: Duration,
 ) {
     let mut front = Front {
         app,
-        door,
-        web,
+        ears,
+        next: 0,
+        buffer: vec![0; FIRST_READ].into(),
         greetings: JoinSet::new(),
         order: VecDeque::new(),
         refused: JoinSet::new(),
@@ -133,39 +117,59 @@ pub(crate) async fn run(
             () = &mut stop => break,
             Some(greeted) = front.greetings.join_next() => {
                 match greeted {
-                    Ok(Greeted::Http(stream, peer, bytes)) => front.serve(stream, peer, bytes),
+                    Ok(Greeted::Http(stream, caller, bytes)) => front.serve(stream, caller, bytes),
                     Ok(Greeted::Refused(stream)) => front.linger(stream),
                     Ok(Greeted::Done) | Err(_) => {}
                 }
             }
             Some(_) = front.refused.join_next() => {}
             true = front.http.one_ended() => {}
-            accepted = accept(&listener, not_before) => match accepted {
+            (ear, accepted) = accept(&front.ears, front.next, not_before) => match accepted {
                 Ok((stream, peer)) => {
-                    trouble.rest = REST[0];
-                    front.greet(stream, peer);
+                    trouble.is_over();
+                    front.next = ear + 1;
+                    front.greet(stream, peer, ear);
+                    front.greet_more(ear, &mut trouble);
                 }
                 Err(error) => trouble.bear(&error),
             }
         }
         front.count();
     }
-    drop(listener);
+    let (listeners, webs): (Vec<_>, Vec<_>) =
+        front.ears.drain(..).map(|ear| (ear.listener, ear.web)).unzip();
+    drop(listeners);
     front.greetings.shutdown().await;
+    let end = async {
+        for web in webs {
+            web.end().await;
+        }
+    };
     // What is left after that is a request that never ends.
-    let _ = timeout(grace, front.web.end()).await;
+    let _ = timeout(grace, end).await;
     front.http.shutdown().await;
 }
 
-/// Accepts, but not before a moment.
+/// Accepts, but not before a moment. Returns which listener it was, of which the one at `first` is
+/// looked at first.
 async fn accept(
-    listener: &TcpListener,
+    ears: &[Ear],
+    first: usize,
     not_before: Option<Instant>,
-) -> io::Result<(TcpStream, SocketAddr)> {
+) -> (usize, io::Result<(Fresh, SocketAddr)>) {
     if let Some(moment) = not_before {
         sleep_until(moment).await;
     }
-    listener.accept().await
+    poll_fn(|context| {
+        for step in 0..ears.len() {
+            let ear = (first + step) % ears.len();
+            if let Poll::Ready(accepted) = ears[ear].listener.poll_accept(context) {
+                return Poll::Ready((ear, accepted));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 impl Front {
@@ -184,8 +188,33 @@ impl Front {
         self.greetings.len().saturating_sub(judged)
     }
 
-    /// Learns what a new connection is for. If too many keep that to themselves, the oldest goes.
-    fn greet(&mut self, stream: TcpStream, peer: SocketAddr) {
+    /// Accepts those that came together with one.
+    fn greet_more(&mut self, ear: usize, trouble: &mut Trouble) {
+        for _ in 1..TOGETHER {
+            if self.not_before().is_some() {
+                return;
+            }
+            match self.ears[ear].listener.try_accept() {
+                Ok((stream, peer)) => self.greet(stream, peer, ear),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return trouble.bear(&error),
+            }
+        }
+    }
+
+    /// Learns what a new connection is for. A request for a link that is there already is answered
+    /// here, without a task. If too many keep to themselves what they want, the oldest goes.
+    fn greet(&mut self, stream: Fresh, peer: SocketAddr, ear: usize) {
+        let Ear { door, has_header, .. } = self.ears[ear];
+        let caller = Caller { ear, peer, door, is_hidden: false };
+        let begun = if has_header {
+            Begun { stream, bytes: Vec::new(), first: First::Unknown }
+        } else {
+            match at_once(stream, caller, &self.app, &mut self.buffer) {
+                Some(begun) => begun,
+                None => return,
+            }
+        };
         if self.not_before().is_some()
             && let Some(oldest) = self.order.pop_front()
         {
@@ -196,12 +225,13 @@ impl Front {
             self.order.retain(|greeting| !greeting.is_past());
         }
         let (app, is_judged) = (Arc::clone(&self.app), Arc::new(AtomicBool::new(false)));
-        let gate = (app, self.door);
-        let task = self.greetings.spawn(greet(stream, peer, gate, Arc::clone(&is_judged)));
+        let greeting = greet(begun, caller, has_header, app, Arc::clone(&is_judged));
+        let task = self.greetings.spawn(greeting);
         self.order.push_back(Greeting { began: Instant::now(), task, is_judged });
     }
 
-    fn serve(&mut self, stream: TcpStream, peer: SocketAddr, bytes: Vec<u8>) {
+    fn serve(&mut self, stream: Incoming, caller: Caller, bytes: Vec<u8>) {
+        let peer = caller.peer;
         let admission = &self.app.admission;
         let vital = VITAL.iter().any(|vital| bytes.starts_with(vital));
         let reserve = if vital { VITAL_RESERVE } else { 0 };
@@ -211,7 +241,7 @@ impl Front {
                 (0..gone).for_each(|_| admission.count(Cause::Http, None));
                 let pulse = Arc::new(Pulse::new());
                 let stream = Replay::new(bytes, stream);
-                let serves = self.web.serve(stream, peer, Arc::clone(&pulse));
+                let serves = self.ears[caller.ear].web.serve(stream, peer, Arc::clone(&pulse));
                 self.http.put(client, pulse, serves);
                 return;
             }
@@ -229,7 +259,7 @@ impl Front {
     }
 
     /// Gives a refusal time to be read. In a crowd nobody gets it: the answer is on its way.
-    fn linger(&mut self, stream: TcpStream) {
+    fn linger(&mut self, stream: Incoming) {
         if self.refused.len() < self.app.admission.quota().handshakes {
             self.refused.spawn(linger(stream));
         }
@@ -248,218 +278,4 @@ impl Greeting {
     fn is_past(&self) -> bool {
         self.task.is_finished() || self.is_judged.load(Ordering::Relaxed)
     }
-}
-
-/// Errors of `accept`.
-struct Trouble {
-    rest: Duration,
-    until: Option<Instant>,
-}
-
-impl Default for Trouble {
-    fn default() -> Self {
-        Self { rest: REST[0], until: None }
-    }
-}
-
-impl Trouble {
-    /// Has the listener rest: out of file descriptors or memory, the server serves the links it
-    /// has, and the kernel keeps those that knock.
-    fn bear(&mut self, error: &io::Error) {
-        // The peer went while it waited.
-        let gone = [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset];
-        if gone.contains(&error.kind()) {
-            return;
-        }
-        rarely!(
-            error,
-            "no connection can be accepted: {error}; trying again until it works. If there are \
-             too many open files, raise the limit (ulimit -n) or lower limits.links"
-        );
-        self.until = Some(Instant::now() + self.rest);
-        self.rest = (self.rest * 2).min(REST[1]);
-    }
-}
-
-/// Reads the beginning of a connection and answers what it asks for, unless that is axum's.
-async fn greet(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    (app, door): (Arc<App>, Door),
-    is_judged: Arc<AtomicBool>,
-) -> Greeted {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!("cannot set TCP_NODELAY: {error}");
-    }
-    let mut bytes = Vec::new();
-    let patience = Duration::from_millis(app.config.handshake_timeout_ms);
-    let first =
-        match timeout(patience, read_first(&mut stream, &mut bytes, peer, (&app, door))).await {
-            Ok(Ok(first)) => first,
-            // It went.
-            Ok(Err(_)) => return Greeted::Done,
-            Err(_) => {
-                app.admission.count(Cause::Silent, Some(peer.ip()));
-                return Greeted::Done;
-            }
-        };
-    let Link { response, inflates, step, len } = match first {
-        First::Other => return Greeted::Http(stream, peer, bytes),
-        First::Link(link) => link,
-        First::Refused(refusal) => return refuse(stream, peer, &refusal).await,
-        First::Unknown => return Greeted::Done,
-    };
-    let mut early = bytes.split_off(len);
-    drop(bytes);
-    let admitted = match step {
-        Step::Admitted(ticket) => Ok(ticket),
-        Step::Judge(case) => {
-            is_judged.store(true, Ordering::Relaxed);
-            match decide(&app, case, &mut stream, &mut early).await {
-                Some(decided) => decided,
-                None => return Greeted::Done,
-            }
-        }
-    };
-    match admitted {
-        Ok(ticket) => {
-            open(&app, stream, peer, &response, Opening { early, ticket, inflates }).await
-        }
-        Err(refusal) => refuse(stream, peer, &refusal).await,
-    }
-}
-
-/// Has the application judge a case. Returns nothing if the client leaves meanwhile, which
-/// withdraws the question.
-async fn decide(
-    app: &App,
-    case: Box<Case>,
-    stream: &mut TcpStream,
-    early: &mut Vec<u8>,
-) -> Option<Result<Ticket, Refusal>> {
-    tokio::select! {
-        decided = app.decide(case) => Some(decided),
-        () = left(stream, early) => None,
-    }
-}
-
-/// Waits until a client leaves. A client that says much before it is let in is not watched any
-/// more.
-async fn left(stream: &mut TcpStream, early: &mut Vec<u8>) {
-    while early.len() < MAX_HEAD {
-        let room = MAX_HEAD - early.len();
-        match (&mut *stream).take(room as u64).read_buf(early).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-    }
-    std::future::pending().await
-}
-
-async fn read_first(
-    stream: &mut TcpStream,
-    bytes: &mut Vec<u8>,
-    peer: SocketAddr,
-    gate: (&App, Door),
-) -> io::Result<First> {
-    let mut buffer = [0; 2 << 10];
-    loop {
-        let seen = bytes.len();
-        let room = buffer.len().min(MAX_HEAD - seen);
-        let len = stream.read(&mut buffer[..room]).await?;
-        if len == 0 {
-            return Ok(First::Unknown);
-        }
-        bytes.extend_from_slice(&buffer[..len]);
-        match look(bytes, seen, peer, gate) {
-            First::Unknown => {}
-            first => return Ok(first),
-        }
-    }
-}
-
-/// What a connection begins with, of which `seen` bytes were looked at before.
-fn look(bytes: &[u8], seen: usize, peer: SocketAddr, (app, door): (&App, Door)) -> First {
-    let known = bytes.len().min(LINK.len());
-    if bytes[..known] != LINK[..known] {
-        return First::Other;
-    }
-    match bytes.get(LINK.len()) {
-        None => return First::Unknown,
-        Some(b' ' | b'?') => {}
-        Some(_) => return First::Other,
-    }
-    match upgrade::parse(bytes, seen) {
-        None => First::Unknown,
-        Some(Err(refusal)) => {
-            app.admission.count(Cause::Malformed, Some(peer.ip()));
-            First::Refused(refusal)
-        }
-        Some(Ok((mut offer, len))) => {
-            offer.deflate = offer.deflate.only_if(app.config.deflate.enabled);
-            let named = app.check_host(Some(offer.host), door, Some(peer.ip()));
-            let step =
-                named.and_then(|()| app.approach(&offer, Some(peer.ip()), false, || parts(&offer)));
-            match step {
-                Ok(step) => {
-                    let (response, inflates) = (offer.response(), offer.deflate.is_on());
-                    First::Link(Link { response, inflates, step, len })
-                }
-                Err(refusal) => First::Refused(refusal),
-            }
-        }
-    }
-}
-
-/// Makes the request that the application sees.
-fn parts(offer: &Offer<'_>) -> Parts {
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.uri = offer.target.parse().unwrap_or_default();
-    for (name, value) in &offer.headers {
-        // httparse lets no other headers pass than these types hold.
-        if let Ok(name) = name.parse::<http::HeaderName>()
-            && let Ok(value) = http::HeaderValue::from_bytes(value)
-        {
-            parts.headers.append(name, value);
-        }
-    }
-    parts
-}
-
-/// Answers a handshake and gives the stream to a shard.
-async fn open(
-    app: &App,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    response: &str,
-    opening: Opening,
-) -> Greeted {
-    let written = stream.write_all(response.as_bytes()).await;
-    if let Err(error) = written.and_then(|()| app.place(stream, opening)) {
-        debug!(%peer, "no link: {error}");
-    }
-    Greeted::Done
-}
-
-async fn refuse(mut stream: TcpStream, peer: SocketAddr, refusal: &Refusal) -> Greeted {
-    let answer = refusal.response();
-    let mut answered = stream.write_all(answer.as_bytes()).await;
-    if answered.is_ok() {
-        answered = stream.shutdown().await;
-    }
-    match answered {
-        Ok(()) => Greeted::Refused(stream),
-        Err(error) => {
-            debug!(%peer, "not refused: {error}");
-            Greeted::Done
-        }
-    }
-}
-
-/// Reads on after a refusal: unread bytes would reset the connection, and the answer might be
-/// lost with it.
-async fn linger(mut stream: TcpStream) {
-    let mut nowhere = tokio::io::sink();
-    // Whether it went or goes on talking: the answer was given.
-    let _ = timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)).await;
 }

@@ -7,7 +7,7 @@ use tabmux_core::{
     session::Farewell,
     wire::{IdentityTag, RefusedReason},
 };
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::{
     Admitted, Config, Handshake,
@@ -19,6 +19,7 @@ use crate::{
     gateway::Gateway,
     hosts::Door,
     identity,
+    incoming::Incoming,
     judge::{Answer, NoVerdict, Room},
     logs::rarely,
     metrics::Counter,
@@ -354,11 +355,15 @@ impl App {
     ///
     /// # Errors
     /// When the stream cannot be taken out of the runtime.
-    pub(crate) fn place(&self, stream: TcpStream, opening: Opening) -> io::Result<()> {
-        let Opening { early, ticket, inflates } = opening;
-        let io = Io::Tcp(stream.into_std()?);
-        self.shards.place(Connection { io, ticket: Some(ticket), inflates }, early);
+    pub(crate) fn place(&self, stream: Incoming, opening: Opening) -> io::Result<()> {
+        self.place_io(stream.into_io()?, opening);
         Ok(())
+    }
+
+    /// Gives a stream that no runtime watches to a shard.
+    pub(crate) fn place_io(&self, io: Io, opening: Opening) {
+        let Opening { early, ticket, inflates } = opening;
+        self.shards.place(Connection { io, ticket: Some(ticket), inflates }, early);
     }
 }
 

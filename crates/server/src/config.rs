@@ -3,24 +3,26 @@
 mod jwt;
 mod keys;
 mod route;
+pub(crate) mod listen;
 #[cfg(test)]
 mod tests;
 mod topics;
 
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use axum::http::HeaderName;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 
 pub use self::{
     jwt::JwtConfig,
     route::Route,
+    listen::{Listen, ListenAddress, listen_address},
     topics::{Slow, TopicRule},
 };
 use self::{keys::keys, topics::check_rules};
@@ -41,9 +43,11 @@ keys! {
     /// assert_eq!(config.limits.links_per_user, 20);
     /// ```
     Config {
-        /// The address that the binary listens on. Default: 127.0.0.1:3000.
-        #[serde(deserialize_with = "listen")]
-        listen: SocketAddr = own(SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)));
+        /// Where the binary listens: one address, or a list of them, each as a text such as
+        /// `127.0.0.1:3000`, `[::]:3000` or `unix:/run/tabmux.sock`, or as a table with `address`,
+        /// `proxy_protocol` and `mode`. Default: 127.0.0.1:3000.
+        #[serde(deserialize_with = "listen::list")]
+        listen: Vec<Listen> = own(vec![Listen::default()]);
         /// The folder with the scripts and modules of the npm package, its `dist`. Default: none;
         /// the binary `tabmux` then serves those that it was built with.
         assets: Option<PathBuf> = own(None);
@@ -79,13 +83,13 @@ keys! {
         /// How long an HTTP connection may take for the head of a request, wait for one, and take
         /// nothing of an answer, in milliseconds. Default: 10,000.
         http_timeout_ms: u64 = own(10_000);
-        /// Proxies whose `X-Forwarded-For` names the client: addresses and networks such as
-        /// `10.0.0.0/8`.
+        /// Proxies whose `X-Forwarded-For`, or header of the PROXY protocol, names the client:
+        /// addresses, networks such as `10.0.0.0/8`, and `unix` for who comes over a Unix socket.
         trusted_proxies: Vec<String> = own(Vec::new());
         /// Whether `/metrics` is served. It should not be public. Default: `true`.
         metrics: bool = own(true);
         /// An address of its own for `/metrics`, which is then served nowhere else.
-        #[serde(deserialize_with = "maybe_listen")]
+        #[serde(deserialize_with = "listen::maybe_address")]
         metrics_listen: Option<SocketAddr> = own(None);
         /// Whether `/tabmux/stats` is served. It is where `/metrics` is if that has an address of
         /// its own. Default: `true`.
@@ -371,6 +375,7 @@ impl Config {
             let message = "identity_secret_files names more than two files";
             return Err(Error::Config(message.to_owned()));
         }
+        listen::check(&self.listen, !self.trusted_proxies.is_empty())?;
         check_rules(&self.topics)?;
         match faults.into_iter().find(|(fault, _)| *fault) {
             Some((_, message)) => Err(Error::Config(message.to_owned())),
@@ -406,25 +411,6 @@ const SMALL_INBOX: &str = "limits.inbox_bytes must be at least limits.message_by
                            message of that size could be published";
 
 const SMALL_ABSENT: &str = "limits.absent_bytes must be at least limits.lane_bytes";
-
-/// Reads an address to listen on: `127.0.0.1:3000`, or `localhost:3000`, which is the same.
-///
-/// # Errors
-/// For all else, with the right form in the text.
-pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
-    numeric.parse().map_err(|_| "write it as 127.0.0.1:3000, or 0.0.0.0:3000 for all".to_owned())
-}
-
-fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    listen_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-}
-
-fn maybe_listen<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<SocketAddr>, D::Error> {
-    listen(deserializer).map(Some)
-}
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)

@@ -23,6 +23,7 @@ use crate::{
     face::dress,
     handshake::{self, Handshaken},
     hosts::Door,
+    incoming::Incoming,
     metrics,
     patience::Patient,
     replay::Replay,
@@ -135,7 +136,7 @@ fn hand_over(app: &App, upgraded: Upgraded, ticket: Ticket, inflates: bool) {
         Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
             Ok(parts) => {
                 let opening = Opening { early: parts.read_buf.into(), ticket, inflates };
-                app.place(parts.io.into_inner(), opening)
+                app.place(Incoming::Tcp(parts.io.into_inner()), opening)
             }
             Err(upgraded) => bridge::build(&app.shards, TokioIo::new(upgraded), ticket, inflates),
         },

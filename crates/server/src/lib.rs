@@ -57,6 +57,7 @@ mod handshake;
 mod hosts;
 mod http;
 mod identity;
+mod incoming;
 mod judge;
 #[cfg(feature = "jwt")]
 pub mod jwt;
@@ -67,6 +68,7 @@ mod origin;
 mod patience;
 mod places;
 mod proxies;
+mod proxy_header;
 mod pulse;
 mod replay;
 mod routes;
@@ -74,6 +76,8 @@ mod sender;
 mod server;
 mod settings;
 mod shard;
+#[cfg(unix)]
+mod socket_file;
 mod task;
 pub mod testing;
 mod users;
@@ -85,8 +89,8 @@ pub use self::{
     broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     builder::Builder,
     config::{
-        ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, LogLevel, Route, Slow, TopicRule,
-        listen_address,
+        ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, Listen, ListenAddress, LogLevel,
+        Route, Slow, TopicRule, listen_address,
     },
     context::Ctx,
     credit::HeldCredit,

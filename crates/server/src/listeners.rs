@@ -1,20 +1,53 @@
 //! The listeners of a server.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    task::{Context, Poll},
+};
 
-use tokio::net::{TcpListener, TcpSocket};
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+#[cfg(unix)]
+use {
+    crate::socket_file::SocketFile,
+    std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    tokio::{
+        io::{Interest, unix::AsyncFd},
+        net::UnixListener,
+    },
+};
 
-use crate::{Config, Error};
+use crate::{
+    Config, Error,
+    config::{Listen, ListenAddress},
+    incoming::Fresh,
+};
 
 /// Connections that the kernel keeps until they are accepted, if it allows so many.
-const BACKLOG: u32 = 4_096;
+const BACKLOG: i32 = 4_096;
 
 /// What a server listens on.
 #[derive(Debug)]
 pub struct Listeners {
-    pub(crate) links: TcpListener,
+    pub(crate) links: Vec<Opened>,
     /// That of `metrics_listen`.
     pub(crate) metrics: Option<TcpListener>,
+}
+
+/// A listener that is open.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    socket: Ready,
+    /// Connections begin with a header of the PROXY protocol.
+    pub(crate) has_header: bool,
+}
+
+#[derive(Debug)]
+enum Ready {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 impl Listeners {
@@ -26,15 +59,52 @@ impl Listeners {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        Ok(Self { links: listen(config.listen)?, metrics: Self::metrics(None, config)? })
+        let listens = config.listen.iter();
+        let links = listens.map(|listen| Opened::new(listen, &config.listen));
+        Ok(Self { links: links.collect::<Result<_, _>>()?, metrics: Self::metrics(None, config)? })
     }
 
-    /// Returns the address that links come to.
+    /// Takes listeners that are open already, such as those that a supervisor keeps open while a
+    /// server starts again, in the place of what `listen` names. One whose address is in `listen`
+    /// is for whom that says. `metrics_listen` is opened.
     ///
     /// # Errors
-    /// When the system does not tell.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.links.local_addr()
+    /// When a listener cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[cfg(unix)]
+    pub fn passed(
+        config: &Config,
+        tcp: Vec<std::net::TcpListener>,
+        unix: Vec<std::os::unix::net::UnixListener>,
+    ) -> Result<Self, Error> {
+        let has_header = |address: Option<ListenAddress>| {
+            let mut named = config.listen.iter().filter(|it| Some(&it.address) == address.as_ref());
+            named.any(|listen| listen.proxy_protocol)
+        };
+        let mut links = Vec::new();
+        for listener in tcp {
+            let address = listener.local_addr().ok().map(ListenAddress::Tcp);
+            listener.set_nonblocking(true)?;
+            let socket = Ready::Tcp(TcpListener::from_std(listener)?);
+            links.push(Opened { socket, has_header: has_header(address) });
+        }
+        for listener in unix {
+            let address = listener.local_addr().ok();
+            let path = address.and_then(|it| Some(it.as_pathname()?.to_owned()));
+            listener.set_nonblocking(true)?;
+            let socket = Ready::Unix(UnixListener::from_std(listener)?, None);
+            let has_header = has_header(path.map(ListenAddress::Unix));
+            links.push(Opened { socket, has_header });
+        }
+        Ok(Self { links, metrics: Self::metrics(None, config)? })
+    }
+
+    /// Returns the addresses that links come to, as an operator reads them:
+    /// `http://127.0.0.1:3000/`, or `unix:/run/tabmux.sock`.
+    pub fn addresses(&self) -> Vec<String> {
+        self.links.iter().map(|opened| opened.socket.address()).collect()
     }
 
     /// Returns the listener for `/metrics`, which may be open already. Returns nothing if it has
@@ -44,7 +114,7 @@ impl Listeners {
         config: &Config,
     ) -> Result<Option<TcpListener>, Error> {
         match (open, config.metrics_listen) {
-            (None, Some(address)) => bind(address, "metrics_listen").map(Some),
+            (None, Some(address)) => bind(address, "metrics_listen", false).map(Some),
             (open, _) => Ok(open),
         }
     }
@@ -52,11 +122,181 @@ impl Listeners {
 
 impl From<TcpListener> for Listeners {
     fn from(links: TcpListener) -> Self {
-        Self { links, metrics: None }
+        Self { links: vec![links.into()], metrics: None }
     }
 }
 
-/// Opens a listener, with room for a storm of connections; the error says what to do.
+impl From<TcpListener> for Opened {
+    fn from(listener: TcpListener) -> Self {
+        Self { socket: Ready::Tcp(listener), has_header: false }
+    }
+}
+
+impl Opened {
+    fn new(listen: &Listen, all: &[Listen]) -> Result<Self, Error> {
+        let socket = match &listen.address {
+            ListenAddress::Tcp(address) => {
+                // `[::]` takes IPv4 as well, unless another listener does.
+                let has_v4 = |other: &Listen| match &other.address {
+                    ListenAddress::Tcp(other) => other.is_ipv4() && other.port() == address.port(),
+                    ListenAddress::Unix(_) => false,
+                };
+                Ready::Tcp(bind(*address, "listen", all.iter().any(has_v4))?)
+            }
+            #[cfg(unix)]
+            ListenAddress::Unix(path) => {
+                let (listener, file) = SocketFile::open(path, listen.mode)?;
+                Ready::Unix(UnixListener::from_std(listener)?, Some(file))
+            }
+            #[cfg(not(unix))]
+            ListenAddress::Unix(_) => {
+                return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+            }
+        };
+        Ok(Self { socket, has_header: listen.proxy_protocol })
+    }
+
+    /// Returns true if nobody but this machine reaches it by a name.
+    pub(crate) fn is_loopback(&self) -> io::Result<bool> {
+        match &self.socket {
+            Ready::Tcp(listener) => Ok(listener.local_addr()?.ip().to_canonical().is_loopback()),
+            #[cfg(unix)]
+            Ready::Unix(..) => Ok(false),
+        }
+    }
+
+    /// Begins to accept.
+    pub(crate) fn listener(self) -> io::Result<Listener> {
+        Listener::new(self.socket)
+    }
+}
+
+impl Ready {
+    fn address(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|_| "http://?/".to_owned(), |address| format!("http://{address}/")),
+            #[cfg(unix)]
+            Self::Unix(listener, _) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                path.map_or_else(|| "unix:?".to_owned(), |path| format!("unix:{}", path.display()))
+            }
+        }
+    }
+}
+
+/// A listener that accepts, without a task for each connection.
+#[cfg(unix)]
+pub(crate) struct Listener(AsyncFd<Inner>);
+
+#[cfg(unix)]
+enum Inner {
+    Tcp(mio::net::TcpListener),
+    Unix(
+        mio::net::UnixListener,
+        #[expect(dead_code, reason = "its end removes the file")] Option<SocketFile>,
+    ),
+}
+
+#[cfg(unix)]
+impl AsRawFd for Inner {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+#[cfg(unix)]
+impl AsFd for Inner {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Inner {
+    fn accept(&self) -> io::Result<(Fresh, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Fresh::Tcp(stream.into()), peer))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept()?;
+                Ok((Fresh::Unix(stream.into()), crate::incoming::UNIX_PEER))
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Listener {
+    fn new(socket: Ready) -> io::Result<Self> {
+        let inner = match socket {
+            Ready::Tcp(listener) => {
+                Inner::Tcp(mio::net::TcpListener::from_std(listener.into_std()?))
+            }
+            Ready::Unix(listener, file) => {
+                Inner::Unix(mio::net::UnixListener::from_std(listener.into_std()?), file)
+            }
+        };
+        #[expect(
+            deprecated,
+            reason = "the other way is unsafe, and this descriptor is inner's own"
+        )]
+        let listener = AsyncFd::with_interest(inner, Interest::READABLE)?;
+        Ok(Self(listener))
+    }
+
+    pub(crate) fn poll_accept(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(Fresh, SocketAddr)>> {
+        loop {
+            let mut guard = std::task::ready!(self.0.poll_read_ready(context))?;
+            if let Ok(accepted) = guard.try_io(|inner| inner.get_ref().accept()) {
+                return Poll::Ready(accepted);
+            }
+        }
+    }
+
+    /// Accepts a connection that is there already.
+    pub(crate) fn try_accept(&self) -> io::Result<(Fresh, SocketAddr)> {
+        self.0.try_io(Interest::READABLE, Inner::accept)
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) struct Listener(TcpListener);
+
+#[cfg(not(unix))]
+impl Listener {
+    #[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+    fn new(socket: Ready) -> io::Result<Self> {
+        let Ready::Tcp(listener) = socket;
+        Ok(Self(listener))
+    }
+
+    pub(crate) fn poll_accept(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(Fresh, SocketAddr)>> {
+        let (stream, peer) = std::task::ready!(self.0.poll_accept(context))?;
+        Poll::Ready(stream.into_std().map(|stream| (Fresh::Tcp(stream), peer)))
+    }
+
+    #[expect(clippy::unused_self, reason = "it accepts elsewhere")]
+    pub(crate) fn try_accept(&self) -> io::Result<(Fresh, SocketAddr)> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Opens a listener, with room for a storm of connections; the error says what to do. `[::]` takes
+/// IPv4 as well.
 ///
 /// # Errors
 /// When the address is in use, or none of this machine.
@@ -64,17 +304,22 @@ impl From<TcpListener> for Listeners {
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    bind(address, "listen")
+    bind(address, "listen", false)
 }
 
-fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Error> {
+fn bind(address: SocketAddr, key: &'static str, only_v6: bool) -> Result<TcpListener, Error> {
     let open = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(only_v6)?;
+        }
         // A server that starts again must not wait for the connections of the one before it.
         #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
     };
     open().map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => Error::AddressInUse { address, key },

@@ -8,18 +8,25 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::Error;
+use crate::{Error, incoming::UNIX_PEER};
 
 /// Proxies that are believed.
 pub(crate) struct Proxies(Vec<IpNet>);
+
+/// Who comes over a Unix socket, in the setting.
+const UNIX: &str = "unix";
 
 impl Proxies {
     pub(crate) fn new(trusted: &[String]) -> Result<Self, Error> {
         let network = |text: &String| {
             let address = || text.parse::<IpAddr>().map(IpNet::from);
+            if text == UNIX {
+                return Ok(UNIX_PEER.ip().into());
+            }
             text.parse().or_else(|_| address()).map_err(|_| {
                 Error::Config(format!(
-                    "trusted_proxies: {text:?} is no address; write it as 127.0.0.1 or 10.0.0.0/8"
+                    "trusted_proxies: {text:?} is no address; write it as 127.0.0.1, 10.0.0.0/8, or \
+                     \"unix\" for who comes over a Unix socket"
                 ))
             })
         };
@@ -58,7 +65,8 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))?;
-    Some(address.to_canonical())
+    // Nobody calls from there.
+    Some(address.to_canonical()).filter(|address| !address.is_unspecified())
 }
 
 #[cfg(test)]
@@ -95,6 +103,14 @@ mod tests {
             assert_eq!(client(&trusted, "127.0.0.1", headers), expected, "{headers:?}");
             assert_eq!(client(&trusted, "::ffff:127.0.0.1", headers), expected, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn a_proxy_on_a_unix_socket_is_believed_if_it_is_named() {
+        let unix = UNIX_PEER.ip().to_string();
+        assert_eq!(client(&["unix"], &unix, &["192.0.2.9, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(client(&["unix"], &unix, &["192.0.2.9, 0.0.0.0"]), unix);
+        assert_eq!(client(&["127.0.0.1"], &unix, &["192.0.2.1"]), unix);
     }
 
     #[test]

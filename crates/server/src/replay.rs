@@ -6,24 +6,23 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::incoming::Incoming;
 
 /// Gives the bytes that were read again, then those of the stream.
 pub(crate) struct Replay {
     early: Vec<u8>,
-    stream: TcpStream,
+    stream: Incoming,
 }
 
 impl Replay {
-    pub(crate) const fn new(early: Vec<u8>, stream: TcpStream) -> Self {
+    pub(crate) const fn new(early: Vec<u8>, stream: Incoming) -> Self {
         Self { early, stream }
     }
 
     /// The stream, and what was not read again.
-    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+    pub(crate) fn into_parts(self) -> (Incoming, Vec<u8>) {
         (self.stream, self.early)
     }
 }

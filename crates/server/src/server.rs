@@ -4,7 +4,6 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use axum::{Router, middleware::from_fn_with_state};
 use tokio::{
-    net::TcpListener,
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
@@ -12,7 +11,8 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    Builder, Config, Error, Listeners, ServerHandle, accept,
+    Builder, Config, Error, Listeners, ServerHandle,
+    accept::{self, Ear},
     admission::{Admission, Tickets},
     api,
     app::{App, Files, Names},
@@ -25,6 +25,7 @@ use crate::{
     http,
     identity::Identity,
     judge::{Hook, KeyOf, Room},
+    listeners::Opened,
     routes::Routes,
     settings::Settings,
     shard::Shards,
@@ -171,21 +172,27 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         let config = &self.app.config;
-        let Listeners { links: listener, metrics } = listeners.into();
-        let (stop, stopped) = watch::channel(false);
+        let Listeners { links, metrics } = listeners.into();
+        let (stop, mut stopped) = watch::channel(false);
         let mut router = http::router(Arc::clone(&self.app));
         router = router.merge(http::health_router(Arc::clone(&self.app)));
         router = router.fallback_service(self.site());
-        let mut fronts = JoinSet::new();
+        let mut ears = Vec::new();
         if config.metrics {
             match Listeners::metrics(metrics, config)? {
-                Some(listener) => {
-                    fronts.spawn(self.front(listener, self.metrics(), true, stopped.clone())?);
-                }
+                Some(listener) => ears.push(self.ear(listener.into(), self.metrics(), true)?),
                 None => router = router.merge(self.metrics()),
             }
         }
-        fronts.spawn(self.front(listener, router, false, stopped)?);
+        for listener in links {
+            ears.push(self.ear(listener, router.clone(), false)?);
+        }
+        let stop_accepting = async move {
+            // An error means that the sender is gone: time to stop as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let mut fronts = JoinSet::new();
+        fronts.spawn(accept::run(ears, Arc::clone(&self.app), stop_accepting, LAST_WAIT));
         let board = Arc::clone(self.app.shards.board());
         tokio::select! {
             () = shutdown => {}
@@ -199,23 +206,13 @@ impl Server {
         board.failed().map_or(Ok(()), |shard| Err(Error::Shard(shard)))
     }
 
-    /// Serves a listener until it is told to stop.
-    fn front(
-        &self,
-        listener: TcpListener,
-        router: Router,
-        is_inner: bool,
-        mut stopped: watch::Receiver<bool>,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
-        let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
-        let (app, door) = (Arc::clone(&self.app), Door { is_loopback, is_inner });
-        let router = http::dressed(router, Arc::clone(&app), door);
-        let web = Web::new(router, Duration::from_millis(app.config.http_timeout_ms));
-        let stop = async move {
-            // An error means that the sender is gone: time to stop as well.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        Ok(accept::run(listener, (app, door), web, stop, LAST_WAIT))
+    /// Puts a listener together with what answers its requests.
+    fn ear(&self, opened: Opened, router: Router, is_inner: bool) -> io::Result<Ear> {
+        let door = Door { is_loopback: opened.is_loopback()?, is_inner };
+        let router = http::dressed(router, Arc::clone(&self.app), door);
+        let web = Web::new(router, Duration::from_millis(self.app.config.http_timeout_ms));
+        let has_header = opened.has_header;
+        Ok(Ear { listener: opened.listener()?, web, door, has_header })
     }
 
     /// The end of a server that is mounted in an app of yours: says at `/tabmux/healthz` for

@@ -8,7 +8,7 @@ use xshell::cmd;
 use crate::{
     autobahn, browsers,
     ci::{Outcome, Step, tally::Count},
-    dist, fuzz, process, release,
+    dist, fuzz, process, proxies, release,
     repo::Repo,
 };
 
@@ -44,6 +44,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("cargo deny", Count::One, cargo_deny),
         step("abuse", Count::One, task(&["bench", "abuse", "--quick"])),
         step("demo", Count::Summary, task(&["smoke"])),
+        step("proxies", Count::Summary, run_proxies(xtask.clone())),
         step("browsers", Count::One, install_browsers(xtask.clone())),
         step("bundlers", Count::NodeTest, bundlers),
         step("runners", Count::NodeTest, |repo| tests_of(repo, "test/runners", "test")),
@@ -171,6 +172,14 @@ fn run_autobahn(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
     move |repo| match autobahn::obstacle(repo) {
         Some(why) => Ok(Outcome::Skipped { why }),
         None => Outcome::of(cmd!(repo.sh, "{xtask} autobahn")),
+    }
+}
+
+/// Debian's nginx and haproxy in front of the server.
+fn run_proxies(xtask: PathBuf) -> impl Fn(&Repo) -> anyhow::Result<Outcome> {
+    move |repo| match proxies::obstacle(repo) {
+        Some(why) => Ok(Outcome::Skipped { why }),
+        None => Outcome::of(cmd!(repo.sh, "{xtask} proxies")),
     }
 }
 

@@ -6,6 +6,8 @@ mod bench;
 mod binary;
 mod handlers;
 mod process;
+#[cfg(target_os = "linux")]
+mod supervisor;
 // What the tests of the library drive a server with.
 #[path = "../../../server/tests/server/raw.rs"]
 #[expect(dead_code, reason = "the tests of the server use the rest")]

@@ -98,7 +98,8 @@ impl Tickets {
     /// proxy, or its operator.
     pub(crate) fn peer(&self, client: IpAddr) -> Option<Holder> {
         let client = match client.to_canonical() {
-            client if client.is_loopback() => return None,
+            // Nobody knows who comes over a Unix socket, and only this machine does.
+            client if client.is_loopback() || client.is_unspecified() => return None,
             IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
             client @ IpAddr::V4(_) => client,
         };

@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{keys::Key, *};
 
@@ -212,6 +215,47 @@ fn a_setting_without_effect_is_refused_by_its_name() {
         let config = toml::from_str::<Config>(text).unwrap();
         let error = config.check().unwrap_err().to_string();
         assert!(error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn a_server_may_listen_in_several_places() {
+    let unix = ListenAddress::Unix("/run/t.sock".into());
+    let v4 = ListenAddress::Tcp("127.0.0.1:3000".parse().unwrap());
+    let proxied = Listen::from(ListenAddress::Tcp("[::]:1".parse().unwrap())).proxy_protocol(true);
+    let with_mode = Listen { mode: Some(0o660), ..unix.clone().into() };
+    for (text, expected) in [
+        ("\"localhost:3000\"", vec![v4.clone().into()]),
+        ("\"unix:/run/t.sock\"", vec![unix.into()]),
+        ("{ address = \"[::]:1\", proxy_protocol = true }", vec![proxied.clone()]),
+        (
+            "[\"127.0.0.1:3000\", { address = \"unix:/run/t.sock\", mode = \"660\" }]",
+            vec![v4.into(), with_mode],
+        ),
+    ] {
+        let config = toml::from_str::<Config>(&format!("listen = {text}")).unwrap();
+        assert_eq!(config.listen, expected, "{text}");
+        let trusts = config.trusted_proxies(vec!["::1".to_owned()]);
+        assert!(trusts.check().is_ok(), "{text}");
+    }
+    for (text, told) in [
+        ("\"3456\"", "write it as 127.0.0.1:3000"),
+        ("\"unix:\"", "write it as unix:/run/tabmux.sock"),
+        ("7", "an address such as"),
+        ("[[]]", "an address such as"),
+        ("{ adress = \"[::]:1\" }", "adress"),
+        ("{ address = \"unix:/a\", mode = \"888\" }", "three digits"),
+        ("[]", "listen has no address"),
+        ("[\"[::1]:1\", \"[::1]:1\"]", "listen has [::1]:1 twice"),
+        ("{ address = \"[::1]:1\", mode = \"660\" }", "mode of [::1]:1 has no effect"),
+        ("{ address = \"[::1]:1\", proxy_protocol = true }", "needs trusted_proxies"),
+    ] {
+        let config = toml::from_str::<Config>(&format!("listen = {text}"));
+        let error = match config {
+            Ok(config) => config.check().unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(told), "{text}: {error}");
     }
 }
 

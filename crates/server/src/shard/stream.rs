@@ -25,7 +25,7 @@ pub(crate) struct Connection {
 
 pub(crate) enum Io {
     Tcp(TcpStream),
-    /// The near end of a bridge.
+    /// A Unix socket, or the near end of a bridge.
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixStream),
 }
@@ -125,7 +125,7 @@ impl Stream {
                 stream.peer_addr().map_or_else(|_| "?".into(), |it| it.to_string())
             }
             #[cfg(unix)]
-            Socket::Unix(_) => "a bridge".to_owned(),
+            Socket::Unix(_) => "a Unix socket".to_owned(),
         }
     }
 }

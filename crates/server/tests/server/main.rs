@@ -19,6 +19,8 @@ mod judge;
 mod jwt;
 mod limits;
 mod links;
+#[cfg(unix)]
+mod listeners;
 mod logs;
 mod metrics;
 mod people;

@@ -229,6 +229,31 @@ async fn the_documented_metrics_are_those_that_are_served() {
     assert!(differences.is_empty(), "served or documented alone: {differences:?}");
 }
 
+/// Names of metrics in a text, which begin with `tabmux_` or `process_`.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    words.filter(|word| word.starts_with("tabmux_") || word.starts_with("process_")).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_dashboard_and_the_alerts_ask_for_metrics_that_are_served() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
+    let [board, rules] = ["grafana.json", "alerts.yml"]
+        .map(|file| std::fs::read_to_string(format!("{folder}/{file}")).unwrap());
+    let json = serde_json::from_str::<serde_json::Value>(&board).unwrap();
+    assert!(json["panels"].as_array().is_some_and(|panels| panels.len() > 6));
+    let server = Running::demo().await;
+    let page = Page::parse(&get(server.address, "/metrics", "").await.body);
+    for text in [&board, &rules] {
+        let names = named(text);
+        assert!(names.len() > 6);
+        for name in names {
+            assert!(page.types.contains_key(name), "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_metric_of_a_limit_is_served() {
     let server = Running::demo().await;

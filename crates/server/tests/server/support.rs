@@ -12,7 +12,7 @@ use tabmux_core::wire::{
     Alias, Hello, HubFrame, HubId, LaneCount, NEWEST_VERSION, OLDEST_VERSION, Payload, Position,
     Resume, ServerFrame, SocketId, TabId, TopicId, Upstream, Welcome,
 };
-use tabmux_server::{Builder, Error, Server, ServerHandle, Stats};
+use tabmux_server::{Builder, Error, Listeners, Server, ServerHandle, Stats};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -40,11 +40,17 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(builder: Builder) -> Self {
-        let server = builder.build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, handle) = (listener.local_addr().unwrap(), server.handle());
+        let address = listener.local_addr().unwrap();
+        Self::start_on(builder, listener.into(), address)
+    }
+
+    /// A server on these listeners, of which one has this address.
+    pub(crate) fn start_on(builder: Builder, listeners: Listeners, address: SocketAddr) -> Self {
+        let server = builder.build().unwrap();
+        let handle = server.handle();
         let (stop, stopped) = oneshot::channel();
-        let run = tokio::spawn(server.run(listener, async { stopped.await.unwrap() }));
+        let run = tokio::spawn(server.run(listeners, async { stopped.await.unwrap() }));
         Self { address, handle, stop: Some(stop), run }
     }
 
