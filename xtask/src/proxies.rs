@@ -1,5 +1,5 @@
-//! `cargo xtask proxies`: the configurations in `deploy` for nginx and haproxy, run with two servers
-//! behind them, and asked for what a browser would ask for.
+//! `cargo xtask proxies`: the configurations in `deploy` for nginx and haproxy, run with two
+//! servers behind them, and asked for what a browser would ask for.
 
 use std::{
     fs,
@@ -309,17 +309,24 @@ impl Proxy {
     /// Opens a link that stays.
     fn hold(&self, headers: &[&str]) -> anyhow::Result<Held> {
         let mut command = Command::new("/usr/bin/curl");
-        command.args(["-sN", "-i", "--http1.1", "--max-time", "30"]).args(UPGRADE);
+        // What it tells of the head it writes at once.
+        command.args(["-sv", "--max-time", "30"]).args(UPGRADE);
         command.args(self.arguments("/tabmux/ws"));
         for header in headers {
             command.args(["-H", header]);
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let output = child.stdout.take().context("curl has no output")?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let output = child.stderr.take().context("curl has no output")?;
         let running = Running(child);
-        let (mut head, mut lines) = (Vec::new(), BufReader::new(output).lines());
-        while let Some(line) = lines.next().transpose()?.filter(|line| !line.is_empty()) {
-            head.push(line);
+        let mut head = Vec::new();
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            let Some(line) = line.strip_prefix("< ").map(str::trim_end) else { continue };
+            if line.is_empty() {
+                break;
+            }
+            head.push(line.to_owned());
         }
         ensure!(head.first().is_some_and(|line| line.contains(" 101 ")), "no link: {head:?}");
         let cookie = head.iter().find_map(|line| {

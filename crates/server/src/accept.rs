@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use self::{
-    greet::{Begun, Caller, First, Greeted, at_once, greet, linger, refuse},
+    greet::{Before, Begun, Caller, First, Greeted, at_once, greet, linger, refuse},
     trouble::Trouble,
 };
 use crate::{
@@ -75,6 +75,8 @@ pub(crate) struct Ear {
     pub(crate) door: Door,
     /// Connections begin with a header of the PROXY protocol.
     pub(crate) has_header: bool,
+    /// It speaks TLS and nothing else.
+    pub(crate) speaks_tls: bool,
 }
 
 /// The connections of all listeners that are not yet, or will not be, a shard's.
@@ -205,9 +207,9 @@ impl Front {
     /// Learns what a new connection is for. A request for a link that is there already is answered
     /// here, without a task. If too many keep to themselves what they want, the oldest goes.
     fn greet(&mut self, stream: Fresh, peer: SocketAddr, ear: usize) {
-        let Ear { door, has_header, .. } = self.ears[ear];
-        let caller = Caller { ear, peer, door, is_hidden: false };
-        let begun = if has_header {
+        let Ear { door, has_header, speaks_tls, .. } = self.ears[ear];
+        let caller = Caller { ear, peer, door, is_hidden: false, began: Instant::now() };
+        let begun = if has_header || speaks_tls {
             Begun { stream, bytes: Vec::new(), first: First::Unknown }
         } else {
             match at_once(stream, caller, &self.app, &mut self.buffer) {
@@ -225,7 +227,8 @@ impl Front {
             self.order.retain(|greeting| !greeting.is_past());
         }
         let (app, is_judged) = (Arc::clone(&self.app), Arc::new(AtomicBool::new(false)));
-        let greeting = greet(begun, caller, has_header, app, Arc::clone(&is_judged));
+        let before = Before { has_header, speaks_tls };
+        let greeting = greet(begun, caller, before, app, Arc::clone(&is_judged));
         let task = self.greetings.spawn(greeting);
         self.order.push_back(Greeting { began: Instant::now(), task, is_judged });
     }

@@ -24,7 +24,7 @@ pub(crate) use self::{
     quota::Quota,
     tickets::{Approach, Asking, Guest, Stub, Ticket, Tickets},
 };
-use crate::{logs::Rare, ws::upgrade::Refusal};
+use crate::{histogram::Histogram, logs::Rare, ws::upgrade::Refusal};
 
 /// The door of a server.
 pub(crate) struct Admission {
@@ -37,6 +37,8 @@ pub(crate) struct Admission {
     pub(crate) handshakes: AtomicUsize,
     /// Connections for HTTP.
     pub(crate) http: AtomicUsize,
+    /// From the acceptance of a connection to its link.
+    pub(crate) opening: Histogram,
     admitted: AtomicU64,
     refused: [AtomicU64; Cause::ALL.len()],
     warned: [Rare; Cause::ALL.len()],
@@ -53,6 +55,7 @@ impl Admission {
             draining: AtomicBool::new(false),
             handshakes: AtomicUsize::new(0),
             http: AtomicUsize::new(0),
+            opening: Histogram::default(),
             admitted: AtomicU64::new(0),
             refused: Default::default(),
             warned: Default::default(),

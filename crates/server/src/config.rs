@@ -2,10 +2,11 @@
 
 mod jwt;
 mod keys;
-mod route;
 pub(crate) mod listen;
+mod route;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod topics;
 
 use std::{
@@ -21,8 +22,9 @@ use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 
 pub use self::{
     jwt::JwtConfig,
-    route::Route,
     listen::{Listen, ListenAddress, listen_address},
+    route::Route,
+    tls::TlsConfig,
     topics::{Slow, TopicRule},
 };
 use self::{keys::keys, topics::check_rules};
@@ -130,6 +132,12 @@ keys! {
         route: Vec<Route> = own(Vec::new());
         /// How tokens (JWT) name users. Default: not at all. A program needs the feature `jwt`.
         jwt: Option<JwtConfig> = own(None);
+        /// Certificates with their keys. With one, all listeners of links but Unix sockets, and
+        /// those with `tls = false`, speak TLS and nothing else. A client gets the certificate of
+        /// the name that it asks for, else the first. A program needs the feature `tls`. Default:
+        /// none.
+        #[serde(deserialize_with = "tls::list")]
+        tls: Vec<TlsConfig> = own(Vec::new());
         /// Compression.
         deflate: Deflate = own(Deflate::default());
         /// What a peer can reach.

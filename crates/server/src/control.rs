@@ -42,8 +42,17 @@ pub(crate) struct Desk {
 }
 
 /// What a reload replaces. `log` is the binary's affair.
-const RELOADED: [&str; 8] =
-    ["allow_origins", "hosts", "trusted_proxies", "api_key", "api_keys", "topics", "log", "limits"];
+const RELOADED: [&str; 9] = [
+    "allow_origins",
+    "hosts",
+    "trusted_proxies",
+    "api_key",
+    "api_keys",
+    "tls",
+    "topics",
+    "log",
+    "limits",
+];
 /// The same, of `limits`.
 const RELOADED_LIMITS: [&str; 7] = [
     "links",

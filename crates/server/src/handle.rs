@@ -233,11 +233,10 @@ impl ServerHandle {
 
     /// Takes what can change while the server runs out of a configuration: all of it, or nothing if
     /// a part has no meaning. That is `allow_origins`, `hosts`, `trusted_proxies`, `api_key`,
-    /// `api_keys`, `topics` (for topics that a shard joins from now on), and of `limits` `links`,
-    /// `links_per_ip`, `links_per_user`, `handshakes_per_s`, `handshakes`, `http_connections` and
-    /// `http_per_ip`. Everything else
-    /// stays as it is until the server starts again, and a warning in the log names it. Lower
-    /// limits end nobody.
+    /// `api_keys`, `tls`, `topics` (for topics that a shard joins from now on), and of `limits`
+    /// `links`, `links_per_ip`, `links_per_user`, `handshakes_per_s`, `handshakes`,
+    /// `http_connections` and `http_per_ip`. Everything else stays as it is until the server starts
+    /// again, and a warning in the log names it. Lower limits end nobody.
     ///
     /// ```
     /// use tabmux_server::{Config, Error, ServerHandle};

@@ -29,6 +29,8 @@ pub(crate) enum Incoming {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
 impl Fresh {
@@ -86,6 +88,11 @@ impl Incoming {
             Self::Tcp(stream) => Io::Tcp(stream.into_std()?),
             #[cfg(unix)]
             Self::Unix(stream) => Io::Unix(stream.into_std()?),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                let (stream, session) = stream.into_inner();
+                Io::Tls(stream.into_std()?, Box::new(session))
+            }
         })
     }
 }
@@ -97,6 +104,8 @@ macro_rules! either {
             Incoming::Tcp($inner) => $what,
             #[cfg(unix)]
             Incoming::Unix($inner) => $what,
+            #[cfg(feature = "tls")]
+            Incoming::Tls($inner) => $what,
         }
     };
 }

@@ -54,6 +54,7 @@ pub mod gateway;
 mod handle;
 mod handler;
 mod handshake;
+mod histogram;
 mod hosts;
 mod http;
 mod identity;
@@ -80,6 +81,8 @@ mod shard;
 mod socket_file;
 mod task;
 pub mod testing;
+#[cfg(feature = "tls")]
+mod tls;
 mod users;
 mod web;
 mod who;
@@ -90,7 +93,7 @@ pub use self::{
     builder::Builder,
     config::{
         ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, Listen, ListenAddress, LogLevel,
-        Route, Slow, TopicRule, listen_address,
+        Route, Slow, TlsConfig, TopicRule, listen_address,
     },
     context::Ctx,
     credit::HeldCredit,

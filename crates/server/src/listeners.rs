@@ -33,6 +33,7 @@ pub struct Listeners {
     pub(crate) links: Vec<Opened>,
     /// That of `metrics_listen`.
     pub(crate) metrics: Option<TcpListener>,
+    has_certificate: bool,
 }
 
 /// A listener that is open.
@@ -41,6 +42,8 @@ pub(crate) struct Opened {
     socket: Ready,
     /// Connections begin with a header of the PROXY protocol.
     pub(crate) has_header: bool,
+    /// It speaks TLS if there is a certificate.
+    pub(crate) may_speak_tls: bool,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,8 @@ impl Listeners {
     pub fn open(config: &Config) -> Result<Self, Error> {
         let listens = config.listen.iter();
         let links = listens.map(|listen| Opened::new(listen, &config.listen));
-        Ok(Self { links: links.collect::<Result<_, _>>()?, metrics: Self::metrics(None, config)? })
+        let (links, metrics) = (links.collect::<Result<_, _>>()?, Self::metrics(None, config)?);
+        Ok(Self { links, metrics, has_certificate: !config.tls.is_empty() })
     }
 
     /// Takes listeners that are open already, such as those that a supervisor keeps open while a
@@ -79,32 +83,41 @@ impl Listeners {
         tcp: Vec<std::net::TcpListener>,
         unix: Vec<std::os::unix::net::UnixListener>,
     ) -> Result<Self, Error> {
-        let has_header = |address: Option<ListenAddress>| {
-            let mut named = config.listen.iter().filter(|it| Some(&it.address) == address.as_ref());
-            named.any(|listen| listen.proxy_protocol)
+        let named = |address: Option<ListenAddress>| {
+            config.listen.iter().find(|it| Some(&it.address) == address.as_ref())
         };
         let mut links = Vec::new();
         for listener in tcp {
             let address = listener.local_addr().ok().map(ListenAddress::Tcp);
             listener.set_nonblocking(true)?;
             let socket = Ready::Tcp(TcpListener::from_std(listener)?);
-            links.push(Opened { socket, has_header: has_header(address) });
+            let named = named(address);
+            let has_header = named.is_some_and(|listen| listen.proxy_protocol);
+            let may_speak_tls = named.is_none_or(|listen| listen.tls);
+            links.push(Opened { socket, has_header, may_speak_tls });
         }
         for listener in unix {
             let address = listener.local_addr().ok();
             let path = address.and_then(|it| Some(it.as_pathname()?.to_owned()));
             listener.set_nonblocking(true)?;
             let socket = Ready::Unix(UnixListener::from_std(listener)?, None);
-            let has_header = has_header(path.map(ListenAddress::Unix));
-            links.push(Opened { socket, has_header });
+            let named = named(path.map(ListenAddress::Unix));
+            let has_header = named.is_some_and(|listen| listen.proxy_protocol);
+            links.push(Opened { socket, has_header, may_speak_tls: false });
         }
-        Ok(Self { links, metrics: Self::metrics(None, config)? })
+        let metrics = Self::metrics(None, config)?;
+        Ok(Self { links, metrics, has_certificate: !config.tls.is_empty() })
     }
 
     /// Returns the addresses that links come to, as an operator reads them:
     /// `http://127.0.0.1:3000/`, or `unix:/run/tabmux.sock`.
     pub fn addresses(&self) -> Vec<String> {
-        self.links.iter().map(|opened| opened.socket.address()).collect()
+        let of = |opened: &Opened| {
+            let address = opened.socket.address();
+            let is_safe = opened.may_speak_tls && self.has_certificate;
+            if is_safe { address.replacen("http:", "https:", 1) } else { address }
+        };
+        self.links.iter().map(of).collect()
     }
 
     /// Returns the listener for `/metrics`, which may be open already. Returns nothing if it has
@@ -122,13 +135,13 @@ impl Listeners {
 
 impl From<TcpListener> for Listeners {
     fn from(links: TcpListener) -> Self {
-        Self { links: vec![links.into()], metrics: None }
+        Self { links: vec![links.into()], metrics: None, has_certificate: false }
     }
 }
 
 impl From<TcpListener> for Opened {
     fn from(listener: TcpListener) -> Self {
-        Self { socket: Ready::Tcp(listener), has_header: false }
+        Self { socket: Ready::Tcp(listener), has_header: false, may_speak_tls: true }
     }
 }
 
@@ -153,7 +166,8 @@ impl Opened {
                 return Err(io::Error::from(io::ErrorKind::Unsupported).into());
             }
         };
-        Ok(Self { socket, has_header: listen.proxy_protocol })
+        let may_speak_tls = listen.tls && matches!(listen.address, ListenAddress::Tcp(_));
+        Ok(Self { socket, has_header: listen.proxy_protocol, may_speak_tls })
     }
 
     /// Returns true if nobody but this machine reaches it by a name.

@@ -11,6 +11,7 @@ use crate::{
     admission::{Admission, Cause},
     api, descriptors,
     gateway::{Gateway, Numbers},
+    histogram::{BOUNDS, Histogram, Snapshot},
     judge::Room,
     shard::board::Board,
 };
@@ -42,7 +43,11 @@ pub(crate) fn text(
     page.one(NumberKind::Gauge, "tabmux_shared_bytes", help, shared);
     let help = "Times that a link was read later, for limits.messages_per_s or bytes_per_s.";
     page.one(NumberKind::Counter, "tabmux_link_pauses_total", help, board.pauses());
+    let help = "From a publication, or another thing that a shard is sent, to the writes for it.";
+    page.histogram("tabmux_publish_to_write_seconds", help, board.mail());
     page.door(admission);
+    let help = "From the acceptance of a connection to its link.";
+    page.histogram("tabmux_handshake_seconds", help, &admission.opening);
     page.judge(room);
     let help = "Calls of the broker that came to nothing.";
     page.many(NumberKind::Counter, "tabmux_broker_failures_total", help, broker);
@@ -181,6 +186,16 @@ impl Page {
             Some((key, label)) => self.line(format_args!("{name}{{{key}=\"{label}\"}} {value}")),
             None => self.line(format_args!("{name} {value}")),
         }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        let Snapshot { within, count, seconds } = histogram.snapshot();
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} histogram"));
+        for (bound, within) in BOUNDS.iter().zip(within) {
+            self.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {within}"));
+        }
+        self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}"));
+        self.line(format_args!("{name}_sum {seconds}\n{name}_count {count}"));
     }
 
     fn head(&mut self, kind: NumberKind, name: &str, help: &str) {

@@ -25,8 +25,8 @@ impl Proxies {
             }
             text.parse().or_else(|_| address()).map_err(|_| {
                 Error::Config(format!(
-                    "trusted_proxies: {text:?} is no address; write it as 127.0.0.1, 10.0.0.0/8, or \
-                     \"unix\" for who comes over a Unix socket"
+                    "trusted_proxies: {text:?} is no address; write it as 127.0.0.1, 10.0.0.0/8, \
+                     or \"unix\" for who comes over a Unix socket"
                 ))
             })
         };

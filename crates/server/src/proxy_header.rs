@@ -129,7 +129,8 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_comes_is_a_panic(
-            head in proptest::array::uniform16(any::<u8>()), rest in proptest::collection::vec(any::<u8>(), 0..300)
+            head in proptest::array::uniform16(any::<u8>()),
+            rest in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
             let _ = parse(&head, &rest);
             let mut head = head;

@@ -172,7 +172,7 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         let config = &self.app.config;
-        let Listeners { links, metrics } = listeners.into();
+        let Listeners { links, metrics, .. } = listeners.into();
         let (stop, mut stopped) = watch::channel(false);
         let mut router = http::router(Arc::clone(&self.app));
         router = router.merge(http::health_router(Arc::clone(&self.app)));
@@ -212,7 +212,9 @@ impl Server {
         let router = http::dressed(router, Arc::clone(&self.app), door);
         let web = Web::new(router, Duration::from_millis(self.app.config.http_timeout_ms));
         let has_header = opened.has_header;
-        Ok(Ear { listener: opened.listener()?, web, door, has_header })
+        // That of the metrics is for this machine, or for those who bring their own.
+        let speaks_tls = opened.may_speak_tls && !is_inner && !self.app.config.tls.is_empty();
+        Ok(Ear { listener: opened.listener()?, web, door, has_header, speaks_tls })
     }
 
     /// The end of a server that is mounted in an app of yours: says at `/tabmux/healthz` for

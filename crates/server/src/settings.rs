@@ -8,6 +8,9 @@ pub(crate) struct Settings {
     pub(crate) proxies: Proxies,
     pub(crate) hosts: Hosts,
     pub(crate) api_keys: ApiKeys,
+    /// Certificates, if listeners speak TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<std::sync::Arc<rustls::ServerConfig>>,
 }
 
 impl Settings {
@@ -16,11 +19,19 @@ impl Settings {
     /// # Errors
     /// When one of them has no meaning.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        #[cfg(not(feature = "tls"))]
+        if !config.tls.is_empty() {
+            return Err(Error::Config(
+                "tls: this program was built without the feature tls".to_owned(),
+            ));
+        }
         Ok(Self {
             origins: Origins::new(&config.allow_origins)?,
             proxies: Proxies::new(&config.trusted_proxies)?,
             hosts: Hosts::new(&config.hosts)?,
             api_keys: ApiKeys::new(config)?,
+            #[cfg(feature = "tls")]
+            tls: crate::tls::configuration(config)?,
         })
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use axum::http::{self, request::Parts};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tracing::debug;
 
@@ -42,6 +42,17 @@ pub(super) struct Caller {
     pub(super) door: Door,
     /// The stream does not tell who the peer is.
     pub(super) is_hidden: bool,
+    /// When the connection was accepted.
+    pub(super) began: Instant,
+}
+
+/// What comes before a request.
+#[derive(Clone, Copy)]
+pub(super) struct Before {
+    /// A header of the PROXY protocol.
+    pub(super) has_header: bool,
+    /// The handshake of TLS.
+    pub(super) speaks_tls: bool,
 }
 
 /// A connection, and what is known of it so far.
@@ -108,6 +119,7 @@ pub(super) fn at_once(
                 Ok(written) if written == response.len() => {
                     let opening = Opening { early: bytes[len..].to_vec(), ticket, inflates };
                     app.place_io(stream.into_io(), opening);
+                    app.admission.opening.observe(caller.began.elapsed());
                 }
                 Ok(_) => debug!(peer = %caller.peer, "no link: the answer was not taken"),
                 Err(error) => debug!(peer = %caller.peer, "no link: {error}"),
@@ -122,7 +134,7 @@ pub(super) fn at_once(
 pub(super) async fn greet(
     begun: Begun,
     mut caller: Caller,
-    has_header: bool,
+    before: Before,
     app: Arc<App>,
     is_judged: Arc<AtomicBool>,
 ) -> Greeted {
@@ -134,22 +146,26 @@ pub(super) async fn greet(
             return Greeted::Done;
         }
     };
-    let patience = Duration::from_millis(app.config.handshake_timeout_ms);
+    let (patience, peer) = (Duration::from_millis(app.config.handshake_timeout_ms), caller.peer);
     let first = timeout(patience, async {
-        if has_header {
+        if before.has_header {
             caller = read_header(&mut stream, caller, &app).await?;
         }
-        match first {
-            First::Unknown => read_first(&mut stream, &mut bytes, caller, &app).await,
-            first @ (First::Other | First::Link(_) | First::Refused(_)) => Ok(first),
+        if before.speaks_tls {
+            stream = shake_hands(stream, caller.peer, &app).await?;
         }
+        let first = match first {
+            First::Unknown => read_first(&mut stream, &mut bytes, caller, &app).await?,
+            first @ (First::Other | First::Link(_) | First::Refused(_)) => first,
+        };
+        Ok::<_, io::Error>((stream, caller, first))
     });
-    let first = match first.await {
-        Ok(Ok(first)) => first,
+    let (mut stream, caller, first) = match first.await {
+        Ok(Ok(begun)) => begun,
         // It went.
         Ok(Err(_)) => return Greeted::Done,
         Err(_) => {
-            app.admission.count(Cause::Silent, Some(caller.peer.ip()));
+            app.admission.count(Cause::Silent, Some(peer.ip()));
             return Greeted::Done;
         }
     };
@@ -173,7 +189,7 @@ pub(super) async fn greet(
     };
     match admitted {
         Ok(ticket) => {
-            open(&app, stream, caller.peer, &response, Opening { early, ticket, inflates }).await
+            open(&app, stream, caller, &response, Opening { early, ticket, inflates }).await
         }
         Err(refusal) => refuse(stream, caller.peer, &refusal).await,
     }
@@ -204,6 +220,31 @@ async fn left(stream: &mut Incoming, early: &mut Vec<u8>) {
         }
     }
     std::future::pending().await
+}
+
+/// Does the handshake of TLS, outside of the shards.
+#[cfg(feature = "tls")]
+async fn shake_hands(stream: Incoming, peer: SocketAddr, app: &App) -> io::Result<Incoming> {
+    let Incoming::Tcp(stream) = stream else {
+        return Err(ErrorKind::Unsupported.into());
+    };
+    let Some(config) = app.control.desk.settings().tls.clone() else {
+        // A reload took the certificates away.
+        return Err(ErrorKind::Unsupported.into());
+    };
+    match tokio_rustls::TlsAcceptor::from(config).accept(stream).await {
+        Ok(stream) => Ok(Incoming::Tls(Box::new(stream))),
+        Err(error) => {
+            app.admission.count(Cause::Tls, Some(peer.ip()));
+            debug!(%peer, "no TLS: {error}");
+            Err(error)
+        }
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+async fn shake_hands(_: Incoming, _: SocketAddr, _: &App) -> io::Result<Incoming> {
+    std::future::ready(Err(ErrorKind::Unsupported.into())).await
 }
 
 /// Learns from a trusted proxy who the client is.
@@ -307,13 +348,17 @@ fn parts(offer: &Offer<'_>) -> Parts {
 async fn open(
     app: &App,
     mut stream: Incoming,
-    peer: SocketAddr,
+    caller: Caller,
     response: &str,
     opening: Opening,
 ) -> Greeted {
-    let written = stream.write_all(response.as_bytes()).await;
-    if let Err(error) = written.and_then(|()| app.place(stream, opening)) {
-        debug!(%peer, "no link: {error}");
+    let mut written = stream.write_all(response.as_bytes()).await;
+    if written.is_ok() {
+        written = stream.flush().await;
+    }
+    match written.and_then(|()| app.place(stream, opening)) {
+        Ok(()) => app.admission.opening.observe(caller.began.elapsed()),
+        Err(error) => debug!(peer = %caller.peer, "no link: {error}"),
     }
     Greeted::Done
 }

@@ -16,6 +16,8 @@ pub(crate) enum Cause {
     HttpPerIp,
     /// It called the server by a name that is not the server's.
     Host,
+    /// Its handshake of TLS failed.
+    Tls,
     Origin,
     /// It asked for what is no WebSocket.
     Malformed,
@@ -32,7 +34,7 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Draining,
         Self::Links,
         Self::LinksPerIp,
@@ -43,6 +45,7 @@ impl Cause {
         Self::Http,
         Self::HttpPerIp,
         Self::Host,
+        Self::Tls,
         Self::Origin,
         Self::Malformed,
         Self::UserHeader,
@@ -65,6 +68,7 @@ impl Cause {
             Self::Http => "http_connections",
             Self::HttpPerIp => "http_per_ip",
             Self::Host => "host",
+            Self::Tls => "tls",
             Self::Origin => "origin",
             Self::Malformed => "malformed",
             Self::UserHeader => "user_header",
@@ -106,6 +110,7 @@ impl Cause {
             Self::Draining
             | Self::Silent
             | Self::Host
+            | Self::Tls
             | Self::Origin
             | Self::Malformed
             | Self::Judged => None,

@@ -22,6 +22,9 @@ pub struct Listen {
     /// Connections begin with a header of the PROXY protocol, version 2, which names the client.
     /// Those of others than `trusted_proxies` are closed.
     pub proxy_protocol: bool,
+    /// It speaks TLS if the configuration has a certificate. Unix sockets never do. Default:
+    /// `true`.
+    pub tls: bool,
     /// The rights of a Unix socket's file, such as `0o660`. Without it, what the process gives.
     pub mode: Option<u32>,
 }
@@ -57,6 +60,15 @@ impl Listen {
     }
 }
 
+impl Listen {
+    /// Sets [`tls`](field@Self::tls).
+    #[must_use]
+    pub const fn tls(mut self, tls: bool) -> Self {
+        self.tls = tls;
+        self
+    }
+}
+
 impl Default for Listen {
     fn default() -> Self {
         SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)).into()
@@ -65,7 +77,7 @@ impl Default for Listen {
 
 impl From<ListenAddress> for Listen {
     fn from(address: ListenAddress) -> Self {
-        Self { address, proxy_protocol: false, mode: None }
+        Self { address, proxy_protocol: false, tls: true, mode: None }
     }
 }
 
@@ -90,7 +102,7 @@ pub(crate) fn check(listens: &[Listen], trusts: bool) -> Result<(), Error> {
     if listens.is_empty() {
         return fault("listen has no address".to_owned());
     }
-    for (index, Listen { address, proxy_protocol, mode }) in listens.iter().enumerate() {
+    for (index, Listen { address, proxy_protocol, mode, tls: _ }) in listens.iter().enumerate() {
         let is_free = matches!(address, ListenAddress::Tcp(address) if address.port() == 0);
         if !is_free && listens[..index].iter().any(|other| other.address == *address) {
             return fault(format!("listen has {address} twice"));
@@ -183,6 +195,7 @@ impl<'de> Visitor<'de> for One {
             address: String,
             #[serde(default)]
             proxy_protocol: bool,
+            tls: Option<bool>,
             mode: Option<String>,
         }
 
@@ -192,7 +205,8 @@ impl<'de> Visitor<'de> for One {
             digits.ok_or_else(|| A::Error::custom("mode is three digits such as \"660\""))
         });
         let listen = Listen::parse(&table.address).map_err(A::Error::custom)?;
-        Ok(Listen { mode: mode.transpose()?, ..listen.proxy_protocol(table.proxy_protocol) })
+        let (mode, tls) = (mode.transpose()?, table.tls.unwrap_or(true));
+        Ok(Listen { mode, tls, ..listen.proxy_protocol(table.proxy_protocol) })
     }
 }
 

@@ -120,7 +120,7 @@ impl Alone {
 
     /// Takes the mail, and returns what the link is told next.
     pub(crate) fn poll(&mut self) -> Option<Told> {
-        for mail in self.mailbox.take() {
+        for mail in self.mailbox.take().0 {
             match mail {
                 Mail::Word(word) => drop(self.sessions.word(self.now, word, &self.client)),
                 Mail::Arrival(_) | Mail::Stop => {}

@@ -11,7 +11,10 @@ use std::{
 use tabmux_core::{Timestamp, session::Stats};
 use tokio::sync::watch;
 
-use crate::admission::{Stub, Tickets};
+use crate::{
+    admission::{Stub, Tickets},
+    histogram::Histogram,
+};
 
 /// What shards tell the outside.
 pub(crate) struct Board {
@@ -23,6 +26,8 @@ pub(crate) struct Board {
     failed: watch::Sender<Option<usize>>,
     /// How often a link was read later than it sent.
     pauses: AtomicU64,
+    /// From the first mail of a turn to the writes of the turn.
+    mail: Histogram,
     /// The places of streams in the limits.
     tickets: Arc<Tickets>,
     started: Instant,
@@ -37,6 +42,7 @@ impl Board {
             streams: watch::Sender::new(0),
             failed: watch::Sender::new(None),
             pauses: AtomicU64::new(0),
+            mail: Histogram::default(),
             tickets,
             started,
         }
@@ -106,6 +112,15 @@ impl Board {
     pub(crate) async fn failure(&self) {
         // The sender lives as long as this does.
         let _ = self.failed.subscribe().wait_for(Option::is_some).await;
+    }
+
+    pub(super) fn mail_took(&self, took: Duration) {
+        self.mail.observe(took);
+    }
+
+    /// How long it takes from a publication, or another mail, to its writes.
+    pub(crate) const fn mail(&self) -> &Histogram {
+        &self.mail
     }
 
     pub(super) fn link_paused(&self) {

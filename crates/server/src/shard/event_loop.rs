@@ -148,7 +148,8 @@ impl<S: Service> EventLoop<S> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.board.now();
-        let mut mails = self.mailbox().take().into_iter().peekable();
+        let (mails, since) = self.mailbox().take();
+        let mut mails = mails.into_iter().peekable();
         while let Some(mail) = mails.next() {
             let waits = self.open_mail(now, mail);
             if waits && matches!(mails.peek(), Some(Mail::Word(_))) {
@@ -175,6 +176,9 @@ impl<S: Service> EventLoop<S> {
             self.drop_link(link);
         }
         self.settle(now);
+        if let Some(since) = since {
+            self.board.mail_took(since.elapsed());
+        }
     }
 
     fn mailbox(&self) -> &Mailbox<S::Word> {
@@ -200,7 +204,7 @@ impl<S: Service> EventLoop<S> {
         };
         if event.is_writable()
             && let Some(state) = self.links.get_mut(link)
-            && state.out.unblock()
+            && (state.stream.push() | state.out.unblock())
         {
             self.mark(link);
         }
@@ -254,6 +258,9 @@ impl<S: Service> EventLoop<S> {
         let mut early = arrival.early;
         if !self.hold_pending(id, &early) {
             self.take_in(now, id, &mut early);
+        }
+        if self.links.get_mut(id).is_some_and(|link| link.stream.may_hold()) {
+            self.unread.push((id, false));
         }
         self.tell_memory(now, id);
     }

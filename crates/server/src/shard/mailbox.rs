@@ -1,8 +1,11 @@
 //! What other threads want from a shard, until it takes it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use mio::Waker;
@@ -33,6 +36,8 @@ pub(crate) struct Mailbox<M> {
 
 struct Queue<M> {
     mails: Vec<Mail<M>>,
+    /// When the first of them came.
+    since: Option<Instant>,
     bytes: usize,
     /// Somebody was told that there is no room.
     is_awaited: bool,
@@ -61,7 +66,8 @@ impl Room {
 impl<M> Mailbox<M> {
     pub(super) fn new(limit: usize, waker: Waker, room: Arc<Room>) -> Self {
         let (mails, bytes, is_awaited) = (Vec::new(), 0, false);
-        let queue = Queue { mails, bytes, is_awaited, begun: false, closed: false };
+        let (since, begun, closed) = (None, false, false);
+        let queue = Queue { mails, since, bytes, is_awaited, begun, closed };
         let queue = Mutex::new(queue);
         Self { limit, queue, waker, room, streams: AtomicUsize::new(0) }
     }
@@ -117,6 +123,9 @@ impl<M> Mailbox<M> {
         }
         queue.bytes += cost;
         let sleeping = queue.mails.is_empty();
+        if sleeping {
+            queue.since = Some(Instant::now());
+        }
         queue.mails.push(mail);
         drop(queue);
         // A shard takes all that is there: one call of the system wakes it for many mails.
@@ -131,22 +140,23 @@ impl<M> Mailbox<M> {
         }
     }
 
-    pub(super) fn take(&self) -> Vec<Mail<M>> {
+    /// Takes what is there, and tells when the first of it came.
+    pub(super) fn take(&self) -> (Vec<Mail<M>>, Option<Instant>) {
         let mut queue = self.lock();
         queue.bytes = 0;
-        let mails = std::mem::take(&mut queue.mails);
+        let (mails, since) = (std::mem::take(&mut queue.mails), queue.since.take());
         let is_awaited = std::mem::take(&mut queue.is_awaited);
         drop(queue);
         if is_awaited {
             self.room.tell();
         }
-        mails
+        (mails, since)
     }
 
     /// Takes what is left, and no more from now on.
     pub(super) fn close(&self) -> Vec<Mail<M>> {
         self.lock().closed = true;
-        self.take()
+        self.take().0
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -182,12 +192,12 @@ mod tests {
         let mailbox =
             Mailbox::new(1_000, Waker::new(poll.registry(), Token(0)).unwrap(), Arc::default());
         assert_eq!(mailbox.push(Mail::Word(0), 600), Ok(()));
-        assert_eq!(mailbox.take().len(), 0, "nobody is there yet");
+        assert_eq!(mailbox.take().0.len(), 0, "nobody is there yet");
         mailbox.begin();
         assert_eq!(mailbox.push(Mail::Word(1), 600), Ok(()));
         assert_eq!(mailbox.push(Mail::Word(2), 600), Err(SendError::Full));
         assert_eq!(mailbox.push(Mail::Word(3), 0), Ok(()));
-        assert_eq!(mailbox.take().len(), 2);
+        assert_eq!(mailbox.take().0.len(), 2);
         assert_eq!(mailbox.push(Mail::Word(3), 600), Ok(()));
         mailbox.stop();
         assert_eq!(mailbox.push(Mail::Word(4), 1), Err(SendError::Closed));

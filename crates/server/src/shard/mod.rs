@@ -27,6 +27,8 @@ pub(crate) mod service;
 mod sessions;
 mod slab;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::{
     io,

@@ -28,6 +28,9 @@ pub(crate) enum Io {
     /// A Unix socket, or the near end of a bridge.
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixStream),
+    /// A stream whose TLS handshake is done.
+    #[cfg(feature = "tls")]
+    Tls(TcpStream, Box<rustls::ServerConnection>),
 }
 
 /// A stream that a shard's loop reads and writes.
@@ -40,6 +43,8 @@ enum Socket {
     Tcp(mio::net::TcpStream),
     #[cfg(unix)]
     Unix(mio::net::UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(super::tls::TlsStream),
 }
 
 /// Does the same with either.
@@ -49,6 +54,8 @@ macro_rules! either {
             Socket::Tcp($inner) => $what,
             #[cfg(unix)]
             Socket::Unix($inner) => $what,
+            #[cfg(feature = "tls")]
+            Socket::Tls($inner) => $what,
         }
     };
 }
@@ -66,6 +73,11 @@ impl From<Connection> for Stream {
             Io::Tcp(stream) => Socket::Tcp(mio::net::TcpStream::from_std(stream)),
             #[cfg(unix)]
             Io::Unix(stream) => Socket::Unix(mio::net::UnixStream::from_std(stream)),
+            #[cfg(feature = "tls")]
+            Io::Tls(stream, session) => {
+                let stream = mio::net::TcpStream::from_std(stream);
+                Socket::Tls(super::tls::TlsStream::new(stream, session))
+            }
         };
         Self { io, stub: connection.ticket.map_or(Stub::NONE, Ticket::tear) }
     }
@@ -88,6 +100,8 @@ impl Stream {
             Socket::Tcp(stream) => Some(stream.peer_addr().ok()?.ip().to_canonical()),
             #[cfg(unix)]
             Socket::Unix(_) => None,
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => Some(stream.get().peer_addr().ok()?.ip().to_canonical()),
         })
     }
 
@@ -109,12 +123,49 @@ impl Stream {
         either!(self, it => it.write(bytes))
     }
 
-    /// Tells the peer that nothing more comes.
-    pub(super) fn end(&self) -> io::Result<()> {
+    /// Writes what a layer below still holds, now that the kernel takes something again. Returns
+    /// true if there was something.
+    pub(super) fn push(&mut self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Socket::Tls(stream) = &mut self.io {
+            let was_pending = stream.is_pending();
+            // The next read tells what is the matter.
+            let _ = stream.push();
+            return was_pending;
+        }
+        false
+    }
+
+    /// Returns true if the kernel has not yet taken all that was written.
+    pub(super) fn is_pending(&self) -> bool {
         match &self.io {
+            Socket::Tcp(_) => false,
+            #[cfg(unix)]
+            Socket::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.is_pending(),
+        }
+    }
+
+    /// Returns true if a layer below may have read what no event will tell of.
+    pub(super) const fn may_hold(&self) -> bool {
+        match &self.io {
+            Socket::Tcp(_) => false,
+            #[cfg(unix)]
+            Socket::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Socket::Tls(_) => true,
+        }
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        match &mut self.io {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.end(),
         }
     }
 
@@ -126,6 +177,10 @@ impl Stream {
             }
             #[cfg(unix)]
             Socket::Unix(_) => "a Unix socket".to_owned(),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => {
+                stream.get().peer_addr().map_or_else(|_| "?".into(), |it| it.to_string())
+            }
         }
     }
 }

@@ -30,6 +30,8 @@ mod shards;
 mod shutdown;
 mod support;
 mod tasks;
+#[cfg(feature = "tls")]
+mod tls;
 mod topics;
 mod upgrade;
 mod web;

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 75] = [
+const NAMES: [&str; 77] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -31,6 +31,7 @@ const NAMES: [&str; 75] = [
     "tabmux_draining gauge",
     "tabmux_gateway_refused_total counter",
     "tabmux_gateway_refused_total{reason} 11",
+    "tabmux_handshake_seconds histogram",
     "tabmux_handshakes gauge",
     "tabmux_hellos_refused_total counter",
     "tabmux_http_connections gauge",
@@ -49,6 +50,7 @@ const NAMES: [&str; 75] = [
     "tabmux_messages_refused_total counter",
     "tabmux_publications_dropped_total counter",
     "tabmux_publications_total counter",
+    "tabmux_publish_to_write_seconds histogram",
     "tabmux_queued_bytes gauge",
     "tabmux_refused_total counter",
     "tabmux_route_opened_total counter",
@@ -83,7 +85,7 @@ const NAMES: [&str; 75] = [
     "tabmux_links_closed_total{reason} 5",
     "tabmux_messages_refused_total{reason} 4",
     "tabmux_publications_dropped_total{reason} 3",
-    "tabmux_refused_total{reason} 17",
+    "tabmux_refused_total{reason} 18",
     "tabmux_sessions_ended_total{reason} 2",
     "tabmux_sessions_resumed_total{reason} 2",
 ];
@@ -113,8 +115,8 @@ impl Page {
                 let (series, value) = line.rsplit_once(' ').unwrap();
                 let (name, labels) = series.split_once('{').unwrap_or((series, ""));
                 let plain = |c: char| c.is_ascii_lowercase() || c == '_';
-                assert!(name.chars().all(plain) && name == helped, "{line}");
-                let plain = |c: char| plain(c) || c.is_ascii_digit() || c == '.';
+                assert!(name.chars().all(plain) && page.metric(name) == helped, "{line}");
+                let plain = |c: char| plain(c) || c.is_ascii_digit() || ".+I".contains(c);
                 let label = labels.strip_suffix("\"}").and_then(|it| it.split_once("=\""));
                 let is_plain =
                     |(key, value): (&str, &str)| (key.chars().chain(value.chars())).all(plain);
@@ -126,6 +128,14 @@ impl Page {
         page
     }
 
+    /// The metric that has a sample of this name: that of a histogram has several.
+    fn metric<'a>(&self, name: &'a str) -> &'a str {
+        let parts = ["_bucket", "_sum", "_count"];
+        let stem = parts.iter().find_map(|part| name.strip_suffix(part));
+        let is_histogram = |stem: &&str| self.types.get(*stem).is_some_and(|it| it == "histogram");
+        stem.filter(is_histogram).unwrap_or(name)
+    }
+
     /// The names of the labels of a metric, one for each sample.
     fn labels<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let labels = self.samples.keys().filter_map(move |it| it.strip_prefix(name));
@@ -133,7 +143,10 @@ impl Page {
     }
 
     fn counters(&self) -> impl Iterator<Item = (&String, f64)> {
-        let counter = |series: &str| self.types[series.split('{').next().unwrap()] == "counter";
+        let counter = |series: &str| {
+            let kind = &self.types[self.metric(series.split('{').next().unwrap())];
+            matches!(kind.as_str(), "counter" | "histogram")
+        };
         let samples = self.samples.iter().map(|(series, value)| (series, *value));
         samples.filter(move |(series, _)| counter(series))
     }
@@ -249,8 +262,27 @@ async fn the_dashboard_and_the_alerts_ask_for_metrics_that_are_served() {
         let names = named(text);
         assert!(names.len() > 6);
         for name in names {
-            assert!(page.types.contains_key(name), "{name}");
+            assert!(page.types.contains_key(page.metric(name)), "{name}");
         }
+    }
+}
+
+#[tokio::test]
+async fn openings_and_publications_are_timed() {
+    let server = Running::demo().await;
+    let mut hub = Hub::with_socket(server.address, "/echo").await;
+    hub.subscribe(1, "prices").await;
+    server.handle.publish("prices", Payload::Text("42")).await.unwrap();
+    hub.next().await;
+    // The turn that wrote it is over.
+    hub.quiet().await;
+    let page = Page::parse(&get(server.address, "/metrics", "").await.body);
+    assert_eq!(page.samples["tabmux_handshake_seconds_count"], 1.0);
+    for name in ["handshake", "publish_to_write"] {
+        let count = page.samples[&format!("tabmux_{name}_seconds_count")];
+        let all = page.samples[&format!("tabmux_{name}_seconds_bucket{{le=\"+Inf\"}}")];
+        assert!(count >= 1.0 && all == count, "{name}: {count}, {all}");
+        assert!(page.samples[&format!("tabmux_{name}_seconds_sum")] < 20.0, "{name}");
     }
 }
 

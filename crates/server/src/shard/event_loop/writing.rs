@@ -147,6 +147,7 @@ impl<S: Service> EventLoop<S> {
             Flushed::Part(written) => (written, false),
             Flushed::Broken => return self.lose(now, id),
         };
+        let all = all && !link.stream.is_pending();
         match link.phase {
             Phase::Open => {
                 if written > 0 {
