@@ -3,7 +3,8 @@
 //   client.js        the page library, from src/library.ts
 //   tiers.js         what client.js loads where there is no SharedWorker, from src/tiers.ts
 //   worker.js        the shell of the worker, from src/worker.ts; and the same as worker.BUILD.js
-//   MODE.BUILD.wasm  the module that the worker loads for mode mux, and for mode mirror
+//   MODE.BUILD.wasm  the module that the worker loads for mode mux, and for mode mirror; and
+//                    trace.BUILD.wasm for both, which records traces
 //   tabmux.iife.js   the page library as a classic script, from src/entries/iife.ts
 //   in-page.js       a classic script for tests, from src/entries/in-page.ts
 //   NAME.js          every other entry in `exports` of package.json whose file is dist/NAME.js, from
@@ -15,7 +16,7 @@
 //   node build.mjs [--out DIR] [--wasm DIR]
 //   node build.mjs --host [--out DIR] [--src DIR]
 //
-// --wasm DIR takes mux.wasm and mirror.wasm (optimised ones) from there, and not from src/generated.
+// --wasm DIR takes the modules (optimised ones) from there, and not from src/generated.
 // --host makes client.js, tiers.js and worker.js for the simulator, in the folder host: in the place
 // of the bindings of the wasm modules, worker.js takes what the global `tabmuxHost` gives. It needs
 // no src/generated. --src DIR takes the sources from there.
@@ -37,28 +38,6 @@ const OWN = /^_[^_]/;
 
 /** The state of a page is here: a second copy of it would be a second tab. */
 const STATE = 'life.ts';
-
-/**
- * The hub, in the place of the class that wasm-bindgen makes. As there, a text or bytes become an
- * address and a length, and the called function frees them; anything else the browser converts.
- */
-const HUB = `
-const passed = (given) => given.flatMap((it) => {
-  const bytes = typeof it === 'string' ? cachedTextEncoder.encode(it) : it;
-  if (!(bytes instanceof Uint8Array)) return [it];
-  const at = wasm.__wbindgen_malloc(bytes.length, 1) >>> 0;
-  getUint8ArrayMemory0().set(bytes, at);
-  return [at, bytes.length];
-});
-export class Hub {
-  constructor(...given) {
-    const at = wasm.hub_new(...passed(given));
-    for (const [name, call] of Object.entries(wasm)) {
-      if (name.startsWith('hub_')) this[name.slice(4)] = (...given) => call(at, ...passed(given));
-    }
-  }
-}
-`;
 
 const root = dirname(fileURLToPath(import.meta.url));
 const { values: options } = parseArgs({
@@ -121,7 +100,7 @@ function isOfNode(name) {
  * address of no script names it, since bundlers take a query for a part of the file's name.
  */
 async function scripts() {
-  const modules = options.host ? [] : await Promise.all(['mux', 'mirror'].map(async (mode) =>
+  const modules = options.host ? [] : await Promise.all(['mux', 'mirror', 'trace'].map(async (mode) =>
     ({ mode, bytes: await readFile(join(resolve(options.wasm ?? join(src, 'generated')), `${mode}.wasm`)) })));
   const unnamed = await pass('');
   const build = hash([...unnamed, ...modules].map(({ bytes }) => bytes));
@@ -151,7 +130,7 @@ async function pass(build) {
     entryPoints: [join(src, 'worker.ts')],
     format: 'iife',
     define: { __BUILD__: JSON.stringify(build) },
-    plugins: [options.host ? open() : glue()],
+    plugins: options.host ? [open()] : [],
   });
   // Of the client, which every page loads, the names are the shortest: it is the first.
   const client = await page('client.js', 'library.ts', build);
@@ -219,37 +198,11 @@ function open() {
   return {
     name: 'open',
     setup({ onResolve, onLoad }) {
-      onResolve({ filter: /generated\/tabmux_wasm/ }, ({ path }) => ({ path, namespace: 'open' }));
+      onResolve({ filter: /\/bindings\.js$/ }, ({ path }) => ({ path, namespace: 'open' }));
       onLoad({ filter: /\.js$/, namespace: 'open' }, () => ({
-        contents: 'export const { Hub, initSync, __wbg_reset_state } = globalThis.tabmuxHost;',
+        contents: 'export const { makeHub, useModule } = globalThis.tabmuxHost;',
         loader: 'js',
       }));
-    },
-  };
-}
-
-/**
- * Leaves out of the glue what no worker needs: each browser that has SharedWorkers has `encodeInto`,
- * and a class with a method for each call takes more bytes than all the rest.
- */
-function glue() {
-  const changes = [
-    [/ *__wbg_call_guard\(\);\n/g, ''],
-    [/const HubFinalization = [^]*?\n\}\);\n/g, ''],
-    [/if \(!\('encodeInto'[^]*?\n\}\n/g, ''],
-    [/if \(Symbol\.dispose\).*\n/g, ''],
-    [/export class Hub \{[^]*?\n\}\n/g, HUB],
-  ];
-  return {
-    name: 'glue',
-    setup({ onLoad }) {
-      onLoad({ filter: /generated.tabmux_wasm\.js$/ }, async ({ path }) => {
-        const text = await readFile(path, 'utf8');
-        const missing = changes.find(([part]) => text.search(part) < 0);
-        if (missing) return { errors: [{ text: `the glue has no ${missing[0]}` }] };
-        const contents = changes.reduce((all, [part, by]) => all.replaceAll(part, () => by), text);
-        return { contents, loader: 'js' };
-      });
     },
   };
 }

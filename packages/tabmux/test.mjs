@@ -19,7 +19,8 @@ const scripts = files.filter((name) => name.endsWith('.test.mjs'));
 await rm(out, { recursive: true, force: true });
 const define = { __BUILD__: JSON.stringify('unit-test') };
 await build({
-  entryPoints: [...sources.map((name) => join(unit, name)), join(root, 'src/shape.ts')],
+  entryPoints: [...sources.map((name) => join(unit, name)),
+    ...['shape', 'bindings'].map((name) => join(root, `src/${name}.ts`))],
   outbase: join(root),
   outdir: out,
   outExtension: { '.js': '.mjs' },

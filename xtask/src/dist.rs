@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use xshell::cmd;
 
 use crate::{
@@ -22,9 +22,11 @@ const MODULE: &str = "wasm32-unknown-unknown/wasm-release/tabmux_wasm.wasm";
 const SERVED: [&str; 6] =
     ["client.js", "tiers.js", "worker.js", "tabmux.iife.js", "install.js", "debug.js"];
 
-/// The modules by the modes that load them, and the arguments for cargo. Each has a target folder
-/// of its own: two sets of features would overwrite each other's file in one.
-const MODULES: [(&str, &[&str]); 2] = [("mux", &[]), ("mirror", &["--no-default-features"])];
+/// The modules by the modes that load them, and that which records traces, with the arguments for
+/// cargo. Each has a target folder of its own: two sets of features would overwrite each other's
+/// file in one.
+const MODULES: [(&str, &[&str]); 3] =
+    [("mux", &[]), ("mirror", &["--no-default-features"]), ("trace", &["--features", "trace"])];
 
 pub(crate) fn run(repo: &Repo, flags: flags::Dist) -> anyhow::Result<()> {
     let out = match flags.out {
@@ -42,9 +44,8 @@ pub(crate) fn default_out(repo: &Repo) -> PathBuf {
 pub(crate) fn build(repo: &Repo, out: &Path, release: bool) -> anyhow::Result<()> {
     repo.need_node()?;
     repo.need_wasm_target()?;
-    step("wasm modules", || modules(repo))?;
-    step("bindgen", || bindgen(repo))?;
     step("npm packages", || repo.need_npm_packages())?;
+    step("wasm modules", || modules(repo))?;
     let optimised = match release {
         true => Some(step("wasm-opt -Oz", || optimise(repo))?),
         false => None,
@@ -95,7 +96,7 @@ fn is_versioned(name: &str) -> bool {
     let ending = parts.next().unwrap_or_default();
     build.len() == 8
         && parts.next().is_none()
-        && matches!((what, ending), ("worker", "js") | ("mux" | "mirror", "wasm"))
+        && matches!((what, ending), ("worker", "js") | ("mux" | "mirror" | "trace", "wasm"))
 }
 
 /// The scripts that the simulator runs: those of `dist`, bound to no wasm module.
@@ -110,7 +111,7 @@ fn bundle_host(repo: &Repo) -> anyhow::Result<()> {
     quiet(cmd!(repo.sh, "node {script} --host"))
 }
 
-/// The glue, which hosting.ts imports, and the modules as bindgen leaves them.
+/// The modules, not optimised.
 pub(crate) fn generated(repo: &Repo) -> PathBuf {
     repo.package().join("src/generated")
 }
@@ -124,6 +125,13 @@ fn modules(repo: &Repo) -> anyhow::Result<()> {
             .arg("--target-dir")
             .arg(target);
         quiet(cargo.env("CARGO_ENCODED_RUSTFLAGS", remap_flags(repo)?))?;
+    }
+    let (strip, out) = (repo.package().join("strip.mjs"), generated(repo));
+    repo.sh.remove_path(&out)?;
+    repo.sh.create_dir(&out)?;
+    for (mode, _) in MODULES {
+        let (module, to) = (target_of(repo, mode).join(MODULE), out.join(format!("{mode}.wasm")));
+        quiet(cmd!(repo.sh, "node {strip} {module} {to}"))?;
     }
     Ok(())
 }
@@ -150,25 +158,6 @@ fn remap_flags(repo: &Repo) -> anyhow::Result<OsString> {
     flags.push(&repo.root);
     flags.push("=/tabmux");
     Ok(flags)
-}
-
-fn bindgen(repo: &Repo) -> anyhow::Result<()> {
-    let out = generated(repo);
-    repo.sh.remove_path(&out)?;
-    quiet(cmd!(repo.sh, "cargo build -p bindgen"))?;
-    let bindgen = repo.binary("bindgen");
-    let glue = out.join("tabmux_wasm.js");
-    let mut first = None;
-    for (mode, _) in MODULES {
-        let module = target_of(repo, mode).join(MODULE);
-        quiet(cmd!(repo.sh, "{bindgen} {module} {out}"))?;
-        std::fs::rename(out.join("tabmux_wasm_bg.wasm"), out.join(format!("{mode}.wasm")))?;
-        let text = repo.sh.read_file(&glue)?;
-        if first.get_or_insert_with(|| text.clone()) != &text {
-            bail!("the module for {mode} has another glue, and worker.js has one for both");
-        }
-    }
-    Ok(())
 }
 
 fn optimise(repo: &Repo) -> anyhow::Result<PathBuf> {

@@ -69,7 +69,7 @@ pub(crate) fn is_versioned(name: &str) -> bool {
     let Some((stem, ending)) = name.rsplit_once('.') else { return false };
     let Some((what, build)) = stem.split_once('.') else { return false };
     let is_build = build.len() == 8 && build.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_build && matches!((what, ending), ("worker", "js") | ("mux" | "mirror", "wasm"))
+    is_build && matches!((what, ending), ("worker", "js") | ("mux" | "mirror" | "trace", "wasm"))
 }
 
 /// Answers a request for one of [`NAMES`], whose query may name the version, or for a file whose

@@ -32,21 +32,39 @@ pub enum DecodeError {
     TooLong(&'static str),
 }
 
+impl DecodeError {
+    /// Returns what is wrong, without the numbers and names of it, for those to whom the code of
+    /// `Display` is too large.
+    pub const fn summary(&self) -> &'static str {
+        match self {
+            Self::Truncated => "the message ended inside a field",
+            Self::TrailingBytes => "bytes were left after the last field",
+            Self::BadVarint => "a varint was not minimal or out of range",
+            Self::BadType(_) => "no frame of this direction has its type",
+            Self::NotTabmux => "the magic bytes of tabmux were missing",
+            Self::UnsupportedVersion { .. } => "it speaks other versions",
+            Self::BadText => "a text field was not UTF-8",
+            Self::BadValue(_) => "a field held a value that has no meaning",
+            Self::TooLong(_) => "a field was longer than allowed",
+        }
+    }
+}
+
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Truncated => f.write_str("the message ended inside a field"),
-            Self::TrailingBytes => f.write_str("bytes were left after the last field"),
-            Self::BadVarint => f.write_str("a varint was not minimal or out of range"),
             Self::BadType(code) => write!(f, "no frame of this direction has type {code:#04x}"),
-            Self::NotTabmux => f.write_str("the magic bytes of tabmux were missing"),
             Self::UnsupportedVersion { min, max } => {
                 let (oldest, newest) = (crate::OLDEST_VERSION, crate::NEWEST_VERSION);
                 write!(f, "the peer speaks versions {min} to {max}, not {oldest} to {newest}")
             }
-            Self::BadText => f.write_str("a text field was not UTF-8"),
             Self::BadValue(field) => write!(f, "{field} held a value that has no meaning"),
             Self::TooLong(field) => write!(f, "{field} was longer than allowed"),
+            Self::Truncated
+            | Self::TrailingBytes
+            | Self::BadVarint
+            | Self::NotTabmux
+            | Self::BadText => f.write_str(self.summary()),
         }
     }
 }

@@ -1,7 +1,8 @@
 // One hub of a worker and all it holds. It carries bytes and facts between ports, locks, the link
 // and the wasm module, and decides nothing.
 
-import { Hub } from './generated/tabmux_wasm.js';
+import { makeHub } from './bindings.js';
+import type { Hub, Shell } from './bindings.js';
 import { takeLinkLock } from './link_lock.js';
 import type { LinkLock } from './link_lock.js';
 import type { Port } from './ports.js';
@@ -11,8 +12,6 @@ import { HubKind, Limit, PageKind, hubLock, tabLock } from './protocol.js';
 import type { Data, HubConfig, HubMessage, PageMessage } from './protocol.js';
 import { Relay } from './relay.js';
 import type { RelayShell } from './relay.js';
-
-export { __wbg_reset_state as resetState, initSync } from './generated/tabmux_wasm.js';
 
 type AttachMessage = Extract<PageMessage, { 0: PageKind.Attach }>;
 
@@ -51,7 +50,7 @@ export interface HostWorld {
 }
 
 /** One hub and all it holds. */
-export class Host implements RelayShell {
+export class Host implements RelayShell, Shell {
   readonly id = random();
   /** The port of each tab, and which one that was of all that were served. */
   readonly tabs = new Map<bigint, [port: Port, age: number]>();
@@ -78,7 +77,7 @@ export class Host implements RelayShell {
     this.#address = [url, ...protocols];
     this.#hub = mode === 'exclusive' ? new Relay(this)
       // Pages that name their user never share a hub with those of another.
-      : new Hub(this, mode === 'mux', this.id, random(), url, rules.shareBy !== undefined, !key,
+      : makeHub(this, mode === 'mux', this.id, random(), url, rules.shareBy !== undefined, !key,
         world.record !== undefined);
     const { replayLast = 0, linger = 0, reconnect } = rules;
     const { minMs = 500, maxMs = 30_000, attempts = 10 } = reconnect || { attempts: 0 };

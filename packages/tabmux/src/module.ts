@@ -19,7 +19,7 @@ export class NotLoaded extends Error {}
 export async function loadModule(
   named: string,
   mode: string,
-  progress: (text: string) => void,
+  progress: (text: string) => unknown,
 ): Promise<WebAssembly.Module> {
   let failure: unknown;
   for (const address of addresses(named, mode)) {
@@ -47,7 +47,7 @@ function addresses(named: string, mode: string): Set<string> {
 
 async function download(
   address: string,
-  progress: (text: string) => void,
+  progress: (text: string) => unknown,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const abort = new AbortController();
   let timer: ReturnType<typeof setTimeout>;

@@ -4,10 +4,11 @@
 // A classic script on purpose: nothing is awaited before `onconnect` is installed, since a port
 // that arrives earlier is lost for ever, in every engine.
 
+import { useModule } from './bindings.js';
 import { resync } from './bus.js';
 import { isOtherBuild, isPageMessage } from './check.js';
 import { ignore } from './garbage.js';
-import { Host, initSync, resetState } from './hosting.js';
+import { Host } from './hosting.js';
 import type { HostWorld } from './hosting.js';
 import { NotLoaded, loadModule } from './module.js';
 import { openPorts } from './ports.js';
@@ -106,7 +107,9 @@ async function prepare({ mode, module }: HubConfig): Promise<void> {
   let next: Stage = { is: 'ready' };
   try {
     // WebKit compiles what it then refuses to instantiate.
-    initSync({ module: await loadModule(module, mode, (text) => (loading.progress = text)) });
+    const progress = (text: string): unknown => (loading.progress = text);
+    useModule(await (world.record ? loadModule('', 'trace', progress)
+      : loadModule(module, mode, progress)));
   } catch (error) {
     if (error instanceof NotLoaded) tell([HubKind.NotLoaded, error.message]);
     next = error instanceof NotLoaded ? { is: 'empty' } : { is: 'failed', reason: refused(error) };
@@ -122,7 +125,7 @@ const refused = (error: unknown): string =>
   `tabmux: the browser refused the WebAssembly of ${self.location.href} (${String(error)}). ` +
   "Serve it with a Content-Security-Policy whose script-src has 'wasm-unsafe-eval'.";
 
-/** A trap leaves the module in an unknown state: throw it away and start another hub. */
+/** A trap leaves an instance in an unknown state: throw it away and start another hub. */
 function trapped(old: Host, error: unknown): void {
   console.error('tabmux: the hub trapped and is replaced', error);
   const now = performance.now();
@@ -131,7 +134,6 @@ function trapped(old: Host, error: unknown): void {
   let news: HubMessage;
   try {
     if (traps.length > MAX_TRAPS) throw error;
-    resetState();
     host = new Host(old.config, world);
     news = [HubKind.Resync, host.id];
   } catch {

@@ -26,7 +26,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-e2e", &["tabmux-wire"]),
     // They only run programs.
     ("xtask", &[]),
-    ("bindgen", &[]),
     // Not a member: cargo-fuzz builds it on its own.
     ("tabmux-fuzz", &["tabmux-core", "tabmux-server", "tabmux-sim", "tabmux-wire"]),
 ];

@@ -9,6 +9,7 @@ use tabmux_wire::TabId;
 use super::{
     base::Base,
     io::{Ask, AskId, HubMessage, Output, WakeReason},
+    text::text,
 };
 use crate::Timestamp;
 
@@ -98,7 +99,7 @@ impl Base {
         let Question { id, what, .. } = *question;
         if question.until.is_some_and(|until| until <= now) {
             let seconds = self.config.dial_timeout.as_secs();
-            question.reason = format!("no tab answered within {seconds} s");
+            question.reason = text!("no tab answered within ", seconds, " s");
         } else if let Some(tab) = tab
             && (is_silent || is_due)
         {

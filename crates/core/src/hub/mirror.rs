@@ -19,6 +19,7 @@ use super::{
     io::{Ask, Event, HubMessage, LinkState, Rules, SubscriptionId, WakeReason},
     map::Map,
     resume::Held,
+    text::text,
 };
 use crate::{OwnedPayload, Timestamp};
 
@@ -195,7 +196,7 @@ impl Mirror {
             return;
         }
         if self.views.keys_where(|(tab, _), _| tab == key.0).len() >= base.config.sockets {
-            let error = format!("tabmux: a tab has {} sockets at most", base.config.sockets);
+            let error = text!("tabmux: a tab has ", base.config.sockets, " sockets at most");
             base.fail(key, Some(&error));
             return;
         }
@@ -234,7 +235,7 @@ impl Mirror {
             self.views.remove(key);
             base.event(Event::Overflow(key.0));
             let limit = base.config.outbox_bytes;
-            base.fail(key, Some(&format!("tabmux: more than {limit} bytes wait to be sent")));
+            base.fail(key, Some(&text!("tabmux: more than ", limit, " bytes wait to be sent")));
             if self.views.is_empty() {
                 self.view_removed(now, base, key, Close::new(0, "", false));
             }
@@ -350,7 +351,7 @@ impl Machine for Mirror {
             Ok(()) => self.open_link(now, base),
             Err(why) => {
                 let url = &base.config.url;
-                let error = format!("tabmux: the page could not say where {url} is: {why}");
+                let error = text!("tabmux: the page could not say where ", url, " is: ", why);
                 self.not_opened(now, base, &error);
             }
         }
@@ -443,7 +444,7 @@ impl Machine for Mirror {
 
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>) {
         let was_dialling = matches!(self.link, Link::Dialling { .. });
-        base.event(Event::LinkDown(format!("closed with {} {}", close.code, close.reason)));
+        base.event(Event::LinkDown(text!("closed with ", close.code, " ", close.reason)));
         let is_outage = !close.failed && (!close.clean || OUTAGES.contains(&close.code));
         if is_outage && matches!(self.link, Link::Open { .. }) && !self.views.is_empty() {
             self.outage = Outage::begin(&self.rules);
@@ -466,11 +467,14 @@ impl Machine for Mirror {
         if let Link::Closing { last: Some(key), .. } = self.link {
             end(base, key, close);
         }
-        let error = format!(
-            "tabmux: the WebSocket to {} could not be opened (code {}): the server is not there, \
-             it refused this page's origin, or the connect-src of the policy on worker.js's own \
-             response forbids it. Mode 'mux' is for virtual sockets of a tabmux server",
-            base.config.url, close.code,
+        let error = text!(
+            "tabmux: the WebSocket to ",
+            base.config.url,
+            " could not be opened (code ",
+            close.code,
+            "): the server is not there, it refused this page's origin, or the connect-src of the \
+             policy on worker.js's own response forbids it. Mode 'mux' is for virtual sockets of a \
+             tabmux server",
         );
         self.fail_views(base, was_open, close, &error);
         self.next(now, base);
@@ -506,7 +510,7 @@ impl Machine for Mirror {
         {
             base.abandon_link(0, "");
             let seconds = base.config.dial_timeout.as_secs();
-            let error = format!("tabmux: {} did not answer for {seconds} s", base.config.url);
+            let error = text!("tabmux: ", base.config.url, " did not answer for ", seconds, " s");
             self.not_opened(now, base, &error);
         }
     }
@@ -559,10 +563,10 @@ fn opened((_, socket): SocketKey, reused: bool, protocol: &str, extensions: &str
 /// if the browser failed the connection because of what the server sent.
 fn end(base: &mut Base, key: SocketKey, close: Close<'_>) {
     if close.failed {
-        let message = format!(
-            "tabmux: the browser closed the connection to {}: what the server sent is against the \
-             WebSocket protocol",
+        let message = text!(
+            "tabmux: the browser closed the connection to ",
             base.config.url,
+            ": what the server sent is against the WebSocket protocol",
         );
         base.post(key.0, HubMessage::Error { socket: key.1, message });
     }

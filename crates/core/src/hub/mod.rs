@@ -13,6 +13,7 @@ mod port;
 mod resume;
 mod rng;
 mod tabs;
+mod text;
 mod topics;
 
 pub use self::{
@@ -32,6 +33,7 @@ use self::{
     base::{Base, Close, Has, Machine, Said, Subscription},
     mirror::Mirror,
     mux::Mux,
+    text::text,
 };
 use crate::Timestamp;
 
@@ -187,7 +189,7 @@ impl Hub {
     /// Returns the tab if it is attached: `Attached` has told it the news already.
     fn attach(&mut self, now: Timestamp, tab: TabId, has: Has<'_>) -> Option<TabId> {
         if !self.base.tabs.contains(tab) && self.base.tabs.len() >= self.base.config.tabs {
-            let message = format!("tabmux: a hub has {} tabs at most", self.base.config.tabs);
+            let message = text!("tabmux: a hub has ", self.base.config.tabs, " tabs at most");
             self.base.order(Output::PostToTab { tab, message: HubMessage::Refused { message } });
             self.base.order(Output::DropTab { tab });
             self.base.event(Event::Overflow(tab));

@@ -11,6 +11,7 @@ use super::{
     io::{Event, HubMessage, SubscriptionId, WakeReason},
     link::LONGEST_HINT,
     resume::{Hearing, History},
+    text::text,
 };
 use crate::Timestamp;
 
@@ -83,9 +84,9 @@ impl Topics {
         let refusal = if in_use {
             return self.subscribe_again(base, wish, is_away, history);
         } else if name.is_empty() || name.len() > MAX_TOPIC_NAME {
-            Some(format!("tabmux: the name of a topic has 1 to {MAX_TOPIC_NAME} bytes"))
+            Some(text!("tabmux: the name of a topic has 1 to ", MAX_TOPIC_NAME, " bytes"))
         } else if count >= limit || self.find(name).is_none() && self.topics.len() >= limit {
-            Some(format!("tabmux: a browser has {limit} topics at most"))
+            Some(text!("tabmux: a browser has ", limit, " topics at most"))
         } else {
             None
         };
@@ -272,7 +273,7 @@ impl Topics {
         let topic = self.topics.swap_remove(at);
         let message = unsubscribed.message;
         for Listener { number, tab, .. } in topic.listeners {
-            let message = format!("tabmux: {} is refused: {message}", topic.name);
+            let message = text!("tabmux: ", topic.name, " is refused: ", message);
             base.post(tab, HubMessage::Unsubscribed { subscription: number, message });
         }
     }

@@ -6,6 +6,9 @@
 //! returns, and returns the moment of the next wake-up in milliseconds, or -1 for none.
 
 mod list;
+mod tape;
+
+pub use self::tape::{Tape, Untraced};
 
 use tabmux_wire::{HubId, Payload, Position, SocketId, TabId};
 
@@ -37,15 +40,16 @@ shell_methods!(declare);
 
 /// A hub and the shell that carries out its orders.
 #[expect(missing_debug_implementations, reason = "its formatting would go into the wasm module")]
-pub struct ShellHub<S> {
+pub struct ShellHub<S, T = Recorder> {
     hub: Hub,
     shell: S,
     /// Where a trace is wanted.
-    recorder: Option<Recorder>,
+    recorder: Option<T>,
 }
 
-impl<S: Shell> ShellHub<S> {
-    /// A hub without tabs. `record`: all it is told goes to [`Shell::record`], before it is told.
+impl<S: Shell, T: Tape> ShellHub<S, T> {
+    /// A hub without tabs. `record`: all it is told goes to [`Shell::record`], before it is told, if
+    /// its tape keeps a trace.
     pub fn new(shell: S, config: HubConfig, seed: u64, record: bool) -> Self {
         let recorder = Self::recorder(&shell, &config, seed, record);
         Self { hub: Hub::new(config, seed), shell, recorder }
@@ -57,12 +61,10 @@ impl<S: Shell> ShellHub<S> {
         Self { hub: Hub::mirror(config, seed), shell, recorder }
     }
 
-    fn recorder(shell: &S, config: &HubConfig, seed: u64, record: bool) -> Option<Recorder> {
-        record.then(|| {
-            let (recorder, head) = Recorder::new(config, seed);
-            shell.record(&head);
-            recorder
-        })
+    fn recorder(shell: &S, config: &HubConfig, seed: u64, record: bool) -> Option<T> {
+        let (recorder, head) = record.then(|| T::begin(config, seed)).flatten()?;
+        shell.record(&head);
+        Some(recorder)
     }
 
     /// What JavaScript says of a hub: its mode, its id, which must be random, and what it dials.

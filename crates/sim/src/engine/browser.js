@@ -531,8 +531,8 @@ export default (host, role, name, href, methods) => {
       this.#run(() => host('hubNew', this.#id, mux, id, seed, url, asks, asksWho, record));
     }
     #run(call) {
-      // As wasm-bindgen has it.
-      if (this.#busy) throw new Error('recursive use of an object detected');
+      // As the module has it.
+      if (this.#busy) throw new Error('a call within another');
       this.#busy = true;
       const [wake, orders] = call();
       for (const [method, ...args] of orders) {
@@ -553,7 +553,7 @@ export default (host, role, name, href, methods) => {
       return this.call(method, args);
     };
   }
-  global.tabmuxHost = { Hub, initSync: () => undefined, __wbg_reset_state: () => undefined };
+  global.tabmuxHost = { makeHub: (...given) => new Hub(...given), useModule: () => undefined };
 
   // What the world delivers, each in a task of its own.
   const tasks = {

@@ -20,7 +20,7 @@ const SEEDS = [0, 1, 2, 3];
 /** `HubKind.Failed`, of which no hub is named. */
 const FAILED = 24;
 
-let Hub;
+let makeHub;
 let isHubMessage;
 let traces;
 /** The kinds that hubs have posted, and what no page would take for a message of a hub. */
@@ -29,9 +29,10 @@ const strange = [];
 
 before(async () => {
   assert.ok(existsSync(generated), 'src/generated is missing: run `cargo xtask dist`');
-  const bindings = await import(join(generated, 'tabmux_wasm.js'));
-  bindings.initSync({ module: await readFile(join(generated, 'mux.wasm')) });
-  ({ Hub } = bindings);
+  const bindings = await import(join(root, 'node_modules/.tabmux-test/src/bindings.mjs'));
+  // The one that records: the others differ in that alone.
+  bindings.useModule(await WebAssembly.compile(await readFile(join(generated, 'trace.wasm'))));
+  ({ makeHub } = bindings);
   ({ isHubMessage } = await import(join(root, 'node_modules/.tabmux-test/src/shape.mjs')));
   traces = await Promise.all(SEEDS.map(record));
 });
@@ -95,7 +96,7 @@ function tell(trace, otherSeed) {
     },
     record: (bytes) => recorded.push(bytes.slice()),
   };
-  const hub = new Hub(shell, isMux, id, otherSeed ?? seed, url, asks, asksWho, true);
+  const hub = makeHub(shell, isMux, id, otherSeed ?? seed, url, asks, asksWho, true);
   let buffered;
   while (read.more()) {
     const kind = read.byte();
@@ -162,7 +163,7 @@ function reader(trace) {
 
 const text = (bytes) => Buffer.from(bytes).toString();
 
-/** Texts with their lengths before them, as the binding takes them. */
+/** Texts with their lengths before them, as the module takes them. */
 function names(bytes) {
   const read = reader(bytes);
   const all = [];

@@ -11,6 +11,7 @@ use crate::{
         base::{Base, OFFLINE},
         io::Ask,
         link::Connection,
+        text::text,
     },
 };
 
@@ -42,7 +43,7 @@ impl Mux {
             Ok(()) => self.open_link(now, base),
             Err(why) => {
                 let url = &base.config.url;
-                let reason = format!("tabmux: the page could not say where {url} is: {why}");
+                let reason = text!("tabmux: the page could not say where ", url, " is: ", why);
                 self.fail(now, base, reason, Next::Backoff);
             }
         }

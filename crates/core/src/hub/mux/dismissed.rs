@@ -11,6 +11,7 @@ use crate::{
         base::{Base, Machine},
         io::{HubMessage, LinkState},
         link::LONGEST_HINT,
+        text::text,
     },
 };
 
@@ -41,7 +42,7 @@ impl Mux {
             return;
         }
         let wait = retry_ms.map(|retry| Duration::from_millis(retry).min(LONGEST_HINT));
-        let reason = format!("tabmux: the server ended this tab: {message}");
+        let reason = text!("tabmux: the server ended this tab: ", message);
         let until = wait.map(|wait| now + wait);
         self.dismissals.insert(tab, Dismissal { until, reason });
         self.tabs.dismissed(tab);

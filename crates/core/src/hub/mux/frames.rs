@@ -15,6 +15,7 @@ use crate::{
         io::{Event, HubMessage, LinkState, Output},
         link::{Connected, Connection, Heartbeat, LONGEST_HINT},
         resume::{Claim, Named},
+        text::text,
     },
 };
 
@@ -176,7 +177,7 @@ impl Mux {
     /// The server refuses the HELLO, or ends the session.
     fn refused(&mut self, now: Timestamp, base: &mut Base, refusal: Refusal<'_>) {
         let Refusal { reason, term, retry, message } = refusal;
-        let why = format!("tabmux: {} refused: {message}", base.config.url);
+        let why = text!("tabmux: ", base.config.url, " refused: ", message);
         base.close_link(now, code::NORMAL, "");
         // Where the claim was wrong, the next one is another: no need to wait long.
         let claims_again = match (reason, retry, &self.session) {
@@ -480,7 +481,7 @@ impl Mux {
         message: &str,
     ) {
         let Some(id) = tab else { return };
-        let message = format!("tabmux: {message}");
+        let message = text!("tabmux: ", message);
         if let Some(socket) = socket {
             return base.post(id, HubMessage::Error { socket, message });
         }

@@ -16,6 +16,7 @@ use crate::{
         base::{Base, Has},
         io::{HubMessage, Output, WakeReason},
         link::Connection,
+        text::text,
     },
 };
 
@@ -122,7 +123,7 @@ impl Mux {
             return true;
         }
         let identity = &mut self.identity;
-        let reason = format!("tabmux: {} is asked whose this browser is", base.config.url);
+        let reason = text!("tabmux: ", base.config.url, " is asked whose this browser is");
         base.order(Output::PostToTab { tab, message: HubMessage::Wait { reason } });
         if !identity.is_waiting(tab) {
             identity.waiting.push(tab);
@@ -199,7 +200,7 @@ impl Mux {
 /// Sends a tab to the hub of the user that it has.
 fn send_elsewhere(base: &mut Base, tab: TabId, browser: &Browser) {
     let user = match browser {
-        Browser::Is(IdentityTag::User(tag)) => tag.to_string(),
+        Browser::Is(IdentityTag::User(tag)) => String::from(&**tag),
         // What is no tag: these hubs dial as everybody does, and hear for themselves.
         Browser::Is(IdentityTag::Nobody | IdentityTag::NoUsers) => "nobody.".to_owned(),
         Browser::Refused => "refused.".to_owned(),

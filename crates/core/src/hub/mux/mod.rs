@@ -27,6 +27,7 @@ use super::{
     link::{Backoff, Connection},
     map::Map,
     resume::{Claim, Held, History, MuxTab, MuxTabs},
+    text::text,
     topics::Topics,
 };
 use crate::{OwnedPayload, Timestamp};
@@ -190,9 +191,12 @@ impl Mux {
 
     fn not_tabmux(base: &Base, what: &str) -> String {
         let url = &base.config.url;
-        format!(
-            "tabmux: {url} is no tabmux server: it {what}. mode 'mux' needs a tabmux server; \
-             mode 'mirror' works with any WebSocket server"
+        text!(
+            "tabmux: ",
+            url,
+            " is no tabmux server: it ",
+            what,
+            ". mode 'mux' needs a tabmux server; mode 'mirror' works with any WebSocket server",
         )
     }
 
@@ -247,9 +251,14 @@ impl Mux {
                     let open = HubFrame::Open { up, socket, credit, path, protocols, ticket: "" };
                     return base.send_control(open.to_bytes());
                 }
-                format!(
-                    "tabmux: a path has {MAX_PATH} bytes at most, and there are {MAX_PROTOCOLS} \
-                     sub-protocols of {MAX_PROTOCOL} bytes at most"
+                text!(
+                    "tabmux: a path has ",
+                    MAX_PATH,
+                    " bytes at most, and there are ",
+                    MAX_PROTOCOLS,
+                    " sub-protocols of ",
+                    MAX_PROTOCOL,
+                    " bytes at most",
                 )
             }
             Said::Close { code, reason } => {
@@ -286,15 +295,18 @@ impl Mux {
         let frame = HubFrame::Data { up, socket, payload }.to_bytes();
         if frame.len() as u64 > limit {
             let bytes = frame.len();
-            return Err(format!(
-                "tabmux: the server takes messages of {limit} bytes at most, and this one has \
-                 {bytes} with its header"
+            return Err(text!(
+                "tabmux: the server takes messages of ",
+                limit,
+                " bytes at most, and this one has ",
+                bytes,
+                " with its header",
             ));
         }
         if base.send(OwnedPayload::Binary(frame), tab, up.n, payload.len()) {
             return Ok(());
         }
-        Err(format!("tabmux: more than {} bytes wait to be sent", base.config.outbox_bytes))
+        Err(text!("tabmux: more than ", base.config.outbox_bytes, " bytes wait to be sent"))
     }
 }
 
@@ -452,13 +464,13 @@ impl Machine for Mux {
                 Ok(frame) => return self.handle_frame(now, base, frame, bytes),
                 Err(error) => {
                     base.event(Event::BadFrame(error));
-                    error.to_string()
+                    error.summary()
                 }
             },
-            Payload::Text(_) => "sent a text message".to_owned(),
+            Payload::Text(_) => "sent a text message",
         };
         let why = if welcomed {
-            format!("tabmux: the server sent what is no frame: {why}")
+            text!("tabmux: the server sent what is no frame: ", why)
         } else {
             Self::not_tabmux(base, "did not answer HELLO with WELCOME")
         };
@@ -485,7 +497,7 @@ impl Machine for Mux {
                 (Self::not_tabmux(base, "closed before WELCOME"), Next::Backoff)
             }
             Connection::Connected(connected) => (
-                format!("tabmux: the link was closed ({code} {reason})"),
+                text!("tabmux: the link was closed (", code, " ", reason, ")"),
                 connected.go_away.map_or(Next::Backoff, Next::After),
             ),
             Connection::Idle
@@ -494,10 +506,11 @@ impl Machine for Mux {
             | Connection::Dialling { .. }
             | Connection::Denied
             | Connection::Backoff { .. } => (
-                format!(
-                    "tabmux: could not connect to {url}: the server is not there, it refused this \
-                     page's origin, or the connect-src of the policy on worker.js's own response \
-                     forbids it"
+                text!(
+                    "tabmux: could not connect to ",
+                    url,
+                    ": the server is not there, it refused this page's origin, or the connect-src \
+                     of the policy on worker.js's own response forbids it",
                 ),
                 Next::Backoff,
             ),
@@ -525,12 +538,12 @@ impl Machine for Mux {
         }
         match &mut self.connection {
             Connection::Dialling { until } if *until <= now => {
-                let why = format!("tabmux: {} did not answer in time", base.config.url);
+                let why = text!("tabmux: ", base.config.url, " did not answer in time");
                 self.abandon(now, base, 0, why);
             }
             Connection::Handshaking { until, .. } if *until <= now => {
                 let seconds = base.config.handshake_timeout.as_secs();
-                let what = format!("did not say WELCOME within {seconds} s");
+                let what = text!("did not say WELCOME within ", seconds, " s");
                 let why = Self::not_tabmux(base, &what);
                 self.abandon(now, base, code::HANDSHAKE_TIMEOUT, why);
             }

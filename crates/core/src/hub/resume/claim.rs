@@ -1,8 +1,8 @@
 //! What a tab shows to a hub so that the hub may go on with a session.
 
-use std::fmt::Write;
-
 use tabmux_wire::{Alias, SessionId, Term, Token};
+
+use crate::hub::text::{Part, add_hex};
 
 /// What a tab shows to a hub, so that it may go on with a session: the tab's own, or one that the
 /// tab has found where others left word of it.
@@ -20,12 +20,12 @@ impl Claim {
     pub(in crate::hub) fn write(&self) -> String {
         let mut text = String::with_capacity(80);
         for byte in self.session.0.iter().chain(&self.token.0) {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
+            add_hex(&mut text, *byte);
         }
-        let _ = write!(text, "{}", self.term.0);
+        self.term.0.add_to(&mut text);
         if let Some(alias) = self.alias {
-            let _ = write!(text, " {}", alias.0);
+            text.push(' ');
+            alias.0.add_to(&mut text);
         }
         text
     }

@@ -1,0 +1,106 @@
+//! The module's imports and exports. An instance has one hub: the worker makes another instance
+//! for the next one.
+
+use std::cell::Cell;
+
+use tabmux_core::{
+    hub_methods,
+    shell::{Shell, ShellHub},
+    shell_methods,
+};
+
+use crate::abi::{Enter, Leave, Show};
+
+/// Whether traces can be recorded.
+#[cfg(feature = "trace")]
+type Tape = tabmux_core::trace::Recorder;
+#[cfg(not(feature = "trace"))]
+type Tape = tabmux_core::shell::Untraced;
+
+type Hub = ShellHub<Imports, Tape>;
+
+/// The hub of this instance. It is not here during a call, nor after a trap.
+struct Slot(Cell<Option<Box<Hub>>>);
+
+// SAFETY: the module has one thread. The target has no others without its feature `atomics`.
+unsafe impl Sync for Slot {}
+
+static HUB: Slot = Slot(Cell::new(None));
+
+/// What carries out a hub's orders.
+struct Imports;
+
+macro_rules! import {
+    ($($(#[$doc:meta])* $name:ident = $js:literal($($arg:ident: $ty:ty),*);)*) => {
+        mod orders {
+            use crate::abi::Leave;
+
+            #[link(wasm_import_module = "shell")]
+            unsafe extern "C" {
+                $(
+                    pub(super) safe fn $name($($arg: <$ty as Leave>::Raw),*);
+                )*
+            }
+        }
+
+        impl Shell for Imports {
+            $(
+                fn $name(&self, $($arg: $ty),*) {
+                    $(let $arg = Leave::leave($arg);)*
+                    orders::$name($(<$ty as Leave>::raw(&$arg)),*);
+                }
+            )*
+        }
+    };
+}
+shell_methods!(import);
+
+macro_rules! export {
+    ($($(#[$doc:meta])* $name:ident = $js:literal($($arg:ident: $ty:ty),*);)*) => {
+        mod facts {
+            use super::{Enter, HUB, Show};
+
+            $(
+                #[unsafe(export_name = $js)]
+                extern "C" fn $name(now: f64, $($arg: <$ty as Enter>::Raw),*) -> f64 {
+                    // SAFETY: the worker passes what it wrote into new blocks.
+                    $(let $arg = unsafe { <$ty as Enter>::enter($arg) };)*
+                    let mut hub = HUB.0.take().expect("no call comes within another, or first");
+                    let wake = hub.$name(now, $($arg.show()),*);
+                    HUB.0.set(Some(hub));
+                    wake
+                }
+            )*
+        }
+    };
+}
+hub_methods!(export);
+
+/// Makes the hub, without tabs. `seed` is for jitter only. `asks`: tabs say where its link goes, and
+/// `url` is what people call it. `asks_who`: the server is asked whose the browser is. `record`: all
+/// it is told goes to `Shell.record`, before it is told, if the module can record traces.
+#[unsafe(export_name = "create")]
+extern "C" fn create(
+    mux: u32,
+    hub: u64,
+    seed: u64,
+    url: *mut u8,
+    asks: u32,
+    asks_who: u32,
+    record: u32,
+) {
+    // SAFETY: the worker passes what it wrote into a new block.
+    let url = unsafe { <&str as Enter>::enter(url) };
+    let config = Hub::config(mux != 0, hub, url.show(), asks != 0, asks_who != 0);
+    #[cfg(feature = "mux")]
+    let hub = Hub::new(Imports, config, seed, record != 0);
+    #[cfg(not(feature = "mux"))]
+    let hub = Hub::mirror(Imports, config, seed, record != 0);
+    HUB.0.set(Some(Box::new(hub)));
+}
+
+/// Traps, as a broken invariant would: so that tests can see what follows.
+#[unsafe(export_name = "trap")]
+extern "C" fn trap() {
+    panic!("a test asked for it");
+}
