@@ -76,9 +76,10 @@ macro_rules! export {
 }
 hub_methods!(export);
 
-/// Makes the hub, without tabs. `seed` is for jitter only. `asks`: tabs say where its link goes, and
-/// `url` is what people call it. `asks_who`: the server is asked whose the browser is. `record`: all
-/// it is told goes to `Shell.record`, before it is told, if the module can record traces.
+/// Makes the hub, without tabs. `seed` is for jitter only. `asks`: tabs say where its link goes,
+/// and `url` is what people call it. `asks_who`: the server is asked whose the browser is.
+/// `record`: all it is told goes to `Shell.record`, before it is told, if the module can record
+/// traces.
 #[unsafe(export_name = "create")]
 extern "C" fn create(
     mux: u32,
@@ -92,9 +93,11 @@ extern "C" fn create(
     // SAFETY: the worker passes what it wrote into a new block.
     let url = unsafe { <&str as Enter>::enter(url) };
     let config = Hub::config(mux != 0, hub, url.show(), asks != 0, asks_who != 0);
-    #[cfg(feature = "mux")]
+    #[cfg(feature = "trace")]
     let hub = Hub::new(Imports, config, seed, record != 0);
-    #[cfg(not(feature = "mux"))]
+    #[cfg(all(feature = "mux", not(feature = "trace")))]
+    let hub = Hub::mux(Imports, config, seed, record != 0);
+    #[cfg(not(any(feature = "mux", feature = "trace")))]
     let hub = Hub::mirror(Imports, config, seed, record != 0);
     HUB.0.set(Some(Box::new(hub)));
 }

@@ -1,6 +1,6 @@
-// What the wasm module and the worker call of each other. `crates/wasm` has the other side: numbers,
-// 64-bit integers and flags cross as they are. A text or bytes go in as the address of a block that
-// the module gave, and come out as the address of where they are and how many.
+// What the wasm module and the worker call of each other. `crates/wasm` has the other side.
+// Numbers, 64-bit integers and flags cross as they are. A text or bytes go in as the address of a
+// block that the module gave, and come out as the address of where they are and how many.
 
 import type { Data, HubKind } from './protocol.js';
 
@@ -45,8 +45,8 @@ export interface Hub {
 }
 
 /**
- * The orders of a hub: `shell_methods` in crates/core. Bytes and numbers lie in the module's memory,
- * and are to be copied.
+ * The orders of a hub: `shell_methods` in crates/core. Bytes and numbers lie in the module's
+ * memory, and are to be copied.
  */
 export interface Shell {
   requestLock(): void;

@@ -65,11 +65,14 @@ impl Hub {
     pub fn new(config: HubConfig, seed: u64) -> Self {
         match config.mode {
             Mode::Mirror => Self::mirror(config, seed),
-            Mode::Mux => {
-                let machine = Mux::new(&config);
-                Self::of(Box::new(machine), config, seed)
-            }
+            Mode::Mux => Self::mux(config, seed),
         }
+    }
+
+    /// Returns the same in mux mode, whatever the mode of `config`. A module that calls this and
+    /// not [`new`](Self::new) has no code of the mirror machine.
+    pub fn mux(config: HubConfig, seed: u64) -> Self {
+        Self::of(Box::new(Mux::new(&config)), config, seed)
     }
 
     /// Returns the same in mirror mode, whatever the mode of `config`. A module that calls this and

@@ -48,11 +48,17 @@ pub struct ShellHub<S, T = Recorder> {
 }
 
 impl<S: Shell, T: Tape> ShellHub<S, T> {
-    /// A hub without tabs. `record`: all it is told goes to [`Shell::record`], before it is told, if
-    /// its tape keeps a trace.
+    /// A hub without tabs. `record`: all it is told goes to [`Shell::record`], before it is told,
+    /// if its tape keeps a trace.
     pub fn new(shell: S, config: HubConfig, seed: u64, record: bool) -> Self {
         let recorder = Self::recorder(&shell, &config, seed, record);
         Self { hub: Hub::new(config, seed), shell, recorder }
+    }
+
+    /// The same in mux mode, without the code of the mirror machine: see [`Hub::mux`].
+    pub fn mux(shell: S, config: HubConfig, seed: u64, record: bool) -> Self {
+        let recorder = Self::recorder(&shell, &config, seed, record);
+        Self { hub: Hub::mux(config, seed), shell, recorder }
     }
 
     /// The same in mirror mode, without the code of the mux machine: see [`Hub::mirror`].
