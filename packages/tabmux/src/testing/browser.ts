@@ -3,6 +3,7 @@
 import { HubKind, PageKind } from '../protocol.js';
 import type { HubMessage, PageMessage } from '../protocol.js';
 import type { Clock } from './clock.js';
+import { ExclusiveHub } from './exclusive.js';
 import type { HubEnd, HubWorld, TestHub } from './hub.js';
 import { MirrorHub } from './mirror.js';
 import { MuxHub } from './mux.js';
@@ -53,7 +54,7 @@ function makeTab(clock: Clock, hubs: Map<string, TestHub>, world: HubWorld): Tab
       hub.leave(tab);
       tab = undefined;
       // The worker ends with its last tab.
-      if (hub.seats.size === 0) hubs.delete(name);
+      if (hub.seats.size === 0 && !hub.lingers) hubs.delete(name);
     };
     const end: HubEnd = {
       post: (message) => clock.soon(() => isOpen && port.onmessage?.({ data: message })),
@@ -63,7 +64,7 @@ function makeTab(clock: Clock, hubs: Map<string, TestHub>, world: HubWorld): Tab
       if (message[0] === PageKind.Attach) {
         tab = message[1];
         const [, , config] = message;
-        const Hub = config.mode === 'mux' ? MuxHub : MirrorHub;
+        const Hub = { mirror: MirrorHub, mux: MuxHub, exclusive: ExclusiveHub }[config.mode];
         if (!hubs.has(name)) hubs.set(name, new Hub(world, config) as unknown as TestHub);
       }
       if (tab !== undefined) hubs.get(name)?.hear(tab, end, message);

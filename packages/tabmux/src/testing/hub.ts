@@ -51,8 +51,9 @@ export abstract class TestHub<S extends Seat = Seat> {
       case PageKind.Attach:
         return this.#attach(tab, end, message[4], message[5]);
       case PageKind.Park:
-        if (seat) seat.isThere = false;
-        return;
+        if (!seat) return;
+        seat.isThere = false;
+        return this.parked(seat);
       case PageKind.Bye:
         return this.leave(tab);
       case PageKind.Open:
@@ -72,13 +73,19 @@ export abstract class TestHub<S extends Seat = Seat> {
         return;
       case PageKind.Answer:
         return this.answered(message[2], message[3]);
-      case PageKind.Got:
       case PageKind.Reconnect:
+        return this.reconnect();
+      case PageKind.Got:
       case PageKind.Wake:
       case PageKind.Pong:
       case PageKind.Trap:
         return;
     }
+  }
+
+  /** Whether it has a connection without tabs, for which its worker stays. */
+  get lingers(): boolean {
+    return false;
   }
 
   /** The tab is gone, for whatever reason. */
@@ -112,6 +119,14 @@ export abstract class TestHub<S extends Seat = Seat> {
   protected abstract welcome(seat: S, last0: number, last: number): void;
   protected abstract said(seat: S, message: Said): void;
   protected abstract left(seat: S): void;
+  /** The tab is in the back/forward cache. */
+  protected parked(_seat: S): void {
+    // Most hubs go on.
+  }
+  /** A tab asks for a new link. */
+  protected reconnect(): void {
+    // A link that works is as good as a new one.
+  }
   protected abstract died(): void;
   protected abstract subscribe(
     seat: S, number: number, name: string, epoch: number, offset: number): void;

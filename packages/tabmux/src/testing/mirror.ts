@@ -6,6 +6,20 @@ import { TestHub, answer, copy } from './hub.js';
 import type { HubEnd, Seat } from './hub.js';
 import type { InnerSocket } from './server.js';
 
+/** Close codes by which a server says that it goes away, or that it is in trouble: an outage. */
+const OUTAGES = [1001, 1011, 1012, 1013, 1014];
+
+/** From when an open connection broke until the next one is open. */
+interface Outage {
+  /** How many dials are left, and how long the next one waits. Without chance, unlike a hub's. */
+  left: number;
+  wait: number;
+  /** What was sent meanwhile. */
+  readonly kept: Data[];
+  /** The next dial is due later. */
+  waits: boolean;
+}
+
 interface MirrorSeat extends Seat {
   /** Whether each view is open. */
   views: Map<number, boolean>;
@@ -22,19 +36,28 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   #isDialling = false;
   /** The last messages, for late tabs. */
   #last: Data[] = [];
+  /** Its views stay open until the next connection is. */
+  #outage: Outage | undefined;
 
   cut(): void {
+    // What is not dialled yet is not cut.
+    if (this.#outage?.waits) return;
     this.#dials += 1;
-    this.#link?.ended(1006, '');
-    this.#endAll(1006, '', 'tabmux: the connection was lost');
+    const link = this.#link;
+    link?.ended(1006, '');
+    if (!link || !this.#begins()) this.#endAll(1006, '', 'tabmux: the connection was lost');
   }
 
   wake(): void {
-    // Views end with their connection.
+    if (this.#outage?.waits) this.#redial();
   }
 
   restart(): void {
     this.cut();
+  }
+
+  override get lingers(): boolean {
+    return !!this.#link && !!this.config.rules.linger;
   }
 
   protected newSeat(end: HubEnd): MirrorSeat {
@@ -60,7 +83,8 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     } else if (message[0] === PageKind.Send) {
       const link = this.#link;
       const data = copy(message[3]);
-      this.travel(() => link?.heard(data));
+      if (this.#outage) this.#outage.kept.push(data);
+      else this.travel(() => link?.heard(data));
       this.post(seat, [HubKind.Sent, this.id, message[1]]);
     } else if (message[0] === PageKind.Close) {
       const [, , socket, code, reason] = message;
@@ -74,9 +98,19 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     this.#closeUnused(1001, '');
   }
 
+  /** Views stay open, whatever the rules say of outages: the page asked for it. */
+  protected override reconnect(): void {
+    if (!this.#link) return;
+    this.#link.ended(1000, '');
+    this.#link = undefined;
+    this.#outage = this.#newOutage();
+    this.#redial();
+  }
+
   protected died(): void {
     this.#dials += 1;
     this.#isDialling = false;
+    this.#outage = undefined;
     this.#link?.ended(1006, '');
     this.#link = undefined;
     this.state = LinkState.Idle;
@@ -118,16 +152,23 @@ export class MirrorHub extends TestHub<MirrorSeat> {
       const refusal = this.world.isOnline() ? server.refuse({ socket: url })
         : 'the browser is offline';
       if (refusal !== undefined) {
+        if (this.#retries()) return;
         return this.#endAll(1006, '', `tabmux: the WebSocket to ${url} could not be opened ` +
           `(${refusal})`);
       }
       this.#link = server.accept('mirror', url, protocols, {
         deliver: (data) => this.travel(() => this.#deliver(data)),
-        end: (code, reason) => this.travel(() => this.#endAll(code, reason, '')),
+        end: (code, reason) => this.travel(() => {
+          if (!OUTAGES.includes(code) || !this.#begins()) this.#endAll(code, reason, '');
+        }),
       });
       this.#last = [];
+      const kept = this.#outage?.kept ?? [];
+      this.#outage = undefined;
       this.show(LinkState.Connected);
-      this.#eachView((seat, view, isOpen) => isOpen || this.#join(seat, view, 0));
+      // To a view that was open before this says that the outage is over.
+      this.#eachView((seat, view) => this.#join(seat, view, 0));
+      kept.forEach((data) => this.travel(() => this.#link?.heard(data)));
     };
     this.world.clock.soon(() => this.travel(dialled));
   }
@@ -150,9 +191,53 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     }
   }
 
+  #newOutage(): Outage {
+    const { minMs = 500, attempts = 10 } = this.config.rules.reconnect || { attempts: 0 };
+    return { left: attempts, wait: minMs, kept: [], waits: false };
+  }
+
+  /** The link broke. True if views stay open. */
+  #begins(): boolean {
+    this.#link = undefined;
+    this.#outage = this.#newOutage();
+    return this.#retries();
+  }
+
+  /** Dials again after a wait, if there is an outage and were not dials enough. */
+  #retries(): boolean {
+    const outage = this.#outage;
+    if (!outage || outage.left === 0 || !this.#hasViews()) {
+      this.#outage = undefined;
+      return false;
+    }
+    const { maxMs = 30_000 } = this.config.rules.reconnect || {};
+    const { wait } = outage;
+    Object.assign(outage, { left: outage.left - 1, wait: Math.min(2 * wait, maxMs), waits: true });
+    this.#dials += 1;
+    this.#isDialling = true;
+    const mine = this.#dials;
+    this.show(LinkState.Connecting);
+    this.world.clock.after(Math.min(wait, maxMs), () => {
+      // Without a network it waits for one.
+      if (mine === this.#dials && this.world.isOnline()) this.#redial();
+    });
+    return true;
+  }
+
+  #redial(): void {
+    if (this.#outage) this.#outage.waits = false;
+    this.#isDialling = false;
+    this.#dial();
+  }
+
+  #hasViews(): boolean {
+    return [...this.seats.values()].some(({ views }) => views.size > 0);
+  }
+
   /** All views end with the connection. */
   #endAll(code: number, reason: string, error: string): void {
     this.#link = undefined;
+    this.#outage = undefined;
     this.#isDialling = false;
     this.state = LinkState.Idle;
     this.#eachView((seat, view) => {
@@ -167,9 +252,19 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   }
 
   #closeUnused(code: number, reason: string): void {
-    for (const { views } of this.seats.values()) if (views.size > 0) return;
+    if (this.#hasViews()) return;
+    const { linger = 0 } = this.config.rules;
+    const link = this.#link;
+    if (!link || !linger) return this.#close(code, reason);
+    this.world.clock.after(linger, () => {
+      if (link === this.#link && !this.#hasViews()) this.#close(1000, '');
+    });
+  }
+
+  #close(code: number, reason: string): void {
     this.#dials += 1;
     this.#isDialling = false;
+    this.#outage = undefined;
     this.#link?.ended(code || 1005, reason);
     this.#link = undefined;
     this.state = LinkState.Idle;

@@ -6,7 +6,7 @@ import type { Clock } from './clock.js';
 
 /** A connection (mirror or exclusive mode) or a virtual socket (mux mode), as a server sees it. */
 export interface ServerSocket {
-  readonly mode: 'mirror' | 'mux';
+  readonly mode: 'mirror' | 'mux' | 'exclusive';
   readonly url: string;
   /** The sub-protocols that the page offered. The server takes the first. */
   readonly protocols: readonly string[];

@@ -350,3 +350,106 @@ test('an answer goes to the tab that it names, and a late tab hears the last mes
   await bed.settled();
   assert.deepEqual([first, late], [['to all'], ['to all']]);
 });
+
+test('a connection lingers after its last view', async () => {
+  const options = { linger: 5000 };
+  const one = new SharedWebSocket(FEED, [], options);
+  const server = await bed.server.socket();
+  await bed.settled();
+  one.close();
+  await bed.advance(4999);
+  assert.ok(server.isOpen);
+  const two = new SharedWebSocket(FEED, [], options);
+  await bed.advance(5000);
+  assert.deepEqual([two.readyState, bed.server.sockets.length, server.isOpen], [1, 1, true]);
+  two.close();
+  await bed.advance(5000);
+  assert.deepEqual(await server.closed, { code: 1000, reason: '' });
+});
+
+test('views stay open while the connection is dialled again', async () => {
+  const rules = { reconnect: { minMs: 100, maxMs: 150, attempts: 3 } };
+  const one = new SharedWebSocket(FEED, [], rules);
+  const two = new (bed.openTab().SharedWebSocket)(FEED, [], rules);
+  const heard: string[] = [];
+  for (const socket of [one, two]) {
+    for (const type of ['error', 'close', 'reconnect']) {
+      socket.addEventListener(type, () => heard.push(type));
+    }
+  }
+  const first = await bed.server.socket();
+  await bed.settled();
+  await first.close(1012, 'update');
+  one.send('kept');
+  bed.server.refuse = () => 'not now';
+  await bed.advance(100);
+  bed.server.refuse = () => undefined;
+  await bed.advance(149);
+  assert.deepEqual([heard, bed.server.sockets.length], [[], 0]);
+  await bed.advance(1);
+  const second = await bed.server.socket();
+  assert.deepEqual([heard, second.received], [['reconnect', 'reconnect'], ['kept']]);
+  bed.server.refuse = () => 'never';
+  await bed.cutLinks();
+  await bed.advance(1000);
+  assert.deepEqual(heard.slice(2), ['error', 'close', 'error', 'close']);
+});
+
+test('an outage without a network waits for one', async () => {
+  const socket = new SharedWebSocket(FEED, [], { reconnect: { attempts: 1 } });
+  await bed.settled();
+  await bed.offline();
+  await bed.advance(60_000);
+  assert.equal(socket.readyState, SharedWebSocket.OPEN);
+  const again = new Promise((resolve) => socket.addEventListener('reconnect', resolve));
+  await bed.online();
+  await again;
+  assert.equal(bed.server.sockets.length, 1);
+});
+
+test('a page asks for a new connection, and its view stays open', async () => {
+  const socket = new SharedWebSocket(FEED);
+  const first = await bed.server.socket();
+  await bed.settled();
+  const again = new Promise((resolve) => socket.addEventListener('reconnect', resolve));
+  socket.reconnect();
+  await again;
+  assert.deepEqual([first.isOpen, bed.server.sockets.length], [false, 1]);
+});
+
+test('exclusive sockets have a connection each', async () => {
+  const options = { mode: 'exclusive' } as const;
+  const one = new SharedWebSocket(FEED, ['a'], options);
+  const two = new SharedWebSocket(FEED, [], options);
+  const [first, second] = [await bed.server.socket(), await bed.server.socket()];
+  await bed.settled();
+  assert.deepEqual([first.mode, first.protocols, second.protocols], ['exclusive', ['a'], []]);
+  const [ones, twos] = [heardBy(one), heardBy(two)];
+  await first.send('to one');
+  two.send('from two');
+  assert.deepEqual([ones, twos, await second.next()], [['to one'], [], 'from two']);
+  one.close(3000, 'bye');
+  assert.deepEqual(await first.closed, { code: 3000, reason: 'bye' });
+  const codes: number[] = [];
+  two.onclose = ({ code }) => codes.push(code);
+  await bed.cutLinks();
+  assert.deepEqual([codes, bed.server.sockets.length], [[1006], 0]);
+  bed.server.refuse = () => 'full';
+  const refused = new SharedWebSocket(FEED, [], options);
+  const error = new Promise<string>((resolve) => {
+    refused.onerror = ({ message }) => resolve(message);
+  });
+  assert.match(await error, /could not be opened \(full\)/);
+});
+
+test('an exclusive socket ends when its page goes into the back/forward cache', async () => {
+  const socket = new SharedWebSocket(FEED, [], { mode: 'exclusive' });
+  const server = await bed.server.socket();
+  await bed.settled();
+  let code = 0;
+  socket.onclose = (event) => (code = event.code);
+  await bed.tab.park();
+  assert.deepEqual([server.isOpen, code], [false, 0]);
+  await bed.tab.restore();
+  assert.equal(code, 1006);
+});
