@@ -17,16 +17,16 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes: what is reached today. ARCHITECTURE.md says which of them are to shrink.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 7_500),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 6_800),
+    ("page library", Encoding::Gzip, 7_600),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 6_950),
     ("hooks for React, besides", Encoding::Gzip, 700),
     ("hooks for Vue, besides", Encoding::Gzip, 700),
     ("hooks for Svelte, besides", Encoding::Gzip, 700),
     ("`tabmux/install`, besides", Encoding::Gzip, 500),
     ("other tiers, where needed", Encoding::Gzip, 5_700),
-    ("worker (mode exclusive)", Encoding::Brotli, 8_400),
-    ("worker with its module, mode mirror", Encoding::Brotli, 31_200),
-    ("worker with its module, mode mux", Encoding::Brotli, 57_000),
+    ("worker (mode exclusive)", Encoding::Brotli, 7_850),
+    ("worker with its module, mode mirror", Encoding::Brotli, 26_000),
+    ("worker with its module, mode mux", Encoding::Brotli, 48_000),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
