@@ -110,7 +110,7 @@ impl Shell {
             control_bytes: 512,
             window_bytes: 128,
             backlog_bytes: 256,
-            total_queue_bytes: 2_048,
+            memory_bytes: 8_192, minimum_bytes: 256,
             lane_bytes: 256,
             session_bytes: 512,
             absent_bytes: 512,

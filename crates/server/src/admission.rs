@@ -4,6 +4,7 @@
 //! [`Stub`] of sixteen bytes, which its shard's loop gives back when the stream goes.
 
 mod cause;
+mod crowd;
 mod people;
 mod quota;
 mod tickets;
@@ -175,6 +176,9 @@ impl Admission {
             Cause::LinksPerIp => {
                 (429, "too many links of this address", Hint { first: 30, spread: 30 })
             }
+            Cause::RatePerIp => {
+                (429, "too many links of this address in a second", Hint { first: 2, spread: 9 })
+            }
             Cause::LinksPerUser => {
                 (429, "too many links of this user", Hint { first: 30, spread: 30 })
             }
@@ -242,6 +246,7 @@ mod tests {
             links_per_ip: 2,
             links_per_user: 2,
             per_second: 0,
+            per_ip_per_second: 0,
             handshakes: 9,
             http: 9,
             http_per_ip: 0,
@@ -404,6 +409,39 @@ mod tests {
         assert_eq!((links, handshakes, http), (831, 123, 30));
         let Quota { links, handshakes, http, .. } = wide.within(10, 40);
         assert_eq!((links, handshakes, http), (1, 2, 2));
+    }
+
+    #[test]
+    fn an_address_has_so_many_links_in_a_second_and_others_are_not_hurt() {
+        let (door, now) = door(Quota {
+            links: 100,
+            links_per_ip: 0,
+            per_second: 30,
+            per_ip_per_second: 10,
+            ..quota()
+        });
+        let admitted =
+            |at, from| (0..20).filter(|_| door.let_in(at, ip(from), None).is_ok()).count();
+        assert_eq!(admitted(now, "192.0.2.1"), 10);
+        assert_eq!(door.refused(Cause::RatePerIp), 10);
+        // They came and went, which makes no room.
+        assert_eq!(admitted(now, "192.0.2.1"), 0);
+        assert_eq!(admitted(now, "192.0.2.2"), 10);
+        assert_eq!(admitted(now + Duration::from_millis(100), "192.0.2.1"), 1);
+        assert_eq!(door.refused(Cause::Rate), 0);
+    }
+
+    #[test]
+    fn what_sessions_of_an_address_hold_is_remembered_without_a_link() {
+        let (door, now) = door(quota());
+        let account = |from| {
+            let visitor = door.let_in(now, ip(from), None).unwrap().tear().visitor().cloned();
+            visitor.unwrap().account().cloned().unwrap()
+        };
+        let (one, two) = (account("192.0.2.1"), account("192.0.2.1"));
+        assert!(Arc::ptr_eq(&one, &two));
+        assert!(!Arc::ptr_eq(&one, &account("192.0.2.2")));
+        assert!(door.let_in(now, ip("127.0.0.1"), None).unwrap().tear().visitor().is_none());
     }
 
     #[test]

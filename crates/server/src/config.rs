@@ -160,6 +160,10 @@ keys! {
         /// Links that may open in a second, and at once after a quiet one; 0 for no limit.
         /// Default: 5,000.
         handshakes_per_s: u32 = own(5_000), "tabmux_refused_total{reason=\"handshakes_per_s\"}";
+        /// The same of one client's address, of a /64 network with IPv6; 0 for no limit. Links that
+        /// come from this machine are not counted. Default: 500.
+        handshakes_per_s_per_ip: u32 = own(500),
+            "tabmux_refused_total{reason=\"handshakes_per_s_per_ip\"}";
         /// Connections that have not yet said what they want; beyond it the oldest goes.
         /// Default: 4,096.
         handshakes: usize = own(4_096),
@@ -218,20 +222,56 @@ keys! {
         /// Sessions without a link. Default: 65,536.
         detached: usize = core(detached_sessions),
             "tabmux_sessions_ended_total{reason=\"evicted\"}", "tabmux_sessions_detached";
+        /// Sessions without a link of one user; 0 for no limit. Default: 400.
+        detached_per_user: usize = core(per_user.detached),
+            "tabmux_sessions_ended_total{reason=\"evicted\"}";
+        /// Sessions without a link of nobody that came from one address, of a /64 network with
+        /// IPv6; 0 for no limit. Default: 4,096.
+        detached_per_ip: usize = core(per_address.detached),
+            "tabmux_sessions_ended_total{reason=\"evicted\"}";
         /// Topics that one browser may be subscribed to. Default: 1,024.
         subscriptions: u32 = core(subscriptions), "tabmux_subscriptions_refused_total";
+        /// Subscriptions of the sessions of one user; 0 for no limit. Default: 16,384.
+        subscriptions_per_user: usize = core(per_user.subscriptions),
+            "tabmux_account_subscriptions_refused_total";
+        /// Subscriptions of the sessions of nobody from one address, of a /64 network with IPv6;
+        /// 0 for no limit. Default: 65,536.
+        subscriptions_per_ip: usize = core(per_address.subscriptions),
+            "tabmux_account_subscriptions_refused_total";
+        /// Topics that sessions of one user were the first to subscribe to; 0 for no limit.
+        /// Default: 4,096.
+        topics_per_user: usize = core(per_user.topics),
+            "tabmux_account_subscriptions_refused_total";
+        /// Topics that sessions of nobody from one address, of a /64 network with IPv6, were the
+        /// first to subscribe to; 0 for no limit. Default: 16,384.
+        topics_per_ip: usize = core(per_address.topics),
+            "tabmux_account_subscriptions_refused_total";
         /// Topics of the server that are subscribed to. Default: 250,000.
         topics: usize = own(250_000), "tabmux_subscriptions_refused_total", "tabmux_topics";
         /// Bytes of publications that may wait for one hub to read; then the topic's rule acts.
         /// Default: 1 MiB.
         backlog_bytes: usize = core(backlog_bytes),
             "tabmux_slow_subscriptions_total", "tabmux_publications_dropped_total";
-        /// Bytes that may wait for all hubs, or be kept until they acknowledge them. At this limit
-        /// sessions without a link end, then messages wait with the handlers and the rules of
-        /// topics act, for hubs that have not read everything. Default: 512 MiB.
-        total_queue_bytes: usize = core(total_queue_bytes),
-            "tabmux_queued_bytes", "tabmux_kept_bytes",
+        /// Bytes of memory that browsers may make the server keep. The user or the address that
+        /// holds the most pays: from six eighths of the limit on the rules of topics act, from
+        /// seven on messages wait with the handlers, and at the limit its largest sessions end.
+        /// Default: 512 MiB.
+        memory_bytes: usize = core(memory_bytes),
+            "tabmux_charged_bytes", "tabmux_shared_bytes",
+            "tabmux_messages_refused_total{reason=\"memory\"}",
             "tabmux_sessions_ended_total{reason=\"evicted\"}";
+        /// The same for the sessions of one user; 0 for no limit. Default: 64 MiB.
+        memory_bytes_per_user: usize = core(per_user.bytes),
+            "tabmux_messages_refused_total{reason=\"memory\"}",
+            "tabmux_sessions_ended_total{reason=\"evicted\"}";
+        /// The same for the sessions of nobody from one address, of a /64 network with IPv6; 0 for
+        /// no limit. Default: 128 MiB.
+        memory_bytes_per_ip: usize = core(per_address.bytes),
+            "tabmux_messages_refused_total{reason=\"memory\"}",
+            "tabmux_sessions_ended_total{reason=\"evicted\"}";
+        /// Bytes of memory that each session may have, whatever others hold. All `links` and all
+        /// `detached` sessions must have room for them in `memory_bytes`. Default: 1 KiB.
+        minimum_bytes: usize = core(minimum_bytes);
         /// Bytes of messages that tasks have sent or published and a shard has not yet taken.
         /// Default: 16 MiB.
         inbox_bytes: usize = own(16 << 20);
@@ -385,6 +425,12 @@ impl Config {
         }
         listen::check(&self.listen, !self.trusted_proxies.is_empty())?;
         check_rules(&self.topics)?;
+        let sessions = limits.links.saturating_add(limits.detached);
+        if sessions.saturating_mul(limits.minimum_bytes) > limits.memory_bytes {
+            let message = "limits.memory_bytes must be at least limits.minimum_bytes times the sum \
+                           of limits.links and limits.detached: each session has its minimum";
+            return Err(Error::Config(message.to_owned()));
+        }
         match faults.into_iter().find(|(fault, _)| *fault) {
             Some((_, message)) => Err(Error::Config(message.to_owned())),
             None => Ok(()),
@@ -397,7 +443,6 @@ impl Config {
         self.apply(&mut session);
         self.limits.apply(&mut session);
         session.detached_sessions = session.detached_sessions.div_ceil(shards.max(1));
-        session.total_queue_bytes /= shards.max(1);
         // The listener counts the links of all shards, by a limit that a reload may change.
         session.links = usize::MAX;
         // The gateway's own deadline comes first, and says more.

@@ -351,6 +351,7 @@ impl Server {
         match cause {
             LinkDown::Shutdown => self.end(reference, id, "the server shuts down"),
             LinkDown::Ended => self.end(reference, id, "the application ended it"),
+            LinkDown::Evicted => self.end(reference, id, "memory was short"),
             LinkDown::NotReading => self.end(reference, id, "the hub does not read"),
             LinkDown::Closed
             | LinkDown::TurnedAway

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tabmux_wire::Limits;
 
-use super::Pace;
+use super::{Pace, account::AccountLimits};
 
 /// How long after a PING was due a link may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,11 +53,21 @@ config! {
     /// the policy of their topic acts. A burst must fit, since no hub can acknowledge within
     /// the turn in which it is sent.
     backlog_bytes: usize = 1 << 20;
-    /// Bytes that may wait for all hubs of this registry, and that are kept for them until
-    /// they acknowledge. Beyond it sessions without a link that keep something are given up,
-    /// the oldest first, messages to a hub that has not read everything are refused, and the
-    /// policies of topics act.
-    total_queue_bytes: usize = 512 << 20;
+    /// Bytes of memory that browsers may make all registries of the server keep. The account that
+    /// holds the most pays, and those that hold half as much: from six eighths of the limit on its
+    /// publications follow the policies of their topics, from seven its messages are refused, and
+    /// at the limit its largest sessions end.
+    memory_bytes: usize = 512 << 20;
+    /// Bytes of memory that each session may have, whatever others hold.
+    minimum_bytes: usize = 1 << 10;
+    /// What the sessions of one user may have together.
+    per_user: AccountLimits = AccountLimits {
+        bytes: 64 << 20, detached: 400, subscriptions: 16_384, topics: 4_096
+    };
+    /// What the sessions of nobody that come from one address may have together.
+    per_address: AccountLimits = AccountLimits {
+        bytes: 128 << 20, detached: 4_096, subscriptions: 65_536, topics: 16_384
+    };
     /// When a hub whose subscription ended because it did not read may subscribe again.
     slow_retry: Duration = Duration::from_secs(1);
     /// How fast a link may be read. The shell keeps to it.

@@ -103,7 +103,7 @@ impl Registry {
         let what = Ask::Connect {
             link,
             renews: true,
-            visitor: session.visitor.clone(),
+            visitor: session.ledger.visitor().cloned(),
             credentials: Secret(credentials.into()),
         };
         let Some(ask) = session.ask(fx, Asker::Renewal(link), what) else {

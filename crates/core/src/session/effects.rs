@@ -1,15 +1,13 @@
 //! What a call changes besides the record that it is about: orders, numbers and questions.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use tabmux_wire::{ServerFrame, SessionId};
 
 use super::{
     Event, LinkId, Output, SessionConfig, Stats,
     asks::{Ask, AskId, Asker, Asks},
+    pressure::Pressure,
 };
 use crate::Timestamp;
 
@@ -20,9 +18,7 @@ pub(super) struct Effects {
     pub(super) config: SessionConfig,
     pub(super) stats: Stats,
     pub(super) asks: Asks,
-    /// Sessions that have no link and keep something, by when they lost their link: what giving
-    /// them up would free.
-    pub(super) keeping: BTreeSet<(Timestamp, SessionId)>,
+    pub(super) pressure: Pressure,
     outputs: VecDeque<Output>,
     /// Links whose queue passed the last limit. They are closed before the call returns.
     overflowed: Vec<LinkId>,
@@ -37,7 +33,7 @@ impl Effects {
             config,
             stats: Stats::default(),
             asks: Asks::new(),
-            keeping: BTreeSet::new(),
+            pressure: Pressure::new(),
             outputs: VecDeque::new(),
             overflowed: Vec::new(),
             swollen: Vec::new(),

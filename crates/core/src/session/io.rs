@@ -6,7 +6,7 @@ use tabmux_wire::{
     Alias, DecodeError, HubId, RefusedReason, SessionId, SocketId, TabId, Term, TopicId, close,
 };
 
-use super::{Ask, AskId, Encoded, Visitor};
+use super::{Ask, AskId, Encoded, Shares, Visitor};
 use crate::OwnedPayload;
 
 /// A link, numbered by the shell. The lower half is a place in a table, so it is small and in use
@@ -70,6 +70,8 @@ pub enum Input<'a> {
         /// The bytes of memory; 0 when the shell holds nothing any more.
         bytes: usize,
     },
+    /// The shell tells what the other registries of the server hold.
+    Shares(Shares),
     /// The link is closed or broken.
     LinkClosed {
         /// Which.
@@ -227,6 +229,8 @@ pub enum LinkDown {
     Shutdown,
     /// The application ended the session.
     Ended,
+    /// Memory was short, and the session, or its account, held the most.
+    Evicted,
     /// The application asks again what the user of the link may do.
     Rechecked,
     /// The credentials that opened the link have expired.
@@ -303,7 +307,11 @@ impl LinkDown {
     /// Whether the session ends with the link.
     pub(super) const fn ends_session(self) -> bool {
         match self {
-            Self::Misbehaved(_) | Self::NotReading | Self::Shutdown | Self::Ended => true,
+            Self::Misbehaved(_)
+            | Self::NotReading
+            | Self::Shutdown
+            | Self::Ended
+            | Self::Evicted => true,
             Self::Closed
             | Self::Refused(_)
             | Self::TurnedAway

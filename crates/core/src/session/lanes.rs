@@ -79,9 +79,12 @@ impl Session {
         // A lane takes messages until it is full, whatever their size: else one that is larger
         // than what is left would have to wait for all before it, and some could never be sent.
         let lane_limit = if rush > 1 { usize::MAX } else { fx.config.lane_bytes };
-        let has_room = in_lane < lane_limit
-            && (unwritten == 0 || unwritten + len <= fx.config.queue_bytes)
-            && (self.kept == 0 || fx.stats.memory.held_bytes() <= fx.config.total_queue_bytes);
+        let has_room =
+            in_lane < lane_limit && (unwritten == 0 || unwritten + len <= fx.config.queue_bytes);
+        if has_room && self.kept > 0 && fx.refuses(self) {
+            fx.stats.messages.no_memory += 1;
+            return Err(SendError::Full);
+        }
         if !has_room || self.keeps(share, limit.saturating_mul(rush)) {
             let of_absent = has_room && share == Share::Absent;
             fx.stats.messages.absent_full += u64::from(of_absent);
@@ -133,10 +136,7 @@ impl Session {
                 self.unwritten += len;
                 Some(link)
             }
-            Stage::Detached { since } => {
-                fx.keeping.insert((since, self.id));
-                None
-            }
+            Stage::Detached { .. } => None,
         }
     }
 
@@ -159,9 +159,6 @@ impl Session {
     fn keep(&mut self, fx: &mut Effects, len: usize) {
         self.kept += len;
         fx.stats.memory.kept_bytes += len;
-        if let Stage::Detached { since } = self.stage {
-            fx.keeping.insert((since, self.id));
-        }
         // Of both shares together: a tab that comes back moves what it has from one to the other.
         let both = fx.config.session_bytes.saturating_add(fx.config.absent_bytes);
         let limit = both.saturating_mul(RUSH);

@@ -4,7 +4,11 @@
 //! its capacity. All subscribers of a topic share its frames, so the frames are charged to the
 //! topic ([`Meter`](super::Meter)) and to no session.
 
+use std::sync::Arc;
+
 use super::{
+    Visitor,
+    account::Account,
     asks::Ask,
     effects::Effects,
     link::{Greeting, Link},
@@ -35,9 +39,13 @@ pub(super) const ASK: usize = 128 + size_of::<Ask>();
 /// The bytes of an entry of a small map.
 pub(super) const ENTRY: usize = 32;
 
-/// The bytes that one session makes the server keep.
+/// The bytes that one session makes the server keep, and whose they are.
 #[derive(Default)]
-pub(super) struct Ledger(usize);
+pub(super) struct Ledger {
+    bytes: usize,
+    /// Who has the session: nobody else may go on with it.
+    visitor: Option<Arc<Visitor>>,
+}
 
 /// A kind of memory that is charged.
 #[derive(Clone, Copy)]
@@ -65,13 +73,58 @@ pub(super) enum Charge {
 impl Ledger {
     /// Charges `after` bytes in place of `before`.
     pub(super) fn charge(&mut self, fx: &mut Effects, what: Charge, before: usize, after: usize) {
-        self.0 = self.0 + after - before;
+        let held = self.excess(fx);
+        self.bytes = self.bytes + after - before;
         fx.charge(what, before, after);
+        let holds = self.excess(fx);
+        if held != holds
+            && let Some(account) = self.account()
+        {
+            let all = account.hold(held, holds);
+            fx.account_holds(account, all + held - holds, all);
+        }
     }
 
     /// Returns the bytes that are charged.
     pub(super) const fn charged(&self) -> usize {
-        self.0
+        self.bytes
+    }
+
+    /// Returns the bytes that are charged beyond what each session may have whatever others hold.
+    pub(super) const fn excess(&self, fx: &Effects) -> usize {
+        self.bytes.saturating_sub(fx.config.minimum_bytes)
+    }
+
+    /// Returns the bytes that count against it when memory is short: those of its account.
+    pub(super) fn held(&self, fx: &Effects) -> usize {
+        self.account().map_or_else(|| self.excess(fx), |account| account.bytes())
+    }
+
+    /// Returns what is known of who opened the session's newest link.
+    pub(super) const fn visitor(&self) -> Option<&Arc<Visitor>> {
+        self.visitor.as_ref()
+    }
+
+    /// Returns who pays, where that is known.
+    pub(super) fn account(&self) -> Option<&Arc<Account>> {
+        self.visitor.as_ref()?.account()
+    }
+
+    /// Moves what is charged to another visitor. Returns the one before.
+    pub(super) fn pass_to(
+        &mut self,
+        fx: &Effects,
+        visitor: Option<Arc<Visitor>>,
+    ) -> Option<Arc<Visitor>> {
+        let excess = self.excess(fx);
+        if let Some(account) = self.account() {
+            account.hold(excess, 0);
+        }
+        let before = std::mem::replace(&mut self.visitor, visitor);
+        if let Some(account) = self.account() {
+            account.hold(0, excess);
+        }
+        before
     }
 }
 

@@ -19,6 +19,7 @@
 //! all else that they cause goes into the `Effects` that they are handed. The registry finds the
 //! record that an input is about, and does what concerns several.
 
+mod account;
 mod asks;
 mod backlog;
 mod commands;
@@ -26,6 +27,7 @@ mod config;
 mod connect;
 mod credentials;
 mod credit;
+mod detached;
 mod effects;
 mod frames;
 mod io;
@@ -38,6 +40,7 @@ mod list;
 mod pace;
 mod people;
 mod places;
+mod pressure;
 mod publication;
 mod requests;
 mod resume;
@@ -54,7 +57,7 @@ mod visitor;
 mod waiting;
 mod wheel;
 
-use std::{borrow::Cow, collections::VecDeque, fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use tabmux_wire::{
     Alias, DecodeError, Denied, HubFrame, MAX_MESSAGE_TEXT, MAX_REASON, RefusedReason, ServerFrame,
@@ -62,6 +65,7 @@ use tabmux_wire::{
 };
 
 pub use self::{
+    account::{Account, AccountLimits, Holder},
     asks::{Answer, AnswerError, Ask, AskId, Denial, DenialCode, Secret},
     config::SessionConfig,
     io::{
@@ -71,6 +75,7 @@ pub use self::{
     lanes::LONG_FRAME,
     pace::Pace,
     people::SessionInfo,
+    pressure::Shares,
     publication::{Encoded, Meter, Publication, SlowPolicy},
     stats::{
         AskStats, ChargeStats, LinkStats, MemoryStats, MessageStats, Number, NumberKind,
@@ -84,6 +89,7 @@ pub use self::{
 };
 use self::{
     credentials::Credentials,
+    detached::Detached,
     effects::Effects,
     ledger::{Charge, GREETING, LINK},
     link::{Greeting, Phase},
@@ -119,8 +125,9 @@ pub struct Registry {
     sessions: Sessions,
     users: Users,
     topics: TopicTable,
-    /// Sessions by when they lost their links; some have one again, or are no more.
-    detached: VecDeque<(Timestamp, SessionId)>,
+    detached: Detached,
+    /// The bytes of the account that holds the most here, as the shell is told.
+    heaviest: usize,
     /// When set, HELLO is refused with this hint.
     draining: Option<Duration>,
     credentials: Credentials,
@@ -153,7 +160,8 @@ impl Registry {
             sessions: Sessions::default(),
             users: Users::default(),
             topics: TopicTable::default(),
-            detached: VecDeque::new(),
+            detached: Detached::default(),
+            heaviest: 0,
             draining: None,
             credentials: Credentials::default(),
             fx: Effects::new(config, now),
@@ -193,6 +201,7 @@ impl Registry {
             Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
             Input::LinkHolds { link, bytes } => self.on_link_holds(link, bytes),
             Input::LinkHeard { link } => self.on_link_heard(link),
+            Input::Shares(shares) => self.on_shares(shares),
             Input::LinkClosed { link } => self.forget_link(link, LinkDown::Closed),
         }
         self.settle();
@@ -463,6 +472,9 @@ impl Registry {
 
     fn forget_session(&mut self, place: SessionPlace) {
         if let Some(session) = self.sessions.remove(place) {
+            if let Stage::Detached { since } = session.stage {
+                self.detached.remove((since, session.id), session.ledger.account());
+            }
             if let Some(user) = session.user() {
                 self.users.remove(user, place);
             }
@@ -491,6 +503,7 @@ impl Registry {
             }
         }
         self.evict();
+        self.relieve();
     }
 }
 

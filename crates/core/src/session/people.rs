@@ -38,7 +38,7 @@ impl<'a> From<&'a Farewell> for Refusal<'a> {
 impl Registry {
     /// Returns what is known of who opened the newest link of a session.
     pub fn visitor(&self, session: SessionId) -> Option<&Arc<Visitor>> {
-        self.sessions.by_id(session)?.visitor.as_ref()
+        self.sessions.by_id(session)?.ledger.visitor()
     }
 
     /// Returns the link of a session, if it has one.
@@ -105,7 +105,7 @@ impl Registry {
     ) -> Result<(), SendError> {
         self.advance(now);
         let place = self.sessions.place(session).ok_or(SendError::Closed)?;
-        self.end_at(place, farewell);
+        self.end_at(place, farewell, close::POLICY, LinkDown::Ended);
         self.settle();
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Registry {
         self.advance(now);
         let places = self.users.of(user).to_vec();
         for place in &places {
-            self.end_at(*place, farewell);
+            self.end_at(*place, farewell, close::POLICY, LinkDown::Ended);
         }
         self.close_greetings(user, farewell.message.to_string());
         self.settle();
@@ -175,7 +175,14 @@ impl Registry {
         })
     }
 
-    fn end_at(&mut self, place: SessionPlace, farewell: &Farewell) {
+    /// Ends a session. The hub of one with a link is told why.
+    pub(super) fn end_at(
+        &mut self,
+        place: SessionPlace,
+        farewell: &Farewell,
+        close: u16,
+        cause: LinkDown,
+    ) {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
@@ -190,7 +197,7 @@ impl Registry {
                     session.send_frame(&mut self.fx, &ServerFrame::Denied(denied));
                 }
                 let reason = cut(&farewell.message, MAX_REASON).to_owned();
-                self.close_link(link, close::POLICY, reason.into(), LinkDown::Ended);
+                self.close_link(link, close, reason.into(), cause);
             }
             Stage::Detached { .. } => self.forget_session(place),
         }

@@ -74,6 +74,11 @@ impl Encoded {
         self.share.as_ref().map(|share| Share::new(&share.meter, bytes))
     }
 
+    /// Returns the meter of all topics.
+    pub(super) fn meter_of_all(&self) -> Option<&Arc<Meter>> {
+        self.share.as_ref()?.meter.all.as_ref()
+    }
+
     /// The topic that it is of, and where that was before it.
     pub const fn origin(&self) -> Option<(TopicId, Position)> {
         self.origin

@@ -8,8 +8,10 @@ use tabmux_wire::{
 };
 
 use super::{
-    Event, LinkDown, LinkId, PeerMisbehaved, Refusal, Registry, SessionEnd, User, Visitor,
+    Account, Event, LinkDown, LinkId, PeerMisbehaved, Refusal, Registry, SessionEnd, User, Visitor,
+    account::Count,
     charge_link, config,
+    detached::Detached,
     effects::Effects,
     ledger::{Charge, GREETING, SESSION},
     link::{Greeting, Hi},
@@ -159,6 +161,9 @@ impl Registry {
         if have0.is_some_and(|have0| have0 > session.lane0.sent()) {
             return Err(PeerMisbehaved::NoSuchFrame);
         }
+        if let Stage::Detached { since } = session.stage {
+            self.detached.remove((since, session.id), session.ledger.account());
+        }
         if let Some(old) = session.replace_link(&mut self.fx, id, hello.hub, takeover) {
             let (reason, cause) = if takeover {
                 ("another hub took the session over", LinkDown::Fenced)
@@ -211,84 +216,62 @@ impl Registry {
             return;
         }
         session.stage = Stage::Detached { since: fx.now };
-        self.detached.push_back((fx.now, session.id));
         fx.stats.sessions.detached += 1;
         session.unlink(fx);
         session.release(fx, topics);
         session.wake_waiting(fx);
-        if session.kept > 0 {
-            fx.keeping.insert((fx.now, session.id));
+        let cost = Detached::cost(session.ledger.account());
+        session.ledger.charge(fx, Charge::Sessions, 0, cost);
+        let account = session.ledger.account().cloned();
+        self.detached.insert((fx.now, session.id), account.as_ref());
+        if let Some(account) = account {
+            self.bound_detached(&account);
         }
-        self.tidy_detached();
     }
 
-    /// Forgets that sessions were without a link which have one again: a link that comes and goes
-    /// and comes would be remembered each time.
-    fn tidy_detached(&mut self) {
-        if self.detached.len() > 2 * self.fx.stats.sessions.detached + 64 {
-            let sessions = &self.sessions;
-            self.detached.retain(|(since, id)| {
-                let stage = sessions.by_id(*id).map(|session| session.stage);
-                stage == Some(Stage::Detached { since: *since })
-            });
+    /// Gives up sessions without a link of an account that has too many, those first that wait
+    /// longest.
+    fn bound_detached(&mut self, account: &Account) {
+        let limit = self.fx.limits_of(account).detached;
+        while limit > 0 && account.count(Count::Detached) > limit {
+            let Some(wait) = self.detached.first_of(account) else {
+                return;
+            };
+            self.forget_detached(wait, SessionEnd::Evicted);
+            self.fx.stats.sessions.evicted += 1;
         }
     }
 
     /// Ends sessions that have waited for a link for too long.
     pub(super) fn expire(&mut self) {
-        while self.first_expiry().is_some_and(|at| at <= self.fx.now) {
-            if self.forget_oldest(SessionEnd::Expired) {
-                self.fx.stats.sessions.expired += 1;
-            }
+        let limit = self.fx.config.detached;
+        while let Some(wait) = self.detached.first().filter(|it| it.0 + limit <= self.fx.now) {
+            self.forget_detached(wait, SessionEnd::Expired);
+            self.fx.stats.sessions.expired += 1;
         }
     }
 
-    /// Gives up sessions without a link while there are too many; and while too much is kept, those
-    /// that keep something. None is looked at twice, nor any that stays. What only waits to be
-    /// written is of hubs that do not read, who could else end the sessions of all others.
+    /// Gives up sessions without a link while there are too many.
     pub(super) fn evict(&mut self) {
-        while !self.detached.is_empty()
-            && self.fx.stats.sessions.detached > self.fx.config.detached_sessions
+        while self.detached.len() > self.fx.config.detached_sessions
+            && let Some(wait) = self.detached.first_of_most()
         {
-            if self.forget_oldest(SessionEnd::Evicted) {
-                self.fx.stats.sessions.evicted += 1;
-            }
-        }
-        while self.fx.stats.memory.kept_bytes > self.fx.config.total_queue_bytes {
-            let Some((since, id)) = self.fx.keeping.pop_first() else {
-                return;
-            };
-            if self.forget_detached(since, id, SessionEnd::Evicted) {
-                self.fx.stats.sessions.evicted += 1;
-            }
+            self.forget_detached(wait, SessionEnd::Evicted);
+            self.fx.stats.sessions.evicted += 1;
         }
     }
 
     /// Returns when the session that has waited longest for a link has waited for too long.
     pub(super) fn first_expiry(&self) -> Option<Timestamp> {
-        self.detached.front().map(|(since, _)| *since + self.fx.config.detached)
+        self.detached.first().map(|(since, _)| since + self.fx.config.detached)
     }
 
-    /// Takes out the session that lost its link first. Returns false if it has one again.
-    fn forget_oldest(&mut self, end: SessionEnd) -> bool {
-        let first = self.detached.pop_front();
-        first.is_some_and(|(since, id)| self.forget_detached(since, id, end))
-    }
-
-    /// Takes out a session that lost its link at a moment. Returns false if it has one again, or is
-    /// no more.
-    fn forget_detached(&mut self, since: Timestamp, id: SessionId, end: SessionEnd) -> bool {
-        let place = self.sessions.place(id);
-        let waits = place.filter(|place| {
-            let stage = self.sessions.get(*place).map(|session| session.stage);
-            stage == Some(Stage::Detached { since })
-        });
-        let Some(place) = waits else {
-            return false;
-        };
-        self.forget_session(place);
+    /// Takes out a session that waits for a link.
+    fn forget_detached(&mut self, (_, id): (Timestamp, SessionId), end: SessionEnd) {
+        if let Some(place) = self.sessions.place(id) {
+            self.forget_session(place);
+        }
         self.fx.event(Event::SessionEnded { session: id, end });
-        true
     }
 }
 
@@ -310,9 +293,10 @@ impl Session {
         }
         fx.stats.sessions.resumed += 1;
         match before {
-            Stage::Detached { since } => {
+            Stage::Detached { .. } => {
                 fx.stats.sessions.detached -= 1;
-                fx.keeping.remove(&(since, self.id));
+                let cost = Detached::cost(self.ledger.account());
+                self.ledger.charge(fx, Charge::Sessions, cost, 0);
                 None
             }
             Stage::Attached(old) => {
@@ -346,7 +330,7 @@ impl Session {
         let offered =
             [(fx.config.requests, Feature::Requests), (fx.config.credentials, Feature::Renewal)];
         let features = offered.into_iter().filter_map(|(is_on, it)| is_on.then_some(it)).collect();
-        let identity = match &self.visitor {
+        let identity = match self.ledger.visitor() {
             _ if !fx.config.users => IdentityTag::NoUsers,
             Some(visitor) => visitor.identity(),
             None => IdentityTag::Nobody,

@@ -10,9 +10,11 @@ use tabmux_wire::{
 
 use super::{
     LinkId, SendError, SocketRef, User, Visitor,
+    account::Count,
     asks::{Ask, AskId, Asker},
     backlog::Backlog,
     cut,
+    detached::Detached,
     effects::Effects,
     lane::Lane,
     ledger::{Charge, ENTRY, Ledger, SESSION},
@@ -34,8 +36,6 @@ pub(super) struct SessionPlace(pub(super) u32);
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) token: Token,
-    /// Who has it: nobody else may go on with it.
-    pub(super) visitor: Option<Arc<Visitor>>,
     pub(super) term: Term,
     /// The hub that has it, or had it last.
     pub(super) hub: HubId,
@@ -44,7 +44,7 @@ pub(super) struct Session {
     pub(super) lane0: Lane,
     /// Bytes that all its lanes keep.
     pub(super) kept: usize,
-    /// The memory that it makes the server keep.
+    /// The memory that it makes the server keep, and who it is that does.
     pub(super) ledger: Ledger,
     pub(super) tabs: List<Tab>,
     pub(super) subscriptions: Vec<Subscription>,
@@ -112,7 +112,6 @@ impl Session {
         Self {
             id,
             token,
-            visitor: None,
             term: Term(1),
             hub,
             stage: Stage::Attached(link),
@@ -137,14 +136,21 @@ impl Session {
 
     /// Returns its user, if it has one.
     pub(super) fn user(&self) -> Option<&Arc<User>> {
-        self.visitor.as_ref().and_then(|visitor| visitor.user())
+        self.ledger.visitor().and_then(|visitor| visitor.user())
     }
 
     /// Keeps what is known of who opened its newest link, who has the same user.
     pub(super) fn visited_by(&mut self, fx: &mut Effects, visitor: Option<Arc<Visitor>>) {
-        let before = std::mem::replace(&mut self.visitor, visitor);
+        let count = self.subscriptions.len();
+        if let Some(account) = self.ledger.account() {
+            (0..count).for_each(|_| account.remove(Count::Subscriptions));
+        }
+        let before = self.ledger.pass_to(fx, visitor);
+        if let Some(account) = self.ledger.account() {
+            (0..count).for_each(|_| account.add(Count::Subscriptions));
+        }
         let (before, after) =
-            (visitor::cost(before.as_ref()), visitor::cost(self.visitor.as_ref()));
+            (visitor::cost(before.as_ref()), visitor::cost(self.ledger.visitor()));
         self.ledger.charge(fx, Charge::Visitors, before, after);
     }
 
@@ -169,6 +175,12 @@ impl Session {
             Share::Present => self.kept - absent,
             Share::Absent => absent,
         }
+    }
+
+    /// Returns the bytes that its hub is behind: those that it has not acknowledged, and those that
+    /// wait uncounted.
+    pub(super) fn behind(&self) -> usize {
+        self.kept + self.slow.as_ref().map_or(0, |slow| slow.backlog.bytes())
     }
 
     /// Returns true if a new session would be as good to its hub.
@@ -355,9 +367,10 @@ impl Session {
     /// Ends a session that was taken out of its registry.
     pub(super) fn end(mut self, fx: &mut Effects, topics: &mut TopicTable) {
         fx.stats.sessions.held -= 1;
-        if let Stage::Detached { since } = self.stage {
+        if let Stage::Detached { .. } = self.stage {
             fx.stats.sessions.detached -= 1;
-            fx.keeping.remove(&(since, self.id));
+            let place = Detached::cost(self.ledger.account());
+            self.ledger.charge(fx, Charge::Sessions, place, 0);
         }
         if let Some(slow) = &self.slow {
             fx.stats.memory.queued_bytes -= slow.backlog.bytes();
@@ -371,10 +384,13 @@ impl Session {
         self.ledger.charge(fx, Charge::Topics, self.subscriptions_cost(), 0);
         for subscription in &self.subscriptions {
             fx.stats.topics.subscriptions -= 1;
+            if let Some(account) = self.ledger.account() {
+                account.remove(Count::Subscriptions);
+            }
             topics.leave(fx, subscription.topic, place);
         }
         self.ledger.charge(fx, Charge::Lanes, self.lane0.cost(), 0);
-        self.ledger.charge(fx, Charge::Visitors, visitor::cost(self.visitor.as_ref()), 0);
+        self.ledger.charge(fx, Charge::Visitors, visitor::cost(self.ledger.visitor()), 0);
         self.ledger.charge(fx, Charge::Sessions, SESSION + self.tabs.cost(), 0);
         for tab in std::mem::take(&mut self.tabs) {
             self.discharge_tab(fx, &tab);

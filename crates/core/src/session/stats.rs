@@ -176,10 +176,10 @@ stats! {
             takeovers: reason "takeover";
         }
         counter "tabmux_sessions_ended_total"
-            "Sessions without a link that ended: nobody came in time, or limits." {
+            "Sessions that ended: nobody came in time for one without a link, or limits." {
             /// No hub came for these sessions in time.
             expired: reason "expired";
-            /// These sessions were given up for their number, or for what they kept.
+            /// These sessions were given up for their number, or for what they held.
             evicted: reason "evicted";
         }
         counter "tabmux_claims_refused_total"
@@ -269,6 +269,8 @@ stats! {
             queue_full: reason "queue_full";
             /// Too much was kept for tabs that are parked or not attached.
             absent_full: reason "absent_full";
+            /// Memory was short, and the session, or its account, held the most.
+            no_memory: reason "memory";
             /// The tab of the socket had given no more credit.
             no_credit: reason "no_credit";
             /// The messages were too large.
@@ -287,7 +289,12 @@ stats! {
         }
         counter "tabmux_subscriptions_refused_total"
             "Subscriptions refused: limits.subscriptions, limits.topics, or the topic's name." {
+            /// Those that are counted in the next metric are counted here as well.
             subscriptions_refused;
+        }
+        counter "tabmux_account_subscriptions_refused_total"
+            "Subscriptions refused because a user or an address had too many." {
+            account_full;
         }
         counter "tabmux_slow_subscriptions_total"
             "Subscriptions ended because their hub did not read fast enough." {
@@ -355,13 +362,5 @@ impl TabStats {
             Presence::Awaited => &mut self.awaited,
             Presence::Parked => &mut self.parked,
         }
-    }
-}
-
-impl MemoryStats {
-    /// Returns what counts against the limit of all queues. Most of what waits to be written is
-    /// also kept until it is acknowledged.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.queued_bytes.max(self.kept_bytes)
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tabmux_wire::{ErrorCode, Position, ServerFrame, Subscribed, Unsubscribed, UnsubscribedReason};
 
 use super::{
-    Publication, SlowPolicy,
+    Holder, Publication, SlowPolicy,
+    account::Count,
     asks::{Ask, AskId, Asker, Denial},
     backlog::Entry,
     config,
@@ -165,7 +166,19 @@ impl Session {
         since: Option<Position>,
         name: &str,
     ) {
-        let at = topics.want(fx, name);
+        if let Some(message) = self.account_is_full(fx, topics, name) {
+            let (reason, retry) = (UnsubscribedReason::Limit, Some(fx.config.retry_after));
+            fx.stats.topics.subscriptions_refused += 1;
+            fx.stats.topics.account_full += 1;
+            self.send_unsubscribed(
+                fx,
+                request,
+                name,
+                &Refusal { reason, retry, message: &message },
+            );
+            return;
+        }
+        let at = topics.want(fx, name, self.ledger.account());
         let before = self.subscriptions_cost();
         if self.subscriptions.len() < 4 {
             self.subscriptions.reserve_exact(1);
@@ -173,9 +186,31 @@ impl Session {
         self.subscriptions.push(Subscription { topic: at, request });
         self.ledger.charge(fx, Charge::Topics, before, self.subscriptions_cost());
         fx.stats.topics.subscriptions += 1;
+        if let Some(account) = self.ledger.account() {
+            account.add(Count::Subscriptions);
+        }
         if topics.enter(fx, at, self.place(), since) {
             self.send_subscribed(fx, topics, at, request, since);
         }
+    }
+
+    /// Returns why the session's account may not have a topic more, if so.
+    fn account_is_full(&self, fx: &Effects, topics: &TopicTable, name: &str) -> Option<String> {
+        let account = self.ledger.account()?;
+        let limits = fx.limits_of(account);
+        let is_full = |what| limits.is_reached(what, account.count(what));
+        let who = match account.holder() {
+            Holder::User => "a user",
+            Holder::Address => "an address",
+        };
+        if is_full(Count::Subscriptions) {
+            let limit = limits.subscriptions;
+            return Some(format!("{who} may have {limit} subscriptions on this server"));
+        }
+        let is_new = topics.find(name).is_none();
+        let limit = limits.topics;
+        (is_new && is_full(Count::Topics))
+            .then(|| format!("{who} may bring up {limit} topics on this server"))
     }
 
     /// Tells the hub where a topic is that it waited for.
@@ -212,7 +247,7 @@ impl Session {
         policy: SlowPolicy,
         publication: &Publication,
     ) -> bool {
-        let full = fx.stats.memory.held_bytes() > fx.config.total_queue_bytes;
+        let full = fx.drops_publications_of(self);
         let backlog = &mut self.slow.get_or_insert_default().backlog;
         let before = backlog.bytes();
         if policy == SlowPolicy::KeepLatest {
@@ -325,6 +360,9 @@ impl Session {
         self.ledger.charge(fx, Charge::Topics, before, self.subscriptions_cost());
         self.drop_backlog(fx, at);
         fx.stats.topics.subscriptions -= 1;
+        if let Some(account) = self.ledger.account() {
+            account.remove(Count::Subscriptions);
+        }
         topics.leave(fx, at, self.place());
         Some(subscription)
     }

@@ -6,6 +6,7 @@ use tabmux_wire::{Position, TopicId, UnsubscribedReason};
 
 use super::{
     Output, Publication, SlowPolicy,
+    account::{Account, Count},
     asks::{Ask, AskId, Asker},
     effects::Effects,
     lane::Burst,
@@ -42,6 +43,8 @@ pub(super) struct TopicTable {
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
     pub(super) state: State,
+    /// Whose session was the first that wanted it, where that is known.
+    founder: Option<Arc<Account>>,
     /// In ascending order.
     subscribers: Vec<SessionPlace>,
 }
@@ -82,14 +85,23 @@ impl TopicTable {
     }
 
     /// Returns the place of a topic, which is asked for if it is new.
-    pub(super) fn want(&mut self, fx: &mut Effects, name: &str) -> TopicPlace {
+    pub(super) fn want(
+        &mut self,
+        fx: &mut Effects,
+        name: &str,
+        account: Option<&Arc<Account>>,
+    ) -> TopicPlace {
         if let Some(at) = self.find(name) {
             return at;
         }
         let (at, name) = (TopicPlace(self.free.take()), Arc::<str>::from(name));
         let ask = fx.ask(Asker::Join(at), Ask::Join { topic: Arc::clone(&name) });
         let state = State::Joining { ask, waiting: Vec::new() };
-        let topic = Topic { name: Arc::clone(&name), state, subscribers: Vec::new() };
+        let founder = account.cloned();
+        if let Some(founder) = &founder {
+            founder.add(Count::Topics);
+        }
+        let topic = Topic { name: Arc::clone(&name), state, founder, subscribers: Vec::new() };
         fx.charge(Charge::Topics, 0, topic.cost());
         if self.topics.len() <= at.0 as usize {
             self.topics.resize_with(at.0 as usize + 1, || None);
@@ -156,6 +168,9 @@ impl TopicTable {
 
     fn remove(&mut self, at: TopicPlace) -> Option<Topic> {
         let topic = self.topics.get_mut(at.0 as usize)?.take()?;
+        if let Some(founder) = &topic.founder {
+            founder.remove(Count::Topics);
+        }
         self.free.give_back(at.0);
         self.by_name.remove(&topic.name);
         if let State::Joined(Joined { id, .. }) = topic.state {
@@ -241,11 +256,13 @@ impl TopicTable {
         let mut kept = 0;
         let len = publications.iter().map(|it| it.frame.len()).sum::<usize>();
         let burst = Burst::new(publications.iter().map(|it| Arc::clone(&it.frame)));
+        fx.meter_is(last.frame.meter_of_all());
+        let is_pressed = fx.is_pressed();
         for &place in &topic.subscribers {
             let Some(session) = sessions.get_mut(place) else {
                 continue;
             };
-            if session.is_behind(fx) {
+            if session.is_behind(fx) || is_pressed && fx.drops_publications_of(session) {
                 slow.push(place);
                 continue;
             }

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, net::IpAddr, sync::Arc, time::Duration};
 
 use tabmux_wire::{IdentityTag, RefusedReason};
 
-use super::ledger::ARC;
+use super::{Account, ledger::ARC};
 use crate::Timestamp;
 
 /// A user of the application. Two records with one name are the same user.
@@ -38,6 +38,8 @@ pub struct Admitted {
     pub until: Option<Timestamp>,
     /// The client's address, where the stream of the link does not tell it.
     pub address: Option<IpAddr>,
+    /// Who pays for what the session makes the server keep. `None`: the session for itself.
+    pub account: Option<Arc<Account>>,
     /// Headers that the application asked to keep.
     pub headers: Vec<(Box<str>, Box<[u8]>)>,
 }
@@ -105,6 +107,14 @@ impl Visitor {
         }
     }
 
+    /// Returns who pays for the session.
+    pub const fn account(&self) -> Option<&Arc<Account>> {
+        match self {
+            Self::Admitted(admitted) => admitted.account.as_ref(),
+            Self::Refused(_) | Self::Undecided(_) => None,
+        }
+    }
+
     /// Returns when the credentials of the link expire, if they do.
     pub(super) fn until(&self) -> Option<Timestamp> {
         match self {
@@ -124,7 +134,7 @@ impl Visitor {
     /// Returns the bytes that it takes, its user's record included.
     pub(super) fn cost(&self) -> usize {
         let inner = match self {
-            Self::Admitted(Admitted { user, tag, until: _, address: _, headers }) => {
+            Self::Admitted(Admitted { user, tag, until: _, address: _, account: _, headers }) => {
                 let tag = tag.as_ref().map_or(0, |tag| tag.len());
                 let user =
                     user.as_ref().map_or(0, |user| 2 * ARC + size_of::<User>() + user.name.len());

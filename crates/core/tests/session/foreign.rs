@@ -279,7 +279,8 @@ impl Known {
 /// Few links, small queues: the limits are in reach.
 fn small() -> SessionConfig {
     let config = SessionConfig { links: 2, tabs: 2, sockets: 2, ..SessionConfig::default() };
-    let config = SessionConfig { subscriptions: 2, total_queue_bytes: 700, ..config };
+    let config = SessionConfig { subscriptions: 2, memory_bytes: 6_000, ..config };
+    let config = SessionConfig { minimum_bytes: 100, ..config };
     let config = SessionConfig { window_bytes: 50, backlog_bytes: 200, ..config };
     let config = SessionConfig { lane_bytes: 150, session_bytes: 300, absent_bytes: 200, ..config };
     let config = SessionConfig { detached_sessions: 2, ..config };

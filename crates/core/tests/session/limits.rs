@@ -179,21 +179,6 @@ fn a_hub_that_asks_and_never_reads_is_closed() {
 }
 
 #[test]
-fn a_hub_that_asks_and_never_reads_ends_no_session_of_another() {
-    let mut server = Server::with(SessionConfig { total_queue_bytes: 1_000, ..Default::default() });
-    let (socket, _) = server.welcome_socket(1);
-    server.send(socket, "kept");
-    server.cut(1);
-    server.welcomed(2);
-    for nonce in 0..1_000 {
-        server.say(2, &HubFrame::Ping { nonce });
-    }
-    let stats = server.registry.stats();
-    assert!(stats.memory.queued_bytes > 1_000 && stats.memory.kept_bytes > 0, "{stats:?}");
-    assert_eq!((stats.sessions.held, stats.sessions.detached, stats.sessions.evicted), (2, 1, 0));
-}
-
-#[test]
 fn a_queue_holds_at_least_one_message() {
     let config = SessionConfig { message_bytes: 600, queue_bytes: 10, ..SessionConfig::default() };
     let mut server = Server::with(config);

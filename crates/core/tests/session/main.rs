@@ -6,6 +6,7 @@ mod absent;
 mod asks;
 mod credentials;
 mod credit;
+mod fairness;
 mod foreign;
 mod handshake;
 mod limits;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tabmux_core::{
     session::{Event, LinkDown, Output, SendError, SessionConfig, SessionEnd, SocketRef},
     wire::{
-        Alias, Denied, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, SessionId,
-        SocketId, TabId, Term, Token, Upstream, Welcome,
+        Alias, Denied, ErrorCode, HubFrame, Payload, RefusedReason, ServerFrame, SocketId, TabId,
+        Term, Token, Upstream, Welcome,
     },
 };
 
@@ -432,6 +432,7 @@ fn past_the_limit_of_sessions_without_a_link_the_oldest_goes() {
     let mut server = Server::with(config);
     let sessions = [1, 2, 3].map(|link| server.welcome_socket(link));
     server.cut(2);
+    server.pass(Duration::from_millis(1));
     server.cut(1);
     let outputs = server.cut(3);
     let (session, end) = (sessions[1].0.session, SessionEnd::Evicted);
@@ -439,61 +440,6 @@ fn past_the_limit_of_sessions_without_a_link_the_oldest_goes() {
     assert!(outputs.contains(&ended), "{outputs:?}");
     let stats = server.registry.stats();
     assert_eq!((stats.sessions.held, stats.sessions.detached, stats.sessions.evicted), (2, 2, 1));
-}
-
-#[test]
-fn past_the_limit_of_bytes_sessions_without_a_link_go_before_anybody_is_refused() {
-    let config = SessionConfig { total_queue_bytes: 1_000, ..SessionConfig::default() };
-    let mut server = Server::with(config);
-    let (first, _) = server.welcome_socket(1);
-    let (second, _) = server.welcome_socket(2);
-    server.registry.send(server.now, first, Payload::Binary(&[0; 600])).unwrap();
-    server.drain();
-    server.cut(1);
-    server.registry.send(server.now, second, Payload::Binary(&[0; 600])).unwrap();
-    server.drain();
-    let stats = server.registry.stats();
-    assert_eq!((stats.sessions.held, stats.sessions.evicted), (1, 1));
-}
-
-#[test]
-fn past_the_limit_of_bytes_only_sessions_that_keep_some_go_the_oldest_first() {
-    let config = SessionConfig { total_queue_bytes: 1_000, ..SessionConfig::default() };
-    let mut server = Server::with(config);
-    let [nothing, later, some, resumed, busy] = [1, 2, 3, 4, 5].map(|link| {
-        let session = server.welcome_socket(link);
-        server.say(link, &ack(&[(1, 1)]));
-        session
-    });
-    let send = |server: &mut Server, socket: SocketRef, len: usize| {
-        server.registry.send(server.now, socket, Payload::Binary(&vec![0; len])).unwrap();
-        ended(&server.drain())
-    };
-    send(&mut server, some.0, 200);
-    send(&mut server, resumed.0, 100);
-    for link in [4, 1, 2, 3] {
-        server.cut(link);
-        server.pass(Duration::from_secs(1));
-    }
-    server.hello(6, &resume(&resumed.1, SAME, None));
-    // It had nothing when it lost its link, which was before another did that had some.
-    assert_eq!(send(&mut server, later.0, 200), []);
-    assert_eq!(send(&mut server, busy.0, 600), [later.0.session]);
-    assert_eq!(send(&mut server, busy.0, 100), [some.0.session]);
-    assert_eq!(send(&mut server, busy.0, 300), [], "there is nothing to be had any more");
-    let stats = server.registry.stats();
-    assert_eq!((stats.sessions.held, stats.sessions.detached, stats.sessions.evicted), (3, 1, 2));
-    let (again, _) = server.hello(7, &resume(&nothing.1, SAME, None));
-    assert!(again.resumed);
-}
-
-/// The sessions that were given up.
-fn ended(outputs: &[Output]) -> Vec<SessionId> {
-    let session = |output: &Output| match output {
-        Output::Event(Event::SessionEnded { session, end: SessionEnd::Evicted }) => Some(*session),
-        _ => None,
-    };
-    outputs.iter().filter_map(session).collect()
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tabmux_core::{
     session::{
         Answer, AnswerError, Ask, Denial, Encoded, Input, Joined, LinkId, Output, Publication,
-        SendError, SessionConfig, SlowPolicy, TopicFrame, Topics,
+        SessionConfig, SlowPolicy, TopicFrame, Topics,
     },
     wire::{
-        ErrorCode, HubFrame, LaneCount, Payload, Position, ServerFrame, Subscribed, TopicId,
-        Unsubscribed, UnsubscribedReason, Welcome,
+        ErrorCode, HubFrame, Payload, Position, ServerFrame, Subscribed, TopicId, Unsubscribed,
+        UnsubscribedReason, Welcome,
     },
 };
 
@@ -400,38 +400,6 @@ fn drop_with_gap_tells_where_the_topic_goes_on() {
     assert_eq!(frame(&outputs), ServerFrame::Gap { topic: TopicId(1), position: at(4) });
 }
 
-#[test]
-fn at_the_limit_of_all_queues_policies_act_and_messages_wait() {
-    let config = SessionConfig {
-        window_bytes: 100,
-        backlog_bytes: 10_000,
-        total_queue_bytes: 1_000,
-        ..SessionConfig::default()
-    };
-    let mut shard = Shard { server: Server::with(config), ..Shard::with(SlowPolicy::Recover) };
-    let socket = shard.server.socket(1);
-    shard.subscribe(1, 1, "prices");
-    shard.server.written(1, 10_000);
-    let send = |shard: &mut Shard, len: usize| {
-        let payload = vec![0; len];
-        let sent = shard.server.registry.send(shard.server.now, socket, Payload::Binary(&payload));
-        shard.server.drain();
-        sent
-    };
-    assert_eq!(send(&mut shard, 600), Ok(()));
-    assert_eq!(shard.publish("prices", 500), []);
-    assert_eq!(unsubscribed(&shard.publish("prices", 9)).reason, UnsubscribedReason::Slow);
-    assert_eq!(send(&mut shard, 600), Ok(()));
-    assert_eq!(send(&mut shard, 9), Err(SendError::Full));
-    assert_eq!(shard.server.written(1, 100_000), [Output::SocketWritable { socket }]);
-    assert_eq!(shard.server.registry.stats().memory.queued_bytes, 0);
-    assert_eq!(send(&mut shard, 2_000), Err(SendError::Full), "nothing is acknowledged");
-    let ack = HubFrame::Ack { lanes: vec![LaneCount { lane: 1, count: 3 }], aside: Vec::new() };
-    assert_eq!(shard.server.say(1, &ack), [Output::SocketWritable { socket }]);
-    assert_eq!(shard.server.registry.stats().memory.kept_bytes, 0);
-    assert_eq!(send(&mut shard, 2_000), Ok(()), "an empty lane takes any message");
-}
-
 /// What a hub is told of its topics when it goes on with a session, and how many publications
 /// follow.
 fn resumed(shard: &mut Shard, welcome: &Welcome, have0: Option<u64>) -> (Vec<Position>, usize) {
@@ -478,20 +446,6 @@ fn a_hub_that_takes_over_is_not_answered_what_the_one_before_it_asked() {
     let ServerFrame::Subscribed(it) = frame(&outputs) else { panic!("{outputs:?}") };
     assert_eq!((it.request, it.recovered, it.position), (1, false, at(0)));
     assert_eq!(shard.server.registry.stats().topics.subscriptions, 1);
-}
-
-#[test]
-fn a_session_that_keeps_only_publications_of_after_its_link_was_lost_can_be_given_up() {
-    let config = SessionConfig { total_queue_bytes: 500, ..SessionConfig::default() };
-    let mut shard = Shard { server: Server::with(config), ..Shard::with(SlowPolicy::Recover) };
-    shard.server.attached(1);
-    shard.subscribe(1, 1, "prices");
-    shard.server.cut(1);
-    shard.publish("prices", 300);
-    assert_eq!(shard.server.registry.stats().sessions.evicted, 0);
-    shard.publish("prices", 300);
-    let stats = shard.server.registry.stats();
-    assert_eq!((stats.sessions.evicted, stats.sessions.held, stats.memory.kept_bytes), (1, 0, 0));
 }
 
 #[test]

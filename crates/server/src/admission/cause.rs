@@ -8,6 +8,8 @@ pub(crate) enum Cause {
     LinksPerIp,
     LinksPerUser,
     Rate,
+    /// Too many of its address came in a second.
+    RatePerIp,
     /// It was the oldest of too many that had not said what they want.
     Handshakes,
     /// It did not say in time what it wants.
@@ -34,12 +36,13 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Draining,
         Self::Links,
         Self::LinksPerIp,
         Self::LinksPerUser,
         Self::Rate,
+        Self::RatePerIp,
         Self::Handshakes,
         Self::Silent,
         Self::Http,
@@ -63,6 +66,7 @@ impl Cause {
             Self::LinksPerIp => "links_per_ip",
             Self::LinksPerUser => "links_per_user",
             Self::Rate => "handshakes_per_s",
+            Self::RatePerIp => "handshakes_per_s_per_ip",
             Self::Handshakes => "handshakes",
             Self::Silent => "handshake_timeout",
             Self::Http => "http_connections",
@@ -90,6 +94,10 @@ impl Cause {
             ),
             Self::LinksPerUser => Some("limits.links_per_user is reached"),
             Self::Rate => Some("limits.handshakes_per_s is reached"),
+            Self::RatePerIp => Some(
+                "limits.handshakes_per_s_per_ip is reached; if the address is your proxy's, name \
+                 it in trusted_proxies",
+            ),
             Self::Handshakes => {
                 Some("limits.handshakes is reached, and the oldest that have not said anything go")
             }

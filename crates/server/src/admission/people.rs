@@ -2,16 +2,23 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tabmux_core::session::User;
+use tabmux_core::session::{Account, Holder, User};
 
 /// Users that were ended and are remembered while questions are open. Beyond that many, every
 /// question that is open is asked again.
 const REMEMBERED: usize = 4_096;
 
+/// Users that are looked through at least, before those who left nothing are sorted out.
+const TIDIED: usize = 64;
+
 /// The users who have links, and those who were ended while somebody was being judged.
 #[derive(Default)]
 pub(super) struct People {
     seats: HashMap<Box<str>, Seat>,
+    /// With so many users those who left nothing are sorted out.
+    tidy_at: usize,
+    /// The number of the last account.
+    last: u64,
     /// How often a user was ended.
     generation: u64,
     /// Questions that are open.
@@ -22,10 +29,17 @@ pub(super) struct People {
     floor: u64,
 }
 
-/// The links of a user.
+/// A user who has links, or whose sessions wait for one.
 struct Seat {
     links: u32,
     user: Arc<User>,
+    account: Arc<Account>,
+}
+
+impl Seat {
+    fn is_over(&self) -> bool {
+        self.links == 0 && self.account.is_idle()
+    }
 }
 
 impl People {
@@ -34,23 +48,36 @@ impl People {
         self.seats.get(name).map_or(0, |seat| seat.links)
     }
 
-    /// Adds a link of a user. Returns the record that all of the user's links share.
-    pub(super) fn come(&mut self, name: &str) -> Arc<User> {
-        let generation = self.generation;
-        if let Some(seat) = self.seats.get_mut(name) {
-            seat.links += 1;
-            return Arc::clone(&seat.user);
+    /// Adds a link of a user. Returns the records that all of the user's links share.
+    pub(super) fn come(&mut self, name: &str) -> (Arc<User>, Arc<Account>) {
+        if self.seats.len() >= self.tidy_at.max(TIDIED) {
+            self.seats.retain(|_, seat| !seat.is_over());
+            self.tidy_at = 2 * self.seats.len();
         }
-        let user = Arc::new(User::new(name, generation));
-        self.seats.insert(name.into(), Seat { links: 1, user: Arc::clone(&user) });
-        user
+        if !self.seats.contains_key(name) {
+            // Addresses have even numbers.
+            self.last += 2;
+            let account = Arc::new(Account::new(self.last + 1, Holder::User));
+            let user = Arc::new(User::new(name, self.generation));
+            self.seats.insert(name.into(), Seat { links: 0, user, account });
+        }
+        let seat = self.seats.get_mut(name).expect("it was put there if it was missing");
+        seat.links += 1;
+        (Arc::clone(&seat.user), Arc::clone(&seat.account))
+    }
+
+    /// Returns who pays for the links of a user.
+    pub(super) fn account_of(&self, name: &str) -> Option<Arc<Account>> {
+        self.seats.get(name).map(|seat| Arc::clone(&seat.account))
     }
 
     /// Removes a link of a user.
     pub(super) fn go(&mut self, name: &str) {
-        match self.seats.get_mut(name) {
-            Some(seat) if seat.links > 1 => seat.links -= 1,
-            _ => drop(self.seats.remove(name)),
+        if let Some(seat) = self.seats.get_mut(name) {
+            seat.links = seat.links.saturating_sub(1);
+            if seat.is_over() {
+                self.seats.remove(name);
+            }
         }
         // A crowd that went leaves no memory behind.
         if self.seats.len() < self.seats.capacity() / 8 {
@@ -112,11 +139,11 @@ mod tests {
     #[test]
     fn links_of_a_user_share_a_record_until_the_user_is_ended() {
         let mut people = People::default();
-        let [one, two] = [(); 2].map(|()| people.come("ann"));
+        let [one, two] = [(); 2].map(|()| people.come("ann").0);
         assert!(Arc::ptr_eq(&one, &two) && people.is_current(&one));
         people.end("ann");
         assert!(!people.is_current(&one), "it was let in before");
-        let three = people.come("ann");
+        let (three, _) = people.come("ann");
         assert!(people.is_current(&three));
         (0..3).for_each(|_| people.go("ann"));
         assert_eq!((people.links_of("ann"), people.seats.len()), (0, 0));

@@ -12,6 +12,8 @@ pub(crate) struct Quota {
     pub(crate) links_per_user: u32,
     /// 0 for no limit.
     pub(crate) per_second: u32,
+    /// The same of one address; 0 for no limit.
+    pub(crate) per_ip_per_second: u32,
     pub(crate) handshakes: usize,
     pub(crate) http: usize,
     /// 0 for no limit.
@@ -25,6 +27,7 @@ impl Quota {
             links_per_ip: limits.links_per_ip,
             links_per_user: limits.links_per_user,
             per_second: limits.handshakes_per_s,
+            per_ip_per_second: limits.handshakes_per_s_per_ip,
             handshakes: limits.handshakes,
             http: limits.http_connections,
             http_per_ip: limits.http_per_ip,

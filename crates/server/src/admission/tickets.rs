@@ -1,7 +1,6 @@
 //! The places of links in the limits.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,17 +9,17 @@ use std::{
 
 use tabmux_core::{
     Timestamp,
-    session::{Admitted, User, Visitor},
+    session::{Account, Admitted, User, Visitor},
 };
 
-use super::{cause::Cause, people::People, quota::Quota};
+use super::{cause::Cause, crowd::Crowd, people::People, quota::Quota};
 use crate::Handshake;
 
 /// The place of a client that is being judged: one of its address. It is given back when it is
 /// dropped.
 pub(crate) struct Approach {
     tickets: Arc<Tickets>,
-    peer: Option<Holder>,
+    peer: Option<Peer>,
 }
 
 /// A question about a client that is open, or whose answer has yet to be acted on: for so long the
@@ -42,7 +41,7 @@ pub(crate) struct Ticket {
 /// What is left of a ticket when a shard has taken its link; to be given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stub {
-    peer: Holder,
+    peer: Peer,
     /// The client's address where the stream does not tell it; 0.0.0.0 for none.
     address: Ipv4Addr,
     visitor: Option<Arc<Visitor>>,
@@ -57,7 +56,7 @@ pub(crate) struct Tickets {
 
 /// A client's address, or its network of IPv6, as a number. Two that have the same one share a
 /// limit, which is rarer than one link in a thousand having to wait for it.
-type Holder = u32;
+pub(super) type Peer = u32;
 
 struct State {
     links: usize,
@@ -69,7 +68,7 @@ struct State {
 
 impl Tickets {
     pub(crate) fn new(now: Instant) -> Self {
-        let (peers, people) = (Crowd(HashMap::new()), People::default());
+        let (peers, people) = (Crowd::default(), People::default());
         let state = State { links: 0, peers, people, booked: now };
         Self { state: Mutex::new(state), hasher: RandomState::new() }
     }
@@ -82,21 +81,34 @@ impl Tickets {
         quota: &Quota,
     ) -> Result<Approach, Cause> {
         let per_ip = quota.links_per_ip;
-        let peer = client.filter(|_| per_ip > 0).and_then(|client| self.peer(client));
+        let peer = client.and_then(|client| self.peer(client));
         let mut state = self.state();
-        if peer.is_some_and(|peer| state.peers.of(peer) >= per_ip) {
+        if peer.is_some_and(|peer| per_ip > 0 && state.peers.links_of(peer) >= per_ip) {
             return Err(Cause::LinksPerIp);
         }
-        // The last, so that only who is let in uses it up.
-        state.book(now, quota.per_second)?;
-        state.peers.come(peer);
+        let State { peers, booked, .. } = &mut *state;
+        let mut place = peer.map(|peer| peers.come(peer, now));
+        let own = place.as_mut().map(|place| (&mut place.booked, quota.per_ip_per_second));
+        let taken = match own {
+            // Who takes all of a second for itself is refused first.
+            Some((own, each)) if !has_room(*own, now, each) => Err(Cause::RatePerIp),
+            own => book(booked, now, quota.per_second).map(|()| {
+                if let Some((own, each)) = own {
+                    let _ = book(own, now, each);
+                }
+            }),
+        };
+        if let Err(cause) = taken {
+            state.peers.go(peer);
+            return Err(cause);
+        }
         drop(state);
         Ok(Approach { tickets: Arc::clone(self), peer })
     }
 
     /// Returns the number of a client's address. `None` for an address of this machine: that is a
     /// proxy, or its operator.
-    pub(crate) fn peer(&self, client: IpAddr) -> Option<Holder> {
+    pub(crate) fn peer(&self, client: IpAddr) -> Option<Peer> {
         let client = match client.to_canonical() {
             // Nobody knows who comes over a Unix socket, and only this machine does.
             client if client.is_loopback() || client.is_unspecified() => return None,
@@ -116,6 +128,20 @@ impl Tickets {
         state.peers.go(stub.peer());
         if let Some(user) = stub.user() {
             state.people.go(user.name());
+        }
+    }
+
+    /// Returns who pays for a link that has its place: the user, else the address.
+    pub(crate) fn account_of(
+        &self,
+        user: Option<&str>,
+        client: Option<IpAddr>,
+    ) -> Option<Arc<Account>> {
+        let peer = client.and_then(|client| self.peer(client));
+        let state = self.state();
+        match user {
+            Some(user) => state.people.account_of(user),
+            None => peer.and_then(|peer| state.peers.visitor_of(peer))?.account().cloned(),
         }
     }
 
@@ -145,7 +171,7 @@ impl Tickets {
         if per_user > 0 && state.people.links_of(user) >= per_user {
             return Err(Cause::LinksPerUser);
         }
-        Ok(Some(state.people.come(user)))
+        Ok(Some(state.people.come(user).0))
     }
 
     /// Takes a place of a user back, whose link goes on without it or is no more.
@@ -186,8 +212,8 @@ impl Drop for Asking {
 impl Approach {
     /// Takes a link's place for a client that nobody judged.
     pub(super) fn enter(self, quota: &Quota, guest: Guest<'_>) -> Result<Ticket, Cause> {
-        let user = self.tickets.state().take_place(quota, guest.user)?;
-        Ok(self.seat(user, guest))
+        let seat = self.tickets.state().take_place(quota, guest.user, self.peer)?;
+        Ok(self.sit_down(seat, guest))
     }
 
     /// Takes a link's place for a client that was judged. Returns the client's approach if its user
@@ -204,25 +230,27 @@ impl Approach {
             drop(state);
             return Ok(Err(self));
         }
-        let user = state.take_place(quota, guest.user)?;
+        let seat = state.take_place(quota, guest.user, self.peer)?;
         drop(state);
-        Ok(Ok(self.seat(user, guest)))
+        Ok(Ok(self.sit_down(seat, guest)))
     }
 
-    fn seat(mut self, user: Option<Arc<User>>, guest: Guest<'_>) -> Ticket {
+    fn sit_down(mut self, seat: Seat, guest: Guest<'_>) -> Ticket {
+        let Seat { user, account, blank } = seat;
         let Guest { user: _, tag, until, address, headers, is_undecided } = guest;
         let (v4, address) = match address {
             Some(IpAddr::V4(v4)) => (v4, None),
             address => (Ipv4Addr::UNSPECIFIED, address),
         };
         let is_blank = user.is_none() && until.is_none() && address.is_none() && headers.is_empty();
-        let admitted = (!is_blank).then_some(Admitted { user, tag, until, address, headers });
+        let admitted = Admitted { user, tag, until, address, account, headers };
         let visitor = if is_undecided {
-            Some(Visitor::Undecided(address))
+            Some(Arc::new(Visitor::Undecided(address)))
+        } else if is_blank {
+            blank
         } else {
-            admitted.map(Visitor::Admitted)
+            Some(Arc::new(Visitor::Admitted(admitted)))
         };
-        let visitor = visitor.map(Arc::new);
         self.ticket(Stub { peer: NOBODY, address: v4, visitor })
     }
 
@@ -274,43 +302,23 @@ pub(crate) struct Guest<'a> {
     pub(crate) is_undecided: bool,
 }
 
-/// How many links each of many holds.
-struct Crowd(HashMap<Holder, u32>);
-
-impl Crowd {
-    fn of(&self, holder: Holder) -> u32 {
-        self.0.get(&holder).copied().unwrap_or(0)
-    }
-
-    fn come(&mut self, holder: Option<Holder>) {
-        if let Some(holder) = holder {
-            *self.0.entry(holder).or_default() += 1;
-        }
-    }
-
-    /// One who did not come, since there is no limit, may go.
-    fn go(&mut self, holder: Option<Holder>) {
-        let Some(holder) = holder else {
-            return;
-        };
-        match self.0.get_mut(&holder) {
-            Some(links) if *links > 1 => *links -= 1,
-            _ => drop(self.0.remove(&holder)),
-        }
-        // A crowd that went leaves no memory behind.
-        if self.0.len() < self.0.capacity() / 8 {
-            self.0.shrink_to_fit();
-        }
-    }
+/// What a link is given with its place.
+struct Seat {
+    user: Option<Arc<User>>,
+    /// Who pays for the link: the user, else the address.
+    account: Option<Arc<Account>>,
+    /// What is known of a client of whom nothing is known but the address.
+    blank: Option<Arc<Visitor>>,
 }
 
 impl State {
-    /// Takes a link's place, and one of its user. Returns the user's record.
+    /// Takes a link's place, and one of its user.
     fn take_place(
         &mut self,
         quota: &Quota,
         user: Option<&str>,
-    ) -> Result<Option<Arc<User>>, Cause> {
+        peer: Option<Peer>,
+    ) -> Result<Seat, Cause> {
         if self.links >= quota.links {
             return Err(Cause::Links);
         }
@@ -319,21 +327,33 @@ impl State {
             return Err(Cause::LinksPerUser);
         }
         self.links += 1;
-        Ok(user.map(|user| self.people.come(user)))
-    }
-
-    /// Takes one of a second's links; a quiet second lets as many in at once.
-    fn book(&mut self, now: Instant, per_second: u32) -> Result<(), Cause> {
-        let Some(each) = Duration::from_secs(1).checked_div(per_second) else {
-            return Ok(());
+        let blank = peer.and_then(|peer| self.peers.visitor_of(peer));
+        let (user, account) = match user {
+            Some(user) => {
+                let (user, account) = self.people.come(user);
+                (Some(user), Some(account))
+            }
+            None => (None, blank.as_ref().and_then(|blank| blank.account().cloned())),
         };
-        let booked = self.booked.max(now);
-        if booked + each > now + Duration::from_secs(1) {
-            return Err(Cause::Rate);
-        }
-        self.booked = booked + each;
-        Ok(())
+        Ok(Seat { user, account, blank })
     }
+}
+
+/// Takes one of a second's links; a quiet second lets as many in at once.
+fn book(booked: &mut Instant, now: Instant, per_second: u32) -> Result<(), Cause> {
+    if !has_room(*booked, now, per_second) {
+        return Err(Cause::Rate);
+    }
+    if let Some(each) = Duration::from_secs(1).checked_div(per_second) {
+        *booked = (*booked).max(now) + each;
+    }
+    Ok(())
+}
+
+fn has_room(booked: Instant, now: Instant, per_second: u32) -> bool {
+    Duration::from_secs(1)
+        .checked_div(per_second)
+        .is_none_or(|each| booked.max(now) + each <= now + Duration::from_secs(1))
 }
 
 impl Ticket {
@@ -390,13 +410,13 @@ impl Stub {
         self.visitor.as_ref()?.user()
     }
 
-    fn peer(&self) -> Option<Holder> {
+    fn peer(&self) -> Option<Peer> {
         (self.peer != NOBODY).then_some(self.peer)
     }
 }
 
 /// Who is not counted.
-const NOBODY: Holder = 1;
+const NOBODY: Peer = 1;
 
 /// A link that nothing is known of pays for no more than its place.
 const _: () = assert!(size_of::<Stub>() == 16);
@@ -406,10 +426,10 @@ impl Tickets {
     /// Returns how many links there are, and how many addresses are counted.
     pub(super) fn counts(&self) -> (usize, usize) {
         let state = self.state();
-        (state.links, state.peers.0.len())
+        (state.links, state.peers.len())
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.state().peers.0.capacity()
+        self.state().peers.capacity()
     }
 }

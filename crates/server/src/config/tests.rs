@@ -32,7 +32,7 @@ fn example() -> toml::Table {
 fn default_of(table: &toml::Table, key: &str) -> Option<String> {
     let value = table.get(key)?.as_integer()?;
     let unit = [(20, "MiB"), (10, "KiB")].into_iter().find(|(bits, _)| value % (1 << bits) == 0);
-    let is_bytes = key.ends_with("_bytes") || key == "bytes_per_s";
+    let is_bytes = key.contains("bytes");
     Some(match unit {
         Some((bits, unit)) if is_bytes && value > 0 => format!("{} {unit}", value >> bits),
         _ => with_commas(value),
@@ -179,9 +179,10 @@ fn every_limit_of_a_registry_has_a_key_or_is_known_to_be_fixed() {
 
 #[test]
 fn shards_share_what_is_for_all_links() {
-    let text = "[limits]\ntotal_queue_bytes = 4000\ndetached = 5\nlane_bytes = 7";
+    let text = "[limits]\nmemory_bytes = 4000\ndetached = 5\nlane_bytes = 7";
     let session = toml::from_str::<Config>(text).unwrap().session(4);
-    assert_eq!((session.total_queue_bytes, session.detached_sessions), (1_000, 2));
+    // Each registry is told what the others hold, so it knows the limit for all.
+    assert_eq!((session.memory_bytes, session.detached_sessions), (4_000, 2));
     assert_eq!(session.lane_bytes, 7);
 }
 
@@ -264,6 +265,19 @@ fn keys_that_differ_are_named() {
     let (one, other) = (Config::default(), Config::default().shards(7).metrics(false));
     assert_eq!(one.differences(&other), ["metrics", "shards"]);
     assert_eq!(one.differences(&one), [""; 0]);
+}
+
+#[test]
+fn the_smallest_parts_of_all_sessions_fit_into_the_memory() {
+    let check =
+        |text: &str| toml::from_str::<Config>(&format!("[limits]\n{text}")).unwrap().check();
+    assert!(
+        check("links = 1000\ndetached = 24\nminimum_bytes = 100\nmemory_bytes = 102400").is_ok()
+    );
+    let few = "links = 1000\ndetached = 24\nminimum_bytes = 100\nmemory_bytes = 102399";
+    let error = check(few).unwrap_err().to_string();
+    assert!(error.contains("limits.memory_bytes must be at least limits.minimum_bytes"), "{error}");
+    assert!(check("links = 1000000").is_err(), "the default of the memory is for fewer");
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tabmux_core::{Timestamp, session::Stats};
+use tabmux_core::{
+    Timestamp,
+    session::{Shares, Stats},
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -16,9 +19,14 @@ use crate::{
     histogram::Histogram,
 };
 
+/// How often shards learn what the others hold.
+pub(super) const EVERY: Duration = Duration::from_millis(250);
+
 /// What shards tell the outside.
 pub(crate) struct Board {
-    shards: Mutex<Vec<Stats>>,
+    shards: Mutex<Vec<Column>>,
+    /// When all shards were last told to look at the others, in microseconds.
+    told: AtomicU64,
     total: watch::Sender<Stats>,
     /// Streams of links, those that are closing included.
     streams: watch::Sender<usize>,
@@ -33,11 +41,20 @@ pub(crate) struct Board {
     started: Instant,
 }
 
+/// What one shard tells.
+#[derive(Clone, Copy, Default)]
+struct Column {
+    stats: Stats,
+    /// The bytes of the account that holds the most in that shard.
+    heaviest: usize,
+}
+
 impl Board {
     pub(crate) fn new(shards: usize, tickets: Arc<Tickets>) -> Self {
         let started = Instant::now();
         Self {
-            shards: Mutex::new(vec![Stats::default(); shards]),
+            shards: Mutex::new(vec![Column::default(); shards]),
+            told: AtomicU64::new(0),
             total: watch::Sender::new(Stats::default()),
             streams: watch::Sender::new(0),
             failed: watch::Sender::new(None),
@@ -69,14 +86,41 @@ impl Board {
     pub(crate) fn stats_with(&self, shard: usize, stats: Stats) -> Stats {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let others = shards.iter().enumerate().filter(|(index, _)| *index != shard);
-        others.fold(stats, |sum, (_, stats)| sum.plus(*stats))
+        others.fold(stats, |sum, (_, column)| sum.plus(column.stats))
+    }
+
+    /// Returns what the shards other than one hold.
+    pub(super) fn shares(&self, shard: usize) -> Shares {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = shards.iter().enumerate().filter(|(index, _)| *index != shard);
+        Shares {
+            others: others.map(|(_, column)| column.stats.charged.bytes()).sum(),
+            registries: shards.len(),
+            heaviest: shards.iter().map(|column| column.heaviest).max().unwrap_or(0),
+        }
+    }
+
+    /// Notes what the account holds that holds the most in a shard.
+    pub(super) fn heaviest_is(&self, shard: usize, bytes: usize) {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)[shard].heaviest = bytes;
+    }
+
+    /// Returns true if it is time to tell all shards to look at the others, and notes that they
+    /// are told now.
+    pub(super) fn tells_all(&self, now: Timestamp) -> bool {
+        let now = now.as_micros();
+        let told = self.told.load(Ordering::Relaxed);
+        let is_due = u128::from(now.saturating_sub(told)) >= EVERY.as_micros();
+        let (from, to) = (Ordering::Relaxed, Ordering::Relaxed);
+        is_due && self.told.compare_exchange(told, now, from, to).is_ok()
     }
 
     /// Tells a shard's numbers; whoever watches is woken when the population changed.
     pub(super) fn publish(&self, shard: usize, stats: Stats) {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards[shard] = stats;
-        let total = shards.iter().fold(Stats::default(), |sum, stats| sum.plus(*stats));
+        shards[shard].stats = stats;
+        let stats = shards.iter().map(|column| column.stats);
+        let total = stats.fold(Stats::default(), Stats::plus);
         // Inside the lock, so that an older sum does not overtake a newer one.
         self.total.send_if_modified(|published| {
             let moved = population(published) != population(&total);

@@ -333,8 +333,9 @@ impl<S: Service> EventLoop<S> {
 
     /// Takes what was read.
     fn take_in(&mut self, now: Timestamp, id: LinkId, mut bytes: &mut [u8]) {
-        let limit = self.service.message_limit();
+        let limits = [self.service.message_limit(), self.service.first_message_limit()];
         while let Some(link) = self.links.get_mut(id) {
+            let limit = limits[usize::from(link.fresh)];
             if !matches!(link.phase, Phase::Open | Phase::Closing) {
                 return;
             }

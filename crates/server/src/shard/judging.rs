@@ -217,7 +217,9 @@ impl Case {
         let tag = makes.zip(user.as_ref());
         let tag = tag.map(|(makes, user)| makes.tag_for(user.name(), old_tag.or(shown)));
         let until = allowed.lives().map(|lives| home.board.now() + lives);
-        Admitted { user, tag, until, address, headers }
+        let name = user.as_ref().map(|user| user.name());
+        let account = home.board.tickets().account_of(name, self.handshake.client);
+        Admitted { user, tag, until, address, account, headers }
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn log_link_down(shard: usize, LinkId(link): LinkId, cause: LinkDown)
         LinkDown::TurnedAway => debug!(shard, link, "link refused: the judge said so"),
         LinkDown::Closed
         | LinkDown::Ended
+        | LinkDown::Evicted
         | LinkDown::Rechecked
         | LinkDown::Expired
         | LinkDown::HandshakeTimeout

@@ -19,6 +19,7 @@ pub(crate) mod home;
 mod judging;
 mod lines;
 mod link;
+mod lookout;
 pub(crate) mod mailbox;
 pub(crate) mod node;
 mod outgoing;

@@ -30,6 +30,8 @@ pub(crate) enum Word {
     },
     /// There may be room for publications again.
     Room,
+    /// Look at what the other shards hold.
+    Shares,
     /// Send away the first of so many equal parts of the links.
     Drain {
         slices: u32,

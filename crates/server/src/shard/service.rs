@@ -17,6 +17,11 @@ pub(crate) trait Service: Send + 'static {
     /// The largest message it takes.
     fn message_limit(&self) -> usize;
 
+    /// The largest first message of a link that it takes.
+    fn first_message_limit(&self) -> usize {
+        self.message_limit()
+    }
+
     /// How fast a link is read.
     fn pace(&self) -> Pace {
         Pace::default()

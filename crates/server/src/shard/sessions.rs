@@ -13,7 +13,7 @@ use tabmux_core::{
         Answer, Ask, AskId, Denial, DenialCode, Event, Input, Joined, LinkId, Output, Pace,
         Publication, Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
     },
-    wire::{ErrorCode, HubFrame, TabId, close, message_cost},
+    wire::{ErrorCode, HubFrame, MAX_CREDENTIALS, TabId, close, message_cost},
 };
 use tokio::{runtime::Handle, sync::futures::OwnedNotified};
 
@@ -22,6 +22,7 @@ use super::{
     home::Home,
     judging::Judging,
     lines::{log, log_link_down},
+    lookout::Lookout,
     mailbox::Mail,
     post::{Command, JoinAnswer, Post, Word},
     service::{Clients, Moment, Order, Service},
@@ -43,6 +44,10 @@ const FULL_RETRY: Duration = Duration::from_secs(60);
 /// When a hub may ask again for a topic that the broker could not join.
 const BROKER_RETRY: Duration = Duration::from_secs(5);
 
+/// The bytes of the longest HELLO: a link that has not said it belongs to nobody, who could pay for
+/// parts of a message.
+const HELLO_BYTES: usize = MAX_CREDENTIALS + 256;
+
 /// Bytes of publications that are collected, so that each of their links is looked up once for all.
 const RUN: usize = 16 << 10;
 
@@ -63,6 +68,7 @@ pub(super) struct Sessions {
     collected: usize,
     /// Links whose user is known once their credentials are.
     judging: Judging,
+    lookout: Lookout,
 }
 
 /// A virtual socket and who serves it.
@@ -85,6 +91,7 @@ impl Sessions {
             run: Vec::new(),
             collected: 0,
             judging: Judging::default(),
+            lookout: Lookout::default(),
         }
     }
 
@@ -422,6 +429,10 @@ impl Service for Sessions {
         self.registry.config().message_bytes
     }
 
+    fn first_message_limit(&self) -> usize {
+        HELLO_BYTES.min(self.message_limit())
+    }
+
     fn pace(&self) -> Pace {
         self.registry.config().pace
     }
@@ -473,6 +484,7 @@ impl Service for Sessions {
             Kind::Binary => Input::LinkMessage { link, bytes },
             Kind::Text => Input::LinkText { link },
         };
+        self.lookout.look_if_due(now, &self.home, &mut self.registry);
         self.registry.handle_input(now, input);
     }
 
@@ -507,6 +519,7 @@ impl Service for Sessions {
                 judging.answered(registry, (home, now), ask, answer);
             }
             Word::Room => self.feed_starved(at),
+            Word::Shares => self.lookout.look(now, &self.home, &mut self.registry),
             Word::People(errand) => errands::run(&mut self.registry, now, errand),
             Word::Drain { slices, spread } => {
                 self.registry.drain(now, slices, Duration::ZERO, spread);
@@ -522,6 +535,7 @@ impl Service for Sessions {
 
     fn wake(&mut self, now: Timestamp) {
         self.registry.handle_timeout(now);
+        self.lookout.look_if_due(now, &self.home, &mut self.registry);
     }
 
     fn deadline(&self) -> Option<Timestamp> {

@@ -178,6 +178,8 @@ async fn parts_of_messages() {
     let mut links = Vec::new();
     for _ in 0..32 {
         let mut link = Raw::link(measured.server.address).await;
+        link.say(&raw::hello(None)).await;
+        link.message().await;
         link.say(&begin).await;
         link.say(&part).await;
         links.push(link);

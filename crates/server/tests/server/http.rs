@@ -11,8 +11,9 @@ use super::{
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
-const NUMBERS: [&str; 60] = [
+const NUMBERS: [&str; 62] = [
     "absent_full",
+    "account_full",
     "asks",
     "asks_overdue",
     "asks_refused",
@@ -47,6 +48,7 @@ const NUMBERS: [&str; 60] = [
     "messages_in",
     "messages_out",
     "no_credit",
+    "no_memory",
     "not_reading",
     "over_credit",
     "parked",

@@ -8,6 +8,7 @@ mod deflate;
 mod double;
 mod face;
 mod failure;
+mod fairness;
 mod gateway;
 mod halves;
 mod handlers;

@@ -9,11 +9,12 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 77] = [
+const NAMES: [&str; 78] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
     "process_resident_memory_bytes gauge",
+    "tabmux_account_subscriptions_refused_total counter",
     "tabmux_admitted_total counter",
     "tabmux_api_publications_total counter",
     "tabmux_api_requests_total counter",
@@ -83,9 +84,9 @@ const NAMES: [&str; 77] = [
     "tabmux_charged_bytes{kind} 9",
     "tabmux_claims_refused_total{reason} 3",
     "tabmux_links_closed_total{reason} 5",
-    "tabmux_messages_refused_total{reason} 4",
+    "tabmux_messages_refused_total{reason} 5",
     "tabmux_publications_dropped_total{reason} 3",
-    "tabmux_refused_total{reason} 18",
+    "tabmux_refused_total{reason} 19",
     "tabmux_sessions_ended_total{reason} 2",
     "tabmux_sessions_resumed_total{reason} 2",
 ];

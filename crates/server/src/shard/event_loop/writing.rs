@@ -16,6 +16,7 @@ use super::{
     },
     EventLoop,
 };
+use crate::ws::Decoder;
 
 impl<S: Service> EventLoop<S> {
     /// Does what the service orders.
@@ -44,7 +45,11 @@ impl<S: Service> EventLoop<S> {
                         && link.phase == Phase::Open
                     {
                         link.out.put_close(Some((code, &reason)));
-                        self.enter(now, id, Phase::Closing);
+                        // Nobody pays any more for the beginning of a message.
+                        let is_within = link.decoder.held() > 0;
+                        let phase = if is_within { Phase::Deaf } else { Phase::Closing };
+                        link.decoder = Decoder::default();
+                        self.enter(now, id, phase);
                     }
                 }
             }
