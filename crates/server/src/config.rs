@@ -23,7 +23,7 @@ use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 pub use self::{
     jwt::JwtConfig,
     listen::{Listen, ListenAddress, listen_address},
-    route::Route,
+    route::{Parked, Route},
     tls::TlsConfig,
     topics::{Slow, TopicRule},
 };

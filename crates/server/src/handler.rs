@@ -51,6 +51,12 @@ pub trait SocketHandler: Send + 'static {
         let _ = ctx;
     }
 
+    /// The tab entered the back/forward cache (`true`), where it hears nothing, or is back
+    /// (`false`). What is sent meanwhile waits for it.
+    fn parked(&mut self, ctx: &mut Ctx<'_>, parked: bool) {
+        let _ = (ctx, parked);
+    }
+
     /// The socket is closed, by either end or because the link broke. Comes once for each
     /// socket that was accepted; nothing can be sent any more.
     fn close(&mut self, ctx: &mut Ctx<'_>, close: &CloseInfo<'_>) {

@@ -93,7 +93,7 @@ pub use self::{
     builder::Builder,
     config::{
         ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, Listen, ListenAddress, LogLevel,
-        Route, Slow, TlsConfig, TopicRule, listen_address,
+        Parked, Route, Slow, TlsConfig, TopicRule, listen_address,
     },
     context::Ctx,
     credit::HeldCredit,

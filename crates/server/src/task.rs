@@ -259,6 +259,12 @@ impl SocketHandler for TaskHandler {
         }
     }
 
+    fn parked(&mut self, _: &mut Ctx<'_>, parked: bool) {
+        if let State::Running { shared, .. } = &self.0 {
+            shared.parked(parked);
+        }
+    }
+
     fn close(&mut self, _: &mut Ctx<'_>, close: &CloseInfo<'_>) {
         let CloseInfo { code, reason, clean } = *close;
         self.end(Ended { code, reason: reason.to_owned(), clean });

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// A part of the paths of virtual sockets that goes on to a WebSocket server of yours.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -40,6 +40,11 @@ pub struct Route {
     /// ports for one upstream. Default: what the system chooses.
     #[serde(default)]
     pub source_addresses: Vec<IpAddr>,
+    /// How long a socket whose page is in the back/forward cache keeps its connection: `"keep"`,
+    /// as long as the tab is kept, `"close"`, not at all, or a time in milliseconds.
+    /// Default: `"keep"`.
+    #[serde(default)]
+    pub parked: Parked,
     /// A file with the certificates (PEM) of the authorities that `wss:` upstreams may have.
     /// Default: those that the system trusts.
     #[serde(default)]
@@ -47,6 +52,36 @@ pub struct Route {
     /// The name that the certificate of a `wss:` upstream must have. Default: its host.
     #[serde(default)]
     pub server_name: Option<String>,
+}
+
+/// How long a socket whose page is in the back/forward cache keeps its connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Parked {
+    /// As long as the tab is kept: 10 minutes.
+    #[default]
+    Keep,
+    /// Not at all, as with a `WebSocket` of the page.
+    Close,
+    /// So many milliseconds.
+    Millis(u64),
+}
+
+impl<'de> Deserialize<'de> for Parked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Word(String),
+            Millis(u64),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Word(word) if word == "keep" => Ok(Self::Keep),
+            Form::Word(word) if word == "close" => Ok(Self::Close),
+            Form::Word(_) => Err(D::Error::custom("write \"keep\", \"close\" or milliseconds")),
+            Form::Millis(millis) => Ok(Self::Millis(millis)),
+        }
+    }
 }
 
 const fn open_timeout() -> u64 {
@@ -73,6 +108,7 @@ impl Route {
             sockets: sockets(),
             health_ms: health(),
             source_addresses: Vec::new(),
+            parked: Parked::Keep,
             ca_file: None,
             server_name: None,
         }
@@ -124,6 +160,13 @@ impl Route {
     #[must_use]
     pub fn source_addresses(mut self, addresses: Vec<IpAddr>) -> Self {
         self.source_addresses = addresses;
+        self
+    }
+
+    /// Sets how long a socket whose page is in the back/forward cache keeps its connection.
+    #[must_use]
+    pub const fn parked(mut self, parked: Parked) -> Self {
+        self.parked = parked;
         self
     }
 

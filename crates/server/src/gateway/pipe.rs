@@ -3,7 +3,8 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_core::Stream as _;
@@ -11,7 +12,7 @@ use futures_sink::Sink as _;
 use tabmux_core::{OwnedPayload, wire::close};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_tungstenite::tungstenite::{
     Error, Message,
@@ -31,10 +32,19 @@ const BAD_CLOSE: &str = "Protocol violation";
 struct Pipe {
     socket: TaskSocket,
     upstream: Ws,
+    /// For pages in the back/forward cache; nothing if they are waited for.
+    patience: Option<Box<Patience>>,
     /// The message that the upstream is to take next.
     next: Option<Message>,
     /// Something was sent and not flushed.
     is_unflushed: bool,
+}
+
+/// How long a page in the back/forward cache is waited for.
+struct Patience {
+    limit: Duration,
+    /// Runs out while the page is there.
+    since: Option<Pin<Box<Sleep>>>,
 }
 
 /// What ended one of the two.
@@ -45,13 +55,22 @@ enum End {
     Upstream(Option<CloseFrame>),
     /// The upstream broke, or broke the rules.
     Broken(Error),
+    /// The page has been in the back/forward cache for too long.
+    Parked,
     /// The server is about to end.
     Stopped,
 }
 
 /// Carries messages both ways until one of the two closes, and closes the other.
-pub(super) async fn carry(socket: TaskSocket, upstream: Ws, stop: watch::Receiver<bool>) {
-    let mut pipe = Pipe { socket, upstream, next: None, is_unflushed: false };
+/// `parked` is how long the upstream of a page in the back/forward cache is kept.
+pub(super) async fn carry(
+    socket: TaskSocket,
+    upstream: Ws,
+    stop: watch::Receiver<bool>,
+    parked: Option<Duration>,
+) {
+    let patience = parked.map(|limit| Box::new(Patience { limit, since: None }));
+    let mut pipe = Pipe { socket, upstream, patience, next: None, is_unflushed: false };
     let end = tokio::select! {
         end = poll_fn(|context| pipe.poll(context)) => end,
         () = stopped(stop) => End::Stopped,
@@ -74,7 +93,31 @@ impl Pipe {
         }
         let down = self.poll_down(context);
         self.socket.tell();
+        if down.is_pending() && self.poll_parked(context).is_ready() {
+            return Poll::Ready(End::Parked);
+        }
         down
+    }
+
+    /// Ready when the page has been in the back/forward cache for too long.
+    fn poll_parked(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(patience) = &mut self.patience else {
+            return Poll::Pending;
+        };
+        loop {
+            match &mut patience.since {
+                None => {
+                    ready!(self.socket.poll_parked(context, true));
+                    patience.since = Some(Box::pin(sleep(patience.limit)));
+                }
+                Some(since) => {
+                    if self.socket.poll_parked(context, false).is_pending() {
+                        return since.as_mut().poll(context);
+                    }
+                    patience.since = None;
+                }
+            }
+        }
     }
 
     /// Takes messages of the tab as long as the upstream takes them.
@@ -145,6 +188,11 @@ impl Pipe {
             End::Tab => {
                 let close = self.socket.ended().map_or_else(going_away, to_close);
                 self.close_upstream(close).await;
+            }
+            End::Parked => {
+                // What a page sees whose own connection did not outlive the cache.
+                self.socket.close(close::ABNORMAL, "");
+                self.close_upstream(going_away()).await;
             }
             End::Stopped => {
                 self.socket.close(close::GOING_AWAY, "");

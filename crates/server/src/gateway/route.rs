@@ -20,7 +20,7 @@ use super::{
     tls::Tls,
     upstream::{Pool, Seat, Upstream},
 };
-use crate::{Opening, Route, logs::rarely, origin::Origins};
+use crate::{Opening, Parked, Route, logs::rarely, origin::Origins};
 
 /// A route in force.
 pub(super) struct RouteState {
@@ -32,6 +32,8 @@ pub(super) struct RouteState {
     open_timeout: Duration,
     limit: u32,
     health: Duration,
+    /// How long the connection of a parked page is kept; for ever if `None`.
+    parked: Option<Duration>,
     tls: Option<Tls>,
     shared: Arc<Shared>,
     open: AtomicU32,
@@ -64,9 +66,9 @@ pub(super) async fn serve(route: Arc<RouteState>, opening: Opening) {
         Some(protocol) => opening.accept_protocol(protocol),
         None => opening.accept(),
     };
-    let stop = route.shared.stop.subscribe();
+    let (stop, parked) = (route.shared.stop.subscribe(), route.parked);
     drop(route);
-    pipe::carry(socket, stream, stop).await;
+    pipe::carry(socket, stream, stop, parked).await;
     drop((places, seat));
 }
 
@@ -99,6 +101,11 @@ impl RouteState {
             open_timeout: Duration::from_millis(route.open_timeout_ms),
             limit: route.sockets,
             health: Duration::from_millis(route.health_ms),
+            parked: match route.parked {
+                Parked::Keep => None,
+                Parked::Close => Some(Duration::ZERO),
+                Parked::Millis(millis) => Some(Duration::from_millis(millis)),
+            },
             tls,
             shared: Arc::clone(shared),
             open: AtomicU32::new(0),

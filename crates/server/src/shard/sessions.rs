@@ -13,7 +13,10 @@ use tabmux_core::{
         Answer, Ask, AskId, Denial, DenialCode, Event, Input, Joined, LinkId, Output, Pace,
         Publication, Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
     },
-    wire::{ErrorCode, HubFrame, MAX_CREDENTIALS, TabId, close, message_cost},
+    wire::{
+        Alias, ErrorCode, HubFrame, MAX_CREDENTIALS, SessionId, SocketId, TabId, close,
+        message_cost,
+    },
 };
 use tokio::{runtime::Handle, sync::futures::OwnedNotified};
 
@@ -127,13 +130,31 @@ impl Sessions {
                 log_link_down(self.home.index, link, cause);
             }
             Output::Event(event) => {
-                if let Event::LinkUp { link, .. } = event {
-                    self.judging.forget(&mut self.registry, at.now, link);
-                }
+                self.hear_of(at, &event);
                 log(self.home.index, event);
             }
         }
         None
+    }
+
+    /// Acts on what happened to a link or a tab.
+    fn hear_of(&mut self, at: Moment<'_>, event: &Event) {
+        match *event {
+            Event::LinkUp { link, .. } => self.judging.forget(&mut self.registry, at.now, link),
+            Event::TabParked { session, tab } => self.tell_parked(at, session, tab, true),
+            Event::TabAttached { session, tab } => self.tell_parked(at, session, tab, false),
+            Event::SessionEnded { .. } | Event::TabGone { .. } => {}
+        }
+    }
+
+    /// Tells the handlers of a tab that it is in the back/forward cache, or back.
+    fn tell_parked(&mut self, at: Moment<'_>, session: SessionId, tab: TabId, parked: bool) {
+        let first = SocketRef { session, tab: Alias(0), socket: SocketId(0) };
+        let of_session = self.sockets.range(first..).take_while(|(it, _)| it.session == session);
+        let of_tab = of_session.filter(|(_, mounted)| mounted.tab == tab);
+        for socket in of_tab.map(|(socket, _)| *socket).collect::<Vec<_>>() {
+            self.call(at, socket, |handler, ctx| handler.parked(ctx, parked));
+        }
     }
 
     /// Answers a question of the registry.

@@ -122,6 +122,8 @@ struct Outgoing {
     end: End,
     /// The shard was told of what waits, and has not looked yet.
     is_told: bool,
+    /// The tab is in the back/forward cache.
+    is_parked: bool,
     /// Who waits for room, for the last message to go out, or for the end.
     waiting: Vec<Waker>,
 }
@@ -206,6 +208,12 @@ impl TaskSocket {
             // An error means that the server is gone, and the socket with it.
             let _ = whole.tell();
         }
+    }
+
+    /// Ready when the tab is in the back/forward cache, or is not, as `parked` says.
+    pub(crate) fn poll_parked(&self, context: &Context<'_>, parked: bool) -> Poll<()> {
+        let mut outgoing = self.reader.half.0.shared.outgoing();
+        if outgoing.is_parked == parked { Poll::Ready(()) } else { outgoing.wait(context) }
     }
 
     /// Returns how many bytes a message may have.
@@ -458,6 +466,13 @@ impl Shared {
     /// Returns what messages cost that the task took since the last call.
     pub(super) fn take_credit(&self) -> u64 {
         self.taken.swap(0, Ordering::Relaxed)
+    }
+
+    /// Notes whether the tab is in the back/forward cache.
+    pub(super) fn parked(&self, parked: bool) {
+        let mut outgoing = self.outgoing();
+        outgoing.is_parked = parked;
+        outgoing.wake_up();
     }
 
     /// Notes how the socket ended.

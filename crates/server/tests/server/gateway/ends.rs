@@ -1,7 +1,7 @@
 //! How sockets end, and what becomes of their upstreams.
 
 use tabmux_core::wire::{HubFrame, Payload, ServerFrame, TabId};
-use tabmux_server::{Config, Server};
+use tabmux_server::{Config, Parked, Server};
 use tokio::io::AsyncReadExt;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
@@ -63,6 +63,30 @@ async fn a_tab_that_goes_while_its_upstream_is_slow_ends_the_connection() {
     let mut rest = Vec::new();
     // It would wait for 30 s otherwise.
     let _ = soon("the end of the connection", stream.read_to_end(&mut rest)).await;
+}
+
+#[tokio::test]
+async fn a_page_in_the_cache_keeps_its_upstream_unless_the_route_says_otherwise() {
+    let backend = Backend::start().await;
+    for parked in [Parked::Keep, Parked::Millis(60_000)] {
+        let server = backend.behind_route(|route| route.parked(parked)).await;
+        let (mut hub, mut conn) = connected(&server, &backend).await;
+        hub.say(&HubFrame::Park { tab: TabId(1) }).await;
+        server.stats(|stats| stats.tabs.parked == 1).await;
+        conn.send("meanwhile").await;
+        hub.say(&HubFrame::Attach { tab: TabId(1), last: 1 }).await;
+        assert!(matches!(frame(&hub.next().await), ServerFrame::Attached { .. }));
+        assert_eq!(hub.text(TAB, 1).await, "meanwhile");
+    }
+    for parked in [Parked::Close, Parked::Millis(20)] {
+        let server = backend.behind_route(|route| route.parked(parked)).await;
+        let (mut hub, mut conn) = connected(&server, &backend).await;
+        hub.say(&HubFrame::Park { tab: TabId(1) }).await;
+        assert_eq!(conn.closed().await.0, 1001);
+        hub.say(&HubFrame::Attach { tab: TabId(1), last: 1 }).await;
+        assert!(matches!(frame(&hub.next().await), ServerFrame::Attached { .. }));
+        assert_eq!(closed(&mut hub).await.0, 1006);
+    }
 }
 
 #[tokio::test]
