@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     raw::{Raw, crowd, head, hello, lines},
-    support::{Hub, claim, folder, get, metric, say_hello_on, soon},
+    support::{Hub, claim, folder, frame, get, metric, say_hello_on, soon},
 };
 
 pub(crate) fn serve(arguments: &[&str]) -> Command {
@@ -535,21 +535,30 @@ async fn a_fifo_in_the_site_folder_is_no_page_and_does_not_keep_the_process() {
 }
 
 #[tokio::test]
-async fn a_gateway_serves_the_sockets_of_its_routes_by_another_server() {
+async fn a_gateway_serves_the_sockets_of_its_routes_and_logs_no_query() {
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let route = format!("/chat/=ws://{}", backend.local_addr().unwrap());
     let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
-    command.args(["gateway", "--listen", "127.0.0.1:0", "--route", &route]).kill_on_drop(true);
+    command.args(["gateway", "--listen", "127.0.0.1:0", "--log", "trace", "--route", &route]);
+    command.kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let (_child, address) = listening(command).await;
+    let (child, address) = listening(command).await;
     let mut hub = Hub::welcomed(address).await;
     let tab = hub.attach(1).await;
     let serve = async {
         let (stream, _) = backend.accept().await.unwrap();
         tokio_tungstenite::accept_async(stream).await.unwrap()
     };
-    let (_upstream, protocol) = tokio::join!(serve, hub.open(tab, 1, "/chat/room", &[]));
+    let target = "/chat/room?token=secret";
+    let (upstream, protocol) = tokio::join!(serve, hub.open(tab, 1, target, &[]));
     assert_eq!(protocol, "");
+    drop(upstream);
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Close { code: 1006, .. }));
+    hub.ask(tab, 2, "/chat/a b?token=secret", &[]).await;
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Rejected(_)));
+    hub.leave(&[1]).await;
+    let log = terminate(child, "TERM").await;
+    assert!(!log.contains("secret"), "{log}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! What a server charges its browsers, held against what the allocator says: the attacks that no
-//! counter saw. All charges must be right within a factor of 1.25.
+//! counter saw. All charges must be right within a factor of 1.25. Besides, what a gateway holds.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,6 +9,9 @@ mod raw;
 #[path = "../server/support.rs"]
 #[expect(dead_code, reason = "the tests of the server use the rest")]
 mod support;
+#[path = "../server/gateway/world.rs"]
+#[expect(dead_code, reason = "the tests of the server use the rest")]
+mod world;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -16,14 +19,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{SinkExt, StreamExt};
 use peak_alloc::PeakAlloc;
-use tabmux_core::{OwnedPayload, wire::Payload};
+use tabmux_core::{
+    OwnedPayload,
+    wire::{Payload, ServerFrame},
+};
 use tabmux_server::{Builder, Config, Ctx, HeldCredit, Limits, Server, SocketHandler};
 use tokio::runtime::Runtime;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use self::{
     raw::Raw,
-    support::{Hub, Running},
+    support::{Hub, Running, frame, soon},
+    world::{Backend, TAB, opened, tab},
 };
 
 #[global_allocator]
@@ -191,4 +200,72 @@ async fn parts_of_messages() {
     drop(links);
     measured.server.stats(|stats| stats.charged.links == 0).await;
     measured.end().await;
+}
+
+/// 200 MB down to a page that takes none of it for a while, and 100 MB up.
+#[test]
+fn a_gateway_carries_a_flood_in_flat_memory() {
+    alone(floods_through_a_gateway);
+}
+
+async fn floods_through_a_gateway() {
+    const CHUNK: usize = 64 << 10;
+    const DOWN: usize = 200_000_000 / CHUNK;
+    const UP: usize = 100_000_000 / CHUNK;
+    /// What the gateway may hold, and this test as server and page.
+    const FLAT: usize = 8 << 20;
+    let backend = Backend::start().await;
+    let limits = Limits::default().bytes_per_s(4_000_000_000);
+    let build = |it: Builder| it.config(Config::default().limits(limits).shards(1));
+    let mut server = backend.behind_server(build, |it| it).await;
+    let mut hub = tab(&server).await;
+    hub.ask_with(TAB, 1, "/chat/", 128 << 10).await;
+    let (mut sink, mut stream) = backend.conn().await.ws.split();
+    opened(&mut hub).await;
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    let chunk = Bytes::from(vec![7; CHUNK]);
+    let down = {
+        let chunk = chunk.clone();
+        tokio::spawn(async move {
+            for _ in 0..DOWN {
+                sink.send(Message::Binary(chunk.clone())).await.unwrap();
+            }
+            sink
+        })
+    };
+    server.stats(|stats| stats.sockets.awaiting_credit == 1).await;
+    // The page has taken two chunks.
+    for got in 0..DOWN {
+        if got == 1 {
+            let credit = (DOWN * (CHUNK + 64)) as u64;
+            hub.credit(TAB, 1, credit).await;
+        }
+        assert!(matches!(frame(&hub.next().await), ServerFrame::Data { .. }));
+    }
+    let sink = soon("the flood", down).await.unwrap();
+    let held = ALLOCATOR.peak_usage() - before;
+    assert!(held < FLAT, "{held} bytes were held downwards");
+    ALLOCATOR.reset_peak_usage();
+    let up = tokio::spawn(async move {
+        for _ in 0..UP {
+            assert_eq!(stream.next().await.unwrap().unwrap().len(), CHUNK);
+        }
+        stream
+    });
+    let mut sent = 0;
+    for _ in 0..UP {
+        sent += tabmux_server::message_cost(CHUNK);
+        // A page waits for credit, of which it has 256 KiB at first.
+        while sent > (256 << 10) + hub.given.get(&(TAB, 1)).copied().unwrap_or(0) {
+            hub.quiet().await;
+        }
+        hub.send(TAB, 1, Payload::Binary(&chunk)).await;
+    }
+    let stream = soon("the flood", up).await.unwrap();
+    let held = ALLOCATOR.peak_usage() - before;
+    assert!(held < FLAT, "{held} bytes were held upwards");
+    drop((sink, stream, hub));
+    server.stop();
+    server.ended().await.unwrap();
 }
