@@ -40,6 +40,24 @@ pub(crate) fn server(repo: &Repo, flags: flags::Server) -> anyhow::Result<()> {
     become_process(run.into())
 }
 
+pub(crate) fn gateway(repo: &Repo, flags: &flags::Gateway) -> anyhow::Result<()> {
+    if !cfg!(target_os = "linux") {
+        bail!("memory and CPU of the servers are read from /proc: this runs on Linux only");
+    }
+    step("tabmux --release", || {
+        quiet(cmd!(repo.sh, "cargo build --release -p tabmux-cli --bin tabmux"))
+    })?;
+    let build = cmd!(repo.sh, "cargo build --release -p tabmux-bench --bin gateway");
+    step("gateway --release", || quiet(build))?;
+    let folder = repo.target().join("release");
+    let (driver, tabmux) = (folder.join("gateway"), folder.join("tabmux"));
+    let mut run = cmd!(repo.sh, "{driver} {tabmux}");
+    if !flags.dry {
+        run = run.arg(repo.path(DOCS));
+    }
+    become_process(run.into())
+}
+
 pub(crate) fn abuse(repo: &Repo, flags: &flags::Abuse) -> anyhow::Result<()> {
     let (profile, size) = if flags.quick { ("dev", Some("--short")) } else { ("release", None) };
     let run = cmd!(repo.sh, "cargo run -q --profile {profile} -p tabmux-server --example abuse --");

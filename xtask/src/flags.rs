@@ -106,6 +106,12 @@ xflags::xflags! {
                 /// Runs only the parts whose name contains this text, and writes nothing.
                 optional --only text: String
             }
+            /// The gateway's memory and CPU beside nginx and haproxy (Debian's packages); into
+            /// docs/benchmarks.md.
+            cmd gateway {
+                /// Writes nothing.
+                optional --dry
+            }
             /// What clients do to a server whose judge is slow, and how long 15,000 browsers take
             /// to come back when it takes 20 ms for each. Fails if one is refused for good.
             cmd abuse {

@@ -58,6 +58,7 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::Chaos(flags) => chaos::run(&repo, flags),
         XtaskCmd::Bench(flags) => match flags.subcommand {
             BenchCmd::Server(flags) => bench::server(&repo, flags),
+            BenchCmd::Gateway(flags) => bench::gateway(&repo, &flags),
             BenchCmd::Abuse(flags) => bench::abuse(&repo, &flags),
             BenchCmd::Browser(flags) => bench::browser(&repo, &flags),
             BenchCmd::Handover(flags) => bench::handover(&repo, flags),

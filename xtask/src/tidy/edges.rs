@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-client", &["tabmux-core", "tabmux-server"]),
     ("tabmux-cli", &["tabmux-client", "tabmux-core", "tabmux-server"]),
     ("tabmux-example-rooms", &["tabmux-client", "tabmux-server"]),
-    ("tabmux-bench", &["tabmux-cli"]),
+    ("tabmux-bench", &["tabmux-cli", "tabmux-core"]),
     // The built package and the server binary, never sources; it reads what passes a proxy.
     ("tabmux-e2e", &["tabmux-wire"]),
     // They only run programs.
