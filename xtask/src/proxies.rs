@@ -73,8 +73,8 @@ type Check = fn(&Bed, &Proxy) -> anyhow::Result<()>;
 const CHECKS: [(&str, Check); 5] = [
     ("a link opens", |_, proxy| proxy.expect_link(101, &[])),
     ("a page of another site gets no link", |_, proxy| {
-        let answer = proxy.link("https://evil.example", &[])?;
-        ensure!(answer.status == 403, "status {}", answer.status);
+        let status = proxy.link("https://evil.example", &[])?;
+        ensure!(status == 403, "status {status}");
         Ok(())
     }),
     ("what is for backends is not there", |_, proxy| {
@@ -92,7 +92,7 @@ const CHECKS: [(&str, Check); 5] = [
         let client = "X-Forwarded-For: 192.0.2.1";
         let held = proxy.hold(&[client])?;
         let second = proxy.link(&proxy.origin(), &[client, &held.cookie])?;
-        ensure!(second.status == 429, "the second link of an address: status {}", second.status);
+        ensure!(second == 429, "the second link of an address: status {second}");
         proxy.expect_link(101, &["X-Forwarded-For: 192.0.2.2", &held.cookie])
     }),
     ("a browser comes back to its server", |bed, proxy| {
@@ -198,7 +198,7 @@ impl Bed {
     fn by_bytes(&self, port: u16) -> anyhow::Result<()> {
         let url = format!("http://127.0.0.1:{port}/tabmux/ws");
         let host = format!("Host: {HOST}");
-        let status = curl(&[&UPGRADE[..], &["-H", &host, &url]].concat())?.status;
+        let (status, _, _) = ask_for_link(&["-H", &host, &url])?;
         ensure!(status == 101, "status {status}");
         Ok(())
     }
@@ -290,45 +290,29 @@ impl Proxy {
         curl(&self.arguments(path).each_ref().map(String::as_str))
     }
 
-    /// Asks for a link.
-    fn link(&self, origin: &str, headers: &[&str]) -> anyhow::Result<Answer> {
+    /// Asks for a link. Returns the status.
+    fn link(&self, origin: &str, headers: &[&str]) -> anyhow::Result<u16> {
+        Ok(self.ask(origin, headers)?.0)
+    }
+
+    fn ask(&self, origin: &str, headers: &[&str]) -> anyhow::Result<(u16, Vec<String>, Running)> {
         let (own, origin) = (self.arguments("/tabmux/ws"), format!("Origin: {origin}"));
         let mut arguments = own.each_ref().map(String::as_str).to_vec();
-        arguments.extend(UPGRADE);
         arguments.extend(["-H", &origin]);
         headers.iter().for_each(|header| arguments.extend(["-H", header]));
-        curl(&arguments)
+        ask_for_link(&arguments)
     }
 
     fn expect_link(&self, status: u16, headers: &[&str]) -> anyhow::Result<()> {
-        let answer = self.link(&self.origin(), headers)?;
-        ensure!(answer.status == status, "status {}: {}", answer.status, answer.body);
+        let answered = self.link(&self.origin(), headers)?;
+        ensure!(answered == status, "status {answered}");
         Ok(())
     }
 
     /// Opens a link that stays.
     fn hold(&self, headers: &[&str]) -> anyhow::Result<Held> {
-        let mut command = Command::new("/usr/bin/curl");
-        // What it tells of the head it writes at once.
-        command.args(["-sv", "--max-time", "30"]).args(UPGRADE);
-        command.args(self.arguments("/tabmux/ws"));
-        for header in headers {
-            command.args(["-H", header]);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let output = child.stderr.take().context("curl has no output")?;
-        let running = Running(child);
-        let mut head = Vec::new();
-        for line in BufReader::new(output).lines() {
-            let line = line?;
-            let Some(line) = line.strip_prefix("< ").map(str::trim_end) else { continue };
-            if line.is_empty() {
-                break;
-            }
-            head.push(line.to_owned());
-        }
-        ensure!(head.first().is_some_and(|line| line.contains(" 101 ")), "no link: {head:?}");
+        let (status, head, running) = self.ask(&self.origin(), headers)?;
+        ensure!(status == 101, "status {status}");
         let cookie = head.iter().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             let value = value.trim().split(';').next()?;
@@ -338,7 +322,30 @@ impl Proxy {
     }
 }
 
-/// What makes curl ask for a WebSocket, and wait no longer than it takes to answer.
+/// Has curl ask for a link. Returns the status and the head of the answer, and curl, which waits
+/// for more.
+fn ask_for_link(arguments: &[&str]) -> anyhow::Result<(u16, Vec<String>, Running)> {
+    let mut command = Command::new("/usr/bin/curl");
+    // What it tells of the head it writes at once.
+    command.args(["-sv", "--max-time", "60"]).args(UPGRADE).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let output = child.stderr.take().context("curl has no output")?;
+    let running = Running(child);
+    let mut head = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        let Some(line) = line.strip_prefix("< ").map(str::trim_end) else { continue };
+        if line.is_empty() {
+            break;
+        }
+        head.push(line.to_owned());
+    }
+    let status = head.first().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    Ok((status.context("no answer")?, head, running))
+}
+
+/// What makes curl ask for a WebSocket.
 const UPGRADE: [&str; 10] = [
     "-H",
     "Connection: Upgrade",
@@ -357,10 +364,10 @@ struct Answer {
     body: String,
 }
 
-/// Asks, for at most a second of what follows the head.
+/// Asks for what ends.
 fn curl(arguments: &[&str]) -> anyhow::Result<Answer> {
     let mut command = Command::new("/usr/bin/curl");
-    command.args(["-sN", "-i", "--max-time", "1"]).args(arguments).stdin(Stdio::null());
+    command.args(["-s", "-i", "--max-time", "60"]).args(arguments).stdin(Stdio::null());
     let text = String::from_utf8_lossy(&command.output()?.stdout).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").context("no answer")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());

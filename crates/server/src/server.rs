@@ -161,7 +161,7 @@ impl Server {
     /// `/tabmux/healthz` say 503, and new links are refused once links are sent away. `/healthz`
     /// and `/livez` are served here alone, and not by [`router`](Self::router).
     ///
-    /// `listeners` is a [`TcpListener`] of yours, or [`Listeners::open`].
+    /// `listeners` is a [`TcpListener`](tokio::net::TcpListener) of yours, or [`Listeners::open`].
     ///
     /// # Errors
     /// When a listener fails. [`Error::Shard`] when a shard fails: the links of the others are then
