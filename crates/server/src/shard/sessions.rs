@@ -1,5 +1,7 @@
 //! A shard's registry and its handlers.
 
+mod events;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,13 +12,10 @@ use std::{
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Answer, Ask, AskId, Denial, DenialCode, Event, Input, Joined, LinkId, Output, Pace,
-        Publication, Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
+        Answer, Ask, AskId, Denial, DenialCode, Input, Joined, LinkId, Output, Pace, Publication,
+        Registry, SendError, SessionConfig, SocketRef, Stats, Visitor,
     },
-    wire::{
-        Alias, ErrorCode, HubFrame, MAX_CREDENTIALS, SessionId, SocketId, TabId, close,
-        message_cost,
-    },
+    wire::{ErrorCode, HubFrame, MAX_CREDENTIALS, TabId, close, message_cost},
 };
 use tokio::{runtime::Handle, sync::futures::OwnedNotified};
 
@@ -135,26 +134,6 @@ impl Sessions {
             }
         }
         None
-    }
-
-    /// Acts on what happened to a link or a tab.
-    fn hear_of(&mut self, at: Moment<'_>, event: &Event) {
-        match *event {
-            Event::LinkUp { link, .. } => self.judging.forget(&mut self.registry, at.now, link),
-            Event::TabParked { session, tab } => self.tell_parked(at, session, tab, true),
-            Event::TabAttached { session, tab } => self.tell_parked(at, session, tab, false),
-            Event::SessionEnded { .. } | Event::TabGone { .. } => {}
-        }
-    }
-
-    /// Tells the handlers of a tab that it is in the back/forward cache, or back.
-    fn tell_parked(&mut self, at: Moment<'_>, session: SessionId, tab: TabId, parked: bool) {
-        let first = SocketRef { session, tab: Alias(0), socket: SocketId(0) };
-        let of_session = self.sockets.range(first..).take_while(|(it, _)| it.session == session);
-        let of_tab = of_session.filter(|(_, mounted)| mounted.tab == tab);
-        for socket in of_tab.map(|(socket, _)| *socket).collect::<Vec<_>>() {
-            self.call(at, socket, |handler, ctx| handler.parked(ctx, parked));
-        }
     }
 
     /// Answers a question of the registry.
