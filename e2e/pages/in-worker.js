@@ -2,10 +2,13 @@
 // and says what becomes of them. The library is in the global `tabmux`, or imported by in-worker.mjs.
 
 const use = ({ SharedWebSocket, connect }, { feed, link, mode }, say) => {
-  const socket = new SharedWebSocket(feed, [], { key: 'workers', mode });
-  socket.onopen = () => say({ tier: socket.tier, tabs: socket.shared.tabs });
+  const isOwn = mode === 'native';
+  const socket = isOwn ? new WebSocket(feed)
+    : new SharedWebSocket(feed, [], { key: 'workers', mode });
+  socket.onopen = () => say({ tier: socket.tier ?? mode, tabs: socket.shared?.tabs });
   socket.onmessage = ({ data }) => say({ data });
   socket.onerror = ({ message }) => say({ error: message });
+  if (isOwn) return;
   const client = connect(link, { key: 'workers' });
   const tell = ({ state, reason }) => say({ state, reason });
   client.on('status', tell);

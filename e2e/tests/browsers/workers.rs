@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tabmux_e2e::{
-    Result, browser::Tab, context::Context, plain::PlainServer, runner::Test, wait, wait::equal,
+    Result, browser::Tab, context::Context, engine::Engine, plain::PlainServer, runner::Test, wait,
+    wait::equal,
 };
 
 use crate::steps::Outcome;
@@ -12,6 +13,7 @@ use crate::steps::Outcome;
 pub(crate) const TESTS: &[Test] = &[
     Test::new("workers: a dedicated worker joins the hub of the pages", joins),
     Test::new("workers: a dedicated worker leads where no page does, and pages join it", leads),
+    Test::new("workers: a page with a dedicated worker is in the back/forward cache", cached),
     Test::new("workers: a SharedWorker of the application has sockets of its own", shared),
     Test::new("workers: a service worker has sockets of its own", service),
 ];
@@ -95,6 +97,57 @@ fn leads(context: &mut Context<'_>) -> Outcome {
     equal("the worker", hear(context, &tab, "news.data")?["data"].clone(), json!("hello"))?;
     equal("the page", context.run(&tab, "await T.messages('view')")?, json!(["hello"]))?;
     equal("connections", feed.events("open").len(), 1)?;
+    Ok(())
+}
+
+/// Goes to another page and back, and has the feed say something meanwhile: whether the page was
+/// kept.
+fn go_and_return(context: &mut Context<'_>, tab: &Tab, feed: &PlainServer) -> Result<bool> {
+    context.run(tab, "window.wasHere = true")?;
+    let elsewhere = context.pages.url("blank.html");
+    context.browser.navigate(tab, &elsewhere)?;
+    feed.command(&json!({ "send": "meanwhile" }))?;
+    context.browser.back(tab)?;
+    Ok(context.run(tab, "window.wasHere === true")? == json!(true))
+}
+
+/// What a worker costs its page in the back/forward cache: no more than any other worker does.
+fn cached(context: &mut Context<'_>) -> Outcome {
+    let feed = context.plain_server()?;
+    let url = feed.url("/echo");
+    for with in ["no worker", "an idle worker", "a WebSocket", "a leader", "a follower"] {
+        let tab = context.tab()?;
+        match with {
+            "no worker" => {}
+            "an idle worker" => drop(context.run(&tab, format!("void ({DEDICATED})"))?),
+            "a WebSocket" => {
+                begin(context, &tab, DEDICATED, &feed, "native")?;
+                hear(context, &tab, "news.tier === 'native'")?;
+            }
+            _ => {
+                if with == "a follower" {
+                    let options = "{ key: 'workers' }";
+                    context.run(&tab, format!("T.shared('view', '{url}', [], {options})"))?;
+                    context.run(&tab, "await T.until('view', 'open')")?;
+                }
+                begin(context, &tab, DEDICATED, &feed, "mirror")?;
+                hear(context, &tab, "news.tier === 'leader'")?;
+            }
+        }
+        let is_kept = go_and_return(context, &tab, &feed)?;
+        // Firefox keeps no page that has a dedicated worker, whatever the worker does.
+        let wanted = context.engine != Engine::Firefox || with == "no worker";
+        equal(&format!("kept with {with}"), is_kept, wanted)?;
+        if is_kept && with == "a leader" {
+            let news = match context.engine {
+                // It ends each WebSocket of a page that it keeps, and of the page's workers.
+                Engine::Chromium => "news.error",
+                Engine::Firefox | Engine::WebKit => "news.data === 'meanwhile'",
+            };
+            hear(context, &tab, news)?;
+        }
+        context.browser.close(&tab)?;
+    }
     Ok(())
 }
 
