@@ -35,11 +35,16 @@ const receive = (data, socket) => {
   from = socket;
   H.last = tick;
   sessionStorage.setItem('last', JSON.stringify(last));
+  if (H.tells) {
+    localStorage.told = JSON.stringify({ ...H.seen, last: tick, is: document.visibilityState });
+  }
 };
 
 const H = {
   seen: { ...zero },
   last: 0,
+  /** Whether another page is to see all this in localStorage: to ask this one would show it. */
+  tells: false,
   open: (url) => {
     sockets += 1;
     const id = sockets;

@@ -96,13 +96,20 @@ pub struct Session {
 impl Session {
     /// Starts `engine` with a new profile.
     pub fn start(engine: Engine) -> Result<Self> {
-        Self::start_by(engine, Storage::Allowed, start_webkit)
+        Self::start_by(engine, Storage::Allowed, &[], start_webkit)
     }
 
     /// Starts `engine` so that it outlives the processes of its pages: WebKitGTK without its
     /// driver, the others as [`Session::start`] does.
     pub fn start_for_crashes(engine: Engine) -> Result<Self> {
-        Self::start_by(engine, Storage::Allowed, start_plain_webkit)
+        Self::start_by(engine, Storage::Allowed, &[], start_plain_webkit)
+    }
+
+    /// The same, where Chromium lets timers of a page run once a minute as soon as the page has
+    /// been hidden for 10 s. It does so after 5 minutes else.
+    pub fn start_for_hidden_crashes(engine: Engine) -> Result<Self> {
+        let soon = "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/10";
+        Self::start_by(engine, Storage::Allowed, &[soon], start_plain_webkit)
     }
 
     /// Starts `engine` with a profile whose user has forbidden all sites to keep data.
@@ -110,18 +117,19 @@ impl Session {
         if engine == Engine::WebKit {
             return Err(Stop::Skipped("MiniBrowser has no setting that refuses storage".into()));
         }
-        Ok(Self::start_by(engine, Storage::Refused, start_webkit)?)
+        Ok(Self::start_by(engine, Storage::Refused, &[], start_webkit)?)
     }
 
     fn start_by(
         engine: Engine,
         storage: Storage,
+        chromium: &[&str],
         start_webkit: fn(&Path) -> Result<Started>,
     ) -> Result<Self> {
         engine.check()?;
         let folder = Folder::new()?;
         let (mut browser, groups) = match engine {
-            Engine::Chromium => start_chromium(&folder.0, storage),
+            Engine::Chromium => start_chromium(&folder.0, storage, chromium),
             Engine::Firefox => start_firefox(&folder.0, storage),
             Engine::WebKit => start_webkit(&folder.0),
         }
@@ -156,7 +164,7 @@ const START: Duration = Duration::from_secs(30);
 
 const MINI_BROWSER: &str = "webkit2gtk-4.1/MiniBrowser";
 
-fn start_chromium(folder: &Path, storage: Storage) -> Result<Started> {
+fn start_chromium(folder: &Path, storage: Storage, more: &[&str]) -> Result<Started> {
     let port = ports::free()?;
     let mut command = driver("chromedriver", folder)?;
     let group = Group::spawn(command.arg(format!("--port={port}")))?;
@@ -165,30 +173,36 @@ fn start_chromium(folder: &Path, storage: Storage) -> Result<Started> {
         // The setting "block all cookies", as chrome://settings writes it.
         Storage::Refused => json!({ "profile.default_content_setting_values.cookies": 2 }),
     };
+    let own = [
+        format!("--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1"),
+        format!("--user-data-dir={}", folder.join("profile").display()),
+    ];
+    let arguments = CHROMIUM.iter().chain(more).copied().chain(own.iter().map(String::as_str));
     let capabilities = json!({
         "browserName": "chrome",
         "goog:chromeOptions": {
             "binary": program("chromium")?,
             "prefs": preferences,
-            "args": [
-                "--headless",
-                // Chromium's sandbox refuses to run as root.
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--disable-dev-shm-usage",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--no-first-run",
-                format!("--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1"),
-                format!("--user-data-dir={}", folder.join("profile").display()),
-            ],
+            "args": arguments.collect::<Vec<_>>(),
         },
     });
     let crash = Crash::Page("chrome://crash");
     Ok((connect(port, &capabilities, crash)?, vec![group]))
 }
+
+/// How Chromium is started each time.
+const CHROMIUM: [&str; 9] = [
+    "--headless",
+    // Chromium's sandbox refuses to run as root.
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+];
 
 fn start_firefox(folder: &Path, storage: Storage) -> Result<Started> {
     let port = ports::free()?;

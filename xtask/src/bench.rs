@@ -122,7 +122,10 @@ pub(crate) fn handover(repo: &Repo, flags: flags::Handover) -> anyhow::Result<()
         .env("TABMUX_CHAOS_SERVER", repo.target().join("release/examples/chaos"))
         .env("TABMUX_DIST", assets);
     // Figures of a trial, or of a part of an engine's table, are none for the book.
-    if rounds >= ROUNDS && flags.tier.is_empty() && flags.only.is_empty() {
+    if flags.hidden {
+        run = run.arg("--hidden");
+    }
+    if rounds >= ROUNDS && !flags.hidden && flags.tier.is_empty() && flags.only.is_empty() {
         run = run.arg("--write").arg(repo.path(DOCS));
     }
     for engine in &flags.engine {

@@ -144,6 +144,9 @@ xflags::xflags! {
                 repeated --tier name: String
                 /// Rounds of each cell; 20 when not given. With fewer nothing is written.
                 optional --rounds number: u32
+                /// The page that looks on is behind another tab, and has been for 15 s. Nothing is
+                /// written.
+                optional --hidden
                 /// Runs only the ways to die whose name contains this text, and writes nothing.
                 /// May be repeated.
                 repeated --only text: String

@@ -29,9 +29,14 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         tiers: Vec::new(),
         deaths: Vec::new(),
         rounds: 20,
+        hides: false,
         write: None,
     };
     while let Some(name) = arguments.next() {
+        if name == "--hidden" {
+            options.hides = true;
+            continue;
+        }
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         let unknown = || format!("there is no {} {value}", name.trim_start_matches('-'));
         match name.as_str() {

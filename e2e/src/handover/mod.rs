@@ -24,6 +24,8 @@ pub struct Options {
     pub deaths: Vec<Death>,
     /// Rounds of each cell.
     pub rounds: u32,
+    /// Whether the page that looks on is hidden.
+    pub hides: bool,
     /// The document whose tables are replaced.
     pub write: Option<PathBuf>,
 }
@@ -110,7 +112,7 @@ pub fn run(options: &Options) -> Result<()> {
     for engine in &options.engines {
         let mut cells = Vec::new();
         for tier in &options.tiers {
-            let mut bench = Bench::start(*engine, *tier)?;
+            let mut bench = Bench::start(*engine, *tier, options.hides)?;
             let refused = bench.obstacle()?;
             for death in &options.deaths {
                 let rounds = match refused.clone().or_else(|| death.obstacle(*tier)) {
@@ -162,7 +164,7 @@ fn measure(
             Err(error) => {
                 println!("{cell}, round {number}: {error}");
                 // What a broken round leaves behind must not be measured.
-                *bench = Bench::start(engine, tier)?;
+                *bench = Bench::start(engine, tier, options.hides)?;
                 if rounds.is_empty() && number >= 3 {
                     return Ok(Err(error));
                 }
@@ -170,6 +172,10 @@ fn measure(
         }
     }
     println!("{engine:<9} {:<13} {}: {}", tier.name(), death.name(), table::line(&rounds));
+    if options.hides {
+        let hidden = rounds.iter().filter(|seen| seen.was_hidden).count();
+        println!("{engine:<9} the page was hidden in {hidden} of them, as it says");
+    }
     if rounds.is_empty() { Ok(Err("no round came to its end".into())) } else { Ok(Ok(rounds)) }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Seen {
     pub(super) silent: u64,
     /// Ticks that came twice.
     pub(super) duplicated: u64,
+    /// Whether the page was hidden, as it said itself.
+    pub(super) was_hidden: bool,
 }
 
 /// Browser and servers of the cells of one tier.
@@ -37,6 +39,8 @@ pub(super) struct Bench {
     pages: PageServer,
     server: LinkServer,
     proxy: Proxy,
+    /// The follower is hidden.
+    hides: bool,
 }
 
 /// Ticks that prove that all is well, before and after.
@@ -44,8 +48,12 @@ const STEADY: u64 = 15;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// How long a page is hidden before the other one dies, and how long it may take to notice.
+const HIDDEN: Duration = Duration::from_secs(15);
+const LIMIT_HIDDEN: Duration = Duration::from_secs(150);
+
 impl Bench {
-    pub(super) fn start(engine: Engine, tier: Tier) -> Result<Self> {
+    pub(super) fn start(engine: Engine, tier: Tier, hides: bool) -> Result<Self> {
         let pages = PageServer::start(paths::assets()?)?;
         let plain = ports::free()?;
         let program = Program::Numbers { topics: 0, plain: Some(plain) };
@@ -54,8 +62,11 @@ impl Bench {
             Tier::None => Proxy::start(plain)?,
             _ => Proxy::watching(server.port())?,
         };
-        let session = Session::start_for_crashes(engine)?;
-        Ok(Self { session, engine, tier, pages, server, proxy })
+        let session = match hides {
+            true => Session::start_for_hidden_crashes(engine)?,
+            false => Session::start_for_crashes(engine)?,
+        };
+        Ok(Self { session, engine, tier, pages, server, proxy, hides })
     }
 
     /// Why no cell of this tier can be.
@@ -84,15 +95,10 @@ impl Bench {
             self.steady(&follower)?;
         }
         self.session.browser.run(&follower, "H.reset()")?;
-        self.die(death, &leader)?;
-        // The follower's next ticks, told apart from those before by the clock.
-        let then = tick_now();
-        wait::until("ticks after the death", LIMIT, || {
-            let last = self.session.browser.run(&follower, "H.last")?.as_u64();
-            let after = last.unwrap_or_default().saturating_sub(then);
-            if after >= STEADY { Ok(()) } else { Err(format!("{after} ticks after it")) }
-        })?;
-        let seen = self.session.browser.run(&follower, "H.seen")?;
+        let seen = match self.hides {
+            true => self.notice_hidden(death, &leader, &follower)?,
+            false => self.notice(death, &leader, &follower)?,
+        };
         self.session.browser.close_all()?;
         // The next round's first tab is to be the first, and to host the worker.
         // Chromium's outlives its tabs.
@@ -111,6 +117,33 @@ impl Bench {
             said: count("said"),
             silent: count("silent"),
             duplicated: count("duplicated"),
+            was_hidden: seen["is"] == "hidden",
+        })
+    }
+
+    /// What the follower sees of the death.
+    fn notice(&mut self, death: Death, leader: &Tab, follower: &Tab) -> Result<Value> {
+        self.die(death, leader)?;
+        // The follower's next ticks, told apart from those before by the clock.
+        let then = tick_now();
+        wait::until("ticks after the death", LIMIT, || {
+            let last = self.session.browser.run(follower, "H.last")?;
+            enough_after(then, &last)
+        })?;
+        self.session.browser.run(follower, "H.seen")
+    }
+
+    /// The same of a follower that is behind another tab all the time.
+    fn notice_hidden(&mut self, death: Death, leader: &Tab, follower: &Tab) -> Result<Value> {
+        let front = self.open(Kind::Tab)?;
+        self.session.browser.run(follower, "H.tells = true")?;
+        self.session.browser.run(&front, "1")?;
+        std::thread::sleep(HIDDEN);
+        self.die(death, leader)?;
+        let then = tick_now();
+        wait::until("ticks after the death", LIMIT_HIDDEN, || {
+            let told = self.session.browser.run(&front, "JSON.parse(localStorage.told)")?;
+            enough_after(then, &told["last"]).map(|()| told)
         })
     }
 
@@ -191,6 +224,12 @@ impl Bench {
     fn url(&self, path: &str) -> Value {
         json!(format!("ws://127.0.0.1:{}{path}", self.proxy.port()))
     }
+}
+
+/// Whether enough ticks have come since then.
+fn enough_after(then: u64, last: &Value) -> Result<()> {
+    let after = last.as_u64().unwrap_or_default().saturating_sub(then);
+    if after >= STEADY { Ok(()) } else { Err(format!("{after} ticks after it")) }
 }
 
 /// Hundredths of a second since 1970, as the server counts them.
