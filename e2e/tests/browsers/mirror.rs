@@ -9,6 +9,7 @@ use crate::steps::Outcome;
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("mirror mode: every view gets every frame", every_frame),
+    Test::new("mirror mode: a page that awaits each message of a burst hears all of them", awaits),
     Test::new("mirror mode: sends go out in order", sends),
     Test::new("mirror mode: a late view opens at once", late_view),
     Test::new("mirror mode: one view closes, the others stay", close_one),
@@ -29,6 +30,37 @@ fn every_frame(context: &mut Context<'_>) -> Outcome {
         equal("messages", messages, wanted.clone())?;
     }
     equal("connections", server.wait_for("open", 1)?.len(), 1)?;
+    Ok(())
+}
+
+/// Who listens anew after each message would miss those that follow in the same task.
+fn awaits(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = open_views(context, &server, 3)?;
+    for tab in &tabs {
+        let listen = "void (() => {
+            const view = T.get('view');
+            const next = () => new Promise((resolve) =>
+                view.addEventListener('message', ({ data }) => resolve(data), { once: true }));
+            const later = async (hops) => hops && later(hops - 1);
+            T.heard = (async () => {
+                const heard = [];
+                while (heard.length < 500) {
+                    heard.push(await next());
+                    await later(20);
+                }
+                return heard;
+            })();
+        })()";
+        context.run(tab, listen)?;
+    }
+    for number in 0..500 {
+        server.command(&json!({ "send": number.to_string() }))?;
+    }
+    let wanted: Vec<Value> = (0..500).map(|number| json!(number.to_string())).collect();
+    for heard in context.run_all(&tabs, "await T.heard")? {
+        equal("messages", heard, json!(wanted))?;
+    }
     Ok(())
 }
 

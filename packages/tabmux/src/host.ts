@@ -1,6 +1,7 @@
 // What a page and the ways to host a hub know of each other.
 
-import type { HubMessage, PageMessage } from './protocol.js';
+import { MAX_BATCH, SEVERAL } from './protocol.js';
+import type { HubMessage, PageMessage, PortData } from './protocol.js';
 
 /**
  * How a hub is hosted. `page`: a socket in mirror or exclusive mode could have no hub, and is a
@@ -11,7 +12,7 @@ export type Tier = 'shared-worker' | 'leader' | 'storage' | 'direct' | 'page';
 /** What a page speaks to a hub through. A SharedWorker's own port says nothing of its tier. */
 export interface PagePort {
   readonly _tier?: Tier;
-  onmessage: ((event: MessageEvent<HubMessage>) => unknown) | null;
+  onmessage: ((event: MessageEvent<PortData>) => unknown) | null;
   postMessage(message: PageMessage): void;
   close(): void;
 }
@@ -62,6 +63,28 @@ export interface Page {
   readonly _tried: Tried;
   /** The SharedWorker fell silent. */
   _lost(): void;
+  /** See `listen`: the chunk of the other tiers has no copy of it. */
+  readonly _listen: typeof listen;
+}
+
+/**
+ * Hears what a port carries, one message after another. Each has a listener: what a page does after
+ * an `await` comes between two listeners, as between two messages of a WebSocket, and not between
+ * two calls of one.
+ */
+export function listen(port: PagePort | MessagePort, hear: (message: HubMessage) => unknown): void {
+  let late: HubMessage[];
+  const next = (event: Event): void => {
+    if (!late[1]) event.stopImmediatePropagation?.();
+    hear(late.shift() as HubMessage);
+  };
+  port.onmessage = (event: MessageEvent<PortData>) => {
+    late = event.data[0] === SEVERAL ? event.data[1] : [event.data];
+    next(event);
+  };
+  for (let n = 1; n < MAX_BATCH; n += 1) {
+    (port as Partial<MessagePort>).addEventListener?.('message', (it) => next(it));
+  }
 }
 
 /** What a tier tells of its hub. */

@@ -6,7 +6,7 @@
 
 import { HubKind, LinkState, PageKind, hubLock, tabLock } from './protocol.js';
 import type { HubConfig, HubMessage, PageMessage } from './protocol.js';
-import { Deadline } from './host.js';
+import { Deadline, listen } from './host.js';
 import type { PagePort, Skipped, Tier, Tried } from './host.js';
 
 /** Times and numbers: constants that the bundle has as numbers. */
@@ -181,6 +181,7 @@ function startOther(life: Life): void {
       _locks: life._config.locks,
       _tried: life._tried,
       _lost: now(life, restart),
+      _listen: listen,
     }, now(life, (_, reason, isFinal) => (isFinal ? fail : retry)(life, reason)),
   ))), now(life, (_, error) =>
     (error instanceof TypeError ? retry : fail)(life, error.message)));
@@ -191,7 +192,7 @@ function take(life: Life, port: PagePort): void {
   life._port = port;
   // The other tiers see to it themselves. Sockets that need no hub do not wait long for them.
   if (port._tier && life._isMux) clearTimeout(life._timer);
-  port.onmessage = now(life, (_, { data }) => receive(life, data));
+  listen(port, now(life, receive));
   lockHeld.then(now(life, () => life._phase === Phase.New && attach(life, Phase.Attaching)));
 }
 

@@ -5,7 +5,7 @@ import { GONE, HERE, STAYS, busName, hostId, openChannel, resync } from './bus.j
 import type { HubFrame, TabFrame, WorkerOrder } from './bus.js';
 import { SILENCE_MS, wins } from './election/follow.js';
 import { ignore } from './garbage.js';
-import { HubKind, PageKind } from './protocol.js';
+import { HubKind, MAX_BATCH, PageKind, SEVERAL } from './protocol.js';
 import type { HubMessage } from './protocol.js';
 import { withPulse } from './pulse.js';
 
@@ -23,6 +23,9 @@ const TICK_MS = 1000;
 
 /** How long a link may take to close when its worker ends. */
 const RETIRE_MS = 1000;
+
+/** So often ports post at once before it is a burst. */
+const TURNS = 4;
 
 /** How long a host that stood still says nothing of itself. */
 const QUIET_MS = 1500;
@@ -72,7 +75,7 @@ function openShared(serve: (port: Port) => void, move: () => void): Ports {
     if (!port) return;
     // Now the page knows that the script is here.
     port.postMessage([HubKind.Loading, ''] satisfies HubMessage);
-    serve(withPulse(port, true));
+    serve(withPulse(batched(port), true));
   };
   return {
     // The bus is for a tab that cannot have this SharedWorker though others have it. Who has the
@@ -95,6 +98,65 @@ function openShared(serve: (port: Port) => void, move: () => void): Ports {
       served.announce();
     },
   };
+}
+
+/** What ports are to post. Ports are forgotten when there is nothing left for any. */
+const waiting = new Map<MessagePort, HubMessage[]>();
+let isDue = false;
+/** How often something was posted with no pause of a millisecond, and when that was last. */
+let turns = 0;
+let lastTurn = 0;
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+/**
+ * The same port, which posts together what it is given in one task. In a burst it posts once in a
+ * millisecond: to pass a message to another process costs more than all else that is done for it.
+ */
+function batched(port: MessagePort): Port {
+  const outer: Port = {
+    onmessage: null,
+    postMessage(message) {
+      const messages = waiting.get(port) ?? [];
+      waiting.set(port, messages);
+      if (messages.push(message) === MAX_BATCH) return flush(messages, port);
+      if (performance.now() - lastTurn >= 1) turns = 0;
+      if (isDue) return;
+      if (turns < TURNS) {
+        isDue = true;
+        queueMicrotask(turn);
+      } else {
+        timer ??= setTimeout(late, 1);
+      }
+    },
+  };
+  port.onmessage = (event: MessageEvent<unknown>) => {
+    // Who asks is answered at once.
+    turns = 0;
+    const messages = waiting.get(port);
+    // It goes into the back/forward cache, where nothing may be posted to it.
+    if (messages && (event.data as unknown[])?.[0] === PageKind.Park) flush(messages, port);
+    outer.onmessage?.(event);
+  };
+  return outer;
+}
+
+function turn(): void {
+  isDue = false;
+  turns += 1;
+  waiting.forEach(flush);
+  waiting.clear();
+  lastTurn = performance.now();
+}
+
+function late(): void {
+  timer = undefined;
+  turn();
+}
+
+function flush(messages: HubMessage[], port: MessagePort): void {
+  const all = messages.splice(0);
+  const [only] = all;
+  if (only) port.postMessage(all.length > 1 ? [SEVERAL, all] : only);
 }
 
 function openDedicated(serve: (port: Port) => void, retire: () => void): Ports {

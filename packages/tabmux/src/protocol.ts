@@ -315,6 +315,18 @@ export type HubMessage =
   | [kind: HubKind.Moved, hub: bigint]
   | [kind: HubKind.Ping];
 
+/** In the place of a kind: several messages follow, which a port carries together. */
+export const SEVERAL = 93;
+
+/**
+ * So many at most: a page does nothing else until it has dealt with all of them, and it has a
+ * listener for each, of which Node takes more than 10 for a leak.
+ */
+export const MAX_BATCH = 10;
+
+/** What a port carries to a page. */
+export type PortData = HubMessage | [kind: typeof SEVERAL, messages: HubMessage[]];
+
 /** The messages of these kinds. */
 export type Of<Kind extends HubKind> = Extract<HubMessage, { 0: Kind }>;
 

@@ -145,7 +145,7 @@ function post(ladder: Ladder, message: PageMessage): void {
 }
 
 /** A SharedWorker whose tabs and hub ask each other whether they live. */
-function openShared({ _name: name, _address, _hear, _skip, _lost }: Host): TierPort {
+function openShared({ _name: name, _address, _hear, _skip, _lost, _listen }: Host): TierPort {
   const worker = new SharedWorker(_address, { name, extendedLifetime: true } as WorkerOptions);
   const { port } = worker;
   const pong = (): void => port.postMessage([PageKind.Pong]);
@@ -154,14 +154,14 @@ function openShared({ _name: name, _address, _hear, _skip, _lost }: Host): TierP
   const timer = setTimeout(() => _skip('it did not come'), Deadline.Load);
   let isAttached = false;
   worker.onerror = () => isAttached || _skip('it did not start');
-  port.onmessage = ({ data }: MessageEvent<HubMessage>) => {
+  _listen(port, (message) => {
     clearTimeout(timer);
     if (!isAttached) watch._start();
     isAttached = true;
     watch._heard();
-    if (data[0] === HubKind.Ping) pong();
-    else _hear(data);
-  };
+    if (message[0] === HubKind.Ping) pong();
+    else _hear(message);
+  });
   return {
     _post: (message) => port.postMessage(message),
     _close() {

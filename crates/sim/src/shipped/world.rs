@@ -51,6 +51,8 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(1000);
 const MANY_ATTACHES: u32 = 12;
 /// The kind of message by which a hub says that a tab is attached.
 const ATTACHED: &str = "11";
+/// How several messages that a port carries together begin.
+const SEVERAL: &str = "[93,[";
 /// More steps than any run takes, unless something goes round in circles.
 const MAX_STEPS: u64 = 250_000;
 /// What leases, beats and heartbeats of three browsers may add in each second that passes.
@@ -572,11 +574,18 @@ impl Task {
             }
             None => data,
         };
+        // Several messages that a port carries together are of one hub, if of any.
+        let said = said.strip_prefix(SEVERAL).unwrap_or(said);
         // What comes last in a frame of the bus is the name of the host, and no hub.
-        let (kind, rest) = said.strip_prefix('[')?.split_once(",\"n")?;
-        kind.parse::<u8>().ok()?;
-        let hub = u64::from_str_radix(rest.split_once('"')?.0, 16).ok()?;
-        Some((HubId(hub), kind == ATTACHED))
+        let names = said.match_indices(",\"n").filter(|(at, _)| {
+            let kind = said[..*at].rsplit_once('[');
+            kind.is_some_and(|(_, kind)| kind.parse::<u8>().is_ok())
+        });
+        let (at, mark) = names.into_iter().next()?;
+        let (name, _) = said[at + mark.len()..].split_once('"')?;
+        let hub = u64::from_str_radix(name, 16).ok()?;
+        let attached = format!("[{ATTACHED},\"n{name}\"");
+        Some((HubId(hub), said.contains(&attached)))
     }
 }
 

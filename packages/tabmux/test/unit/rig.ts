@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 
 import { FakeSocket } from './native.js';
 import { SharedWebSocket, connect } from '../../src/index.js';
-import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
-import type { HubMessage, Of, PageMessage } from '../../src/protocol.js';
+import { HubKind, LinkState, PageKind, SEVERAL } from '../../src/protocol.js';
+import type { HubMessage, Of, PageMessage, PortData } from '../../src/protocol.js';
 
 /** What a message of that kind has behind the hub's id. */
 type Rest<Kind extends HubKind> =
@@ -71,6 +71,11 @@ export class FakeWorker {
       HubKind.Failed,
   ): void {
     this.#end.postMessage([kind, reason] satisfies HubMessage);
+  }
+
+  /** Posts several messages together, as a worker does in a burst. */
+  several(messages: HubMessage[]): void {
+    this.#end.postMessage([SEVERAL, messages] satisfies PortData);
   }
 
   ping(): void {

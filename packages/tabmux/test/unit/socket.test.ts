@@ -45,6 +45,29 @@ async function opened(options: SharedWebSocketOptions = {}, hub = 1n) {
 const thrown = (name: string) => (error: unknown) =>
   error instanceof DOMException && error.name === name && error.message.startsWith('tabmux: ');
 
+test('messages that come together are heard in order, and before those that follow', async () => {
+  const { socket, worker } = await opened();
+  const heard: unknown[] = [];
+  socket.onmessage = ({ data }) => heard.push(data);
+  worker.several(['one', 'two', 'three'].map((data) => [HubKind.Mirror, 1n, data]));
+  worker.post(1n, HubKind.Mirror, 'four');
+  await worker.settled();
+  assert.deepEqual(heard, ['one', 'two', 'three', 'four']);
+});
+
+test('of messages that come together none is heard once the socket is gone', async () => {
+  const { socket, worker, number } = await opened();
+  const heard: unknown[] = [];
+  socket.onmessage = ({ data }) => heard.push(data);
+  worker.several([
+    [HubKind.Mirror, 1n, 'last'],
+    [HubKind.Ended, 1n, number, 1000, 1, ''],
+    [HubKind.Mirror, 1n, 'late'],
+  ]);
+  await event(socket, 'close');
+  assert.deepEqual(heard, ['last']);
+});
+
 test('a mirror: the worker, its name, and what it is told', async () => {
   const { worker, config, path, protocols, number } = await connecting({}, 'me');
   const id = 'mirror:unit-test:["ws://host.test/path?query",[],"me",{}]';

@@ -3,12 +3,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { listen } from '../../src/host.js';
 import { HubKind, PageKind } from '../../src/protocol.js';
 import type { HubConfig } from '../../src/protocol.js';
 import { openTiers } from '../../src/tiers.js';
 
+/** What every page has. */
+const HEARS = { _lost: assert.fail, _listen: listen };
+
 test('a client.js of another build is told so', () => {
-  const page = { _name: '', _script: '', _tab: 1n, _locks: false, _tried: {}, _lost: assert.fail };
+  const page = { _name: '', _script: '', _tab: 1n, _locks: false, _tried: {}, ...HEARS };
   const open = (version: string): unknown =>
     openTiers(version, ['shared-worker'], true, page, assert.fail);
   assert.throws(() => open('of yesterday'), /tiers\.js is of another build/);
@@ -17,7 +21,7 @@ test('a client.js of another build is told so', () => {
 });
 
 test('what is no list of tiers is refused with their names', () => {
-  const page = { _name: '', _script: '', _tab: 1n, _locks: false, _tried: {}, _lost: assert.fail };
+  const page = { _name: '', _script: '', _tab: 1n, _locks: false, _tried: {}, ...HEARS };
   for (const tiers of [[], ['nonsense'], 'leader']) {
     assert.throws(() => openTiers('unit-test', tiers as never, false, page, assert.fail),
       /option tiers has .* not some of shared-worker,leader/);
@@ -27,7 +31,7 @@ test('what is no list of tiers is refused with their names', () => {
 test('each tier that is skipped is named with its reason', () => {
   const tried = {};
   const page =
-    { _name: '', _script: '', _tab: 1n, _locks: false, _tried: tried, _lost: assert.fail };
+    { _name: '', _script: '', _tab: 1n, _locks: false, _tried: tried, ...HEARS };
   assert.throws(() => openTiers('unit-test', ['leader', 'direct'], false, page, assert.fail));
   assert.deepEqual(Object.keys(tried), ['leader', 'direct']);
 });
@@ -56,7 +60,7 @@ test('direct: the claim of a session of its own is shown to the next worker', ()
   });
   const attach = (name: string): unknown => {
     const page = {
-      _name: name, _script: '/worker.js', _tab: 1n, _locks: false, _tried: {}, _lost: assert.fail,
+      _name: name, _script: '/worker.js', _tab: 1n, _locks: false, _tried: {}, ...HEARS,
     };
     const port = openTiers('unit-test', ['direct'], false, page, assert.fail);
     port.postMessage([PageKind.Attach, 1n, {} as HubConfig, 'mine', 0, 0]);
