@@ -46,6 +46,8 @@ struct Shared {
     upstream: AtomicU16,
     /// The only encoding that this server is asked for; none: what the browser takes.
     encoding: Mutex<Option<&'static str>>,
+    /// What was asked for.
+    targets: Mutex<Vec<String>>,
 }
 
 impl PageServer {
@@ -56,8 +58,8 @@ impl PageServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| format!("cannot serve pages: {error}"))?;
         let (stopped, upstream) = (AtomicBool::new(false), AtomicU16::new(0));
-        let encoding = Mutex::default();
-        let shared = Arc::new(Shared { assets, stopped, upstream, encoding });
+        let (encoding, targets) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { assets, stopped, upstream, encoding, targets });
         let served = Arc::clone(&shared);
         thread::spawn(move || accept(&listener, &served));
         Ok(Self { port, shared })
@@ -72,6 +74,17 @@ impl PageServer {
     /// From now on that server is asked for this encoding, whatever the browser says.
     pub fn ask_for(&self, encoding: &'static str) {
         *self.shared.encoding.lock().unwrap_or_else(PoisonError::into_inner) = Some(encoding);
+    }
+
+    /// How often this path was asked for.
+    pub fn asked_for(&self, path: &str) -> usize {
+        let targets = self.shared.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.iter().filter(|target| *target == path).count()
+    }
+
+    /// The id of the build that is served.
+    pub fn build(&self) -> Result<String> {
+        paths::build(&self.shared.assets)
     }
 
     /// The port of all pages.
@@ -126,6 +139,8 @@ fn answer(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     while reader.read_line(&mut headers)? > 2 {}
     let target = request.split(' ').nth(1).unwrap_or("/");
     let upstream = shared.upstream.load(Ordering::Relaxed);
+    let asked = &shared.targets;
+    asked.lock().unwrap_or_else(PoisonError::into_inner).push(target.to_owned());
     if upstream != 0 && target.starts_with("/tabmux/") {
         let encoding = *shared.encoding.lock().unwrap_or_else(PoisonError::into_inner);
         return pass_on(stream, upstream, &request, &headers, encoding);

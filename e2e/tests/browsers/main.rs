@@ -20,6 +20,7 @@ mod lifecycle;
 mod line;
 mod mirror;
 mod parity;
+mod preload;
 mod recovery;
 mod registry;
 mod rooms;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let tests = [
         sharing::TESTS,
         registry::TESTS,
+        preload::TESTS,
         recovery::TESTS,
         sending::TESTS,
         mirror::TESTS,
