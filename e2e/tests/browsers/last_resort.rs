@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("last resort: a page that may start no worker has sockets of its own", no_worker),
     Test::new("last resort: a sandboxed page has sockets of its own", sandboxed),
     Test::new("last resort: a SharedWorker that is silent is given up", silent),
+    Test::new("exclusive: a connection is dialled again where its page asks", redialled),
     Test::new("exclusive: the sockets of a page share a worker, and a trap touches none", trap),
     Test::new("worker.js as a plain script answers no foreign frame, and dials nothing", plain),
 ];
@@ -63,6 +64,37 @@ fn silent(context: &mut Context<'_>) -> Outcome {
     let status = context.run(&tab, "await T.state('client', 'backoff')")?;
     let is_told = status.to_string().contains("worker.js did not come");
     if is_told { Ok(()) } else { Err(format!("{status} does not say why").into()) }
+}
+
+/// Also where the connection is the page's own.
+fn redialled(context: &mut Context<'_>) -> Outcome {
+    let feed = context.plain_server()?;
+    let url = feed.url("/echo");
+    let mut opened = 0;
+    for (page, mode) in [
+        ("page.html", "exclusive"),
+        ("page.html?no-workers", "exclusive"),
+        ("page.html?no-workers", "mirror"),
+    ] {
+        let tab = context.page(Kind::Tab, page)?;
+        context.run(&tab, format!("T.shared('own', '{url}', [], {{ mode: '{mode}' }})"))?;
+        context.run(&tab, "await T.until('own', 'open')")?;
+        feed.wait_for("open", opened + 1)?;
+        context.run(
+            &tab,
+            "void await new Promise((again) => { const own = T.get('own'); \
+             own.addEventListener('reconnect', again); own.reconnect(); own.send('hello') })",
+        )?;
+        let answer = context.run(&tab, "await T.messages('own')")?;
+        equal("answer", answer, json!(["hello"]))?;
+        opened += 2;
+        equal("connections", feed.wait_for("open", opened)?.len(), opened)?;
+        equal("ends", context.run(&tab, "T.count('own', 'close')")?, json!(0))?;
+        context.run(&tab, "T.get('own').close(3001, 'bye')")?;
+        let code = context.run(&tab, "(await T.until('own', 'close'))[0].code")?;
+        equal("code", code, json!(3001))?;
+    }
+    Ok(())
 }
 
 fn trap(context: &mut Context<'_>) -> Outcome {

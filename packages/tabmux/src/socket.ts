@@ -2,6 +2,8 @@
 // The drop-in for WebSocket.
 
 import { DISPOSE, closeOn } from './closing.js';
+import { bytesOf, tagOf } from './data.js';
+import { emit, inTask } from './event.js';
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, Flag, HubMessage, Rules } from './protocol.js';
 import { explain, loadMore, reconnect, skipped, tierOf } from './life.js';
@@ -135,6 +137,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   #offered: string[] = [];
   /** The page's own socket: the last resort where no hub can be had. */
   #own: WebSocket | undefined;
+  /** Dials a connection that is of this socket alone. */
+  #dial: (() => void) | undefined;
   #state = State.Connecting;
   #protocol = '';
   #extensions = '';
@@ -196,18 +200,24 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this.#stays = isMirror && !!reconnect;
     const join = (key?: string): void => {
       if (this.#state > State.Open) return;
+      const [old, number] = [this.#hub, this.#number];
       const sharing = { ...options, key };
       const address = this.#url as URL;
       const hub = this.#hub = isMux ? linkPort(address, endpoint, sharing)
         : isMirror
           ? hubPort(mode, shareBy ?? address.href, this.#offered, sharing, rules, this.#find)
           : hubPort('exclusive', '', [], { ...sharing, key: own });
+      if (hub._config.mode === 'exclusive') this.#dial = join;
       this.#reused = hub._state === LinkState.Connected;
       this.#number = addPeer(hub,
         (message) => this.#receive(message),
         [PageKind.Open, isMux ? address.pathname + address.search : isMirror ? tabId : address.href,
           isMirror ? [] : this.#offered],
       );
+      if (old) {
+        say(old, PageKind.Close, number, 0, 0, '');
+        removePeer(old, number);
+      }
     };
     const fail = (text: unknown): void => this.#fail(`${text}`);
     const begin = (): unknown => (typeof key !== 'function' ? join(key)
@@ -300,11 +310,17 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /**
    * The connection, or the link in mux mode, is closed and dialled again. All sockets stay open,
-   * and in mirror mode hear `reconnect`. Calls of all tabs within a second are one. For a new
-   * token, or after a log-in. Does nothing in exclusive mode and in tier `page`.
+   * and but for mux mode hear `reconnect`. For a new token, or after a log-in. Calls of all tabs
+   * within a second are one. A connection of this socket alone (exclusive mode, tier `page`) is
+   * dialled once at a time, and what is sent meanwhile waits.
    */
   reconnect(): void {
-    if (this.#state < State.Closing) reconnect(this.#hub);
+    if (!this.#dial) {
+      if (this.#state < State.Closing) reconnect(this.#hub);
+    } else if (this.#state === State.Open && this.#credit) {
+      this.#credit = 0;
+      this.#find().then(() => this.#dial?.()).catch((error) => this.#fail(`${error}`));
+    }
   }
 
   // Its length is 0, as in `WebSocket`.
@@ -392,24 +408,33 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     if (this.#state || hub._isMux) return this.#fail(reason);
     console.warn(reason);
     removePeer(hub, this.#number);
-    this.#find().then(([url, ...protocols]) => {
-      if (this.#state) return;
-      const own = (this.#own = new Native(url as string, protocols));
+    this.#dial = () => {
+      if (this.#state > State.Open) return;
+      const old = this.#own;
+      const own = (this.#own = new Native(this.url, this.#offered));
+      old?.close();
+      const now = <E>(act: (event: E) => void) => (event: E) => this.#own === own && act(event);
       own.binaryType = 'arraybuffer';
-      own.onopen = () => this.#opened(own.protocol + '\n' + own.extensions);
-      own.onmessage = ({ data }) =>
-        this.#heard(typeof data === 'string' ? data : new Uint8Array(data));
-      own.onerror = () => {
+      own.onopen = now(() => this.#opened(own.protocol + '\n' + own.extensions));
+      own.onmessage = now(({ data }) =>
+        this.#heard(typeof data === 'string' ? data : new Uint8Array(data)));
+      own.onerror = now(() => {
         this.#error = `${reason}; this page has no connection to ${this.#name} either`;
         // Chromium fires no `close` where the page's policy forbids the connection.
-        setTimeout(() => this.#end());
-      };
-      own.onclose = ({ code, wasClean, reason }) => this.#end(code, wasClean, reason);
-    }).catch((error: Error) => this.#fail(`${reason} (${error.message})`));
+        setTimeout(now(() => this.#end()));
+      });
+      own.onclose = now(({ code, wasClean, reason }) => this.#end(code, wasClean, reason));
+    };
+    this.#find().then(this.#dial).catch((error: Error) =>
+      this.#fail(`${reason} (${error.message})`));
   }
 
   #opened(answer: string): void {
-    if (this.#state === State.Open) emit(this, 'reconnect');
+    if (this.#state === State.Open) {
+      this.#credit = 1 / 0;
+      this.#wake?.();
+      emit(this, 'reconnect');
+    }
     if (this.#state) return;
     this.#state = State.Open;
     [this.#protocol = '', this.#extensions = ''] = answer.split('\n');
@@ -539,41 +564,7 @@ export function linkPort(
     async () => [at(await ask(url), await ask(endpoint))]);
 }
 
-/** Dispatches an event. Not every runtime has every class of event. */
-export function emit(
-  target: EventTarget,
-  type: string,
-  init?: object,
-  Class?: new (type: string, init?: object) => Event,
-): void {
-  target.dispatchEvent(Class ? new Class(type, init) : Object.assign(new Event(type), init));
-}
-
 const isFunction = (given: unknown): boolean => typeof given === 'function';
 
 /** The text of the error for a function without `shareBy`. */
 const NAMELESS = 'a function needs the option shareBy';
-
-/** What kind of object it is, also when it is of an iframe, whose classes are others. */
-const tagOf = (data: unknown): string => ({}).toString.call(data);
-
-/** A copy of the bytes of a buffer or a view, empty if they were transferred; nothing else. */
-function bytesOf(data: Partial<ArrayBufferView> & BufferSource): Uint8Array | undefined {
-  if (!/ ArrayBuffer]$/.test(tagOf(data)) && !ArrayBuffer.isView(data)) return;
-  const buffer = (data as DataView).buffer ?? data;
-  return buffer.byteLength
-    ? new Uint8Array(buffer, (data as DataView).byteOffset, data.byteLength).slice()
-    : new Uint8Array();
-}
-
-/** Does it in a task of its own, which comes sooner than that of a timer. */
-function inTask(act: () => void): unknown {
-  // jsdom has no channels.
-  if (!globalThis.MessageChannel) return setTimeout(act);
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => {
-    port1.close();
-    act();
-  };
-  return port2.postMessage(0);
-}
