@@ -11,7 +11,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use xshell::cmd;
 
-use crate::{dist, repo::Repo, sim::number_before};
+use crate::{
+    dist,
+    repo::Repo,
+    sim::{number_before, simulator},
+};
 
 /// Where the patches are, each of which breaks one thing.
 const MUTATIONS: &str = "crates/sim/mutations";
@@ -43,7 +47,7 @@ const FOLDERS: &[(&str, Kind)] =
 /// # Errors
 /// If a mutant was not found, or does not run.
 pub(crate) fn run(repo: &Repo, only: &str) -> anyhow::Result<()> {
-    let place = repo.path("target/mutations");
+    let place = repo.target().join("mutations");
     let patches = patches(repo, only)?;
     if patches.is_empty() {
         bail!("no mutant is called {only}");
@@ -121,13 +125,13 @@ fn scripts_mutant(repo: &Repo, place: &Path, patch: &PathBuf) -> anyhow::Result<
     apply(repo, place, patch)?;
     let src = package.join("src");
     cmd!(repo.sh, "node {build} --host --src {src} --out {out}").quiet().run()?;
-    find(repo, &repo.path("target/release/tabmux-sim"), &out)
+    find(repo, &simulator(repo), &out)
 }
 
 /// Runs a mutant in seed after seed: how it was found, if it was. A seed that fails without the
 /// mutant as well finds nothing.
 fn find(repo: &Repo, sim: &Path, scripts: &Path) -> anyhow::Result<Option<String>> {
-    let unbroken = repo.path("target/release/tabmux-sim");
+    let unbroken = simulator(repo);
     let mut from = 0;
     while from < SEEDS {
         let (first, count) = (from.to_string(), (SEEDS - from).to_string());

@@ -1,5 +1,7 @@
 //! Simulation.
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 use xshell::cmd;
 
@@ -22,7 +24,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     cmd!(repo.sh, "cargo build -q --release -p tabmux-sim").quiet().run()?;
     let built = std::time::Instant::now();
-    let sim = repo.path("target/release/tabmux-sim");
+    let sim = simulator(repo);
     let out = cmd!(repo.sh, "{sim} {args...}").quiet().ignore_status().output()?;
     let text = String::from_utf8_lossy(&out.stdout);
     print!("{text}");
@@ -41,6 +43,11 @@ pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The simulator, as a release build leaves it.
+pub(crate) fn simulator(repo: &Repo) -> PathBuf {
+    repo.target().join("release").join(format!("tabmux-sim{}", std::env::consts::EXE_SUFFIX))
 }
 
 /// The steps that the simulator says it took.
