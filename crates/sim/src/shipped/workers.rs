@@ -67,7 +67,8 @@ impl World {
                 faults.lacks.push("locks");
             }
             if !browser.traits.channels {
-                faults.lacks.push("channels");
+                // No engine has SharedWorkers and no channels.
+                faults.lacks.extend(["channels", "shared"]);
             }
             if let Special::Refuses(what) = special {
                 faults.refuses.extend(what);
