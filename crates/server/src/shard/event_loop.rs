@@ -165,6 +165,10 @@ impl<S: Service> EventLoop<S> {
         }
         for event in events {
             self.on_event(now, event);
+            // What handlers answered at length is written before others make them answer.
+            if self.burst > BURST {
+                self.settle(now);
+            }
         }
         while let Some(&(at, link)) = self.paused.first().filter(|(at, _)| *at <= now) {
             self.paused.remove(&(at, link));
@@ -305,8 +309,8 @@ impl<S: Service> EventLoop<S> {
                 if self.messages == 0 {
                     self.service.heard(now, id);
                 }
-                self.tell_memory(now, id);
                 self.carry_out(now);
+                self.tell_memory(now, id);
                 !self.charge(now, id, len + self.inflated) && (len == buffer.len() || ending)
             }
             Ok(None) => false,

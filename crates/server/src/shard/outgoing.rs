@@ -11,6 +11,8 @@ use crate::ws::{self, Kind, Opcode};
 const MAX_CONTROL: usize = 64 << 10;
 /// Frames of one link's own are put together up to this, and those of all up to one write.
 const MERGE: usize = 4 << 10;
+/// More than this is not kept for a link that closes and whose peer does not read.
+const STUCK: usize = 256 << 10;
 /// What one write gathers from several frames. A frame that alone is half of it is not copied.
 pub(super) const CORK: usize = 64 << 10;
 
@@ -69,6 +71,11 @@ impl Outgoing {
         self.0.as_ref().map_or(0, |queue| {
             size_of::<Queue>() + queue.items.capacity() * size_of::<Item>() + queue.own
         })
+    }
+
+    /// Returns true if much waits for a peer that does not read.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.0.as_ref().is_some_and(|queue| queue.blocked) && self.held() > STUCK
     }
 
     pub(super) const fn is_empty(&self) -> bool {

@@ -49,7 +49,11 @@ impl<S: Service> EventLoop<S> {
                         let is_within = link.decoder.held() > 0;
                         let phase = if is_within { Phase::Deaf } else { Phase::Closing };
                         link.decoder = Decoder::default();
+                        let is_stuck = link.out.is_stuck();
                         self.enter(now, id, phase);
+                        if is_stuck {
+                            self.drop_link(id);
+                        }
                     }
                 }
             }
@@ -161,6 +165,10 @@ impl<S: Service> EventLoop<S> {
                 self.tell_memory(now, id);
             }
             // An error means that the peer is gone, which the next read tells.
+            // Nobody pays for what waits here, and the peer does not read it.
+            Phase::Closing | Phase::Deaf | Phase::Leaving if link.out.is_stuck() => {
+                self.drop_link(id);
+            }
             Phase::Deaf if all => drop(link.stream.end()),
             Phase::Leaving if all => self.drop_link(id),
             _ => {}
