@@ -58,10 +58,15 @@ pub(crate) fn gateway(repo: &Repo, flags: &flags::Gateway) -> anyhow::Result<()>
     become_process(run.into())
 }
 
-pub(crate) fn abuse(repo: &Repo, flags: &flags::Abuse) -> anyhow::Result<()> {
-    let (profile, size) = if flags.quick { ("dev", Some("--short")) } else { ("release", None) };
+pub(crate) fn abuse(repo: &Repo, flags: flags::Abuse) -> anyhow::Result<()> {
+    let (profile, size) = if flags.short { ("dev", Some("--short")) } else { ("release", None) };
     let run = cmd!(repo.sh, "cargo run -q --profile {profile} -p tabmux-server --example abuse --");
-    become_process(run.args(size).into())
+    let run = run.args(size);
+    let run = match flags.only {
+        Some(text) => run.args(["--only", &text]),
+        None => run,
+    };
+    become_process(run.into())
 }
 
 /// Runs of which the medians are for the book.

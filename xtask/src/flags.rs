@@ -96,6 +96,14 @@ xflags::xflags! {
             /// Runs one target only: decode, ws or registry.
             optional --target name: String
         }
+        /// What clients who mean harm do to a server, and what their neighbour notices, as a table.
+        /// Fails if the neighbour loses an answer.
+        cmd abuse {
+            /// Fewer clients, smaller limits, and no release build.
+            optional --short
+            /// Runs only the cases whose name contains this text.
+            optional --only text: String
+        }
         /// Measures.
         cmd bench {
             /// The server's memory and CPU beside other servers and a floor; into
@@ -111,12 +119,6 @@ xflags::xflags! {
             cmd gateway {
                 /// Writes nothing.
                 optional --dry
-            }
-            /// What clients do to a server whose judge is slow, and how long 15,000 browsers take
-            /// to come back when it takes 20 ms for each. Fails if one is refused for good.
-            cmd abuse {
-                /// A tenth of the clients, and no release build.
-                optional --quick
             }
             /// Round trips, bursts, first opens and memory in browsers, beside WebSocket and beside
             /// a plain SharedWorker; into docs/benchmarks.md.

@@ -56,10 +56,10 @@ fn run(flags: Xtask) -> anyhow::Result<()> {
         XtaskCmd::E2e(flags) => browsers::e2e(&repo, flags),
         XtaskCmd::Wpt(flags) => browsers::wpt(&repo, flags),
         XtaskCmd::Chaos(flags) => chaos::run(&repo, flags),
+        XtaskCmd::Abuse(flags) => bench::abuse(&repo, flags),
         XtaskCmd::Bench(flags) => match flags.subcommand {
             BenchCmd::Server(flags) => bench::server(&repo, flags),
             BenchCmd::Gateway(flags) => bench::gateway(&repo, &flags),
-            BenchCmd::Abuse(flags) => bench::abuse(&repo, &flags),
             BenchCmd::Browser(flags) => bench::browser(&repo, &flags),
             BenchCmd::Handover(flags) => bench::handover(&repo, flags),
         },

@@ -42,7 +42,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("fuzz", Count::One, run_fuzz(xtask.clone())),
         step("autobahn", Count::Summary, run_autobahn(xtask.clone())),
         step("cargo deny", Count::One, cargo_deny),
-        step("abuse", Count::One, task(&["bench", "abuse", "--quick"])),
+        step("abuse", Count::One, task(&["abuse", "--short"])),
         step("demo", Count::Summary, task(&["smoke"])),
         step("proxies", Count::Summary, run_proxies(xtask.clone())),
         step("browsers", Count::One, install_browsers(xtask.clone())),

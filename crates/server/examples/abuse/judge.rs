@@ -1,6 +1,6 @@
-//! What clients do to a server whose judge is slow, and what becomes of the others. Each part has
-//! a server of its own, counts all of its clients, and prints a line. The program fails if a client
-//! is refused for good, or is neither let in nor told when to come back.
+//! A judge that is slow, and what becomes of its clients. Each part has a server of its own, counts
+//! all of its clients, and prints a line. It fails if a client is refused for good, or is neither
+//! let in nor told when to come back.
 //!
 //! - `drip`: clients that say one byte a second of their request are closed, and the judge is not
 //!   asked about them.
@@ -13,12 +13,8 @@
 //!
 //! All clients are in one process. On a machine that has no time for it they say nothing for half a
 //! second, and the server may give them up: then the error counts `handshakes`.
-//!
-//! `--short` does it with a tenth of the clients. The server is a process of its own, so that each
-//! of the two needs 16,000 open files at most.
 
 use std::{
-    error::Error,
     fmt::Debug,
     net::SocketAddr,
     process::Stdio,
@@ -30,7 +26,7 @@ use std::{
 };
 
 use tabmux_core::wire::{Hello, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, ServerFrame};
-use tabmux_server::{Admitted, Config, Server, listen, raise_descriptor_limit};
+use tabmux_server::{Admitted, Config, Server, listen};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -40,7 +36,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+use super::Outcome;
 
 /// How long a part may take.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -54,16 +50,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The same where clients take too long on purpose.
 const DRIP: Duration = Duration::from_secs(3);
 
-#[tokio::main]
-async fn main() -> Outcome<()> {
-    raise_descriptor_limit();
-    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
-    if let [serve, judge, handshake] = &arguments[..]
-        && serve == "serve"
-    {
-        return run(judge.parse()?, handshake.parse()?).await;
-    }
-    let size = if arguments.iter().any(|it| it == "--short") { 1 } else { 10 };
+/// Runs all parts.
+pub(crate) async fn all(is_short: bool) -> Outcome<()> {
+    let size = if is_short { 1 } else { 10 };
     let server = start(JUDGE, DRIP).await?;
     timeout(DEADLINE, drip(&server, 10 * size)).await??;
     let server = start(PATIENT_JUDGE, HANDSHAKE).await?;
@@ -75,7 +64,7 @@ async fn main() -> Outcome<()> {
 }
 
 /// The server: a judge does what the cookie `judge` says.
-async fn run(judge_timeout_ms: u64, handshake_timeout_ms: u64) -> Outcome<()> {
+pub(crate) async fn serve(judge_timeout_ms: u64, handshake_timeout_ms: u64) -> Outcome<()> {
     let config = Config::default().handshake_timeout_ms(handshake_timeout_ms);
     let config = config.judge_timeout_ms(judge_timeout_ms);
     let server = Server::builder().config(config).judge(|request| async move {
@@ -99,7 +88,7 @@ struct Running {
 
 async fn start(judge: Duration, handshake: Duration) -> Outcome<Running> {
     let mut process = Command::new(std::env::current_exe()?)
-        .arg("serve")
+        .arg("judge")
         .args([judge, handshake].map(|time| time.as_millis().to_string()))
         .stdout(Stdio::piped())
         .kill_on_drop(true)
