@@ -17,8 +17,8 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes: what is reached today. ARCHITECTURE.md says which of them are to shrink.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 7_600),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 6_950),
+    ("page library", Encoding::Gzip, 7_700),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 7_000),
     ("hooks for React, besides", Encoding::Gzip, 700),
     ("hooks for Vue, besides", Encoding::Gzip, 700),
     ("hooks for Svelte, besides", Encoding::Gzip, 700),
