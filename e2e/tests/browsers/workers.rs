@@ -139,10 +139,11 @@ fn cached(context: &mut Context<'_>) -> Outcome {
         let wanted = context.engine != Engine::Firefox || with == "no worker";
         equal(&format!("kept with {with}"), is_kept, wanted)?;
         if is_kept && with == "a leader" {
+            feed.command(&json!({ "send": "afterwards" }))?;
             let news = match context.engine {
                 // It ends each WebSocket of a page that it keeps, and of the page's workers.
                 Engine::Chromium => "news.error",
-                Engine::Firefox | Engine::WebKit => "news.data === 'meanwhile'",
+                Engine::Firefox | Engine::WebKit => "news.data === 'afterwards'",
             };
             hear(context, &tab, news)?;
         }
