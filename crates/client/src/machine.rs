@@ -271,6 +271,7 @@ impl Machine {
                 }
                 Output::ReleaseLinkLock
                 | Output::AskWho
+                | Output::TakeTag { .. }
                 | Output::WatchTab { .. }
                 | Output::DropTab { .. }
                 | Output::Event(_) => {}
@@ -337,15 +338,13 @@ impl Machine {
                     self.end(socket, code, clean, reason);
                 }
             }
-            M::Resync => self.attach(now),
+            // The next link may be of another user: this hub has no other beside it.
+            M::Resync | M::Elsewhere { .. } => self.attach(now),
             M::Refused { message } => self.news(News::Refused(message)),
             // What was handed to the link may be lost with it, mirrors are another mode, and this
-            // hub knows where its link goes, and that no other user comes.
-            M::Sent { .. }
-            | M::Mirror { .. }
-            | M::Ask { .. }
-            | M::Wait { .. }
-            | M::Elsewhere { .. } => {}
+            // hub knows where its link goes.
+            M::Sent { .. } | M::Mirror { .. } | M::Ask { .. } | M::Wait { .. } | M::User { .. } => {
+            }
         }
     }
 

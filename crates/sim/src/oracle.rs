@@ -123,7 +123,8 @@ impl HubView {
                 HubMessage::Resync
                 | HubMessage::Refused { .. }
                 | HubMessage::Wait { .. }
-                | HubMessage::Elsewhere { .. },
+                | HubMessage::Elsewhere { .. }
+                | HubMessage::User { .. },
             )
             | (Some(false), _) => Ok(()),
             (None, _) => OnlyWhatWasAsked

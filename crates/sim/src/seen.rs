@@ -50,6 +50,12 @@ sights! {
     LostOnPort = "a message that a crashed worker had posted",
     /// A hub lost its session, which is another user's.
     OtherUser = "a session of a user who left",
+    /// A hub asked whose its browser is.
+    AskedWho = "a question whose the browser is",
+    /// A tab was sent to the hub of another user.
+    Moved = "a tab that went to the hub of another user",
+    /// A page was at two hubs.
+    TwoHubs = "a page at the hubs of two users",
     /// A tab found no room at the server.
     NoRoom = "a tab too many",
     /// A socket was refused since its tab has as many as it may.

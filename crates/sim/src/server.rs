@@ -99,9 +99,9 @@ struct Opening {
 impl Server {
     /// A server that has just started. `serial` is larger than that of any session before.
     /// It lets a session have so many tabs.
-    pub fn new(now: Timestamp, serial: u64, limits: (u32, u32)) -> Self {
+    pub fn new(now: Timestamp, serial: u64, limits: (u32, u32), users: bool) -> Self {
         Self {
-            registry: Registry::new(config(limits), now),
+            registry: Registry::new(config(limits, users), now),
             wake_at: None,
             sessions: BTreeMap::new(),
             sockets: BTreeMap::new(),
@@ -561,8 +561,9 @@ pub(crate) fn text(payload: &OwnedPayload) -> &str {
 }
 
 /// Small, so that a link that stalls, or a tab that does not acknowledge, does fill its queue.
-fn config((tabs, sockets): (u32, u32)) -> SessionConfig {
+fn config((tabs, sockets): (u32, u32), users: bool) -> SessionConfig {
     SessionConfig {
+        users,
         tabs,
         sockets,
         message_bytes: 1024,

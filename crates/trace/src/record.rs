@@ -71,7 +71,8 @@ impl Recording {
         let mode = if seed.is_multiple_of(2) { Mode::Mux } else { Mode::Mirror };
         let asks = seed % 4 > 1;
         let asks_who = seed % 8 > 3;
-        let config = HubConfig { asks, asks_who, ..HubConfig::new(mode, HubId(seed), URL) };
+        let tag = if seed % 16 > 11 { "ann" } else { "" }.to_owned();
+        let config = HubConfig { asks, asks_who, tag, ..HubConfig::new(mode, HubId(seed), URL) };
         let (recorder, trace) = Recorder::new(&config, seed);
         Self {
             rng: Rng::new(seed),
@@ -187,10 +188,7 @@ impl Recording {
         let tab = self.rng.below(TABS) + 1;
         let [last0, last] = [self.rng.below(3), self.rng.below(3)];
         match self.rng.below(12) {
-            10 | 11 => {
-                let text = self.rng.pick(&["user ann", "user bob", "nobody", "refused", ""]);
-                self.input(Input::Who { text: text.unwrap_or_default() });
-            }
+            10 | 11 => self.of_users(tab),
             9 => self.said(tab, TabMessage::Visible { online: last == 0 }),
             0 => self.said(tab, TabMessage::Park),
             1 => self.said(tab, TabMessage::Bye),
@@ -202,6 +200,18 @@ impl Recording {
             _ => {
                 let claim = self.tabs.entry(tab).or_default().claim.clone();
                 self.said(tab, TabMessage::Attach { claim: &claim, last0, last });
+            }
+        }
+    }
+
+    fn of_users(&mut self, tab: u64) {
+        match self.rng.below(10) {
+            0 => self.input(Input::TagTaken),
+            1 => self.said(tab, TabMessage::Logout),
+            2..5 => self.said(tab, TabMessage::Whose),
+            _ => {
+                let text = self.rng.pick(&["user ann", "user bob", "nobody", "refused", ""]);
+                self.input(Input::Who { text: text.unwrap_or_default() });
             }
         }
     }

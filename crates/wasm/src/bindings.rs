@@ -78,6 +78,7 @@ hub_methods!(export);
 
 /// Makes the hub, without tabs. `seed` is for jitter only. `asks`: tabs say where its link goes,
 /// and `url` is what people call it. `asks_who`: the server is asked whose the browser is.
+/// `tag`: whose hub it is, if its names hold that.
 /// `record`: all it is told goes to `Shell.record`, before it is told, if the module can record
 /// traces.
 #[unsafe(export_name = "create")]
@@ -88,11 +89,12 @@ extern "C" fn create(
     url: *mut u8,
     asks: u32,
     asks_who: u32,
+    tag: *mut u8,
     record: u32,
 ) {
-    // SAFETY: the worker passes what it wrote into a new block.
-    let url = unsafe { <&str as Enter>::enter(url) };
-    let config = Hub::config(mux != 0, hub, url.show(), asks != 0, asks_who != 0);
+    // SAFETY: the worker passes what it wrote into new blocks.
+    let [url, tag] = [url, tag].map(|text| unsafe { <&str as Enter>::enter(text) });
+    let config = Hub::config(mux != 0, hub, url.show(), [asks != 0, asks_who != 0], tag.show());
     #[cfg(feature = "trace")]
     let hub = Hub::new(Imports, config, seed, record != 0);
     #[cfg(all(feature = "mux", not(feature = "trace")))]

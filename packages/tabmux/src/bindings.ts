@@ -26,6 +26,8 @@ export interface Hub {
     number;
   unsubscribe(now: number, tab: bigint, number: number): number;
   reconnect(now: number, tab: bigint): number;
+  whose(now: number, tab: bigint): number;
+  logout(now: number, tab: bigint): number;
   tabLockGranted(now: number, tab: bigint): number;
   linkLockGranted(now: number): number;
   linkOpened(now: number, attempt: number, protocol: string, extensions: string): number;
@@ -37,6 +39,7 @@ export interface Hub {
     number;
   linkTo(now: number, attempt: number, name: string, text: string): number;
   who(now: number, text: string): number;
+  tagTaken(now: number): number;
   reset(now: number): number;
   networkChanged(now: number, isOnline: boolean): number;
   wake(now: number, attempt: number, buffered: number): number;
@@ -55,6 +58,7 @@ export interface Shell {
   sendLink(attempt: number, data: Data): void;
   closeLink(attempt: number, code: number, reason: string): void;
   askWho(): void;
+  takeTag(tag: string): void;
   watchTab(tab: bigint): void;
   dropTab(tab: bigint): void;
   post(tabs: BigUint64Array, kind: HubKind, numbers: Float64Array, data?: Data): void;
@@ -64,7 +68,7 @@ export interface Shell {
 
 /** What makes a hub, in the order in which the module takes it. */
 export type HubArguments = [isMux: boolean, hub: bigint, seed: bigint, url: string, asks: boolean,
-  asksWho: boolean, records: boolean];
+  asksWho: boolean, tag: string, records: boolean];
 
 type Exports = Record<string, (...given: unknown[]) => number> & { memory: WebAssembly.Memory };
 
@@ -120,6 +124,7 @@ function instantiate(shell?: Shell): Exports {
     close_link: (attempt: number, code: number, reason: number) =>
       to.closeLink(attempt, code, text(reason)),
     ask_who: () => to.askWho(),
+    take_tag: (tag: number) => to.takeTag(text(tag)),
     watch_tab: (tab: bigint) => to.watchTab(BigInt.asUintN(64, tab)),
     drop_tab: (tab: bigint) => to.dropTab(BigInt.asUintN(64, tab)),
     post: post(),

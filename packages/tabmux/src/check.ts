@@ -18,6 +18,8 @@ export function isPageMessage(
     case PageKind.Park:
     case PageKind.Bye:
     case PageKind.Reconnect:
+    case PageKind.Whose:
+    case PageKind.Logout:
     case PageKind.Trap:
       return true;
     case PageKind.Open:
@@ -46,12 +48,13 @@ export function isPageMessage(
 
 function isConfig(value: unknown): value is HubConfig {
   if (typeof value !== 'object' || value === null) return false;
-  const { build, mode, module, url, protocols, lock, locks, rules } =
+  const { build, mode, module, url, protocols, lock, tag, locks, rules } =
     value as Record<keyof HubConfig, unknown>;
   const isMode = mode === 'mirror' || mode === 'mux' || mode === 'exclusive';
   return build === __BUILD__ && isMode && typeof module === 'string' &&
     typeof url === 'string' && isTokens(protocols) &&
-    typeof lock === 'string' && typeof locks === 'boolean' && isRules(rules);
+    typeof lock === 'string' && typeof tag === 'string' &&
+    typeof locks === 'boolean' && isRules(rules);
 }
 
 function isRules(value: unknown): value is Rules {

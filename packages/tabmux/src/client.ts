@@ -4,9 +4,9 @@
 import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, HubMessage, Of } from './protocol.js';
-import { NO_WORKER, hasWorkers, post, reconnect, skipped, tierOf } from './life.js';
-import { addPeer, removePeer } from './port.js';
-import type { HubPort, SharingOptions, Wish } from './port.js';
+import { NO_WORKER, ask, hasWorkers, post, skipped, tierOf } from './life.js';
+import { addPeer, logOut, removePeer } from './port.js';
+import type { Peer, SharingOptions, Wish } from './port.js';
 import { MISSING, linkPort } from './socket.js';
 import { emit } from './event.js';
 import type { Skipped, Tier } from './host.js';
@@ -66,6 +66,11 @@ export interface Status {
    * ended this tab for good.
    */
   readonly state: 'idle' | 'connecting' | 'connected' | 'backoff' | 'closed';
+  /**
+   * The identity tag of the user whose the link is. `undefined` for nobody, where the server knows
+   * no users, and until it is known.
+   */
+  readonly user?: string | undefined;
   /** How the hub is hosted. */
   readonly tier: Tier;
   /** The hub: 16 hexadecimal digits, empty until it is known. */
@@ -151,6 +156,12 @@ export interface Client<S extends Schema = RawSchema>
    * log-in.
    */
   reconnect(): void;
+  /**
+   * Ends the session of this browser: all tabs at this hub lose their sockets, and their clients
+   * are `closed` with the reason "logged out", until a page is loaded or calls `reconnect()`. Log
+   * out of the application first: this ends no log-in.
+   */
+  logout(): void;
   /** Leaves the link. The link goes with its last tab. */
   close(): void;
 }
@@ -173,9 +184,8 @@ export function connect(
 ): Client {
   const { endpoint, signal, decode } = options;
   const target = new EventTarget();
-  let hub: HubPort | undefined;
+  let peer: Peer | undefined;
   let reason = '';
-  let number = 0;
   const left = new AbortController();
   /** The last reason that is in the console. */
   let warned: string | undefined;
@@ -183,7 +193,7 @@ export function connect(
   let last: Status | undefined;
   const receive = (message: HubMessage): unknown => {
     // How far the module of the worker is, is no fault.
-    const reason = message[0] === HubKind.Loading ? '' : hub?._reason;
+    const reason = message[0] === HubKind.Loading ? '' : peer?._hub._reason;
     if (warned !== (warned = reason) && warned) console.warn(warned);
     return message[0] === HubKind.Browser || message[0] === HubKind.Direct
       ? emit(target, 'message', { data: message[3].slice() })
@@ -192,18 +202,21 @@ export function connect(
         : message[0] === HubKind.Lost || emit(target, 'status', { _status: client.status });
   };
   const close = (): void => {
-    const old = hub;
-    hub = undefined;
+    const old = peer;
+    peer = undefined;
     left.abort();
     if (!old) return;
-    removePeer(old, number);
+    removePeer(old);
     emit(target, 'status', { _status: client.status });
   };
   const client: Client = {
     get status(): Status {
+      const hub = peer?._hub;
       const state = STATES[hub?._state ?? LinkState.Closed];
       const status = {
         state,
+        // What stands for nobody has a point.
+        user: hub?._user?.includes('.') ? undefined : hub?._user,
         tier: hub ? tierOf(hub) : 'direct',
         hubId: hex(hub?._hub),
         tabs: hub?._tabs ?? 0,
@@ -215,9 +228,11 @@ export function connect(
     on: listenTo(target, decode),
     topic(name: string, options?: { signal?: AbortSignal | undefined }) {
       if (typeof name !== 'string') fault(MISSING);
-      return makeTopic(hub, name, hub?._reason ?? reason, decode, left.signal, options?.signal);
+      const why = peer?._hub._reason ?? reason;
+      return makeTopic(peer, name, why, decode, left.signal, options?.signal);
     },
-    reconnect: () => reconnect(hub),
+    reconnect: () => ask(peer?._hub),
+    logout: () => logOut(peer?._hub),
     close,
     [DISPOSE]: close,
   };
@@ -225,15 +240,14 @@ export function connect(
   if (!hasWorkers()) {
     reason = NO_WORKER;
   } else if (!signal?.aborted) {
-    hub = linkPort(url, endpoint, options);
-    number = addPeer(hub, receive);
+    peer = addPeer(linkPort(url, endpoint, options), receive);
   }
   return client;
 }
 
 /** Without a hub, or with one that has failed, the reason tells why. */
 function makeTopic(
-  hub: HubPort | undefined,
+  client: Peer | undefined,
   name: string,
   reason: string,
   decode: Decode | undefined,
@@ -242,7 +256,7 @@ function makeTopic(
   const target = new EventTarget();
   const wish: Wish = [PageKind.Subscribe, name, -1, 0];
   let settle: [resolve: (position: Position) => void, reject: (error: Error) => void];
-  let number = 0;
+  let peer: Peer | undefined;
   const left = new AbortController();
   /** The last gap that was told: a hub that was asked twice tells it twice. */
   let gap: string | undefined;
@@ -252,11 +266,11 @@ function makeTopic(
     over ??= reason;
     settle[1](new Error(reason || `tabmux: topic ${name} is closed`));
     left.abort();
-    if (hub && number) {
-      post(hub, [PageKind.Unsubscribe, number]);
-      removePeer(hub, number);
+    if (peer) {
+      post(peer._hub, [PageKind.Unsubscribe, peer._number]);
+      removePeer(peer);
     }
-    hub = undefined;
+    peer = undefined;
     emit(target, reason && 'end', { reason });
   };
   const close = (): void => end('');
@@ -271,8 +285,8 @@ function makeTopic(
   // A page that does not read `ready` gets no error that nobody handles.
   topic.ready.catch(() => undefined);
   closeOn(close, left, ...signals);
-  if (hub && hub._state !== LinkState.Closed) {
-    number = addPeer(hub, (message) => {
+  if (client && client._hub._state !== LinkState.Closed) {
+    peer = addPeer(client._hub, (message) => {
       const [kind] = message;
       if (kind === HubKind.Failed || kind === HubKind.Unsubscribed) {
         return end(message.at(-1) as string);
@@ -293,7 +307,7 @@ function makeTopic(
         if (gap !== place) emit(target, 'gap', { position });
         gap = place;
       } else emit(target, 'message', { data, position });
-    }, wish);
+    }, wish, client);
   } else {
     end(reason);
   }

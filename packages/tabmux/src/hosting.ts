@@ -3,7 +3,7 @@
 
 import { makeHub } from './bindings.js';
 import type { Hub, Shell } from './bindings.js';
-import { takeLinkLock } from './link_lock.js';
+import { takeLinkLock, takeTagLock } from './link_lock.js';
 import type { LinkLock } from './link_lock.js';
 import type { Port } from './ports.js';
 import { refused, withPolicy } from './policy.js';
@@ -35,7 +35,8 @@ const MAX_GIVEN_UP = 256;
 /** What is called of the wasm module, of which mode `exclusive` has a part. */
 type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBinary' | 'close' |
   'tabLockGranted'> & Partial<Pick<Hub, 'visible' | 'answer' | 'credit' | 'got' |
-  'subscribe' | 'unsubscribe' | 'trap' | 'wake' | 'networkChanged' | 'linkLockGranted' |
+  'subscribe' | 'unsubscribe' | 'whose' | 'logout' | 'tagTaken' | 'trap' | 'wake' |
+  'networkChanged' | 'linkLockGranted' |
   'linkOpened' | 'linkText' | 'linkBinary' | 'linkClosed' | 'linkTo' | 'reconnect' |
   'rules' | 'reset' | 'who'>>;
 
@@ -60,10 +61,14 @@ export class Host implements RelayShell, Shell {
   readonly #unlocked = new Set<bigint>();
   /** Tabs that were given up by their lock though they had not left, the last `MAX_GIVEN_UP`. */
   readonly #givenUp = new Set<bigint>();
-  /** What waits to be posted until the lock that tells the tabs this hub lives is held. */
-  #waiting: (() => void)[] | undefined;
+  /** What waits to be posted until it is known who has so many locks. */
+  #waiting: (() => void)[] = [];
+  #waits = 0;
   #alive = true;
   #letGo = (): void => undefined;
+  /** Whose the link is, as far as it is known, and what gives the lock of that back. */
+  #tag: string;
+  #releaseTag: (() => void) | undefined;
   readonly #locks: LockManager | undefined;
   #linkLock: LinkLock | undefined;
   #link: WebSocket | undefined;
@@ -73,12 +78,13 @@ export class Host implements RelayShell, Shell {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly config: HubConfig, readonly world: HostWorld) {
-    const { mode, url, protocols, rules, key } = config;
+    const { mode, url, protocols, rules, key, tag } = config;
     this.#address = [url, ...protocols];
+    this.#tag = tag;
     this.#hub = mode === 'exclusive' ? new Relay(this)
       // Pages that name their user never share a hub with those of another.
       : makeHub(this, mode === 'mux', this.id, random(), url, rules.shareBy !== undefined, !key,
-        world.record !== undefined);
+        tag, world.record !== undefined);
     const { replayLast = 0, linger = 0, reconnect } = rules;
     const { minMs = 500, maxMs = 30_000, attempts = 10 } = reconnect || { attempts: 0 };
     if (mode === 'mirror') {
@@ -88,10 +94,11 @@ export class Host implements RelayShell, Shell {
     this.#locks = config.locks ? self.navigator.locks : undefined;
     if (!this.#isOnline()) this.tellNetwork();
     if (this.#locks === undefined) return;
-    this.#waiting = [];
+    this.#waits = 1;
+    let isHeld = false;
     const goOn = (): void => {
-      this.#waiting?.forEach((post) => post());
-      this.#waiting = undefined;
+      if (!isHeld) this.#goOn();
+      isHeld = true;
     };
     const locks = this.#locks;
     const hold = (): Promise<void> =>
@@ -101,10 +108,15 @@ export class Host implements RelayShell, Shell {
       });
     hold()
       // Stolen: whoever waits for it thinks that this hub is dead, and comes back.
-      .catch(() => this.#waiting ? undefined : hold())
+      .catch(() => isHeld ? hold() : undefined)
       // Refused, as some engines do where storage is: go on without.
       .catch(() => undefined)
       .then(() => this.#alive && goOn());
+  }
+
+  /** It is known who has one of the locks that what is to be posted waits for. */
+  #goOn(): void {
+    if (!(this.#waits -= 1)) this.#waiting.splice(0).forEach((post) => post());
   }
 
   /** Ends the shared connection for all tabs. */
@@ -160,6 +172,10 @@ export class Host implements RelayShell, Shell {
           return hub.unsubscribe?.(now, tab, message[1]) ?? -1;
         case PageKind.Reconnect:
           return hub.reconnect?.(now, tab) ?? -1;
+        case PageKind.Whose:
+          return hub.whose?.(now, tab) ?? -1;
+        case PageKind.Logout:
+          return hub.logout?.(now, tab) ?? -1;
         case PageKind.Wake:
           return hub.visible?.(now, tab, this.#isOnline(message[1])) ?? -1;
         case PageKind.Answer:
@@ -265,8 +281,8 @@ export class Host implements RelayShell, Shell {
     const message = parts as HubMessage;
     const to = tabs.map((tab) => this.tabs.get(tab)?.[0]);
     const post = (): void => to.forEach((port) => port?.postMessage(message));
-    if (this.#waiting === undefined) post();
-    else this.#waiting.push(post);
+    if (this.#waits) this.#waiting.push(post);
+    else post();
   }
 
   requestLock(): void {
@@ -282,6 +298,7 @@ export class Host implements RelayShell, Shell {
         this.#link?.close();
       },
       moved: () => this.tellAll([HubKind.Moved, this.id]),
+      taken: () => this.#taken(),
     });
   }
 
@@ -289,8 +306,36 @@ export class Host implements RelayShell, Shell {
     this.world.hold(isHeld, this.config.mode === 'mux');
   }
 
+  /** Takes the lock of the key and this tag. Nobody hears of a session before it is held. */
+  takeTag(tag: string): void {
+    this.#tag = tag;
+    if (!this.#locks) return;
+    let isKnown = false;
+    this.#waits += 1;
+    this.#releaseTag = takeTagLock(this.#locks, this.config.lock + '#' + tag, (isMine) => {
+      // What was to be posted is of a session that ends, and all tabs hear where to go.
+      if (!isMine && !isKnown) this.#waiting = [];
+      if (!isKnown) this.#goOn();
+      isKnown = true;
+      if (!isMine) this.#taken();
+    });
+  }
+
+  /** Another hub has the lock of the key and tag. */
+  #taken(): void {
+    this.call((hub, now) => hub.tagTaken?.(now) ?? -1);
+  }
+
+  /** An address with the tag that this hub knows. What stands for nobody is none. */
+  #shown(url = ''): string {
+    return /^[\w-]+$/.test(this.#tag)
+      ? `${url}${url.includes('?') ? '&' : '?'}identity=${this.#tag}` : url;
+  }
+
   releaseLock(): void {
     this.#hold(false);
+    this.#releaseTag?.();
+    this.#releaseTag = undefined;
     this.#linkLock?.release();
     this.#linkLock = undefined;
   }
@@ -305,7 +350,7 @@ export class Host implements RelayShell, Shell {
     if (this.#linkLock?.isStolen) return queueMicrotask(() => closed(1006, '', false));
     const [url = '', ...protocols] = this.#address;
     try {
-      link = new WebSocket(url, protocols);
+      link = new WebSocket(this.#shown(url), protocols);
     } catch {
       refused(url);
       return queueMicrotask(() => closed(1006, '', false));
@@ -337,7 +382,7 @@ export class Host implements RelayShell, Shell {
     let said = '';
     const told = (text: string): void => this.call((hub, now) => hub.who?.(now, text) ?? -1);
     try {
-      const { href, search } = new URL(this.#address[0] ?? '');
+      const { href, search } = new URL(this.#shown(this.#address[0]));
       const who = new WebSocket(new URL('who' + search, href));
       who.onmessage = ({ data }) => (said = `${data}`);
       who.onclose = ({ code }) => told(said || (code === REFUSED ? 'refused' : ''));

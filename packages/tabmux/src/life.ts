@@ -46,6 +46,8 @@ export interface Life {
   readonly _config: HubConfig;
   /** How often it was sent to the hub of another user. */
   _moves: number;
+  /** Whether it was told to wait, while the hub asks whose the browser is. */
+  _waited?: boolean;
   readonly _isMux: boolean;
   readonly _tiers: Tier[] | undefined;
   /** What clients show. */
@@ -78,6 +80,8 @@ export interface Life {
   _hear(life: Life, message: HubMessage): void;
   /** Tells all sockets and clients. */
   _tell(life: Life, message: HubMessage): void;
+  /** Goes to the hub of this user. */
+  _move(life: Life, user: string): void;
 }
 
 /**
@@ -97,8 +101,8 @@ const UPDATED = 'tabmux was updated: reload this page';
 export const SHARED = 'shared-worker';
 
 /** How names of workers and of locks of links begin. */
-export const NAME = 'tabmux:';
-export const LOCK = 'tabmux:socket:';
+const NAME = 'tabmux:';
+const LOCK = 'tabmux:socket:';
 
 /** All hubs of this page. */
 export const hubs = new Set<Life>();
@@ -249,9 +253,12 @@ function wake(life: Life): void {
   }
 }
 
-/** Asks for a new link, where there is a hub to ask. */
-export function reconnect(life?: Life): void {
-  if (life && life._phase < Phase.New) post(life, [PageKind.Reconnect]);
+/** Asks for a new link, or for the end of the session, where there is a hub to ask. */
+export function ask(
+  life?: Life,
+  kind: PageKind.Reconnect | PageKind.Logout = PageKind.Reconnect,
+): void {
+  if (life && life._phase < Phase.New) post(life, [kind]);
 }
 
 function receive(life: Life, message: HubMessage): void {
@@ -274,10 +281,11 @@ function receive(life: Life, message: HubMessage): void {
   } else if (kind === HubKind.NotLoaded) {
     retry(life, message[1]);
   } else if (kind === HubKind.Elsewhere) {
-    move(life, message[2]);
+    life._move(life, message[2]);
   } else if (kind === HubKind.Loading || kind === HubKind.Wait) {
     if (!life._phase) return;
     const what = message.at(-1) as string;
+    life._waited ||= kind === HubKind.Wait;
     expect(life, what ? Deadline.Load : Deadline.Attach);
     if (what) show(life, message, LinkState.Connecting, 0, what);
   } else if (kind === HubKind.Moved) {
@@ -307,12 +315,19 @@ function receive(life: Life, message: HubMessage): void {
 }
 
 /** Leaves for the hub of the user that the browser has now. */
-function move(life: Life, user: string): void {
+export function move(life: Life, user: string): void {
   if (++life._moves > Own.Moves) return fail(life, 'tabmux: the user changed too often');
-  life._name = NAME + life._id + '#' + user;
-  life._config.lock = LOCK + life._id + '#' + user;
+  rename(life, user);
   life._hub = 0n;
   restart(life);
+}
+
+/** Gives the hub names that hold this user; with the empty text those of a hub of anybody. */
+export function rename(life: Life, user: string): void {
+  const id = life._id + (user && '#' + user);
+  life._name = NAME + id;
+  life._config.lock = LOCK + id;
+  life._config.tag = user;
 }
 
 /** Tells all how the hub and its link stand. */
@@ -362,7 +377,7 @@ function restart(life: Life): void {
  * Where a SharedWorker failed for no reason that holds everywhere, the other tiers are left: it is
  * skipped, and `why` tells why. Not if it is the last that may be tried.
  */
-function fail(life: Life, reason = '', why = reason, isLast = false): void {
+export function fail(life: Life, reason = '', why = reason, isLast = false): void {
   leave(life);
   if (life._isShared) life._tried[SHARED] = why;
   if (life._isShared && !reason && !life._isOther && !isLast) {

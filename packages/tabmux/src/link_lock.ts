@@ -11,6 +11,9 @@ import { wantLock } from './want.js';
 /** What hubs that want the lock ask on the channel of its name; the holder answers its address. */
 const ASK = 'who?';
 
+/** The answer of a hub whose names hold no tag: it has the link of the tag in the lock's name. */
+const UNNAMED = '#';
+
 /** What the hub hears of its lock. */
 export interface LinkLockEvents {
   /** The link may be opened; `again`: as before it was stolen. */
@@ -19,6 +22,8 @@ export interface LinkLockEvents {
   stolen(): void;
   /** Another hub of this script has it, and is there. */
   moved(): void;
+  /** The hub whose names hold no tag has the link of this key and tag. */
+  taken(): void;
 }
 
 /** The lock, held or waited for. */
@@ -83,6 +88,8 @@ export function takeLinkLock(
       if (typeof data !== 'string') return ignore();
       if (lock._wanted._lock === Lock.Held) {
         if (data === ASK) channel.postMessage(script);
+      } else if (data === UNNAMED) {
+        events.taken();
       } else if (data !== ASK) {
         act(answer(inquiry, data === script, performance.now()));
       }
@@ -95,4 +102,44 @@ export function takeLinkLock(
   };
   inquire();
   return link;
+}
+
+/**
+ * Takes the lock `name` of a key and tag, for a hub whose names hold no tag, if nobody has it.
+ * Calls `told` once that is known, and again if another hub robs this one. Returns what gives it
+ * back.
+ */
+export function takeTagLock(
+  locks: LockManager,
+  name: string,
+  told: (isMine: boolean) => void,
+): () => void {
+  const channel = openChannel(name);
+  let isKnown = false;
+  let isOver = false;
+  let letGo = (): void => undefined;
+  const tell = (isMine: boolean): void => {
+    if (isOver) return;
+    isKnown = true;
+    isOver = !isMine;
+    told(isMine);
+  };
+  const release = (): void => {
+    if (!isKnown) tell(true);
+    isOver = true;
+    channel?.close();
+    letGo();
+  };
+  if (channel) {
+    channel.onmessage = ({ data }: MessageEvent<unknown>) => {
+      if (data === ASK && isKnown) channel.postMessage(UNNAMED);
+    };
+  }
+  locks.request(name, { ifAvailable: true }, (lock) => {
+    if (isOver || !lock) return tell(false);
+    tell(true);
+    return new Promise<void>((resolve) => (letGo = resolve));
+    // Stolen; or refused, as some engines do where storage is: go on without.
+  }).catch(() => tell(!isKnown));
+  return release;
 }

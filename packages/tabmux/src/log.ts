@@ -125,6 +125,9 @@ function said(hub: HubPort, message: PageMessage): unknown[] | undefined {
       return [hub._config.url, 'leaves'];
     case PageKind.Reconnect:
       return [hub._config.url, 'reconnects'];
+    case PageKind.Logout:
+      return [hub._config.url, 'logs out'];
+    case PageKind.Whose:
     case PageKind.Attach:
     case PageKind.Got:
     case PageKind.Credit:
@@ -175,6 +178,8 @@ function heard(hub: HubPort, message: HubMessage): unknown[] | undefined {
       return [url, 'waits', message[2]];
     case HubKind.Elsewhere:
       return [url, 'goes to the hub of another user'];
+    case HubKind.User:
+      return message[2] ? undefined : [url, 'is of the user', message[3]];
     case HubKind.Lost:
       return [url, 'the session is lost', message[2]];
     case HubKind.Resync:

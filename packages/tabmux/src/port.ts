@@ -5,7 +5,9 @@
 
 import { HubKind, Limit, LinkState, PageKind, isCounted, isOfPeer } from './protocol.js';
 import type { HubConfig, HubMessage, Of, PeerMessage, Rules } from './protocol.js';
-import { LOCK, NAME, Phase, SHARED, explain, hubs, leave, post, show, start } from './life.js';
+import {
+  Phase, SHARED, ask, explain, fail, hubs, leave, move, post, rename, show, start,
+} from './life.js';
 import type { Life } from './life.js';
 import {
   Lane, check, forget, hand, isFull, isHeard, left, newSession, number as count, seen,
@@ -14,6 +16,7 @@ import type { Said, Session } from './session.js';
 import type { Tier } from './host.js';
 
 const LOST = 'tabmux: the connection is lost';
+const CHANGED = 'tabmux: the user changed';
 
 /**
  * What a socket or a client hears of its hub, as the hub said it: what concerns it and what
@@ -41,10 +44,16 @@ export interface SharingOptions {
   /**
    * Who the user is. Two keys never share a connection. In mirror mode, give one wherever people
    * log in: without it the pages of two users of one browser share the connection of the first. In
-   * mux mode a server that names users keeps their pages apart, and a key is needed where people
-   * log in without a page load. Default: the empty text.
+   * mux mode a server that names users keeps their pages apart. Default: the empty text.
    */
   key?: string | undefined;
+  /**
+   * The identity tag of the user, as the server's `ServerHandle::identity` returns it: for an
+   * application that writes it into its HTML (clients and mux mode). Then the server is not asked
+   * whose the browser is. If the link is of somebody else, the socket fails and the client is
+   * `closed`, both for good, with the reason "the user changed".
+   */
+  identity?: string | undefined;
   /** The address of worker.js. Default: beside the script of this library. */
   worker?: string | URL | undefined;
   /**
@@ -60,8 +69,21 @@ export interface SharingOptions {
   bfcache?: 'prefer' | undefined;
 }
 
+/** Whether it is known that a socket or a client is of the user whose the link is. */
+const enum Doubt {
+  None,
+  /** It came after the page had attached: somebody may have logged in since. */
+  New,
+  /** The same, and the hub is asking the server for it. */
+  Asked,
+}
+
 /** A socket, a subscription or a client. */
-interface Peer {
+export interface Peer {
+  _hub: HubPort;
+  /** Its number there. */
+  _number: number;
+  _doubt: Doubt;
   readonly _receive: Receive;
   readonly _wish: Wish | undefined;
   /** What was heard on a socket and is not given back as credit. */
@@ -79,6 +101,14 @@ export interface HubPort extends Life, Session {
   _count: number;
   /** How often the hub told how its link is. */
   _news: number;
+  /** Whose the link is, as names have it. Missing where the server knows no users. */
+  _user: string | undefined;
+  /** The tag that the page gave. */
+  readonly _identity: string | undefined;
+  /** Whether the server is to be asked for what comes later. */
+  readonly _asks: boolean;
+  /** Whether it is being asked. */
+  _isAsking: boolean;
 }
 
 /** The port to the hub of these arguments. There is one of each for the whole page. */
@@ -86,7 +116,7 @@ export function hubPort(
   mode: HubConfig['mode'],
   url: string,
   protocols: string[],
-  { key = '', worker, tiers, bfcache }: SharingOptions,
+  { key = '', worker, tiers, bfcache, identity }: SharingOptions,
   rules: Rules = {},
   address?: Address,
 ): HubPort {
@@ -99,22 +129,34 @@ export function hubPort(
   const module = `${mode === 'mux'
     ? import.meta.url ? new URL('./mux.' + __BUILD__ + '.wasm', import.meta.url) : ''
     : import.meta.url ? new URL('./mirror.' + __BUILD__ + '.wasm', import.meta.url) : ''}`;
-  for (const hub of hubs) {
-    if (hub._id === id && hub._script === script) {
-      return Object.assign(hub as HubPort, { _address: address });
-    }
-  }
-  const hub: HubPort = {
-    ...newSession(),
+  // The last is that of who logged in last.
+  const known = ([...hubs] as HubPort[]).reverse().find((hub) =>
+    hub._id === id && hub._script === script &&
+      (identity ? hub._config.tag === identity : !hub._identity));
+  if (known) return Object.assign(known, { _address: address });
+  return begin({
     _id: id,
-    _name: NAME + id,
     _script: script,
     // Whether there are locks is known when it starts.
-    _config: {
-      build: __BUILD__, mode, module, url, protocols, lock: LOCK + id, key, rules,
-    } as HubConfig,
+    _config: { build: __BUILD__, mode, module, url, protocols, key, rules } as HubConfig,
     _isMux: mode === 'mux',
     _tiers: tiers,
+    _address: address,
+    _identity: identity,
+    _asks: !key && !identity,
+  }, identity, bfcache);
+}
+
+/** Starts the hub of this user, or that of anybody. */
+function begin(
+  parts: Pick<HubPort, '_id' | '_script' | '_config' | '_isMux' | '_tiers' | '_address' |
+    '_identity' | '_asks'>,
+  user = '',
+  bfcache?: 'prefer',
+): HubPort {
+  const hub = {
+    ...parts,
+    ...newSession(),
     _state: LinkState.Connecting,
     _tabs: 0,
     _reason: '',
@@ -123,34 +165,46 @@ export function hubPort(
     _runs: 0,
     _moves: 0,
     _faults: 0,
-    _isShared: !tiers || tiers[0] === SHARED,
+    _isShared: !parts._tiers || parts._tiers[0] === SHARED,
     _tried: {},
     _peers: new Map(),
-    _address: address,
     _count: 0,
     _news: 0,
+    _isAsking: false,
     _attach: attach,
     _hear: hear,
     _tell: tell,
-  };
+    _move: goTo,
+  } as unknown as HubPort;
+  rename(hub, user);
   hubs.add(hub);
   start(hub, bfcache);
   return hub;
 }
 
-/** Adds a socket, a subscription or a client and returns its number. */
-export function addPeer(hub: HubPort, _receive: Receive, _wish?: Wish): number {
-  const peer: Peer = { _receive, _wish, _heard: 0 };
-  const number = ++hub._count;
-  hub._peers.set(number, peer);
-  if (hub._phase < Phase.New) subscribe(hub, number, peer);
-  open(hub, number, peer);
-  return number;
+/** Adds a socket, a client, or a subscription `of` a client, whose user is that of the client. */
+export function addPeer(hub: HubPort, _receive: Receive, _wish?: Wish, of?: Peer): Peer {
+  const _doubt = of?._doubt ?? (hub._asks && hub._phase < Phase.New ? Doubt.New : Doubt.None);
+  const peer: Peer = { _hub: hub, _number: 0, _receive, _wish, _heard: 0, _doubt };
+  join(hub, peer);
+  return peer;
+}
+
+function join(hub: HubPort, peer: Peer): void {
+  peer._hub = hub;
+  hub._peers.set(peer._number = ++hub._count, peer);
+  if (hub._phase < Phase.New) subscribe(peer);
+  open(peer);
+  askWhose(hub);
 }
 
 /** Forgets it. The hub is left with the last one. */
-export function removePeer(hub: HubPort, number: number): void {
-  hub._peers.delete(number);
+export function removePeer({ _hub, _number }: Peer): void {
+  _hub._peers.delete(_number);
+  leaveIfEmpty(_hub);
+}
+
+function leaveIfEmpty(hub: HubPort): void {
   // A server that refused for good is not asked again by what this page opens later.
   if (hub._peers.size || hub._state === LinkState.Refused) return;
   leave(hub);
@@ -159,55 +213,112 @@ export function removePeer(hub: HubPort, number: number): void {
 
 /** Sends so many bytes on a socket, or closes it. False: too much is kept. */
 export function say(
-  hub: HubPort,
+  peer: Peer,
   kind: PageKind.Send | PageKind.Close,
-  number: number,
   size: number,
   ...rest: unknown[]
 ): boolean {
   // The hub knows nothing of a socket that it was not asked for.
-  if (!hub._peers.get(number)?._isAsked) return true;
-  if (kind === PageKind.Send && isFull(hub, size)) return false;
-  sayNow(hub, kind, number, size, rest);
+  if (!peer._isAsked) return true;
+  if (kind === PageKind.Send && isFull(peer._hub, size)) return false;
+  sayNow(peer, kind, size, rest);
   return true;
 }
 
-function sayNow(
-  hub: HubPort,
-  kind: Said[0],
-  number: number,
-  size: number,
-  rest: unknown[],
-): void {
-  const message = count(hub, hub._isMux, size, kind, number, rest);
-  if (hub._up) post(hub, message);
+function sayNow({ _hub, _number }: Peer, kind: Said[0], size: number, rest: unknown[]): void {
+  const message = count(_hub, _hub._isMux, size, kind, _number, rest);
+  if (_hub._up) post(_hub, message);
 }
 
 function attach(hub: HubPort, tab: bigint): void {
-  hub._up = false;
+  hub._up = hub._isAsking = false;
   post(hub, [PageKind.Attach, tab, hub._config, hub._claim + left(hub), ...hub._heardTo]);
-  hub._peers.forEach((peer, number) => subscribe(hub, number, peer));
+  hub._peers.forEach((peer) => {
+    // What was asked when the page was told to wait is no answer for what came meanwhile.
+    if (!hub._waited) peer._doubt = Doubt.None;
+    subscribe(peer);
+  });
+  hub._waited = false;
 }
 
-function subscribe(hub: HubPort, number: number, { _wish }: Peer): void {
-  if (_wish?.[0] === PageKind.Subscribe) {
+function subscribe({ _hub, _number, _wish, _doubt }: Peer): void {
+  if (_wish?.[0] === PageKind.Subscribe && !_doubt) {
     const [kind, ...rest] = _wish;
-    post(hub, [kind, number, ...rest]);
+    post(_hub, [kind, _number, ...rest]);
   }
 }
 
 /** Asks for a socket, once it can be. */
-function open(hub: HubPort, number: number, peer: Peer): void {
+function open(peer: Peer): void {
+  const { _hub: hub } = peer;
   if (peer._isAsked || peer._wish?.[0] !== PageKind.Open) return;
   if (hub._up) {
+    if (peer._doubt) return;
     const [kind, ...rest] = peer._wish;
     peer._isAsked = true;
-    sayNow(hub, kind, number, 0, rest);
+    sayNow(peer, kind, 0, rest);
   } else if (hub._state === LinkState.Full || hub._state === LinkState.Refused) {
     // Nobody has told it: it was not there.
     const { _reason } = hub;
     queueMicrotask(() => peer._receive([HubKind.Failed, _reason]));
   }
+}
+
+/** Has the hub ask whose the browser is, for what came since the page attached. */
+function askWhose(hub: HubPort): void {
+  if (!hub._up || hub._isAsking) return;
+  const came = [...hub._peers.values()].filter(({ _doubt }) => _doubt);
+  if (!came[0]) return;
+  // Where nobody logs in nothing is asked.
+  if (!hub._user) return came.forEach((peer) => trust(peer, hub));
+  hub._isAsking = true;
+  came.forEach((peer) => (peer._doubt = Doubt.Asked));
+  post(hub, [PageKind.Whose]);
+}
+
+/** It is of the user of this hub: it goes there, and asks for what it wants. */
+function trust(peer: Peer, hub: HubPort): void {
+  peer._doubt = Doubt.None;
+  if (hub === peer._hub) {
+    subscribe(peer);
+    return open(peer);
+  }
+  peer._hub._peers.delete(peer._number);
+  join(hub, peer);
+  peer._receive([HubKind.Resync, hub._hub]);
+}
+
+/** The hub of this user, if the page has it. */
+const hubOf = ({ _id, _script }: HubPort, user: string): HubPort | undefined =>
+  ([...hubs] as HubPort[]).find((hub) =>
+    hub._id === _id && hub._script === _script && hub._config.tag === user);
+
+/** Goes to the hub of this user with all there is, or to that of anybody. */
+function goTo(hub: HubPort, user: string): void {
+  if (user && hub._identity && user !== hub._identity) return fail(hub, CHANGED);
+  if (user && hub._user && user !== hub._user) lose(hub, CHANGED, 0);
+  if (user) isOf(hub, user);
+  // Sockets that were lost may have been all that this page had.
+  if (!hub._peers.size) return;
+  const other = hubOf(hub, user);
+  if (!other || other === hub) return move(hub, user);
+  new Map(hub._peers).forEach((peer) => trust(peer, other));
+  leaveIfEmpty(hub);
+}
+
+/** The link is of this user. What a topic said to another one says nothing of what is to come. */
+function isOf(hub: HubPort, user: string): void {
+  const before = hub._user;
+  if (before === user) return;
+  hub._user = user;
+  if (before) {
+    hub._peers.forEach(({ _wish, _receive }, number) => {
+      if (_wish?.[0] === PageKind.Subscribe && _wish[2] >= 0) {
+        _receive([HubKind.Gap, hub._hub, number, _wish[2], _wish[3]]);
+      }
+    });
+  }
+  tell(hub, [HubKind.User, hub._hub, 0, user]);
 }
 
 /** Tells all peers, those that are added meanwhile not. */
@@ -217,7 +328,10 @@ function tell(hub: HubPort, message: HubMessage): void {
     // Nobody says again what the hub before said, be it that a view is open, or closed.
     if (!hub._isMux) lose(hub, LOST, 0);
   }
-  new Map(hub._peers).forEach(({ _receive }) => _receive(message));
+  new Map(hub._peers).forEach(({ _doubt, _receive }) => {
+    const isOfUser = message[0] >= HubKind.Browser && message[0] <= HubKind.BrowserGap;
+    if (!_doubt || !isOfUser) _receive(message);
+  });
   if (message[0] === HubKind.Failed) hub._peers.clear();
 }
 
@@ -241,6 +355,10 @@ function hear(hub: HubPort, message: HubMessage): void {
     seen(hub, message[2]);
   } else if (message[0] === HubKind.Passed) {
     seen(hub, message[3], message[2]);
+  } else if (message[0] === HubKind.User) {
+    const [, , answers, user] = message;
+    if (answers) told(hub, user);
+    else isOf(hub, user);
   } else if (message[0] === HubKind.Lost) {
     lose(hub, message[2], 0);
   } else if (message[0] === HubKind.State) {
@@ -258,6 +376,27 @@ function hear(hub: HubPort, message: HubMessage): void {
   ) {
     tell(hub, message);
   }
+}
+
+/** The browser is of this user now. */
+function told(hub: HubPort, user: string): void {
+  hub._isAsking = false;
+  const asked = [...hub._peers.values()].filter(({ _doubt }) => _doubt === Doubt.Asked);
+  if (!asked[0]) return;
+  const { _id, _script, _config, _isMux, _tiers, _address, _identity, _asks } = hub;
+  const to = user === hub._user ? hub : hubOf(hub, user) ?? begin({
+    _id, _script, _config: { ..._config }, _isMux, _tiers, _address, _identity, _asks,
+  }, user);
+  asked.forEach((peer) => trust(peer, to));
+  askWhose(hub);
+  leaveIfEmpty(hub);
+}
+
+/** Ends the session for all tabs, and removes the word of it. */
+export function logOut(hub?: HubPort): void {
+  if (!hub) return;
+  left(hub, '', true);
+  ask(hub, PageKind.Logout);
 }
 
 /** Tells the hub where its link goes. */
@@ -278,7 +417,7 @@ function hearOfPeer(hub: HubPort, message: PeerMessage): void {
   const peer = hub._peers.get(number);
   peer?._receive(message);
   if (peer && message[0] === HubKind.Message && (peer._heard += message[4]) >= Limit.Credit) {
-    sayNow(hub, PageKind.Credit, number, 0, [peer._heard]);
+    sayNow(peer, PageKind.Credit, 0, [peer._heard]);
     peer._heard = 0;
   }
 }
@@ -296,8 +435,10 @@ function goOn(hub: HubPort, message: Of<HubKind.Resume | HubKind.Renew>): void {
   seen(hub, message[2]);
   hand(hub, message[2]);
   hub._up = true;
+  hub._moves = 0;
   hub._unseen.forEach(([, message]) => post(hub, message));
-  hub._peers.forEach((peer, number) => open(hub, number, peer));
+  hub._peers.forEach(open);
+  askWhose(hub);
 }
 
 /** The session is gone: what was open is lost, what is not yet open is asked for in the next. */

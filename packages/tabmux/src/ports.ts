@@ -165,6 +165,8 @@ function openDedicated(serve: (port: Port) => void, retire: () => void): Ports {
   self.onmessage = ({ data }) => {
     if (data === 'retire') {
       bus?.close(PageKind.Park);
+      // Who asks from now on, and is answered, takes this worker for a host that lives.
+      bus = undefined;
       retire();
       setTimeout(() => self.close(), RETIRE_MS);
     } else if (typeof data?.[0] === 'string') {

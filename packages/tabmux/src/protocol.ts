@@ -39,6 +39,10 @@ export const enum PageKind {
    * a secret, so nobody writes them down.
    */
   Answer,
+  /** A socket is about to be opened: whose is the browser now? `User` answers. */
+  Whose,
+  /** The page ends the session, for all tabs. */
+  Logout,
   /** This tab is visible, or the network is back: the hub looks whether its link lives. */
   Wake = 97,
   /** Answers `Ping`; or asks for one. */
@@ -113,6 +117,8 @@ export interface HubConfig {
   protocols: string[];
   /** The lock without which the hub does not dial. */
   lock: string;
+  /** Whose hub it is, if its names hold that: an identity tag, or what stands for nobody. */
+  tag: string;
   /** Who the user is, as the page says. */
   key: string;
   /** How a shared connection behaves. All but `shareBy` is without meaning in mux mode. */
@@ -150,6 +156,8 @@ export type PageMessage =
   | [kind: PageKind.Got, count0: number, count: number]
   | [kind: PageKind.Credit, n: number, socket: number, bytes: number]
   | [kind: PageKind.Reconnect]
+  | [kind: PageKind.Whose]
+  | [kind: PageKind.Logout]
   | [kind: PageKind.Answer, ask: number, address: string[], failure: string]
   | [kind: PageKind.Wake, isOnline: boolean]
   | [kind: PageKind.Pong]
@@ -224,6 +232,8 @@ export const enum HubKind {
   Wait,
   /** The browser is of another user than the hub: attach to the hub of that user. */
   Elsewhere,
+  /** Whose the link is, before `Resume`; or whose the browser is now, after `Whose`. */
+  User,
   /** What this tab said on one socket need not be kept up to `n` (mode `exclusive`). */
   Passed = 94,
   /**
@@ -308,6 +318,7 @@ export type HubMessage =
   | [kind: HubKind.Ask, hub: bigint, ask: number, what: number]
   | [kind: HubKind.Wait, hub: bigint, what: string]
   | [kind: HubKind.Elsewhere, hub: bigint, user: string]
+  | [kind: HubKind.User, hub: bigint, answers: Flag, user: string]
   | [kind: HubKind.Passed, hub: bigint, socket: number, n: number]
   | [kind: HubKind.Loading, what: string]
   | [kind: HubKind.NotLoaded, reason: string]

@@ -107,10 +107,10 @@ export function check(session: Session, counts: Session['_heardTo']): void {
 /**
  * What pages of this build left of their claim for those to come, behind a comma: a page that has
  * none may be the first at the next hub, and that of another may be over. It is this page's from
- * now on, if it has one. `undefined` is no claim to a hub. A tier of one tab has a session of its
- * own.
+ * now on, if it has one, and nobody's if the session is over. `undefined` is no claim to a hub. A
+ * tier of one tab has a session of its own.
  */
-export function left(life: Life, mine?: string): string {
+export function left(life: Life, mine?: string, isOver?: boolean): string {
   const tier = tierOf(life);
   try {
     if (life._isMux && tier !== 'direct') {
@@ -118,6 +118,7 @@ export function left(life: Life, mine?: string): string {
       const name = life._config.lock + tier + new URL(life._script, baseOf());
       // All but what this tab is called there.
       if (mine) localStorage[name] = mine.split(' ')[0];
+      if (isOver) delete localStorage[name];
       return ',' + localStorage[name];
     }
   } catch {

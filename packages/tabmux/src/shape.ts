@@ -47,6 +47,7 @@ const SHAPES: { [Kind in HubKind]: Shape<Kind> } = {
   [HubKind.Ask]: 'bnn',
   [HubKind.Wait]: 'bs',
   [HubKind.Elsewhere]: 'bs',
+  [HubKind.User]: 'bns',
   [HubKind.Passed]: 'bnn',
   [HubKind.Loading]: 's',
   [HubKind.NotLoaded]: 's',

@@ -6,9 +6,9 @@ import { bytesOf, tagOf } from './data.js';
 import { emit, inTask } from './event.js';
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, Flag, HubMessage, Rules } from './protocol.js';
-import { explain, loadMore, reconnect, skipped, tierOf } from './life.js';
+import { ask as order, explain, loadMore, skipped, tierOf } from './life.js';
 import { addPeer, hubPort, own, removePeer, say } from './port.js';
-import type { Address, HubPort, SharingOptions } from './port.js';
+import type { Address, HubPort, Peer, SharingOptions } from './port.js';
 import { buffered, sizeOf } from './session.js';
 import type { Skipped, Tier } from './host.js';
 import { SECRET, ask, fault, socketUrl, subProtocols } from './url.js';
@@ -131,8 +131,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
   /** Tells the URL and the sub-protocols. */
   readonly #find: Address;
   /** Missing until the key is known. */
-  #hub: HubPort | undefined;
-  #number = 0;
+  #peer: Peer | undefined;
   /** The sub-protocols that were offered. */
   #offered: string[] = [];
   /** The page's own socket: the last resort where no hub can be had. */
@@ -200,23 +199,23 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this.#stays = isMirror && !!reconnect;
     const join = (key?: string): void => {
       if (this.#state > State.Open) return;
-      const [old, number] = [this.#hub, this.#number];
+      const old = this.#peer;
       const sharing = { ...options, key };
       const address = this.#url as URL;
-      const hub = this.#hub = isMux ? linkPort(address, endpoint, sharing)
+      const hub = isMux ? linkPort(address, endpoint, sharing)
         : isMirror
           ? hubPort(mode, shareBy ?? address.href, this.#offered, sharing, rules, this.#find)
           : hubPort('exclusive', '', [], { ...sharing, key: own });
       if (hub._config.mode === 'exclusive') this.#dial = join;
       this.#reused = hub._state === LinkState.Connected;
-      this.#number = addPeer(hub,
+      this.#peer = addPeer(hub,
         (message) => this.#receive(message),
         [PageKind.Open, isMux ? address.pathname + address.search : isMirror ? tabId : address.href,
           isMirror ? [] : this.#offered],
       );
       if (old) {
-        say(old, PageKind.Close, number, 0, 0, '');
-        removePeer(old, number);
+        say(old, PageKind.Close, 0, 0, '');
+        removePeer(old);
       }
     };
     const fail = (text: unknown): void => this.#fail(`${text}`);
@@ -261,8 +260,8 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** Bytes that `send` was given and that the worker has not handed to the connection yet. */
   get bufferedAmount(): number {
-    return this.#held + (this.#hub && this.#state < State.Closed
-      ? this.#own?.bufferedAmount ?? buffered(this.#hub, this.#number) : 0);
+    return this.#held + (this.#peer && this.#state < State.Closed
+      ? this.#own?.bufferedAmount ?? buffered(this.#peer._hub, this.#peer._number) : 0);
   }
 
   get binaryType(): BinaryType {
@@ -276,13 +275,13 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** How the hub is hosted. */
   get tier(): Tier {
-    return this.#own ? 'page' : tierOf(this.#hub);
+    return this.#own ? 'page' : tierOf(this.#peer?._hub);
   }
 
   /** How the connection is shared: the tabs, the hub, and whether the socket joined it. */
   get shared(): Shared {
-    const { _tabs = 0, _hub } = this.#hub ?? {};
-    const tried = skipped(this.#hub);
+    const { _tabs = 0, _hub } = this.#peer?._hub ?? {};
+    const tried = skipped(this.#peer?._hub);
     return { tabs: _tabs, hubId: hex(_hub), reused: this.#reused, tried, tabId };
   }
 
@@ -303,7 +302,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
       this.#credit -= size + Limit.Message;
       const data = bytes || body;
       if (this.#own) this.#own.send(data as string);
-      else if (!say(this.#hub as HubPort, PageKind.Send, this.#number, size, data)) return over();
+      else if (!say(this.#peer as Peer, PageKind.Send, size, data)) return over();
       this.#held -= size;
     }, true, blob);
   }
@@ -316,7 +315,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
    */
   reconnect(): void {
     if (!this.#dial) {
-      if (this.#state < State.Closing) reconnect(this.#hub);
+      if (this.#state < State.Closing) order(this.#peer?._hub);
     } else if (this.#state === State.Open && this.#credit) {
       this.#credit = 0;
       this.#find().then(() => this.#dial?.()).catch((error) => this.#fail(`${error}`));
@@ -404,10 +403,10 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   /** There is no hub. What is still connecting needs none, but for a virtual socket. */
   #giveUp(reason: string): void {
-    const hub = this.#hub as HubPort;
-    if (this.#state || hub._isMux) return this.#fail(reason);
+    const peer = this.#peer as Peer;
+    if (this.#state || peer._hub._isMux) return this.#fail(reason);
     console.warn(reason);
-    removePeer(hub, this.#number);
+    removePeer(peer);
     this.#dial = () => {
       if (this.#state > State.Open) return;
       const old = this.#own;
@@ -452,7 +451,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
 
   #leave(code: number, reason: string): void {
     if (this.#own) this.#own.close(code || undefined, reason);
-    else if (this.#hub) say(this.#hub, PageKind.Close, this.#number, 0, code, reason);
+    else if (this.#peer) say(this.#peer, PageKind.Close, 0, code, reason);
   }
 
   #fail(text: string): void {
@@ -470,7 +469,7 @@ export class SharedWebSocket extends EventTarget implements WebSocket {
     this.#held = this.bufferedAmount;
     this.#state = State.Closed;
     this.#left.abort();
-    if (this.#hub) removePeer(this.#hub, this.#number);
+    if (this.#peer) removePeer(this.#peer);
     // As with `WebSocket`, an open connection that breaks ends without an error event.
     if (this.#error) emit(this, 'error', { message: this.#error });
     emit(this, 'close', { code, reason, wasClean: !!clean }, globalThis.CloseEvent);

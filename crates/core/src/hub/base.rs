@@ -40,6 +40,12 @@ pub(super) trait Machine: Send {
     fn is_waiting(&self, _: TabId) -> bool {
         false
     }
+    /// Called when a tab that is attached wants to know whose the browser is.
+    fn asks_whose(&mut self, _: Timestamp, _: &mut Base, _: TabId) {}
+    /// Called when a page ends the session for all tabs.
+    fn logout(&mut self, _: Timestamp, _: &mut Base) {}
+    /// Called when another hub has the lock of this hub's key and tag.
+    fn tag_taken(&mut self, _: Timestamp, _: &mut Base) {}
     /// Called when the server said whose the browser is, or did not.
     fn who_answered(&mut self, _: Timestamp, _: &mut Base, _: &str) {}
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
@@ -132,6 +138,8 @@ pub(super) struct Base {
     outputs: VecDeque<Output>,
     outbox: Outbox,
     lock: Lock,
+    /// The lock of the key and tag was asked for.
+    has_tag: bool,
     attempts: u32,
     link: Option<AttemptId>,
     /// Whether the link lives, once a tabmux server has welcomed the hub.
@@ -169,6 +177,7 @@ impl Base {
             outputs: VecDeque::new(),
             outbox: Outbox::new(config.outbox_bytes, config.link_bytes),
             lock: Lock::Free,
+            has_tag: false,
             attempts: 0,
             link: None,
             heartbeat: None,
@@ -273,8 +282,17 @@ impl Base {
         wanted
     }
 
+    /// Asks for the lock of the key and this tag, unless it has been asked for.
+    pub(super) fn take_tag(&mut self, tag: String) {
+        if !self.has_tag {
+            self.has_tag = true;
+            self.order(Output::TakeTag { tag });
+        }
+    }
+
     pub(super) fn release_lock(&mut self) {
         self.stop_asking();
+        self.has_tag = false;
         if self.lock != Lock::Free {
             self.lock = Lock::Free;
             self.order(Output::ReleaseLinkLock);

@@ -28,6 +28,9 @@ pub struct HubConfig {
     /// Whether the hub asks the server whose the browser is, before a tab attaches to a link that
     /// is of a user. Not needed where tabs of two users never share a hub. False.
     pub asks_who: bool,
+    /// Whose hub this is, where its names hold that: an identity tag, or what stands for nobody.
+    /// Empty.
+    pub tag: String,
     /// How long a tab that was asked may be silent before the next one is asked as well. 3 s.
     pub ask_each: Duration,
     /// How long a link may take to open, and all tabs to say where it goes. 20 s.
@@ -90,6 +93,7 @@ impl HubConfig {
             url: url.into(),
             asks: false,
             asks_who: false,
+            tag: String::new(),
             ask_each: Duration::from_secs(3),
             dial_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),

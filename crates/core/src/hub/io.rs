@@ -101,6 +101,8 @@ pub enum Input<'a> {
     },
     /// The shared connection is to end for all tabs (mirror mode).
     Reset,
+    /// Another hub has the lock of this hub's key and tag: see [`Output::TakeTag`].
+    TagTaken,
     /// The answer to [`Output::AskWho`].
     Who {
         /// What the server said; `refused` if it closed with 1008 and said nothing, and empty if it
@@ -204,6 +206,11 @@ pub enum TabMessage<'a> {
     /// server refused it for good or the application ended this tab. A hub that has a link closes
     /// it and dials again. What comes within a second of the last one is ignored.
     Reconnect,
+    /// The page is about to open a socket, and asks whose the browser is now.
+    /// [`HubMessage::User`] answers.
+    Whose,
+    /// The page ends the session, for all tabs: it calls `logout()`.
+    Logout,
     /// The tab is visible. It is the first to be asked, and the link is looked at.
     Visible {
         /// True if there is a network, as far as the tab knows.
@@ -271,6 +278,13 @@ pub enum Output {
     /// Ask the server whose the browser is now: by a WebSocket to `/tabmux/who`, which says one
     /// thing.
     AskWho,
+    /// The hub knows whose its link is. Take the lock of its key and tag, if nobody has it, and
+    /// post nothing before that is known. Tell if another hub has it, also when it takes it later.
+    /// The lock is given back with that of the link. From now on the tag is shown to the server.
+    TakeTag {
+        /// The tag as it stands in names.
+        tag: String,
+    },
     /// Queue for the lock this tab holds while it lives, and tell when it is granted.
     WatchTab {
         /// The tab.
@@ -455,7 +469,15 @@ pub enum HubMessage {
     },
     /// The browser is of another user than the link: the tab is to attach to that user's hub.
     Elsewhere {
-        /// What tells the hub from others: it becomes a part of its names.
+        /// What tells the hub from others: it becomes a part of its names. Empty for the hub
+        /// whose names hold no user.
+        user: String,
+    },
+    /// Whose the link is, before `Resume`; or whose the browser is now, after `Whose`.
+    User {
+        /// True if this is the answer to `Whose`.
+        answers: bool,
+        /// As in names.
         user: String,
     },
     /// The tab is asked for what the hub cannot know. `Answer` answers.
@@ -555,37 +577,4 @@ pub enum Event {
     BadTabMessage(TabId),
     /// A queue was full; the socket of this tab was closed.
     Overflow(TabId),
-}
-
-impl HubMessage {
-    /// Returns the bytes that it holds on to while it waits for a parked tab: its payload and a
-    /// fixed part.
-    pub(crate) const fn cost(&self) -> usize {
-        64 + match self {
-            Self::Message { payload, .. }
-            | Self::Mirror { payload }
-            | Self::Browser { payload, .. }
-            | Self::Direct { payload, .. }
-            | Self::Publication { payload, .. } => payload.len(),
-            Self::Closed { reason, .. } => reason.len(),
-            Self::Error { message, .. } | Self::Unsubscribed { message, .. } => message.len(),
-            Self::Opened { protocol, extensions, .. } => protocol.len() + extensions.len(),
-            Self::State { reason, .. } => reason.len(),
-            Self::Refused { message } => message.len(),
-            Self::Wait { reason } => reason.len(),
-            Self::Elsewhere { user } => user.len(),
-            Self::Resume { claim, .. } => claim.len(),
-            Self::Lost { reason } => reason.len(),
-            Self::Attached { .. }
-            | Self::Check { .. }
-            | Self::Seen { .. }
-            | Self::Sent { .. }
-            | Self::BrowserGap
-            | Self::Credit { .. }
-            | Self::Subscribed { .. }
-            | Self::Gap { .. }
-            | Self::Ask { .. }
-            | Self::Resync => 0,
-        }
-    }
 }

@@ -159,6 +159,7 @@ impl Hub {
             }
             Input::Who { text } => self.machine.who_answered(now, &mut self.base, text),
             Input::Reset => self.machine.reset(now, &mut self.base),
+            Input::TagTaken => self.machine.tag_taken(now, &mut self.base),
             Input::NetworkChanged { online } => {
                 self.machine.network_changed(now, &mut self.base, online);
             }
@@ -248,6 +249,8 @@ impl Hub {
                     machine.reconnect(now, base, tab);
                 }
             }
+            TabMessage::Whose => machine.asks_whose(now, base, tab),
+            TabMessage::Logout => machine.logout(now, base),
             TabMessage::Visible { online } => {
                 base.asking.saw(tab);
                 machine.network_changed(now, base, online);

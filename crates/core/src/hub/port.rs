@@ -39,6 +39,7 @@ pub enum HubKind {
     Ask,
     Wait,
     Elsewhere,
+    User,
 }
 
 /// A message to a tab as it crosses the port: the kind, the numbers in their order, then the data
@@ -111,6 +112,7 @@ impl From<HubMessage> for PortMessage {
             }
             M::Wait { reason } => with_text(Kind::Wait, &[], reason),
             M::Elsewhere { user } => with_text(Kind::Elsewhere, &[], user),
+            M::User { answers, user } => with_text(Kind::User, &[flag(answers)], user),
             M::Attached { state, tabs } => plain(Kind::Attached, &link(state, tabs)),
             M::State { state, tabs, reason } => with_text(Kind::State, &link(state, tabs), reason),
             M::Mirror { payload } => with(Kind::Mirror, &[], payload),
@@ -129,6 +131,39 @@ impl From<HubMessage> for PortMessage {
             M::Seen { n } => plain(Kind::Seen, &[float(n)]),
             M::Resync => plain(Kind::Resync, &[]),
             M::Refused { message } => with_text(Kind::Failed, &[], message),
+        }
+    }
+}
+
+impl HubMessage {
+    /// Returns the bytes that it holds on to while it waits for a parked tab: its payload and a
+    /// fixed part.
+    pub(crate) const fn cost(&self) -> usize {
+        64 + match self {
+            Self::Message { payload, .. }
+            | Self::Mirror { payload }
+            | Self::Browser { payload, .. }
+            | Self::Direct { payload, .. }
+            | Self::Publication { payload, .. } => payload.len(),
+            Self::Closed { reason, .. } => reason.len(),
+            Self::Error { message, .. } | Self::Unsubscribed { message, .. } => message.len(),
+            Self::Opened { protocol, extensions, .. } => protocol.len() + extensions.len(),
+            Self::State { reason, .. } => reason.len(),
+            Self::Refused { message } => message.len(),
+            Self::Wait { reason } => reason.len(),
+            Self::Elsewhere { user } | Self::User { user, .. } => user.len(),
+            Self::Resume { claim, .. } => claim.len(),
+            Self::Lost { reason } => reason.len(),
+            Self::Attached { .. }
+            | Self::Check { .. }
+            | Self::Seen { .. }
+            | Self::Sent { .. }
+            | Self::BrowserGap
+            | Self::Credit { .. }
+            | Self::Subscribed { .. }
+            | Self::Gap { .. }
+            | Self::Ask { .. }
+            | Self::Resync => 0,
         }
     }
 }

@@ -45,12 +45,10 @@ impl Session {
             }
             HubFrame::Unsubscribe { topic } => self.on_unsubscribe(fx, topics, topic),
             // Frames that this release does not act on, and types of later versions.
-            HubFrame::Credentials { .. }
-            | HubFrame::Presence { .. }
-            | HubFrame::End
-            | HubFrame::Unknown { .. } => {}
-            // A matter of the link.
-            HubFrame::Suspend => {}
+            HubFrame::Credentials { .. } | HubFrame::Presence { .. } | HubFrame::Unknown { .. } => {
+            }
+            // Matters of the link.
+            HubFrame::Suspend | HubFrame::End => {}
             // Reliable, and dealt with above.
             HubFrame::Open { .. }
             | HubFrame::Data { .. }

@@ -227,7 +227,7 @@ pub enum LinkDown {
     Fenced,
     /// The server shuts down.
     Shutdown,
-    /// The application ended the session.
+    /// The application ended the session, or the hub did.
     Ended,
     /// Memory was short, and the session, or its account, held the most.
     Evicted,

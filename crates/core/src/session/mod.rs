@@ -312,6 +312,11 @@ impl Registry {
         frame: HubFrame<'_>,
         len: usize,
     ) -> Result<(), PeerMisbehaved> {
+        if frame == HubFrame::End {
+            let reason = "the browser ended the session".into();
+            self.close_link(id, close::NORMAL, reason, LinkDown::Ended);
+            return Ok(());
+        }
         let Self { fx, links, sessions, topics, .. } = self;
         let (Some(link), Some(session)) = (links.get_mut(id), sessions.get_mut(place)) else {
             return Ok(());

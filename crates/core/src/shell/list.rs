@@ -38,6 +38,10 @@ macro_rules! hub_methods {
             unsubscribe = "unsubscribe"(tab: u64, number: u32);
             /// A tab asks for a new link.
             reconnect = "reconnect"(tab: u64);
+            /// A tab asks whose the browser is.
+            whose = "whose"(tab: u64);
+            /// A tab ends the session.
+            logout = "logout"(tab: u64);
             /// The lock of a tab was granted.
             tab_lock_granted = "tabLockGranted"(tab: u64);
             /// The lock of the link was granted.
@@ -59,6 +63,8 @@ macro_rules! hub_methods {
             /// The server said whose the browser is. `text` is what it said, or `refused`, or
             /// empty.
             who = "who"(text: &str);
+            /// Another hub has the lock of the key and tag.
+            tag_taken = "tagTaken"();
             /// The shared connection ends for all tabs.
             reset = "reset"();
             /// The network came or went.
@@ -89,6 +95,8 @@ macro_rules! shell_methods {
             close_link = "closeLink"(attempt: u32, code: u16, reason: &str);
             /// Asks the server whose the browser is.
             ask_who = "askWho"();
+            /// Takes the lock of the key and this tag, and tells if another hub has it.
+            take_tag = "takeTag"(tag: &str);
             /// Tells the hub when the lock of this tab is free.
             watch_tab = "watchTab"(tab: u64);
             /// Forgets a tab.

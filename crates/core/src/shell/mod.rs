@@ -75,10 +75,17 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
 
     /// What JavaScript says of a hub: its mode, its id, which must be random, and what it dials.
     /// `asks`: a tab is asked where the link goes before each dial. Then `url` is what people call
-    /// the link. `asks_who`: the server is asked whose the browser is.
-    pub fn config(mux: bool, hub: u64, url: &str, asks: bool, asks_who: bool) -> HubConfig {
+    /// the link. `asks_who`: the server is asked whose the browser is. `tag`: whose hub it is, if
+    /// its names hold that.
+    pub fn config(
+        mux: bool,
+        hub: u64,
+        url: &str,
+        [asks, asks_who]: [bool; 2],
+        tag: &str,
+    ) -> HubConfig {
         let mode = if mux { Mode::Mux } else { Mode::Mirror };
-        HubConfig { asks, asks_who, ..HubConfig::new(mode, HubId(hub), url) }
+        HubConfig { asks, asks_who, tag: tag.to_owned(), ..HubConfig::new(mode, HubId(hub), url) }
     }
 
     /// The hub itself.
@@ -196,6 +203,16 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
         self.tab(now, tab, TabMessage::Reconnect)
     }
 
+    /// A tab asks whose the browser is.
+    pub fn whose(&mut self, now: f64, tab: u64) -> f64 {
+        self.tab(now, tab, TabMessage::Whose)
+    }
+
+    /// A tab ends the session.
+    pub fn logout(&mut self, now: f64, tab: u64) -> f64 {
+        self.tab(now, tab, TabMessage::Logout)
+    }
+
     /// The lock of a tab was granted.
     pub fn tab_lock_granted(&mut self, now: f64, tab: u64) -> f64 {
         self.input(now, Input::TabLockGranted { tab: TabId(tab) })
@@ -263,6 +280,11 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
         self.input(now, Input::Who { text })
     }
 
+    /// Another hub has the lock of the key and tag.
+    pub fn tag_taken(&mut self, now: f64) -> f64 {
+        self.input(now, Input::TagTaken)
+    }
+
     /// The shared connection ends for all tabs.
     pub fn reset(&mut self, now: f64) -> f64 {
         self.input(now, Input::Reset)
@@ -324,6 +346,7 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
         shell.output(&output);
         match output {
             Output::AskWho => shell.ask_who(),
+            Output::TakeTag { tag } => shell.take_tag(&tag),
             Output::RequestLinkLock => shell.request_lock(),
             Output::ReleaseLinkLock => shell.release_lock(),
             Output::OpenLink { attempt } => shell.open_link(attempt.0),

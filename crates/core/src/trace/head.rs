@@ -13,6 +13,7 @@ pub(super) fn write(config: &HubConfig, seed: u64) -> Vec<u8> {
     bytes.push((config.mode == Mode::Mux).into());
     bytes.push(config.asks.into());
     bytes.push(config.asks_who.into());
+    bytes.put_bytes(config.tag.as_bytes());
     bytes.put_bytes(config.url.as_bytes());
     bytes.put_u64(config.hub.0);
     bytes.put_u64(seed);
@@ -34,6 +35,7 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
     let mode = if bytes.bool("mode")? { Mode::Mux } else { Mode::Mirror };
     let asks = bytes.bool("asks")?;
     let asks_who = bytes.bool("asks_who")?;
+    let tag = bytes.str(usize::MAX, "tag")?.to_owned();
     let url = bytes.str(usize::MAX, "url")?.to_owned();
     let (hub, seed) = (HubId(bytes.u64()?), bytes.u64()?);
     let mut span = || bytes.u64().map(Duration::from_micros);
@@ -44,6 +46,7 @@ pub(super) fn read(bytes: &mut Reader<'_>) -> Result<(HubConfig, u64), DecodeErr
         url,
         asks,
         asks_who,
+        tag,
         ask_each: span()?,
         dial_timeout: span()?,
         handshake_timeout: span()?,

@@ -32,6 +32,9 @@ const RECONNECT: u8 = 22;
 const VISIBLE: u8 = 23;
 const ANSWER: u8 = 24;
 const WHO: u8 = 25;
+const TAG_TAKEN: u8 = 26;
+const WHOSE: u8 = 27;
+const LOGOUT: u8 = 28;
 
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
@@ -67,6 +70,7 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
             (LINK_MESSAGE_TO, ([attempt.0.into(), 0, 0, 0, 0], texts))
         }
         Input::Reset => (RESET, number(0)),
+        Input::TagTaken => (TAG_TAKEN, number(0)),
         Input::Who { text } => (WHO, ([0; 5], [text.as_bytes(), &[]])),
     };
     bytes.push(kind);
@@ -84,6 +88,8 @@ fn said<'a>(tab: u64, message: &TabMessage<'a>, names: &'a mut Vec<u8>) -> (u8, 
         TabMessage::Park => (PARK, number(tab)),
         TabMessage::Bye => (BYE, number(tab)),
         TabMessage::Reconnect => (RECONNECT, number(tab)),
+        TabMessage::Whose => (WHOSE, number(tab)),
+        TabMessage::Logout => (LOGOUT, number(tab)),
         TabMessage::Open { n, socket, path, protocols } => {
             protocols.iter().for_each(|name| names.put_bytes(name.as_bytes()));
             let numbers = [tab, *n, socket.0.into(), 0, 0];
@@ -131,11 +137,7 @@ const fn is_text(payload: &Payload<'_>) -> u64 {
 
 /// What follows the kind and the moment.
 pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, DecodeError> {
-    let mut numbers = [0; 5];
-    for number in &mut numbers {
-        *number = bytes.u64()?;
-    }
-    let [a, b, c, d, e] = numbers;
+    let [a, b, c, d, e] = numbers(bytes)?;
     let texts = [bytes.bytes(usize::MAX, "text")?, bytes.bytes(usize::MAX, "text")?];
     let [first, second] = texts;
     let (tab, attempt) = (TabId(a), || small(a).map(AttemptId));
@@ -145,6 +147,8 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
         PARK => TabMessage::Park,
         BYE => TabMessage::Bye,
         RECONNECT => TabMessage::Reconnect,
+        WHOSE => TabMessage::Whose,
+        LOGOUT => TabMessage::Logout,
         OPEN => {
             let (mut names, mut protocols) = (Reader::new(second), Vec::new());
             while names.end().is_err() {
@@ -193,11 +197,20 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
             return Ok(Input::LinkMessageTo { attempt: attempt()?, name, text });
         }
         RESET => return Ok(Input::Reset),
+        TAG_TAKEN => return Ok(Input::TagTaken),
         WHO => return Ok(Input::Who { text: text(first)? }),
         NETWORK_CHANGED => return Ok(Input::NetworkChanged { online: a != 0 }),
         _ => return Err(DecodeError::BadType(kind)),
     };
     Ok(Input::TabMessage { tab, message })
+}
+
+fn numbers(bytes: &mut Reader<'_>) -> Result<[u64; 5], DecodeError> {
+    let mut numbers = [0; 5];
+    for number in &mut numbers {
+        *number = bytes.u64()?;
+    }
+    Ok(numbers)
 }
 
 fn small(number: u64) -> Result<u32, DecodeError> {

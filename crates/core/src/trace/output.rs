@@ -26,6 +26,10 @@ pub(super) fn write(bytes: &mut Vec<u8>, output: &Output) {
         Output::WatchTab { tab } => put(bytes, 6, tab.0),
         Output::DropTab { tab } => put(bytes, 7, tab.0),
         Output::AskWho => bytes.push(9),
+        Output::TakeTag { tag } => {
+            bytes.push(10);
+            bytes.put_bytes(tag.as_bytes());
+        }
         // The others are for tests and metrics: a shell throws them away.
         Output::Event(Event::LinkDown(why)) => {
             bytes.push(8);

@@ -312,3 +312,14 @@ fn a_hub_of_version_1_has_no_message_to_a_tab() {
     assert_eq!(told, Err(SendError::Closed));
     assert_eq!(server.drain(), []);
 }
+
+#[test]
+fn a_hub_that_ends_its_session_leaves_nothing_of_it() {
+    let mut server = Server::new();
+    let session = session_of(&mut server, 1, 7);
+    let outputs = server.say(1, &HubFrame::End);
+    assert_eq!(closed(&outputs), (1, close::NORMAL, "the browser ended the session"));
+    assert_eq!(cause(&outputs), LinkDown::Ended);
+    assert!(frames(&outputs).is_empty(), "it knows");
+    assert!(server.registry.sessions().all(|it| it.session != session));
+}

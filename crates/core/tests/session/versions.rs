@@ -152,7 +152,6 @@ fn frames_that_the_server_does_not_act_on_are_counted_and_ignored() {
         HubFrame::Publish(Publish { up: up(3), socket, topic, key, payload }),
         HubFrame::Recover(Recover { up: up(4), socket, since, topic }),
         HubFrame::Presence { topic, present: Present::Away },
-        HubFrame::End,
     ];
     for frame in unknown {
         assert_eq!(server.say(1, &frame), [], "{frame:?}");

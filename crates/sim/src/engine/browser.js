@@ -525,10 +525,10 @@ export default (host, role, name, href, methods) => {
     #id;
     #shell;
     #busy = false;
-    constructor(shell, mux, id, seed, url, asks, asksWho, record) {
+    constructor(shell, mux, id, seed, url, ...rest) {
       this.#shell = shell;
       this.#id = hubs += 1;
-      this.#run(() => host('hubNew', this.#id, mux, id, seed, url, asks, asksWho, record));
+      this.#run(() => host('hubNew', this.#id, mux, id, seed, url, ...rest));
     }
     #run(call) {
       // As the module has it.

@@ -72,6 +72,8 @@ pub enum Note {
     },
     /// A tab was told that its session is lost.
     Lost(TabId),
+    /// A tab was sent to the hub of another user.
+    Moved,
 }
 
 /// Collects what a hub orders.
@@ -211,9 +213,10 @@ impl NativeHub {
         id: u64,
         seed: u64,
         url: &str,
+        tag: &str,
         [asks, who, record, small]: [bool; 4],
     ) -> Self {
-        let mut config = ShellHub::<Orders>::config(mux, id, url, asks, who);
+        let mut config = ShellHub::<Orders>::config(mux, id, url, [asks, who], tag);
         if small {
             config.link_bytes = 256;
             config.credit_bytes = CREDIT.into();
@@ -372,6 +375,7 @@ impl Watch {
             | Output::SendLink { .. }
             | Output::CloseLink { .. }
             | Output::AskWho
+            | Output::TakeTag { .. }
             | Output::WatchTab { .. } => {}
         }
         Ok(())
@@ -384,6 +388,9 @@ impl Watch {
                 self.notes.push(Note::Resumes { tab, claim, continues });
             }
             HubMessage::Lost { .. } => self.notes.push(Note::Lost(tab)),
+            HubMessage::Elsewhere { .. } => self.notes.push(Note::Moved),
+            // It attaches again once the hub knows whose it is.
+            HubMessage::Wait { .. } => self.view.dropped(tab),
             _ => {}
         }
         self.view.may_post(tab, message)

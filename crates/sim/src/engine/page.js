@@ -7,12 +7,12 @@ export default ({ SharedWebSocket, connect }, tell) => {
   globalThis.tabmuxApp = {
     client(options) {
       client = connect('/', options);
-      client.on('status', ({ state, tier, hubId, tabs, reason }) =>
-        tell('status', state, tier, hubId, tabs, reason));
+      const say = ({ state, tier, hubId, tabs, reason, user = '' }) =>
+        tell('status', state, tier, hubId, tabs, reason, user);
+      client.on('status', say);
       client.on('message', ({ data }) => tell('browser', data));
       client.on('gap', () => tell('browserGap'));
-      const { state, tier, hubId, tabs, reason } = client.status;
-      tell('status', state, tier, hubId, tabs, reason);
+      say(client.status);
     },
     open(k, url, options, protocols = []) {
       const socket = new SharedWebSocket(url, protocols, options);

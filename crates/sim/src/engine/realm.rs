@@ -451,8 +451,9 @@ fn hub_new<'js>(
     words: &Words<'_, 'js>,
 ) -> rquickjs::Result<Value<'js>> {
     let (number, mux, id, seed) = (words.id(0), words.flag(1), words.big(2), words.big(3));
-    let (url, asks, who, record) = (words.text(4), words.flag(5), words.flag(6), words.flag(7));
-    let hub = NativeHub::new(mux, id, seed, &url, [asks, who, record, host.small]);
+    let (url, asks, who) = (words.text(4), words.flag(5), words.flag(6));
+    let (tag, record) = (words.text(7), words.flag(8));
+    let hub = NativeHub::new(mux, id, seed, &url, &tag, [asks, who, record, host.small]);
     let orders = orders(ctx, &hub, -1.0);
     host.hubs.borrow_mut().insert(number, hub);
     orders

@@ -29,7 +29,13 @@ impl Identity {
     /// Returns what the server's shell says of a link of the user.
     pub fn visitor(self) -> Arc<Visitor> {
         let user = Some(Arc::new(User::new(&self.0.to_string(), 0)));
-        Arc::new(Visitor::Admitted(Admitted { user, ..Admitted::default() }))
+        let tag = Some(self.tag().into());
+        Arc::new(Visitor::Admitted(Admitted { user, tag, ..Admitted::default() }))
+    }
+
+    /// Returns the user's identity tag.
+    pub fn tag(self) -> String {
+        format!("u{}", self.0)
     }
 }
 
@@ -207,6 +213,12 @@ impl Browser {
             Some(user) => Some(Identity(user)),
             None => None,
         }
+    }
+
+    /// True for the tag of a user of this browser.
+    pub fn was_of(&self, at: usize, tag: &str) -> bool {
+        let user = tag.strip_prefix('u').and_then(|number| number.parse::<u64>().ok());
+        user.is_some_and(|user| user / 1000 == at as u64)
     }
 
     /// How long something takes to the server, or from there.

@@ -170,6 +170,14 @@ impl World {
             }
             self.set_online(at, true)?;
         }
+        if self.plan.names_users() {
+            // What is open stays with the user it is of until its link breaks.
+            let links = self.network.links.iter().filter(|(_, it)| it.to == Peer::Tabmux);
+            for link in links.map(|(id, _)| *id).collect::<Vec<_>>() {
+                let mut rng = Rng::new(self.rng.next());
+                self.cut(link, &mut rng);
+            }
+        }
         self.plain_heals();
         Ok(())
     }
@@ -277,6 +285,8 @@ impl World {
         let refuses = matches!(self.plan.special, Special::Refuses(_));
         match traits.tiers {
             _ if refuses => false,
+            // Without locks nothing tells which hub has the link of a user.
+            _ if self.plan.names_users() && !traits.locks => false,
             Tiers::Any | Tiers::Leader | Tiers::Storage => true,
             Tiers::Direct => false,
             Tiers::Mixed => traits.locks,

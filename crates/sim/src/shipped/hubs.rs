@@ -119,6 +119,7 @@ impl World {
                 return self.resumes(hub, tab, &claim, continues);
             }
             Note::Lost(tab) => return self.hub_lost_session(hub, tab),
+            Note::Moved => self.seen.add(Sight::Moved),
         }
         Ok(())
     }
@@ -139,7 +140,13 @@ impl World {
             return Ok(());
         };
         page.acts_on = Some((hub, step));
-        let is_attached = page.attached.get(&hub).is_some_and(|at| *at > since);
+        let attached = page.attached.get(&hub).copied();
+        // One that opens a socket after a log-in is at the hub of that user as well.
+        let is_old = attached.is_some_and(|at| at <= since) && self.plan.names_users();
+        if is_old {
+            self.seen.add(Sight::TwoHubs);
+        }
+        let is_attached = is_old || attached.is_some_and(|at| at > since);
         OneHub.unless(is_attached, || {
             format!("a page in {at:?} has the hub {before}, and acts on what {hub} says: {told:?}")
         })
@@ -174,6 +181,7 @@ impl World {
             | Note::LinkDown
             | Note::Resumes { .. }
             | Note::Lost(_)
+            | Note::Moved
             | Note::Welcomed { .. } => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! Links: reliable and ordered until they break. Then what is under way is gone, and each end hears
 //! of it at once, late, or never, in which case only its heartbeat can tell.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU64, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use tabmux_core::{
     Timestamp,
@@ -14,6 +14,7 @@ use tabmux_core::{
 
 use super::{
     browser::Identity,
+    message::Message,
     plain::{PLAIN_URL, PROTOCOL, offered},
     world::{Delivery, Task, World},
 };
@@ -31,6 +32,9 @@ use crate::{
 /// What virtual sockets, topics and messages to all tabs travel on.
 pub(crate) const LINK_URL: &str = "wss://sim/tabmux/ws";
 
+/// Where a hub asks whose its browser is.
+pub(crate) const WHO_URL: &str = "wss://sim/tabmux/who";
+
 /// So long a browser waits for the answer to a dial. Firefox waits 20 s, and others longer.
 const DIAL: Duration = Duration::from_secs(30);
 
@@ -47,6 +51,8 @@ pub struct Network {
 pub enum Peer {
     /// A tabmux server.
     Tabmux,
+    /// The same, which tells whose the browser is, and no more.
+    Who,
     /// Any other.
     Plain,
 }
@@ -90,53 +96,6 @@ pub struct Link {
     pub hello: Option<Hello>,
     up: Lane,
     down: Lane,
-}
-
-/// A message of a WebSocket.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Message {
-    /// Text.
-    Text(String),
-    /// Bytes.
-    Bytes(Vec<u8>),
-}
-
-impl From<String> for Message {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<Vec<u8>> for Message {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "{text:?}"),
-            Self::Bytes(bytes) => write!(f, "{bytes:02x?}"),
-        }
-    }
-}
-
-impl Message {
-    /// What it says, if it is text, in whatever form.
-    pub fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        }
-    }
-
-    fn len(&self) -> u64 {
-        match self {
-            Self::Text(text) => text.len() as u64,
-            Self::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
 }
 
 impl Network {
@@ -209,19 +168,32 @@ impl World {
         url: &str,
         protocols: &str,
     ) -> Checked {
-        let to = if url.starts_with(PLAIN_URL) { Peer::Plain } else { Peer::Tabmux };
+        // A hub shows the tag that it knows.
+        let (address, shown) = match url.split_once("?identity=") {
+            Some((address, tag)) if self.plan.names_users() => (address, Some(tag)),
+            _ => (url, None),
+        };
+        let to = match address {
+            WHO_URL => Peer::Who,
+            _ if url.starts_with(PLAIN_URL) => Peer::Plain,
+            _ => Peer::Tabmux,
+        };
+        let is_tag = shown.is_none_or(|tag| self.browsers[at.0].was_of(at.0, tag));
         let is_right = match to {
             Peer::Plain => protocols == offered(url),
-            Peer::Tabmux => url == LINK_URL && protocols.is_empty(),
+            Peer::Tabmux => address == LINK_URL && protocols.is_empty() && is_tag,
+            Peer::Who => self.plan.names_users() && protocols.is_empty() && is_tag,
         };
         NoError.unless(is_right, || format!("{at:?} dials {url} with {protocols:?}"))?;
         let open = self.network.held_by(at);
-        let open = open.iter().filter(|id| !self.network.links[id].closing).count();
+        let open = open.iter().map(|id| &self.network.links[id]);
+        let open = open.filter(|it| !it.closing && it.to != Peer::Who).count();
         // A worker of exclusive sockets has one for each, and so has a page that found no hub.
         let actor = self.browsers[at.0].actors.get(&at.1);
         let is_hub = actor.is_none_or(|it| it.page().is_none() && !it.is_exclusive);
-        OneLink
-            .unless(!is_hub || open == 0, || format!("{at:?} dials, and has {open} links open"))?;
+        OneLink.unless(!is_hub || open == 0 || to == Peer::Who, || {
+            format!("{at:?} dials, and has {open} links open")
+        })?;
         self.network.sweep();
         if let (Peer::Tabmux, Some(actor)) = (to, self.browsers[at.0].actors.get_mut(&at.1)) {
             actor.dialled = Some(self.now);
@@ -255,6 +227,15 @@ impl World {
             return Ok(());
         }
         let when = link.down(now, latency);
+        if link.to == Peer::Who && self.server.is_some() {
+            let text = identity.map_or("nobody".to_owned(), |it| format!("user {}", it.tag()));
+            self.put(when, Delivery::Opened { at, link: id });
+            self.put(when, Delivery::Down { at, link: id, message: text.into() });
+            let (code, clean) = (close::NORMAL, true);
+            self.put(when, Delivery::WorkerHears { link: id, at, code, clean });
+            self.seen.add(Sight::AskedWho);
+            return Ok(());
+        }
         if self.server.is_none() {
             let (code, clean) = (close::ABNORMAL, false);
             self.put(when, Delivery::WorkerHears { link: id, at, code, clean });
@@ -304,7 +285,7 @@ impl World {
             return Ok(());
         };
         let when = link.up(self.now, latency);
-        self.buffered(at, socket, |waits| waits + message.len());
+        self.buffered(at, socket, |waits| waits + message.size());
         let is_tabmux = self.network.links.get(&id).is_some_and(|it| it.to == Peer::Tabmux);
         if is_tabmux
             && let Message::Bytes(bytes) = &message
@@ -338,7 +319,7 @@ impl World {
             }
             return Ok(());
         }
-        self.buffered(link.at, link.socket, |waits| waits.saturating_sub(message.len()));
+        self.buffered(link.at, link.socket, |waits| waits.saturating_sub(message.size()));
         if !link.server_open {
             return Ok(());
         }
@@ -386,7 +367,7 @@ impl World {
         };
         let given = [Given::Number(socket.into()), Given::Text(what.into()), Given::Text(text)];
         self.run_task(at, &Task::new("link", given))?;
-        if self.network.links.get(&id).is_none_or(|link| link.to == Peer::Plain) {
+        if self.network.links.get(&id).is_none_or(|link| link.to != Peer::Tabmux) {
             return Ok(());
         }
         self.server_input(Input::LinkWritten { link: LinkId(id), bytes })
@@ -411,7 +392,7 @@ impl World {
             let code = match (link.to, code) {
                 (Peer::Plain, 0) => close::NO_STATUS,
                 (Peer::Plain, code) => code,
-                (Peer::Tabmux, _) => close::NORMAL,
+                (Peer::Tabmux | Peer::Who, _) => close::NORMAL,
             };
             self.put(when, Delivery::ServerHears { link: id });
             let when = when + latency;

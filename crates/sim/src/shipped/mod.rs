@@ -7,6 +7,7 @@ mod converge;
 pub mod hubs;
 pub mod links;
 pub mod locks;
+mod message;
 mod ops;
 pub mod page;
 pub mod plain;

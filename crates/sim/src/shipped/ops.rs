@@ -4,6 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use super::{
     browser::{Kind, Place, Port},
+    links::WHO_URL,
     locks::{Agent, Call, News, Wish},
     plan::{Special, Tiers},
     storm::Deed,
@@ -113,13 +114,14 @@ impl World {
             }
             Op::Tell(told) => {
                 self.acts_on_one_hub(at, &told)?;
+                let users = self.plan.names_users().then_some(&self.owners);
                 let Self { browsers, reference, feed, parts, seen, builds, .. } = self;
                 let shares = browsers[at.0].traits.tiers != Tiers::Direct;
                 if let Some(page) = browsers[at.0].page(at.1) {
                     if page.excused {
                         reference.leaves_all(page.tab);
                     }
-                    page.heard(&told, reference, feed, (parts, builds.len() - 1))?;
+                    page.heard(&told, reference, feed, (parts, builds.len() - 1), users)?;
                     if page.refused {
                         seen.add(Sight::NoRoom);
                     }
@@ -152,6 +154,7 @@ impl World {
 
     fn is_no_storm(&mut self, at: (usize, u32), op: &Op) -> Checked {
         let deed = match op {
+            Op::Dial { url, .. } if url.starts_with(WHO_URL) => Deed::Who,
             Op::Dial { .. } => Deed::Dial,
             Op::Lock { .. } => Deed::Lock,
             Op::Broadcast { .. } => Deed::Channel,

@@ -8,7 +8,7 @@ use tabmux_core::{
     wire::{HubId, Position, SessionId, TabId},
 };
 
-use super::{plan::Doors, topics::Subscription, views::View};
+use super::{browser::Identity, plan::Doors, topics::Subscription, views::View};
 use crate::{
     engine::op::Told,
     invariant::{
@@ -87,6 +87,8 @@ pub struct Status {
     pub hub: String,
     /// Why the state is what it is.
     pub reason: String,
+    /// The tag of the user, or nothing.
+    pub user: String,
 }
 
 /// Like `readyState`.
@@ -180,6 +182,7 @@ impl Page {
         reference: &mut Reference,
         feed: &Feed,
         (parts, last_build): (&BTreeSet<(TabId, SessionId)>, usize),
+        owners: Option<&BTreeMap<SessionId, Option<Identity>>>,
     ) -> Checked {
         let text = |at: usize| told.get(at).map_or("", Told::text);
         let number = |at: usize| told.get(at).and_then(Told::number).unwrap_or(0);
@@ -192,6 +195,7 @@ impl Page {
                     tier: text(2).to_owned(),
                     hub: text(3).to_owned(),
                     reason: text(5).to_owned(),
+                    user: text(6).to_owned(),
                 };
                 if self.status.reason.contains(NO_ROOM) {
                     (self.refused, self.excused) = (true, true);
@@ -211,7 +215,10 @@ impl Page {
             }
             "browser" => {
                 let serial = text(1).split(' ').next().and_then(|word| word.parse().ok());
-                self.is_part_of(reference.session_called(serial.unwrap_or(0)), parts)?;
+                let session = reference.session_called(serial.unwrap_or(0));
+                self.is_part_of(session, parts)?;
+                let owner = session.zip(owners).and_then(|(session, owners)| owners.get(&session));
+                self.is_of_its_user(owner)?;
                 self.browser_message(text(1))
             }
             "browserGap" => {
@@ -281,6 +288,15 @@ impl Page {
         let tab = self.tab;
         let is_part = session.is_some_and(|session| parts.contains(&(tab, session)));
         OneUser.unless(is_part, || format!("{tab} heard something of {session:?}"))
+    }
+
+    /// I15: what was said to the tabs of one user reaches no client that was told it is of another.
+    fn is_of_its_user(&self, owner: Option<&Option<Identity>>) -> Checked {
+        let Some(owner) = owner else { return Ok(()) };
+        let user = owner.map(Identity::tag).unwrap_or_default();
+        OneUser.unless(self.status.user == user, || {
+            format!("{} is of {:?}, and heard what was said to {user:?}", self.tab, self.status)
+        })
     }
 
     fn is_open(&self, k: u32, told: &[Told]) -> Checked {

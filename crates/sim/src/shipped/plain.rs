@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use tabmux_core::{Timestamp, wire::close};
 
 use super::{
-    links::{Message, Peer},
+    links::Peer,
+    message::Message,
     views::ViewKey,
     world::{Delivery, World},
 };

@@ -266,6 +266,11 @@ impl Plan {
         if self.special == Special::Crowds { 3 } else { SessionConfig::default().sockets }
     }
 
+    /// True if the server names users, and tells hubs whose a browser is.
+    pub fn names_users(&self) -> bool {
+        self.special == Special::Users
+    }
+
     /// Both.
     pub fn limits(&self) -> (u32, u32) {
         (self.tabs(), self.sockets())

@@ -14,6 +14,8 @@ pub enum Deed {
     Attach,
     /// A worker dials.
     Dial,
+    /// A worker asks whose its browser is.
+    Who,
     /// A lock is asked for.
     Lock,
     /// A client says how it is.
@@ -29,6 +31,8 @@ impl Deed {
         match self {
             Self::Attach => 60,
             Self::Dial => 80,
+            // Once a second, and once more at once by a hub that was started anew.
+            Self::Who => 65,
             Self::Lock => 240,
             Self::Status => 400,
             Self::Channel => 6000,

@@ -18,8 +18,9 @@ use tabmux_core::{
 use super::{
     browser::{Area, Browser, Identity, Life},
     hubs::HubRecord,
-    links::{Message, Network},
+    links::Network,
     locks::{Call, News},
+    message::Message,
     plain::Plain,
     plan::{Plan, Special},
     storm::Deed,
@@ -214,7 +215,7 @@ impl World {
             builds: vec![scripts],
             browsers,
             network: Network::default(),
-            server: Some(Server::new(START, 0, plan.limits())),
+            server: Some(Server::new(START, 0, plan.limits(), plan.names_users())),
             plain: Plain::default(),
             serial: 0,
             feed: Feed::default(),
@@ -437,7 +438,8 @@ impl World {
             Delivery::ServerTimer => self.server_timer(),
             Delivery::ServerUp => {
                 if self.server.is_none() {
-                    self.server = Some(Server::new(self.now, self.serial, self.plan.limits()));
+                    let (limits, users) = (self.plan.limits(), self.plan.names_users());
+                    self.server = Some(Server::new(self.now, self.serial, limits, users));
                 }
                 Ok(())
             }

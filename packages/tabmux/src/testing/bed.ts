@@ -40,6 +40,11 @@ export interface TestBed extends AsyncDisposable {
   /** Lets virtual time pass: latency, redials and the ends of sessions wait for it. */
   advance(ms: number): Promise<void>;
   settled(): Promise<void>;
+  /**
+   * The browser is of the user with this identity tag from now on, or of nobody. Links that are
+   * open stay what they are; the server of a test bed knows no users before the first call.
+   */
+  logIn(tag?: string): Promise<void>;
   /** All links break. Those of mux mode and of clients are back after a second of virtual time. */
   cutLinks(): Promise<void>;
   /** The browser is offline until `online`. Sessions end after 210 s of virtual time. */
@@ -106,6 +111,7 @@ export function testBed({ url = 'http://localhost/' }: { url?: string } = {}): T
       return makeOtherTab(settled, parts.SharedWorker, parts.crash, url);
     },
     advance: clock.advance,
+    logIn: (tag = 'nobody.') => later(() => (browser.user = tag)),
     cutLinks: () => later(() => browser.hubs.forEach((hub) => hub.cut(REDIAL_MS))),
     offline: () => later(() => {
       browser.isOnline = false;

@@ -30,12 +30,18 @@ export interface Browser {
   makeTab(): TabParts;
   readonly hubs: ReadonlyMap<string, TestHub>;
   isOnline: boolean;
+  /** Whose it is, once somebody has logged in or out. */
+  user: string | undefined;
 }
 
 export function makeBrowser(clock: Clock, server: InnerServer): Browser {
   const hubs = new Map<string, TestHub>();
-  const browser: Browser = { hubs, isOnline: true, makeTab: () => makeTab(clock, hubs, world) };
-  const world: HubWorld = { clock, server, isOnline: () => browser.isOnline };
+  const browser: Browser = {
+    hubs, isOnline: true, user: undefined, makeTab: () => makeTab(clock, hubs, world),
+  };
+  const world: HubWorld = {
+    clock, server, isOnline: () => browser.isOnline, user: () => browser.user,
+  };
   server.onPublish = () => hubs.forEach((hub) => hub instanceof MuxHub && hub.publish());
   server.onBroadcast = (data) =>
     hubs.forEach((hub) => hub instanceof MuxHub && hub.broadcast(data));

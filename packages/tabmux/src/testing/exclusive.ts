@@ -84,6 +84,10 @@ export class ExclusiveHub extends TestHub<ExclusiveSeat> {
     // There are none.
   }
 
+  protected logout(): void {
+    // There is no session.
+  }
+
   protected answered(): void {
     // The page asks its functions itself.
   }

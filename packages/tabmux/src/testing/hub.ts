@@ -11,6 +11,8 @@ export interface HubWorld {
   readonly server: InnerServer;
   /** Whether the browser reaches the server. */
   isOnline(): boolean;
+  /** Whose the browser is, as names of hubs have it; nothing where the server knows no users. */
+  user(): string | undefined;
 }
 
 /** The hub's end of a port. */
@@ -71,6 +73,11 @@ export abstract class TestHub<S extends Seat = Seat> {
       case PageKind.Unsubscribe:
         if (seat) this.unsubscribe(seat, message[1]);
         return;
+      case PageKind.Whose:
+        if (seat) this.post(seat, [HubKind.User, this.id, 1, this.world.user() ?? '']);
+        return;
+      case PageKind.Logout:
+        return this.logout();
       case PageKind.Answer:
         return this.answered(message[2], message[3]);
       case PageKind.Reconnect:
@@ -113,6 +120,8 @@ export abstract class TestHub<S extends Seat = Seat> {
   abstract wake(): void;
   /** The server forgets all that it knew. */
   abstract restart(): void;
+  /** A page ends the session. */
+  protected abstract logout(): void;
 
   protected abstract newSeat(end: HubEnd): S;
   /** Answers an attached page by `Resume` or `Renew`, as soon as that can be said. */

@@ -138,6 +138,10 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     if (seat) this.post(seat, [HubKind.Ask, this.id, mine, 0]);
   }
 
+  protected logout(): void {
+    // There is no session.
+  }
+
   protected answered([url, ...protocols]: string[], failure: string): void {
     if (url !== undefined && this.#isDialling) return this.#open(this.#dials, url, protocols);
     const { shareBy } = this.config.rules;

@@ -35,6 +35,8 @@ export class MuxHub extends TestHub<MuxSeat> {
   /** What was said to all tabs in this session. */
   #lane0: Data[] = [];
   #cuts = 0;
+  /** Whose the link is. */
+  #user: string | undefined;
 
   constructor(world: HubWorld, config: HubConfig) {
     super(world, config);
@@ -126,6 +128,14 @@ export class MuxHub extends TestHub<MuxSeat> {
     if (this.state === LinkState.Connected) this.#deliverTopic(seat, number, subscription);
   }
 
+  protected logout(): void {
+    const reason = 'tabmux: logged out';
+    this.#cuts += 1;
+    this.#expire();
+    this.postAll([HubKind.Lost, this.id, reason]);
+    this.show(LinkState.Refused, reason);
+  }
+
   protected answered(): void {
     // Nothing is asked: the server is the one of the test bed.
   }
@@ -140,13 +150,26 @@ export class MuxHub extends TestHub<MuxSeat> {
       if (this.state !== LinkState.Connecting) return;
       if (!this.world.isOnline()) return this.show(LinkState.Backoff, 'tabmux: offline');
       this.#cuts += 1;
+      if (!this.#isOf(this.world.user())) return;
       this.show(LinkState.Connected);
       this.seats.forEach((seat) => seat.isThere && this.#admit(seat));
     }));
   }
 
+  /** The link is of this user. A hub of another one sends its tabs to the hub of that user. */
+  #isOf(user: string | undefined): boolean {
+    const before = this.#user;
+    this.#user = user;
+    if (before === undefined || user === undefined || before === user) return true;
+    this.#expire();
+    this.show(LinkState.Idle);
+    this.postAll([HubKind.Elsewhere, this.id, user]);
+    return false;
+  }
+
   /** Tells a tab whether the session goes on, and what it has missed. */
   #admit(seat: MuxSeat): void {
+    if (this.#user !== undefined) this.post(seat, [HubKind.User, this.id, 0, this.#user]);
     if (seat.session === this.#session) {
       this.post(seat, [HubKind.Resume, this.id, seat.said, 'test']);
     } else {

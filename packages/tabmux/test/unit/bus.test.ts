@@ -8,7 +8,7 @@ import { HubKind, PageKind } from '../../src/protocol.js';
 import type { HubConfig, HubMessage } from '../../src/protocol.js';
 
 const config: HubConfig = {
-  build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l',
+  build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l', tag: '',
   locks: true, key: '', rules: {},
 };
 /** The name of the host, as its page gives it. */
@@ -176,6 +176,8 @@ test('retire: the hub ends, then the worker', async () => {
   say('retire');
   assert.deepEqual(scope.posted, [[[], 'gone', HOST]]);
   assert.deepEqual([retired(), scope.closed], [1, 0]);
+  say([5n]);
+  assert.equal(scope.posted.length, 1, 'who asks is to find no host');
   mock.timers.tick(1000);
   assert.equal(scope.closed, 1);
 });

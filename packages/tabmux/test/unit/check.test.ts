@@ -9,7 +9,7 @@ import type { HubConfig, PageMessage } from '../../src/protocol.js';
 
 const build = 'unit-test';
 const config = {
-  build, mode: 'mux', module: '', url: 'ws://x/', protocols: ['a'], lock: 'l', locks: true,
+  build, mode: 'mux', module: '', url: 'ws://x/', protocols: ['a'], lock: 'l', tag: '', locks: true,
   key: '', rules: {},
 } as const;
 

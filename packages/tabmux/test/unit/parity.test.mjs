@@ -80,13 +80,14 @@ function tell(trace, otherSeed) {
   const read = reader(trace);
   read.bytes(13);
   const [isMux, asks, asksWho] = [read.byte(), read.byte(), read.byte()].map((it) => it === 1);
+  const tag = text(read.bytes(read.number()));
   const url = text(read.bytes(read.number()));
   const [id, seed] = [read.big(), read.big()];
   for (let limits = 22; limits > 0; limits -= 1) read.big();
   const recorded = [];
   const shell = {
     requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, closeLink() {},
-    askWho() {}, watchTab() {}, dropTab() {}, log() {},
+    askWho() {}, takeTag() {}, watchTab() {}, dropTab() {}, log() {},
     post(_, kind, numbers, data) {
       // As worker.ts makes it.
       const message = kind === FAILED ? [kind] : [kind, 1n, ...numbers];
@@ -96,7 +97,7 @@ function tell(trace, otherSeed) {
     },
     record: (bytes) => recorded.push(bytes.slice()),
   };
-  const hub = makeHub(shell, isMux, id, otherSeed ?? seed, url, asks, asksWho, true);
+  const hub = makeHub(shell, isMux, id, otherSeed ?? seed, url, asks, asksWho, tag, true);
   let buffered;
   while (read.more()) {
     const kind = read.byte();
@@ -134,6 +135,9 @@ function tell(trace, otherSeed) {
       23: () => hub.visible(now, a, b === 1),
       24: () => hub.answer(now, a, b, text(first)),
       25: () => hub.who(now, text(first)),
+      26: () => hub.tagTaken(now),
+      27: () => hub.whose(now, a),
+      28: () => hub.logout(now, a),
     }[kind];
     assert.ok(tell, `kind ${kind}`);
     tell();

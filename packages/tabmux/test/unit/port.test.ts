@@ -429,8 +429,8 @@ test('a client tells the status', async () => {
   const changed = new Promise((resolve) => client.on('status', resolve));
   worker.attached(0xffn, 3, LinkState.Backoff);
   const status = {
-    state: 'backoff', tier: 'shared-worker', hubId: '00000000000000ff', tabs: 3, tried: [],
-    reason: '',
+    state: 'backoff', user: undefined, tier: 'shared-worker', hubId: '00000000000000ff', tabs: 3,
+    tried: [], reason: '',
   };
   assert.deepEqual(await changed, status);
   assert.deepEqual(client.status, status);

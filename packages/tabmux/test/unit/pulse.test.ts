@@ -16,7 +16,7 @@ beforeEach(() => mock.timers.enable({ apis: ['setInterval'] }));
 afterEach(() => mock.timers.reset());
 
 const config: HubConfig = {
-  build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l',
+  build: 'unit-test', mode: 'mux', module: '', url: 'ws://x/', protocols: [], lock: 'l', tag: '',
   locks: true, key: '', rules: {},
 };
 const attach: PageMessage = [PageKind.Attach, 1n, config, '', 0, 0];

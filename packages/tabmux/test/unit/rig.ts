@@ -185,6 +185,7 @@ const locks = {
 const localStorage = new Proxy({}, {
   get: (_, name: string) => openStorage().get(name),
   set: (_, name: string, value: string) => !!openStorage().set(name, `${value}`),
+  deleteProperty: (_, name: string) => openStorage().delete(name) || true,
 });
 
 function openStorage(): Map<string, string> {

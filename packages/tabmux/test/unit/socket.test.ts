@@ -81,6 +81,7 @@ test('a mirror: the worker, its name, and what it is told', async () => {
     url: URL_,
     protocols: [],
     lock: `tabmux:socket:${id}`,
+    tag: '',
     locks: true,
     key: 'me',
     rules: {

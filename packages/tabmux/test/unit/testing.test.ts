@@ -453,3 +453,28 @@ test('an exclusive socket ends when its page goes into the back/forward cache', 
   await bed.tab.restore();
   assert.equal(code, 1006);
 });
+
+test('a socket of who logs in is of that user, and the client is once the link is', async () => {
+  await bed.logIn();
+  const client = connect('/');
+  const topic = client.topic('prices');
+  let gaps = 0;
+  topic.on('gap', () => (gaps += 1));
+  await bed.settled();
+  assert.deepEqual([client.status.state, client.status.user], ['connected', undefined]);
+  await bed.logIn('ann');
+  const socket = new SharedWebSocket('/chat', [], { mode: 'mux' });
+  await bed.settled();
+  assert.deepEqual([socket.readyState, client.status.user], [1, undefined]);
+  assert.notEqual(socket.shared.hubId, client.status.hubId);
+  await bed.cutLinks();
+  await bed.advance(1000);
+  await bed.settled();
+  assert.deepEqual([client.status.state, client.status.user, gaps], ['connected', 'ann', 1]);
+  assert.equal(socket.readyState, 1, 'its session went on');
+  assert.equal(socket.shared.hubId, client.status.hubId);
+  client.logout();
+  await bed.settled();
+  assert.deepEqual([client.status.state, client.status.reason], ['closed', 'tabmux: logged out']);
+  assert.equal(socket.readyState, 3);
+});

@@ -69,6 +69,17 @@ impl Acks {
 }
 
 impl Mux {
+    /// Returns when what is kept of lane 0 is dropped, and topics that no tab wants are let go of.
+    /// That is not while tabs are awaited, nor before the server has listed the session's topics:
+    /// a tab may have said what it wants while there was no link.
+    pub(super) fn history_ends(&self, base: &Base) -> Option<Timestamp> {
+        let Connection::Connected(connected) = &self.connection else { return None };
+        if connected.is_listing || base.tabs.any_awaited() {
+            return None;
+        }
+        self.history.until()
+    }
+
     /// Asks the tabs whether they have heard all that was posted to them.
     pub(super) fn check(&mut self, now: Timestamp, base: &mut Base) {
         let count0 = self.count0();

@@ -3,8 +3,8 @@
 use std::{mem, time::Duration};
 
 use tabmux_wire::{
-    Alias, Denied, ErrorCode, HubFrame, LaneCount, Payload, RefusedReason, Rejected, ServerFrame,
-    SocketId, TabId, Term, TopicId, Welcome, close as code,
+    Alias, Denied, ErrorCode, HubFrame, IdentityTag, LaneCount, Payload, RefusedReason, Rejected,
+    ServerFrame, SocketId, TabId, Term, TopicId, Welcome, close as code,
 };
 
 use super::{Mux, Next, Session};
@@ -322,12 +322,16 @@ impl Mux {
             return self.abandon(now, base, code::HUB_PROTOCOL_ERROR, why);
         };
         let Welcome { session: id, token, term, resumed, next0, .. } = *welcome;
+        // A server of version 1 tells nothing of users.
+        let link = welcome.tail.as_ref().map_or(IdentityTag::NoUsers, |it| it.identity.clone());
+        if !self.fits(now, base, link) {
+            return;
+        }
         if !resumed && self.take_next_claim() {
             base.close_link(now, code::NORMAL, "");
             self.dial_again(now, base);
             return;
         }
-        self.identity.welcomed(welcome.tail.as_ref().map(|tail| tail.identity.clone()));
         self.others.clear();
         base.event(Event::Welcomed { session: id, resumed });
         self.reason.clear();
@@ -453,6 +457,7 @@ impl Mux {
             let (state, tabs, reason) = (LinkState::Connected, base.tab_count(), String::new());
             base.post_now(id, HubMessage::State { state, tabs, reason });
         }
+        self.tell_user(base, id, false);
         base.post_now(id, HubMessage::Resume { n_seen, continues, count0, claim });
     }
 

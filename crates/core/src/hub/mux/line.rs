@@ -1,8 +1,8 @@
 //! Whether the line works: the heartbeat of the link, and what is known of the network.
 
-use tabmux_wire::{TabId, close as code};
+use tabmux_wire::{HubFrame, TabId, close as code};
 
-use super::Mux;
+use super::{Mux, Next};
 use crate::{
     Timestamp,
     hub::{
@@ -11,6 +11,9 @@ use crate::{
         link::{Connected, Connection, Heartbeat, Pulse},
     },
 };
+
+/// Why a page has no link after a `logout()`.
+const LOGGED_OUT: &str = "tabmux: logged out";
 
 impl Mux {
     /// Called when the network came or went, and when there is a reason to look.
@@ -56,6 +59,19 @@ impl Mux {
             | Connection::Dialling { .. }
             | Connection::Handshaking { .. } => {}
         }
+    }
+
+    /// Called when a page ends the session for all tabs. Without a link the server hears nothing of
+    /// it, and keeps the session for as long as it keeps any.
+    pub(super) fn log_out(&mut self, now: Timestamp, base: &mut Base) {
+        if matches!(self.connection, Connection::Connected(_)) {
+            base.send_control(HubFrame::End.to_bytes());
+        }
+        base.close_link(now, code::NORMAL, "");
+        self.lose_session(base, LOGGED_OUT);
+        self.others.clear();
+        base.release_lock();
+        self.fail(now, base, LOGGED_OUT.to_owned(), Next::Never);
     }
 
     /// Called when the server said that a frame of so many bytes comes.

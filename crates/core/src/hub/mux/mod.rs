@@ -152,6 +152,7 @@ impl Mux {
         self.connection = Connection::Idle;
         if base.tabs.len() == 0 {
             self.forget_session();
+            self.forget_identity();
         }
     }
 
@@ -176,17 +177,6 @@ impl Mux {
     /// Frames of lane 0 that came.
     fn count0(&self) -> u64 {
         self.session.as_ref().and_then(|session| session.count0).unwrap_or(0)
-    }
-
-    /// Returns when what is kept of lane 0 is dropped, and topics that no tab wants are let go of.
-    /// That is not while tabs are awaited, nor before the server has listed the session's topics:
-    /// a tab may have said what it wants while there was no link.
-    fn history_ends(&self, base: &Base) -> Option<Timestamp> {
-        let Connection::Connected(connected) = &self.connection else { return None };
-        if connected.is_listing || base.tabs.any_awaited() {
-            return None;
-        }
-        self.history.until()
     }
 
     fn not_tabmux(base: &Base, what: &str) -> String {
@@ -337,6 +327,7 @@ impl Machine for Mux {
                     // The link may have died meanwhile; the lock is needed for the next one.
                     base.has_lock();
                     base.probe(now);
+                    self.take_tag_again(base);
                 }
                 self.send_attach(base, tab);
                 if is_awaited && !base.tabs.any_awaited() {
@@ -356,6 +347,18 @@ impl Machine for Mux {
 
     fn is_waiting(&self, tab: TabId) -> bool {
         self.identity.is_waiting(tab)
+    }
+
+    fn asks_whose(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        self.asked_whose(now, base, tab);
+    }
+
+    fn logout(&mut self, now: Timestamp, base: &mut Base) {
+        self.log_out(now, base);
+    }
+
+    fn tag_taken(&mut self, now: Timestamp, base: &mut Base) {
+        self.tag_is_taken(now, base);
     }
 
     fn who_answered(&mut self, now: Timestamp, base: &mut Base, text: &str) {
@@ -378,6 +381,7 @@ impl Machine for Mux {
 
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.topics.tab_away(base, tab, false);
+        self.identity.forget(tab);
         if self.connection.is_open() {
             base.send_note(HubFrame::Park { tab }.to_bytes());
             // The server forgets a parked tab for one that is there.
@@ -391,6 +395,7 @@ impl Machine for Mux {
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
         self.tabs.remove(tab);
         self.dismissals.remove(tab);
+        self.identity.forget(tab);
         if self.gone.len() >= base.config.tabs {
             self.gone.remove(0);
         }
