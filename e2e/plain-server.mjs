@@ -15,6 +15,7 @@
 //   /users      says once how many connections there are
 //   /game       keeps a score for each player, and says a notice to every connection
 //   /once       refuses a token, which is its query, that it has seen before
+//   /whose      answers each message by the cookie `user` that its connection had at first
 //   /raw        answers the first frame with the bytes of its query `hex`, which are no message
 // It runs in the folder of the npm package, where `ws` is installed.
 import { createRequire } from 'node:module';
@@ -49,6 +50,10 @@ server.on('connection', (socket, request) => {
     report({ type: 'message', id, data: binary ? [...data] : data.toString() });
     if (request.url === '/echo') echo(socket, data, binary);
     if (request.url === '/drop') socket.terminate();
+    if (request.url === '/whose') {
+      const [, user = 'nobody'] = /(?:^|; )user=([^;]+)/.exec(request.headers.cookie ?? '') ?? [];
+      socket.send(user);
+    }
     if (request.url === '/ask') answer(socket, JSON.parse(data));
     if (request.url === '/game') play(socket, JSON.parse(data));
     const [, hex] = /^\/raw\?hex=(.*)/.exec(request.url) ?? [];

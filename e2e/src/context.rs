@@ -56,6 +56,11 @@ impl<'a> Context<'a> {
         self.start(Program::Judged)
     }
 
+    /// Starts the same server with a judge that lets in guests as well, as nobody.
+    pub fn guests_server(&mut self) -> Result<Rc<LinkServer>> {
+        self.start(Program::Guests)
+    }
+
     /// Starts the server that numbers its messages, and publishes to the topic `chaos:0`.
     pub fn numbers_server(&mut self) -> Result<Rc<LinkServer>> {
         self.start(Program::Numbers { topics: 1, plain: None })

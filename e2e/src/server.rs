@@ -30,6 +30,8 @@ pub enum Program {
     Version1,
     /// The example `chaos`, where a judge lets in who has the cookie `user`.
     Judged,
+    /// The same, where the judge lets in guests as well, as nobody.
+    Guests,
     /// The example `figures`, which publishes on command.
     Figures,
     /// The example `chaos`, which numbers its messages.
@@ -155,6 +157,10 @@ impl LinkServer {
             Program::Judged => {
                 command = Command::new(paths::numbers_binary()?);
                 command.args(["--judge", "true"]);
+            }
+            Program::Guests => {
+                command = Command::new(paths::numbers_binary()?);
+                command.args(["--judge", "guests"]);
             }
             Program::Numbers { topics, plain } => {
                 command = Command::new(paths::numbers_binary()?);

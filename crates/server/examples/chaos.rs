@@ -8,8 +8,9 @@
 //! - To the topics `chaos:0`, `chaos:1`, … it publishes `p RUN 1`, `p RUN 2`, …; `RUN` is
 //!   another one each time that the server starts.
 //!
-//! With `--judge true` links are for who has the cookie `user`. `/user` answers each message by the
-//! user of its link, and passes on what follows `all:` to all tabs of the browser.
+//! With `--judge true` links are for who has the cookie `user`, with `--judge guests` for others as
+//! well. `/user` answers each message by the user of its link, and passes on what follows `all:`
+//! to all tabs of the browser. `log out` ends all that the user has open.
 //!
 //! What must not be is a line on stdout that begins with `fault:`. `--plain ADDR` serves ticks to
 //! WebSockets that know nothing of tabmux.
@@ -18,15 +19,15 @@ use std::{
     collections::BTreeSet,
     error::Error,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::SinkExt as _;
 use tabmux_core::{OwnedPayload, wire::Payload};
 use tabmux_server::{
-    Admitted, Ctx, Handshake, Refusal, Server, ServerHandle, SocketHandler, TaskSocket, Verdict,
-    listen, task,
+    Admitted, Ctx, Handshake, Refusal, Server, ServerHandle, SocketHandler, Target, TaskSocket,
+    Verdict, listen, task,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -44,13 +45,18 @@ async fn main() -> Outcome<()> {
         .assets(options.assets)
         .socket("/ticks", task(ticks))
         .socket("/stream", task(move |socket| stream(socket, Arc::clone(&open))));
-    if options.judge {
-        builder = builder.judge(judge).socket("/user", || Whose);
+    let handle = Arc::new(OnceLock::new());
+    if let Some(guests) = options.judge {
+        let handle = Arc::clone(&handle);
+        builder = builder
+            .judge(move |request| judge(request, guests))
+            .socket("/user", move || Whose(Arc::clone(&handle)));
     }
     for origin in options.origins {
         builder = builder.allow_origin(origin);
     }
     let server = builder.build()?;
+    handle.get_or_init(|| server.handle());
     for number in 0..options.topics {
         tokio::spawn(publish(server.handle(), format!("chaos:{number}"), options.topic_pause));
     }
@@ -65,7 +71,7 @@ async fn main() -> Outcome<()> {
 }
 
 /// Says whose its link is.
-struct Whose;
+struct Whose(Arc<OnceLock<ServerHandle>>);
 
 impl SocketHandler for Whose {
     fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>) {
@@ -73,6 +79,13 @@ impl SocketHandler for Whose {
         let sent = match message {
             Payload::Text(text) => match text.strip_prefix("all:") {
                 Some(text) => ctx.broadcast_text(text),
+                None if text == "log out" => {
+                    let ended = self.0.get().map(|handle| {
+                        handle.disconnect(Target::User(&user), &Refusal::never("you logged out"))
+                    });
+                    println!("logged out: {user} {ended:?}");
+                    Ok(())
+                }
                 None => ctx.send_text(&user),
             },
             Payload::Binary(_) => ctx.send_text(&user),
@@ -83,13 +96,15 @@ impl SocketHandler for Whose {
     }
 }
 
-/// Lets in who has the cookie `user`, and refuses everybody else for good.
-async fn judge(request: Handshake) -> Verdict {
+/// Lets in who has the cookie `user`, and refuses everybody else for good, unless there are guests.
+async fn judge(request: Handshake, guests: bool) -> Verdict {
     let verdict = match request.cookie("user") {
         Some(user) => Ok(Admitted::user(user)),
+        None if guests => Ok(Admitted::nobody()),
         None => Err(Refusal::never("log in first")),
     };
-    println!("judged: {}", verdict.is_ok());
+    let shown = request.query("identity").unwrap_or_default();
+    println!("judged: {} {shown}", verdict.is_ok());
     verdict
 }
 
@@ -100,7 +115,8 @@ struct Options {
     origins: Vec<String>,
     topics: u32,
     topic_pause: Duration,
-    judge: bool,
+    /// Whether guests are let in, if there is a judge.
+    judge: Option<bool>,
 }
 
 impl Options {
@@ -112,7 +128,7 @@ impl Options {
             origins: Vec::new(),
             topics: 0,
             topic_pause: Duration::from_millis(50),
-            judge: false,
+            judge: None,
         };
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -122,7 +138,7 @@ impl Options {
                 "--assets" => options.assets = value,
                 "--allow-origin" => options.origins.push(value),
                 "--topics" => options.topics = value.parse()?,
-                "--judge" => options.judge = value.parse()?,
+                "--judge" => options.judge = Some(value == "guests"),
                 "--topic-every" => options.topic_pause = Duration::from_millis(value.parse()?),
                 _ => return Err(format!("no option {name}").into()),
             }

@@ -1,9 +1,7 @@
 //! What a page hears of a server's judge.
 
-use serde_json::{Value, json};
-use tabmux_e2e::{
-    Result, browser::Tab, context::Context, runner::Test, server::LinkServer, wait::equal,
-};
+use serde_json::json;
+use tabmux_e2e::{context::Context, runner::Test, wait::equal};
 
 use super::steps::Outcome;
 
@@ -13,8 +11,6 @@ pub(crate) const TESTS: &[Test] = &[
         refused_for_good,
     ),
     Test::new("judge: a page that was refused for good is let in when it asks", asks_again),
-    Test::new("users: a page of another user has a hub and a link of its own", another_user),
-    Test::new("users: the same where a tab leads", another_user_where_a_tab_leads),
 ];
 
 /// How often the judge was asked.
@@ -74,59 +70,5 @@ fn asks_again(context: &mut Context<'_>) -> Outcome {
     context.run(&tab, format!("T.mux('socket', '{}')", url(&server, "/ticks")))?;
     context.run(&tab, "await T.messages('socket')")?;
     equal("questions to the judge", asked(&server), 2)?;
-    Ok(())
-}
-
-/// Whose the sockets of a tab are.
-fn whose(context: &mut Context<'_>, tab: &Tab, question: usize) -> Result<Value> {
-    context.run(tab, "T.get('user').send('whose?')")?;
-    let messages = context.run(tab, format!("await T.messages('user', {question})"))?;
-    Ok(messages[question - 1].clone())
-}
-
-/// Opens a tab of the user who is logged in, with a client and a socket.
-fn tab_of(
-    context: &mut Context<'_>,
-    server: &LinkServer,
-    user: &str,
-    options: &str,
-) -> Result<Tab> {
-    let tab = context.tab()?;
-    context.run(&tab, format!("void (document.cookie = 'user={user}; path=/')"))?;
-    context.run(&tab, format!("T.client('client', '{}', {options})", url(server, "/")))?;
-    context.run(&tab, format!("T.mux('user', '{}', {options})", url(server, "/user")))?;
-    context.run(&tab, "await T.until('user', 'open')")?;
-    context.run(&tab, "await T.state('client', 'connected')")?;
-    equal("whose the socket is", whose(context, &tab, 1)?, json!(user))?;
-    Ok(tab)
-}
-
-fn another_user(context: &mut Context<'_>) -> Outcome {
-    another_user_in(context, "{}")
-}
-
-fn another_user_where_a_tab_leads(context: &mut Context<'_>) -> Outcome {
-    another_user_in(context, "{ tiers: ['leader'] }")
-}
-
-fn another_user_in(context: &mut Context<'_>, options: &str) -> Outcome {
-    let server = context.judged_server()?;
-    let ann = tab_of(context, &server, "ann", options)?;
-    let second = tab_of(context, &server, "ann", options)?;
-    equal("links of one user", server.connections()?, 1)?;
-    let bob = tab_of(context, &server, "bob", options)?;
-    let also = tab_of(context, &server, "bob", options)?;
-    equal("links of two users", server.connections()?, 2)?;
-    // What is open stays whose it was, as with native sockets.
-    equal("whose it is still", whose(context, &ann, 2)?, json!("ann"))?;
-    for (tab, text) in [(&ann, "for ann"), (&bob, "for bob")] {
-        context.run(tab, format!("T.get('user').send('all:{text}')"))?;
-    }
-    for (tab, text) in
-        [(&ann, "for ann"), (&second, "for ann"), (&bob, "for bob"), (&also, "for bob")]
-    {
-        // What had come for somebody else would be the first message of one of them.
-        equal("messages", context.run(tab, "await T.messages('client')")?, json!([text]))?;
-    }
     Ok(())
 }

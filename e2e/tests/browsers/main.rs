@@ -32,6 +32,7 @@ mod tiers;
 mod tiers_lossless;
 mod topics;
 mod traces;
+mod users;
 mod versions;
 mod workers;
 mod wpt;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         tiers_lossless::TESTS,
         isolated::TESTS,
         judged::TESTS,
+        users::TESTS,
         last_resort::TESTS,
         deadlines::TESTS,
         causes::TESTS,
