@@ -102,6 +102,8 @@ export interface Host extends Page {
 
 /** A port of one tier. */
 export interface TierPort {
+  /** Without channels, this hub and those of other tiers do not reach each other. */
+  readonly _isApart?: boolean;
   _post(message: PageMessage): void;
   _close(): void;
 }

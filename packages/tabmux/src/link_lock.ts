@@ -6,6 +6,7 @@ import {
 } from './election/inquiry.js';
 import { Lock, Order } from './election/lock.js';
 import { ignore } from './garbage.js';
+import { Deadline } from './host.js';
 import { wantLock } from './want.js';
 
 /** What hubs that want the lock ask on the channel of its name; the holder answers its address. */
@@ -73,11 +74,14 @@ export function takeLinkLock(
 
   const act = (step: Step): void => {
     clearTimeout(timer);
-    if (!channel) return;
-    if (inquiry._inquiry !== Inquiry.Over) {
-      timer = setTimeout(() => act(wake(inquiry, performance.now())), waits(inquiry));
+    const now = (): number => performance.now();
+    // Where nobody can be asked, the holder may be a hub that no message reaches.
+    if (!channel && step === Step.Ask) {
+      timer = setTimeout(() => act(answer(inquiry, false, now())), Deadline.Lock);
+    } else if (inquiry._inquiry !== Inquiry.Over) {
+      timer = setTimeout(() => act(wake(inquiry, now())), waits(inquiry));
     }
-    if (step === Step.Ask) channel.postMessage(ASK);
+    if (step === Step.Ask) channel?.postMessage(ASK);
     else if (step === Step.Rob) lock._rob(inquire);
     else if (step === Step.Move) events.moved();
     else if (step === Step.Share && (!wasGranted || link.isStolen)) grant();

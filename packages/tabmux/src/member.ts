@@ -74,6 +74,7 @@ export function openMember(tier: Tier, host: Host): TierPort {
   addEventListener('pageshow', back);
   take(member);
   return {
+    _isApart: !hasChannel,
     _post: (message) => post(member, message),
     _close() {
       member._isClosed = true;

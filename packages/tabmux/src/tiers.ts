@@ -31,8 +31,8 @@ interface Ladder extends PagePort {
   _fail(reason: string, isFinal?: boolean): void;
 }
 
-/** The hubs of this page whose claim is that of a session of its own. */
-const owners = new Set<string>();
+/** The hubs of this page whose session none but tabs of this tier can have. */
+const owners = new Map<string, Tier>();
 
 const SHARED = 'shared-worker';
 const TIERS: Tier[] = [SHARED, 'leader', 'storage', 'direct'];
@@ -111,7 +111,9 @@ function hostOf(ladder: Ladder, turn: number): Host {
     _hear(message) {
       if (turn !== ladder._turn) return;
       if (message[0] === HubKind.Renew) {
-        owners[ladder._tier === 'direct' ? 'add' : 'delete'](ladder._page._name);
+        const { _page: { _name }, _tier } = ladder;
+        if (ladder._rung?._isApart) owners.set(_name, _tier);
+        else owners.delete(_name);
       }
       // Another hub has the link; its own tier may be the last that is allowed.
       if (message[0] !== HubKind.Moved) tell(ladder, message);
@@ -137,9 +139,9 @@ function post(ladder: Ladder, message: PageMessage): void {
     const [kind, tab, config, claim, ...counts] = message;
     const tier = ladder._tier;
     const locks = ladder._locks && (tier === 'leader' || tier === 'storage');
-    // The hub of one tab must not take over what others share.
-    const own = tier !== 'direct' || owners.has(ladder._page._name) ? claim : '';
-    message = [kind, tab, { ...config, locks }, own, ...counts];
+    // What hubs that do not reach each other share, each would take from the other for ever.
+    const own = !ladder._rung?._isApart || owners.get(ladder._page._name) === tier;
+    message = [kind, tab, { ...config, locks }, own ? claim : claim.replace(/^[^,]*/, ''), ...counts];
   }
   ladder._rung?._post(message);
 }

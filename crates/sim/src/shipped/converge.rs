@@ -82,9 +82,11 @@ impl World {
         }
         self.read_slowly()?;
         self.within(HEALED + HEARTBEAT, Self::at_rest).or_else(|broken| {
-            // Hubs and the server give up tabs that died in the back/forward cache.
-            let parked = self.server.as_ref().is_some_and(|it| it.registry.stats().tabs.parked > 0);
-            Convergence.unless(parked, || broken.what)?;
+            // Hubs and the server give up tabs that died in the back/forward cache, or that live
+            // and went to another hub when theirs had died.
+            let tabs = self.server.as_ref().map(|it| it.registry.stats().tabs);
+            let late = tabs.is_some_and(|tabs| tabs.parked > 0 || tabs.awaited > 0);
+            Convergence.unless(late, || broken.what)?;
             self.within(PARKED, Self::at_rest)
         })?;
         self.all_have_room()

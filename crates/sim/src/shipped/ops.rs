@@ -115,8 +115,10 @@ impl World {
             Op::Tell(told) => {
                 self.acts_on_one_hub(at, &told)?;
                 let users = self.plan.names_users().then_some(&self.owners);
-                let Self { browsers, reference, feed, parts, seen, builds, .. } = self;
+                let Self { browsers, reference, feed, parts, seen, builds, plan, .. } = self;
                 let shares = browsers[at.0].traits.tiers != Tiers::Direct;
+                let apart =
+                    matches!(plan.special, Special::Refuses(what) if what.contains(&"channels"));
                 if let Some(page) = browsers[at.0].page(at.1) {
                     if page.excused {
                         reference.leaves_all(page.tab);
@@ -128,8 +130,11 @@ impl World {
                     if told.get(2).is_some_and(|it| it.text().contains(NO_SOCKET)) {
                         seen.add(Sight::NoSocketRoom);
                     }
-                    // The hub of one tab does not take over what others share.
-                    if page.excused || shares && page.status.tier == "direct" {
+                    // The hub of one tab does not take over what others share, nor does one that
+                    // no other tier reaches.
+                    let tier = &page.status.tier;
+                    let leaves = tier == "direct" || apart && tier == "storage";
+                    if page.excused || shares && leaves {
                         reference.leaves_all(page.tab);
                     }
                 }
