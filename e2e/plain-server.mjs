@@ -92,10 +92,17 @@ const echo = (socket, data, binary) => {
   else socket.send(data, { binary });
 };
 
-const obey = ({ send, sendBinary, close, reason, drop, stop }) => {
+const obey = ({ send, stream, sendBinary, close, reason, drop, stop }) => {
   if (stop) server.close();
   for (const socket of server.clients) {
     if (send !== undefined) socket.send(send);
+    if (stream) {
+      let n = 0;
+      const timer = setInterval(() => {
+        if (n < stream) socket.send(String(n += 1));
+        else clearInterval(timer);
+      }, 1);
+    }
     if (sendBinary !== undefined) socket.send(Uint8Array.from(sendBinary));
     if (close !== undefined) socket.close(close, reason);
     if (drop || stop) socket.terminate();

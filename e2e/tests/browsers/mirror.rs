@@ -7,6 +7,9 @@ use tabmux_e2e::{
 
 use crate::steps::Outcome;
 
+/// Messages of one stream, one a millisecond.
+const STREAM: u32 = 1000;
+
 pub(crate) const TESTS: &[Test] = &[
     Test::new("mirror mode: every view gets every frame", every_frame),
     Test::new("mirror mode: a page that awaits each message of a burst hears all of them", awaits),
@@ -16,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("mirror mode: all that was sent arrives before the close", sends_and_closes),
     Test::new("mirror mode: the server's close reaches every view", server_closes),
     Test::new("mirror mode: a cut connection reaches every view", cut),
+    Test::new("mirror mode: a page leaves under messages, comes back and misses none", comes_back),
 ];
 
 fn every_frame(context: &mut Context<'_>) -> Outcome {
@@ -186,6 +190,25 @@ fn cut(context: &mut Context<'_>) -> Outcome {
 }
 
 /// Opens a view of the same URL in `count` tabs.
+/// What is on its way to a page that enters the back/forward cache is not lost, in any engine.
+fn comes_back(context: &mut Context<'_>) -> Outcome {
+    let server = context.plain_server()?;
+    let tabs = open_views(context, &server, 2)?;
+    server.command(&json!({ "stream": STREAM }))?;
+    context.run(&tabs[1], "await T.messages('view', 20)")?;
+    context.browser.navigate(&tabs[1], &context.pages.url("blank.html"))?;
+    context.run(&tabs[0], format!("(await T.messages('view', {STREAM})).length"))?;
+    context.browser.back(&tabs[1])?;
+    context.run(&tabs[1], "await ready")?;
+    // A page that was not kept is loaded again.
+    if context.run(&tabs[1], "T.has('view')")? == json!(true) {
+        let heard = format!("await T.messages('view', {STREAM})");
+        let wanted = (1..=STREAM).map(|n| n.to_string()).collect::<Vec<_>>();
+        equal("messages", context.run(&tabs[1], heard)?, json!(wanted))?;
+    }
+    Ok(())
+}
+
 fn open_views(context: &mut Context<'_>, server: &PlainServer, count: usize) -> Result<Vec<Tab>> {
     let tabs = context.tabs(count)?;
     for tab in &tabs {

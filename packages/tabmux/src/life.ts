@@ -28,8 +28,6 @@ const enum Own {
 /** How far a page is with its hub. */
 export const enum Phase {
   Attached,
-  /** Back from the back/forward cache in mirror mode: the hub may have forgotten this tab. */
-  Restored,
   /** `Attach` is posted, and all wishes after it. */
   Attaching,
   /** Nothing is posted yet. */
@@ -242,7 +240,7 @@ function expect(life: Life, wait: number): void {
 export function post(life: Life, message: PageMessage): void {
   // WebKit drops some of what was on its way to a page that enters the cache, and hands over the
   // rest when it is back. Nothing is heard then before the hub says again what is missing.
-  if (message[0] === PageKind.Park && life._isMux) life._phase ||= Phase.Attaching;
+  if (message[0] === PageKind.Park) life._phase ||= Phase.Attaching;
   life._port?.postMessage(message);
 }
 
@@ -299,8 +297,7 @@ function receive(life: Life, message: HubMessage): void {
     life._hub = message[1];
     watch(life);
     show(life, message, message[2], message[3]);
-  } else if (kind === HubKind.Resync ? isOther || life._phase < Phase.Attaching
-    : isOther && !life._phase) {
+  } else if (kind === HubKind.Resync ? isOther || !life._phase : isOther && !life._phase) {
     // One hub says Resync to everything it gets until it has got our Attach: once is enough.
     life._hub = hub as bigint;
     showResync(life);
@@ -308,7 +305,7 @@ function receive(life: Life, message: HubMessage): void {
     if (!life._port) return;
     expect(life, Deadline.Attach);
     attach(life, Phase.Attaching);
-  } else if (!isOther && life._phase < Phase.Attaching) {
+  } else if (!isOther && !life._phase) {
     // Else it was said before we attached. What came before it may not have been heard.
     life._hear(life, message);
   }
@@ -427,7 +424,7 @@ function comeBackTo(life: Life): void {
     // A hub that has forgotten this tab answers the first of the two with `Resync`.
     post(life, [PageKind.Park]);
     expect(life, Deadline.Attach);
-    attach(life, life._phase || Phase.Restored);
+    attach(life, Phase.Attaching);
     // Nobody holds the lock of a hub that is not known yet.
     if (life._hub) watch(life);
   } else if (life._port) {

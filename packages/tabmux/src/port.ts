@@ -337,6 +337,8 @@ function tell(hub: HubPort, message: HubMessage): void {
 
 /** What the hub said, unless it was heard before. */
 function hear(hub: HubPort, message: HubMessage): void {
+  // Without lanes all of these are counted together, from the 1 of `Renew`.
+  if (!hub._isMux && (isOfPeer(message) || message[0] === HubKind.Mirror)) hub._heardTo[0] += 1;
   if (isOfPeer(message)) {
     hearOfPeer(hub, message);
   } else if (message[0] === HubKind.Resume || message[0] === HubKind.Renew) {
@@ -430,8 +432,6 @@ function goOn(hub: HubPort, message: Of<HubKind.Resume | HubKind.Renew>): void {
     post(hub, [PageKind.Got, 0, 0]);
   }
   left(hub, hub._claim = message.at(-1) as string);
-  // In modes that count nothing in lane 0 a hub is told so that this page goes on there.
-  if (!hub._isMux) hub._heardTo[0] = 1;
   seen(hub, message[2]);
   hand(hub, message[2]);
   hub._up = true;

@@ -41,8 +41,6 @@ interface Tab {
   said: number;
   count: number;
   isParked: boolean;
-  /** What it is to be told when it is back. There is one message for each socket at most. */
-  late: (() => void)[];
   /** Runs when it is taken for dead. */
   end?: ReturnType<typeof setTimeout> | undefined;
 }
@@ -55,16 +53,12 @@ export class Relay {
   constructor(readonly shell: RelayShell) {}
 
   attach(_now: number, tab: bigint): number {
-    const known = this.#tabs.get(tab);
-    const it: Tab = known ?? { lines: new Map(), said: 0, count: 0, isParked: false, late: [] };
-    this.#tabs.set(tab, it);
-    clearTimeout(it.end);
-    it.isParked = false;
+    // A tab that is back begins anew: its connections were closed when it left.
+    this.#close(tab);
+    this.#tabs.set(tab, { lines: new Map(), said: 0, count: 0, isParked: false });
     this.shell.watchTab(tab);
     this.shell.tell(tab, HubKind.Attached, [LinkState.Idle, 1]);
-    it.late.splice(0).forEach((tell) => tell());
-    if (known) this.shell.tell(tab, HubKind.Resume, [it.said], '');
-    else this.shell.tell(tab, HubKind.Renew, [0, 0], '');
+    this.shell.tell(tab, HubKind.Renew, [0, 1], '');
     return -1;
   }
 
@@ -79,10 +73,7 @@ export class Relay {
   }
 
   bye(_now: number, tab: bigint): number {
-    const it = this.#tabs.get(tab);
-    clearTimeout(it?.end);
-    it?.lines.forEach(({ link }) => link.close());
-    this.#tabs.delete(tab);
+    this.#close(tab);
     this.shell.dropTab(tab);
     return -1;
   }
@@ -245,9 +236,17 @@ export class Relay {
 
   /** Nothing may be posted to a page in the back/forward cache. */
   #tell(tab: bigint, it: Tab, kind: HubKind, numbers: number[], data?: Data): void {
-    const tell = (): void => this.shell.tell(tab, kind, numbers, data);
-    if (!it.isParked) tell();
-    else if (kind !== HubKind.Passed) it.late.push(tell);
+    if (!it.isParked) this.shell.tell(tab, kind, numbers, data);
+  }
+
+  /** Ends the connections of a tab. */
+  #close(tab: bigint): void {
+    const it = this.#tabs.get(tab);
+    if (!it) return;
+    clearTimeout(it.end);
+    it.isParked = true;
+    it.lines.forEach(({ link }) => link.close());
+    this.#tabs.delete(tab);
   }
 
   #endIn(wait: number, tab: bigint, it: Tab): void {

@@ -10,6 +10,7 @@ use super::{
     io::{Ask, AttemptId, Event, HubMessage, LinkState, Output, Rules, SubscriptionId, WakeReason},
     link::{Entry, Heartbeat, Outbox, Pulse},
     map::Map,
+    posted::Posted,
     resume::Held,
     rng::Rng,
     tabs::{Delivery, TabRegistry},
@@ -51,7 +52,14 @@ pub(super) trait Machine: Send {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
     /// Called after `tab_attached`, when `Attached` is posted: posts what the tab missed. `held` is
     /// what was kept for it while it was parked.
-    fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held);
+    fn tab_returned(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        tab: TabId,
+        has: Has<'_>,
+        held: Held,
+    );
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     /// Called when more waits for a parked tab than may. That is dropped, and the tab must be told.
@@ -85,7 +93,8 @@ pub(super) trait Machine: Send {
     fn left_out(&self, tab: TabId) -> Option<(LinkState, &str)>;
 }
 
-/// What a tab has of a session, as it says in Attach.
+/// What a tab has of a session, as it says in Attach. In mirror mode `last0` is one more than the
+/// number of messages that it heard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Has<'a> {
     pub(super) claim: &'a str,
@@ -149,6 +158,8 @@ pub(super) struct Base {
     /// Tabs whose queue overflowed, to be told to the machine when it is done.
     overflowed: Vec<TabId>,
     sent: Map<TabId, Sent>,
+    /// What was posted, in mirror mode. In mux mode counts of lanes tell what a tab has.
+    posted: Option<Posted>,
     outbox_at: Option<Timestamp>,
     report_at: Option<Timestamp>,
 }
@@ -184,6 +195,7 @@ impl Base {
             is_online: true,
             overflowed: Vec::new(),
             sent: Map::default(),
+            posted: None,
             outbox_at: None,
             report_at: None,
             config,
@@ -210,7 +222,10 @@ impl Base {
     /// Posts to one tab, or keeps the message until the tab is back.
     pub(super) fn post(&mut self, tab: TabId, message: HubMessage) {
         match self.tabs.deliver(tab, &message, self.config.held_bytes) {
-            Delivery::Post => self.order(Output::PostToTab { tab, message }),
+            Delivery::Post => {
+                self.count(&[tab], &message);
+                self.order(Output::PostToTab { tab, message });
+            }
             Delivery::Overflow => self.overflowed.push(tab),
             Delivery::Held | Delivery::Nobody => {}
         }
@@ -227,8 +242,25 @@ impl Base {
             }
         }
         if !present.is_empty() {
+            self.count(&present, message);
             self.order(Output::PostToTabs { tabs: present, message: message.clone() });
         }
+    }
+
+    /// Keeps what is posted from now on, for tabs that did not hear it.
+    pub(super) fn keep_posted(&mut self) {
+        self.posted = Some(Posted::default());
+    }
+
+    fn count(&mut self, tabs: &[TabId], message: &HubMessage) {
+        if let Some(posted) = &mut self.posted {
+            posted.add(tabs, message, self.config.held_bytes);
+        }
+    }
+
+    /// Returns what a tab that heard so many messages was posted since, if all of it is kept.
+    pub(super) fn missed(&mut self, tab: TabId, heard: u64) -> Option<Vec<HubMessage>> {
+        self.posted.as_mut().map_or(Some(Vec::new()), |posted| posted.missed(tab, heard))
     }
 
     /// The next tab whose queue overflowed.
@@ -262,6 +294,13 @@ impl Base {
     /// Called when the messages of a tab count anew, or when the tab is no more.
     pub(super) fn forget_sent(&mut self, tab: TabId) {
         self.sent.remove(tab);
+    }
+
+    /// Called when a tab is no more.
+    pub(super) fn forget_posted(&mut self, tab: TabId) {
+        if let Some(posted) = &mut self.posted {
+            posted.forget(tab);
+        }
     }
 
     /// Returns true if the hub holds the lock. Asks for it if not.

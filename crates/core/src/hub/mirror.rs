@@ -190,6 +190,21 @@ impl Mirror {
         self.outage = None;
     }
 
+    /// More is missing to a tab than is kept for it.
+    fn lose_views(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
+        for key in self.views.keys_where(|(owner, _), _| owner == tab) {
+            self.views.remove(key);
+            if base.tabs.is_attached(tab) {
+                base.post(tab, lost_view(key.1));
+            } else {
+                base.tabs.hold(tab, lost_view(key.1));
+            }
+            if self.views.is_empty() {
+                self.view_removed(now, base, key, Close::new(0, "", true));
+            }
+        }
+    }
+
     fn open(&mut self, now: Timestamp, base: &mut Base, key: SocketKey) {
         if self.views.contains(key) {
             base.event(Event::BadTabMessage(key.0));
@@ -265,13 +280,24 @@ impl Machine for Mirror {
 
     /// A tab that this hub knows goes on. All others have lost what they had, since no other hub
     /// can have left anything here.
-    fn tab_returned(&mut self, base: &mut Base, tab: TabId, held: Held) {
+    fn tab_returned(
+        &mut self,
+        now: Timestamp,
+        base: &mut Base,
+        tab: TabId,
+        has: Has<'_>,
+        held: Held,
+    ) {
+        match base.missed(tab, has.last0.saturating_sub(1)) {
+            Some(missed) => missed.into_iter().for_each(|it| base.post_now(tab, it)),
+            None => self.lose_views(now, base, tab),
+        }
         for message in held.into_messages() {
-            base.post_now(tab, message);
+            base.post(tab, message);
         }
         let seen = *self.seen.entry(tab, || None);
         let (n_seen, continues) = (seen.unwrap_or(0), seen.is_some());
-        let (count0, claim) = (0, String::new());
+        let (count0, claim) = (1, String::new());
         base.post_now(tab, HubMessage::Resume { n_seen, continues, count0, claim });
     }
 
@@ -294,14 +320,7 @@ impl Machine for Mirror {
     }
 
     fn tab_overflowed(&mut self, now: Timestamp, base: &mut Base, tab: TabId) {
-        let lost = self.views.keys_where(|(owner, _), _| owner == tab);
-        for key @ (tab, socket) in lost {
-            self.views.remove(key);
-            base.tabs.hold(tab, lost_view(socket));
-            if self.views.is_empty() {
-                self.view_removed(now, base, key, Close::new(0, "", true));
-            }
-        }
+        self.lose_views(now, base, tab);
     }
 
     fn said(&mut self, now: Timestamp, base: &mut Base, n: u64, key: SocketKey, said: Said<'_>) {
@@ -348,7 +367,7 @@ impl Machine for Mirror {
     fn answered(&mut self, now: Timestamp, base: &mut Base, _: Ask, answer: Result<(), &str>) {
         match answer {
             _ if !matches!(self.link, Link::Asking) => {}
-            Ok(()) => self.open_link(now, base),
+            Ok(()) => self.address_is_known(now, base),
             Err(why) => {
                 let url = &base.config.url;
                 let error = text!("tabmux: the page could not say where ", url, " is: ", why);

@@ -10,6 +10,7 @@ mod map;
 mod mirror;
 mod mux;
 mod port;
+mod posted;
 mod resume;
 mod rng;
 mod tabs;
@@ -78,7 +79,9 @@ impl Hub {
     /// Returns the same in mirror mode, whatever the mode of `config`. A module that calls this and
     /// not [`new`](Self::new) has no code of the mux machine.
     pub fn mirror(config: HubConfig, seed: u64) -> Self {
-        Self::of(Box::new(Mirror::default()), config, seed)
+        let mut hub = Self::of(Box::new(Mirror::default()), config, seed);
+        hub.base.keep_posted();
+        hub
     }
 
     fn of(machine: Box<dyn Machine>, config: HubConfig, seed: u64) -> Self {
@@ -210,7 +213,7 @@ impl Hub {
         let state = self.machine.left_out(tab).map_or_else(|| self.state(), |(state, _)| state);
         let attached = HubMessage::Attached { state, tabs: self.tab_count() };
         self.base.order(Output::PostToTab { tab, message: attached });
-        self.machine.tab_returned(&mut self.base, tab, held);
+        self.machine.tab_returned(now, &mut self.base, tab, has, held);
         Some(tab)
     }
 
@@ -275,6 +278,7 @@ impl Hub {
             self.base.order(Output::DropTab { tab });
             self.base.event(Event::TabGone(tab));
             self.base.forget_sent(tab);
+            self.base.forget_posted(tab);
             self.base.asking.forget(tab);
             self.machine.tab_gone(now, &mut self.base, tab);
         }

@@ -109,7 +109,8 @@ fn a_tab_that_comes_back_and_one_after_a_new_dial_get_no_old_messages() {
     bench.link(Payload::Text("old"));
     bench.take();
     bench.tab(2, TabMessage::Park);
-    bench.tab(2, ATTACH);
+    // It heard that its view is open, and the message.
+    bench.tab(2, TabMessage::Attach { claim: "", last0: 3, last: 0 });
     assert!(!bench.posted(2).contains(&mirror("old")));
     bench.link_closed(1006);
     bench.pass(Duration::from_secs(1));
@@ -118,6 +119,35 @@ fn a_tab_that_comes_back_and_one_after_a_new_dial_get_no_old_messages() {
     bench.tab(3, TabMessage::Got { count0: 0, count: 0 });
     view(&mut bench, 3, "three");
     assert!(!bench.posted(3).contains(&mirror("old")));
+}
+
+#[test]
+fn what_was_on_its_way_to_a_tab_that_left_is_posted_again_in_its_place() {
+    let mut bench = shared(Rules::default());
+    ["heard", "dropped", "too"].iter().for_each(|it| bench.link(Payload::Text(it)));
+    bench.tab(2, TabMessage::Park);
+    bench.link(Payload::Text("held"));
+    bench.take();
+    // It heard that its view is open, and one message.
+    bench.tab(2, TabMessage::Attach { claim: "", last0: 3, last: 0 });
+    let is_mirror = |it: &HubMessage| matches!(it, HubMessage::Mirror { .. });
+    let posted = || bench.posted(2).into_iter().filter(is_mirror).collect::<Vec<_>>();
+    assert_eq!(posted(), ["dropped", "too", "held"].map(mirror));
+}
+
+#[test]
+fn a_tab_that_missed_more_than_is_kept_loses_its_view() {
+    let mut bench = shared(Rules::default());
+    let large = vec![0; 200 << 10];
+    (0..2).for_each(|_| bench.link(Payload::Binary(&large)));
+    bench.tab(2, TabMessage::Park);
+    bench.take();
+    bench.tab(2, TabMessage::Attach { claim: "", last0: 2, last: 0 });
+    assert!(bench.posted(2).iter().any(is_closed));
+    bench.take();
+    bench.link(Payload::Text("next"));
+    assert_eq!(bench.posted(1), [mirror("next")]);
+    assert_eq!(bench.posted(2), []);
 }
 
 #[test]

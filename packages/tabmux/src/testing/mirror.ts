@@ -68,7 +68,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     if (!seat.isKnown) {
       seat.isKnown = true;
       seat.said = 0;
-      return this.post(seat, [HubKind.Renew, this.id, 0, 0, 'test']);
+      return this.post(seat, [HubKind.Renew, this.id, 0, 1, 'test']);
     }
     this.post(seat, [HubKind.Resume, this.id, seat.said, 'test']);
     seat.held.splice(0).forEach((data) => this.post(seat, [HubKind.Mirror, this.id, data]));

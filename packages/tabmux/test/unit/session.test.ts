@@ -403,7 +403,7 @@ async function view(key: string) {
   const socket = new SharedWebSocket('ws://host.test/', [], { key });
   const worker = lastWorker();
   await worker.expect(PageKind.Attach);
-  worker.welcome();
+  worker.welcome(1n, 1);
   const [, , number] = await worker.expect(PageKind.Open);
   worker.post(1n, HubKind.Joined, number, 0, '\n');
   await event(socket, 'open');
@@ -443,8 +443,28 @@ test('mirror: what was posted is not said again', async () => {
   socket.send('');
   browser.page('pagehide', true);
   browser.page('pageshow', true);
-  assert.deepEqual(await said(worker, 1n), [[2, '']]);
   worker.attached();
   worker.resume(1n, 2);
-  assert.deepEqual(await said(worker, 1n), []);
+  assert.deepEqual(await said(worker, 1n), [[2, '']]);
+});
+
+test('mirror: a page that left hears nothing before it is attached again', async () => {
+  const { socket, worker } = await view('mirror drops');
+  const all = heard(socket);
+  worker.post(1n, HubKind.Mirror, 'one');
+  await said(worker, 1n);
+  browser.page('pagehide', true);
+  worker.post(1n, HubKind.Mirror, 'two');
+  worker.post(1n, HubKind.Mirror, 'three');
+  browser.page('pageshow', true);
+  const messages = [];
+  for (let got; got?.[0] !== PageKind.Attach; messages.push(got)) got = await worker.next();
+  // `Joined` and one message came after the 1 of `Renew`.
+  const [, , , , last0] = messages.at(-1) as unknown[];
+  assert.deepEqual([all, last0], [['one'], 3]);
+  worker.attached();
+  ['two', 'three'].forEach((text) => worker.post(1n, HubKind.Mirror, text));
+  worker.resume(1n, 1);
+  await said(worker, 1n);
+  assert.deepEqual(all, ['one', 'two', 'three']);
 });

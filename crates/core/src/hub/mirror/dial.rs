@@ -17,10 +17,8 @@ impl Mirror {
     pub(super) fn dial(&mut self, now: Timestamp, base: &mut Base) {
         if !base.has_lock() {
             self.link = Link::WaitingForLock;
-        } else if !base.is_online && self.outage.is_some() {
-            self.link = Link::Broken { until: now };
         } else if !base.is_online {
-            self.not_opened(now, base, OFFLINE);
+            self.is_offline(now, base);
         } else if base.config.asks {
             self.link = Link::Asking;
             base.ask(now, Ask::Address);
@@ -29,7 +27,24 @@ impl Mirror {
         }
     }
 
-    pub(super) fn open_link(&mut self, now: Timestamp, base: &mut Base) {
+    fn is_offline(&mut self, now: Timestamp, base: &mut Base) {
+        if self.outage.is_some() {
+            self.link = Link::Broken { until: now };
+        } else {
+            self.not_opened(now, base, OFFLINE);
+        }
+    }
+
+    /// Called when a tab has said where the link goes. The network may be gone by then.
+    pub(super) fn address_is_known(&mut self, now: Timestamp, base: &mut Base) {
+        if base.is_online {
+            self.open_link(now, base);
+        } else {
+            self.is_offline(now, base);
+        }
+    }
+
+    fn open_link(&mut self, now: Timestamp, base: &mut Base) {
         self.link = Link::Dialling { until: now + base.config.dial_timeout };
         base.open_link();
     }

@@ -40,7 +40,8 @@ impl Mux {
     ) {
         match answer {
             _ if !matches!(self.connection, Connection::Asking) => {}
-            Ok(()) => self.open_link(now, base),
+            Ok(()) if base.is_online => self.open_link(now, base),
+            Ok(()) => self.fail(now, base, OFFLINE.to_owned(), Next::After(Duration::ZERO)),
             Err(why) => {
                 let url = &base.config.url;
                 let reason = text!("tabmux: the page could not say where ", url, " is: ", why);
