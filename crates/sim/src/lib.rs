@@ -17,7 +17,8 @@
 //! - ports are in order while both ends live; of what a worker posted before it crashed, the last
 //!   may be lost;
 //! - Web Locks are first come first served, let go by death, stolen, refused, or not there at all;
-//! - a machine sleeps up to twenty minutes, its clock going on or standing still, and is offline;
+//! - a machine sleeps up to twenty minutes, its clock going on or standing still, and is offline,
+//!   whether the browser says so or not;
 //! - a link is reliable until it breaks, then what is unread is gone both ways, and each end hears
 //!   of it at once, late or never; it stalls;
 //! - the server restarts without its sessions, drains, closes and refuses sockets, answers late,

@@ -68,6 +68,20 @@ sights! {
     LastResort = "a socket of a page that had no hub",
     /// A view in mirror mode heard messages that came before it.
     Replayed = "messages told again to a late view",
+    /// A hub dialled where a page had said.
+    AskedUrl = "an address that a page was asked for",
+    /// A page took long to say where its connection goes.
+    LateUrl = "an address that came late",
+    /// A page could not say where its connection goes.
+    NoUrl = "an address that a page did not know",
+    /// A view heard what was for its tab alone.
+    Routed = "a message for one tab",
+    /// A view stayed open when its connection broke, and had another one.
+    Outage = "a view that outlived its connection",
+    /// A page asked for another link.
+    AskedForLink = "a link that a page asked for",
+    /// A browser said that it is offline, and a page wanted a view.
+    SaidOffline = "a view that is wanted without a network",
     /// Frames of another partition had a hub beside that of the pages.
     Frame = "a hub of frames",
     /// A publication was dropped for a hub that did not read, and a gap told.

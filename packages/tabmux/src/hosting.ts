@@ -290,7 +290,7 @@ export class Host implements RelayShell, Shell {
       granted: (again) => {
         this.#hold(true);
         this.call((hub, now) =>
-          (again ? hub.networkChanged?.(now, true) : hub.linkLockGranted?.(now)) ?? -1);
+          (again ? hub.networkChanged?.(now, this.#isOnline()) : hub.linkLockGranted?.(now)) ?? -1);
       },
       // Another hub has the link now. This one dials in vain until the lock comes back.
       stolen: () => {

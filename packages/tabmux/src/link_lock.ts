@@ -6,7 +6,6 @@ import {
 } from './election/inquiry.js';
 import { Lock, Order } from './election/lock.js';
 import { ignore } from './garbage.js';
-import { Deadline } from './host.js';
 import { wantLock } from './want.js';
 
 /** What hubs that want the lock ask on the channel of its name; the holder answers its address. */
@@ -14,6 +13,9 @@ const ASK = 'who?';
 
 /** The answer of a hub whose names hold no tag: it has the link of the tag in the lock's name. */
 const UNNAMED = '#';
+
+/** How long a hub waits for the lock where it cannot ask who holds it. */
+const UNASKED_MS = 500;
 
 /** What the hub hears of its lock. */
 export interface LinkLockEvents {
@@ -77,7 +79,7 @@ export function takeLinkLock(
     const now = (): number => performance.now();
     // Where nobody can be asked, the holder may be a hub that no message reaches.
     if (!channel && step === Step.Ask) {
-      timer = setTimeout(() => act(answer(inquiry, false, now())), Deadline.Lock);
+      timer = setTimeout(() => act(answer(inquiry, false, now())), UNASKED_MS);
     } else if (inquiry._inquiry !== Inquiry.Over) {
       timer = setTimeout(() => act(wake(inquiry, now())), waits(inquiry));
     }

@@ -141,7 +141,8 @@ function post(ladder: Ladder, message: PageMessage): void {
     const locks = ladder._locks && (tier === 'leader' || tier === 'storage');
     // What hubs that do not reach each other share, each would take from the other for ever.
     const own = !ladder._rung?._isApart || owners.get(ladder._page._name) === tier;
-    message = [kind, tab, { ...config, locks }, own ? claim : claim.replace(/^[^,]*/, ''), ...counts];
+    const shown = own ? claim : claim.replace(/^[^,]*/, '');
+    message = [kind, tab, { ...config, locks }, shown, ...counts];
   }
   ladder._rung?._post(message);
 }

@@ -119,6 +119,8 @@ async function prepare({ mode, module }: HubConfig): Promise<void> {
   if (next.is === 'empty') return;
   tell([HubKind.Loading, '']);
   early.forEach(({ deal }) => deal());
+  // What pages said of the network may be old.
+  if (self.navigator.onLine === false) host?.tellNetwork();
 }
 
 const refused = (error: unknown): string =>

@@ -52,14 +52,7 @@ pub(super) trait Machine: Send {
     fn tab_attached(&mut self, now: Timestamp, base: &mut Base, tab: TabId, has: Has<'_>);
     /// Called after `tab_attached`, when `Attached` is posted: posts what the tab missed. `held` is
     /// what was kept for it while it was parked.
-    fn tab_returned(
-        &mut self,
-        now: Timestamp,
-        base: &mut Base,
-        tab: TabId,
-        has: Has<'_>,
-        held: Held,
-    );
+    fn tab_returned(&mut self, now: Timestamp, base: &mut Base, tab: TabId, last0: u64, held: Held);
     fn tab_parked(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     fn tab_gone(&mut self, now: Timestamp, base: &mut Base, tab: TabId);
     /// Called when more waits for a parked tab than may. That is dropped, and the tab must be told.

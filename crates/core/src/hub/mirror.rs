@@ -285,10 +285,10 @@ impl Machine for Mirror {
         now: Timestamp,
         base: &mut Base,
         tab: TabId,
-        has: Has<'_>,
+        last0: u64,
         held: Held,
     ) {
-        match base.missed(tab, has.last0.saturating_sub(1)) {
+        match base.missed(tab, last0.saturating_sub(1)) {
             Some(missed) => missed.into_iter().for_each(|it| base.post_now(tab, it)),
             None => self.lose_views(now, base, tab),
         }

@@ -209,11 +209,12 @@ impl Hub {
         let held = self.base.tabs.attach(tab);
         self.base.order(Output::WatchTab { tab });
         self.base.event(Event::TabAttached(tab));
+        let last0 = has.last0;
         self.machine.tab_attached(now, &mut self.base, tab, has);
         let state = self.machine.left_out(tab).map_or_else(|| self.state(), |(state, _)| state);
         let attached = HubMessage::Attached { state, tabs: self.tab_count() };
         self.base.order(Output::PostToTab { tab, message: attached });
-        self.machine.tab_returned(now, &mut self.base, tab, has, held);
+        self.machine.tab_returned(now, &mut self.base, tab, last0, held);
         Some(tab)
     }
 

@@ -318,6 +318,7 @@ export default (host, role, name, href, methods) => {
     it?.reject(new DOMException('stolen', 'AbortError'));
   };
   global.navigator = host('has', 'locks') ? { locks: { request: requestLock } } : {};
+  Object.defineProperty(global.navigator, 'onLine', { get: () => host('online') });
 
   // Channels.
   const channels = new Map();

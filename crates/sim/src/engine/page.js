@@ -4,6 +4,14 @@ export default ({ SharedWebSocket, connect }, tell) => {
   const topics = new Map();
   let client;
 
+  // An address that holds a secret, and is another one each time.
+  const find = async (url, asks) => {
+    const address = `${url}?secret=${Math.random()}`;
+    if (asks === 'late') await new Promise((go) => setTimeout(go, 4000));
+    if (asks === 'fail') throw new Error('nobody is logged in');
+    return address;
+  };
+
   globalThis.tabmuxApp = {
     client(options) {
       client = connect('/', options);
@@ -14,11 +22,16 @@ export default ({ SharedWebSocket, connect }, tell) => {
       client.on('gap', () => tell('browserGap'));
       say(client.status);
     },
-    open(k, url, options, protocols = []) {
-      const socket = new SharedWebSocket(url, protocols, options);
+    open(k, url, options, protocols = [], asks = '') {
+      const given = asks ? () => find(url, asks) : url;
+      const socket = new SharedWebSocket(given, protocols, options);
       socket.binaryType = 'arraybuffer';
       sockets.set(k, socket);
-      socket.onopen = () => tell('opened', k, socket.shared.reused, socket.protocol, socket.tier);
+      socket.onopen = () => {
+        const { reused, tabId } = socket.shared;
+        tell('opened', k, reused, socket.protocol, socket.tier, tabId);
+      };
+      socket.addEventListener('reconnect', () => tell('reconnected', k));
       socket.onmessage = ({ data }) => tell('message', k,
         typeof data === 'string' ? data : String.fromCharCode(...new Uint8Array(data)));
       socket.onerror = ({ message }) => tell('error', k, message ?? '');
@@ -29,6 +42,9 @@ export default ({ SharedWebSocket, connect }, tell) => {
     },
     close(k, code) {
       sockets.get(k).close(code);
+    },
+    reconnect(k) {
+      (sockets.get(k) ?? client).reconnect();
     },
     subscribe(k, name) {
       const topic = client.topic(name);

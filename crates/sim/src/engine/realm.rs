@@ -78,6 +78,8 @@ pub type Storage = Rc<RefCell<BTreeMap<String, String>>>;
 pub struct Host {
     /// The clock of its machine, in microseconds.
     pub clock: Cell<u64>,
+    /// Whether its browser says that there is a network.
+    pub online: Cell<bool>,
     /// What it draws from.
     pub rng: RefCell<Rng>,
     /// The upper half of all 64-bit numbers that it draws, if it is a page: so it is known of a tab
@@ -136,6 +138,7 @@ impl Host {
     pub fn new(rng: Rng, tag: Option<u32>, small: bool, ids: Rc<Cell<u32>>) -> Self {
         Self {
             clock: Cell::new(0),
+            online: Cell::new(true),
             rng: RefCell::new(rng),
             tag,
             faults: RefCell::default(),
@@ -381,6 +384,7 @@ fn answer_value<'js>(
     let what = args.first().map(text).unwrap_or_default();
     let millis = host.clock.get() as f64 / 1000.0;
     match what.as_str() {
+        "online" => host.online.get().into_js(ctx),
         "now" => millis.into_js(ctx),
         // Some day in 2026.
         "date" => (1_780_000_000_000.0 + millis.floor()).into_js(ctx),

@@ -69,6 +69,12 @@ pub struct Browser {
     pub user: u64,
     /// Whether what it dials is never answered.
     pub offline: bool,
+    /// Since when it says that it is offline, if it does.
+    pub offline_since: Option<Timestamp>,
+    /// When the network last came back.
+    pub online_at: Timestamp,
+    /// How often hubs dialled each address.
+    pub dials: BTreeMap<String, u64>,
     /// When a page of each group last started a worker of its own of each name, and which.
     pub led: BTreeMap<(Group, String), (Timestamp, u32)>,
     /// Until when a worker may suffer from what happened to it or to a lock.
@@ -190,6 +196,9 @@ impl Browser {
             welcomed: Timestamp::default(),
             user: 0,
             offline: false,
+            offline_since: None,
+            online_at: Timestamp::default(),
+            dials: BTreeMap::new(),
             led: BTreeMap::new(),
             suffers: Timestamp::default(),
             hung_until: Timestamp::default(),

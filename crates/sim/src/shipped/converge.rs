@@ -170,7 +170,7 @@ impl World {
             if self.browsers[at].pages().count() == 0 && !no_tier {
                 self.open_tab(at, &mut rng)?;
             }
-            self.set_online(at, true)?;
+            self.set_online(at, true, true)?;
         }
         if self.plan.names_users() {
             // What is open stays with the user it is of until its link breaks.

@@ -168,19 +168,20 @@ impl World {
         url: &str,
         protocols: &str,
     ) -> Checked {
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
         // A hub shows the tag that it knows.
-        let (address, shown) = match url.split_once("?identity=") {
-            Some((address, tag)) if self.plan.names_users() => (address, Some(tag)),
-            _ => (url, None),
-        };
+        let shown = query.strip_prefix("identity=").filter(|_| self.plan.names_users());
         let to = match address {
             WHO_URL => Peer::Who,
-            _ if url.starts_with(PLAIN_URL) => Peer::Plain,
+            _ if address.starts_with(PLAIN_URL) => Peer::Plain,
             _ => Peer::Tabmux,
         };
-        let is_tag = shown.is_none_or(|tag| self.browsers[at.0].was_of(at.0, tag));
+        let is_tag = match shown {
+            Some(tag) => self.browsers[at.0].was_of(at.0, tag),
+            None => query.is_empty(),
+        };
         let is_right = match to {
-            Peer::Plain => protocols == offered(url),
+            Peer::Plain => protocols == offered(address),
             Peer::Tabmux => address == LINK_URL && protocols.is_empty() && is_tag,
             Peer::Who => self.plan.names_users() && protocols.is_empty() && is_tag,
         };
@@ -194,11 +195,15 @@ impl World {
         OneLink.unless(!is_hub || open == 0 || to == Peer::Who, || {
             format!("{at:?} dials, and has {open} links open")
         })?;
+        if is_hub {
+            self.hub_dials(at, address, if shown.is_some() { "" } else { query })?;
+        }
         self.network.sweep();
         if let (Peer::Tabmux, Some(actor)) = (to, self.browsers[at.0].actors.get_mut(&at.1)) {
             actor.dialled = Some(self.now);
         }
-        let link = self.network.open(at, socket, to, url);
+        let asked_for = if to == Peer::Plain { address } else { url };
+        let link = self.network.open(at, socket, to, asked_for);
         if let Some(it) = self.network.links.get_mut(&link).filter(|_| !protocols.is_empty()) {
             it.protocol = PROTOCOL;
         }

@@ -33,6 +33,19 @@ const MINUTE_US: u64 = 60_000_000;
 /// How long a page waits for a script before it looks for another way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a page said of an address is in no name and in no log.
+fn keeps_secret(at: (usize, u32), op: &Op) -> Checked {
+    let text = match op {
+        Op::Lock { name, .. }
+        | Op::SharedWorker { name, .. }
+        | Op::Worker { name, .. }
+        | Op::Channel { name, .. } => name,
+        Op::Log { line, .. } => line,
+        _ => return Ok(()),
+    };
+    NoError.unless(!text.contains("secret="), || format!("{at:?} tells a secret: {text}"))
+}
+
 /// How a script arrives, or a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrives {
@@ -52,6 +65,7 @@ const HTML: &str = "<!doctype html>";
 impl World {
     pub(crate) fn carry_out(&mut self, at: (usize, u32), op: Op) -> Checked {
         self.is_no_storm(at, &op)?;
+        keeps_secret(at, &op)?;
         match op {
             Op::Timer { id, after } => self.arm(at, id, after),
             Op::Untimer { id } => {

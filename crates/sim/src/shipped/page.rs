@@ -55,6 +55,8 @@ pub struct Page {
     pub unsure_at: Timestamp,
     /// The servers that it is at.
     pub doors: Doors,
+    /// What servers may call it (`routeBy`), once that is known.
+    pub name: String,
     /// Its sockets in mirror and exclusive mode, those that are closed included.
     pub views: BTreeMap<u32, View>,
     /// When each hub last said that it is attached there, by the step.
@@ -134,6 +136,7 @@ impl Page {
             away_at: born,
             unsure_at: born,
             doors,
+            name: String::new(),
             views: BTreeMap::new(),
             attached: BTreeMap::new(),
             acts_on: None,

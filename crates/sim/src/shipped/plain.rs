@@ -49,6 +49,8 @@ pub struct Connection {
     pub said: u64,
     /// How many it heard of each view.
     pub heard: BTreeMap<ViewKey, u64>,
+    /// How many it said to each tab alone, by the tab's name.
+    pub routed: BTreeMap<String, u64>,
     /// True if it lives.
     pub end: End,
 }
@@ -136,11 +138,16 @@ impl World {
         let Some(it) = self.plain.connections.get_mut(&id) else {
             return NothingLost.broken(format!("link {id} heard {text:?}, and was never open"));
         };
-        let last = it.heard.insert(key, n).unwrap_or_default();
-        NothingLost.unless(n == last + 1, || {
+        let last = it.heard.insert(key, n);
+        let (is_next, last) = (n == last.unwrap_or_default() + 1, last.unwrap_or_default());
+        // What was on its way when the connection before this one broke is lost.
+        let goes_on = last == 0 && n > 0 && self.view_may_go_on(key);
+        NothingLost.unless(is_next || goes_on, || {
             format!("link {id} heard {text:?} after number {last} of that view")
         })?;
-        self.bind_view(key, id)?;
+        if !self.view_may_go_on(key) {
+            self.bind_view(key, id)?;
+        }
         self.plain_says(id, &text);
         Ok(())
     }
@@ -161,6 +168,24 @@ impl World {
         self.put(when, Delivery::Down { at, link: id, message });
     }
 
+    /// The server says something to one tab alone, of those that spoke on a connection.
+    fn plain_routes(&mut self, id: u64, rng: &mut Rng) {
+        let Some(it) = self.plain.connections.get(&id).filter(|it| it.end == End::Open) else {
+            return;
+        };
+        let speakers = it.heard.keys().copied().collect::<Vec<_>>();
+        let Some(name) = rng.pick(&speakers).and_then(|key| self.name_for(key, id)) else { return };
+        let now = self.now;
+        let Some(it) = self.plain.connections.get_mut(&id) else { return };
+        let n = it.routed.entry(name.clone()).or_default();
+        *n += 1;
+        let text = format!(r#"{{"to":"{name}","down":"down {id} {n}"}}"#);
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        let latency = self.browsers[link.at.0].link_latency();
+        let (when, at) = (link.down(now, latency), link.at);
+        self.put(when, Delivery::Down { at, link: id, message: text.into() });
+    }
+
     /// The server hears that a connection is closed, or broke.
     pub(crate) fn plain_loses(&mut self, id: u64) {
         let left = self.network.links.get(&id).is_some_and(|link| link.closing && !link.broken);
@@ -176,6 +201,9 @@ impl World {
         if !kicks {
             for _ in 0..=rng.below(6) {
                 self.plain_says(id, "push");
+            }
+            for _ in 0..rng.below(3) {
+                self.plain_routes(id, rng);
             }
             return;
         }

@@ -73,7 +73,8 @@ impl World {
             _ if self.browsers[at].asleep => Ok(()),
             Transition::ToggleOffline => {
                 let online = self.browsers[at].offline;
-                self.set_online(at, online)
+                let says = rng.one_in(2);
+                self.set_online(at, online, says)
             }
             Transition::Sleep => {
                 self.sleep(at, &mut rng);
@@ -154,17 +155,25 @@ impl World {
         }
     }
 
-    /// The network of a browser comes or goes. Workers are told when it comes.
-    pub(crate) fn set_online(&mut self, at: usize, online: bool) -> Checked {
-        self.browsers[at].offline = !online;
-        if !online {
+    /// The network of a browser comes or goes. Scripts are told when it comes, and if the browser
+    /// says so, when it goes.
+    pub(crate) fn set_online(&mut self, at: usize, online: bool, says: bool) -> Checked {
+        let now = self.now;
+        let browser = &mut self.browsers[at];
+        browser.offline = !online;
+        if online {
+            (browser.offline_since, browser.online_at) = (None, now);
+        } else {
+            browser.offline_since = says.then_some(now);
             self.views_of(Some(at)).into_iter().for_each(|key| self.plain_changed(key));
         }
-        if online {
-            for number in self.browsers[at].actors.keys().copied().collect::<Vec<_>>() {
-                let task = Task::new("event", [Given::Text("online".into())]);
-                self.put(self.now, Delivery::Task { at: (at, number), task });
-            }
+        if !online && !says {
+            return Ok(());
+        }
+        let event = if online { "online" } else { "offline" };
+        for number in self.browsers[at].actors.keys().copied().collect::<Vec<_>>() {
+            let task = Task::new("event", [Given::Text(event.into())]);
+            self.put(now, Delivery::Task { at: (at, number), task });
         }
         Ok(())
     }
@@ -365,6 +374,10 @@ impl World {
                     if let Some(socket) = rng.pick(&open) {
                         self.page_sends(at, socket)?;
                     }
+                }
+                if rng.one_in(20) {
+                    self.seen.add(Sight::AskedForLink);
+                    self.app(at, "reconnect", "[0]")?;
                 }
             }
             Transition::Subscribe if page.subscriptions.len() < SUBSCRIPTIONS => {

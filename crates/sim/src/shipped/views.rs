@@ -2,6 +2,7 @@
 //! what becomes of a plain `WebSocket` beside it.
 
 mod beside;
+mod outage;
 mod rest;
 mod rules;
 
@@ -72,6 +73,14 @@ pub struct View {
     late: BTreeMap<u64, u64>,
     /// True if its page was in the back/forward cache since then.
     was_cached: bool,
+    /// The number of the last message that it heard of those for its tab alone.
+    routed: Option<u64>,
+    /// True if it is to stay open when its connection breaks.
+    stays: bool,
+    /// True if its page asked for another link.
+    asked: bool,
+    /// How often its address had been dialled when its connection broke, if that is broken.
+    outage: Option<u64>,
     /// How many messages it said.
     said: u64,
     /// What its error event said, if one came.
@@ -136,8 +145,10 @@ impl World {
 
     /// A connection broke that the view may look at.
     pub(crate) fn view_may_break(&mut self, key: ViewKey) {
+        let dials = self.dials_of(key);
         if let Some(view) = self.view(key) {
             (view.may_break, view.native) = (EVER, None);
+            view.outage.get_or_insert(dials);
         }
     }
 
@@ -221,6 +232,9 @@ impl World {
                         self.view_says(at, number)?;
                     }
                 }
+                if let Some(number) = rng.pick(&alive).filter(|_| rng.one_in(12)) {
+                    self.view_reconnects(at, number)?;
+                }
             }
             Wish::Close => {
                 if let Some(number) = rng.pick(&alive) {
@@ -236,11 +250,15 @@ impl World {
     pub(crate) fn view_opens(&mut self, at: (usize, u32), mode: Mode, feed: u64) -> Checked {
         let url = format!("{PLAIN_URL}{feed}");
         // Tiers that the page insists on, and cannot have, are no fault of ours.
+        let asks = self.asks(at, mode);
         let native = self.plain_would_open(at.0, &url).filter(|_| !self.has_no_tier(at.0));
+        // A plain socket would have to ask, too.
+        let native = native.filter(|_| asks.is_empty());
         let broken = self.plain_is_broken(at.0, &url);
         let suffers = self.browsers[at.0].suffers;
         let hangs = self.browsers[at.0].hung_until > self.now;
-        let (now, rules) = (self.now, self.rules(at.0, mode));
+        let (now, rules) = (self.now, self.rules(at.0, mode, feed));
+        let stays = mode == Mode::Mirror && self.has_policy(at.0);
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };
@@ -257,6 +275,10 @@ impl World {
             heard: None,
             late: BTreeMap::new(),
             was_cached: false,
+            routed: None,
+            stays,
+            asked: false,
+            outage: None,
             said: 0,
             error: None,
             is_own: false,
@@ -276,7 +298,7 @@ impl World {
             self.put(when, Delivery::Beside { at, view: number });
         }
         self.must_connect(at, Wanted::View(number));
-        self.app(at, "open", &format!(r#"[{number},"{url}",{options},{offered}]"#))
+        self.app(at, "open", &format!(r#"[{number},"{url}",{options},{offered},"{asks}"]"#))
     }
 
     /// A page sends the next numbered message on a view.
@@ -330,8 +352,13 @@ impl World {
                 if let Some(view) = self.view(key) {
                     view.is_own = is_own;
                 }
+                if let Some(page) = self.browsers[at.0].page(at.1) {
+                    text(5).clone_into(&mut page.name);
+                }
                 self.view_opened(key, joins, text(3))
             }
+            "reconnected" => self.view_goes_on(key),
+            "message" if text(2).starts_with('{') => self.view_hears_alone(key, text(2)),
             "message" => self.view_hears(key, text(2)),
             "error" => {
                 if let Some(view) = self.view(key) {
@@ -412,9 +439,13 @@ impl World {
         let Some(view) = self.view(key) else {
             return Ok(());
         };
-        let before = std::mem::replace(&mut view.state, SocketState::Closed);
         let excused = now <= view.may_break;
         let link = view.link;
+        self.outage_is_over(key, clean)?;
+        let Some(view) = self.view(key) else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut view.state, SocketState::Closed);
         let said = || format!("closed with {code} {reason:?} ({clean})");
         match before {
             SocketState::Connecting => {

@@ -102,8 +102,11 @@ impl World {
         if let Wanted::Room(number) = what {
             return self.has_room(at, number);
         }
-        let Browser { suffers, woke, welcomed, .. } = self.browsers[at.0];
-        let (now, suffers) = (self.now, suffers.max(woke));
+        let Browser { suffers, woke, welcomed, offline_since, online_at, .. } = self.browsers[at.0];
+        // Without a network nothing is due before word of one.
+        let suffers = suffers.max(woke).max(online_at);
+        let now = self.now;
+        let suffers = if offline_since.is_some() { now } else { suffers };
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };

@@ -104,6 +104,8 @@ pub struct World {
     pub(crate) speaks: Option<(HubId, u64)>,
     /// Why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
+    /// The secrets in addresses that hubs dialled.
+    pub(crate) secrets: BTreeSet<String>,
     queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
     deliveries: BTreeMap<u64, Delivery>,
     order: u64,
@@ -232,6 +234,7 @@ impl World {
             speaks: None,
             attached_on: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            secrets: BTreeSet::new(),
             queue: BinaryHeap::new(),
             deliveries: BTreeMap::new(),
             order: 0,
@@ -362,6 +365,7 @@ impl World {
         };
         let host = Rc::clone(&actor.realm.host);
         host.clock.set(browser.clock(self.now).as_micros());
+        host.online.set(browser.offline_since.is_none());
         let ops = work(&actor.realm);
         Panic.unless(!host.has_panicked(), || "a hub; its message is above".to_owned())?;
         let mut notes = Vec::new();

@@ -365,7 +365,7 @@ impl Machine for Mux {
         Self::who_answered(self, now, base, text);
     }
 
-    fn tab_returned(&mut self, _: Timestamp, base: &mut Base, tab: TabId, _: Has<'_>, held: Held) {
+    fn tab_returned(&mut self, _: Timestamp, base: &mut Base, tab: TabId, _: u64, held: Held) {
         let (session, count0) = (self.session.as_ref().map(|session| session.id), self.count0());
         if let Some(missed) = self.tabs.get_mut(tab) {
             for message in missed.returned(session, count0, held, &self.history) {

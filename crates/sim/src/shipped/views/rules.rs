@@ -1,6 +1,6 @@
 //! The options of mirror mode: what a late view hears of what it missed.
 
-use super::{super::world::World, Mode, SocketState, View, ViewKey};
+use super::{super::world::World, Mode, SocketState, View, ViewKey, outage::ATTEMPTS};
 use crate::{
     invariant::{Checked, Invariant::NothingLost},
     seen::Sight,
@@ -19,12 +19,24 @@ impl World {
     }
 
     /// The options of a view besides those of its page.
-    pub(super) fn rules(&self, browser: usize, mode: Mode) -> String {
-        if mode == Mode::Mirror && self.has_rules(browser) {
-            format!(r#""replayLast":{REPLAYED},"linger":{LINGER_MS},"#)
-        } else {
-            String::new()
+    pub(super) fn rules(&self, browser: usize, mode: Mode, feed: u64) -> String {
+        let mut rules = String::new();
+        if mode == Mode::Exclusive {
+            return rules;
         }
+        if self.has_rules(browser) {
+            rules += &format!(r#""replayLast":{REPLAYED},"linger":{LINGER_MS},"#);
+        }
+        if self.has_asks(browser) {
+            rules += &format!(r#""shareBy":"feed {feed}","#);
+        }
+        if self.has_routes(browser) {
+            rules += r#""routeBy":"to","#;
+        }
+        if self.has_policy(browser) {
+            rules += &format!(r#""reconnect":{{"minMs":100,"maxMs":2000,"attempts":{ATTEMPTS}}},"#);
+        }
+        rules
     }
 
     /// A view joins a connection. Its page may have another one there already, and then it hears
