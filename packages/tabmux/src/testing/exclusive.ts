@@ -36,7 +36,7 @@ export class ExclusiveHub extends TestHub<ExclusiveSeat> {
   protected welcome(seat: ExclusiveSeat): void {
     seat.late.splice(0).forEach((message) => this.post(seat, message));
     this.post(seat, seat.isKnown ? [HubKind.Resume, this.id, seat.said, '']
-      : [HubKind.Renew, this.id, 0, 0, '']);
+      : [HubKind.Renew, this.id, 0, 1, '']);
     seat.isKnown = true;
   }
 
