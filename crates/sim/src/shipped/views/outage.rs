@@ -87,18 +87,19 @@ impl World {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };
+        let tag = page.tag;
         let Some(view) = page.views.get_mut(&number) else {
             return Ok(());
         };
-        if view.mode == Mode::Mirror {
-            view.asked = true;
-            let feed = view.feed;
-            for key in self.views_of(Some(at.0)) {
-                if self.view(key).is_some_and(|it| it.feed == feed && it.mode == Mode::Mirror) {
-                    self.view_may_break(key);
-                    if let Some(view) = self.view(key) {
-                        view.asked = true;
-                    }
+        let own = ViewKey { browser: at.0, tag, number };
+        let (feed, is_mirror) = (view.feed, view.mode == Mode::Mirror);
+        for key in self.views_of(Some(at.0)) {
+            let shares =
+                self.view(key).is_some_and(|it| it.feed == feed && it.mode == Mode::Mirror);
+            if key == own || is_mirror && shares {
+                self.view_may_break(key);
+                if let Some(view) = self.view(key) {
+                    view.asked = true;
                 }
             }
         }
