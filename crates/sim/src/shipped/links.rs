@@ -1,7 +1,12 @@
 //! Links: reliable and ordered until they break. Then what is under way is gone, and each end hears
 //! of it at once, late, or never, in which case only its heartbeat can tell.
 
-use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroU64,
+    time::Duration,
+};
 
 use tabmux_core::{
     Timestamp,
@@ -43,6 +48,8 @@ const DIAL: Duration = Duration::from_secs(30);
 pub struct Network {
     /// The links.
     pub links: BTreeMap<u64, Link>,
+    /// The secrets in addresses that hubs dialled.
+    pub secrets: BTreeSet<String>,
     last: u64,
 }
 

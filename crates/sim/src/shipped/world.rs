@@ -104,8 +104,6 @@ pub struct World {
     pub(crate) speaks: Option<(HubId, u64)>,
     /// Why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
-    /// The secrets in addresses that hubs dialled.
-    pub(crate) secrets: BTreeSet<String>,
     queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
     deliveries: BTreeMap<u64, Delivery>,
     order: u64,
@@ -234,7 +232,6 @@ impl World {
             speaks: None,
             attached_on: BTreeMap::new(),
             given_up: BTreeMap::new(),
-            secrets: BTreeSet::new(),
             queue: BinaryHeap::new(),
             deliveries: BTreeMap::new(),
             order: 0,

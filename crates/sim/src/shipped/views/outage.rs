@@ -149,7 +149,7 @@ impl World {
     pub(crate) fn hub_dials(&mut self, at: (usize, u32), url: &str, secret: &str) -> Checked {
         if !secret.is_empty() {
             self.seen.add(Sight::AskedUrl);
-            let is_new = self.secrets.insert(secret.to_owned());
+            let is_new = self.network.secrets.insert(secret.to_owned());
             OnlyWhatWasAsked.unless(is_new, || {
                 format!("{at:?} dials {url} as before, and asks no page for the address")
             })?;
