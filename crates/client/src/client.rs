@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     Broadcasts, BrowserEvent, ConnectError, OpenError, Socket, Topic,
+    credentials::Source,
     destination::Destination,
     driver::{Command, Driver},
     inbox::Inbox,
@@ -40,6 +41,7 @@ pub struct Client {
 pub struct Builder {
     url: String,
     headers: Vec<(String, String)>,
+    credentials: Option<Source>,
     #[cfg(feature = "rustls")]
     tls: Option<Arc<rustls::ClientConfig>>,
 }
@@ -92,6 +94,26 @@ impl Builder {
         self
     }
 
+    /// Shows the server who the user is, by a token for example. The function is asked before each
+    /// dial, and again before the credentials expire, as the server says. If it fails, the client
+    /// tries again later. Credentials have 8,192 bytes at most.
+    ///
+    /// ```
+    /// use tabmux_client::Client;
+    /// # async fn fresh_token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    ///
+    /// let builder = Client::builder("wss://example.org").credentials(fresh_token);
+    /// # drop(builder);
+    /// ```
+    pub fn credentials<F, E>(mut self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.credentials = Some(Source::new(ask));
+        self
+    }
+
     /// Sets what links to `wss:` addresses trust, and which certificate the client shows, in place
     /// of trusting the certificates of the system. [`rustls`] is exported for this.
     #[cfg(feature = "rustls")]
@@ -110,6 +132,7 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect(self) -> Result<Client, ConnectError> {
+        let credentials = self.credentials.clone();
         let destination = self.destination()?;
         let mut random = [[0; 8]; 3];
         for bytes in &mut random {
@@ -117,7 +140,8 @@ impl Builder {
         }
         let (commands, queue) = mpsc::unbounded_channel();
         let (sender, status) = watch::channel(Status::Connecting);
-        let driver = Driver::new(destination, random.map(u64::from_ne_bytes), queue, sender);
+        let random = random.map(u64::from_ne_bytes);
+        let driver = Driver::new(destination, credentials, random, queue, sender);
         let task = tokio::spawn(driver.run());
         Ok(Client { commands, status, last: AtomicU32::new(0), task })
     }
@@ -142,6 +166,7 @@ impl Client {
         Builder {
             url: url.into(),
             headers: Vec::new(),
+            credentials: None,
             #[cfg(feature = "rustls")]
             tls: None,
         }
@@ -200,6 +225,14 @@ impl Client {
     /// Returns how the link is, now and whenever it changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// Shows the server newer credentials at once, on the link that is open. Those of another user
+    /// are refused, and change nothing. A client that was refused for good dials again if its
+    /// credentials are others now.
+    pub fn renew(&self) {
+        // A client that is closed has none.
+        let _ = self.commands.send(Command::Renew);
     }
 
     /// Ends the client with all its sockets and topics. Returns when the link is closed, after 2 s

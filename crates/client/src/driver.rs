@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, future::pending, sync::Arc};
 
 use tabmux_core::{
     OwnedPayload, Timestamp,
-    hub::{AttemptId, Input, LinkState},
+    hub::{AskId, AttemptId, Input, LinkState},
+    session::Secret,
     wire::{Payload, close},
 };
 use tokio::{
@@ -14,6 +15,7 @@ use tokio::{
 
 use crate::{
     Ended, Status,
+    credentials::{Source, Told},
     destination::Destination,
     inbox::Inbox,
     link::{Event, Link},
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Listen {
         inbox: Inbox<BrowserEvent>,
     },
+    /// Ask for newer credentials.
+    Renew,
     /// End, although there are sockets and topics.
     End,
 }
@@ -77,19 +81,27 @@ pub(crate) struct Driver {
     topics: BTreeMap<u32, Inbox<TopicEvent>>,
     listeners: Vec<Inbox<BrowserEvent>>,
     status: watch::Sender<Status>,
+    source: Option<Source>,
+    /// The credentials that the application told last.
+    credentials: Secret,
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
 }
+
+/// What the application told of the credentials.
+type Answer = (AskId, Told);
 
 impl Driver {
     /// `random` are three random numbers.
     pub(crate) fn new(
         destination: Destination,
+        source: Option<Source>,
         random: [u64; 3],
         commands: mpsc::UnboundedReceiver<Command>,
         status: watch::Sender<Status>,
     ) -> Self {
         let url = destination.url();
         Self {
-            machine: Machine::new(Timestamp::default(), &url, random),
+            machine: Machine::new(Timestamp::default(), &url, source.is_some(), random),
             start: Instant::now(),
             destination,
             link: None,
@@ -98,6 +110,9 @@ impl Driver {
             topics: BTreeMap::new(),
             listeners: Vec::new(),
             status,
+            source,
+            credentials: Secret("".into()),
+            answers: mpsc::unbounded_channel(),
         }
     }
 
@@ -111,6 +126,7 @@ impl Driver {
                     Some(Command::End) | None => break,
                     Some(command) => self.command(command),
                 },
+                Some(answer) = self.answers.1.recv() => self.answered(answer),
                 event = next_event(&mut self.link) => self.event(event),
                 () = sleep(wake) => self.wake(),
             }
@@ -172,8 +188,22 @@ impl Driver {
                 }
             }
             Command::Listen { inbox } => self.listeners.push(inbox),
+            Command::Renew => self.machine.renew(now),
             // The loop ends with it.
             Command::End => {}
+        }
+    }
+
+    /// Takes what the application told of the credentials.
+    fn answered(&mut self, (id, told): Answer) {
+        let now = self.now();
+        match told {
+            Ok(text) => {
+                let is_new = *text != *self.credentials.0;
+                self.credentials = Secret(text.into());
+                self.machine.answer(now, id, Ok(is_new));
+            }
+            Err(why) => self.machine.answer(now, id, Err(&why)),
         }
     }
 
@@ -210,6 +240,19 @@ impl Driver {
                 Order::Send(attempt, payload) => {
                     if let Some(link) = self.link_of(attempt) {
                         link.send(payload);
+                    }
+                }
+                Order::Show(attempt, mut frame) => {
+                    frame.extend_from_slice(self.credentials.0.as_bytes());
+                    if let Some(link) = self.link_of(attempt) {
+                        link.send(OwnedPayload::Binary(frame));
+                    }
+                }
+                Order::Ask(id) => {
+                    if let Some(source) = self.source.clone() {
+                        let answers = self.answers.0.clone();
+                        // The end of the client is no reason to stop the application's function.
+                        drop(tokio::spawn(async move { answers.send((id, source.ask().await)) }));
                     }
                 }
                 Order::Close(attempt, code, reason) => {

@@ -59,6 +59,7 @@
 #![warn(missing_debug_implementations, missing_docs)]
 
 mod client;
+mod credentials;
 mod destination;
 mod driver;
 mod error;

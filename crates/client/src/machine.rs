@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use tabmux_core::{
     OwnedPayload, Timestamp,
     hub::{
-        AttemptId, Hub, HubConfig, HubMessage, Input, LinkState, Mode, Output, SubscriptionId,
-        TabMessage,
+        AskId, AttemptId, Hub, HubConfig, HubMessage, Input, LinkState, Mode, Output,
+        SubscriptionId, TabMessage,
     },
     wire::{HubId, Position, SocketId, TabId, close},
 };
@@ -24,6 +24,10 @@ pub(crate) enum Order {
     Open(AttemptId),
     /// Send on the link.
     Send(AttemptId, OwnedPayload),
+    /// Send with the credentials behind it.
+    Show(AttemptId, Vec<u8>),
+    /// Find out the credentials, and say by [`Machine::answer`] what came of it.
+    Ask(AskId),
     /// Close the link.
     Close(AttemptId, u16, String),
     /// Tell the application.
@@ -116,8 +120,10 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Returns a machine that dials. `seed` must be random.
-    pub(crate) fn new(now: Timestamp, url: &str, [hub, tab, seed]: [u64; 3]) -> Self {
-        let config = HubConfig::new(Mode::Mux, HubId(hub), url);
+    ///
+    /// `asks`: it asks for the credentials before each dial, and before they expire.
+    pub(crate) fn new(now: Timestamp, url: &str, asks: bool, [hub, tab, seed]: [u64; 3]) -> Self {
+        let config = HubConfig { asks, ..HubConfig::new(Mode::Mux, HubId(hub), url) };
         let mut machine = Self {
             hub: Hub::new(config, seed),
             tab: TabId(tab),
@@ -185,6 +191,18 @@ impl Machine {
 
     pub(crate) fn unsubscribe(&mut self, now: Timestamp, topic: u32) {
         self.tab(now, TabMessage::Unsubscribe { subscription: SubscriptionId(topic) });
+        self.carry_out(now);
+    }
+
+    /// The credentials are known, and differ from those of before or not; or why they are not.
+    pub(crate) fn answer(&mut self, now: Timestamp, id: AskId, answer: Result<bool, &str>) {
+        self.tab(now, TabMessage::Answer { id, answer });
+        self.carry_out(now);
+    }
+
+    /// The application has newer credentials.
+    pub(crate) fn renew(&mut self, now: Timestamp) {
+        self.tab(now, TabMessage::Renew);
         self.carry_out(now);
     }
 
@@ -262,6 +280,9 @@ impl Machine {
                 Output::OpenLink { attempt } => self.orders.push_back(Order::Open(attempt)),
                 Output::SendLink { attempt, payload } => {
                     self.orders.push_back(Order::Send(attempt, payload));
+                }
+                Output::ShowCredentials(attempt, frame) => {
+                    self.orders.push_back(Order::Show(attempt, frame));
                 }
                 Output::CloseLink { attempt, code, reason } => {
                     self.orders.push_back(Order::Close(attempt, code, reason));
@@ -341,10 +362,10 @@ impl Machine {
             // The next link may be of another user: this hub has no other beside it.
             M::Resync | M::Elsewhere { .. } => self.attach(now),
             M::Refused { message } => self.news(News::Refused(message)),
+            M::Ask { id, .. } => self.orders.push_back(Order::Ask(id)),
             // What was handed to the link may be lost with it, mirrors are another mode, and this
-            // hub knows where its link goes.
-            M::Sent { .. } | M::Mirror { .. } | M::Ask { .. } | M::Wait { .. } | M::User { .. } => {
-            }
+            // hub knows whose its link is.
+            M::Sent { .. } | M::Mirror { .. } | M::Wait { .. } | M::User { .. } => {}
         }
     }
 

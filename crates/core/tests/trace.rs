@@ -28,6 +28,9 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
         TabMessage::Park,
         TabMessage::Bye,
         TabMessage::Reconnect,
+        TabMessage::Whose,
+        TabMessage::Logout,
+        TabMessage::Renew,
         TabMessage::Open { n: b, socket, path: text, protocols: vec![] },
         TabMessage::Open { n: b, socket, path: text, protocols: vec!["one", text, "a,b"] },
         TabMessage::Close { n: b, socket, code, reason: text },
@@ -42,7 +45,8 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
         TabMessage::Got { count0: a, count: b },
         TabMessage::Visible { online: true },
         TabMessage::Visible { online: false },
-        TabMessage::Answer { id: AskId(small), answer: Ok(()) },
+        TabMessage::Answer { id: AskId(small), answer: Ok(true) },
+        TabMessage::Answer { id: AskId(small), answer: Ok(false) },
         TabMessage::Answer { id: AskId(small), answer: Err(text) },
     ];
     said.extend(payloads.map(|payload| TabMessage::Send { n: b, socket, payload }));
@@ -52,6 +56,7 @@ fn inputs<'a>(a: u64, b: u64, small: u32, text: &'a str, bytes: &'a [u8]) -> Vec
     inputs.extend([
         Input::TabLockGranted { tab },
         Input::LinkLockGranted,
+        Input::TagTaken,
         Input::LinkOpened { attempt, protocol: text, extensions: "x" },
         Input::LinkClosed { attempt, code, reason: text, clean: flag, failed: !flag },
         Input::LinkBuffered { attempt, bytes: b },

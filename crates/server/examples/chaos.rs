@@ -10,7 +10,8 @@
 //!
 //! With `--judge true` links are for who has the cookie `user`, with `--judge guests` for others as
 //! well. `/user` answers each message by the user of its link, and passes on what follows `all:`
-//! to all tabs of the browser. `log out` ends all that the user has open.
+//! to all tabs of the browser. `log out` ends all that the user has open. Where the link's address
+//! has the query `credentials`, links are for who shows `NAME for SECONDS`.
 //!
 //! What must not be is a line on stdout that begins with `fault:`. `--plain ADDR` serves ticks to
 //! WebSockets that know nothing of tabmux.
@@ -35,6 +36,9 @@ use tokio::{
 };
 use tokio_tungstenite::{accept_async, tungstenite::Message};
 
+/// For handlers, which are made before it.
+static SERVER: OnceLock<ServerHandle> = OnceLock::new();
+
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
@@ -45,18 +49,14 @@ async fn main() -> Outcome<()> {
         .assets(options.assets)
         .socket("/ticks", task(ticks))
         .socket("/stream", task(move |socket| stream(socket, Arc::clone(&open))));
-    let handle = Arc::new(OnceLock::new());
     if let Some(guests) = options.judge {
-        let handle = Arc::clone(&handle);
-        builder = builder
-            .judge(move |request| judge(request, guests))
-            .socket("/user", move || Whose(Arc::clone(&handle)));
+        builder = builder.judge(move |request| judge(request, guests)).socket("/user", || Whose);
     }
     for origin in options.origins {
         builder = builder.allow_origin(origin);
     }
     let server = builder.build()?;
-    handle.get_or_init(|| server.handle());
+    SERVER.get_or_init(|| server.handle());
     for number in 0..options.topics {
         tokio::spawn(publish(server.handle(), format!("chaos:{number}"), options.topic_pause));
     }
@@ -71,7 +71,7 @@ async fn main() -> Outcome<()> {
 }
 
 /// Says whose its link is.
-struct Whose(Arc<OnceLock<ServerHandle>>);
+struct Whose;
 
 impl SocketHandler for Whose {
     fn message(&mut self, ctx: &mut Ctx<'_>, message: Payload<'_>) {
@@ -80,7 +80,7 @@ impl SocketHandler for Whose {
             Payload::Text(text) => match text.strip_prefix("all:") {
                 Some(text) => ctx.broadcast_text(text),
                 None if text == "log out" => {
-                    let ended = self.0.get().map(|handle| {
+                    let ended = SERVER.get().map(|handle| {
                         handle.disconnect(Target::User(&user), &Refusal::never("you logged out"))
                     });
                     println!("logged out: {user} {ended:?}");
@@ -96,8 +96,17 @@ impl SocketHandler for Whose {
     }
 }
 
-/// Lets in who has the cookie `user`, and refuses everybody else for good, unless there are guests.
+/// Lets in who has the cookie `user`, or shows credentials where the address says so, and refuses
+/// everybody else for good, unless there are guests.
 async fn judge(request: Handshake, guests: bool) -> Verdict {
+    if let Some(shown) = request.credentials() {
+        return judge_credentials(shown);
+    }
+    // A hub whose names hold a tag adds it to the query.
+    let query = request.parts.uri.query().unwrap_or_default();
+    if query.split('&').any(|it| it == "credentials") {
+        return Ok(Admitted::needs_credentials());
+    }
     let verdict = match request.cookie("user") {
         Some(user) => Ok(Admitted::user(user)),
         None if guests => Ok(Admitted::nobody()),
@@ -106,6 +115,17 @@ async fn judge(request: Handshake, guests: bool) -> Verdict {
     let shown = request.query("identity").unwrap_or_default();
     println!("judged: {} {shown}", verdict.is_ok());
     verdict
+}
+
+fn judge_credentials(shown: &str) -> Verdict {
+    let shown = shown.trim_end().split_once(" for ");
+    match shown.and_then(|(user, seconds)| Some((user, seconds.parse().ok()?))) {
+        Some((user, seconds)) => {
+            let until = SystemTime::now() + Duration::from_secs(seconds);
+            Ok(Admitted::user(user).until(until))
+        }
+        None => Err(Refusal::never("log in first")),
+    }
 }
 
 struct Options {

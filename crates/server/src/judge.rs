@@ -85,9 +85,8 @@ impl Handshake {
     }
 
     /// Returns the credentials that the hub shows, in HELLO or later. A judge sees them when it is
-    /// asked again, after the link is open. The hub of this release shows none. At first there are
-    /// none. They are empty if the judge wanted some
-    /// ([`Admitted::needs_credentials`]) and the page shows none.
+    /// asked again, after the link is open. At first there are none. They are empty if the judge
+    /// wanted some ([`Admitted::needs_credentials`]) and the page shows none.
     pub fn credentials(&self) -> Option<&str> {
         self.credentials.as_ref().map(|secret| &*secret.0)
     }

@@ -34,6 +34,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod credentials;
 pub mod credit;
 pub mod engine;
 pub mod invariant;

@@ -125,7 +125,8 @@ impl Recording {
             return self.input(Input::LinkLockGranted);
         }
         if let Some((tab, id)) = self.questions.pop_front() {
-            let answer = if self.rng.one_in(4) { Err("logged out") } else { Ok(()) };
+            let is_new = self.rng.one_in(2);
+            let answer = if self.rng.one_in(4) { Err("logged out") } else { Ok(is_new) };
             return self.said(tab.0, TabMessage::Answer { id, answer });
         }
         let attempt = self.attempt;
@@ -209,6 +210,7 @@ impl Recording {
             0 => self.input(Input::TagTaken),
             1 => self.said(tab, TabMessage::Logout),
             2..5 => self.said(tab, TabMessage::Whose),
+            5 => self.said(tab, TabMessage::Renew),
             _ => {
                 let text = self.rng.pick(&["user ann", "user bob", "nobody", "refused", ""]);
                 self.input(Input::Who { text: text.unwrap_or_default() });
@@ -278,7 +280,8 @@ impl Recording {
                 self.mail.clear();
             }
             Output::CloseLink { .. } if self.rng.one_in(2) => self.link = Link::Closed,
-            Output::SendLink { payload: OwnedPayload::Binary(bytes), .. } => self.answer(&bytes),
+            Output::SendLink { payload: OwnedPayload::Binary(bytes), .. }
+            | Output::ShowCredentials(_, bytes) => self.answer(&bytes),
             Output::PostToTab { tab, message } => self.page_hears(tab, message),
             _ => {}
         }

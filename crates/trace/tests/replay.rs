@@ -41,7 +41,7 @@ fn a_recording_holds_every_kind_of_input_and_most_orders() {
         })
         .unwrap();
     }
-    assert_eq!(told.len(), 20, "{told:?}");
+    assert_eq!(told.len(), 24, "{told:?}");
     // All but Refused, which takes a thousand tabs, and one that takes a minute without a server.
     assert!(ordered.len() >= 18, "{ordered:?}");
 }

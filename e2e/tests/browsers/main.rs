@@ -9,6 +9,7 @@ use tabmux_e2e::runner;
 mod bad_input;
 mod causes;
 mod crash;
+mod credentials;
 mod deadlines;
 mod demo;
 mod elections;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         isolated::TESTS,
         judged::TESTS,
         users::TESTS,
+        credentials::TESTS,
         last_resort::TESTS,
         deadlines::TESTS,
         causes::TESTS,

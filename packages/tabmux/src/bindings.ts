@@ -13,7 +13,7 @@ export interface Hub {
   attach(now: number, tab: bigint, claim: string, last0: number, last: number): number;
   got(now: number, tab: bigint, count0: number, count: number): number;
   visible(now: number, tab: bigint, isOnline: boolean): number;
-  answer(now: number, tab: bigint, ask: number, failure: string): number;
+  answer(now: number, tab: bigint, ask: number, failure: string, fresh: boolean): number;
   park(now: number, tab: bigint): number;
   bye(now: number, tab: bigint): number;
   open(now: number, tab: bigint, n: number, socket: number, path: string, protocols: string):
@@ -28,6 +28,7 @@ export interface Hub {
   reconnect(now: number, tab: bigint): number;
   whose(now: number, tab: bigint): number;
   logout(now: number, tab: bigint): number;
+  renew(now: number, tab: bigint): number;
   tabLockGranted(now: number, tab: bigint): number;
   linkLockGranted(now: number): number;
   linkOpened(now: number, attempt: number, protocol: string, extensions: string): number;
@@ -56,6 +57,7 @@ export interface Shell {
   releaseLock(): void;
   openLink(attempt: number): void;
   sendLink(attempt: number, data: Data): void;
+  sendShown(attempt: number, bytes: Uint8Array): void;
   closeLink(attempt: number, code: number, reason: string): void;
   askWho(): void;
   takeTag(tag: string): void;
@@ -121,6 +123,7 @@ function instantiate(shell?: Shell): Exports {
     open_link: (attempt: number) => to.openLink(attempt),
     send_text: (attempt: number, data: number) => to.sendLink(attempt, text(data)),
     send_binary: (attempt: number, data: number) => to.sendLink(attempt, bytes(data)),
+    send_shown: (attempt: number, data: number) => to.sendShown(attempt, bytes(data)),
     close_link: (attempt: number, code: number, reason: number) =>
       to.closeLink(attempt, code, text(reason)),
     ask_who: () => to.askWho(),

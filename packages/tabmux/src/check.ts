@@ -20,6 +20,7 @@ export function isPageMessage(
     case PageKind.Reconnect:
     case PageKind.Whose:
     case PageKind.Logout:
+    case PageKind.Renew:
     case PageKind.Trap:
       return true;
     case PageKind.Open:
@@ -32,7 +33,8 @@ export function isPageMessage(
     case PageKind.Credit:
       return isNumber(a) && isBelow(2 ** 32, b) && isNumber(c);
     case PageKind.Answer:
-      return isBelow(2 ** 32, a) && typeof c === 'string' && (c ? true : isAddress(b));
+      return isBelow(2 ** 32, a) && typeof c === 'string' && typeof d === 'string' &&
+        (c ? true : isAddress(b));
     case PageKind.Got:
       return isNumber(a) && isNumber(b);
     case PageKind.Subscribe:
@@ -88,9 +90,10 @@ const PATHS: Record<HubConfig['mode'], RegExp> = {
 const isPath = (value: unknown, mode?: HubConfig['mode']): boolean =>
   typeof value === 'string' && (!mode || PATHS[mode].test(value));
 
-/** A URL, and sub-protocols behind it. */
+/** A URL, and sub-protocols behind it; or nothing. */
 const isAddress = (value: unknown): boolean =>
-  Array.isArray(value) && isPath(value[0], 'exclusive') && isTokens(value.slice(1));
+  Array.isArray(value) && (!value.length || isPath(value[0], 'exclusive')) &&
+    isTokens(value.slice(1));
 
 /** Sub-protocols: tokens, as RFC 6455 (4.1) and RFC 7230 (3.2.6) have them. */
 const isTokens = (value: unknown): value is string[] =>

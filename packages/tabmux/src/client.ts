@@ -4,7 +4,7 @@
 import { DISPOSE, closeOn } from './closing.js';
 import { HubKind, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, HubMessage, Of } from './protocol.js';
-import { NO_WORKER, ask, hasWorkers, post, skipped, tierOf } from './life.js';
+import { NO_WORKER, hasWorkers, order, post, skipped, tierOf } from './life.js';
 import { addPeer, logOut, removePeer } from './port.js';
 import type { Peer, SharingOptions, Wish } from './port.js';
 import { MISSING, linkPort } from './socket.js';
@@ -23,6 +23,13 @@ export interface ConnectOptions extends SharingOptions {
    * is asked before each dial.
    */
   shareBy?: string | undefined;
+  /**
+   * Who the user is, as the server is told: a token for example, or a function, also an async one.
+   * One of the tabs is asked before each dial, and again before the credentials expire. They are in
+   * no address and in no log. At most 8,192 bytes. Needs the option `key`: pages that give another
+   * key, or no credentials, have another link.
+   */
+  credentials?: Given<string> | undefined;
   /** Closes the client. */
   signal?: AbortSignal | undefined;
 }
@@ -162,6 +169,12 @@ export interface Client<S extends Schema = RawSchema>
    * out of the application first: this ends no log-in.
    */
   logout(): void;
+  /**
+   * Shows the server newer credentials at once, on the link that is open. The server refuses those
+   * of another user, and `status.reason` tells so. Where it refused this browser for good, the link
+   * is dialled again if the credentials are others now.
+   */
+  renew(): void;
   /** Leaves the link. The link goes with its last tab. */
   close(): void;
 }
@@ -231,8 +244,9 @@ export function connect(
       const why = peer?._hub._reason ?? reason;
       return makeTopic(peer, name, why, decode, left.signal, options?.signal);
     },
-    reconnect: () => ask(peer?._hub),
+    reconnect: () => order(peer?._hub),
     logout: () => logOut(peer?._hub),
+    renew: () => order(peer?._hub, PageKind.Renew),
     close,
     [DISPOSE]: close,
   };

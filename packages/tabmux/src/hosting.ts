@@ -13,7 +13,8 @@ import type { Data, HubConfig, HubMessage, PageMessage } from './protocol.js';
 import { Relay } from './relay.js';
 import type { RelayShell } from './relay.js';
 
-type AttachMessage = Extract<PageMessage, { 0: PageKind.Attach }>;
+type Of<Kind extends PageKind> = Extract<PageMessage, { 0: Kind }>;
+type AttachMessage = Of<PageKind.Attach>;
 
 declare const self: WorkerGlobalScope & typeof globalThis;
 
@@ -37,7 +38,7 @@ type Told = Pick<Hub, 'attach' | 'park' | 'bye' | 'open' | 'sendText' | 'sendBin
   'tabLockGranted'> & Partial<Pick<Hub, 'visible' | 'answer' | 'credit' | 'got' |
   'subscribe' | 'unsubscribe' | 'whose' | 'logout' | 'tagTaken' | 'trap' | 'wake' |
   'networkChanged' | 'linkLockGranted' |
-  'linkOpened' | 'linkText' | 'linkBinary' | 'linkClosed' | 'linkTo' | 'reconnect' |
+  'linkOpened' | 'linkText' | 'linkBinary' | 'linkClosed' | 'linkTo' | 'reconnect' | 'renew' |
   'rules' | 'reset' | 'who'>>;
 
 /** What a hub needs of its worker. */
@@ -74,17 +75,19 @@ export class Host implements RelayShell, Shell {
   #link: WebSocket | undefined;
   /** Where the next link goes: a URL, and sub-protocols behind it. Nobody writes it down. */
   #address: string[];
+  /** What a page told last of who its user is. Nobody writes it down either. */
+  #credentials = '';
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly config: HubConfig, readonly world: HostWorld) {
-    const { mode, url, protocols, rules, key, tag } = config;
+    const { mode, url, protocols, rules, key, tag, shows } = config;
     this.#address = [url, ...protocols];
     this.#tag = tag;
     this.#hub = mode === 'exclusive' ? new Relay(this)
       // Pages that name their user never share a hub with those of another.
-      : makeHub(this, mode === 'mux', this.id, random(), url, rules.shareBy !== undefined, !key,
-        tag, world.record !== undefined);
+      : makeHub(this, mode === 'mux', this.id, random(), url,
+        rules.shareBy !== undefined || !!shows, !key, tag, world.record !== undefined);
     const { replayLast = 0, linger = 0, reconnect } = rules;
     const { minMs = 500, maxMs = 30_000, attempts = 10 } = reconnect || { attempts: 0 };
     if (mode === 'mirror') {
@@ -179,8 +182,9 @@ export class Host implements RelayShell, Shell {
         case PageKind.Wake:
           return hub.visible?.(now, tab, this.#isOnline(message[1])) ?? -1;
         case PageKind.Answer:
-          if (!message[3]) this.#address = message[2];
-          return hub.answer?.(now, tab, message[1], message[3]) ?? -1;
+          return hub.answer?.(now, tab, message[1], ...this.#answered(message)) ?? -1;
+        case PageKind.Renew:
+          return hub.renew?.(now, tab) ?? -1;
         case PageKind.Pong:
           return -1;
         case PageKind.Trap:
@@ -188,6 +192,19 @@ export class Host implements RelayShell, Shell {
           return -1;
       }
     });
+  }
+
+  /** Keeps what a page told. Returns why it told nothing, and whether it is new. */
+  #answered([, , address, failure, shown]: Of<PageKind.Answer>): [failure: string, fresh: boolean] {
+    if (!failure && encode(shown).length > Limit.Credentials) {
+      failure = `credentials have ${Limit.Credentials} bytes at most`;
+    }
+    const before = `${this.#address} ${this.#credentials}`;
+    if (!failure) {
+      if (address[0]) this.#address = address;
+      this.#credentials = shown;
+    }
+    return [failure, before !== `${this.#address} ${this.#credentials}`];
   }
 
   tellNetwork(): void {
@@ -396,6 +413,10 @@ export class Host implements RelayShell, Shell {
     if (attempt === this.#attempt) this.#link?.send(data as Uint8Array<ArrayBuffer>);
   }
 
+  sendShown(attempt: number, bytes: Uint8Array): void {
+    this.sendLink(attempt, new Uint8Array([...bytes, ...encode(this.#credentials)]));
+  }
+
   closeLink(attempt: number, code: number, reason: string): void {
     if (attempt !== this.#attempt) return;
     if (code === 0) this.#link?.close();
@@ -470,10 +491,12 @@ function nameIn(data: unknown, field?: string): string | undefined {
 function isTooLarge(data: string | Uint8Array): boolean {
   // A UTF-16 unit takes one to three bytes of UTF-8: most texts need not be measured.
   if (typeof data === 'string' && data.length <= Limit.Outbox && data.length * 3 > Limit.Outbox) {
-    return new TextEncoder().encode(data).length > Limit.Outbox;
+    return encode(data).length > Limit.Outbox;
   }
   return data.length > Limit.Outbox;
 }
+
+const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 function random(): bigint {
   return crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;

@@ -251,10 +251,10 @@ function wake(life: Life): void {
   }
 }
 
-/** Asks for a new link, or for the end of the session, where there is a hub to ask. */
-export function ask(
+/** Asks for a new link, for newer credentials, or for the end of the session, if there is a hub. */
+export function order(
   life?: Life,
-  kind: PageKind.Reconnect | PageKind.Logout = PageKind.Reconnect,
+  kind: PageKind.Reconnect | PageKind.Renew | PageKind.Logout = PageKind.Reconnect,
 ): void {
   if (life && life._phase < Phase.New) post(life, [kind]);
 }

@@ -127,6 +127,8 @@ function said(hub: HubPort, message: PageMessage): unknown[] | undefined {
       return [hub._config.url, 'reconnects'];
     case PageKind.Logout:
       return [hub._config.url, 'logs out'];
+    case PageKind.Renew:
+      return [hub._config.url, 'renews'];
     case PageKind.Whose:
     case PageKind.Attach:
     case PageKind.Got:

@@ -6,7 +6,7 @@
 import { HubKind, Limit, LinkState, PageKind, isCounted, isOfPeer } from './protocol.js';
 import type { HubConfig, HubMessage, Of, PeerMessage, Rules } from './protocol.js';
 import {
-  Phase, SHARED, ask, explain, fail, hubs, leave, move, post, rename, show, start,
+  Phase, SHARED, explain, fail, hubs, leave, move, order, post, rename, show, start,
 } from './life.js';
 import type { Life } from './life.js';
 import {
@@ -14,6 +14,8 @@ import {
 } from './session.js';
 import type { Said, Session } from './session.js';
 import type { Tier } from './host.js';
+import { ask } from './url.js';
+import type { Given } from './url.js';
 
 const LOST = 'tabmux: the connection is lost';
 const CHANGED = 'tabmux: the user changed';
@@ -38,6 +40,9 @@ export const own = `${Math.random()}`;
 
 /** Tells the URL of a hub's link, and its sub-protocols behind it. */
 export type Address = () => Promise<string[]>;
+
+/** What a page shows a tabmux server, in a form of the application's choice. */
+export type Credentials = Given<string> | undefined;
 
 /** What sharing depends on, besides URL and sub-protocols. */
 export interface SharingOptions {
@@ -97,6 +102,8 @@ export interface HubPort extends Life, Session {
   readonly _peers: Map<number, Peer>;
   /** What the last socket or client says of where the link goes. */
   _address: Address | undefined;
+  /** Who the user is, as the last of them tells the server. */
+  _credentials: Credentials;
   /** The number of the last one. */
   _count: number;
   /** How often the hub told how its link is. */
@@ -119,10 +126,13 @@ export function hubPort(
   { key = '', worker, tiers, bfcache, identity }: SharingOptions,
   rules: Rules = {},
   address?: Address,
+  credentials?: Credentials,
 ): HubPort {
+  const shows = credentials !== undefined;
   const id = mode + ':' + __BUILD__ + ':' +
     JSON.stringify(mode === 'mux'
-      ? [url, key].concat(rules.shareBy ?? []) : [url, protocols, key, rules]);
+      ? shows ? [url, key, rules.shareBy, 1] : [url, key].concat(rules.shareBy ?? [])
+      : [url, protocols, key, rules]);
   // Written as bundlers look for them. Classic scripts that they make have no `import.meta.url`.
   const script = `${worker ?? (import.meta.url
     ? new URL('./worker.js', import.meta.url) : 'worker.js')}`;
@@ -133,15 +143,16 @@ export function hubPort(
   const known = ([...hubs] as HubPort[]).reverse().find((hub) =>
     hub._id === id && hub._script === script &&
       (identity ? hub._config.tag === identity : !hub._identity));
-  if (known) return Object.assign(known, { _address: address });
+  if (known) return Object.assign(known, { _address: address, _credentials: credentials });
   return begin({
     _id: id,
     _script: script,
     // Whether there are locks is known when it starts.
-    _config: { build: __BUILD__, mode, module, url, protocols, key, rules } as HubConfig,
+    _config: { build: __BUILD__, mode, module, url, protocols, key, rules, shows } as HubConfig,
     _isMux: mode === 'mux',
     _tiers: tiers,
     _address: address,
+    _credentials: credentials,
     _identity: identity,
     _asks: !key && !identity,
   }, identity, bfcache);
@@ -150,7 +161,7 @@ export function hubPort(
 /** Starts the hub of this user, or that of anybody. */
 function begin(
   parts: Pick<HubPort, '_id' | '_script' | '_config' | '_isMux' | '_tiers' | '_address' |
-    '_identity' | '_asks'>,
+    '_credentials' | '_identity' | '_asks'>,
   user = '',
   bfcache?: 'prefer',
 ): HubPort {
@@ -345,7 +356,7 @@ function hear(hub: HubPort, message: HubMessage): void {
     // One of before we were away: another one comes, and one answer is all the hub waits for.
     if (!hub._phase) goOn(hub, message);
   } else if (message[0] === HubKind.Ask) {
-    void answer(hub, message[2]);
+    void answer(hub, message[2], message[3]);
   } else if (message[0] === HubKind.Check) {
     const [, , count0, count] = message;
     check(hub, [count0, count]);
@@ -385,9 +396,10 @@ function told(hub: HubPort, user: string): void {
   hub._isAsking = false;
   const asked = [...hub._peers.values()].filter(({ _doubt }) => _doubt === Doubt.Asked);
   if (!asked[0]) return;
-  const { _id, _script, _config, _isMux, _tiers, _address, _identity, _asks } = hub;
+  const { _id, _script, _config, _isMux, _tiers, _address, _credentials, _identity, _asks } = hub;
   const to = user === hub._user ? hub : hubOf(hub, user) ?? begin({
-    _id, _script, _config: { ..._config }, _isMux, _tiers, _address, _identity, _asks,
+    _id, _script, _config: { ..._config }, _isMux, _tiers, _address, _credentials, _identity,
+    _asks,
   }, user);
   asked.forEach((peer) => trust(peer, to));
   askWhose(hub);
@@ -398,19 +410,21 @@ function told(hub: HubPort, user: string): void {
 export function logOut(hub?: HubPort): void {
   if (!hub) return;
   left(hub, '', true);
-  ask(hub, PageKind.Logout);
+  order(hub, PageKind.Logout);
 }
 
-/** Tells the hub where its link goes. */
-async function answer(hub: HubPort, ask: number): Promise<void> {
+/** Tells the hub where its link goes, unless that was not asked, and what the credentials are. */
+async function answer(hub: HubPort, id: number, what: number): Promise<void> {
   let address: string[] = [];
   let failure = '';
+  let shown = '';
   try {
-    address = await hub._address?.() ?? [];
+    if (!what) address = await hub._address?.() ?? [];
+    shown += await ask(hub._credentials) ?? '';
   } catch (error) {
     failure = `${error}`;
   }
-  post(hub, [PageKind.Answer, ask, address, failure]);
+  post(hub, [PageKind.Answer, id, address, failure, shown]);
 }
 
 function hearOfPeer(hub: HubPort, message: PeerMessage): void {

@@ -35,14 +35,16 @@ export const enum PageKind {
    */
   Reconnect,
   /**
-   * Answers `Ask`: the URL and the sub-protocols, or why the page does not know them. They may hold
-   * a secret, so nobody writes them down.
+   * Answers `Ask`: the URL and the sub-protocols where they were asked for, the credentials, or why
+   * the page does not know them. They may be a secret, so nobody writes them down.
    */
   Answer,
   /** A socket is about to be opened: whose is the browser now? `User` answers. */
   Whose,
   /** The page ends the session, for all tabs. */
   Logout,
+  /** The page asks for its credentials to be renewed on the link that is open. */
+  Renew,
   /** This tab is visible, or the network is back: the hub looks whether its link lives. */
   Wake = 97,
   /** Answers `Ping`; or asks for one. */
@@ -125,6 +127,8 @@ export interface HubConfig {
   rules: Rules;
   /** Whether locks tell who lives. Without them hub and tabs ask each other. */
   locks: boolean;
+  /** Whether pages tell credentials (mux mode). */
+  shows?: boolean;
 }
 
 /** Costs and limits that hubs and servers have as well; `cargo xtask tidy` compares them. */
@@ -140,6 +144,8 @@ export const enum Limit {
   Outbox = 16 << 20,
   /** So much that was heard on a socket is given back as credit: half of `credit_bytes`. */
   Credit = 64 << 10,
+  /** Bytes of credentials: `MAX_CREDENTIALS` of crates/wire. */
+  Credentials = 8192,
 }
 
 /** A message from a tab to its hub. */
@@ -156,9 +162,10 @@ export type PageMessage =
   | [kind: PageKind.Got, count0: number, count: number]
   | [kind: PageKind.Credit, n: number, socket: number, bytes: number]
   | [kind: PageKind.Reconnect]
+  | [kind: PageKind.Answer, ask: number, address: string[], failure: string, credentials: string]
   | [kind: PageKind.Whose]
   | [kind: PageKind.Logout]
-  | [kind: PageKind.Answer, ask: number, address: string[], failure: string]
+  | [kind: PageKind.Renew]
   | [kind: PageKind.Wake, isOnline: boolean]
   | [kind: PageKind.Pong]
   | [kind: PageKind.Trap];
@@ -226,7 +233,7 @@ export const enum HubKind {
   Resync,
   /** There is no hub. */
   Failed,
-  /** Where does the link go? `Answer` answers. */
+  /** Where does the link go (0), or what are the credentials (1)? `Answer` answers. */
   Ask,
   /** The tab is to wait, for what the text says: it may not be one for this hub. */
   Wait,

@@ -6,9 +6,9 @@ import { bytesOf, tagOf } from './data.js';
 import { emit, inTask } from './event.js';
 import { HubKind, Limit, LinkState, PageKind, hex } from './protocol.js';
 import type { Data, Flag, HubMessage, Rules } from './protocol.js';
-import { ask as order, explain, loadMore, skipped, tierOf } from './life.js';
+import { explain, loadMore, order, skipped, tierOf } from './life.js';
 import { addPeer, hubPort, own, removePeer, say } from './port.js';
-import type { Address, HubPort, Peer, SharingOptions } from './port.js';
+import type { Address, Credentials, HubPort, Peer, SharingOptions } from './port.js';
 import { buffered, sizeOf } from './session.js';
 import type { Skipped, Tier } from './host.js';
 import { SECRET, ask, fault, socketUrl, subProtocols } from './url.js';
@@ -37,6 +37,8 @@ export interface SharedWebSocketOptions extends Omit<SharingOptions, 'key'>, Rul
    * Default: `/tabmux/ws` on the host of the socket's URL.
    */
   endpoint?: Given<string | URL | undefined>;
+  /** Who the user is, as in `ConnectOptions` (mux mode). */
+  credentials?: Given<string> | undefined;
   /** Closes the socket, as `close()` does. */
   signal?: AbortSignal | undefined;
 }
@@ -551,16 +553,18 @@ export interface SharedWebSocket extends Disposable {
 export function linkPort(
   url: Given<string | URL>,
   endpoint: Given<string | URL | undefined>,
-  options: SharingOptions & Pick<Rules, 'shareBy'>,
+  options: SharingOptions & Pick<Rules, 'shareBy'> & { credentials?: Credentials },
 ): HubPort {
-  const { shareBy } = options;
+  const { shareBy, key, credentials } = options;
   const at = (
     url: string | URL,
     endpoint: string | URL = new URL('/tabmux/ws', socketUrl(url, shareBy)),
   ): string => socketUrl(endpoint, shareBy).href;
   if (shareBy === undefined && [url, endpoint].some(isFunction)) fault(NAMELESS);
+  // Nobody but the page can tell whose another page is that shows other credentials.
+  if (!key && credentials !== undefined) fault('credentials need the option key');
   return hubPort('mux', shareBy ?? at(url as string, endpoint as string), [], options, { shareBy },
-    async () => [at(await ask(url), await ask(endpoint))]);
+    async () => [at(await ask(url), await ask(endpoint))], credentials);
 }
 
 const isFunction = (given: unknown): boolean => typeof given === 'function';

@@ -21,6 +21,7 @@ const LIMITS: &[(&str, &str, &str, u64)] = &[
     ("Message", "crates/wire/src/limit.rs", "pub const MESSAGE_COST: u64 = ", 1),
     ("Reason", "crates/wire/src/limit.rs", "pub const MAX_REASON: usize = ", 1),
     ("Outbox", "crates/core/src/hub/config.rs", "outbox_bytes: ", 1),
+    ("Credentials", "crates/wire/src/limit.rs", "pub const MAX_CREDENTIALS: usize = ", 1),
     // A page gives credit back when it has heard half of the first.
     ("Credit", "crates/core/src/hub/config.rs", "credit_bytes: ", 2),
 ];

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broken;
+mod credentials;
 mod people;
 mod sockets;
 mod support;

@@ -56,7 +56,7 @@ impl Asking {
         &mut self,
         tab: TabId,
         id: AskId,
-        answer: Result<(), &str>,
+        answer: Result<bool, &str>,
     ) -> Option<Ask> {
         let question = self.question.as_mut().filter(|it| it.id == id)?;
         let at = question.asked.iter().position(|it| *it == tab)?;

@@ -64,7 +64,9 @@ pub(super) trait Machine: Send {
     fn unsubscribe(&mut self, base: &mut Base, tab: TabId, number: SubscriptionId);
     fn lock_granted(&mut self, now: Timestamp, base: &mut Base);
     /// Called when a tab answered what this machine had asked, or when none could and why.
-    fn answered(&mut self, now: Timestamp, base: &mut Base, what: Ask, answer: Result<(), &str>);
+    fn answered(&mut self, now: Timestamp, base: &mut Base, what: Ask, answer: Result<bool, &str>);
+    /// Called when the page asks for its credentials to be renewed.
+    fn renew(&mut self, _: Timestamp, _: &mut Base) {}
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, protocol: &str, extensions: &str);
     fn link_message(&mut self, now: Timestamp, base: &mut Base, payload: Payload<'_>);
     fn link_closed(&mut self, now: Timestamp, base: &mut Base, close: Close<'_>);
@@ -378,6 +380,13 @@ impl Base {
     /// Queues a frame of the hub's own.
     pub(super) fn send_control(&mut self, frame: Vec<u8>) {
         self.push_control(frame, true);
+    }
+
+    /// Sends a frame whose credentials the shell knows. It goes before all that waits.
+    pub(super) fn show_credentials(&mut self, frame: Vec<u8>) {
+        if let Some(attempt) = self.link {
+            self.order(Output::ShowCredentials(attempt, frame));
+        }
     }
 
     /// Queues a frame of which the hub need not know that it arrived.

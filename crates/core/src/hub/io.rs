@@ -21,9 +21,11 @@ pub struct AskId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Ask {
-    /// Where the link goes, and with which sub-protocols. The shell takes these out of the answer
-    /// and opens the next link with them. The hub never sees them, since they may hold a secret.
+    /// Where the link goes, with which sub-protocols, and what the tab's credentials are. The shell
+    /// opens the next link with them. The hub never sees them, since they may be secrets.
     Address = 0,
+    /// What the tab's credentials are now, for a link that is open.
+    Credentials = 1,
 }
 
 /// A fact from outside.
@@ -220,9 +222,11 @@ pub enum TabMessage<'a> {
     Answer {
         /// The question.
         id: AskId,
-        /// Why the tab has no answer, if so.
-        answer: Result<(), &'a str>,
+        /// Whether the answer is another than that of before, or why the tab has none.
+        answer: Result<bool, &'a str>,
     },
+    /// The page asks for its credentials to be renewed. That is done once a second at most.
+    Renew,
     /// The answer to [`HubMessage::Check`], with what that said: all that was posted before has
     /// been heard.
     Got {
@@ -252,6 +256,8 @@ pub enum Output {
         /// The message.
         payload: OwnedPayload,
     },
+    /// Send a frame, and behind it the credentials that a tab told last, if one did.
+    ShowCredentials(AttemptId, Vec<u8>),
     /// Close the link.
     CloseLink {
         /// The number of the link.
@@ -549,6 +555,8 @@ pub enum WakeReason {
     Ask,
     /// The server has not said whose the browser is, or is asked again.
     Who,
+    /// Time to ask a tab for its credentials.
+    Renewal,
 }
 
 /// Something worth a line in a log.

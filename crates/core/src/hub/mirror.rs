@@ -364,10 +364,10 @@ impl Machine for Mirror {
         }
     }
 
-    fn answered(&mut self, now: Timestamp, base: &mut Base, _: Ask, answer: Result<(), &str>) {
+    fn answered(&mut self, now: Timestamp, base: &mut Base, _: Ask, answer: Result<bool, &str>) {
         match answer {
             _ if !matches!(self.link, Link::Asking) => {}
-            Ok(()) => self.address_is_known(now, base),
+            Ok(_) => self.address_is_known(now, base),
             Err(why) => {
                 let url = &base.config.url;
                 let error = text!("tabmux: the page could not say where ", url, " is: ", why);

@@ -255,13 +255,18 @@ impl Hub {
             }
             TabMessage::Whose => machine.asks_whose(now, base, tab),
             TabMessage::Logout => machine.logout(now, base),
+            TabMessage::Renew => {
+                if base.tabs.is_attached(tab) {
+                    machine.renew(now, base);
+                }
+            }
             TabMessage::Visible { online } => {
                 base.asking.saw(tab);
                 machine.network_changed(now, base, online);
             }
             TabMessage::Answer { id, answer } => {
                 if let Some(what) = base.asking.answered(tab, id, answer) {
-                    machine.answered(now, base, what, Ok(()));
+                    machine.answered(now, base, what, Ok(answer.unwrap_or_default()));
                 }
             }
             TabMessage::Got { count0, count } => machine.got(now, base, tab, [count0, count]),

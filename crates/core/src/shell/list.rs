@@ -14,8 +14,10 @@ macro_rules! hub_methods {
             /// A tab is visible.
             visible = "visible"(tab: u64, online: bool);
             /// A tab answered a question. `failure` says why not, and is empty if it did. What it
-            /// answered is the shell's.
-            answer = "answer"(tab: u64, id: u32, failure: &str);
+            /// answered is the shell's, which says whether that is new.
+            answer = "answer"(tab: u64, id: u32, failure: &str, fresh: bool);
+            /// A tab asks for its credentials to be renewed.
+            renew = "renew"(tab: u64);
             /// A tab parked.
             park = "park"(tab: u64);
             /// A tab said bye.
@@ -91,6 +93,8 @@ macro_rules! shell_methods {
             send_text = "sendLink"(attempt: u32, text: &str);
             /// Sends bytes on it.
             send_binary = "sendLink"(attempt: u32, bytes: &[u8]);
+            /// Sends bytes on it, and the credentials behind them that a tab told last.
+            send_shown = "sendShown"(attempt: u32, bytes: &[u8]);
             /// Closes it.
             close_link = "closeLink"(attempt: u32, code: u16, reason: &str);
             /// Asks the server whose the browser is.

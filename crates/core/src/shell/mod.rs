@@ -85,6 +85,8 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
         tag: &str,
     ) -> HubConfig {
         let mode = if mux { Mode::Mux } else { Mode::Mirror };
+        // What people call the link of a tabmux server has no secret in it, nor has its trace.
+        let url = if mux { url.split('?').next().unwrap_or_default() } else { url };
         HubConfig { asks, asks_who, tag: tag.to_owned(), ..HubConfig::new(mode, HubId(hub), url) }
     }
 
@@ -114,10 +116,16 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
         self.tab(now, tab, TabMessage::Visible { online })
     }
 
-    /// A tab answered a question.
-    pub fn answer(&mut self, now: f64, tab: u64, id: u32, failure: &str) -> f64 {
-        let answer = if failure.is_empty() { Ok(()) } else { Err(failure) };
+    /// A tab answered a question. `failure` says why not, and is empty if it did. `fresh` says
+    /// whether the answer is another than that of before.
+    pub fn answer(&mut self, now: f64, tab: u64, id: u32, failure: &str, fresh: bool) -> f64 {
+        let answer = if failure.is_empty() { Ok(fresh) } else { Err(failure) };
         self.tab(now, tab, TabMessage::Answer { id: AskId(id), answer })
+    }
+
+    /// A tab asks for its credentials to be renewed.
+    pub fn renew(&mut self, now: f64, tab: u64) -> f64 {
+        self.tab(now, tab, TabMessage::Renew)
     }
 
     /// A tab parked.
@@ -356,6 +364,7 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
             Output::SendLink { attempt, payload: OwnedPayload::Binary(bytes) } => {
                 shell.send_binary(attempt.0, &bytes);
             }
+            Output::ShowCredentials(attempt, frame) => shell.send_shown(attempt.0, &frame),
             Output::CloseLink { attempt, code, reason } => {
                 shell.close_link(attempt.0, code, &reason);
             }

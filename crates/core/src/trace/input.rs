@@ -35,6 +35,7 @@ const WHO: u8 = 25;
 const TAG_TAKEN: u8 = 26;
 const WHOSE: u8 = 27;
 const LOGOUT: u8 = 28;
+const RENEW: u8 = 29;
 
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
@@ -90,6 +91,7 @@ fn said<'a>(tab: u64, message: &TabMessage<'a>, names: &'a mut Vec<u8>) -> (u8, 
         TabMessage::Reconnect => (RECONNECT, number(tab)),
         TabMessage::Whose => (WHOSE, number(tab)),
         TabMessage::Logout => (LOGOUT, number(tab)),
+        TabMessage::Renew => (RENEW, number(tab)),
         TabMessage::Open { n, socket, path, protocols } => {
             protocols.iter().for_each(|name| names.put_bytes(name.as_bytes()));
             let numbers = [tab, *n, socket.0.into(), 0, 0];
@@ -117,7 +119,8 @@ fn said<'a>(tab: u64, message: &TabMessage<'a>, names: &'a mut Vec<u8>) -> (u8, 
         TabMessage::Visible { online } => (VISIBLE, ([tab, (*online).into(), 0, 0, 0], NONE)),
         TabMessage::Answer { id, answer } => {
             let (failed, why) = (answer.is_err(), answer.err().unwrap_or_default());
-            let numbers = [tab, id.0.into(), failed.into(), 0, 0];
+            let fresh = u64::from(*answer == Ok(true));
+            let numbers = [tab, id.0.into(), failed.into(), fresh, 0];
             (ANSWER, (numbers, [why.as_bytes(), &[]]))
         }
         TabMessage::Got { count0, count } => (GOT, ([tab, *count0, *count, 0, 0], NONE)),
@@ -149,6 +152,7 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
         RECONNECT => TabMessage::Reconnect,
         WHOSE => TabMessage::Whose,
         LOGOUT => TabMessage::Logout,
+        RENEW => TabMessage::Renew,
         OPEN => {
             let (mut names, mut protocols) = (Reader::new(second), Vec::new());
             while names.end().is_err() {
@@ -168,7 +172,7 @@ pub(super) fn read<'a>(bytes: &mut Reader<'a>, kind: u8) -> Result<Input<'a>, De
         UNSUBSCRIBE => TabMessage::Unsubscribe { subscription: subscription()? },
         VISIBLE => TabMessage::Visible { online: b != 0 },
         ANSWER => {
-            let answer = if c == 0 { Ok(()) } else { Err(text(first)?) };
+            let answer = if c == 0 { Ok(d != 0) } else { Err(text(first)?) };
             TabMessage::Answer { id: AskId(small(b)?), answer }
         }
         GOT => TabMessage::Got { count0: b, count: c },

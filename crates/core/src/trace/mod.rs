@@ -35,7 +35,7 @@ use crate::{
 pub const MAGIC: [u8; 12] = *b"tabmux-trace";
 
 /// The version of the format.
-pub const VERSION: u8 = 6;
+pub const VERSION: u8 = 7;
 
 const DRAINED: u8 = 0;
 const TIMEOUT: u8 = 1;

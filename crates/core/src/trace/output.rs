@@ -30,6 +30,10 @@ pub(super) fn write(bytes: &mut Vec<u8>, output: &Output) {
             bytes.push(10);
             bytes.put_bytes(tag.as_bytes());
         }
+        Output::ShowCredentials(attempt, frame) => {
+            put(bytes, 11, attempt.0.into());
+            bytes.put_bytes(frame);
+        }
         // The others are for tests and metrics: a shell throws them away.
         Output::Event(Event::LinkDown(why)) => {
             bytes.push(8);

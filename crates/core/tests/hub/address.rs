@@ -42,7 +42,7 @@ fn asks(bench: &mut Bench) -> Vec<u64> {
     asked(bench).into_iter().map(|(tab, _)| tab).collect()
 }
 
-fn answer(bench: &mut Bench, tab: u64, id: AskId, answer: Result<(), &str>) {
+fn answer(bench: &mut Bench, tab: u64, id: AskId, answer: Result<bool, &str>) {
     bench.tab(tab, TabMessage::Answer { id, answer });
 }
 
@@ -66,7 +66,7 @@ fn a_hub_dials_once_a_tab_has_said_where_to() {
         assert_eq!(bench.hub.state(), LinkState::Connecting);
         assert_eq!(dials(&bench), 0);
         let [(1, id)] = asked(&mut bench)[..] else { panic!("asks the tab") };
-        answer(&mut bench, 1, id, Ok(()));
+        answer(&mut bench, 1, id, Ok(true));
         assert_eq!(dials(&bench), 1);
         assert_eq!(bench.wakes_for(), Some(WakeReason::Dial));
     }
@@ -110,8 +110,8 @@ fn the_first_answer_counts_and_a_later_one_does_nothing() {
     let [(2, id)] = asked(&mut bench)[..] else { panic!("asks the tab") };
     bench.pass(SECONDS(3));
     assert_eq!(asked(&mut bench), [(1, id)]);
-    answer(&mut bench, 2, id, Ok(()));
-    answer(&mut bench, 1, id, Ok(()));
+    answer(&mut bench, 2, id, Ok(true));
+    answer(&mut bench, 1, id, Ok(true));
     assert_eq!(dials(&bench), 1);
 }
 
@@ -119,8 +119,8 @@ fn the_first_answer_counts_and_a_later_one_does_nothing() {
 fn a_tab_that_was_not_asked_cannot_answer() {
     let mut bench = asking(Mode::Mirror, &[1, 2]);
     let [(2, AskId(id))] = asked(&mut bench)[..] else { panic!("asks the tab") };
-    answer(&mut bench, 1, AskId(id), Ok(()));
-    answer(&mut bench, 2, AskId(id + 1), Ok(()));
+    answer(&mut bench, 1, AskId(id), Ok(true));
+    answer(&mut bench, 2, AskId(id + 1), Ok(true));
     assert_eq!(dials(&bench), 0);
 }
 
@@ -193,7 +193,7 @@ fn each_dial_of_an_outage_asks_anew() {
     bench.open(1, ONE);
     bench.input(Input::LinkLockGranted);
     let [(1, id)] = asked(&mut bench)[..] else { panic!("asks the tab") };
-    answer(&mut bench, 1, id, Ok(()));
+    answer(&mut bench, 1, id, Ok(true));
     bench.grant_and_open();
     assert!(bench.posted(1).iter().any(is_opened));
     bench.link_closed(1006);
@@ -201,7 +201,7 @@ fn each_dial_of_an_outage_asks_anew() {
     bench.pass(SECONDS(1));
     let [(1, again)] = asked(&mut bench)[..] else { panic!("asks again") };
     assert_eq!(dials(&bench), 0);
-    answer(&mut bench, 1, again, Ok(()));
+    answer(&mut bench, 1, again, Ok(true));
     assert_eq!(dials(&bench), 1);
 }
 
@@ -214,7 +214,7 @@ fn a_hub_that_nobody_needs_asks_nobody() {
         assert_eq!(bench.hub.state(), LinkState::Idle);
         bench.tab(1, ATTACH);
         bench.take();
-        answer(&mut bench, 1, id, Ok(()));
+        answer(&mut bench, 1, id, Ok(true));
         assert_eq!(dials(&bench), 0);
         assert_eq!(bench.hub.tabs(), 1);
     }

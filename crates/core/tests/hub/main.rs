@@ -11,6 +11,7 @@ mod mux;
 mod offline;
 mod port;
 mod reconnect;
+mod renewal;
 mod resume;
 mod rules;
 mod support;

@@ -225,6 +225,7 @@ impl Bench {
     pub(crate) fn sent(&self) -> Vec<Vec<u8>> {
         let bytes = |output: &Output| match output {
             Output::SendLink { payload, .. } => Some(payload.as_payload().as_bytes().to_vec()),
+            Output::ShowCredentials(_, frame) => Some(frame.clone()),
             _ => None,
         };
         self.outputs.iter().filter_map(bytes).collect()

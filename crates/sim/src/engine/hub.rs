@@ -373,6 +373,7 @@ impl Watch {
             | Output::ReleaseLinkLock
             | Output::OpenLink { .. }
             | Output::SendLink { .. }
+            | Output::ShowCredentials(..)
             | Output::CloseLink { .. }
             | Output::AskWho
             | Output::TakeTag { .. }

@@ -83,6 +83,7 @@ export abstract class TestHub<S extends Seat = Seat> {
       case PageKind.Reconnect:
         return this.reconnect();
       case PageKind.Got:
+      case PageKind.Renew:
       case PageKind.Wake:
       case PageKind.Pong:
       case PageKind.Trap:

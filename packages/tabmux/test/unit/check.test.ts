@@ -23,8 +23,10 @@ const GOOD: PageMessage[] = [
   [PageKind.Close, 4, 1, 4999, 'why'],
   [PageKind.Got, 2 ** 33, 5],
   [PageKind.Credit, 2 ** 33, 2 ** 32 - 1, 2 ** 40],
-  [PageKind.Answer, 1, ['wss://x/?y', 'a', 'b'], ''],
-  [PageKind.Answer, 1, [], 'why'],
+  [PageKind.Answer, 1, ['wss://x/?y', 'a', 'b'], '', ''],
+  [PageKind.Answer, 1, [], 'why', ''],
+  [PageKind.Answer, 1, [], '', 'token'],
+  [PageKind.Renew],
   [PageKind.Subscribe, 1, 'prices', -1, 0],
   [PageKind.Unsubscribe, 1],
   [PageKind.Reconnect],
@@ -36,8 +38,9 @@ const open = (n: unknown, socket: unknown = 1, path: unknown = '/', names: unkno
   [PageKind.Open, n, socket, path, names];
 
 const BAD: unknown[] = [
-  [PageKind.Answer, 1, [], ''], [PageKind.Answer, 1, ['x'], ''], [PageKind.Answer, -1, [], 'why'],
-  [PageKind.Answer, 1, ['ws://x/', 'a b'], ''], [PageKind.Answer, 1, ['ws://x/']],
+  [PageKind.Answer, 1, [], ''], [PageKind.Answer, 1, ['x'], '', ''],
+  [PageKind.Answer, -1, [], 'why', ''], [PageKind.Answer, 1, [], '', 7],
+  [PageKind.Answer, 1, ['ws://x/', 'a b'], '', ''], [PageKind.Answer, 1, ['ws://x/']],
   null, undefined, 1, 'text', {}, [], [99n], ['0'], [-1],
   [PageKind.Attach], attach(1), attach(-1n), attach(2n ** 64n), attach(1n, null), attach(1n, {}),
   attach(1n, { ...config, mode: 'other' }),

@@ -33,7 +33,7 @@ async function asked(url: Given<string>, protocols: Given<string[]> = []) {
 test('a hub is told what functions return, also async ones', async () => {
   const { answer } = await asked(async () => Promise.resolve('/feed?token=1'), () => ['a', 'b']);
   const address = ['ws://page.test/feed?token=1', 'a', 'b'];
-  assert.deepEqual(answer, [PageKind.Answer, 3, address, '']);
+  assert.deepEqual(answer, [PageKind.Answer, 3, address, '', '']);
 });
 
 test('with `shareBy` the hub asks for what is no function, too', async () => {
@@ -43,7 +43,7 @@ test('with `shareBy` the hub asks for what is no function, too', async () => {
 
 test('a hub is told why a function has no answer', async () => {
   const { answer } = await asked(() => Promise.reject(new Error('logged out')));
-  assert.deepEqual(answer, [PageKind.Answer, 3, [], 'Error: logged out']);
+  assert.deepEqual(answer, [PageKind.Answer, 3, [], 'Error: logged out', '']);
 });
 
 test('a function is asked anew each time', async () => {

@@ -86,7 +86,7 @@ function tell(trace, otherSeed) {
   for (let limits = 22; limits > 0; limits -= 1) read.big();
   const recorded = [];
   const shell = {
-    requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, closeLink() {},
+    requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, sendShown() {}, closeLink() {},
     askWho() {}, takeTag() {}, watchTab() {}, dropTab() {}, log() {},
     post(_, kind, numbers, data) {
       // As worker.ts makes it.
@@ -133,11 +133,12 @@ function tell(trace, otherSeed) {
       17: () => hub.networkChanged(now, a === 1n),
       18: () => hub.credit(now, a, b, c, d),
       23: () => hub.visible(now, a, b === 1),
-      24: () => hub.answer(now, a, b, text(first)),
+      24: () => hub.answer(now, a, b, text(first), d === 1),
       25: () => hub.who(now, text(first)),
       26: () => hub.tagTaken(now),
       27: () => hub.whose(now, a),
       28: () => hub.logout(now, a),
+      29: () => hub.renew(now, a),
     }[kind];
     assert.ok(tell, `kind ${kind}`);
     tell();

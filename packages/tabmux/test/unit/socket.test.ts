@@ -84,6 +84,7 @@ test('a mirror: the worker, its name, and what it is told', async () => {
     tag: '',
     locks: true,
     key: 'me',
+    shows: false,
     rules: {
       shareBy: undefined, routeBy: undefined, replayLast: undefined, linger: undefined,
       reconnect: undefined,

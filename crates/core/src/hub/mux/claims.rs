@@ -3,7 +3,7 @@
 use std::{mem, time::Duration};
 
 use super::{Mux, Session};
-use crate::hub::{link::Connection, resume::Claim};
+use crate::hub::{base::Base, io::HubMessage, link::Connection, resume::Claim};
 
 /// How long a session is believed in whose server has not yet said how long it keeps it.
 const CLAIMED: Duration = Duration::from_secs(210);
@@ -12,6 +12,24 @@ const CLAIMED: Duration = Duration::from_secs(210);
 const MAX_OTHERS: usize = 8;
 
 impl Mux {
+    /// There is no session any more, or none that this hub may have.
+    pub(super) fn forget_session(&mut self) {
+        self.session = None;
+        self.tabs.session_lost();
+        self.acks.session_lost();
+        self.topics.session_lost();
+        self.history.end();
+        self.gone.clear();
+    }
+
+    /// The same, and tabs may have had a part in it.
+    pub(super) fn lose_session(&mut self, base: &mut Base, reason: &str) {
+        self.forget_session();
+        for tab in base.tabs.attached() {
+            base.post_now(tab, HubMessage::Lost { reason: reason.to_owned() });
+        }
+    }
+
     /// Called when a tab claims a session: takes the claim for the next HELLO, or keeps it to be
     /// tried later. Once this hub has a session, it ignores claims.
     pub(super) fn consider_claim(&mut self, claim: Option<Claim>) {

@@ -36,12 +36,19 @@ impl Mux {
         &mut self,
         now: Timestamp,
         base: &mut Base,
-        answer: Result<(), &str>,
+        answer: Result<bool, &str>,
     ) {
         match answer {
+            Ok(true) if matches!(self.connection, Connection::Denied) => {
+                if base.is_online && base.has_lock() {
+                    self.open_link(now, base);
+                } else {
+                    self.dial(now, base);
+                }
+            }
             _ if !matches!(self.connection, Connection::Asking) => {}
-            Ok(()) if base.is_online => self.open_link(now, base),
-            Ok(()) => self.fail(now, base, OFFLINE.to_owned(), Next::After(Duration::ZERO)),
+            Ok(_) if base.is_online => self.open_link(now, base),
+            Ok(_) => self.fail(now, base, OFFLINE.to_owned(), Next::After(Duration::ZERO)),
             Err(why) => {
                 let url = &base.config.url;
                 let reason = text!("tabmux: the page could not say where ", url, " is: ", why);
@@ -65,7 +72,7 @@ impl Mux {
             resume,
             credentials: "",
         };
-        base.send_control(HubFrame::Hello(hello).to_bytes());
+        base.show_credentials(HubFrame::Hello(hello).to_bytes());
         // A parked tab attaches when it is back.
         for tab in base.tabs.present() {
             self.send_attach(base, tab);
@@ -78,5 +85,17 @@ impl Mux {
     fn open_link(&mut self, now: Timestamp, base: &mut Base) {
         self.connection = Connection::Dialling { until: now + base.config.dial_timeout };
         base.open_link();
+    }
+
+    /// Returns the text for an end that behaves as no tabmux server does.
+    pub(super) fn not_tabmux(base: &Base, what: &str) -> String {
+        let url = &base.config.url;
+        text!(
+            "tabmux: ",
+            url,
+            " is no tabmux server: it ",
+            what,
+            ". mode 'mux' needs a tabmux server; mode 'mirror' works with any WebSocket server",
+        )
     }
 }

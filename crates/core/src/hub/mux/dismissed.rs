@@ -62,6 +62,15 @@ impl Mux {
         base.post_now(tab, HubMessage::Lost { reason });
     }
 
+    /// Tells a tab that is back why the server will not have this hub, and that what the tab had
+    /// open is lost.
+    pub(super) fn tell_denied(&self, base: &mut Base, tab: TabId) {
+        let (state, reason) = self.state();
+        let (tabs, reason) = (base.tab_count(), reason.to_owned());
+        base.post_now(tab, HubMessage::State { state, tabs, reason: reason.clone() });
+        base.post_now(tab, HubMessage::Lost { reason });
+    }
+
     pub(super) fn is_dismissed(&self, tab: TabId) -> bool {
         self.dismissals.contains(tab)
     }

@@ -132,9 +132,9 @@ impl Mux {
                 base.answered(now, nonce);
             }
             ServerFrame::Coming { bytes } => self.announced(base, bytes),
+            ServerFrame::Credentials(standing) => self.credentials_stand(now, base, &standing),
             // Frames that this release does not act on, and types of later versions.
-            ServerFrame::Credentials(_)
-            | ServerFrame::Reply(_)
+            ServerFrame::Reply(_)
             | ServerFrame::Published { .. }
             | ServerFrame::Recovered(_)
             | ServerFrame::CaughtUp(_)
@@ -332,6 +332,7 @@ impl Mux {
             self.dial_again(now, base);
             return;
         }
+        self.renewal.welcomed(welcome.tail.as_ref());
         self.others.clear();
         base.event(Event::Welcomed { session: id, resumed });
         self.reason.clear();

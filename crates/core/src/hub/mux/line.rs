@@ -2,7 +2,7 @@
 
 use tabmux_wire::{HubFrame, TabId, close as code};
 
-use super::{Mux, Next};
+use super::{Mux, Next, Renewal};
 use crate::{
     Timestamp,
     hub::{
@@ -31,6 +31,8 @@ impl Mux {
             // All tabs that are left are parked: the first that is back makes the hub ask.
             Connection::Connected(Connected { suspended: true, .. }) => {}
             Connection::Connected(_) => base.probe(now),
+            // Somebody may have logged in meanwhile.
+            Connection::Denied if self.renewal.is_planned() => self.renew_now(now, base),
             Connection::Idle
             | Connection::Denied
             | Connection::WaitingForLock
@@ -72,6 +74,8 @@ impl Mux {
         self.others.clear();
         base.release_lock();
         self.fail(now, base, LOGGED_OUT.to_owned(), Next::Never);
+        // Only a page decides when there is a link again.
+        self.renewal = Renewal::default();
     }
 
     /// Called when the server said that a frame of so many bytes comes.

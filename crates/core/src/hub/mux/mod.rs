@@ -11,6 +11,7 @@ mod dismissed;
 mod frames;
 mod identity;
 mod line;
+mod renewal;
 
 use std::{mem, time::Duration};
 
@@ -19,7 +20,7 @@ use tabmux_wire::{
     Token, Upstream, close as code,
 };
 
-use self::{acks::Acks, dismissed::Dismissal, identity::Identity};
+use self::{acks::Acks, dismissed::Dismissal, identity::Identity, renewal::Renewal};
 use super::{
     base::{Base, Close, Has, Machine, Said, SocketKey, Subscription},
     config::HubConfig,
@@ -55,6 +56,8 @@ pub(super) struct Mux {
     no_room_at: Option<Timestamp>,
     /// Whose the link is, and whose the browser.
     identity: Identity,
+    /// When a tab is asked for its credentials.
+    renewal: Renewal,
 }
 
 /// When to dial again after a link that failed.
@@ -99,6 +102,7 @@ impl Mux {
             no_room: String::new(),
             no_room_at: None,
             identity: Identity::default(),
+            renewal: Renewal::default(),
         }
     }
 
@@ -106,6 +110,8 @@ impl Mux {
     fn link_lost(&mut self, now: Timestamp, base: &mut Base) {
         base.drop_link();
         self.stop_asking_who(base);
+        self.renewal = Renewal::default();
+        base.stop_asking();
         self.topics.link_lost();
         self.tabs.link_lost();
         self.no_room_at = None;
@@ -134,7 +140,10 @@ impl Mux {
         self.connection = match next {
             Next::Backoff => Connection::Backoff { until: now + self.backoff.next(&mut base.rng) },
             Next::After(wait) => Connection::Backoff { until: now + wait },
-            Next::Never => Connection::Denied,
+            Next::Never => {
+                self.look_for_others(now, base);
+                Connection::Denied
+            }
         };
     }
 
@@ -156,38 +165,9 @@ impl Mux {
         }
     }
 
-    /// There is no session any more, or none that this hub may have.
-    fn forget_session(&mut self) {
-        self.session = None;
-        self.tabs.session_lost();
-        self.acks.session_lost();
-        self.topics.session_lost();
-        self.history.end();
-        self.gone.clear();
-    }
-
-    /// The same, and tabs may have had a part in it.
-    fn lose_session(&mut self, base: &mut Base, reason: &str) {
-        self.forget_session();
-        for tab in base.tabs.attached() {
-            base.post_now(tab, HubMessage::Lost { reason: reason.to_owned() });
-        }
-    }
-
     /// Frames of lane 0 that came.
     fn count0(&self) -> u64 {
         self.session.as_ref().and_then(|session| session.count0).unwrap_or(0)
-    }
-
-    fn not_tabmux(base: &Base, what: &str) -> String {
-        let url = &base.config.url;
-        text!(
-            "tabmux: ",
-            url,
-            " is no tabmux server: it ",
-            what,
-            ". mode 'mux' needs a tabmux server; mode 'mirror' works with any WebSocket server",
-        )
     }
 
     /// Asks the server for a tab, unless the application ended the tab.
@@ -305,6 +285,8 @@ impl Machine for Mux {
         // The server remembers by itself what became of a tab that this hub awaits.
         let is_awaited = self.tabs.get(tab).is_some();
         let [own, found] = Claim::both(has.claim);
+        // One that was here before, and is back: `tab_returned` tells it how the link is.
+        let is_back = is_awaited || own.is_some();
         // One that the application ended is part of no session, whatever it shows.
         let part = own.filter(|_| !self.is_dismissed(tab));
         let part = part.and_then(|claim| Some((claim.session, claim.alias?)));
@@ -319,6 +301,7 @@ impl Machine for Mux {
         self.consider_claim(own);
         self.consider_claim(found);
         match &mut self.connection {
+            Connection::Denied if is_back => {}
             Connection::Idle | Connection::Denied => self.dial(now, base),
             Connection::Handshaking { .. } => self.send_attach(base, tab),
             Connection::Connected(connected) => {
@@ -374,6 +357,9 @@ impl Machine for Mux {
         }
         if self.is_dismissed(tab) {
             return self.tell_dismissed(base, tab);
+        }
+        if matches!(self.connection, Connection::Denied) {
+            self.tell_denied(base, tab);
         }
         let may_ask = self.connection.may_ask();
         self.topics.tab_back(base, tab, may_ask, &self.history);
@@ -452,8 +438,15 @@ impl Machine for Mux {
         }
     }
 
-    fn answered(&mut self, now: Timestamp, base: &mut Base, _: Ask, answer: Result<(), &str>) {
-        self.address_answered(now, base, answer);
+    fn answered(&mut self, now: Timestamp, base: &mut Base, what: Ask, answer: Result<bool, &str>) {
+        match what {
+            Ask::Address => self.address_answered(now, base, answer),
+            Ask::Credentials => self.credentials_answered(base, answer),
+        }
+    }
+
+    fn renew(&mut self, now: Timestamp, base: &mut Base) {
+        self.renew_now(now, base);
     }
 
     fn link_opened(&mut self, now: Timestamp, base: &mut Base, _: &str, _: &str) {
@@ -533,6 +526,7 @@ impl Machine for Mux {
         self.tell_no_room(now, base);
         self.readmit_due(now, base);
         self.who_timeout(now, base);
+        self.renewal_timeout(now, base);
         if self.history_ends(base).is_some_and(|at| at <= now) {
             self.history.end();
             self.topics.all_came(base);
@@ -582,7 +576,7 @@ impl Machine for Mux {
         let link = [self.line_timeout(base), self.topics.poll_timeout()];
         link.into_iter()
             .chain([self.acks.poll_timeout(), session, history, no_room, readmits])
-            .chain([self.identity.poll_timeout()])
+            .chain([self.identity.poll_timeout(), self.renewal.poll_timeout()])
             .flatten()
             .min()
     }
