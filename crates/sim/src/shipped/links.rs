@@ -201,7 +201,9 @@ impl World {
         OneLink.unless(!is_hub || open == 0 || to == Peer::Who, || {
             format!("{at:?} dials, and has {open} links open")
         })?;
-        if is_hub {
+        // The question whose the browser is goes out while the link is open, so the hub has not
+        // noticed yet that there is no network. It ends by itself.
+        if is_hub && to != Peer::Who {
             self.hub_dials(at, address, if shown.is_some() { "" } else { query })?;
         }
         self.network.sweep();
