@@ -17,16 +17,16 @@ const TOLERANCE: f64 = 0.03;
 
 /// The limits, in bytes: what is reached today. ARCHITECTURE.md says which of them are to shrink.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
-    ("page library", Encoding::Gzip, 7_700),
-    ("`SharedWebSocket` alone", Encoding::Gzip, 7_000),
+    ("page library", Encoding::Gzip, 8_400),
+    ("`SharedWebSocket` alone", Encoding::Gzip, 7_650),
     ("hooks for React, besides", Encoding::Gzip, 700),
     ("hooks for Vue, besides", Encoding::Gzip, 700),
     ("hooks for Svelte, besides", Encoding::Gzip, 700),
     ("`tabmux/install`, besides", Encoding::Gzip, 500),
-    ("other tiers, where needed", Encoding::Gzip, 5_700),
-    ("worker (mode exclusive)", Encoding::Brotli, 8_000),
-    ("worker with its module, mode mirror", Encoding::Brotli, 26_150),
-    ("worker with its module, mode mux", Encoding::Brotli, 48_000),
+    ("other tiers, where needed", Encoding::Gzip, 5_800),
+    ("worker (mode exclusive)", Encoding::Brotli, 8_450),
+    ("worker with its module, mode mirror", Encoding::Brotli, 28_100),
+    ("worker with its module, mode mux", Encoding::Brotli, 49_300),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,6 +36,8 @@ export interface LinkLock {
   release(): void;
 }
 
+const now = (): number => performance.now();
+
 /** Asks for the lock. Without locks it is granted: then the server alone sees to one link. */
 export function takeLinkLock(
   locks: LockManager | undefined,
@@ -72,11 +74,9 @@ export function takeLinkLock(
     }
   });
 
-  const inquire = (): void => act(ask(inquiry, performance.now()));
-
+  const inquire = (): void => act(ask(inquiry, now()));
   const act = (step: Step): void => {
     clearTimeout(timer);
-    const now = (): number => performance.now();
     // Where nobody can be asked, the holder may be a hub that no message reaches.
     if (!channel && step === Step.Ask) {
       timer = setTimeout(() => act(answer(inquiry, false, now())), UNASKED_MS);
@@ -97,7 +97,7 @@ export function takeLinkLock(
       } else if (data === UNNAMED) {
         events.taken();
       } else if (data !== ASK) {
-        act(answer(inquiry, data === script, performance.now()));
+        act(answer(inquiry, data === script, now()));
       }
     };
   }

@@ -22,7 +22,7 @@ pub mod world;
 
 use std::{panic, rc::Rc};
 
-use self::world::{START, World};
+use self::{plan::START, world::World};
 use crate::{
     Failure, Summary, engine::scripts::Scripts, invariant::Invariant, plan::Kept, requests,
     shrink::smallest,

@@ -7,6 +7,8 @@ use tabmux_core::{Timestamp, session::SessionConfig};
 
 use crate::{plan::Kept, rng::Rng};
 
+/// When the world begins.
+pub(crate) const START: Timestamp = Timestamp::from_millis(1000);
 /// Transitions of one run.
 const COUNT: usize = 300;
 /// The longest time between two of them.

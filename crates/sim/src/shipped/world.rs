@@ -22,7 +22,7 @@ use super::{
     locks::{Call, News},
     message::Message,
     plain::Plain,
-    plan::{Plan, Special},
+    plan::{Plan, START, Special},
     storm::Deed,
     views::Mode,
     waits::Wanted,
@@ -46,8 +46,6 @@ use crate::{
     topics::Feed,
 };
 
-/// When the world begins.
-pub(crate) const START: Timestamp = Timestamp::from_millis(1000);
 /// A tab that attaches more often than this in a minute is between two hubs. Failures say so.
 const MANY_ATTACHES: u32 = 12;
 /// The kind of message by which a hub says that a tab is attached.
