@@ -534,10 +534,11 @@ impl Shell {
 
     /// All links break, and everything runs out.
     fn end(&mut self) {
-        for link in std::mem::take(&mut self.links) {
+        // One after the other: the end of one may have the registry close another.
+        while let Some(link) = self.links.pop_first() {
             self.registry.handle_input(self.now, Input::LinkClosed { link });
+            self.look();
         }
-        self.look();
         self.pass(LONG);
         self.look();
         let stats = self.registry.stats();
