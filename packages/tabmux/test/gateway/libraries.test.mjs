@@ -87,7 +87,10 @@ async function saw(name, mode, opened) {
   const mine = () => servers.seen.slice(from);
   await until(`${name} to close`, () => mine().every(({ code }) => code));
   const of = (tab) => mine().filter((entry) => entry.tab === `${tab}`)
-    .map(({ offered, chosen, code, reason, messages }) => ({ offered, chosen, code, reason, messages }));
+    // mqtt ends its socket without a wait, so its server sees a close frame or none, by luck.
+    .map(({ offered, chosen, code, reason, messages }) => name === 'mqtt'
+      ? { offered, chosen, messages }
+      : { offered, chosen, code, reason, messages });
   assert.equal(mine().length, TABS.flatMap(of).length, 'each connection has its tab');
   return { heard, connections: TABS.map(of) };
 }
