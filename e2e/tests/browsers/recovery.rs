@@ -129,16 +129,13 @@ fn expect_working(context: &mut Context<'_>, server: &LinkServer, tabs: &[Tab]) 
     Ok(())
 }
 
-/// From the first `connected`: any number of attempts, each after a wait, then `connected`. A page
-/// tells of a failed dial once it has looked for the cause. The next dial may have begun by then, so
-/// the last wait may be told after it.
+/// From the first `connected`: any number of attempts, each after a wait, then `connected`.
 fn check_states(states: &Value) -> Result<()> {
     let all = states.as_array().into_iter().flatten().filter_map(Value::as_str);
     let seen: Vec<&str> = all.skip_while(|state| *state != "connected").collect();
     let attempts = seen.strip_prefix(&["connected"]).and_then(|s| s.strip_suffix(&["connected"]));
     let in_order = attempts.is_some_and(|attempts| {
-        let is_attempt = |pair: &[&str]| ["backoff", "connecting"].starts_with(pair);
-        attempts.len() >= 2 && attempts.chunks(2).all(is_attempt)
+        !attempts.is_empty() && attempts.chunks(2).all(|pair| pair == ["backoff", "connecting"])
     });
     if in_order { Ok(()) } else { Err(format!("the states {states} are out of order")) }
 }

@@ -108,6 +108,8 @@ export interface HubPort extends Life, Session {
   _count: number;
   /** How often the hub told how its link is. */
   _news: number;
+  /** The reason that the hub gave last, before a cause was found. */
+  _raw?: string;
   /** Whose the link is, as names have it. Missing where the server knows no users. */
   _user: string | undefined;
   /** The tag that the page gave. */
@@ -378,11 +380,14 @@ function hear(hub: HubPort, message: HubMessage): void {
     const [, , state, tabs, reason] = message;
     if (state !== LinkState.Connected && hub._isMux) hub._up = false;
     const mine = (hub._news += 1);
-    explain(reason, hub._config.url, (reason) => {
-      if (mine === hub._news) {
-        show(hub, [HubKind.State, hub._hub, state, tabs, reason], state, tabs, reason);
-      }
-    });
+    const say = (text: string): void => {
+      if (mine !== hub._news) return;
+      hub._raw = reason;
+      show(hub, [HubKind.State, hub._hub, state, tabs, text], state, tabs, text);
+    };
+    // A new dial has the cause of the last one. A page that looked for it would miss a short dial.
+    if (state === LinkState.Connecting && reason === hub._raw) say(hub._reason);
+    else explain(reason, hub._config.url, say);
   } else if (
     message[0] !== HubKind.Browser && message[0] !== HubKind.Direct ||
     !isHeard(hub, message[0] === HubKind.Direct ? Lane.Own : Lane.All, message[2])
