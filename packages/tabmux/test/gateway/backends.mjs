@@ -22,14 +22,22 @@ export async function backends() {
   const serve = await servers();
   const state = { refused: false };
   const http = createServer((_, response) => response.writeHead(404).end());
+  const sockets = new Set();
   http.on('upgrade', (request, socket, head) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => {});
     const name = request.url.split('/')[1].split('?')[0];
     const entry = {
       name, tab: new URL(request.url, 'http://a').searchParams.get('tab'),
       offered: request.headers['sec-websocket-protocol'] ?? '', at: Date.now(),
     };
     seen.push(entry);
-    if (state.refused) return socket.end('HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n');
+    if (state.refused) {
+      // Nothing reads this socket, so Node would not see that its peer closes it.
+      socket.resume();
+      return socket.end('HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n');
+    }
     watch(socket, entry);
     serve[name](request, socket, head);
   });
@@ -42,6 +50,8 @@ export async function backends() {
     close() {
       http.close();
       http.closeAllConnections();
+      // Node does not count a socket after its upgrade among the connections of the server.
+      for (const socket of sockets) socket.destroy();
       serve.close();
     },
   };
@@ -67,7 +77,6 @@ function watch(socket, entry) {
     }
   });
   socket.on('close', () => (entry.code ??= 1006));
-  socket.on('error', () => {});
 }
 
 /** The first frame of a client, if all of it is there. */
@@ -109,6 +118,8 @@ async function servers() {
     close() {
       socketIo.close();
       aedes.close();
+      // A document has a timer, and nothing else ends it.
+      for (const document of yjs.docs.values()) document.destroy();
     },
   };
 }
