@@ -1,7 +1,7 @@
-//! What a tab asks the server, and the answers. Since version 2.
+//! Questions that a tab asks the server, and their answers. Since version 2.
 //!
-//! A tab names each question by a number of the row from which it also numbers its virtual
-//! sockets, so that CREDIT and REJECTED name both in the same way.
+//! A tab numbers its questions and its virtual sockets from one sequence. CREDIT and REJECTED
+//! therefore name both in the same way.
 
 use crate::{
     Alias, DecodeError, Payload, Position, SocketId, Upstream,
@@ -9,102 +9,106 @@ use crate::{
     limit::{MAX_KEY, MAX_MESSAGE_TEXT, MAX_METHOD},
 };
 
-/// A tab asks for one or more replies.
+/// A tab's REQUEST. The server answers it with one or more REPLY frames, or with REJECTED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The tab and its count.
+    /// The tab's alias and the frame's number.
     pub up: Upstream,
-    /// The tab's number for the request.
+    /// The number that the tab chose for this request.
     pub socket: SocketId,
-    /// Bytes of replies that the server may send before it is given more by CREDIT.
+    /// Credit for replies: the server may send replies of this cost before it gets more by CREDIT.
+    /// See [`message_cost`](crate::message_cost).
     pub credit: u64,
-    /// The method. Never empty.
+    /// The name of the method. It is never empty.
     pub method: &'a str,
-    /// The idempotency key; empty for none.
+    /// The idempotency key. It is empty if there is none.
     pub key: &'a str,
-    /// The input.
+    /// The input of the method, untouched.
     pub payload: Payload<'a>,
 }
 
-/// A tab publishes a message.
+/// A tab's PUBLISH: the tab sends a message to a topic. Answered by PUBLISHED or REJECTED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publish<'a> {
-    /// The tab and its count.
+    /// The tab's alias and the frame's number.
     pub up: Upstream,
-    /// The tab's number for the answer.
+    /// The number that the tab chose for this question.
     pub socket: SocketId,
-    /// The topic's name. Never empty.
+    /// The topic's name. It is never empty.
     pub topic: &'a str,
-    /// The idempotency key; empty for none.
+    /// The idempotency key. It is empty if there is none.
     pub key: &'a str,
-    /// The message.
+    /// The message to publish, untouched.
     pub payload: Payload<'a>,
 }
 
-/// A tab asks for the publications of a topic that it has missed.
+/// A tab's RECOVER: the tab asks for the publications of a topic that it has missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recover<'a> {
-    /// The tab and its count.
+    /// The tab's alias and the frame's number.
     pub up: Upstream,
-    /// The tab's number for the answer.
+    /// The number that the tab chose for this question.
     pub socket: SocketId,
-    /// The last publication that the tab has.
+    /// The position of the last publication that the tab has.
     pub since: Position,
-    /// The topic's name. Never empty.
+    /// The topic's name. It is never empty.
     pub topic: &'a str,
 }
 
-/// An OPEN or a question of a tab is refused, or ends without the answer that was asked for.
+/// REJECTED: the server refuses an OPEN or a question of a tab, or ends a question without the
+/// answer that the tab wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected<'a> {
-    /// The lane: the tab.
+    /// The alias of the tab, whose lane carries the frame.
     pub tab: Alias,
-    /// The tab's number for the virtual socket or the question.
+    /// The number that the tab chose for the virtual socket or the question.
     pub socket: SocketId,
-    /// The reason: up to 255 a code of ERROR, above that one of the application's choice.
+    /// The reason. Up to 255 it is a code of [`ErrorCode`](crate::ErrorCode). Above 255 the
+    /// application chose it.
     pub code: u16,
-    /// When to try again, in milliseconds; `None` when that is of no use.
+    /// Milliseconds after which the tab may try again. `None` means that trying again is of no use.
     pub retry_ms: Option<u64>,
-    /// For the programmer who reads it.
+    /// A text for the programmer.
     pub message: &'a str,
 }
 
 /// One reply to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// The lane: the tab.
+    /// The alias of the tab, whose lane carries the frame.
     pub tab: Alias,
-    /// The tab's number for the request.
+    /// The number that the tab chose for the request.
     pub socket: SocketId,
-    /// Whether it is the last one.
+    /// True if no further reply to this request follows.
     pub last: bool,
-    /// The reply.
+    /// The content of the reply, untouched.
     pub payload: Payload<'a>,
 }
 
-/// A publication that a tab had missed.
+/// A publication that a tab had missed, sent because of its RECOVER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered<'a> {
-    /// The lane: the tab.
+    /// The alias of the tab, whose lane carries the frame.
     pub tab: Alias,
-    /// The tab's number for its RECOVER.
+    /// The number that the tab chose for its RECOVER.
     pub socket: SocketId,
-    /// The publication's place in the topic.
+    /// The publication's position in the topic.
     pub position: Position,
     /// The offset of the publication before it.
     pub previous: u64,
-    /// What was published.
+    /// The published message, untouched.
     pub payload: Payload<'a>,
 }
 
-/// The end of what a tab had missed.
+/// The end of the answer to RECOVER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaughtUp {
-    /// The lane: the tab.
+    /// The alias of the tab, whose lane carries the frame.
     pub tab: Alias,
-    /// The tab's number for its RECOVER.
+    /// The number that the tab chose for its RECOVER.
     pub socket: SocketId,
-    /// Publications from the tab's position up to this one are lost; `None` when none is.
+    /// If set, the publications after the tab's position and up to this one are lost. `None` means
+    /// that none is lost.
     pub missing: Option<Position>,
     /// The last publication that the tab need not wait for.
     pub position: Position,

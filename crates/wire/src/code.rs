@@ -1,31 +1,32 @@
 //! Codes that frames and WebSocket closes carry.
 
-/// WebSocket close codes: those of RFC 6455 section 7.4.1 that tabmux uses, and its own from the
-/// private range of section 7.4.2.
+/// WebSocket close codes: those of RFC 6455 section 7.4.1 that tabmux uses, and those that tabmux
+/// defines in the private range of section 7.4.2.
 pub mod close {
-    /// The purpose was fulfilled.
+    /// The connection has fulfilled its purpose.
     pub const NORMAL: u16 = 1000;
-    /// The server goes away.
+    /// The server is going away.
     pub const GOING_AWAY: u16 = 1001;
-    /// A frame could not be decoded, or came when it must not.
+    /// A frame could not be decoded, or arrived when it is not allowed.
     pub const PROTOCOL_ERROR: u16 = 1002;
-    /// A text message came where only binary ones are allowed.
+    /// A text message arrived where only binary messages are allowed.
     pub const UNSUPPORTED_DATA: u16 = 1003;
-    /// No code was given. Never on the wire of a WebSocket.
+    /// The close carried no code. This value is never sent on a WebSocket.
     pub const NO_STATUS: u16 = 1005;
-    /// Broken without a close. Never on the wire of a WebSocket.
+    /// The connection broke without a close. This value is never sent on a WebSocket.
     pub const ABNORMAL: u16 = 1006;
     /// The peer broke a rule of the application, such as the origin check.
     pub const POLICY: u16 = 1008;
     /// A message was larger than the limit.
     pub const TOO_BIG: u16 = 1009;
-    /// The server is at a limit; try again later.
+    /// The server is at a limit. The client may try again later.
     pub const TRY_AGAIN_LATER: u16 = 1013;
-    /// The hub received what it cannot decode. A browser may not send 1002.
+    /// The hub received a message that it cannot decode. It is used in place of 1002, which a
+    /// browser may not send.
     pub const HUB_PROTOCOL_ERROR: u16 = 4002;
-    /// No HELLO, or no WELCOME, in time.
+    /// HELLO or WELCOME did not arrive in time.
     pub const HANDSHAKE_TIMEOUT: u16 = 4008;
-    /// Nothing was heard from the peer for too long.
+    /// The peer sent nothing for too long.
     pub const HEARTBEAT_TIMEOUT: u16 = 4009;
 }
 
@@ -35,16 +36,16 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {
             $($(#[$vdoc])* $variant,)*
-            /// A code of a later release; never one of the above. The frame's other fields say
-            /// enough to act on.
+            /// A code of a later release, never one of the codes above. The other fields of the
+            /// frame say enough to act on.
             Other(u8),
         }
 
         impl $name {
-            /// Every code that has a name, for tests and tables.
+            /// All codes that have a name, for tests and tables.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The code as it travels.
+            /// Returns the code as the byte that is sent.
             pub const fn byte(self) -> u8 {
                 match self {
                     $(Self::$variant => $n,)*
@@ -63,13 +64,13 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Why a server refuses a HELLO.
+    /// Reasons why a server refuses a HELLO, or ends a session.
     RefusedReason {
         /// The hub claims a session with a term that is not the current one.
         Stale = 1,
-        /// No version in common.
+        /// The hub and the server have no version in common.
         Version = 2,
-        /// Token, identity or origin do not match.
+        /// The token, the identity or the origin does not match, or the application refused.
         Denied = 3,
         /// The server is at a limit.
         Limit = 4,
@@ -83,7 +84,7 @@ codes! {
 }
 
 codes! {
-    /// Why a server asks a hub to leave.
+    /// Reasons why a server asks a hub to reconnect.
     GoAwayReason {
         /// The server shuts down.
         Shutdown = 1,
@@ -93,75 +94,75 @@ codes! {
 }
 
 codes! {
-    /// Why a subscription was refused, or ended.
+    /// Reasons why a subscription was refused, or ended.
     UnsubscribedReason {
-        /// The browser may not have the topic, or not any longer.
+        /// The browser may not subscribe to the topic, or no longer may.
         Denied = 1,
-        /// The session has as many subscriptions as it may.
+        /// The session has reached its limit of subscriptions.
         Limit = 2,
         /// The server has no topics.
         Unsupported = 3,
-        /// The hub fell too far behind: subscribe again from the last position.
+        /// The hub fell too far behind. It may subscribe again from its last position.
         Slow = 4,
-        /// The topic is no more.
+        /// The topic has ended.
         Closed = 5,
     }
 }
 
 codes! {
-    /// What an ERROR frame is about.
+    /// What an ERROR or REJECTED frame is about.
     ErrorCode {
-        /// No handler is mapped to the path of an OPEN.
+        /// No handler is mapped to the path of the OPEN.
         NoRoute = 1,
         /// The handler refused the OPEN.
         Rejected = 2,
-        /// The session has as many tabs as it may.
+        /// The session has reached its limit of tabs.
         TabLimit = 3,
-        /// The tab has as many virtual sockets as it may.
+        /// The tab has reached its limit of virtual sockets.
         SocketLimit = 4,
-        /// A frame named a tab the session does not know.
+        /// A frame named a tab that the session does not know.
         UnknownTab = 5,
-        /// The frame is understood but not offered by this server.
+        /// This server knows the frame but does not offer what it asks for.
         Unsupported = 6,
         /// The user may not do this. Since version 2.
         Denied = 7,
-        /// The server is at a limit, or the caller is. Since version 2.
+        /// The server or the caller has reached a limit. Since version 2.
         Limit = 8,
         /// The tab took its question back. Since version 2.
         Cancelled = 9,
-        /// Nobody answered in time. Since version 2.
+        /// The question was not answered in time. Since version 2.
         Timeout = 10,
-        /// The handler failed. Whether it had an effect is not known. Since version 2.
+        /// The handler failed. It is not known whether it had an effect. Since version 2.
         Failed = 11,
     }
 }
 
 codes! {
-    /// What a server offers beyond the frames of version 1, told in WELCOME.
+    /// Features that a server offers beyond version 1. WELCOME lists them.
     Feature {
-        /// It answers REQUEST.
+        /// The server answers REQUEST.
         Requests = 1,
-        /// It takes PUBLISH.
+        /// The server accepts PUBLISH.
         Publishing = 2,
-        /// It tells PRESENCE.
+        /// The server sends and accepts PRESENCE.
         Presence = 3,
-        /// It keeps publications and answers RECOVER.
+        /// The server keeps publications and answers RECOVER.
         History = 4,
-        /// It takes tickets of OPEN_TICKET.
+        /// The server accepts the tickets of OPEN_TICKET.
         Tickets = 5,
-        /// It takes CREDENTIALS on a link that is open.
+        /// The server accepts CREDENTIALS on an open link.
         Renewal = 6,
     }
 }
 
 codes! {
-    /// For whom a message of DIRECT is.
+    /// The recipients of a DIRECT message.
     Audience {
-        /// Every browser of one user; in lane 0.
+        /// Every browser of one user. The message travels in lane 0.
         User = 1,
-        /// One browser; in lane 0.
+        /// One browser. The message travels in lane 0.
         Browser = 2,
-        /// One tab; in its lane.
+        /// One tab. The message travels in the tab's lane.
         Tab = 3,
     }
 }

@@ -1,5 +1,7 @@
-//! Reading and writing fields. Varints are LEB128: seven bits a byte, least significant first,
-//! the high bit says that more follow; always the shortest form.
+//! Reads and writes fields.
+//!
+//! A varint is LEB128: seven bits a byte, least significant first. The high bit of a byte says that
+//! another byte follows. Only the shortest form is valid.
 
 use crate::{
     Alias, DecodeError, HubId, LaneCount, Payload, Position, SessionId, SocketId, TabId, Token,
@@ -9,29 +11,29 @@ use crate::{
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
-/// Takes fields off the front of a message.
+/// Reads fields from the front of a message.
 #[derive(Clone, Debug)]
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// A reader of these bytes.
+    /// Returns a reader of these bytes.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// Fails unless every byte was read.
+    /// Fails with [`DecodeError::TrailingBytes`] unless every byte was read.
     pub const fn end(&self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
     }
 
-    /// A byte.
+    /// Reads one byte.
     pub fn u8(&mut self) -> Result<u8> {
         let (first, rest) = self.0.split_first().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(*first)
     }
 
-    /// A byte that is 0 or 1; `field` is for the error.
+    /// Reads a byte that must be 0 or 1. `field` names the field in the error.
     pub fn bool(&mut self, field: &'static str) -> Result<bool> {
         match self.u8()? {
             0 => Ok(false),
@@ -46,7 +48,7 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    /// A varint.
+    /// Reads a varint of at most 64 bits.
     pub fn u64(&mut self) -> Result<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -64,17 +66,18 @@ impl<'a> Reader<'a> {
         Err(DecodeError::BadVarint)
     }
 
-    /// A varint of at most 32 bits.
+    /// Reads a varint of at most 32 bits.
     pub fn u32(&mut self) -> Result<u32> {
         u32::try_from(self.u64()?).map_err(|_| DecodeError::BadVarint)
     }
 
-    /// A varint of at most 16 bits.
+    /// Reads a varint of at most 16 bits.
     pub fn u16(&mut self) -> Result<u16> {
         u16::try_from(self.u64()?).map_err(|_| DecodeError::BadVarint)
     }
 
-    /// A varint length of at most `max`, then as many bytes.
+    /// Reads a varint length of at most `max`, then as many bytes. `field` names the field in the
+    /// error.
     pub fn bytes(&mut self, max: usize, field: &'static str) -> Result<&'a [u8]> {
         let len = self.len(max, field)?;
         let (head, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Truncated)?;
@@ -82,12 +85,12 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// The same, which must be UTF-8.
+    /// Reads the same as [`bytes`](Self::bytes), which must be UTF-8.
     pub fn str(&mut self, max: usize, field: &'static str) -> Result<&'a str> {
         text(self.bytes(max, field)?)
     }
 
-    /// The same, which must not be empty.
+    /// Reads the same as [`str`](Self::str), which must not be empty.
     pub(crate) fn name(&mut self, max: usize, field: &'static str) -> Result<&'a str> {
         match self.str(max, field)? {
             "" => Err(DecodeError::BadValue(field)),
@@ -95,7 +98,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A bool, then a field if it is 1.
+    /// Reads a bool, then a field if the bool is 1.
     pub(crate) fn optional<T>(
         &mut self,
         field: &'static str,
@@ -104,7 +107,7 @@ impl<'a> Reader<'a> {
         if self.bool(field)? { read(self).map(Some) } else { Ok(None) }
     }
 
-    /// A varint count of at most `max`.
+    /// Reads a varint count of at most `max`. `field` names the field in the error.
     pub fn len(&mut self, max: usize, field: &'static str) -> Result<usize> {
         match usize::try_from(self.u64()?) {
             Ok(len) if len <= max => Ok(len),
@@ -112,12 +115,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All that is left.
+    /// Reads all bytes that are left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
 
-    /// All that is left, as text of at most `max` bytes.
+    /// Reads all bytes that are left as text of at most `max` bytes.
     pub(crate) fn rest_str(&mut self, max: usize, field: &'static str) -> Result<&'a str> {
         let rest = self.rest();
         if rest.len() > max {
@@ -161,7 +164,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The number of a frame or a request: they begin at 1.
+    /// Reads the number of a frame or a request. Such numbers begin at 1.
     pub(crate) fn ordinal(&mut self, field: &'static str) -> Result<u64> {
         match self.u64()? {
             0 => Err(DecodeError::BadValue(field)),
@@ -173,7 +176,7 @@ impl<'a> Reader<'a> {
         self.ordinal("topic").map(TopicId)
     }
 
-    /// All that is left, as a topic's name.
+    /// Reads all bytes that are left as the name of a topic.
     pub(crate) fn rest_topic_name(&mut self) -> Result<&'a str> {
         named(self.rest_str(MAX_TOPIC_NAME, "topic")?)
     }
@@ -202,17 +205,17 @@ const fn named(topic: &str) -> Result<&str> {
 
 /// Appends fields to a message.
 pub trait Put {
-    /// Appends a varint.
+    /// Appends a varint, in its shortest form.
     fn put_u64(&mut self, value: u64);
-    /// Appends a varint length, then the bytes.
+    /// Appends the length as a varint, then the bytes.
     fn put_bytes(&mut self, bytes: &[u8]);
-    /// Appends a count, then so many lanes and counts.
+    /// Appends the number of entries, then the lane and the count of each.
     fn put_lane_counts(&mut self, lanes: &[LaneCount]);
-    /// Appends epoch and offset.
+    /// Appends the epoch, then the offset.
     fn put_position(&mut self, position: Position);
-    /// Appends a bool, then a varint if there is one.
+    /// Appends a bool, then the value as a varint if there is one.
     fn put_optional(&mut self, value: Option<u64>);
-    /// Appends a bool, then a position if there is one.
+    /// Appends a bool, then the position if there is one.
     fn put_optional_position(&mut self, position: Option<Position>);
 }
 

@@ -1,4 +1,4 @@
-//! What a server refuses or ends, in words that a page understands. Since version 2.
+//! Frames by which a server refuses or ends something and tells the page why. Since version 2.
 
 use crate::{
     DecodeError, RefusedReason, TabId, Term,
@@ -6,44 +6,47 @@ use crate::{
     limit::{MAX_MESSAGE_TEXT, MAX_TARGET},
 };
 
-/// The HELLO is refused, or the session is ended; the link closes. A server says it in place of
-/// REFUSED to a hub whose newest version is 2 or later.
+/// DENIED: the server refuses a HELLO or ends a session, then closes the link. It replaces REFUSED
+/// for a hub whose newest version is 2 or later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denied<'a> {
-    /// Why.
+    /// The reason for the refusal or the end.
     pub code: RefusedReason,
-    /// The session's current term, 0 when there is none to tell.
+    /// The session's current term. 0 means that the server tells none.
     pub term: Term,
-    /// When to try again, in milliseconds. `None` means never: until a page is loaded, a page asks
-    /// for it, or the hub has another identity tag or other credentials.
+    /// Milliseconds after which the hub may try again. `None` means never: the hub stays refused
+    /// until a page is loaded, a page asks to reconnect, or the hub has another identity tag or
+    /// other credentials.
     pub retry_ms: Option<u64>,
-    /// The node to go to; empty for any.
+    /// The node that the hub should go to. It is empty if any node will do.
     pub target: &'a str,
-    /// For the programmer who reads it.
+    /// A text for the programmer.
     pub message: &'a str,
 }
 
-/// A tab of the session is ended by the application. It may attach again after `retry_ms`.
+/// DISMISSED: the application ended a tab of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dismissed<'a> {
-    /// The tab.
+    /// The tab that was ended.
     pub tab: TabId,
-    /// When it may attach again, in milliseconds; `None` means never.
+    /// Milliseconds after which the tab may attach again. `None` means never.
     pub retry_ms: Option<u64>,
-    /// For the programmer who reads it.
+    /// A text for the programmer.
     pub message: &'a str,
 }
 
-/// Tells a hub how its credentials stand: the answer to CREDENTIALS, or news after WELCOME.
+/// CREDENTIALS from a server: it tells a hub whether its credentials are accepted and until when.
+/// It answers a hub's CREDENTIALS, or is sent unasked after WELCOME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing<'a> {
-    /// The CREDENTIALS that it answers; 0 for none.
+    /// The number of the CREDENTIALS that this answers. 0 means that it answers none.
     pub request: u64,
-    /// Whether they were accepted. Credentials that are refused change nothing.
+    /// True if the credentials were accepted. Refused credentials change nothing.
     pub accepted: bool,
-    /// When the link ends unless it gets others, in milliseconds; `None` means never.
+    /// Milliseconds until the server ends the link, unless the hub sends other credentials. `None`
+    /// means that they do not expire.
     pub expires_ms: Option<u64>,
-    /// For the programmer who reads it.
+    /// A text for the programmer.
     pub message: &'a str,
 }
 

@@ -1,8 +1,8 @@
-//! Why bytes are no frame. The fault is always the sender's.
+//! Reasons why a message is not a frame. The fault is always the sender's.
 
 use std::fmt;
 
-/// Why [`HubFrame::decode`](crate::HubFrame::decode) or
+/// The reason why [`HubFrame::decode`](crate::HubFrame::decode) or
 /// [`ServerFrame::decode`](crate::ServerFrame::decode) refused a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -11,30 +11,31 @@ pub enum DecodeError {
     Truncated,
     /// Bytes were left after the last field.
     TrailingBytes,
-    /// A varint was longer than it needs to be, or larger than its field.
+    /// A varint was longer than necessary, or larger than its field allows.
     BadVarint,
-    /// The type belongs to the other direction, or is none: `0x00`, `0x40`, `0x80`, `0xc0`.
+    /// The type belongs to the other direction, or is one of the invalid bytes `0x00`, `0x40`,
+    /// `0x80` and `0xc0`.
     BadType(u8),
-    /// HELLO or WELCOME without the magic bytes: the sender is no tabmux peer.
+    /// The magic bytes of HELLO or WELCOME are missing. The sender is no tabmux peer.
     NotTabmux,
-    /// HELLO or WELCOME of versions this peer does not speak.
+    /// HELLO or WELCOME names no version that this peer speaks.
     UnsupportedVersion {
-        /// The oldest version the sender speaks.
+        /// The oldest version that the sender speaks.
         min: u32,
-        /// The newest version the sender speaks.
+        /// The newest version that the sender speaks.
         max: u32,
     },
     /// A text field was not UTF-8.
     BadText,
-    /// A field held a value that has no meaning; the text names the field.
+    /// A field held a value that has no meaning. The text names the field.
     BadValue(&'static str),
-    /// A field was longer than the format allows; the text names the field.
+    /// A field was longer than the format allows. The text names the field.
     TooLong(&'static str),
 }
 
 impl DecodeError {
-    /// Returns what is wrong, without the numbers and names of it, for those to whom the code of
-    /// `Display` is too large.
+    /// Returns what is wrong, without the numbers and field names that `Display` adds. The hub in
+    /// WebAssembly uses it, because the code of `Display` would make its module larger.
     pub const fn summary(&self) -> &'static str {
         match self {
             Self::Truncated => "the message ended inside a field",
@@ -42,7 +43,7 @@ impl DecodeError {
             Self::BadVarint => "a varint was not minimal or out of range",
             Self::BadType(_) => "no frame of this direction has its type",
             Self::NotTabmux => "the magic bytes of tabmux were missing",
-            Self::UnsupportedVersion { .. } => "it speaks other versions",
+            Self::UnsupportedVersion { .. } => "the peer speaks other versions",
             Self::BadText => "a text field was not UTF-8",
             Self::BadValue(_) => "a field held a value that has no meaning",
             Self::TooLong(_) => "a field was longer than allowed",

@@ -1,19 +1,19 @@
 //! The table of frame types. `cargo xtask tidy` compares it with PROTOCOL.md.
 
-/// Set in the type byte of a frame that is counted in its lane, so that a peer that does not know
-/// the type can still count it.
+/// The bit of the type byte that marks a reliable frame, which is counted in its lane. A peer that
+/// does not know the type can still count the frame.
 pub const RELIABLE: u8 = 0x80;
 
-/// Who sends a frame.
+/// The end of a link that sends a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// The hub, in the browser.
+    /// The hub in the browser.
     Hub,
-    /// The server.
+    /// The server of the link.
     Server,
 }
 
-/// A row of the table.
+/// One row of the table of frame types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameType {
     /// The type byte, with its [`RELIABLE`] bit.
@@ -28,7 +28,7 @@ pub struct FrameType {
 
 macro_rules! frame_types {
     ($(since $since:literal { $($sender:ident $name:ident = $code:literal,)* })*) => {
-        /// Every frame type of this release.
+        /// All frame types of this release.
         pub const FRAME_TYPES: &[FrameType] = &[$($(
             FrameType {
                 code: $code,
@@ -121,8 +121,9 @@ frame_types! {
     }
 }
 
-/// Whether an unknown type byte may be a later version's frame from this sender: hub types have
-/// bit 6 clear, server types have it set; 0 in the low six bits is no type.
+/// Returns true if an unknown type byte may be a later version's frame from this sender. Types of a
+/// hub have bit 6 clear, and types of a server have it set. A byte whose low six bits are 0 is no
+/// type.
 pub(crate) const fn may_be_from(code: u8, sender: Sender) -> bool {
     let from_server = code & 0x40 != 0;
     code & 0x3f != 0 && from_server == matches!(sender, Sender::Server)

@@ -6,31 +6,33 @@ use crate::{
     limit::MAX_CREDENTIALS,
 };
 
-/// The first frame of a link.
+/// HELLO, the first frame of a link. The hub sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello<'a> {
-    /// The oldest version the hub speaks.
+    /// The oldest version that the hub speaks.
     pub min_version: u32,
-    /// The newest version the hub speaks.
+    /// The newest version that the hub speaks.
     pub max_version: u32,
-    /// This run of the hub.
+    /// The id of this run of the hub.
     pub hub: HubId,
-    /// The session to go on with, if there is one.
+    /// The session that the hub wants to resume, if it has one.
     pub resume: Option<Resume>,
-    /// Who the browser's user is, in the form the application chose; empty when unused.
+    /// Credentials of the browser's user, in a form that the application chose. They are empty if
+    /// unused.
     pub credentials: &'a str,
 }
 
-/// What a hub knows of the session it wants to go on with.
+/// What a hub knows of the session that it wants to resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// The session.
+    /// The id of the session.
     pub session: SessionId,
-    /// The proof.
+    /// The secret that proves the right to the session.
     pub token: Token,
-    /// The term the hub knows.
+    /// The newest term of the session that the hub knows.
     pub term: Term,
-    /// Frames of lane 0 that this very hub has received; `None` when it has received none itself.
+    /// Number of frames of lane 0 that this run of the hub has received. `None` means that it has
+    /// received none itself.
     pub have0: Option<u64>,
 }
 
@@ -41,7 +43,7 @@ impl<'a> Hello<'a> {
     }
 
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        // Magic and versions never move: a server of any version reads this far.
+        // The magic and the versions never move, so that a server of any version can read this far.
         if r.array()? != MAGIC {
             return Err(DecodeError::NotTabmux);
         }

@@ -1,4 +1,4 @@
-//! What a hub says to a server.
+//! Frames that a hub sends to a server.
 
 use crate::{
     Alias, DecodeError, Hello, LaneCount, Payload, Position, Present, Publish, Recover, Request,
@@ -11,155 +11,161 @@ use crate::{
     },
 };
 
-/// A frame from a hub.
+/// A frame that a hub sends to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HubFrame<'a> {
-    /// The first frame of a link.
+    /// HELLO, the first frame of a link.
     Hello(Hello<'a>),
-    /// A tab is there, and has received `last` frames of its lane.
+    /// ATTACH: a tab is there.
     Attach {
-        /// The tab.
+        /// The id of the tab.
         tab: TabId,
-        /// Frames of its lane that it has received.
+        /// Number of frames of its lane that the tab has received.
         last: u64,
     },
-    /// A tab is in the back/forward cache; nothing may be posted to it.
+    /// PARK: a tab is in the back/forward cache. Nothing may be posted to it until it attaches
+    /// again.
     Park {
-        /// The tab.
+        /// The id of the tab.
         tab: TabId,
     },
-    /// A tab is no more.
+    /// GONE: a tab has ended.
     Gone {
-        /// The tab.
+        /// The id of the tab.
         tab: TabId,
     },
-    /// Every tab is parked: the hub may freeze at any moment, and the server closes the link
-    /// unless a frame comes.
+    /// SUSPEND: every tab is parked, so the hub may freeze at any moment. The server closes the
+    /// link after a while unless another frame arrives.
     Suspend,
-    /// Reliable frames that were received.
+    /// ACK: reliable frames that the hub's tabs have received.
     Ack {
-        /// The count of each lane that changed.
+        /// The lanes whose count changed, each with its count.
         lanes: Vec<LaneCount>,
-        /// Tabs that lane 0 was acknowledged without.
+        /// Tabs without which lane 0 was acknowledged.
         aside: Vec<Alias>,
     },
-    /// Are you there? The server answers PONG with the same nonce.
+    /// PING: the server answers it with PONG and the same nonce.
     Ping {
-        /// Any number.
+        /// Any number. PONG repeats it.
         nonce: u64,
     },
-    /// The browser wants a topic, from a position or from now.
+    /// SUBSCRIBE: the browser wants the publications of a topic.
     Subscribe {
-        /// Names this request in its answer; never 0, and never used twice on one link.
+        /// Names this request in its answer. It is never 0, and a hub never uses one twice on a
+        /// link.
         request: u64,
-        /// Where to go on, if the hub knows.
+        /// The last position that the hub has. `None` means that it wants publications from now on.
         position: Option<Position>,
-        /// The topic's name.
+        /// The name of the topic. It is never empty.
         topic: &'a str,
     },
-    /// The browser no longer wants a topic.
+    /// UNSUBSCRIBE: the browser no longer wants a topic.
     Unsubscribe {
-        /// The topic's name.
+        /// The name of the topic. It is never empty.
         topic: &'a str,
     },
-    /// Other credentials for a link that is open. Since version 2.
+    /// CREDENTIALS: other credentials for an open link. Since version 2.
     Credentials {
-        /// Names these credentials in the answer; never 0, and never used twice on one link.
+        /// Names these credentials in the answer. It is never 0, and a hub never uses one twice on
+        /// a link.
         request: u64,
-        /// Who the user is, in the form that the application chose.
+        /// Credentials of the user, in a form that the application chose.
         credentials: &'a str,
     },
-    /// The browser's part in the presence of a topic. Since version 2.
+    /// PRESENCE: the browser joins or leaves the presence of a topic, or changes what it told.
+    /// Since version 2.
     Presence {
-        /// The topic's name.
+        /// The name of the topic. It is never empty.
         topic: &'a str,
-        /// Whether it is there, and what it tells of itself.
+        /// Whether the browser is present, and what it tells of itself.
         present: Present<'a>,
     },
-    /// The session is to end at once, with all that is in it. Since version 2.
+    /// END: the server ends the session at once, with all its tabs and sockets. Since version 2.
     End,
-    /// A tab opens a virtual socket.
+    /// OPEN or OPEN_TICKET: a tab opens a virtual socket.
     Open {
-        /// The tab and its count.
+        /// The tab's alias and the frame's number.
         up: Upstream,
-        /// The new socket.
+        /// The number that the tab chose for the new socket.
         socket: SocketId,
-        /// Bytes of data the server may send before it is given more.
+        /// Credit: the server may send data of this cost before it gets more by CREDIT. See
+        /// [`message_cost`](crate::message_cost).
         credit: u64,
-        /// Path and query.
+        /// The path with its query.
         path: &'a str,
-        /// The sub-protocols offered, best first.
+        /// The sub-protocols that the tab offers, best first.
         protocols: Vec<&'a str>,
-        /// What the server gave the browser for this one OPEN; empty for nothing. Since version 2.
+        /// A ticket that the server gave the browser for this one OPEN. It is empty if there is
+        /// none. Since version 2.
         ticket: &'a str,
     },
-    /// A message of a virtual socket.
+    /// DATA: a message of a virtual socket.
     Data {
-        /// The tab and its count.
+        /// The tab's alias and the frame's number.
         up: Upstream,
-        /// The socket.
+        /// The number of the virtual socket.
         socket: SocketId,
-        /// The message.
+        /// The message, untouched.
         payload: Payload<'a>,
     },
-    /// A tab closes a virtual socket.
+    /// CLOSE: a tab closes a virtual socket.
     Close {
-        /// The tab and its count.
+        /// The tab's alias and the frame's number.
         up: Upstream,
-        /// The socket.
+        /// The number of the virtual socket.
         socket: SocketId,
-        /// The close code, 0 when the tab gave none.
+        /// The close code. It is 0 if the tab gave none.
         code: u16,
-        /// The close reason.
+        /// The reason that the tab gave, or an empty text.
         reason: &'a str,
     },
-    /// The server may send more on a virtual socket.
+    /// CREDIT: the server may send more on a virtual socket.
     Credit {
-        /// The tab and its count.
+        /// The tab's alias and the frame's number.
         up: Upstream,
-        /// The socket.
+        /// The number of the virtual socket or the question.
         socket: SocketId,
-        /// Bytes of data to add.
+        /// Credit to add, in the unit of [`message_cost`](crate::message_cost).
         bytes: u64,
     },
-    /// A tab asks for one or more replies. Since version 2.
+    /// REQUEST: a tab asks for one or more replies. Since version 2.
     Request(Request<'a>),
-    /// A tab takes its question back. Since version 2.
+    /// CANCEL: a tab takes a question back. Since version 2.
     Cancel {
-        /// The tab and its count.
+        /// The tab's alias and the frame's number.
         up: Upstream,
-        /// The tab's number for the question.
+        /// The number that the tab chose for the question.
         socket: SocketId,
     },
-    /// A tab publishes a message. Since version 2.
+    /// PUBLISH: a tab publishes a message. Since version 2.
     Publish(Publish<'a>),
-    /// A tab asks for the publications of a topic that it has missed. Since version 2.
+    /// RECOVER: a tab asks for the publications of a topic that it has missed. Since version 2.
     Recover(Recover<'a>),
-    /// A type of a later version. Ignored, but counted if it is reliable.
+    /// A frame of a later version. The receiver ignores it, but counts it if it is reliable.
     Unknown {
-        /// The type byte.
+        /// The type byte of the frame.
         code: u8,
-        /// The tab and its count, when the type byte has the reliable bit.
+        /// The tab's alias and the frame's number, if the frame is reliable.
         up: Option<Upstream>,
-        /// All that follows.
+        /// All bytes that follow.
         body: &'a [u8],
     },
 }
 
-/// The header of every reliable frame from a hub.
+/// The lane header of every reliable frame from a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// The tab that sends.
+    /// The alias of the tab that sends the frame.
     pub tab: Alias,
-    /// Grows by one with each reliable frame of the tab, beginning at 1.
+    /// The number of the frame among the tab's reliable frames. It begins at 1 and grows by 1.
     pub n: u64,
 }
 
 impl<'a> HubFrame<'a> {
-    /// The frame that `bytes`, one whole message, holds.
+    /// Decodes one whole message.
     ///
     /// # Errors
-    /// When the bytes are not exactly one frame of a hub.
+    /// Returns an error if the bytes are not exactly one frame of a hub.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let frame = Self::read(&mut reader)?;
@@ -252,8 +258,8 @@ impl<'a> HubFrame<'a> {
 
     /// Appends the frame to `out`.
     ///
-    /// The caller keeps the limits of the format, and sends on each link only frames of its
-    /// version. A frame beyond the limits encodes, and the peer refuses it.
+    /// The caller keeps the limits of the format, and sends on a link only frames of its version. A
+    /// frame beyond the limits is encoded, and the peer refuses it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.code());
         if let Some(Upstream { tab, n }) = self.upstream() {
@@ -264,7 +270,7 @@ impl<'a> HubFrame<'a> {
         self.write_reliable(out);
     }
 
-    /// Writes the fields of a known frame that is not reliable; nothing for any other.
+    /// Writes the fields of a known frame that is not reliable. Writes nothing for any other frame.
     fn write_control(&self, out: &mut Vec<u8>) {
         match self {
             Self::Hello(hello) => hello.write(out),
@@ -308,8 +314,8 @@ impl<'a> HubFrame<'a> {
         }
     }
 
-    /// Writes the fields of a reliable frame, after its header, or the body of an unknown one;
-    /// nothing for any other.
+    /// Writes the fields of a reliable frame after its header, or the body of an unknown frame.
+    /// Writes nothing for any other frame.
     fn write_reliable(&self, out: &mut Vec<u8>) {
         match self {
             Self::Open { socket, credit, path, protocols, ticket, .. } => {
@@ -355,14 +361,14 @@ impl<'a> HubFrame<'a> {
         }
     }
 
-    /// The frame as one message.
+    /// Returns the frame as one message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.encode(&mut out);
         out
     }
 
-    /// The type byte.
+    /// Returns the type byte of the frame.
     pub const fn code(&self) -> u8 {
         match self {
             Self::Hello(_) => code::HELLO,
@@ -393,7 +399,8 @@ impl<'a> HubFrame<'a> {
         }
     }
 
-    /// The tab and count of a reliable frame, `None` for any other.
+    /// Returns the tab's alias and the frame's number if the frame is reliable, and `None`
+    /// otherwise.
     pub const fn upstream(&self) -> Option<Upstream> {
         match self {
             Self::Open { up, .. }

@@ -1,11 +1,12 @@
-//! The tabmux wire format, versions 1 and 2: what a hub and a server say to each other on a link.
+//! The tabmux wire format, versions 1 and 2: the frames that a hub and a server send each other on
+//! a link.
 //!
-//! One frame is one binary WebSocket message. Its first byte is the frame type, followed by a
-//! header of varints and, in some frames, a payload that reaches to the end of the message and is
-//! never touched. `PROTOCOL.md` at the root of the repository describes every byte.
+//! One frame is one binary WebSocket message. Its first byte is the frame type. A header of varints
+//! follows. Some frames end with a payload, which reaches to the end of the message and is never
+//! changed. `PROTOCOL.md` at the root of the repository describes every byte.
 //!
-//! The encoding is canonical: there is exactly one way to write a frame, and [`HubFrame::decode`]
-//! and [`ServerFrame::decode`] refuse every other. So for any bytes either decoding fails with a
+//! The encoding is canonical: a frame has exactly one encoding, and [`HubFrame::decode`] and
+//! [`ServerFrame::decode`] refuse any other. For any bytes, either decoding fails with a
 //! [`DecodeError`], or encoding the decoded frame gives the same bytes back.
 //!
 //! ```
@@ -16,7 +17,7 @@
 //! assert_eq!(HubFrame::decode(&bytes), Ok(HubFrame::Attach { tab: TabId(7), last: 0 }));
 //! ```
 //!
-//! No IO, no clock, no randomness, no dependency, no `unsafe`.
+//! The crate has no IO, no clock, no randomness, no dependency and no `unsafe`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
@@ -67,5 +68,5 @@ pub const OLDEST_VERSION: u32 = 1;
 /// The newest version of the wire format that this crate speaks.
 pub const NEWEST_VERSION: u32 = 2;
 
-/// The bytes after the type byte of HELLO and WELCOME: they tell a tabmux peer from any other.
+/// The six bytes after the type byte of HELLO and WELCOME. They tell a tabmux peer from any other.
 pub const MAGIC: [u8; 6] = *b"tabmux";

@@ -1,53 +1,56 @@
 //! Limits that hold for every peer, whatever its configuration. Those of version 1 come first.
 //!
-//! The length of a whole message is not among them: it is the server's to choose, told in
-//! WELCOME, and enforced by whoever reads the WebSocket, before decoding.
+//! The length of a whole message is not among them. The server chooses it and tells it in WELCOME.
+//! The reader of the WebSocket enforces it before it decodes a frame.
 
-/// Bytes of a virtual socket's path with its query.
+/// Largest size of a virtual socket's path with its query, in bytes.
 pub const MAX_PATH: usize = 4096;
-/// Sub-protocols offered by one OPEN.
+/// Largest number of sub-protocols that one OPEN offers.
 pub const MAX_PROTOCOLS: usize = 32;
-/// Bytes of one sub-protocol name.
+/// Largest size of the name of one sub-protocol, in bytes.
 pub const MAX_PROTOCOL: usize = 256;
-/// What a message costs of its socket's credit besides the bytes of its payload: empty ones take
-/// room too.
+/// Credit that a message costs besides the bytes of its payload. It is there because empty messages
+/// take memory too.
 pub const MESSAGE_COST: u64 = 64;
 
-/// What a message with so many bytes of payload costs of its socket's credit.
+/// Returns the credit of its socket that a message with `len` bytes of payload costs.
 pub const fn message_cost(len: usize) -> u64 {
     MESSAGE_COST.saturating_add(len as u64)
 }
 
-/// Bytes of a close reason, the limit of RFC 6455 section 5.5.
+/// Largest size of a close reason, in bytes. RFC 6455 section 5.5 sets it.
 pub const MAX_REASON: usize = 123;
-/// Bytes of the text in REFUSED, UNSUBSCRIBED and ERROR.
+/// Largest size of the text in REFUSED, UNSUBSCRIBED, ERROR, DENIED, CREDENTIALS, DISMISSED and
+/// REJECTED, in bytes.
 pub const MAX_MESSAGE_TEXT: usize = 1024;
-/// Bytes of the credentials in HELLO.
+/// Largest size of the credentials in HELLO and CREDENTIALS, in bytes.
 pub const MAX_CREDENTIALS: usize = 8192;
-/// Bytes of a topic's name.
+/// Largest size of a topic's name, in bytes.
 pub const MAX_TOPIC_NAME: usize = 256;
-/// Entries of each list in ACK; longer news takes several.
+/// Largest number of entries of each list in ACK. A peer that has more to acknowledge sends several
+/// ACKs.
 pub const MAX_ACK_ENTRIES: usize = 1024;
-/// Tabs listed in WELCOME.
+/// Largest number of tabs that WELCOME lists.
 pub const MAX_WELCOME_TABS: usize = 1024;
 
-// Since version 2.
+// The limits below hold since version 2.
 
-/// Bytes of the ticket in OPEN_TICKET.
+/// Largest size of the ticket in OPEN_TICKET, in bytes.
 pub const MAX_TICKET: usize = 128;
-/// Bytes of the name of a request's method.
+/// Largest size of the name of a request's method, in bytes.
 pub const MAX_METHOD: usize = 256;
-/// Bytes of an idempotency key.
+/// Largest size of an idempotency key, in bytes.
 pub const MAX_KEY: usize = 128;
-/// Bytes of the name of a node in DENIED and GO_AWAY_TO.
+/// Largest size of the name of a node in DENIED and GO_AWAY_TO, in bytes.
 pub const MAX_TARGET: usize = 256;
-/// Bytes of an identity tag.
+/// Largest size of an identity tag, in bytes.
 pub const MAX_TAG: usize = 64;
-/// Features listed in WELCOME.
+/// Largest number of features that WELCOME lists.
 pub const MAX_FEATURES: usize = 64;
-/// Bytes of a user's name in PRESENCE.
+/// Largest size of a user's name in PRESENCE, in bytes.
 pub const MAX_USER: usize = 256;
-/// Bytes of what a tab or a user tells of itself in PRESENCE.
+/// Largest size of the metadata of a browser or a user in PRESENCE, in bytes.
 pub const MAX_METADATA: usize = 1024;
-/// Entries of each list in PRESENCE; longer news takes several.
+/// Largest number of entries of each list in PRESENCE. A server that has more to tell sends several
+/// frames.
 pub const MAX_PRESENCE_ENTRIES: usize = 256;

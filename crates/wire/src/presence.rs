@@ -1,4 +1,4 @@
-//! Who is there. Since version 2.
+//! The presence of browsers and users in topics. Since version 2.
 
 use crate::{
     DecodeError, TopicId,
@@ -9,44 +9,44 @@ use crate::{
 /// A browser's part in the presence of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Present<'a> {
-    /// The browser leaves.
+    /// The browser leaves the topic.
     Away,
-    /// The browser is there, or tells news of itself.
+    /// The browser is present, or has changed its metadata or its idle state.
     Here {
-        /// Whether nobody has touched any of its tabs for a while.
+        /// True if nobody has touched any tab of the browser for a while.
         idle: bool,
-        /// What it tells of itself, in a form of the application's choice.
+        /// What the browser tells of itself, in a form that the application chose.
         metadata: &'a str,
     },
 }
 
-/// News of the presence of a topic, in lane 0.
+/// PRESENCE from a server: the members of a topic, or changes of them. It travels in lane 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence<'a> {
-    /// The topic.
+    /// The number of the topic.
     pub topic: TopicId,
-    /// Whether `members` are all there are; else they are those that came or changed.
+    /// True if `members` lists all members. If false, it lists those that came or changed.
     pub whole: bool,
-    /// How many members there are now.
+    /// The number of members that there are now.
     pub count: u64,
-    /// Members, with what is known of them.
+    /// The members, with what is known of each.
     pub members: Vec<Member<'a>>,
-    /// The users that left.
+    /// The names of the users that left.
     pub left: Vec<&'a str>,
 }
 
-/// A user who is there, in one browser or several.
+/// A user who is present, in one browser or in several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member<'a> {
-    /// The user's name.
+    /// The name of the user.
     pub user: &'a str,
-    /// Browsers of the user.
+    /// The number of the user's browsers that are present.
     pub browsers: u32,
-    /// Tabs of these browsers.
+    /// The number of tabs in these browsers.
     pub tabs: u32,
-    /// Whether every one of the browsers is idle.
+    /// True if all of these browsers are idle.
     pub idle: bool,
-    /// What the browser that spoke last told of itself.
+    /// The metadata of the browser that sent PRESENCE last.
     pub metadata: &'a str,
 }
 

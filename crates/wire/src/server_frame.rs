@@ -1,4 +1,4 @@
-//! What a server says to a hub.
+//! Frames that a server sends to a hub.
 
 use crate::{
     Alias, Audience, CaughtUp, DecodeError, Denied, Dismissed, ErrorCode, GoAwayReason, LaneCount,
@@ -9,194 +9,202 @@ use crate::{
     limit::{MAX_MESSAGE_TEXT, MAX_PROTOCOL, MAX_REASON, MAX_TARGET},
 };
 
-/// A frame from a server.
+/// A frame that a server sends to a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerFrame<'a> {
-    /// The answer to HELLO.
+    /// WELCOME, the answer to HELLO.
     Welcome(Welcome),
-    /// The answer to ATTACH.
+    /// ATTACHED, the answer to ATTACH.
     Attached {
-        /// The tab.
+        /// The id of the tab.
         tab: TabId,
-        /// Its short name from now on.
+        /// The alias of the tab from now on.
         alias: Alias,
-        /// The number of the next frame of its lane.
+        /// The number of the next frame of the tab's lane.
         next: u64,
-        /// Reliable frames of the tab that the server has received.
+        /// Number of reliable frames of the tab that the server has received.
         n_seen: u64,
-        /// Lane 0 went on without this tab: it must resynchronise.
+        /// True if lane 0 went on without this tab. The tab has missed messages and must
+        /// resynchronise.
         aside: bool,
     },
-    /// Another hub took the session over; nothing more is read from this link.
+    /// FENCED: another hub took the session over. The server reads nothing more from this link.
     Fenced {
-        /// The term of the hub that has it now.
+        /// The term of the hub that has the session now.
         term: Term,
     },
-    /// The HELLO is refused; the link closes.
+    /// REFUSED: the server refuses the HELLO and closes the link.
     Refused {
-        /// Why.
+        /// The reason for the refusal.
         reason: RefusedReason,
-        /// The session's current term, 0 when there is none to tell.
+        /// The session's current term. 0 means that the server tells none.
         term: Term,
-        /// When to try again, in milliseconds; 0 when trying again soon is of no use.
+        /// Milliseconds after which the hub may try again. 0 means that trying again soon is of no
+        /// use.
         retry_ms: u64,
-        /// For the log of whoever reads it.
+        /// A text for the programmer.
         message: &'a str,
     },
-    /// The server wants the hub to reconnect: after `after_ms`, plus a random part of `spread_ms`.
+    /// GO_AWAY or GO_AWAY_TO: the server asks the hub to reconnect.
     GoAway {
-        /// Why.
+        /// The reason why the hub should reconnect.
         reason: GoAwayReason,
-        /// Milliseconds to wait at least.
+        /// Milliseconds that the hub waits at least.
         after_ms: u64,
-        /// Milliseconds over which to spread.
+        /// Largest random time that the hub adds to the wait, in milliseconds.
         spread_ms: u64,
-        /// The node to go to; empty for any. Since version 2.
+        /// The node that the hub should go to. It is empty if any node will do. Since version 2.
         target: &'a str,
     },
-    /// Reliable frames of tabs that were received.
+    /// ACK: reliable frames of tabs that the server has received.
     Ack {
-        /// The count of each tab that changed, by alias; there is no lane 0 upstream.
+        /// The count of each tab that changed, by alias. There is no lane 0 upstream.
         lanes: Vec<LaneCount>,
     },
-    /// The answer to PING.
+    /// PONG, the answer to PING.
     Pong {
-        /// The nonce of the PING.
+        /// The nonce of the PING that this answers.
         nonce: u64,
     },
-    /// A topic is subscribed.
+    /// SUBSCRIBED: the browser is subscribed to a topic.
     Subscribed(Subscribed<'a>),
-    /// A subscription was refused, or ended.
+    /// UNSUBSCRIBED: the server refuses a subscription, or ends it.
     Unsubscribed(Unsubscribed<'a>),
-    /// Something of one tab or socket failed; the link goes on.
+    /// ERROR: something failed for one tab or socket. The link goes on.
     Error {
-        /// What failed.
+        /// A code for what failed.
         code: ErrorCode,
-        /// The tab it is about, if one. Its id, because a refused tab has no alias.
+        /// The tab that the error is about, if it is about one. It is the id, because a refused tab
+        /// has no alias.
         tab: Option<TabId>,
-        /// The virtual socket of that tab it is about, if one.
+        /// The virtual socket of that tab that the error is about, if it is about one.
         socket: Option<SocketId>,
-        /// For the programmer who reads it.
+        /// A text for the programmer.
         message: &'a str,
     },
-    /// The HELLO is refused, or the session is ended; the link closes. Since version 2.
+    /// DENIED: the server refuses the HELLO or ends the session, then closes the link. Since
+    /// version 2.
     Denied(Denied<'a>),
-    /// How the hub's credentials stand. Since version 2.
+    /// CREDENTIALS: whether the hub's credentials are accepted, and until when. Since version 2.
     Credentials(Standing<'a>),
-    /// A tab is ended by the application. Since version 2.
+    /// DISMISSED: the application ended a tab. Since version 2.
     Dismissed(Dismissed<'a>),
-    /// The next frame is a long one, of which nothing is heard before it is whole. Since version 2.
+    /// COMING: the next frame is long. The hub hears nothing until it has arrived whole. Since
+    /// version 2.
     Coming {
-        /// Bytes of that frame.
+        /// Size of the frame that follows, in bytes.
         bytes: u64,
     },
-    /// A virtual socket is open.
+    /// OPENED: a virtual socket is open.
     Opened {
-        /// The lane: the tab.
+        /// The alias of the tab, whose lane carries the frame.
         tab: Alias,
-        /// The socket.
+        /// The number of the virtual socket.
         socket: SocketId,
-        /// Bytes of data the tab may send before it is given more.
+        /// Credit: the tab may send data of this cost before it gets more by CREDIT. See
+        /// [`message_cost`](crate::message_cost).
         credit: u64,
-        /// The sub-protocol chosen, empty for none.
+        /// The sub-protocol that the server chose. It is empty if it chose none.
         protocol: &'a str,
     },
-    /// A message of a virtual socket.
+    /// DATA: a message of a virtual socket.
     Data {
-        /// The lane: the tab.
+        /// The alias of the tab, whose lane carries the frame.
         tab: Alias,
-        /// The socket.
+        /// The number of the virtual socket.
         socket: SocketId,
-        /// The message.
+        /// The message, untouched.
         payload: Payload<'a>,
     },
-    /// A virtual socket is closed.
+    /// CLOSE: a virtual socket is closed.
     Close {
-        /// The lane: the tab.
+        /// The alias of the tab, whose lane carries the frame.
         tab: Alias,
-        /// The socket.
+        /// The number of the virtual socket.
         socket: SocketId,
-        /// The close code; 1005 for none, 1006 when it was not clean.
+        /// The close code: 1005 if there was none, 1006 if the close was not clean.
         code: u16,
-        /// The close reason.
+        /// The reason that the server gave, or an empty text.
         reason: &'a str,
     },
-    /// The tab may send more on a virtual socket.
+    /// CREDIT: the tab may send more on a virtual socket.
     Credit {
-        /// The lane: the tab.
+        /// The alias of the tab, whose lane carries the frame.
         tab: Alias,
-        /// The socket.
+        /// The number of the virtual socket.
         socket: SocketId,
-        /// Bytes of data to add.
+        /// Credit to add, in the unit of [`message_cost`](crate::message_cost).
         bytes: u64,
     },
-    /// A message to all tabs of the browser, in lane 0.
+    /// MESSAGE: a message to all tabs of the browser. It travels in lane 0.
     Message {
-        /// The message.
+        /// The message, untouched.
         payload: Payload<'a>,
     },
-    /// A publication of a topic, in lane 0.
+    /// PUBLICATION: a publication of a topic. It travels in lane 0.
     Publication {
-        /// The topic.
+        /// The number of the topic.
         topic: TopicId,
-        /// Its place in the topic.
+        /// The publication's position in the topic.
         position: Position,
         /// The offset of the publication before it.
         previous: u64,
-        /// What was published.
+        /// The published message, untouched.
         payload: Payload<'a>,
     },
-    /// Publications, or with topic 0 messages to all tabs, are missing here; in lane 0.
+    /// GAP: publications of a topic are missing here, or messages to all tabs. It travels in lane
+    /// 0.
     Gap {
-        /// The topic.
+        /// The number of the topic. 0 stands for the messages to all tabs.
         topic: TopicId,
-        /// Where the topic goes on.
+        /// The position where the topic goes on.
         position: Position,
     },
-    /// An OPEN or a question of a tab is refused, or ends without an answer. Since version 2.
+    /// REJECTED: the server refuses an OPEN or a question of a tab, or ends a question without an
+    /// answer. Since version 2.
     Rejected(Rejected<'a>),
-    /// One reply to a REQUEST. Since version 2.
+    /// REPLY: one reply to a REQUEST. Since version 2.
     Reply(Reply<'a>),
-    /// What a tab published is published. Since version 2.
+    /// PUBLISHED: the server has published a tab's message. Since version 2.
     Published {
-        /// The lane: the tab.
+        /// The alias of the tab, whose lane carries the frame.
         tab: Alias,
-        /// The tab's number for its PUBLISH.
+        /// The number that the tab chose for its PUBLISH.
         socket: SocketId,
-        /// Its place in the topic, if the broker tells.
+        /// The publication's position in the topic, if the broker tells it.
         position: Option<Position>,
     },
-    /// A publication that a tab had missed. Since version 2.
+    /// RECOVERED: a publication that a tab had missed. Since version 2.
     Recovered(Recovered<'a>),
-    /// The end of what a tab had missed. Since version 2.
+    /// CAUGHT_UP: the end of the answer to RECOVER. Since version 2.
     CaughtUp(CaughtUp),
-    /// News of the presence of a topic, in lane 0. Since version 2.
+    /// PRESENCE: the members of a topic, or changes of them. It travels in lane 0. Since version 2.
     Presence(Presence<'a>),
-    /// A message to a user, a browser or a tab, that tells for whom it is. Since version 2.
+    /// DIRECT: a message to a user, a browser or a tab. Since version 2.
     Direct {
-        /// The lane: 0, or that of the one tab.
+        /// The lane: 0, or the lane of the tab that the message is for.
         lane: u32,
-        /// For whom it is.
+        /// The recipients: a user, a browser or a tab.
         audience: Audience,
-        /// The message.
+        /// The message, untouched.
         payload: Payload<'a>,
     },
-    /// A type of a later version. Ignored, but counted if it is reliable.
+    /// A frame of a later version. The receiver ignores it, but counts it if it is reliable.
     Unknown {
-        /// The type byte.
+        /// The type byte of the frame.
         code: u8,
-        /// The lane, when the type byte has the reliable bit.
+        /// The lane, if the frame is reliable.
         lane: Option<u32>,
-        /// All that follows.
+        /// All bytes that follow.
         body: &'a [u8],
     },
 }
 
 impl<'a> ServerFrame<'a> {
-    /// The frame that `bytes`, one whole message, holds.
+    /// Decodes one whole message.
     ///
     /// # Errors
-    /// When the bytes are not exactly one frame of a server.
+    /// Returns an error if the bytes are not exactly one frame of a server.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let code = reader.u8()?;
@@ -328,8 +336,8 @@ impl<'a> ServerFrame<'a> {
 
     /// Appends the frame to `out`.
     ///
-    /// The caller keeps the limits of the format, and sends on each link only frames of its
-    /// version. A frame beyond the limits encodes, and the peer refuses it.
+    /// The caller keeps the limits of the format, and sends on a link only frames of its version. A
+    /// frame beyond the limits is encoded, and the peer refuses it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.code());
         if let Some(lane) = self.lane() {
@@ -339,7 +347,7 @@ impl<'a> ServerFrame<'a> {
         self.write_reliable(out);
     }
 
-    /// The fields of a frame that is not reliable; nothing for any other.
+    /// Writes the fields of a frame that is not reliable. Writes nothing for any other frame.
     fn write_control(&self, out: &mut Vec<u8>) {
         match self {
             Self::Welcome(welcome) => welcome.write(out),
@@ -400,7 +408,8 @@ impl<'a> ServerFrame<'a> {
         }
     }
 
-    /// The fields of a frame in a lane, after the lane; nothing for any other.
+    /// Writes the fields of a reliable frame after its lane, or the body of an unknown frame.
+    /// Writes nothing for any other frame.
     fn write_reliable(&self, out: &mut Vec<u8>) {
         match self {
             Self::Opened { socket, credit, protocol, .. } => {
@@ -463,14 +472,14 @@ impl<'a> ServerFrame<'a> {
         }
     }
 
-    /// The frame as one message.
+    /// Returns the frame as one message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.encode(&mut out);
         out
     }
 
-    /// The type byte.
+    /// Returns the type byte of the frame.
     pub const fn code(&self) -> u8 {
         match self {
             Self::Welcome(_) => code::WELCOME,
@@ -514,7 +523,8 @@ impl<'a> ServerFrame<'a> {
         }
     }
 
-    /// The lane of a reliable frame: 0 for all tabs, else a tab's alias. `None` for any other.
+    /// Returns the lane of a reliable frame: 0 for all tabs, otherwise a tab's alias. Returns
+    /// `None` if the frame is not reliable.
     pub const fn lane(&self) -> Option<u32> {
         match self {
             Self::Opened { tab, .. }

@@ -1,4 +1,4 @@
-//! What a server says of a hub's subscriptions.
+//! Frames by which a server tells a hub of its subscriptions.
 
 use crate::{
     DecodeError, Position, TopicId, UnsubscribedReason,
@@ -6,35 +6,37 @@ use crate::{
     limit::MAX_MESSAGE_TEXT,
 };
 
-/// A topic is subscribed: the answer to SUBSCRIBE, and after the WELCOME of a resumed session the
-/// list of its subscriptions.
+/// SUBSCRIBED: the browser is subscribed to a topic. It answers SUBSCRIBE. After the WELCOME of a
+/// resumed session, the server also sends one for each subscription of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscribed<'a> {
-    /// The request it answers; 0 in the list after WELCOME.
+    /// The number of the SUBSCRIBE that this answers. It is 0 in the list after WELCOME.
     pub request: u64,
-    /// The topic's number while this server runs. Never 0.
+    /// The topic's number while this server runs. It is never 0.
     pub topic: TopicId,
-    /// Whether all that the hub missed since its position follows.
+    /// True if the server sends all publications that the hub missed since its position.
     pub recovered: bool,
-    /// Where the topic is now.
+    /// The position of the topic now. In the list after WELCOME, the position before the
+    /// publications that follow.
     pub position: Position,
-    /// The topic's name.
+    /// The name of the topic. It is never empty.
     pub name: &'a str,
 }
 
-/// A subscription was refused, or ended.
+/// UNSUBSCRIBED: the server refuses a subscription, or ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsubscribed<'a> {
-    /// The request that is refused, or that began the subscription; 0 when the subscription was
-    /// in the list after WELCOME.
+    /// The number of the SUBSCRIBE that is refused, or that began the subscription. It is 0 if the
+    /// subscription was in the list after WELCOME.
     pub request: u64,
-    /// Why.
+    /// The reason for the refusal or the end.
     pub reason: UnsubscribedReason,
-    /// When to subscribe again, in milliseconds; `None` when that is of no use.
+    /// Milliseconds after which the hub may subscribe again. `None` means that subscribing again is
+    /// of no use.
     pub retry_ms: Option<u64>,
-    /// The topic's name.
+    /// The name of the topic. It is never empty.
     pub name: &'a str,
-    /// For the programmer who reads it.
+    /// A text for the programmer.
     pub message: &'a str,
 }
 

@@ -6,78 +6,78 @@ use crate::{
     limit::{MAX_FEATURES, MAX_TAG, MAX_WELCOME_TABS},
 };
 
-/// The answer to HELLO.
+/// WELCOME, the answer to HELLO. The server sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
-    /// The session.
+    /// The id of the session.
     pub session: SessionId,
-    /// The proof for resuming it.
+    /// The secret with which the hub may resume the session.
     pub token: Token,
-    /// The session's term.
+    /// The session's term from now on.
     pub term: Term,
-    /// Whether the session is the one the hub asked for.
+    /// True if this is the session that the hub asked for. False means a new session.
     pub resumed: bool,
     /// The number of the next frame of lane 0.
     pub next0: u64,
-    /// How often the hub sends PING, in milliseconds.
+    /// The interval at which the hub sends PING, in milliseconds.
     pub heartbeat_ms: u64,
-    /// What the server holds the hub to.
+    /// The limits that the server sets for the hub.
     pub limits: Limits,
-    /// The tabs of a resumed session.
+    /// The tabs of a resumed session. Empty in a new session.
     pub tabs: Vec<WelcomeTab>,
-    /// What version 2 adds. Without it the link speaks version 1.
+    /// The fields that version 2 adds. `None` means that the link speaks version 1.
     pub tail: Option<WelcomeTail>,
 }
 
-/// What version 2 adds to WELCOME.
+/// The fields that version 2 adds to WELCOME.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WelcomeTail {
-    /// Whose link this is.
+    /// The user of the link, in a form that hides the user's name.
     pub identity: IdentityTag,
-    /// What the server offers, in ascending order of the codes.
+    /// The features that the server offers, in ascending order of their codes.
     pub features: Vec<Feature>,
 }
 
-/// Whose a link is, in a form that tells browsers no name.
+/// The user of a link, in a form that does not tell browsers the user's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityTag {
     /// The server knows no users.
     NoUsers,
-    /// The server knows users, and this link is of none of them.
+    /// The server knows users, and this link belongs to none of them.
     Nobody,
-    /// The link is of the user with this tag.
+    /// The link belongs to the user with this tag.
     User(Box<str>),
 }
 
-/// What a server holds a hub to.
+/// The limits that a server sets for a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one message on the link, either way.
+    /// Largest size of one message on the link, in bytes. It holds in both directions.
     pub message_bytes: u64,
-    /// Unacknowledged bytes of one lane.
+    /// Largest number of unacknowledged bytes in one lane.
     pub lane_bytes: u64,
-    /// Unacknowledged bytes of the session.
+    /// Largest number of unacknowledged bytes in the whole session.
     pub session_bytes: u64,
-    /// Milliseconds a session outlives its link.
+    /// Milliseconds for which a session outlives its link.
     pub detached_ms: u64,
-    /// Milliseconds a parked tab is kept.
+    /// Milliseconds for which a parked tab is kept.
     pub parked_ms: u64,
-    /// Tabs of one session.
+    /// Largest number of tabs in one session.
     pub tabs: u32,
-    /// Virtual sockets of one tab.
+    /// Largest number of virtual sockets of one tab.
     pub sockets: u32,
 }
 
-/// A tab of a resumed session.
+/// A tab of a resumed session, as WELCOME lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WelcomeTab {
-    /// The tab.
+    /// The id of the tab.
     pub tab: TabId,
-    /// Its short name.
+    /// The alias of the tab in this session.
     pub alias: Alias,
-    /// Whether it was parked.
+    /// True if the tab was parked.
     pub parked: bool,
-    /// Whether lane 0 went on without it: nothing of lane 0 waits for its acknowledgement.
+    /// True if lane 0 went on without the tab. No frame of lane 0 waits for its acknowledgement.
     pub aside: bool,
 }
 
@@ -96,7 +96,7 @@ impl Welcome {
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        // Magic and version never move: a hub of any version reads this far.
+        // The magic and the version never move, so that a hub of any version can read this far.
         if r.array()? != MAGIC {
             return Err(DecodeError::NotTabmux);
         }

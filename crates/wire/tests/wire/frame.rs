@@ -30,7 +30,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Its name in the table of frame types.
+    /// Returns the frame's name in the table of frame types.
     pub(crate) fn name(&self) -> &'static str {
         let code = match self {
             Self::Hub(frame) => frame.code(),

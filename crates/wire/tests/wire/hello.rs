@@ -1,8 +1,8 @@
-//! How HELLO and WELCOME tell a peer of another kind or version.
+//! How HELLO and WELCOME are told from those of another protocol or version.
 
 use tabmux_wire::{DecodeError, HubFrame, MAGIC, ServerFrame};
 
-/// Why HELLO of these versions is refused, whatever follows them.
+/// Returns the reason why a HELLO of these versions is refused, whatever follows them.
 fn hello(min: u8, max: u8) -> DecodeError {
     let bytes = [&[0x01][..], &MAGIC, &[min, max], &[0xee; 3]].concat();
     HubFrame::decode(&bytes).unwrap_err()

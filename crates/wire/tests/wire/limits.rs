@@ -14,7 +14,8 @@ const UP: Upstream = Upstream { tab: Alias(1), n: 1 };
 const SOCKET: SocketId = SocketId(1);
 const NOWHERE: Position = Position { epoch: 0, offset: 0 };
 
-/// `frame` makes a frame whose field has so many bytes or entries.
+/// Asserts that `frame` is accepted at its limit and refused one past it. `frame` makes a frame
+/// whose field has the given number of bytes or entries.
 pub(crate) fn assert_limit<'a>(
     max: usize,
     field: &'static str,

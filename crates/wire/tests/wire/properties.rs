@@ -44,7 +44,8 @@ proptest! {
     }
 }
 
-/// A known type, the magic bytes if it wants them, and small numbers: they get far.
+/// Returns a known type, the magic bytes if the frame has them, and small numbers. Decoding such
+/// bytes gets far.
 fn after_a_type() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![4 => 0..4_u8, 1 => any::<u8>()];
     (select(FRAME_TYPES), vec(byte, 0..64)).prop_map(|(row, rest)| {

@@ -10,7 +10,7 @@ use crate::golden_file::Vector;
 
 const TAB: TabId = TabId(0x0123_4567_89ab_cdef);
 const LANE: Alias = Alias(1);
-/// Takes two bytes.
+/// An alias that takes two bytes as a varint.
 const FAR_LANE: Alias = Alias(300);
 const SOCKET: SocketId = SocketId(1);
 const TOPIC: TopicId = TopicId(12);
