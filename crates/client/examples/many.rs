@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns the bytes of memory that this process has.
+/// Returns the resident memory of this process, in bytes.
 fn resident() -> Result<f64, Box<dyn Error>> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -65,7 +65,7 @@ fn resident() -> Result<f64, Box<dyn Error>> {
     Ok(number.parse::<f64>()? * 1024.0)
 }
 
-/// Returns the seconds of CPU that this process has used.
+/// Returns the CPU time that this process has used, in seconds.
 fn cpu() -> Result<f64, Box<dyn Error>> {
     let schedstat = fs::read_to_string("/proc/self/schedstat")?;
     let nanoseconds = schedstat.split_whitespace().next().ok_or("no schedstat")?;

@@ -1,4 +1,4 @@
-//! A client.
+//! The client, its builder and its status.
 
 use std::{
     fmt,
@@ -22,20 +22,20 @@ use crate::{
     socket::Shared,
 };
 
-/// A link to a tabmux server, which dials again when it breaks and goes on where it was.
+/// A link to a tabmux server. It dials again when it breaks and resumes its session.
 ///
-/// It is what a browser with one tab is. Its task runs until the client and all of its sockets and
-/// topics are dropped, or until [`close`](Self::close).
+/// To the server a client is a browser with one tab. Its task runs until the client and all of its
+/// sockets and topics are dropped, or until [`close`](Self::close).
 #[derive(Debug)]
 pub struct Client {
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<Status>,
-    /// Sockets and topics have numbers of one row.
+    /// The number that was given to the last socket or topic. Both are numbered from one sequence.
     last: AtomicU32,
     task: JoinHandle<()>,
 }
 
-/// How a client is made. Begin with [`Client::builder`].
+/// Options of a client that is not connected yet. [`Client::builder`] returns one.
 #[derive(Clone)]
 #[must_use]
 pub struct Builder {
@@ -46,39 +46,39 @@ pub struct Builder {
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
-/// How the link is.
+/// The state of a client's link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// It is being opened.
+    /// The link is being opened.
     Connecting,
-    /// It works.
+    /// The link is open and welcomed.
     Connected,
-    /// It failed, and is tried again soon.
+    /// The link failed, and the client dials again soon.
     Backoff {
-        /// Why.
+        /// The reason for the failure.
         reason: String,
     },
-    /// It works, but the server has no room for this client, or has sent it away for a time.
+    /// The link works, but the server has no room for this client, or has sent it away for a time.
     /// Sockets fail until that is over.
     Full {
-        /// Why.
+        /// The reason that the server gave.
         reason: String,
     },
-    /// The server refused the client, or sent it away, for good. Nothing is tried any more. Sockets
-    /// fail.
+    /// The server refused the client, or sent it away, for good. The client does not dial again by
+    /// itself. Its sockets fail.
     Refused {
-        /// Why.
+        /// The reason that the server gave.
         reason: String,
     },
-    /// The client is closed.
+    /// The application closed the client.
     Closed {
-        /// Why.
+        /// The reason why the client ended.
         reason: String,
     },
 }
 
-/// Shows the names of headers and not their values, which may be secrets, and no query.
+/// Prints the names of headers, but not their values, which may be secrets. Prints no query.
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
@@ -94,9 +94,9 @@ impl Builder {
         self
     }
 
-    /// Shows the server who the user is, by a token for example. The function is asked before each
-    /// dial, and again before the credentials expire, as the server says. If it fails, the client
-    /// tries again later. Credentials have 8,192 bytes at most.
+    /// Gives the client credentials to show to the server, such as a token. The client calls the
+    /// function before each dial, and again before the credentials expire, as the server says. If
+    /// the function fails, the client tries again later. Credentials have at most 8,192 bytes.
     ///
     /// ```
     /// use tabmux_client::Client;
@@ -114,23 +114,24 @@ impl Builder {
         self
     }
 
-    /// Sets what links to `wss:` addresses trust, and which certificate the client shows, in place
-    /// of trusting the certificates of the system. [`rustls`] is exported for this.
+    /// Sets the TLS configuration of links to `wss:` addresses: the certificates that they trust,
+    /// and the certificate that the client shows. Without it they trust the certificates of the
+    /// system. The crate exports [`rustls`] for this.
     #[cfg(feature = "rustls")]
     pub fn tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
         self.tls = Some(config);
         self
     }
 
-    /// Makes the client. It dials at once, and again until it is closed:
-    /// [`Client::status`] tells how that goes.
+    /// Makes the client. It dials at once, and dials again whenever the link breaks, until it is
+    /// closed. [`Client::status`] shows the state of the link.
     ///
     /// # Errors
-    /// When the address or a header has no meaning. [`ConnectError::NoTls`] when the address begins
-    /// with `wss:` and the feature `rustls` is missing.
+    /// Returns an error if the address or a header is invalid, and [`ConnectError::NoTls`] if the
+    /// address begins with `wss:` and the feature `rustls` is missing.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn connect(self) -> Result<Client, ConnectError> {
         let credentials = self.credentials.clone();
         let destination = self.destination()?;
@@ -160,8 +161,8 @@ impl Builder {
 }
 
 impl Client {
-    /// Begins to make a client of the server at this address, such as `ws://127.0.0.1:3000`. An
-    /// address without a path gets `/tabmux/ws`.
+    /// Returns a builder for a client of the server at this address, such as `ws://127.0.0.1:3000`.
+    /// An address without a path gets `/tabmux/ws`.
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder {
             url: url.into(),
@@ -175,20 +176,20 @@ impl Client {
     /// Makes a client without headers of its own. See [`Builder::connect`].
     ///
     /// # Errors
-    /// As for [`Builder::connect`].
+    /// Returns the same errors as [`Builder::connect`].
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn connect(url: impl Into<String>) -> Result<Self, ConnectError> {
         Self::builder(url).connect()
     }
 
-    /// Opens a virtual socket. `target` is path and query, and `protocols` are the sub-protocols
-    /// offered, best first. Waits for the link and for the server. To wait less, drop the future:
-    /// the socket is then closed.
+    /// Opens a virtual socket. `target` is the path with its query. `protocols` are the
+    /// sub-protocols that the client offers, best first. The future waits for the link and for the
+    /// server. To wait for less time, drop the future: the client then closes the socket.
     ///
     /// # Errors
-    /// When the server refuses it, or a dial fails meanwhile.
+    /// Returns an error if the server refuses the socket, or if a dial fails while it waits.
     pub async fn open(&self, target: &str, protocols: &[&str]) -> Result<Socket, OpenError> {
         let (socket, shared) = (self.number(), Arc::new(Shared::new()));
         let command = Command::Open {
@@ -201,7 +202,7 @@ impl Client {
         Socket::opened(socket, shared, self.commands.clone()).await
     }
 
-    /// Subscribes to a topic. Its first event says where the topic is.
+    /// Subscribes to a topic. The first event tells the topic's position.
     pub fn subscribe(&self, name: &str) -> Topic {
         let (number, inbox) = (self.number(), Inbox::new());
         let (name, commands) = (name.to_owned(), self.commands.clone());
@@ -212,8 +213,8 @@ impl Client {
         Topic { number, inbox, commands }
     }
 
-    /// Returns what the server says to all tabs of the browser, and to this client alone, from now
-    /// on.
+    /// Returns the messages that the server sends from now on to all tabs of the browser, or to
+    /// this client alone.
     pub fn broadcasts(&self) -> Broadcasts {
         let inbox = Inbox::<BrowserEvent>::new();
         if self.commands.send(Command::Listen { inbox: inbox.clone() }).is_err() {
@@ -222,23 +223,23 @@ impl Client {
         Broadcasts { inbox }
     }
 
-    /// Returns how the link is, now and whenever it changes.
+    /// Returns a receiver of the link's state, now and whenever it changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 
-    /// Shows the server newer credentials at once, on the link that is open. Those of another user
-    /// are refused, and change nothing. A client that was refused for good dials again if its
-    /// credentials are others now.
+    /// Asks the application for newer credentials at once, and shows them on the open link.
+    /// Credentials of another user are refused, and change nothing. A client that was refused for
+    /// good dials again if its credentials have changed.
     pub fn renew(&self) {
-        // A client that is closed has none.
+        // Sending fails only if the client is closed, which then has no credentials to renew.
         let _ = self.commands.send(Command::Renew);
     }
 
-    /// Ends the client with all its sockets and topics. Returns when the link is closed, after 2 s
-    /// at most.
+    /// Ends the client with all its sockets and topics. Returns when the link is closed, after at
+    /// most 2 s.
     pub async fn close(self) {
-        // Where that fails it is closed already.
+        // Sending fails only if the client is closed already.
         let _ = self.commands.send(Command::End);
         let _ = self.task.await;
     }

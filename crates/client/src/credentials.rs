@@ -1,13 +1,13 @@
-//! Who the user of a client is, as a function of the application tells it.
+//! Credentials of the client's user, which a function of the application returns.
 
 use std::{fmt, pin::Pin, sync::Arc};
 
 use tabmux_core::wire::MAX_CREDENTIALS;
 
-/// What the function of the application returns.
+/// The result of the application's function: credentials, or the reason why there are none.
 pub(crate) type Told = Result<String, String>;
 
-/// The function that knows the credentials.
+/// The application's function that returns credentials.
 #[derive(Clone)]
 pub(crate) struct Source(Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Told> + Send>> + Send + Sync>);
 
@@ -23,11 +23,11 @@ impl Source {
         }))
     }
 
-    /// Asks the application.
+    /// Calls the application's function. Fails if the credentials are longer than 8,192 bytes.
     pub(crate) async fn ask(self) -> Told {
         let credentials = (self.0)().await?;
         if credentials.len() > MAX_CREDENTIALS {
-            return Err(format!("credentials have {MAX_CREDENTIALS} bytes at most"));
+            return Err(format!("credentials may have at most {MAX_CREDENTIALS} bytes"));
         }
         Ok(credentials)
     }

@@ -1,4 +1,4 @@
-//! Where a client dials, and how.
+//! The address that a client dials, with its headers and its TLS configuration.
 
 #[cfg(feature = "rustls")]
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use tokio_tungstenite::{
 
 use crate::ConnectError;
 
-/// Where the server serves links.
+/// The path at which a server serves links.
 const PATH: &str = "/tabmux/ws";
 
-/// What is read and written at once, in bytes. Each link keeps a buffer of this size.
+/// Size of the read and of the write buffer of each link, in bytes.
 const BUFFER: usize = 8 << 10;
 
-/// An address, and what is sent with each request for a link.
+/// An address, and the headers of each request for a link.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     request: Request,
-    /// For addresses that begin with `wss:`.
+    /// The TLS configuration, for addresses that begin with `wss:`.
     #[cfg(feature = "rustls")]
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl Destination {
-    /// Reads an address and headers.
+    /// Parses the address and the headers.
     pub(crate) fn new(url: &str, headers: &[(String, String)]) -> Result<Self, ConnectError> {
         let fault = |source| ConnectError::Url { url: url.to_owned(), source };
         let uri = with_path(url.parse::<Uri>().map_err(|error| fault(error.into()))?);
@@ -60,7 +60,7 @@ impl Destination {
         })
     }
 
-    /// Sets what is trusted: what the caller gave, else the certificates of the system.
+    /// Sets the TLS configuration: the caller's, or one that trusts the certificates of the system.
     #[cfg(feature = "rustls")]
     pub(crate) fn set_tls(
         &mut self,
@@ -73,17 +73,18 @@ impl Destination {
         Ok(())
     }
 
-    /// Returns the address.
+    /// Returns the address of links, with its path and query.
     pub(crate) fn url(&self) -> String {
         self.request.uri().to_string()
     }
 
-    /// Opens a link. The error is for people: it has what the server says of a refusal.
+    /// Opens a link. The error is a text for people. If the server refused, it contains the
+    /// server's reason.
     pub(crate) async fn dial(
         mut self,
     ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, String> {
         if let Ok(key) = HeaderValue::try_from(generate_key()) {
-            // Each handshake has a key of its own.
+            // Each handshake needs a key of its own.
             self.request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
         }
         let config = WebSocketConfig::default();
@@ -104,7 +105,7 @@ impl Destination {
     }
 }
 
-/// Returns the address with the path of links, if it has none.
+/// Returns the address, with the path of links if it has none.
 fn with_path(uri: Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     match &parts.path_and_query {
@@ -114,7 +115,8 @@ fn with_path(uri: Uri) -> Uri {
     Uri::from_parts(parts).unwrap_or(uri)
 }
 
-/// Returns why a dial failed. A server that refuses says why in the first line of its answer.
+/// Returns the reason why a dial failed. A server that refuses writes its reason into the first
+/// line of the body.
 fn reason(error: &tungstenite::Error) -> String {
     let tungstenite::Error::Http(answer) = error else {
         return error.to_string();
@@ -126,8 +128,8 @@ fn reason(error: &tungstenite::Error) -> String {
     if line.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {line}") }
 }
 
-/// Returns a configuration that trusts the certificates of the system. Its cryptography is that
-/// of the process, if one was installed, else ring's.
+/// Returns a configuration that trusts the certificates of the system. It uses the crypto provider
+/// that the process installed, or ring's if there is none.
 #[cfg(feature = "rustls")]
 fn system_tls() -> Result<Arc<rustls::ClientConfig>, ConnectError> {
     use rustls::{

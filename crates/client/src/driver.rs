@@ -1,4 +1,4 @@
-//! The task of a client: it runs the machine, its link and its clock.
+//! The task of a client. It runs the state machine, the link and the clock.
 
 use std::{collections::BTreeMap, future::pending, sync::Arc};
 
@@ -24,13 +24,13 @@ use crate::{
     topic::{BrowserEvent, TopicEvent},
 };
 
-/// Publications of a topic, or messages to all tabs, that wait for a reader. Beyond it there is a
-/// gap.
+/// Largest number of publications of a topic, or messages to all tabs, that wait for a reader. The
+/// reader gets a gap in place of those above it.
 const WAITING: usize = 1_024;
-/// How long the end of a client may take.
+/// Longest time that closing a client may take.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// What the parts of a client ask of its task.
+/// Commands to the client's task from the client, its sockets and its topics.
 #[derive(Debug)]
 pub(crate) enum Command {
     Open {
@@ -63,13 +63,13 @@ pub(crate) enum Command {
     Listen {
         inbox: Inbox<BrowserEvent>,
     },
-    /// Ask for newer credentials.
+    /// Ask the application for newer credentials.
     Renew,
-    /// End, although there are sockets and topics.
+    /// End the client, with all its sockets and topics.
     End,
 }
 
-/// What runs in the task.
+/// The state of the client's task.
 #[derive(Debug)]
 pub(crate) struct Driver {
     machine: Machine,
@@ -82,16 +82,16 @@ pub(crate) struct Driver {
     listeners: Vec<Inbox<BrowserEvent>>,
     status: watch::Sender<Status>,
     source: Option<Source>,
-    /// The credentials that the application told last.
+    /// The credentials that the application returned last.
     credentials: Secret,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
 }
 
-/// What the application told of the credentials.
+/// A question for credentials, and the application's answer.
 type Answer = (AskId, Told);
 
 impl Driver {
-    /// `random` are three random numbers.
+    /// `random` must be three random numbers.
     pub(crate) fn new(
         destination: Destination,
         source: Option<Source>,
@@ -116,7 +116,7 @@ impl Driver {
         }
     }
 
-    /// Runs until nobody has a part of the client any more, or [`Command::End`] comes.
+    /// Runs until the client and all its sockets and topics are dropped, or until [`Command::End`].
     pub(crate) async fn run(mut self) {
         loop {
             self.carry_out();
@@ -147,13 +147,13 @@ impl Driver {
                     }
                 }
             };
-            // A server that does not answer is left all the same.
+            // The client ends even if the server does not answer.
             let _ = timeout(LAST_WAIT, closed).await;
         }
         self.over("the client is closed");
     }
 
-    /// All sockets and topics end.
+    /// Ends all sockets and topics.
     fn over(&mut self, reason: &str) {
         for shared in std::mem::take(&mut self.sockets).into_values() {
             shared.ended(Ended::broken(reason));
@@ -189,12 +189,12 @@ impl Driver {
             }
             Command::Listen { inbox } => self.listeners.push(inbox),
             Command::Renew => self.machine.renew(now),
-            // The loop ends with it.
+            // The loop in `run` handles this command and ends.
             Command::End => {}
         }
     }
 
-    /// Takes what the application told of the credentials.
+    /// Takes the application's answer to a question for credentials.
     fn answered(&mut self, (id, told): Answer) {
         let now = self.now();
         match told {
@@ -251,7 +251,7 @@ impl Driver {
                 Order::Ask(id) => {
                     if let Some(source) = self.source.clone() {
                         let answers = self.answers.0.clone();
-                        // The end of the client is no reason to stop the application's function.
+                        // The end of the client does not cancel the application's function.
                         drop(tokio::spawn(async move { answers.send((id, source.ask().await)) }));
                     }
                 }
@@ -327,7 +327,7 @@ impl Driver {
     }
 
     fn broadcast(&mut self, event: &BrowserEvent) {
-        // What nobody reads is not kept.
+        // A listener whose reader is gone is dropped.
         self.listeners.retain(|inbox| !inbox.is_alone());
         for inbox in &self.listeners {
             inbox.push_or(WAITING, event.clone(), |_| BrowserEvent::Gap);
@@ -348,12 +348,12 @@ impl Driver {
     }
 
     fn instant(&self, at: Timestamp) -> Instant {
-        // A microsecond later, so that it has come when the timer says so.
+        // Adds a microsecond, so that `at` has passed when the timer fires.
         self.start + Duration::from_micros(at.as_micros() + 1)
     }
 }
 
-/// The next event of a link. Without one there is none.
+/// Returns the next event of the link. Without a link it never returns.
 async fn next_event(link: &mut Option<Link>) -> Event {
     match link {
         Some(link) => link.events.recv().await.unwrap_or_else(|| Event::Closed {

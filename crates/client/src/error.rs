@@ -1,4 +1,4 @@
-//! What can go wrong, and who is at fault.
+//! Errors of the client. Each says who is at fault.
 
 use std::{fmt, io};
 
@@ -6,51 +6,51 @@ use tokio_tungstenite::tungstenite;
 
 use crate::Ended;
 
-/// Why a client could not be made. The caller is at fault, or the system for [`Self::Random`] and
-/// [`Self::Tls`]: no server was asked.
+/// The reason why a client could not be made. The caller is at fault, or the system for
+/// [`Self::Random`] and [`Self::Tls`]. No server was asked.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address is none of a WebSocket.
+    /// The address is no address of a WebSocket.
     Url {
-        /// The address.
+        /// The address that the caller gave.
         url: String,
-        /// What is wrong with it.
+        /// The reason why it is invalid.
         source: tungstenite::Error,
     },
-    /// A header cannot be sent.
+    /// The header has an invalid name or value.
     Header {
-        /// Its name.
+        /// The name of the header.
         name: String,
     },
     /// The address begins with `wss:`, and this crate was built without its feature `rustls`.
     NoTls {
-        /// The address.
+        /// The address that the caller gave.
         url: String,
     },
-    /// The system trusts no certificate, or its cryptography lacks something.
+    /// The system trusts no certificate, or its cryptography lacks something that TLS needs.
     Tls(String),
-    /// The system has no random bytes.
+    /// The system could not provide random bytes.
     Random(io::Error),
 }
 
-/// Why a socket could not be opened: the server refused it, or could not be reached.
+/// The reason why a socket could not be opened: the server refused it, or could not be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The server, or the network, is at fault. The text says which.
+    /// The server or the network is at fault. The text says which.
     Failed {
-        /// The close code: the one that the server's handler refused the socket with, from 3000 to
-        /// 4999, or 1006 for none.
+        /// The close code with which the server's handler refused the socket, from 3000 to 4999. It
+        /// is 1006 if there was none.
         code: u16,
-        /// What failed.
+        /// A text that says what failed.
         message: String,
     },
     /// The caller closed the client.
     Closed,
 }
 
-/// Why a message was not sent.
+/// The reason why a message was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {

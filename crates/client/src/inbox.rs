@@ -1,4 +1,4 @@
-//! What came and the application has not taken.
+//! Items that have arrived and that the application has not read yet.
 
 use std::{
     collections::VecDeque,
@@ -13,8 +13,8 @@ pub(crate) struct Inbox<T>(Arc<Mutex<Queue<T>>>);
 #[derive(Debug)]
 struct Queue<T> {
     items: VecDeque<T>,
-    /// What was left out because the reader is behind, in one. It comes when all that is queued
-    /// was taken, and nothing is queued before.
+    /// One item that stands for all items that were left out because the reader is behind. The
+    /// reader gets it after the queued items. Nothing is queued while it is set.
     missed: Option<T>,
     is_over: bool,
     reader: Option<Waker>,
@@ -26,14 +26,15 @@ impl<T> Inbox<T> {
         Self(Arc::new(Mutex::new(Queue { items, missed: None, is_over: false, reader: None })))
     }
 
-    /// Puts an item in, whatever is there.
+    /// Adds an item, however many wait.
     pub(crate) fn push(&self, item: T) {
         let mut queue = self.queue();
         queue.items.push_back(item);
         queue.wake();
     }
 
-    /// Puts an item in, unless `limit` items wait: then `gap` stands for all that is left out.
+    /// Adds an item, unless `limit` items wait. In that case `gap(item)` stands for all items that
+    /// are left out.
     pub(crate) fn push_or(&self, limit: usize, item: T, gap: impl FnOnce(T) -> T) {
         let mut queue = self.queue();
         if queue.missed.is_some() || queue.items.len() >= limit {
@@ -44,14 +45,14 @@ impl<T> Inbox<T> {
         queue.wake();
     }
 
-    /// Nothing comes any more.
+    /// Ends the queue. The reader still gets the items that wait.
     pub(crate) fn end(&self) {
         let mut queue = self.queue();
         queue.is_over = true;
         queue.wake();
     }
 
-    /// Returns the next item; `None` when nothing comes any more.
+    /// Returns the next item, or `None` at the end of the queue.
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<T>> {
         let mut queue = self.queue();
         if let Some(item) = queue.items.pop_front() {

@@ -16,17 +16,18 @@ use tokio_tungstenite::tungstenite::{self, Message, protocol::CloseFrame};
 
 use crate::destination::Destination;
 
-/// What came and waits for the client's task. Beyond it the link is not read.
+/// Largest number of events that wait for the client's task. The link is not read while so many
+/// wait.
 const WAITING: usize = 16;
-/// How long the server may take to answer a close.
+/// Longest time that the server may take to answer a close.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// What a link tells.
+/// News from a link's task.
 #[derive(Debug)]
 pub(crate) enum Event {
     Opened,
     Message(OwnedPayload),
-    /// `failed` if it was never open.
+    /// `failed` is true if the link was never open.
     Closed {
         code: u16,
         reason: String,
@@ -35,18 +36,18 @@ pub(crate) enum Event {
     },
 }
 
-/// A link that is there, or is being dialled. Dropping it drops what came and was not taken.
+/// A link that is open or is being dialled. Dropping it drops the events that were not taken.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) attempt: AttemptId,
     pub(crate) events: mpsc::Receiver<Event>,
     orders: mpsc::UnboundedSender<Message>,
-    /// Bytes that were ordered and not written.
+    /// Bytes that were queued and are not written yet.
     unsent: Arc<AtomicU64>,
 }
 
 impl Link {
-    /// Dials.
+    /// Starts a task that dials.
     pub(crate) fn dial(attempt: AttemptId, destination: Destination) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (teller, events) = mpsc::channel(WAITING);
@@ -55,24 +56,25 @@ impl Link {
         Self { attempt, events, orders, unsent }
     }
 
-    /// Queues a message. The hub says no more while too much is unsent.
+    /// Queues a message. The queue stays short, because the hub sends nothing while too much is
+    /// unsent.
     pub(crate) fn send(&self, payload: OwnedPayload) {
         let message = match payload {
             OwnedPayload::Text(text) => Message::Text(text.into()),
             OwnedPayload::Binary(bytes) => Message::Binary(bytes.into()),
         };
         self.unsent.fetch_add(message.len() as u64, Ordering::Relaxed);
-        // Where that fails the link is gone, and tells so.
+        // Sending fails only if the link's task has ended. It has then sent an event that says so.
         let _ = self.orders.send(message);
     }
 
-    /// Closes it, after all that was queued.
+    /// Closes the link after all queued messages are sent. Code 0 means a close without a code.
     pub(crate) fn close(&self, code: u16, reason: String) {
         let frame = (code != 0).then(|| CloseFrame { code: code.into(), reason: reason.into() });
         let _ = self.orders.send(Message::Close(frame));
     }
 
-    /// Returns the bytes that were not yet given to the network.
+    /// Returns the bytes that were queued and not yet given to the network.
     pub(crate) fn unsent(&self) -> u64 {
         self.unsent.load(Ordering::Relaxed)
     }
@@ -86,7 +88,7 @@ async fn run(
 ) {
     let dialled = tokio::select! {
         dialled = destination.dial() => dialled,
-        // The hub has given it up.
+        // The client has dropped this link.
         () = teller.closed() => return,
     };
     let end = match dialled {
@@ -107,11 +109,11 @@ async fn run(
         }
         Err(reason) => Event::Closed { code: close::ABNORMAL, reason, clean: false, failed: true },
     };
-    // Where that fails the hub has given it up.
+    // Sending fails only if the client has dropped this link.
     let _ = teller.send(end).await;
 }
 
-/// Writes what is ordered, up to a close.
+/// Writes the queued messages, up to and including a close.
 async fn write(
     mut sink: impl Sink<Message, Error = tungstenite::Error> + Unpin,
     mut orders: mpsc::UnboundedReceiver<Message>,
@@ -120,7 +122,7 @@ async fn write(
     while let Some(message) = orders.recv().await {
         let (len, is_last) = (message.len() as u64, message.is_close());
         sink.feed(message).await?;
-        // Small messages go out together.
+        // Small messages that are queued together are flushed together.
         if orders.is_empty() || is_last {
             sink.flush().await?;
         }
@@ -132,7 +134,7 @@ async fn write(
     sink.close().await
 }
 
-/// Reads to the end.
+/// Reads messages until the link ends. Returns the event that tells the end.
 async fn read(
     mut stream: impl Stream<Item = Result<Message, tungstenite::Error>> + Unpin,
     teller: &mpsc::Sender<Event>,
@@ -142,11 +144,11 @@ async fn read(
             Some(Ok(Message::Text(text))) => OwnedPayload::Text(text.as_str().to_owned()),
             Some(Ok(Message::Binary(bytes))) => OwnedPayload::Binary(bytes.into()),
             Some(Ok(Message::Close(frame))) => {
-                // The library answers the close while it is read on.
+                // The library sends its answer to the close while the stream is polled.
                 let _ = timeout(LAST_WAIT, stream.next()).await;
                 return closed(frame);
             }
-            // The library answers pings.
+            // The library answers pings itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
             Some(Err(error)) => return broken(&error.to_string()),
             None => return broken("the connection ended"),

@@ -1,5 +1,5 @@
-//! The hub and the one tab at it, without IO. What a page and its worker are in a browser is here
-//! one value: facts go in, orders and news come out.
+//! The hub and its only tab, without IO. In a browser these are a worker and a page. Facts go in,
+//! and orders and news come out.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,27 +14,27 @@ use tabmux_core::{
 
 use crate::session::{Lane, Said, Session};
 
-/// Why a socket ends that a lost session had open.
+/// The error of a socket that was open in a lost session.
 const LOST: &str = "the session is lost";
 
-/// What is to be done.
+/// What the client's task must do.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Dial.
+    /// Dial, and give the new link this id.
     Open(AttemptId),
-    /// Send on the link.
+    /// Send a message on the link.
     Send(AttemptId, OwnedPayload),
-    /// Send with the credentials behind it.
+    /// Append the credentials to these bytes, and send them on the link.
     Show(AttemptId, Vec<u8>),
-    /// Find out the credentials, and say by [`Machine::answer`] what came of it.
+    /// Ask the application for its credentials, and pass its answer to [`Machine::answer`].
     Ask(AskId),
-    /// Close the link.
+    /// Close the link with this code and reason.
     Close(AttemptId, u16, String),
-    /// Tell the application.
+    /// Pass this news to the application.
     Tell(News),
 }
 
-/// What the application hears. Sockets and topics have the number that they were asked for with.
+/// News for the application. A socket or topic has the number that the application gave it.
 #[derive(Debug)]
 pub(crate) enum News {
     Status {
@@ -54,7 +54,7 @@ pub(crate) enum News {
         socket: u32,
         bytes: u64,
     },
-    /// `error` says what failed, and is empty if nothing did.
+    /// A socket has ended. `error` says what failed. It is empty if nothing did.
     Closed {
         socket: u32,
         code: u16,
@@ -81,7 +81,7 @@ pub(crate) enum News {
     },
     Browser(OwnedPayload),
     BrowserGap,
-    /// The server, or the hub, will not have this client.
+    /// The server or the hub refuses this client for good, with this reason.
     Refused(String),
 }
 
@@ -91,13 +91,13 @@ struct Socket {
     path: String,
     protocols: Vec<String>,
     phase: Phase,
-    /// What failed.
+    /// A text that says what failed. It is empty if nothing did.
     error: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
-    /// The server was not asked in this session.
+    /// The server was not asked for the socket in this session.
     Wanted,
     Asked,
     Open,
@@ -109,11 +109,11 @@ pub(crate) struct Machine {
     tab: TabId,
     session: Session,
     sockets: BTreeMap<u32, Socket>,
-    /// Why the server has no room for this client, while it has none.
+    /// While the server has no room for this client: the reason for that.
     no_room: Option<String>,
     url: String,
-    /// Why the last dial failed, until the hub has told that it did. The hub does not know:
-    /// browsers hide it.
+    /// The reason why the last dial failed, until the hub reports the failure. The hub does not
+    /// know the reason, because browsers do not tell it.
     failure: Option<String>,
     orders: VecDeque<Order>,
 }
@@ -121,7 +121,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// Returns a machine that dials. `seed` must be random.
     ///
-    /// `asks`: it asks for the credentials before each dial, and before they expire.
+    /// If `asks` is true, the machine asks for credentials before each dial and before they expire.
     pub(crate) fn new(now: Timestamp, url: &str, asks: bool, [hub, tab, seed]: [u64; 3]) -> Self {
         let config = HubConfig { asks, ..HubConfig::new(Mode::Mux, HubId(hub), url) };
         let mut machine = Self {
@@ -130,7 +130,7 @@ impl Machine {
             session: Session::default(),
             sockets: BTreeMap::new(),
             no_room: None,
-            // What follows may be a secret.
+            // The query may contain a secret.
             url: url.split('?').next().unwrap_or_default().to_owned(),
             failure: None,
             orders: VecDeque::new(),
@@ -156,7 +156,7 @@ impl Machine {
         self.carry_out(now);
     }
 
-    /// Sends on a socket. To one that is closed it does nothing.
+    /// Sends a message on a socket. Does nothing if the socket is closed.
     pub(crate) fn send(&mut self, now: Timestamp, socket: u32, payload: OwnedPayload) {
         if self.sockets.contains_key(&socket) {
             self.say(now, socket, Said::Send(payload));
@@ -164,7 +164,8 @@ impl Machine {
         }
     }
 
-    /// The application has dealt with messages of a socket that cost so much.
+    /// Returns credit to the server. Called when the application has taken messages of this cost
+    /// from a socket.
     pub(crate) fn give_credit(&mut self, now: Timestamp, socket: u32, bytes: u64) {
         if self.sockets.contains_key(&socket) {
             self.say(now, socket, Said::Credit(bytes));
@@ -194,25 +195,26 @@ impl Machine {
         self.carry_out(now);
     }
 
-    /// The credentials are known, and differ from those of before or not; or why they are not.
+    /// Takes the answer to a question for credentials: true if they differ from the last ones, or
+    /// the reason why there are none.
     pub(crate) fn answer(&mut self, now: Timestamp, id: AskId, answer: Result<bool, &str>) {
         self.tab(now, TabMessage::Answer { id, answer });
         self.carry_out(now);
     }
 
-    /// The application has newer credentials.
+    /// Called when the application asks to renew its credentials.
     pub(crate) fn renew(&mut self, now: Timestamp) {
         self.tab(now, TabMessage::Renew);
         self.carry_out(now);
     }
 
-    /// The client leaves for good.
+    /// Called when the client ends. The session is left for good.
     pub(crate) fn leave(&mut self, now: Timestamp) {
         self.tab(now, TabMessage::Bye);
         self.carry_out(now);
     }
 
-    /// Takes news of the link.
+    /// Takes an event of the link.
     pub(crate) fn link(&mut self, now: Timestamp, input: Input<'_>) {
         if let Input::LinkClosed { reason, failed: true, .. } = input {
             self.failure = Some(reason.to_owned());
@@ -221,7 +223,7 @@ impl Machine {
         self.carry_out(now);
     }
 
-    /// Does what is due. `buffered` is what the link has not sent.
+    /// Does what is due at `now`. `bytes` is what the link has not sent yet.
     pub(crate) fn wake(&mut self, now: Timestamp, attempt: AttemptId, bytes: u64) {
         self.hub.handle_input(now, Input::LinkBuffered { attempt, bytes });
         self.hub.handle_timeout(now);
@@ -246,7 +248,7 @@ impl Machine {
         self.hub.handle_input(now, Input::TabMessage { tab: self.tab, message });
     }
 
-    /// Asks for a socket, if it can be.
+    /// Asks the server for a socket, if the session is up and the socket was not asked for yet.
     fn ask(&mut self, now: Timestamp, socket: u32) {
         let Some(Socket { path, protocols, phase, .. }) = self.sockets.get_mut(&socket) else {
             return;
@@ -271,8 +273,8 @@ impl Machine {
         self.orders.push_back(Order::Tell(news));
     }
 
-    /// Takes the hub's orders. Those that only concern tabs of a browser are nothing here: this
-    /// hub shares its link with no other, and its tab lives as long as it does.
+    /// Carries out the hub's orders. Orders about locks, tags and tabs do nothing here: this hub
+    /// shares its link with no other hub, and its tab lives as long as the hub.
     fn carry_out(&mut self, now: Timestamp) {
         while let Some(output) = self.hub.poll_output() {
             match output {
@@ -359,12 +361,13 @@ impl Machine {
                     self.end(socket, code, clean, reason);
                 }
             }
-            // The next link may be of another user: this hub has no other beside it.
+            // The next link may belong to another user. This client has only one hub, so its tab
+            // attaches to it anew.
             M::Resync | M::Elsewhere { .. } => self.attach(now),
             M::Refused { message } => self.news(News::Refused(message)),
             M::Ask { id, .. } => self.orders.push_back(Order::Ask(id)),
-            // What was handed to the link may be lost with it, mirrors are another mode, and this
-            // hub knows whose its link is.
+            // `Sent` is ignored, because what was handed to the link may still be lost. The others
+            // belong to mirror mode, or say which hub serves which user.
             M::Sent { .. } | M::Mirror { .. } | M::Wait { .. } | M::User { .. } => {}
         }
     }
@@ -375,7 +378,8 @@ impl Machine {
         }
     }
 
-    /// Returns true if what has this place in the tab's lane was not heard. 0 is of no lane.
+    /// Returns true if the message with this count in the tab's lane was not heard before. A
+    /// message with count 0 is in no lane, and always fresh.
     const fn is_fresh(&mut self, count: u64) -> bool {
         count == 0 || !self.session.is_heard(Lane::Own, count)
     }
@@ -396,8 +400,8 @@ impl Machine {
             self.session.is_up = false;
         }
         if state == LinkState::Backoff {
-            // As with a native socket, what is not open fails with its connection. The server may
-            // open it all the same, if the session goes on.
+            // A socket that is not open fails with its connection, as a native socket does. The
+            // server may still open it if the session goes on, so the socket is closed there too.
             for socket in self.in_phase(|phase| *phase == Phase::Asked) {
                 self.say(now, socket, Said::Close { code: 0, reason: String::new() });
             }
@@ -406,18 +410,18 @@ impl Machine {
         let fails = matches!(state, LinkState::Full | LinkState::Refused);
         self.no_room = fails.then(|| reason.clone());
         if self.no_room.is_some() {
-            // The server has no socket of a client that it has no room for.
+            // The server holds no sockets of a client for which it has no room.
             self.end_all(|_| true, &reason);
         }
         self.news(News::Status { state, reason });
     }
 
-    /// The server takes what this client says, and has it up to `n_seen`. `anew` is the place of
-    /// lane 0 at which another session begins.
+    /// Called when the server accepts what this client sends. It has received this tab's frames up
+    /// to `n_seen`. If a new session begins, `anew` is the count of lane 0 at its start.
     fn go_on(&mut self, now: Timestamp, n_seen: u64, anew: Option<u64>, claim: String) {
         if let Some(count0) = anew {
             self.lose(count0);
-            // What was said before this was said in another session.
+            // This tells the hub that everything sent before belongs to the previous session.
             self.tab(now, TabMessage::Got { count0: 0, count: 0 });
         }
         self.session.set_claim(claim);
@@ -431,14 +435,15 @@ impl Machine {
         sockets.into_iter().for_each(|socket| self.ask(now, socket));
     }
 
-    /// The session is gone: what was open is lost, and the next one is asked for the rest.
+    /// Called when the session is lost. Open sockets end. The others are asked for again in the
+    /// next session.
     fn lose(&mut self, count0: u64) {
         let had_one = self.session.had_one();
         self.session.forget(count0);
         self.end_all(|phase| *phase == Phase::Open, LOST);
         self.sockets.values_mut().for_each(|socket| socket.phase = Phase::Wanted);
         if had_one {
-            // Nobody knows what was said to all tabs between the two.
+            // Messages to all tabs that were sent between the two sessions are lost.
             self.news(News::BrowserGap);
         }
     }

@@ -1,20 +1,20 @@
-//! What this end has of its session. It numbers what is said, and keeps it until the server has it;
-//! what was heard once is not heard again.
+//! The tab's side of a session. It numbers what the tab sends, and keeps it until the server has
+//! it. It also counts what the tab has received, so that nothing is received twice.
 
 use std::collections::VecDeque;
 
 use tabmux_core::{OwnedPayload, hub::TabMessage, wire::SocketId};
 
-/// The lanes in which a tab hears.
+/// The lanes in which a tab receives messages.
 #[derive(Clone, Copy)]
 pub(crate) enum Lane {
-    /// Lane 0, of messages to all tabs.
+    /// Lane 0, with messages to all tabs.
     All = 0,
-    /// The tab's own.
+    /// The tab's own lane, with the messages of its sockets.
     Own = 1,
 }
 
-/// What is said of a socket, and counted.
+/// A reliable message that the tab sends about a socket.
 #[derive(Debug)]
 pub(crate) enum Said {
     Open { path: String, protocols: Vec<String> },
@@ -23,7 +23,7 @@ pub(crate) enum Said {
     Credit(u64),
 }
 
-/// Something that was said and is not known to have been received.
+/// A message that was sent and that the server may not have received.
 #[derive(Debug)]
 pub(crate) struct Entry {
     n: u64,
@@ -34,19 +34,19 @@ pub(crate) struct Entry {
 /// One tab's part in a session.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
-    /// What a tab shows to a hub; empty before the first session.
+    /// The claim that the tab shows to a hub. It is empty before the first session.
     claim: String,
-    /// The places up to which it has heard, by [`Lane`].
+    /// The count of the last message that was received in each [`Lane`].
     heard: [u64; 2],
     unseen: VecDeque<Entry>,
-    /// The number of what was said last.
+    /// The number of the last message that was sent.
     said: u64,
-    /// True while the hub takes what is said.
+    /// True while the hub accepts messages of this tab.
     pub(crate) is_up: bool,
 }
 
 impl Session {
-    /// Returns what a tab says that attaches.
+    /// Returns the message with which the tab attaches to the hub.
     pub(crate) fn attach(&self) -> TabMessage<'_> {
         let [last0, last] = self.heard;
         TabMessage::Attach { claim: &self.claim, last0, last }
@@ -57,36 +57,37 @@ impl Session {
         !self.claim.is_empty()
     }
 
-    /// Another session goes on, or begins.
+    /// Stores the claim of the session that goes on or begins.
     pub(crate) fn set_claim(&mut self, claim: String) {
         self.claim = claim;
     }
 
-    /// The session is gone: another begins, in which lane 0 is at `count0`.
+    /// Forgets the counts of a lost session. In the next session, lane 0 is at `count0`.
     pub(crate) fn forget(&mut self, count0: u64) {
         *self = Self { heard: [count0, 0], is_up: self.is_up, ..Self::default() };
     }
 
-    /// Numbers what is said of a socket, and keeps it until it is seen.
+    /// Numbers a message about a socket, and keeps it until the server has it.
     pub(crate) fn number(&mut self, socket: SocketId, said: Said) -> &Entry {
         self.said += 1;
         self.unseen.push_back(Entry { n: self.said, socket, said });
         &self.unseen[self.unseen.len() - 1]
     }
 
-    /// The server has what was said up to `n`.
+    /// Drops the messages up to number `n`, which the server has received.
     pub(crate) fn seen(&mut self, n: u64) {
         while self.unseen.front().is_some_and(|entry| entry.n <= n) {
             self.unseen.pop_front();
         }
     }
 
-    /// Returns what the server may not have, in its order.
+    /// Returns the messages that the server may not have received, in order.
     pub(crate) fn unseen(&self) -> impl Iterator<Item = &Entry> {
         self.unseen.iter()
     }
 
-    /// Returns true if the message at that place was heard before. If not, it is now.
+    /// Returns true if the message with this count was received before. Otherwise marks it as
+    /// received and returns false.
     pub(crate) const fn is_heard(&mut self, lane: Lane, count: u64) -> bool {
         let heard = &mut self.heard[lane as usize];
         if count <= *heard {
@@ -98,7 +99,7 @@ impl Session {
 }
 
 impl Entry {
-    /// Returns it as a tab says it.
+    /// Returns the entry as a message to the hub.
     pub(crate) fn message(&self) -> TabMessage<'_> {
         let Self { n, socket, ref said } = *self;
         match said {

@@ -1,4 +1,4 @@
-//! A virtual socket.
+//! Virtual sockets of a client.
 
 use std::{
     fmt,
@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 
 use crate::{OpenError, SendError, driver::Command, inbox::Inbox};
 
-/// A virtual socket, which [`Client::open`](crate::Client::open) opened. It is a [`Stream`] of
-/// messages. Dropping it closes it with 1000.
+/// A virtual socket that [`Client::open`](crate::Client::open) opened. It is a [`Stream`] of
+/// messages. Dropping it closes it with code 1000.
 ///
-/// A link that breaks does not end it: what was sent meanwhile is sent again, and nothing comes
-/// twice.
+/// A broken link does not end the socket. Messages that were sent meanwhile are sent again, and no
+/// message arrives twice.
 pub struct Socket {
     number: u32,
     shared: Arc<Shared>,
@@ -26,21 +26,22 @@ pub struct Socket {
     protocol: String,
 }
 
-/// How a socket ended.
+/// How and why a socket ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ended {
-    /// The close code: 1005 when none was given, 1006 when it was not closed but broke.
+    /// The close code. It is 1005 if the close carried none, and 1006 if the socket broke without a
+    /// close.
     pub code: u16,
-    /// The close reason.
+    /// The close reason. It is empty if there was none.
     pub reason: String,
-    /// True if one end closed it on purpose.
+    /// True if the socket was closed on purpose by one end.
     pub clean: bool,
-    /// What failed; empty if nothing did.
+    /// A text that says what failed. It is empty if nothing did.
     pub error: String,
 }
 
-/// What a socket and the client's task share.
+/// The state that a socket shares with the client's task.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) inbox: Inbox<OwnedPayload>,
@@ -49,53 +50,54 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// What the server chose when it opened the socket, which may be closed since.
+    /// The sub-protocol of the server's answer. It is set once the server has opened the socket,
+    /// and stays set after the socket has closed.
     protocol: Option<String>,
     phase: Phase,
-    /// Who waits for the socket to open, for credit, or for the end.
+    /// Tasks that wait for the socket to open, for credit, or for the end.
     waiting: Vec<Waker>,
 }
 
 #[derive(Debug)]
 enum Phase {
     Opening,
-    /// A message may be sent while `credit` is above 0, whatever its size.
+    /// The socket is open. A message of any size may be sent while `credit` is above 0.
     Open {
         credit: i64,
     },
-    /// It is closed from here, and the server has not answered.
+    /// The application has closed the socket, and the server has not answered yet.
     Closing,
     Ended(Ended),
 }
 
 impl Socket {
-    /// Waits until the socket of this number is open.
+    /// Waits until the socket with this number is open.
     pub(crate) async fn opened(
         number: u32,
         shared: Arc<Shared>,
         commands: mpsc::UnboundedSender<Command>,
     ) -> Result<Self, OpenError> {
-        // Made before it is open, so that a caller who does not wait for it closes it.
+        // The socket is made before it is open, so that dropping this future closes it.
         let mut socket = Self { number, shared, commands, protocol: String::new() };
         socket.protocol = poll_fn(|context| socket.shared.poll_open(context)).await?;
         Ok(socket)
     }
 
-    /// Returns the sub-protocol that the server chose, empty if it chose none.
+    /// Returns the sub-protocol that the server chose. It is empty if the server chose none.
     pub fn protocol(&self) -> &str {
         &self.protocol
     }
 
-    /// Returns the next message, and `None` once the socket is closed.
+    /// Returns the next message, or `None` once the socket is closed.
     pub async fn next(&mut self) -> Option<OwnedPayload> {
         poll_fn(|context| self.poll(context)).await
     }
 
     /// Sends a message. Waits while the server has given no credit, because its handler is behind.
-    /// The message survives the link: it is sent again until the server has it.
+    /// The message survives a broken link: the client sends it again until the server has it.
     ///
     /// # Errors
-    /// [`SendError::Closed`] when the socket is closed.
+    /// Returns [`SendError::Closed`] if the socket is closed.
     pub async fn send(&self, message: impl Into<OwnedPayload>) -> Result<(), SendError> {
         let payload = message.into();
         let cost = message_cost(payload.len());
@@ -104,9 +106,9 @@ impl Socket {
         self.commands.send(command).map_err(|_| SendError::Closed)
     }
 
-    /// Closes the socket: with 1000, or a code from 3000 to 4999. A reason longer than 123 bytes is
-    /// cut. What was sent before arrives. [`next`](Self::next) has the messages that came
-    /// meanwhile, and [`ended`](Self::ended) the answer.
+    /// Closes the socket. `code` must be 1000, or from 3000 to 4999. A reason longer than 123 bytes
+    /// is cut. Messages that were sent before still arrive. [`next`](Self::next) returns the
+    /// messages that arrive meanwhile, and [`ended`](Self::ended) tells the server's answer.
     pub fn close(&self, code: u16, reason: &str) {
         if self.shared.closing() {
             let reason = reason.to_owned();
@@ -114,7 +116,7 @@ impl Socket {
         }
     }
 
-    /// Returns how the socket ended, and `None` before.
+    /// Returns how the socket ended, or `None` while it has not ended.
     pub fn ended(&self) -> Option<Ended> {
         match &self.shared.state().phase {
             Phase::Ended(ended) => Some(ended.clone()),
@@ -125,7 +127,7 @@ impl Socket {
     fn poll(&self, context: &Context<'_>) -> Poll<Option<OwnedPayload>> {
         let message = std::task::ready!(self.shared.inbox.poll(context));
         if let Some(message) = &message {
-            // The server may send as much again.
+            // Credit for this message is given back, so that the server may send as much again.
             let bytes = message_cost(message.len());
             let _ = self.commands.send(Command::Credit { socket: self.number, bytes });
         }
@@ -192,7 +194,7 @@ impl Shared {
         self.inbox.end();
     }
 
-    /// Returns true if it was not closed before.
+    /// Begins to close the socket. Returns true if it was not closed or closing before.
     fn closing(&self) -> bool {
         let mut state = self.state();
         let is_first = matches!(state.phase, Phase::Opening | Phase::Open { .. });
@@ -212,7 +214,7 @@ impl Shared {
         }
     }
 
-    /// Takes credit for a message, which may cost more than there is.
+    /// Takes credit for a message. It may take more than there is.
     fn poll_credit(&self, context: &Context<'_>, cost: u64) -> Poll<Result<(), SendError>> {
         let mut state = self.state();
         match &mut state.phase {

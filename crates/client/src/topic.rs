@@ -1,4 +1,4 @@
-//! What comes to all: topics, and messages to all tabs of a browser.
+//! Topics, and messages to all tabs of a browser.
 
 use std::{
     future::poll_fn,
@@ -12,10 +12,11 @@ use tokio::sync::mpsc;
 
 use crate::{driver::Command, inbox::Inbox};
 
-/// A subscription to a topic: a [`Stream`] of events. Dropping it ends the subscription.
+/// A subscription to a topic. It is a [`Stream`] of events. Dropping it ends the subscription.
 ///
-/// A link that breaks does not end it. Publications that were missed because it was away for too
-/// long, or because up to 1,024 events waited to be taken, are a [`TopicEvent::Gap`].
+/// A broken link does not end the subscription. The reader gets [`TopicEvent::Gap`] if publications
+/// were missed, because the link was away for too long or because 1,024 events waited for the
+/// reader.
 #[derive(Debug)]
 pub struct Topic {
     pub(crate) number: u32,
@@ -23,52 +24,53 @@ pub struct Topic {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
 }
 
-/// What a topic tells.
+/// An event of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TopicEvent {
-    /// All that is published after this position will come.
+    /// The subscription has begun. All publications after this position will arrive.
     Subscribed {
-        /// Where the topic is.
+        /// The position of the topic now.
         position: Position,
     },
-    /// A publication.
+    /// A publication of the topic.
     Message {
-        /// Its place in the topic.
+        /// The publication's position in the topic.
         position: Position,
-        /// The message.
+        /// The message that was published.
         message: OwnedPayload,
     },
-    /// Publications are missing here: fetch the state of things anew.
+    /// Publications are missing here. The application should fetch its state anew.
     Gap {
-        /// Up to where they may be missing.
+        /// The last position up to which publications may be missing.
         position: Position,
     },
-    /// The subscription has ended. Nothing follows.
+    /// The subscription has ended. No further event follows.
     End {
-        /// Why.
+        /// The reason why it ended.
         reason: String,
     },
 }
 
-/// Messages to all tabs of a browser, of which this client counts as one: a [`Stream`].
+/// Messages to all tabs of a browser. To the server this client is a browser with one tab. It is a
+/// [`Stream`] of events.
 #[derive(Debug)]
 pub struct Broadcasts {
     pub(crate) inbox: Inbox<BrowserEvent>,
 }
 
-/// What the server says to all tabs of a browser, or to this client alone.
+/// A message that the server sends to all tabs of a browser, or to this client alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrowserEvent {
-    /// A message.
+    /// A message, text or binary.
     Message(OwnedPayload),
-    /// Messages are missing here.
+    /// One or more messages are missing here.
     Gap,
 }
 
 impl Topic {
-    /// Returns the next event; `None` after [`TopicEvent::End`].
+    /// Returns the next event, or `None` after [`TopicEvent::End`].
     pub async fn next(&mut self) -> Option<TopicEvent> {
         poll_fn(|context| self.inbox.poll(context)).await
     }
@@ -76,7 +78,7 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        // Where that fails the client is closed.
+        // Sending fails only if the client is closed.
         let _ = self.commands.send(Command::Unsubscribe { topic: self.number });
     }
 }
@@ -90,7 +92,7 @@ impl Stream for Topic {
 }
 
 impl TopicEvent {
-    /// Returns the gap that is left where this event is left out.
+    /// Returns the gap that stands for this event if the event is left out.
     pub(crate) fn into_gap(self) -> Self {
         match self {
             Self::Subscribed { position }
@@ -102,7 +104,7 @@ impl TopicEvent {
 }
 
 impl Broadcasts {
-    /// Returns the next event; `None` when the client is closed.
+    /// Returns the next event, or `None` once the client is closed.
     pub async fn next(&mut self) -> Option<BrowserEvent> {
         poll_fn(|context| self.inbox.poll(context)).await
     }

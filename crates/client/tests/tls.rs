@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// An authority that nobody trusts but who is told to.
+/// A certificate authority that only clients who are told to trust it trust.
 struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -36,7 +36,7 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// What trusts this authority alone.
+    /// Returns a configuration that trusts this authority alone.
     fn trust(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).unwrap();
@@ -45,7 +45,7 @@ impl Authority {
         Arc::new(config.with_root_certificates(roots).with_no_client_auth())
     }
 
-    /// A certificate for `localhost`, and its key.
+    /// Returns a certificate for `localhost`, and its key.
     fn localhost(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -62,7 +62,7 @@ async fn echo(mut socket: TaskSocket) {
     }
 }
 
-/// A server that echoes, behind a proxy that speaks TLS. Returns the address of its links.
+/// Serves an echo behind a proxy that speaks TLS. Returns the address of its links.
 async fn serve(authority: &Authority) -> String {
     let server = Server::builder().socket("/echo", task(echo)).build().unwrap();
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -120,11 +120,12 @@ async fn a_link_over_tls_that_trusts_another_authority_fails_with_the_reason() {
     assert!(reason.contains("invalid peer certificate"), "{reason}");
 }
 
-/// The address that [`trusts_the_system`] dials, and the file of what its system trusts.
+/// The environment variable with the address that [`trusts_the_system`] dials.
 const URL: &str = "TABMUX_TEST_URL";
 const TRUSTED: &str = "SSL_CERT_FILE";
 
-/// In a process of its own, which is told by its environment what the system trusts.
+/// Runs the client in a process of its own, because a variable of its environment says what the
+/// system trusts.
 #[tokio::test]
 async fn a_link_over_tls_trusts_what_the_system_trusts() {
     let authority = Authority::new();
@@ -151,7 +152,7 @@ async fn trusts_the_system() {
     echoed(&client).await;
 }
 
-/// In a process of its own, for the same reason.
+/// Runs the client in a process of its own, for the same reason.
 #[tokio::test]
 async fn a_system_that_trusts_nothing_is_told_at_once() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("no-certificates");

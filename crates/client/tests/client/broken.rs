@@ -7,7 +7,7 @@ use tabmux_server::{Config, Message, Refusal, Server, TaskSocket, task};
 
 use super::support::{Network, Running, soon, text};
 
-/// Counts: the `n`th message must be `n`, and is answered with the same.
+/// Asserts that the `n`th message is `n`, and answers each with the same text.
 async fn count(mut socket: TaskSocket) {
     let mut expected = 0_u32;
     while let Some(message) = socket.next().await {
@@ -35,7 +35,7 @@ async fn nothing_is_lost_or_repeated_over_a_link_that_breaks_again_and_again() {
         for number in (cut - 1) * EACH..cut * EACH {
             socket.send(number.to_string()).await.unwrap();
         }
-        // Some of it is on its way, in both directions.
+        // The cut falls while messages are on their way in both directions.
         while heard < cut * EACH - EACH / 2 {
             assert_eq!(text(&mut socket).await, heard.to_string());
             heard += 1;

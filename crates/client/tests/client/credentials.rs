@@ -1,4 +1,4 @@
-//! Credentials of a client: shown on the link, and renewed there.
+//! Credentials of a client, shown and renewed on its link.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ impl SocketHandler for Whose {
     }
 }
 
-/// Takes `NAME NUMBER`, which counts for two seconds.
+/// Admits a client whose credentials are `NAME NUMBER`. They expire after two seconds.
 async fn judge(request: Handshake) -> Verdict {
     match request.credentials() {
         None => Ok(Admitted::needs_credentials()),
@@ -41,7 +41,7 @@ fn builder() -> Builder {
     Server::builder().socket("/whose", || Whose).judge(judge)
 }
 
-/// A client whose credentials are those of this user, each time with another number.
+/// Returns a client of this user. Its credentials have another number each time.
 fn client_of(server: &Running, user: &'static str) -> (Client, Arc<AtomicUsize>) {
     let asked = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&asked);
@@ -57,7 +57,7 @@ async fn credentials_are_renewed_on_the_link_before_they_expire() {
     let server = Running::start(builder()).await;
     let (client, asked) = client_of(&server, "ann");
     let mut socket = soon("a socket", client.open("/whose", &[])).await.unwrap();
-    // Each token counts for two seconds.
+    // Each token expires after two seconds.
     let renewing = async {
         while server.handle.stats().links.renewed < 3 {
             socket.send("whose?").await.unwrap();

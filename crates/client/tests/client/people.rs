@@ -7,7 +7,7 @@ use tabmux_server::{Message, Refusal, Server, Target, task};
 
 use super::support::{Running, soon};
 
-/// A server with a socket that stays open.
+/// Returns a server with a socket that stays open.
 async fn running() -> Running {
     let quiet = task(|mut socket| async move { while socket.next().await.is_some() {} });
     Running::start(Server::builder().socket("/quiet", quiet)).await
@@ -42,7 +42,7 @@ async fn a_message_to_a_tab_reaches_that_tab_alone() {
     let (mut heard_one, mut heard_two) = (one.broadcasts(), two.broadcasts());
     let send = |target, text| server.handle.send(target, Message::Text(text)).unwrap();
     send(second, "for two");
-    // What comes first is what was sent to it: a message for the other would come before.
+    // A message that was sent to the other tab too would arrive before this one.
     send(first, "for one");
     send(second, "again");
     let message = |text: &str| Some(BrowserEvent::Message(text.into()));

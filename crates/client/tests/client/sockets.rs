@@ -1,4 +1,4 @@
-//! Virtual sockets.
+//! Virtual sockets of a client.
 
 use futures_util::{FutureExt, StreamExt};
 use tabmux_client::{Client, ConnectError, OpenError, SendError, Status};
@@ -70,7 +70,7 @@ async fn a_sender_waits_for_a_handler_that_is_behind() {
     ));
     let client = server.await.client();
     let socket = soon("a socket", client.open("/deaf", &[])).await.unwrap();
-    // The credit of a tab is 256 KiB, and a message may be sent while there is some.
+    // The client has 256 KiB of credit, and may send a message of any size while some is left.
     for _ in 0..3 {
         soon("room", socket.send(vec![0; 100 << 10])).await.unwrap();
     }
@@ -137,7 +137,7 @@ async fn a_socket_that_is_dropped_is_closed_and_so_is_a_client() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_client_ends_all_it_has() {
+async fn the_end_of_a_client_ends_its_sockets_and_topics() {
     let server = Running::start(Server::builder().socket("/echo", task(echo))).await;
     let client = server.client();
     let mut socket = soon("a socket", client.open("/echo", &[])).await.unwrap();
@@ -153,7 +153,7 @@ async fn the_end_of_a_client_ends_all_it_has() {
 }
 
 #[tokio::test]
-async fn who_is_at_fault_is_told() {
+async fn an_error_says_who_is_at_fault() {
     for none in ["not an address", "http://127.0.0.1:1", "/tabmux/ws", "ws://"] {
         let error = Client::connect(none).unwrap_err();
         assert!(matches!(error, ConnectError::Url { .. }), "{none}: {error:?}");

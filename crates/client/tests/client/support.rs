@@ -1,4 +1,4 @@
-//! A running server, and a network before it that a test can break.
+//! A running server, behind a network that a test can break.
 
 use std::{
     net::SocketAddr,
@@ -21,13 +21,13 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Waits for what must come.
+/// Waits for `future`. Fails the test if it takes too long.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(Duration::from_secs(30), future).await;
     waited.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
-/// A server on a port of its own, which ends with the test.
+/// A server on a free port, which ends with the test.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) handle: ServerHandle,
@@ -46,7 +46,7 @@ impl Running {
         let (address, handle) = (listener.local_addr().unwrap(), server.handle());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
-            // A test that is over drops the sender, and its server with it.
+            // The sender is dropped at the end of the test, which stops the server.
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -70,7 +70,7 @@ pub(crate) fn url(address: SocketAddr) -> String {
     format!("ws://{address}/tabmux/ws")
 }
 
-/// The next message, which must be text.
+/// Returns the next message, which must be text.
 pub(crate) async fn text(socket: &mut Socket) -> String {
     match soon("a message", socket.next()).await {
         Some(OwnedMessage::Text(text)) => text,
@@ -78,13 +78,13 @@ pub(crate) async fn text(socket: &mut Socket) -> String {
     }
 }
 
-/// What stands between client and server. It breaks connections, and swallows bytes.
+/// A network between client and server that breaks connections and swallows bytes.
 #[derive(Clone)]
 pub(crate) struct Network(Arc<State>);
 
 struct State {
     address: SocketAddr,
-    /// Connections of an earlier number break.
+    /// Connections that were made in an earlier epoch break.
     epoch: watch::Sender<u64>,
     is_down: AtomicBool,
     dials: AtomicU64,
@@ -119,17 +119,17 @@ impl Network {
         url(self.0.address)
     }
 
-    /// Breaks all connections, in both directions and with what is on its way.
+    /// Breaks all connections in both directions. Bytes on their way are lost.
     pub(crate) fn cut(&self) {
         self.0.epoch.send_modify(|epoch| *epoch += 1);
     }
 
-    /// From now on new connections break at once, or no longer.
+    /// If `is_down` is true, new connections break at once from now on.
     pub(crate) fn set_down(&self, is_down: bool) {
         self.0.is_down.store(is_down, Ordering::Relaxed);
     }
 
-    /// How often somebody dialled.
+    /// Returns how often a client has dialled.
     pub(crate) fn dials(&self) -> u64 {
         self.0.dials.load(Ordering::Relaxed)
     }

@@ -25,7 +25,7 @@ async fn publications_come_in_order_with_their_positions() {
         let TopicEvent::Message { position, message } = event else { panic!("{event:?}") };
         assert_eq!((message, position.offset), (text.into(), start.offset + offset));
     }
-    // A name that is none ends the subscription.
+    // An invalid name ends the subscription.
     let mut none = client.subscribe("");
     let event = next(&mut none).await;
     assert!(matches!(event, TopicEvent::End { .. }), "{event:?}");
@@ -56,7 +56,8 @@ async fn a_reader_that_is_behind_gets_a_gap_between_what_came_before_and_after()
     assert!(matches!(next(&mut topic).await, TopicEvent::Subscribed { .. }));
     let mut witness = client.subscribe("prices");
     assert!(matches!(next(&mut witness).await, TopicEvent::Subscribed { .. }));
-    // More than wait for a reader: 1,024. The witness tells when they are there.
+    // More messages than wait for a reader, which are 1,024. The witness shows when all have
+    // arrived.
     for number in 0..1_100 {
         server.handle.publish("prices", Message::Text(&number.to_string())).await.unwrap();
         assert!(matches!(next(&mut witness).await, TopicEvent::Message { .. }));
