@@ -1,6 +1,6 @@
-//! Traces at a desk: [`replay`](mod@replay) tells a hub again what one in a browser was told, and
-//! [`record`](mod@record) makes traces from seeds, for comparing the native build with the wasm.
-//! The format is `tabmux_core::trace`.
+//! Replays and makes traces. [`replay`](mod@replay) gives a hub the recorded inputs of a hub in a
+//! browser. [`record`](mod@record) makes traces from seeds, to compare the native build with the
+//! WebAssembly build. The format is that of `tabmux_core::trace`.
 
 #![forbid(unsafe_code)]
 

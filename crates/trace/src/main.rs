@@ -1,4 +1,4 @@
-//! Replays a trace and prints it, or makes one from a seed.
+//! Replays a trace and prints it, or makes a trace from a seed.
 
 #![forbid(unsafe_code)]
 
@@ -33,12 +33,13 @@ fn main() -> ExitCode {
 fn print(file: &str, quiet: bool) -> Result<(), Box<dyn Error>> {
     let bytes = fs::read(file).map_err(|error| format!("{file}: {error}"))?;
     let mut out = std::io::stdout().lock();
-    // Line by line: if the hub panics, the last one says what it was told.
+    // Each line is printed at once. If the hub panics, the last line is the input that made it
+    // panic.
     let replayed = replay(&bytes, |line| {
         if quiet {
             return;
         }
-        // Whoever reads may stop reading.
+        // Printing fails if the reader of the pipe has closed it, which is no error.
         let _ = match line {
             Line::Told(entry) => writeln!(out, "{entry:?}"),
             Line::Ordered(output) => writeln!(out, "    {output:?}"),
@@ -46,7 +47,7 @@ fn print(file: &str, quiet: bool) -> Result<(), Box<dyn Error>> {
     })
     .map_err(|error| format!("{file}: {error}"))?;
     println!(
-        "told {} things, the hub ordered {}; compared with the recording {} times: the same",
+        "{} inputs and {} orders, the same as in the recording at {} comparisons",
         replayed.told, replayed.ordered, replayed.compared
     );
     Ok(())

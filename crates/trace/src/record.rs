@@ -1,5 +1,5 @@
-//! Traces from seeds: one hub that is told all there is to tell, likely or not, and recorded. They
-//! are for comparing builds with each other, so nothing is asked of what the hub does.
+//! Makes traces from seeds. A hub gets inputs of all kinds, likely or not, and they are recorded.
+//! The traces compare builds with each other, so nothing is asserted about the hub's orders.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,9 +23,10 @@ const SOCKETS: u64 = 3;
 const TOPICS: [&str; 3] = ["prices", "news", "wëather"];
 const URL: &str = "wss://host.test/tabmux/ws";
 
-/// Records a hub that is told so much, in mirror mode for odd seeds, asking tabs where its link
-/// goes for half of them, and the server whose the browser is for half of these. All moments are
-/// whole milliseconds, which every shell can tell exactly.
+/// Records a hub that is given `steps` inputs. Odd seeds give a hub in mirror mode. Half of the
+/// seeds give a hub that asks tabs for the address of its link, and half of these a hub that asks
+/// the server for the browser's user. All times are whole milliseconds, which every shell
+/// represents exactly.
 pub fn record(seed: u64, steps: u64) -> Vec<u8> {
     let mut recording = Recording::new(seed);
     for _ in 0..steps {
@@ -45,14 +46,14 @@ struct Recording {
     attempt: AttemptId,
     link: Link,
     lock_wanted: bool,
-    /// What the server is about to say.
+    /// Frames that the server is about to send.
     mail: VecDeque<Vec<u8>>,
-    /// What tabs were asked and have not answered.
+    /// Questions to tabs that are not answered yet.
     questions: VecDeque<(TabId, AskId)>,
     offset: u64,
 }
 
-/// What a page keeps.
+/// The state that a page keeps.
 #[derive(Default)]
 struct Tab {
     said: u64,
@@ -180,7 +181,7 @@ impl Recording {
             7 => ServerFrame::Ack { lanes: vec![LaneCount { lane: tab.0, count: b }] },
             _ => ServerFrame::Close { tab, socket, code: 1000, reason: "over" },
         };
-        // Garbage ends the link, so it is rare.
+        // A message that is no frame ends the link, so such messages are rare.
         let bytes = frame.to_bytes();
         self.input(Input::LinkMessage { attempt, payload: Payload::Binary(&bytes) });
     }
@@ -226,7 +227,7 @@ impl Recording {
         let name = self.rng.pick(&TOPICS).unwrap_or("prices");
         let since = self.rng.one_in(2).then_some(Position { epoch: 1, offset: self.offset });
         let choice = self.rng.below(13);
-        // Each tab counts what it says on sockets, and now and then it is wrong.
+        // Each tab counts its reliable messages. Now and then its count is wrong.
         let mut n = self.tabs.get(&tab).map_or(0, |tab| tab.said) + 1;
         n += u64::from(self.rng.one_in(30));
         let message = match choice {
@@ -297,7 +298,7 @@ impl Recording {
         }
     }
 
-    /// What a server would say, more or less.
+    /// Queues an answer of the server, roughly as a server would give it.
     fn answer(&mut self, bytes: &[u8]) {
         let Ok(frame) = HubFrame::decode(bytes) else { return };
         let answer = match frame {

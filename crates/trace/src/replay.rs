@@ -1,4 +1,4 @@
-//! Replays what a worker recorded: the same hub, told the same, must order the same.
+//! Replays what a worker recorded. The same hub with the same inputs must give the same orders.
 
 use std::fmt;
 
@@ -8,32 +8,32 @@ use tabmux_core::{
     wire::DecodeError,
 };
 
-/// A step of a replay.
+/// One step of a replay.
 #[derive(Debug)]
 pub enum Line<'a> {
-    /// The hub is told this; it may panic, as it may have in the browser.
+    /// The hub is about to get this input. It may panic, as it may have in the browser.
     Told(Entry<'a>),
-    /// It orders this.
+    /// The hub gave this order.
     Ordered(Output),
 }
 
-/// A replay that ordered what was recorded.
+/// The result of a replay whose orders are those of the recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replayed {
-    /// What the hub was told.
+    /// Number of inputs and timeouts that the hub got.
     pub told: u64,
-    /// What it ordered.
+    /// Number of orders that the hub gave.
     pub ordered: u64,
-    /// How often its orders were compared with those of the recording.
+    /// Number of times that the hub's orders were compared with the recording.
     pub compared: u64,
 }
 
-/// Why a replay ended early.
+/// The reason why a replay ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayError {
-    /// The bytes are no trace, from this entry on.
+    /// The bytes from this entry on are no trace.
     Bad(u64, DecodeError),
-    /// The hub ordered something else than in the recording, before this entry.
+    /// Before this entry, the hub gave other orders than in the recording.
     Differs(u64),
 }
 
@@ -43,8 +43,8 @@ impl fmt::Display for ReplayError {
             Self::Bad(entry, error) => write!(f, "entry {entry} of the trace: {error}"),
             Self::Differs(entry) => write!(
                 f,
-                "before entry {entry} the hub ordered something else than in the recording: was \
-                 it recorded by another build?"
+                "before entry {entry} the hub gave other orders than in the recording; another \
+                 build may have recorded the trace"
             ),
         }
     }
@@ -52,10 +52,11 @@ impl fmt::Display for ReplayError {
 
 impl std::error::Error for ReplayError {}
 
-/// Replays a trace and shows each step.
+/// Replays a trace and calls `see` with each step.
 ///
 /// # Errors
-/// The bytes are no trace, or the hub orders something else.
+/// Returns an error if the bytes are no trace, or if the hub gives other orders than in the
+/// recording.
 pub fn replay(bytes: &[u8], mut see: impl FnMut(&Line<'_>)) -> Result<Replayed, ReplayError> {
     let trace = Trace::new(bytes).map_err(|error| ReplayError::Bad(0, error))?;
     let (mut recorder, _) = Recorder::new(&trace.config, trace.seed);

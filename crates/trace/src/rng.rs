@@ -1,16 +1,16 @@
 //! The only source of randomness: SplitMix64 (Steele, Lea and Flood, 2014).
 
-/// A seeded generator.
+/// A generator of pseudo-random numbers.
 #[derive(Debug)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// A generator; the same seed gives the same numbers.
+    /// Returns a generator. The same seed gives the same numbers.
     pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Returns any 64-bit number.
     const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -19,17 +19,17 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which must not be 0.
+    /// Returns a number below `end`, which must not be 0.
     pub(crate) const fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` times on average.
     pub(crate) const fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    /// One of these.
+    /// Returns one of the items, or `None` if there is none.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         let len = u64::try_from(from.len()).ok().filter(|len| *len > 0)?;
         usize::try_from(self.below(len)).ok().and_then(|at| from.get(at).copied())

@@ -1,4 +1,4 @@
-//! What was recorded is replayed; what differs is found.
+//! A recording is replayed, and a difference is found.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,8 @@ fn a_recording_holds_every_kind_of_input_and_most_orders() {
         .unwrap();
     }
     assert_eq!(told.len(), 24, "{told:?}");
-    // All but Refused, which takes a thousand tabs, and one that takes a minute without a server.
+    // `Refused` takes a thousand tabs, and another message takes a minute without a server. All
+    // others are here.
     assert!(ordered.len() >= 18, "{ordered:?}");
 }
 
@@ -66,7 +67,7 @@ fn a_digest_that_differs_is_found_where_it_is() {
 }
 
 #[test]
-fn what_is_no_trace_is_refused() {
+fn bytes_that_are_no_trace_are_refused() {
     let error = replay(b"GET / HTTP/1.1", |_| {}).unwrap_err();
     assert!(error.to_string().contains("beginning of the trace"), "{error}");
     let mut cut = record(2, 50);

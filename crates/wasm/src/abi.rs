@@ -1,11 +1,12 @@
-//! How arguments cross between the module and JavaScript: numbers, 64-bit integers and flags as
-//! they are. A text or bytes go in as the address of a block that the script got of [`block`], and
-//! go out as the address of a [`Span`].
+//! Passes arguments between the module and JavaScript. Numbers, 64-bit integers and flags are
+//! passed as they are. A text or bytes go in as the address of a block, which the script got from
+//! [`block`], and go out as the address of a [`Span`].
 
-/// Bytes before those of a block: their number.
+/// Size of the length at the start of a block, in bytes.
 const HEAD: usize = size_of::<u32>();
 
-/// Texts, bytes or numbers that JavaScript is to copy, before the call returns.
+/// The address and length of texts, bytes or numbers. JavaScript copies them before the call
+/// returns.
 #[repr(C)]
 pub(crate) struct Span {
     at: usize,
@@ -18,7 +19,7 @@ impl Span {
     }
 }
 
-/// Returns a block for so many bytes, which the script writes behind its [`HEAD`].
+/// Returns a block for `len` bytes. The script writes the bytes behind the block's [`HEAD`].
 #[unsafe(export_name = "block")]
 extern "C" fn block(len: u32) -> *mut u8 {
     let mut block = vec![0; HEAD + len as usize].into_boxed_slice();
@@ -26,17 +27,18 @@ extern "C" fn block(len: u32) -> *mut u8 {
     Box::into_raw(block).cast()
 }
 
-/// A block that came back.
+/// A block that the script passed back.
 pub(crate) struct Block(Box<[u8]>);
 
 impl Block {
     /// # Safety
-    /// The address is that of [`block`], whose block comes back for the first time.
+    /// The address must be one that [`block`] returned, and its block must not have been passed
+    /// back before.
     unsafe fn at(address: *mut u8) -> Self {
-        // SAFETY: each block begins with the number of its bytes.
+        // SAFETY: each block begins with its length.
         let len = unsafe { address.cast::<u32>().read_unaligned() } as usize;
         let slice = std::ptr::slice_from_raw_parts_mut(address, HEAD + len);
-        // SAFETY: `block` made it of a box of this length.
+        // SAFETY: `block` made it from a box of this length.
         Self(unsafe { Box::from_raw(slice) })
     }
 
@@ -45,28 +47,28 @@ impl Block {
     }
 }
 
-/// What comes in.
+/// The type of an argument that JavaScript passes to the module.
 pub(crate) trait Enter {
-    /// As which it comes.
+    /// The type that crosses the boundary.
     type Raw;
-    /// What owns it during the call.
+    /// The type that owns the argument during the call.
     type Held;
 
     /// # Safety
-    /// A block comes back once, and that of a text holds UTF-8.
+    /// A block must be passed back only once. The block of a text must contain UTF-8.
     unsafe fn enter(raw: Self::Raw) -> Self::Held;
 }
 
-/// What owns something that came in, and shows it.
+/// Lends an argument that its `Held` owns.
 pub(crate) trait Show<'a, T> {
     fn show(&'a self) -> T;
 }
 
-/// What goes out.
+/// The type of an argument that the module passes to JavaScript.
 pub(crate) trait Leave {
-    /// As which it goes.
+    /// The type that crosses the boundary.
     type Raw;
-    /// What that refers to.
+    /// The type that owns what `Raw` refers to, during the call.
     type Held;
 
     fn leave(self) -> Self::Held;
@@ -127,7 +129,7 @@ impl Enter for &[u8] {
     type Held = Block;
 
     unsafe fn enter(raw: *mut u8) -> Block {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller guarantees it.
         unsafe { Block::at(raw) }
     }
 }
@@ -138,7 +140,7 @@ impl<'a> Show<'a, &'a [u8]> for Block {
     }
 }
 
-/// A block of a text.
+/// A block that contains a text.
 pub(crate) struct Text(Block);
 
 impl Enter for &str {
@@ -146,14 +148,14 @@ impl Enter for &str {
     type Held = Text;
 
     unsafe fn enter(raw: *mut u8) -> Text {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller guarantees it.
         Text(unsafe { Block::at(raw) })
     }
 }
 
 impl<'a> Show<'a, &'a str> for Text {
     fn show(&'a self) -> &'a str {
-        // SAFETY: as who called `enter` said: it was written by a `TextEncoder`.
+        // SAFETY: the caller of `enter` guarantees UTF-8, since a `TextEncoder` wrote the text.
         unsafe { std::str::from_utf8_unchecked(self.0.bytes()) }
     }
 }

@@ -1,5 +1,5 @@
-//! The module's imports and exports. An instance has one hub: the worker makes another instance
-//! for the next one.
+//! The module's imports and exports. An instance holds one hub. For another hub, the worker makes
+//! another instance.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use tabmux_core::{
 
 use crate::abi::{Enter, Leave, Show};
 
-/// Whether traces can be recorded.
+/// The recorder of traces, or its stand-in in builds that cannot record any.
 #[cfg(feature = "trace")]
 type Tape = tabmux_core::trace::Recorder;
 #[cfg(not(feature = "trace"))]
@@ -19,15 +19,15 @@ type Tape = tabmux_core::shell::Untraced;
 
 type Hub = ShellHub<Imports, Tape>;
 
-/// The hub of this instance. It is not here during a call, nor after a trap.
+/// The hub of this instance. The slot is empty during a call, and after a trap.
 struct Slot(Cell<Option<Box<Hub>>>);
 
-// SAFETY: the module has one thread. The target has no others without its feature `atomics`.
+// SAFETY: the module has one thread. The target has more only with its feature `atomics`.
 unsafe impl Sync for Slot {}
 
 static HUB: Slot = Slot(Cell::new(None));
 
-/// What carries out a hub's orders.
+/// The imported functions, which carry out the hub's orders.
 struct Imports;
 
 macro_rules! import {
@@ -63,7 +63,7 @@ macro_rules! export {
             $(
                 #[unsafe(export_name = $js)]
                 extern "C" fn $name(now: f64, $($arg: <$ty as Enter>::Raw),*) -> f64 {
-                    // SAFETY: the worker passes what it wrote into new blocks.
+                    // SAFETY: the worker passes blocks that it has just filled.
                     $(let $arg = unsafe { <$ty as Enter>::enter($arg) };)*
                     let mut hub = HUB.0.take().expect("no call comes within another, or first");
                     let wake = hub.$name(now, $($arg.show()),*);
@@ -76,11 +76,16 @@ macro_rules! export {
 }
 hub_methods!(export);
 
-/// Makes the hub, without tabs. `seed` is for jitter only. `asks`: tabs say where its link goes,
-/// and `url` is what people call it. `asks_who`: the server is asked whose the browser is.
-/// `tag`: whose hub it is, if its names hold that.
-/// `record`: all it is told goes to `Shell.record`, before it is told, if the module can record
-/// traces.
+/// Makes the hub, without tabs.
+///
+/// - `mux`: 1 for mode mux, 0 for mirror mode.
+/// - `seed`: random bits, for jitter only.
+/// - `url`: the address of the link, for people.
+/// - `asks`: 1 if the hub asks tabs for the address of its link.
+/// - `asks_who`: 1 if the hub asks the server for the browser's user.
+/// - `tag`: the identity tag in the names of the worker, if they contain one.
+/// - `record`: 1 to pass all inputs to `Shell.record` before they are handled, in a build that can
+///   record traces.
 #[unsafe(export_name = "create")]
 extern "C" fn create(
     mux: u32,
@@ -92,7 +97,7 @@ extern "C" fn create(
     tag: *mut u8,
     record: u32,
 ) {
-    // SAFETY: the worker passes what it wrote into new blocks.
+    // SAFETY: the worker passes blocks that it has just filled.
     let [url, tag] = [url, tag].map(|text| unsafe { <&str as Enter>::enter(text) });
     let config = Hub::config(mux != 0, hub, url.show(), [asks != 0, asks_who != 0], tag.show());
     #[cfg(feature = "trace")]
@@ -104,7 +109,7 @@ extern "C" fn create(
     HUB.0.set(Some(Box::new(hub)));
 }
 
-/// Traps, as a broken invariant would: so that tests can see what follows.
+/// Traps as a broken invariant would, so that tests can see what follows.
 #[unsafe(export_name = "trap")]
 extern "C" fn trap() {
     panic!("a test asked for it");

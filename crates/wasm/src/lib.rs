@@ -1,9 +1,10 @@
-//! The hub as a wasm module: exports [`ShellHub`](tabmux_core::shell::ShellHub) to the worker,
-//! which implements the [`Shell`](tabmux_core::shell::Shell) that carries out its orders. What each
-//! method does stands in [`tabmux_core::shell`].
+//! The hub as a WebAssembly module. It exports [`ShellHub`](tabmux_core::shell::ShellHub) to the
+//! worker and imports a [`Shell`](tabmux_core::shell::Shell), which carries out the hub's orders.
+//! [`tabmux_core::shell`] describes each method.
 //!
-//! The bindings are our own (`abi.rs`, and `bindings.ts` of the package): what a generator makes of
-//! these lists takes 1.5 kB more of the worker's script and 1 kB more of each module, compressed.
+//! The bindings are written by hand (`abi.rs`, and `bindings.ts` of the package). Generated
+//! bindings for these lists are larger: 1.5 kB more of the worker's script and 1 kB more of each
+//! module, compressed.
 
 #![deny(clippy::all)]
 

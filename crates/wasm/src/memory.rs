@@ -1,11 +1,11 @@
-//! The module's allocator. The usual one has 8 kB of code, an eighth of the module of mirror mode,
-//! and every browser loads it.
+//! The module's allocator. The default allocator has 8 kB of code, an eighth of the module of
+//! mirror mode, and every browser loads it.
 //!
-//! Each block has a size that is a power of two, from 16 bytes on. A block that is freed is kept
-//! for the next request of its size. New blocks are cut from the end of the memory, which grows by
-//! whole pages and never shrinks, whatever the allocator. So a request takes a few instructions, a
-//! block is at most twice as large as what is asked for, and no pattern of requests takes more
-//! than twice the peak of each size.
+//! The size of each block is a power of two, from 16 bytes on. A freed block is kept for the next
+//! request of its size. New blocks are cut from the end of the memory, which grows by whole pages.
+//! WebAssembly memory never shrinks, whatever the allocator. A request takes a few instructions. A
+//! block is at most twice as large as the request, and the memory is at most twice the sum of each
+//! size's peak.
 
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -13,20 +13,21 @@ use std::{
     ptr,
 };
 
-/// Blocks have at least so many bytes, and are aligned to it.
+/// Smallest size of a block, and the alignment of all blocks, in bytes.
 const SMALLEST: usize = 16;
-/// Sizes from 16 bytes to 2 GiB.
+/// Number of block sizes, from 16 bytes to 2 GiB.
 const SIZES: usize = 28;
-/// How much memory is asked for at once, at least.
+/// Size of a page, in bytes. The memory grows by whole pages.
 const PAGE: usize = 64 << 10;
 
-/// Gives memory that nobody has: `None` when there is none.
+/// A source of memory that nothing uses yet.
 pub(crate) trait Source {
-    /// Makes the memory larger by so many pages. Returns where it ended before.
+    /// Makes the memory larger by this many pages. Returns the address where it ended before, or
+    /// `None` if there is no more memory.
     fn grow(&self, pages: usize) -> Option<usize>;
 }
 
-/// The memory of the module.
+/// The memory of the WebAssembly module.
 #[cfg(target_arch = "wasm32")]
 pub(crate) struct Pages;
 
@@ -38,21 +39,21 @@ impl Source for Pages {
     }
 }
 
-/// The allocator.
+/// The allocator of the module.
 pub(crate) struct Blocks<S> {
     state: UnsafeCell<State>,
     source: S,
 }
 
 struct State {
-    /// The first free block of each size. It holds the address of the next one.
+    /// The first free block of each size. A free block holds the address of the next one.
     free: [*mut u8; SIZES],
-    /// What is left of the last pages, up to `end`.
+    /// The start of the unused rest of the last pages. The rest reaches to `end`.
     next: usize,
     end: usize,
 }
 
-// SAFETY: the module has one thread. The target has no others without its feature `atomics`.
+// SAFETY: the module has one thread. The target has more only with its feature `atomics`.
 unsafe impl<S> Sync for Blocks<S> {}
 
 impl<S> Blocks<S> {
@@ -62,14 +63,14 @@ impl<S> Blocks<S> {
     }
 }
 
-/// Returns which of the sizes serves a request, and that size.
+/// Returns the index and the size in bytes of the blocks that serve a request.
 fn size_of(layout: Layout) -> (usize, usize) {
     let size = layout.size().max(layout.align()).max(SMALLEST).next_power_of_two();
     ((size / SMALLEST).trailing_zeros() as usize, size)
 }
 
-// SAFETY: a block is handed out by one call and comes back by another, and is on a list between
-// the two. Blocks of one size never overlap others, since each is cut off once.
+// SAFETY: `alloc` hands a block out, `dealloc` takes it back, and it is on a free list only between
+// the two. Blocks never overlap, since each is cut off once.
 unsafe impl<S: Source> GlobalAlloc for Blocks<S> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() > SMALLEST || layout.size() > isize::MAX as usize / 2 {
@@ -93,19 +94,19 @@ unsafe impl<S: Source> GlobalAlloc for Blocks<S> {
         // SAFETY: there is one thread.
         let state = unsafe { &mut *self.state.get() };
         if let Some(free) = state.free.get_mut(index) {
-            // SAFETY: nobody has the block any more, and it has 16 bytes at least.
+            // SAFETY: the caller has given the block up, and a block has at least 16 bytes.
             unsafe { block.cast::<*mut u8>().write(*free) };
             *free = block;
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller sees to it that the size is one of a layout.
+        // SAFETY: the caller guarantees that the size is valid for a layout.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         if size_of(layout) == size_of(wanted) {
             return block;
         }
-        // SAFETY: the block comes from `alloc`, with this layout.
+        // SAFETY: the block comes from `alloc` with this layout.
         unsafe {
             let other = self.alloc(wanted);
             if !other.is_null() {
@@ -118,7 +119,7 @@ unsafe impl<S: Source> GlobalAlloc for Blocks<S> {
 }
 
 impl State {
-    /// Cuts a block off what is left of the pages, and asks for more if that is too little.
+    /// Cuts a block from the unused rest. Grows the memory if the rest is too small.
     fn cut(&mut self, size: usize, source: &impl Source) -> *mut u8 {
         if self.end - self.next < size {
             let pages = size.div_ceil(PAGE);
@@ -140,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// So much memory, of which so many pages are given.
+    /// A memory of a fixed number of pages, of which some are handed out.
     struct Few {
         memory: Vec<[u64; PAGE / 8]>,
         given: Cell<usize>,
@@ -174,7 +175,7 @@ mod tests {
         unsafe { blocks.dealloc(block, layout(size)) }
     }
 
-    /// Numbers that look random.
+    /// Returns a generator of numbers that look random.
     fn numbers() -> impl FnMut(usize) -> usize {
         let mut state = 1_u64;
         move |below| {
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_block_where_there_is_no_memory_and_others_stay() {
+    fn a_request_fails_when_no_memory_is_left_and_earlier_blocks_stay() {
         let blocks = blocks(2);
         assert!(take(&blocks, 3 * PAGE).is_null());
         assert!(!take(&blocks, PAGE).is_null());
