@@ -26,7 +26,7 @@ impl<'a> Reader<'a> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
     }
 
-    /// Reads one byte.
+    /// Reads a field of one byte.
     pub fn u8(&mut self) -> Result<u8> {
         let (first, rest) = self.0.split_first().ok_or(DecodeError::Truncated)?;
         self.0 = rest;

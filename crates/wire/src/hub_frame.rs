@@ -105,7 +105,7 @@ pub enum HubFrame<'a> {
         up: Upstream,
         /// The number of the virtual socket.
         socket: SocketId,
-        /// The message, untouched.
+        /// The message of the application, untouched.
         payload: Payload<'a>,
     },
     /// CLOSE: a tab closes a virtual socket.

@@ -113,7 +113,7 @@ pub enum ServerFrame<'a> {
         tab: Alias,
         /// The number of the virtual socket.
         socket: SocketId,
-        /// The message, untouched.
+        /// The message of the application, untouched.
         payload: Payload<'a>,
     },
     /// CLOSE: a virtual socket is closed.
@@ -138,7 +138,7 @@ pub enum ServerFrame<'a> {
     },
     /// MESSAGE: a message to all tabs of the browser. It travels in lane 0.
     Message {
-        /// The message, untouched.
+        /// The message of the application, untouched.
         payload: Payload<'a>,
     },
     /// PUBLICATION: a publication of a topic. It travels in lane 0.
@@ -186,7 +186,7 @@ pub enum ServerFrame<'a> {
         lane: u32,
         /// The recipients: a user, a browser or a tab.
         audience: Audience,
-        /// The message, untouched.
+        /// The message of the application, untouched.
         payload: Payload<'a>,
     },
     /// A frame of a later version. The receiver ignores it, but counts it if it is reliable.

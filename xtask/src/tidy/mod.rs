@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: rules of the repository that no compiler checks.
 
+mod docs;
 mod edges;
 mod files;
 mod functions;
@@ -24,6 +25,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
         ("sizes in README.md", size::compare(repo)),
         ("files", Ok(files::check(&files))),
         ("functions", Ok(functions::check(&files))),
+        ("doc comments", Ok(docs::check(&files))),
         ("tests of docs/lifecycle.md", Ok(lifecycle::check(&files))),
         ("links", Ok(links::check(repo, &files))),
     ];

@@ -1,4 +1,4 @@
-//! Links that break.
+//! Links that break, and sessions that go on or end.
 
 use std::time::Duration;
 
