@@ -8,6 +8,7 @@ mod languages;
 mod lifecycle;
 mod links;
 mod protocol;
+mod subjects;
 
 use anyhow::bail;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
         ("doc comments", Ok(docs::check(&files))),
         ("tests of docs/lifecycle.md", Ok(lifecycle::check(&files))),
         ("links", Ok(links::check(repo, &files))),
+        ("subjects of commits", subjects::check(repo)),
     ];
     let mut wrong = 0;
     for (name, findings) in checks {
