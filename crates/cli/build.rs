@@ -1,7 +1,7 @@
 //! Lists the scripts of the page library, which become a part of the binary.
 //!
-//! They are in the folder `scripts` of this crate. `cargo xtask dist` writes it in a clone, and a
-//! published crate has it.
+//! They are in the folder `scripts` of this crate. In a clone, `cargo xtask dist` writes it. A
+//! published crate contains it.
 
 use std::{env, error::Error, fmt::Write as _, fs, path::Path};
 

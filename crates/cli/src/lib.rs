@@ -1,8 +1,8 @@
-//! What the binary `tabmux` is made of. It is a program, not a library to build on: that is
+//! The parts of the binary `tabmux`. This crate is a program. The library for applications is
 //! [`tabmux_server`].
 
 #![forbid(unsafe_code)]
-// These macros panic where stdout or stderr cannot be written.
+// These macros panic if stdout or stderr cannot be written.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod bench;
@@ -11,6 +11,6 @@ mod stderr;
 
 pub use self::stderr::{Stderr, lost_lines};
 
-/// The scripts of the page library that the binary was built with, by name. Empty if
-/// `cargo xtask dist` had not run.
+/// The scripts of the page library that the binary was built with, by name. It is empty if `cargo
+/// xtask dist` did not run before the build.
 pub const SCRIPTS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/scripts.rs"));

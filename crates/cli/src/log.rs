@@ -1,4 +1,4 @@
-//! The log of the binary: its form, and its level, which a reload may change.
+//! The log of the binary. A reload of the configuration may change its level.
 
 use clap::ValueEnum;
 use tabmux_cli::Stderr;
@@ -15,25 +15,26 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The level of the log.
+/// The level of the log, which may be changed.
 #[derive(Clone)]
 pub(crate) struct Level(reload::Handle<LevelFilter, Registry>);
 
 impl Level {
-    /// Logs at this level from now on.
+    /// Sets the level of the log from now on.
     pub(crate) fn set(&self, level: LogLevel) {
-        // It fails when there is no log any more.
+        // Setting the level fails only if the log has ended.
         let _ = self.0.reload(filter(level));
     }
 }
 
-/// Begins to log.
+/// Starts the log with this level and format.
 pub(crate) fn start(level: LogLevel, format: LogFormat, stderr: Stderr) -> Level {
     let (filter, handle) = reload::Layer::new(filter(level));
     let lines = fmt::layer()
         .with_writer(stderr)
-        // Else a line that cannot be made is told by `eprintln!`, which panics where stderr cannot
-        // be written: in the thread of a shard, and so of every link that it serves.
+        // Without this, the library reports a line that cannot be formatted by `eprintln!`. That
+        // panics if stderr cannot be written, and would end the thread of a shard with all its
+        // links.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false);

@@ -1,7 +1,7 @@
-//! The binary `tabmux`.
+//! The command line of the binary `tabmux`.
 
 #![forbid(unsafe_code)]
-// These macros panic where stdout or stderr cannot be written.
+// These macros panic if stdout or stderr cannot be written.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod log;
@@ -36,8 +36,8 @@ use tracing::{error, info};
 
 use crate::log::LogFormat;
 
-/// How long the end of the process waits for threads that are blocked, by a disk that does not
-/// answer for example, and then for stderr to take what is left of the log.
+/// Longest time that the end of the process waits for blocked threads, for example for a disk that
+/// does not answer. It then waits as long again for stderr to accept the rest of the log.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// One browser, one WebSocket, however many tabs.
@@ -50,17 +50,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs a server.
+    /// Runs a tabmux server.
     Serve(Serve),
     /// Runs a server in front of WebSocket servers of yours, which --route names.
     Gateway(Serve),
-    /// Looks at a configuration as `serve` would, and tells what is wrong.
+    /// Checks a configuration as `serve` would, and prints what is wrong.
     Check(Check),
-    /// Loads a server, and tells what that cost it.
+    /// Loads a server, and prints what that cost it.
     Bench(bench::Options),
     /// Prints a script that completes this program's arguments in a shell.
     Completions {
-        /// The shell.
+        /// The shell to complete arguments in.
         shell: Shell,
     },
 }
@@ -72,7 +72,7 @@ struct Check {
     config: PathBuf,
 }
 
-/// What is given here overrides the configuration file.
+/// Arguments of `serve`. They override the configuration file.
 #[derive(Clone, clap::Args)]
 #[command(after_long_help = format!("Configuration file:\n\n{}", Config::EXAMPLE))]
 struct Serve {
@@ -111,7 +111,8 @@ fn main() -> ExitCode {
     let stderr = match Stderr::start() {
         Ok(stderr) => stderr,
         Err(error) => {
-            // `eprintln!` would panic where stderr cannot be written. The status tells it as well.
+            // `eprintln!` would panic if stderr cannot be written. The exit status reports the
+            // failure as well.
             let _ = writeln!(std::io::stderr(), "tabmux: {error}");
             return ExitCode::FAILURE;
         }
@@ -124,7 +125,7 @@ fn main() -> ExitCode {
     let status = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // It cannot fail, and the status tells it as well.
+            // This write cannot fail. The exit status reports the failure as well.
             let _ = (&stderr).write_all(format!("tabmux: {error}\n").as_bytes());
             ExitCode::FAILURE
         }
@@ -159,14 +160,14 @@ fn completions(shell: Shell) -> Vec<u8> {
     script
 }
 
-/// Writes to stdout.
+/// Writes bytes to stdout and flushes it.
 fn print(bytes: &[u8]) -> Result<(), String> {
     let mut stdout = std::io::stdout();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
-/// Puts a server together, which begins nothing, and takes it apart again.
+/// Builds a server from the configuration, without starting it, and drops it.
 fn check(file: &Path, stderr: Stderr) -> Result<(), Error> {
     let config = with_environment(Config::from_file(file)?);
     log::start(LogLevel::Warn, LogFormat::default(), stderr);
@@ -176,7 +177,7 @@ fn check(file: &Path, stderr: Stderr) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends all threads. Those that are blocked for longer than `patience` end with the process.
+/// Ends all threads. A thread that is blocked for longer than `patience` ends with the process.
 fn end(runtime: Runtime, patience: Duration) {
     let start = Instant::now();
     runtime.shutdown_timeout(patience);
@@ -185,7 +186,7 @@ fn end(runtime: Runtime, patience: Duration) {
     }
 }
 
-/// Runs the load generator on a thread of its own, until it is done or told to stop.
+/// Runs the load generator on a thread of its own, until it is done or a signal stops it.
 async fn load(options: bench::Options) -> Result<(), String> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut signals = Signals::new().map_err(|error| error.to_string())?;
@@ -209,7 +210,8 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
         builder = demo::install(builder).site(folder);
     }
     let server = builder.build()?;
-    // Before anything is printed, so that whoever reads it may already stop us.
+    // Handles signals before it prints the address, because a reader of the address may send a
+    // signal at once.
     let mut signals = Signals::new()?;
     #[cfg(unix)]
     {
@@ -222,7 +224,7 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
     look_for_scripts(assets.as_deref());
     supervisor::tell("READY=1");
     let mut run = pin!(server.run(listeners, async {
-        // The sender lives as long as this does.
+        // The sender lives as long as this future.
         let _ = asked.await;
     }));
     tokio::select! {
@@ -230,7 +232,7 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
         () = signals.next() => {}
     }
     supervisor::tell("STOPPING=1");
-    // An error means that it ends anyway.
+    // An error means that the server is ending anyway.
     let _ = first.send(());
     tokio::select! {
         ended = run => ended,
@@ -241,7 +243,7 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
     }
 }
 
-/// Begins a server of this configuration and environment.
+/// Returns the builder of a server with this configuration and the settings of the environment.
 fn builder(config: Config) -> Builder {
     let help = "Lines of the log that were lost because stderr did not take them.";
     let builder = Server::builder().config(config).scripts(SCRIPTS).counter(
@@ -256,7 +258,7 @@ fn builder(config: Config) -> Builder {
     builder.identity_secrets(secret.as_bytes(), old.as_deref().map(str::as_bytes))
 }
 
-/// Warns of scripts that are missing.
+/// Logs a warning if scripts are missing.
 fn look_for_scripts(folder: Option<&Path>) {
     let has = |file: &&&str| match folder {
         Some(folder) => folder.join(file).exists(),
@@ -269,13 +271,15 @@ fn look_for_scripts(folder: Option<&Path>) {
     warn!("{place} has no {file}: run `cargo xtask dist`, or name its folder by --assets");
 }
 
-/// Writes the addresses to stdout. A server whose stdout cannot be written serves all the same.
+/// Writes the addresses to stdout. The server runs even if stdout cannot be written.
 fn announce(addresses: &[String]) {
     let mut stdout = std::io::stdout();
     for address in addresses {
         let told = writeln!(stdout, "tabmux: serving {address}").and_then(|()| stdout.flush());
         if let Err(error) = told {
-            warn!("serving {address}, which standard output does not take: {error}");
+            warn!(
+                "serving {address}, but the address cannot be written to standard output: {error}"
+            );
         }
     }
 }
@@ -295,7 +299,7 @@ fn reload_on_hangup(
             match config.and_then(|config| server.reload(&config).map(|()| config.log)) {
                 Ok(wanted) => {
                     level.set(wanted);
-                    info!("SIGHUP: the configuration was read again, and is in force");
+                    info!("SIGHUP: the configuration was read again and is in force");
                 }
                 Err(error) => error!("SIGHUP: everything stays as it was: {error}"),
             }
@@ -305,7 +309,7 @@ fn reload_on_hangup(
     Ok(())
 }
 
-/// Logs signals that mean something to other servers. Left alone, each of them would end the
+/// Logs signals that have a meaning for other servers. By default each of them would end the
 /// process without a drain.
 #[cfg(unix)]
 fn ignore_others() -> Result<(), Error> {
@@ -340,7 +344,7 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
     Ok(with_environment(config))
 }
 
-/// What the environment says comes before what the file says.
+/// Applies the variables of the environment, which override the file.
 fn with_environment(mut config: Config) -> Config {
     if let Ok(key) = std::env::var("TABMUX_API_KEY") {
         config.api_key = Some(ApiKey(key));
@@ -358,7 +362,7 @@ const fn log_level(level: Level) -> LogLevel {
     }
 }
 
-/// Reads a route: `/chat/=ws://127.0.0.1:9000`.
+/// Parses a route such as `/chat/=ws://127.0.0.1:9000`.
 fn route(text: &str) -> Result<Route, String> {
     match text.split_once('=') {
         Some((prefix, upstream)) => Ok(Route::new(prefix, upstream)),
@@ -366,7 +370,7 @@ fn route(text: &str) -> Result<Route, String> {
     }
 }
 
-/// Ctrl-c, or SIGTERM where there is one.
+/// The signals that end the server: ctrl-c, and SIGTERM where the system has it.
 struct Signals {
     #[cfg(unix)]
     interrupt: Signal,
@@ -399,7 +403,8 @@ impl Signals {
 
     #[cfg(not(unix))]
     async fn next(&mut self) {
-        // An error means that there is no such signal here: then only the end of the process.
+        // An error means that the system has no such signal. The server then runs until the process
+        // ends.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -428,7 +433,7 @@ mod tests {
         }
     }
 
-    /// What is logged when a runtime ends whose only blocking task is this one.
+    /// Returns the log of a runtime that ends while `task` is its only blocking task.
     fn log_of_end(task: impl FnOnce() + Send + 'static) -> String {
         let log = Log::default();
         let writer = log.clone();
@@ -445,14 +450,14 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_blocked_for_ever_does_not_keep_the_process() {
+    fn a_blocked_thread_does_not_keep_the_process_alive() {
         let (_sender, never) = mpsc::channel::<()>();
         let log = log_of_end(move || assert!(never.recv().is_err()));
         assert!(log.contains("the process ends although a thread is blocked"), "{log}");
     }
 
     #[test]
-    fn the_end_of_threads_that_are_done_is_not_worth_a_line() {
+    fn the_end_of_finished_threads_is_not_logged() {
         assert_eq!(log_of_end(|| ()), "");
     }
 }

@@ -1,5 +1,5 @@
-//! The log's way to stderr, which keeps nobody waiting: a pipe that nobody reads, or a terminal
-//! that stands still, would else stop each thread at its next line.
+//! Writes the log to stderr without blocking the threads that log. Otherwise a pipe that nobody
+//! reads, or a stopped terminal, would block each thread at its next line.
 
 use std::{
     collections::VecDeque,
@@ -16,14 +16,14 @@ use std::{
 use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that may wait; lines beyond are lost.
+/// Largest number of bytes of lines that may wait. Lines above it are lost.
 const ROOM: usize = 1 << 20;
 
-/// Lines that were lost since the start of the process.
+/// Number of lines that were lost since the start of the process.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Writes lines to stderr from a thread of its own. What stderr does not take is lost, and counted
-/// in `tabmux_log_lines_lost_total`.
+/// Writes lines to stderr from a thread of its own. Lines that stderr does not accept are lost, and
+/// counted in `tabmux_log_lines_lost_total`.
 #[derive(Clone)]
 pub struct Stderr(Arc<Shared>);
 
@@ -36,17 +36,17 @@ struct Shared {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// A line is being written.
+    /// True while a line is being written.
     busy: bool,
-    /// Lines that were lost and not yet told of.
+    /// Number of lines that were lost and are not reported yet.
     lost: u64,
 }
 
 impl Stderr {
-    /// Starts the thread.
+    /// Starts the thread that writes.
     ///
     /// # Errors
-    /// When the system gives no thread, or no second descriptor of stderr.
+    /// Returns an error if the system gives no thread, or no second descriptor of stderr.
     pub fn start() -> io::Result<Self> {
         Self::over(stderr()?)
     }
@@ -62,7 +62,7 @@ impl Stderr {
         Ok(Self(shared))
     }
 
-    /// Waits until all lines are written, but not longer than this.
+    /// Waits until all lines are written, but at most this long.
     pub fn finish(&self, patience: Duration) {
         let waits = |queue: &mut Queue| queue.busy || !queue.lines.is_empty();
         drop(self.0.changed.wait_timeout_while(self.0.queue(), patience, waits));
@@ -97,7 +97,7 @@ impl Shared {
         queue.bytes -= line.len();
         let lost = match written {
             Ok(()) => std::mem::take(&mut queue.lost),
-            // It is told when stderr takes lines again.
+            // The loss is reported when stderr accepts lines again.
             Err(_) => {
                 queue.lose();
                 0
@@ -105,7 +105,7 @@ impl Shared {
         };
         drop(queue);
         if lost > 0 {
-            warn!("{lost} lines of the log are lost: stderr did not take them");
+            warn!("{lost} lines of the log are lost because stderr did not accept them");
         }
         self.queue().busy = false;
         self.changed.notify_all();
@@ -119,7 +119,7 @@ impl Queue {
     }
 }
 
-/// Takes a whole line in each call, as `tracing-subscriber` gives them.
+/// Each call gets one whole line. `tracing-subscriber` calls it so.
 impl Write for &Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.put(line);
@@ -139,12 +139,13 @@ impl<'a> MakeWriter<'a> for Stderr {
     }
 }
 
-/// Lines of the log that were lost since the start of the process.
+/// Returns the number of log lines that were lost since the start of the process.
 pub fn lost_lines() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// A descriptor of its own: who writes to that of `std` holds a lock, for which panics would wait.
+/// Returns a descriptor of its own. Writing to the one of `std` holds a lock, and a panic would
+/// wait for it.
 #[cfg(unix)]
 fn stderr() -> io::Result<File> {
     use std::os::fd::AsFd;
@@ -165,7 +166,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Takes a line when it is told how it goes.
+    /// A writer for tests. Each line waits until the test gives its result.
     struct Gate {
         outcomes: Receiver<io::Result<()>>,
         taken: Sender<String>,
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_does_not_wait_for_ever() {
+    fn finish_waits_for_a_limited_time() {
         let (stderr, _outcome, lines) = gated();
         (&stderr).write_all(b"line").unwrap();
         stderr.finish(Duration::from_millis(10));

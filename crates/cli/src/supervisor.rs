@@ -1,13 +1,14 @@
-//! What a supervisor such as systemd gives the process, and is told by it.
+//! The interface to a supervisor such as systemd: listeners that it passes, and states that it is
+//! told.
 
 use tabmux_server::{Config, Error, Listeners};
 use tracing::warn;
 
-/// Takes the listeners that a supervisor passed (`LISTEN_FDS`), or opens those of the
-/// configuration.
+/// Takes the listeners that a supervisor passed (`LISTEN_FDS`). Opens those of the configuration if
+/// it passed none.
 ///
 /// # Errors
-/// When one cannot be used.
+/// Returns an error if a listener cannot be used.
 #[cfg(unix)]
 pub(crate) fn listeners(config: &Config) -> Result<Listeners, Error> {
     let mut passed = listenfd::ListenFd::from_env();
@@ -18,7 +19,7 @@ pub(crate) fn listeners(config: &Config) -> Result<Listeners, Error> {
         } else if let Ok(Some(listener)) = passed.take_unix_listener(index) {
             unix.push(listener);
         } else {
-            warn!("descriptor {} of LISTEN_FDS is no listener, and is left alone", index + 3);
+            warn!("descriptor {} of LISTEN_FDS is no listener and is ignored", index + 3);
         }
     }
     if tcp.is_empty() && unix.is_empty() {
@@ -33,7 +34,7 @@ pub(crate) fn listeners(config: &Config) -> Result<Listeners, Error> {
     Listeners::open(config)
 }
 
-/// Tells a supervisor what state the server is in, if it wants to know (`NOTIFY_SOCKET`).
+/// Tells the supervisor the state of the server, if it wants to know (`NOTIFY_SOCKET`).
 #[cfg(target_os = "linux")]
 pub(crate) fn tell(state: &str) {
     use std::os::{

@@ -17,11 +17,11 @@ use super::{
     tally::{Tally, count},
 };
 
-/// Links from one source address of the loopback; its ports end near 28,000.
+/// Links from one source address of the loopback. Its ports run out near 28,000.
 const LINKS_A_SOURCE: usize = 25_000;
-/// How long a refused link waits to try again when the server gave no hint.
+/// How long a refused link waits before it tries again, if the server gave no hint.
 const RETRY: Duration = Duration::from_millis(100);
-/// Errors of `connect` after which nothing more comes. Any other the stream tells when asked.
+/// Errors of `connect` that are final. Any other error is seen later, at the stream.
 const FINAL: [ErrorKind; 5] = [
     ErrorKind::AddrInUse,
     ErrorKind::AddrNotAvailable,
@@ -29,81 +29,81 @@ const FINAL: [ErrorKind; 5] = [
     ErrorKind::NetworkUnreachable,
     ErrorKind::PermissionDenied,
 ];
-/// Descriptors that a process needs besides its links.
+/// Descriptors that the process needs besides those of its links.
 const OTHER_FILES: usize = 64;
 
-/// What links a fleet opens.
+/// The links that a fleet opens, and what they do.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The server.
+    /// The address of the server.
     pub address: SocketAddr,
-    /// Path and query of the WebSocket.
+    /// The path and the query of the WebSocket.
     pub path: String,
-    /// What is spoken on it.
+    /// The protocol that the links speak.
     pub speech: Speech,
-    /// Links that may be opening at once.
+    /// Largest number of links that may be opening at once.
     pub in_flight: usize,
-    /// Links to begin a second, at most.
+    /// Largest number of links to begin per second. `None` means as many as the server accepts.
     pub ramp: Option<f64>,
-    /// What follows when an attempt fails.
+    /// What to do when an attempt fails.
     pub retry: Retry,
     /// How long to wait, and to try again, while no link opens.
     pub patience: Duration,
 }
 
-/// What follows when an attempt to open a link fails.
+/// What to do when an attempt to open a link fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Nothing: the link is refused.
+    /// The fleet does not try again. The link counts as refused.
     Never,
-    /// Another one, when the server told when to come back.
+    /// The fleet tries again if the server told when to come back.
     WhenTold,
-    /// Another one, as a hub does, whatever the reason was.
+    /// The fleet tries again, whatever the reason was, as a hub does.
     Always,
 }
 
-/// What is spoken on a link.
+/// The protocol that a link speaks.
 #[derive(Clone, Debug)]
 pub enum Speech {
-    /// A WebSocket on which the server sends what is published.
+    /// A plain WebSocket, on which the server sends all publications.
     Plain,
-    /// The tabmux protocol.
+    /// The protocol of tabmux, with tabs and topics.
     Tabmux {
-        /// Tabs that each link attaches.
+        /// Number of tabs that each link attaches.
         tabs: u32,
-        /// What each link subscribes to.
+        /// The topics that each link subscribes to.
         topics: Topics,
     },
 }
 
-/// Which link subscribes to what.
+/// The topics of a fleet, and which link subscribes to which.
 #[derive(Clone, Debug, Default)]
 pub struct Topics {
-    /// Topics of every link.
+    /// Topics that every link subscribes to.
     pub common: Vec<String>,
     /// Topics that are dealt out to the links in turn.
     pub dealt: Vec<String>,
-    /// How many of them each link gets.
+    /// How many of the dealt topics each link gets.
     pub per_link: usize,
 }
 
 impl Topics {
-    /// How many there are.
+    /// Returns the number of topics.
     #[must_use]
     pub fn len(&self) -> usize {
         self.common.len() + self.dealt.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there is no topic.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The name of the topic at a place.
+    /// Returns the name of the topic with this index.
     ///
     /// # Panics
-    /// When there is no such place.
+    /// Panics if there is no such topic.
     #[must_use]
     pub fn name(&self, place: usize) -> &str {
         match self.common.get(place) {
@@ -112,7 +112,7 @@ impl Topics {
         }
     }
 
-    /// The places of what a link subscribes to.
+    /// Returns the indices of the topics that a link subscribes to.
     pub(super) fn of(&self, link: usize) -> impl Iterator<Item = usize> {
         let (common, all) = (self.common.len(), self.dealt.len());
         let dealt =
@@ -130,29 +130,30 @@ impl Speech {
     }
 }
 
-/// Many links on one thread. Nothing happens outside its methods.
+/// Many links on one thread. They do something only while one of its methods runs.
 pub struct Fleet {
     plan: Plan,
     clock: Clock,
     poll: Poll,
     events: Events,
-    /// By number, which is also the token.
+    /// The links. The index of a link is also its token at the poll.
     links: Vec<Option<Link>>,
     buffer: Vec<u8>,
-    /// Links that are opening.
+    /// Number of links that are opening.
     opening: usize,
     heartbeat: Option<Duration>,
-    /// All have the same interval: the first is always the next one.
+    /// The times of the next PINGs. All links have the same interval, so the first entry is always
+    /// due first.
     pings: VecDeque<(Instant, usize)>,
     retries: BinaryHeap<Reverse<(Instant, usize)>>,
     tally: Tally,
 }
 
 impl Fleet {
-    /// A fleet without links.
+    /// Returns a fleet without links.
     ///
     /// # Errors
-    /// When the kernel gives no epoll.
+    /// Returns an error if the kernel gives no epoll.
     pub fn new(plan: Plan, clock: Clock) -> io::Result<Self> {
         let topics = plan.speech.topics().map_or(0, Topics::len);
         Ok(Self {
@@ -170,22 +171,22 @@ impl Fleet {
         })
     }
 
-    /// What was seen so far.
+    /// Returns what was counted so far.
     #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// Forgets the latencies seen so far.
+    /// Forgets the latencies that were measured so far.
     pub fn forget_latency(&mut self) {
         self.tally.latency.reset();
     }
 
-    /// Opens links until `links` were begun and each is ready or refused. `watch` is asked now
-    /// and then whether to go on.
+    /// Opens links until `links` were begun and each is ready or refused. Calls `watch` now and
+    /// then, and stops if it returns false.
     ///
     /// # Errors
-    /// When epoll fails, or a socket cannot be made.
+    /// Returns an error if epoll fails, or if no socket can be made.
     pub fn grow(
         &mut self,
         links: usize,
@@ -201,7 +202,8 @@ impl Fleet {
                 self.dial(self.links.len() - 1)?;
             }
             self.turn(Duration::from_millis(5))?;
-            // Who only comes back later is no progress.
+            // Only links that become ready count as progress. A link that comes back later does
+            // not.
             let ready = self.tally.ready;
             if seen.1 != ready {
                 seen = (Instant::now(), ready);
@@ -215,7 +217,7 @@ impl Fleet {
         Ok(start.elapsed())
     }
 
-    /// How many links may have been begun by now.
+    /// Returns how many links may have been begun by now.
     fn due(&self, before: usize, elapsed: Duration) -> usize {
         match self.plan.ramp {
             None => usize::MAX,
@@ -224,10 +226,10 @@ impl Fleet {
         }
     }
 
-    /// Waits for what the server sends, but not longer than `at_most`, and takes it.
+    /// Waits at most `at_most` for messages of the server, and handles them.
     ///
     /// # Errors
-    /// When epoll fails, or a socket cannot be made.
+    /// Returns an error if epoll fails, or if no socket can be made.
     pub fn turn(&mut self, at_most: Duration) -> io::Result<()> {
         let now = Instant::now();
         let next = [self.pings.front().map(|ping| ping.0), self.retries.peek().map(|r| r.0.0)];
@@ -307,7 +309,7 @@ impl Fleet {
         if readable { self.read(number, closed) } else { Ok(()) }
     }
 
-    /// Reads all there is.
+    /// Reads all bytes that have arrived.
     fn read(&mut self, number: usize, closed: bool) -> Result<(), End> {
         while let Some(link) = self.links[number].as_mut() {
             match link.stream.read(&mut self.buffer) {
@@ -317,7 +319,8 @@ impl Fleet {
                     let mut scene = Scene { plan, clock, tally, number };
                     let news = link.take(&self.buffer[..len], &mut scene)?;
                     self.hear(number, &news);
-                    // A buffer that was not filled was all there is, unless the end is behind it.
+                    // A buffer that was not filled holds all bytes that there are, unless the
+                    // connection was closed.
                     if len < self.buffer.len() && !closed {
                         return Ok(());
                     }
@@ -367,7 +370,7 @@ impl Fleet {
         }
     }
 
-    /// No link has opened for too long: those that are opening will not.
+    /// Called when no link has opened for too long. Ends the links that are still opening.
     fn give_up(&mut self) {
         self.retries.clear();
         self.plan.retry = Retry::Never;
@@ -382,7 +385,8 @@ impl Fleet {
     }
 }
 
-/// A connection that is being made; from several loopback addresses, if one has too few ports.
+/// Returns a connection that is being made. It comes from another loopback address if one has too
+/// few ports.
 fn connect(plan: &Plan, number: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(plan.address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -391,24 +395,25 @@ fn connect(plan: &Plan, number: usize) -> io::Result<TcpStream> {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     match socket.connect(&plan.address.into()) {
-        // What is in progress is told by a kind that has no name yet, or as on Windows.
+        // A connection in progress is reported by an error kind that is not stable yet, or by
+        // another kind on Windows.
         Err(error) if FINAL.contains(&error.kind()) => return Err(error),
         Ok(()) | Err(_) => {}
     }
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// The address that a link comes from, where the kernel's choice would run out of ports.
+/// Returns the source address of a link if the kernel's choice would run out of ports.
 fn source(server: IpAddr, number: usize) -> Option<Ipv4Addr> {
     let group = u8::try_from(number / LINKS_A_SOURCE).ok().filter(|&group| group > 0)?;
     let near = matches!(server, IpAddr::V4(address) if address.is_loopback());
     near.then(|| Ipv4Addr::new(127, 0, 0, group.saturating_add(1)))
 }
 
-/// Lets this process have enough open files for so many links.
+/// Raises this process's limit of open files, so that it can open this many links.
 ///
 /// # Errors
-/// When the hard limit does not allow it; the text says how many are missing.
+/// Returns an error if the hard limit is too low. The text says how many files are missing.
 pub fn need_files(links: usize) -> Result<(), String> {
     let wanted = (links + OTHER_FILES) as u64;
     let allowed = rlimit::increase_nofile_limit(wanted).map_err(|error| error.to_string())?;
@@ -433,7 +438,7 @@ mod tests {
         assert_eq!(source(server, 24_999), None);
         assert_eq!(source(server, 25_000), Some(Ipv4Addr::new(127, 0, 0, 2)));
         assert_eq!(source(server, 99_999), Some(Ipv4Addr::new(127, 0, 0, 4)));
-        // Another machine's ports are not ours to choose addresses for.
+        // Source addresses are chosen only on this machine's loopback.
         assert_eq!(source(IpAddr::from([192, 0, 2, 1]), 25_000), None);
     }
 

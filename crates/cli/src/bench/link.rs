@@ -1,4 +1,4 @@
-//! One link of a fleet: what it says, and what it makes of what it hears.
+//! One link of a fleet: what it sends, and how it handles what it receives.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -17,24 +17,25 @@ use super::{
 pub(super) struct Link {
     pub(super) stream: TcpStream,
     pub(super) state: State,
-    /// The beginning of a head or frame whose rest has not come.
+    /// The beginning of a head or a frame whose rest has not arrived.
     partial: Vec<u8>,
-    /// What the kernel did not take.
+    /// Bytes that the kernel has not accepted yet.
     unsent: Vec<u8>,
     heard: Heard,
     received: Received,
 }
 
-/// Frames of lane 0, which hubs acknowledge.
+/// Received frames of lane 0, which a hub acknowledges.
 #[derive(Default)]
 struct Received {
     count: u64,
     acknowledged: u64,
-    /// Bytes since the last acknowledgement.
+    /// Bytes that were received since the last acknowledgement.
     bytes: usize,
 }
 
-/// As hubs have it: so much is acknowledged at once, all else with the next PING.
+/// A link acknowledges as a hub does: so many frames or bytes at once, and the rest with the next
+/// PING.
 const ACK_FRAMES: u64 = 128;
 const ACK_BYTES: usize = 32 << 10;
 
@@ -42,39 +43,40 @@ const ACK_BYTES: usize = 32 << 10;
 pub(super) enum State {
     Connecting,
     Upgrading,
-    /// Some of what was asked for is not yet answered.
+    /// The server has not answered all ATTACH and SUBSCRIBE frames yet.
     Greeting {
         answers: usize,
     },
     Ready,
 }
 
-/// Up to where publications were heard.
+/// The last publications that the link has received.
 enum Heard {
-    /// The number of the last one, 0 before the first.
+    /// The number of the last publication. It is 0 before the first.
     Plain(u64),
-    /// For each subscription the topic's number, its place in the plan and the last position.
+    /// For each subscription: the number of its topic, its index in the plan, and its last
+    /// position.
     Topics(Vec<(u64, usize, Position)>),
 }
 
-/// Why a link ends.
+/// The reason why a link ends.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) why: String,
-    /// When to try again, in milliseconds, if the server said so.
+    /// Milliseconds after which to try again, if the server told them.
     pub(super) retry_ms: Option<u64>,
 }
 
-/// What a link that heard something is to its fleet.
+/// What a link tells its fleet after it has handled messages.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct News {
-    /// It has just become ready.
+    /// True if the link has just become ready.
     pub(super) ready: bool,
-    /// WELCOME's interval.
+    /// The heartbeat interval of WELCOME, if one arrived.
     pub(super) heartbeat_ms: Option<u64>,
 }
 
-/// A link's surroundings while it works.
+/// What a link needs of its fleet while it works.
 pub(super) struct Scene<'a> {
     pub(super) plan: &'a Plan,
     pub(super) clock: &'a Clock,
@@ -92,7 +94,7 @@ impl Link {
         Self { stream, state: State::Connecting, partial, unsent, heard, received }
     }
 
-    /// Asks for the WebSocket, once the connection stands.
+    /// Sends the handshake of the WebSocket, once the connection is established.
     pub(super) fn connected(&mut self, plan: &Plan) -> Result<(), End> {
         if self.state != State::Connecting {
             return Ok(());
@@ -116,7 +118,7 @@ impl Link {
         self.say(request.as_bytes())
     }
 
-    /// Writes what the kernel did not take before.
+    /// Writes the bytes that the kernel did not accept before.
     pub(super) fn writable(&mut self) -> Result<(), End> {
         let unsent = std::mem::take(&mut self.unsent);
         self.say(&unsent)
@@ -137,7 +139,7 @@ impl Link {
         self.say(&masked(0x82, &HubFrame::Ack { lanes, aside: Vec::new() }.to_bytes()))
     }
 
-    /// Takes what was read.
+    /// Handles bytes that were read.
     pub(super) fn take(&mut self, bytes: &[u8], scene: &mut Scene<'_>) -> Result<News, End> {
         let mut news = News { ready: false, heartbeat_ms: None };
         if self.partial.is_empty() {
@@ -147,13 +149,13 @@ impl Link {
             let mut held = std::mem::take(&mut self.partial);
             held.extend_from_slice(bytes);
             let used = self.take_whole(&held, scene, &mut news)?;
-            // Given back when nothing is left.
+            // `split_off` frees the buffer when nothing is left.
             self.partial = held.split_off(used);
         }
         Ok(news)
     }
 
-    /// Takes all that is whole; how many bytes that were.
+    /// Handles all frames that are whole. Returns how many bytes they have.
     fn take_whole(
         &mut self,
         bytes: &[u8],
@@ -179,7 +181,7 @@ impl Link {
         Ok(used)
     }
 
-    /// Reads the answer to the handshake; its length once it is whole.
+    /// Reads the answer to the handshake. Returns its length once it is whole.
     fn upgraded(
         &mut self,
         bytes: &[u8],
@@ -335,7 +337,7 @@ impl Link {
         if let Some((_, age)) = scene.clock.read(payload.as_bytes()) {
             scene.tally.deliver(len, age);
         }
-        // A topic that was not subscribed to is as wrong as one that went on unseen.
+        // A publication of a topic that the link did not subscribe to counts as an error.
         let Some(known) = self.known(topic) else {
             scene.tally.skipped += 1;
             return;
@@ -388,7 +390,7 @@ impl End {
     }
 
     pub(super) fn of(error: &io::Error) -> Self {
-        // Without the number, which no reader needs.
+        // The number of the error is left out, since it says nothing to a reader.
         Self::new(error.kind().to_string())
     }
 
@@ -412,7 +414,7 @@ fn put(out: &mut Vec<u8>, frame: &HubFrame<'_>) {
     out.extend(masked(0x82, &frame.to_bytes()));
 }
 
-/// A client's frame. A mask of zeros leaves the payload as it is.
+/// Returns a frame of a client. Its mask is zero, so that the payload stays as it is.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
@@ -431,15 +433,15 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Opcode, payload, and length of all of it.
+/// Opcode and payload of a frame, and the length of the whole frame.
 type Frame<'a> = (u8, &'a [u8], usize);
 
-/// The frame that `bytes` begins with; `None` until it is whole.
+/// Returns the frame that `bytes` begins with, or `None` until it is whole.
 fn frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, End> {
     let &[first, second, ref rest @ ..] = bytes else {
         return Ok(None);
     };
-    // Servers that send finished frames have no reason for parts, and nothing was negotiated.
+    // Servers send whole messages in one frame each, and no extension was negotiated.
     if first & 0xf0 != 0x80 || first & 0x0f == 0 || second & 0x80 != 0 {
         return Err(End::new("a frame in parts, masked, or with an extension"));
     }
@@ -486,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_of_ours_sends_ends_the_link() {
+    fn a_frame_that_no_server_of_ours_sends_ends_the_link() {
         for bytes in [[0x02, 0], [0x80, 0], [0xc2, 0], [0x82, 0x80]] {
             assert!(frame(&bytes).is_err(), "{bytes:?}");
         }

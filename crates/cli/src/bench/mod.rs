@@ -1,10 +1,10 @@
-//! `tabmux bench`: a load generator for anyone's tabmux server, and the client that the
-//! repository's own benchmarks drive every server with.
+//! `tabmux bench`: a load generator for any tabmux server. The benchmarks of this repository drive
+//! every server with it.
 //!
-//! A [`Fleet`] is many links on one thread: epoll, one shared buffer, a few words of state a link,
-//! so that what is measured is the server. A [`Publisher`] publishes over HTTP. What is published
-//! carries a number and the time ([`stamp`]), so every delivery tells its latency and every loss
-//! is seen.
+//! A [`Fleet`] is many links on one thread. It has one epoll, one shared buffer and little state
+//! for each link, so that the server is what is measured. A [`Publisher`] publishes over HTTP. Each
+//! publication carries a number and the time ([`stamp`]), so that each delivery tells its latency
+//! and each loss is seen.
 
 mod fleet;
 mod link;

@@ -1,4 +1,4 @@
-//! What `tabmux bench` is told.
+//! The arguments of `tabmux bench`.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -6,15 +6,15 @@ use std::{
     time::Duration,
 };
 
-/// Loads a tabmux server with links and publications, and tells what that cost it.
+/// Loads a tabmux server with links and publications, and prints what that cost it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = "Memory and CPU of the server are read from /proc: on Linux, for a \
 server on this machine.\nctrl-c ends the run and reports what was measured so far.")]
 pub struct Options {
-    /// The server's WebSocket
+    /// Address of the server's WebSocket
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:3000/tabmux/ws")]
     pub url: Url,
-    /// Links to open, one for each browser that is to be there
+    /// Links to open; each stands for one browser
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub links: usize,
     /// Tabs of each link
@@ -44,29 +44,29 @@ pub struct Options {
     /// Writes the result as JSON too; `-` writes only that, to stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// The server's process; found by itself when it listens on this machine
+    /// Process id of the server; found by itself if it listens on this machine
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// Seconds to try again while the server tells links to come back and none opens; 0 takes
-    /// its first word
+    /// Seconds to keep trying while the server tells links to come back and none opens; 0 does not
+    /// try again
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     pub patience: u64,
-    /// Links to open per second; as fast as the server takes them when not given
+    /// Links to open per second [default: as many as the server accepts]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub ramp: Option<f64>,
 }
 
-/// Where a server is.
+/// The address of a server's WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// Its address.
+    /// The address and port of the server.
     pub address: SocketAddr,
-    /// Path and query of its WebSocket.
+    /// The path and the query of its WebSocket.
     pub path: String,
 }
 
 impl Options {
-    /// How long to publish.
+    /// Returns how long to publish.
     #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.duration)

@@ -1,25 +1,25 @@
-//! What a process costs, read from Linux's `/proc`.
+//! Memory and CPU of a process, read from Linux's `/proc`.
 
 use std::{fs, io, net::SocketAddr, path::Path, time::Duration};
 
-/// The kernel tells times of processes in hundredths of a second to everybody.
+/// The unit of the CPU times that the kernel shows to all users.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process of this machine.
+/// The number of a process on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process(pub u32);
 
 impl Process {
-    /// This process.
+    /// Returns the process that calls this.
     #[must_use]
     pub fn own() -> Self {
         Self(std::process::id())
     }
 
-    /// The process that listens on an address of this machine.
+    /// Returns the process that listens on an address of this machine.
     ///
     /// # Errors
-    /// When it cannot be found; the text says what to do.
+    /// Returns an error if it cannot be found. The text says what to do.
     pub fn listening(address: SocketAddr) -> Result<Self, String> {
         const ADVICE: &str = "name the server's process by --pid to see its memory and CPU";
         if !address.ip().is_loopback() {
@@ -41,12 +41,12 @@ impl Process {
         Err(format!("the process that listens on {address} is another user's: {ADVICE}"))
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     ///
     /// # Errors
-    /// When there is no such process, or its memory may not be looked at.
+    /// Returns an error if there is no such process, or if its memory may not be read.
     pub fn resident(self) -> io::Result<u64> {
-        // `status` may be behind by a few pages for each core; the other is exact.
+        // `status` may be off by a few pages for each core. `smaps_rollup` is exact.
         let (exact, quick) = (self.read("smaps_rollup"), self.read("status"));
         let text = exact.or(quick)?;
         let line = text
@@ -56,15 +56,15 @@ impl Process {
         kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no resident memory in /proc"))
     }
 
-    /// CPU time that it has used, in user space and in the kernel for it.
+    /// Returns the CPU time that the process has used, in user space and in the kernel.
     ///
     /// # Errors
-    /// When there is no such process, or it may not be looked at.
+    /// Returns an error if there is no such process, or if it may not be read.
     pub fn cpu(self) -> io::Result<Duration> {
         self.precise_cpu().or_else(|_| self.cpu_in_ticks())
     }
 
-    /// The scheduler's own account, in nanoseconds; where the kernel keeps it.
+    /// Returns the scheduler's own account in nanoseconds, if the kernel keeps one.
     fn precise_cpu(self) -> io::Result<Duration> {
         let mut sum = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.0))? {
@@ -77,16 +77,16 @@ impl Process {
 
     fn cpu_in_ticks(self) -> io::Result<Duration> {
         let text = self.read("stat")?;
-        // The name, which is in brackets, may hold anything.
+        // The name is in brackets, and may contain any characters.
         let fields = text.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
         let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok());
         Ok(TICK * ticks.sum::<u32>())
     }
 
-    /// Open sockets.
+    /// Returns the number of open sockets.
     ///
     /// # Errors
-    /// When there is no such process, or it may not be looked at.
+    /// Returns an error if there is no such process, or if it may not be read.
     pub fn sockets(self) -> io::Result<usize> {
         let files = fs::read_dir(format!("/proc/{}/fd", self.0))?;
         let targets = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
@@ -98,7 +98,7 @@ impl Process {
     }
 }
 
-/// The sockets that listen on a port, as `/proc/*/fd` names them.
+/// Returns the sockets that listen on a port, as `/proc/*/fd` names them.
 fn listeners(port: u16) -> Vec<String> {
     const LISTEN: &str = "0A";
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_costs_is_more_than_nothing() {
+    fn the_memory_and_cpu_of_a_process_are_above_zero() {
         let own = Process::own();
         assert!(own.resident().unwrap() > 100_000);
         assert!(own.cpu().unwrap() > Duration::ZERO);

@@ -1,4 +1,5 @@
-//! How far a phase is: a bar on a terminal, one plain line elsewhere, nothing for what is short.
+//! Shows the progress of a phase: a bar on a terminal, one plain line elsewhere, and nothing for a
+//! short phase.
 
 use std::{
     io::{IsTerminal, Write},
@@ -7,10 +8,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Shorter phases show nothing.
+/// Phases shorter than this show nothing.
 const LONG: Duration = Duration::from_secs(2);
 
-/// How far one phase is.
+/// The progress of one phase.
 pub struct Progress {
     name: String,
     start: Instant,
@@ -19,7 +20,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A phase of `total` steps that begins now.
+    /// Begins a phase of `total` steps.
     #[must_use]
     pub fn new(name: &str, total: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
@@ -31,7 +32,7 @@ impl Progress {
         Self { name: name.to_owned(), start: Instant::now(), shown: false, bar }
     }
 
-    /// So many steps are done.
+    /// Tells that `step` steps are done.
     pub fn at(&mut self, step: u64, message: impl FnOnce() -> String) {
         self.bar.set_position(step);
         if !self.shown && self.start.elapsed() > LONG {
@@ -39,7 +40,7 @@ impl Progress {
             if std::io::stderr().is_terminal() {
                 self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
             } else {
-                // The load goes on where stderr cannot be written.
+                // The load goes on even if stderr cannot be written.
                 let _ = writeln!(std::io::stderr(), "... {}", self.name);
             }
         }
@@ -49,7 +50,7 @@ impl Progress {
     }
 }
 
-/// The bar goes with the phase.
+/// Removes the bar at the end of the phase.
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! Publishing over HTTP/1.1, one request at a time on one connection.
+//! Publishes over HTTP/1.1, with one request at a time on one connection.
 
 use std::{
     fmt::Write as _,
@@ -7,33 +7,34 @@ use std::{
     time::Duration,
 };
 
-/// How long a server may take to answer.
+/// Longest time that a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How a server wants publications.
+/// The form in which a server takes publications.
 #[derive(Clone, Debug)]
 pub enum Form {
-    /// `POST /tabmux/api/publish`.
+    /// A tabmux server: `POST /tabmux/api/publish`.
     Tabmux {
-        /// The API key.
+        /// The API key of the server, if it has one.
         key: Option<String>,
-        /// Names of topics by their places.
+        /// The names of the topics, by index.
         topics: Vec<String>,
     },
-    /// `POST /publish?size=N` with messages of N bytes, one after another, for every link.
+    /// Another server: `POST /publish?size=N`. The body holds messages of N bytes, one after
+    /// another, which go to every link.
     Plain,
 }
 
-/// What a server said to a publication.
+/// A server's answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status.
+    /// The status of the HTTP response.
     pub status: u16,
-    /// The body.
+    /// The body of the HTTP response.
     pub text: String,
 }
 
-/// One connection to publish on; made anew when the server has closed it.
+/// A connection to publish on. It is made anew when the server has closed it.
 pub struct Publisher {
     address: SocketAddr,
     form: Form,
@@ -41,22 +42,22 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Makes no connection yet.
+    /// Returns a publisher that has no connection yet.
     #[must_use]
     pub const fn new(address: SocketAddr, form: Form) -> Self {
         Self { address, form, stream: None }
     }
 
-    /// Publishes messages, each with the place of its topic, all in one request. They must be
-    /// text that JSON needs no escapes for.
+    /// Publishes messages, each with the index of its topic, in one request. A message must be text
+    /// that needs no escapes in JSON.
     ///
     /// # Errors
-    /// When the server cannot be reached or gives no answer in time.
+    /// Returns an error if the server cannot be reached or does not answer in time.
     pub fn publish(&mut self, messages: &[(usize, String)]) -> io::Result<Answer> {
         let request = self.request(messages);
         let fresh = self.stream.is_none();
         match self.ask(request.as_bytes()) {
-            // The server may close a connection that nothing was asked on for a while.
+            // The server may have closed a connection that was idle for a while.
             Err(_) if !fresh => self.ask(request.as_bytes()),
             result => result,
         }
@@ -115,7 +116,7 @@ impl Publisher {
     }
 }
 
-/// One object, or an array of several.
+/// Returns one JSON object for one message, and an array for several.
 fn json(messages: &[(usize, String)], topics: &[String]) -> String {
     let object = |(place, text): &(usize, String)| {
         let topic = topics.get(*place).map_or("", String::as_str);
@@ -127,7 +128,8 @@ fn json(messages: &[(usize, String)], topics: &[String]) -> String {
     }
 }
 
-/// A whole response, and whether the connection may be used again.
+/// Returns a whole response, and true if the connection may be used again. Returns `None` until the
+/// response is whole.
 fn response(bytes: &[u8]) -> io::Result<Option<(Answer, bool)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);

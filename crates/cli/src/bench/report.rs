@@ -1,4 +1,4 @@
-//! What a run has shown: a table for people, JSON for programs.
+//! The result of a run: a table for people, or JSON for programs.
 
 use std::fmt;
 
@@ -6,129 +6,131 @@ use serde::Serialize;
 
 use super::tally::{Reasons, Tally};
 
-/// What a run has shown.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The server.
+    /// The address of the server's WebSocket.
     pub url: String,
-    /// Whether ctrl-c ended the run early.
+    /// True if ctrl-c ended the run early.
     pub interrupted: bool,
-    /// Links.
+    /// How many links were opened, refused and lost.
     pub links: Links,
-    /// Subscriptions.
+    /// How many subscriptions were confirmed and refused.
     pub subscriptions: Subscriptions,
-    /// What was published.
+    /// How many messages were published.
     pub publications: Publications,
-    /// What came of it.
+    /// How many publications arrived at links.
     pub deliveries: Deliveries,
-    /// From publishing to the link, in microseconds; `null` without deliveries.
+    /// Time from publishing to the arrival at a link, in microseconds. `null` if nothing arrived.
     pub latency_us: Option<Latency>,
-    /// The server's process; `null` when it cannot be looked at.
+    /// What the run cost the server. `null` if its process cannot be read.
     pub server: Option<ServerCost>,
-    /// Why it cannot.
+    /// The reason why the server's process cannot be read.
     pub server_unknown: Option<String>,
-    /// This process.
+    /// What the run cost this process.
     pub client: ClientCost,
 }
 
-/// Links.
+/// How many links were opened, refused and lost.
 #[derive(Clone, Debug, Serialize)]
 pub struct Links {
-    /// As many were to be opened.
+    /// Number of links that were to be opened.
     pub wanted: u64,
-    /// Were open when all were answered.
+    /// Number of links that were open after the last answer.
     pub opened: u64,
-    /// Attempts that failed, by reason; more than links are missing when some came back later.
+    /// Attempts that failed, by reason. There may be more than links are missing, because some came
+    /// back later.
     pub refused: Reasons,
-    /// Broke later, by reason.
+    /// Links that broke after they were open, by reason.
     pub lost: Reasons,
-    /// Seconds that opening took.
+    /// Seconds that opening all links took.
     pub seconds: f64,
-    /// Links opened per second.
+    /// Links that were opened per second.
     pub per_second: f64,
 }
 
-/// Subscriptions.
+/// How many subscriptions were confirmed and refused.
 #[derive(Clone, Debug, Serialize)]
 pub struct Subscriptions {
-    /// Confirmed by the server.
+    /// Subscriptions that the server confirmed.
     pub confirmed: u64,
-    /// Refused or ended, by reason.
+    /// Subscriptions that the server refused or ended, by reason.
     pub refused: Reasons,
 }
 
-/// What was published.
+/// How many messages were published.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Publications {
-    /// Accepted by the server.
+    /// Publications that the server accepted.
     pub accepted: u64,
-    /// Not accepted, by reason.
+    /// Publications that the server did not accept, by reason.
     pub failed: Reasons,
-    /// Accepted per second.
+    /// Publications that were accepted per second.
     pub per_second: f64,
-    /// What `--rate` asked for.
+    /// Publications per second that `--rate` asked for.
     pub wanted_per_second: f64,
 }
 
-/// What came of it.
+/// How many publications arrived at links.
 #[derive(Clone, Debug, Serialize)]
 pub struct Deliveries {
-    /// One for each accepted publication and subscription to its topic.
+    /// Expected deliveries: one for each accepted publication and each subscription to its topic.
     pub expected: u64,
-    /// Came.
+    /// Deliveries that arrived at a link.
     pub received: u64,
-    /// Did not come.
+    /// Expected deliveries that did not arrive.
     pub lost: u64,
-    /// Came again or out of order.
+    /// Deliveries that arrived twice or out of order.
     pub repeated: u64,
-    /// Came after something was silently left out.
+    /// Deliveries before which something was left out without a gap.
     pub skipped: u64,
-    /// Gaps that the server told of.
+    /// Gaps that the server reported.
     pub gaps: u64,
-    /// Deliveries per second.
+    /// Deliveries that arrived per second.
     pub per_second: f64,
 }
 
-/// Quantiles, in microseconds.
+/// Quantiles of the latency, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Latency {
-    /// Half are faster.
+    /// Half of the deliveries are faster.
     pub p50: u64,
-    /// Nine of ten are faster.
+    /// Nine of ten deliveries are faster.
     pub p90: u64,
-    /// All but one of a hundred are faster.
+    /// All but one delivery of a hundred are faster.
     pub p99: u64,
-    /// The slowest.
+    /// The latency of the slowest delivery.
     pub max: u64,
 }
 
 /// What the run cost the server's process.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServerCost {
-    /// Its number.
+    /// The number of the process.
     pub pid: u32,
     /// Resident bytes before the links were opened.
     pub resident_before: u64,
     /// Resident bytes with all links, before anything was published.
     pub resident_with_links: u64,
-    /// Resident bytes at the end.
+    /// Resident bytes at the end of the run.
     pub resident_after: u64,
-    /// Bytes for each link, open and idle.
+    /// Bytes for each link that is open and idle.
     pub bytes_per_link: f64,
-    /// CPU for each link that was opened, in microseconds.
+    /// CPU time for each link that was opened, in microseconds.
     pub cpu_us_per_link: f64,
-    /// CPU for each delivery, in microseconds; `null` without deliveries.
+    /// CPU time for each delivery, in microseconds. `null` if nothing was delivered.
     pub cpu_us_per_delivery: Option<f64>,
-    /// CPU while publishing, in cores.
+    /// CPU that was used while publishing, in cores.
     pub cores: f64,
 }
 
 /// What the run cost this process.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ClientCost {
-    /// CPU while publishing, in cores.
+    /// CPU that was used while publishing, in cores.
     pub cores: f64,
-    /// More than 90 % of the one core that it can use: then speed and latency are its own.
+    /// True if this process used more than 90 % of the one core that it can use. Speed and latency
+    /// are then limited by this process.
     pub bottleneck: bool,
 }
 
@@ -164,8 +166,9 @@ impl fmt::Display for Report {
             let text = format!("{received} of {expected}, {per_second:.0} a second");
             row(f, "deliveries", &text)?;
             let Deliveries { lost, repeated, skipped, gaps, .. } = deliveries;
-            let text =
-                format!("{lost} lost, {gaps} gaps told, {skipped} not told, {repeated} again");
+            let text = format!(
+                "{lost} lost, {gaps} gaps reported, {skipped} not reported, {repeated} repeated"
+            );
             row(f, "  order and losses", &text)?;
         }
         if let Some(Latency { p50, p90, p99, max }) = self.latency_us {
@@ -202,16 +205,16 @@ impl Report {
         if self.client.bottleneck {
             writeln!(
                 f,
-                "warning: this program had no CPU left: the server can do more than this, and \
-                 faster. Use fewer links or a lower rate, or run several of it"
+                "warning: this program had no CPU left, so the server can do more, and faster. \
+                 Use fewer links or a lower rate, or run this program several times at once"
             )?;
         }
         let Publications { per_second, wanted_per_second, .. } = self.publications;
         if !self.interrupted && per_second < wanted_per_second * 0.9 {
             writeln!(
                 f,
-                "warning: {wanted_per_second} publications a second were to be sent; the server \
-                 answered too slowly for that. Try --burst"
+                "warning: the server answered too slowly to publish {wanted_per_second} messages a \
+                 second. Try --burst"
             )?;
         }
         Ok(())

@@ -21,19 +21,19 @@ use super::{
     tally::{Reasons, count},
 };
 
-/// Links that may be opening at once: below the 128 that a queue of connections often holds.
+/// Links that may be opening at once. It is below 128, which is the length of many accept queues.
 const IN_FLIGHT: usize = 100;
-/// How long the last deliveries may take to come.
+/// Longest time that the last deliveries may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often the fleet looks at the clock when nothing comes.
+/// How often the fleet looks at the clock when nothing arrives.
 const TURN: Duration = Duration::from_millis(50);
-/// Of the one core that a fleet can use.
+/// Share of the one core that a fleet can use, above which the fleet is the bottleneck.
 const BUSY: f64 = 0.9;
 
-/// Runs until it is done or `stop` is set; prints what it found.
+/// Runs until the measurement is done or `stop` is set, and prints the result.
 ///
 /// # Errors
-/// When there is nothing to measure; the text says what to do.
+/// Returns an error if there is nothing to measure. The text says what to do.
 pub fn run(options: &Options, stop: &AtomicBool) -> Result<(), String> {
     let report = measure(options, stop)?;
     let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())? + "\n";
@@ -47,7 +47,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<(), String> {
         }
         None => write!(stdout, "{report}"),
     };
-    // Nobody to tell when stdout is closed.
+    // If stdout is closed, nobody reads the result.
     let _ = printed;
     match report.links.opened {
         0 if !report.interrupted => Err("no link could be opened".to_owned()),
@@ -55,14 +55,14 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<(), String> {
     }
 }
 
-/// What happened while publishing.
+/// What happened while the publisher published.
 struct Published {
     accepted: Vec<u64>,
     failed: Reasons,
     elapsed: Duration,
 }
 
-/// A moment, with the CPU used until then.
+/// A moment, with the CPU time that was used until then.
 struct Moment {
     at: Instant,
     own: Duration,
@@ -156,12 +156,13 @@ fn reach(url: &Url) -> Result<(), String> {
 }
 
 fn publisher(options: &Options, names: &[String]) -> Publisher {
-    // The place after the last is for what no link hears.
+    // One more topic, to which no link subscribes.
     let topics = names.iter().cloned().chain(["bench/check".to_owned()]).collect();
     Publisher::new(options.url.address, Form::Tabmux { key: options.api_key.clone(), topics })
 }
 
-/// Publishes where nobody listens, before a thousand links are opened in vain.
+/// Publishes to a topic without subscribers. A wrong key is noticed before thousands of links are
+/// opened in vain.
 fn check_key(publisher: &mut Publisher, nobodys: usize) -> Result<(), String> {
     const NOT_AT_ALL: &str = "or use --topics 0 to publish nothing";
     let answer = publisher.publish(&[(nobodys, String::new())]);
@@ -207,7 +208,7 @@ fn open(fleet: &mut Fleet, links: usize, stop: &AtomicBool) -> Result<Duration, 
     took.map_err(|error| format!("cannot open links: {error}"))
 }
 
-/// Holds the links and publishes nothing.
+/// Holds the links without publishing.
 fn rest(fleet: &mut Fleet, duration: Duration, stop: &AtomicBool) -> Result<(), String> {
     let start = Instant::now();
     let mut progress = Progress::new("holding links", duration.as_secs());
@@ -230,7 +231,7 @@ fn publish(
     let ended = Arc::new(AtomicBool::new(false));
     let (pace, end) = (Pace::of(options), Arc::clone(&ended));
     let thread = std::thread::spawn(move || {
-        // Nobody to tell when the run is over.
+        // Sending fails only if the run is over.
         let _ = report.send(pace.keep(publisher, clock, &end));
     });
     let seconds = options.duration().as_secs();
@@ -249,7 +250,7 @@ fn publish(
             Err(mpsc::TryRecvError::Disconnected) => return Err("the publisher failed".to_owned()),
         }
     };
-    // It has said its last.
+    // The thread has sent its result, so it ends now.
     let _ = thread.join();
     let (mut last, mut news) = (0, Instant::now());
     while fleet.tally().delivered < expected(fleet.tally(), &published)
@@ -264,7 +265,7 @@ fn publish(
     Ok(published)
 }
 
-/// How fast to publish what.
+/// How fast to publish, and which messages.
 struct Pace {
     topics: usize,
     burst: usize,
@@ -284,9 +285,9 @@ impl Pace {
         }
     }
 
-    /// Publishes until the time is over. What is late is sent at once, so that a server that
-    /// answers slowly for a moment is not spared its load; what is more than a second late is
-    /// left out.
+    /// Publishes until the time is over. Late messages are sent at once, so that a server that
+    /// answers slowly for a moment gets its full load. Messages that are more than a second late
+    /// are left out.
     fn keep(&self, mut publisher: Publisher, clock: Clock, end: &AtomicBool) -> Published {
         let step = Duration::from_secs_f64(self.burst as f64 / self.rate);
         let (mut accepted, mut failed) = (vec![0; self.topics], Reasons::new());

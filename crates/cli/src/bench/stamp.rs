@@ -1,11 +1,11 @@
-//! What a publication carries: which run, which number, and when it was sent.
+//! The stamp of a publication: its run, its number, and the time when it was sent.
 
 use std::time::{Duration, Instant};
 
-/// The least payload that has room for a stamp.
+/// Smallest payload that has room for a stamp, in bytes.
 pub const MIN_SIZE: usize = 40;
 
-/// The clock and the name of one run: several may publish to one server at once.
+/// The clock and the name of one run. Several runs may publish to one server at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     run: u32,
@@ -13,13 +13,14 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A run that begins now.
+    /// Returns the clock of a run that begins now.
     #[must_use]
     pub fn start() -> Self {
         Self { run: std::process::id(), start: Instant::now() }
     }
 
-    /// A payload of `size` characters, [`MIN_SIZE`] at least, that is sent now.
+    /// Returns a payload of `size` characters, or [`MIN_SIZE`] if that is more, stamped with the
+    /// time now.
     #[must_use]
     pub fn stamp(&self, number: u64, size: usize) -> String {
         let nanos = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -28,7 +29,7 @@ impl Clock {
         text
     }
 
-    /// Number and age of a payload of this run; `None` for any other.
+    /// Returns the number and the age of a payload of this run, or `None` for any other payload.
     #[must_use]
     pub fn read(&self, payload: &[u8]) -> Option<(u64, Duration)> {
         let stamp = payload.first_chunk::<MIN_SIZE>()?;

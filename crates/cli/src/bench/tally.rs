@@ -1,38 +1,38 @@
-//! What a fleet has seen.
+//! What a fleet has counted.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
-/// How often something happened, by what it was.
+/// How often something happened, by reason.
 pub type Reasons = BTreeMap<String, u64>;
 
-/// What a fleet has seen.
+/// What a fleet has counted.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// Links whose opening was begun, each once however often it was tried.
+    /// Links whose opening was begun. Each counts once, however often it was tried.
     pub begun: u64,
-    /// Links that are open: welcomed, with their tabs and subscriptions answered.
+    /// Links that are open and welcomed, and whose tabs and subscriptions are answered.
     pub ready: u64,
-    /// Attempts that did not become a link.
+    /// Attempts to open a link that failed, by reason.
     pub refused: Reasons,
-    /// Links that were open and are not any more.
+    /// Links that were open and have ended, by reason.
     pub lost: Reasons,
-    /// Subscriptions confirmed, by the topic's place in the plan.
+    /// Confirmed subscriptions, by the topic's index in the plan.
     pub subscribers: Vec<u64>,
-    /// Subscriptions refused or ended by the server.
+    /// Subscriptions that the server refused or ended, by reason.
     pub unsubscribed: Reasons,
-    /// Publications of this run that came.
+    /// Publications of this run that arrived.
     pub delivered: u64,
-    /// Their frames' bytes.
+    /// Bytes of the frames of these publications.
     pub bytes: u64,
-    /// Publications that came although something before them had not, and nothing told so.
+    /// Publications that arrived although one before them was missing and no gap was reported.
     pub skipped: u64,
-    /// Publications that came again, or after a later one.
+    /// Publications that arrived twice, or after a later one.
     pub repeated: u64,
-    /// GAP frames: publications that the server says it left out.
+    /// GAP frames: publications that the server reports as left out.
     pub gaps: u64,
-    /// From the publisher's call to the link, in microseconds.
+    /// Time from the publisher's call to the arrival at the link, in microseconds.
     pub latency: Histogram<u64>,
 }
 
@@ -61,12 +61,12 @@ impl Tally {
     }
 }
 
-/// Up to ten minutes, three digits.
+/// Returns a histogram of up to ten minutes, with three significant digits.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(600_000_000, 3).expect("the bounds are constants")
 }
 
-/// Counts one more.
+/// Counts one more occurrence of `what`.
 pub(super) fn count(reasons: &mut Reasons, what: impl Into<String>) {
     *reasons.entry(what.into()).or_default() += 1;
 }

@@ -1,4 +1,4 @@
-//! Sends back what it gets.
+//! A handler that sends back each message that it gets.
 
 use std::collections::VecDeque;
 
@@ -6,8 +6,8 @@ use tabmux_server::{
     Ctx, Decision, HeldCredit, Message, OpenRequest, OwnedMessage, SendError, SocketHandler,
 };
 
-/// Keeps what cannot be sent yet: a handler that dropped it would lose it in silence. It keeps no
-/// more than its tab has credit for.
+/// Keeps messages that cannot be sent yet, because dropping one would lose it in silence. It keeps
+/// no more than the tab has credit for.
 #[derive(Default)]
 pub(super) struct Echo {
     waiting: VecDeque<(OwnedMessage, HeldCredit)>,

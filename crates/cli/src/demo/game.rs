@@ -1,5 +1,5 @@
-//! Guess a number from 1 to 100. The state of a game is a field of its socket's handler, so each
-//! tab plays its own, and an answer goes to the tab that asked and to no other.
+//! A game: guess a number from 1 to 100. The state of a game is a field of its socket's handler.
+//! Each tab therefore plays its own game, and an answer goes only to the tab that asked.
 
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ fn error(message: &str) -> Value {
 }
 
 fn secret() -> u32 {
-    // Without random bytes it is a poor game, and a game all the same.
+    // The number is always 1 if the system has no random bytes.
     1 + getrandom::u32().unwrap_or_default() % HIGHEST
 }
 
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_is_told_where_the_number_lies() {
+    fn the_answer_to_a_guess_says_where_the_number_lies() {
         let mut game = Game::with(42);
         let answer =
             |answer, guess, tries| json!({ "answer": answer, "guess": guess, "tries": tries });
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn new_begins_again() {
+    fn the_text_new_begins_a_new_game() {
         let mut game = Game::with(42);
         play(&mut game, "guess 42");
         assert_eq!(play(&mut game, "new"), json!({ "answer": "new" }));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_guess_is_an_error() {
+    fn a_text_that_is_no_guess_is_an_error() {
         let mut game = Game::with(42);
         for text in ["", "guess", "guess 0", "guess 101", "guess -1", "guess x", "NEW"] {
             assert_eq!(play(&mut game, text)["answer"], "error", "{text}");

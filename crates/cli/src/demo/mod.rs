@@ -1,11 +1,11 @@
-//! The handlers of the demo, which are also the smallest examples of handlers.
+//! The handlers of the demo. They are also the smallest examples of handlers.
 //!
 //! | path | what it does |
 //! | --- | --- |
-//! | `/echo` | sends back what it gets; takes the first sub-protocol offered |
-//! | `/demo/game` | guess a number; only the tab that asked gets the answer |
-//! | `/demo/notify` | tells every tab of this browser |
-//! | `/demo/stats` | tells the server's numbers whenever they change |
+//! | `/echo` | sends back each message; chooses the first sub-protocol that is offered |
+//! | `/demo/game` | a game: guess a number; only the tab that guesses gets the answer |
+//! | `/demo/notify` | sends a notification to every tab of this browser |
+//! | `/demo/stats` | sends the server's numbers whenever they change |
 
 mod echo;
 mod game;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tabmux_server::Builder;
 
-/// Adds the demo's handlers.
+/// Adds the handlers of the demo.
 pub fn install(builder: Builder) -> Builder {
     let board = Arc::new(stats::Board::default());
     builder

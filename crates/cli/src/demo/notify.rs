@@ -1,10 +1,10 @@
-//! Tells every tab of this browser.
+//! A handler that sends a notification to every tab of this browser.
 
 use serde_json::json;
 
 use tabmux_server::{Ctx, Message, SocketHandler};
 
-/// The most characters of one notification.
+/// Largest number of characters in one notification.
 const LONGEST: usize = 200;
 
 pub(super) struct Notify;

@@ -1,5 +1,5 @@
-//! Tells the server's numbers whenever they change. All sockets share one task, which lives
-//! while there are any.
+//! Sends the server's numbers whenever they change. All sockets share one task, which runs while
+//! there is any socket.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::sleep};
 
 use tabmux_server::{CloseInfo, Ctx, Message, SocketHandler, SocketRef, SocketSender, Stats};
 
-/// Changes within this span are told as one.
+/// Changes within this time are sent together.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The sockets that watch the numbers.
@@ -22,11 +22,11 @@ pub(super) struct Board(Mutex<Watchers>);
 #[derive(Default)]
 struct Watchers {
     senders: BTreeMap<SocketRef, SocketSender>,
-    /// Whether the task runs.
+    /// True while the shared task runs.
     told: bool,
 }
 
-/// One of them.
+/// The handler of one socket that watches the numbers.
 pub(super) struct Numbers {
     board: Arc<Board>,
 }
@@ -63,7 +63,7 @@ impl Board {
     }
 }
 
-/// Tells every watcher of every change, until there is no watcher.
+/// Sends every change to every watcher, until there is no watcher.
 async fn tell(board: Arc<Board>, mut stats: watch::Receiver<Stats>) {
     while stats.changed().await.is_ok() {
         let text = text(&stats.borrow_and_update());
@@ -74,7 +74,7 @@ async fn tell(board: Arc<Board>, mut stats: watch::Receiver<Stats>) {
                 return;
             }
             for watcher in watchers.senders.values() {
-                // A socket that cannot be told is closing, or the server is.
+                // Sending fails only if the socket or the server is closing.
                 let _ = watcher.send_text(&text);
             }
         }

@@ -9,7 +9,7 @@ use super::{binary, support::soon};
 
 const KEY: &str = "a key of sixteen";
 
-/// A server with an API key, or without.
+/// Starts a server, with an API key or without one.
 async fn server(key: Option<&str>) -> (Child, SocketAddr) {
     let mut command = binary::serve(&["--listen", "127.0.0.1:0"]);
     command.env_remove("TABMUX_API_KEY");
@@ -28,7 +28,7 @@ fn bench(address: SocketAddr, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs to the end, which must be a good one; the JSON.
+/// Runs the command, which must succeed. Returns the JSON that it printed.
 async fn measured(mut command: Command) -> Value {
     let output = soon("the end", command.output()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -36,7 +36,7 @@ async fn measured(mut command: Command) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Runs to the end, which must be a failure; what it said.
+/// Runs the command, which must fail. Returns what it wrote to stderr.
 async fn fails(mut command: Command) -> String {
     let output = soon("the end", command.output()).await.unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -53,7 +53,8 @@ async fn every_publication_reaches_every_subscriber_in_order() {
     assert_eq!(report["links"]["opened"], 30, "{report:#}");
     assert_eq!(report["subscriptions"]["confirmed"], 60, "{report:#}");
     let accepted = report["publications"]["accepted"].as_u64().unwrap();
-    // Whole bursts, each topic as often as any other but once.
+    // Bursts are published whole, and each topic gets as many publications as any other, but for
+    // one.
     assert!(accepted >= 4 && accepted.is_multiple_of(4), "{report:#}");
     let deliveries = &report["deliveries"];
     assert_eq!(deliveries["received"], accepted * 12, "{report:#}");
@@ -64,7 +65,7 @@ async fn every_publication_reaches_every_subscriber_in_order() {
     assert!(latency["p50"].as_u64().unwrap() <= latency["max"].as_u64().unwrap(), "{report:#}");
 }
 
-/// Elsewhere there is no `/proc`.
+/// Systems other than Linux have no `/proc`.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_process_of_the_server_is_found() {
@@ -97,7 +98,7 @@ async fn ctrl_c_reports_what_was_measured_so_far() {
     let (_server, address) = server(Some(KEY)).await;
     let mut command = bench(address, &["--links", "5", "--api-key", KEY, "--duration", "600"]);
     let child = command.spawn().unwrap();
-    // It publishes: so its links are open.
+    // The benchmark publishes only after its links are open.
     let published = async {
         loop {
             let stats = super::support::get(address, "/tabmux/stats", "").await.body;
@@ -119,7 +120,7 @@ async fn ctrl_c_reports_what_was_measured_so_far() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_and_no_key_are_told_apart() {
+async fn a_wrong_key_and_a_missing_key_have_different_errors() {
     let (_server, address) = server(Some(KEY)).await;
     let said = fails(bench(address, &["--api-key", "another of sixteen"])).await;
     assert!(said.contains("does not accept this API key"), "{said}");
@@ -129,7 +130,7 @@ async fn a_wrong_key_and_no_key_are_told_apart() {
 }
 
 #[tokio::test]
-async fn no_server_is_told_with_what_to_do() {
+async fn a_missing_server_is_reported_with_what_to_do() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -140,7 +141,7 @@ async fn no_server_is_told_with_what_to_do() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn too_few_open_files_are_told_by_their_number() {
+async fn the_number_of_missing_open_files_is_reported() {
     let (_server, address) = server(None).await;
     let mut command = Command::new("sh");
     let binary = env!("CARGO_BIN_EXE_tabmux");

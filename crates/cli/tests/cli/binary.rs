@@ -1,4 +1,4 @@
-//! The binary `tabmux`.
+//! The binary `tabmux`, run as a process.
 
 #[cfg(target_os = "linux")]
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ pub(crate) fn serve(arguments: &[&str]) -> Command {
     command
 }
 
-/// A server on a free port, and its address.
+/// Starts a server on a free port. Returns it and its address.
 pub(crate) async fn start(arguments: &[&str]) -> (Child, std::net::SocketAddr) {
     listening(on_a_free_port(arguments)).await
 }
@@ -40,7 +40,7 @@ pub(crate) fn on_a_free_port(arguments: &[&str]) -> Command {
     command
 }
 
-/// Starts a server and waits for its address.
+/// Starts a server and waits until it prints its address.
 pub(crate) async fn listening(mut command: Command) -> (Child, std::net::SocketAddr) {
     let mut child = command.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
@@ -50,14 +50,14 @@ pub(crate) async fn listening(mut command: Command) -> (Child, std::net::SocketA
     (child, address.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap())
 }
 
-/// Runs to the end, which must be a failure; what it said.
+/// Runs the binary, which must fail. Returns what it wrote to stderr.
 pub(crate) async fn fails(arguments: &[&str]) -> String {
     let output = soon("the end", serve(arguments).output()).await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// Ends a server as an operator does; what it logged.
+/// Ends a server by a signal, as an operator does. Returns what it logged.
 pub(crate) async fn terminate(mut child: Child, name: &str) -> String {
     signal(&child, name);
     assert!(soon("the end", child.wait()).await.unwrap().success());
@@ -66,7 +66,7 @@ pub(crate) async fn terminate(mut child: Child, name: &str) -> String {
     log
 }
 
-/// The next line of a log that holds a text.
+/// Returns the next line of the log that contains the text.
 pub(crate) async fn logged<R: AsyncBufRead + Unpin>(log: &mut Lines<R>, text: &str) -> String {
     while let Some(line) = soon("a line in the log", log.next_line()).await.unwrap() {
         if line.contains(text) {
@@ -76,7 +76,7 @@ pub(crate) async fn logged<R: AsyncBufRead + Unpin>(log: &mut Lines<R>, text: &s
     panic!("the log ended without {text:?}");
 }
 
-/// What an operator should look at.
+/// Returns the warnings and errors in a log.
 fn troubles(log: &str) -> Vec<&str> {
     log.lines().filter(|line| !line.contains(" INFO ")).collect()
 }
@@ -87,7 +87,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
 }
 
 #[tokio::test]
-async fn it_serves_and_ends_with_sigterm() {
+async fn the_server_serves_until_sigterm() {
     let (child, address) = start(&["--demo", env!("CARGO_TARGET_TMPDIR")]).await;
     assert_eq!(get(address, "/healthz", "").await.status, 200);
     let mut hub = Hub::with_socket(address, "/echo").await;
@@ -116,7 +116,7 @@ async fn no_secret_of_a_peer_or_of_the_operator_is_in_the_log_or_the_metrics() {
     hub.open(tab, 1, "/echo?token=SECRET", &[]).await;
     hub.ask(tab, 2, "/nothing?token=SECRET", &[]).await;
     hub.next().await;
-    // What breaks the protocol is told with a reason.
+    // A frame that breaks the protocol is logged with a reason.
     hub.raw(Message::text("SECRET")).await;
     hub.closed().await;
     let wrong = "authorization: Bearer SECRET\r\ncookie: session=SECRET\r\n";
@@ -132,13 +132,13 @@ async fn no_secret_of_a_peer_or_of_the_operator_is_in_the_log_or_the_metrics() {
 }
 
 #[tokio::test]
-async fn it_ends_with_ctrl_c() {
+async fn the_server_ends_with_ctrl_c() {
     let (child, _) = start(&[]).await;
     terminate(child, "INT").await;
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_server_at_once() {
     let file = folder("second-signal").join("tabmux.toml");
     std::fs::write(&file, "drain_ms = 3600000\nshards = 1").unwrap();
     let (child, address) = start(&["--config", file.to_str().unwrap()]).await;
@@ -152,7 +152,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn a_signal_that_means_nothing_is_told_and_ends_nothing() {
+async fn a_signal_without_a_meaning_is_logged_and_ends_nothing() {
     let (mut child, address) = start(&["--demo", env!("CARGO_TARGET_TMPDIR")]).await;
     let mut hub = Hub::with_socket(address, "/echo").await;
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -231,7 +231,7 @@ async fn forged_tokens_are_one_line_in_the_log_which_tells_no_secret() {
     assert!(!secrets.into_iter().any(|secret| log.contains(&hex(secret))), "{log}");
 }
 
-/// A file that refuses every byte, as a full disk does.
+/// Returns a file that refuses every byte, as a full disk does.
 #[cfg(target_os = "linux")]
 fn full_disk() -> std::fs::File {
     std::fs::File::options().write(true).open("/dev/full").unwrap()
@@ -259,11 +259,11 @@ async fn a_log_that_cannot_be_written_hurts_no_link_and_no_drain() {
     assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
 }
 
-/// The writing end of a pipe that is full, and the other end, which nobody reads.
+/// Returns the writing end of a full pipe, and its other end, which nobody reads.
 #[cfg(target_os = "linux")]
 fn full_pipe() -> (std::io::PipeWriter, std::io::PipeReader) {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // As much as the kernel keeps for a pipe.
+    // The kernel keeps this many bytes for a pipe.
     writer.write_all(&[b'\n'; 64 << 10]).unwrap();
     (writer, reader)
 }
@@ -286,7 +286,7 @@ async fn a_log_that_nobody_reads_holds_up_no_link_and_no_drain() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn what_waited_for_a_reader_of_the_log_comes_in_order() {
+async fn log_lines_that_waited_for_a_reader_come_in_order() {
     let (stderr, mut reader) = full_pipe();
     let mut command = on_a_free_port(&[]);
     command.stderr(stderr);
@@ -304,7 +304,7 @@ async fn what_waited_for_a_reader_of_the_log_comes_in_order() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_error_that_nobody_reads_is_a_status_all_the_same() {
+async fn an_error_that_nobody_reads_still_sets_the_exit_status() {
     let (stderr, _unread) = full_pipe();
     let mut command = serve(&["--config", "/nowhere/tabmux.toml"]);
     command.stderr(stderr);
@@ -313,7 +313,7 @@ async fn an_error_that_nobody_reads_is_a_status_all_the_same() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_error_that_cannot_be_told_is_a_status_all_the_same() {
+async fn an_error_that_cannot_be_written_still_sets_the_exit_status() {
     let mut command = serve(&["--config", "/nowhere/tabmux.toml"]);
     command.stderr(full_disk());
     assert_eq!(soon("the end", command.status()).await.unwrap().code(), Some(1));
@@ -321,7 +321,7 @@ async fn an_error_that_cannot_be_told_is_a_status_all_the_same() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_address_that_cannot_be_told_is_logged_and_served() {
+async fn an_address_that_cannot_be_printed_is_logged_and_served() {
     let mut command = on_a_free_port(&[]);
     command.stdout(full_disk());
     let mut child = command.spawn().unwrap();
@@ -335,7 +335,7 @@ async fn an_address_that_cannot_be_told_is_logged_and_served() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_told_with_what_to_do() {
+async fn a_port_in_use_is_reported_with_what_to_do() {
     let (_child, address) = start(&[]).await;
     let said = fails(&["--listen", &address.to_string()]).await;
     let expected = format!(
@@ -366,7 +366,7 @@ async fn an_unknown_key_is_named() {
 }
 
 #[tokio::test]
-async fn missing_assets_are_told_at_the_start() {
+async fn missing_assets_are_logged_at_the_start() {
     let (child, _) = start(&["--assets", "/nowhere"]).await;
     let log = terminate(child, "TERM").await;
     assert!(log.contains("/nowhere has no client.js: run `cargo xtask dist`"), "{log}");
@@ -378,9 +378,9 @@ async fn missing_assets_are_told_at_the_start() {
     assert!(log.contains("half has no worker.js: run `cargo xtask dist`"), "{log}");
 }
 
-/// A clone in which the scripts were never built has none to put into the binary.
+/// A clone in which the scripts were not built has none in its binary.
 #[tokio::test]
-async fn without_assets_it_serves_the_scripts_that_are_in_it() {
+async fn a_server_without_assets_serves_the_scripts_of_its_binary() {
     let (child, address) = listening(serve(&["--listen", "127.0.0.1:0"])).await;
     let script = tabmux_cli::SCRIPTS.iter().find(|(name, _)| *name == "worker.js");
     let response = get(address, "/tabmux/worker.js", "").await;
@@ -398,7 +398,7 @@ async fn without_assets_it_serves_the_scripts_that_are_in_it() {
 }
 
 #[tokio::test]
-async fn a_wrong_address_is_told_with_a_right_one() {
+async fn the_error_of_a_wrong_address_shows_a_right_one() {
     let output = soon("the end", serve(&["--listen", "3456"]).output()).await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("write it as 127.0.0.1:3000"), "{said}");
@@ -428,7 +428,7 @@ async fn flags_override_the_file() {
     assert_eq!(get(address, "/tabmux/client.js", "").await.body, "mine");
 }
 
-/// Linux counts descriptors as the test expects it.
+/// Linux counts descriptors as the test expects.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_limit_of_open_files_is_a_limit_of_links() {
@@ -446,7 +446,7 @@ async fn the_limit_of_open_files_is_a_limit_of_links() {
     for _ in 0..limit {
         hubs.push(Hub::welcomed(address).await);
     }
-    // Some who say nothing: they take what is kept for handshakes, and not more.
+    // Silent connections take the descriptors that are kept for handshakes, and no more.
     let _silent = [(); 6].map(|()| std::net::TcpStream::connect(address).unwrap());
     for _ in 0..20 {
         assert_eq!(Hub::refused(address, &[]).await.0, 503);
@@ -465,10 +465,10 @@ async fn the_limit_of_open_files_is_a_limit_of_links() {
     assert!(!log.contains("ERROR"), "{log}");
 }
 
-/// When files run out all the same, because somebody else holds them.
+/// Another program may still use up the descriptors.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn out_of_file_descriptors_it_serves_the_links_it_has() {
+async fn a_server_without_free_descriptors_serves_its_open_links() {
     let (mut child, address) = start(&[]).await;
     let mut hub = Hub::welcomed(address).await;
     let pid = child.id().unwrap().try_into().unwrap();
@@ -493,7 +493,7 @@ async fn out_of_file_descriptors_it_serves_the_links_it_has() {
     }
 }
 
-/// A bridge would cost two descriptors more.
+/// A connection that was bridged would cost two descriptors more.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_link_on_a_connection_that_was_used_for_http_is_one_descriptor() {

@@ -16,12 +16,12 @@ async fn ask(hub: &mut Hub, tab: Alias, text: &str) -> Value {
     value(&hub.text(tab, 1).await)
 }
 
-/// A browser with one tab.
+/// Returns a client, which is a browser with one tab.
 fn client(server: &Running) -> Client {
     Client::connect(format!("ws://{}", server.address)).unwrap()
 }
 
-/// The next message, which must be JSON in a text.
+/// Returns the next message, which must be a text with JSON.
 async fn heard(socket: &mut Socket) -> Value {
     match soon("a message", socket.next()).await {
         Some(OwnedMessage::Text(text)) => value(&text),
@@ -69,7 +69,7 @@ async fn a_notification_names_the_tab_it_came_from() {
 }
 
 #[tokio::test]
-async fn a_long_notification_is_told_to_its_tab_only() {
+async fn a_notification_that_is_too_long_is_an_error_for_its_tab_only() {
     let server = Running::demo().await;
     let (one, other) = (client(&server), client(&server));
     let (mut here, mut there) = (one.broadcasts(), other.broadcasts());
@@ -78,7 +78,7 @@ async fn a_long_notification_is_told_to_its_tab_only() {
     socket.send("é".repeat(201)).await.unwrap();
     assert_eq!(heard(&mut socket).await["kind"], "error");
     socket.send("é".repeat(200)).await.unwrap();
-    // It is of this browser alone.
+    // The message belongs to this browser alone.
     assert!(matches!(soon("a broadcast", here.next()).await, Some(BrowserEvent::Message(_))));
     assert!(there.next().now_or_never().is_none());
 }
@@ -104,7 +104,7 @@ async fn the_numbers_do_not_count_tabs_whose_browser_is_gone() {
     server.stats(|stats| (stats.links.open, stats.sessions.detached) == (0, 1)).await;
     let mut hub = Hub::with_socket(server.address, "/demo/stats").await;
     let numbers = value(&hub.text(Alias(1), 1).await);
-    // The sockets of the session that waits for its browser are there.
+    // The sockets of the session that waits for its browser are still counted.
     assert_eq!(numbers, json!({ "links": 1, "tabs": 1, "parked": 0, "sockets": 2 }));
 }
 
@@ -134,7 +134,8 @@ async fn an_echo_of_more_than_a_lane_waits_for_the_browser() {
     let client = client(&server);
     let mut socket = soon("a socket", client.open("/echo", &[])).await.unwrap();
     let text = "x".repeat(200 << 10);
-    // As a page does: it sends while it has credit, and gets more when its answers go out.
+    // The test acts as a page does: it sends while it has credit, and gets more when its answers
+    // are sent.
     for _ in 0..2 {
         soon("room", socket.send(text.as_str())).await.unwrap();
     }

@@ -8,7 +8,7 @@ mod handlers;
 mod process;
 #[cfg(target_os = "linux")]
 mod supervisor;
-// What the tests of the library drive a server with.
+// The hub with which the tests of the library drive a server.
 #[path = "../../../server/tests/server/raw.rs"]
 #[expect(dead_code, reason = "the tests of the server use the rest")]
 mod raw;

@@ -1,4 +1,4 @@
-//! What an operator does with the process: reloads, checks, drains.
+//! What an operator does with the process: reload, check, drain.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::{
     support::{Hub, folder, get, metric, post, soon},
 };
 
-/// Runs the binary to its end; whether it was a good one, and what it wrote to stdout.
+/// Runs the binary to its end. Returns true if it succeeded, and what it wrote to stdout.
 async fn run(arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
     let output = soon("the end", command.args(arguments).output()).await.unwrap();
@@ -43,7 +43,7 @@ async fn sighup_reads_the_configuration_again_all_of_it_or_nothing() {
 
     let good = "shards = 7\napi_key = \"the second key, long\"\nlog = \"debug\"\n\
                 allow_origins = [\"https://friend.example\"]\n[limits]\nlinks = 1\n";
-    // What is wrong comes last, and nothing of the rest counts.
+    // The error comes last in the file, so that the values before it must not take effect.
     std::fs::write(&file, format!("{good}[[topics]]\nprefix = \"a\"\nslow = \"x\"\n")).unwrap();
     signal(&child, "HUP");
     let line = logged(&mut log, "SIGHUP").await;
@@ -61,12 +61,13 @@ async fn sighup_reads_the_configuration_again_all_of_it_or_nothing() {
     assert!(logged(&mut log, "SIGHUP").await.contains("in force"));
     assert_eq!(publish("the first key, long").await, 401);
     assert_eq!(publish("the second key, long").await, 200);
-    // The origin is good now, and there is no room.
+    // The origin is allowed now, but no link is left.
     assert_eq!(Hub::refused(address, &[("origin", "https://friend.example")]).await.0, 503);
-    // A lower limit ends nobody.
+    // A lower limit ends no link that is open.
     hub.send(Alias(1), 1, Payload::Text("still there")).await;
     assert_eq!(hub.text(Alias(1), 1).await, "still there");
-    // What is told at the level debug alone, since it was told a moment ago.
+    // This refusal is logged at the level debug only, because the same refusal was logged a moment
+    // ago.
     assert!(Hub::dial_from(address, Some("https://other.example")).await.is_err());
     assert!(logged(&mut log, "DEBUG").await.contains("https://other.example"));
 }
@@ -86,7 +87,7 @@ async fn sighup_ends_nothing_when_the_file_is_gone() {
 }
 
 #[tokio::test]
-async fn a_drain_is_told_before_it_begins_and_a_second_signal_ends_it() {
+async fn a_drain_is_announced_before_it_begins_and_a_second_signal_ends_it() {
     let file = folder("drain-min").join("tabmux.toml");
     std::fs::write(&file, "drain_min_ms = 3600000\nshards = 1\n").unwrap();
     let demo = env!("CARGO_TARGET_TMPDIR");
@@ -96,7 +97,7 @@ async fn a_drain_is_told_before_it_begins_and_a_second_signal_ends_it() {
     let leaving = async { while get(address, "/healthz", "").await.status != 503 {} };
     soon("the health of a server that leaves", leaving).await;
     assert_eq!(get(address, "/livez", "").await.status, 200);
-    // Everything still works, new links too.
+    // Everything still works, also for new links.
     Hub::with_socket(address, "/echo").await.quiet().await;
     hub.send(Alias(1), 1, Payload::Text("still there")).await;
     assert_eq!(hub.text(Alias(1), 1).await, "still there");
@@ -105,7 +106,7 @@ async fn a_drain_is_told_before_it_begins_and_a_second_signal_ends_it() {
 }
 
 #[tokio::test]
-async fn a_port_of_the_metrics_that_is_in_use_is_told_and_nothing_is_served() {
+async fn a_metrics_port_that_is_in_use_is_reported_and_nothing_is_served() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let file = folder("metrics-in-use").join("tabmux.toml");
@@ -128,7 +129,7 @@ async fn the_metrics_have_an_address_of_their_own() {
 }
 
 #[tokio::test]
-async fn check_tells_what_is_wrong_with_a_configuration_and_begins_nothing() {
+async fn check_reports_errors_of_a_configuration_and_starts_nothing() {
     let folder = folder("check");
     let file = folder.join("tabmux.toml");
     std::fs::write(&file, "listen = \"127.0.0.1:1\"\nassets = \".\"\n").unwrap();
@@ -154,7 +155,7 @@ async fn check_tells_what_is_wrong_with_a_configuration_and_begins_nothing() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(said.contains(expected), "{text}: {said}");
     }
-    // `serve` says the same.
+    // `serve` reports the same error.
     assert!(fails(&["--config", text(&file)]).await.contains("secret"));
 }
 

@@ -1,4 +1,4 @@
-//! What a supervisor gives the process, and hears of it.
+//! What a supervisor gives the process, and what it is told.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -16,7 +16,7 @@ use super::{
     support::{Hub, folder, get, soon},
 };
 
-/// A server that gets a listener as descriptor 3, as systemd passes it.
+/// Returns a server that gets a listener as descriptor 3, as systemd passes it.
 fn activated(listener: OwnedFd, more: &str) -> Command {
     let mut command = Command::new("sh");
     let binary = env!("CARGO_BIN_EXE_tabmux");
@@ -41,7 +41,7 @@ async fn a_listener_that_a_supervisor_keeps_stays_open_over_a_restart() {
     assert_eq!(told, address);
     Hub::welcomed(address).await.quiet().await;
     end(child).await;
-    // Nobody serves, and who comes waits.
+    // Nobody serves now, so a client that dials waits.
     let waiting = tokio::spawn(async move { Hub::welcomed(address).await });
     let asking = tokio::spawn(async move { get(address, "/healthz", "").await.status });
     let (_child, _) = listening(activated(passed(), "")).await;
