@@ -13,17 +13,18 @@ const TABLES: &str = "
     CREATE INDEX IF NOT EXISTS note_room ON note (room, id);
 ";
 
-/// The newest notes of a room that are shown.
+/// Number of notes of a room that are shown, the newest ones.
 const SHOWN: u32 = 50;
 
-/// The database. A clone is the same one.
+/// The database. A clone refers to the same database.
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Mutex<Connection>>);
 
-/// A note that is stored.
+/// A note in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// Grows with each note. No two notes of the database have the same one.
+    /// The number of the note. It grows with each note, and no two notes of the database have the
+    /// same one.
     pub(crate) id: i64,
     pub(crate) author: String,
     pub(crate) text: String,
@@ -33,7 +34,7 @@ impl Database {
     /// Opens the file, and creates the tables that are missing.
     ///
     /// # Errors
-    /// When the file cannot be opened, or is not a database.
+    /// Returns an error if the file cannot be opened or is not a database.
     pub fn open(file: &Path) -> Result<Self> {
         let connection = Connection::open(file)?;
         connection.execute_batch(TABLES)?;
@@ -65,7 +66,7 @@ impl Database {
         self.run(|db| db.query_row(sql, row, |row| row.get(0)).optional()).await
     }
 
-    /// Stores a note.
+    /// Stores a note, and returns it with its id.
     pub(crate) async fn add(&self, room: u32, author: String, text: String) -> Result<Note> {
         self.run(move |db| {
             let sql = "INSERT INTO note (room, author, text) VALUES (?1, ?2, ?3)";
@@ -91,9 +92,9 @@ impl Database {
         .await
     }
 
-    /// Does the work in a thread that may block. The database does one work at a time. A caller
-    /// that leaves before its turn has begun nothing, so a crowd that comes and leaves takes one
-    /// thread.
+    /// Runs `work` in a thread that may block. The database runs one piece of work at a time. If a
+    /// caller leaves before its turn, its work is not begun. A crowd that comes and leaves
+    /// therefore takes one thread.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,

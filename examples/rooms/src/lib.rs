@@ -25,14 +25,14 @@ pub use self::database::Database;
 
 /// The cookie that names the session of a log-in.
 const COOKIE: &str = "rooms-session";
-/// The time that requests may take to end, when the links have left.
+/// Time that requests may take to end after the links have left.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// Serves the app until `shutdown` is done. Then the links are sent away within a second, and the
-/// requests that are under way have two seconds more to end.
+/// Serves the app until `shutdown` resolves. Then the server sends the links away within a second,
+/// and running requests have two more seconds to end.
 ///
 /// # Errors
-/// When the server cannot be built, or the listener fails.
+/// Returns an error if the server cannot be built, or if the listener fails.
 pub async fn serve(
     listener: TcpListener,
     database: Database,
@@ -45,7 +45,7 @@ pub async fn serve(
     let (stop, stopped) = oneshot::channel();
     let leave = async move {
         shutdown.await;
-        // New links are refused from here on, and pages dial again elsewhere.
+        // From here on new links are refused, and pages dial another server.
         server.leave().await;
         // An error means that axum has ended already.
         let _ = stop.send(());
@@ -53,7 +53,7 @@ pub async fn serve(
         sleep(LAST_WAIT).await;
     };
     let stopped = async {
-        // An error means that the task is gone: time to stop as well.
+        // An error means that the task has ended, so that the app must stop as well.
         let _ = stopped.await;
     };
     let serving = axum::serve(listener, app).with_graceful_shutdown(stopped);
@@ -75,7 +75,7 @@ fn tabmux(database: &Database, scripts: PathBuf) -> Result<Server, tabmux_server
         .build()
 }
 
-/// Lets in who has logged in.
+/// Admits a user who has logged in.
 async fn judge(request: Handshake, database: Database) -> Verdict {
     let Some(session) = request.cookie(COOKIE) else {
         return Err(Refusal::never("log in first"));

@@ -5,7 +5,7 @@ use tabmux_server::{Message, Opening, OwnedMessage, ServerHandle};
 
 use crate::database::{Database, Note};
 
-/// The longest note.
+/// Largest number of characters in a note.
 const LONGEST: usize = 1_000;
 
 /// Serves one tab: sends it the newest notes of the room, and then stores what it writes.
@@ -46,8 +46,8 @@ pub(crate) async fn run(opening: Opening, database: Database) {
     }
 }
 
-/// Tells a stored note to all pages that are in the room. A page that misses the publication hears
-/// of a gap, and reads the notes from the database.
+/// Publishes a stored note to all pages in the room. A page that misses the publication gets a gap,
+/// and reads the notes from the database again.
 async fn publish(server: &ServerHandle, room: u32, note: &Note) {
     let published = server.publish(&format!("room:{room}"), Message::Text(&text(note))).await;
     if let Err(error) = published {

@@ -1,4 +1,4 @@
-//! The pages, and log-in.
+//! The pages of the app, and its log-in.
 
 use axum::{
     Form, Router,
@@ -18,7 +18,7 @@ struct App {
     server: ServerHandle,
 }
 
-/// A name is all that it takes here. Ask for more.
+/// The form of a log-in. This example asks only for a name. A real application must ask for more.
 #[derive(Deserialize)]
 struct LogIn {
     name: String,
@@ -32,8 +32,8 @@ pub(crate) fn router(database: Database, server: ServerHandle) -> Router {
         .with_state(App { database, server })
 }
 
-/// The page, with the name of its user as the key of what its tabs share: so tabs of two users of
-/// one browser share nothing.
+/// Serves the page. The user's name is the key of what the page's tabs share, so that tabs of two
+/// users of one browser share nothing.
 async fn page(State(app): State<App>, headers: HeaderMap) -> Response {
     let user = match cookie(&headers) {
         Some(session) => app.database.user_of(session).await,
@@ -42,7 +42,7 @@ async fn page(State(app): State<App>, headers: HeaderMap) -> Response {
     match user {
         Ok(user) => {
             let key = serde_json::Value::from(user.unwrap_or_default());
-            // A name must not end the script.
+            // A name must not end the script element.
             let key = key.to_string().replace('<', r"\u003c");
             Html(include_str!("page.html").replace("'the user'", &key)).into_response()
         }
@@ -60,8 +60,8 @@ async fn log_in(State(app): State<App>, Form(LogIn { name }): Form<LogIn>) -> Re
     }
 }
 
-/// Ends the session, and has the judge look at the user's browsers again. The browser that logs out
-/// is refused: what was open closes, in all of its tabs. The user's other browsers lose nothing.
+/// Ends the session, and has the judge check the user's browsers again. The browser that logs out
+/// is refused, and its sockets close in all of its tabs. The user's other browsers lose nothing.
 async fn log_out(State(app): State<App>, headers: HeaderMap) -> Response {
     let ended = match cookie(&headers) {
         Some(session) => app.database.log_out(session).await,
@@ -70,7 +70,7 @@ async fn log_out(State(app): State<App>, headers: HeaderMap) -> Response {
     match ended {
         Ok(user) => {
             if let Some(user) = user {
-                // An error means that the server ends anyway.
+                // An error means that the server is ending.
                 let _ = app.server.recheck(&user);
             }
             set_cookie("", 0)
@@ -79,7 +79,7 @@ async fn log_out(State(app): State<App>, headers: HeaderMap) -> Response {
     }
 }
 
-/// Scripts cannot read it, and forms of other sites do not send it.
+/// Scripts of the page cannot read this cookie, and forms of other sites do not send it.
 fn set_cookie(session: &str, seconds: u32) -> Response {
     let cookie = format!("{COOKIE}={session}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}");
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
@@ -87,7 +87,7 @@ fn set_cookie(session: &str, seconds: u32) -> Response {
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     let values = headers.get_all(header::COOKIE).iter();
-    // Other cookies may hold bytes that are no text.
+    // Other cookies may contain bytes that are no text.
     let mut pairs = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
     pairs.find_map(|pair| {
         let value = pair.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"=")?;

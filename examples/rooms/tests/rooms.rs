@@ -1,4 +1,4 @@
-//! The app from outside: over HTTP, and by native clients.
+//! Tests of the app over HTTP and with native clients.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The app on a free port.
+/// The app, on a free port.
 struct App {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -29,7 +29,7 @@ struct App {
 }
 
 impl App {
-    /// `file` is the database.
+    /// Starts the app. `file` is the database.
     async fn start(file: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, database) = (listener.local_addr().unwrap(), Database::open(file).unwrap());
@@ -41,7 +41,7 @@ impl App {
         Self { address, stop, run: tokio::spawn(run) }
     }
 
-    /// Posts a form; the whole answer.
+    /// Posts a form, and returns the whole answer.
     async fn post(&self, path: &str, headers: &str, form: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
@@ -56,7 +56,7 @@ impl App {
         answer
     }
 
-    /// Logs in; the cookie.
+    /// Logs in, and returns the cookie.
     async fn log_in(&self, name: &str) -> String {
         let answer = self.post("/login", "", &format!("name={name}")).await;
         let (_, rest) = answer.split_once("set-cookie: ").unwrap_or_else(|| panic!("{answer}"));
@@ -80,7 +80,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     waited.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
-/// A file for the database of one test.
+/// Returns a file for the database of one test.
 fn file(name: &str) -> PathBuf {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("sqlite");
     if file.exists() {
@@ -123,17 +123,17 @@ async fn a_note_reaches_who_is_there_and_who_comes_later() {
     let note = published(&mut topic).await;
     assert_eq!((&note["author"], &note["text"]), (&json!("ann"), &json!("milk")));
     let mut later = soon("the room", bob.open("/room/7", &[])).await.unwrap();
-    // The same note with the same id, so that a page shows it once.
+    // The note comes with the same id, so that a page shows it once.
     assert_eq!(heard(&mut later).await, note);
     later.send("bread").await.unwrap();
     assert_eq!(published(&mut topic).await["author"], "bob");
-    // Another room has none of it.
+    // A page in another room gets none of these notes.
     let mut other = soon("a room", ann.open("/room/8", &[])).await.unwrap();
     other.send(vec![1]).await.unwrap();
     assert_eq!(soon("the end", other.next()).await, None);
     assert_eq!(other.ended().unwrap().code, 1003);
     app.end().await;
-    // The links were sent away, and the notes are still there.
+    // The links were sent away, and the notes are still in the database.
     let app = App::start(&file).await;
     let cookie = app.log_in("cleo").await;
     let cleo = app.client(&cookie);
@@ -156,7 +156,7 @@ async fn who_enters_while_others_write_misses_no_note() {
             tokio::task::yield_now().await;
         }
     };
-    // As the page does: first the topic, then the room.
+    // The test does as the page does: it subscribes to the topic first, and then opens the room.
     let seen = async {
         let mut topic = bob.subscribe("room:7");
         assert!(matches!(soon("it", topic.next()).await, Some(TopicEvent::Subscribed { .. })));
@@ -181,7 +181,7 @@ async fn who_enters_while_others_write_misses_no_note() {
     app.end().await;
 }
 
-/// Why a link is refused for good.
+/// Returns the reason why the client is refused for good.
 async fn refused(client: &Client) -> String {
     let mut status = client.status();
     let ended = |status: &Status| !matches!(status, Status::Connecting);
@@ -227,7 +227,7 @@ async fn who_logs_out_in_one_browser_stays_in_another() {
     let stays = soon("the room", other.open("/room/8", &[])).await.unwrap();
     app.post("/logout", &format!("Cookie: {here}\r\n"), "").await;
     assert_eq!(soon("the end", room.next()).await, None);
-    // The other browser dials again as well, and its socket goes on.
+    // The other browser dials again too, and its socket goes on.
     let mut topic = other.subscribe("room:8");
     assert!(matches!(soon("it", topic.next()).await, Some(TopicEvent::Subscribed { .. })));
     stays.send("still here").await.unwrap();
@@ -236,7 +236,7 @@ async fn who_logs_out_in_one_browser_stays_in_another() {
     app.end().await;
 }
 
-/// The process ends by SIGTERM as an orchestrator sends it.
+/// The process is ended by SIGTERM, as an orchestrator does it.
 #[tokio::test]
 async fn a_process_that_is_told_to_end_sends_its_links_away_and_ends() {
     let mut process = Command::new(env!("CARGO_BIN_EXE_rooms"))

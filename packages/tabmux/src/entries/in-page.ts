@@ -1,14 +1,17 @@
-// `tabmux/in-page.js`, a classic script for tests: the page runs the worker itself, so that tools
-// which see the sockets of pages see those of tabmux. Nothing is shared with other pages.
+// `tabmux/in-page.js`, a classic script for tests. The page runs the worker itself, so that tools
+// which see the sockets of pages see those of tabmux. The page shares nothing with other pages.
 
-/** What the worker script finds of a SharedWorker's globals. */
+/** The globals of a SharedWorker that the worker script uses. */
 interface Scope {
   onconnect: ((event: { ports: MessagePort[] }) => void) | null;
 }
 
 const scopes = new Map<string, Promise<Scope>>();
 
-/** The name of the lock of a link: another page's hub must not wait for it. */
+/**
+ * Matches the names of the locks of links. The hub of one page must not wait for the hub of
+ * another.
+ */
 const LINK = /^tabmux:socket:/;
 
 class InPageWorker extends EventTarget {

@@ -1,11 +1,11 @@
-// `tabmux/install`: shares sockets that other code opens. Importing it replaces the global
-// `WebSocket`, so import it before libraries that keep a reference to that. Without a rule, and
-// where there are no workers, all sockets are the browser's.
+// `tabmux/install`: shares sockets that other code opens. The import replaces the global
+// `WebSocket`. Import it before libraries that keep a reference to `WebSocket`. All sockets are the
+// browser's own while there is no rule, and where there are no workers.
 
 import { SharedWebSocket } from '../index.js';
 import type { SharedWebSocketOptions } from '../index.js';
 
-/** Which sockets are shared: those whose URL, `ws:` or `wss:`, matches. */
+/** Selects the sockets that are shared: those whose `ws:` or `wss:` URL matches. */
 export type Match = RegExp | ((url: URL) => boolean);
 
 type Rule = [matches: (url: URL) => boolean, options: SharedWebSocketOptions | undefined];
@@ -18,7 +18,7 @@ const ruleFor = (given: unknown): Rule | undefined => {
   try {
     url = new URL(`${given}`, globalThis.document?.baseURI ?? location.href);
   } catch {
-    // The browser's own class says what is wrong with it.
+    // The browser's own class throws the error.
     return;
   }
   url.protocol = url.protocol.replace('http', 'ws');
@@ -30,7 +30,7 @@ const isInstance = (value: unknown): boolean =>
 
 const Replacement: typeof WebSocket = Native && new Proxy(Native, {
   construct(target, given, newTarget) {
-    // A class that extends this one extends the browser's.
+    // A class that extends this one extends the browser's class.
     const rule = newTarget === Replacement && ruleFor(given[0]);
     return rule ? new SharedWebSocket(given[0], given[1], rule[1])
       : Reflect.construct(target, given, newTarget === Replacement ? target : newTarget);
@@ -42,10 +42,10 @@ const Replacement: typeof WebSocket = Native && new Proxy(Native, {
 if (globalThis.Worker && Native) globalThis.WebSocket = Replacement;
 
 /**
- * From now on sockets that match are shared, with these options; the first rule that matches
- * decides. An exception of a rule is one of `new WebSocket`. Open sockets stay as they are.
+ * Shares the sockets that match from now on, with these options. The first rule that matches
+ * decides. If a rule throws, `new WebSocket` throws. Open sockets do not change.
  *
- * @returns what takes the rule back
+ * @returns a function that removes the rule
  * @throws TypeError for a rule that is neither a RegExp nor a function
  */
 export function install(match: Match, options?: SharedWebSocketOptions): () => void {
@@ -56,7 +56,7 @@ export function install(match: Match, options?: SharedWebSocketOptions): () => v
   return () => void rules.delete(rule);
 }
 
-/** Takes all rules back, and puts the browser's class in its place, unless another is there. */
+/** Removes all rules, and restores the browser's class unless other code has replaced it since. */
 export function uninstall(): void {
   rules.clear();
   if (globalThis.WebSocket === Replacement) globalThis.WebSocket = Native;

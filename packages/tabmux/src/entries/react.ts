@@ -1,5 +1,5 @@
-// `tabmux/react`: hooks. A hook closes what it opened when its component is unmounted. On a server
-// it opens nothing.
+// `tabmux/react`: hooks for React. A hook closes what it opened when its component is unmounted. On
+// a server it opens nothing.
 
 import { useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
 import type { Client, Schema, Status, TopicName } from '../index.js';
@@ -11,8 +11,8 @@ import type {
 export type { SocketState, TopicState, UseSocketOptions, UseTopicOptions } from '../sources.js';
 
 /**
- * Opens a socket while the component is mounted, and returns its state. Opens none without a
- * URL.
+ * Opens a socket while the component is mounted, and returns its state. Opens none if the URL is
+ * missing.
  */
 export const useSharedWebSocket = (
   url: string | URL | null | undefined,
@@ -25,8 +25,8 @@ export const useSharedWebSocket = (
 );
 
 /**
- * Subscribes to a topic while the component is mounted, and returns its state. Subscribes to none
- * without a client or a name.
+ * Subscribes to a topic while the component is mounted, and returns its state. Does not subscribe
+ * if the client or the name is missing.
  */
 export const useTopic = <S extends Schema, N extends TopicName<S>>(
   client: Client<S> | null | undefined,
@@ -40,13 +40,13 @@ export const useTopic = <S extends Schema, N extends TopicName<S>>(
   name,
 );
 
-/** Returns the status of a client: `idle` on a server, and without a client. */
+/** Returns the status of a client. It is `idle` on a server, and without a client. */
 export const useStatus = <S extends Schema>(client: Client<S> | null | undefined): Status =>
   useSource(NO_STATUS, () => statusSource(client), undefined, client);
 
 /**
- * The state of the source that `make` makes of these dependencies. The source calls the listener
- * that was rendered last.
+ * Returns the state of the source that `make` makes from these dependencies. The source calls the
+ * listener of the last rendering.
  */
 function useSource<T, E>(
   initial: T,

@@ -1,4 +1,4 @@
-// `tabmux/svelte`: stores, for `$name` in components. A store closes what it opened when its last
+// `tabmux/svelte`: stores for `$name` in components. A store closes what it opened when its last
 // subscriber leaves. On a server it opens nothing.
 
 import { readable } from 'svelte/store';
@@ -12,8 +12,8 @@ import type {
 export type { SocketState, TopicState, UseSocketOptions, UseTopicOptions } from '../sources.js';
 
 /**
- * Opens a socket while the store has subscribers, and returns its state. Opens none without a
- * URL.
+ * Opens a socket while the store has subscribers, and returns its state. Opens none if the URL is
+ * missing.
  */
 export const useSharedWebSocket = (
   url: string | URL | null | undefined,
@@ -21,8 +21,8 @@ export const useSharedWebSocket = (
 ): Readable<SocketState> => readable(NOTHING, socketSource(url, options));
 
 /**
- * Subscribes to a topic while the store has subscribers, and returns its state. Subscribes to none
- * without a client or a name.
+ * Subscribes to a topic while the store has subscribers, and returns its state. Does not subscribe
+ * if the client or the name is missing.
  */
 export const useTopic = <S extends Schema, N extends TopicName<S>>(
   client: Client<S> | null | undefined,
@@ -30,7 +30,7 @@ export const useTopic = <S extends Schema, N extends TopicName<S>>(
   options?: UseTopicOptions<DataOf<S, N>>,
 ): Readable<TopicState<DataOf<S, N>>> => readable(NOTHING, topicSource(client, name, options));
 
-/** Returns the status of a client: `idle` on a server, and without a client. */
+/** Returns the status of a client. It is `idle` on a server, and without a client. */
 export const useStatus = <S extends Schema>(
   client: Client<S> | null | undefined,
 ): Readable<Status> => readable(NO_STATUS, statusSource(client));

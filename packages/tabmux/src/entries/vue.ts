@@ -1,5 +1,5 @@
-// `tabmux/vue`: composables. A composable closes what it opened when the component or the effect
-// scope ends that called it. On a server it opens nothing.
+// `tabmux/vue`: composables for Vue. A composable closes what it opened when its component or
+// effect scope ends. On a server it opens nothing.
 
 import { computed, shallowRef, toValue, watchEffect } from 'vue';
 import type { MaybeRefOrGetter, ShallowRef } from 'vue';
@@ -13,7 +13,7 @@ export type { SocketState, TopicState, UseSocketOptions, UseTopicOptions } from 
 
 /**
  * Opens a socket after the component is mounted, and returns its state. Opens another one when the
- * text of the URL changes. Opens none without a URL.
+ * text of the URL changes. Opens none if the URL is missing.
  */
 export const useSharedWebSocket = (
   url: MaybeRefOrGetter<string | URL | null | undefined>,
@@ -26,7 +26,7 @@ export const useSharedWebSocket = (
 
 /**
  * Subscribes to a topic after the component is mounted, and returns its state. Subscribes to
- * another one when the name changes. Subscribes to none without a client or a name.
+ * another one when the name changes. Does not subscribe if the client or the name is missing.
  */
 export const useTopic = <S extends Schema, N extends TopicName<S>>(
   client: Client<S> | null | undefined,
@@ -35,7 +35,7 @@ export const useTopic = <S extends Schema, N extends TopicName<S>>(
 ): Readonly<ShallowRef<TopicState<DataOf<S, N>>>> =>
   useSource(NOTHING, () => toValue(name), (topic) => topicSource(client, topic, options));
 
-/** Returns the status of a client: `idle` on a server, and without a client. */
+/** Returns the status of a client. It is `idle` on a server, and without a client. */
 export const useStatus = <S extends Schema>(
   client: Client<S> | null | undefined,
 ): Readonly<ShallowRef<Status>> => useSource(NO_STATUS, () => client, statusSource);
@@ -47,7 +47,8 @@ function useSource<T, N>(
   make: (name: N) => Source<T>,
 ): Readonly<ShallowRef<T>> {
   const state = shallowRef(initial);
-  // An effect runs again when a computed value changes, and not when it is only computed again.
+  // An effect runs again only if the value of `computed` has changed, not whenever it is computed
+  // again.
   const name = computed(getName);
   watchEffect((onCleanup) => {
     state.value = initial;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npx tabmux copy DIR`: the scripts for a project without a bundler.
+// `npx tabmux copy DIR` copies the scripts, for a project without a bundler.
 
 import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,11 +11,16 @@ Copies the scripts of the page library to DIR/tabmux, where DIR is the folder th
 serves at /. Pages then import '/tabmux/client.js'. The server itself is another program: see
 https://github.com/tabmux/tabmux#readme`;
 
-/** The scripts that a page can load by an address. The others import packages, or are for tests. */
+/**
+ * The scripts that a page can load by their address. The others import packages, or are for tests.
+ */
 const NAMES = ['client', 'connect', 'debug', 'install', 'socket', 'tabmux.iife', 'tiers', 'worker']
   .flatMap((name) => [`${name}.js`, `${name}.js.map`]);
 
-/** Files whose names hold the build. Those of earlier builds stay: open pages may ask for them. */
+/**
+ * Files whose name contains a hash of the build. Files of earlier builds are kept, because open
+ * pages may still ask for them.
+ */
 const OF_BUILD = /^(worker\.[\da-f]{8}\.js|\w+\.[\da-f]{8}\.wasm)$/;
 
 const scripts = fileURLToPath(new URL('..', import.meta.url));

@@ -5,15 +5,15 @@ import { basename, dirname, join } from 'node:path';
 
 import { CLIENT, UNKNOWN, filesOf, isOurs, nameOf, readBeside, withUrls } from './worker_url.js';
 
-/** Before the names of files that the bundle imports for their addresses. */
+/** The prefix of the names of files that the bundle imports for their addresses. */
 const SCHEME = 'tabmux-file:';
 
-/** What this plugin gives to esbuild in the place of a file, or says of a file. */
+/** The result of this plugin for a file: its contents and loader, or warnings. */
 export type EsbuildLoaded =
   | { contents: string | Uint8Array; loader: 'js' | 'file'; resolveDir?: string }
   | { warnings: { text: string }[] };
 
-/** What this plugin uses of esbuild. */
+/** The part of esbuild's plugin interface that this plugin uses. */
 export interface EsbuildBuild {
   initialOptions: { format?: string; bundle?: boolean };
   onResolve(
@@ -28,13 +28,13 @@ export interface EsbuildBuild {
   ): void;
 }
 
-/** A plugin of esbuild. */
+/** A plugin for esbuild, as far as this package needs the type. */
 export interface TabmuxEsbuildPlugin {
   name: string;
   setup(build: EsbuildBuild): void;
 }
 
-/** Returns the plugin. */
+/** Returns the plugin for esbuild. */
 export default function tabmux(): TabmuxEsbuildPlugin {
   return {
     name: 'tabmux',

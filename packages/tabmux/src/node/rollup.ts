@@ -2,13 +2,13 @@
 
 import { CLIENT, UNKNOWN, filesOf, isOurs, nameOf, readBeside, withUrls } from './worker_url.js';
 
-/** What this plugin uses of Rollup. */
+/** The part of Rollup's plugin context that this plugin uses. */
 export interface RollupContext {
   emitFile(file: { type: 'asset'; name: string; source: Uint8Array }): string;
   warn(text: string): void;
 }
 
-/** A plugin of Rollup. */
+/** A plugin for Rollup, as far as this package needs the type. */
 export interface TabmuxRollupPlugin {
   name: string;
   transform(
@@ -18,7 +18,7 @@ export interface TabmuxRollupPlugin {
   ): Promise<{ code: string; map: null } | null>;
 }
 
-/** Returns the plugin. */
+/** Returns the plugin for Rollup. */
 export default function tabmux(): TabmuxRollupPlugin {
   return {
     name: 'tabmux',

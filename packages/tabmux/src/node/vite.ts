@@ -1,13 +1,14 @@
-// `tabmux/vite`: Vite 7's development server must not bundle the package, for then worker.js is not
-// beside client.js any more. Vite 8 needs no plugin, and takes this one as well.
+// `tabmux/vite`: a plugin for the development server of Vite 7. It must not bundle the package,
+// because worker.js would then no longer be beside client.js. Vite 8 needs no plugin, and accepts
+// this one.
 
-/** What this package needs of the configuration of Vite. */
+/** The part of Vite's configuration that this plugin sets. */
 export interface TabmuxVitePlugin {
   name: string;
   config(): { optimizeDeps: { exclude: string[] } };
 }
 
-/** Returns the plugin. */
+/** Returns the plugin for Vite. */
 export default function tabmux(): TabmuxVitePlugin {
   return {
     name: 'tabmux',

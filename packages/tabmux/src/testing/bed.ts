@@ -1,4 +1,4 @@
-// A browser and a server in memory, in the place of those of this process.
+// A browser and a server in memory, which replace those of this process.
 
 import makePage from 'tabmux:page';
 import type { SharedWebSocket, connect } from '../index.js';
@@ -9,9 +9,9 @@ import type { TestServer } from './server.js';
 
 /** A tab of the test bed's browser. */
 export interface TestTab {
-  /** The tab goes into the back/forward cache. */
+  /** Puts the tab into the back/forward cache. */
   park(): Promise<void>;
-  /** It comes back from there. */
+  /** Takes the tab out of the back/forward cache. */
   restore(): Promise<void>;
 }
 
@@ -19,15 +19,16 @@ export interface TestTab {
 export interface OtherTab extends TestTab {
   readonly SharedWebSocket: typeof SharedWebSocket;
   readonly connect: typeof connect;
-  /** The tab is closed. */
+  /** Closes the tab, which tells its hubs. */
   close(): Promise<void>;
-  /** It dies without a word. */
+  /** Crashes the tab, which tells its hubs nothing. */
   crash(): Promise<void>;
 }
 
 /**
- * What `testBed` returns. Each promise resolves once all that follows by now has happened.
- * `await using bed = testBed()` closes it at the end of the block.
+ * A browser and a server in memory. Each promise resolves once everything that the call causes at
+ * this virtual time has happened. `await using bed = testBed()` closes the test bed at the end of
+ * the block.
  */
 export interface TestBed extends AsyncDisposable {
   readonly server: TestServer;
@@ -37,45 +38,46 @@ export interface TestBed extends AsyncDisposable {
   openTab(): OtherTab;
   /** Virtual time, in milliseconds from 0. */
   readonly now: number;
-  /** Lets virtual time pass: latency, redials and the ends of sessions wait for it. */
+  /** Lets virtual time pass. Latency, redials and the ends of sessions wait for it. */
   advance(ms: number): Promise<void>;
   settled(): Promise<void>;
   /**
-   * The browser is of the user with this identity tag from now on, or of nobody. Links that are
-   * open stay what they are; the server of a test bed knows no users before the first call.
+   * Logs a user with this identity tag in, or logs out without a tag. Open links keep their user.
+   * The server of a test bed knows no users before the first call.
    */
   logIn(tag?: string): Promise<void>;
-  /** All links break. Those of mux mode and of clients are back after a second of virtual time. */
+  /** Breaks all links. Those of mux mode and of clients are back after 1 s of virtual time. */
   cutLinks(): Promise<void>;
-  /** The browser is offline until `online`. Sessions end after 210 s of virtual time. */
+  /** Takes the browser offline until `online`. Sessions end after 210 s of virtual time. */
   offline(): Promise<void>;
   online(): Promise<void>;
-  /** The worker's process dies, and the browser starts another. */
+  /** Ends the processes of all workers, and starts others. */
   crashWorkers(): Promise<void>;
-  /** The server is started again, and has forgotten sessions and topics. */
+  /** Restarts the server, which forgets sessions and topics. */
   restartServer(): Promise<void>;
-  /** Ends all sockets and clients, and gives this process its own globals back. */
+  /** Ends all sockets and clients, and restores the globals of this process. */
   close(): Promise<void>;
 }
 
-/** How long a cut link is away. */
+/** Time after which a cut link comes back, in milliseconds. */
 const REDIAL_MS = 1000;
 
 const STAY_OFFLINE = Infinity;
 
-/** As `DISPOSE` of the page library. */
+/** The symbol of `await using`, as `DISPOSE` of the page library. */
 const ASYNC_DISPOSE: typeof Symbol.asyncDispose =
   Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
 
-// The page library keeps what it finds first: these are the same for all test beds of a process.
+// The page library keeps the globals that it finds first. They are therefore the same for all test
+// beds of a process.
 const { navigator: ownNavigator } = globalThis as { navigator?: Navigator };
 const locks = makeLocks(ownNavigator?.locks);
 const events = new EventTarget();
 
-/** Whether a test bed has replaced the globals of this process. */
+/** True while a test bed replaces the globals of this process. */
 let isInstalled = false;
 
-/** Installs a browser and a server. Throws if the test bed before it was not closed. */
+/** Installs a browser and a server in memory. Throws if an earlier test bed is not closed. */
 export function testBed({ url = 'http://localhost/' }: { url?: string } = {}): TestBed {
   if (isInstalled) throw new Error('tabmux/testing: close the test bed before another one');
   const clock = makeClock();
@@ -173,7 +175,10 @@ function makeOtherTab(
   };
 }
 
-/** Puts these, and what the page library needs and this process lacks, among the globals. */
+/**
+ * Replaces globals by those of the test bed, and adds those that the page library needs and this
+ * process lacks. Returns a function that restores them.
+ */
 function install(own: object, url: string): () => void {
   const lacking = Object.entries({
     Worker: class {},
@@ -201,7 +206,7 @@ const describe = (values: object): PropertyDescriptorMap => Object.fromEntries(
     [name, { value, configurable: true, writable: true }]),
 );
 
-/** For Jest's jsdom, which has none. */
+/** An encoder of UTF-8 for Jest's jsdom, which has none. */
 class Utf8 {
   encode(text: string): Uint8Array {
     const bytes = unescape(encodeURIComponent(text.replace(/[\ud800-\udfff]/gu, '\ufffd')));

@@ -9,14 +9,14 @@ import { MirrorHub } from './mirror.js';
 import { MuxHub } from './mux.js';
 import type { InnerServer } from './server.js';
 
-/** A tab's own part of the browser. */
+/** The parts of the browser that belong to one tab. */
 export interface TabParts {
   readonly SharedWorker: new (url: string | URL, options: { name: string }) => {
     port: PagePort; onerror: unknown;
   };
-  /** The tab is gone, and says nothing. */
+  /** Ends the tab. It sends nothing to its hubs. */
   crash(): void;
-  /** Ends all of the tab's hubs: none will come. */
+  /** Ends the connections to all hubs of the tab. No hub answers it from now on. */
   fail(reason: string): void;
 }
 
@@ -30,7 +30,7 @@ export interface Browser {
   makeTab(): TabParts;
   readonly hubs: ReadonlyMap<string, TestHub>;
   isOnline: boolean;
-  /** Whose it is, once somebody has logged in or out. */
+  /** The tag of the user, or `nobody.`. It is undefined until somebody has logged in or out. */
   user: string | undefined;
 }
 
@@ -59,7 +59,7 @@ function makeTab(clock: Clock, hubs: Map<string, TestHub>, world: HubWorld): Tab
       if (tab === undefined || !hub) return;
       hub.leave(tab);
       tab = undefined;
-      // The worker ends with its last tab.
+      // The worker ends with its last tab, unless it keeps a connection.
       if (hub.seats.size === 0 && !hub.lingers) hubs.delete(name);
     };
     const end: HubEnd = {
@@ -108,8 +108,9 @@ function makeTab(clock: Clock, hubs: Map<string, TestHub>, world: HubWorld): Tab
 }
 
 /**
- * The locks of a tab. Its own lock is granted at once. That of a hub is never granted, since tabs
- * learn on their ports how hubs end. All other locks are those of the process, if it has any.
+ * Makes the locks of a tab. The tab's own lock is granted at once. The lock of a hub is never
+ * granted, because tabs learn from their ports how hubs end. All other locks are those of the
+ * process, if it has any.
  */
 export function makeLocks(others?: LockManager): LockManager {
   const request = (name: string, ...rest: unknown[]): Promise<unknown> => {

@@ -1,18 +1,24 @@
-// The time of a test bed, which passes only when the test says so, and what is on its way.
+// The virtual time of a test bed, which passes only when the test says so, and the queue of what is
+// due.
 
-/** Virtual time, in milliseconds from 0. */
+/** A clock of virtual time, in milliseconds from 0. */
 export interface Clock {
   readonly now: number;
-  /** Does something soon, before any time passes, in the order of the calls. */
+  /**
+   * Calls `act` soon, before any time passes. Calls happen in the order in which they were queued.
+   */
   soon(act: () => void): void;
-  /** Does something after so much time. */
+  /** Calls `act` after `wait` milliseconds of virtual time. */
   after(wait: number, act: () => void): void;
-  /** Resolves once all that was to happen by now has happened. */
+  /** Resolves once everything that is due by now has happened. */
   settled(): Promise<void>;
   advance(wait: number): Promise<void>;
 }
 
-/** Promises that the page library waits for take a few turns, each of them one of these. */
+/**
+ * Number of microtasks to wait while nothing is due. Promises of the page library take a few of
+ * them.
+ */
 const TURNS = 30;
 
 export function makeClock(): Clock {
@@ -28,7 +34,7 @@ export function makeClock(): Clock {
     },
     soon(act) {
       pending += 1;
-      // Promises, and no timers: a test may have replaced those.
+      // A promise is used, not a timer, because a test may have replaced timers.
       void Promise.resolve().then(() => {
         pending -= 1;
         act();

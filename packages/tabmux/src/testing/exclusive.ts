@@ -1,4 +1,4 @@
-// A worker in mode `exclusive`: a connection of its own for each socket.
+// A worker in mode `exclusive`: each socket has a connection of its own.
 
 import { HubKind, PageKind } from '../protocol.js';
 import type { HubMessage, PageMessage } from '../protocol.js';
@@ -7,11 +7,11 @@ import type { HubEnd, Seat } from './hub.js';
 import type { InnerSocket } from './server.js';
 
 interface ExclusiveSeat extends Seat {
-  /** The connection of each socket: none while it is dialled. */
+  /** The connection of each socket, or undefined while it is being dialled. */
   lines: Map<number, InnerSocket | undefined>;
-  /** How many messages were posted that have a place in the tab's lane. */
+  /** Number of messages with a place in the tab's lane that were posted to the tab. */
   count: number;
-  /** How sockets ended while the page was in the back/forward cache. */
+  /** The ends of sockets that ended while the page was in the back/forward cache. */
   late: HubMessage[];
   isKnown: boolean;
 }
@@ -22,7 +22,7 @@ export class ExclusiveHub extends TestHub<ExclusiveSeat> {
   }
 
   wake(): void {
-    // What broke is not dialled again.
+    // A connection that broke is not dialled again.
   }
 
   restart(): void {
@@ -58,7 +58,9 @@ export class ExclusiveHub extends TestHub<ExclusiveSeat> {
     }
   }
 
-  /** The connections of a page in the back/forward cache close, as the worker may stand still. */
+  /**
+   * The connections of a page in the back/forward cache close, because the worker may be frozen.
+   */
   protected override parked(seat: ExclusiveSeat): void {
     this.#endAll(seat, 1001);
   }
@@ -81,15 +83,15 @@ export class ExclusiveHub extends TestHub<ExclusiveSeat> {
   }
 
   protected unsubscribe(): void {
-    // There are none.
+    // Mode exclusive has no topics.
   }
 
   protected logout(): void {
-    // There is no session.
+    // Mode exclusive has no session.
   }
 
   protected answered(): void {
-    // The page asks its functions itself.
+    // In mode exclusive the page calls its functions itself.
   }
 
   #dialled(seat: ExclusiveSeat, socket: number, url: string, protocols: string[]): void {

@@ -1,17 +1,19 @@
-// What the hubs of a test bed have in common: the attached tabs, and what is posted to them.
+// The common part of the hubs of a test bed: the attached tabs, and the messages posted to them.
 
 import { HubKind, LinkState, PageKind } from '../protocol.js';
 import type { Data, HubConfig, HubMessage, PageMessage } from '../protocol.js';
 import type { Clock } from './clock.js';
 import type { InnerServer } from './server.js';
 
-/** What hubs need of the test bed. */
+/** The parts of the test bed that hubs use. */
 export interface HubWorld {
   readonly clock: Clock;
   readonly server: InnerServer;
-  /** Whether the browser reaches the server. */
+  /** Returns true if the browser reaches the server. */
   isOnline(): boolean;
-  /** Whose the browser is, as names of hubs have it; nothing where the server knows no users. */
+  /**
+   * Returns the user's tag as names of hubs contain it, or undefined if the server knows no users.
+   */
   user(): string | undefined;
 }
 
@@ -20,22 +22,22 @@ export interface HubEnd {
   post(message: HubMessage): void;
 }
 
-/** A tab at a hub. */
+/** A tab that is attached to a hub. */
 export interface Seat {
   end: HubEnd;
-  /** False while the page is in the back/forward cache, or has yet to attach to this run. */
+  /** False while the page is in the back/forward cache, or has not yet attached to this run. */
   isThere: boolean;
-  /** The number of what the tab said last. */
+  /** The number of the tab's last reliable message. */
   said: number;
 }
 
-/** What a page counts of what it says. */
+/** The messages of a page that are counted. */
 type Said = Extract<PageMessage,
   { 0: PageKind.Open | PageKind.Send | PageKind.Close | PageKind.Credit }>;
 
 let hubs = 0n;
 
-/** One hub. It keeps the part of the server that knows this browser as well. */
+/** One hub. It also keeps the server's state of this browser. */
 export abstract class TestHub<S extends Seat = Seat> {
   readonly seats = new Map<bigint, S>();
   protected id = (hubs += 1n);
@@ -62,7 +64,7 @@ export abstract class TestHub<S extends Seat = Seat> {
       case PageKind.Send:
       case PageKind.Close:
       case PageKind.Credit:
-        // A page says again what it does not know to have been received.
+        // A page repeats messages if it does not know that they were received.
         if (!seat || message[1] !== seat.said + 1) return;
         seat.said = message[1];
         this.said(seat, message);
@@ -91,12 +93,12 @@ export abstract class TestHub<S extends Seat = Seat> {
     }
   }
 
-  /** Whether it has a connection without tabs, for which its worker stays. */
+  /** True if the hub keeps a connection without tabs, so that its worker stays. */
   get lingers(): boolean {
     return false;
   }
 
-  /** The tab is gone, for whatever reason. */
+  /** Forgets a tab that is gone, for whatever reason. */
   leave(tab: bigint): void {
     const seat = this.seats.get(tab);
     if (!seat) return;
@@ -105,7 +107,7 @@ export abstract class TestHub<S extends Seat = Seat> {
     this.show();
   }
 
-  /** The worker's process dies, and another run of it has the ports. */
+  /** Simulates the death of the worker's process. Another run of the worker gets the ports. */
   crash(): void {
     this.id = hubs += 1n;
     this.died();
@@ -115,32 +117,32 @@ export abstract class TestHub<S extends Seat = Seat> {
     }
   }
 
-  /** The link breaks. It comes back after `wait`, or when the browser is online again. */
+  /** Breaks the link. It comes back after `wait` ms, or when the browser is online again. */
   abstract cut(wait: number): void;
-  /** The browser is online again. */
+  /** Called when the browser is online again. */
   abstract wake(): void;
-  /** The server forgets all that it knew. */
+  /** Called when the server restarts and has forgotten everything. */
   abstract restart(): void;
-  /** A page ends the session. */
+  /** Called when a page ends the session. */
   protected abstract logout(): void;
 
   protected abstract newSeat(end: HubEnd): S;
-  /** Answers an attached page by `Resume` or `Renew`, as soon as that can be said. */
+  /** Answers an attached page by `Resume` or `Renew`, as soon as the hub can. */
   protected abstract welcome(seat: S, last0: number, last: number): void;
   protected abstract said(seat: S, message: Said): void;
   protected abstract left(seat: S): void;
-  /** The tab is in the back/forward cache. */
+  /** Called when the tab goes into the back/forward cache. */
   protected parked(_seat: S): void {
-    // Most hubs go on.
+    // Most hubs go on without a change.
   }
-  /** A tab asks for a new link. */
+  /** Called when a tab asks for a new link. */
   protected reconnect(): void {
-    // A link that works is as good as a new one.
+    // The link works, which is as good as a new one.
   }
   protected abstract died(): void;
   protected abstract subscribe(
     seat: S, number: number, name: string, epoch: number, offset: number): void;
-  /** A page said where the link goes, or why it does not know. */
+  /** Called with the address that a page gave for the link, or with the reason why it gave none. */
   protected abstract answered(address: string[], failure: string): void;
   protected abstract unsubscribe(seat: S, number: number): void;
 
@@ -168,7 +170,7 @@ export abstract class TestHub<S extends Seat = Seat> {
     this.postAll([HubKind.State, this.id, state, this.seats.size, reason]);
   }
 
-  /** Does something when it has travelled between hub and server. */
+  /** Calls `act` once it has travelled between hub and server. */
   protected travel(act: () => void): void {
     const { clock, server } = this.world;
     if (server.latency > 0) clock.after(server.latency, act);
@@ -176,8 +178,8 @@ export abstract class TestHub<S extends Seat = Seat> {
   }
 }
 
-/** A copy, as ports make it. */
+/** Returns a copy of the message, as a port makes it. */
 export const copy = (data: Data): Data => (typeof data === 'string' ? data : data.slice());
 
-/** The `answer` of a server that takes the first sub-protocol. */
+/** Returns the `answer` of a server that chooses the first sub-protocol. */
 export const answer = (protocols: readonly string[]): string => `${protocols[0] ?? ''}\n`;

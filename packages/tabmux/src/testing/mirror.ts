@@ -6,26 +6,29 @@ import { TestHub, answer, copy } from './hub.js';
 import type { HubEnd, Seat } from './hub.js';
 import type { InnerSocket } from './server.js';
 
-/** Close codes by which a server says that it goes away, or that it is in trouble: an outage. */
+/** Close codes by which a server says that it goes away or is in trouble. They begin an outage. */
 const OUTAGES = [1001, 1011, 1012, 1013, 1014];
 
-/** From when an open connection broke until the next one is open. */
+/** The time from the break of an open connection until the next one is open. */
 interface Outage {
-  /** How many dials are left, and how long the next one waits. Without chance, unlike a hub's. */
+  /**
+   * Number of dials that are left, and the wait before the next one. There is no jitter, unlike in
+   * a real hub.
+   */
   left: number;
   wait: number;
-  /** What was sent meanwhile. */
+  /** Messages that were sent during the outage. */
   readonly kept: Data[];
-  /** The next dial is due later. */
+  /** True while the next dial waits for its time. */
   waits: boolean;
 }
 
 interface MirrorSeat extends Seat {
-  /** Whether each view is open. */
+  /** The views by number. The value is true if the view is open. */
   views: Map<number, boolean>;
-  /** The name of the tab, for `routeBy`. */
+  /** The name of the tab for `routeBy`. */
   name: string;
-  /** What came while the page was in the back/forward cache. */
+  /** Messages that arrived while the page was in the back/forward cache. */
   held: Data[];
   isKnown: boolean;
 }
@@ -34,13 +37,13 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   #link: InnerSocket | undefined;
   #dials = 0;
   #isDialling = false;
-  /** The last messages, for late tabs. */
+  /** The last messages, which late tabs get too. */
   #last: Data[] = [];
-  /** Its views stay open until the next connection is. */
+  /** The current outage. Views stay open until the next connection is open. */
   #outage: Outage | undefined;
 
   cut(): void {
-    // What is not dialled yet is not cut.
+    // A connection that is not dialled yet cannot be cut.
     if (this.#outage?.waits) return;
     this.#dials += 1;
     const link = this.#link;
@@ -98,7 +101,10 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     this.#closeUnused(1001, '');
   }
 
-  /** Views stay open, whatever the rules say of outages: the page asked for it. */
+  /**
+   * Views stay open, whatever the rules for outages say, because the page asked for the new
+   * connection.
+   */
   protected override reconnect(): void {
     if (!this.#link) return;
     this.#link.ended(1000, '');
@@ -124,7 +130,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   }
 
   protected unsubscribe(): void {
-    // There are none.
+    // Mirror mode has no topics.
   }
 
   #dial(): void {
@@ -139,7 +145,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   }
 
   protected logout(): void {
-    // There is no session.
+    // Mirror mode has no session.
   }
 
   protected answered([url, ...protocols]: string[], failure: string): void {
@@ -170,7 +176,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
       const kept = this.#outage?.kept ?? [];
       this.#outage = undefined;
       this.show(LinkState.Connected);
-      // To a view that was open before this says that the outage is over.
+      // This tells a view that was open before that the outage is over.
       this.#eachView((seat, view) => this.#join(seat, view, 0));
       kept.forEach((data) => this.travel(() => this.#link?.heard(data)));
     };
@@ -200,14 +206,14 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     return { left: attempts, wait: minMs, kept: [], waits: false };
   }
 
-  /** The link broke. True if views stay open. */
+  /** Begins an outage after the link broke. Returns true if views stay open. */
   #begins(): boolean {
     this.#link = undefined;
     this.#outage = this.#newOutage();
     return this.#retries();
   }
 
-  /** Dials again after a wait, if there is an outage and were not dials enough. */
+  /** Dials again after a wait. Returns false if there is no outage or no dial is left. */
   #retries(): boolean {
     const outage = this.#outage;
     if (!outage || outage.left === 0 || !this.#hasViews()) {
@@ -222,7 +228,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     const mine = this.#dials;
     this.show(LinkState.Connecting);
     this.world.clock.after(Math.min(wait, maxMs), () => {
-      // Without a network it waits for one.
+      // Without a network the hub waits for one.
       if (mine === this.#dials && this.world.isOnline()) this.#redial();
     });
     return true;
@@ -238,7 +244,7 @@ export class MirrorHub extends TestHub<MirrorSeat> {
     return [...this.seats.values()].some(({ views }) => views.size > 0);
   }
 
-  /** All views end with the connection. */
+  /** Ends all views with the connection. */
   #endAll(code: number, reason: string, error: string): void {
     this.#link = undefined;
     this.#outage = undefined;
@@ -281,13 +287,13 @@ export class MirrorHub extends TestHub<MirrorSeat> {
   }
 }
 
-/** The text in that field of a message, if the message is a JSON text that has one. */
+/** Returns the text in this field of a message, if the message is JSON with such a field. */
 function nameIn(data: Data, field?: string): unknown {
   try {
     return field === undefined || typeof data !== 'string' ? undefined
       : (Object(JSON.parse(data)) as Record<string, unknown>)[field];
   } catch {
-    // No JSON.
+    // The message is not JSON.
     return undefined;
   }
 }

@@ -1,4 +1,4 @@
-// A hub in mux mode: virtual sockets, topics and messages to all tabs, inside one session.
+// A hub in mux mode: virtual sockets, topics and messages to all tabs, in one session.
 
 import { HubKind, Limit, LinkState, PageKind } from '../protocol.js';
 import type { CountedMessage, Data, HubConfig, PageMessage } from '../protocol.js';
@@ -6,10 +6,13 @@ import { TestHub, answer, copy } from './hub.js';
 import type { HubEnd, HubWorld, Seat } from './hub.js';
 import type { InnerSocket } from './server.js';
 
-/** How long a session outlives its link, as `detached_ms` of the server. */
+/**
+ * Time for which a session outlives its link, in milliseconds. It is the default of the server's
+ * `detached_ms`.
+ */
 export const DETACHED_MS = 210_000;
 
-/** So much credit that no socket waits. */
+/** Credit that is so large that no socket waits for more. */
 const CREDIT = 2 ** 40;
 
 interface Subscription {
@@ -19,23 +22,23 @@ interface Subscription {
 }
 
 interface MuxSeat extends Seat {
-  /** The session that knows this tab, 0 for none. */
+  /** The number of the session that knows this tab, or 0 for none. */
   session: number;
   sockets: Map<number, InnerSocket>;
   subscriptions: Map<number, Subscription>;
-  /** What was said in the tab's lane, and how much of it was posted. */
+  /** The messages of the tab's lane, and how many of them were posted. */
   lane: CountedMessage[];
   posted: number;
-  /** How much of lane 0 was posted. */
+  /** Number of messages of lane 0 that were posted. */
   posted0: number;
 }
 
 export class MuxHub extends TestHub<MuxSeat> {
   #session = 1;
-  /** What was said to all tabs in this session. */
+  /** The messages to all tabs in this session. */
   #lane0: Data[] = [];
   #cuts = 0;
-  /** Whose the link is. */
+  /** The tag of the link's user. */
   #user: string | undefined;
 
   constructor(world: HubWorld, config: HubConfig) {
@@ -81,7 +84,7 @@ export class MuxHub extends TestHub<MuxSeat> {
   }
 
   protected welcome(seat: MuxSeat, last0: number, last: number): void {
-    // The page posts its wishes after it has attached.
+    // The page posts its subscriptions again after it has attached.
     seat.subscriptions.clear();
     seat.posted0 = last0;
     seat.posted = last;
@@ -113,7 +116,7 @@ export class MuxHub extends TestHub<MuxSeat> {
   }
 
   protected died(): void {
-    // The session outlives its hub.
+    // The session outlives its hub, so nothing ends here.
   }
 
   protected subscribe(
@@ -137,7 +140,7 @@ export class MuxHub extends TestHub<MuxSeat> {
   }
 
   protected answered(): void {
-    // Nothing is asked: the server is the one of the test bed.
+    // The hub asks for no address, because its server is that of the test bed.
   }
 
   protected unsubscribe(seat: MuxSeat, number: number): void {
@@ -156,7 +159,10 @@ export class MuxHub extends TestHub<MuxSeat> {
     }));
   }
 
-  /** The link is of this user. A hub of another one sends its tabs to the hub of that user. */
+  /**
+   * Called when the link belongs to this user. A hub of another user sends its tabs to the hub of
+   * this one.
+   */
   #isOf(user: string | undefined): boolean {
     const before = this.#user;
     this.#user = user;
@@ -167,7 +173,7 @@ export class MuxHub extends TestHub<MuxSeat> {
     return false;
   }
 
-  /** Tells a tab whether the session goes on, and what it has missed. */
+  /** Tells a tab whether the session goes on, and posts what it has missed. */
   #admit(seat: MuxSeat): void {
     if (this.#user !== undefined) this.post(seat, [HubKind.User, this.id, 0, this.#user]);
     if (seat.session === this.#session) {
@@ -181,7 +187,7 @@ export class MuxHub extends TestHub<MuxSeat> {
     this.#deliverTopics(seat);
   }
 
-  /** The session is over, and with it its sockets. */
+  /** Ends the session with all its sockets. */
   #expire(): void {
     this.#session += 1;
     this.#lane0 = [];
@@ -213,7 +219,7 @@ export class MuxHub extends TestHub<MuxSeat> {
     });
   }
 
-  /** Says something in the tab's lane, at its next place. */
+  /** Adds a message to the tab's lane, with its number in the lane. */
   #count(seat: MuxSeat, make: (n: number) => CountedMessage): void {
     seat.lane.push(make(seat.lane.length + 1));
     this.travel(() => this.state === LinkState.Connected && this.#deliverLanes(seat));
@@ -227,7 +233,7 @@ export class MuxHub extends TestHub<MuxSeat> {
     }
     for (; seat.posted < seat.lane.length; seat.posted += 1) {
       const message = [...seat.lane[seat.posted] as CountedMessage] as CountedMessage;
-      // It may have been said before this hub ran.
+      // The message may have been made before this run of the hub.
       message[1] = this.id;
       this.post(seat, message);
     }
@@ -238,7 +244,7 @@ export class MuxHub extends TestHub<MuxSeat> {
       this.#deliverTopic(seat, number, subscription));
   }
 
-  /** Tells a subscriber where the topic is, and what came since it was there. */
+  /** Tells a subscriber the topic's position, and posts the publications since its own. */
   #deliverTopic(seat: MuxSeat, number: number, subscription: Subscription): void {
     if (!seat.isThere) return;
     const { epoch, last, history } = this.world.server.topic(subscription.name);

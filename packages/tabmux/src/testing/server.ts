@@ -1,52 +1,57 @@
-// The server of a test bed: any WebSocket server for mirror and exclusive mode, and a tabmux server
-// for mux mode and clients.
+// The server of a test bed. In mirror and exclusive mode it stands for any WebSocket server. In mux
+// mode and for clients it stands for a tabmux server.
 
 import type { Data } from '../protocol.js';
 import type { Clock } from './clock.js';
 
-/** A connection (mirror or exclusive mode) or a virtual socket (mux mode), as a server sees it. */
+/** The server's end of a connection (mirror or exclusive mode) or a virtual socket (mux mode). */
 export interface ServerSocket {
   readonly mode: 'mirror' | 'mux' | 'exclusive';
   readonly url: string;
-  /** The sub-protocols that the page offered. The server takes the first. */
+  /** The sub-protocols that the page offered. The server chooses the first. */
   readonly protocols: readonly string[];
   readonly isOpen: boolean;
-  /** All that came. */
+  /** All messages that the server has received. */
   readonly received: readonly Data[];
   /** Resolves with the next message that was not returned yet. */
   next(): Promise<Data>;
-  /** Resolves once the pages have heard it. With latency, they hear it when time passes. */
+  /**
+   * Sends a message. Resolves once the pages have it. If latency is set, that takes virtual time.
+   */
   send(data: Data): Promise<void>;
   close(code?: number, reason?: string): Promise<void>;
-  /** How it ended, whoever ended it. */
+  /** Resolves with the code and the reason once either end has closed the socket. */
   readonly closed: Promise<{ code: number; reason: string }>;
 }
 
-/** The server. */
+/** The server of the test bed, as a test sees it. */
 export interface TestServer {
-  /** The sockets that are open, the oldest first. */
+  /** The open sockets, oldest first. */
   readonly sockets: readonly ServerSocket[];
-  /** Resolves with the next socket, of this URL, that was not returned yet. */
+  /** Resolves with the next socket of this URL that was not returned yet. */
   socket(url?: string): Promise<ServerSocket>;
-  /** Publishes to a topic. Resolves once the pages have heard it. */
+  /** Publishes to a topic. Resolves once the subscribed pages have the publication. */
   publish(topic: string, data: Data): Promise<void>;
-  /** Says something to all tabs of the browser: a `message` of each client. */
+  /** Sends a message to all tabs of the browser. Each client emits a `message`. */
   broadcast(data: Data): Promise<void>;
-  /** Forgets a topic's history: who comes back to it hears of a gap. */
+  /** Forgets a topic's history. A page that comes back to the topic gets a gap. */
   forget(topic: string): void;
-  /** Why a socket or a topic is refused: a text, or nothing. Set it before the page asks. */
+  /**
+   * Returns the reason why a socket or a topic is refused, or nothing to accept it. Set it before
+   * the page asks.
+   */
   refuse: (what: { socket?: string; topic?: string }) => string | undefined;
-  /** How long each message takes in either direction, in milliseconds of virtual time. */
+  /** Time that each message takes in either direction, in milliseconds of virtual time. */
   latency: number;
 }
 
-/** What a hub tells a socket of the server, and is told by it. */
+/** The hub's end of a socket. */
 export interface Wire {
   deliver(data: Data): void;
   end(code: number, reason: string): void;
 }
 
-/** A socket with what only the hub uses. */
+/** A socket, with the members that only the hub uses. */
 export interface InnerSocket extends ServerSocket {
   heard(data: Data): void;
   ended(code: number, reason: string): void;
@@ -58,26 +63,26 @@ export interface Publication {
   readonly data: Data;
 }
 
-/** What the server knows of a topic. */
+/** The server's state of a topic. */
 export interface TestTopic {
   epoch: number;
   last: number;
-  /** Publications since the one before `from`. */
+  /** The publications that follow offset `from`. */
   history: Publication[];
 }
 
-/** The server as hubs see it. */
+/** The server as the hubs see it. */
 export interface InnerServer extends TestServer {
   topic(name: string): TestTopic;
   accept(mode: ServerSocket['mode'], url: string, protocols: string[], wire: Wire): InnerSocket;
-  /** Forgets all topics. */
+  /** Restarts the server, which forgets all topics. */
   restart(): void;
-  /** Calls hubs: a publication, or something for all tabs, is there. */
+  /** Tells the hubs that a topic has a new publication. */
   onPublish: (topic: string) => void;
   onBroadcast: (data: Data) => void;
 }
 
-/** Throws at what `Data` excludes, which a test in JavaScript may give all the same. */
+/** Throws if `data` is no `Data`. A test in JavaScript may pass anything. */
 function checkData(call: string, data: Data): void {
   if (typeof data === 'string' || data instanceof Uint8Array) return;
   throw new TypeError(`tabmux/testing: ${call} takes a string or a Uint8Array, not ${typeof data}`);
