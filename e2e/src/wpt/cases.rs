@@ -10,6 +10,9 @@ use crate::Result;
 /// Folders of files that tests use.
 const HELPERS: [&str; 4] = ["handlers", "resources", "support", "tools"];
 
+/// The folder of the tests of `WebSocketStream`, which tabmux does not replace.
+const STREAM: &str = "/websockets/stream/";
+
 /// A page to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
@@ -24,7 +27,7 @@ pub struct Case {
 pub struct Cases {
     /// Those that can be run, sorted by their pages.
     pub all: Vec<Case>,
-    /// Pages that need what is not served: TLS or HTTP/2.
+    /// Pages that need what is not served, TLS or HTTP/2, and those of another interface.
     pub left_out: Vec<String>,
 }
 
@@ -83,7 +86,8 @@ impl Cases {
             let needs_tls = page.contains(".https.") || page.contains(".h2.");
             for variant in &variants {
                 let page = format!("{page}{variant}");
-                if needs_tls || variant.contains("wss") || variant.contains("wpt_flags") {
+                let is_other = needs_tls || page.starts_with(STREAM);
+                if is_other || variant.contains("wss") || variant.contains("wpt_flags") {
                     self.left_out.push(page);
                 } else {
                     self.all.push(Case { page, is_long });

@@ -27,7 +27,7 @@ fn fixture(context: &mut Context<'_>) -> Outcome {
         "/websockets/in-a-worker.any.worker.html",
     ];
     equal("pages", pages, wanted.to_vec())?;
-    equal("pages that are left out", cases.left_out.len(), 5)?;
+    equal("pages that are left out", cases.left_out.len(), 7)?;
     let modes = ["exclusive", "mux"].map(str::to_owned);
     let report = wpt::run(context.browser, &root, &cases.all, &modes, |_| ())?;
     let passed = [("exclusive", (9, 11)), ("mux", (9, 11)), ("native", (11, 11))];
