@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use xshell::cmd;
 
 use crate::{
@@ -28,6 +28,7 @@ pub(super) fn all(xtask: PathBuf, before: Option<String>) -> Vec<Step> {
         step("fmt", Count::One, |repo| Outcome::of(cmd!(repo.sh, "cargo fmt --all --check"))),
         step("clippy", Count::One, clippy),
         step("clippy wasm32", Count::One, clippy_wasm),
+        step("minimum Rust", Count::One, minimum_rust),
         step("cargo test", Count::CargoTest, cargo_test),
         step("cargo doc", Count::One, cargo_doc),
         step("dist --release", Count::One, task(&["dist", "--release"])),
@@ -90,6 +91,25 @@ fn clippy_wasm(repo: &Repo) -> anyhow::Result<Outcome> {
         repo.sh,
         "cargo clippy {packages...} --target wasm32-unknown-unknown -- -D warnings"
     ))
+}
+
+/// Checks the workspace with the `rust-version` that Cargo.toml promises. Where that is the compiler
+/// in use, the other steps are the check, and this one prints it.
+fn minimum_rust(repo: &Repo) -> anyhow::Result<Outcome> {
+    let manifest = repo.sh.read_file(repo.path("Cargo.toml"))?;
+    let minimum = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
+    let minimum = minimum.context("Cargo.toml has no rust-version")?.trim_matches('"');
+    let version = cmd!(repo.sh, "rustc --version").read()?;
+    if version.starts_with(&format!("rustc {minimum}.")) {
+        return Outcome::of(cmd!(repo.sh, "rustc --version"));
+    }
+    if cmd!(repo.sh, "rustup --version").quiet().ignore_stderr().read().is_err() {
+        return Ok(Outcome::Skipped { why: format!("needs rustup, or Rust {minimum}") });
+    }
+    cmd!(repo.sh, "rustup toolchain install {minimum} --profile minimal").quiet().run()?;
+    // A folder of its own: the artefacts of another compiler would be built again and again.
+    let check = cmd!(repo.sh, "cargo +{minimum} check --workspace --locked");
+    Outcome::of(check.env("CARGO_TARGET_DIR", repo.target().join("minimum")))
 }
 
 /// Unit, integration and documentation tests. The module's crate is all imports from JavaScript:
