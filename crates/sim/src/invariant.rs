@@ -1,88 +1,89 @@
-//! What must hold, by name. A failure begins with the name of what was broken.
+//! The invariants, by name. A failure begins with the name of the invariant that was broken.
 
 use std::{fmt, time::Duration};
 
-/// I11: a socket or a subscription that is asked for is open, or refused with a reason, or has a
-/// dial due, within this time of its being asked for and of all that its page or a worker
-/// suffered. A half-open link is noticed after 35 s, a dial may take 20 s, WELCOME 10 s, and the
-/// application 30 s to answer.
+/// I11: the longest time until a socket or a subscription that is asked for is open, is refused
+/// with a reason, or has a dial due. It counts from the request, and from the last fault of its
+/// page or a worker. A half-open link is noticed after 35 s, a dial may take 20 s, WELCOME 10 s,
+/// and the application 30 s to answer.
 pub const CONNECTING: Duration = Duration::from_secs(120);
-/// I14: so much later than a plain socket one of ours may be open.
+/// I14: how much later than a plain socket one of ours may be open.
 pub const LATER_THAN_NATIVE: Duration = Duration::from_secs(2);
-/// The same if the script of its worker hangs, or its worker died meanwhile.
+/// I14: the same if the script of the worker hangs, or if the worker died meanwhile.
 pub const LATER_THAN_NATIVE_IF_HUNG: Duration = Duration::from_secs(32);
 
-/// What a run is held to.
+/// An invariant that each run must keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
-    /// I1: the server never serves two links of one session in one term, and never one that comes
-    /// with an older term.
+    /// I1: the server never serves two links of one session in one term, and never a link that
+    /// comes with an older term.
     OneLink,
     /// I2: only the server issues terms, one at a time, and they only grow.
     TermsGrow,
-    /// I3: for each tab and socket, in both directions, and for each tab and topic: nothing is
-    /// lost, doubled or out of order but with an explicit gap or close. A cut link or a dead worker
-    /// loses nothing and closes no socket, unless the server was restarted, the session had no
-    /// link for 210 s, or the tab was gone.
+    /// I3: nothing is lost, doubled or out of order without an explicit gap or close. This holds
+    /// for each tab and socket in both directions, and for each tab and topic. A cut link or a dead
+    /// worker loses nothing and closes no socket. Exceptions: the server was restarted, the session
+    /// had no link for 210 s, or the tab was gone.
     NothingLost,
-    /// I4: nothing reaches a tab that did not ask for it, or that is away.
+    /// I4: a tab gets only messages that it asked for, and none while it is away.
     OnlyWhatWasAsked,
     /// I5: every queue is within its limit.
     Limits,
-    /// I6: a dead tab leaves its hub, and then the server, in time.
+    /// I6: a dead tab leaves its hub, and then the server, within a bounded time.
     DeadTabsLeave,
-    /// I7: after `handle_timeout(now)` the next moment lies after `now`, or there is output.
+    /// I7: after `handle_timeout(now)` the next timeout lies after `now`, or there is output.
     NoSpinning,
-    /// I8: once everything is healed, everyone is connected by one link, and queues are empty.
+    /// I8: after all faults are healed, each browser has one link, all tabs are connected, and
+    /// queues are empty.
     Convergence,
-    /// I9: neither end finds fault with the other.
+    /// I9: neither end reports an error of the other.
     NoError,
-    /// I10: the same seed gives the same log, twice.
+    /// I10: two runs of one seed give the same log.
     Determinism,
     /// I11: each socket and subscription is open, refused with a reason, or has a dial due, within
     /// [`CONNECTING`].
     BoundedConnecting,
-    /// I12: attaches, dials, requests for locks, status events and what is said on channels stay
-    /// below a ceiling for each page and worker and minute.
+    /// I12: attaches, dials, lock requests, status events and channel messages stay below a ceiling
+    /// for each page or worker and minute.
     NoStorm,
-    /// I13: of tabs that could host the hub one does, and none without its lock. A page acts on the
-    /// messages of one hub at a time.
+    /// I13: of the tabs that could host the hub exactly one does, and none without its lock. A page
+    /// acts on the messages of one hub at a time.
     OneHub,
-    /// I14: in mirror and exclusive mode, where a plain `WebSocket` beside it is open, ours is as
-    /// well: [`LATER_THAN_NATIVE`], or [`LATER_THAN_NATIVE_IF_HUNG`].
+    /// I14: in mirror and exclusive mode, our socket is open no later than a plain `WebSocket`
+    /// beside it, plus [`LATER_THAN_NATIVE`] or [`LATER_THAN_NATIVE_IF_HUNG`].
     NeverWorse,
-    /// I15: a session goes on only for the user who began it, and no page hears what was said in a
-    /// session that it never was part of.
+    /// I15: a session goes on only for the user who began it, and a page hears only messages of
+    /// sessions that it was part of.
     OneUser,
-    /// The code under test panicked.
+    /// The code under test panicked, which it must never do.
     Panic,
 }
 
-/// What was broken, and how.
+/// An invariant that was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// What.
+    /// The invariant that was broken.
     pub invariant: Invariant,
-    /// How.
+    /// A text that says how it was broken.
     pub what: String,
 }
 
-/// `Err` says which invariant is broken.
+/// A result whose `Err` says which invariant was broken.
 pub type Checked<T = ()> = Result<T, Broken>;
 
 impl Invariant {
-    /// It is broken.
+    /// Returns an error that says that this invariant was broken.
     ///
     /// # Errors
-    /// Always.
+    /// Always returns an error.
     pub fn broken<T>(self, what: impl Into<String>) -> Checked<T> {
         Err(Broken { invariant: self, what: what.into() })
     }
 
-    /// It is broken unless `holds`.
+    /// Checks this invariant.
     ///
     /// # Errors
-    /// If not.
+    /// Returns an error if `holds` is false.
     pub fn unless(self, holds: bool, what: impl FnOnce() -> String) -> Checked {
         if holds { Ok(()) } else { self.broken(what()) }
     }

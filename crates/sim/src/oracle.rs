@@ -1,4 +1,4 @@
-//! What a hub was told of its tabs, and has to go by.
+//! An oracle for a hub: what it was told of its tabs, and what it may do with them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,44 +15,45 @@ use crate::invariant::{
 
 /// How long a hub keeps a tab that is in the back/forward cache.
 const PARKED: Duration = Duration::from_secs(600);
-/// How long a tab may take to say that it lives, once its lock was free.
+/// Time that a tab has to say that it lives, after its lock was free.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What a hub was told of its tabs.
 #[derive(Debug, Default)]
 pub struct HubView {
-    /// Those that attached, and whether each is parked.
+    /// The tabs that attached. The value is true if the tab is parked.
     tabs: BTreeMap<TabId, bool>,
-    /// Why each may be given up, unless it attaches before that.
+    /// Reasons why the hub may give a tab up, unless the tab attaches again first.
     doubts: BTreeMap<TabId, Doubt>,
 }
 
-/// Why a hub may give up a tab, and since when by its own clock.
+/// A reason why a hub may give up a tab. Times are by the hub's own clock.
 #[derive(Clone, Copy, Debug)]
 enum Doubt {
-    /// It said bye.
+    /// The tab said goodbye.
     Left,
-    /// It is in the back/forward cache: for ten minutes it is kept.
+    /// The tab is in the back/forward cache. The hub keeps it for ten minutes.
     Parked(Timestamp),
-    /// The server lists it, and it did not attach: it is kept as long. The hub may know better.
+    /// The server lists the tab, which has not attached. The hub keeps it for ten minutes too, or
+    /// drops it earlier if it knows better.
     Listed(Timestamp),
-    /// Its lock was free. That may have been long ago: a frozen worker is told late.
+    /// The tab's lock was free. That may have been long ago, because a frozen worker is told late.
     Freed(Timestamp),
 }
 
 impl HubView {
-    /// A tab attached.
+    /// Called when a tab attached.
     pub fn attached(&mut self, tab: TabId) {
         self.tabs.insert(tab, false);
         self.doubts.remove(&tab);
     }
 
-    /// A tab said bye.
+    /// Called when a tab said goodbye.
     pub fn left(&mut self, tab: TabId) {
         self.doubts.insert(tab, Doubt::Left);
     }
 
-    /// A tab is in the back/forward cache.
+    /// Called when a tab went into the back/forward cache.
     pub fn parked(&mut self, tab: TabId, clock: Timestamp) {
         if let Some(parked) = self.tabs.get_mut(&tab) {
             *parked = true;
@@ -60,14 +61,14 @@ impl HubView {
         }
     }
 
-    /// The server lists a tab.
+    /// Called when the server listed a tab.
     pub fn listed(&mut self, tab: TabId, clock: Timestamp) {
         if !self.knows(tab) {
             self.doubts.entry(tab).or_insert(Doubt::Listed(clock));
         }
     }
 
-    /// The hub got the tab's lock.
+    /// Called when the hub got the tab's lock.
     pub fn freed(&mut self, tab: TabId, clock: Timestamp) {
         let doubt = self.doubts.entry(tab).or_insert(Doubt::Freed(clock));
         if let Doubt::Listed(_) = doubt {
@@ -75,25 +76,25 @@ impl HubView {
         }
     }
 
-    /// The hub dropped a tab; it may be one that only the server told it of.
+    /// Called when the hub dropped a tab, which may be one that only the server told it of.
     pub fn dropped(&mut self, tab: TabId) {
         self.tabs.remove(&tab);
     }
 
-    /// Whether the hub has the tab.
+    /// Returns true if the hub has the tab.
     pub fn knows(&self, tab: TabId) -> bool {
         self.tabs.contains_key(&tab)
     }
 
-    /// Whether the last that the hub heard of the tab is that it is parked.
+    /// Returns true if the tab was parked when the hub last heard of it.
     pub fn is_parked(&self, tab: TabId) -> bool {
         self.tabs.get(&tab) == Some(&true)
     }
 
-    /// Why the hub, which gives up a tab that lives, may do so.
+    /// Returns the reason why the hub may give up a tab that lives.
     ///
     /// # Errors
-    /// If it may not.
+    /// Returns an error if it may not.
     pub fn may_give_up(&self, tab: TabId, clock: Timestamp) -> Checked<&'static str> {
         let doubt = self.doubts.get(&tab);
         let since = |at: &Timestamp| clock.saturating_since(*at);
@@ -107,15 +108,15 @@ impl HubView {
         }
     }
 
-    /// The tabs that are not parked.
+    /// Returns the tabs that are not parked.
     pub fn present(&self) -> impl Iterator<Item = TabId> {
         self.tabs.iter().filter(|(_, parked)| !**parked).map(|(tab, _)| *tab)
     }
 
-    /// A message may be posted to this tab.
+    /// Checks that the hub may post this message to the tab.
     ///
     /// # Errors
-    /// If not.
+    /// Returns an error if it may not.
     pub fn may_post(&self, tab: TabId, message: &HubMessage) -> Checked {
         match (self.tabs.get(&tab), message) {
             (
@@ -135,10 +136,11 @@ impl HubView {
         }
     }
 
-    /// The hub counts what it was told, and tabs of a hub before it that may be dead.
+    /// Checks that the hub counts the tabs that it was told of, and those of an earlier hub that
+    /// may be dead.
     ///
     /// # Errors
-    /// If not.
+    /// Returns an error if its counts differ.
     pub fn agrees(&self, hub: &Hub) -> Checked {
         let told = self.tabs.values().filter(|parked| !**parked).count();
         let says = hub.tabs();

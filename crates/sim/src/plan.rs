@@ -1,8 +1,8 @@
-//! Which transitions of a plan are kept.
+//! The selection of transitions of a plan.
 
 use std::{fmt, str::FromStr};
 
-/// Which transitions of a plan happen: all, or these.
+/// The transitions of a plan that happen: these, or all if it is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept(pub Option<Vec<usize>>);
 

@@ -1,5 +1,5 @@
-//! What a run came to see. A fault that never happens finds nothing, and says nothing of that: so
-//! many seeds together must have seen all there is.
+//! Records which faults a run saw. A fault that never happens finds nothing, and nobody would
+//! notice. Many seeds together must therefore have seen all of them.
 
 use std::fmt;
 
@@ -16,99 +16,99 @@ macro_rules! sights {
 }
 
 sights! {
-    /// A script took a second or more.
+    /// A script took a second or more to arrive.
     SlowScript = "a script that takes long",
-    /// What came in the place of a script, or of a module, was HTML.
+    /// HTML arrived in the place of a script or a module.
     HtmlScript = "a script that arrives as HTML",
-    /// A script was refused.
+    /// The request for a script was refused.
     RefusedScript = "a script that is refused",
-    /// Locks were there, and refused.
+    /// The browser has Web Locks, and they refused.
     RefusedLocks = "locks that refuse",
-    /// Storage was there, and refused.
+    /// The browser has localStorage, and it refused.
     RefusedStorage = "storage that refuses",
-    /// Channels were there, and refused.
+    /// The browser has channels, and they refused.
     RefusedChannels = "channels that refuse",
-    /// Shared workers were there, and refused.
+    /// The browser has shared workers, and they refused.
     RefusedWorkers = "shared workers that refuse",
     /// All of these refused at once.
     RefusedAll = "locks, storage, channels and shared workers that refuse together",
-    /// Storage was cleared, and pages were there.
+    /// The storage was cleared while pages were open.
     Cleared = "storage cleared under open tabs",
-    /// A page did one thing for 20 s or more, and a worker of its browser ran.
+    /// A page was blocked for 20 s or more while a worker of its browser ran.
     Blocked = "a page that is blocked while a worker runs",
-    /// A timer of a page was put off to the next minute.
+    /// A timer of a page was put off to the next full minute.
     Crawled = "a timer that is aligned to the minute",
     /// A machine slept for 70 s or more.
     Slept = "a machine that sleeps for 70 s",
-    /// What was sent on a link was swallowed, and neither end was told.
+    /// A link swallowed what was sent, and neither end was told.
     Swallowed = "a link that swallows what is sent",
     /// A stranger claimed a session with a wrong token, and was refused.
     ForgedToken = "a claim with a wrong token",
     /// A stranger claimed a session as another user, and was refused.
     ForgedUser = "a claim of another user",
-    /// A worker crashed, and what it had posted was lost.
+    /// A worker crashed, and messages that it had posted were lost.
     LostOnPort = "a message that a crashed worker had posted",
-    /// A hub lost its session, which is another user's.
+    /// A hub lost its session, because the session belongs to another user.
     OtherUser = "a session of a user who left",
-    /// A hub asked whose its browser is.
+    /// A hub asked the server for the user of its browser.
     AskedWho = "a question whose the browser is",
     /// A tab was sent to the hub of another user.
     Moved = "a tab that went to the hub of another user",
-    /// A page was at two hubs.
+    /// A page was attached to two hubs at once.
     TwoHubs = "a page at the hubs of two users",
     /// A tab found no room at the server.
     NoRoom = "a tab too many",
-    /// A socket was refused since its tab has as many as it may.
+    /// A socket was refused because its tab has reached the limit of sockets.
     NoSocketRoom = "a socket too many",
-    /// A worker started with the script of another build than a page of it has.
+    /// A worker started with another build of the scripts than that of one of its pages.
     OtherWorker = "a worker of another build",
     /// A page of an earlier build loaded the other tiers.
     OtherTiers = "other tiers of another build",
-    /// A page opened a socket of its own, since it found no hub.
+    /// A page opened a socket of its own, because it found no hub.
     LastResort = "a socket of a page that had no hub",
-    /// A view in mirror mode heard messages that came before it.
+    /// A view in mirror mode heard messages that arrived before the view opened.
     Replayed = "messages told again to a late view",
-    /// A hub dialled where a page had said.
+    /// A hub dialled the address that a page had given.
     AskedUrl = "an address that a page was asked for",
-    /// A page took long to say where its connection goes.
+    /// A page took long to give the address of its connection.
     LateUrl = "an address that came late",
-    /// A page could not say where its connection goes.
+    /// A page could not give the address of its connection.
     NoUrl = "an address that a page did not know",
-    /// A view heard what was for its tab alone.
+    /// A view heard a message for its tab alone.
     Routed = "a message for one tab",
-    /// A view stayed open when its connection broke, and had another one.
+    /// A view stayed open when its connection broke, and got another connection.
     Outage = "a view that outlived its connection",
     /// A page asked for another link.
     AskedForLink = "a link that a page asked for",
     /// A browser said that it is offline, and a page wanted a view.
     SaidOffline = "a view that is wanted without a network",
-    /// Frames of another partition had a hub beside that of the pages.
+    /// Frames of another partition had a hub beside the hub of the pages.
     Frame = "a hub of frames",
-    /// A publication was dropped for a hub that did not read, and a gap told.
+    /// A publication was dropped for a hub that did not read, and a gap was reported.
     Dropped = "a publication dropped for a slow reader",
     /// A publication was replaced by a later one.
     Replaced = "a publication replaced for a slow reader",
-    /// A subscription ended since its hub did not read.
+    /// A subscription ended because its hub did not read.
     Slow = "a subscription that ended as slow",
 }
 
-/// All that was seen.
+/// The set of all sights of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen(u64);
 
 impl Seen {
-    /// This was seen.
+    /// Adds a sight to the set.
     pub const fn add(&mut self, sight: Sight) {
         self.0 |= 1 << sight as u64;
     }
 
-    /// All that either saw.
+    /// Returns the union of both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// True if there is nothing that was never seen.
+    /// Returns true if every sight was seen.
     pub fn is_all(self) -> bool {
         ALL.iter().all(|(sight, _)| self.has(*sight))
     }
@@ -118,7 +118,7 @@ impl Seen {
     }
 }
 
-/// Names what was never seen.
+/// Names the sights that were never seen.
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let missing = ALL.iter().filter(|(sight, _)| !self.has(*sight));

@@ -1,12 +1,12 @@
-//! Making a failure small: transitions are dropped as long as it stays.
+//! Makes a failure small. Transitions are dropped as long as the failure stays.
 
 use crate::{Failure, invariant::Invariant, plan::Kept};
 
-/// Runs that shrinking may take.
+/// Largest number of runs that shrinking may take.
 const RUNS: usize = 400;
 
-/// The smallest failure that dropping transitions leads to, of a run that has all these: first in
-/// large pieces, then in ever smaller ones. It still breaks the same invariant, in the same way.
+/// Returns the smallest failure that dropping transitions leads to. Large pieces are dropped first,
+/// then smaller ones. The failure still breaks the same invariant in the same way.
 pub(crate) fn smallest(
     failure: Failure,
     all: Vec<usize>,
@@ -42,7 +42,7 @@ fn fails(
     kept: &[usize],
     run: impl Fn(&Kept) -> Option<Failure>,
 ) -> Option<Failure> {
-    // A panic prints itself each time, so it is not made smaller.
+    // A panic prints its message each time, so it is not shrunk.
     if like.broken.invariant == Invariant::Panic {
         return None;
     }
@@ -52,8 +52,8 @@ fn fails(
     same.then_some(failure)
 }
 
-/// What is broken, without the names and numbers of one run: an invariant may be broken in many
-/// ways, and a shorter run may find another one.
+/// Returns the words of a failure without names and numbers of one run. An invariant may be broken
+/// in many ways, and a shorter run may find another one.
 fn kind(what: &str) -> impl Iterator<Item = &str> {
     what.split_whitespace().filter(|word| !word.contains(|it: char| it.is_ascii_digit()))
 }

@@ -1,32 +1,32 @@
-//! Topics: what was published.
+//! The topics of a run, and what was published to them.
 
 use std::collections::BTreeMap;
 
 use tabmux_core::wire::Position;
 
-/// The topics there are; the server has another policy for each.
+/// The names of all topics. The server has another policy for each.
 pub const NAMES: [&str; 3] = ["recover", "latest", "gap"];
 
-/// All that was published so far, by all servers: epoch and offset of each, and its number.
+/// All publications so far, by all servers: the epoch and offset of each, with its number.
 #[derive(Debug, Default)]
 pub struct Feed(BTreeMap<&'static str, BTreeMap<(u64, u64), u64>>);
 
 impl Feed {
-    /// The text of the next publication of a topic.
+    /// Returns the text of the next publication of a topic.
     pub fn next(&self, name: &str) -> String {
         let count = self.0.get(name).map_or(0, BTreeMap::len) + 1;
-        // Of many lengths, so that queues fill at different moments.
+        // The texts have many lengths, so that queues fill at different moments.
         format!("{name} {count} {}", "x".repeat(count * 7 % 60))
     }
 
-    /// It was published there.
+    /// Records that the next publication got this position.
     pub fn published(&mut self, name: &'static str, Position { epoch, offset }: Position) {
         let topic = self.0.entry(name).or_default();
         let number = topic.len() as u64 + 1;
         topic.insert((epoch, offset), number);
     }
 
-    /// Whether there is a publication behind `from`, up to `to`.
+    /// Returns true if there is a publication after `from` and up to `to`.
     pub(crate) fn any_after(&self, name: &str, from: Position, to: Position) -> bool {
         from < to
             && self.0.get(name).is_some_and(|topic| {
@@ -35,12 +35,12 @@ impl Feed {
             })
     }
 
-    /// The number of the publication that is there.
+    /// Returns the number of the publication at this position, if there is one.
     pub(crate) fn number(&self, name: &str, at: Position) -> Option<u64> {
         self.0.get(name)?.get(&(at.epoch, at.offset)).copied()
     }
 
-    /// Where the last publication of a topic is.
+    /// Returns the position of the last publication of a topic.
     pub fn last(&self, name: &str) -> Option<Position> {
         let (&(epoch, offset), _) = self.0.get(name)?.last_key_value()?;
         Some(Position { epoch, offset })

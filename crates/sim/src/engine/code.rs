@@ -1,5 +1,5 @@
-//! Scripts that many realms run. Each is compiled once, and then loaded as bytecode: parsing them
-//! in each realm took a quarter of the time of a run. No other file of the crate has `unsafe`.
+//! Scripts that many realms run. Each is compiled once, and then loaded as bytecode. Parsing them
+//! in each realm took a quarter of a run's time. No other file of the crate has `unsafe`.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ use rquickjs::{
     module::{Declared, WriteOptions},
 };
 
-/// A script as a module of this name.
+/// A script that is a module of this name.
 #[derive(Clone, Debug)]
 pub struct Code {
     name: &'static str,
@@ -17,20 +17,20 @@ pub struct Code {
 }
 
 impl Code {
-    /// A script that is not compiled yet.
+    /// Returns a script that is not compiled yet.
     pub const fn new(name: &'static str, source: String) -> Self {
         Self { name, source, compiled: OnceLock::new() }
     }
 
-    /// Its text.
+    /// Returns the text of the script.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The module in this realm, which has not run yet.
+    /// Declares the module in this realm, without running it.
     ///
     /// # Errors
-    /// If it is no module, or there is no memory.
+    /// Returns an error if the script is no module, or if there is no memory.
     pub fn declare<'js>(&self, ctx: &Ctx<'js>) -> rquickjs::Result<Module<'js, Declared>> {
         if let Some(bytes) = self.compiled.get() {
             return load(ctx, bytes);

@@ -1,5 +1,5 @@
-//! The native hub behind the bindings that `worker.js` calls, by the same list of methods that the
-//! wasm module exports.
+//! The native hub behind the bindings that `worker.js` calls. It has the same list of methods as
+//! the exports of the WebAssembly module.
 
 use std::{
     cell::RefCell,
@@ -21,53 +21,53 @@ use crate::{
     oracle::HubView,
 };
 
-/// An argument, on its way from or to a script.
+/// An argument that goes from or to a script.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arg {
-    /// A number.
+    /// A number of JavaScript.
     Number(f64),
-    /// A 64-bit integer.
+    /// A 64-bit integer, as a BigInt.
     Big(u64),
-    /// A text.
+    /// A text, as a string.
     Text(String),
-    /// Bytes.
+    /// Bytes, as a Uint8Array.
     Bytes(Vec<u8>),
-    /// Yes or no.
+    /// A boolean of JavaScript.
     Flag(bool),
-    /// 64-bit integers.
+    /// An array of 64-bit integers.
     Bigs(Vec<u64>),
-    /// Numbers.
+    /// An array of JavaScript numbers.
     Numbers(Vec<f64>),
 }
 
-/// An order of a hub: what is to be called of its shell, and with what.
+/// An order of a hub: the method of its shell to call, and the arguments.
 pub type Order = (&'static str, Vec<Arg>);
 
-/// What the world must know of what a hub was told and said.
+/// What a hub did or was told, and the world must know.
 #[derive(Clone, Debug)]
 pub enum Note {
-    /// A tab attached, and showed this.
+    /// A tab attached, and showed this claim.
     Attached(TabId, String),
-    /// The hub is part of a session.
+    /// The hub is part of a session now.
     Welcomed {
-        /// Which.
+        /// The id of the session.
         session: SessionId,
-        /// Whether it was there before.
+        /// True if the session existed before.
         resumed: bool,
     },
-    /// The hub has no link any more.
+    /// The hub no longer has a link.
     LinkDown,
-    /// The hub gave a tab up, and why that is right though the tab lives.
+    /// The hub gave a tab up. The result says whether it was allowed to, although the tab lives.
     TabGone(TabId, Checked<&'static str>),
-    /// Too much waited for a tab.
+    /// Too many messages waited for a tab.
     Overflow(TabId),
-    /// A tab goes on in a session, or begins anew in it.
+    /// A tab resumes a session, or begins anew in it.
     Resumes {
-        /// The tab.
+        /// The id of the tab.
         tab: TabId,
-        /// What it is to show.
+        /// The claim that the tab shows from now on.
         claim: String,
-        /// Whether it goes on.
+        /// True if the session goes on for the tab.
         continues: bool,
     },
     /// A tab was told that its session is lost.
@@ -76,14 +76,14 @@ pub enum Note {
     Moved,
 }
 
-/// Collects what a hub orders.
+/// Collects the orders of a hub.
 #[derive(Default)]
 pub struct Orders {
     orders: RefCell<Vec<Order>>,
     watch: RefCell<Watch>,
 }
 
-/// What is held against a hub.
+/// Checks what a hub does.
 #[derive(Default)]
 struct Watch {
     view: HubView,
@@ -92,12 +92,12 @@ struct Watch {
     clock: Timestamp,
 }
 
-/// What becomes an argument.
+/// A type that becomes an argument.
 trait Give {
     fn give(self) -> Arg;
 }
 
-/// What an argument becomes.
+/// A type that an argument becomes.
 trait Take<'a>: Sized {
     fn take(arg: Option<&'a Arg>) -> Option<Self>;
 }
@@ -180,21 +180,21 @@ pub struct NativeHub {
     dead: bool,
 }
 
-/// A call came to nothing.
+/// The reason why a call of a hub failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
-    /// The hub has no such method, or not with such arguments.
+    /// The hub has no such method, or the method has other arguments.
     NoSuchCall(String),
     /// The hub trapped, as a test wanted.
     Trapped,
-    /// The hub panicked.
+    /// The hub panicked, which no test wanted.
     Panicked,
 }
 
-/// What a test's trap says.
+/// The panic message of a trap that a test wanted.
 const TRAP: &str = "trap";
 
-/// The names that scripts call a hub's methods by.
+/// Returns the names by which scripts call a hub's methods.
 pub fn methods() -> Vec<&'static str> {
     macro_rules! names {
         ($($(#[$doc:meta])* $name:ident = $js:literal($($arg:ident: $ty:ty),*);)*) => {
@@ -205,9 +205,9 @@ pub fn methods() -> Vec<&'static str> {
 }
 
 impl NativeHub {
-    /// A hub without tabs, which asks a tab where its link goes if `asks`, and the server whose the
-    /// browser is if `who`. Small limits, if `small`: so that messages do wait in its outbox, and
-    /// acknowledgements are due.
+    /// Returns a hub without tabs. If `asks`, it asks a tab for the address of its link. If `who`,
+    /// it asks the server for the browser's user. If `small`, its limits are small, so that
+    /// messages wait in its outbox and acknowledgements become due.
     pub fn new(
         mux: bool,
         id: u64,
@@ -227,58 +227,59 @@ impl NativeHub {
         Self { inner, id: HubId(id), is_mux: mux, dead: false }
     }
 
-    /// Which it is.
+    /// Returns the id of the hub.
     pub const fn id(&self) -> HubId {
         self.id
     }
 
-    /// True if it is at a tabmux server.
+    /// Returns true if the hub is in mode mux, with a tabmux server.
     pub const fn is_mux(&self) -> bool {
         self.is_mux
     }
 
-    /// The hub itself.
+    /// Returns the hub of the core.
     pub const fn hub(&self) -> &Hub {
         self.inner.hub()
     }
 
-    /// The next call of it traps, as a broken invariant would.
+    /// Makes the next call of the hub trap, as a broken invariant would.
     pub const fn will_trap(&mut self) {
         self.dead = true;
     }
 
-    /// Whether it has not trapped.
+    /// Returns true if the hub has not trapped.
     pub const fn lives(&self) -> bool {
         !self.dead
     }
 
-    /// What it was told of its tabs.
+    /// Calls `look` with what the hub was told of its tabs.
     pub fn with_view<T>(&self, look: impl FnOnce(&mut HubView) -> T) -> T {
         look(&mut self.inner.shell().watch.borrow_mut().view)
     }
 
-    /// What the world must know, since the last time.
+    /// Returns the notes since the last call.
     pub fn take_notes(&self) -> Vec<Note> {
         std::mem::take(&mut self.inner.shell().watch.borrow_mut().notes)
     }
 
-    /// What it did that it must not do.
+    /// Checks that the hub broke no invariant since the last call.
     ///
     /// # Errors
-    /// If there was something.
+    /// Returns the invariant that it broke.
     pub fn take_broken(&self) -> Checked {
         self.inner.shell().watch.borrow_mut().broken.take().map_or(Ok(()), Err)
     }
 
-    /// What it orders.
+    /// Returns the orders of the hub since the last call.
     pub fn take_orders(&self) -> Vec<Order> {
         std::mem::take(&mut self.inner.shell().orders.borrow_mut())
     }
 
-    /// Tells it something: the moment of the next wake-up in milliseconds, or -1.
+    /// Calls a method of the hub. Returns the time of its next timeout in milliseconds, or -1 for
+    /// none.
     ///
     /// # Errors
-    /// If there is no such method, and if the hub trapped.
+    /// Returns an error if there is no such method, or if the hub trapped.
     pub fn call(&mut self, method: &str, args: &[Arg]) -> Result<f64, CallError> {
         if self.dead {
             return Err(CallError::Trapped);
@@ -328,7 +329,7 @@ fn dispatch(hub: &mut ShellHub<Orders>, method: &str, now: f64, args: &[Arg]) ->
 }
 
 impl Watch {
-    /// The hub is about to be told something.
+    /// Called before the hub gets an input.
     fn begin(&mut self, now: f64, method: &str, args: &[Arg]) {
         #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "saturates")]
         let clock = Timestamp::from_micros((now * 1000.0) as u64);
@@ -390,7 +391,7 @@ impl Watch {
             }
             HubMessage::Lost { .. } => self.notes.push(Note::Lost(tab)),
             HubMessage::Elsewhere { .. } => self.notes.push(Note::Moved),
-            // It attaches again once the hub knows whose it is.
+            // The tab attaches again once the hub knows the browser's user.
             HubMessage::Wait { .. } => self.view.dropped(tab),
             _ => {}
         }

@@ -1,8 +1,8 @@
 //! The engine in which the shipped scripts run: realms with a modelled browser around them, bound
 //! to the native hub.
 //!
-//! Nothing in a realm is ambient. The clock, all randomness and all that takes time come from the
-//! world, which is given a list of what each task asked for.
+//! Nothing in a realm is ambient. The clock, all randomness and everything that takes time come
+//! from the world. Each task returns a list of what the scripts asked for.
 
 pub mod code;
 pub mod hub;

@@ -1,77 +1,77 @@
 //! What scripts ask of the browser around them.
 
-/// One thing that a script asked for. Ids of ports, channels and sockets are of its browser, all
-/// others of its realm.
+/// One thing that a script asked for. Ids of ports, channels and sockets belong to the browser. All
+/// other ids belong to the realm.
 #[expect(missing_docs, reason = "the fields are what the browser's own methods take")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// Run this timer after so many milliseconds.
+    /// Starts a timer that fires after so many milliseconds.
     Timer { id: u32, after: f64 },
-    /// Do not run it.
+    /// Stops a timer of the realm.
     Untimer { id: u32 },
-    /// A message for the other end of a port.
+    /// Posts a message to the other end of a port.
     Post { port: u32, data: String },
-    /// What came to a port before anybody listened.
+    /// Messages came to a port before the page listened.
     Early { port: u32, data: Vec<String> },
-    /// Nothing is heard on a port any more.
+    /// Closes a port, on which nothing is heard any more.
     PortClose { port: u32 },
-    /// A port to a shared worker is wanted.
+    /// Asks for a port to a shared worker.
     SharedWorker { worker: u32, url: String, name: String, port: u32 },
-    /// A worker of its own is wanted.
+    /// Starts a worker that belongs to this page alone.
     Worker { worker: u32, url: String, name: String },
-    /// A message for it.
+    /// Posts a message to a worker of this page.
     WorkerPost { worker: u32, data: String },
-    /// Its end.
+    /// Ends a worker of this page.
     Terminate { worker: u32 },
-    /// A message of such a worker for its page.
+    /// Posts a message from such a worker to its page.
     ToOwner { data: String },
-    /// It ends itself.
+    /// The worker ends itself.
     CloseSelf,
-    /// A broadcast channel is wanted.
+    /// Opens a broadcast channel.
     Channel { id: u32, name: String },
-    /// A message for all others of that name.
+    /// Sends a message to all other channels of this name.
     Broadcast { id: u32, data: String },
-    /// The channel is not wanted any more.
+    /// Closes a broadcast channel.
     ChannelClose { id: u32 },
-    /// A lock is wanted.
+    /// Requests a Web Lock.
     Lock { id: u32, name: String, shared: bool, if_available: bool, steal: bool },
-    /// It is not, or not any more.
+    /// Releases a lock, or stops waiting for it.
     Unlock { id: u32 },
-    /// Storage was changed.
+    /// Tells that localStorage was changed.
     Stored { key: Option<String>, old: Option<String>, new: Option<String> },
-    /// A connection is wanted.
+    /// Dials a connection to a server.
     Dial { socket: u32, url: String, protocols: String },
-    /// Text for it.
+    /// Sends a text on a connection.
     SendText { socket: u32, text: String },
-    /// Bytes for it.
+    /// Sends bytes on a connection.
     SendBytes { socket: u32, bytes: Vec<u8> },
-    /// Its end; code 0: none was given.
+    /// Closes a connection. Code 0 means that the script gave none.
     HangUp { socket: u32, code: u16, reason: String },
-    /// A module is to be loaded.
+    /// Imports a module by its specifier.
     Import { id: u32, specifier: String },
-    /// The module of WebAssembly is to be compiled.
+    /// Compiles the WebAssembly module.
     Compile { id: u32 },
-    /// A line for developers.
+    /// Writes a line to the console.
     Log { level: String, line: String },
-    /// What no script caught.
+    /// Throws an error that no script caught.
     Uncaught { text: String },
-    /// What the application in a page heard.
+    /// Tells what the application in a page heard.
     Tell(Vec<Told>),
 }
 
-/// One word of what the application heard.
+/// One value of what the application heard.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
-    /// A number.
+    /// A number of JavaScript.
     Number(f64),
-    /// A text.
+    /// A text, as a string.
     Text(String),
-    /// Yes or no.
+    /// A boolean of JavaScript.
     Flag(bool),
 }
 
 impl Told {
-    /// The text, or an empty one.
+    /// Returns the text, or an empty one for other values.
     pub fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
@@ -79,7 +79,7 @@ impl Told {
         }
     }
 
-    /// The number, or none.
+    /// Returns the number, if the value is one.
     pub const fn number(&self) -> Option<u64> {
         match self {
             #[expect(

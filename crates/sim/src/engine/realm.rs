@@ -22,20 +22,21 @@ use super::{
 };
 use crate::rng::Rng;
 
-/// What scripts find around them.
+/// The script that models the browser around the shipped scripts.
 static BROWSER: LazyLock<Code> =
     LazyLock::new(|| Code::new("browser.js", include_str!("browser.js").into()));
-/// The application in a page.
+/// The script of the application in a page.
 static PAGE: LazyLock<Code> =
     LazyLock::new(|| Code::new("page.js", include_str!("page.js").into()));
-/// Memory of all realms of one engine, in bytes.
+/// Largest size of the memory of all realms of one engine, in bytes.
 const MEMORY: usize = 1 << 30;
-/// So much is allocated before the engine looks for circles that nothing refers to.
+/// Bytes that are allocated before the engine collects garbage that refers to itself.
 const GARBAGE: usize = 64 << 20;
-/// So often may the engine ask within one task whether to go on: some seconds.
+/// How often the engine may ask within one task whether to go on. That is some seconds.
 const PATIENCE: u32 = 3000;
 
-/// All but what would be ambient: no clock, no `performance`, nothing that tells of the collector.
+/// All intrinsics but ambient ones: no clock, no `performance`, and nothing that shows the garbage
+/// collector.
 type Intrinsics = (
     intrinsic::Eval,
     intrinsic::RegExpCompiler,
@@ -48,93 +49,93 @@ type Intrinsics = (
     intrinsic::DOMException,
 );
 
-/// What a realm is.
+/// The kind of a realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A page.
+    /// A page with the page library.
     Page,
-    /// A shared worker.
+    /// A shared worker of several pages.
     Shared,
-    /// A worker of one page.
+    /// A dedicated worker of one page.
     Dedicated,
 }
 
-/// What a browser lacks, or refuses, by the names that scripts use: `locks`, `channels`,
-/// `storage`, `shared`, `workers`.
+/// Features that a browser lacks or refuses, by these names: `locks`, `channels`, `storage`,
+/// `shared`, `workers`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// What is not there.
+    /// Features that the browser does not have.
     pub lacks: Vec<&'static str>,
-    /// What is there and throws.
+    /// Features that the browser has, and that throw when they are used.
     pub refuses: Vec<&'static str>,
-    /// What of it has thrown.
+    /// Features of `refuses` that have thrown.
     pub refused: BTreeSet<&'static str>,
 }
 
-/// What localStorage holds.
+/// The entries of localStorage.
 pub type Storage = Rc<RefCell<BTreeMap<String, String>>>;
 
-/// What a realm asks at once.
+/// The part of the world that a realm asks synchronously.
 pub struct Host {
-    /// The clock of its machine, in microseconds.
+    /// The clock of the machine, in microseconds.
     pub clock: Cell<u64>,
-    /// Whether its browser says that there is a network.
+    /// True if the browser says that there is a network.
     pub online: Cell<bool>,
-    /// What it draws from.
+    /// The generator of all random numbers of the realm.
     pub rng: RefCell<Rng>,
-    /// The upper half of all 64-bit numbers that it draws, if it is a page: so it is known of a tab
-    /// which page it is.
+    /// For a page: the upper half of all 64-bit numbers that it draws. The world knows by it which
+    /// page a tab belongs to.
     pub tag: Option<u32>,
-    /// What it cannot have.
+    /// The features that the browser lacks or refuses.
     pub faults: RefCell<Faults>,
-    /// The storage of its browser.
+    /// The localStorage of the browser.
     pub storage: RefCell<Storage>,
-    /// Bytes that wait in its sockets.
+    /// Bytes that wait in the realm's sockets.
     pub buffered: RefCell<BTreeMap<u32, u64>>,
-    /// Its hubs, by number.
+    /// The realm's hubs, by number.
     pub hubs: RefCell<BTreeMap<u32, NativeHub>>,
-    /// Whether hubs have small limits.
+    /// True if hubs have small limits.
     pub small: bool,
-    /// What it asked for since the last task.
+    /// What scripts asked for since the last task.
     ops: RefCell<Vec<Op>>,
-    /// The latest port or socket of its browser.
+    /// The latest id of a port or a socket of the browser.
     ids: Rc<Cell<u32>>,
     panicked: Cell<bool>,
 }
 
-/// All realms are of one engine.
+/// The JavaScript engine of all realms.
 pub struct Engine {
     runtime: Runtime,
     rejected: Rc<RefCell<Vec<String>>>,
     patience: Rc<Cell<u32>>,
 }
 
-/// A page or a worker.
+/// A page or a worker in the engine.
 pub struct Realm {
     context: Context,
     deliver: Persistent<Function<'static>>,
     rejected: Rc<RefCell<Vec<String>>>,
     runtime: Runtime,
     patience: Rc<Cell<u32>>,
-    /// What it asks at once.
+    /// The part of the world that the realm asks synchronously.
     pub host: Rc<Host>,
 }
 
-/// What a task is given.
+/// An argument of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Given {
-    /// A number.
+    /// A number of JavaScript.
     Number(f64),
-    /// A text.
+    /// A text, as a string.
     Text(String),
-    /// A text, or null.
+    /// A text, or null if it is `None`.
     Maybe(Option<String>),
-    /// Yes or no.
+    /// A boolean of JavaScript.
     Flag(bool),
 }
 
 impl Host {
-    /// What a realm of this browser asks; all that it draws comes from `rng`.
+    /// Returns the host of a realm of this browser. All random numbers come from `rng`.
     pub fn new(rng: Rng, tag: Option<u32>, small: bool, ids: Rc<Cell<u32>>) -> Self {
         Self {
             clock: Cell::new(0),
@@ -152,7 +153,7 @@ impl Host {
         }
     }
 
-    /// Whether a hub panicked, which no test asked for.
+    /// Returns true if a hub panicked and no test asked for it.
     pub fn has_panicked(&self) -> bool {
         self.panicked.get()
     }
@@ -171,10 +172,10 @@ impl Host {
 }
 
 impl Engine {
-    /// An engine without realms.
+    /// Returns an engine without realms.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// Returns an error if there is no memory for it.
     pub fn new() -> rquickjs::Result<Self> {
         let runtime = Runtime::new()?;
         runtime.set_memory_limit(MEMORY);
@@ -200,10 +201,10 @@ impl Engine {
         Ok(Self { runtime, rejected, patience })
     }
 
-    /// A page or a worker in which nothing has run yet.
+    /// Returns a page or a worker in which nothing has run yet.
     ///
     /// # Errors
-    /// If the browser around it does not start.
+    /// Returns an error if the script of the browser around it does not start.
     pub fn realm(&self, role: Role, name: &str, href: &str, host: Host) -> rquickjs::Result<Realm> {
         let context = Context::custom::<Intrinsics>(&self.runtime)?;
         let host = Rc::new(host);
@@ -245,12 +246,12 @@ impl Realm {
         self.enter(|ctx| scripts.worker.declare(ctx)?.eval().map(drop))
     }
 
-    /// Runs any script: a test.
+    /// Runs any script. Tests use it.
     pub fn run(&self, script: &str) -> Vec<Op> {
         self.enter(|ctx| ctx.eval::<(), _>(script))
     }
 
-    /// A module that was asked for is there.
+    /// Called when a module that was asked for has arrived.
     pub fn imported(&self, id: u32, url: &str, code: &Code) -> Vec<Op> {
         let deliver = self.deliver.clone();
         self.enter(|ctx| {
@@ -261,7 +262,7 @@ impl Realm {
         })
     }
 
-    /// Runs a task, and all Promise jobs that follow: what the realm asked for meanwhile.
+    /// Runs a task and all Promise jobs that follow. Returns what the realm asked for meanwhile.
     pub fn deliver(&self, task: &str, given: &[Given]) -> Vec<Op> {
         let deliver = self.deliver.clone();
         self.enter(|ctx| {
@@ -296,18 +297,18 @@ impl Realm {
         self.host.ops.take()
     }
 
-    /// The engine it is of.
+    /// Returns the runtime of the realm's engine.
     pub const fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 }
 
-/// The function that a module exports.
+/// Returns the function that a module exports.
 fn exported<'js>(ctx: &Ctx<'js>, code: &Code) -> rquickjs::Result<Function<'js>> {
     code.declare(ctx)?.eval()?.0.get("default")
 }
 
-/// The function that scripts call for all that needs a browser.
+/// Returns the function that scripts call for everything that needs a browser.
 fn ask<'js>(ctx: &Ctx<'js>, host: Rc<Host>) -> rquickjs::Result<Function<'js>> {
     Function::new(ctx.clone(), move |ctx: Ctx<'js>, args: Rest<Value<'js>>| {
         answer_value(&ctx, &host, &args.0)
@@ -339,7 +340,7 @@ fn text(value: &Value<'_>) -> String {
     value.as_string().and_then(|it| it.to_string().ok()).unwrap_or_default()
 }
 
-/// The words of one call of `host`.
+/// The arguments of one call of `host`.
 struct Words<'a, 'js>(&'a [Value<'js>]);
 
 impl<'js> Words<'_, 'js> {
@@ -370,7 +371,7 @@ impl<'js> Words<'_, 'js> {
 }
 
 fn big(value: &Value<'_>) -> Option<u64> {
-    // Wraps around, as BigInt.asUintN(64, …) does.
+    // The number wraps around, as BigInt.asUintN(64, …) does.
     value.as_big_int().cloned().and_then(|it| it.to_i64().ok()).map(i64::cast_unsigned)
 }
 
@@ -386,7 +387,7 @@ fn answer_value<'js>(
     match what.as_str() {
         "online" => host.online.get().into_js(ctx),
         "now" => millis.into_js(ctx),
-        // Some day in 2026.
+        // The date is some day in 2026.
         "date" => (1_780_000_000_000.0 + millis.floor()).into_js(ctx),
         "random" => {
             let drawn = host.rng.borrow_mut().next() >> 11;
@@ -503,7 +504,7 @@ fn arg<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> rquickjs::Result<Arg> {
         return Ok(Arg::Bytes(unhex(&hex)));
     }
     match value.as_string() {
-        // Lone surrogates become what a text encoder makes of them.
+        // A lone surrogate becomes what a text encoder makes of it.
         Some(string) => Ok(Arg::Text(match string.to_string() {
             Ok(text) => text,
             Err(_) => ctx

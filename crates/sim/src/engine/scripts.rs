@@ -6,38 +6,39 @@ use std::{env, fs, path::PathBuf};
 use super::code::Code;
 use crate::credit::ENOUGH;
 
-/// Where they are, unless the build of the repository is meant.
+/// The environment variable with the folder of the scripts. Without it the repository's build is
+/// used.
 const VARIABLE: &str = "TABMUX_HOST_SCRIPTS";
-/// What a page loads where there is no SharedWorker.
+/// The import of the other tiers, by which a page loads them if there is no SharedWorker.
 const IMPORT: &str = "import(\"./tiers.js";
 
-/// How much a page hears on a socket before it lets the server send as much again.
+/// The place in the library that says how much a page hears before it gives credit back.
 const GIVES_BACK: &str = ">=65536&&";
-/// Digits of the name of a build.
+/// Number of digits in the name of a build.
 const BUILD_DIGITS: usize = 8;
 
-/// The shipped scripts.
+/// The shipped scripts of one build.
 #[derive(Clone, Debug)]
 pub struct Scripts {
-    /// The page library.
+    /// The page library, `client.js`.
     pub client: Code,
-    /// What it loads for the other tiers.
+    /// The chunk of the page library for the other tiers.
     pub tiers: Code,
-    /// The worker.
+    /// The script of the worker.
     pub worker: Code,
 }
 
-/// The folder they are in.
+/// Returns the folder of the scripts.
 pub fn folder() -> PathBuf {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packages/tabmux/host");
     env::var_os(VARIABLE).map_or_else(|| PathBuf::from(built), PathBuf::from)
 }
 
 impl Scripts {
-    /// Reads them.
+    /// Reads the scripts from their folder.
     ///
     /// # Errors
-    /// Where they are not, and how to make them.
+    /// Returns an error if they are missing. The text says how to make them.
     pub fn read() -> Result<Self, String> {
         let folder = folder();
         let read = |name: &str| {
@@ -50,12 +51,13 @@ impl Scripts {
         if client.matches(IMPORT).count() != 1 {
             return Err(format!("client.js does not load tiers.js by one {IMPORT}"));
         }
-        // The engine loads modules at once; the world lets it take its time, or fail.
+        // The engine loads modules at once. The world lets a module take its time, or fail.
         let client = client.replace(IMPORT, &IMPORT.replace("import", "tabmuxImport"));
         if client.matches(GIVES_BACK).count() != 1 {
             return Err(format!("client.js does not give credit back by one {GIVES_BACK}"));
         }
-        // So that a run of short messages reaches it, as hubs have small limits.
+        // The limit is small, so that a run of short messages reaches it, as hubs have small
+        // limits.
         let client = client.replace(GIVES_BACK, &format!(">={ENOUGH}&&"));
         let it = Self::new(client, read("tiers.js")?, read("worker.js")?);
         match it.build() {
@@ -64,7 +66,7 @@ impl Scripts {
         }
     }
 
-    /// The same scripts as another build has them.
+    /// Returns the same scripts with the name of another build.
     #[must_use]
     pub fn next_build(&self) -> Self {
         let Some(build) = self.build() else { return self.clone() };
@@ -82,7 +84,7 @@ impl Scripts {
         }
     }
 
-    /// The build that all three name.
+    /// Returns the build that all three scripts name.
     fn build(&self) -> Option<&str> {
         let is_build =
             |it: &&str| it.len() == BUILD_DIGITS && it.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,38 +1,39 @@
-//! Web Locks by name: first come, first served; let go of by whoever dies; taken by whoever steals.
+//! Web Locks by name. They are granted first come, first served. The death of their holder releases
+//! them, and another agent may steal them.
 
 use std::collections::BTreeMap;
 
-/// Who asks for locks.
+/// An agent that asks for locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Agent {
-    /// A page or a worker.
+    /// A page or a worker of the browser.
     Realm(u32),
-    /// Some other script of the origin.
+    /// Another script of the same origin.
     Stranger,
 }
 
-/// One call of `navigator.locks.request`: who, and the number of the call.
+/// One call of `navigator.locks.request`: the agent, and the number of the call.
 pub type Call = (Agent, u32);
 
-/// What a call comes to.
+/// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// It has the lock.
+    /// The call got the lock.
     Granted,
-    /// It wanted the lock only if nobody has it.
+    /// The call wanted the lock only if it was free, and it was not.
     Unavailable,
-    /// Somebody stole the lock from it.
+    /// Another call stole the lock from this one.
     Stolen,
 }
 
-/// How a lock is asked for.
+/// The options of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
-    /// Others may have it at the same time.
+    /// True if other shared calls may hold the lock at the same time.
     pub shared: bool,
-    /// Not if it had to wait.
+    /// True if the call must not wait.
     pub if_available: bool,
-    /// From whoever has it.
+    /// True if the call takes the lock from its holder.
     pub steal: bool,
 }
 
@@ -48,7 +49,7 @@ struct Entry {
 }
 
 impl Locks {
-    /// Somebody asks for a lock.
+    /// Called when an agent requests a lock.
     pub fn request(&mut self, name: &str, call: Call, wish: Wish) -> Vec<(Call, News)> {
         let Wish { shared, if_available, steal } = wish;
         let queue = self.0.entry(name.to_owned()).or_default();
@@ -68,17 +69,17 @@ impl Locks {
         news
     }
 
-    /// Somebody lets go of a lock, or stops waiting for it.
+    /// Releases a lock, or stops waiting for it.
     pub fn release(&mut self, call: Call) -> Vec<(Call, News)> {
         self.drop_where(|entry| entry.call == call)
     }
 
-    /// Somebody is no more.
+    /// Releases all locks of an agent that has died.
     pub fn bury(&mut self, who: Agent) -> Vec<(Call, News)> {
         self.drop_where(|entry| entry.call.0 == who)
     }
 
-    /// The names of all locks that are held.
+    /// Returns the names of all locks that are held.
     pub fn held(&self) -> impl Iterator<Item = &str> {
         let held = self.0.iter().filter(|(_, queue)| queue.iter().any(|entry| entry.granted));
         held.map(|(name, _)| name.as_str())
@@ -92,7 +93,7 @@ impl Locks {
         self.pump()
     }
 
-    /// Who gets what, now that something changed.
+    /// Grants locks after a change, and returns what the calls learn.
     fn pump(&mut self) -> Vec<(Call, News)> {
         let mut news = Vec::new();
         for queue in self.0.values_mut() {
@@ -112,7 +113,7 @@ impl Locks {
     }
 }
 
-/// Whether a lock may be had behind these.
+/// Returns true if a lock may be granted behind these entries.
 fn may_have(before: &[Entry], shared: bool) -> bool {
     before.is_empty() || shared && before.iter().all(|entry| entry.shared && entry.granted)
 }

@@ -1,13 +1,13 @@
-//! What crosses a WebSocket.
+//! Messages that cross a WebSocket.
 
 use std::fmt;
 
 /// A message of a WebSocket.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Text.
+    /// A text message, in UTF-8.
     Text(String),
-    /// Bytes.
+    /// A binary message of any bytes.
     Bytes(Vec<u8>),
 }
 
@@ -33,7 +33,7 @@ impl fmt::Debug for Message {
 }
 
 impl Message {
-    /// What it says, if it is text, in whatever form.
+    /// Returns the text of the message, whether it was sent as text or as bytes.
     pub fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -41,7 +41,7 @@ impl Message {
         }
     }
 
-    /// Its bytes.
+    /// Returns the size of the message in bytes.
     pub fn size(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,

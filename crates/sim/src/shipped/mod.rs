@@ -1,5 +1,5 @@
-//! The world in which the shipped scripts run: pages with the page library, workers with
-//! `worker.js`, each in a realm of its own, bound to the native hub, and the real registry.
+//! The world in which the shipped scripts run: pages with the page library, and workers with
+//! `worker.js`. Each runs in a realm of its own, bound to the native hub and the real registry.
 
 mod backend;
 pub mod browser;
@@ -28,18 +28,18 @@ use crate::{
     shrink::smallest,
 };
 
-/// Something that is broken today.
+/// A fault that is known and not mended yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// What it is called.
+    /// The name of the fault.
     pub name: &'static str,
-    /// A seed that shows it.
+    /// A seed that shows the fault.
     pub seed: u64,
-    /// What its failures say, all of it.
+    /// The texts that its failures contain.
     says: &'static str,
 }
 
-/// What is broken today, from `corpus/shipped-open.txt`.
+/// Returns the known faults, from `corpus/shipped-open.txt`.
 pub fn open() -> impl Iterator<Item = Open> {
     let lines = include_str!("../../corpus/shipped-open.txt").lines();
     lines.filter(|line| !line.starts_with('#')).filter_map(|line| {
@@ -49,22 +49,22 @@ pub fn open() -> impl Iterator<Item = Open> {
     })
 }
 
-/// Of so many seeds one may fail as is known.
+/// One seed of so many may fail with a known fault.
 pub const KNOWN_SHARE: u64 = 4;
 
-/// What is known to be broken, if that is what failed.
+/// Returns the known fault that explains this failure, if there is one.
 pub fn known(failure: &Failure) -> Option<Open> {
     let what = failure.broken.to_string();
     open().find(|it| it.says.split(" + ").all(|part| what.contains(part)))
 }
 
-/// Runs one seed, or what is kept of it; `trace` prints the log of events.
+/// Runs one seed, or the transitions of it that are kept. If `trace`, prints the log of events.
 ///
 /// # Errors
-/// The first invariant that was broken, a panic of the code under test included.
+/// Returns the first invariant that was broken, or a panic of the code under test.
 pub fn run(seed: u64, kept: &Kept, trace: bool, scripts: &Rc<Scripts>) -> Result<Summary, Failure> {
     let mut world = World::new(seed, kept, trace, Rc::clone(scripts));
-    // No page can ask for requests yet, so they are drawn by themselves.
+    // The simulated page does not make requests yet, so they are drawn by themselves.
     let runs = || requests::run(seed).and_then(|_| world.run());
     let ran = panic::catch_unwind(panic::AssertUnwindSafe(runs));
     let outcome = ran.unwrap_or_else(|_| Invariant::Panic.broken("its message is above"));
@@ -77,7 +77,7 @@ pub fn run(seed: u64, kept: &Kept, trace: bool, scripts: &Rc<Scripts>) -> Result
     }
 }
 
-/// The smallest failure that dropping transitions leads to.
+/// Returns the smallest failure that dropping transitions leads to.
 pub fn shrink(failure: Failure, scripts: &Rc<Scripts>) -> Failure {
     let all = plan::Plan::draw(failure.seed, START).all();
     let seed = failure.seed;

@@ -1,5 +1,5 @@
-//! I12: nobody does anything over and over. How often each page and worker does what costs others
-//! something, within a minute.
+//! I12: nothing is done over and over. Actions that cost others something are counted for each page
+//! and worker and minute.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,31 +7,31 @@ use tabmux_core::Timestamp;
 
 use crate::invariant::{Checked, Invariant::NoStorm};
 
-/// What is counted.
+/// An action that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deed {
     /// A tab attaches to a hub.
     Attach,
-    /// A worker dials.
+    /// A worker dials a server.
     Dial,
-    /// A worker asks whose its browser is.
+    /// A worker asks the server for the user of its browser.
     Who,
-    /// A lock is asked for.
+    /// A realm requests a lock.
     Lock,
-    /// A client says how it is.
+    /// A client reports its status.
     Status,
-    /// Something is said that no application asked for: all messages on channels.
+    /// A realm sends a message on a channel. No application asks for these.
     Channel,
 }
 
 impl Deed {
-    /// How often it may be within a minute, whatever breaks. The transitions of a plan are a
-    /// second apart at most, so some break the same thing again and again.
+    /// Returns how often the action may happen within a minute, whatever breaks. Transitions of a
+    /// plan are at most a second apart, so some plans break the same thing again and again.
     const fn ceiling(self) -> u32 {
         match self {
             Self::Attach => 60,
             Self::Dial => 80,
-            // Once a second, and once more at once by a hub that was started anew.
+            // A hub asks once a second, and once more at once after it was started anew.
             Self::Who => 65,
             Self::Lock => 240,
             Self::Status => 400,
@@ -40,7 +40,7 @@ impl Deed {
     }
 }
 
-/// The deeds of one page or worker in this minute.
+/// The actions of one page or worker in this minute.
 #[derive(Debug, Default)]
 pub struct Deeds {
     since: Timestamp,
@@ -48,15 +48,15 @@ pub struct Deeds {
 }
 
 impl Deeds {
-    /// How often something was done in this minute.
+    /// Returns how often the action happened in this minute.
     pub fn of(&self, deed: Deed) -> u32 {
         self.count.get(&deed).copied().unwrap_or_default()
     }
 
-    /// One more.
+    /// Counts one more action.
     ///
     /// # Errors
-    /// If that is too many.
+    /// Returns an error if there were too many.
     pub fn count(&mut self, now: Timestamp, deed: Deed, who: (usize, u32)) -> Checked {
         if now.saturating_since(self.since) >= Duration::from_secs(60) {
             self.since = now;

@@ -1,37 +1,38 @@
-//! What a page may hear of a topic that it subscribed to.
+//! What a page may hear of a topic to which it is subscribed.
 
 use tabmux_core::wire::Position;
 
 use crate::topics::Feed;
 
-/// A page's subscription.
+/// A page's subscription to a topic.
 #[derive(Debug)]
 pub struct Subscription {
-    /// The topic.
+    /// The name of the topic.
     pub name: &'static str,
-    /// Whether the page was told where the topic is.
+    /// True if the page was told the topic's position.
     pub ready: bool,
-    /// Where the page is in the topic.
+    /// The position of the last publication that the page has.
     pub last: Option<Position>,
-    /// The page's hub is another one, or has another link, and nothing was published since: what
-    /// was said twice may be heard again as a gap, and the first answer may have been lost.
+    /// True if the page's hub or its link has changed and nothing was published since. What was
+    /// said twice may then be heard again as a gap, and the first answer may have been lost.
     disturbed: bool,
-    /// It was so once: a hub that was asked twice names a place that the page has passed.
+    /// True if that happened before. A hub that was asked twice may name a position that the page
+    /// has passed.
     asked_twice: bool,
 }
 
 impl Subscription {
-    /// Of a page that never heard of the topic.
+    /// Returns the subscription of a page that has heard nothing of the topic.
     pub const fn new(name: &'static str) -> Self {
         Self { name, ready: false, last: None, disturbed: false, asked_twice: false }
     }
 
-    /// The page's hub is another one, or has another link.
+    /// Called when the page's hub or its link has changed.
     pub const fn disturb(&mut self) {
         (self.disturbed, self.asked_twice) = (true, true);
     }
 
-    /// The page was told where the topic is.
+    /// Called when the page was told the topic's position.
     pub fn subscribed(&mut self, position: Position) -> Result<(), String> {
         if self.ready {
             return Err("it was ready twice".to_owned());
@@ -41,7 +42,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// The page was told that something is missing.
+    /// Called when the page was told that publications are missing.
     pub fn missed(&mut self, feed: &Feed, position: Position) -> Result<(), String> {
         let right = match self.last {
             None => false,
@@ -57,13 +58,13 @@ impl Subscription {
         Ok(())
     }
 
-    /// The page heard a publication.
+    /// Called when the page heard a publication.
     pub fn heard(&mut self, feed: &Feed, position: Position, said: &str) -> Result<(), String> {
         if !self.ready && !self.disturbed {
             return Err(format!("a publication at {position:?} too early"));
         }
         let before = Position { offset: position.offset.saturating_sub(1), ..position };
-        // Whose first answer was lost begins here.
+        // A subscription whose first answer was lost begins here.
         let last = self.last.unwrap_or(before);
         if last.epoch != position.epoch {
             return Err(format!("a publication at {position:?} behind {last:?}"));
