@@ -18,12 +18,12 @@ const UNLIMITED: &str = "[limits]\nhandshakes_per_s = 0\n";
 /// Links that are opening at once: below the queue of connections that every peer has.
 const IN_FLIGHT: usize = 100;
 
-/// Which server.
+/// The server that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// A shard for each core, and no limit of links a second.
     Tabmux,
-    /// With one shard.
+    /// A tabmux server with one shard.
     OneShard,
     /// As it comes, its limit of links a second included.
     Guarded,

@@ -37,7 +37,7 @@ pub(crate) struct Room {
 pub(crate) struct Round {
     /// Publications in flight at once.
     pub(crate) messages: usize,
-    /// Bytes of each.
+    /// Size of each message, in bytes.
     pub(crate) size: usize,
 }
 

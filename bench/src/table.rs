@@ -8,7 +8,7 @@ use crate::peer::Kind;
 #[derive(Debug, Default)]
 pub(crate) struct Table(Vec<Row>);
 
-/// One figure.
+/// One row of the table of figures.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -21,7 +21,7 @@ pub(crate) struct Row {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     None,
-    /// At most this.
+    /// The figure must be at most this.
     AtMost(f64),
     /// At most this times the floor.
     OfFloor(f64),

@@ -31,7 +31,7 @@ pub struct Command {
     pub method: &'static str,
     /// Path below the session in W3C WebDriver.
     pub path: &'static str,
-    /// Name in Marionette.
+    /// The name of the key in Marionette.
     pub marionette: &'static str,
 }
 
@@ -96,7 +96,7 @@ impl Browser {
         self.transport.call(BACK, json!({})).map(drop)
     }
 
-    /// Closes `tab`.
+    /// Closes the tab in the browser.
     pub fn close(&mut self, tab: &Tab) -> Result<()> {
         self.switch(tab)?;
         self.current = None;

@@ -16,7 +16,7 @@ use crate::{
 
 /// One run of one test in one engine.
 pub struct Context<'a> {
-    /// The engine.
+    /// The engine of the browser.
     pub engine: Engine,
     /// The browser, with no tab open but home.
     pub browser: &'a mut Browser,
@@ -29,7 +29,7 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Prepares a test.
+    /// Starts the servers that a test needs.
     pub fn new(engine: Engine, browser: &'a mut Browser) -> Result<Self> {
         let pages = PageServer::start(paths::assets()?)?;
         Ok(Self { engine, browser, pages, servers: Vec::new(), plain_servers: Vec::new() })

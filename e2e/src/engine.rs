@@ -25,12 +25,12 @@ use crate::{
     webdriver::{Crash, WebDriver},
 };
 
-/// A browser engine.
+/// A browser engine that is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// Chromium by chromedriver.
+    /// Chromium, driven by chromedriver.
     Chromium,
-    /// Firefox by Marionette.
+    /// Firefox, driven by Marionette.
     Firefox,
     /// WebKitGTK's MiniBrowser by WebKitWebDriver.
     WebKit,
@@ -87,7 +87,7 @@ impl fmt::Display for Engine {
 
 /// A running browser with all its processes and its own empty profile; all of it goes on drop.
 pub struct Session {
-    /// The tabs.
+    /// The browser with its tabs.
     pub browser: Browser,
     groups: Vec<Group>,
     folder: Folder,

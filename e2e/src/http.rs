@@ -12,9 +12,9 @@ use crate::Result;
 
 /// Status and body of an answer.
 pub struct Answer {
-    /// The status code.
+    /// The status code of the answer.
     pub status: u16,
-    /// The body, whole.
+    /// The whole body of the answer.
     pub body: Vec<u8>,
 }
 

@@ -41,7 +41,7 @@ pub type Result<T> = std::result::Result<T, String>;
 /// Why a test ended without passing.
 #[derive(Debug)]
 pub enum Stop {
-    /// Something is wrong.
+    /// The test failed, with this text.
     Failed(String),
     /// This engine's driver cannot do what the test needs.
     Skipped(String),

@@ -36,7 +36,7 @@ pub struct History {
 pub struct Seen {
     /// Links that were granted a session.
     pub links: usize,
-    /// Sessions.
+    /// Number of sessions that were seen.
     pub sessions: usize,
     /// Terms of all sessions.
     pub terms: usize,
@@ -134,7 +134,7 @@ impl History {
         Err(format!("{alive} links are alive with {sessions} sessions, instead of {wanted}"))
     }
 
-    /// What was seen.
+    /// Returns what was seen so far.
     pub fn seen(&self) -> Seen {
         let grants = self.grants();
         Seen {

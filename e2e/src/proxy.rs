@@ -18,7 +18,7 @@ use crate::{Result, links::History, ports};
 /// What happens to bytes and to new connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weather {
-    /// Everything passes.
+    /// Everything passes in both directions.
     #[default]
     Fair,
     /// Bytes wait, both ways, and go on when the weather is fair again.
@@ -58,7 +58,7 @@ struct Watch {
 struct State {
     weather: Weather,
     pairs: Vec<Arc<Pair>>,
-    /// Connections so far.
+    /// Number of connections so far.
     accepted: usize,
     /// Whom requests are of, if that is to be said.
     user: Option<String>,

@@ -16,7 +16,7 @@ use crate::{
     process, wait,
 };
 
-/// A named test.
+/// A test and its name.
 #[derive(Clone, Copy)]
 pub struct Test {
     name: &'static str,

@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 use crate::{Result, http, paths, ports, process::Group, sockets, wait};
 
-/// What backends show.
+/// The key with which backends publish.
 const API_KEY: &str = "the key of the tests";
 
-/// Which server runs.
+/// The server program that runs.
 #[derive(Clone, Debug)]
 pub enum Program {
-    /// `tabmux serve --demo`.
+    /// The demo: `tabmux serve --demo`.
     Demo,
     /// The same, where the header `X-User` of a proxy names users.
     Users,

@@ -9,7 +9,7 @@ use tungstenite::protocol::frame::{
 
 use crate::Result;
 
-/// Bytes become items.
+/// Splits the bytes of a connection into items.
 #[derive(Default)]
 pub(crate) struct Tap {
     /// What is not yet a whole item.
@@ -19,12 +19,12 @@ pub(crate) struct Tap {
     is_past_head: bool,
 }
 
-/// What was said.
+/// One item of what an end of a connection sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     /// The head of the request, or of the answer to it.
     Head(String),
-    /// A binary message.
+    /// A binary message of the WebSocket.
     Message(Vec<u8>),
     /// The WebSocket is to end.
     Close,

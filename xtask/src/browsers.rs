@@ -21,7 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xauth", "/usr/bin/xauth"),
 ];
 
-/// `cargo xtask browsers`.
+/// Runs `cargo xtask browsers`, which installs the browsers that are missing.
 pub(crate) fn install(repo: &Repo) -> anyhow::Result<()> {
     let missing = missing();
     if missing.is_empty() {

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of xtask.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -104,7 +104,7 @@ xflags::xflags! {
             /// Runs only the cases whose name contains this text.
             optional --only text: String
         }
-        /// Measures.
+        /// Runs a benchmark and prints its figures.
         cmd bench {
             /// The server's memory and CPU beside other servers and a floor; into
             /// docs/benchmarks.md.
@@ -117,7 +117,7 @@ xflags::xflags! {
             /// The gateway's memory and CPU beside nginx and haproxy (Debian's packages); into
             /// docs/benchmarks.md.
             cmd gateway {
-                /// Writes nothing.
+                /// Writes nothing to the docs.
                 optional --dry
             }
             /// Round trips, bursts, first opens and memory in browsers, beside WebSocket and beside
@@ -154,17 +154,17 @@ xflags::xflags! {
                 repeated --only text: String
             }
         }
-        /// Runs the simulator.
+        /// Runs the simulator with many seeds, or with one.
         cmd sim {
             /// How many seeds; the simulator's own default when not given.
             optional --seeds number: u64
             /// The first of them; 0 when not given.
             optional --from number: u64
-            /// One seed alone.
+            /// Runs this one seed alone.
             optional --seed number: u64
             /// Of that seed these transitions only: `all`, `none`, or as in `3,7-9`.
             optional --transitions list: String
-            /// Prints its log.
+            /// Prints the log of the run.
             optional --trace
             /// Prints every seed that fails, those that are known among them.
             optional --go-on

@@ -110,7 +110,7 @@ fn host(repo: &Repo) -> anyhow::Result<String> {
 /// Something to start from, with its name.
 type Seeds = Vec<(String, Vec<u8>)>;
 
-/// Every golden frame.
+/// Returns the bytes of every golden frame.
 fn golden(repo: &Repo) -> anyhow::Result<Seeds> {
     let mut seeds = Vec::new();
     for file in repo.sh.read_dir(repo.path("crates/wire/tests/golden"))? {

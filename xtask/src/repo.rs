@@ -26,12 +26,12 @@ impl Repo {
         self.root.join(relative)
     }
 
-    /// The npm package.
+    /// Returns the folder of the npm package.
     pub(crate) fn package(&self) -> PathBuf {
         self.path("packages/tabmux")
     }
 
-    /// Cargo's target folder.
+    /// Returns the target folder of Cargo.
     pub(crate) fn target(&self) -> PathBuf {
         match std::env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => self.path(dir),

@@ -1,4 +1,4 @@
-//! Simulation.
+//! Builds and runs the simulator.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use xshell::cmd;
 
 use crate::{dist, flags, mutants, repo::Repo};
 
-/// `cargo xtask sim`.
+/// Runs `cargo xtask sim` with these flags.
 pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
     if flags.mutations {
         return mutants::run(repo, flags.only.as_deref().unwrap_or_default());

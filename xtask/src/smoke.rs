@@ -188,7 +188,7 @@ impl Drop for Server {
     }
 }
 
-/// An HTTP answer.
+/// An answer to an HTTP request.
 struct Answer {
     path: String,
     status: u16,

@@ -172,7 +172,7 @@ impl Proxy {
         bail!("{name} does not listen")
     }
 
-    /// Its processes.
+    /// Returns the ids of the processes of the gateway.
     fn pids(&self) -> Vec<u32> {
         let main = self.child.id();
         let path = format!("/proc/{main}/task/{main}/children");

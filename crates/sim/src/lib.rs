@@ -55,29 +55,29 @@ use std::fmt;
 pub use self::shipped::{run, shrink};
 use self::{invariant::Broken, plan::Kept, seen::Seen};
 
-/// What a run was.
+/// The result of a run that broke no invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Deliveries made and outputs carried out.
+    /// Number of deliveries made and outputs carried out.
     pub steps: u64,
-    /// Of the whole log of events.
+    /// The hash of the whole log of events.
     pub hash: u64,
-    /// Numbered messages of sockets that arrived.
+    /// Number of numbered messages of sockets that arrived.
     pub heard: u64,
-    /// The faults that it saw.
+    /// The faults that the run saw.
     pub seen: Seen,
 }
 
 /// A run that broke an invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Its seed.
+    /// The seed of the run.
     pub seed: u64,
-    /// The transitions that it needs.
+    /// The transitions that the failure needs.
     pub kept: Kept,
-    /// The step at which it was seen.
+    /// The step at which the failure was seen.
     pub step: u64,
-    /// What was broken.
+    /// The invariant that was broken, and how.
     pub broken: Broken,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The runs that once failed, from `corpus/seeds.txt`: seed, transitions, reason.
+/// Returns the runs that once failed, from `corpus/seeds.txt`: seed, transitions and reason.
 pub fn corpus() -> impl Iterator<Item = (u64, Kept)> {
     let lines = include_str!("../corpus/seeds.txt").lines();
     lines.filter_map(|line| {

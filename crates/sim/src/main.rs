@@ -1,5 +1,5 @@
-//! Runs the simulator: `--seeds N` from `--from`, or `--seed S` alone, `--transitions 3,7-9` of it,
-//! with `--trace` its log.
+//! Runs the simulator. `--seeds N` runs N seeds, from `--from`. `--seed S` runs one seed,
+//! `--transitions 3,7-9` a part of it, and `--trace` prints its log.
 
 #![forbid(unsafe_code)]
 
@@ -25,14 +25,14 @@ use tabmux_sim::{
 const USAGE: &str = "usage: tabmux-sim [--from S] [--seeds N] [--corpus-only] [--go-on] [--as-is]
        tabmux-sim --seed S [--transitions all|none|3,7-9] [--trace] [--as-is]";
 const DEFAULT_SEEDS: u64 = 1000;
-/// One run of so many is run again: that costs as much as the run.
+/// One run of so many is run a second time, which costs as much as the run.
 const TWICE: u64 = 50;
-/// So many seeds see all faults there are.
+/// Number of seeds that together see all faults.
 const ALL_SEEN: u64 = 300;
 
-/// What was asked for.
+/// The runs that the command line asks for.
 enum Wanted {
-    /// Every seed that ever failed, and these.
+    /// Every seed that ever failed, and these seeds.
     Many { seeds: Range<u64>, goes_on: bool, shrinks: bool },
     /// One seed, or a part of it.
     One { seed: u64, kept: Kept, trace: bool, shrinks: bool },
@@ -75,7 +75,7 @@ fn one(seed: u64, kept: &Kept, trace: bool, shrinks: bool, scripts: &Rc<Scripts>
     }
 }
 
-/// Runs a seed; if `twice`, the same again, for I10.
+/// Runs a seed. If `twice`, runs it again to check I10.
 fn run_twice(
     seed: u64,
     kept: &Kept,
@@ -93,21 +93,21 @@ fn run_twice(
     Ok(first)
 }
 
-/// What came of many seeds.
+/// The results of many seeds.
 #[derive(Default)]
 struct Sum {
     passed: u64,
     steps: u64,
     heard: u64,
     seen: Seen,
-    /// How often what is known to be broken was seen.
+    /// How often each known fault was seen.
     known: BTreeMap<&'static str, u64>,
     failures: Vec<Failure>,
 }
 
-/// Many seeds at once, one on each processor.
+/// Runs many seeds at once, one on each processor.
 fn many(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: bool) -> ExitCode {
-    // Every run that ever failed, first.
+    // Every run that ever failed is run first.
     let corpus = corpus().collect::<Vec<_>>();
     let next = AtomicU64::new(0);
     let sum = Mutex::new(Sum::default());
@@ -133,7 +133,7 @@ fn many(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: bool) -> 
         let count = thread::available_parallelism().map_or(1, usize::from);
         let workers = (0..count).map(|_| scope.spawn(work)).collect::<Vec<_>>();
         for worker in workers {
-            // A panic of a run is a failure of it; there is none here.
+            // A panic in a run is a failure of that run, so the thread itself does not panic.
             let _ = worker.join();
         }
     });
@@ -151,7 +151,7 @@ fn many(seeds: &Range<u64>, scripts: &Scripts, goes_on: bool, shrinks: bool) -> 
 }
 
 impl Sum {
-    /// The outcome of one run.
+    /// Adds the result of one run.
     fn add(&mut self, ran: Result<Summary, Failure>, prints: bool) {
         match ran {
             Ok(run) => {
@@ -173,8 +173,8 @@ impl Sum {
         }
     }
 
-    /// Prints what came of so many seeds. Fails with the first failure that is not known, if there
-    /// is one.
+    /// Prints the results of so many seeds. Returns the first failure that is not known as an
+    /// error, if there is one.
     fn judge(self, seeds: u64) -> Result<(), Option<Failure>> {
         let Self { passed, steps, heard, seen, known, failures } = self;
         println!("{passed} seeds passed: {steps} steps, {heard} messages heard");
@@ -204,12 +204,12 @@ impl Sum {
     }
 }
 
-/// The processor time of this process so far, where the system says so (Linux).
+/// Returns the processor time of this process so far, if the system tells it (Linux).
 fn processor_time() -> Option<Duration> {
-    /// Linux counts in hundredths of a second for programs, whatever its own clock is.
+    /// Linux shows times to programs in hundredths of a second, whatever its own clock is.
     const TICK_MS: u64 = 10;
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name, which is in brackets, may have spaces; user and system time are the 12th and 13th
+    // The name is in brackets and may contain spaces. User and system time are the 12th and 13th
     // field behind it.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);

@@ -1,4 +1,4 @@
-//! What should be true of sockets, in plain maps, without time: who said what, who heard what, and
+//! A model of sockets in plain maps, without time. It knows who sent what, who received what, and
 //! whether a socket had a reason to end.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// All that was said on all sockets.
+/// Everything that was sent on all sockets.
 #[derive(Debug, Default)]
 pub struct Reference {
     sockets: BTreeMap<(TabId, u32), Socket>,
@@ -21,58 +21,58 @@ pub struct Reference {
     given_up: BTreeSet<(TabId, SessionId)>,
     /// Sessions that the server no longer has.
     dead: BTreeSet<SessionId>,
-    /// Sessions by the number that the application has for them.
+    /// Sessions by the number that the application gave them.
     serials: BTreeMap<u64, SessionId>,
     /// The session that each page was last told it is part of.
     part: BTreeMap<TabId, SessionId>,
-    /// Messages that arrived, in either direction.
+    /// Number of messages that arrived, in both directions.
     pub heard: u64,
 }
 
-/// One socket.
+/// One virtual socket, with both of its directions.
 #[derive(Debug, Default)]
 struct Socket {
     up: Direction,
     down: Direction,
     app: App,
-    /// The session in which the application knows it.
+    /// The session in which the application knows the socket.
     session: Option<SessionId>,
-    /// Whether the page was told that it is open.
+    /// True if the page was told that the socket is open.
     opened: bool,
-    /// Whether the page closed it.
+    /// True if the page closed the socket.
     left: bool,
 }
 
-/// Numbered messages, from 1.
+/// The numbered messages of one direction. Numbers begin at 1.
 #[derive(Debug, Default)]
 struct Direction {
     said: u64,
     heard: u64,
-    /// What of it was said downwards and not heard, by what it costs.
+    /// The cost of the messages that were sent downwards and have not arrived.
     flight: u64,
 }
 
 /// A socket as the application sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum App {
-    /// It has not heard of it.
+    /// The application has not heard of the socket.
     #[default]
     Unknown,
-    /// It accepted it, in this session.
+    /// The application accepted the socket, in this session.
     Open(SessionId),
-    /// It is closed, with a word, in this session.
+    /// The socket was closed cleanly, in this session.
     Closed(SessionId),
-    /// It is gone, for this reason.
+    /// The socket is lost, for this reason.
     Lost(&'static str),
 }
 
 impl Reference {
-    /// A page wants a socket.
+    /// Called when a page wants a socket.
     pub fn page_asks(&mut self, tab: TabId, socket: u32) {
         self.sockets.insert((tab, socket), Socket::default());
     }
 
-    /// A page is told that its socket is open.
+    /// Called when a page is told that its socket is open.
     pub fn page_opens(&mut self, tab: TabId, socket: u32) -> Checked {
         let it = self.get(tab, socket)?;
         NothingLost.unless(!it.opened, || format!("{tab} socket {socket} was opened twice"))?;
@@ -80,14 +80,14 @@ impl Reference {
         Ok(())
     }
 
-    /// A page says something: the number of its message.
+    /// Called when a page sends a message. Returns the number of the message.
     pub fn page_says(&mut self, tab: TabId, socket: u32) -> Checked<u64> {
         let it = self.get(tab, socket)?;
         it.up.said += 1;
         Ok(it.up.said)
     }
 
-    /// A page hears something.
+    /// Called when a page receives a message.
     pub fn page_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
         it.down.hear(&format!("down {tab} {socket}"), text)?;
@@ -96,14 +96,14 @@ impl Reference {
         Ok(())
     }
 
-    /// A page closes its socket.
+    /// Called when a page closes its socket.
     pub fn page_leaves(&mut self, tab: TabId, socket: u32) -> Checked {
         self.get(tab, socket)?.left = true;
         Ok(())
     }
 
-    /// A page is told that its socket, which was open, is closed with a word: then it has heard
-    /// all there was.
+    /// Called when a page is told that its open socket was closed cleanly. The page must have
+    /// received all messages by then.
     pub fn page_closes(&mut self, tab: TabId, socket: u32) -> Checked {
         let it = self.get(tab, socket)?;
         let Direction { said, heard, .. } = it.down;
@@ -116,7 +116,8 @@ impl Reference {
         })
     }
 
-    /// A page, which closed its socket and hears nothing on it since, is told that it is closed.
+    /// Called when a page is told that the socket is closed that it closed itself. Such a page
+    /// hears nothing on the socket in between.
     pub fn page_closed_itself(&mut self, tab: TabId, socket: u32) -> Checked {
         let app = self.get(tab, socket)?.app;
         NothingLost.unless(matches!(app, App::Closed(_)), || {
@@ -124,7 +125,7 @@ impl Reference {
         })
     }
 
-    /// A page is told that its socket, which was open, is lost.
+    /// Called when a page is told that its open socket is lost.
     pub fn page_loses(&mut self, tab: TabId, socket: u32) -> Checked {
         let app = self.get(tab, socket)?.app;
         let right = match app {
@@ -139,9 +140,10 @@ impl Reference {
         })
     }
 
-    /// The application accepts a socket.
+    /// Called when the application accepts a socket.
     pub fn app_opens(&mut self, tab: TabId, socket: u32, session: SessionId) -> Checked {
-        // The page was long in another session when its wish came through: nobody will hear of it.
+        // The page was in another session before its OPEN arrived, so it never hears of this
+        // socket.
         if self.is_elsewhere(tab, session) {
             return Ok(());
         }
@@ -152,12 +154,12 @@ impl Reference {
             App::Open(other) | App::Closed(other) => other != session,
             App::Lost(_) | App::Unknown => false,
         };
-        // The page gave this session up, and has the socket in another: the same.
+        // The page gave this session up, and has the same socket in another one.
         if given_up && is_of_another {
             return Ok(());
         }
-        // One that the page never heard of is asked for again in the next session, whatever became
-        // of it in the one before.
+        // A page asks again in the next session for a socket that it never heard of, whatever
+        // became of it in the session before.
         let again = !it.opened
             && match app {
                 App::Unknown => false,
@@ -173,19 +175,19 @@ impl Reference {
         Ok(())
     }
 
-    /// Whether the page hears of a socket that the application knows in this session; else it asked
-    /// for the socket again in another one.
+    /// Returns true if the page hears of the socket that the application knows in this session.
+    /// Otherwise the page asked for the socket again in another session.
     pub fn is_heard(&self, tab: TabId, socket: u32, session: SessionId) -> bool {
         self.sockets.get(&(tab, socket)).is_some_and(|it| it.session == Some(session))
     }
 
-    /// The application refuses a socket.
+    /// Called when the application refuses a socket.
     pub fn app_refuses(&mut self, tab: TabId, socket: u32) -> Checked {
         self.get(tab, socket)?.app = App::Lost("refused");
         Ok(())
     }
 
-    /// The application hears something.
+    /// Called when the application receives a message.
     pub fn app_hears(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
         it.up.hear(&format!("up {tab} {socket}"), text)?;
@@ -193,22 +195,24 @@ impl Reference {
         Ok(())
     }
 
-    /// The text of the next message of the application, and the number it has if it is sent.
+    /// Returns the text of the application's next message, with the number that it has if it is
+    /// sent.
     pub fn app_text(&mut self, tab: TabId, socket: u32) -> Checked<String> {
         let it = self.get(tab, socket)?;
         Ok(format!("down {tab} {socket} {}", it.down.said + 1))
     }
 
-    /// That message was sent: so there was credit for it.
+    /// Called when that message was sent. There must have been credit for it.
     pub fn app_said(&mut self, tab: TabId, socket: u32, text: &str) -> Checked {
         let it = self.get(tab, socket)?;
         it.down.said += 1;
-        // A page that has closed its socket gives credit for what it does not hear any more.
+        // A page that has closed its socket gives credit for messages that it no longer hears.
         let credit = if it.left { u64::MAX } else { CREDIT.into() };
         it.down.takes_off(text, credit)
     }
 
-    /// The application is told that the page closed the socket: then it has heard all there was.
+    /// Called when the application is told that the page closed the socket. It must have received
+    /// all messages by then.
     pub fn app_closes(&mut self, tab: TabId, socket: u32) -> Checked {
         let it = self.get(tab, socket)?;
         let Direction { said, heard, .. } = it.up;
@@ -220,24 +224,25 @@ impl Reference {
         Ok(())
     }
 
-    /// The application closed the socket itself.
+    /// Called when the application closes the socket itself.
     pub fn app_kicks(&mut self, tab: TabId, socket: u32) -> Checked {
         self.get(tab, socket)?.app.close();
         Ok(())
     }
 
-    /// Whether a socket is the one that the application accepted in this session. Of a tab that has
-    /// left a session, the application may still have a socket there, which nobody hears.
+    /// Returns true if the application accepted the socket in this session. If a tab has left a
+    /// session, the application may still have a socket there, which nobody hears.
     pub fn is_of(&self, tab: TabId, socket: u32, session: SessionId) -> bool {
         self.sockets.get(&(tab, socket)).is_some_and(|it| it.app == App::Open(session))
     }
 
-    /// Whether the application closed the socket.
+    /// Returns true if the application closed the socket.
     pub fn is_closed(&self, tab: TabId, socket: u32) -> bool {
         self.sockets.get(&(tab, socket)).is_some_and(|it| matches!(it.app, App::Closed(_)))
     }
 
-    /// The application is told that the socket is lost, and why that may be.
+    /// Called when the application is told that the socket is lost. `why` is the reason that allows
+    /// it.
     pub fn app_loses(&mut self, tab: TabId, socket: u32, why: Option<&'static str>) -> Checked {
         let it = self.get(tab, socket)?;
         let left = (it.left && !it.opened).then_some("closed before it was open");
@@ -248,43 +253,43 @@ impl Reference {
         Ok(())
     }
 
-    /// Whether it did, and began anew.
+    /// Returns true if the tab gave the session up and began anew.
     pub fn gave_up(&self, tab: TabId, session: SessionId) -> bool {
         self.given_up.contains(&(tab, session))
     }
 
-    /// The application has a number for a session.
+    /// Called when the application gives a session a number.
     pub fn session_begins(&mut self, serial: u64, session: SessionId) {
         self.serials.insert(serial, session);
     }
 
-    /// The session of that number.
+    /// Returns the session with this number.
     pub fn session_called(&self, serial: u64) -> Option<SessionId> {
         self.serials.get(&serial).copied()
     }
 
-    /// The session in which the application knows a socket.
+    /// Returns the session in which the application knows a socket.
     pub fn session_of(&self, tab: TabId, socket: u32) -> Option<SessionId> {
         self.sockets.get(&(tab, socket))?.session
     }
 
-    /// A page is told that it is part of a session.
+    /// Called when a page is told that it is part of a session.
     pub fn joins(&mut self, tab: TabId, session: SessionId) {
         self.part.insert(tab, session);
     }
 
-    /// Whether the page is part of another session by now: what it said in this one was under way
-    /// for long, and it says it again in the other, or did.
+    /// Returns true if the page is part of another session by now. Its messages in this session
+    /// were under way for long, and it sends them again in the other.
     pub fn is_elsewhere(&self, tab: TabId, session: SessionId) -> bool {
         self.part.get(&tab).is_some_and(|part| *part != session)
     }
 
-    /// The server has no such session any more.
+    /// Called when the server no longer has the session.
     pub fn session_ends(&mut self, session: SessionId) {
         self.dead.insert(session);
     }
 
-    /// The server is gone, and with it the sockets of all its sessions.
+    /// Called when the server is gone, with the sockets of all its sessions.
     pub fn server_lost(&mut self) {
         for it in self.sockets.values_mut() {
             self.dead.extend(it.session);
@@ -294,19 +299,19 @@ impl Reference {
         }
     }
 
-    /// A tab had a reason to leave all sessions that it has sockets in.
+    /// Called when a tab had a reason to leave all sessions in which it has sockets.
     pub fn leaves_all(&mut self, tab: TabId) {
         let its = self.sockets.range((tab, 0)..=(tab, u32::MAX));
         let sessions = its.filter_map(|(_, it)| it.session).collect::<Vec<_>>();
         self.given_up.extend(sessions.into_iter().map(|session| (tab, session)));
     }
 
-    /// A tab had a reason to leave a session.
+    /// Called when a tab had a reason to leave a session.
     pub fn gives_up(&mut self, tab: TabId, session: SessionId) {
         self.given_up.insert((tab, session));
     }
 
-    /// Everything that was said on the socket was heard.
+    /// Checks that everything that was sent on the socket was received.
     pub fn is_complete(&self, tab: TabId, socket: u32) -> Checked {
         let Some(Socket { up, down, .. }) = self.sockets.get(&(tab, socket)) else {
             return OnlyWhatWasAsked.broken(format!("{tab} has no socket {socket}"));
@@ -333,14 +338,14 @@ impl App {
 }
 
 impl Direction {
-    /// A message is on its way, for which no more was on its way than it may.
+    /// Checks that a message does not exceed the credit, and counts it as under way.
     fn takes_off(&mut self, text: &str, credit: u64) -> Checked {
         let before = self.flight;
         self.flight += cost(text);
         Limits.unless(before < credit, || format!("{text:?} was sent with {before} on the way"))
     }
 
-    /// In order, none twice, none missing, and its own.
+    /// Checks that messages arrive in order, none twice, none missing, and none of another socket.
     fn hear(&mut self, stream: &str, text: &str) -> Checked {
         self.heard += 1;
         let expected = format!("{stream} {}", self.heard);

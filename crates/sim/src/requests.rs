@@ -56,7 +56,7 @@ struct World {
     asked: BTreeMap<AskId, Asked>,
 }
 
-/// The browser.
+/// The hub of the browser, with its tabs.
 struct Hub {
     id: u64,
     link: Option<LinkId>,

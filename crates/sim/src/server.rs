@@ -35,7 +35,7 @@ const LATE_S: u64 = 8;
 
 /// A server while it runs.
 pub struct Server {
-    /// The registry.
+    /// The registry of the core.
     pub registry: Registry,
     /// When it is to be woken.
     pub wake_at: Option<Timestamp>,

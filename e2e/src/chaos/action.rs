@@ -7,7 +7,7 @@ use crate::{chaos::draw::Draw, engine::Engine};
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A new tab.
+    /// A new tab is opened.
     OpenTab,
     /// A tab is closed.
     CloseTab,
@@ -33,7 +33,7 @@ pub(super) enum Action {
     CrashWorker,
     /// The hub's worker ends, and no tab.
     EndWorker,
-    /// The link breaks.
+    /// The link of the tabs breaks.
     Cut,
     /// Nothing passes for a while, and then all of it.
     Stall,
@@ -98,7 +98,7 @@ impl Action {
         Burst
     }
 
-    /// All that exist.
+    /// Returns all actions that exist.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         WEIGHTS.iter().map(|(action, _)| *action)
     }

@@ -4,7 +4,7 @@
 pub(super) struct Draw(u64);
 
 impl Draw {
-    /// Begins with `seed`.
+    /// Returns a generator that begins with `seed`.
     pub(super) const fn new(seed: u64) -> Self {
         Self(seed)
     }

@@ -25,13 +25,13 @@ use crate::{
 /// What a run is asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The browser.
+    /// The engine of the browser.
     pub engine: Engine,
     /// How the hub is hosted; the page library chooses when not given.
     pub tier: Option<String>,
     /// Where everything is drawn from.
     pub seed: u64,
-    /// For how long.
+    /// How long the run lasts.
     pub duration: Duration,
     /// The actions to draw from; all when empty.
     pub only: Vec<String>,

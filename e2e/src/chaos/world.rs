@@ -45,7 +45,7 @@ pub(super) struct Page {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PageState {
     Here,
-    /// Another page.
+    /// The tab shows another page.
     Away,
     Frozen,
 }

@@ -18,7 +18,7 @@ use sheet::Sheet;
 
 use crate::{Result, engine::Engine};
 
-/// What is measured.
+/// The options of a run: what is measured, and in which browsers.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The browsers, one after another.

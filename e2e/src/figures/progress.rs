@@ -22,7 +22,7 @@ impl Progress {
         Self { engine, steps, done: 0, start: Instant::now() }
     }
 
-    /// A step begins.
+    /// Prints that a step begins.
     pub(super) fn step(&mut self, what: &str) {
         let tenth = |done: usize| done * 10 / self.steps.max(1);
         let percent = self.done * 100 / self.steps.max(1);

@@ -122,7 +122,7 @@ impl Rig {
         at.ok_or_else(|| "a feed that began at no time".to_owned())
     }
 
-    /// One sample.
+    /// Adds one sample to the sheet.
     pub(super) fn add(&mut self, row: &'static Row, subject: Subject, value: f64) {
         self.sheet.add(row, subject, value);
     }

@@ -13,7 +13,7 @@ pub(super) enum Subject {
     Plain,
     /// `SharedWebSocket` in mode `mirror`.
     Mirror,
-    /// In mode `exclusive`.
+    /// A `SharedWebSocket` in mode `exclusive`.
     Exclusive,
     /// In mode `mux`, or a topic of a client.
     Mux,
@@ -58,9 +58,9 @@ pub(super) enum Is {
     Near(Subject, f64),
     /// At most so many times the median of another subject.
     AtMost(Subject, f64),
-    /// At most this.
+    /// The figure must be at most this.
     UpTo(f64),
-    /// At least this.
+    /// The figure must be at least this.
     AtLeast(f64),
 }
 
@@ -82,7 +82,7 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    /// One sample.
+    /// Adds one sample to its row.
     pub(super) fn add(&mut self, row: &'static Row, subject: Subject, value: f64) {
         let known = self.rows.iter().position(|(other, _)| std::ptr::eq(*other, row));
         let at = known.unwrap_or_else(|| {
@@ -104,7 +104,7 @@ impl Sheet {
         (verdicts().filter(|(_, by)| *by <= 0.0).count(), verdicts().count())
     }
 
-    /// As Markdown.
+    /// Returns the sheet as a table in Markdown.
     pub(super) fn table(&self) -> String {
         let names = Subject::ALL.map(Subject::name).join(" | ");
         let mut table = format!("| what | unit | {names} | target | |\n| --- | --- |");

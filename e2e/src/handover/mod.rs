@@ -13,12 +13,12 @@ use round::{Bench, Seen};
 
 use crate::{Result, engine::Engine};
 
-/// What is measured.
+/// The options of a run: what is measured, and in which browsers.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The browsers, one after another.
     pub engines: Vec<Engine>,
-    /// The tiers.
+    /// The tiers that are measured.
     pub tiers: Vec<Tier>,
     /// The ways to die.
     pub deaths: Vec<Death>,
@@ -33,7 +33,7 @@ pub struct Options {
 /// How the hub is hosted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
-    /// In a `SharedWorker`.
+    /// The hub runs in a `SharedWorker`.
     SharedWorker,
     /// In a worker of the leading tab.
     Leader,
@@ -43,7 +43,7 @@ pub enum Tier {
     None,
 }
 
-/// What happens.
+/// A death of the tab or the link, whose effect is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
     /// The first tab, which hosts the hub, is closed.
@@ -56,12 +56,12 @@ pub enum Death {
     Reloaded,
     /// The server is killed and started again at once.
     ServerRestarted,
-    /// The link breaks.
+    /// The link to the server breaks.
     LinkCut,
 }
 
 impl Tier {
-    /// All of them.
+    /// All tiers, in the order of the table.
     pub const ALL: [Self; 4] = [Self::SharedWorker, Self::Leader, Self::Storage, Self::None];
 
     /// As the page library calls it.
@@ -76,7 +76,7 @@ impl Tier {
 }
 
 impl Death {
-    /// All of them.
+    /// All deaths, in the order of the table.
     pub const ALL: [Self; 6] = [
         Self::TabClosed,
         Self::TabCrashed,
@@ -86,7 +86,7 @@ impl Death {
         Self::LinkCut,
     ];
 
-    /// In words.
+    /// Returns the text for the table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::TabClosed => "leader tab closed",

@@ -16,7 +16,7 @@ const STREAM: &str = "/websockets/stream/";
 /// A page to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// Path and query.
+    /// The path of the page, with its query.
     pub page: String,
     /// True if it says that it takes long.
     pub is_long: bool,
@@ -100,7 +100,7 @@ impl Cases {
 /// What a file of tests is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A page.
+    /// The case is an HTML page.
     Page,
     /// A script for which a page is made.
     Window,

@@ -36,11 +36,11 @@ pub struct Report {
 /// A test whose outcome is not that of the control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The mode.
+    /// The mode in which it was run.
     pub mode: String,
     /// Path and query of its page.
     pub page: String,
-    /// Its name.
+    /// The name of the test.
     pub test: String,
     /// Why it fails in the mode; none where it passes there and fails natively.
     pub failure: Option<String>,

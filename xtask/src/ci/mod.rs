@@ -58,7 +58,7 @@ fn share(simulated: Duration, all: Duration) -> String {
     format!("     the simulator took {took:.0} s of {all:.0} s, {:.0} %", took / all * 100.0)
 }
 
-/// One check.
+/// One step of the checks.
 struct Step {
     name: &'static str,
     count: Count,

@@ -1,4 +1,4 @@
-//! A browser: its pages and workers, and what they reach each other by.
+//! A browser: its pages and workers, with their ports, channels and storage.
 
 use std::{
     cell::Cell,
@@ -26,7 +26,7 @@ use crate::{
 pub struct Identity(pub NonZeroU64);
 
 impl Identity {
-    /// Returns what the server's shell says of a link of the user.
+    /// Returns the user as the server's shell tells the registry.
     pub fn visitor(self) -> Arc<Visitor> {
         let user = Some(Arc::new(User::new(&self.0.to_string(), 0)));
         let tag = Some(self.tag().into());
@@ -41,114 +41,115 @@ impl Identity {
 
 /// A browser on a machine of its own.
 pub struct Browser {
-    /// What it is like.
+    /// The traits that were drawn for it.
     pub traits: Traits,
-    /// Of all that is luck in it.
+    /// The generator of everything that is random in the browser.
     pub rng: Rng,
     /// Its pages and workers, by number.
     pub actors: BTreeMap<u32, Actor>,
-    /// The shared workers that a page finds.
+    /// The shared workers, by where pages find them.
     pub shared: BTreeMap<Place, u32>,
     /// All ends of message ports.
     pub ports: BTreeMap<u32, Port>,
-    /// All channels: whose, and their name.
+    /// All channels, each with its owner and its name.
     pub channels: BTreeMap<u32, (u32, String)>,
-    /// Its storages, each with the locks that belong to it. Pages take the last, but frames.
+    /// The storages, each with its locks. Pages use the last one, and frames may use others.
     pub areas: Vec<Area>,
-    /// The latest port, channel or socket.
+    /// The latest id of a port, a channel or a socket.
     pub ids: Rc<Cell<u32>>,
-    /// How far its clock is behind the world's, in microseconds.
+    /// How far the clock of the machine is behind the world's, in microseconds.
     pub behind: u64,
-    /// Whether the machine sleeps.
+    /// True while the machine sleeps.
     pub asleep: bool,
-    /// When it last woke.
+    /// The time when the machine last woke.
     pub woke: Timestamp,
-    /// When a hub of it was last welcomed by a tabmux server.
+    /// The time when a hub of the browser was last welcomed by a tabmux server.
     pub welcomed: Timestamp,
-    /// The user who is logged in, as the cookie says when it dials.
+    /// The user who is logged in, as the cookie of a dial says.
     pub user: u64,
-    /// Whether what it dials is never answered.
+    /// True if dials of the browser are never answered.
     pub offline: bool,
-    /// Since when it says that it is offline, if it does.
+    /// The time since which the browser says that it is offline, if it says so.
     pub offline_since: Option<Timestamp>,
-    /// When the network last came back.
+    /// The time when the network last came back.
     pub online_at: Timestamp,
     /// How often hubs dialled each address.
     pub dials: BTreeMap<String, u64>,
-    /// When a page of each group last started a worker of its own of each name, and which.
+    /// For each group of pages and each name: when a page last started a worker of its own of this
+    /// name, and which page.
     pub led: BTreeMap<(Group, String), (Timestamp, u32)>,
-    /// Until when a worker may suffer from what happened to it or to a lock.
+    /// The time until which a worker may suffer from a fault of its own or of a lock.
     pub suffers: Timestamp,
-    /// Until when a script is missing that pages wait for.
+    /// The time until which a script is missing that pages wait for.
     pub hung_until: Timestamp,
-    /// When each lock of each area was last stolen, and by whom.
+    /// The time when each lock of each area was last stolen, and the thief.
     pub thefts: BTreeMap<(usize, String), (Timestamp, u32)>,
     last_actor: u32,
 }
 
-/// Where a shared worker is found: its partition, address and name.
+/// The place where a shared worker is found: its partition, address and name.
 pub type Place = (usize, String, String);
 
-/// Pages that find each other: their partition, and the build of their page library.
+/// A group of pages that find each other: their partition, and the build of their page library.
 pub type Group = (usize, usize);
 
-/// What pages of one site share, or frames of this origin in pages of one other site.
+/// What the pages of one site share, or the frames of this origin in pages of one other site.
 #[derive(Default)]
 pub struct Area {
-    /// Pages find no channels and no shared workers of another partition.
+    /// The number of the partition. Pages find no channels and no shared workers of another one.
     pub partition: usize,
-    /// localStorage.
+    /// The localStorage of the partition.
     pub storage: Storage,
-    /// The locks.
+    /// The Web Locks of the partition.
     pub locks: Locks,
 }
 
 /// A page or a worker.
 pub struct Actor {
-    /// Where its scripts run.
+    /// The realm in which its scripts run.
     pub realm: Realm,
-    /// What it is.
+    /// The kind of the actor.
     pub kind: Kind,
-    /// What it has for storage and locks.
+    /// The number of the area with its storage and locks.
     pub area: usize,
-    /// The build of its script, if it is a worker and has one.
+    /// The build of its script, if the actor is a worker and has one.
     pub build: Option<usize>,
-    /// Whether it is the worker of a page's exclusive sockets.
+    /// True if it is the worker of a page's exclusive sockets.
     pub is_exclusive: bool,
-    /// Whether it runs.
+    /// Whether the actor runs now.
     pub life: Life,
-    /// When each timer is due, by the clock of its machine, and when its script wants it.
+    /// For each timer: when it is due by the clock of the machine, and when its script wants it.
     pub timers: BTreeMap<u32, (u64, u64)>,
-    /// What waits until it runs.
+    /// Deliveries that wait until the actor runs.
     pub waiting: Vec<Delivery>,
-    /// Since when it runs, if it does.
+    /// The time since which the actor runs, if it does.
     pub runs_since: Timestamp,
-    /// When its module trapped.
+    /// The times when its module trapped.
     pub traps: Vec<Timestamp>,
-    /// What it does, for it not to become a storm.
+    /// The actions of the actor, counted for I12.
     pub deeds: Deeds,
-    /// When it last dialled a tabmux server.
+    /// The time when it last dialled a tabmux server.
     pub dialled: Option<Timestamp>,
-    /// What comes from elsewhere than a port: what is later sent comes later.
+    /// The order of deliveries from elsewhere than a port. A later one arrives later.
     pub inbox: Lane,
 }
 
-/// What an actor is.
+/// The kind of an actor.
 pub enum Kind {
-    /// A page.
+    /// A page with its state.
     Page(Box<Page>),
-    /// A shared worker: where it is found, and the pages that found it.
+    /// A shared worker: its place, and the pages that found it.
     Shared {
-        /// Where it is found.
+        /// The place where pages find it.
         place: Place,
-        /// Who found it, and by which of its workers.
+        /// The pages that found it, each with its own number for the worker.
         owners: BTreeSet<(u32, u32)>,
     },
-    /// A worker of one page, and which of its workers.
+    /// A worker of one page.
     Dedicated {
-        /// The page.
+        /// The number of the page.
         owner: u32,
-        /// Its number there.
+        /// The page's number for the worker.
         worker: u32,
     },
 }
@@ -156,30 +157,30 @@ pub enum Kind {
 /// Whether a page or a worker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// Its script is on its way.
+    /// The script of the worker is on its way.
     Loading,
-    /// It does.
+    /// The page or the worker runs.
     Awake,
-    /// The browser stopped it: it keeps its locks and its ports.
+    /// The browser stopped it. It keeps its locks and its ports.
     Frozen,
-    /// Its script does one thing for long. Workers go on.
+    /// Its script is busy for long. Its workers go on.
     Blocked,
-    /// It is in the back/forward cache.
+    /// The page is in the back/forward cache.
     Parked,
 }
 
 /// One end of a message port.
 pub struct Port {
-    /// Whose it is.
+    /// The number of the actor that owns it.
     pub owner: u32,
-    /// The other end.
+    /// The id of the other end.
     pub peer: u32,
-    /// What is on its way to it.
+    /// The order of what is on its way to this end.
     pub lane: Lane,
 }
 
 impl Browser {
-    /// A browser without pages.
+    /// Returns a browser without pages.
     pub fn new(traits: Traits, rng: Rng) -> Self {
         Self {
             traits,
@@ -207,12 +208,12 @@ impl Browser {
         }
     }
 
-    /// The time that its clock shows.
+    /// Returns the time that the clock of the machine shows.
     pub const fn clock(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_micros(now.as_micros() - self.behind)
     }
 
-    /// The user who is logged in, as the server has it.
+    /// Returns the user who is logged in, as the server names the user.
     pub const fn identity(&self, at: usize) -> Option<Identity> {
         let user = match self.user {
             1 => return None,
@@ -224,45 +225,45 @@ impl Browser {
         }
     }
 
-    /// True for the tag of a user of this browser.
+    /// Returns true if the tag belongs to a user of this browser.
     pub fn was_of(&self, at: usize, tag: &str) -> bool {
         let user = tag.strip_prefix('u').and_then(|number| number.parse::<u64>().ok());
         user.is_some_and(|user| user / 1000 == at as u64)
     }
 
-    /// How long something takes to the server, or from there.
+    /// Returns how long a message takes to the server, or from there.
     pub const fn link_latency(&mut self) -> Duration {
         self.rng.millis(1, self.traits.link_ms)
     }
 
-    /// How long a message takes inside the browser.
+    /// Returns how long a message takes inside the browser.
     pub const fn port_latency(&mut self) -> Duration {
         self.rng.millis(0, self.traits.port_ms)
     }
 
-    /// A number for another page or worker.
+    /// Returns a number for another page or worker.
     pub const fn number(&mut self) -> u32 {
         self.last_actor += 1;
         self.last_actor
     }
 
-    /// A number for another port.
+    /// Returns an id for another port.
     pub fn id(&self) -> u32 {
         self.ids.set(self.ids.get() + 1);
         self.ids.get()
     }
 
-    /// The pages that live, with their numbers.
+    /// Returns the pages that live, with their numbers.
     pub fn pages(&self) -> impl Iterator<Item = (u32, &Page)> {
         self.actors.iter().filter_map(|(number, actor)| Some((*number, actor.page()?)))
     }
 
-    /// Those of them that the server has room for, and that are of its build.
+    /// Returns the pages for which the server has room, and that have its build.
     pub fn settled(&self) -> impl Iterator<Item = (u32, &Page)> {
         self.pages().filter(|(_, page)| !page.lacks_room() && !page.outdated)
     }
 
-    /// One page.
+    /// Returns the page with this number.
     pub fn page(&mut self, number: u32) -> Option<&mut Page> {
         match &mut self.actors.get_mut(&number)?.kind {
             Kind::Page(page) => Some(page),
@@ -270,34 +271,34 @@ impl Browser {
         }
     }
 
-    /// The page of a tab.
+    /// Returns the number of the page of a tab.
     pub fn page_of(&self, tag: u32) -> Option<u32> {
         self.pages().find(|(_, page)| page.tag == tag).map(|(number, _)| number)
     }
 
-    /// The partition of a page or a worker.
+    /// Returns the partition of a page or a worker.
     pub fn partition(&self, number: u32) -> usize {
         self.actors.get(&number).map_or(0, |actor| self.areas[actor.area].partition)
     }
 
-    /// The pages that a page finds.
+    /// Returns the group of pages that a page finds.
     pub fn group(&self, number: u32) -> Group {
         let page = self.actors.get(&number).and_then(Actor::page);
         (self.partition(number), page.map_or(0, |page| page.build))
     }
 
-    /// All groups of pages that are settled.
+    /// Returns all groups of pages that are settled.
     pub fn groups(&self) -> BTreeSet<Group> {
         self.settled().map(|(number, _)| self.group(number)).collect()
     }
 
-    /// Pages that live so.
+    /// Returns the pages in this state of life.
     pub fn pages_that(&self, life: Life) -> Vec<u32> {
         let all = self.pages().map(|(number, _)| number);
         all.filter(|number| self.actors[number].life == life).collect()
     }
 
-    /// The pages that a worker lives for.
+    /// Returns the pages that a worker lives for.
     pub fn owners(&self, number: u32) -> Vec<u32> {
         match self.actors.get(&number).map(|actor| &actor.kind) {
             Some(Kind::Dedicated { owner, .. }) => vec![*owner],
@@ -306,18 +307,18 @@ impl Browser {
         }
     }
 
-    /// Its workers.
+    /// Returns the numbers of all workers.
     pub fn workers(&self) -> Vec<u32> {
         let all = self.actors.iter().filter(|(_, actor)| actor.page().is_none());
         all.map(|(number, _)| *number).collect()
     }
 
-    /// Whether nothing runs in a page or a worker now.
+    /// Returns true if no script of the page or the worker runs now.
     pub fn is_stopped(&self, number: u32) -> bool {
         self.asleep || self.actors.get(&number).is_some_and(|it| it.life != Life::Awake)
     }
 
-    /// Whether a worker has the only pages it lives for stopped.
+    /// Returns true if all pages that a worker lives for are stopped.
     pub fn should_freeze(&self, number: u32) -> bool {
         let life = |number: &u32| self.actors.get(number).map(|actor| actor.life);
         match self.actors.get(&number).map(|actor| &actor.kind) {
@@ -332,7 +333,7 @@ impl Browser {
         }
     }
 
-    /// Whether a worker has nothing left to live for.
+    /// Returns true if a worker has no page left to live for.
     pub fn should_die(&self, number: u32) -> bool {
         match self.actors.get(&number).map(|actor| &actor.kind) {
             Some(Kind::Dedicated { owner, .. }) => !self.actors.contains_key(owner),
@@ -345,7 +346,7 @@ impl Browser {
 }
 
 impl Actor {
-    /// The page, if it is one.
+    /// Returns the page, if the actor is one.
     pub const fn page(&self) -> Option<&Page> {
         match &self.kind {
             Kind::Page(page) => Some(page),

@@ -1,4 +1,4 @@
-//! The second phase: nothing goes wrong any more, and the world must come to rest.
+//! The second phase: no further faults happen, and the world must come to rest.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,28 +19,28 @@ use crate::{
     topics::NAMES,
 };
 
-/// Enough for the longest sleep to end.
+/// Long enough for the longest sleep to end.
 const AWAKE: Duration = Duration::from_secs(1300);
-/// Enough for a half-open link to be noticed, a session to end, the longest wait and dial.
+/// Long enough to notice a half-open link, to end a session, and for the longest wait and dial.
 const HEALED: Duration = Duration::from_secs(200);
-/// Enough for a socket to open, or a message to come back.
+/// Long enough for a socket to open, or for a message to come back.
 const SOON: Duration = Duration::from_secs(10);
-/// Enough for a heartbeat, with which each end tells what it has.
+/// Long enough for a heartbeat, with which each end tells what it has received.
 const HEARTBEAT: Duration = Duration::from_secs(40);
-/// How often it is looked whether the world is at rest. Not in step with anything that beats.
+/// How often the world is checked for rest. It is not in step with any heartbeat.
 const LOOK: Duration = Duration::from_millis(4700);
-/// Messages that each socket sends at the end.
+/// Number of messages that each socket sends at the end.
 const LAST_WORDS: u64 = 3;
-/// How long links stand still at the end, which is not long enough for any to be given up.
+/// Time for which links stall at the end. It is too short for any to be given up.
 const STANDS_STILL: Duration = Duration::from_secs(3);
-/// How much is published of each topic meanwhile.
+/// Number of publications to each topic meanwhile.
 const FLOOD: usize = 20;
 
 impl World {
     pub(crate) fn converge(&mut self) -> Checked {
         self.heal()?;
         if self.plan.special == Special::FailingScripts {
-            // Some are still told that a script failed.
+            // Some pages are still told that a script failed.
             self.pass(3 * SOON)?;
             for at in 0..self.browsers.len() {
                 self.bury_excused(at)?;
@@ -92,8 +92,8 @@ impl World {
         self.all_have_room()
     }
 
-    /// Links stand still for a moment, and more is published than is kept for them. No publication
-    /// follows by which hubs could tell what is missing.
+    /// Stalls links for a moment, while more is published than is kept for them. No publication
+    /// follows from which hubs could tell what is missing.
     fn read_slowly(&mut self) -> Checked {
         for link in self.network.links.values_mut() {
             link.stalled_until = self.now + STANDS_STILL;
@@ -110,7 +110,7 @@ impl World {
         self.within(HEALED, Self::all_caught_up)
     }
 
-    /// All pages heard of all that was published, or that it is missing.
+    /// Checks that all pages heard all publications, or were told that some are missing.
     fn all_caught_up(&self) -> Checked {
         let browsers = self.browsers.iter();
         browsers.flat_map(Browser::settled).try_for_each(|(_, page)| self.has_caught_up(page))
@@ -127,7 +127,7 @@ impl World {
         Ok(())
     }
 
-    /// Waits until something holds, but not for longer than this.
+    /// Waits until the check passes, but not longer than `limit`.
     fn within(&mut self, limit: Duration, holds: impl Fn(&Self) -> Checked) -> Checked {
         let end = self.now + limit;
         loop {
@@ -139,12 +139,12 @@ impl World {
         }
     }
 
-    /// All faults end.
+    /// Ends all faults of the first phase.
     fn heal(&mut self) -> Checked {
         self.healed = true;
         self.within(AWAKE, Self::all_awake)?;
         if self.server.is_none() || self.server.as_ref().is_some_and(|it| it.draining) {
-            // It stops and starts, if it is about to.
+            // The server stops and starts, if it is about to.
             self.pass(Duration::from_secs(20))?;
         }
         if self.server.is_none() {
@@ -163,7 +163,7 @@ impl World {
                 self.restore((at, page), &mut rng)?;
             }
             let no_tier = self.bury_excused(at)?;
-            // All pages are looked at.
+            // All pages become visible.
             for page in self.browsers[at].pages_that(Life::Awake) {
                 self.look_at((at, page));
             }
@@ -173,7 +173,7 @@ impl World {
             self.set_online(at, true, true)?;
         }
         if self.plan.names_users() {
-            // What is open stays with the user it is of until its link breaks.
+            // An open link keeps its user until it breaks.
             let links = self.network.links.iter().filter(|(_, it)| it.to == Peer::Tabmux);
             for link in links.map(|(id, _)| *id).collect::<Vec<_>>() {
                 let mut rng = Rng::new(self.rng.next());
@@ -184,7 +184,8 @@ impl World {
         Ok(())
     }
 
-    /// What has no hub, for a reason that was told, is closed. Whether no page can have one.
+    /// Closes pages that have no hub for a reason that they were told. Returns true if no page can
+    /// have a hub.
     fn bury_excused(&mut self, at: usize) -> Checked<bool> {
         let excused = self.browsers[at].pages();
         let no_tier = self.has_no_tier(at);
@@ -196,8 +197,8 @@ impl World {
         Ok(no_tier)
     }
 
-    /// Tabs are closed until the server has room for all that are left. One of those that it had
-    /// no room for is left.
+    /// Closes tabs until the server has room for all that are left. One of the tabs for which it
+    /// had no room is left.
     fn make_room(&mut self, at: usize) -> Checked {
         if self.plan.special != Special::Crowds {
             return Ok(());
@@ -220,7 +221,7 @@ impl World {
         Ok(())
     }
 
-    /// A tab that the server had no room for has its place once there is room.
+    /// Checks that a tab for which the server had no room gets its place once there is room.
     fn all_have_room(&self) -> Checked {
         let mut all = self.browsers.iter().flat_map(Browser::pages);
         let waits = all.find(|(_, page)| page.lacks_room());
@@ -281,7 +282,7 @@ impl World {
         Ok(())
     }
 
-    /// True if all pages of a browser share one hub.
+    /// Returns true if all pages of a browser share one hub.
     pub(crate) fn is_one_hub(&self, at: usize) -> bool {
         let traits = self.browsers[at].traits;
         let refuses = matches!(self.plan.special, Special::Refuses(_));
@@ -340,7 +341,8 @@ impl World {
         Convergence.unless(empty || ghosts, || format!("something waits to be sent: {stats:?}"))
     }
 
-    /// All its sockets are open or closed, and heard all there was. How many are open.
+    /// Checks that all sockets of a page are open or closed and have received everything. Returns
+    /// how many are open.
     fn page_at_rest(&self, page: &Page) -> Checked<usize> {
         let tab = page.tab;
         let mut open = 0;

@@ -33,72 +33,72 @@ use crate::{
     seen::Sight,
 };
 
-/// What virtual sockets, topics and messages to all tabs travel on.
+/// The address of links, which carry virtual sockets, topics and messages to all tabs.
 pub(crate) const LINK_URL: &str = "wss://sim/tabmux/ws";
 
-/// Where a hub asks whose its browser is.
+/// The address at which a hub asks for the user of its browser.
 pub(crate) const WHO_URL: &str = "wss://sim/tabmux/who";
 
-/// So long a browser waits for the answer to a dial. Firefox waits 20 s, and others longer.
+/// Longest time that a browser waits for the answer to a dial. Firefox waits 20 s, others longer.
 const DIAL: Duration = Duration::from_secs(30);
 
-/// All links that any end may still hear of, by number.
+/// All links of which an end may still hear, by number.
 #[derive(Debug, Default)]
 pub struct Network {
-    /// The links.
+    /// The links, by number.
     pub links: BTreeMap<u64, Link>,
     /// The secrets in addresses that hubs dialled.
     pub secrets: BTreeSet<String>,
     last: u64,
 }
 
-/// The program at the other end.
+/// The program at the other end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// A tabmux server.
+    /// A tabmux server that serves links.
     Tabmux,
-    /// The same, which tells whose the browser is, and no more.
+    /// A tabmux server that answers only who the browser's user is.
     Who,
-    /// Any other.
+    /// Any other WebSocket server.
     Plain,
 }
 
-/// One WebSocket.
+/// One WebSocket, from a worker or a page.
 #[derive(Debug)]
 pub struct Link {
     /// The program at the other end.
     pub to: Peer,
     /// The address that was dialled.
     pub url: String,
-    /// When a plain server answers the dial.
+    /// The time when a plain server answers the dial.
     pub answered_at: Timestamp,
-    /// True if the worker heard that it is open.
+    /// True if the worker heard that the link is open.
     pub was_opened: bool,
-    /// True if it broke under way, and not for want of a network when it was dialled.
+    /// True if the link broke under way, and not because there was no network at the dial.
     pub was_lost: bool,
-    /// The sub-protocols that the server took.
+    /// The sub-protocol that the server chose.
     protocol: &'static str,
-    /// Why the server closed it.
+    /// The reason with which the server closed the link.
     pub farewell: &'static str,
     /// The browser and the worker that dialled.
     pub at: (usize, u32),
-    /// What the worker calls it.
+    /// The worker's number for the link.
     pub socket: u32,
-    /// The worker has neither closed it nor heard that it is closed.
+    /// True while the worker has neither closed the link nor heard that it is closed.
     pub worker_open: bool,
-    /// The worker has asked for its end.
+    /// True if the worker has asked to close the link.
     pub closing: bool,
-    /// The same of the server; false until it has arrived there.
+    /// True while the server has not closed the link. False until the dial has arrived there.
     pub server_open: bool,
-    /// Nothing passes any more, in either direction.
+    /// True if nothing passes any more, in either direction.
     pub broken: bool,
-    /// It is broken, and neither end is told.
+    /// True if the link is broken and neither end is told.
     swallows: bool,
-    /// Nothing arrives before this moment.
+    /// The time before which nothing arrives.
     pub stalled_until: Timestamp,
-    /// The hub that dialled, once the dial reached the server.
+    /// The user of the link, once the dial has reached the server.
     pub identity: Option<Identity>,
-    /// Whether its HELLO arrived, and with which session and term.
+    /// The HELLO of the link, once it has arrived.
     pub hello: Option<Hello>,
     up: Lane,
     down: Lane,
@@ -137,13 +137,13 @@ impl Network {
         self.links.iter().find(|(_, link)| its(link)).map(|(id, _)| *id)
     }
 
-    /// Links that a worker holds open.
+    /// Returns the links that a worker holds open.
     pub fn held_by(&self, at: (usize, u32)) -> Vec<u64> {
         let its = |link: &Link| link.at == at && link.worker_open;
         self.links.iter().filter(|(_, link)| its(link)).map(|(id, _)| *id).collect()
     }
 
-    /// Links that the workers of a browser hold open to servers of this kind.
+    /// Returns how many links the workers of a browser hold open to servers of this kind.
     pub fn of_browser(&self, browser: usize, to: Peer) -> usize {
         let its = |link: &&Link| link.at.0 == browser && link.to == to && link.worker_open;
         self.links.values().filter(its).count()
@@ -166,7 +166,7 @@ impl Link {
 }
 
 impl World {
-    /// A worker dials.
+    /// Called when a worker dials.
     pub(crate) fn dial(
         &mut self,
         at: (usize, u32),
@@ -195,14 +195,14 @@ impl World {
         let open = self.network.held_by(at);
         let open = open.iter().map(|id| &self.network.links[id]);
         let open = open.filter(|it| !it.closing && it.to != Peer::Who).count();
-        // A worker of exclusive sockets has one for each, and so has a page that found no hub.
+        // A worker of exclusive sockets has one link for each, and so has a page that found no hub.
         let actor = self.browsers[at.0].actors.get(&at.1);
         let is_hub = actor.is_none_or(|it| it.page().is_none() && !it.is_exclusive);
         OneLink.unless(!is_hub || open == 0 || to == Peer::Who, || {
             format!("{at:?} dials, and has {open} links open")
         })?;
-        // The question whose the browser is goes out while the link is open, so the hub has not
-        // noticed yet that there is no network. It ends by itself.
+        // The question for the user is asked while the link is open, when the hub has not noticed
+        // yet that there is no network. It ends by itself.
         if is_hub && to != Peer::Who {
             self.hub_dials(at, address, if shown.is_some() { "" } else { query })?;
         }
@@ -260,7 +260,7 @@ impl World {
         self.server_input(Input::LinkOpened { link: LinkId(id), entropy, visitor })
     }
 
-    /// A browser gives up a dial that nobody has answered.
+    /// Called when a browser gives up a dial that nobody has answered.
     pub(crate) fn dial_is_over(&mut self, id: u64, at: (usize, u32)) -> Checked {
         match self.network.links.get_mut(&id) {
             Some(link) if !link.was_opened && !link.closing => {
@@ -386,7 +386,8 @@ impl World {
         self.server_input(Input::LinkWritten { link: LinkId(id), bytes })
     }
 
-    /// The worker closes its link: the server hears of it after all that was sent before.
+    /// Called when the worker closes its link. The server hears of it after everything that was
+    /// sent before.
     pub(crate) fn hang_up(&mut self, at: (usize, u32), socket: u32, code: u16) {
         let latency = self.browsers[at.0].link_latency();
         self.link_is_lost(at);
@@ -459,7 +460,7 @@ impl World {
         self.server_input(Input::LinkClosed { link: LinkId(id) })
     }
 
-    /// A stranger claims a session, with another token or as another user.
+    /// Lets a stranger claim a session, with another token or as another user.
     pub(crate) fn forge(&mut self, rng: &mut Rng) -> Checked {
         let lives = |it: &&(Resume, usize)| {
             self.server.as_ref().is_some_and(|server| server.has(it.0.session))
@@ -508,7 +509,7 @@ impl World {
         self.server_input(Input::LinkClosed { link })
     }
 
-    /// A link swallows all that is sent on it, and nobody is told.
+    /// Makes a link swallow everything that is sent on it. Neither end is told.
     pub(crate) fn swallow(&mut self, id: u64) {
         if let Some(link) = self.network.links.get_mut(&id) {
             (link.broken, link.swallows) = (true, true);
@@ -516,7 +517,7 @@ impl World {
         self.plain_breaks(id);
     }
 
-    /// Breaks a link: each end hears of it at once, late, or not at all.
+    /// Breaks a link. Each end hears of it at once, late, or not at all.
     pub(crate) fn cut(&mut self, id: u64, rng: &mut Rng) {
         let (worker, server) = (notice(rng), notice(rng));
         let Some(link) = self.network.links.get_mut(&id).filter(|link| !link.broken) else {
@@ -548,7 +549,7 @@ impl World {
         self.put(self.now, Delivery::ServerHears { link: id });
     }
 
-    /// The worker that held these links died. What it sent may still arrive, or not.
+    /// Called when the worker of these links died. Its last messages may still arrive, or not.
     pub(crate) fn orphan_links(&mut self, at: (usize, u32)) {
         for id in self.network.held_by(at) {
             let rng = &mut self.browsers[at.0].rng;

@@ -30,7 +30,7 @@ afterEach(() => {
   mock.restoreAll();
 });
 
-/** A millisecond passes. */
+/** Lets a millisecond of test time pass. */
 function tick(): void {
   now += 1;
   mock.timers.tick(1);
