@@ -93,8 +93,8 @@ fn clippy_wasm(repo: &Repo) -> anyhow::Result<Outcome> {
     ))
 }
 
-/// Checks the workspace with the `rust-version` that Cargo.toml promises. Where that is the compiler
-/// in use, the other steps are the check, and this one prints it.
+/// Checks the workspace with the `rust-version` that Cargo.toml promises. If that is the compiler
+/// in use, the other steps are the check, and this step prints it.
 fn minimum_rust(repo: &Repo) -> anyhow::Result<Outcome> {
     let manifest = repo.sh.read_file(repo.path("Cargo.toml"))?;
     let minimum = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));

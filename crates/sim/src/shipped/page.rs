@@ -1,5 +1,5 @@
-//! What is known of a page: what it said, what it must hear, and what it was told. The page itself
-//! is the shipped library, in a realm.
+//! The oracle of a page: what the page sent, what it must receive, and what it was told. The page
+//! itself is the shipped library in a realm.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,108 +19,109 @@ use crate::{
     topics::Feed,
 };
 
-/// Why the server has no place for a tab.
+/// The text with which the server refuses a tab for which it has no room.
 const NO_ROOM: &str = "tabs on this server";
-/// The text that a page of an earlier build is told.
+/// Parts of the texts that a page of an earlier build is told.
 const TWO_BUILDS: [&str; 2] = ["was updated", "of another build"];
-/// How often a page is told that messages to all tabs are missing where some may be.
+/// How often a page may be told that messages to all tabs are missing, at each place where some may
+/// be.
 const GAPS: u32 = 8;
 
-/// One page load.
+/// One page from its load to its end.
 #[derive(Debug)]
 pub struct Page {
-    /// The upper half of all ids that it draws.
+    /// The upper half of all ids that the page draws.
     pub tag: u32,
-    /// What the application and the oracle call its tab.
+    /// The name that the application and the oracle have for its tab.
     pub tab: TabId,
     /// The build of its page library.
     pub build: usize,
-    /// The build of its chunk for the other tiers, if it has loaded that.
+    /// The build of its chunk for the other tiers, if the page has loaded that.
     pub tiers: Option<usize>,
-    /// Another build was deployed, it was told so, and nothing is left to it.
+    /// True if another build was deployed, the page was told so, and it cannot go on.
     pub outdated: bool,
-    /// There was no room for it at the server, and it was told so.
+    /// True if the server had no room for the page, and the page was told so.
     pub refused: bool,
-    /// Its timers fire at multiples of so many milliseconds.
+    /// Timers of the page fire at multiples of this many milliseconds.
     pub throttle_ms: u64,
-    /// The options of all that it opens, as JSON.
+    /// The options of everything that the page opens, as JSON.
     pub options: String,
-    /// When it was loaded.
+    /// The time when the page was loaded.
     pub born: Timestamp,
-    /// Its virtual sockets, those that are closed included.
+    /// Its virtual sockets, including closed ones.
     pub sockets: BTreeMap<u32, SocketState>,
-    /// When it, or its machine, last stood still.
+    /// The time when the page or its machine last stood still.
     pub away_at: Timestamp,
-    /// When it was last unsure whether the server has room for it.
+    /// The time when it was last uncertain whether the server has room for the page.
     pub unsure_at: Timestamp,
-    /// The servers that it is at.
+    /// The servers that the page uses.
     pub doors: Doors,
-    /// What servers may call it (`routeBy`), once that is known.
+    /// The name by which servers address its tab (`routeBy`), once it is known.
     pub name: String,
-    /// Its sockets in mirror and exclusive mode, those that are closed included.
+    /// Its sockets in mirror and exclusive mode, including closed ones.
     pub views: BTreeMap<u32, View>,
-    /// When each hub last said that it is attached there, by the step.
+    /// The step at which each hub last said that the page is attached there.
     pub attached: BTreeMap<HubId, u64>,
-    /// The hub on whose messages it acts, if it is in mux mode, and since which step.
+    /// In mux mode: the hub on whose messages the page acts, and since which step.
     pub acts_on: Option<(HubId, u64)>,
     /// Its subscriptions to topics.
     pub subscriptions: BTreeMap<u32, Subscription>,
-    /// How many there were so far.
+    /// Number of subscriptions that the page has made so far.
     pub subscriptions_made: u32,
-    /// What its client says of itself.
+    /// The last status that its client reported.
     pub status: Status,
-    /// A script of it did not come in time, so it may have no hub.
+    /// True if a script of the page did not come in time, so that it may have no hub.
     pub excused: bool,
-    /// The last message to all tabs: of which session, and its number there.
+    /// The last message to all tabs: its session, and its number in the session.
     broadcast: Option<(u64, u64)>,
-    /// How often it may be told that it missed messages to all tabs: by the hub it leaves, by its
-    /// own library and by the next hub.
+    /// How often the page may still be told that messages to all tabs are missing. The hub that it
+    /// leaves, its own library and the next hub may each tell it.
     may_miss: u32,
 }
 
-/// What a client says of itself.
+/// The status that a client reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// `connected`, `closed` and so on.
+    /// The state, such as `connected` or `closed`.
     pub state: String,
-    /// How its hub is hosted.
+    /// The tier, which says how the hub is hosted.
     pub tier: String,
-    /// Its hub.
+    /// The name of the hub.
     pub hub: String,
-    /// Why the state is what it is.
+    /// The reason for the state.
     pub reason: String,
-    /// The tag of the user, or nothing.
+    /// The tag of the user, or an empty text.
     pub user: String,
 }
 
-/// Like `readyState`.
+/// The state of a socket, like `readyState`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SocketState {
-    /// Wished for.
+    /// The page has asked for the socket.
     #[default]
     Connecting,
-    /// Open.
+    /// The socket is open for the page.
     Open,
-    /// The page closed it when it was open.
+    /// The page closed the socket after it was open.
     Closing,
-    /// The page closed it before it was open.
+    /// The page closed the socket before it was open.
     Abandoned,
-    /// Closed.
+    /// The socket is closed for the page.
     Closed,
 }
 
-/// The tab that a tag stands for.
+/// Returns the tab that a tag stands for.
 pub fn tab_of(tag: u32) -> TabId {
     TabId(tag.into())
 }
 
-/// The tag in an id that a page drew.
+/// Returns the tag in an id that a page drew.
 pub fn tag_of(id: TabId) -> u32 {
     u32::try_from(id.0 >> 32).unwrap_or(0)
 }
 
 impl Page {
-    /// A page that has just begun.
+    /// Returns a page that has just begun.
     pub fn new(tag: u32, throttle_ms: u64, options: String, doors: Doors, born: Timestamp) -> Self {
         Self {
             tag,
@@ -149,36 +150,36 @@ impl Page {
         }
     }
 
-    /// True if its client waits for room at the server.
+    /// Returns true if the client waits for room at the server.
     pub fn lacks_room(&self) -> bool {
         self.refused && self.status.reason.contains(NO_ROOM)
     }
 
-    /// True if it has sockets that are not closed.
+    /// Returns true if the page has a socket that is not closed.
     pub fn has_sockets(&self) -> bool {
         self.sockets.values().any(|state| *state != SocketState::Closed)
     }
 
-    /// Numbers of the sockets in a state.
+    /// Returns the numbers of the sockets in this state.
     pub fn sockets_in(&self, state: SocketState) -> Vec<u32> {
         self.sockets.iter().filter(|(_, it)| **it == state).map(|(id, _)| *id).collect()
     }
 
-    /// It stood still: not all that came meanwhile was kept.
+    /// Called when the page stood still. Messages that arrived meanwhile may be lost.
     pub const fn was_away(&mut self) {
         self.may_miss = GAPS;
     }
 
-    /// Its hub is another one, or has another link: topics may name an earlier place again.
+    /// Called when the hub or its link has changed. Topics may then repeat an earlier position.
     pub fn disturb(&mut self) {
         self.may_miss = GAPS;
         self.subscriptions.values_mut().for_each(Subscription::disturb);
     }
 
-    /// The application in the page heard something.
+    /// Called when the application in the page heard something.
     ///
     /// # Errors
-    /// If it must not have heard that.
+    /// Returns an error if it must not have heard that.
     pub fn heard(
         &mut self,
         told: &[Told],
@@ -203,7 +204,7 @@ impl Page {
                 if self.status.reason.contains(NO_ROOM) {
                     (self.refused, self.excused) = (true, true);
                 } else if self.refused && self.status.state == "connected" {
-                    // It has its place now.
+                    // The server has room for the page now.
                     (self.refused, self.excused) = (false, false);
                 }
                 let of_two = TWO_BUILDS.iter().any(|it| self.status.reason.contains(it));
@@ -260,7 +261,7 @@ impl Page {
         OnlyWhatWasAsked.unless(k <= self.subscriptions_made && k > 0, || {
             format!("{tab} never asked for subscription {k}, and heard {what}")
         })?;
-        // One that the page has ended.
+        // The page has ended this subscription.
         let Some(it) = self.subscriptions.get_mut(&k) else {
             return OnlyWhatWasAsked.unless(matches!(what, "unready" | "end"), || {
                 format!("{tab} ended subscription {k}, and heard {what}")
@@ -282,7 +283,7 @@ impl Page {
         })
     }
 
-    /// I15: what was said in a session reaches only tabs that are part of it, or were.
+    /// I15: messages of a session reach only tabs that are part of it, or were.
     fn is_part_of(
         &self,
         session: Option<SessionId>,
@@ -293,7 +294,8 @@ impl Page {
         OneUser.unless(is_part, || format!("{tab} heard something of {session:?}"))
     }
 
-    /// I15: what was said to the tabs of one user reaches no client that was told it is of another.
+    /// I15: messages to the tabs of one user reach no client that was told it belongs to another
+    /// user.
     fn is_of_its_user(&self, owner: Option<&Option<Identity>>) -> Checked {
         let Some(owner) = owner else { return Ok(()) };
         let user = owner.map(Identity::tag).unwrap_or_default();
@@ -326,7 +328,7 @@ impl Page {
             Some(SocketState::Open) if clean => reference.page_closes(tab, k),
             Some(SocketState::Open) => reference.page_loses(tab, k),
             Some(SocketState::Closing) if clean => reference.page_closed_itself(tab, k),
-            // It failed, and the library closes what it asked for.
+            // The socket failed, and the library closes what it asked for.
             Some(SocketState::Connecting) => reference.page_leaves(tab, k),
             Some(SocketState::Closing | SocketState::Abandoned) => Ok(()),
             state @ (Some(SocketState::Closed) | None) => {
@@ -335,7 +337,8 @@ impl Page {
         }
     }
 
-    /// Within a session: in order, none twice, none missing since the first, none of before it.
+    /// Checks that messages to all tabs arrive in order within a session. None may come twice, be
+    /// missing since the first, or be older than the page.
     fn browser_message(&mut self, text: &str) -> Checked {
         let tab = self.tab;
         let number = |at| text.split(' ').nth(at).and_then(|word| word.parse::<u64>().ok());

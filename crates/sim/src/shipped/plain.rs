@@ -1,5 +1,5 @@
-//! A WebSocket server that knows nothing of tabmux: it echoes, says things of its own, closes,
-//! refuses, takes its time, dies and comes back.
+//! A WebSocket server that knows nothing of tabmux. It echoes, sends messages of its own, closes,
+//! refuses, answers late, dies and comes back.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,56 +16,57 @@ use crate::{
     rng::Rng,
 };
 
-/// The beginning of its addresses. The number of a feed follows.
+/// The beginning of the server's addresses. The number of a feed follows.
 pub(crate) const PLAIN_URL: &str = "wss://plain/feed/";
 /// The sub-protocols that views of the second feed offer.
 pub(crate) const PROTOCOLS: &str = "one,two";
-/// The sub-protocols of these that the server takes.
+/// The sub-protocol of these that the server chooses.
 pub(crate) const PROTOCOL: &str = "two";
-/// The reason that it gives when it closes a connection.
+/// The reason with which the server closes a connection.
 pub(crate) const FAREWELL: &str = "enough";
-/// The codes that it closes connections with.
+/// The codes with which the server closes connections.
 pub(crate) const CODES: [u16; 3] = [1000, 1001, 4001];
-/// The longest that it takes to answer a dial: browsers and hubs give up after 20 s.
+/// Longest time that the server takes to answer a dial, in milliseconds. Browsers and hubs give up
+/// after 20 s.
 const SLOW_MS: u64 = 15_000;
 
-/// The server.
+/// The state of the plain server.
 #[derive(Debug)]
 pub struct Plain {
-    /// True if it is there at all.
+    /// True while the server runs.
     pub is_up: bool,
-    /// True if it refuses to open anything.
+    /// True while the server refuses all dials.
     pub refuses: bool,
-    /// How long it takes to answer a dial.
+    /// Time that the server takes to answer a dial.
     pub takes: Duration,
     /// All connections that there ever were, by the number of their link.
     pub connections: BTreeMap<u64, Connection>,
 }
 
-/// A connection, as the server sees it.
+/// A connection as the server sees it.
 #[derive(Debug, Default)]
 pub struct Connection {
-    /// How many messages the server said on it.
+    /// Number of messages that the server sent on it.
     pub said: u64,
-    /// How many it heard of each view.
+    /// Number of messages that it received from each view.
     pub heard: BTreeMap<ViewKey, u64>,
-    /// How many it said to each tab alone, by the tab's name.
+    /// Number of messages that it sent to each tab alone, by the tab's name.
     pub routed: BTreeMap<String, u64>,
-    /// True if it lives.
+    /// Whether the connection lives, and how it ended.
     pub end: End,
 }
 
-/// True if a connection lives, and how it ended.
+/// Whether a connection lives, and how it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {
-    /// It lives.
+    /// The connection is still open.
     #[default]
     Open,
-    /// The server closed it with this code.
+    /// The server closed the connection with this code.
     Closed(u16),
-    /// The browser closed it.
+    /// The browser closed the connection.
     Left,
-    /// It broke.
+    /// The connection broke without a close.
     Broken,
 }
 
@@ -77,12 +78,12 @@ impl Default for Plain {
 }
 
 impl Plain {
-    /// True if it opens what is dialled now.
+    /// Returns true if a dial succeeds now.
     pub const fn answers(&self) -> bool {
         self.is_up && !self.refuses
     }
 
-    /// The connections that live.
+    /// Returns the connections that live.
     pub fn open(&self) -> Vec<u64> {
         let open = self.connections.iter().filter(|(_, it)| it.end == End::Open);
         open.map(|(id, _)| *id).collect()
@@ -90,7 +91,7 @@ impl Plain {
 }
 
 impl World {
-    /// A dial reaches the server, which answers when it likes.
+    /// Called when a dial reaches the server, which answers it at once or later.
     pub(crate) fn plain_arrives(&mut self, id: u64) {
         let when = self.now + self.plain.takes;
         if let Some(link) = self.network.links.get_mut(&id) {
@@ -111,7 +112,7 @@ impl World {
         self.put(when, Delivery::WorkerHears { link: id, at, code, clean: false });
     }
 
-    /// The server answers a dial, unless something happened to one of them meanwhile.
+    /// Answers a dial, unless the server or the link has ended meanwhile.
     pub(crate) fn plain_answers(&mut self, id: u64) {
         if !self.plain.answers() {
             return self.plain_refuses(id);
@@ -128,7 +129,7 @@ impl World {
         self.put(when, Delivery::Opened { at, link: id });
     }
 
-    /// Something reaches the server, which says it back.
+    /// Called when a message reaches the server, which echoes it.
     pub(crate) fn plain_hears(&mut self, id: u64, message: &Message) -> Checked {
         let text = message.text();
         let mut words = text.split(' ').skip(1).map(str::parse::<u64>);
@@ -140,7 +141,7 @@ impl World {
         };
         let last = it.heard.insert(key, n);
         let (is_next, last) = (n == last.unwrap_or_default() + 1, last.unwrap_or_default());
-        // What was on its way when the connection before this one broke is lost.
+        // Messages that were on their way when the connection before this one broke are lost.
         let goes_on = last == 0 && n > 0 && self.view_may_go_on(key);
         NothingLost.unless(is_next || goes_on, || {
             format!("link {id} heard {text:?} after number {last} of that view")
@@ -152,7 +153,7 @@ impl World {
         Ok(())
     }
 
-    /// The server says its next message on a connection: every third one in bytes.
+    /// Sends the server's next message on a connection. Every third message is binary.
     pub(crate) fn plain_says(&mut self, id: u64, what: &str) {
         let now = self.now;
         let Some(it) = self.plain.connections.get_mut(&id).filter(|it| it.end == End::Open) else {
@@ -168,7 +169,7 @@ impl World {
         self.put(when, Delivery::Down { at, link: id, message });
     }
 
-    /// The server says something to one tab alone, of those that spoke on a connection.
+    /// Sends a message to one tab alone, of those that have sent something on a connection.
     fn plain_routes(&mut self, id: u64, rng: &mut Rng) {
         let Some(it) = self.plain.connections.get(&id).filter(|it| it.end == End::Open) else {
             return;
@@ -186,7 +187,7 @@ impl World {
         self.put(when, Delivery::Down { at, link: id, message: text.into() });
     }
 
-    /// The server hears that a connection is closed, or broke.
+    /// Called when the server hears that a connection is closed or broken.
     pub(crate) fn plain_loses(&mut self, id: u64) {
         let left = self.network.links.get(&id).is_some_and(|link| link.closing && !link.broken);
         if let Some(it) = self.plain.connections.get_mut(&id).filter(|it| it.end == End::Open) {
@@ -194,7 +195,7 @@ impl World {
         }
     }
 
-    /// Something happens to the server, or it does something, on one connection or on all.
+    /// Lets the server close or send, on one connection or on all.
     pub(crate) fn plain_does(&mut self, kicks: bool, rng: &mut Rng) {
         let open = self.plain.open();
         let Some(id) = rng.pick(&open) else { return };
@@ -216,7 +217,7 @@ impl World {
         self.server_closes(tabmux_core::session::LinkId(id), code);
     }
 
-    /// Something becomes of the server: what it was before ends.
+    /// Draws a new fault of the server, or lets it recover.
     pub(crate) fn plain_suffers(&mut self, rng: &mut Rng) {
         match rng.below(6) {
             0 | 1 => self.plain_dies(rng),
@@ -228,7 +229,7 @@ impl World {
         pages.into_iter().for_each(|key| self.plain_changed(key));
     }
 
-    /// The server is there, and answers at once.
+    /// Ends the faults of the server, which runs and answers at once.
     pub(crate) const fn plain_recovers(&mut self) {
         self.plain.is_up = true;
         self.plain.refuses = false;
@@ -248,7 +249,7 @@ impl World {
         }
     }
 
-    /// A link breaks: if it is to this server, its views may end.
+    /// Called when a link breaks. If it leads to this server, its views may end.
     pub(crate) fn plain_breaks(&mut self, id: u64) {
         let link = self.network.links.get_mut(&id);
         let Some(link) = link.filter(|link| link.to == Peer::Plain) else { return };
@@ -260,14 +261,16 @@ impl World {
         self.views_of(Some(browser)).into_iter().for_each(|key| self.view_may_break(key));
     }
 
-    /// True if a browser has a connection to this address that is broken and does not know it.
+    /// Returns true if a browser has a connection to this address that is broken and does not know
+    /// it.
     pub(crate) fn plain_is_broken(&self, browser: usize, url: &str) -> bool {
         let mut all = self.network.links.values();
         all.any(|it| it.at.0 == browser && it.url == url && it.worker_open && it.broken)
     }
 
-    /// When a dial that a browser makes now is open, if it will be. A dial to the same address that
-    /// is under way is shared, so it counts as much: if it was lost, this one counts as lost too.
+    /// Returns the time at which a dial that a browser makes now would be open, if it would be.
+    /// Dials to one address share one that is under way, so if that was lost, this one counts as
+    /// lost too.
     pub(crate) fn plain_would_open(&self, browser: usize, url: &str) -> Option<Timestamp> {
         let it = &self.browsers[browser];
         if it.offline || !self.plain.answers() {
@@ -290,7 +293,7 @@ impl World {
     }
 }
 
-/// The sub-protocols that views of an address offer.
+/// Returns the sub-protocols that views of an address offer.
 pub(crate) fn offered(url: &str) -> &'static str {
     if url.ends_with('1') { PROTOCOLS } else { "" }
 }

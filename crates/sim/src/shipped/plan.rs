@@ -1,5 +1,5 @@
-//! What happens in a run, and when: drawn from the seed before anything happens. Each run draws its
-//! own weights, so that some runs are all cuts and others know no restart.
+//! What happens in a run, and when. It is drawn from the seed before anything happens. Each run
+//! draws its own weights, so that some runs are all cuts and others have no restart.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tabmux_core::{Timestamp, session::SessionConfig};
 
 use crate::{plan::Kept, rng::Rng};
 
-/// When the world begins.
+/// The time at which the world begins.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1000);
-/// Transitions of one run.
+/// Number of transitions in one run.
 const COUNT: usize = 300;
-/// The longest time between two of them.
+/// Longest time between two transitions, in milliseconds.
 const PAUSE_MS: u64 = 1000;
 
 macro_rules! transitions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// One thing that happens.
+        /// One transition, which is a thing that happens.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Transition {
             $($(#[$doc])* $name,)*
@@ -43,7 +43,7 @@ transitions! {
     FreezeTab,
     /// A stopped tab goes on.
     ThawTab,
-    /// A script of a page does one thing for up to half a minute.
+    /// A script of a page is busy for up to half a minute.
     BlockTab,
     /// A worker dies without a word. Where all servers are tabmux servers, the application has just
     /// sent something that comes through it.
@@ -72,13 +72,13 @@ transitions! {
     Unsubscribe,
     /// The application publishes some messages.
     Publish,
-    /// A link breaks.
+    /// The link of a browser breaks.
     CutLink,
     /// A page sends some messages, and its link breaks while they are on their way.
     Flap,
     /// Nothing arrives on a link for a while.
     StallLink,
-    /// Dials of a browser are not answered, or are again.
+    /// Dials of a browser are no longer answered, or are answered again.
     ToggleOffline,
     /// The server stops, politely or not, and comes back without its sessions.
     RestartServer,
@@ -110,73 +110,73 @@ transitions! {
     ClearStorage,
 }
 
-/// A transition with its moment, and the dice for all that it draws itself: so it is the same
+/// A transition with its time, and with the dice for everything that it draws. It does the same,
 /// whatever else is dropped from the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// When.
+    /// The time of the transition.
     pub at: Timestamp,
-    /// What.
+    /// The transition that happens then.
     pub what: Transition,
-    /// The seed of what it draws.
+    /// The seed of the numbers that it draws.
     pub dice: u64,
 }
 
-/// How pages host their hub.
+/// How the pages of a browser host their hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tiers {
-    /// As they choose; all can have all.
+    /// Pages choose, and all tiers are available.
     Any,
     /// In a worker of the tab that holds a lock.
     Leader,
     /// In a worker of the tab that has the lease.
     Storage,
-    /// Each in a worker of its own.
+    /// Each page has a hub in a worker of its own.
     Direct,
-    /// As they choose; some cannot have a SharedWorker.
+    /// Pages choose, and some cannot have a SharedWorker.
     Mixed,
 }
 
-/// Which servers the pages of a run are at.
+/// The servers that the pages of a run use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doors {
-    /// A tabmux server.
+    /// A tabmux server only.
     Tabmux,
-    /// A plain one, in mirror or exclusive mode.
+    /// A plain server only, in mirror or exclusive mode.
     Plain,
-    /// Both.
+    /// A tabmux server and a plain server.
     Both,
 }
 
 impl Doors {
-    /// True if it is, among others perhaps, a tabmux server.
+    /// Returns true if pages use a tabmux server.
     pub fn tabmux(self) -> bool {
         self != Self::Plain
     }
 
-    /// True if it is, among others perhaps, a plain server.
+    /// Returns true if pages use a plain server.
     pub fn plain(self) -> bool {
         self != Self::Tabmux
     }
 }
 
-/// What is wrong with all browsers of some runs. Failures name it.
+/// A special fault of all browsers, which some runs have. Failures name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
-    /// Nothing.
+    /// The run has no special fault.
     None,
-    /// These are there, and throw, or reject.
+    /// The browsers have these features, which throw or reject.
     Refuses(&'static [&'static str]),
-    /// Some scripts take up to a minute.
+    /// Some scripts take up to a minute to arrive.
     SlowScripts,
-    /// Some scripts do not arrive, or not as scripts.
+    /// Some scripts do not arrive, or HTML arrives in their place.
     FailingScripts,
     /// Storage is cleared under open tabs. Those keep the locks that they have; tabs that are
     /// opened later find none of these.
     ClearedStorage,
     /// Users log in and out.
     Users,
-    /// There are more tabs than the server lets a session have.
+    /// There are more tabs than the server allows in a session.
     Crowds,
     /// Other builds are deployed: what is loaded from then on is of the last one. Pages keep what
     /// they have.
@@ -193,42 +193,42 @@ const REFUSALS: [&[&str]; 5] = [
     &["locks", "storage", "channels", "shared"],
 ];
 
-/// What a browser is like.
+/// The traits of a browser.
 #[derive(Clone, Copy, Debug)]
 pub struct Traits {
     /// How pages host their hub.
     pub tiers: Tiers,
-    /// Whether there are Web Locks.
+    /// True if the browser has Web Locks.
     pub locks: bool,
-    /// Whether there are channels.
+    /// True if the browser has channels.
     pub channels: bool,
-    /// How long a shared worker outlives its last tab.
+    /// Time for which a shared worker outlives its last tab.
     pub lingers: Duration,
-    /// How much of a message's way through the browser is luck, in milliseconds.
+    /// Random part of a message's time through the browser, in milliseconds.
     pub port_ms: u64,
-    /// The same of its way to the server.
+    /// Random part of a message's time to the server, in milliseconds.
     pub link_ms: u64,
-    /// The same of the way of a script.
+    /// Random part of the time that a script takes to arrive, in milliseconds.
     pub load_ms: u64,
-    /// Whether what is on its way to a page that enters the cache may be dropped.
+    /// True if messages to a page that enters the cache may be dropped.
     pub drops: bool,
 }
 
-/// All of a run that is drawn before it begins.
+/// Everything of a run that is drawn before it begins.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What the browsers are like.
+    /// The traits of the browsers.
     pub browsers: Vec<Traits>,
-    /// What happens, in order.
+    /// The transitions, in order.
     pub steps: Vec<Step>,
-    /// What is wrong besides.
+    /// The special fault of the run.
     pub special: Special,
-    /// Which servers there are. In a run of both, each page draws its own.
+    /// The servers of the run. If there are both, each page draws its own.
     pub doors: Doors,
 }
 
 impl Plan {
-    /// The plan of a seed.
+    /// Draws the plan of a seed.
     pub fn draw(seed: u64, start: Timestamp) -> Self {
         let mut rng = Rng::of_part(seed, u64::MAX);
         let browsers = (0..1 + rng.below(3)).map(|_| Traits::draw(&mut rng)).collect();
@@ -258,32 +258,32 @@ impl Plan {
         Self { steps, browsers, special, doors }
     }
 
-    /// Tabs that the server lets a session have.
+    /// Returns the number of tabs that the server allows in a session.
     pub fn tabs(&self) -> u32 {
         if self.special == Special::Crowds { 3 } else { SessionConfig::default().tabs }
     }
 
-    /// Sockets that the server lets a tab have.
+    /// Returns the number of sockets that the server allows a tab.
     pub fn sockets(&self) -> u32 {
         if self.special == Special::Crowds { 3 } else { SessionConfig::default().sockets }
     }
 
-    /// True if the server names users, and tells hubs whose a browser is.
+    /// Returns true if the server names users, and tells hubs the user of their browser.
     pub fn names_users(&self) -> bool {
         self.special == Special::Users
     }
 
-    /// Both.
+    /// Returns both limits, of tabs and of sockets.
     pub fn limits(&self) -> (u32, u32) {
         (self.tabs(), self.sockets())
     }
 
-    /// The numbers of all transitions.
+    /// Returns the numbers of all transitions.
     pub fn all(&self) -> Vec<usize> {
         (0..self.steps.len()).collect()
     }
 
-    /// Drops what is not kept.
+    /// Drops the transitions that are not kept.
     pub fn keep(&mut self, kept: &Kept) {
         if let Some(kept) = &kept.0 {
             let steps = kept.iter().filter_map(|at| self.steps.get(*at).copied());
@@ -305,10 +305,11 @@ impl Traits {
         Self {
             tiers,
             locks,
-            // No engine has locks, or shared workers, and no channels.
+            // No engine has locks or shared workers but no channels.
             channels: locks || tiers == Tiers::Mixed || !rng.one_in(3),
             lingers: Duration::from_secs(if rng.one_in(3) { 30 } else { 0 }),
-            // A hub of another tier that takes longer than 200 ms to answer is not waited for.
+            // A page does not wait for a hub of another tier that takes longer than 200 ms to
+            // answer.
             port_ms: [1, 5, 20, 60, if tiers == Tiers::Mixed { 60 } else { 300 }][rng.index(5)],
             link_ms: [3, 60, 60][rng.index(3)],
             load_ms: [5, 50, 500][rng.index(3)],
@@ -337,7 +338,7 @@ fn weight(transition: Transition, doors: Doors, rng: &mut Rng) -> u64 {
     if there { drawn } else { 0 }
 }
 
-/// True if a transition needs a tabmux server, and whether a plain one.
+/// Returns whether a transition needs a tabmux server, and whether it needs a plain one.
 const fn needs(transition: Transition) -> (bool, bool) {
     match transition {
         Transition::OpenSocket

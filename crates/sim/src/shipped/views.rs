@@ -1,5 +1,5 @@
-//! `SharedWebSocket` in modes mirror and exclusive: what each said, must hear and must be told, and
-//! what becomes of a plain `WebSocket` beside it.
+//! `SharedWebSocket` in modes mirror and exclusive: what each view sent, must receive and must be
+//! told, and what becomes of a plain `WebSocket` beside it.
 
 mod beside;
 mod outage;
@@ -28,77 +28,78 @@ use crate::{
     seen::Sight,
 };
 
-/// Numbers of views begin here, so that no virtual socket has one.
+/// Numbers of views begin here, so that no virtual socket has the number of a view.
 pub(crate) const FIRST: u32 = 1 << 16;
-/// The feeds there are.
+/// The number of feeds of the plain server.
 const FEEDS: u64 = 2;
-/// Views of one page at most, those that are closed not counted.
+/// Largest number of open views of one page.
 const VIEWS: usize = 4;
-/// How long after its worker suffered a view may still be closed for it.
+/// Time after a fault of its worker during which a view may still be closed because of it.
 const TOLD: Duration = Duration::from_secs(60);
-/// So many ticks of a page's timers, which may be a minute apart, it takes to host a hub.
+/// Number of timer ticks that a page needs to host a hub. Ticks may be a minute apart.
 const TICKS: u32 = 2;
-/// For ever.
+/// A time that is never reached.
 const EVER: Timestamp = Timestamp::from_micros(u64::MAX);
 
-/// A view: its browser, the tag of its page, and its number there.
+/// The name of a view: its browser, the tag of its page, and its number there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ViewKey {
-    /// The browser.
+    /// The number of the browser.
     pub browser: usize,
     tag: u32,
     number: u32,
 }
 
-/// What is shared.
+/// The mode of a view, which says what is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// One connection for all views of an address.
     Mirror,
-    /// A connection of its own.
+    /// A connection for this view alone.
     Exclusive,
 }
 
-/// One `SharedWebSocket`.
+/// One `SharedWebSocket` of a page.
 #[derive(Debug)]
 pub struct View {
     mode: Mode,
     feed: u64,
     state: SocketState,
-    /// The link that it is known to look at.
+    /// The link whose messages the view hears, if that is known.
     link: Option<u64>,
-    /// The number of the last message that it heard; nothing: the next may be any.
+    /// The number of the last message that the view heard. `None` means that the next may be any.
     heard: Option<u64>,
-    /// For a view that came late: how much the server had said on each link by then.
+    /// For a view that came late: the number of messages that the server had sent on each link by
+    /// then.
     late: BTreeMap<u64, u64>,
     /// True if its page was in the back/forward cache since then.
     was_cached: bool,
-    /// The number of the last message that it heard of those for its tab alone.
+    /// The number of the last message that the view heard of those for its tab alone.
     routed: Option<u64>,
-    /// True if it is to stay open when its connection breaks.
+    /// True if the view must stay open when its connection breaks.
     stays: bool,
     /// True if its page asked for another link.
     asked: bool,
-    /// How often its address had been dialled when its connection broke, if that is broken.
+    /// While its connection is broken: how often its address had been dialled when it broke.
     outage: Option<u64>,
-    /// How many messages it said.
+    /// Number of messages that the view sent.
     said: u64,
-    /// What its error event said, if one came.
+    /// The text of its error event, if one came.
     error: Option<String>,
-    /// Whether it is the page's own connection, which it shares with nobody.
+    /// True if it is the page's own connection, which the page shares with nobody.
     is_own: bool,
-    /// When a plain socket that was asked for at the same moment is open, while it is.
+    /// The time when a plain socket that was asked for at the same moment is open, while it is.
     native: Option<Timestamp>,
-    /// What the timers of its page were aligned to when it was opened, in milliseconds.
+    /// The alignment of its page's timers when the view was opened, in milliseconds.
     throttle_ms: u64,
-    /// When the worker last suffered since.
+    /// The time of the worker's last fault since then.
     suffered: Option<Timestamp>,
-    /// Until when it may be closed with 1006, or miss what the connection closed with.
+    /// The time until which the view may be closed with 1006, or miss the code of the close.
     may_break: Timestamp,
 }
 
 impl ViewKey {
-    /// From the words of a message.
+    /// Returns the key in the words of a message.
     pub fn new(browser: u64, tag: u64, number: u64) -> Self {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let browser = usize::try_from(browser).unwrap_or(usize::MAX);
@@ -113,19 +114,19 @@ impl fmt::Debug for ViewKey {
 }
 
 impl View {
-    /// True if it waits for its connection.
+    /// Returns true if the view waits for its connection.
     pub fn is_connecting(&self) -> bool {
         self.state == SocketState::Connecting
     }
 
-    /// True if it is neither closed nor about to be.
+    /// Returns true if the view is neither closed nor closing.
     const fn is_alive(&self) -> bool {
         matches!(self.state, SocketState::Connecting | SocketState::Open)
     }
 }
 
 impl World {
-    /// All views that are not closed: of one browser, or of all.
+    /// Returns all views that are not closed, of one browser or of all.
     pub(crate) fn views_of(&self, browser: Option<usize>) -> Vec<ViewKey> {
         let all = self.browsers.iter().enumerate();
         let all = all.filter(|(at, _)| browser.is_none_or(|browser| browser == *at));
@@ -143,7 +144,7 @@ impl World {
         browser.page(page)?.views.get_mut(&key.number)
     }
 
-    /// A connection broke that the view may look at.
+    /// Called when a connection broke that the view may use.
     pub(crate) fn view_may_break(&mut self, key: ViewKey) {
         let dials = self.dials_of(key);
         if let Some(view) = self.view(key) {
@@ -152,14 +153,14 @@ impl World {
         }
     }
 
-    /// What a plain socket would come to is another thing now.
+    /// Called when a plain socket of the same time would now fare differently.
     pub(crate) fn plain_changed(&mut self, key: ViewKey) {
         if let Some(view) = self.view(key).filter(|it| it.state == SocketState::Connecting) {
             view.native = None;
         }
     }
 
-    /// A worker of a browser suffers until then, or a page that may host one for others.
+    /// Records that a worker of a browser, or a page that may host one, has a fault until then.
     pub(crate) fn hosts_suffer(&mut self, browser: usize, until: Timestamp) {
         let suffers = &mut self.browsers[browser].suffers;
         *suffers = until.max(*suffers);
@@ -171,8 +172,8 @@ impl World {
         }
     }
 
-    /// A script of a browser does not come before then, or never: pages that wait for it may take
-    /// longer than a plain socket.
+    /// Records that a script of a browser does not come before then, or never. Pages that wait for
+    /// it may take longer than a plain socket.
     pub(crate) fn scripts_hang(&mut self, browser: usize, until: Timestamp) {
         let now = self.now;
         let hung = &mut self.browsers[browser].hung_until;
@@ -184,20 +185,21 @@ impl World {
         }
     }
 
-    /// True if all hubs of a browser are in shared workers, whatever its pages do.
+    /// Returns true if all hubs of a browser are in shared workers, whatever its pages do.
     fn is_calm(&self, browser: usize) -> bool {
         let traits = &self.browsers[browser].traits;
         traits.tiers == Tiers::Any && traits.locks && self.plan.special == Special::None
     }
 
-    /// A page does something that no other page must notice, unless it may host the hub of others.
+    /// Called when a page does something that no other page must notice, unless it may host the hub
+    /// of others.
     pub(crate) fn page_changes(&mut self, browser: usize) {
         if !self.is_calm(browser) {
             self.hosts_suffer(browser, self.now);
         }
     }
 
-    /// A page stands still, or did, or its machine: so does a plain socket in it.
+    /// Called when a page or its machine stands still, or did. A plain socket in it does so too.
     pub(crate) fn page_is_away(&mut self, at: (usize, u32)) {
         let now = self.now;
         let Some(page) = self.browsers[at.0].page(at.1) else { return };
@@ -207,14 +209,14 @@ impl World {
         }
     }
 
-    /// A page comes back from the back/forward cache.
+    /// Called when a page comes back from the back/forward cache.
     pub(crate) fn views_return(&mut self, at: (usize, u32)) {
         if let Some(page) = self.browsers[at.0].page(at.1) {
             page.views.values_mut().for_each(|view| view.was_cached = true);
         }
     }
 
-    /// What a page does with views.
+    /// Does with a page's views what `does` says.
     pub(crate) fn page_views(&mut self, at: (usize, u32), does: Wish, rng: &mut Rng) -> Checked {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
@@ -246,13 +248,13 @@ impl World {
         Ok(())
     }
 
-    /// A page opens a `SharedWebSocket`, and in the model a plain socket beside it.
+    /// Opens a `SharedWebSocket` in a page, and in the model a plain socket beside it.
     pub(crate) fn view_opens(&mut self, at: (usize, u32), mode: Mode, feed: u64) -> Checked {
         let url = format!("{PLAIN_URL}{feed}");
-        // Tiers that the page insists on, and cannot have, are no fault of ours.
+        // If the page insists on tiers that it cannot have, the fault is not the library's.
         let asks = self.asks(at, mode);
         let native = self.plain_would_open(at.0, &url).filter(|_| !self.has_no_tier(at.0));
-        // A plain socket would have to ask, too.
+        // A plain socket would have to ask for the address too.
         let native = native.filter(|_| asks.is_empty());
         let broken = self.plain_is_broken(at.0, &url);
         let suffers = self.browsers[at.0].suffers;
@@ -262,7 +264,7 @@ impl World {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
         };
-        // A page whose timers crawl may only be about to ask for another worker.
+        // A page whose timers are slow may only be about to ask for another worker.
         let ticks = Duration::from_millis(page.throttle_ms) * TICKS;
         let suffered = Some(suffers).filter(|it| *it + LATER_THAN_NATIVE_IF_HUNG + ticks > now);
         let suffered = suffered.or(hangs.then_some(now));
@@ -301,7 +303,7 @@ impl World {
         self.app(at, "open", &format!(r#"[{number},"{url}",{options},{offered},"{asks}"]"#))
     }
 
-    /// A page sends the next numbered message on a view.
+    /// Sends the next numbered message of a page on a view.
     pub(crate) fn view_says(&mut self, at: (usize, u32), number: u32) -> Checked {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
@@ -329,12 +331,12 @@ impl World {
             SocketState::Closing | SocketState::Abandoned | SocketState::Closed => return Ok(()),
         };
         view.native = None;
-        // If it was the last of its page, that hosts the hub no longer.
+        // If it was the last view of its page, the page no longer hosts the hub.
         self.page_changes(at.0);
         self.app(at, "close", &format!("[{number},1000]"))
     }
 
-    /// A view heard something of its page's.
+    /// Called when a view of a page heard something.
     pub(crate) fn view_heard(&mut self, at: (usize, u32), told: &[Told]) -> Checked {
         let text = |at: usize| told.get(at).map_or("", Told::text);
         let number = |at: usize| told.get(at).and_then(Told::number).unwrap_or(0);
@@ -392,7 +394,7 @@ impl World {
         if joins {
             self.view_joins(key);
         } else {
-            // The connection was opened for it.
+            // The connection was opened for this view.
             view.heard = Some(0);
         }
         Ok(())
@@ -422,7 +424,7 @@ impl World {
         Ok(())
     }
 
-    /// The view looks at this link, and at no other, ever.
+    /// Checks that the view uses this link, and no other, ever.
     pub(crate) fn bind_view(&mut self, key: ViewKey, link: u64) -> Checked {
         let Some(view) = self.view(key) else {
             return Ok(());
@@ -467,7 +469,7 @@ impl World {
                         with == code && told && heard.is_none_or(|it| it == said)
                     }
                     Some((End::Open | End::Left | End::Broken, _)) => false,
-                    // It heard nothing, so it is not known what it looked at.
+                    // The view heard nothing, so it is not known which link it used.
                     None => told,
                 };
                 NothingLost.unless(right || excused, || {
@@ -492,7 +494,7 @@ impl World {
         }
     }
 
-    /// An application whose socket is closed opens another one, soon.
+    /// Lets an application whose socket was closed open another one soon.
     fn application_reopens(&mut self, at: (usize, u32), key: ViewKey) {
         let Some(View { mode, feed, .. }) = self.view(key) else { return };
         let (mode, feed) = (*mode, *feed);
@@ -504,13 +506,13 @@ impl World {
     }
 }
 
-/// What a page may want of its views.
+/// What a page wants to do with its views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Another one.
+    /// The page opens another view.
     Open,
-    /// To say something.
+    /// The page sends on a view.
     Say,
-    /// One less.
+    /// The page closes a view.
     Close,
 }

@@ -1,4 +1,4 @@
-//! I11: nobody waits for ever, and nobody without something that is due.
+//! I11: nothing waits for ever, and whatever waits has something due.
 
 use std::time::Duration;
 
@@ -19,20 +19,20 @@ use crate::{
     server::Server,
 };
 
-/// So many ticks of a page's timers it takes to find a hub.
+/// Number of timer ticks that a page needs to find a hub.
 const TICKS: u32 = 3;
 
-/// So long after a hub was welcomed the server may take for what the hub asked at once: the
+/// Time that the server may take, after a hub was welcomed, for what the hub asks at once. The
 /// application has 30 s to answer.
 const ANSWER: Duration = Duration::from_secs(40);
 
-/// So long after it is asked for a socket may wait that finds no room.
+/// Longest time that a socket without room may wait after it is asked for.
 const ROOM: Duration = Duration::from_secs(2);
 
-/// What a page asked for.
+/// Something that a page asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// A virtual socket.
+    /// A virtual socket in mode mux.
     Socket(u32),
     /// A socket in mirror or exclusive mode.
     View(u32),
@@ -43,17 +43,18 @@ pub enum Wanted {
 }
 
 impl World {
-    /// A page asks for something.
+    /// Called when a page asks for something.
     pub(crate) fn must_connect(&mut self, at: (usize, u32), what: Wanted) {
         self.put(self.now + CONNECTING, Delivery::Bounded { at, what });
     }
 
-    /// A page asks for a virtual socket. If there is no room for it, that is told soon.
+    /// Called when a page asks for a virtual socket. If there is no room for it, the page is told
+    /// soon.
     pub(crate) fn must_have_room(&mut self, at: (usize, u32), number: u32) {
         self.put(self.now + ROOM, Delivery::Bounded { at, what: Wanted::Room(number) });
     }
 
-    /// A socket for which there was no room all the while is refused by now.
+    /// Checks that a socket for which there was no room all the while is refused by now.
     fn has_room(&mut self, at: (usize, u32), number: u32) -> Checked {
         let browser = &self.browsers[at.0];
         let (now, limit) = (self.now, self.plan.sockets() as usize);
@@ -61,7 +62,7 @@ impl World {
         let others = browser.pages().filter(|(other, _)| *other != at.1);
         let connected = others.filter(|(_, page)| page.status.state == "connected").count();
         let is_full = u32::try_from(connected).is_ok_and(|count| count >= self.plan.tabs());
-        // Tabs that a hub awaits may be dead: whether there is room is known once they have come.
+        // A hub may await tabs that are dead. Whether there is room is known once they have come.
         let awaits = |server: &Server| server.registry.stats().tabs.awaited > 0;
         let awaits = self.server.as_ref().is_none_or(awaits);
         let well_since = self.well_since(at.0).filter(|_| !awaits);
@@ -87,7 +88,7 @@ impl World {
         ))
     }
 
-    /// Since when a browser has a link that works, all the while; nothing: it has none now.
+    /// Returns the time since which a browser has a link that works, or `None` if it has none now.
     fn well_since(&self, browser: usize) -> Option<Timestamp> {
         let server = self.server.as_ref().is_some_and(|server| !server.draining);
         let links = self.network.links.values().filter(|it| it.at.0 == browser);
@@ -97,13 +98,13 @@ impl World {
         stalled.filter(|_| is_well).map(|until| until.max(self.browsers[browser].welcomed))
     }
 
-    /// What a page asked for is there, or was refused, or something is due for it.
+    /// Checks that what a page asked for is there or was refused, or that something is due for it.
     pub(crate) fn bounded(&mut self, at: (usize, u32), what: Wanted) -> Checked {
         if let Wanted::Room(number) = what {
             return self.has_room(at, number);
         }
         let Browser { suffers, woke, welcomed, offline_since, online_at, .. } = self.browsers[at.0];
-        // Without a network nothing is due before word of one.
+        // Without a network nothing is due before the network comes back.
         let suffers = suffers.max(woke).max(online_at);
         let now = self.now;
         let suffers = if offline_since.is_some() { now } else { suffers };
@@ -133,8 +134,9 @@ impl World {
         ))
     }
 
-    /// True if this hub is about to do something for its link, or its worker dialled not long ago:
-    /// what wakes a hub that dials, or that waits to, may be something else that is due before.
+    /// Returns true if this hub is about to do something for its link, or if its worker dialled not
+    /// long ago. A hub that dials or waits to dial may be woken for something else that is due
+    /// before.
     fn is_due(&self, browser: usize, hub: &str) -> bool {
         self.browsers[browser].actors.values().any(|actor| {
             let hubs = actor.realm.host.hubs.borrow();

@@ -1,4 +1,4 @@
-//! How pages and workers begin, freeze and die.
+//! Pages and workers: how they begin, freeze and die.
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
@@ -22,26 +22,26 @@ use crate::{
     seen::Sight,
 };
 
-/// What the name of the worker of a page's exclusive sockets begins with.
+/// The beginning of the name of the worker of a page's exclusive sockets.
 const EXCLUSIVE: &str = "tabmux:exclusive:";
-/// The longest that a page does one thing.
+/// Longest time for which a script of a page is busy, in milliseconds.
 const BLOCKED_MS: u64 = 30_000;
-/// A page that is blocked for so long may be taken for dead by whoever asks it.
+/// A page that is blocked for this long may be taken for dead by a hub that asks it.
 const LONG_BLOCK: Duration = Duration::from_secs(20);
-/// Where pages are.
+/// The address of all pages.
 const PAGE: &str = "https://sim/app/page";
-/// Where the page library is.
+/// The address of the page library.
 const CLIENT: &str = "https://sim/tabmux/client.js";
-/// How soon the server forgets a tab that died: a link that is half-open lives for 35 s, a
-/// session without a link for 60 s, and a hub may just have come back to it.
+/// Time until the server has forgotten a tab that died. A half-open link lives for 35 s and a
+/// session without a link for 60 s, and a hub may just have come back to the session.
 const SERVER_FORGETS: Duration = Duration::from_secs(300);
-/// Tabs that lead within this time have both taken the lease.
+/// Tabs that begin to lead within this time have both taken the lease.
 const AT_ONCE: Duration = Duration::from_millis(200);
-/// How long a parked tab is kept.
+/// Time for which a parked tab is kept.
 pub(crate) const PARKED: Duration = Duration::from_secs(600);
 
 impl World {
-    /// A page or a worker begins.
+    /// Starts a page or a worker.
     fn start(
         &mut self,
         at: usize,
@@ -67,7 +67,7 @@ impl World {
                 faults.lacks.push("locks");
             }
             if !browser.traits.channels {
-                // No engine has SharedWorkers and no channels.
+                // No engine has SharedWorkers but no channels.
                 faults.lacks.extend(["channels", "shared"]);
             }
             if let Special::Refuses(what) = special {
@@ -100,7 +100,7 @@ impl World {
         Ok(number)
     }
 
-    /// Whether the only tier that pages of a browser may have is refused there.
+    /// Returns true if the browser refuses the only tier that its pages may have.
     pub(crate) fn has_no_tier(&self, at: usize) -> bool {
         match (self.plan.special, self.browsers[at].traits.tiers) {
             (Special::Refuses(what), Tiers::Leader) => {
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// A page is loaded.
+    /// Loads a page in a browser.
     pub(crate) fn open_tab(&mut self, at: usize, rng: &mut Rng) -> Checked {
         let special = self.plan.special;
         let tag = u32::try_from(rng.next() >> 32).unwrap_or(1);
@@ -128,7 +128,7 @@ impl World {
         };
         let mut page = Page::new(tag, throttle_ms, options.to_owned(), doors, self.now);
         page.excused = self.has_no_tier(at);
-        // A cache may still have the build before.
+        // The HTTP cache may still hold the build before the last.
         let last = self.builds.len() - 1;
         let is_old = special == Special::Deploys && rng.one_in(4);
         let build = last.saturating_sub(is_old.into());
@@ -148,7 +148,7 @@ impl World {
         self.app((at, number), "client", &format!("[{options}]"))
     }
 
-    /// The application in a page does something.
+    /// Lets the application in a page do something.
     pub(crate) fn app(&mut self, at: (usize, u32), method: &str, args: &str) -> Checked {
         let given = [method, args].map(|text| Given::Text(text.to_owned()));
         let task = Task::new("app", given);
@@ -156,7 +156,7 @@ impl World {
         self.run_task(at, &task)
     }
 
-    /// A shared worker begins.
+    /// Starts a shared worker.
     pub(crate) fn start_shared(&mut self, at: (usize, u32), place: Place) -> Checked<u32> {
         let area = self.browsers[at.0].actors.get(&at.1).map_or(0, |actor| actor.area);
         let kind = Kind::Shared { place: place.clone(), owners: BTreeSet::new() };
@@ -166,7 +166,7 @@ impl World {
         Ok(number)
     }
 
-    /// A worker of one page begins.
+    /// Starts a worker of one page.
     pub(crate) fn worker(
         &mut self,
         at: (usize, u32),
@@ -201,7 +201,7 @@ impl World {
         OneHub.unless(!both, || format!("two tabs of browser {} lead at once", at.0))
     }
 
-    /// The script of a worker is on its way.
+    /// Sends the script of a worker on its way.
     fn script(&mut self, owner: (usize, u32), number: u32) {
         let at = (owner.0, number);
         // Browsers run no HTML as a worker.
@@ -212,7 +212,7 @@ impl World {
         self.put(self.now + after, delivery);
     }
 
-    /// The script of a worker will not come: it ends, and its pages are told.
+    /// Called when the script of a worker will not come. The worker ends, and its pages are told.
     pub(crate) fn no_script(&mut self, at: (usize, u32)) -> Checked {
         let owners = match self.browsers[at.0].actors.get(&at.1).map(|actor| &actor.kind) {
             Some(Kind::Shared { owners, .. }) => owners.iter().copied().collect(),
@@ -227,7 +227,7 @@ impl World {
         Ok(())
     }
 
-    /// The script of a worker is there.
+    /// Called when the script of a worker has arrived.
     pub(crate) fn script_is_there(&mut self, at: (usize, u32)) -> Checked {
         let build = self.builds.len() - 1;
         let scripts = Rc::clone(&self.builds[build]);
@@ -245,7 +245,8 @@ impl World {
         Ok(())
     }
 
-    /// A worker of another build than a page says so to it, and the page has no hub then.
+    /// Called for a worker of another build than its page. It tells the page so, and the page has
+    /// no hub then.
     pub(crate) fn excuse_other_builds(&mut self, at: (usize, u32)) {
         let browser = &mut self.browsers[at.0];
         let Some(build) = browser.actors.get(&at.1).and_then(|actor| actor.build) else { return };
@@ -257,7 +258,7 @@ impl World {
         }
     }
 
-    /// A script of a page does one thing for long, and the page hears nothing meanwhile.
+    /// Blocks a script of a page for long. The page hears nothing meanwhile.
     pub(crate) fn block(&mut self, at: (usize, u32), rng: &mut Rng) {
         self.page_changes(at.0);
         self.page_is_away(at);
@@ -272,7 +273,7 @@ impl World {
         self.put(self.now + span, Delivery::Unblock { at });
     }
 
-    /// It is done with that.
+    /// Ends the block of a page.
     pub(crate) fn unblock(&mut self, at: (usize, u32)) {
         let now = self.now;
         let browser = &mut self.browsers[at.0];
@@ -287,7 +288,7 @@ impl World {
         self.thaw(at.0, at.1);
     }
 
-    /// A page or a worker is no more: its ports, locks and links go without a word.
+    /// Removes a page or a worker, with its ports, locks and links. Nothing is told to the others.
     pub(crate) fn kill(&mut self, at: (usize, u32)) {
         let browser = &mut self.browsers[at.0];
         let Some(dead) = browser.actors.remove(&at.1) else { return };
@@ -312,7 +313,7 @@ impl World {
         self.settle_all(at.0);
     }
 
-    /// A worker crashes. The last of what it posted may not have left its process yet.
+    /// Crashes a worker. Its last messages may not have left its process.
     pub(crate) fn crash(&mut self, at: (usize, u32), rng: &mut Rng) {
         let until = self.now + rng.millis(0, self.browsers[at.0].traits.port_ms);
         let ports = &self.browsers[at.0].ports;
@@ -325,8 +326,8 @@ impl World {
         self.kill(at);
     }
 
-    /// What happened to a page may freeze or end a worker; soon, or after it lingered. One of its
-    /// own goes with it.
+    /// Freezes or ends workers after a change of a page, at once or after they lingered. A page's
+    /// own workers end with it.
     pub(crate) fn settle_all(&mut self, at: usize) {
         for number in self.browsers[at].workers() {
             let browser = &mut self.browsers[at];
@@ -346,7 +347,7 @@ impl World {
         }
     }
 
-    /// A worker that should freeze does, and one that has nothing left to live for dies.
+    /// Freezes a worker that should freeze, and ends one that has no page left.
     pub(crate) fn settle(&mut self, at: (usize, u32)) {
         let now = self.now;
         let browser = &mut self.browsers[at.0];
@@ -365,7 +366,7 @@ impl World {
         }
     }
 
-    /// A page goes into the back/forward cache.
+    /// Puts a page into the back/forward cache.
     pub(crate) fn park(&mut self, at: (usize, u32)) -> Checked {
         self.page_changes(at.0);
         self.page_is_away(at);
@@ -378,7 +379,7 @@ impl World {
         Ok(())
     }
 
-    /// A page comes back from there, and hears what was posted meanwhile, or some of it.
+    /// Takes a page out of the cache. It hears what was posted meanwhile, or some of it.
     pub(crate) fn restore(&mut self, at: (usize, u32), rng: &mut Rng) -> Checked {
         let (now, drops) = (self.now, self.browsers[at.0].traits.drops);
         self.page_changes(at.0);
@@ -396,7 +397,7 @@ impl World {
             page.disturb();
         }
         self.views_return(at);
-        // An application may hear of its return before the page library does.
+        // The application may be told before the page library that the page is back.
         if !self.healed && rng.one_in(2) {
             self.page_wishes(at, Transition::OpenSocket, rng)?;
             self.page_wishes(at, Transition::OpenView, rng)?;
@@ -407,7 +408,7 @@ impl World {
         Ok(())
     }
 
-    /// The browser stops a page, or lets it go on.
+    /// Freezes a page, or lets it go on.
     pub(crate) fn set_frozen(&mut self, at: (usize, u32), frozen: bool) {
         let now = self.now;
         self.page_changes(at.0);
@@ -426,7 +427,7 @@ impl World {
         }
     }
 
-    /// Workers that have a page again go on at once.
+    /// Lets workers that have a running page again go on at once.
     fn revive(&mut self, at: usize) {
         for number in self.browsers[at].workers() {
             if !self.browsers[at].should_freeze(number) {
@@ -435,7 +436,7 @@ impl World {
         }
     }
 
-    /// A tab is no more; if it was polite, it said so.
+    /// Ends a tab. If `polite`, the tab says goodbye.
     pub(crate) fn bury(&mut self, at: (usize, u32), polite: bool) -> Checked {
         if polite {
             let given = [Given::Text("pagehide".into()), Given::Flag(false)];
@@ -447,7 +448,7 @@ impl World {
         let parked = actor.life == Life::Parked;
         let tab = actor.page().map(|page| page.tab);
         self.kill(at);
-        // Without locks, or parked, a tab that crashed may stay for long.
+        // Without locks, or if it was parked, a tab that crashed may be kept for long.
         let known = polite || self.browsers[at.0].traits.locks && !parked;
         if let Some(tab) = tab.filter(|_| known) {
             self.put(self.now + SERVER_FORGETS, Delivery::ServerForgot { tab });
@@ -455,7 +456,7 @@ impl World {
         Ok(())
     }
 
-    /// The script of a dead worker is run again by itself, with one of the ports there were.
+    /// Runs the script of a dead worker again, with one of the ports that it had.
     pub(crate) fn rerun(&mut self, at: (usize, u32), rng: &mut Rng) -> Checked {
         let browser = &self.browsers[at.0];
         let Some(Kind::Shared { place, owners }) =

@@ -1,5 +1,5 @@
-//! The one loop: take the earliest delivery, run the shipped script or the real registry, and put
-//! what comes out of it back into the queue.
+//! The main loop. It takes the earliest delivery, runs the shipped script or the real registry, and
+//! puts the results back into the queue.
 
 use std::{
     cmp::Reverse,
@@ -46,61 +46,61 @@ use crate::{
     topics::Feed,
 };
 
-/// A tab that attaches more often than this in a minute is between two hubs. Failures say so.
+/// A tab that attaches more often than this in a minute moves between two hubs. Failures say so.
 const MANY_ATTACHES: u32 = 12;
-/// The kind of message by which a hub says that a tab is attached.
+/// The kind of the message by which a hub says that a tab is attached.
 const ATTACHED: &str = "11";
-/// How several messages that a port carries together begin.
+/// The beginning of a list of several messages that a port carries together.
 const SEVERAL: &str = "[93,[";
-/// More steps than any run takes, unless something goes round in circles.
+/// More steps than any run takes, unless it repeats something for ever.
 const MAX_STEPS: u64 = 250_000;
-/// What leases, beats and heartbeats of three browsers may add in each second that passes.
+/// Steps that leases, beats and heartbeats of three browsers may add in each second.
 const STEPS_A_SECOND: u64 = 200;
 
-/// Everything there is.
+/// The whole simulated world.
 pub struct World {
     pub(crate) now: Timestamp,
-    /// Of what is luck at the server.
+    /// The generator of everything that is random at the server.
     pub(crate) rng: Rng,
     pub(crate) plan: Plan,
     pub(crate) engine: Engine,
-    /// All builds so far. What is loaded is of the last.
+    /// All builds so far. Scripts that are loaded now are of the last.
     pub(crate) builds: Vec<Rc<Scripts>>,
     pub(crate) browsers: Vec<Browser>,
     pub(crate) network: Network,
-    /// `None` while it is down.
+    /// The tabmux server, or `None` while it is down.
     pub(crate) server: Option<Server>,
     /// The server that knows nothing of tabmux.
     pub(crate) plain: Plain,
     /// The number of the latest session of all servers so far.
     pub(crate) serial: u64,
-    /// What was published so far.
+    /// The publications of all topics so far.
     pub(crate) feed: Feed,
-    /// What should be true of sockets.
+    /// The model of all virtual sockets.
     pub(crate) reference: Reference,
-    /// The sessions that each tab was ever part of, as the server has it.
+    /// The sessions that each tab was ever part of, as the server knows them.
     pub(crate) parts: BTreeSet<(TabId, SessionId)>,
-    /// Whose each session is.
+    /// The user of each session.
     pub(crate) owners: BTreeMap<SessionId, Option<Identity>>,
-    /// Sessions of users who have left a browser, or left it once.
+    /// Sessions of users who have left a browser, or who left it once.
     pub(crate) disowned: BTreeSet<(usize, SessionId)>,
-    /// The session that each claim is of, without what it says of a tab.
+    /// The session of each claim. The claim is kept without its part about the tab.
     pub(crate) claims: BTreeMap<String, SessionId>,
-    /// What is known of each hub.
+    /// The oracle of each hub.
     pub(crate) hubs: BTreeMap<HubId, HubRecord>,
-    /// The latest claim of each session, and whose it is.
+    /// The latest claim of each session, and the browser that holds it.
     pub(crate) resumes: BTreeMap<SessionId, (Resume, usize)>,
-    /// Whether all faults are over.
+    /// True if all faults are over.
     pub(crate) healed: bool,
-    /// The faults that it saw.
+    /// The faults that the run saw.
     pub(crate) seen: Seen,
-    /// The port on which a worker hears something just now.
+    /// The port on which a worker hears a message just now.
     pub(crate) hears_on: Option<u32>,
     /// The port through which each tab last attached to each hub.
     pub(crate) attached_on: BTreeMap<(HubId, TabId), u32>,
     /// The hub whose message a page hears just now, and the step.
     pub(crate) speaks: Option<(HubId, u64)>,
-    /// Why hubs gave tabs up, until the server hears of it.
+    /// Reasons why hubs gave tabs up, until the server hears of it.
     pub(crate) given_up: BTreeMap<TabId, &'static str>,
     queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
     deliveries: BTreeMap<u64, Delivery>,
@@ -111,33 +111,33 @@ pub struct World {
 /// A task of a page or a worker.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// What it is, by the name that `browser.js` has for it.
+    /// The name of the task in `browser.js`.
     pub name: &'static str,
-    /// What it is given.
+    /// The arguments of the task.
     pub given: Vec<Given>,
 }
 
-/// Something that arrives somewhere.
+/// Something that arrives at a certain time.
 #[expect(missing_docs, reason = "the fields say where, and with what")]
 #[derive(Clone, Debug)]
 pub enum Delivery {
-    /// The plan.
+    /// A transition of the plan is due.
     Step(usize),
-    /// Something for a page or a worker.
+    /// A task for a page or a worker.
     Task { at: (usize, u32), task: Task },
-    /// What came on a port, unless that has gone.
+    /// A message came on a port. It is dropped if the port has gone.
     OnPort { at: (usize, u32), port: u32, data: String },
-    /// A timer that was due then by the clock of its machine.
+    /// A timer is due, by the clock of its machine.
     Timer { at: (usize, u32), id: u32, due: u64 },
-    /// The script of a worker is there.
+    /// The script of a worker has arrived.
     Script { at: (usize, u32) },
     /// The script of a worker will not come.
     NoScript { at: (usize, u32) },
     /// A module that a page asked for will not come.
     NoModule { at: (usize, u32), id: u32 },
-    /// A module that a page asked for, or HTML in the place of that of a worker.
+    /// A module that a page asked for has arrived, or HTML in the place of a worker's module.
     Module { at: (usize, u32), id: u32, html: bool },
-    /// What became of a wish for a lock.
+    /// The result of a request for a lock.
     Lock { browser: usize, area: usize, call: Call, news: News },
     /// A dial reaches the server.
     Arrive { link: u64 },
@@ -145,13 +145,13 @@ pub enum Delivery {
     DialIsOver { link: u64, at: (usize, u32) },
     /// The link is open.
     Opened { link: u64, at: (usize, u32) },
-    /// Something reaches the server.
+    /// A message reaches the server.
     Up { link: u64, message: Message },
-    /// Something reaches the worker.
+    /// A message reaches the worker.
     Down { link: u64, at: (usize, u32), message: Message },
     /// A link breaks, and both ends hear of it.
     Flap { link: u64 },
-    /// A worker dies, and so does some of what it posted.
+    /// A worker dies, and some of its messages are lost.
     Crash { worker: (usize, u32), dice: u64 },
     /// The server hears that a link is closed.
     ServerHears { link: u64 },
@@ -159,33 +159,33 @@ pub enum Delivery {
     WorkerHears { link: u64, at: (usize, u32), code: u16, clean: bool },
     /// The application has dealt with a message.
     DealtWith { socket: SocketRef, cost: u64 },
-    /// The registry wants to be woken.
+    /// A timeout of the registry is due.
     ServerTimer,
-    /// The server is back.
+    /// The server runs again.
     ServerUp,
-    /// The server stops.
+    /// The tabmux server stops.
     ServerDown,
-    /// A machine wakes.
+    /// A machine wakes from sleep.
     Wake { browser: usize },
-    /// A page has done what took it so long.
+    /// A page is no longer blocked.
     Unblock { at: (usize, u32) },
     /// A plain server answers a dial.
     PlainAnswers { link: u64 },
-    /// A plain socket beside this view would be open for a while.
+    /// A plain socket beside this view would have been open for a while.
     Beside { at: (usize, u32), view: u32 },
-    /// What was asked for must be there by now.
+    /// What a page asked for must be there by now.
     Bounded { at: (usize, u32), what: Wanted },
     /// An application opens another view for one that is closed.
     Reopen { at: (usize, u32), mode: Mode, feed: u64 },
-    /// A worker freezes, or dies, if it should.
+    /// A worker freezes or dies, if it should.
     Settle { at: (usize, u32) },
-    /// A stranger lets go of a lock.
+    /// A stranger releases a lock.
     GiveBack { browser: usize, area: usize, call: Call },
-    /// By now the server has forgotten a tab that died.
+    /// The server has forgotten a tab that died by now.
     ServerForgot { tab: TabId },
 }
 
-/// The log of events, as its hash.
+/// The log of events. Only its hash is kept.
 #[derive(Debug)]
 struct Log {
     steps: u64,
@@ -194,7 +194,7 @@ struct Log {
 }
 
 impl World {
-    /// The world of a seed, in which nothing has happened.
+    /// Returns the world of a seed, in which nothing has happened.
     pub fn new(seed: u64, kept: &Kept, trace: bool, scripts: Rc<Scripts>) -> Self {
         let mut plan = Plan::draw(seed, START);
         plan.keep(kept);
@@ -241,7 +241,7 @@ impl World {
     /// Runs both phases.
     ///
     /// # Errors
-    /// The first invariant that was broken.
+    /// Returns the first invariant that was broken.
     pub fn run(&mut self) -> Checked {
         for at in 0..self.plan.steps.len() {
             self.put(self.plan.steps[at].at, Delivery::Step(at));
@@ -262,13 +262,13 @@ impl World {
         })
     }
 
-    /// What the run was.
+    /// Returns the result of the run.
     pub const fn summary(&self) -> Summary {
         let Log { steps, hash, .. } = self.log;
         Summary { steps, hash, heard: self.reference.heard, seen: self.seen }
     }
 
-    /// Delivers all that arrives within a span.
+    /// Delivers everything that arrives within a span.
     pub(crate) fn pass(&mut self, span: Duration) -> Checked {
         let end = self.now + span;
         while let Some(Reverse((at, order))) = self.queue.peek().copied().filter(|it| it.0.0 <= end)
@@ -304,7 +304,7 @@ impl World {
         self.deliver(delivery)
     }
 
-    /// What waited for a page or a worker is delivered to it, if it runs.
+    /// Delivers what waited for a page or a worker, if it runs.
     pub(crate) fn thaw(&mut self, browser: usize, number: u32) {
         if self.browsers[browser].asleep {
             return;
@@ -321,7 +321,7 @@ impl World {
         self.deliveries.insert(self.order, delivery);
     }
 
-    /// What would arrive after a moment is dropped, if it is this.
+    /// Drops deliveries after a moment for which `is` returns true.
     pub(crate) fn drop_after(&mut self, until: Timestamp, is: impl Fn(&Delivery) -> bool) {
         for Reverse((_, order)) in self.queue.iter().filter(|it| it.0.0 > until) {
             if self.deliveries.get(order).is_some_and(&is) {
@@ -340,7 +340,7 @@ impl World {
         let _ = write!(self.log, "{} {what:?}", self.now.as_micros());
     }
 
-    /// Puts a task in the inbox of a page or a worker, behind what is there.
+    /// Puts a task into the inbox of a page or a worker, behind what is there.
     pub(crate) fn send(&mut self, at: (usize, u32), latency: Duration, task: Task) {
         if let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) {
             let when = actor.inbox.arrival(self.now + latency);
@@ -348,7 +348,7 @@ impl World {
         }
     }
 
-    /// Runs something in a realm, and does what comes of it.
+    /// Runs something in a realm, and carries out what the scripts asked for.
     pub(crate) fn enter(
         &mut self,
         at: (usize, u32),
@@ -383,7 +383,7 @@ impl World {
         Ok(())
     }
 
-    /// Runs a task at once.
+    /// Runs a task of a page or a worker at once.
     pub(crate) fn run_task(&mut self, at: (usize, u32), task: &Task) -> Checked {
         let before = self.speaks.take();
         self.hears_hub(at, task);
@@ -392,7 +392,7 @@ impl World {
         ran
     }
 
-    /// A page hears something of a hub.
+    /// Called when a page hears a message of a hub.
     fn hears_hub(&mut self, at: (usize, u32), task: &Task) {
         let step = self.log.steps;
         let Some(page) = self.browsers[at.0].page(at.1) else { return };
@@ -472,7 +472,7 @@ impl World {
         }
     }
 
-    /// Something came on a port.
+    /// Called when a message came on a port.
     fn on_port(&mut self, at: (usize, u32), port: u32, data: String) -> Checked {
         let given = vec![Given::Number(port.into()), Given::Text(data)];
         self.hears_on = Some(port);
@@ -481,7 +481,7 @@ impl World {
         ran
     }
 
-    /// A timer is due, or was when its machine began to sleep.
+    /// Called when a timer is due, or was due when its machine began to sleep.
     fn timer(&mut self, at: (usize, u32), id: u32, due: u64) -> Checked {
         let clock = self.browsers[at.0].clock(self.now).as_micros();
         let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else {
@@ -499,7 +499,7 @@ impl World {
         self.run_task(at, &Task { name: "timer", given: vec![Given::Number(id.into())] })
     }
 
-    /// A machine wakes.
+    /// Wakes a machine from sleep.
     fn wake(&mut self, at: usize) {
         self.browsers[at].asleep = false;
         self.browsers[at].woke = self.now;
@@ -512,7 +512,7 @@ impl World {
 }
 
 impl Delivery {
-    /// The page or the worker it arrives at, if it is one.
+    /// Returns the page or the worker at which the delivery arrives, if it arrives at one.
     const fn actor(&self) -> Option<(usize, u32)> {
         match self {
             Self::Task { at, .. }
@@ -554,20 +554,21 @@ impl Delivery {
 }
 
 impl Task {
-    /// A task with these words.
+    /// Returns a task with these arguments.
     pub fn new(name: &'static str, given: impl IntoIterator<Item = Given>) -> Self {
         Self { name, given: given.into_iter().collect() }
     }
 
-    /// The hub that says this to a page of this tag, on its port, on the bus or as its own worker,
-    /// and whether it says that the page is attached. What comes by storage is not looked at.
+    /// Returns the hub that posts this to a page with this tag, and whether it says that the page
+    /// is attached. The message may come on the page's port, on the bus or from its own worker.
+    /// Messages by storage are not looked at.
     fn speaker(&self, tag: u32) -> Option<(HubId, bool)> {
         let ("message" | "broadcast" | "fromWorker", Some(Given::Text(data))) =
             (self.name, self.given.get(1))
         else {
             return None;
         };
-        // On the bus the tabs that it is said to come first.
+        // On the bus, the tabs that the message is for come first.
         let said = match data.strip_prefix("[[") {
             Some(frame) => {
                 let (tabs, said) = frame.split_once("],")?;
@@ -575,9 +576,9 @@ impl Task {
             }
             None => data,
         };
-        // Several messages that a port carries together are of one hub, if of any.
+        // Several messages that a port carries together all come from one hub.
         let said = said.strip_prefix(SEVERAL).unwrap_or(said);
-        // What comes last in a frame of the bus is the name of the host, and no hub.
+        // The last field in a frame of the bus is the name of the host, not of a hub.
         let names = said.match_indices(",\"n").filter(|(at, _)| {
             let kind = said[..*at].rsplit_once('[');
             kind.is_some_and(|(_, kind)| kind.parse::<u8>().is_ok())
