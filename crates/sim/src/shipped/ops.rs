@@ -49,11 +49,11 @@ fn keeps_secret(at: (usize, u32), op: &Op) -> Checked {
 /// How a script arrives, or a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrives {
-    /// As it is.
+    /// The script arrives whole.
     Whole,
-    /// As a page of HTML, as servers send for an address that they do not know.
+    /// A page of HTML arrives, as servers send it for an address that they do not know.
     Html,
-    /// Not at all: it is refused.
+    /// The request for the script is refused.
     Not,
 }
 

@@ -559,9 +559,8 @@ impl Task {
         Self { name, given: given.into_iter().collect() }
     }
 
-    /// Returns the hub that posts this to a page with this tag, and whether it says that the page
-    /// is attached. The message may come on the page's port, on the bus or from its own worker.
-    /// Messages by storage are not looked at.
+    /// Returns the hub that posts this to a page with this tag, on a port, the bus or as its worker,
+    /// and whether it says that the page is attached. Messages by storage are left out.
     fn speaker(&self, tag: u32) -> Option<(HubId, bool)> {
         let ("message" | "broadcast" | "fromWorker", Some(Given::Text(data))) =
             (self.name, self.given.get(1))
