@@ -559,7 +559,7 @@ impl Task {
         Self { name, given: given.into_iter().collect() }
     }
 
-    /// Returns the hub that posts this to a page with this tag, on a port, the bus or as its worker,
+    /// Returns the hub that posts this to a page with this tag, on a port, the bus or as a worker,
     /// and whether it says that the page is attached. Messages by storage are left out.
     fn speaker(&self, tag: u32) -> Option<(HubId, bool)> {
         let ("message" | "broadcast" | "fromWorker", Some(Given::Text(data))) =
