@@ -1,9 +1,9 @@
-//! Credentials, from one seed: a real hub and the real registry, a page whose function answers
-//! late, never, or for another user, and an application that does the same with the registry.
+//! Credentials, from one seed. There are a real hub and the real registry. The function of the page
+//! answers late, never, or for another user. The application does the same with the registry.
 //!
 //! Links break, credentials expire at any moment, and pages renew them. What must hold: no link has
-//! a session before the application allowed it, a link is of the user that was allowed, no link
-//! outlives its credentials, and a session outlives the link whose credentials have expired.
+//! a session before the application allowed it. A link belongs to the user that was allowed. No
+//! link outlives its credentials. A session outlives the link whose credentials have expired.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -27,15 +27,15 @@ use crate::{
 
 const STEPS: usize = 300;
 const TAB: TabId = TabId(1);
-/// A session waits so long for another link, and a little less is surely in time.
+/// Time for which a session without a link is surely kept. The server keeps it a little longer.
 const SURELY_KEPT: Duration = Duration::from_secs(200);
-/// How late the timers of links are at most.
+/// Largest delay of the timers of links.
 const LATE: Duration = Duration::from_millis(100);
 
 /// Runs one seed. Returns how many links were welcomed, and how many credentials were renewed.
 ///
 /// # Errors
-/// The first invariant that was broken.
+/// Returns the first invariant that was broken.
 pub fn run(seed: u64) -> Checked<[u64; 2]> {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
@@ -51,21 +51,21 @@ struct World {
     registry: Registry,
     links: u64,
     link: Option<Link>,
-    /// What the page's function returns now, and what it told last.
+    /// The token that the page's function returns now. `shown` is the one that it returned last.
     token: String,
     shown: String,
-    /// The question to the page that it has yet to answer, and when.
+    /// The open question to the page, and the time when the page answers it.
     page: Option<(PageAsk, Timestamp)>,
-    /// The questions to the application that are open.
+    /// The open questions to the application.
     asked: BTreeMap<AskId, Question>,
-    /// Whom the application allowed on which link, and until when.
+    /// For each link: the user whom the application allowed, and the time until which.
     allowed: BTreeMap<LinkId, (String, Option<Timestamp>)>,
-    /// The session of the last welcome, its user, and when its link went.
+    /// The session of the last welcome with its user, and the time when its link ended.
     session: Option<(SessionId, String)>,
     lost: Option<Timestamp>,
-    /// The hub was refused for good, or as somebody else: it has no claim any more.
+    /// True if the hub was refused for good, or as another user. It then has no claim any more.
     is_given_up: bool,
-    /// The page and the application do what they should.
+    /// True if the page and the application do what they should.
     is_healed: bool,
     welcomed: u64,
 }
@@ -73,7 +73,7 @@ struct World {
 struct Link {
     attempt: AttemptId,
     id: LinkId,
-    /// What the shell of the server has yet to read, since the link is pending.
+    /// Messages that the server's shell has not read yet, because the link is pending.
     unread: Vec<Vec<u8>>,
 }
 
@@ -81,7 +81,7 @@ struct Question {
     link: LinkId,
     renews: bool,
     token: String,
-    /// When it is answered; none: never.
+    /// The time when the question is answered. `None` means never.
     due: Option<Timestamp>,
 }
 
@@ -130,7 +130,8 @@ impl World {
         self.pass(pause)
     }
 
-    /// The page is of Ann, and both answer at once: there is a link soon, and it stays.
+    /// Ends the faults: the page belongs to Ann, and both answer at once. A link must open soon and
+    /// stay.
     fn heal(&mut self) -> Checked<[u64; 2]> {
         self.is_healed = true;
         self.pass(Duration::from_secs(120))?;
@@ -155,7 +156,7 @@ impl World {
         self.hub.handle_input(self.now, hub::Input::TabMessage { tab: TAB, message });
     }
 
-    /// Time passes for both ends, the page and the application.
+    /// Lets time pass for both ends, the page and the application.
     fn pass(&mut self, span: Duration) -> Checked {
         let end = self.now + span;
         self.settle()?;
@@ -180,7 +181,7 @@ impl World {
         Ok(())
     }
 
-    /// Carries out what both ends order, until neither has more.
+    /// Carries out the orders of both ends, until neither has more.
     fn settle(&mut self) -> Checked {
         loop {
             if let Some(output) = self.hub.poll_output() {
@@ -193,7 +194,8 @@ impl World {
         }
     }
 
-    /// Gives the registry what a link said while it was pending. Returns false if there is nothing.
+    /// Passes the registry what a link sent while it was pending. Returns false if there was
+    /// nothing.
     fn read_on(&mut self) -> bool {
         let Some(link) = &mut self.link else { return false };
         if link.unread.is_empty() || self.registry.is_pending(link.id) {
@@ -239,7 +241,7 @@ impl World {
             HubMessage::Ask { id, .. } => {
                 let wait = match self.rng.below(6) {
                     _ if self.is_healed => Duration::ZERO,
-                    // Never: the hub does not wait for so long.
+                    // This stands for never, because the hub does not wait for so long.
                     0 => Duration::from_secs(1_000),
                     1 => self.rng.millis(0, 25_000),
                     _ => Duration::ZERO,
@@ -252,7 +254,7 @@ impl World {
                     self.tab(TabMessage::Got { count0: 0, count: 0 });
                 }
                 if n_seen == 0 {
-                    // So that the session is worth keeping.
+                    // The session then contains something, so that it is worth keeping.
                     let (n, socket, path, protocols) = (1, SocketId(1), "/", Vec::new());
                     self.tab(TabMessage::Open { n, socket, path, protocols });
                 }
@@ -269,7 +271,7 @@ impl World {
             return self.tab(TabMessage::Answer { id, answer: Err("logged out") });
         }
         if self.is_healed {
-            // A login service gives another token each time.
+            // A login service returns another token each time.
             self.token = format!("ann {}", self.rng.next());
         }
         let is_new = self.shown != self.token;
@@ -296,7 +298,7 @@ impl World {
         }
     }
 
-    /// The link breaks, for both ends.
+    /// Breaks the link for both ends.
     fn cut(&mut self) {
         if let Some(Link { attempt, id, .. }) = self.link.take() {
             self.registry.handle_input(self.now, Input::LinkClosed { link: id });
@@ -356,7 +358,7 @@ impl World {
         Ok(())
     }
 
-    /// A hub was welcomed.
+    /// Called when a hub was welcomed.
     fn link_up(&mut self, link: LinkId, session: SessionId, resumed: bool) -> Checked {
         let Some((user, _)) = self.allowed.get(&link) else {
             return OneUser.broken(format!("{link:?} was welcomed, and nobody allowed it"));
@@ -371,7 +373,7 @@ impl World {
             OneUser.unless(!resumed || before != &session || whose == user, || {
                 format!("{user} goes on with the session of {whose}")
             })?;
-            // The hub gives a session up that was refused to it, and begins another one.
+            // A hub gives up a session that was refused to it, and begins another one.
             let is_lost = whose == user && !resumed && span < SURELY_KEPT;
             let lives = self.registry.sessions().any(|it| it.session == *before);
             NothingLost.unless(!is_lost || !lives || self.is_given_up, || {
@@ -396,7 +398,7 @@ impl World {
         Ok(())
     }
 
-    /// Holds each link against what was allowed.
+    /// Checks each link against what the application allowed.
     fn look(&self) -> Checked {
         for info in self.registry.sessions().filter(|info| info.is_linked) {
             let link = self.registry.link_of(info.session);
@@ -422,7 +424,7 @@ impl World {
         Ok(())
     }
 
-    /// The application allows the user that a token names, or refuses.
+    /// Lets the application allow the user that a token names, or refuse.
     fn answer(&mut self, ask: AskId, question: &Question) -> Checked {
         let user = question.token.split(' ').next().unwrap_or_default().to_owned();
         let lives = if self.is_healed { 45 } else { 2 + self.rng.below(60) };
@@ -439,7 +441,7 @@ impl World {
             self.is_given_up |= !question.renews && retry.is_none();
             Answer::Deny(Denial { code, message, retry })
         } else {
-            // A renewal counts for the same user alone.
+            // Credentials may be renewed only for the same user.
             let before = self.allowed.get(&question.link);
             if !question.renews || before.is_some_and(|(before, _)| *before == user) {
                 self.allowed.insert(question.link, (user, until));
@@ -451,7 +453,7 @@ impl World {
         self.is_over(ask)
     }
 
-    /// Whoever answers twice, or too late, hears so.
+    /// Checks that a second or late answer is reported as such.
     fn is_over(&mut self, ask: AskId) -> Checked {
         let visitor = Arc::new(Visitor::Admitted(Admitted::default()));
         let taken = self.registry.answer(self.now, ask, Answer::Admit(&visitor));

@@ -1,9 +1,9 @@
-//! Requests of tabs, from one seed: the real registry, an application that answers late, twice,
-//! in parts or never, and a hub that asks.
+//! Requests of tabs, from one seed. There are the real registry, a hub that asks, and an
+//! application that answers late, twice, in parts or never.
 //!
-//! No page can ask yet, so a script of its own stands for hub and tabs. It does what PROTOCOL.md
-//! asks of them: it numbers what it sends, keeps it until the server has it, and counts what it
-//! hears. Links break with frames on their way, other hubs take over, and tabs go.
+//! A script of its own stands for hub and tabs. It does what PROTOCOL.md asks of them: it numbers
+//! what it sends, keeps it until the server has it, and counts what it hears. Links break with
+//! frames on their way, other hubs take over, and tabs go.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,13 +32,13 @@ const STEPS: usize = 400;
 const TABS: u64 = 3;
 /// The credit that a tab gives a request.
 const CREDIT: u64 = 300;
-/// Longer than any question may wait.
+/// A time longer than any question may wait.
 const LONG: Duration = Duration::from_secs(60);
 
 /// Runs one seed. Returns how many requests have ended.
 ///
 /// # Errors
-/// The first invariant that was broken.
+/// Returns the first invariant that was broken.
 pub fn run(seed: u64) -> Checked<u64> {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
@@ -52,7 +52,7 @@ struct World {
     now: Timestamp,
     registry: Registry,
     hub: Hub,
-    /// The questions that the application has yet to answer.
+    /// The questions that the application has not answered yet.
     asked: BTreeMap<AskId, Asked>,
 }
 
@@ -63,16 +63,16 @@ struct Hub {
     links: u64,
     claim: Option<Resume>,
     tabs: BTreeMap<TabId, Tab>,
-    /// Frames on their way to it.
+    /// Frames on their way to the hub.
     down: Vec<Vec<u8>>,
 }
 
 #[derive(Default)]
 struct Tab {
     alias: Option<Alias>,
-    /// The server attached it on this link.
+    /// True if the server attached the tab on this link.
     attached: bool,
-    /// The frames that it sent and the server may not have, by number.
+    /// Frames that the tab sent and the server may not have, by number.
     unseen: BTreeMap<u64, Vec<u8>>,
     said: u64,
     heard: u64,
@@ -83,7 +83,8 @@ struct Tab {
 /// A request as its tab sees it.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// So many replies came, and so much of the credit is left. It is above 0 when a reply comes.
+    /// The number of replies that have arrived, and the credit that is left. It is above 0 when a
+    /// reply arrives.
     Open {
         replies: u64,
         left: i64,
@@ -95,7 +96,7 @@ enum State {
 struct Asked {
     request: SocketRef,
     asked: Timestamp,
-    /// When it is answered; none: never.
+    /// The time when the question is answered. `None` means never.
     due: Option<Timestamp>,
     replies: u64,
     sent: u64,
@@ -142,7 +143,7 @@ impl World {
         Ok(())
     }
 
-    /// The link works, time passes, and each request must have ended.
+    /// Ends the faults: the link works, time passes, and each request must end.
     fn heal(&mut self) -> Checked<u64> {
         if self.hub.link.is_none() {
             self.connect()?;
@@ -166,7 +167,7 @@ impl World {
         Ok(ended)
     }
 
-    /// Time passes for the registry and the application.
+    /// Lets time pass for the registry and the application.
     fn pass(&mut self, span: Duration) -> Checked {
         let end = self.now + span;
         loop {
@@ -197,7 +198,7 @@ impl World {
         let hello = Hello { min_version, max_version, hub, resume, credentials };
         self.registry.handle_input(self.now, Input::LinkOpened { link, entropy, visitor: None });
         self.say(None, &HubFrame::Hello(hello))?;
-        // A hub that did not hear its term would have to ask for it.
+        // Without this, a hub that did not hear its term would have to ask for it.
         self.hear()?;
         let attach = |(id, tab): (&TabId, &Tab)| HubFrame::Attach { tab: *id, last: tab.heard };
         for frame in self.hub.tabs.iter().map(attach).collect::<Vec<_>>() {
@@ -206,7 +207,7 @@ impl World {
         Ok(())
     }
 
-    /// The link breaks. Some of what is on its way still arrives.
+    /// Breaks the link. Some of what is on its way still arrives.
     fn cut(&mut self) -> Checked {
         let Some(link) = self.hub.link.take() else { return Ok(()) };
         let arrives = self.rng.index(self.hub.down.len() + 1);
@@ -216,7 +217,7 @@ impl World {
         self.drain()
     }
 
-    /// A tab goes for good, and another one comes.
+    /// Closes a tab for good, and opens another one.
     fn close_tab(&mut self) -> Checked {
         let Some(&tab) = self.hub.tabs.keys().next().filter(|_| self.rng.one_in(4)) else {
             return Ok(());
@@ -266,7 +267,7 @@ impl World {
         self.say(Some(*id), &HubFrame::Cancel { up, socket })
     }
 
-    /// Sends a frame; that of a tab gets its alias and its number, and is kept.
+    /// Sends a frame. A frame of a tab gets the tab's alias and a number, and is kept.
     fn say(&mut self, tab: Option<TabId>, frame: &HubFrame<'_>) -> Checked {
         let bytes = match tab.and_then(|tab| self.hub.tabs.get_mut(&tab)) {
             None => frame.to_bytes(),
@@ -290,7 +291,7 @@ impl World {
         self.drain()
     }
 
-    /// The hub hears all that is on its way.
+    /// Lets the hub handle everything that is on its way to it.
     fn hear(&mut self) -> Checked {
         for bytes in std::mem::take(&mut self.hub.down) {
             let Ok(frame) = ServerFrame::decode(&bytes) else {
@@ -309,8 +310,8 @@ impl World {
         self.say(None, &HubFrame::Ack { lanes, aside: Vec::new() })
     }
 
-    /// Fills the credit of all requests up: not before all replies on their way were heard, which
-    /// the server sent without it.
+    /// Fills the credit of all requests up. All replies on their way are heard first, because the
+    /// server sent them without this credit.
     fn give_credit(&mut self) -> Checked {
         let mut given = Vec::new();
         for (id, tab) in &mut self.hub.tabs {
@@ -336,7 +337,7 @@ impl World {
                 let (session, token, term) = (welcome.session, welcome.token, welcome.term);
                 let lost = !welcome.resumed && self.hub.claim.is_some();
                 self.hub.claim = Some(Resume { session, token, term, have0: None });
-                // It was away for too long, and all begins anew.
+                // The hub was away for too long, and begins a new session.
                 if lost {
                     for tab in self.hub.tabs.values_mut() {
                         *tab = Tab::default();
@@ -363,7 +364,7 @@ impl World {
         }
     }
 
-    /// A reply, or a refusal, comes to a tab.
+    /// Called when a reply or a refusal reaches a tab.
     fn ends(&mut self, alias: Alias, socket: SocketId, said: Option<&str>, last: bool) -> Checked {
         let tabs = self.hub.tabs.iter_mut();
         let Some((id, tab)) = tabs.into_iter().find(|(_, tab)| tab.alias == Some(alias)) else {
@@ -421,7 +422,7 @@ impl World {
         Ok(())
     }
 
-    /// The application is asked.
+    /// Called when the registry asks the application.
     fn asked(&mut self, ask: AskId, request: SocketRef) -> Checked {
         let limit = self.registry.config().asks;
         Limits.unless(self.asked.len() < limit, || "too many questions are open".to_owned())?;
@@ -445,7 +446,7 @@ impl World {
         Ok(())
     }
 
-    /// Answers by as many replies as there is room for, or refuses.
+    /// Answers with as many replies as there is room for, or refuses.
     fn answer(&mut self, ask: AskId) -> Checked {
         let refuses = self.rng.one_in(6);
         while let Some(it) = self.asked.get_mut(&ask) {
@@ -460,7 +461,7 @@ impl World {
             match self.registry.answer(self.now, ask, answer) {
                 Ok(()) => it.sent += 1,
                 Err(AnswerError::Unsent(SendError::Full)) => {
-                    // The registry tells when.
+                    // The registry tells when there is room again.
                     it.due = None;
                     return Ok(());
                 }
@@ -477,7 +478,7 @@ impl World {
         Ok(())
     }
 
-    /// Whoever answers a question that is over hears so.
+    /// Checks that a late or second answer is reported as such.
     fn is_over(&mut self, ask: AskId) -> Checked {
         let answer = Answer::Reply { payload: Payload::Text("late"), last: true };
         let taken = self.registry.answer(self.now, ask, answer);
@@ -485,7 +486,7 @@ impl World {
     }
 }
 
-/// The frame with this header.
+/// Returns the frame with this header.
 fn numbered<'a>(frame: &HubFrame<'a>, up: Upstream) -> HubFrame<'a> {
     match frame.clone() {
         HubFrame::Request(request) => HubFrame::Request(Request { up, ..request }),

@@ -1,5 +1,5 @@
-//! The server: the real registry, and a small application that answers each message with one of
-//! its own.
+//! The server: the real registry, and a small application that answers each message with one of its
+//! own.
 
 mod wanted;
 
@@ -28,47 +28,48 @@ use crate::{
 
 /// The code with which the application closes sockets.
 const KICK: u16 = 4000;
-/// Answers that may wait for one socket; a page sends fewer.
+/// Largest number of answers that may wait for one socket. A page sends fewer messages.
 const PENDING: u64 = 10_000;
-/// How long an application takes that answers late, in seconds.
+/// Time that a slow application takes to answer, in seconds.
 const LATE_S: u64 = 8;
 
 /// A server while it runs.
 pub struct Server {
     /// The registry of the core.
     pub registry: Registry,
-    /// When it is to be woken.
+    /// The time of the registry's next timeout.
     pub wake_at: Option<Timestamp>,
-    /// The sessions it told of.
+    /// The sessions that the registry reported.
     pub sessions: BTreeMap<SessionId, Session>,
-    /// The sockets it told of.
+    /// The sockets that the registry reported.
     pub sockets: BTreeMap<SocketRef, Socket>,
-    /// The link that is being read.
+    /// The link whose message is being read.
     pub reading: Option<LinkId>,
-    /// Whether it sends hubs away.
+    /// True while the server sends hubs away.
     pub draining: bool,
-    /// How many claims with a wrong token it was shown at most.
+    /// Number of claims with a wrong token that the server was shown, at most.
     pub forged: u64,
     links: BTreeMap<LinkId, SessionId>,
     topics: Topics,
     last_session: u64,
-    /// Why sockets may be lost: sessions that ended, tabs that are gone.
+    /// Reasons why sockets may be lost: sessions that ended, and tabs that are gone.
     ended: BTreeMap<SessionId, &'static str>,
     gone: BTreeMap<(SessionId, TabId), &'static str>,
-    /// Questions for sockets that it has yet to answer.
+    /// Questions for sockets that the application has not answered yet.
     opening: BTreeMap<AskId, Opening>,
-    /// Questions for topics that it has yet to answer, and when it does; none: never.
+    /// Questions for topics that are not answered yet, and the time of the answer. `None` means
+    /// never.
     wanted: BTreeMap<AskId, (Wanted, Option<Timestamp>)>,
-    /// Sockets whose end has not been held against that yet.
+    /// Lost sockets whose reason was not checked yet.
     lost: Vec<(SocketRef, TabId, u32)>,
 }
 
 /// A session as the application sees it.
 #[derive(Debug)]
 pub struct Session {
-    /// Its link, or since when it has none.
+    /// The session's link, or the time since which it has none.
     pub stage: Result<LinkId, Timestamp>,
-    /// Its tabs, and whether each is parked, as far as the server was told.
+    /// The session's tabs, as far as the server was told. The value is true if the tab is parked.
     pub tabs: BTreeMap<TabId, bool>,
     hub: HubId,
     term: Term,
@@ -80,25 +81,25 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Socket {
     tab: TabId,
-    /// What the page calls it.
+    /// The page's number for the socket.
     number: u32,
     pending: u64,
 }
 
-/// A question for a socket that is open.
+/// An open question for a socket.
 #[derive(Debug)]
 struct Opening {
     at: SocketRef,
     tab: TabId,
     number: u32,
     asked: Timestamp,
-    /// When it is answered; none: never.
+    /// The time when the question is answered. `None` means never.
     due: Option<Timestamp>,
 }
 
 impl Server {
-    /// A server that has just started. `serial` is larger than that of any session before.
-    /// It lets a session have so many tabs.
+    /// Returns a server that has just started. `serial` must be larger than that of any session
+    /// before. `limits` are the limits of tabs in a session and of sockets in a tab.
     pub fn new(now: Timestamp, serial: u64, limits: (u32, u32), users: bool) -> Self {
         Self {
             registry: Registry::new(config(limits, users), now),
@@ -109,7 +110,7 @@ impl Server {
             draining: false,
             forged: 0,
             links: BTreeMap::new(),
-            // Another epoch than any server before.
+            // The epoch differs from that of any server before.
             topics: Topics::new(now.as_micros() + 1, 100),
             last_session: serial,
             ended: BTreeMap::new(),
@@ -120,13 +121,13 @@ impl Server {
         }
     }
 
-    /// The number of the latest session.
+    /// Returns the number of the latest session.
     pub const fn serial(&self) -> u64 {
         self.last_session
     }
 
-    /// Answers the question for a socket, which the page calls by this number. Some are refused,
-    /// which depends on the tab alone, and some answered late, twice or never.
+    /// Answers the question for a socket, which has this number in the page. Some sockets are
+    /// refused, which depends on the tab alone. Some questions are answered late, twice or never.
     pub fn open(
         &mut self,
         now: Timestamp,
@@ -149,14 +150,14 @@ impl Server {
         Ok(())
     }
 
-    /// Time has come to the registry, or to the application.
+    /// Called when the registry or the application has something due.
     pub fn timer(&mut self, now: Timestamp, reference: &mut Reference) -> Checked {
         self.answer_due(now, reference)?;
         self.registry.handle_timeout(now);
         Ok(())
     }
 
-    /// When one of the two wants to be woken.
+    /// Returns the time of the next timeout of either.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let opening = self.opening.values().filter_map(|it| it.due);
         let due = opening.chain(self.wanted.values().filter_map(|(_, due)| *due)).min();
@@ -205,7 +206,7 @@ impl Server {
         NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
     }
 
-    /// A question is over that was not answered.
+    /// Called when a question is withdrawn that was not answered.
     pub fn withdrawn(&mut self, now: Timestamp, reference: &mut Reference, ask: AskId) -> Checked {
         if self.wanted.remove(&ask).is_some() {
             return self.is_over(now, ask);
@@ -220,13 +221,13 @@ impl Server {
         self.is_over(now, ask)
     }
 
-    /// Whoever answers a question that is over hears so.
+    /// Checks that an answer to a question that is over is reported as such.
     fn is_over(&mut self, now: Timestamp, ask: AskId) -> Checked {
         let taken = self.registry.answer(now, ask, Answer::Open { protocol: "" });
         NoError.unless(taken == Err(AnswerError::Late), || format!("{ask:?} is over: {taken:?}"))
     }
 
-    /// The application hears something, and has something to say to it.
+    /// Called when the application receives a message, to which it sends an answer.
     pub fn message(
         &mut self,
         now: Timestamp,
@@ -248,7 +249,7 @@ impl Server {
         self.say(now, reference, at, 1)
     }
 
-    /// Says so many messages more on a socket, now or when there is room.
+    /// Sends `count` more messages on a socket, now or when there is room.
     pub fn say(
         &mut self,
         now: Timestamp,
@@ -269,14 +270,14 @@ impl Server {
                     socket.pending -= 1;
                 }
                 Err(SendError::Full | SendError::Closed) => break,
-                // Too large, or what a later case means.
+                // The message is too large, or `SendError` has got a new case.
                 Err(error) => return Limits.broken(format!("a message was not sent: {error}")),
             }
         }
         Ok(())
     }
 
-    /// A socket is no more.
+    /// Called when a socket has ended.
     pub fn closed(&mut self, reference: &mut Reference, at: SocketRef, clean: bool) -> Checked {
         let Some(socket) = self.sockets.remove(&at) else {
             return NothingLost.broken(format!("{at:?} was closed twice"));
@@ -286,7 +287,7 @@ impl Server {
         }
         match (clean, reference.is_closed(socket.tab, socket.number)) {
             (true, false) => reference.app_closes(socket.tab, socket.number),
-            // The application did it.
+            // The application closed the socket.
             (true, true) => Ok(()),
             (false, _) => {
                 self.lost.push((at, socket.tab, socket.number));
@@ -295,7 +296,7 @@ impl Server {
         }
     }
 
-    /// The application closes a socket.
+    /// Lets the application close a socket.
     pub fn kick(&mut self, now: Timestamp, reference: &mut Reference, at: SocketRef) -> Checked {
         match self.sockets.get(&at) {
             Some(&Socket { tab, number, .. })
@@ -306,7 +307,7 @@ impl Server {
                 }
                 reference.app_kicks(tab, number)
             }
-            // Closed already: its end waits in the outputs.
+            // The socket is closed already, and its end waits in the outputs.
             _ => Ok(()),
         }
     }
@@ -322,7 +323,8 @@ impl Server {
         }
     }
 
-    /// Something goes out on a link: the last one of its session, unless it says that it is not.
+    /// Checks a frame that goes out on a link. The link must be the last one of its session, unless
+    /// the frame says that it is not.
     pub fn sent(&self, link: LinkId, bytes: &[u8]) -> Checked {
         let Some(session) = self.links.get(&link) else { return Ok(()) };
         let stage = self.sessions.get(session).map(|session| session.stage);
@@ -332,7 +334,7 @@ impl Server {
         })
     }
 
-    /// A link is no more, and with it, for some causes, its session.
+    /// Called when a link has ended, and for some causes its session.
     pub fn link_down(
         &mut self,
         now: Timestamp,
@@ -368,7 +370,7 @@ impl Server {
         Ok(())
     }
 
-    /// Keeps count of what the registry tells. `hello` is that of the link in question.
+    /// Records an event of the registry. `hello` is the HELLO of the link in question.
     pub fn event(
         &mut self,
         now: Timestamp,
@@ -415,8 +417,8 @@ impl Server {
         Ok(())
     }
 
-    /// I1 and I2: a link takes a session over only with the term that this has, and then the term
-    /// is one more.
+    /// I1 and I2: a link may take a session over only with the session's current term. The term
+    /// then grows by one.
     fn link_up(
         &mut self,
         (link, id, hub, term): (LinkId, SessionId, HubId, Term),
@@ -453,7 +455,7 @@ impl Server {
         reference.session_ends(session);
     }
 
-    /// A tab is gone, for a reason.
+    /// Called when a tab has gone, with the reason.
     pub fn tab_gone(
         &mut self,
         reference: &mut Reference,
@@ -465,18 +467,18 @@ impl Server {
         reference.gives_up(tab, session);
     }
 
-    /// Sockets are lost for a reason only.
+    /// Checks that sockets were lost for a reason only.
     pub fn judge(&mut self, reference: &mut Reference) -> Checked {
         for (at, tab, number) in std::mem::take(&mut self.lost) {
             let why = self.ended.get(&at.session).or_else(|| self.gone.get(&(at.session, tab)));
             reference.app_loses(tab, number, why.copied())?;
         }
-        // What was judged is not needed again: a tab that comes back has a new alias.
+        // The reasons are not needed again, since a tab that comes back has a new alias.
         self.gone.clear();
         Ok(())
     }
 
-    /// The registry's numbers are those of what it told, and within limits.
+    /// Checks that the registry's numbers match its events and are within limits.
     pub fn agrees(&self) -> Checked {
         let stats = self.registry.stats();
         let linked = self.sessions.values().filter(|session| session.stage.is_ok()).count();
@@ -504,7 +506,7 @@ impl Server {
         Limits.unless(within && stats.sessions.evicted == 0, || format!("{stats:?}"))
     }
 
-    /// What became of publications for slow readers.
+    /// Records what happened to publications for slow readers.
     pub fn see(&self, seen: &mut Seen) {
         let topics = self.registry.stats().topics;
         for (count, sight) in [
@@ -518,22 +520,22 @@ impl Server {
         }
     }
 
-    /// Whether any session has the tab, and if so, whether it is parked in one.
+    /// Returns whether the tab is parked, if any session has it.
     pub fn knows(&self, tab: TabId) -> Option<bool> {
         self.sessions.values().filter_map(|session| session.tabs.get(&tab).copied()).max()
     }
 
-    /// Whether it has the session.
+    /// Returns true if the server has the session.
     pub fn has(&self, session: SessionId) -> bool {
         self.sessions.contains_key(&session)
     }
 
-    /// Whether nothing waits to be said.
+    /// Returns true if nothing waits to be sent.
     pub fn is_idle(&self) -> bool {
         self.opening.is_empty() && self.sockets.values().all(|socket| socket.pending == 0)
     }
 
-    /// Sessions that ended without a word, since there was nothing in them.
+    /// Removes sessions that ended without an event, because they contained nothing.
     pub fn forget_blank(&mut self, now: Timestamp, reference: &mut Reference) {
         let late = |it: &Session| match it.stage {
             Ok(_) => false,
@@ -552,7 +554,7 @@ pub(crate) fn detached() -> Duration {
     SessionConfig::default().detached
 }
 
-/// The text of a message; what the simulator sends is text throughout.
+/// Returns the text of a message. The simulator sends only text.
 pub(crate) fn text(payload: &OwnedPayload) -> &str {
     match payload {
         OwnedPayload::Text(text) => text,
@@ -560,7 +562,8 @@ pub(crate) fn text(payload: &OwnedPayload) -> &str {
     }
 }
 
-/// Small, so that a link that stalls, or a tab that does not acknowledge, does fill its queue.
+/// The limits are small, so that a stalled link, or a tab that does not acknowledge, fills its
+/// queue.
 fn config((tabs, sockets): (u32, u32), users: bool) -> SessionConfig {
     SessionConfig {
         users,
@@ -573,7 +576,8 @@ fn config((tabs, sockets): (u32, u32), users: bool) -> SessionConfig {
         backlog_bytes: 400,
         lane_bytes: 600,
         session_bytes: 2000,
-        // Less than of a lane: credit lets so little be said to one tab that only some fill it.
+        // The limit is below that of a lane, because credit lets only some tabs get enough messages
+        // to fill it.
         absent_bytes: 300,
         credit_bytes: CREDIT,
         ask_subscriptions: true,

@@ -1,4 +1,4 @@
-//! Topics at the server: questions for them, and publications.
+//! Topics at the server: the questions for them, and their publications.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,14 +21,14 @@ use crate::{
 /// A question for a topic.
 #[derive(Clone, Debug)]
 pub enum Wanted {
-    /// Where is this topic?
+    /// The broker is asked for the position of this topic.
     Join(Arc<str>),
-    /// May this browser have it? It may.
+    /// The application is asked whether a browser may subscribe. It always may.
     Subscription(SessionId),
 }
 
 impl Server {
-    /// A question for a topic is answered at once, late or never.
+    /// Answers a question for a topic at once, late or never.
     pub fn want(
         &mut self,
         now: Timestamp,
@@ -72,7 +72,7 @@ impl Server {
         NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
     }
 
-    /// Nobody wants it any more.
+    /// Called when no session wants the topic any more.
     pub fn leave(&mut self, topic: TopicId) {
         self.topics.leave(0, topic);
     }

@@ -25,10 +25,10 @@ use crate::{
     server::{Wanted, text},
 };
 
-/// The longest that a link stands still: so late does the server hear of it that a page which was
-/// frozen goes on, and of all that it read.
+/// Longest time for which a link stalls. News that a frozen page goes on, and of what it has read,
+/// may reach the server this much later.
 const STALL: Duration = Duration::from_secs(41);
-/// How long an application takes that is slow.
+/// Time that a slow application takes to deal with a message.
 const LATER: Duration = Duration::from_millis(1200);
 
 impl World {
@@ -54,7 +54,7 @@ impl World {
         self.drain_server()
     }
 
-    /// Carries out what the registry orders, until the application has said everything.
+    /// Carries out the registry's orders, until the application has nothing more to send.
     pub(crate) fn drain_server(&mut self) -> Checked {
         while let Some(output) = self.server.as_mut().and_then(|it| it.registry.poll_output()) {
             self.log(&output);
@@ -129,7 +129,7 @@ impl World {
         Ok(())
     }
 
-    /// The application deals with a message: at once, or on some sockets later.
+    /// Lets the application deal with a message at once, or on some sockets later.
     fn deal_with(&mut self, socket: SocketRef, cost: u64) {
         if socket.socket.0.is_multiple_of(3) {
             return self.put(self.now + LATER, Delivery::DealtWith { socket, cost });
@@ -195,8 +195,8 @@ impl World {
         }
     }
 
-    /// The server forgets a tab only if a hub had a reason to give it up, or if the tab left what
-    /// it was sent unread.
+    /// Checks that the server forgets a tab only if a hub had a reason to give it up, or if the tab
+    /// left messages unread.
     fn tab_may_go(&mut self, tab: TabId) -> Checked<&'static str> {
         let page = |it: &super::browser::Browser| it.page_of(tag(tab));
         let found = self.browsers.iter().enumerate();
@@ -223,8 +223,8 @@ impl World {
         server.forget_blank(self.now, &mut self.reference);
         match server.knows(tab) {
             None => Ok(()),
-            // It was there again, and its hub died with it and told nobody. The next one keeps it
-            // as long as any that is parked; at rest, none is left.
+            // The tab was there again, and its hub died with it and told nobody. The next hub keeps
+            // it as long as any parked tab. At rest, none is left.
             Some(true) => {
                 self.put(self.now + PARKED, Delivery::ServerForgot { tab });
                 Ok(())
@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    /// It goes without a word, or with closes; it is back after a while.
+    /// Stops the server, without a word or with closes. It is back after a while.
     pub(crate) fn server_down(&mut self, polite: bool) -> Checked {
         let Some(server) = &mut self.server else {
             return Ok(());
@@ -259,7 +259,7 @@ impl World {
         Ok(())
     }
 
-    /// It sends a part of its links away, and stops a little later.
+    /// Makes the server send a part of its links away, and stops it a little later.
     pub(crate) fn drain(&mut self, rng: &mut Rng) -> Checked {
         let Some(server) = &mut self.server else {
             return Ok(());
@@ -277,7 +277,7 @@ fn tag(key: TabId) -> u32 {
     u32::try_from(key.0).unwrap_or(0)
 }
 
-/// The same, with the tab called as the oracle calls it.
+/// Returns the event with the tab's name of the oracle.
 fn named(event: &Event) -> Event {
     match event.clone() {
         Event::TabAttached { session, tab } => Event::TabAttached { session, tab: key(tab) },

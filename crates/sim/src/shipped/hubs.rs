@@ -1,5 +1,5 @@
-//! Which session a hub goes on with, and what it tells its tabs of it: no session that lives is
-//! thrown away while a tab of it is there.
+//! Checks which session a hub resumes, and what it tells its tabs about it. No session that lives
+//! may be dropped while one of its tabs is there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,38 +26,38 @@ use crate::{
     server::detached,
 };
 
-/// What the key of a claim in storage begins with.
+/// The beginning of the key of a claim in localStorage.
 const CLAIM: &str = "tabmux:socket:";
 
-/// What is known of a hub.
+/// What the oracle knows of a hub.
 #[derive(Debug)]
 pub struct HubRecord {
-    /// Its browser and worker.
+    /// The numbers of its browser and its worker.
     at: (usize, u32),
-    /// The session it was welcomed to last.
+    /// The session to which the hub was welcomed last.
     session: Option<SessionId>,
-    /// Since when it has no link that works; nothing while it has one.
+    /// The time since which the hub has no working link. `None` while it has one.
     link_lost_at: Option<Timestamp>,
-    /// The session each tab showed it, or was told of by it.
+    /// For each tab: the session that it showed the hub, or that the hub told it.
     shown: BTreeMap<TabId, SessionId>,
-    /// The session that each tab found in storage when it attached.
+    /// For each tab: the session that it found in storage when it attached.
     found: BTreeMap<TabId, SessionId>,
-    /// The sessions that it claimed.
+    /// The sessions that the hub has claimed.
     tried: BTreeSet<SessionId>,
 }
 
-/// What a page leaves in storage of its claim: all but what it is called there itself.
+/// Returns the part of a page's claim that it leaves in storage. The tab's own alias is left out.
 fn left(claim: &str) -> &str {
     claim.split(' ').next().unwrap_or_default()
 }
 
-/// What the oracle calls a tab.
+/// Returns the name that the oracle has for a tab.
 pub(crate) fn key(tab: TabId) -> TabId {
     tab_of(tag_of(tab))
 }
 
 impl World {
-    /// A hub in this worker was told something, or said something.
+    /// Called when a hub in this worker was told or said something.
     pub(crate) fn noted(
         &mut self,
         at: (usize, u32),
@@ -124,10 +124,10 @@ impl World {
         Ok(())
     }
 
-    /// I13: what a page in mux mode tells its application comes of the messages of one hub at a
-    /// time: of another one from when that says that the page is attached there.
+    /// I13: a page in mux mode tells its application only what one hub at a time said. It changes
+    /// to another hub when that one says that the page is attached there.
     pub(crate) fn acts_on_one_hub(&mut self, at: (usize, u32), told: &[Told]) -> Checked {
-        // How a client is, it says of the next hub before it is attached there.
+        // A client reports the status of the next hub before it is attached there.
         let is_status = told.first().is_some_and(|it| it.text() == "status");
         let Some((hub, step)) = self.speaks.filter(|_| !is_status) else {
             return Ok(());
@@ -141,7 +141,7 @@ impl World {
         };
         page.acts_on = Some((hub, step));
         let attached = page.attached.get(&hub).copied();
-        // One that opens a socket after a log-in is at the hub of that user as well.
+        // A page that opens a socket after a log-in is also attached to the hub of that user.
         let is_old = attached.is_some_and(|at| at <= since) && self.plan.names_users();
         if is_old {
             self.seen.add(Sight::TwoHubs);
@@ -152,8 +152,8 @@ impl World {
         })
     }
 
-    /// A page listens to the last port that it asked for. What it said on an earlier one may come
-    /// later, and must not take the place of that.
+    /// A page listens to the last port that it asked for. What it sent on an earlier port may
+    /// arrive later, and must not replace that.
     fn attached_through(&mut self, hub: HubId, tab: TabId) -> Checked {
         let Some(port) = self.hears_on else {
             return Ok(());
@@ -166,7 +166,7 @@ impl World {
         })
     }
 
-    /// The same of a hub in mirror or exclusive mode, which has no session.
+    /// The same for a hub in mirror or exclusive mode, which has no session.
     fn mirror_noted(&mut self, at: (usize, u32), note: Note) -> Checked {
         match note {
             Note::Attached(tab, _) => match self.browsers[at.0].page_of(tag_of(tab)) {
@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    /// Topics may say again what they said.
+    /// Called when topics may repeat what they said.
     fn disturb(&mut self, at: usize) {
         let pages = self.browsers[at].pages().map(|(number, _)| number).collect::<Vec<_>>();
         for number in pages {
@@ -196,14 +196,15 @@ impl World {
         }
     }
 
-    /// The hubs of a worker have no link any more.
+    /// Called when the hubs of a worker have lost their link.
     pub(crate) fn link_is_lost(&mut self, at: (usize, u32)) {
         let now = self.now;
         let its = self.hubs.values_mut().filter(|record| record.at == at);
         its.for_each(|record| _ = record.link_lost_at.get_or_insert(now));
     }
 
-    /// A page left its claim in storage: it took a session for its own.
+    /// Called when a page left its claim in storage, which means that it took a session for its
+    /// own.
     pub(crate) fn left_claim(&mut self, at: (usize, u32), key: Option<&str>, new: Option<&str>) {
         let (Some(key), Some(new)) = (key, new) else { return };
         if !key.starts_with(CLAIM) {
@@ -216,13 +217,14 @@ impl World {
         }
     }
 
-    /// True if the hubs of a browser can have a session: it lives, and its user is there.
+    /// Returns true if the session lives and its user is logged in, so that hubs of the browser can
+    /// have it.
     fn lives(&self, at: usize, session: SessionId) -> bool {
         let lives = self.server.as_ref().is_some_and(|server| server.has(session));
         lives && !self.disowned.contains(&(at, session))
     }
 
-    /// The tabs of a hub that are not parked.
+    /// Returns the tabs of a hub that are not parked.
     fn present(&self, hub: HubId) -> Vec<TabId> {
         let Some(record) = self.hubs.get(&hub) else { return Vec::new() };
         let Some(actor) = self.browsers[record.at.0].actors.get(&record.at.1) else {
@@ -233,7 +235,7 @@ impl World {
         its.map_or_else(Vec::new, |it| it.with_view(|view| view.present().collect()))
     }
 
-    /// A hub says HELLO with this claim, or with none.
+    /// Checks that a hub may say HELLO with this claim, or with none.
     pub(crate) fn may_say_hello(&mut self, hub: HubId, claim: Option<SessionId>) -> Checked {
         let (now, present) = (self.now, self.present(hub));
         let Some(record) = self.hubs.get(&hub) else {
@@ -245,7 +247,8 @@ impl World {
             present.iter().filter_map(|tab| sessions.get(tab).copied()).collect::<Vec<_>>()
         };
         let (shown, found) = (of_tabs(&record.shown), of_tabs(&record.found));
-        // What it has itself, or one of its tabs, comes before what a new tab found.
+        // A session of the hub itself, or of one of its tabs, comes before one that a new tab
+        // found.
         let ever_shown = |claim: SessionId| record.shown.values().any(|shown| *shown == claim);
         let is_found = is_first && claim.is_some_and(|claim| !ever_shown(claim));
         let better = if is_found || claim.is_none() { &*shown } else { &[] };
@@ -262,7 +265,7 @@ impl World {
         })
     }
 
-    /// A hub takes a new session for its own.
+    /// Checks that a hub may begin a new session.
     fn may_begin_anew(&mut self, hub: HubId) -> Checked {
         let (now, present) = (self.now, self.present(hub));
         let Some(record) = self.hubs.get(&hub).filter(|record| record.session.is_none()) else {
@@ -271,7 +274,8 @@ impl World {
         let late = record.link_lost_at.is_some_and(|at| now.saturating_since(at) >= detached());
         let of_tab = |tab| [record.shown.get(tab), record.found.get(tab)].into_iter().flatten();
         let mut all = present.iter().flat_map(of_tab).copied();
-        // Servers keep no session in which nothing was said: those that were tried are over.
+        // A server keeps no session in which nothing was said, so the sessions that were tried are
+        // over.
         let at = record.at.0;
         let lives =
             |session: &SessionId| self.lives(at, *session) && !record.tried.contains(session);
@@ -281,7 +285,7 @@ impl World {
         })
     }
 
-    /// A hub tells a tab that it goes on, or begins anew, in its session.
+    /// Called when a hub tells a tab that it goes on, or begins anew, in the hub's session.
     fn resumes(&mut self, hub: HubId, tab: TabId, claim: &str, continues: bool) -> Checked {
         let Some(record) = self.hubs.get_mut(&hub) else {
             return Ok(());
@@ -303,7 +307,7 @@ impl World {
         })
     }
 
-    /// A hub tells a tab that its session is lost.
+    /// Called when a hub tells a tab that its session is lost.
     fn hub_lost_session(&mut self, hub: HubId, tab: TabId) -> Checked {
         let now = self.now;
         let Some(record) = self.hubs.get_mut(&hub) else {

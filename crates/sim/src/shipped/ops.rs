@@ -1,4 +1,4 @@
-//! What becomes of the things that scripts ask for.
+//! Carries out what scripts ask for.
 
 use std::{rc::Rc, time::Duration};
 
@@ -24,16 +24,16 @@ use crate::{
     seen::Sight,
 };
 
-/// How long a lock that was stolen is left alone.
+/// Time for which a stolen lock is not stolen again.
 const SHY: Duration = Duration::from_secs(25);
-/// Why a socket finds no room.
+/// Part of the reason for which a socket finds no room.
 const NO_SOCKET: &str = "sockets on this server";
-/// How far apart the timers of some hidden pages are.
+/// Distance between the timers of some hidden pages, in microseconds.
 const MINUTE_US: u64 = 60_000_000;
-/// How long a page waits for a script before it looks for another way.
+/// Time for which a page waits for a script before it looks for another way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a page said of an address is in no name and in no log.
+/// Checks that what a page said of an address is in no name and in no log.
 fn keeps_secret(at: (usize, u32), op: &Op) -> Checked {
     let text = match op {
         Op::Lock { name, .. }
@@ -46,7 +46,7 @@ fn keeps_secret(at: (usize, u32), op: &Op) -> Checked {
     NoError.unless(!text.contains("secret="), || format!("{at:?} tells a secret: {text}"))
 }
 
-/// How a script arrives, or a module.
+/// How a script or a module arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrives {
     /// The script arrives whole.
@@ -57,9 +57,9 @@ pub(crate) enum Arrives {
     Not,
 }
 
-/// What each module of WebAssembly begins with.
+/// The first bytes of each WebAssembly module.
 const MAGIC: &str = "\0asm";
-/// What each page of HTML begins with.
+/// The first characters of each page of HTML.
 const HTML: &str = "<!doctype html>";
 
 impl World {
@@ -144,8 +144,8 @@ impl World {
                     if told.get(2).is_some_and(|it| it.text().contains(NO_SOCKET)) {
                         seen.add(Sight::NoSocketRoom);
                     }
-                    // The hub of one tab does not take over what others share, nor does one that
-                    // no other tier reaches.
+                    // The hub of one tab does not take over what others share, and neither does a
+                    // hub that no other tier can reach.
                     let tier = &page.status.tier;
                     let leaves = tier == "direct" || apart && tier == "storage";
                     if page.excused || shares && leaves {
@@ -157,7 +157,7 @@ impl World {
         Ok(())
     }
 
-    /// What a script was refused is seen.
+    /// Records which features were refused to a script.
     pub(crate) fn see_refusals(&mut self, host: &Host) {
         let Special::Refuses(all) = self.plan.special else { return };
         for what in &host.faults.borrow().refused {
@@ -183,7 +183,7 @@ impl World {
         self.count(at, deed)
     }
 
-    /// A page or a worker does something that may become a storm.
+    /// Counts an action of a page or a worker that may become a storm.
     pub(crate) fn count(&mut self, at: (usize, u32), deed: Deed) -> Checked {
         let now = self.now;
         match self.browsers[at.0].actors.get_mut(&at.1) {
@@ -192,8 +192,8 @@ impl World {
         }
     }
 
-    /// A page imports a script, or a worker fetches its module. Browsers import no HTML, and hand
-    /// it to a script that fetches it.
+    /// Called when a page imports a script, or a worker fetches its module. Browsers do not import
+    /// HTML, but pass it to a script that fetches it.
     fn import(&mut self, at: (usize, u32), id: u32) {
         let (after, arrives) = self.loads(at);
         let is_page = self.browsers[at.0].page(at.1).is_some();
@@ -205,7 +205,7 @@ impl World {
         self.put(self.now + after, delivery);
     }
 
-    /// How long a script is on its way that a page asked for, and how it arrives.
+    /// Returns how long a script takes that a page asked for, and how it arrives.
     pub(crate) fn loads(&mut self, at: (usize, u32)) -> (Duration, Arrives) {
         let (special, healed) = (self.plan.special, self.healed);
         let browser = &mut self.browsers[at.0];
@@ -232,7 +232,7 @@ impl World {
         (after, arrives)
     }
 
-    /// A timer fires at a multiple of what the browser grants its page.
+    /// Arms a timer, which fires at a multiple of what the browser grants its page.
     fn arm(&mut self, at: (usize, u32), id: u32, after: f64) {
         let clock = self.browsers[at.0].clock(self.now).as_micros();
         let Some(actor) = self.browsers[at.0].actors.get_mut(&at.1) else { return };
@@ -248,7 +248,7 @@ impl World {
         self.put(when, Delivery::Timer { at, id, due });
     }
 
-    /// A page is looked at: its timers fire when they are wanted, or at once if that is past.
+    /// Makes a page visible. Its timers fire on time from now on, and overdue ones at once.
     pub(crate) fn look_at(&mut self, at: (usize, u32)) {
         let clock = self.browsers[at.0].clock(self.now).as_micros();
         if let Some(page) = self.browsers[at.0].page(at.1) {
@@ -276,7 +276,8 @@ impl World {
         self.put(when, Delivery::OnPort { at, port: peer, data });
     }
 
-    /// A page wants a port to a shared worker: one is started if there is none.
+    /// Called when a page wants a port to a shared worker. The worker is started if it does not
+    /// run.
     fn shared_worker(&mut self, at: (usize, u32), worker: u32, place: Place, port: u32) -> Checked {
         let found = self.browsers[at.0].shared.get(&place).copied();
         let number = match found {
@@ -294,10 +295,10 @@ impl World {
         let peer = browser.id();
         browser.ports.insert(port, Port { owner: at.1, peer, lane: Lane::default() });
         browser.ports.insert(peer, Port { owner: number, peer: port, lane: Lane::default() });
-        // Before all that is posted.
+        // This task comes before all messages on the port.
         let task = Task { name: "connect", given: vec![Given::Number(peer.into())] };
         self.put(self.now, Delivery::Task { at: (at.0, number), task });
-        // It may have stood still with all its pages in the cache.
+        // The worker may have stood still, with all its pages in the cache.
         self.settle((at.0, number));
         Ok(())
     }
@@ -346,7 +347,7 @@ impl World {
         }
     }
 
-    /// Storage was changed: all other pages hear of it.
+    /// Called when storage was changed. All other pages hear of it.
     fn stored(
         &mut self,
         at: (usize, u32),
@@ -369,8 +370,7 @@ impl World {
         }
     }
 
-    /// Thieves are shy of each other: what was stolen is not stolen again soon, while the thief is
-    /// there.
+    /// Checks that a lock that was stolen is not stolen again soon, while the thief is there.
     fn may_steal(&mut self, at: (usize, u32), name: &str) -> Checked {
         let (now, browser) = (self.now, &mut self.browsers[at.0]);
         let area = browser.actors.get(&at.1).map_or(0, |actor| actor.area);
@@ -399,7 +399,7 @@ impl World {
         self.tell_of_locks(at.0, area, news);
     }
 
-    /// Everyone whose wish came to something will hear of it.
+    /// Tells all agents whose request for a lock got a result.
     pub(crate) fn tell_of_locks(&mut self, browser: usize, area: usize, all: Vec<(Call, News)>) {
         for (call, news) in all {
             let latency = self.browsers[browser].rng.millis(0, 20);
@@ -428,28 +428,28 @@ impl World {
         self.run_task((browser, number), &Task { name, given: vec![Given::Number(id.into())] })
     }
 
-    /// A module that a page asked for will not come.
+    /// Called when a module that a page asked for will not come.
     pub(crate) fn no_module(&mut self, at: (usize, u32), id: u32) -> Checked {
         let why = Given::Text("the module did not load".into());
         let given = vec![Given::Number(id.into()), Given::Flag(false), why];
         self.run_task(at, &Task { name: "settle", given })
     }
 
-    /// A module that a page asked for is there.
+    /// Called when a module that a page asked for has arrived.
     pub(crate) fn module_is_there(&mut self, at: (usize, u32), id: u32, html: bool) -> Checked {
         let last = self.builds.len() - 1;
         let page = self.browsers[at.0].page(at.1);
         if page.is_none() {
-            // A worker has fetched the bytes of its wasm module.
+            // The worker has fetched the bytes of its WebAssembly module.
             let head = Given::Text(if html { HTML } else { MAGIC }.into());
             let given = vec![Given::Number(id.into()), Given::Flag(true), head];
             return self.run_task(at, &Task { name: "settle", given });
         }
-        // What a page has loaded it does not load again.
+        // A page does not load again what it has loaded.
         let build = page.map_or(last, |page| {
             let build = *page.tiers.get_or_insert(last);
             if page.build != build {
-                // It refuses to work with another build, and says so.
+                // The page refuses to work with another build, and says so.
                 page.excused = true;
                 self.seen.add(Sight::OtherTiers);
             }

@@ -1,4 +1,4 @@
-//! What each transition does. All that it draws comes from its own dice.
+//! What each transition does. Everything that it draws comes from its own dice.
 
 use std::{rc::Rc, time::Duration};
 
@@ -14,34 +14,35 @@ use super::{
 };
 use crate::{engine::realm::Given, invariant::Checked, rng::Rng, seen::Sight, topics::NAMES};
 
-/// The longest that a machine sleeps, but for one time in eight.
+/// Longest sleep of a machine, in milliseconds, except for one sleep in eight.
 const SLEEP_MS: u64 = 100_000;
-/// So long a sleep ends links and leases.
+/// A sleep of this length ends links and leases.
 const NOTICED_SLEEP: Duration = Duration::from_secs(70);
-/// Twice as long as anything is kept or waited for, which is ten minutes at most.
+/// Twice the longest time for which anything is kept or waited for, which is ten minutes.
 const LONG_SLEEP: Duration = Duration::from_secs(1200);
-/// More traps than these within a minute, and a worker is given up on purpose.
+/// A worker that traps more often than this within a minute is given up on purpose.
 const MAX_TRAPS: usize = 5;
 const TRAPS_WITHIN: Duration = Duration::from_secs(61);
-/// How long a worker takes to be heard of.
+/// Time that a worker takes until it is heard of.
 const STARTED: Duration = Duration::from_secs(2);
-/// The longest that what is posted right after a page came back from the cache takes.
+/// Longest time that a message takes which is posted right after a page came back from the cache,
+/// in milliseconds.
 const TARRY_MS: u64 = 1000;
-/// The tabs of one browser at most, in the first phase.
+/// Largest number of tabs of one browser in the first phase.
 const TABS: usize = 5;
-/// The same where there are more than the server takes.
+/// The same if there are more tabs than the server takes.
 const CROWD: usize = 8;
-/// Subscriptions of one page at most.
+/// Largest number of subscriptions of one page.
 const SUBSCRIPTIONS: usize = 4;
-/// Users of one browser, of which the second is nobody.
+/// Number of users of one browser. The second of them is nobody.
 const USERS: u64 = 4;
-/// Builds of one run at most.
+/// Largest number of builds in one run.
 const BUILDS: usize = 3;
-/// What the name of the link's lock begins with.
+/// The beginning of the name of the link's lock.
 const LINK_LOCK: &str = "tabmux:socket:";
 
 impl World {
-    /// The next thing happens.
+    /// Carries out the next transition of the plan.
     pub(crate) fn step(&mut self, number: usize) -> Checked {
         let Some(step) = self.plan.steps.get(number).copied() else {
             return Ok(());
@@ -106,7 +107,7 @@ impl World {
         }
     }
 
-    /// The user clears what the origin has stored, if that is the special fault of the run.
+    /// Clears the storage of the origin, if that is the special fault of the run.
     fn clear_storage(&mut self, at: usize) {
         if self.plan.special != Special::ClearedStorage {
             return;
@@ -122,7 +123,7 @@ impl World {
         browser.areas.push(Area { storage, ..area });
     }
 
-    /// Another user logs in, or one who was there before, or nobody.
+    /// Logs in another user, one who was there before, or nobody.
     fn change_user(&mut self, at: usize, rng: &mut Rng) {
         if self.plan.special == Special::Users {
             let user = rng.below(USERS);
@@ -155,8 +156,8 @@ impl World {
         }
     }
 
-    /// The network of a browser comes or goes. Scripts are told when it comes, and if the browser
-    /// says so, when it goes.
+    /// Connects or disconnects the network of a browser. Scripts are told when it comes, and when
+    /// it goes if `says`.
     pub(crate) fn set_online(&mut self, at: usize, online: bool, says: bool) -> Checked {
         let now = self.now;
         let browser = &mut self.browsers[at];
@@ -234,8 +235,8 @@ impl World {
         Ok(())
     }
 
-    /// The application sends enough to be acknowledged at once, and a worker dies before all of it
-    /// is with the tabs.
+    /// Lets the application send so much that it is acknowledged at once, and kills a worker before
+    /// all of it has reached the tabs.
     fn crash_midway(&mut self, worker: (usize, u32), rng: &mut Rng) -> Checked {
         let (now, reference) = (self.now, &mut self.reference);
         if let Some(server) = &mut self.server {
@@ -290,7 +291,7 @@ impl World {
             Transition::CrashTab | Transition::EvictTab => self.bury(who, false)?,
             Transition::ParkTab => self.park(who)?,
             Transition::RestoreTab => {
-                // What it says at once is long under way, to a hub that is no more.
+                // What the tab sends at once may arrive late, at a hub that has ended.
                 let is_late = rng.one_in(3);
                 if is_late {
                     self.ports_tarry(who, rng.millis(0, TARRY_MS));
@@ -317,7 +318,7 @@ impl World {
         Ok(())
     }
 
-    /// A page is loaded. Some go into the back/forward cache before what they load is there.
+    /// Loads a page. Some pages go into the back/forward cache before their scripts have arrived.
     fn visit(&mut self, at: usize, rng: &mut Rng) -> Checked {
         self.open_tab(at, rng)?;
         let page = self.browsers[at].pages_that(Life::Awake).into_iter().max();
@@ -327,7 +328,7 @@ impl World {
         }
     }
 
-    /// What a page and its workers post to each other now takes so long.
+    /// Makes messages between a page and its workers take this long now.
     fn ports_tarry(&mut self, at: (usize, u32), span: Duration) {
         let (when, ports) = (self.now + span, &mut self.browsers[at.0].ports);
         let own = ports.iter().filter(|(_, port)| port.owner == at.1);
@@ -397,7 +398,7 @@ impl World {
         Ok(())
     }
 
-    /// A page wants another virtual socket.
+    /// Lets a page open another virtual socket.
     pub(crate) fn page_opens(&mut self, at: (usize, u32)) -> Checked {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
@@ -412,7 +413,7 @@ impl World {
         self.app(at, "open", &format!(r#"[{number},"/s/{tag}/{number}",{options}]"#))
     }
 
-    /// A page sends the next numbered message on a socket.
+    /// Lets a page send the next numbered message on a socket.
     pub(crate) fn page_sends(&mut self, at: (usize, u32), socket: u32) -> Checked {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
@@ -440,7 +441,7 @@ impl World {
         self.app(at, "close", &format!("[{socket},1000]"))
     }
 
-    /// A page subscribes to a topic.
+    /// Lets a page subscribe to a topic.
     pub(crate) fn page_subscribes(&mut self, at: (usize, u32), name: &'static str) -> Checked {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());

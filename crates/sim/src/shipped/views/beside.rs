@@ -1,4 +1,4 @@
-//! I14: each view is held against a plain socket that was asked for at the same moment.
+//! I14: each view is compared with a plain socket that was asked for at the same moment.
 
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use crate::{
     },
 };
 
-/// Where messages between a page and its worker take longer than this, native sockets are ahead.
+/// If messages between a page and its worker take longer than this, native sockets are faster.
 const QUICK_PORT: Duration = Duration::from_millis(60);
-/// So many such messages pass until a view is open.
+/// Number of such messages until a view is open.
 const HOPS: u32 = 6;
 
 impl World {
-    /// I14: a plain socket beside this view is open, for as long as it may.
+    /// I14: called when a plain socket beside this view has been open for as long as the view may
+    /// take.
     pub(crate) fn beside(&mut self, at: (usize, u32), number: u32) -> Checked {
         let Traits { tiers, port_ms, .. } = self.browsers[at.0].traits;
         let (now, is_calm) = (self.now, self.is_calm(at.0));

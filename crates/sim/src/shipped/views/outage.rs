@@ -1,5 +1,5 @@
-//! The other options of mirror mode: addresses that pages are asked for, messages for one tab, and
-//! views that outlive their connection.
+//! Options of mirror mode: addresses that pages are asked for, messages for one tab, and views that
+//! outlive their connection.
 
 use std::time::Duration;
 
@@ -15,32 +15,33 @@ use crate::{
     seen::Sight,
 };
 
-/// So many dials an outage may take, where the pages ask for it.
+/// Largest number of dials in an outage, if the pages set the option.
 pub(super) const ATTEMPTS: u64 = 3;
-/// Enough for a hub to know a tab again that was away.
+/// Time in which a hub knows a tab again that was away.
 const BACK: Duration = Duration::from_secs(10);
 
-/// Enough for a worker to hear that the browser is offline.
+/// Time in which a worker hears that the browser is offline.
 const TOLD_OFFLINE: Duration = Duration::from_secs(2);
 
 // Which pages give which options follows from traits, so that no other draw of a seed changes.
 impl World {
-    /// True if the pages of a browser give functions in the place of addresses.
+    /// Returns true if the pages of a browser give functions in place of addresses.
     pub(super) fn has_asks(&self, browser: usize) -> bool {
         self.browsers[browser].traits.load_ms == 500
     }
 
-    /// True if the pages of a browser hear what is for one tab alone.
+    /// Returns true if the pages of a browser hear messages for one tab alone.
     pub(super) fn has_routes(&self, browser: usize) -> bool {
         self.browsers[browser].traits.load_ms == 5
     }
 
-    /// True if views of a browser are to stay open when their connection breaks.
+    /// Returns true if views of a browser must stay open when their connection breaks.
     pub(super) fn has_policy(&self, browser: usize) -> bool {
         matches!(self.browsers[browser].traits.port_ms, 5 | 60)
     }
 
-    /// What a page does when it is asked for the address of a view; empty: it gives a text.
+    /// Returns how a page answers when it is asked for the address of a view. Empty if the page
+    /// gives a text.
     pub(super) fn asks(&mut self, at: (usize, u32), mode: Mode) -> &'static str {
         if self.browsers[at.0].offline_since.is_some() {
             self.seen.add(Sight::SaidOffline);
@@ -64,14 +65,14 @@ impl World {
         }
     }
 
-    /// How often hubs of a browser dialled the address of a view.
+    /// Returns how often hubs of a browser dialled the address of a view.
     pub(super) fn dials_of(&mut self, key: ViewKey) -> u64 {
         let Some(feed) = self.view(key).map(|view| view.feed) else { return 0 };
         let dials = &self.browsers[key.browser].dials;
         dials.get(&format!("{PLAIN_URL}{feed}")).copied().unwrap_or_default()
     }
 
-    /// True if a view may have another connection than before.
+    /// Returns true if a view may have another connection than before.
     pub(crate) fn view_may_go_on(&mut self, key: ViewKey) -> bool {
         let asks = self.views_of(Some(key.browser)).into_iter();
         let asks = asks.collect::<Vec<_>>();
@@ -82,7 +83,7 @@ impl World {
                 .any(|other| self.view(other).is_some_and(|it| it.asked && Some(it.feed) == feed))
     }
 
-    /// A page asks for another link. All views of it stay open, if the first dial is answered.
+    /// Lets a page ask for another link. All its views stay open, if the first dial is answered.
     pub(super) fn view_reconnects(&mut self, at: (usize, u32), number: u32) -> Checked {
         let Some(page) = self.browsers[at.0].page(at.1) else {
             return Ok(());
@@ -107,7 +108,7 @@ impl World {
         self.app(at, "reconnect", &format!("[{number}]"))
     }
 
-    /// A view has another connection.
+    /// Called when a view has another connection.
     pub(super) fn view_goes_on(&mut self, key: ViewKey) -> Checked {
         let may = self.view_may_go_on(key);
         let Some(view) = self.view(key) else {
@@ -122,7 +123,8 @@ impl World {
         Ok(())
     }
 
-    /// A view that is to stay open closes when its address was dialled so often as it may be.
+    /// Checks that a view which should stay open closes only after its address was dialled as often
+    /// as it may be.
     pub(super) fn outage_is_over(&mut self, key: ViewKey, clean: bool) -> Checked {
         let (now, dials) = (self.now, self.dials_of(key));
         let suffers = self.browsers.get(key.browser).is_some_and(|it| now <= it.suffers + TOLD);
@@ -145,7 +147,8 @@ impl World {
         })
     }
 
-    /// A hub dials where a page said just now, if pages are asked, and not without a network.
+    /// Checks that a hub dials the address that a page gave just now, if pages are asked, and does
+    /// not dial without a network.
     pub(crate) fn hub_dials(&mut self, at: (usize, u32), url: &str, secret: &str) -> Checked {
         if !secret.is_empty() {
             self.seen.add(Sight::AskedUrl);
@@ -164,7 +167,7 @@ impl World {
         NoStorm.unless(!knows, || format!("{at:?} dials {url} though the browser is offline"))
     }
 
-    /// What a server calls the tab of a view that is open on this connection.
+    /// Returns the name that a server has for the tab of a view that is open on this connection.
     pub(crate) fn name_for(&mut self, key: ViewKey, link: u64) -> Option<String> {
         let has_routes = self.browsers.get(key.browser).is_some() && self.has_routes(key.browser);
         let browser = self.browsers.get_mut(key.browser).filter(|_| has_routes)?;
@@ -175,7 +178,7 @@ impl World {
         (is_there && !page.name.is_empty()).then(|| page.name.clone())
     }
 
-    /// A view hears what is for one tab.
+    /// Called when a view hears a message for one tab.
     pub(super) fn view_hears_alone(&mut self, key: ViewKey, text: &str) -> Checked {
         let mut words = text.split(['"', ' ']).filter(|word| !word.is_empty());
         let mut word = |at: usize| words.nth(at).unwrap_or_default().to_owned();
@@ -198,7 +201,7 @@ impl World {
         })
     }
 
-    /// What names a tab that looks at the same connection goes to that tab alone.
+    /// Checks that a message which names a tab on the same connection goes to that tab alone.
     fn is_for_nobody_else(&self, key: ViewKey, link: u64, name: &str) -> Checked {
         let now = self.now;
         let browser = &self.browsers[key.browser];

@@ -1,4 +1,4 @@
-//! What holds of views when all is healed.
+//! What must hold for views after all faults are healed.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,8 @@ use super::{
 use crate::invariant::{Checked, Invariant::Convergence};
 
 impl World {
-    /// All views are open or closed, and heard all there was; no connection is of none.
+    /// Checks that all views are open or closed and have received everything, and that each
+    /// connection belongs to a view.
     pub(crate) fn views_at_rest(&self) -> Checked {
         for (at, browser) in self.browsers.iter().enumerate() {
             let mut links = BTreeSet::new();
@@ -48,7 +49,8 @@ impl World {
             })?;
             let feeds = mirrors.iter().map(|(feed, _)| feed);
             let feeds = feeds.collect::<BTreeSet<_>>();
-            // Two lock managers know nothing of each other, and a plain server tells nobody.
+            // Two lock managers know nothing of each other, and a plain server tells its clients
+            // nothing.
             let one = browser.areas.len() == 1 && self.is_one_hub(at);
             let many = one && mirrors.len() > feeds.len();
             Convergence
@@ -57,7 +59,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is half-open any more, each page has a view, and all are said something.
+    /// Ends half-open links, gives each page a view, and lets all views receive something.
     pub(crate) fn plain_heals(&mut self) {
         self.plain_recovers();
         let links = self.network.links.iter();
@@ -68,7 +70,7 @@ impl World {
         }
     }
 
-    /// Every page that is at a plain server looks at its first feed.
+    /// Opens a view of the first feed in every page that uses a plain server.
     pub(crate) fn all_view(&mut self) -> Checked {
         for at in 0..self.browsers.len() {
             for number in self.browsers[at].pages_that(Life::Awake) {
@@ -81,7 +83,7 @@ impl World {
         Ok(())
     }
 
-    /// No view waits for anything.
+    /// Checks that no view waits for anything.
     pub(crate) fn views_settled(&self) -> Checked {
         let pages = self.browsers.iter().flat_map(|browser| browser.pages());
         let mut all = pages.flat_map(|(_, page)| page.views.iter());
@@ -90,7 +92,7 @@ impl World {
         Convergence.unless(waits.is_none(), || format!("healed, and yet view {waits:?} waits"))
     }
 
-    /// All views say something, and hear something.
+    /// Lets all views send something and receive something.
     pub(crate) fn last_views(&mut self) -> Checked {
         for at in 0..self.browsers.len() {
             for number in self.browsers[at].pages_that(Life::Awake) {

@@ -1,4 +1,4 @@
-//! The options of mirror mode: what a late view hears of what it missed.
+//! Options of mirror mode: which earlier messages a late view hears.
 
 use super::{super::world::World, Mode, SocketState, View, ViewKey, outage::ATTEMPTS};
 use crate::{
@@ -6,19 +6,20 @@ use crate::{
     seen::Sight,
 };
 
-/// So many messages a late view hears that came before it, where the pages ask for it.
+/// Number of earlier messages that a late view hears, if the pages set the option.
 const REPLAYED: u64 = 3;
-/// How long a connection outlives its last view there, in milliseconds.
+/// Time for which a connection outlives its last view, in milliseconds, if the pages set the
+/// option.
 const LINGER_MS: u64 = 2_000;
 
 impl World {
-    /// True if the pages of a browser give the options. It follows from a trait, so that no other
-    /// draw of a seed changes.
+    /// Returns true if the pages of a browser set the options. It follows from a trait, so that no
+    /// other draw of a seed changes.
     fn has_rules(&self, browser: usize) -> bool {
         self.browsers[browser].traits.link_ms > 3
     }
 
-    /// The options of a view besides those of its page.
+    /// Returns the options of a view besides those of its page.
     pub(super) fn rules(&self, browser: usize, mode: Mode, feed: u64) -> String {
         let mut rules = String::new();
         if mode == Mode::Exclusive {
@@ -39,8 +40,8 @@ impl World {
         rules
     }
 
-    /// A view joins a connection. Its page may have another one there already, and then it hears
-    /// nothing again.
+    /// Called when a view joins a connection. If its page has another view there already, the view
+    /// hears no earlier messages.
     pub(super) fn view_joins(&mut self, key: ViewKey) {
         let Some(view) = self.view(key) else { return };
         let (mode, feed) = (view.mode, view.feed);
@@ -65,8 +66,8 @@ impl World {
         }
     }
 
-    /// The first message of a view that came late is no later than the last that are told again.
-    /// The hub had no more of them than the server had said when the view was open.
+    /// Checks that the first message of a late view is one of the last that the hub repeats. The
+    /// hub has no more of them than the server had sent when the view was open.
     pub(super) fn late_view_hears(&mut self, key: ViewKey, link: u64, m: u64) -> Checked {
         let Some(View { late, was_cached, heard, .. }) = self.view(key) else {
             return Ok(());
