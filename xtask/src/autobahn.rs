@@ -1,4 +1,4 @@
-//! `cargo xtask autobahn`: the Autobahn cases against the codec and the loop that carry links.
+//! `cargo xtask autobahn`: runs the Autobahn cases against the codec and the loop that carry links.
 
 use std::{
     collections::BTreeMap,
@@ -17,17 +17,17 @@ use crate::{
     repo::Repo,
 };
 
-/// What takes minutes: large messages, and of the cases of compression, which differ by size,
-/// those of 16 bytes and above 8 KiB. A pattern matches what begins with it.
+/// Cases that take minutes: large messages, and of the cases of compression those of 16 bytes and
+/// above 8 KiB. A pattern matches the beginning of a case's number.
 const LONG: &[&str] = &["9.*", "1[23].*.1", "1[23].*.[7-9]"];
-/// Cases at a time: most of the time of the suite is waiting.
+/// Number of cases that run at a time. The suite waits for most of its time.
 const PARALLEL: &str = "8";
-/// Cases, by their beginning, that may end otherwise than OK: how, and why.
+/// Cases that may end otherwise than OK, by the beginning of their number: how they end, and why.
 const EXCUSED: &[(&str, &str, &str)] =
     &[("13.3.", "UNIMPLEMENTED", SMALL_WINDOW), ("13.5.", "UNIMPLEMENTED", SMALL_WINDOW)];
 const SMALL_WINDOW: &str = "an offer of a smaller window only is declined";
 
-/// `cargo xtask autobahn`. The reports stay in target/autobahn/reports.
+/// Runs `cargo xtask autobahn`. The reports stay in target/autobahn/reports.
 pub(crate) fn run(repo: &Repo, flags: &flags::Autobahn) -> anyhow::Result<()> {
     let missing = missing(repo);
     if !missing.is_empty() {
@@ -44,7 +44,7 @@ pub(crate) fn run(repo: &Repo, flags: &flags::Autobahn) -> anyhow::Result<()> {
     let (kosoku, address) = (program(&folder, "kosoku"), &server.address);
     let excluded = if flags.long { &[] } else { LONG };
     let excluded = excluded.iter().flat_map(|group| ["-x", group]);
-    // Its status says no more than the reports, which it writes at the end.
+    // The exit status says no more than the reports, which are written at the end.
     let ran = step("cases", || {
         let args = ["-p", PARALLEL, "-o"];
         capture(cmd!(repo.sh, "{kosoku} {args...} {reports} {excluded...} {address}"))
@@ -56,19 +56,20 @@ pub(crate) fn run(repo: &Repo, flags: &flags::Autobahn) -> anyhow::Result<()> {
     judge(&index).with_context(|| format!("see {}", reports.display()))
 }
 
-/// Why the cases cannot run here.
+/// Returns the reason why the cases cannot run here, if there is one.
 pub(crate) fn obstacle(repo: &Repo) -> Option<String> {
     debian::obstacle(repo, &missing(repo))
 }
 
-/// Debian keeps what makes an environment apart from Python.
+/// Returns Debian's packages that are missing. Debian keeps the module for environments apart from
+/// Python.
 fn missing(repo: &Repo) -> Vec<&'static str> {
     let script = "import ensurepip, venv";
     let python = cmd!(repo.sh, "python3 -c {script}").quiet().ignore_stderr();
     if python.run().is_ok() { Vec::new() } else { vec!["python3", "python3-venv"] }
 }
 
-/// Installs what runs the cases, when it is not the version that was installed last.
+/// Installs the program that runs the cases, unless its version was installed before.
 fn need_kosoku(repo: &Repo, folder: &Path) -> anyhow::Result<()> {
     let requirements = repo.path("xtask/autobahn/requirements.txt");
     let wanted = repo.sh.read_file(&requirements)?;
@@ -85,13 +86,13 @@ fn need_kosoku(repo: &Repo, folder: &Path) -> anyhow::Result<()> {
     Ok(repo.sh.write_file(&stamp, wanted)?)
 }
 
-/// A program of the environment.
+/// Returns the path of a program in the environment.
 fn program(folder: &Path, name: &str) -> PathBuf {
     folder.join("venv/bin").join(name)
 }
 
-/// The echo server; ended when dropped. It also ends by itself when this process does, however
-/// that comes: its input is a pipe from here.
+/// The echo server, which is ended on drop. It also ends when this process ends in any way, because
+/// its input is a pipe from here.
 struct Server {
     child: Child,
     address: String,
@@ -115,13 +116,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        // Both calls fail only if the server has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Names every case that is not simply right, counts, and fails on any that is wrong.
+/// Names every case that is not OK, counts them, and fails if a case is wrong.
 fn judge(index: &str) -> anyhow::Result<()> {
     let verdicts = verdicts(index)?;
     let (mut passed, mut failed, mut counts) = (0, 0, BTreeMap::new());
@@ -157,7 +158,7 @@ fn judge(index: &str) -> anyhow::Result<()> {
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     case: String,
-    /// What came of the messages, and of the close.
+    /// The result of the messages and the result of the close.
     message: String,
     close: String,
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench …`: builds what is measured, then hands over to the program that measures.
+//! `cargo xtask bench …`: builds what is measured, then starts the program that measures.
 
 use anyhow::bail;
 use xshell::cmd;
@@ -9,7 +9,7 @@ use crate::{
     repo::Repo,
 };
 
-/// Where the figures go.
+/// The document into which the figures go.
 const DOCS: &str = "docs/benchmarks.md";
 
 pub(crate) fn server(repo: &Repo, flags: flags::Server) -> anyhow::Result<()> {
@@ -19,7 +19,8 @@ pub(crate) fn server(repo: &Repo, flags: flags::Server) -> anyhow::Result<()> {
     repo.need_node()?;
     let peer = repo.path("bench/peers/ws");
     repo.need_npm_packages_of(&peer)?;
-    // One after the other: together, features that the peers need would get into the server.
+    // They are built one after the other. Built together, the server would get features that the
+    // peers need.
     step("tabmux --release", || {
         quiet(cmd!(repo.sh, "cargo build --release -p tabmux-cli --bin tabmux"))
     })?;
@@ -33,7 +34,7 @@ pub(crate) fn server(repo: &Repo, flags: flags::Server) -> anyhow::Result<()> {
     }
     match flags.only {
         Some(part) => run = run.args(["--only", &part]),
-        // Figures of a trial, or of a part, are none for the book.
+        // Figures of a trial, or of a part of the benchmark, are not written.
         None if flags.quick => {}
         None => run = run.arg("--write").arg(repo.path(DOCS)),
     }
@@ -69,7 +70,7 @@ pub(crate) fn abuse(repo: &Repo, flags: flags::Abuse) -> anyhow::Result<()> {
     become_process(run.into())
 }
 
-/// Runs of which the medians are for the book.
+/// Number of runs whose medians are written into the document.
 const RUNS: usize = 7;
 
 pub(crate) fn browser(repo: &Repo, flags: &flags::Browser) -> anyhow::Result<()> {
@@ -107,7 +108,7 @@ pub(crate) fn browser(repo: &Repo, flags: &flags::Browser) -> anyhow::Result<()>
     become_process(run.into())
 }
 
-/// Rounds of a cell whose figures are for the book.
+/// Number of rounds of a cell whose figures are written into the document.
 const ROUNDS: u32 = 20;
 
 pub(crate) fn handover(repo: &Repo, flags: flags::Handover) -> anyhow::Result<()> {
@@ -126,7 +127,7 @@ pub(crate) fn handover(repo: &Repo, flags: flags::Handover) -> anyhow::Result<()
     let mut run = cmd!(repo.sh, "{program} --rounds {number}")
         .env("TABMUX_CHAOS_SERVER", repo.target().join("release/examples/chaos"))
         .env("TABMUX_DIST", assets);
-    // Figures of a trial, or of a part of an engine's table, are none for the book.
+    // Figures of a trial, or of a part of an engine's table, are not written.
     if flags.hidden {
         run = run.arg("--hidden");
     }

@@ -1,4 +1,4 @@
-//! Real browsers: installing them, and the tests that drive them.
+//! Real browsers: installs them, and runs the tests that drive them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::{
     repo::Repo,
 };
 
-/// Debian's packages, and a file that each of the programs in use is known by.
+/// Debian's packages, each with a file of the program in it that is used.
 const PACKAGES: &[(&str, &str)] = &[
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
@@ -31,12 +31,14 @@ pub(crate) fn install(repo: &Repo) -> anyhow::Result<()> {
     debian::install(repo, &missing)
 }
 
-/// Why what is missing cannot be installed from here, and which command would do it.
+/// Returns the reason why missing browsers cannot be installed from here, with the command that
+/// would do it.
 pub(crate) fn obstacle(repo: &Repo) -> Option<String> {
     debian::obstacle(repo, &missing())
 }
 
-/// `cargo xtask e2e`: the built package and the server binary, in every engine there is.
+/// Runs `cargo xtask e2e`: the built package and the server binary, in every engine that is
+/// installed.
 pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
     if !dist::default_out(repo).join("worker.js").exists() {
         dist::build(repo, &dist::default_out(repo), false)?;
@@ -63,7 +65,7 @@ pub(crate) fn e2e(repo: &Repo, flags: flags::E2e) -> anyhow::Result<()> {
         .context("the tests in browsers failed")
 }
 
-/// `cargo xtask wpt`: tests of web-platform-tests, in a folder that the caller has.
+/// Runs `cargo xtask wpt`: tests of web-platform-tests, in a folder that the caller has.
 pub(crate) fn wpt(repo: &Repo, flags: flags::Wpt) -> anyhow::Result<()> {
     if !dist::default_out(repo).join("worker.js").exists() {
         dist::build(repo, &dist::default_out(repo), false)?;
@@ -83,11 +85,11 @@ pub(crate) fn wpt(repo: &Repo, flags: flags::Wpt) -> anyhow::Result<()> {
     become_process(run.into())
 }
 
-/// The last commit whose server speaks version 1 of the protocol alone.
+/// The last commit whose server speaks only version 1 of the protocol.
 const VERSION_1: &str = "23699ad3812a";
 
-/// Builds the server of protocol version 1 from the history of the repository, once. Returns
-/// nothing where the history does not reach that far, as in a shallow clone.
+/// Builds the server of protocol version 1 from the history of the repository, once. Returns `None`
+/// if the history does not reach that far, as in a shallow clone.
 fn version_1(repo: &Repo) -> anyhow::Result<Option<PathBuf>> {
     let folder = repo.target().join("version-1");
     let binary = folder.join("target/debug/tabmux");

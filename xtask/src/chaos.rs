@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: builds what the run breaks, then hands over to the program that does it.
+//! `cargo xtask chaos`: builds what the run breaks, then starts the program that breaks it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,17 +27,18 @@ pub(crate) fn run(repo: &Repo, flags: flags::Chaos) -> anyhow::Result<()> {
     become_process(run.into())
 }
 
-/// Builds the package, the server that numbers its messages, and a program of the harness.
+/// Builds the package, the server that numbers its messages, and a program of the test harness.
 pub(crate) fn build(repo: &Repo, name: &str) -> anyhow::Result<()> {
     if !dist::default_out(repo).join("worker.js").exists() {
         dist::build(repo, &dist::default_out(repo), false)?;
     }
-    // A seed says nothing of other bytes: the package is what the last `dist` left.
+    // The package is the one that the last `dist` left, because a seed says nothing about other
+    // bytes.
     step("server", || quiet(cmd!(repo.sh, "cargo build -p tabmux-server --example chaos")))?;
     step("harness", || quiet(cmd!(repo.sh, "cargo build -p tabmux-e2e --bin {name}")))
 }
 
-/// A program of the harness, with what it needs to know.
+/// Returns the command of a program of the test harness, with the variables that it needs.
 pub(crate) fn program<'a>(repo: &'a Repo, name: &str) -> Cmd<'a> {
     let program = repo.binary(name);
     cmd!(repo.sh, "{program}")
@@ -45,7 +46,7 @@ pub(crate) fn program<'a>(repo: &'a Repo, name: &str) -> Cmd<'a> {
         .env("TABMUX_DIST", dist::default_out(repo))
 }
 
-/// Printed by the run, so that it can be had again.
+/// Returns a random seed. The run prints it, so that it can be run again.
 fn any_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) ^ now.as_secs()

@@ -1,4 +1,4 @@
-//! Debian's packages: installing those that are missing.
+//! Debian's packages: installs those that are missing.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::{
     repo::Repo,
 };
 
-/// Installs packages, or says which command would.
+/// Installs packages, or fails with the command that would do it.
 pub(crate) fn install(repo: &Repo, missing: &[&str]) -> anyhow::Result<()> {
     if let Some(why) = obstacle(repo, missing) {
         bail!("{why}");
@@ -22,7 +22,8 @@ pub(crate) fn install(repo: &Repo, missing: &[&str]) -> anyhow::Result<()> {
     })
 }
 
-/// Why what is missing cannot be installed from here, and which command would do it.
+/// Returns the reason why missing packages cannot be installed from here, with the command that
+/// would do it.
 pub(crate) fn obstacle(repo: &Repo, missing: &[&str]) -> Option<String> {
     if missing.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: from the crates and the TypeScript to what browsers load.
+//! `cargo xtask dist`: builds what browsers load from the crates and the TypeScript.
 
 use std::{
     collections::BTreeMap,
@@ -15,16 +15,16 @@ use crate::{
     repo::Repo,
 };
 
-/// Where a module lands below its target folder.
+/// The path of a built module below its target folder.
 const MODULE: &str = "wasm32-unknown-unknown/wasm-release/tabmux_wasm.wasm";
 
-/// The scripts that the server serves, each perhaps with a source map and compressed copies.
+/// The scripts that the server serves. Each may have a source map and compressed copies.
 const SERVED: [&str; 6] =
     ["client.js", "tiers.js", "worker.js", "tabmux.iife.js", "install.js", "debug.js"];
 
-/// The modules by the modes that load them, and that which records traces, with the arguments for
-/// cargo. Each has a target folder of its own: two sets of features would overwrite each other's
-/// file in one.
+/// The modules by the modes that load them, and the module that records traces, with the arguments
+/// for cargo. Each has a target folder of its own, because two sets of features would overwrite
+/// each other's file in one folder.
 const MODULES: [(&str, &[&str]); 3] =
     [("mux", &[]), ("mirror", &["--no-default-features"]), ("trace", &["--features", "trace"])];
 
@@ -36,7 +36,7 @@ pub(crate) fn run(repo: &Repo, flags: flags::Dist) -> anyhow::Result<()> {
     build(repo, &out, flags.release)
 }
 
-/// The folder that the server and the tests use.
+/// Returns the folder of the package's scripts, which the server and the tests use.
 pub(crate) fn default_out(repo: &Repo) -> PathBuf {
     repo.package().join("dist")
 }
@@ -57,8 +57,8 @@ pub(crate) fn build(repo: &Repo, out: &Path, release: bool) -> anyhow::Result<()
     Ok(())
 }
 
-/// Copies the scripts that the server serves to where the binary's crate takes them from. What did
-/// not change is left alone, so that nothing is compiled again for it.
+/// Copies the scripts that the server serves into the crate of the binary. Files that did not
+/// change are not written, so that nothing is compiled again because of them.
 pub(crate) fn embed(repo: &Repo, out: &Path) -> anyhow::Result<()> {
     let folder = repo.path("crates/cli/scripts");
     repo.sh.create_dir(&folder)?;
@@ -88,7 +88,7 @@ pub(crate) fn embed(repo: &Repo, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns true for the worker and the modules under names that hold the build.
+/// Returns true for the worker and the modules whose names contain a hash of the build.
 fn is_versioned(name: &str) -> bool {
     let mut parts = name.split('.');
     let what = parts.next().unwrap_or_default();
@@ -99,7 +99,7 @@ fn is_versioned(name: &str) -> bool {
         && matches!((what, ending), ("worker", "js") | ("mux" | "mirror" | "trace", "wasm"))
 }
 
-/// The scripts that the simulator runs: those of `dist`, bound to no wasm module.
+/// Builds the scripts that the simulator runs: those of `dist`, without a WebAssembly module.
 pub(crate) fn host(repo: &Repo) -> anyhow::Result<()> {
     repo.need_node()?;
     repo.need_npm_packages()?;
@@ -111,7 +111,7 @@ fn bundle_host(repo: &Repo) -> anyhow::Result<()> {
     quiet(cmd!(repo.sh, "node {script} --host"))
 }
 
-/// The modules, not optimised.
+/// Returns the folder of the modules that are not optimised.
 pub(crate) fn generated(repo: &Repo) -> PathBuf {
     repo.package().join("src/generated")
 }
@@ -140,7 +140,7 @@ fn target_of(repo: &Repo, mode: &str) -> PathBuf {
     if mode == "mux" { repo.target() } else { repo.target().join(mode) }
 }
 
-/// Where cargo keeps what it downloads.
+/// Returns the folder where cargo keeps its downloads.
 pub(crate) fn cargo_home() -> anyhow::Result<PathBuf> {
     match std::env::var_os("CARGO_HOME") {
         Some(home) => Ok(PathBuf::from(home)),
@@ -148,8 +148,8 @@ pub(crate) fn cargo_home() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Panic messages hold source paths: without this, two machines build different bytes, and the
-/// module tells the home folder of whoever built it.
+/// Returns flags that hide source paths in panic messages. Without them, two machines build
+/// different bytes, and the module contains the home folder of its builder.
 fn remap_flags(repo: &Repo) -> anyhow::Result<OsString> {
     let cargo_home = cargo_home()?;
     let mut flags = OsString::from("--remap-path-prefix=");
@@ -164,7 +164,7 @@ fn optimise(repo: &Repo) -> anyhow::Result<PathBuf> {
     let out = repo.target().join("tabmux_wasm_optimised");
     repo.sh.create_dir(&out)?;
     let wasm_opt = repo.package().join("node_modules/binaryen/bin/wasm-opt");
-    // The lowest kilobyte is the end of the stack, so no address there is one of data.
+    // The lowest kilobyte is the end of the stack, so no data has an address there.
     let flags = [
         "-Oz",
         "--converge",

@@ -1,4 +1,5 @@
-//! `cargo xtask package`: the crates as they would be published, built from their archives.
+//! `cargo xtask package`: packs the crates as they would be published, and builds from the
+//! archives.
 
 use std::path::Path;
 
@@ -16,8 +17,8 @@ use crate::{
 const CRATES: [&str; 5] =
     ["tabmux-wire", "tabmux-core", "tabmux-server", "tabmux-client", "tabmux-cli"];
 
-/// Packs the crates, builds the binary from nothing but the archives, and looks whether it serves
-/// the scripts.
+/// Packs the crates, builds the binary from the archives alone, and checks that it serves the
+/// scripts.
 pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     let scripts = dist::default_out(repo);
     if !scripts.join("worker.js.br").exists() {
@@ -50,8 +51,8 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     step("the binary from the archive serves them", || smoke::serves(&binary))
 }
 
-/// Removes what cargo keeps of crates of ours below a folder. It takes a crate of a registry for
-/// the same for ever, and each run packs others under one version.
+/// Removes what cargo keeps of our crates below a folder. Cargo never reads a crate of a registry
+/// again under one version, and each run packs others under that version.
 fn forget(folder: &Path) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry?.path();

@@ -1,4 +1,4 @@
-//! Running programs: quietly, with what they said kept for the case of failure.
+//! Runs programs quietly, and keeps their output in case they fail.
 
 use std::{
     io::{BufRead, BufReader, IsTerminal, Write},
@@ -10,14 +10,14 @@ use std::{
 use anyhow::{Context, bail};
 use xshell::Cmd;
 
-/// What a program did.
+/// The result of a program.
 pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
-    /// stdout and stderr, in the order they were written.
+    /// The output on stdout and stderr, in the order in which it was written.
     pub(crate) output: String,
 }
 
-/// Runs to the end and keeps the output. The program has no stdin.
+/// Runs a program to its end and keeps its output. The program has no stdin.
 pub(crate) fn capture(command: Cmd<'_>) -> anyhow::Result<Ran> {
     let name = command.to_string();
     let mut command: Command = command.into();
@@ -25,7 +25,7 @@ pub(crate) fn capture(command: Cmd<'_>) -> anyhow::Result<Ran> {
     let mut reader = BufReader::new(reader);
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
-    // The command holds the pipe's other end: without this, reading would never end.
+    // The command holds the other end of the pipe. Reading would never end without this.
     drop(command);
     let mut output = String::new();
     let mut line = Vec::new();
@@ -39,7 +39,7 @@ pub(crate) fn capture(command: Cmd<'_>) -> anyhow::Result<Ran> {
     Ok(Ran { status: child.wait()?, output })
 }
 
-/// Runs to the end; what it said is shown only if it failed.
+/// Runs a program to its end, and prints its output only if it failed.
 pub(crate) fn quiet(command: Cmd<'_>) -> anyhow::Result<()> {
     let name = command.to_string();
     let Ran { status, output } = capture(command)?;
@@ -49,7 +49,7 @@ pub(crate) fn quiet(command: Cmd<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A program takes this process's place, so that ctrl-c and its exit status are its own.
+/// Replaces this process by the program, so that ctrl-c and the exit status are the program's.
 #[cfg(unix)]
 pub(crate) fn become_process(mut command: Command) -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt;
@@ -73,8 +73,8 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> a
     result
 }
 
-/// Shows what runs: at a terminal a counting line with what the program said last, elsewhere one
-/// plain line.
+/// Shows what runs. A terminal gets a line with the time and the last line of the program's output.
+/// Anything else gets one plain line.
 pub(crate) struct Clock {
     stop: mpsc::Sender<()>,
     thread: std::thread::JoinHandle<()>,
@@ -93,14 +93,15 @@ impl Clock {
                 let seconds = start.elapsed().as_secs();
                 if terminal {
                     let line = format!("...  {name} ({seconds} s)  {}", latest());
-                    // One row of the narrowest terminal; more could not be wiped.
+                    // The line has one row of the narrowest terminal. A longer line could not be
+                    // wiped.
                     print!("\r\x1b[K{}", line.chars().take(79).collect::<String>());
                     wait = Duration::from_secs(1);
                 } else {
                     println!("...  {name}");
                     wait = Duration::MAX;
                 }
-                // Nobody to tell when the terminal is gone.
+                // The terminal may be gone, which is no error.
                 let _ = std::io::stdout().flush();
             }
             if terminal {
@@ -112,12 +113,12 @@ impl Clock {
 
     pub(crate) fn stop(self) {
         drop(self.stop);
-        // It cannot panic: it only waits and prints.
+        // The thread cannot panic, because it only waits and prints.
         let _ = self.thread.join();
     }
 }
 
-/// What the running program said last. A task runs one program at a time.
+/// The last line of the running program's output. A task runs one program at a time.
 fn latest() -> MutexGuard<'static, String> {
     static LATEST: Mutex<String> = Mutex::new(String::new());
     LATEST.lock().unwrap_or_else(PoisonError::into_inner)

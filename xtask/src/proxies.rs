@@ -1,5 +1,5 @@
-//! `cargo xtask proxies`: the configurations in `deploy` for nginx and haproxy, run with two
-//! servers behind them, and asked for what a browser would ask for.
+//! `cargo xtask proxies`: runs the configurations in `deploy` for nginx and haproxy with two
+//! servers behind them, and asks for what a browser would ask for.
 
 use std::{
     fs,
@@ -26,12 +26,12 @@ const NEEDED: [(&str, &str); 4] = [
     ("openssl", "/usr/bin/openssl"),
     ("curl", "/usr/bin/curl"),
 ];
-/// For a program to listen.
+/// Longest time that a program may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The name that the configurations have.
+/// The host name in the configurations.
 const HOST: &str = "example.org";
 
-/// Why this cannot run here.
+/// Returns the reason why this cannot run here, if there is one.
 pub(crate) fn obstacle(repo: &Repo) -> Option<String> {
     debian::obstacle(repo, &missing())
 }
@@ -87,8 +87,8 @@ const CHECKS: [(&str, Check); 5] = [
         Ok(())
     }),
     ("the server learns the client's address", |_, proxy| {
-        // An address may have one link. curl stands for a proxy in front, whose word counts, since
-        // it calls from this machine.
+        // One address may have one link here. curl acts as a proxy in front, whose header counts
+        // because curl calls from this machine.
         let client = "X-Forwarded-For: 192.0.2.1";
         let held = proxy.hold(&[client])?;
         let second = proxy.link(&proxy.origin(), &[client, &held.cookie])?;
@@ -109,12 +109,12 @@ const CHECKS: [(&str, Check); 5] = [
     }),
 ];
 
-/// Two servers, a certificate, and a folder.
+/// Two servers, a certificate, and a folder for files.
 struct Bed {
     deploy: PathBuf,
     folder: PathBuf,
     servers: [Server; 2],
-    /// Where the first server speaks the PROXY protocol.
+    /// The port at which the first server speaks the PROXY protocol.
     proxied: u16,
 }
 
@@ -166,8 +166,8 @@ impl Bed {
         Ok(Self { deploy: repo.path("deploy"), folder, servers, proxied })
     }
 
-    /// Returns a configuration of `deploy` with the addresses of this bed, of which it must have
-    /// all that are named.
+    /// Returns a configuration of `deploy` with the addresses of this bed in place of its own. The
+    /// configuration must contain all that are named.
     fn configuration(&self, name: &str, changes: &[(&str, String)]) -> anyhow::Result<PathBuf> {
         let mut text = fs::read_to_string(self.deploy.join(name))?;
         for (old, new) in changes {
@@ -183,7 +183,7 @@ impl Bed {
         self.folder.join(name).display().to_string()
     }
 
-    /// Returns how many links each server let in.
+    /// Returns how many links each server admitted.
     fn admitted(&self) -> anyhow::Result<[u64; 2]> {
         let admitted = |server: &Server| {
             let page = curl(&[&format!("http://127.0.0.1:{}/metrics", server.metrics)])?.body;
@@ -194,7 +194,7 @@ impl Bed {
         Ok([admitted(&self.servers[0])?, admitted(&self.servers[1])?])
     }
 
-    /// A link through a proxy that passes bytes on, which says who calls.
+    /// Opens a link through a proxy that passes bytes on and says who calls.
     fn by_bytes(&self, port: u16) -> anyhow::Result<()> {
         let url = format!("http://127.0.0.1:{port}/tabmux/ws");
         let host = format!("Host: {HOST}");
@@ -208,7 +208,7 @@ impl Bed {
 struct Proxy {
     name: &'static str,
     port: u16,
-    /// Where it passes bytes on and looks at none.
+    /// The port at which the proxy passes bytes on without reading them.
     passed_on: Option<u16>,
     command: Vec<String>,
 }
@@ -280,7 +280,7 @@ impl Proxy {
         format!("https://{HOST}:{}", self.port)
     }
 
-    /// The arguments of curl for a path.
+    /// Returns the arguments of curl for a path.
     fn arguments(&self, path: &str) -> [String; 4] {
         let resolve = format!("{HOST}:{}:127.0.0.1", self.port);
         ["-k".to_owned(), "--resolve".to_owned(), resolve, self.origin() + path]
@@ -290,7 +290,7 @@ impl Proxy {
         curl(&self.arguments(path).each_ref().map(String::as_str))
     }
 
-    /// Asks for a link. Returns the status.
+    /// Asks for a link, and returns the status.
     fn link(&self, origin: &str, headers: &[&str]) -> anyhow::Result<u16> {
         Ok(self.ask(origin, headers)?.0)
     }
@@ -309,7 +309,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// Opens a link that stays.
+    /// Opens a link that stays open.
     fn hold(&self, headers: &[&str]) -> anyhow::Result<Held> {
         let (status, head, running) = self.ask(&self.origin(), headers)?;
         ensure!(status == 101, "status {status}");
@@ -322,11 +322,11 @@ impl Proxy {
     }
 }
 
-/// Has curl ask for a link. Returns the status and the head of the answer, and curl, which waits
-/// for more.
+/// Has curl ask for a link. Returns the status and the head of the answer, and the running curl,
+/// which waits for more.
 fn ask_for_link(arguments: &[&str]) -> anyhow::Result<(u16, Vec<String>, Running)> {
     let mut command = Command::new("/usr/bin/curl");
-    // What it tells of the head it writes at once.
+    // curl writes its report of the head at once.
     command.args(["-sv", "--max-time", "60"]).args(UPGRADE).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -345,7 +345,7 @@ fn ask_for_link(arguments: &[&str]) -> anyhow::Result<(u16, Vec<String>, Running
     Ok((status.context("no answer")?, head, running))
 }
 
-/// What makes curl ask for a WebSocket.
+/// Arguments that make curl ask for a WebSocket.
 const UPGRADE: [&str; 10] = [
     "-H",
     "Connection: Upgrade",
@@ -364,7 +364,7 @@ struct Answer {
     body: String,
 }
 
-/// Asks for what ends.
+/// Has curl ask for an answer that ends.
 fn curl(arguments: &[&str]) -> anyhow::Result<Answer> {
     let mut command = Command::new("/usr/bin/curl");
     command.args(["-s", "-i", "--max-time", "60"]).args(arguments).stdin(Stdio::null());
@@ -374,7 +374,7 @@ fn curl(arguments: &[&str]) -> anyhow::Result<Answer> {
     Ok(Answer { status: status.context("no status")?, body: body.to_owned() })
 }
 
-/// A program that ends with this value.
+/// A program that is ended on drop.
 struct Running(Child);
 
 impl Running {
@@ -394,7 +394,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // nginx ends its workers when it is asked to end. All fail only if it has ended.
+        // nginx ends its workers only when it is asked to end. The calls fail only if it has ended.
         let pid = self.0.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).status();
         let _ = self.0.wait();
@@ -405,7 +405,7 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// What systemd says of the units of the Debian package.
+/// Has systemd check the units of the Debian package.
 fn units(repo: &Repo, bed: &Bed) -> anyhow::Result<()> {
     let source = repo.path("crates/cli/debian");
     let binary = repo.binary("tabmux").display().to_string();

@@ -1,4 +1,4 @@
-//! `cargo xtask release`: what is published, with checksums.
+//! `cargo xtask release`: builds what is published, with checksums.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ use crate::{
     smoke,
 };
 
-/// Linked against musl a binary needs nothing of the system it runs on.
+/// A binary that is linked against musl needs nothing of the system on which it runs.
 const TARGET: &str = "x86_64-unknown-linux-musl";
-/// Names the C compiler for that target.
+/// The variable that names the C compiler for that target.
 const MUSL_CC: &str = "CC_x86_64_unknown_linux_musl";
 
-/// What goes into the archive besides the binary, which has the scripts in it.
+/// The texts in the archive, besides the binary, which contains the scripts.
 const TEXTS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 pub(crate) fn run(repo: &Repo, flags: flags::Release) -> anyhow::Result<()> {
@@ -28,8 +28,8 @@ pub(crate) fn run(repo: &Repo, flags: flags::Release) -> anyhow::Result<()> {
     dist::build(repo, &dist::default_out(repo), true)?;
     step(&format!("server for {target}"), || {
         let package = ["-p", "tabmux-cli", "--bin", "tabmux"];
-        // The C of the library that checks certificates needs nothing of a C library, so the
-        // compiler of this machine will do. Whoever has another one names it.
+        // The C code of the library that checks certificates needs nothing of a C library, so the
+        // compiler of this machine will do. The variable names another one.
         let _compiler =
             std::env::var_os(MUSL_CC).is_none().then(|| repo.sh.push_env(MUSL_CC, "cc"));
         quiet(cmd!(repo.sh, "cargo build --release --locked {package...} --target {target}"))
@@ -50,12 +50,12 @@ pub(crate) fn run(repo: &Repo, flags: flags::Release) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Why there can be no static binary here.
+/// Returns the reason why no static binary can be built here, if there is one.
 pub(crate) fn obstacle(repo: &Repo) -> Option<String> {
     repo.need_target(TARGET).err().map(|error| error.to_string())
 }
 
-/// That of the workspace; tidy holds the npm package to it.
+/// Returns the version of the workspace. Tidy checks that the npm package has the same.
 fn version(repo: &Repo) -> anyhow::Result<String> {
     let manifest = repo.sh.read_file(repo.path("packages/tabmux/package.json"))?;
     let manifest: serde_json::Value = serde_json::from_str(&manifest)?;
@@ -63,7 +63,7 @@ fn version(repo: &Repo) -> anyhow::Result<String> {
 }
 
 fn check(repo: &Repo, binary: &Path, version: &str) -> anyhow::Result<()> {
-    // It fails for a binary that needs no interpreter, or says that it is static.
+    // `ldd` fails for a binary that needs no interpreter, or says that the binary is static.
     let linked = cmd!(repo.sh, "ldd {binary}").quiet().ignore_status().ignore_stderr().read()?;
     ensure!(!linked.contains("=>"), "{} is not static:\n{linked}", binary.display());
     let said = cmd!(repo.sh, "{binary} --version").quiet().read()?;
@@ -76,7 +76,7 @@ fn npm(repo: &Repo, out: &Path) -> anyhow::Result<()> {
     quiet(cmd!(repo.sh, "npm pack --pack-destination {out}"))
 }
 
-/// One folder of that name: the binary and the texts.
+/// Packs one folder of that name with the binary and the texts.
 fn archive(repo: &Repo, out: &Path, binary: &Path, name: &str) -> anyhow::Result<()> {
     let folder = out.join(name);
     repo.sh.create_dir(&folder)?;
@@ -85,7 +85,7 @@ fn archive(repo: &Repo, out: &Path, binary: &Path, name: &str) -> anyhow::Result
         repo.sh.copy_file(repo.path(text), &folder)?;
     }
     let file = out.join(format!("{name}.tar.gz"));
-    // The same bytes for the same content.
+    // The same content gives the same bytes.
     let same = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];
     quiet(cmd!(repo.sh, "tar -C {out} {same...} -czf {file} {name}"))?;
     repo.sh.remove_path(&folder)?;
@@ -97,7 +97,7 @@ fn deb_obstacle(repo: &Repo) -> Option<String> {
     deb.is_err().then(|| "needs cargo-deb: cargo install cargo-deb".to_owned())
 }
 
-/// The package, taken apart again: what is in it must run.
+/// Builds the Debian package, and checks that the program in it runs.
 fn deb(repo: &Repo, out: &Path, target: &str, version: &str) -> anyhow::Result<()> {
     let options = ["-p", "tabmux-cli", "--no-build", "--target", target, "--output"];
     quiet(cmd!(repo.sh, "cargo deb {options...} {out}"))?;

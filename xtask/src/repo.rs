@@ -1,4 +1,4 @@
-//! Where things are, and the few programs every task needs.
+//! The repository's folders, and the few programs that every task needs.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub(crate) struct Repo {
 
 impl Repo {
     pub(crate) fn open() -> anyhow::Result<Self> {
-        // Set by `cargo run`; the manifest's folder is `xtask`.
+        // `cargo run` sets the variable. The folder of the manifest is `xtask`.
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = manifest.parent().context("xtask has no parent folder")?.to_owned();
@@ -39,13 +39,13 @@ impl Repo {
         }
     }
 
-    /// An executable of this workspace, as a debug build leaves it.
+    /// Returns the path of an executable of this workspace in a debug build.
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
         self.target().join("debug").join(name)
     }
 
-    /// Fails unless Node 20 or newer is there.
+    /// Fails unless Node 20 or newer is installed.
     pub(crate) fn need_node(&self) -> anyhow::Result<()> {
         let advice = "install Node 20 or newer (https://nodejs.org)";
         let Ok(version) = cmd!(self.sh, "node --version").quiet().ignore_stderr().read() else {
@@ -57,12 +57,12 @@ impl Repo {
         }
     }
 
-    /// Adds the wasm target where it is missing.
+    /// Adds the WebAssembly target of Rust if it is missing.
     pub(crate) fn need_wasm_target(&self) -> anyhow::Result<()> {
         self.need_target("wasm32-unknown-unknown")
     }
 
-    /// Adds a target of Rust where it is missing.
+    /// Adds a target of Rust if it is missing.
     pub(crate) fn need_target(&self, target: &str) -> anyhow::Result<()> {
         let libdir = cmd!(self.sh, "rustc --print target-libdir --target {target}");
         let libdir = libdir.quiet().read().context("`rustc` does not run")?;
@@ -78,12 +78,13 @@ impl Repo {
         Ok(())
     }
 
-    /// `npm ci`, when package-lock.json is not the one that was installed last.
+    /// Runs `npm ci`, unless package-lock.json is the one that was installed last. Returns true
+    /// if it ran.
     pub(crate) fn need_npm_packages(&self) -> anyhow::Result<bool> {
         self.need_npm_packages_of(&self.package())
     }
 
-    /// The same for another package.
+    /// Does the same for another package.
     pub(crate) fn need_npm_packages_of(&self, package: &Path) -> anyhow::Result<bool> {
         let lock = self.sh.read_file(package.join("package-lock.json"))?;
         let stamp = package.join("node_modules/.installed-lock");

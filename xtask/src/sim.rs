@@ -45,17 +45,17 @@ pub(crate) fn run(repo: &Repo, flags: flags::Sim) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The simulator, as a release build leaves it.
+/// Returns the path of the simulator in a release build.
 pub(crate) fn simulator(repo: &Repo) -> PathBuf {
     repo.target().join("release").join(format!("tabmux-sim{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// The steps that the simulator says it took.
+/// Returns the number of steps that the simulator printed.
 fn steps(said: &str) -> Option<u64> {
     number_before(said, " steps")
 }
 
-/// The number that stands before a word.
+/// Returns the number before a word.
 pub(crate) fn number_before(said: &str, word: &str) -> Option<u64> {
     let before = said.split(word).next()?;
     before.rsplit([' ', '\n']).next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! `cargo xtask size`: what browsers download, against the budgets, and README's table of it.
+//! `cargo xtask size`: measures what browsers download, against the budgets and README's table.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,11 @@ const END: &str = "<!-- /sizes -->";
 
 const ADVICE: &str = "run `cargo xtask size --write`";
 
-/// Compilers differ a little between machines.
+/// Allowed difference, because compilers differ a little between machines.
 const TOLERANCE: f64 = 0.03;
 
-/// The limits, in bytes: what is reached today. ARCHITECTURE.md says which of them are to shrink.
+/// The budgets in bytes, which are the sizes of today. ARCHITECTURE.md says which of them must
+/// shrink.
 const BUDGETS: &[(&str, Encoding, usize)] = &[
     ("page library", Encoding::Gzip, 8_400),
     ("`SharedWebSocket` alone", Encoding::Gzip, 7_650),
@@ -70,8 +71,8 @@ pub(crate) fn run(repo: &Repo, flags: flags::Size) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is wrong with README's table, measured against the last run of this task. Nothing to
-/// compare with is not wrong: the table must be there all the same.
+/// Compares README's table with the last run of this task. Returns the differences. If there was no
+/// run, the table must still exist.
 pub(crate) fn compare(repo: &Repo) -> anyhow::Result<Vec<String>> {
     let readme = repo.sh.read_file(repo.path("README.md")).context("README.md is missing")?;
     let Some(quoted) = between(&readme) else {
@@ -161,7 +162,7 @@ fn replace(text: &str, table: &str) -> anyhow::Result<String> {
     Ok(text.replace(&old, &format!("{BEGIN}\n{table}{END}")))
 }
 
-/// The numbers of a table, each with its row's name and its column.
+/// Returns the numbers of a table, each with the names of its row and its column.
 fn numbers(table: &str) -> Vec<(String, f64)> {
     const COLUMNS: [&str; 3] = ["minified", "gzip", "brotli"];
     let mut numbers = Vec::new();

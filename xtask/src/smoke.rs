@@ -1,5 +1,5 @@
-//! `cargo xtask smoke`: the demo server started as `cargo demo` starts it, and asked for what a
-//! browser would ask for.
+//! `cargo xtask smoke`: starts the demo server as `cargo demo` does, and asks for what a browser
+//! would ask for.
 
 use std::{
     io::{Read, Write},
@@ -13,7 +13,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::{demo, dist, process::step, repo::Repo};
 
-/// For one answer, and for the server's start and end.
+/// Longest time for one answer, and for the server's start and end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
@@ -54,7 +54,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     summary.finish()
 }
 
-/// Whether this binary serves the scripts that are in it, and ends when it is told to.
+/// Checks that this binary serves the scripts in it, and that it ends when it is told to.
 pub(crate) fn serves(binary: &Path) -> anyhow::Result<()> {
     let mut server = Server::start(|address| {
         let mut command = Command::new(binary);
@@ -69,14 +69,14 @@ pub(crate) fn serves(binary: &Path) -> anyhow::Result<()> {
 }
 
 fn tiers(address: SocketAddr) -> anyhow::Result<()> {
-    // As client.js asks for it: the address does not name the build.
+    // The address is the one in client.js, which does not contain the build.
     let tiers = get(address, "/tabmux/tiers.js")?;
     tiers.expect("content-type", "text/javascript")?;
     tiers.expect("cache-control", "no-cache")
 }
 
 fn worker(address: SocketAddr) -> anyhow::Result<()> {
-    // As client.js asks for it: the address does not name the build.
+    // The address is the one in client.js, which does not contain the build.
     let worker = get(address, "/tabmux/worker.js")?;
     worker.expect("content-type", "text/javascript")?;
     worker.expect("content-security-policy", "'wasm-unsafe-eval'")?;
@@ -84,7 +84,7 @@ fn worker(address: SocketAddr) -> anyhow::Result<()> {
     worker.expect("cache-control", "no-cache")
 }
 
-/// As browsers ask for them: all accept brotli.
+/// Checks the scripts as browsers ask for them, which all accept brotli.
 fn scripts(address: SocketAddr) -> anyhow::Result<()> {
     for name in ["client.js", "tiers.js", "worker.js", "tabmux.iife.js", "debug.js"] {
         let path = format!("/tabmux/{name}");
@@ -100,7 +100,7 @@ fn scripts(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A second server on the same port must fail at once and say which port.
+/// Checks that a second server on the same port fails at once and names the port.
 fn taken_port(repo: &Repo, address: SocketAddr) -> anyhow::Result<()> {
     let output = serve(repo, address).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
     ensure!(!output.status.success(), "a second server on {address} did not fail");
@@ -117,7 +117,7 @@ fn serve(repo: &Repo, address: SocketAddr) -> Command {
     command
 }
 
-/// Counts checks, and names those that failed.
+/// The number of checks, and the names of those that failed.
 #[derive(Default)]
 struct Summary {
     passed: u32,
@@ -142,7 +142,7 @@ impl Summary {
     }
 }
 
-/// A running server; killed when dropped.
+/// A running server, which is killed on drop.
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -150,7 +150,7 @@ struct Server {
 
 impl Server {
     fn start(command: impl FnOnce(SocketAddr) -> Command) -> anyhow::Result<Self> {
-        // Free a moment ago; the server has no way to tell the port it chose itself.
+        // The port was free a moment ago. The server cannot tell a port that it chose itself.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let child = command(address).stdout(Stdio::null()).spawn()?;
         let mut server = Self { child, address };
@@ -182,7 +182,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        // Both calls fail only if the server has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -204,7 +204,7 @@ impl Answer {
         Ok(())
     }
 
-    /// How long the body is said to be.
+    /// Returns the length of the body that the header names.
     fn length(&self) -> anyhow::Result<usize> {
         self.header("content-length")?.parse().with_context(|| format!("{}: length", self.path))
     }
@@ -227,8 +227,8 @@ fn request(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
     request_with(address, path, "")
 }
 
-/// HTTP/1.0, so that the body ends with the connection and is not chunked. Each of the headers
-/// ends its line.
+/// The request is HTTP/1.0, so that the body ends with the connection and is not chunked. Each of
+/// the headers must end its line.
 fn request_with(address: SocketAddr, path: &str, headers: &str) -> anyhow::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -147,7 +147,7 @@ pub(super) fn check(files: &Files) -> Findings {
 }
 
 /// Returns the line and the text of each doc comment that has too few words. An empty doc comment
-/// is none: in a macro it stands before a text that the macro's caller gives.
+/// does not count, because in a macro it stands before a text of the macro's caller.
 fn short_docs(file: &File) -> Vec<(usize, String)> {
     let docs = if file.path.ends_with(".rs") { rust(&file.text) } else { typescript(&file.text) };
     let is_short = |text: &String| (1..MIN_WORDS).contains(&text.split_whitespace().count());

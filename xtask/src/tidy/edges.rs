@@ -1,4 +1,4 @@
-//! Who may import whom, read from `cargo metadata`.
+//! Checks which crate imports which, as `cargo metadata` says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use xshell::cmd;
 
 use crate::{repo::Repo, tidy::Findings};
 
-/// The members of the workspace and which other members each may import. `cargo` itself refuses
-/// circles; this refuses short cuts.
+/// The members of the workspace, and the other members that each may import. `cargo` itself refuses
+/// circles. This table refuses short cuts.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-wire", &[]),
     ("tabmux-core", &["tabmux-wire"]),
@@ -17,21 +17,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tabmux-server", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-sim", &["tabmux-core", "tabmux-wire"]),
     ("tabmux-trace", &["tabmux-core", "tabmux-wire"]),
-    // The server for its tests only.
+    // The client imports the server for its tests only.
     ("tabmux-client", &["tabmux-core", "tabmux-server"]),
     ("tabmux-cli", &["tabmux-client", "tabmux-core", "tabmux-server"]),
     ("tabmux-example-rooms", &["tabmux-client", "tabmux-server"]),
     ("tabmux-bench", &["tabmux-cli", "tabmux-core"]),
-    // The built package and the server binary, never sources; it reads what passes a proxy.
+    // The crate uses the built package and the server binary, and no sources. It decodes the frames
+    // that pass a proxy.
     ("tabmux-e2e", &["tabmux-wire"]),
-    // They only run programs.
+    // These crates only run programs.
     ("xtask", &[]),
-    // Not a member: cargo-fuzz builds it on its own.
+    // This crate is no member, because cargo-fuzz builds it on its own.
     ("tabmux-fuzz", &["tabmux-core", "tabmux-server", "tabmux-sim", "tabmux-wire"]),
 ];
 
-/// Members that have no IO, no clock, no randomness and no async, and so neither has anything
-/// they depend on.
+/// Members without IO, clock, randomness and async. Nothing that they depend on may have these
+/// either.
 const PURE: &[&str] = &["tabmux-wire", "tabmux-core", "tabmux-sim", "tabmux-trace"];
 
 /// Crates that bring what [`PURE`] members must not have.
@@ -64,7 +65,7 @@ const LIBRARIES: &[&str] = &["tabmux-server", "tabmux-client"];
 const OF_THE_BINARY: &[&str] =
     &["clap", "console", "ctrlc", "hdrhistogram", "indicatif", "tabmux-cli", "tracing-subscriber"];
 
-/// Members that depend on nothing at all, tests aside.
+/// Members that depend on nothing at all, except in tests.
 const BARE: &[&str] = &["tabmux-wire"];
 
 pub(super) fn check(repo: &Repo) -> anyhow::Result<Findings> {
@@ -82,11 +83,12 @@ pub(super) fn check(repo: &Repo) -> anyhow::Result<Findings> {
     Ok(findings)
 }
 
-/// The part of `cargo metadata` that matters here.
+/// The part of `cargo metadata` that is needed here.
 #[derive(Debug, Default)]
 struct Graph {
     members: Vec<Member>,
-    /// For each package id its name and what it needs to be built and run, tests aside.
+    /// For each package id: its name, and the packages that it needs to be built and run, except in
+    /// tests.
     needs: BTreeMap<String, (String, Vec<String>)>,
 }
 
@@ -94,9 +96,9 @@ struct Graph {
 struct Member {
     name: String,
     id: String,
-    /// Folders of this repository that its manifest names, for whatever purpose.
+    /// Folders of this repository that its manifest names for any purpose.
     paths: Vec<String>,
-    /// How many dependencies it has, tests aside.
+    /// Number of its dependencies, except those of tests.
     normal: usize,
 }
 
@@ -147,7 +149,7 @@ impl Graph {
         findings
     }
 
-    /// Imports between members that the table does not name.
+    /// Returns the imports between members that the table does not name.
     fn edges(&self) -> Findings {
         let mut findings = Findings::new();
         for Member { name, paths, .. } in &self.members {
@@ -167,7 +169,7 @@ impl Graph {
         findings
     }
 
-    /// What a member needs to be built and run and must not need, tests aside.
+    /// Returns unwanted packages that a member needs to be built or run, except in tests.
     fn found_below(&self, member: &Member, unwanted: &[&str]) -> Findings {
         let mut findings = Findings::new();
         let mut seen = BTreeSet::new();
@@ -204,7 +206,8 @@ mod tests {
 
     use super::*;
 
-    /// A workspace in which each name imports the names after it: `(member, kind, imports)`.
+    /// Returns a workspace in which each name imports the names after it: `(member, kind,
+    /// imports)`.
     fn graph(edges: &[(&str, Option<&str>, &str)]) -> Graph {
         let mut names: BTreeSet<&str> = edges.iter().map(|edge| edge.0).collect();
         let members: Vec<&str> = names.iter().copied().filter(|name| is_ours(name)).collect();

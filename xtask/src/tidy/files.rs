@@ -1,4 +1,4 @@
-//! Sizes of files, lines that must not be there and lines that must.
+//! Checks the sizes of files, lines that must not be there, and lines that must.
 
 use anyhow::Context;
 use xshell::cmd;
@@ -28,7 +28,7 @@ const SAFE: &[&str] = &[
     "crates/trace/src/main.rs",
 ];
 
-/// Work that was put off. In two halves, so that this file does not name itself.
+/// Marks of work that was put off. They are in two halves, so that this file does not contain them.
 const MARKS: &[&str] = &[
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
@@ -36,23 +36,23 @@ const MARKS: &[&str] = &[
     concat!("unimple", "mented!("),
 ];
 
-/// The files that may call the wasm module: a page never does.
+/// The files that may load the WebAssembly module. A page never does.
 const LOADERS: [&str; 2] = ["packages/tabmux/src/hosting.ts", "packages/tabmux/src/worker.ts"];
 
-/// The files of the repository, those not yet committed included.
+/// The files of the repository, including those that are not committed yet.
 pub(super) struct Files(Vec<File>);
 
 pub(super) struct File {
-    /// Relative to the root, with forward slashes.
+    /// The path relative to the root, with forward slashes.
     pub(super) path: String,
-    /// Empty when it is no text.
+    /// The text of the file. It is empty if the file is no text.
     pub(super) text: String,
     bytes: usize,
 }
 
 #[cfg(test)]
 impl File {
-    /// A file that is not on disk.
+    /// Returns a file that is not on disk.
     pub(super) fn new(path: &str, text: &str) -> Self {
         Self { path: path.to_owned(), text: text.to_owned(), bytes: text.len() }
     }
@@ -63,7 +63,7 @@ impl Files {
         let list = cmd!(repo.sh, "git ls-files --cached --others --exclude-standard");
         let list = list.quiet().read().context("tidy needs a git repository")?;
         let files = list.lines().filter_map(|path| {
-            // Deleted and not yet committed.
+            // The file is deleted, and that is not committed yet.
             let bytes = std::fs::read(repo.path(path)).ok()?;
             let length = bytes.len();
             let text = String::from_utf8(bytes).unwrap_or_default();
@@ -173,7 +173,7 @@ fn is_unsafe(files: &Files, path: &str) -> Option<String> {
     }
 }
 
-/// The page library and the server are published together.
+/// The page library and the server are published together, so their versions must be equal.
 fn versions(files: &Files) -> Option<String> {
     let of = |path: &str, start: &str| {
         let mut lines = files.text_of(path)?.lines().map(str::trim);
@@ -200,7 +200,7 @@ mod tests {
     fn long_files_and_wide_lines_are_found() {
         assert!(too_long(&file("a.rs", &"x\n".repeat(600))).is_empty());
         assert_eq!(too_long(&file("a.rs", &"x\n".repeat(601))).len(), 1);
-        // Columns, not bytes.
+        // The limit counts columns, not bytes.
         assert!(too_long(&file("a.rs", &"é".repeat(100))).is_empty());
         let wide = too_long(&file("a.rs", &format!("x\n{}", "é".repeat(101))));
         assert!(wide[0].starts_with("a.rs:2: 101 columns"), "{wide:?}");

@@ -1,5 +1,5 @@
-//! How long functions are, in Rust and TypeScript. Both are indented by what they are in, so a
-//! function ends with the first closing brace that stands below its beginning.
+//! Checks the length of functions in Rust and TypeScript. Both languages indent a function's body.
+//! The function therefore ends with the first closing brace that has the indentation of its head.
 
 use crate::tidy::{
     Findings,
@@ -39,7 +39,7 @@ pub(super) fn check(files: &Files) -> Findings {
     findings
 }
 
-/// Where each function begins, what it is called, and how many lines it has.
+/// Returns the first line, the name and the number of lines of each function.
 fn functions(file: &File) -> Vec<(usize, &str, usize)> {
     let begins = if file.path.ends_with(".rs") { rust } else { typescript };
     let lines: Vec<&str> = file.text.lines().collect();
@@ -51,7 +51,8 @@ fn functions(file: &File) -> Vec<(usize, &str, usize)> {
     found.collect()
 }
 
-/// The line that ends what begins on line `at`; none where that has no body of its own lines.
+/// Returns the line that ends the function on line `at`, or `None` if its body has no lines of its
+/// own.
 fn end(lines: &[&str], at: usize) -> Option<usize> {
     if lines[at].ends_with([';', '}', ',']) {
         return None;
@@ -60,13 +61,13 @@ fn end(lines: &[&str], at: usize) -> Option<usize> {
     (at + 1..lines.len()).find(|&end| is_beside(lines, at, end) && is_end(&lines[end]))
 }
 
-/// Whether two lines are indented alike.
+/// Returns true if two lines have the same indentation.
 fn is_beside(lines: &[&str], one: usize, other: usize) -> bool {
     let indent = |at: usize| lines[at].len() - lines[at].trim_start().len();
     !lines[other].is_empty() && indent(one) == indent(other)
 }
 
-/// The function whose `fn` is on this line.
+/// Returns the function whose `fn` is on this line.
 fn rust<'a>(lines: &[&'a str], at: usize) -> Option<(usize, &'a str)> {
     let mut words = lines[at].trim_start().split(' ');
     let is_before = |word: &str| {
@@ -78,8 +79,8 @@ fn rust<'a>(lines: &[&'a str], at: usize) -> Option<(usize, &'a str)> {
     Some((at, name.split(['(', '<']).next()?))
 }
 
-/// The function whose body begins on this line. Its head may have begun on an earlier one. One
-/// without a name is called by the words before it.
+/// Returns the function whose body begins on this line. Its head may have begun on an earlier line.
+/// A function without a name gets its name from the words before it.
 fn typescript<'a>(lines: &[&'a str], at: usize) -> Option<(usize, &'a str)> {
     let body = lines[at].trim();
     if !body.ends_with('{') || body.starts_with(['/', '*']) {
@@ -102,7 +103,7 @@ fn typescript<'a>(lines: &[&'a str], at: usize) -> Option<(usize, &'a str)> {
     Some((first, name.split(['(', '<']).next()?))
 }
 
-/// Whether this begins a method, and no call or statement with a block.
+/// Returns true if this begins a method, and not a call or a statement with a block.
 fn is_method(head: &str) -> bool {
     const STATEMENTS: &[&str] =
         &["if", "for", "while", "switch", "catch", "return", "else", "do", "try", "with"];

@@ -1,28 +1,28 @@
-//! What Rust and TypeScript both state must be the same: the kinds of what a hub posts to a tab,
-//! the states of a link, and costs and limits that both sides keep.
+//! Compares what Rust and TypeScript both define: the kinds of what a hub posts to a tab, the
+//! states of a link, and costs and limits that both sides keep.
 
 use anyhow::{Context, bail};
 
 use crate::tidy::{Findings, files::Files};
 
-/// The TypeScript side of all of it.
+/// The file with the TypeScript side of everything.
 const PROTOCOL: &str = "packages/tabmux/src/protocol.ts";
 
-/// Enums of both languages: the name, the Rust file, and from which value on TypeScript may have
+/// Enums of both languages: the name, the Rust file, and the value from which TypeScript may have
 /// members of its own.
 const ENUMS: &[(&str, &str, u64)] = &[
     ("HubKind", "crates/core/src/hub/port.rs", 94),
     ("LinkState", "crates/core/src/hub/io.rs", 6),
 ];
 
-/// Members of `Limit` in TypeScript, each with the Rust file, how its line begins there, and how
-/// many times as much Rust has.
+/// Members of `Limit` in TypeScript: each with the Rust file, the beginning of its line there, and
+/// the factor between Rust's value and it.
 const LIMITS: &[(&str, &str, &str, u64)] = &[
     ("Message", "crates/wire/src/limit.rs", "pub const MESSAGE_COST: u64 = ", 1),
     ("Reason", "crates/wire/src/limit.rs", "pub const MAX_REASON: usize = ", 1),
     ("Outbox", "crates/core/src/hub/config.rs", "outbox_bytes: ", 1),
     ("Credentials", "crates/wire/src/limit.rs", "pub const MAX_CREDENTIALS: usize = ", 1),
-    // A page gives credit back when it has heard half of the first.
+    // A page gives credit back when it has heard messages for half of the first credit.
     ("Credit", "crates/core/src/hub/config.rs", "credit_bytes: ", 2),
 ];
 
@@ -56,7 +56,8 @@ fn text_of<'a>(files: &'a Files, path: &str) -> anyhow::Result<&'a str> {
     files.text_of(path).with_context(|| format!("{path} is not there: correct tidy/languages.rs"))
 }
 
-/// Members of an enum with their values, as both languages count them. `begin` is its first line.
+/// Returns the members of an enum with their values, as both languages count them. `begin` is its
+/// first line.
 fn members(text: &str, begin: &str) -> anyhow::Result<Vec<(String, u64)>> {
     let mut lines = text.lines().map(str::trim).skip_while(|line| *line != begin).skip(1);
     let mut found = Vec::new();
@@ -66,7 +67,7 @@ fn members(text: &str, begin: &str) -> anyhow::Result<Vec<(String, u64)>> {
         if line == "}" {
             return Ok(found);
         }
-        // Comments, of one line or several.
+        // Comments of one line or several are skipped.
         if line.is_empty() || line.starts_with('/') || line.starts_with('*') {
             continue;
         }
@@ -80,15 +81,15 @@ fn members(text: &str, begin: &str) -> anyhow::Result<Vec<(String, u64)>> {
     }
 }
 
-/// The value behind `start`, on the line that begins so. The last of them: a field's type comes
-/// before its default.
+/// Returns the value behind `start`, on the last line that begins so. The line of a field's type
+/// comes before the line of its default.
 fn constant(text: &str, start: &str) -> anyhow::Result<u64> {
     let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix(start));
     let last = lines.next_back().context("no such line")?;
     evaluate(last.trim_end_matches([',', ';']))
 }
 
-/// A number, or one shifted.
+/// Evaluates a number, or a number that is shifted.
 fn evaluate(text: &str) -> anyhow::Result<u64> {
     let number = |text: &str| {
         let digits = text.trim().replace('_', "");

@@ -1,10 +1,10 @@
-//! The tests that docs/lifecycle.md names must exist.
+//! Checks that the tests which docs/lifecycle.md names exist.
 
 use crate::tidy::{Findings, files::Files};
 
 const DOCUMENT: &str = "docs/lifecycle.md";
 
-/// How a name begins, and in which files the rest of it must be found.
+/// The beginning of a name, and the folder in whose files the rest of it must be found.
 const KINDS: &[(&str, &str)] = &[("e2e: ", "e2e/tests/browsers/"), ("sim: ", "crates/sim/src/")];
 
 pub(super) fn check(files: &Files) -> Findings {
@@ -34,7 +34,7 @@ fn is_head(row: &str) -> bool {
     row.starts_with("---") || row.starts_with("what happens")
 }
 
-/// The names in a row, each with the folder that must have it.
+/// Returns the names in a row, each with the folder that must contain it.
 fn names(row: &str) -> impl Iterator<Item = (&'static str, &str)> {
     // Every second piece between backticks is code.
     row.split('`').skip(1).step_by(2).filter_map(|code| {
@@ -42,7 +42,8 @@ fn names(row: &str) -> impl Iterator<Item = (&'static str, &str)> {
     })
 }
 
-/// A test in browsers is found by its name, a transition by its variant.
+/// Returns true if the folder contains a browser test of this name, or a transition with this
+/// variant.
 fn exists(files: &Files, folder: &str, name: &str) -> bool {
     let (quoted, variant) = (format!("\"{name}\""), format!("    {name},"));
     files

@@ -1,4 +1,4 @@
-//! Relative links in Markdown must lead somewhere.
+//! Checks that relative links in Markdown lead to a file.
 
 use crate::{
     repo::Repo,
@@ -19,7 +19,7 @@ pub(super) fn check(repo: &Repo, files: &Files) -> Findings {
     findings
 }
 
-/// The relative links of a Markdown text, each with its line; code is left out.
+/// Returns the relative links of a Markdown text, each with its line. Code is left out.
 fn targets(text: &str) -> Vec<(usize, &str)> {
     let mut targets = Vec::new();
     let mut in_code = false;

@@ -14,7 +14,7 @@ use anyhow::bail;
 
 use crate::{repo::Repo, size};
 
-/// What is wrong, where, and what to do about it; nothing when all is well.
+/// Descriptions of faults: what is wrong, where, and what to do about it.
 type Findings = Vec<String>;
 
 pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {

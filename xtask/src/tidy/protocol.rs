@@ -1,5 +1,5 @@
-//! PROTOCOL.md must say what `crates/wire` does. Here the table of frame types; the examples are
-//! checked by the tests of `crates/wire`.
+//! Compares PROTOCOL.md with `crates/wire`. It compares the table of frame types. The tests of
+//! `crates/wire` check the examples.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::{repo::Repo, tidy::Findings};
 
 const SOURCE: &str = "crates/wire/src/frame_type.rs";
 
-/// Set in the type byte of reliable frames.
+/// The bit of the type byte that marks reliable frames.
 const RELIABLE: u8 = 0x80;
 
 pub(super) fn check(repo: &Repo) -> anyhow::Result<Findings> {
@@ -36,7 +36,7 @@ impl fmt::Display for FrameType {
     }
 }
 
-/// Rows of `frame_types! { … }`: `Hub HELLO = 0x01,`.
+/// Returns the rows of `frame_types! { … }`, such as `Hub HELLO = 0x01,`.
 fn types_in_source(source: &str) -> Vec<FrameType> {
     let rows = source.lines().filter_map(|line| {
         let (left, code) = line.trim().strip_suffix(',')?.split_once(" = 0x")?;
@@ -52,7 +52,7 @@ fn types_in_source(source: &str) -> Vec<FrameType> {
     rows.collect()
 }
 
-/// Table rows that begin `| 0x01 | HELLO | hub | no |`.
+/// Returns the table rows that begin like `| 0x01 | HELLO | hub | no |`.
 fn types_in_document(document: &str) -> Vec<(usize, FrameType)> {
     let rows = document.lines().enumerate().filter_map(|(number, line)| {
         let mut cells = line
