@@ -1,4 +1,4 @@
-//! One browser session: tabs, navigation and scripts, whatever the driver speaks.
+//! One browser session: tabs, navigation and scripts, whatever protocol the driver speaks.
 
 use serde_json::{Value, json};
 
@@ -10,8 +10,7 @@ pub trait Transport {
     /// Runs one command and returns its value.
     fn call(&mut self, command: Command, parameters: Value) -> Result<Value>;
 
-    /// Kills the process that renders the current tab, and returns its number where the driver
-    /// knows it.
+    /// Kills the process that renders the current tab.
     fn crash(&mut self) -> std::result::Result<(), Stop>;
 
     /// The process that renders the current tab, where several tabs may share one.
@@ -20,11 +19,11 @@ pub trait Transport {
     /// Freezes the current tab as a browser does that saves energy, or thaws it.
     fn freeze(&mut self, frozen: bool) -> std::result::Result<(), Stop>;
 
-    /// Ends every shared worker and leaves the tabs alone; how many it were.
+    /// Ends every shared worker and leaves the tabs alone. Returns how many workers it ended.
     fn end_workers(&mut self) -> std::result::Result<usize, Stop>;
 }
 
-/// One command in both protocols' words.
+/// One command in the words of both protocols.
 #[derive(Clone, Copy)]
 pub struct Command {
     /// HTTP method in W3C WebDriver.
@@ -140,14 +139,15 @@ impl Browser {
         }
     }
 
-    /// Kills the process that renders `tab`. It may render others too: see [`Self::process`].
+    /// Kills the process that renders `tab`. It may render other tabs too: see [`Self::process`].
     pub fn crash(&mut self, tab: &Tab) -> std::result::Result<(), Stop> {
         self.switch(tab)?;
         self.current = None;
         self.transport.crash()
     }
 
-    /// What names the process of `tab` where tabs may share one; `None` where each has its own.
+    /// Returns the number of the process of `tab`, if tabs may share one. Returns `None` if each
+    /// tab has its own.
     pub fn process(&mut self, tab: &Tab) -> Result<Option<i64>> {
         self.switch(tab)?;
         self.transport.process()
@@ -166,7 +166,7 @@ impl Browser {
     }
 
     /// Kills the process that runs the worker of pages. Returns those of `tabs` that lived in it
-    /// and are dead as well; `None` when no process runs a worker.
+    /// and died with it, or `None` if no process runs a worker.
     pub fn crash_worker(&mut self, tabs: &[Tab]) -> Result<Option<Vec<Tab>>> {
         let Some(host) = process::worker_hosts(&self.groups).into_iter().next() else {
             return Ok(None);
@@ -187,13 +187,13 @@ impl Browser {
         Ok(Some(dead))
     }
 
-    /// Ends every shared worker and leaves the tabs alone; how many it were.
+    /// Ends every shared worker and leaves the tabs alone. Returns how many workers it ended.
     pub fn end_workers(&mut self) -> std::result::Result<usize, Stop> {
         self.switch(&self.home.clone())?;
         self.transport.end_workers()
     }
 
-    /// Whether the process of `tab` is there and runs scripts.
+    /// Returns true if the process of `tab` lives and runs scripts.
     pub fn is_alive(&mut self, tab: &Tab) -> bool {
         let alive = self.run(tab, "1").is_ok();
         if !alive {
@@ -211,7 +211,7 @@ impl Browser {
     }
 }
 
-/// A promise that a page does not settle in this time fails the test that waits for it.
+/// Longest time for a page to settle a promise, in milliseconds. Above it, the test fails.
 const SCRIPT_TIMEOUT_MS: u64 = 15_000;
 const PAGE_TIMEOUT_MS: u64 = 20_000;
 

@@ -1,4 +1,4 @@
-//! What a test has in hand: the browser, pages on a fresh origin, and servers.
+//! The tools of a test: the browser, pages on a fresh origin, and servers.
 
 use std::{rc::Rc, time::Duration};
 
@@ -22,25 +22,25 @@ pub struct Context<'a> {
     pub browser: &'a mut Browser,
     /// Serves the test page on an origin that no other test uses.
     pub pages: PageServer,
-    // Kept until the test is over: what a tab says about a failure must not be that its server
-    // went away afterwards.
+    // The servers run until the test is over, so that the log of a tab does not end with the end of
+    // its server.
     servers: Vec<Rc<LinkServer>>,
     plain_servers: Vec<Rc<PlainServer>>,
 }
 
 impl<'a> Context<'a> {
-    /// Starts the servers that a test needs.
+    /// Starts the server of the test's pages.
     pub fn new(engine: Engine, browser: &'a mut Browser) -> Result<Self> {
         let pages = PageServer::start(paths::assets()?)?;
         Ok(Self { engine, browser, pages, servers: Vec::new(), plain_servers: Vec::new() })
     }
 
-    /// Starts the real server; pages of this test may open links to it.
+    /// Starts the real server. Pages of this test may open links to it.
     pub fn server(&mut self) -> Result<Rc<LinkServer>> {
         self.start(Program::Demo)
     }
 
-    /// Starts the server that believes a proxy who the user is: see
+    /// Starts the server that takes the user's name from a proxy: see
     /// [`Proxy::naming`](crate::proxy::Proxy::naming).
     pub fn users_server(&mut self) -> Result<Rc<LinkServer>> {
         self.start(Program::Users)
@@ -51,12 +51,12 @@ impl<'a> Context<'a> {
         self.start(Program::TwoTabs)
     }
 
-    /// Starts the server whose judge lets in who has the cookie `user`.
+    /// Starts the server whose judge admits browsers with the cookie `user`.
     pub fn judged_server(&mut self) -> Result<Rc<LinkServer>> {
         self.start(Program::Judged)
     }
 
-    /// Starts the same server with a judge that lets in guests as well, as nobody.
+    /// Starts the same server with a judge that also admits guests, as nobody.
     pub fn guests_server(&mut self) -> Result<Rc<LinkServer>> {
         self.start(Program::Guests)
     }
@@ -74,8 +74,8 @@ impl<'a> Context<'a> {
         Ok(self.start(Program::Version1)?)
     }
 
-    /// From now on pages of this test have the page library of protocol version 1. Call it before
-    /// any server is started, since it changes the origin of the pages.
+    /// Gives pages of this test the page library of protocol version 1. It must be called before
+    /// any server is started, because it changes the origin of the pages.
     pub fn use_version_1(&mut self) -> Result<()> {
         self.pages = PageServer::start(paths::version_1_assets())?;
         Ok(())
@@ -112,7 +112,7 @@ impl<'a> Context<'a> {
         self.address(kind, &url)
     }
 
-    /// The same where the page is no secure context, and so has no Web Locks.
+    /// Does the same for a page that is no secure context, and therefore has no Web Locks.
     pub fn insecure_page(&mut self, kind: Kind, page: &str) -> std::result::Result<Tab, Stop> {
         if self.engine == Engine::WebKit && pages::known_host().is_none() {
             let host = pages::INSECURE_HOST;
@@ -138,7 +138,8 @@ impl<'a> Context<'a> {
         tabs.iter().map(|tab| self.run(tab, expression.as_ref())).collect()
     }
 
-    /// What helps to understand a failure: each tab's own log and the end of each server's.
+    /// Returns what helps to understand a failure: the log of each tab and the end of each server's
+    /// log.
     pub fn evidence(&mut self) -> Vec<String> {
         let mut evidence = Vec::new();
         for (index, tab) in self.browser.tabs().unwrap_or_default().iter().enumerate() {
@@ -161,13 +162,13 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Time for something that happens at once on an idle machine.
+/// Longest time for something that happens at once on an idle machine.
 pub const SOON: Duration = Duration::from_secs(5);
 
-/// Time for a new link after a cut: the hub's backoff included.
+/// Longest time for a new link after a cut, including the hub's backoff.
 pub const RECONNECT: Duration = Duration::from_secs(15);
 
-/// What a page of the tests, or of the chaos run, has to say.
+/// The expression that returns the log of a page, in the tests and in the chaos run.
 const EVIDENCE: &str = "window.T ? T.log.slice(-12)
     : window.C ? [JSON.stringify(C.report())] : [document.title]";
 

@@ -1,4 +1,4 @@
-//! The three engines: where Debian's packages put them, how each is started, how it ends.
+//! The three engines: where Debian's packages install them, how each is started, and how it ends.
 
 use std::{
     fmt,
@@ -32,7 +32,7 @@ pub enum Engine {
     Chromium,
     /// Firefox, driven by Marionette.
     Firefox,
-    /// WebKitGTK's MiniBrowser by WebKitWebDriver.
+    /// WebKitGTK's MiniBrowser, driven by WebKitWebDriver.
     WebKit,
 }
 
@@ -40,12 +40,12 @@ impl Engine {
     /// All engines, in the order in which they are tested.
     pub const ALL: [Self; 3] = [Self::Chromium, Self::Firefox, Self::WebKit];
 
-    /// The engine of that name.
+    /// Returns the engine with that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|engine| engine.to_string() == name)
     }
 
-    /// Fails with the install command where a program of this engine is missing.
+    /// Fails with the command that installs it if a program of this engine is missing.
     pub fn check(self) -> Result<()> {
         for program in self.programs() {
             if find(program).is_none() {
@@ -85,7 +85,8 @@ impl fmt::Display for Engine {
     }
 }
 
-/// A running browser with all its processes and its own empty profile; all of it goes on drop.
+/// A running browser with all its processes and an empty profile of its own. All of it is removed
+/// on drop.
 pub struct Session {
     /// The browser with its tabs.
     pub browser: Browser,
@@ -99,14 +100,14 @@ impl Session {
         Self::start_by(engine, Storage::Allowed, &[], start_webkit)
     }
 
-    /// Starts `engine` so that it outlives the processes of its pages: WebKitGTK without its
-    /// driver, the others as [`Session::start`] does.
+    /// Starts `engine` so that it outlives the processes of its pages. WebKitGTK is started without
+    /// its driver, the others as [`Session::start`] does.
     pub fn start_for_crashes(engine: Engine) -> Result<Self> {
         Self::start_by(engine, Storage::Allowed, &[], start_plain_webkit)
     }
 
-    /// The same, where Chromium lets timers of a page run once a minute as soon as the page has
-    /// been hidden for 10 s. It does so after 5 minutes else.
+    /// Does the same, but Chromium lets timers of a page run only once a minute after the page has
+    /// been hidden for 10 s. Otherwise it does so after 5 minutes.
     pub fn start_for_hidden_crashes(engine: Engine) -> Result<Self> {
         let soon = "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/10";
         Self::start_by(engine, Storage::Allowed, &[soon], start_plain_webkit)
@@ -138,28 +139,30 @@ impl Session {
         Ok(Self { browser, groups, folder })
     }
 
-    /// The process groups of this session, for a deadline that has to kill them.
+    /// Returns the process groups of this session. A deadline kills them.
     pub fn group_ids(&self) -> Vec<i32> {
         self.groups.iter().map(Group::id).collect()
     }
 
-    /// The last lines that the driver wrote.
+    /// Returns the last lines that the driver wrote.
     pub fn driver_log(&self) -> String {
         self.folder.driver_log()
     }
 }
 
-/// Whether sites may keep data: cookies, localStorage and all that browsers count with it.
+/// Whether sites may keep data: cookies, localStorage, and everything that browsers treat like
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Storage {
     Allowed,
     Refused,
 }
 
-/// What is there once a browser has started.
+/// The browser and the process groups of an engine that has started.
 type Started = (Browser, Vec<Group>);
 
-/// How long a driver or a browser may take to listen. A cold start on a busy machine is slow.
+/// Longest time that a driver or a browser may take to listen. A cold start on a busy machine is
+/// slow.
 const START: Duration = Duration::from_secs(30);
 
 const MINI_BROWSER: &str = "webkit2gtk-4.1/MiniBrowser";
@@ -190,7 +193,7 @@ fn start_chromium(folder: &Path, storage: Storage, more: &[&str]) -> Result<Star
     Ok((connect(port, &capabilities, crash)?, vec![group]))
 }
 
-/// How Chromium is started each time.
+/// The arguments with which Chromium is always started.
 const CHROMIUM: [&str; 9] = [
     "--headless",
     // Chromium's sandbox refuses to run as root.
@@ -239,11 +242,11 @@ fn start_webkit(folder: &Path) -> Result<Started> {
         "webkitgtk:browserOptions": { "binary": program(MINI_BROWSER)?, "args": ["--automation"] },
     });
     let crash = Crash::Impossible("WebKitWebDriver ends the session when a page's process dies");
-    // The driver goes first: a browser without its screen would only complain.
+    // The driver is ended first, because a browser without its screen would only complain.
     Ok((connect(port, &capabilities, crash)?, vec![group, screen]))
 }
 
-/// Without automation, driven by agents in the pages.
+/// Starts WebKitGTK without automation. Agents in the pages drive it.
 fn start_plain_webkit(folder: &Path) -> Result<Started> {
     let (display, screen) = start_screen(folder)?;
     let agents = Agents::start()?;
@@ -256,7 +259,7 @@ fn start_plain_webkit(folder: &Path) -> Result<Started> {
     Ok((Browser::new(Box::new(session))?, vec![group, screen]))
 }
 
-/// A command of WebKitGTK, which needs a display.
+/// Returns a command of WebKitGTK, which needs a display.
 fn on_screen(name: &str, folder: &Path, display: &str) -> Result<Command> {
     let mut command = driver(name, folder)?;
     command
@@ -296,7 +299,7 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// A command whose home is `folder` and whose output goes into a file there.
+/// Returns a command whose home is `folder` and whose output goes into a file there.
 fn driver(name: &str, folder: &Path) -> Result<Command> {
     let log = File::options()
         .create(true)
@@ -317,8 +320,9 @@ fn driver(name: &str, folder: &Path) -> Result<Command> {
 
 const DRIVER_LOG: &str = "driver.log";
 
-/// Where the programs of a session leave what they would leave in the system's folder for ever:
-/// they are killed. None where the paths of their sockets would be too long.
+/// Returns the folder for temporary files of a session's programs, which are killed and would leave
+/// them in the system's folder for ever. Returns `None` if the paths of their sockets would be too
+/// long.
 fn temporary(folder: &Path) -> Result<Option<PathBuf>> {
     let temporary = folder.join("t");
     if temporary.as_os_str().len() + LONGEST_SOCKET > SOCKET_PATH {
@@ -328,10 +332,11 @@ fn temporary(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(temporary))
 }
 
-/// What the system takes as the path of a socket.
+/// Longest path of a socket that the system accepts.
 const SOCKET_PATH: usize = 107;
 
-/// The longest name of one, Chromium's `/org.chromium.Chromium.XXXXXX/SingletonSocket`, and room.
+/// Length of the longest path of a socket below it, Chromium's
+/// `/org.chromium.Chromium.XXXXXX/SingletonSocket`, and some room.
 const LONGEST_SOCKET: usize = 64;
 
 fn program(name: &str) -> Result<PathBuf> {
@@ -347,11 +352,11 @@ fn find(name: &str) -> Option<PathBuf> {
     on_path.chain(in_library).find(|file| file.is_file())
 }
 
-/// Everything that would make Firefox talk to the network by itself is off, and so is what makes
-/// its clocks coarse.
+/// Returns preferences that switch off everything by which Firefox would use the network by itself,
+/// and what makes its clocks coarse.
 fn firefox_preferences(port: u16, storage: Storage) -> String {
     let cookies = match storage {
-        // What a new profile has: cookies of other sites are kept apart.
+        // The default of a new profile: cookies of other sites are kept apart.
         Storage::Allowed => 5,
         // The setting "block all cookies".
         Storage::Refused => 2,
@@ -385,7 +390,7 @@ fn firefox_preferences(port: u16, storage: Storage) -> String {
 
 /// Removes what the sessions of this process have left on disk.
 pub fn remove_folders() {
-    // A browser that is just dying may still write; a leftover in the temporary folder is fine.
+    // A dying browser may still write. Files that are left in the temporary folder do no harm.
     drop(fs::remove_dir_all(all_folders()));
 }
 
@@ -417,7 +422,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A process that was just killed may still be about to write there.
+        // A process that was just killed may still write there.
         let gone = wait::until("the folder to go", Duration::from_secs(2), || {
             match fs::remove_dir_all(&self.0) {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
@@ -425,7 +430,7 @@ impl Drop for Folder {
             }
         });
         drop(gone);
-        // Fails, as it should, while another session has its folder there.
+        // This fails, as it should, while another session has its folder there.
         drop(fs::remove_dir(all_folders()));
     }
 }

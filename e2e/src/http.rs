@@ -1,4 +1,4 @@
-//! One HTTP exchange per connection: enough for the drivers and for the server's statistics.
+//! One HTTP exchange per connection, which is enough for the drivers and the server's statistics.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -19,7 +19,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body)
             .map_err(|error| format!("answer {} is no JSON: {error}", self.status))
@@ -38,7 +38,7 @@ pub fn request(
         .map_err(|error| format!("{method} http://{address}{path}: {error}"))
 }
 
-/// The same, to an API that wants a key.
+/// Does the same with an API that needs a key.
 pub fn post_with_key(
     address: SocketAddr,
     path: &str,

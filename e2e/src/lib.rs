@@ -35,7 +35,7 @@ pub mod wait;
 pub mod webdriver;
 pub mod wpt;
 
-/// What every fallible step of the harness returns; the text is for a person who reads a failure.
+/// The result of every step of the harness that may fail. The text is for the reader of a failure.
 pub type Result<T> = std::result::Result<T, String>;
 
 /// Why a test ended without passing.

@@ -31,16 +31,16 @@ pub struct History {
     faults: Vec<String>,
 }
 
-/// What was seen: a check of nothing is none.
+/// Numbers of what was seen. A test checks them, because a check of nothing proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Links that were granted a session.
     pub links: usize,
     /// Number of sessions that were seen.
     pub sessions: usize,
-    /// Terms of all sessions.
+    /// Number of terms of all sessions.
     pub terms: usize,
-    /// Links that were told that another hub has their session now.
+    /// Number of links that were told that another hub has their session now.
     pub fenced: usize,
 }
 
@@ -50,20 +50,21 @@ struct Link {
     down: Tap,
     stage: Stage,
     hub: Option<HubId>,
-    /// When a newer link was granted its session: how many bytes the server had written here.
+    /// When a newer link was granted the session: how many bytes the server had written on this
+    /// one.
     written: Option<u64>,
-    /// It said so here.
+    /// True if the server sent FENCED on this link.
     fenced: bool,
-    /// The server has said its last word.
+    /// True if the server has sent its last message on this link.
     over: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
-    /// The server has not granted it anything yet.
+    /// The server has not granted the link a session yet.
     #[default]
     Asking,
-    /// No link: refused by the server's listener, or not understood, which is a fault.
+    /// The server refused the link, or the link was not understood, which is a fault.
     Refused,
     Granted(Grant),
 }
@@ -75,15 +76,15 @@ struct Grant {
 }
 
 impl History {
-    /// A connection was opened; its name.
+    /// Called when a connection was opened. Returns the number of its link.
     pub fn begin(&mut self) -> usize {
         self.links.push(Link::default());
         self.links.len() - 1
     }
 
-    /// The browser wrote this.
+    /// Called when the browser wrote these bytes.
     pub fn up(&mut self, link: usize, bytes: &[u8]) {
-        // What comes after HELLO tells nothing.
+        // Bytes after HELLO are not needed.
         if self.links[link].hub.is_some() || self.links[link].stage == Stage::Refused {
             return;
         }
@@ -94,8 +95,8 @@ impl History {
         }
     }
 
-    /// The server wrote this. `unread` tells of other links how many bytes the server has written
-    /// that were not given to this yet.
+    /// Called when the server wrote these bytes. `unread` returns for another link how many bytes
+    /// the server has written there that this history has not read.
     pub fn down(&mut self, link: usize, bytes: &[u8], unread: &dyn Fn(usize) -> u64) {
         if self.links[link].stage == Stage::Refused {
             return;
@@ -107,18 +108,18 @@ impl History {
         }
     }
 
-    /// The server writes no more.
+    /// Called when the server writes no more on this link.
     pub fn end(&mut self, link: usize) {
         self.links[link].over = true;
     }
 
-    /// What must not be, so far.
+    /// Returns the faults so far.
     pub fn faults(&self) -> &[String] {
         &self.faults
     }
 
-    /// Holds once nothing moves: `wanted` links are alive, each with a session of its own, and all
-    /// the others are over.
+    /// Checks a history in which nothing moves any more. `wanted` links must live, each with a
+    /// session of its own, and all others must be over.
     pub fn settled(&self, wanted: usize) -> Result<()> {
         let alive = |link: &&Link| !link.over;
         let grant = |link: &Link| match link.stage {
@@ -161,7 +162,7 @@ impl History {
             match link.up.next()? {
                 None => return Ok(()),
                 Some((_, Item::Head(head))) if head.starts_with("GET /tabmux/ws ") => {}
-                // Before HELLO: the tab was closed meanwhile.
+                // The browser closed the link before HELLO, because the tab was closed meanwhile.
                 Some((_, Item::Close)) => return Ok(()),
                 Some((_, Item::Head(head))) => {
                     return Err(format!("no request for a link: {head}"));
@@ -228,7 +229,7 @@ impl History {
             if !welcome.resumed {
                 self.faults.push(format!("link {name}: the session of link {other} is new again"));
             }
-            // Which is read first may be another one than which was written first.
+            // The link that is read first is not always the one that was written first.
             let older = if (theirs.term, other) < (grant.term, name) { other } else { name };
             let unread = if older == name { 0 } else { unread(older) };
             let link = &mut self.links[older];
@@ -250,7 +251,7 @@ mod tests {
     struct Forged(History);
 
     impl Forged {
-        /// A link that was granted this.
+        /// Adds a link that was granted this session and term.
         fn link(&mut self, hub: u64, session: u8, term: u64) -> usize {
             let link = self.asking(hub);
             self.welcome(link, session, term, term > 1);
@@ -278,7 +279,7 @@ mod tests {
             self.welcome_while(link, session, term, resumed, 0);
         }
 
-        /// So many bytes of each other link are not yet read.
+        /// Adds a WELCOME, while this many bytes of each other link are not read yet.
         fn welcome_while(
             &mut self,
             link: usize,
@@ -324,7 +325,7 @@ mod tests {
             self.say(link, &ServerFrame::Pong { nonce: 1 });
         }
 
-        /// What a server says to a link that it is done with.
+        /// Adds what a server sends on a link that another link replaced.
         fn fence(&mut self, link: usize) {
             self.say(link, &ServerFrame::Fenced { term: Term(9) });
             self.close(link);
@@ -340,7 +341,7 @@ mod tests {
         }
     }
 
-    /// No mask is a mask of zeros.
+    /// A mask of zeros leaves the payload unchanged.
     fn message(payload: &[u8]) -> Vec<u8> {
         assert!(payload.len() < 126);
         [&[0x82, payload.len() as u8], payload].concat()
@@ -354,11 +355,11 @@ mod tests {
         let second = forged.link(8, 1, 2);
         forged.fence(first);
         forged.pong(second);
-        // The same hub again: the server has not noticed yet that the link was cut.
+        // The same hub dials again, and the server has not noticed yet that the link was cut.
         let third = forged.link(8, 1, 2);
         forged.close(second);
         forged.pong(third);
-        // A session of its own.
+        // This link has a session of its own.
         let other = forged.link(9, 2, 1);
         assert_eq!(forged.0.faults(), [""; 0]);
         assert_eq!(forged.0.settled(2), Ok(()));
@@ -433,7 +434,7 @@ mod tests {
         let link = forged.asking(7);
         forged.0.down(link, &message(&[0x41, 1, 2]), &|_| 0);
         assert!(forged.fault().starts_with("link 0: what the server wrote is no frame"));
-        // And it counts as no link with a session.
+        // The link also counts as none with a session.
         assert!(forged.0.settled(1).is_err());
 
         let mut forged = Forged::default();

@@ -1,8 +1,8 @@
-//! Marionette, the protocol that geckodriver speaks to Firefox: one TCP connection, frames of
-//! `LENGTH:[type, id, command, parameters]`.
+//! Marionette, the protocol that geckodriver speaks to Firefox. It has one TCP connection with
+//! frames of the form `LENGTH:[type, id, command, parameters]`.
 //!
-//! Speaking it ourselves saves a driver that is in no distribution package, and a killed content
-//! process does not end the browser as it does under geckodriver.
+//! The harness speaks it itself. That saves a driver that is in no distribution package, and a
+//! killed content process does not end the browser as it does under geckodriver.
 
 use std::{
     io::{Read, Write},
@@ -26,7 +26,7 @@ pub struct Marionette {
 }
 
 impl Marionette {
-    /// Waits for the browser to listen, and makes a session.
+    /// Waits until the browser listens, and begins a session.
     pub fn connect(address: SocketAddr, start: Duration) -> Result<Self> {
         let stream = wait::until("Firefox to listen for Marionette", start, || {
             TcpStream::connect(address).map_err(|error| error.to_string())
@@ -45,7 +45,8 @@ impl Marionette {
     fn command(&mut self, name: &str, parameters: &Value) -> Result<Value> {
         self.last_id += 1;
         let message = json!([REQUEST, self.last_id, name, parameters]).to_string();
-        // In one piece: with Nagle's algorithm a second one would wait 40 ms.
+        // The frame is written in one piece. With Nagle's algorithm a second piece would wait 40
+        // ms.
         self.stream
             .write_all(format!("{}:{message}", message.len()).as_bytes())
             .map_err(|error| format!("{name}: {error}"))?;
@@ -54,7 +55,7 @@ impl Marionette {
         if !error.is_null() {
             return Err(format!("{}: {}", error["error"], error["message"]));
         }
-        // Some commands wrap their value and some do not.
+        // Some commands wrap their value, and some do not.
         let value = &answer[3];
         Ok(value.get("value").unwrap_or(value).clone())
     }
@@ -83,7 +84,7 @@ impl Marionette {
 impl Transport for Marionette {
     fn call(&mut self, command: Command, mut parameters: Value) -> Result<Value> {
         if command.marionette == EXECUTE_ASYNC.marionette {
-            // In the page's own world, not in a sandbox that sees no globals of the page.
+            // The script runs in the page's own world, not in a sandbox without the page's globals.
             parameters["sandbox"] = Value::Null;
         }
         self.command(command.marionette, &parameters)
@@ -115,5 +116,5 @@ impl Transport for Marionette {
 /// The message type of a request.
 const REQUEST: u8 = 0;
 
-/// Longer than any time-out inside the browser.
+/// Longest time for an answer, which is longer than any time-out inside the browser.
 const TIMEOUT: Duration = Duration::from_secs(40);

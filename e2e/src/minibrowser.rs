@@ -1,7 +1,7 @@
-//! MiniBrowser without a driver: each page runs a small agent that takes scripts over a WebSocket.
+//! MiniBrowser without a driver. Each page runs a small agent that takes scripts over a WebSocket.
 //!
 //! WebKitWebDriver ends its session as soon as the process of any page dies, and a browser under
-//! its control sends no storage events. A browser that nobody automates has neither fault.
+//! its control sends no storage events. A browser without automation has neither fault.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use crate::{
     http, ports, process, wait,
 };
 
-/// Where agents report, and the page that every tab begins with.
+/// The server to which agents report, and which serves the first page of every tab.
 pub struct Agents {
     port: u16,
     shared: Arc<Mutex<Shared>>,
@@ -36,17 +36,17 @@ struct Shared {
     answers: BTreeMap<u64, Value>,
 }
 
-/// What is known of one tab.
+/// The state of one tab.
 struct Agent {
-    /// Takes scripts; sending fails when the page is gone.
+    /// The channel for scripts. Sending fails if the page is gone.
     scripts: Sender<String>,
-    /// How many loads of a page have reported so far.
+    /// Number of loads of a page that have reported so far.
     loads: u64,
     here: bool,
 }
 
 impl Agents {
-    /// Listens on a port of its own.
+    /// Listens on a free port of this machine.
     pub fn start() -> Result<Self> {
         let port = ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
@@ -56,15 +56,16 @@ impl Agents {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let sink = Arc::clone(&sink);
-                // A page that goes away in the middle of a word is no concern of ours.
+                // A page may go away in the middle of a message, which is no error here.
                 thread::spawn(move || drop(serve(stream, &sink)));
             }
         });
         Ok(Self { port, shared })
     }
 
-    /// The page to start a tab with; the fragment tells its agent who it is. Its site is not that
-    /// of the tests' pages, for WebKit lets one process of a site run the workers of all.
+    /// Returns the page to start a tab with. Its fragment tells the agent its name. Its site
+    /// differs from that of the tests' pages, because WebKit lets one process of a site run the
+    /// workers of all.
     pub fn first_page(&self, handle: &str) -> String {
         format!("http://127.0.0.1:{}/{}", self.port, self.fragment(handle))
     }
@@ -74,19 +75,19 @@ impl Agents {
     }
 }
 
-/// The agents' side of a session.
+/// The harness's end of a session with agents.
 pub struct MiniBrowser {
     agents: Agents,
     /// The process group of the browser.
     group: i32,
     current: String,
     handles: Vec<String>,
-    /// The process of each tab that was asked for, and after how many loads.
+    /// For each tab that was asked for: its process, and the number of loads before that.
     processes: BTreeMap<String, (u64, i64)>,
     last: u64,
 }
 
-/// The tab that the browser was started with.
+/// The name of the tab with which the browser was started.
 pub const HOME: &str = "home";
 
 impl MiniBrowser {
@@ -113,7 +114,8 @@ impl MiniBrowser {
         })
     }
 
-    /// Sends a function body to a tab; it calls the last of its arguments with its answer.
+    /// Sends the body of a function to a tab. The function passes its answer to the last of its
+    /// arguments.
     fn post(&mut self, handle: &str, script: &str) -> Result<u64> {
         self.last += 1;
         let message = json!({ "id": self.last, "script": script }).to_string();
@@ -151,7 +153,7 @@ impl MiniBrowser {
         self.last += 1;
         let handle = format!("tab{}", self.last);
         let url = json!(self.agents.first_page(&handle));
-        // Without an opener it gets a process of its own.
+        // A tab without an opener gets a process of its own.
         let script = format!("window.open({url}, '', 'noopener'); arguments[0]({{ value: 1 }})");
         self.execute(HOME, &script)?;
         self.wait_for_load(&handle, 0, TIMEOUT)?;
@@ -162,7 +164,7 @@ impl MiniBrowser {
     fn close(&mut self) -> Result<Value> {
         let handle = self.current.clone();
         self.handles.retain(|other| *other != handle);
-        // Where the page's process is dead already, nothing is left that could close it.
+        // If the page's process is dead already, nothing is left that could close the tab.
         if self.post(&handle, "window.close()").is_ok() {
             wait::until("the tab to close", TIMEOUT, || {
                 let here = self.shared().agents.get(&handle).is_some_and(|agent| agent.here);
@@ -173,8 +175,8 @@ impl MiniBrowser {
         Ok(Value::Null)
     }
 
-    /// The process of the current tab. Ask while the tabs are quiet: it is remembered until the tab
-    /// shows another page.
+    /// Returns the process of the current tab. It must be asked while the tabs are quiet. The
+    /// answer is kept until the tab shows another page.
     fn find_process(&mut self) -> Result<i64> {
         let handle = self.current.clone();
         let loads = self.loads(&handle);
@@ -186,8 +188,8 @@ impl MiniBrowser {
         Ok(process)
     }
 
-    /// The page burns time, and the kernel tells which process did: again and again until no other
-    /// comes near it, for pages and workers beside it may be busy as well.
+    /// Returns the process that uses CPU time while a script of the page keeps it busy. Other pages
+    /// and workers may be busy as well, so this is repeated until no other process comes near it.
     fn burning_process(&mut self, handle: &str) -> Result<i64> {
         let before = process::times(self.group, PAGES);
         wait::until("one process to burn time", TIMEOUT, || {
@@ -206,12 +208,12 @@ impl MiniBrowser {
     }
 }
 
-/// On an idle machine twenty ticks of the kernel's.
+/// A script that is busy for 200 ms, which is twenty ticks of an idle machine's kernel.
 const BURN: &str = "const end = performance.now() + 200;
     while (performance.now() < end);
     arguments[0]({ value: 1 })";
 
-/// What the processes of pages are called, as far as the kernel keeps it.
+/// The name of the processes of pages, as far as the kernel keeps it.
 const PAGES: &str = "WebKitWebProces";
 
 impl Transport for MiniBrowser {
@@ -262,13 +264,13 @@ impl Transport for MiniBrowser {
     }
 }
 
-/// For a page to load or to answer.
+/// Longest time for a page to load or to answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 const FIRST_PAGE: &str = "<!doctype html><meta charset=utf-8><title>agent</title>
 <link rel=icon href='data:,'><script src=/agent.js></script>";
 
-/// One connection: the first page, its script, or an agent.
+/// Serves one connection: the first page, its script, or an agent.
 fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut head = [0; 4096];
@@ -301,7 +303,7 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
     )
 }
 
-/// Carries scripts to an agent and answers back until its page is gone.
+/// Sends scripts to an agent and returns its answers, until its page is gone.
 fn attend(
     mut socket: WebSocket<TcpStream>,
     handle: &str,

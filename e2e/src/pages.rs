@@ -1,5 +1,5 @@
-//! Serves the test page and the built page library, each server on a port (so: an origin) of its
-//! own.
+//! Serves the test page and the built page library. Each server has a port of its own, and
+//! therefore an origin of its own.
 
 use std::{
     fs,
@@ -16,13 +16,13 @@ use std::{
 
 use crate::{Result, paths, ports};
 
-/// A name of this machine that no browser takes for a secure one.
+/// A name of this machine that no browser treats as a secure context.
 pub const INSECURE_HOST: &str = "tabmux.test";
 
 /// The id of the build that is served at `/next/`.
 const NEXT_BUILD: &str = "next";
 
-/// A name besides localhost by which every program of this machine finds 127.0.0.1.
+/// Returns a name besides localhost by which all programs of this machine find 127.0.0.1.
 pub fn known_host() -> Option<String> {
     let own = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let names = [INSECURE_HOST, own.trim()];
@@ -42,17 +42,17 @@ pub struct PageServer {
 struct Shared {
     assets: PathBuf,
     stopped: AtomicBool,
-    /// The port of the server that `/tabmux/` comes from; 0: from the folder.
+    /// The port of the server that `/tabmux/` comes from. It is 0 if it comes from the folder.
     upstream: AtomicU16,
-    /// The only encoding that this server is asked for; none: what the browser takes.
+    /// The only encoding that this server is asked for. `None` means what the browser accepts.
     encoding: Mutex<Option<&'static str>>,
-    /// What was asked for.
+    /// The targets of all requests.
     targets: Mutex<Vec<String>>,
 }
 
 impl PageServer {
-    /// Serves `e2e/pages` at `/` and the folder `assets` at `/tabmux/`, and at `/next/` as another
-    /// build.
+    /// Serves `e2e/pages` at `/`, the folder `assets` at `/tabmux/`, and the same folder as another
+    /// build at `/next/`.
     pub fn start(assets: PathBuf) -> Result<Self> {
         let port = ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
@@ -65,47 +65,47 @@ impl PageServer {
         Ok(Self { port, shared })
     }
 
-    /// From now on the server on this port answers what is asked for below `/tabmux/`, as it would
-    /// behind a proxy.
+    /// Passes requests below `/tabmux/` to the server on this port from now on, as a proxy would.
     pub fn pass_scripts_to(&self, port: u16) {
         self.shared.upstream.store(port, Ordering::Relaxed);
     }
 
-    /// From now on that server is asked for this encoding, whatever the browser says.
+    /// Asks that server for this encoding from now on, whatever the browser says.
     pub fn ask_for(&self, encoding: &'static str) {
         *self.shared.encoding.lock().unwrap_or_else(PoisonError::into_inner) = Some(encoding);
     }
 
-    /// How often this path was asked for.
+    /// Returns how often this path was asked for.
     pub fn asked_for(&self, path: &str) -> usize {
         let targets = self.shared.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.iter().filter(|target| *target == path).count()
     }
 
-    /// The id of the build that is served.
+    /// Returns the id of the build that is served.
     pub fn build(&self) -> Result<String> {
         paths::build(&self.shared.assets)
     }
 
-    /// The port of all pages.
+    /// Returns the port of all pages.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What the browser sends as `Origin`.
+    /// Returns what the browser sends as `Origin`.
     pub fn origin(&self) -> String {
-        // A secure context in all engines, so that pages have Web Locks.
+        // localhost is a secure context in all engines, so that pages have Web Locks.
         format!("http://localhost:{}", self.port)
     }
 
-    /// The same by a name that makes no secure context, so that pages have no Web Locks. Chromium
-    /// and Firefox are started so that they know [`INSECURE_HOST`]; others have to find one.
+    /// Returns the origin with a name that is no secure context, so that pages have no Web Locks.
+    /// Chromium and Firefox are started so that they know [`INSECURE_HOST`]. Others have to find
+    /// one.
     pub fn insecure_origin(&self) -> String {
         let host = known_host().unwrap_or_else(|| INSECURE_HOST.to_owned());
         format!("http://{host}:{}", self.port)
     }
 
-    /// The address of a page.
+    /// Returns the address of a page.
     pub fn url(&self, page: &str) -> String {
         format!("{}/{page}", self.origin())
     }
@@ -114,7 +114,7 @@ impl PageServer {
 impl Drop for PageServer {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
-        // Wakes the thread that waits for a connection.
+        // The connection wakes the thread that waits in `accept`.
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
     }
 }
@@ -125,13 +125,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let shared = Arc::clone(shared);
-        // A browser that goes away in the middle of an answer is no concern of ours.
+        // A browser may go away in the middle of an answer, which is no error here.
         thread::spawn(move || drop(answer(&stream, &shared)));
     }
 }
 
 fn answer(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
-    // Browsers open connections ahead of need and may never use them.
+    // Browsers open connections in advance and may never use them.
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut reader = BufReader::new(stream);
     let (mut request, mut headers) = (String::new(), String::new());
@@ -159,7 +159,7 @@ fn answer(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.write_all(&page.body)
 }
 
-/// Has the server on this port answer a request that has no body.
+/// Passes a request without a body to the server on this port, and its answer back.
 fn pass_on(
     mut stream: &TcpStream,
     port: u16,
@@ -212,19 +212,19 @@ impl Page {
     }
 }
 
-/// The same script as another build would have it: with another id in all places.
+/// Returns the script as another build would contain it, with another id in all places.
 fn of_next_build(script: &[u8], assets: &Path) -> Vec<u8> {
     let Ok(build) = paths::build(assets) else { return script.to_vec() };
     String::from_utf8_lossy(script).replace(&build, NEXT_BUILD).into_bytes()
 }
 
-/// The name of a file whose name holds the id of the other build.
+/// Returns the file of this build for a name with the id of the other build.
 fn of_this_build(name: &str, assets: &Path) -> String {
     paths::build(assets).map_or_else(|_| name.to_owned(), |build| name.replace(NEXT_BUILD, &build))
 }
 
-/// A query asks for a content security policy that gets in the way, or for isolation from other
-/// origins.
+/// Returns headers that the query asks for: a content security policy that is too strict, or
+/// isolation from other origins.
 fn policy(query: &str) -> String {
     let named = match query {
         "no-workers" => "content-security-policy: worker-src 'none'",
@@ -232,13 +232,13 @@ fn policy(query: &str) -> String {
         "no-link" => {
             "content-security-policy: script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
         }
-        // The page has an origin that nobody else has, as in an iframe with that attribute.
+        // The page gets an origin that no other page has, as in an iframe with this attribute.
         "sandboxed" => "content-security-policy: sandbox allow-scripts",
         "isolated" => {
             "cross-origin-opener-policy: same-origin\r\n\
              cross-origin-embedder-policy: require-corp"
         }
-        // What a log-out of the application sends, with tabs open.
+        // An application may send this header at a log-out while tabs are open.
         "clear-storage" => "clear-site-data: \"storage\"",
         "strict" => return documented("page"),
         "strict-worker" => return documented("worker"),
@@ -247,7 +247,8 @@ fn policy(query: &str) -> String {
     format!("{named}\r\n")
 }
 
-/// The policy of that name in docs/csp.md, with any server of this machine for the documented one.
+/// Returns the policy with this name in docs/csp.md, with any server of this machine in place of
+/// the documented one.
 fn documented(name: &str) -> String {
     let docs = include_str!("../../docs/csp.md");
     let (_, rest) = docs.split_once(&format!("```csp {name}\n")).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! Where the built product and the pages are.
+//! The paths of the built product and the pages.
 
 use std::path::{Path, PathBuf};
 
 use crate::Result;
 
-/// The `tabmux` binary: `TABMUX_BIN`, else the one built into the same folder as the harness.
+/// Returns the `tabmux` binary: `TABMUX_BIN`, or the one in the folder of the harness.
 pub fn server_binary() -> Result<PathBuf> {
     let harness = std::env::current_exe().map_err(|error| error.to_string())?;
     let profile = harness.ancestors().nth(2).unwrap_or(&harness);
@@ -15,19 +15,19 @@ pub fn server_binary() -> Result<PathBuf> {
     )
 }
 
-/// The `tabmux` binary of protocol version 1: `TABMUX_VERSION_1_BIN`. None where that is not set,
-/// since the repository has its source in its history only.
+/// Returns the `tabmux` binary of protocol version 1: `TABMUX_VERSION_1_BIN`. Returns `None` if
+/// that is not set, because the repository has its source only in its history.
 pub fn version_1_binary() -> Option<PathBuf> {
     std::env::var_os("TABMUX_VERSION_1_BIN").map(PathBuf::from)
 }
 
-/// The page library of protocol version 1.
+/// Returns the folder with the page library of protocol version 1.
 pub fn version_1_assets() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("version-1")
 }
 
-/// The server that numbers its messages: `TABMUX_CHAOS_SERVER`, else the one built into the same
-/// folder as the harness.
+/// Returns the server that numbers its messages: `TABMUX_CHAOS_SERVER`, or the one in the folder of
+/// the harness.
 pub fn numbers_binary() -> Result<PathBuf> {
     let harness = std::env::current_exe().map_err(|error| error.to_string())?;
     let profile = harness.ancestors().nth(2).unwrap_or(&harness);
@@ -38,11 +38,11 @@ pub fn numbers_binary() -> Result<PathBuf> {
     )
 }
 
-/// The server with the handlers of web-platform-tests: `TABMUX_WPT_SERVER`, else the one built into
-/// the same folder as the harness.
+/// Returns the server with the handlers of web-platform-tests: `TABMUX_WPT_SERVER`, or the one in
+/// the folder of the harness.
 pub fn wpt_binary() -> Result<PathBuf> {
     let harness = std::env::current_exe().map_err(|error| error.to_string())?;
-    // `target/debug/deps/browsers-HASH`, or `target/debug/wpt`.
+    // The harness is `target/debug/deps/browsers-HASH`, or `target/debug/wpt`.
     let folders = harness.ancestors().skip(1).take(2);
     let built = folders.map(|folder| folder.join("examples/wpt")).find(|file| file.exists());
     existing(
@@ -52,12 +52,12 @@ pub fn wpt_binary() -> Result<PathBuf> {
     )
 }
 
-/// The server of web-platform-tests, and a folder in their format.
+/// Returns the folder with the server of web-platform-tests and a fixture in their format.
 pub fn wpt() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("wpt")
 }
 
-/// The example app `rooms`: `TABMUX_ROOMS`, else the one built into the same folder as the harness.
+/// Returns the example app `rooms`: `TABMUX_ROOMS`, or the one in the folder of the harness.
 pub fn rooms_binary() -> Result<PathBuf> {
     let harness = std::env::current_exe().map_err(|error| error.to_string())?;
     let profile = harness.ancestors().nth(2).unwrap_or(&harness);
@@ -68,7 +68,7 @@ pub fn rooms_binary() -> Result<PathBuf> {
     )
 }
 
-/// The program that replays traces: `TABMUX_TRACE`, else the one built into the same folder as the
+/// Returns the program that replays traces: `TABMUX_TRACE`, or the one in the folder of the
 /// harness.
 pub fn trace_binary() -> Result<PathBuf> {
     let harness = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -80,7 +80,7 @@ pub fn trace_binary() -> Result<PathBuf> {
     )
 }
 
-/// The folder with `client.js` and `worker.js`: `TABMUX_DIST`, else the package's `dist`.
+/// Returns the folder with `client.js` and `worker.js`: `TABMUX_DIST`, or the package's `dist`.
 pub fn assets() -> Result<PathBuf> {
     let folder = existing(
         std::env::var_os("TABMUX_DIST").map(PathBuf::from),
@@ -91,7 +91,7 @@ pub fn assets() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The id of the build of the scripts in this folder.
+/// Returns the id of the build of the scripts in this folder.
 pub fn build(assets: &Path) -> Result<String> {
     let client = assets.join("client.js");
     let script = std::fs::read_to_string(&client).map_err(|error| error.to_string())?;
@@ -100,28 +100,28 @@ pub fn build(assets: &Path) -> Result<String> {
     Ok(build.to_owned())
 }
 
-/// The npm package; Node finds `ws` from there.
+/// Returns the folder of the npm package, where Node finds `ws`.
 pub fn package() -> PathBuf {
     root().join("packages/tabmux")
 }
 
-/// The folder with the test page.
+/// Returns the folder with the test page.
 pub fn pages() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("pages")
 }
 
-/// The script of the plain WebSocket server.
+/// Returns the script of the plain WebSocket server.
 pub fn plain_server() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plain-server.mjs")
 }
 
-/// The script of the plain WebSocket server of `cargo xtask bench browser`.
+/// Returns the script of the plain WebSocket server of `cargo xtask bench browser`.
 pub fn figures_server() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("figures-server.mjs")
 }
 
-/// The tabmux server of `cargo xtask bench browser`: `TABMUX_FIGURES_SERVER`, else the one built
-/// into the same folder as the harness.
+/// Returns the tabmux server of `cargo xtask bench browser`: `TABMUX_FIGURES_SERVER`, or the one in
+/// the folder of the harness.
 pub fn figures_binary() -> Result<PathBuf> {
     let harness = std::env::current_exe().map_err(|error| error.to_string())?;
     let folder = harness.parent().unwrap_or(&harness);
@@ -132,7 +132,7 @@ pub fn figures_binary() -> Result<PathBuf> {
     )
 }
 
-/// The root of the repository.
+/// Returns the root folder of the repository.
 pub fn root() -> PathBuf {
     let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     root.pop();

@@ -1,4 +1,4 @@
-//! A plain WebSocket server that has never heard of tabmux: npm `ws` in Node.
+//! A plain WebSocket server that knows nothing of tabmux: the npm package `ws` in Node.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -27,7 +27,7 @@ impl PlainServer {
         Self::start_script(&paths::plain_server())
     }
 
-    /// Starts another script of that kind.
+    /// Starts another script that has the same commands.
     pub fn start_script(script: &Path) -> Result<Self> {
         let mut command = Command::new("node");
         command
@@ -57,12 +57,12 @@ impl PlainServer {
         Ok(server)
     }
 
-    /// The port it listens on.
+    /// Returns the port on which the server listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The address of a path on this server.
+    /// Returns the address of a path on this server.
     pub fn url(&self, path: &str) -> String {
         format!("ws://127.0.0.1:{}{path}", self.port)
     }
@@ -78,7 +78,7 @@ impl PlainServer {
             .map_err(|error| format!("the plain server takes no command: {error}"))
     }
 
-    /// The events of one type so far, in order.
+    /// Returns the events of one type so far, in order.
     pub fn events(&self, kind: &str) -> Vec<Value> {
         let events = self.all_events();
         events.into_iter().filter(|event| event["type"] == kind).collect()
@@ -96,7 +96,7 @@ impl PlainServer {
         })
     }
 
-    /// Everything so far, in order.
+    /// Returns all events so far, in order.
     pub fn all_events(&self) -> Vec<Value> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -64,7 +64,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     Ok(options)
 }
 
-/// What was not chosen is all.
+/// An option without a choice stands for everything.
 fn fill<T: Clone>(chosen: &mut Vec<T>, all: &[T]) {
     if chosen.is_empty() {
         chosen.extend_from_slice(all);
