@@ -42,12 +42,12 @@ impl Group {
         Ok(Self { child, leader })
     }
 
-    /// The process that leads the group, for its standard streams.
+    /// Returns the process that leads the group, for its standard streams.
     pub fn leader(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// The number that names the group, for [`kill`].
+    /// Returns the number of the group, for [`kill`].
     pub fn id(&self) -> i32 {
         self.leader.as_raw_nonzero().get()
     }
@@ -67,7 +67,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         kill(self.id());
-        // Only ends the zombie: SIGKILL cannot be refused.
+        // This only reaps the process, because no process can refuse SIGKILL.
         drop(self.child.wait());
         live(|groups| groups.remove(&self.leader.as_raw_nonzero().get()));
     }
@@ -76,7 +76,7 @@ impl Drop for Group {
 /// Kills the process group `id` at once.
 pub fn kill(id: i32) {
     if let Some(leader) = Pid::from_raw(id) {
-        // It may be gone already.
+        // The group may have ended already.
         let _ = kill_process_group(leader, Signal::KILL);
     }
 }
@@ -89,7 +89,7 @@ pub fn kill_one(id: i64) -> Result<()> {
         .map_err(|error| format!("cannot kill process {id}: {error}"))
 }
 
-/// The processes of browsers that run a worker of a page. `groups` are the browsers.
+/// Returns the processes of browsers that run a worker of a page. `groups` are the browsers.
 pub fn worker_hosts(groups: &[i32]) -> Vec<i64> {
     let wanted = |thread: &String| WORKER_THREADS.iter().any(|name| thread.starts_with(name));
     let processes = numbers_in("/proc").into_iter().filter(|process| {
@@ -100,12 +100,12 @@ pub fn worker_hosts(groups: &[i32]) -> Vec<i64> {
     processes.filter(|process| threads_of(*process).iter().any(wanted)).collect()
 }
 
-/// How the engines call the threads of workers.
+/// The names that the engines give the threads of workers.
 const WORKER_THREADS: &[&str] =
     &["DedicatedWorker", "SharedWorker", "DOM Worker", "WebCore: Worker", "e: SharedWorker"];
 
-/// The processor time that each process `name` of the group `id` has taken, in ticks of the kernel,
-/// which keeps 15 characters of a name.
+/// Returns the processor time of each process `name` in the group `id`, in ticks of the kernel. The
+/// kernel keeps 15 characters of a name.
 pub fn times(id: i32, name: &str) -> BTreeMap<i64, u64> {
     let named = |process: &i64| {
         let comm = fs::read_to_string(format!("/proc/{process}/comm"));
@@ -116,7 +116,8 @@ pub fn times(id: i32, name: &str) -> BTreeMap<i64, u64> {
     of_group.map(|process| (process, time_of(process).unwrap_or_default())).collect()
 }
 
-/// The memory of all processes of these groups in KiB: what several of them share is counted once.
+/// Returns the memory of all processes of these groups in KiB. Memory that several of them share
+/// counts once.
 pub fn memory(groups: &[i32]) -> u64 {
     let processes = numbers_in("/proc").into_iter();
     let of_groups =
@@ -130,7 +131,7 @@ fn memory_of(process: i64) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The names of a process's threads, of which the kernel keeps 15 characters.
+/// Returns the names of a process's threads. The kernel keeps 15 characters of a name.
 fn threads_of(process: i64) -> Vec<String> {
     let folder = format!("/proc/{process}/task");
     let threads = numbers_in(&folder).into_iter();
@@ -152,9 +153,9 @@ fn time_of(process: i64) -> Option<u64> {
     Some(field::<u64>(process, 11)? + field::<u64>(process, 12)?)
 }
 
-/// A field of the kernel's table, counted from behind the program's name.
+/// Returns a field of the kernel's table, counted from behind the program's name.
 fn field<T: FromStr>(process: i64, index: usize) -> Option<T> {
-    // The name of the program stands in brackets and may contain anything.
+    // The name of the program is in brackets and may contain any characters.
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(index)?.parse().ok()
 }
@@ -166,8 +167,8 @@ pub fn kill_all() {
     }
 }
 
-/// Makes ctrl-c, SIGTERM and a closed terminal end the children before the harness; `clean_up`
-/// runs in between.
+/// Makes ctrl-c, SIGTERM and a closed terminal end the children before the harness. `clean_up` runs
+/// in between.
 pub fn end_children_on_signals(clean_up: impl FnOnce() + Send + 'static) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| format!("cannot watch for signals: {error}"))?;

@@ -21,18 +21,18 @@ pub enum Weather {
     /// Everything passes in both directions.
     #[default]
     Fair,
-    /// Bytes wait, both ways, and go on when the weather is fair again.
+    /// Bytes wait in both directions, and go on when the weather is fair again.
     Stalled,
-    /// So many bytes pass in a second, each way of each connection.
+    /// This many bytes pass per second, in each direction of each connection.
     Slow(usize),
-    /// Bytes vanish, both ways, and nobody is told: neither of a byte nor of an end. A connection
-    /// that lost one stays so for ever, since what follows a hole is garbage.
+    /// Bytes vanish in both directions. Neither end is told of a lost byte or of an end. A
+    /// connection that lost a byte stays so for ever, because what follows the hole is garbage.
     HalfOpen,
-    /// As if nobody listened: new connections end at once. Those that are open go on.
+    /// New connections end at once, as if nobody listened. Open connections go on.
     Refusing,
 }
 
-/// The proxy; it ends, and with it every connection, on drop.
+/// The proxy. It ends on drop, with every connection.
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
@@ -42,15 +42,16 @@ struct Shared {
     target: u16,
     state: Mutex<State>,
     changed: Condvar,
-    /// Where every connection is a link.
+    /// The history of the links, if every connection is a link.
     watch: Option<Mutex<Watch>>,
 }
 
-/// What is read of links is listed under one lock, so that it is known what is unread.
+/// The history of links and the connections. One lock guards both, so that it is known which bytes
+/// are unread.
 #[derive(Default)]
 struct Watch {
     history: History,
-    /// Each link's connection, while anything of it is read.
+    /// The connection of each link, while anything of it is read.
     pairs: Vec<Weak<Pair>>,
 }
 
@@ -60,41 +61,42 @@ struct State {
     pairs: Vec<Arc<Pair>>,
     /// Number of connections so far.
     accepted: usize,
-    /// Whom requests are of, if that is to be said.
+    /// The user that requests name, if they name one.
     user: Option<String>,
     over: bool,
 }
 
-/// One connection: the browser's stream and the server's.
+/// One connection: the stream of the browser and the stream of the server.
 struct Pair {
     browser: TcpStream,
     server: TcpStream,
-    /// Bytes were lost: see [`Weather::HalfOpen`].
+    /// True if bytes were lost: see [`Weather::HalfOpen`].
     broken: AtomicBool,
-    /// Its name in the history.
+    /// The number of the link in the history.
     link: usize,
 }
 
 impl Proxy {
-    /// Listens on a port of its own and passes everything on to `target`.
+    /// Listens on a free port and passes everything on to `target`.
     pub fn start(target: u16) -> Result<Self> {
         Self::start_by(target, None)
     }
 
-    /// The same, where every connection is a link to a tabmux server: they are looked at.
+    /// Does the same for a proxy whose connections are all links to a tabmux server. Their history
+    /// is recorded.
     pub fn watching(target: u16) -> Result<Self> {
         Self::start_by(target, Some(Mutex::default()))
     }
 
-    /// The same as [`start`](Self::start), where each connection's first request gets the header
-    /// `X-User`, as a proxy adds it that knows who is logged in.
+    /// Does the same as [`start`](Self::start), but adds the header `X-User` to the first request
+    /// of each connection, as a proxy does that knows the user.
     pub fn naming(target: u16, user: &str) -> Result<Self> {
         let proxy = Self::start(target)?;
         proxy.log_in(user);
         Ok(proxy)
     }
 
-    /// From now on somebody else is logged in in the browser.
+    /// Logs another user in, from now on.
     pub fn log_in(&self, user: &str) {
         self.shared.state().user = Some(user.to_owned());
     }
@@ -110,12 +112,12 @@ impl Proxy {
         Ok(Self { port, shared })
     }
 
-    /// The port for browsers.
+    /// Returns the port for browsers.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// How many connections there were so far.
+    /// Returns how many connections there were so far.
     pub fn accepted(&self) -> usize {
         self.shared.state().accepted
     }
@@ -131,7 +133,7 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// What the links told so far; nothing where they are not looked at.
+    /// Calls `look` with the history of the links, which is empty unless they are recorded.
     pub fn history<T>(&self, look: impl FnOnce(&History) -> T) -> T {
         match self.shared.watch() {
             Some(watch) => look(&watch.history),
@@ -139,7 +141,7 @@ impl Proxy {
         }
     }
 
-    /// Ends every connection that is open, so that both sides see it; how many it were.
+    /// Ends every open connection, so that both sides notice it. Returns how many there were.
     pub fn cut(&self) -> usize {
         let pairs = std::mem::take(&mut self.shared.state().pairs);
         pairs.iter().for_each(|pair| pair.end());
@@ -152,7 +154,7 @@ impl Drop for Proxy {
         self.shared.state().over = true;
         self.set(Weather::Fair);
         self.cut();
-        // Wakes the thread that waits for a connection.
+        // The connection wakes the thread that waits in `accept`.
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
     }
 }
@@ -167,10 +169,10 @@ impl Shared {
         Some(watch.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads what comes, and lists it.
+    /// Reads the bytes that have arrived, and adds them to the history.
     fn read(&self, pair: &Pair, upward: bool, bytes: &mut [u8]) -> usize {
         let mut from = if upward { &pair.browser } else { &pair.server };
-        // Waits, since nobody may wait while the list is locked.
+        // Waits here, because no thread may wait while the history is locked.
         while from.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
         let mut watch = self.watch();
         let length = from.read(bytes).unwrap_or(0);
@@ -187,7 +189,7 @@ impl Shared {
         length
     }
 
-    /// The weather, once it is not [`Weather::Stalled`].
+    /// Returns the weather, once it is not [`Weather::Stalled`].
     fn wait(&self) -> Weather {
         let stalled = |state: &mut State| state.weather == Weather::Stalled;
         let state = self.changed.wait_while(self.state(), stalled);
@@ -197,7 +199,7 @@ impl Shared {
 
 impl Pair {
     fn end(&self) {
-        // An end that is gone already needs none.
+        // Shutting down fails only if the end is gone already.
         let _ = self.browser.shutdown(Shutdown::Both);
         let _ = self.server.shutdown(Shutdown::Both);
     }
@@ -211,13 +213,14 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.wait() == Weather::Refusing {
             continue;
         }
-        // Locked until the pair is listed: who cuts after the server has accepted cuts this too.
+        // The lock is held until the pair is listed. A caller who cuts after the server has
+        // accepted cuts this pair too.
         let mut state = shared.state();
-        // Where the server is down, the browser's connection ends as well.
+        // If the server is down, the browser's connection ends as well.
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.target)) else {
             continue;
         };
-        // Small frames must not wait for one another.
+        // Small frames must not wait for each other.
         let _ = browser.set_nodelay(true);
         let _ = server.set_nodelay(true);
         let mut watch = shared.watch();
@@ -243,7 +246,7 @@ fn pump(shared: &Shared, pair: &Arc<Pair>, upward: bool) {
     let mut bytes = [0; 16 * 1024];
     loop {
         let room = match shared.state().weather {
-            // As much as passes in a twentieth of a second.
+            // This many bytes pass in a twentieth of a second.
             Weather::Slow(per_second) => (per_second / 20).clamp(1, bytes.len()),
             Weather::Fair | Weather::Stalled | Weather::HalfOpen | Weather::Refusing => bytes.len(),
         };
@@ -257,7 +260,7 @@ fn pump(shared: &Shared, pair: &Arc<Pair>, upward: bool) {
         }
         if pair.broken.load(Ordering::Relaxed) {
             if length == 0 {
-                // Nobody is told before the connection is cut.
+                // Neither end is told before the connection is cut.
                 return;
             }
             continue;
@@ -271,8 +274,8 @@ fn pump(shared: &Shared, pair: &Arc<Pair>, upward: bool) {
     }
 }
 
-/// Passes on the first line of a request, and behind it the header that names the user, if there is
-/// one to be named.
+/// Passes on the first line of a request, and then the header with the user's name, if a user is
+/// logged in.
 fn name_user(shared: &Shared, pair: &Pair) {
     if shared.state().user.is_none() {
         return;
@@ -281,11 +284,12 @@ fn name_user(shared: &Shared, pair: &Pair) {
     while !head.ends_with(b"\r\n") && shared.read(pair, true, &mut byte) == 1 {
         head.push(byte[0]);
     }
-    // Who is logged in now, not when the connection opened: browsers open some ahead of their use.
+    // The user is the one who is logged in now, not when the connection opened. Browsers open some
+    // connections in advance.
     for user in shared.state().user.iter() {
         head.extend(format!("X-User: {user}\r\n").into_bytes());
     }
-    // Whoever reads on notices an end.
+    // The thread that reads on notices an end.
     let _ = (&pair.server).write_all(&head);
 }
 
@@ -293,7 +297,7 @@ fn name_user(shared: &Shared, pair: &Pair) {
 mod tests {
     use super::*;
 
-    /// A browser's connection through a proxy, and the server's end of it.
+    /// Returns a browser's connection through a proxy, and the server's end of it.
     fn through(proxy: &Proxy, listener: &TcpListener) -> (TcpStream, TcpStream) {
         let browser = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).unwrap();
         let (server, _) = listener.accept().unwrap();

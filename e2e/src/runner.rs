@@ -1,4 +1,4 @@
-//! Runs a table of tests in one browser session for each engine, and prints a line for each.
+//! Runs a table of tests in one browser session for each engine, and prints a line for each test.
 
 use std::{
     any::Any,
@@ -22,42 +22,42 @@ pub struct Test {
     name: &'static str,
     run: Steps,
     browser: Setup,
-    /// How long it may take.
+    /// Longest time that the test may take.
     limit: Duration,
 }
 
-/// The browser that a test wants.
+/// The browser that a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Setup {
-    /// The one that the tests before it had.
+    /// The browser that the tests before it used.
     Usual,
-    /// One of its own.
+    /// A browser of its own that outlives the processes of pages.
     ForCrashes,
-    /// One of its own, too.
+    /// A browser of its own, in which sites keep no data.
     WithoutStorage,
 }
 
-/// What a test does.
+/// The function of a test.
 pub type Steps = fn(&mut Context<'_>) -> std::result::Result<(), Stop>;
 
 impl Test {
-    /// A test whose name is a sentence.
+    /// Returns a test. Its name is a sentence.
     pub const fn new(name: &'static str, run: Steps) -> Self {
         Self { name, run, browser: Setup::Usual, limit: LIMIT }
     }
 
-    /// A test of what takes minutes.
+    /// Returns a test that takes minutes.
     pub const fn long(name: &'static str, run: Steps) -> Self {
         Self { name, run, browser: Setup::Usual, limit: Duration::from_secs(300) }
     }
 
-    /// A test that kills what runs pages and workers, in a browser of its own: see
-    /// [`Session::start_for_crashes`].
+    /// Returns a test that kills the processes of pages and workers. It has a browser of its own:
+    /// see [`Session::start_for_crashes`].
     pub const fn crashing(name: &'static str, run: Steps) -> Self {
         Self { name, run, browser: Setup::ForCrashes, limit: LIMIT }
     }
 
-    /// A test in a browser of its own whose user lets no site keep data: see
+    /// Returns a test in a browser of its own, in which no site keeps data: see
     /// [`Session::start_without_storage`].
     pub const fn without_storage(name: &'static str, run: Steps) -> Self {
         Self { name, run, browser: Setup::WithoutStorage, limit: LIMIT }
@@ -143,7 +143,7 @@ impl Options {
     }
 }
 
-/// How much longer than on an idle machine things may take where engines run beside each other.
+/// Factor by which things may take longer when engines run beside each other.
 const PATIENCE: u32 = 3;
 
 #[derive(Default)]
@@ -151,7 +151,7 @@ struct Totals<'a> {
     passed: usize,
     failed: Vec<(Engine, Option<&'a Test>)>,
     skipped: usize,
-    /// Tests that failed and then passed.
+    /// The names of tests that failed and then passed.
     unsteady: Vec<String>,
 }
 
@@ -167,7 +167,7 @@ fn run_all<'a>(options: &Options, tests: &[&'a Test]) -> Totals<'a> {
             scope.spawn(move || run_engine(engine, tests))
         };
         let runs: Vec<_> = options.engines.iter().map(run).collect();
-        // Only the harness itself can panic here: a test's panic is caught.
+        // Only the harness itself can panic here, because the panic of a test is caught.
         let joined = runs.into_iter().map(|run| run.join().unwrap_or_else(|panic| resume(panic)));
         joined.fold(Totals::default(), Totals::plus)
     })
@@ -212,7 +212,7 @@ impl Totals<'_> {
         self
     }
 
-    /// Each failed test alone, with nothing beside it, until it has had its `tries`.
+    /// Runs each failed test alone, until it passes or has had `tries` tries.
     fn try_again(&mut self, tries: u32) {
         for _ in 1..tries {
             for (engine, test) in std::mem::take(&mut self.failed) {
@@ -241,7 +241,8 @@ fn run_and_tell(
 ) -> std::result::Result<(), Stop> {
     let has_own = test.browser != Setup::Usual;
     if has_own {
-        // What earlier tests left may host its workers, and what it kills may be missed later.
+        // A page of an earlier test may host the workers of this test, and later tests may miss
+        // what this test kills.
         *session = None;
     }
     let begin = Instant::now();
@@ -255,12 +256,12 @@ fn run_and_tell(
         Err(Stop::Skipped(reason)) => format!("skipped: {reason}"),
         Err(Stop::Failed(reason)) => format!("FAILED ({seconds:.1} s)\n    {reason}"),
     };
-    // In one piece: another engine's lines may come beside it.
+    // The line is printed in one piece, because another engine may print at the same time.
     println!("{engine:<9} {} ... {line}", test.name);
     outcome
 }
 
-/// Runs one test in `session`, which is started where there is none and dropped where it may be
+/// Runs one test in `session`. A session is started if there is none, and dropped if it may be
 /// broken.
 fn run_test(
     engine: Engine,
@@ -311,10 +312,10 @@ fn attempt(engine: Engine, test: &Test, session: &mut Session) -> std::result::R
     Err(Stop::Failed(reason))
 }
 
-/// How long a test may take.
+/// Longest time that a test may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a test may go on after its browser was killed.
+/// Longest time that a test may go on after its browser was killed.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Kills the browser of a test that takes too long, so that its next command fails.

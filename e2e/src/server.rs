@@ -22,28 +22,28 @@ const API_KEY: &str = "the key of the tests";
 pub enum Program {
     /// The demo: `tabmux serve --demo`.
     Demo,
-    /// The same, where the header `X-User` of a proxy names users.
+    /// The same, but the header `X-User` of a proxy names the user.
     Users,
     /// The same, with room for two tabs of a browser.
     TwoTabs,
     /// The server of protocol version 1, as `tabmux serve --demo`.
     Version1,
-    /// The example `chaos`, where a judge lets in who has the cookie `user`.
+    /// The example `chaos` with a judge that admits browsers with the cookie `user`.
     Judged,
-    /// The same, where the judge lets in guests as well, as nobody.
+    /// The same, with a judge that also admits guests, as nobody.
     Guests,
     /// The example `figures`, which publishes on command.
     Figures,
     /// The example `chaos`, which numbers its messages.
     Numbers {
-        /// How many topics there are publications to.
+        /// Number of topics to which the server publishes.
         topics: u32,
-        /// A port for WebSockets that know nothing of tabmux.
+        /// The port for WebSockets without tabmux, if there is one.
         plain: Option<u16>,
     },
 }
 
-/// A server on a port of its own, which stays the same when it is started again.
+/// A server on a free port, which stays the same when the server is started again.
 pub struct LinkServer {
     program: Program,
     port: u16,
@@ -66,23 +66,23 @@ impl LinkServer {
         Ok(server)
     }
 
-    /// The port of links.
+    /// Returns the port of links.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What the server has written so far, over all its runs.
+    /// Returns the lines that the server has written so far, over all its runs.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
     }
 
-    /// The address of a virtual socket.
+    /// Returns the address of a virtual socket.
     pub fn url(&self, path: &str) -> String {
         format!("ws://{}{path}", self.address())
     }
 
-    /// Sends a line to a server of [`Program::Figures`]. Returns when it began to obey, in
-    /// milliseconds since 1970.
+    /// Sends a line to a server of [`Program::Figures`]. Returns the time when the server began to
+    /// obey, in milliseconds since 1970.
     pub fn obey(&self, line: &str) -> Result<f64> {
         let began = || -> Vec<f64> {
             let lines = self.log.lines().into_iter();
@@ -98,7 +98,7 @@ impl LinkServer {
         })
     }
 
-    /// Ends the server without a chance to say anything.
+    /// Kills the server, so that it can send nothing more.
     pub fn kill(&self) {
         self.process.take();
     }
@@ -173,18 +173,18 @@ impl LinkServer {
         Ok(command)
     }
 
-    /// The numbers of `/tabmux/stats`.
+    /// Returns the numbers of `/tabmux/stats`.
     pub fn stats(&self) -> Result<Value> {
         self.get("/tabmux/stats")?.json()
     }
 
-    /// One number of `/tabmux/stats`.
+    /// Returns one number of `/tabmux/stats`.
     pub fn stat(&self, name: &str) -> Result<u64> {
         let stats = self.stats()?;
         stats[name].as_u64().ok_or_else(|| format!("no number {name} in {stats}"))
     }
 
-    /// The lines of `/metrics` that hold this text and are not 0.
+    /// Returns the lines of `/metrics` that contain this text and are not 0.
     pub fn metrics(&self, part: &str) -> Result<Vec<String>> {
         let answer = self.get("/metrics")?;
         let text = String::from_utf8_lossy(&answer.body);
@@ -216,7 +216,7 @@ impl LinkServer {
         })
     }
 
-    /// Waits until there are `links` links with `tabs` tabs that are there.
+    /// Waits until there are `links` links and `tabs` tabs that are present.
     pub fn wait_for_rest(&self, links: u64, tabs: u64, within: Duration) -> Result<()> {
         wait::until(&format!("{links} links with {tabs} tabs in all"), within, || {
             let stats = self.stats()?;
@@ -228,8 +228,8 @@ impl LinkServer {
         })
     }
 
-    /// How many connections the kernel counts on the port of links. Nothing but links goes there,
-    /// besides our own requests, which are over when they return.
+    /// Returns how many connections the kernel counts on the port of links. Only links go there,
+    /// and requests of the harness, which are over when they return.
     pub fn connections(&self) -> Result<usize> {
         sockets::established(self.port)
     }
@@ -255,12 +255,12 @@ impl LinkServer {
 struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    /// All lines so far.
+    /// Returns all lines so far.
     fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds what comes out of `stream`, in the background, until it ends.
+    /// Adds the lines of `stream` in the background, until it ends.
     fn follow(&self, stream: impl Read + Send + 'static) {
         let log = self.clone();
         thread::spawn(move || {

@@ -4,13 +4,13 @@ use std::fs;
 
 use crate::Result;
 
-/// How many connections are established whose local port is `port`.
+/// Returns how many connections with the local port `port` are established.
 ///
-/// Both ends of a loopback connection are in the kernel's tables; the local port picks the
-/// server's end, so each connection counts once.
+/// Both ends of a loopback connection are in the kernel's tables. The local port selects the
+/// server's end, so that each connection counts once.
 pub fn established(port: u16) -> Result<usize> {
     let v4 = fs::read_to_string("/proc/net/tcp").map_err(|error| error.to_string())?;
-    // Missing where the kernel has no IPv6.
+    // The file is missing if the kernel has no IPv6.
     let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
     Ok(count(&v4, port) + count(&v6, port))
 }

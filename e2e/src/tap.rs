@@ -1,4 +1,4 @@
-//! Reads what goes one way through a connection of the proxy: a head of HTTP, then messages.
+//! Reads one direction of a proxy's connection: a head of HTTP, then messages.
 
 use std::io::Cursor;
 
@@ -12,9 +12,9 @@ use crate::Result;
 /// Splits the bytes of a connection into items.
 #[derive(Default)]
 pub(crate) struct Tap {
-    /// What is not yet a whole item.
+    /// Bytes that are not a whole item yet.
     bytes: Vec<u8>,
-    /// How many bytes were taken out of it.
+    /// Number of bytes that were taken out of `bytes`.
     taken: u64,
     is_past_head: bool,
 }
@@ -26,26 +26,26 @@ pub(crate) enum Item {
     Head(String),
     /// A binary message of the WebSocket.
     Message(Vec<u8>),
-    /// The WebSocket is to end.
+    /// The close of the WebSocket.
     Close,
 }
 
-/// Neither end of a link sends more at once.
+/// Largest message that either end of a link sends, in bytes.
 const LONGEST: u64 = 4 << 20;
 
 impl Tap {
-    /// More bytes came; how many they were does not matter.
+    /// Adds bytes that have arrived, in pieces of any size.
     pub(crate) fn hear(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// How many bytes came in all.
+    /// Returns how many bytes have arrived in all.
     pub(crate) fn heard(&self) -> u64 {
         self.taken + self.bytes.len() as u64
     }
 
-    /// The next item that is there as a whole, and how many bytes came before it. What this cannot
-    /// read is an error: who looks on and understands nothing would find nothing wrong.
+    /// Returns the next whole item, and how many bytes came before it. Bytes that cannot be read
+    /// are an error, because a check that understands nothing would find no fault.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Item)>> {
         let at = self.taken;
         let next = if self.is_past_head { self.frame()? } else { self.head() };
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn items_come_whole_however_their_bytes_come() {
         let head = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
-        // `hi`, the same masked, and a close.
+        // The bytes are `hi`, the same masked, and a close.
         let frames = [0x82, 2, b'h', b'i', 0x82, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2, 0x88, 0];
         let bytes = [head.as_bytes(), &frames].concat();
         let hi = || Item::Message(b"hi".to_vec());

@@ -1,4 +1,4 @@
-//! Waiting for a condition with a deadline.
+//! Waits for a condition, with a deadline.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -8,13 +8,13 @@ use std::{
 
 use crate::Result;
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Asks `condition` again and again until it holds, at most `within` times the run's patience.
+/// Calls `condition` until it succeeds, for at most `within` times the run's patience.
 ///
-/// `Err` of the condition means "not yet" and says what was seen instead; the last such text is
-/// part of the failure when `within` has passed.
+/// An error of the condition means "not yet", and says what was seen. The last such text is part of
+/// the failure when the time has passed.
 pub fn until<T>(
     what: &str,
     within: Duration,
@@ -33,19 +33,19 @@ pub fn until<T>(
     }
 }
 
-/// From now on everything may take `factor` times as long.
+/// Lets everything take `factor` times as long from now on.
 pub fn set_patience(factor: u32) {
     PATIENCE.store(factor, Ordering::Relaxed);
 }
 
-/// How long something may take that is given `time` on an idle machine.
+/// Returns how long something may take that takes `time` on an idle machine.
 pub fn patient(time: Duration) -> Duration {
     time * PATIENCE.load(Ordering::Relaxed)
 }
 
 static PATIENCE: AtomicU32 = AtomicU32::new(1);
 
-/// `Ok` where `actual` is `wanted`, else what was seen; for [`until`] and for plain checks.
+/// Returns `Ok` if `actual` is `wanted`, and otherwise an error with both.
 pub fn equal<T: PartialEq + std::fmt::Debug>(what: &str, actual: T, wanted: T) -> Result<()> {
     if actual == wanted {
         return Ok(());

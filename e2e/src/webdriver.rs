@@ -10,11 +10,11 @@ use crate::{
     http,
 };
 
-/// What a driver answers when it was asked to crash a tab, besides an error text.
+/// What a driver can do to crash a tab.
 pub enum Crash {
-    /// Loading this address crashes the tab's process, and the session lives on.
+    /// Loading this address crashes the tab's process, and the session goes on.
     Page(&'static str),
-    /// It cannot be done; the text says why.
+    /// The driver cannot crash a tab. The text says why.
     Impossible(&'static str),
 }
 
@@ -26,7 +26,7 @@ pub struct WebDriver {
 }
 
 impl WebDriver {
-    /// Makes a session with the wanted `capabilities`.
+    /// Begins a session with the wanted `capabilities`.
     pub fn connect(driver: SocketAddr, capabilities: &Value, crash: Crash) -> Result<Self> {
         let body = json!({ "capabilities": { "alwaysMatch": capabilities } });
         let value = exchange(driver, "POST", "/session", Some(&body))?;
@@ -57,7 +57,7 @@ impl Transport for WebDriver {
     fn crash(&mut self) -> std::result::Result<(), Stop> {
         match self.crash {
             Crash::Page(url) => {
-                // Success would be a page that has loaded.
+                // If loading succeeded, the page would not have crashed.
                 match self.call(NAVIGATE, json!({ "url": url })) {
                     Ok(_) => Err(Stop::Failed(format!("{url} did not crash the tab"))),
                     Err(_) => Ok(()),
@@ -88,7 +88,8 @@ impl Transport for WebDriver {
     }
 }
 
-/// Longer than any time-out inside the driver, so that the driver's own error comes first.
+/// Longest time for an answer. It is longer than any time-out inside the driver, so that the
+/// driver's own error comes first.
 const TIMEOUT: Duration = Duration::from_secs(40);
 
 fn exchange(driver: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
