@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_the_newer_link_was_granted_may_come_after_it() {
+    fn bytes_written_before_the_newer_link_was_granted_may_arrive_after_it() {
         // A PONG is two bytes, behind a header of two.
         for (unread, faults) in [(4, 0), (3, 0), (0, 1)] {
             let mut forged = Forged::default();
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_no_silence() {
+    fn bytes_that_cannot_be_understood_are_a_fault() {
         let mut forged = Forged::default();
         let link = forged.asking(7);
         forged.0.down(link, &message(&[0x41, 1, 2]), &|_| 0);
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_refused_has_nothing() {
+    fn a_refused_link_has_no_session() {
         let mut forged = Forged::default();
         let link = forged.0.begin();
         forged.0.up(link, b"GET /tabmux/ws HTTP/1.1\r\n\r\n");

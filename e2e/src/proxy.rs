@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_naming_proxy_adds_who_is_logged_in() {
+    fn a_naming_proxy_adds_the_name_of_the_user() {
         let (_, listener) = start();
         let proxy = Proxy::naming(listener.local_addr().unwrap().port(), "anna").unwrap();
         for user in ["anna", "bert"] {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stalled_comes_late() {
+    fn stalled_bytes_arrive_late() {
         let (proxy, listener) = start();
         let (mut browser, server) = through(&proxy, &listener);
         proxy.set(Weather::Stalled);
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_half_open_connection_loses_never_comes_and_neither_does_its_end() {
+    fn lost_bytes_of_a_half_open_connection_never_arrive_and_its_end_neither() {
         let (proxy, listener) = start();
         let (mut browser, mut server) = through(&proxy, &listener);
         proxy.set(Weather::HalfOpen);

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_cannot_read_is_an_error() {
+    fn bytes_that_cannot_be_read_are_an_error() {
         let (compressed, piece, text, ping) = ([0xc2, 0], [0x02, 0], [0x81, 0], [0x89, 0]);
         for bytes in [compressed, piece, text, ping, [0x83, 0]] {
             let mut tap = Tap::default();

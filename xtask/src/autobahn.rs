@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_right_fails() {
+    fn a_case_that_is_not_ok_fails() {
         for (message, close, good) in [
             ("OK", "OK", true),
             ("INFORMATIONAL", "INFORMATIONAL", true),

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_over_its_budget_is_reported() {
+    fn only_sizes_over_their_budget_are_reported() {
         for &(name, encoding, limit) in BUDGETS {
             let of = |bytes| match encoding {
                 Encoding::Gzip => size(name, bytes, 1_000_000),

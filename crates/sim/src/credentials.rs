@@ -464,7 +464,7 @@ impl World {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn no_link_has_a_session_that_nobody_allowed_and_sessions_outlive_credentials() {
+    fn a_link_has_only_sessions_that_were_allowed_and_sessions_outlive_credentials() {
         let (mut welcomed, mut renewed) = (0, 0);
         for seed in 0..300 {
             let seen = super::run(seed).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));

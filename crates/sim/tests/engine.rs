@@ -45,7 +45,7 @@ fn a_script_that_reads_the_clock_of_the_machine_fails() {
 }
 
 #[test]
-fn randomness_is_that_of_the_seed() {
+fn all_random_numbers_follow_from_the_seed() {
     let script = "const all = crypto.getRandomValues(new BigUint64Array(2));
         console.log(Math.random(), all[0], all[1], Date.now(), performance.now())";
     let engine = Engine::new().unwrap();
@@ -55,7 +55,7 @@ fn randomness_is_that_of_the_seed() {
 }
 
 #[test]
-fn the_clock_is_that_of_the_world() {
+fn the_clock_of_a_script_is_the_clock_of_the_world() {
     let engine = Engine::new().unwrap();
     let realm = realm(&engine, Role::Page, 7);
     realm.host.clock.set(1_500_000);
@@ -132,7 +132,7 @@ fn a_lock_is_let_go_of_when_its_callback_settles() {
 }
 
 #[test]
-fn a_stolen_lock_rejects() {
+fn the_promise_of_a_stolen_lock_rejects() {
     let engine = Engine::new().unwrap();
     let realm = realm(&engine, Role::Page, 1);
     realm.run(

@@ -1,10 +1,10 @@
-//! What can happen, how often, and what an engine's driver cannot do.
+//! The actions of a run: what can happen, how often, and what an engine's driver cannot do.
 
 use std::fmt;
 
 use crate::{chaos::draw::Draw, engine::Engine};
 
-/// One thing that happens.
+/// One thing that happens in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// A new tab is opened.
@@ -15,7 +15,7 @@ pub(super) enum Action {
     CrashTab,
     /// A tab goes to another page, into the back/forward cache where there is one.
     Leave,
-    /// A tab comes back from there.
+    /// A tab comes back from the other page.
     Back,
     /// A tab is loaded again.
     Reload,
@@ -23,7 +23,7 @@ pub(super) enum Action {
     Freeze,
     /// A frozen tab goes on.
     Thaw,
-    /// One more virtual socket.
+    /// A page opens one more virtual socket.
     OpenSocket,
     /// A page closes one of its virtual sockets.
     CloseSocket,
@@ -31,15 +31,15 @@ pub(super) enum Action {
     Burst,
     /// The process that runs the hub is killed, and with it any tab that lives there.
     CrashWorker,
-    /// The hub's worker ends, and no tab.
+    /// The hub's worker ends, and no tab with it.
     EndWorker,
     /// The link of the tabs breaks.
     Cut,
-    /// Nothing passes for a while, and then all of it.
+    /// Nothing passes for a while. Then everything passes at once.
     Stall,
-    /// Everything is lost for a while and nobody told; then the link breaks.
+    /// Bytes are lost for a while, and neither end is told. Then the link breaks.
     HalfOpen,
-    /// The link breaks, and for a while no other is let in.
+    /// The link breaks, and new connections are refused for a while.
     Refuse,
     /// The server is killed and started again.
     KillServer,
@@ -76,7 +76,7 @@ const WEIGHTS: &[(Action, u64)] = &[
 ];
 
 impl Action {
-    /// One of those that `engine` can do and that `only` names, if it names any.
+    /// Draws one of the actions that `engine` can do and that `only` names, if it names any.
     pub(super) fn draw(draw: &mut Draw, engine: Engine, only: &[String]) -> Self {
         let choice: Vec<_> = WEIGHTS
             .iter()
@@ -103,23 +103,23 @@ impl Action {
         WEIGHTS.iter().map(|(action, _)| *action)
     }
 
-    /// Without these there is nothing to break, or no end of it.
+    /// Returns true for actions without which there is nothing to break, or no end of it.
     const fn is_needed(self) -> bool {
         matches!(self, OpenTab | OpenSocket | Burst | Back | Thaw)
     }
 
-    /// Whether it breaks anything. A run that broke nothing proves nothing.
+    /// Returns true if the action breaks something. A run that broke nothing proves nothing.
     pub(super) const fn breaks(self) -> bool {
         !matches!(self, OpenTab | OpenSocket | CloseSocket | Burst | Back | Thaw)
     }
 
-    /// Whether a tab that lives on may miss publications of topics, and be told of a gap: because
-    /// it was away, or the server was.
+    /// Returns true if a tab that lives on may miss publications and be told of a gap, because the
+    /// tab or the server was away.
     pub(super) const fn may_cost_publications(self) -> bool {
         matches!(self, Leave | Back | Reload | Freeze | Thaw | KillServer | DrainServer)
     }
 
-    /// Why the driver of `engine` cannot do it.
+    /// Returns the reason why the driver of `engine` cannot do the action, if it cannot.
     pub(super) const fn obstacle(self, engine: Engine) -> Option<&'static str> {
         match (self, engine) {
             (Freeze | Thaw, Engine::Firefox | Engine::WebKit) => {

@@ -1,4 +1,4 @@
-//! What must hold, seen when everything is at rest.
+//! Checks of what must hold when everything is at rest.
 
 use std::time::Duration;
 
@@ -6,41 +6,42 @@ use serde_json::{Value, json};
 
 use crate::{Result, chaos::world::World, context::SOON, wait};
 
-/// Everything that was seen to be wrong: one text each.
+/// The faults that were found, one text each.
 pub(super) type Faults = Vec<String>;
 
-/// What was counted over a run: a run in which nothing was sent proves nothing.
+/// Numbers of a whole run. A run in which nothing was sent proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Messages of the server that pages got.
+    /// Messages of the server that pages received.
     pub down: u64,
-    /// Messages of pages that the server got.
+    /// Messages of pages that the server received.
     pub up: u64,
-    /// Publications that pages got.
+    /// Publications that pages received.
     pub publications: u64,
-    /// Gaps in topics, all told.
+    /// Gaps in topics that pages were told of.
     pub gaps: u64,
     /// Sockets that were closed.
     pub sockets: u64,
 }
 
-/// What pages have told: each is asked before it goes, since afterwards nobody can ask it.
+/// What pages have reported. Each page is asked before it goes, because nobody can ask it later.
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) counts: Counts,
     faults: Faults,
-    /// Sockets that their page closed, and how many messages it had sent.
+    /// Sockets that their page closed, each with the number of messages that it had sent.
     closed: Vec<(String, u64)>,
-    /// Sockets that are open, of the pages that were asked last.
+    /// Number of open sockets of the pages that were asked last.
     open: u64,
 }
 
-/// Longer than the hub's longest wait between two attempts, and than a heartbeat's time-out.
+/// A time that is longer than the hub's longest wait between two attempts, and than the time-out of
+/// a heartbeat.
 const REST: Duration = Duration::from_secs(45);
 
 impl World {
-    /// Heals everything, waits until nothing moves, looks at every page and at the server.
-    /// `may_gap`: something was done that may cost publications.
+    /// Ends all faults, waits until nothing moves, and checks every page and the server. `may_gap`
+    /// is true if an action may have cost publications.
     pub(super) fn check(&mut self, direct: bool, may_gap: bool) -> Result<Faults> {
         let gaps = self.told.counts.gaps;
         self.heal()?;
@@ -76,7 +77,7 @@ impl World {
         Ok(faults)
     }
 
-    /// Everything moves; then it is asked to end, and ends.
+    /// Checks that everything moves, asks it to end, and checks that it ends.
     fn settle(&mut self, here: &[usize]) -> Result<Faults> {
         let mut faults = Faults::new();
         for index in here {
@@ -103,7 +104,7 @@ impl World {
         Ok(faults)
     }
 
-    /// Lists what a page has to tell, which it then forgets.
+    /// Records what a page has to report. The page forgets it then.
     pub(super) fn hear(&mut self, index: usize) -> Result<()> {
         let report = self.run(index, "C.take()")?;
         let (name, since) = (self.name_of(index), self.server_since);
@@ -111,16 +112,16 @@ impl World {
         Ok(())
     }
 
-    /// The server has got all that was said on a socket before its page closed it, and holds no
-    /// socket that no page has.
+    /// Checks that the server has received everything that was sent on a socket before its page
+    /// closed it, and that it holds no socket without a page.
     fn sockets_of_server(&mut self) -> Result<()> {
         let closed = std::mem::take(&mut self.told.closed);
         wait::until("the server to have closed what pages closed", SOON, || {
             let log = self.server.log();
             closed.iter().try_for_each(|(name, sent)| heard_all(&log, name, *sent))
         })?;
-        // Pages in the back/forward cache have sockets as well, and so have those that died there,
-        // of which the server does not hear, and sessions that wait for a link.
+        // Other pages may have sockets too: those in the back/forward cache, those that died there
+        // without the server's knowledge, and those of sessions that wait for a link.
         if self.server.stat("parked")? + self.server.stat("detached")? > 0 {
             return Ok(());
         }
@@ -129,7 +130,7 @@ impl World {
         })
     }
 
-    /// What each page says of its hub's link, to understand a fault.
+    /// Returns what each page says of its hub's link, which helps to understand a fault.
     fn links(&mut self, here: &[usize]) -> Faults {
         let mut links = Faults::new();
         for index in here {
@@ -144,7 +145,7 @@ impl World {
     }
 }
 
-/// The server has closed this socket, after as many messages as its page had sent.
+/// Checks that the server has closed this socket, after as many messages as its page had sent.
 fn heard_all(log: &[String], name: &str, sent: u64) -> Result<()> {
     let line = log.iter().find(|line| line.starts_with(&format!("closed: stream {name} ")));
     let line = line.ok_or_else(|| format!("{name} is not closed"))?;
@@ -154,7 +155,7 @@ fn heard_all(log: &[String], name: &str, sent: u64) -> Result<()> {
     Err(format!("the page of {name} had sent {sent}, and the server says {line}"))
 }
 
-/// The sockets that are neither open with both counts told, nor closed.
+/// Returns the sockets that are neither open with both counts, nor closed.
 fn unsettled(report: &Value) -> Vec<String> {
     let streams = report["streams"].as_array().into_iter().flatten();
     let open = streams.filter(|stream| stream["settled"] != true);
@@ -178,7 +179,7 @@ impl Told {
             };
             faults.extend(unfounded_close(stream, code, server_since));
             self.counts.sockets += 1;
-            // What a server said that was killed may be lost.
+            // Messages of a server that was killed may be lost.
             let is_recent = closed["at"].as_u64().is_some_and(|at| at > server_since);
             if code == 3000 && is_recent {
                 let name = stream["name"].as_str().unwrap_or_default().to_owned();
@@ -194,16 +195,17 @@ impl Told {
     }
 }
 
-/// A socket that was open closes because its page wished it, or because the server has gone.
+/// Returns a fault if an open socket closed without its page's wish and without an end of the
+/// server.
 fn unfounded_close(stream: &Value, code: u64, server_since: u64) -> Option<String> {
     let asked = stream["asked"] == true;
     let was_open = stream["opened"] == true;
     let server_went = stream["born"].as_u64().is_some_and(|born| born < server_since);
     let founded = match code {
         3000 => asked,
-        // The link failed while the page wished it or before the server had answered.
+        // The link failed after the page closed the socket, or before the server had answered.
         1006 => asked || !was_open || server_went,
-        // The server says that it goes.
+        // The server says that it goes away.
         1001 | 1012 => server_went,
         _ => false,
     };
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_page_said_before_it_closed_a_socket_must_have_come() {
+    fn messages_sent_before_a_page_closed_a_socket_must_have_arrived() {
         let told = told(closed(3000, true, true, SERVER_SINCE + 1));
         assert_eq!(told.closed, [("s1".to_owned(), 3)]);
         let log = |line: &str| vec!["closed: stream s11 after 1 down and 3 up".into(), line.into()];
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_page_found_is_not_lost_with_it() {
+    fn faults_that_a_page_found_are_kept_after_its_end() {
         let mut told = Told::default();
         let report = json!({ "counts": { "gaps": 2 }, "faults": ["12:00 s1: 5 came again"] });
         told.look("page a", &report, SERVER_SINCE);

@@ -1,4 +1,4 @@
-//! Numbers from a seed.
+//! Random numbers that follow from a seed.
 
 /// SplitMix64: the same seed gives the same numbers, everywhere and for ever.
 pub(super) struct Draw(u64);
@@ -9,12 +9,12 @@ impl Draw {
         Self(seed)
     }
 
-    /// A number below `limit`, which must not be 0.
+    /// Returns a number below `limit`, which must not be 0.
     pub(super) const fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    /// An index below `length`, which must not be 0.
+    /// Returns an index below `length`, which must not be 0.
     pub(super) fn index(&mut self, length: usize) -> usize {
         (self.next() % length as u64) as usize
     }

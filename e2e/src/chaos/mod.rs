@@ -1,5 +1,5 @@
-//! The chaos run: tabs, workers, links and the server come and go under streams of numbered
-//! messages, and every number is looked at. What happens is drawn from a seed.
+//! The chaos run. Tabs, workers, links and the server come and go under streams of numbered
+//! messages, and every number is checked. What happens is drawn from a seed.
 
 mod action;
 mod check;
@@ -22,23 +22,23 @@ use crate::{
     links::{History, Seen},
 };
 
-/// What a run is asked for.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The engine of the browser.
     pub engine: Engine,
-    /// How the hub is hosted; the page library chooses when not given.
+    /// How the hub is hosted. The page library chooses if it is not given.
     pub tier: Option<String>,
-    /// Where everything is drawn from.
+    /// The seed from which everything is drawn.
     pub seed: u64,
     /// How long the run lasts.
     pub duration: Duration,
-    /// The actions to draw from; all when empty.
+    /// The names of the actions to draw from. Empty means all.
     pub only: Vec<String>,
 }
 
 impl Options {
-    /// The command that does the same again.
+    /// Returns the command that does the same run again.
     pub fn replay(&self) -> String {
         let Self { engine, seed, .. } = self;
         let seconds = self.duration.as_secs();
@@ -48,7 +48,7 @@ impl Options {
     }
 }
 
-/// Runs, and prints what it does; the last line is the verdict.
+/// Runs, and prints what it does. The last line is the result.
 pub fn run(options: &Options) -> Result<()> {
     for name in &options.only {
         if !Action::all().any(|action| action.to_string() == *name) {
@@ -80,14 +80,14 @@ struct Run {
     start: Instant,
     actions: Vec<String>,
     done: BTreeMap<String, u32>,
-    /// Something broke in this run.
+    /// True if an action broke something in this run.
     has_broken: bool,
-    /// Since everything was looked at last, something was done that may cost publications.
+    /// True if an action since the last check may have cost publications.
     may_gap: bool,
     progress: Progress,
 }
 
-/// How many actions lie between two looks at everything.
+/// Number of actions between two checks.
 const STEPS: u64 = 8;
 
 impl Run {
@@ -125,7 +125,7 @@ impl Run {
             }
             self.check(direct)?;
         }
-        // Each look has seen that everything moves; it is for nothing if nothing was broken.
+        // Each check has seen that everything moves. That proves nothing if nothing was broken.
         if !self.has_broken {
             return Err("nothing was broken: give it more time".into());
         }
@@ -160,7 +160,7 @@ impl Run {
         )
     }
 
-    /// What helps to understand a failure, and the command to see it again.
+    /// Returns what helps to understand a failure, and the command that repeats it.
     fn story(&self, options: &Options) -> String {
         let log = self.world.server.log();
         let last = &log[log.len().saturating_sub(15)..];
@@ -170,7 +170,7 @@ impl Run {
     }
 }
 
-/// One line that changes on a terminal; elsewhere a line now and then.
+/// The progress of a run: one line that changes on a terminal, and a line now and then elsewhere.
 struct Progress {
     terminal: bool,
     last: Instant,
@@ -184,7 +184,7 @@ impl Progress {
     fn show(&mut self, line: &str) {
         if self.terminal {
             print!("\r\x1b[K{}", line.chars().take(79).collect::<String>());
-            // Nothing is lost where that fails.
+            // A failure to flush loses nothing.
             drop(std::io::stdout().flush());
         } else if self.last.elapsed() > Duration::from_secs(10) {
             println!("{line}");

@@ -1,4 +1,4 @@
-//! Browser, proxy and server of a run, and how each action is done to them.
+//! The browser, the proxy and the server of a run, and how each action is applied to them.
 
 use std::{
     thread::sleep,
@@ -26,9 +26,9 @@ pub(super) struct World {
     pub(super) server: LinkServer,
     pub(super) proxy: Proxy,
     pub(super) tabs: Vec<Page>,
-    /// Names given so far.
+    /// Number of names that were given so far.
     names: u64,
-    /// When the server began to run last, in milliseconds since 1970.
+    /// The time when the server last began to run, in milliseconds since 1970.
     pub(super) server_since: u64,
     pub(super) told: Told,
 }
@@ -36,7 +36,7 @@ pub(super) struct World {
 /// A tab with the page of the run.
 pub(super) struct Page {
     pub(super) tab: Tab,
-    /// Which load of the page it is.
+    /// The id of the page's current load.
     pub(super) load: String,
     pub(super) state: PageState,
 }
@@ -68,7 +68,7 @@ impl World {
         Ok(Self { session, tier, pages, server, proxy, tabs, names, server_since, told })
     }
 
-    /// Does `action`, if there is anything to do it to; what was done, in words.
+    /// Applies `action`, if there is something to apply it to. Returns what was done, in words.
     pub(super) fn act(&mut self, action: Action, draw: &mut Draw) -> Result<Option<String>> {
         match action {
             Action::OpenTab if self.tabs.len() < MOST_TABS => self.open_tab().map(Some),
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    /// Everything works again: only then must everything come right.
+    /// Ends all faults. Only after that everything must work.
     pub(super) fn heal(&mut self) -> Result<()> {
         self.proxy.set(Weather::Fair);
         for index in 0..self.tabs.len() {
@@ -126,7 +126,7 @@ impl World {
         self.session.browser.run(&self.tabs[index].tab, expression)
     }
 
-    /// The pages that are here, by index.
+    /// Returns the pages that are shown now, by index.
     pub(super) fn here(&self) -> Vec<usize> {
         let all = 0..self.tabs.len();
         all.filter(|index| self.tabs[*index].state == PageState::Here).collect()
@@ -154,7 +154,7 @@ impl World {
         self.begin(index)
     }
 
-    /// A page that was just loaded opens what it shall have.
+    /// Lets a page that was just loaded open its sockets and topics.
     fn begin(&mut self, index: usize) -> Result<String> {
         self.run(index, "await ready")?;
         let load = self.run(index, "C.page")?;
@@ -168,7 +168,7 @@ impl World {
         Ok(format!("{} with {}", self.name_of(index), self.streams(index)?.join(", ")))
     }
 
-    /// A page has several sockets: what it has lost with a server is made up for.
+    /// Opens sockets in a page until it has several. It may have lost some with a server.
     pub(super) fn fill(&mut self, index: usize) -> Result<()> {
         while self.streams(index)?.len() < FEWEST_SOCKETS {
             self.open_socket(index)?;
@@ -206,7 +206,7 @@ impl World {
         Ok(Some(said))
     }
 
-    /// The sockets of a page that are not closed.
+    /// Returns the sockets of a page that are not closed.
     fn streams(&mut self, index: usize) -> Result<Vec<String>> {
         let names = "C.report().streams.filter((s) => s.readyState < 2).map((s) => s.name)";
         let names = self.run(index, names)?;
@@ -225,7 +225,7 @@ impl World {
     fn crash_tab(&mut self, index: usize) -> Result<String> {
         let name = self.name_of(index);
         let process = self.session.browser.process(&self.tabs[index].tab)?;
-        // In Firefox others may live in the same process.
+        // In Firefox other tabs may live in the same process.
         let mut dead = vec![index];
         if let Some(process) = process {
             dead.extend(self.in_process(process)?.into_iter().filter(|other| *other != index));
@@ -238,7 +238,7 @@ impl World {
 
     fn crash_worker(&mut self) -> Result<Option<String>> {
         let tabs: Vec<Tab> = self.tabs.iter().map(|page| page.tab.clone()).collect();
-        // Nobody knows which of them die with it.
+        // It is not known in advance which pages die with it.
         self.hear_all(&self.here())?;
         let Some(dead) = self.session.browser.crash_worker(&tabs)? else { return Ok(None) };
         let all = 0..self.tabs.len();
@@ -252,7 +252,7 @@ impl World {
         both.try_for_each(|index| self.hear(*index))
     }
 
-    /// The tabs that the driver knows to be in that process.
+    /// Returns the tabs that live in this process, as far as the driver knows.
     fn in_process(&mut self, wanted: i64) -> Result<Vec<usize>> {
         let mut found = Vec::new();
         for (index, page) in self.tabs.iter().enumerate() {
@@ -274,7 +274,7 @@ impl World {
     }
 
     fn leave(&mut self, index: usize) -> Result<String> {
-        // It may not come back as it was.
+        // The page may not come back as it was, so it is asked before.
         self.hear(index)?;
         let url = self.pages.url("blank.html");
         self.session.browser.navigate(&self.tabs[index].tab, &url)?;
@@ -337,7 +337,7 @@ impl World {
     }
 }
 
-/// Milliseconds since 1970, as pages count them.
+/// Returns the milliseconds since 1970, as pages count them.
 pub(super) fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_millis().try_into().unwrap_or(u64::MAX)

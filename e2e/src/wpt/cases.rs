@@ -1,4 +1,4 @@
-//! Which files are tests, and of what.
+//! Finds the files that contain tests, and their kinds.
 
 use std::{
     fs,
@@ -7,27 +7,28 @@ use std::{
 
 use crate::Result;
 
-/// Folders of files that tests use.
+/// Folders of files that tests use, and that contain no tests.
 const HELPERS: [&str; 4] = ["handlers", "resources", "support", "tools"];
 
 /// The folder of the tests of `WebSocketStream`, which tabmux does not replace.
 const STREAM: &str = "/websockets/stream/";
 
-/// A page to open.
+/// A page with tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// The path of the page, with its query.
     pub page: String,
-    /// True if it says that it takes long.
+    /// True if the page says that it takes long.
     pub is_long: bool,
 }
 
 /// The tests of a folder.
 #[derive(Debug, Default)]
 pub struct Cases {
-    /// Those that can be run, sorted by their pages.
+    /// The cases that can be run, sorted by their pages.
     pub all: Vec<Case>,
-    /// Pages that need what is not served, TLS or HTTP/2, and those of another interface.
+    /// Pages that need TLS, HTTP/2 or something else that is not served, and pages of another
+    /// interface.
     pub left_out: Vec<String>,
 }
 
@@ -50,7 +51,8 @@ impl Cases {
                     self.walk(&file, &path)?;
                 }
             } else if let Some(kind) = Kind::of(&name) {
-                // Some pages are not in UTF-8. What is read here is ASCII in all of them.
+                // Some pages are not in UTF-8. The parts that are read here are ASCII in all of
+                // them.
                 let text = fs::read(&file);
                 let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
                 self.file(kind, &path, &String::from_utf8_lossy(&text));
@@ -68,7 +70,7 @@ impl Cases {
             Kind::Any => {
                 let globals = values(kind, text, "global").next();
                 let globals = globals.unwrap_or("window,dedicatedworker").split(',');
-                // `worker` is each kind of worker.
+                // `worker` stands for each kind of worker.
                 let endings = globals.filter_map(|global| match global.trim() {
                     "window" => Some("html"),
                     "worker" | "dedicatedworker" => Some("worker.html"),
@@ -97,7 +99,7 @@ impl Cases {
     }
 }
 
-/// What a file of tests is.
+/// The kind of a file of tests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The case is an HTML page.
@@ -123,7 +125,7 @@ impl Kind {
     }
 }
 
-/// What a file says of itself under a name.
+/// Returns the values that a file gives for a name.
 fn values<'a>(kind: Kind, text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let begins = match kind {
         Kind::Page => {

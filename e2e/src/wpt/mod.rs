@@ -19,17 +19,17 @@ use crate::{
 /// The mode in which a page has the browser's own class.
 const NATIVE: &str = "native";
 
-/// How long a page may take, and one that says so itself.
+/// Longest time that a page may take, and a page that says that it takes long.
 const LIMITS: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(70)];
 
-/// What came of the tests.
+/// The results of the tests.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// For each mode the tests that passed, and all of them.
+    /// For each mode: the number of tests that passed, and of all tests.
     pub passed: BTreeMap<String, (usize, usize)>,
     /// Each test that passes in a mode and fails natively, or the other way round.
     pub differences: Vec<Difference>,
-    /// Each test that fails natively. What the modes do there shows nothing.
+    /// Each test that fails natively. Its results in the modes show nothing.
     pub without_control: Vec<Difference>,
 }
 
@@ -38,11 +38,11 @@ pub struct Report {
 pub struct Difference {
     /// The mode in which it was run.
     pub mode: String,
-    /// Path and query of its page.
+    /// The path of its page, with the query.
     pub page: String,
     /// The name of the test.
     pub test: String,
-    /// Why it fails in the mode; none where it passes there and fails natively.
+    /// The reason why it fails in the mode. `None` if it passes there and fails natively.
     pub failure: Option<String>,
 }
 
@@ -87,7 +87,7 @@ fn outcomes(browser: &mut Browser, servers: &Servers, case: &Case, mode: &str) -
         Ok(report) => {
             let tests = report["tests"].as_array().into_iter().flatten();
             let tests = tests.filter_map(outcome);
-            // Some names have the address of the page, whose port differs from mode to mode.
+            // Some names contain the address of the page, whose port differs between modes.
             found.extend(tests.map(|(name, outcome)| (servers.without_port(mode, &name), outcome)));
             if report["status"] != 0 {
                 let message = report["message"].as_str().unwrap_or_default().to_owned();
@@ -101,7 +101,7 @@ fn outcomes(browser: &mut Browser, servers: &Servers, case: &Case, mode: &str) -
     Ok(found)
 }
 
-/// Reads `[name, status, message]`.
+/// Parses `[name, status, message]`, a test's result.
 fn outcome(test: &Value) -> Option<(String, std::result::Result<(), String>)> {
     let [name, status, message] = test.as_array()?.as_slice() else { return None };
     let outcome = match status.as_u64() {

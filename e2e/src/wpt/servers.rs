@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use crate::{Result, paths, process::Group};
 
-/// What serves pages and WebSockets, each mode on a port of its own. It ends with this value.
+/// The servers of pages and WebSockets. Each mode has a port of its own. They end on drop.
 pub(super) struct Servers {
     ports: BTreeMap<String, u64>,
     _processes: [Group; 2],
 }
 
 impl Servers {
-    /// Serves a folder in which the tests and the folder `resources` are.
+    /// Serves a folder that contains the tests and the folder `resources`.
     pub(super) fn start(root: &Path) -> Result<Self> {
         let (mux, port) = start(&mut Command::new(paths::wpt_binary()?))?;
         let mut node = Command::new("node");

@@ -162,7 +162,7 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn what_does_not_compile_is_a_failure() {
+    fn a_program_that_does_not_compile_is_a_failure() {
         let output = "test result: ok. 3 passed; 0 failed; 0 ignored\nerror: could not compile";
         assert_eq!(Count::CargoTest.of(output, false), tally(3, 1, 0));
         assert_eq!(Count::NodeTest.of("SyntaxError", false), tally(0, 1, 0));

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_share_get_it_together_when_the_holder_dies() {
+    fn all_shared_calls_get_the_lock_together_when_its_holder_dies() {
         let mut locks = Locks::default();
         locks.request("a", call(1), PLAIN);
         locks.request("a", call(2), SHARED);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thief_gets_it_before_all_who_wait_and_its_holder_hears_of_it() {
+    fn a_thief_gets_the_lock_before_waiting_calls_and_the_holder_is_told() {
         let mut locks = Locks::default();
         locks.request("a", call(1), PLAIN);
         locks.request("a", call(2), PLAIN);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_want_to_wait_is_told_that_it_cannot_be_had() {
+    fn a_call_that_must_not_wait_is_told_that_the_lock_is_held() {
         let mut locks = Locks::default();
         assert_eq!(locks.request("a", call(1), NOW), [(call(1), News::Granted)]);
         assert_eq!(locks.request("a", call(2), NOW), [(call(2), News::Unavailable)]);

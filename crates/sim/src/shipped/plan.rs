@@ -379,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dropped_changes_nothing_of_the_rest() {
+    fn dropped_transitions_do_not_change_the_others() {
         let start = Timestamp::from_millis(1000);
         let whole = Plan::draw(7, start);
         let mut some = whole.clone();
