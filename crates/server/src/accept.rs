@@ -1,12 +1,14 @@
-//! The listener: requests for a link are answered here and go to a shard; every other connection
-//! goes to axum, which does not see that its first bytes were read before.
+//! The listener. A shard reads what a new connection is for, and answers a request for a link.
+//! What needs TLS, a header of the PROXY protocol or a judge is greeted by a task here. Every other
+//! connection goes to axum, which does not see that its first bytes were read before.
 
 mod greet;
+mod hall;
 mod trouble;
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
+    future::{pending, poll_fn},
     io,
     net::SocketAddr,
     sync::{
@@ -18,12 +20,15 @@ use std::{
 };
 
 use tokio::{
+    sync::mpsc,
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
+pub(crate) use self::greet::{Caller, First};
 use self::{
-    greet::{Before, Begun, Caller, First, Greeted, at_once, greet, linger, refuse},
+    greet::{Before, Begun, Greeted, greet, linger, refuse},
+    hall::{Hall, Left},
     trouble::Trouble,
 };
 use crate::{
@@ -33,6 +38,7 @@ use crate::{
     incoming::{Fresh, Incoming},
     judge::Room,
     listeners::Listener,
+    logs::rarely,
     places::Places,
     pulse::Pulse,
     replay::Replay,
@@ -51,11 +57,11 @@ const VITAL: [&[u8]; 5] = [
 const VITAL_RESERVE: usize = 8;
 /// Connections of one listener that are accepted together, before anything else has its turn.
 const TOGETHER: usize = 32;
-/// What is read at once of a connection that has just come.
-const FIRST_READ: usize = 4 << 10;
 /// When there are too many handshakes, nobody is given up before so long: who means well has said
 /// by then what it wants, and those that knock wait in the kernel.
 const CHANCE: Duration = Duration::from_millis(500);
+/// How long the listener waits for what only a moment ago was sent to a shard.
+const BREATH: Duration = Duration::from_millis(1);
 /// Handshakes that are remembered at least, before those that are over are sorted out.
 const REMEMBERED: usize = 64;
 
@@ -85,13 +91,29 @@ struct Front {
     ears: Vec<Ear>,
     /// The listener that is looked at first the next time.
     next: usize,
-    buffer: Box<[u8]>,
+    /// Connections that wait in shards, and what the shards give back.
+    hall: Arc<Hall>,
+    left: mpsc::UnboundedReceiver<Left>,
+    /// A shard was told to end a connection, and has not yet done it.
+    is_evicting: bool,
     greetings: JoinSet<Greeted>,
     /// Greetings, the oldest first. Some may be over.
     order: VecDeque<Greeting>,
     /// Those that were refused.
     refused: JoinSet<()>,
     http: Places,
+}
+
+/// When the next connection may be accepted.
+#[derive(Clone, Copy)]
+enum When {
+    Now,
+    /// Not before this, and then the oldest that has said nothing goes.
+    From(Instant),
+    /// That is known a moment later.
+    Unknown,
+    /// When a shard has ended one.
+    Evicted,
 }
 
 /// Accepts connections until `stop` is done; then gives HTTP `grace` to end.
@@ -101,11 +123,14 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()>,
     grace: Duration,
 ) {
+    let (hall, left) = Hall::new(Arc::clone(&app));
     let mut front = Front {
         app,
         ears,
         next: 0,
-        buffer: vec![0; FIRST_READ].into(),
+        hall,
+        left,
+        is_evicting: false,
         greetings: JoinSet::new(),
         order: VecDeque::new(),
         refused: JoinSet::new(),
@@ -114,7 +139,8 @@ pub(crate) async fn run(
     let mut trouble = Trouble::default();
     tokio::pin!(stop);
     loop {
-        let not_before = front.not_before().max(trouble.until);
+        let (when, rest) = (front.when(), trouble.until);
+        let hall = Arc::clone(&front.hall);
         tokio::select! {
             () = &mut stop => break,
             Some(greeted) = front.greetings.join_next() => {
@@ -126,18 +152,22 @@ pub(crate) async fn run(
             }
             Some(_) = front.refused.join_next() => {}
             true = front.http.one_ended() => {}
-            (ear, accepted) = accept(&front.ears, front.next, not_before) => match accepted {
-                Ok((stream, peer)) => {
+            Some(left) = front.left.recv() => front.take_back(left),
+            () = hall.evicted() => front.is_evicting = false,
+            accepted = accept(&front.ears, front.next, when, rest) => match accepted {
+                Some((ear, Ok((stream, peer)))) => {
                     trouble.is_over();
                     front.next = ear + 1;
                     front.greet(stream, peer, ear);
                     front.greet_more(ear, &mut trouble);
                 }
-                Err(error) => trouble.bear(&error),
+                Some((_, Err(error))) => trouble.bear(&error),
+                None => {}
             }
         }
         front.count();
     }
+    front.app.shards.end_knocks();
     let (listeners, webs): (Vec<_>, Vec<_>) =
         front.ears.drain(..).map(|ear| (ear.listener, ear.web)).unzip();
     drop(listeners);
@@ -152,21 +182,31 @@ pub(crate) async fn run(
     front.http.shutdown().await;
 }
 
-/// Accepts, but not before a moment. Returns which listener it was, of which the one at `first` is
-/// looked at first.
+/// Accepts when that may be, and the listener has rested. Returns which listener it was, of which
+/// the one at `first` is looked at first; nothing if it is to be looked again when that may be.
 async fn accept(
     ears: &[Ear],
     first: usize,
-    not_before: Option<Instant>,
-) -> (usize, io::Result<(Fresh, SocketAddr)>) {
-    if let Some(moment) = not_before {
+    when: When,
+    rest: Option<Instant>,
+) -> Option<(usize, io::Result<(Fresh, SocketAddr)>)> {
+    let from = match when {
+        When::Now => rest,
+        When::From(from) => rest.max(Some(from)),
+        When::Unknown => {
+            sleep(BREATH).await;
+            return None;
+        }
+        When::Evicted => return pending().await,
+    };
+    if let Some(moment) = from {
         sleep_until(moment).await;
     }
     poll_fn(|context| {
         for step in 0..ears.len() {
             let ear = (first + step) % ears.len();
             if let Poll::Ready(accepted) = ears[ear].listener.poll_accept(context) {
-                return Poll::Ready((ear, accepted));
+                return Poll::Ready(Some((ear, accepted)));
             }
         }
         Poll::Pending
@@ -175,25 +215,34 @@ async fn accept(
 }
 
 impl Front {
-    /// When the next connection may be accepted, if not now.
-    fn not_before(&mut self) -> Option<Instant> {
+    /// Returns when the next connection may be accepted.
+    fn when(&mut self) -> When {
+        if self.is_evicting {
+            return When::Evicted;
+        }
         if self.silent() < self.app.admission.quota().handshakes {
-            return None;
+            return When::Now;
         }
         while self.order.pop_front_if(|greeting| greeting.is_past()).is_some() {}
-        self.order.front().map(|greeting| greeting.began + CHANCE)
+        let greeting = self.order.front().map(|greeting| greeting.began);
+        let waiting = self.hall.oldest().map(|(began, _)| began);
+        match [greeting, waiting].into_iter().flatten().min() {
+            Some(began) => When::From(began + CHANCE),
+            None if self.hall.waiting() > 0 => When::Unknown,
+            None => When::Now,
+        }
     }
 
     /// Returns how many have not yet said what they want.
     fn silent(&self) -> usize {
         let judged = self.app.room().map_or(0, Room::open);
-        self.greetings.len().saturating_sub(judged)
+        self.greetings.len().saturating_sub(judged) + self.hall.waiting()
     }
 
     /// Accepts those that came together with one.
     fn greet_more(&mut self, ear: usize, trouble: &mut Trouble) {
         for _ in 1..TOGETHER {
-            if self.not_before().is_some() {
+            if !matches!(self.when(), When::Now) {
                 return;
             }
             match self.ears[ear].listener.try_accept() {
@@ -204,33 +253,65 @@ impl Front {
         }
     }
 
-    /// Learns what a new connection is for. A request for a link that is there already is answered
-    /// here, without a task. If too many keep to themselves what they want, the oldest goes.
+    /// Learns what a new connection is for. A shard does that, unless something else comes before
+    /// the request. If too many keep to themselves what they want, the oldest goes.
     fn greet(&mut self, stream: Fresh, peer: SocketAddr, ear: usize) {
         let Ear { door, has_header, speaks_tls, .. } = self.ears[ear];
         let caller = Caller { ear, peer, door, is_hidden: false, began: Instant::now() };
-        let begun = if has_header || speaks_tls {
-            Begun { stream, bytes: Vec::new(), first: First::Unknown }
-        } else {
-            match at_once(stream, caller, &self.app, &mut self.buffer) {
-                Some(begun) => begun,
-                None => return,
-            }
-        };
-        if self.not_before().is_some()
-            && let Some(oldest) = self.order.pop_front()
-        {
-            oldest.task.abort();
-            self.app.admission.count(Cause::Handshakes, None);
+        if !matches!(self.when(), When::Now) {
+            self.make_room();
         }
+        if has_header || speaks_tls {
+            let begun = Begun { stream, bytes: Vec::new(), first: First::Unknown };
+            self.spawn(begun, caller, Before { has_header, speaks_tls });
+        } else {
+            self.hall.enter(stream, caller);
+        }
+    }
+
+    /// Ends the oldest connection that has said nothing.
+    fn make_room(&mut self) {
+        let waiting = self.hall.oldest();
+        let greeting = self.order.front().map(|greeting| greeting.began);
+        match (waiting, greeting) {
+            (Some((began, shard)), greeting) if greeting.is_none_or(|other| began <= other) => {
+                self.hall.evict(shard);
+                self.is_evicting = true;
+            }
+            (_, Some(_)) => {
+                if let Some(oldest) = self.order.pop_front() {
+                    oldest.task.abort();
+                }
+            }
+            (_, None) => return,
+        }
+        self.app.admission.count(Cause::Handshakes, None);
+    }
+
+    /// Goes on with a connection that a shard gave back.
+    fn take_back(&mut self, left: Left) {
+        self.hall.taken();
+        let Left { stream, caller, bytes, first } = left;
+        if matches!(first, First::Other) {
+            match stream.watched() {
+                Ok(stream) => self.serve(stream, caller, bytes),
+                Err(error) => rarely!(error, "a connection cannot be watched: {error}"),
+            }
+            return;
+        }
+        let before = Before { has_header: false, speaks_tls: false };
+        self.spawn(Begun { stream, bytes, first }, caller, before);
+    }
+
+    /// Greets a connection by a task.
+    fn spawn(&mut self, begun: Begun, caller: Caller, before: Before) {
         if self.order.len() >= REMEMBERED.max(2 * self.greetings.len()) {
             self.order.retain(|greeting| !greeting.is_past());
         }
         let (app, is_judged) = (Arc::clone(&self.app), Arc::new(AtomicBool::new(false)));
-        let before = Before { has_header, speaks_tls };
         let greeting = greet(begun, caller, before, app, Arc::clone(&is_judged));
         let task = self.greetings.spawn(greeting);
-        self.order.push_back(Greeting { began: Instant::now(), task, is_judged });
+        self.order.push_back(Greeting { began: caller.began, task, is_judged });
     }
 
     fn serve(&mut self, stream: Incoming, caller: Caller, bytes: Vec<u8>) {

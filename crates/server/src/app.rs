@@ -23,7 +23,7 @@ use crate::{
     judge::{Answer, NoVerdict, Room},
     logs::rarely,
     metrics::Counter,
-    shard::{Connection, Io, Shards},
+    shard::{Connection, Shards},
     users::{LinkRequest, UserOf},
     ws::upgrade::{Offer, Refusal},
 };
@@ -356,14 +356,10 @@ impl App {
     /// # Errors
     /// When the stream cannot be taken out of the runtime.
     pub(crate) fn place(&self, stream: Incoming, opening: Opening) -> io::Result<()> {
-        self.place_io(stream.into_io()?, opening);
-        Ok(())
-    }
-
-    /// Gives a stream that no runtime watches to a shard.
-    pub(crate) fn place_io(&self, io: Io, opening: Opening) {
         let Opening { early, ticket, inflates } = opening;
+        let io = stream.into_io()?;
         self.shards.place(Connection { io, ticket: Some(ticket), inflates }, early);
+        Ok(())
     }
 }
 

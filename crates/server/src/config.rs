@@ -85,6 +85,10 @@ keys! {
         /// How long an HTTP connection may take for the head of a request, wait for one, and take
         /// nothing of an answer, in milliseconds. Default: 10,000.
         http_timeout_ms: u64 = own(10_000);
+        /// How long a peer may not acknowledge what was sent to it before its connection ends, in
+        /// milliseconds: one that vanished behind a NAT does not answer. 0 leaves that to the
+        /// system, which waits a quarter of an hour. Linux only. Default: 30,000.
+        peer_timeout_ms: u64 = own(30_000);
         /// Proxies whose `X-Forwarded-For`, or header of the PROXY protocol, names the client:
         /// addresses, networks such as `10.0.0.0/8`, and `unix` for who comes over a Unix socket.
         trusted_proxies: Vec<String> = own(Vec::new());
@@ -379,6 +383,7 @@ impl Config {
             (self.handshake_timeout_ms == 0, "handshake_timeout_ms must be at least 1"),
             (self.suspend_timeout_ms == 0, "suspend_timeout_ms must be at least 1"),
             (self.http_timeout_ms == 0, "http_timeout_ms must be at least 1"),
+            (self.peer_timeout_ms > 3_600_000, "peer_timeout_ms must be at most 3600000, an hour"),
             (self.detached_ms > 86_400_000, "detached_ms must be at most 86400000, a day"),
             (limits.lane_bytes == 0, "limits.lane_bytes must be at least 1"),
             (limits.session_bytes < limits.lane_bytes, SMALL_SESSION),

@@ -1,7 +1,7 @@
 //! Streams as they come in, over TCP or over a Unix socket.
 
 use std::{
-    io::{self, Read, Write},
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
@@ -34,31 +34,6 @@ pub(crate) enum Incoming {
 }
 
 impl Fresh {
-    /// Has what is written go out at once.
-    pub(crate) fn set_nodelay(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_nodelay(true),
-            #[cfg(unix)]
-            Self::Unix(_) => Ok(()),
-        }
-    }
-
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
     /// Has tokio watch it.
     pub(crate) fn watched(self) -> io::Result<Incoming> {
         Ok(match self {
@@ -66,15 +41,6 @@ impl Fresh {
             #[cfg(unix)]
             Self::Unix(stream) => Incoming::Unix(tokio::net::UnixStream::from_std(stream)?),
         })
-    }
-
-    /// Returns it as a shard takes it.
-    pub(crate) fn into_io(self) -> Io {
-        match self {
-            Self::Tcp(stream) => Io::Tcp(stream),
-            #[cfg(unix)]
-            Self::Unix(stream) => Io::Unix(stream),
-        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::{
     io,
     net::SocketAddr,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use {
@@ -179,10 +180,26 @@ impl Opened {
         }
     }
 
-    /// Begins to accept.
-    pub(crate) fn listener(self) -> io::Result<Listener> {
+    /// Begins to accept. A peer that acknowledges nothing for `patience` is given up.
+    pub(crate) fn listener(self, patience: Option<Duration>) -> io::Result<Listener> {
+        if let Ready::Tcp(listener) = &self.socket {
+            tune(&SockRef::from(listener), patience)?;
+        }
         Listener::new(self.socket)
     }
+}
+
+/// Sets what the connections of a listener inherit: what is written goes out at once, and a peer
+/// that acknowledges nothing for `patience` is given up.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(unused_variables, reason = "the system has no such option")
+)]
+fn tune(listener: &SockRef<'_>, patience: Option<Duration>) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    listener.set_tcp_user_timeout(patience)?;
+    Ok(())
 }
 
 impl Ready {
@@ -300,6 +317,7 @@ impl Listener {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<(Fresh, SocketAddr)>> {
         let (stream, peer) = std::task::ready!(self.0.poll_accept(context))?;
+        stream.set_nodelay(true)?;
         Poll::Ready(stream.into_std().map(|stream| (Fresh::Tcp(stream), peer)))
     }
 
@@ -339,4 +357,24 @@ fn bind(address: SocketAddr, key: &'static str, only_v6: bool) -> Result<TcpList
         io::ErrorKind::AddrInUse => Error::AddressInUse { address, key },
         _ => Error::Listen { address, source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn connections_inherit_what_is_set_for_their_listener() {
+        let opened = Opened::from(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let Ready::Tcp(listener) = &opened.socket else { unreachable!() };
+        let address = listener.local_addr().unwrap();
+        let listener = opened.listener(Some(Duration::from_secs(7))).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (stream, _) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+        let Fresh::Tcp(stream) = stream else { panic!("no TCP") };
+        let stream = SockRef::from(&stream);
+        assert!(stream.tcp_nodelay().unwrap());
+        assert_eq!(stream.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
+    }
 }

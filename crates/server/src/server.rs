@@ -214,7 +214,11 @@ impl Server {
         let has_header = opened.has_header;
         // That of the metrics is for this machine, or for those who bring their own.
         let speaks_tls = opened.may_speak_tls && !is_inner && !self.app.config.tls.is_empty();
-        Ok(Ear { listener: opened.listener()?, web, door, has_header, speaks_tls })
+        let patience = match self.app.config.peer_timeout_ms {
+            0 => None,
+            millis => Some(Duration::from_millis(millis)),
+        };
+        Ok(Ear { listener: opened.listener(patience)?, web, door, has_header, speaks_tls })
     }
 
     /// The end of a server that is mounted in an app of yours: says at `/tabmux/healthz` for

@@ -34,7 +34,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Who calls, and where.
 #[derive(Clone, Copy)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// The number of the listener.
     pub(super) ear: usize,
     /// Who is at the other end, or who a trusted proxy there says that it speaks for.
@@ -43,7 +43,7 @@ pub(super) struct Caller {
     /// The stream does not tell who the peer is.
     pub(super) is_hidden: bool,
     /// When the connection was accepted.
-    pub(super) began: Instant,
+    pub(crate) began: Instant,
 }
 
 /// What comes before a request.
@@ -73,7 +73,7 @@ pub(super) enum Greeted {
 }
 
 /// What the beginning of a connection is.
-pub(super) enum First {
+pub(crate) enum First {
     /// The stream belongs to axum.
     Other,
     /// Too little has come to tell.
@@ -84,50 +84,12 @@ pub(super) enum First {
 }
 
 /// A request for a link.
-pub(super) struct Link {
-    response: String,
-    inflates: bool,
-    step: Step,
+pub(crate) struct Link {
+    pub(super) response: String,
+    pub(super) inflates: bool,
+    pub(super) step: Step,
     /// The length of its head.
-    len: usize,
-}
-
-/// Answers a request for a link that is there already, and gives its stream to a shard. Returns
-/// what needs more time.
-pub(super) fn at_once(
-    mut stream: Fresh,
-    caller: Caller,
-    app: &App,
-    buffer: &mut [u8],
-) -> Option<Begun> {
-    if let Err(error) = stream.set_nodelay() {
-        debug!("cannot set TCP_NODELAY: {error}");
-    }
-    let len = match stream.read(buffer) {
-        // It went.
-        Ok(0) => return None,
-        Ok(len) => len,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-        Err(_) => return None,
-    };
-    let bytes = &buffer[..len];
-    let first = if len == 0 { First::Unknown } else { look(bytes, 0, caller, app) };
-    match first {
-        First::Link(Link { response, inflates, step: Step::Admitted(ticket), len }) => {
-            // The first bytes that are written to a stream fit.
-            match stream.write(response.as_bytes()) {
-                Ok(written) if written == response.len() => {
-                    let opening = Opening { early: bytes[len..].to_vec(), ticket, inflates };
-                    app.place_io(stream.into_io(), opening);
-                    app.admission.opening.observe(caller.began.elapsed());
-                }
-                Ok(_) => debug!(peer = %caller.peer, "no link: the answer was not taken"),
-                Err(error) => debug!(peer = %caller.peer, "no link: {error}"),
-            }
-            None
-        }
-        first => Some(Begun { stream, bytes: bytes.to_vec(), first }),
-    }
+    pub(super) len: usize,
 }
 
 /// Reads the beginning of a connection and answers what it asks for, unless that is axum's.
@@ -296,7 +258,7 @@ async fn read_first(
 }
 
 /// What a connection begins with, of which `seen` bytes were looked at before.
-fn look(bytes: &[u8], seen: usize, caller: Caller, app: &App) -> First {
+pub(super) fn look(bytes: &[u8], seen: usize, caller: Caller, app: &App) -> First {
     let known = bytes.len().min(LINK.len());
     if bytes[..known] != LINK[..known] {
         return First::Other;

@@ -123,7 +123,11 @@ impl Alone {
         for mail in self.mailbox.take().0 {
             match mail {
                 Mail::Word(word) => drop(self.sessions.word(self.now, word, &self.client)),
-                Mail::Arrival(_) | Mail::Stop => {}
+                Mail::Arrival(_)
+                | Mail::Knock(_)
+                | Mail::Evict(_)
+                | Mail::EndKnocks
+                | Mail::Stop => {}
             }
         }
         let order = self.sessions.order(self.now, &self.client)?;

@@ -1,5 +1,6 @@
 //! The loop of one shard: one thread, one epoll, one read buffer, and all its links.
 
+mod knocking;
 mod pending;
 mod writing;
 
@@ -20,6 +21,7 @@ use tracing::debug;
 use super::{
     batch::Batch,
     board::Board,
+    knock::{Porter, Waiting},
     link::{Arrival, Link, Origin, Phase},
     mailbox::{Mail, Mailbox},
     outgoing::CORK,
@@ -28,6 +30,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
+    Handshake,
     admission::Stub,
     logs::rarely,
     ws::{self, Accept, Deflater, Inflater, Kind},
@@ -74,6 +77,12 @@ pub(super) struct EventLoop<S: Service> {
     pace: Pace,
     /// Links that are read no further for now, and when they are again.
     paused: BTreeSet<(Timestamp, LinkId)>,
+    /// Connections that have not said what they are for, and the order in which they came. Some of
+    /// the latter may be gone.
+    knocks: BTreeMap<LinkId, Waiting>,
+    knocked: VecDeque<(Timestamp, LinkId)>,
+    /// The oldest of them that the porter was told.
+    told_oldest: Option<(LinkId, Arc<dyn Porter>)>,
     /// What was read behind the first message of links that are pending.
     held: BTreeMap<LinkId, Vec<u8>>,
     /// Messages of the read in progress, and what of them came of inflating.
@@ -113,6 +122,9 @@ impl<S: Service> EventLoop<S> {
             burst: 0,
             pace,
             paused: BTreeSet::new(),
+            knocks: BTreeMap::new(),
+            knocked: VecDeque::new(),
+            told_oldest: None,
             held: BTreeMap::new(),
             messages: 0,
             inflated: 0,
@@ -142,7 +154,10 @@ impl<S: Service> EventLoop<S> {
         }
         let closing = self.closing.front().map(|(at, _)| *at);
         let paused = self.paused.first().map(|(at, _)| *at);
-        let next = [closing, paused, self.service.deadline()].into_iter().flatten().min()?;
+        let next = [closing, paused, self.patience(), self.service.deadline()]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(next.saturating_since(self.board.now()))
     }
 
@@ -179,6 +194,7 @@ impl<S: Service> EventLoop<S> {
         while let Some((_, link)) = self.closing.pop_front_if(|(at, _)| *at <= now) {
             self.drop_link(link);
         }
+        self.end_silent(now);
         self.settle(now);
         if let Some(since) = since {
             self.board.mail_took(since.elapsed());
@@ -193,6 +209,9 @@ impl<S: Service> EventLoop<S> {
     fn open_mail(&mut self, now: Timestamp, mail: Mail<S::Word>) -> bool {
         match mail {
             Mail::Arrival(arrival) => self.open_link(now, arrival),
+            Mail::Knock(knock) => self.on_knock(now, knock),
+            Mail::Evict(porter) => self.evict(&*porter),
+            Mail::EndKnocks => self.end_knocks(),
             Mail::Word(word) => return self.service.word(now, word, &self.links),
             Mail::Stop => {
                 self.service.stop(now);
@@ -206,6 +225,12 @@ impl<S: Service> EventLoop<S> {
         let Some(link) = self.links.at(event.token().0) else {
             return;
         };
+        if self.is_knocking(link) {
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.hear_knock(now, link);
+            }
+            return;
+        }
         if event.is_writable()
             && let Some(state) = self.links.get_mut(link)
             && (state.stream.push() | state.out.unblock())
@@ -233,8 +258,17 @@ impl<S: Service> EventLoop<S> {
             Origin::Shard { link, first, handshake } => (link, Some(first), handshake),
         };
         let stub = link.stream.stub().clone();
+        let Some(id) = self.watch(link) else {
+            self.stream_went(&stub);
+            return;
+        };
+        self.begin(now, id, first, handshake, arrival.early);
+    }
+
+    /// Watches the stream of a link. Returns nothing if that fails.
+    fn watch(&mut self, link: Link) -> Option<LinkId> {
         let (registry, mut link) = (self.poll.registry(), Some(link));
-        let opened = self.links.insert_with(|id| {
+        self.links.insert_with(|id| {
             let mut link = link.take()?;
             match link.stream.register(registry, Token(place(id) as usize)) {
                 Ok(()) => Some(link),
@@ -243,12 +277,20 @@ impl<S: Service> EventLoop<S> {
                     None
                 }
             }
-        });
-        let Some(id) = opened else {
-            self.stream_went(&stub);
-            return;
-        };
-        if !self.service.opened(now, id, stub.visitor(), handshake) {
+        })
+    }
+
+    /// Begins a link with its first message, if that was read elsewhere, and what was read behind.
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        id: LinkId,
+        first: Option<(Kind, Vec<u8>)>,
+        handshake: Option<Box<Handshake>>,
+        mut early: Vec<u8>,
+    ) {
+        let visitor = self.links.get(id).and_then(|link| link.stream.stub().visitor().cloned());
+        if !self.service.opened(now, id, visitor.as_ref(), handshake) {
             self.drop_link(id);
             return;
         }
@@ -259,7 +301,6 @@ impl<S: Service> EventLoop<S> {
             self.mark(id);
             self.service.message(now, id, kind, &bytes);
         }
-        let mut early = arrival.early;
         if !self.hold_pending(id, &early) {
             self.take_in(now, id, &mut early);
         }
@@ -473,6 +514,11 @@ impl<S: Service> EventLoop<S> {
     fn drop_link(&mut self, id: LinkId) {
         self.held.remove(&id);
         if let Some(link) = self.links.remove(id) {
+            if link.phase == Phase::Knocking {
+                self.knocks.remove(&id);
+                self.mailbox().stream_went();
+                return;
+            }
             let stub = link.stream.stub().clone();
             // Before its place is free, its file descriptor is.
             drop(link);
@@ -496,7 +542,9 @@ impl<S: Service> Drop for EventLoop<S> {
                 }
                 // Its ticket goes with it.
                 Mail::Arrival(_) => self.stream_went(&Stub::NONE),
-                Mail::Word(_) | Mail::Stop => {}
+                Mail::Knock(_) => self.mailbox().stream_went(),
+                Mail::Evict(porter) => porter.evicted(),
+                Mail::EndKnocks | Mail::Word(_) | Mail::Stop => {}
             }
         }
         for place in 0..self.links.places() {

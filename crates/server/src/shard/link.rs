@@ -57,6 +57,8 @@ pub(super) struct Link {
 /// How far the end of a link is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Nobody knows yet what the connection is for.
+    Knocking,
     Open,
     /// We closed: the peer's close is awaited.
     Closing,

@@ -12,12 +12,21 @@ use mio::Waker;
 use tabmux_core::session::SendError;
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-use super::link::Arrival;
+use super::{
+    knock::{Knock, Porter},
+    link::Arrival,
+};
 
 /// One thing for a shard to do.
 pub(crate) enum Mail<M> {
     /// A stream comes to live here.
     Arrival(Arrival),
+    /// A connection of which nobody knows what it is for.
+    Knock(Knock),
+    /// There are too many connections that say nothing: the oldest one goes.
+    Evict(Arc<dyn Porter>),
+    /// Nothing is accepted any more: connections that say nothing go.
+    EndKnocks,
     /// For the service.
     Word(M),
     /// The server is gone.

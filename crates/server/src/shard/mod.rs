@@ -12,11 +12,13 @@
 pub(crate) mod alone;
 mod batch;
 pub(crate) mod board;
+mod entropy;
 mod errands;
 mod event_loop;
 pub(crate) mod fanout;
 pub(crate) mod home;
 mod judging;
+mod knock;
 mod lines;
 mod link;
 mod lookout;
@@ -57,6 +59,7 @@ use self::{
     sessions::Sessions,
 };
 pub(crate) use self::{
+    knock::{Knock, Porter, Said},
     service::{Clients, Order, Service},
     stream::{Connection, Io},
 };
@@ -126,12 +129,48 @@ impl Shards {
     /// with the fewest links gets it. Must be called inside a tokio runtime: handlers may spawn.
     pub(crate) fn place(&self, connection: Connection, early: Vec<u8>) {
         self.start();
-        let open = self.mailboxes.iter().filter(|mailbox| !mailbox.is_closed());
-        let Some(mailbox) = open.min_by_key(|mailbox| mailbox.streams()) else {
+        let Some(mailbox) = self.emptiest() else {
             rarely!(error, "a link is refused: no shard is left; start the server again");
             return;
         };
         send_to(mailbox, &self.board, connection, early);
+    }
+
+    /// Takes a connection of which nobody knows what it is for. The shard with the fewest links
+    /// gets it. Must be called inside a tokio runtime.
+    pub(crate) fn knock(&self, knock: Knock) {
+        self.start();
+        let Some(mailbox) = self.emptiest() else {
+            rarely!(error, "a connection is closed: no shard is left; start the server again");
+            return;
+        };
+        mailbox.stream_came();
+        if mailbox.push(Mail::Knock(knock), 0).is_err() {
+            mailbox.stream_went();
+        }
+    }
+
+    /// Ends the connection that has said nothing for the longest time, in one shard.
+    pub(crate) fn evict(&self, shard: usize, porter: Arc<dyn Porter>) {
+        // A shard that failed drops the mail, and with it its porter's word.
+        let _ = self.mailboxes[shard].push(Mail::Evict(porter), 0);
+    }
+
+    /// Ends all connections that have said nothing.
+    pub(crate) fn end_knocks(&self) {
+        for mailbox in &*self.mailboxes {
+            let _ = mailbox.push(Mail::EndKnocks, 0);
+        }
+    }
+
+    /// Returns how many shards there are.
+    pub(crate) fn count(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    fn emptiest(&self) -> Option<&Arc<Mailbox<Word>>> {
+        let open = self.mailboxes.iter().filter(|mailbox| !mailbox.is_closed());
+        open.min_by_key(|mailbox| mailbox.streams())
     }
 
     /// Sends away the first of `slices` equal parts of the links, and refuses new ones.

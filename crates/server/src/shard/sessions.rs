@@ -20,6 +20,7 @@ use tabmux_core::{
 use tokio::{runtime::Handle, sync::futures::OwnedNotified};
 
 use super::{
+    entropy::Entropy,
     errands,
     home::Home,
     judging::Judging,
@@ -71,6 +72,7 @@ pub(super) struct Sessions {
     /// Links whose user is known once their credentials are.
     judging: Judging,
     lookout: Lookout,
+    entropy: Entropy,
 }
 
 /// A virtual socket and who serves it.
@@ -94,6 +96,7 @@ impl Sessions {
             collected: 0,
             judging: Judging::default(),
             lookout: Lookout::default(),
+            entropy: Entropy::default(),
         }
     }
 
@@ -449,11 +452,13 @@ impl Service for Sessions {
             // The user was ended on the way. Whoever comes again is judged again.
             return false;
         }
-        let mut entropy = [0; 32];
-        if let Err(fault) = getrandom::fill(&mut entropy) {
-            rarely!(error, "the system has no random bytes: {fault}");
-            return false;
-        }
+        let mut entropy = match self.entropy.draw() {
+            Ok(entropy) => entropy,
+            Err(fault) => {
+                rarely!(error, "the system has no random bytes: {fault}");
+                return false;
+            }
+        };
         self.home.node.name(self.home.index, &mut entropy);
         let visitor = visitor.cloned();
         self.registry.handle_input(now, Input::LinkOpened { link, entropy, visitor });

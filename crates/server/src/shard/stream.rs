@@ -12,6 +12,7 @@ use tabmux_core::session::Visitor;
 use crate::{
     Handshake,
     admission::{Stub, Ticket},
+    incoming::Fresh,
 };
 
 /// A stream on its way to a shard; it must not block.
@@ -84,6 +85,32 @@ impl From<Connection> for Stream {
 }
 
 impl Stream {
+    /// Makes a stream whose link has no place in the limits yet.
+    pub(super) fn fresh(stream: Fresh) -> Self {
+        let io = match stream {
+            Fresh::Tcp(stream) => Socket::Tcp(mio::net::TcpStream::from_std(stream)),
+            #[cfg(unix)]
+            Fresh::Unix(stream) => Socket::Unix(mio::net::UnixStream::from_std(stream)),
+        };
+        Self { io, stub: Stub::NONE }
+    }
+
+    /// Takes it back out, if no layer is below it.
+    pub(super) fn into_fresh(self) -> Option<Fresh> {
+        match self.io {
+            Socket::Tcp(stream) => Some(Fresh::Tcp(stream.into())),
+            #[cfg(unix)]
+            Socket::Unix(stream) => Some(Fresh::Unix(std::os::fd::OwnedFd::from(stream).into())),
+            #[cfg(feature = "tls")]
+            Socket::Tls(_) => None,
+        }
+    }
+
+    /// Gives its link a place in the limits.
+    pub(super) fn take_place(&mut self, ticket: Ticket) {
+        self.stub = ticket.tear();
+    }
+
     /// Its link's place in the limits, to be given back when it is dropped.
     pub(super) const fn stub(&self) -> &Stub {
         &self.stub

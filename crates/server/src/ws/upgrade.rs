@@ -146,34 +146,14 @@ impl<'a> Seen<'a> {
         let mut seen = Self::default();
         for (name, value) in headers {
             let value = value.trim_ascii();
-            let single = match name.to_ascii_lowercase().as_str() {
-                "host" => &mut seen.host,
-                "origin" => &mut seen.origin,
-                "sec-websocket-key" => &mut seen.key,
-                "sec-websocket-version" => &mut seen.version,
-                // Lists, which may come in several headers.
-                "upgrade" => {
-                    seen.upgrade |= has_token(value, "websocket");
-                    continue;
-                }
-                "sec-websocket-extensions" => {
-                    seen.extensions.push(value);
-                    continue;
-                }
-                "x-forwarded-for" => {
-                    seen.forwarded.push(value);
-                    continue;
-                }
-                "connection" => {
-                    seen.connection |= has_token(value, "upgrade");
-                    continue;
-                }
-                "content-length" => {
-                    seen.body |= value != b"0";
-                    continue;
-                }
-                "transfer-encoding" => {
-                    seen.body = true;
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            let single = match name.len() {
+                4 if is("host") => &mut seen.host,
+                6 if is("origin") => &mut seen.origin,
+                17 if is("sec-websocket-key") => &mut seen.key,
+                21 if is("sec-websocket-version") => &mut seen.version,
+                7..=24 => {
+                    seen.collect_list(name, value);
                     continue;
                 }
                 _ => continue,
@@ -183,6 +163,24 @@ impl<'a> Seen<'a> {
             }
         }
         Ok(seen)
+    }
+
+    /// Notes a header that is a list, which may come in several headers, or that tells of a body.
+    fn collect_list(&mut self, name: &str, value: &'a [u8]) {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        if is("upgrade") {
+            self.upgrade |= has_token(value, "websocket");
+        } else if is("sec-websocket-extensions") {
+            self.extensions.push(value);
+        } else if is("x-forwarded-for") {
+            self.forwarded.push(value);
+        } else if is("connection") {
+            self.connection |= has_token(value, "upgrade");
+        } else if is("content-length") {
+            self.body |= value != b"0";
+        } else if is("transfer-encoding") {
+            self.body = true;
+        }
     }
 }
 

@@ -171,7 +171,7 @@ impl<S: Service> EventLoop<S> {
             }
             Phase::Deaf if all => drop(link.stream.end()),
             Phase::Leaving if all => self.drop_link(id),
-            _ => {}
+            Phase::Knocking | Phase::Closing | Phase::Deaf | Phase::Leaving => {}
         }
     }
 }
