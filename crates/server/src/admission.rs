@@ -276,6 +276,7 @@ mod tests {
                     until: None,
                     address: None,
                     headers: Vec::new(),
+                    granted: Box::default(),
                     is_undecided: false,
                 },
             )

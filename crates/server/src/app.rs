@@ -311,7 +311,8 @@ impl App {
         let until = admitted.lives().map(|lives| self.shards.board().now() + lives);
         let is_undecided = admitted.is_undecided();
         let user = admitted.name();
-        let guest = Guest { user, tag, until, address: kept, headers, is_undecided };
+        let granted = admitted.granted();
+        let guest = Guest { user, tag, until, address: kept, headers, granted, is_undecided };
         Ok(match self.admission.admit_judged(approach, client, guest, &asking)? {
             Ok(ticket) => Settled::Admitted(ticket.with(handshake)),
             Err(approach) => {
@@ -328,7 +329,8 @@ impl App {
         let (user, headers) = (user.as_deref(), passed_on);
         let tag = self.tag(user, shown.as_deref());
         let (until, address, is_undecided) = (None, kept, false);
-        let guest = Guest { user, tag, until, address, headers, is_undecided };
+        let granted = Box::default();
+        let guest = Guest { user, tag, until, address, headers, granted, is_undecided };
         self.admission.admit(approach, client, guest)
     }
 

@@ -3,7 +3,8 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    Broker, Config, Error, Handshake, Route, Server, SocketHandler, Verdict,
+    Broker, Config, Error, Handshake, Refusal, Route, Server, SocketHandler, TopicRequest,
+    TopicRule, Verdict,
     app::Files,
     assets::Scripts,
     files::Folder,
@@ -14,6 +15,7 @@ use crate::{
     routes::{Factory, Routes},
     server::Namer,
     settings::Settings,
+    topics::{Hook as TopicHook, TopicDesk},
     users::{LinkRequest, UserOf, by_header},
 };
 
@@ -30,6 +32,7 @@ pub struct Builder {
     verdicts: Option<(Duration, KeyOf)>,
     broker: Option<Arc<dyn Broker>>,
     secrets: Vec<Secret>,
+    topic_hook: Option<TopicHook>,
     fault: Option<Error>,
 }
 
@@ -46,6 +49,7 @@ impl Builder {
             verdicts: None,
             broker: None,
             secrets: Vec::new(),
+            topic_hook: None,
             fault: None,
         }
     }
@@ -237,6 +241,53 @@ impl Builder {
         self
     }
 
+    /// Adds a rule for topics, behind those that there are. The first rule that fits a topic
+    /// counts.
+    ///
+    /// ```
+    /// use tabmux_server::{Access, Server, TopicRule};
+    ///
+    /// let builder = Server::builder()
+    ///     .topic(TopicRule::new("inbox/{user}"))
+    ///     .topic(TopicRule::new("orders/*").subscribe(Access::Users));
+    /// # drop(builder);
+    /// ```
+    pub fn topic(mut self, rule: TopicRule) -> Self {
+        self.config.topics.push(rule);
+        self
+    }
+
+    /// Decides who may subscribe to topics whose rule says [`Access::Hook`](crate::Access::Hook).
+    /// It is asked for each browser and topic, and again when the browser's link or its credentials
+    /// are others and when the configuration is read again. A refusal ends a subscription that
+    /// there is, and the page reads its text. At most `limits.judging` calls run at a time. A call
+    /// that takes longer than 30 s, the wait for its turn included, refuses for now.
+    ///
+    /// ```
+    /// use tabmux_server::{Access, Refusal, Server, TopicRule};
+    /// # async fn is_member(user: &str, topic: &str) -> bool { true }
+    ///
+    /// let builder = Server::builder()
+    ///     .topic(TopicRule::new("team/*").subscribe(Access::Hook))
+    ///     .may_subscribe(|request| async move {
+    ///         match request.user() {
+    ///             Some(user) if is_member(user, &request.topic).await => Ok(()),
+    ///             _ => Err(Refusal::never("you are not in this team")),
+    ///         }
+    ///     });
+    /// # drop(builder);
+    /// ```
+    pub fn may_subscribe<F>(
+        mut self,
+        hook: impl Fn(TopicRequest) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), Refusal>> + Send + 'static,
+    {
+        self.topic_hook = Some(TopicHook::new(move |request| Box::pin(hook(request))));
+        self
+    }
+
     /// Sets the secrets that make identity tags, in the place of `identity_secret_files`: `first`
     /// makes tags, and those that `second` made still count. Each has at least 16 bytes. All nodes
     /// of a server have the same.
@@ -355,13 +406,15 @@ impl Builder {
     ///
     /// # Errors
     /// When a setting has no meaning.
-    pub(crate) fn into_parts(self) -> Result<(Config, Settings, Routes), Error> {
+    pub(crate) fn into_parts(self) -> Result<(Config, Settings, Routes, Arc<TopicDesk>), Error> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
         self.config.check()?;
         let settings = Settings::new(&self.config)?;
-        Ok((self.config, settings, self.routes))
+        let secret = Secret::all(&self.secrets, &self.config)?.into_iter().next();
+        let topics = TopicDesk::new(&self.config, secret, self.topic_hook)?;
+        Ok((self.config, settings, self.routes, topics))
     }
 
     /// The server.
@@ -400,8 +453,11 @@ impl Builder {
             Namer::No => None,
             Namer::Judge(..) | Namer::User(_) => Some(Identity::new(&self.secrets, &self.config)?),
         };
+        let secret = Secret::all(&self.secrets, &self.config)?.into_iter().next();
+        let topics = TopicDesk::new(&self.config, secret, self.topic_hook)?;
         let rest = (files, gateway);
-        Server::new(self.config, settings, self.routes, rest, (namer, identity), self.broker)
+        let broker = (self.broker, topics);
+        Server::new(self.config, settings, self.routes, rest, (namer, identity), broker)
     }
 }
 

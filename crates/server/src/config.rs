@@ -20,14 +20,15 @@ use axum::http::HeaderName;
 use serde::Deserialize;
 use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 
+use self::keys::keys;
+pub(crate) use self::topics::check_rules;
 pub use self::{
     jwt::JwtConfig,
     listen::{Listen, ListenAddress, listen_address},
     route::{Parked, Route},
     tls::TlsConfig,
-    topics::{Slow, TopicRule},
+    topics::{Access, Slow, TopicRule, UnknownTopics},
 };
-use self::{keys::keys, topics::check_rules};
 use crate::Error;
 
 keys! {
@@ -36,12 +37,12 @@ keys! {
     /// a configuration begins with the defaults:
     ///
     /// ```
-    /// use tabmux_server::{Config, Limits, Slow, TopicRule};
+    /// use tabmux_server::{Config, Limits, TopicRule};
     ///
     /// let config = Config::default()
     ///     .shards(2)
     ///     .limits(Limits::default().links_per_user(20))
-    ///     .topics(vec![TopicRule::new("prices", Slow::KeepLatest)]);
+    ///     .topics(vec![TopicRule::new("inbox/{user}")]);
     /// assert_eq!(config.limits.links_per_user, 20);
     /// ```
     Config {
@@ -130,8 +131,12 @@ keys! {
         /// How long a broker ([`Builder::broker`](crate::Builder::broker)) may take to join a
         /// topic, or to take a publication, in milliseconds, at most 30,000. Default: 10,000.
         broker_timeout_ms: u64 = own(10_000), "tabmux_broker_failures_total{reason=\"timeout\"}";
-        /// What is special about topics, by the beginning of their names. Default: nothing.
+        /// What is special about topics, by patterns of their names, and who may subscribe to them.
+        /// The first rule that fits counts. Default: nothing.
         topics: Vec<TopicRule> = own(Vec::new());
+        /// Whether browsers may subscribe to topics that no rule fits: `allow` or `refuse`.
+        /// Default: `allow`.
+        unknown_topics: UnknownTopics = own(UnknownTopics::Allow);
         /// Paths whose sockets go on to servers of yours. Default: none.
         route: Vec<Route> = own(Vec::new());
         /// How tokens (JWT) name users. Default: not at all. A program needs the feature `jwt`.

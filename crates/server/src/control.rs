@@ -42,7 +42,7 @@ pub(crate) struct Desk {
 }
 
 /// What a reload replaces. `log` is the binary's affair.
-const RELOADED: [&str; 9] = [
+const RELOADED: [&str; 10] = [
     "allow_origins",
     "hosts",
     "trusted_proxies",
@@ -50,6 +50,7 @@ const RELOADED: [&str; 9] = [
     "api_keys",
     "tls",
     "topics",
+    "unknown_topics",
     "log",
     "limits",
 ];
@@ -108,10 +109,15 @@ impl Control {
     pub(crate) fn reload(&self, config: &Config) -> Result<(), Error> {
         config.check()?;
         let settings = Arc::new(Settings::new(config)?);
+        let rules = self.fanout.desk.prepare(config)?;
         let quota = descriptors::quota(&config.limits, self.mailboxes.len());
         self.desk.admission.set_quota(quota);
-        self.fanout.set_rules(&config.topics);
+        self.fanout.desk.set(rules);
         *self.desk.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        for mailbox in &*self.mailboxes {
+            // A shard that failed has no subscriptions.
+            let _ = mailbox.push(Mail::Word(Word::Review), 0);
+        }
         let kept = self.desk.kept(config);
         if !kept.is_empty() {
             let keys = kept.join(", ");

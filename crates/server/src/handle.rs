@@ -94,6 +94,18 @@ impl ServerHandle {
         control.desk.identity.as_ref().map(|identity| identity.tag(user).into())
     }
 
+    /// Returns the name of a topic with a signature of this server, for pages that may have the
+    /// topic: write it into their HTML, or answer a request with it. Where the rule of the topic
+    /// says [`Access::Signed`](crate::Access::Signed), no browser can subscribe without it, and
+    /// a message that is published to `topic` reaches all who have the signed name. The same name
+    /// always has the same signature, which counts until the first secret of the server is another.
+    ///
+    /// Returns nothing when the server has no secret or is gone, or when the signed name would be
+    /// longer than 256 bytes: the signature takes 23.
+    pub fn sign_topic(&self, topic: &str) -> Option<String> {
+        self.control.upgrade()?.fanout.desk.rules().sign(topic)
+    }
+
     /// Sends a message to all tabs of a user's browsers, to all tabs of one browser, or to one tab,
     /// at most once: what does not fit on a link is lost, and so is what is sent to nobody who is
     /// there. Pages hear it as `message` of their client. A tab whose hub speaks version 1 of the
@@ -233,10 +245,11 @@ impl ServerHandle {
 
     /// Takes what can change while the server runs out of a configuration: all of it, or nothing if
     /// a part has no meaning. That is `allow_origins`, `hosts`, `trusted_proxies`, `api_key`,
-    /// `api_keys`, `tls`, `topics` (for topics that a shard joins from now on), and of `limits`
-    /// `links`, `links_per_ip`, `links_per_user`, `handshakes_per_s`, `handshakes`,
-    /// `http_connections` and `http_per_ip`. Everything else stays as it is until the server starts
-    /// again, and a warning in the log names it. Lower limits end nobody.
+    /// `api_keys`, `tls`, `topics` and `unknown_topics` (browsers that may not have a topic any
+    /// more lose it; `slow` is for topics that a shard joins from now on), and of `limits` `links`,
+    /// `links_per_ip`, `links_per_user`, `handshakes_per_s`, `handshakes`, `http_connections` and
+    /// `http_per_ip`. Everything else stays as it is until the server starts again, and a warning
+    /// in the log names it. Lower limits end nobody.
     ///
     /// ```
     /// use tabmux_server::{Config, Error, ServerHandle};

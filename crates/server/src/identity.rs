@@ -14,6 +14,8 @@ use crate::{Config, Error};
 
 /// Keeps these HMACs apart from others that an application makes with the same secret.
 const PURPOSE: &[u8] = b"tabmux identity tag 1\0";
+/// The same for the names of topics.
+const TOPIC_PURPOSE: &[u8] = b"tabmux topic name 1\0";
 /// Bytes of an HMAC that a tag holds.
 const TAG_BYTES: usize = 16;
 /// The shortest secret, in bytes.
@@ -23,7 +25,10 @@ const SHOWN: &str = "identity=";
 
 /// A secret from which identity tags are made. `Debug` does not print it.
 #[derive(Clone)]
-pub(crate) struct Secret(Hmac<Sha256>);
+pub(crate) struct Secret {
+    users: Hmac<Sha256>,
+    topics: Hmac<Sha256>,
+}
 
 /// Makes the identity tags of a server that knows users.
 pub(crate) struct Identity {
@@ -58,6 +63,18 @@ impl Secret {
         Self::new(bytes.trim_ascii_end(), &source)
     }
 
+    /// Returns the secrets that were given, or those of the files that the configuration names.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a secret is too short.
+    pub(crate) fn all(given: &[Self], config: &Config) -> Result<Vec<Self>, Error> {
+        let files = config.identity_secret_files.iter();
+        match given {
+            [] => files.map(|path| Self::from_file(path)).collect(),
+            given => Ok(given.to_vec()),
+        }
+    }
+
     /// Draws a secret.
     ///
     /// # Errors
@@ -70,19 +87,27 @@ impl Secret {
 
     fn key(bytes: &[u8]) -> Result<Self, Error> {
         let mac = Hmac::new_from_slice(bytes);
-        let mac = mac.map_err(|error| Error::Config(format!("an identity secret: {error}")))?;
-        Ok(Self(mac.chain_update(PURPOSE)))
+        let mac: Hmac<Sha256> =
+            mac.map_err(|error| Error::Config(format!("an identity secret: {error}")))?;
+        let users = mac.clone().chain_update(PURPOSE);
+        Ok(Self { users, topics: mac.chain_update(TOPIC_PURPOSE) })
     }
 
     fn tag(&self, user: &str) -> Box<str> {
-        let bytes = self.0.clone().chain_update(user).finalize().into_bytes();
+        let bytes = self.users.clone().chain_update(user).finalize().into_bytes();
         URL_SAFE_NO_PAD.encode(&bytes[..TAG_BYTES]).into()
+    }
+
+    /// Returns the signature of a topic's name.
+    pub(crate) fn sign_topic(&self, name: &str) -> String {
+        let bytes = self.topics.clone().chain_update(name).finalize().into_bytes();
+        URL_SAFE_NO_PAD.encode(&bytes[..TAG_BYTES])
     }
 
     /// Returns true if the tag is the user's, in a time that does not tell where it differs.
     fn made(&self, tag: &str, user: &str) -> bool {
         let bytes = URL_SAFE_NO_PAD.decode(tag).unwrap_or_default();
-        let mac = self.0.clone().chain_update(user);
+        let mac = self.users.clone().chain_update(user);
         bytes.len() == TAG_BYTES && mac.verify_truncated_left(&bytes).is_ok()
     }
 }
@@ -100,12 +125,7 @@ impl Identity {
     /// # Errors
     /// When a file cannot be read, or a secret is too short.
     pub(crate) fn new(given: &[Secret], config: &Config) -> Result<Self, Error> {
-        let files = config.identity_secret_files.iter();
-        let secrets = match given {
-            [] => files.map(|path| Secret::from_file(path)).collect::<Result<Vec<_>, _>>()?,
-            given => given.to_vec(),
-        };
-        let mut secrets = secrets.into_iter();
+        let mut secrets = Secret::all(given, config)?.into_iter();
         if let Some(first) = secrets.next() {
             return Ok(Self { first, second: secrets.next() });
         }

@@ -39,6 +39,7 @@ pub struct Handshake {
 pub struct Admitted {
     user: Option<String>,
     kept: Vec<HeaderName>,
+    granted: Vec<String>,
     until: Option<SystemTime>,
     needs_credentials: bool,
 }
@@ -145,7 +146,13 @@ impl fmt::Debug for Handshake {
 impl Admitted {
     /// Lets a link in that is nobody's.
     pub const fn nobody() -> Self {
-        Self { user: None, kept: Vec::new(), until: None, needs_credentials: false }
+        Self {
+            user: None,
+            kept: Vec::new(),
+            granted: Vec::new(),
+            until: None,
+            needs_credentials: false,
+        }
     }
 
     /// Lets the link open, and has the judge asked again as soon as the page has shown its
@@ -168,7 +175,13 @@ impl Admitted {
     /// # drop(builder);
     /// ```
     pub const fn needs_credentials() -> Self {
-        Self { user: None, kept: Vec::new(), until: None, needs_credentials: true }
+        Self {
+            user: None,
+            kept: Vec::new(),
+            granted: Vec::new(),
+            until: None,
+            needs_credentials: true,
+        }
     }
 
     /// Lets in a link of a user, of whom the name is known. Names are equal for one user, and
@@ -183,6 +196,21 @@ impl Admitted {
     pub fn keep(mut self, header: &str) -> Self {
         self.kept.extend(HeaderName::from_bytes(header.as_bytes()).ok());
         self
+    }
+
+    /// Lets the browser subscribe to topics whose names have a pattern, as in
+    /// [`TopicRule::pattern`](crate::TopicRule::pattern), where their rule says
+    /// [`Access::Granted`](crate::Access::Granted). `{user}` stands for any part here. A pattern
+    /// without meaning grants nothing. Each takes memory for as long as the session lives.
+    #[must_use]
+    pub fn grant(mut self, pattern: impl Into<String>) -> Self {
+        self.granted.push(pattern.into());
+        self
+    }
+
+    /// Returns the patterns of the topics that it grants.
+    pub(crate) fn granted(&self) -> Box<[Box<str>]> {
+        self.granted.iter().map(|pattern| Box::from(&**pattern)).collect()
     }
 
     /// Ends the link at this moment, for example when a token expires. The hub dials again then,

@@ -42,6 +42,7 @@ pub struct Jwt {
     audience: Option<String>,
     leeway: Duration,
     user_claim: String,
+    topics_claim: Option<String>,
     cookie: Option<String>,
     query: Option<String>,
     anonymous: bool,
@@ -93,6 +94,7 @@ impl Jwt {
             audience: config.audience.clone(),
             leeway: Duration::from_secs(config.leeway_s),
             user_claim: config.user_claim.clone(),
+            topics_claim: config.topics_claim.clone(),
             cookie: config.cookie.clone(),
             query: config.query.clone(),
             anonymous: config.anonymous,
@@ -151,8 +153,26 @@ impl Jwt {
             };
         };
         match self.verify(token).await {
-            Ok(claims) => Ok(Admitted::user(claims.user).until(claims.until)),
+            Ok(claims) => {
+                let granted = self.granted(&claims);
+                let admitted = Admitted::user(claims.user).until(claims.until);
+                Ok(granted.into_iter().fold(admitted, Admitted::grant))
+            }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns the patterns of topics that a token grants: a text, or a list of texts.
+    fn granted(&self, claims: &Claims) -> Vec<String> {
+        let claim = self.topics_claim.as_ref().and_then(|name| claims.all.get(name));
+        match claim {
+            Some(Value::String(pattern)) => vec![pattern.clone()],
+            Some(Value::Array(patterns)) => {
+                patterns.iter().filter_map(|it| it.as_str().map(str::to_owned)).collect()
+            }
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => {
+                Vec::new()
+            }
         }
     }
 

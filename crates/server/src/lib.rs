@@ -83,6 +83,7 @@ mod task;
 pub mod testing;
 #[cfg(feature = "tls")]
 mod tls;
+mod topics;
 mod users;
 mod web;
 mod who;
@@ -92,8 +93,8 @@ pub use self::{
     broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     builder::Builder,
     config::{
-        ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, Listen, ListenAddress, LogLevel,
-        Parked, Route, Slow, TlsConfig, TopicRule, listen_address,
+        Access, ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, Listen, ListenAddress,
+        LogLevel, Parked, Route, Slow, TlsConfig, TopicRule, UnknownTopics, listen_address,
     },
     context::Ctx,
     credit::HeldCredit,
@@ -108,6 +109,7 @@ pub use self::{
     sender::{OpenAnswer, SocketSender},
     server::Server,
     task::{Ended, Opening, TaskHandler, TaskReader, TaskSocket, TaskWriter, task, task_opening},
+    topics::TopicRequest,
     users::LinkRequest,
 };
 pub use tabmux_core::{

@@ -29,6 +29,7 @@ use crate::{
     routes::Routes,
     settings::Settings,
     shard::Shards,
+    topics::TopicDesk,
     users::UserOf,
     web::Web,
 };
@@ -73,7 +74,7 @@ impl Server {
         routes: Routes,
         (files, gateway): (Files, Gateway),
         (namer, identity): (Namer, Option<Identity>),
-        broker: Option<Arc<dyn Broker>>,
+        (broker, topics): (Option<Arc<dyn Broker>>, Arc<TopicDesk>),
     ) -> Result<Self, Error> {
         let mut names = Names::No;
         let desk = |shards: usize, tickets: &Arc<Tickets>| {
@@ -98,7 +99,7 @@ impl Server {
             Some(broker) => broker,
             None => Arc::new(MemoryBroker::new(config.limits.topics)?),
         };
-        let shards = Shards::new(&config, routes, broker, desk)?;
+        let shards = Shards::new(&config, routes, (broker, topics), desk)?;
         let control = Arc::clone(shards.control());
         let admission = Arc::clone(&control.desk.admission);
         let answering = Arc::new(Semaphore::new(admission.quota().handshakes));

@@ -216,12 +216,12 @@ impl TestServer {
     /// # Errors
     /// As for [`Builder::build`].
     pub fn of(builder: Builder, browser: Browser) -> Result<Self, Error> {
-        let (config, settings, routes) = builder.into_parts()?;
+        let (config, settings, routes, topics) = builder.into_parts()?;
         let Browser { user, headers, address } = browser;
         let user = user.map(|name| Arc::new(User::new(&name, 0)));
         let visitor = Visitor::Admitted(Admitted { user, address, headers, ..Admitted::default() });
         let mut server = Self {
-            alone: Alone::new(&config, settings, routes, visitor, address)?,
+            alone: Alone::new(&config, settings, routes, visitor, address, topics)?,
             tab: Alias(0),
             said: 0,
             sockets: 0,

@@ -44,7 +44,7 @@ async fn sighup_reads_the_configuration_again_all_of_it_or_nothing() {
     let good = "shards = 7\napi_key = \"the second key, long\"\nlog = \"debug\"\n\
                 allow_origins = [\"https://friend.example\"]\n[limits]\nlinks = 1\n";
     // The error comes last in the file, so that the values before it must not take effect.
-    std::fs::write(&file, format!("{good}[[topics]]\nprefix = \"a\"\nslow = \"x\"\n")).unwrap();
+    std::fs::write(&file, format!("{good}[[topics]]\npattern = \"a\"\nslow = \"x\"\n")).unwrap();
     signal(&child, "HUP");
     let line = logged(&mut log, "SIGHUP").await;
     assert!(line.contains("ERROR") && line.contains("everything stays as it was"), "{line}");

@@ -76,6 +76,9 @@ pub enum Ask {
         topic: Arc<str>,
         /// The last position that the hub has.
         since: Option<Position>,
+        /// True for a subscription that the browser has, and may have lost the right to
+        /// ([`Registry::review`](super::Registry::review)). A denial ends it.
+        renews: bool,
     },
     /// Where is a topic, which somebody here wants? It lives as long as somebody wants the topic.
     /// Once it is answered, publications of the topic go to

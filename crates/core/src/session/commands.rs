@@ -116,7 +116,7 @@ impl Registry {
             (Asker::Subscribe(place), Answer::Deny(denial)) => {
                 fx.asks.close(ask);
                 if let Some(session) = sessions.get_mut(place) {
-                    session.wish_denied(fx, ask, &denial);
+                    session.wish_denied(fx, topics, ask, &denial);
                 }
             }
             (Asker::Join(at), Answer::Joined { topic: id, position, policy }) => {
@@ -155,6 +155,21 @@ impl Registry {
             let _ = self.take_answer(ask, Answer::Deny(Denial { code, message, retry }));
             self.fx.order(Output::Withdrawn(ask));
         }
+    }
+
+    /// Asks the shell about every topic that a browser has or wishes for: rights have changed. It
+    /// asks nothing if [`SessionConfig::ask_subscriptions`](super::SessionConfig) is not set. The
+    /// registry asks by itself about a session that gets another link or other credentials.
+    pub fn review(&mut self, now: Timestamp) {
+        self.advance(now);
+        let Self { fx, sessions, topics, .. } = self;
+        let places = sessions.iter().map(Session::place).collect::<Vec<_>>();
+        for place in places {
+            if let Some(session) = sessions.get_mut(place) {
+                session.review(fx, topics);
+            }
+        }
+        self.settle();
     }
 
     /// Sends a message on an open socket.

@@ -134,14 +134,15 @@ impl Registry {
         let Some(Renewal { request, .. }) = self.end_renewal(link, place) else {
             return Ok(());
         };
-        let session = place.and_then(|place| self.sessions.get_mut(place));
-        let (Some(session), visitor) = (session, visitor) else {
+        let Self { fx, sessions, topics, credentials, .. } = self;
+        let Some(session) = place.and_then(|place| sessions.get_mut(place)) else {
             return Ok(());
         };
         let done = match visitor {
             Ok(visitor) if visitor.user() == session.user() => {
-                self.credentials.set(link, visitor.until());
-                session.visited_by(&mut self.fx, Some(visitor.clone()));
+                credentials.set(link, visitor.until());
+                session.visited_by(fx, Some(visitor.clone()));
+                session.review(fx, topics);
                 Ok(())
             }
             Ok(_) => Err("these credentials are of another user"),

@@ -180,6 +180,8 @@ impl Registry {
             session.forget_unjoined(fx, topics);
             session.forget_overdue(fx);
             session.welcome(fx, topics, hello, true, have0);
+            // Whose the link is may be told otherwise than of the one before.
+            session.review(fx, topics);
             session.release(fx, topics);
             session.wake_waiting(fx);
         }

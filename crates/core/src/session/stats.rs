@@ -288,13 +288,17 @@ stats! {
             subscriptions;
         }
         counter "tabmux_subscriptions_refused_total"
-            "Subscriptions refused: limits.subscriptions, limits.topics, or the topic's name." {
+            "Subscriptions refused: by a limit, for the topic's name, or by its rule." {
             /// Those that are counted in the next metric are counted here as well.
             subscriptions_refused;
         }
         counter "tabmux_account_subscriptions_refused_total"
             "Subscriptions refused because a user or an address had too many." {
             account_full;
+        }
+        counter "tabmux_subscriptions_revoked_total"
+            "Subscriptions ended because their browser may not have the topic any more." {
+            rights_lost as "subscriptions_revoked";
         }
         counter "tabmux_slow_subscriptions_total"
             "Subscriptions ended because their hub did not read fast enough." {

@@ -27,18 +27,23 @@ pub(super) struct Subscription {
 
 const _: () = assert!(size_of::<Subscription>() == 16, "most of what a server holds is these");
 
-/// A topic that a browser may not have yet: the shell was asked, and has not answered. It lives no
-/// longer than its link.
+/// A question about a topic that the shell has not answered yet. It lives no longer than its link.
 pub(super) struct Wish {
     pub(super) ask: AskId,
-    /// The SUBSCRIBE that asks.
-    request: u64,
-    /// Where the hub left the topic.
-    since: Option<Position>,
+    purpose: Purpose,
     name: Arc<str>,
 }
 
-/// All that a browser wishes for.
+/// Why the shell is asked about a topic.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// The hub wants the topic: it sent SUBSCRIBE with this request, and left the topic there.
+    Begin { request: u64, since: Option<Position> },
+    /// The browser has the topic, and may have lost the right to it.
+    Review,
+}
+
+/// All questions about a browser's topics.
 #[derive(Default)]
 pub(super) struct Wishes(Vec<Wish>);
 
@@ -46,6 +51,11 @@ impl Wish {
     /// Returns the memory that it takes.
     fn cost(&self) -> usize {
         size_of::<Self>() + ARC + self.name.len() + ASK
+    }
+
+    /// Returns true if the browser does not have the topic yet.
+    const fn begins(&self) -> bool {
+        matches!(self.purpose, Purpose::Begin { .. })
     }
 }
 
@@ -64,12 +74,11 @@ impl Session {
             return;
         }
         if let Some(wish) = self.wish_named(name) {
-            (wish.request, wish.since) = (request, since);
+            wish.purpose = Purpose::Begin { request, since };
             return;
         }
         let limit = fx.config.subscriptions as usize;
-        let wishes = self.wishes.as_ref().map_or(0, |wishes| wishes.0.len());
-        if self.subscriptions.len() + wishes >= limit {
+        if self.subscriptions.len() + self.wish_count() >= limit {
             let message = &format!("a browser may subscribe to {limit} topics on this server");
             let refusal = Refusal { reason: UnsubscribedReason::Limit, retry: None, message };
             fx.stats.topics.subscriptions_refused += 1;
@@ -83,8 +92,7 @@ impl Session {
 
     /// Takes an UNSUBSCRIBE.
     pub(super) fn on_unsubscribe(&mut self, fx: &mut Effects, topics: &mut TopicTable, name: &str) {
-        if let Some(wish) = self.take_wish(fx, |wish| *wish.name == *name) {
-            self.question_ended();
+        if let Some(wish) = self.take_wish(fx, |wish| wish.begins() && *wish.name == *name) {
             fx.withdraw(wish.ask);
         } else if let Some(at) = topics.find(name) {
             self.end_subscription(fx, topics, at);
@@ -94,7 +102,8 @@ impl Session {
     /// Asks the shell whether the browser may have a topic.
     fn wish(&mut self, fx: &mut Effects, request: u64, since: Option<Position>, name: &str) {
         let name = Arc::<str>::from(name);
-        let what = Ask::Subscribe { session: self.id, topic: Arc::clone(&name), since };
+        let renews = false;
+        let what = Ask::Subscribe { session: self.id, topic: Arc::clone(&name), since, renews };
         let Some(ask) = self.ask(fx, Asker::Subscribe(self.place()), what) else {
             let message = "too many questions of this browser wait for their answers";
             let (reason, retry) = (UnsubscribedReason::Limit, Some(fx.config.retry_after));
@@ -102,40 +111,107 @@ impl Session {
             self.send_unsubscribed(fx, request, &name, &Refusal { reason, retry, message });
             return;
         };
-        let wish = Wish { ask, request, since, name };
+        let purpose = Purpose::Begin { request, since };
+        self.keep_wish(fx, Wish { ask, purpose, name });
+    }
+
+    fn keep_wish(&mut self, fx: &mut Effects, wish: Wish) {
         self.ledger.charge(fx, Charge::Asks, 0, wish.cost());
         self.wishes.get_or_insert_default().0.push(wish);
     }
 
+    /// Asks the shell about every topic that the browser has or wishes for, since rights may have
+    /// changed. Questions that are open are asked again. A session without a link is asked about
+    /// when it has one.
+    pub(super) fn review(&mut self, fx: &mut Effects, topics: &TopicTable) {
+        if !fx.config.ask_subscriptions || self.link().is_none() {
+            return;
+        }
+        let wishes = self.wishes.take().map(|wishes| wishes.0).unwrap_or_default();
+        for mut wish in wishes {
+            fx.withdraw(wish.ask);
+            self.ledger.charge(fx, Charge::Asks, wish.cost(), 0);
+            if let Purpose::Begin { since, .. } = wish.purpose {
+                wish.ask = self.ask_again(fx, &wish.name, since, false);
+                self.keep_wish(fx, wish);
+            }
+        }
+        for subscription in self.subscriptions.clone() {
+            if let Some(topic) = topics.get(subscription.topic) {
+                let name = Arc::clone(&topic.name);
+                let (ask, purpose) = (self.ask_again(fx, &name, None, true), Purpose::Review);
+                self.keep_wish(fx, Wish { ask, purpose, name });
+            }
+        }
+    }
+
+    /// Asks about a topic past the limit of questions: there are at most as many as there are
+    /// subscriptions.
+    fn ask_again(
+        &self,
+        fx: &mut Effects,
+        name: &Arc<str>,
+        since: Option<Position>,
+        renews: bool,
+    ) -> AskId {
+        let what = Ask::Subscribe { session: self.id, topic: Arc::clone(name), since, renews };
+        fx.ask(Asker::Subscribe(self.place()), what)
+    }
+
+    fn wish_count(&self) -> usize {
+        let wishes = self.wishes.iter().flat_map(|wishes| &wishes.0);
+        wishes.filter(|wish| wish.begins()).count()
+    }
+
     /// The shell has answered: the browser may have the topic.
     pub(super) fn wish_granted(&mut self, fx: &mut Effects, topics: &mut TopicTable, ask: AskId) {
-        self.question_ended();
-        if let Some(wish) = self.take_wish(fx, |wish| wish.ask == ask) {
-            let Wish { request, since, name, .. } = wish;
+        if let Some(Wish { purpose: Purpose::Begin { request, since }, name, .. }) =
+            self.take_wish(fx, |wish| wish.ask == ask)
+        {
             self.subscribe(fx, topics, request, since, &name);
         }
     }
 
     /// The shell has answered: the browser may not have the topic.
-    pub(super) fn wish_denied(&mut self, fx: &mut Effects, ask: AskId, denial: &Denial<'_>) {
-        self.question_ended();
-        if let Some(Wish { request, name, .. }) = self.take_wish(fx, |wish| wish.ask == ask) {
-            fx.stats.topics.subscriptions_refused += 1;
-            self.send_unsubscribed(fx, request, &name, &Refusal::from(*denial));
+    pub(super) fn wish_denied(
+        &mut self,
+        fx: &mut Effects,
+        topics: &mut TopicTable,
+        ask: AskId,
+        denial: &Denial<'_>,
+    ) {
+        let Some(Wish { purpose, name, .. }) = self.take_wish(fx, |wish| wish.ask == ask) else {
+            return;
+        };
+        let refusal = Refusal::from(*denial);
+        match purpose {
+            Purpose::Begin { request, .. } => {
+                fx.stats.topics.subscriptions_refused += 1;
+                self.send_unsubscribed(fx, request, &name, &refusal);
+            }
+            Purpose::Review => {
+                if let Some(at) = topics.find(&name).filter(|at| self.has_topic(*at)) {
+                    fx.stats.topics.rights_lost += 1;
+                    self.finish_subscription(fx, topics, at, &refusal);
+                }
+            }
         }
     }
 
     /// Withdraws all questions for topics, since the link that asked is gone.
     pub(super) fn withdraw_wishes(&mut self, fx: &mut Effects) {
         for wish in self.wishes.take().map(|wishes| wishes.0).unwrap_or_default() {
-            self.question_ended();
+            if wish.begins() {
+                self.question_ended();
+            }
             self.ledger.charge(fx, Charge::Asks, wish.cost(), 0);
             fx.withdraw(wish.ask);
         }
     }
 
     fn wish_named(&mut self, name: &str) -> Option<&mut Wish> {
-        self.wishes.as_mut()?.0.iter_mut().find(|wish| *wish.name == *name)
+        let mut wishes = self.wishes.as_mut()?.0.iter_mut();
+        wishes.find(|wish| wish.begins() && *wish.name == *name)
     }
 
     fn take_wish(&mut self, fx: &mut Effects, is_it: impl Fn(&Wish) -> bool) -> Option<Wish> {
@@ -146,6 +222,9 @@ impl Session {
             self.wishes = None;
         }
         self.ledger.charge(fx, Charge::Asks, wish.cost(), 0);
+        if wish.begins() {
+            self.question_ended();
+        }
         Some(wish)
     }
 
@@ -355,6 +434,11 @@ impl Session {
         at: TopicPlace,
     ) -> Option<Subscription> {
         let index = self.subscriptions.iter().position(|it| it.topic == at)?;
+        if let Some(name) = topics.get(at).map(|topic| Arc::clone(&topic.name))
+            && let Some(wish) = self.take_wish(fx, |wish| !wish.begins() && wish.name == name)
+        {
+            fx.withdraw(wish.ask);
+        }
         let before = self.subscriptions_cost();
         let subscription = self.subscriptions.swap_remove(index);
         self.ledger.charge(fx, Charge::Topics, before, self.subscriptions_cost());

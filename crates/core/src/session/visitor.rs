@@ -42,6 +42,8 @@ pub struct Admitted {
     pub account: Option<Arc<Account>>,
     /// Headers that the application asked to keep.
     pub headers: Vec<(Box<str>, Box<[u8]>)>,
+    /// Patterns of topics that the application lets the browser have.
+    pub granted: Box<[Box<str>]>,
 }
 
 /// Why a hub, a session or a tab is sent away.
@@ -115,6 +117,15 @@ impl Visitor {
         }
     }
 
+    /// Returns the patterns of topics that the application lets the browser have.
+    pub fn granted(&self) -> impl Iterator<Item = &str> {
+        let granted = match self {
+            Self::Admitted(admitted) => &*admitted.granted,
+            Self::Refused(_) | Self::Undecided(_) => &[],
+        };
+        granted.iter().map(|pattern| &**pattern)
+    }
+
     /// Returns when the credentials of the link expire, if they do.
     pub(super) fn until(&self) -> Option<Timestamp> {
         match self {
@@ -134,13 +145,23 @@ impl Visitor {
     /// Returns the bytes that it takes, its user's record included.
     pub(super) fn cost(&self) -> usize {
         let inner = match self {
-            Self::Admitted(Admitted { user, tag, until: _, address: _, account: _, headers }) => {
+            Self::Admitted(Admitted {
+                user,
+                tag,
+                until: _,
+                address: _,
+                account: _,
+                headers,
+                granted,
+            }) => {
+                let granted = granted.iter().map(|it| size_of::<Box<str>>() + it.len());
+                let granted = granted.sum::<usize>();
                 let tag = tag.as_ref().map_or(0, |tag| tag.len());
                 let user =
                     user.as_ref().map_or(0, |user| 2 * ARC + size_of::<User>() + user.name.len());
                 let texts = headers.iter().map(|(name, value)| name.len() + value.len());
                 let entries = headers.capacity() * size_of::<(Box<str>, Box<[u8]>)>();
-                user + tag + entries + texts.sum::<usize>()
+                user + tag + entries + granted + texts.sum::<usize>()
             }
             Self::Refused(farewell) => farewell.message.len(),
             Self::Undecided(_) => 0,

@@ -173,7 +173,10 @@ fn a_subscription_that_is_allowed_begins() {
     let outputs = server.say(1, &subscribe(1, "prices"));
     let (ask, what) = asked(&outputs);
     let topic: Arc<str> = "prices".into();
-    assert_eq!(*what, Ask::Subscribe { session, topic: Arc::clone(&topic), since: None });
+    assert_eq!(
+        *what,
+        Ask::Subscribe { session, topic: Arc::clone(&topic), since: None, renews: false }
+    );
     assert_eq!(server.registry.stats().topics.subscriptions, 0, "nobody has allowed it");
     server.registry.answer(server.now, ask, Answer::Allow).unwrap();
     let outputs = server.drain();

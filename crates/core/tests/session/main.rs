@@ -15,6 +15,7 @@ mod pace;
 mod people;
 mod requests;
 mod resume;
+mod rights;
 mod sockets;
 mod support;
 mod tabs;

@@ -237,13 +237,17 @@ impl Approach {
 
     fn sit_down(mut self, seat: Seat, guest: Guest<'_>) -> Ticket {
         let Seat { user, account, blank } = seat;
-        let Guest { user: _, tag, until, address, headers, is_undecided } = guest;
+        let Guest { user: _, tag, until, address, headers, granted, is_undecided } = guest;
         let (v4, address) = match address {
             Some(IpAddr::V4(v4)) => (v4, None),
             address => (Ipv4Addr::UNSPECIFIED, address),
         };
-        let is_blank = user.is_none() && until.is_none() && address.is_none() && headers.is_empty();
-        let admitted = Admitted { user, tag, until, address, account, headers };
+        let is_blank = user.is_none()
+            && until.is_none()
+            && address.is_none()
+            && headers.is_empty()
+            && granted.is_empty();
+        let admitted = Admitted { user, tag, until, address, account, headers, granted };
         let visitor = if is_undecided {
             Some(Arc::new(Visitor::Undecided(address)))
         } else if is_blank {
@@ -298,6 +302,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) address: Option<IpAddr>,
     /// Headers to keep.
     pub(crate) headers: Vec<(Box<str>, Box<[u8]>)>,
+    /// Patterns of topics that the browser may have.
+    pub(crate) granted: Box<[Box<str>]>,
     /// The application decides once the hub has shown its credentials.
     pub(crate) is_undecided: bool,
 }

@@ -35,6 +35,10 @@ pub struct JwtConfig {
     pub leeway_s: u64,
     /// The claim that names the user. Default: `sub`.
     pub user_claim: String,
+    /// The claim that lists patterns of topics, to which the user's browsers may subscribe where
+    /// the rule of a topic says `subscribe = "granted"`: a text, or a list of texts. Default:
+    /// none.
+    pub topics_claim: Option<String>,
     /// The cookie that has the token. A token in `Authorization: Bearer` comes first. Default:
     /// none.
     pub cookie: Option<String>,
@@ -58,6 +62,7 @@ impl Default for JwtConfig {
             audience: None,
             leeway_s: 60,
             user_claim: "sub".to_owned(),
+            topics_claim: None,
             cookie: None,
             query: None,
             anonymous: false,

@@ -1,18 +1,74 @@
-//! What is special about topics.
+//! What is special about topics, and who may have them.
 
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{Error, topics::Pattern};
 
-/// Topics by the beginning of their names, and what is special about them.
+/// A rule for the topics whose names have a pattern. Of several rules the first that fits counts.
+///
+/// ```
+/// use tabmux_server::{Access, Config, Slow, TopicRule};
+///
+/// let config = Config::default().topics(vec![
+///     // Every user has an inbox, which nobody else may read.
+///     TopicRule::new("inbox/{user}"),
+///     TopicRule::new("staff/*").subscribe(Access::Granted),
+///     TopicRule::new("cursors/*").slow(Slow::KeepLatest),
+/// ]);
+/// assert_eq!(config.topics.len(), 3);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TopicRule {
-    /// Which topics: those whose name begins so. Of several rules the longest counts.
-    pub prefix: String,
+    /// Which topics: a name, in which `{user}` stands for the name of a user, `{anything}` in
+    /// braces for one part, and `*` at the end for any rest, also an empty one. A part is what lies
+    /// between two `/`, and is not empty. A user whose name is empty or has a `/` has no topics of
+    /// patterns with `{user}`.
+    pub pattern: String,
     /// What happens to publications while a hub does not read fast enough.
+    #[serde(default)]
     pub slow: Slow,
+    /// Who may subscribe. Default: `owner` if the pattern has `{user}`, and else `anyone`.
+    #[serde(default)]
+    pub subscribe: Option<Access>,
+}
+
+/// Who may subscribe to a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Access {
+    /// Every browser that has a link.
+    Anyone,
+    /// Every browser that is some user's.
+    Users,
+    /// The user whose name stands where the pattern has `{user}`.
+    Owner,
+    /// Browsers that know the name with its signature, which
+    /// [`ServerHandle::sign_topic`](crate::ServerHandle::sign_topic) makes.
+    Signed,
+    /// Browsers to which the judge granted the topic
+    /// ([`Admitted::grant`](crate::Admitted::grant)), or the claim of their token that
+    /// `jwt.topics_claim` names.
+    Granted,
+    /// Those that the application allows when it is asked
+    /// ([`Builder::may_subscribe`](crate::Builder::may_subscribe)).
+    Hook,
+    /// No browser may subscribe.
+    Nobody,
+}
+
+/// Whether browsers may have topics that no rule fits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum UnknownTopics {
+    /// Every browser may have them.
+    #[default]
+    Allow,
+    /// No browser may have them.
+    Refuse,
 }
 
 /// What happens to publications of a topic while a hub does not read fast enough.
@@ -31,18 +87,37 @@ pub enum Slow {
 }
 
 impl TopicRule {
-    /// Returns a rule for the topics whose name begins with `prefix`.
-    pub fn new(prefix: impl Into<String>, slow: Slow) -> Self {
-        Self { prefix: prefix.into(), slow }
+    /// Returns a rule for the topics whose names have a pattern.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self { pattern: pattern.into(), slow: Slow::default(), subscribe: None }
+    }
+
+    /// Sets what happens to publications while a hub does not read fast enough.
+    #[must_use]
+    pub const fn slow(mut self, slow: Slow) -> Self {
+        self.slow = slow;
+        self
+    }
+
+    /// Sets who may subscribe.
+    #[must_use]
+    pub const fn subscribe(mut self, access: Access) -> Self {
+        self.subscribe = Some(access);
+        self
     }
 }
 
 /// Checks the rules of a configuration.
 pub(crate) fn check_rules(rules: &[TopicRule]) -> Result<(), Error> {
-    let mut prefixes = rules.iter().map(|rule| &rule.prefix).collect::<Vec<_>>();
-    prefixes.sort();
-    match prefixes.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::Config(format!("topics has two rules for {:?}", pair[0]))),
-        None => Ok(()),
+    for (index, rule) in rules.iter().enumerate() {
+        let pattern = Pattern::new(&rule.pattern)?;
+        if rules[..index].iter().any(|other| other.pattern == rule.pattern) {
+            return Err(Error::Config(format!("topics has two rules for {:?}", rule.pattern)));
+        }
+        if rule.subscribe == Some(Access::Owner) && !pattern.names_user() {
+            let text = "names no user: write {user} into it, or leave out subscribe = \"owner\"";
+            return Err(Error::Config(format!("topics: the pattern {:?} {text}", rule.pattern)));
+        }
     }
+    Ok(())
 }

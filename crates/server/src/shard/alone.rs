@@ -10,7 +10,7 @@ use std::{
 use mio::Poll;
 use tabmux_core::{
     Timestamp,
-    session::{LinkId, Visitor},
+    session::{LinkId, SessionConfig, Visitor},
     wire::HubFrame,
 };
 
@@ -32,6 +32,7 @@ use crate::{
     control::{Control, Desk},
     routes::Routes,
     settings::Settings,
+    topics::TopicDesk,
     ws::Kind,
 };
 
@@ -70,6 +71,7 @@ impl Alone {
         routes: Routes,
         visitor: Visitor,
         address: Option<IpAddr>,
+        topics: Arc<TopicDesk>,
     ) -> io::Result<Self> {
         let room = Arc::default();
         let (mut polls, mailboxes) = open_mailboxes(1, config.limits.inbox_bytes, &room)?;
@@ -79,7 +81,7 @@ impl Alone {
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let board = Arc::new(Board::new(1, Arc::clone(&tickets)));
         let broker = Arc::new(MemoryBroker::new(config.limits.topics)?);
-        let fanout = Fanout::new(config, Arc::clone(&mailboxes), room, broker);
+        let fanout = Fanout::new(config, Arc::clone(&mailboxes), room, broker, topics);
         let admission = Arc::new(Admission::new(Quota::new(&config.limits), tickets));
         let control = Arc::new(Control {
             board: Arc::clone(&board),
@@ -96,7 +98,8 @@ impl Alone {
             fanout,
             control: Arc::clone(&control),
         };
-        let mut sessions = Sessions::new(home, Arc::new(routes), config.session(1));
+        let session = SessionConfig { ask_subscriptions: true, ..config.session(1) };
+        let mut sessions = Sessions::new(home, Arc::new(routes), session);
         let now = Timestamp::from_micros(0);
         if !sessions.opened(now, LINK, Some(&Arc::new(visitor)), None) {
             return Err(io::Error::other("the system has no random bytes"));

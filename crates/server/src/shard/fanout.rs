@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -26,8 +26,9 @@ use super::{
     post::{JoinAnswer, Word},
 };
 use crate::{
-    Config, Deflate, PublishError, Slow, TopicRule,
+    Config, Deflate, PublishError,
     broker::{Broker, BrokerError, Delivery, Failure, Feed, Guarded, Later, Outcome, Trouble},
+    topics::TopicDesk,
     ws::{Deflater, Opcode, put_deflated, put_frame},
 };
 
@@ -41,8 +42,8 @@ pub(crate) struct Fanout {
     meter: Arc<Meter>,
     mailboxes: Arc<[Arc<Mailbox<Word>>]>,
     room: Arc<Room>,
-    /// The longest prefix first.
-    rules: RwLock<Vec<TopicRule>>,
+    /// The rules of topics.
+    pub(crate) desk: Arc<TopicDesk>,
     message_bytes: usize,
     /// Topics that may be wanted at a time, or be joined and left.
     topics: usize,
@@ -86,6 +87,7 @@ impl Fanout {
         mailboxes: Arc<[Arc<Mailbox<Word>>]>,
         room: Arc<Room>,
         broker: Arc<dyn Broker>,
+        desk: Arc<TopicDesk>,
     ) -> Arc<Self> {
         let Deflate { enabled, threshold_bytes } = config.deflate;
         let state = State::default();
@@ -97,7 +99,7 @@ impl Fanout {
             state: Mutex::new(state),
             mailboxes,
             room,
-            rules: RwLock::new(sorted(&config.topics)),
+            desk,
             message_bytes: config.limits.message_bytes,
             under_way: AtomicUsize::new(0),
             limit: config.limits.inbox_bytes,
@@ -233,6 +235,8 @@ impl Fanout {
         message: Payload<'_>,
     ) -> Result<Result<Outcome, Later>, PublishError> {
         self.check(name, message.len())?;
+        let public = self.desk.rules().public_name(name);
+        let name = public.as_deref().unwrap_or(name);
         let cost = message.len() + HEADER;
         let shards = self.lock().interest.shards(name);
         if !shards.iter().all(|shard| self.mailboxes[shard].has_room(cost)) {
@@ -368,19 +372,8 @@ impl Fanout {
         Some(bytes.into())
     }
 
-    /// Replaces the rules of topics, for shards that join them from now on.
-    pub(crate) fn set_rules(&self, rules: &[TopicRule]) {
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = sorted(rules);
-    }
-
     fn policy(&self, name: &str) -> SlowPolicy {
-        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        let rule = rules.iter().find(|rule| name.starts_with(&rule.prefix));
-        match rule.map(|rule| rule.slow).unwrap_or_default() {
-            Slow::Recover => SlowPolicy::Recover,
-            Slow::KeepLatest => SlowPolicy::KeepLatest,
-            Slow::DropWithGap => SlowPolicy::DropWithGap,
-        }
+        self.desk.rules().slow(name)
     }
 
     /// Returns how often the broker failed, by the way in which it did.
@@ -405,13 +398,6 @@ impl From<Trouble> for PublishError {
             error @ BrokerError::TooManyTopics => Self::Broker(error.to_string()),
         }
     }
-}
-
-/// Returns the rules, the longest prefix first.
-fn sorted(rules: &[TopicRule]) -> Vec<TopicRule> {
-    let mut rules = rules.to_vec();
-    rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
-    rules
 }
 
 /// Tells hubs before a long frame that it comes. Hubs of version 1 ignore that.

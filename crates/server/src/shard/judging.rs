@@ -219,7 +219,8 @@ impl Case {
         let until = allowed.lives().map(|lives| home.board.now() + lives);
         let name = user.as_ref().map(|user| user.name());
         let account = home.board.tickets().account_of(name, self.handshake.client);
-        Admitted { user, tag, until, address, account, headers }
+        let granted = allowed.granted();
+        Admitted { user, tag, until, address, account, headers, granted }
     }
 }
 

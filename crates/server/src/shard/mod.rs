@@ -26,6 +26,7 @@ pub(crate) mod mailbox;
 pub(crate) mod node;
 mod outgoing;
 pub(crate) mod post;
+mod rights;
 pub(crate) mod service;
 mod sessions;
 mod slab;
@@ -70,6 +71,7 @@ use crate::{
     control::{Control, Desk},
     logs::rarely,
     routes::Routes,
+    topics::TopicDesk,
 };
 
 /// All shards of a server. When they are dropped, their threads end.
@@ -91,7 +93,7 @@ impl Shards {
     pub(crate) fn new(
         config: &Config,
         routes: Routes,
-        broker: Arc<dyn Broker>,
+        (broker, topics): (Arc<dyn Broker>, Arc<TopicDesk>),
         desk: impl FnOnce(usize, &Arc<Tickets>) -> Desk,
     ) -> io::Result<Self> {
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
@@ -100,7 +102,7 @@ impl Shards {
         let (polls, mailboxes) = open_mailboxes(count, config.limits.inbox_bytes, &room)?;
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let (routes, board) = (Arc::new(routes), Arc::new(Board::new(count, Arc::clone(&tickets))));
-        let fanout = Fanout::new(config, Arc::clone(&mailboxes), room, broker);
+        let fanout = Fanout::new(config, Arc::clone(&mailboxes), room, broker, topics);
         let node = Node(config.node);
         let control = Arc::new(Control {
             board: Arc::clone(&board),
@@ -112,7 +114,8 @@ impl Shards {
         let threshold = config.deflate.threshold_bytes;
         let users = control.desk.identity.is_some();
         let credentials = control.desk.room.is_some();
-        let session = SessionConfig { users, credentials, ..config.session(count) };
+        let session =
+            SessionConfig { users, credentials, ask_subscriptions: true, ..config.session(count) };
         let begin = |(index, poll)| {
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
             let fanout = Arc::clone(&fanout);

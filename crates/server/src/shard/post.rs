@@ -9,7 +9,7 @@ use tabmux_core::{
 };
 use tokio::sync::oneshot;
 
-use crate::{Decision, broker::BrokerError, judge};
+use crate::{Decision, Refusal, broker::BrokerError, judge};
 
 /// The answer to a shard that wants a topic.
 pub(crate) type JoinAnswer = Result<(Joined, SlowPolicy), BrokerError>;
@@ -30,6 +30,13 @@ pub(crate) enum Word {
     },
     /// There may be room for publications again.
     Room,
+    /// The application has answered whether a browser may have a topic.
+    Topic {
+        ask: AskId,
+        verdict: Result<(), Refusal>,
+    },
+    /// The rules of topics are others: look at all subscriptions.
+    Review,
     /// Look at what the other shards hold.
     Shares,
     /// Send away the first of so many equal parts of the links.

@@ -28,6 +28,7 @@ use super::{
     lookout::Lookout,
     mailbox::Mail,
     post::{Command, JoinAnswer, Post, Word},
+    rights::Rights,
     service::{Clients, Moment, Order, Service},
 };
 use crate::{
@@ -71,6 +72,7 @@ pub(super) struct Sessions {
     collected: usize,
     /// Links whose user is known once their credentials are.
     judging: Judging,
+    rights: Rights,
     lookout: Lookout,
     entropy: Entropy,
 }
@@ -95,6 +97,7 @@ impl Sessions {
             run: Vec::new(),
             collected: 0,
             judging: Judging::default(),
+            rights: Rights::default(),
             lookout: Lookout::default(),
             entropy: Entropy::default(),
         }
@@ -113,6 +116,7 @@ impl Sessions {
             Output::Ask { ask, what } => self.ask(at, ask, what),
             Output::Withdrawn(ask) => {
                 self.judging.withdrawn(ask);
+                self.rights.withdrawn(ask);
                 if let Some((socket, _)) = self.undecided.remove(&ask) {
                     self.unmount(socket);
                 }
@@ -158,9 +162,9 @@ impl Sessions {
                 let denial = Denial { code, message, retry: None };
                 let _ = self.registry.answer(at.now, ask, Answer::Deny(denial));
             }
-            // Every browser may have every topic: the registry is not told to ask.
-            Ask::Subscribe { .. } => {
-                let _ = self.registry.answer(at.now, ask, Answer::Allow);
+            Ask::Subscribe { session, topic, renews, .. } => {
+                let Self { rights, registry, home, .. } = self;
+                rights.ask(registry, (home, at.now), ask, (session, renews), &topic);
             }
         }
     }
@@ -523,6 +527,10 @@ impl Service for Sessions {
                 let Self { judging, registry, home, .. } = self;
                 judging.answered(registry, (home, now), ask, answer);
             }
+            Word::Topic { ask, verdict } => {
+                self.rights.answered(&mut self.registry, now, ask, &verdict);
+            }
+            Word::Review => self.registry.review(now),
             Word::Room => self.feed_starved(at),
             Word::Shares => self.lookout.look(now, &self.home, &mut self.registry),
             Word::People(errand) => errands::run(&mut self.registry, now, errand),

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
-const NUMBERS: [&str; 62] = [
+const NUMBERS: [&str; 63] = [
     "absent_full",
     "account_full",
     "asks",
@@ -68,6 +68,7 @@ const NUMBERS: [&str; 62] = [
     "stalled",
     "subscriptions",
     "subscriptions_refused",
+    "subscriptions_revoked",
     "tabs",
     "tabs_refused",
     "takeovers",

@@ -27,6 +27,7 @@ mod metrics;
 mod people;
 mod raw;
 mod resume;
+mod rights;
 mod shards;
 mod shutdown;
 mod support;

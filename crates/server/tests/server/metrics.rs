@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 78] = [
+const NAMES: [&str; 79] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -69,6 +69,7 @@ const NAMES: [&str; 78] = [
     "tabmux_sockets_refused_total counter",
     "tabmux_subscriptions gauge",
     "tabmux_subscriptions_refused_total counter",
+    "tabmux_subscriptions_revoked_total counter",
     "tabmux_tabs gauge",
     "tabmux_tabs_awaited gauge",
     "tabmux_tabs_parked gauge",

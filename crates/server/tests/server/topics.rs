@@ -275,7 +275,7 @@ async fn who_does_not_read_loses_the_subscription_and_not_the_link() {
 
 #[tokio::test]
 async fn a_state_topic_keeps_the_latest_for_who_does_not_read() {
-    let topics = vec![TopicRule::new("pri", Slow::KeepLatest)];
+    let topics = vec![TopicRule::new("pri*").slow(Slow::KeepLatest)];
     let server = Running::start(Server::builder().config(config().topics(topics))).await;
     let mut hubs = [Hub::welcomed(server.address).await, Hub::welcomed(server.address).await];
     for hub in &mut hubs {
