@@ -63,7 +63,12 @@ impl<'a> Context<'a> {
 
     /// Starts the server that numbers its messages, and publishes to the topic `chaos:0`.
     pub fn numbers_server(&mut self) -> Result<Rc<LinkServer>> {
-        self.start(Program::Numbers { topics: 1, plain: None })
+        self.start(Program::Numbers { topics: 1, plain: None, upstream: None })
+    }
+
+    /// Starts a server whose gateway passes sockets of the path `/whose` on to a plain server.
+    pub fn gateway_server(&mut self, upstream: u16, judges: bool) -> Result<Rc<LinkServer>> {
+        self.start(Program::Gateway { upstream, judges })
     }
 
     /// Starts the server of protocol version 1.

@@ -66,6 +66,8 @@ enum Stage {
     Asking,
     /// The server refused the link, or the link was not understood, which is a fault.
     Refused,
+    /// No link, but a short connection that shows a ticket.
+    Ticket,
     Granted(Grant),
 }
 
@@ -73,6 +75,13 @@ enum Stage {
 struct Grant {
     session: SessionId,
     term: Term,
+}
+
+impl Link {
+    /// Returns true for what is no link.
+    const fn is_none(&self) -> bool {
+        matches!(self.stage, Stage::Refused | Stage::Ticket)
+    }
 }
 
 impl History {
@@ -85,7 +94,7 @@ impl History {
     /// Called when the browser wrote these bytes.
     pub fn up(&mut self, link: usize, bytes: &[u8]) {
         // Bytes after HELLO are not needed.
-        if self.links[link].hub.is_some() || self.links[link].stage == Stage::Refused {
+        if self.links[link].hub.is_some() || self.links[link].is_none() {
             return;
         }
         self.links[link].up.hear(bytes);
@@ -98,7 +107,7 @@ impl History {
     /// Called when the server wrote these bytes. `unread` returns for another link how many bytes
     /// the server has written there that this history has not read.
     pub fn down(&mut self, link: usize, bytes: &[u8], unread: &dyn Fn(usize) -> u64) {
-        if self.links[link].stage == Stage::Refused {
+        if self.links[link].is_none() {
             return;
         }
         self.links[link].down.hear(bytes);
@@ -121,10 +130,10 @@ impl History {
     /// Checks a history in which nothing moves any more. `wanted` links must live, each with a
     /// session of its own, and all others must be over.
     pub fn settled(&self, wanted: usize) -> Result<()> {
-        let alive = |link: &&Link| !link.over;
+        let alive = |link: &&Link| !link.over && link.stage != Stage::Ticket;
         let grant = |link: &Link| match link.stage {
             Stage::Granted(grant) => Some(grant.session),
-            Stage::Asking | Stage::Refused => None,
+            Stage::Asking | Stage::Refused | Stage::Ticket => None,
         };
         let alive: Vec<_> = self.links.iter().filter(alive).map(grant).collect();
         let sessions: BTreeSet<_> = alive.iter().flatten().collect();
@@ -151,7 +160,7 @@ impl History {
         links
             .filter_map(|(index, link)| match link.stage {
                 Stage::Granted(grant) => Some((index, grant)),
-                Stage::Asking | Stage::Refused => None,
+                Stage::Asking | Stage::Refused | Stage::Ticket => None,
             })
             .collect()
     }
@@ -162,6 +171,10 @@ impl History {
             match link.up.next()? {
                 None => return Ok(()),
                 Some((_, Item::Head(head))) if head.starts_with("GET /tabmux/ws ") => {}
+                Some((_, Item::Head(head))) if head.contains(": tabmux.ticket,") => {
+                    link.stage = Stage::Ticket;
+                    return Ok(());
+                }
                 // The browser closed the link before HELLO, because the tab was closed meanwhile.
                 Some((_, Item::Close)) => return Ok(()),
                 Some((_, Item::Head(head))) => {

@@ -40,6 +40,15 @@ pub enum Program {
         topics: u32,
         /// The port for WebSockets without tabmux, if there is one.
         plain: Option<u16>,
+        /// A port for streams, to which the gateway passes sockets on.
+        upstream: Option<u16>,
+    },
+    /// The same with a gateway to the plain server at this port, for the path `/whose`.
+    Gateway {
+        /// The port of the plain server.
+        upstream: u16,
+        /// Whether a judge names users, and lets in guests.
+        judges: bool,
     },
 }
 
@@ -162,9 +171,21 @@ impl LinkServer {
                 command = Command::new(paths::numbers_binary()?);
                 command.args(["--judge", "guests"]);
             }
-            Program::Numbers { topics, plain } => {
+            Program::Gateway { upstream, judges } => {
+                command = Command::new(paths::numbers_binary()?);
+                command.arg("--route").arg(format!("/whose=ws://127.0.0.1:{upstream}"));
+                if judges {
+                    command.args(["--judge", "guests"]);
+                }
+            }
+            Program::Numbers { topics, plain, upstream } => {
                 command = Command::new(paths::numbers_binary()?);
                 command.args(["--topics", &topics.to_string()]);
+                if let Some(port) = upstream {
+                    let address = format!("127.0.0.1:{port}");
+                    command.args(["--upstream", &address]);
+                    command.arg("--route").arg(format!("/stream=ws://{address}"));
+                }
                 if let Some(port) = plain {
                     command.args(["--plain", &format!("127.0.0.1:{port}")]);
                 }

@@ -21,6 +21,9 @@ pub(crate) fn run(repo: &Repo, flags: flags::Chaos) -> anyhow::Result<()> {
     if let Some(tier) = flags.tier {
         run = run.args(["--tier", &tier]);
     }
+    if flags.gateway {
+        run = run.args(["--gateway", "true"]);
+    }
     for action in flags.only {
         run = run.args(["--only", &action]);
     }

@@ -64,6 +64,8 @@ xflags::xflags! {
             repeated --engine name: String
             /// How the hub is hosted; the page library chooses when not given.
             optional --tier name: String
+            /// Sockets go through the gateway, to a server that knows nothing of tabmux.
+            optional --gateway
             /// Where everything is drawn from; another one each time when not given.
             optional --seed number: u64
             /// For how long in each engine; 1 when not given.

@@ -140,6 +140,8 @@ impl Proxy {
                 command.args(["gateway", "--log", "error", "--config"]).arg(&config);
                 command.args(["--listen", &address.to_string()]);
                 command.arg("--route").arg(format!("/=ws://{upstream}"));
+                // The load generator is no browser, and shows no tickets.
+                command.args(["--cookies", "link"]);
                 command
             }
             "haproxy" => {

@@ -25,7 +25,8 @@ use tabmux_cli::{SCRIPTS, Stderr, bench, demo, lost_lines};
 #[cfg(unix)]
 use tabmux_server::ServerHandle;
 use tabmux_server::{
-    ApiKey, Builder, Config, Error, Listen, LogLevel, Route, Server, raise_descriptor_limit,
+    ApiKey, Builder, Config, Cookies, Error, Listen, LogLevel, Route, Server,
+    raise_descriptor_limit,
 };
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -97,6 +98,11 @@ struct Serve {
     /// may be repeated. The server is `ws://`, `wss://` or `unix:/path`
     #[arg(long, value_name = "PREFIX=URL", value_parser = route)]
     route: Vec<Route>,
+    /// Whose cookies the servers of --route get. open: those of a native socket of the path, which
+    /// the browser shows before the socket opens; link: those of its connection to this server
+    /// [default: open]
+    #[arg(long, value_name = "WHICH", value_parser = cookies, requires = "route")]
+    cookies: Option<Cookies>,
     /// Least level to log to stderr. error: act now; warn: look; info: a state changed; debug:
     /// about one link; trace [default: info]
     #[arg(long, value_name = "LEVEL")]
@@ -336,7 +342,8 @@ fn configuration(arguments: &Serve) -> Result<Config, Error> {
     if let Some(assets) = &arguments.assets {
         config.assets = Some(assets.clone());
     }
-    config.route.extend(arguments.route.iter().cloned());
+    let cookies = arguments.cookies.unwrap_or_default();
+    config.route.extend(arguments.route.iter().cloned().map(|route| route.cookies(cookies)));
     config.allow_origins.extend(arguments.allow_origin.iter().cloned());
     if let Some(level) = arguments.log {
         config.log = log_level(level);
@@ -367,6 +374,15 @@ fn route(text: &str) -> Result<Route, String> {
     match text.split_once('=') {
         Some((prefix, upstream)) => Ok(Route::new(prefix, upstream)),
         None => Err("write it as /chat/=ws://127.0.0.1:9000".to_owned()),
+    }
+}
+
+/// Reads which cookies upstreams get.
+fn cookies(text: &str) -> Result<Cookies, String> {
+    match text {
+        "open" => Ok(Cookies::Open),
+        "link" => Ok(Cookies::Link),
+        _ => Err("write open or link".to_owned()),
     }
 }
 

@@ -2,8 +2,10 @@
 
 #[cfg(feature = "rustls")]
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::net::TcpStream;
+use futures_util::StreamExt;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{
@@ -11,12 +13,18 @@ use tokio_tungstenite::{
         client::IntoClientRequest,
         error::UrlError,
         handshake::client::{Request, generate_key},
-        http::{HeaderName, HeaderValue, Uri, header::SEC_WEBSOCKET_KEY},
+        http::{
+            HeaderName, HeaderValue, Uri,
+            header::{SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL},
+        },
         protocol::WebSocketConfig,
     },
 };
 
 use crate::ConnectError;
+
+/// How long a ticket may take to be shown. It is of no use after that.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The path at which a server serves links.
 const PATH: &str = "/tabmux/ws";
@@ -78,6 +86,23 @@ impl Destination {
         self.request.uri().to_string()
     }
 
+    /// Shows a ticket at a path of the server. Nobody is told of a failure: the server asks again.
+    pub(crate) async fn show(mut self, ticket: String, path: String) {
+        let protocols = HeaderValue::try_from(format!("tabmux.ticket, {ticket}"));
+        let (Ok(protocols), Some(uri)) = (protocols, at_path(self.request.uri(), &path)) else {
+            return;
+        };
+        *self.request.uri_mut() = uri;
+        self.request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocols);
+        let showing = async {
+            if let Ok(mut socket) = self.dial().await {
+                // The server closes it at once. The library answers the close while it is read.
+                while let Some(Ok(_)) = socket.next().await {}
+            }
+        };
+        let _ = timeout(PATIENCE, showing).await;
+    }
+
     /// Opens a link. The error is a text for people. If the server refused, it contains the
     /// server's reason.
     pub(crate) async fn dial(
@@ -103,6 +128,13 @@ impl Destination {
             Err(error) => Err(reason(&error)),
         }
     }
+}
+
+/// Returns another address of the same server.
+fn at_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// Returns the address, with the path of links if it has none.

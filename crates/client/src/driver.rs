@@ -255,6 +255,9 @@ impl Driver {
                         drop(tokio::spawn(async move { answers.send((id, source.ask().await)) }));
                     }
                 }
+                Order::ShowTicket { ticket, path } => {
+                    tokio::spawn(self.destination.clone().show(ticket, path));
+                }
                 Order::Close(attempt, code, reason) => {
                     if let Some(link) = self.link_of(attempt) {
                         link.close(code, reason);

@@ -28,6 +28,8 @@ pub(crate) enum Order {
     Show(AttemptId, Vec<u8>),
     /// Ask the application for its credentials, and pass its answer to [`Machine::answer`].
     Ask(AskId),
+    /// Show a ticket at a path of the server.
+    ShowTicket { ticket: String, path: String },
     /// Close the link with this code and reason.
     Close(AttemptId, u16, String),
     /// Pass this news to the application.
@@ -291,6 +293,9 @@ impl Machine {
                 }
                 Output::PostToTab { message, .. } | Output::PostToTabs { message, .. } => {
                     self.hear(now, message);
+                }
+                Output::ShowTicket { ticket, path } => {
+                    self.orders.push_back(Order::ShowTicket { ticket, path });
                 }
                 Output::ReleaseLinkLock
                 | Output::AskWho

@@ -14,7 +14,8 @@
 //! has the query `credentials`, links are for who shows `NAME for SECONDS`.
 //!
 //! What must not be is a line on stdout that begins with `fault:`. `--plain ADDR` serves ticks to
-//! WebSockets that know nothing of tabmux.
+//! WebSockets that know nothing of tabmux, and `--upstream ADDR` serves streams to them. `--route
+//! PREFIX=URL` passes sockets on.
 
 use std::{
     collections::BTreeSet,
@@ -24,17 +25,24 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use tabmux_core::{OwnedPayload, wire::Payload};
 use tabmux_server::{
-    Admitted, Ctx, Handshake, Refusal, Server, ServerHandle, SocketHandler, Target, TaskSocket,
-    Verdict, listen, task,
+    Admitted, Ctx, Handshake, Refusal, Route, Server, ServerHandle, SocketHandler, Target,
+    TaskSocket, Verdict, listen, task,
 };
 use tokio::{
+    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-use tokio_tungstenite::{accept_async, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream, accept_async, accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{Request, Response},
+    },
+};
 
 /// For handlers, which are made before it.
 static SERVER: OnceLock<ServerHandle> = OnceLock::new();
@@ -45,10 +53,17 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 async fn main() -> Outcome<()> {
     let options = Options::parse(std::env::args().skip(1))?;
     let open = Arc::new(OpenStreams::default());
-    let mut builder = Server::builder()
-        .assets(options.assets)
-        .socket("/ticks", task(ticks))
-        .socket("/stream", task(move |socket| stream(socket, Arc::clone(&open))));
+    let mut builder = Server::builder().assets(options.assets).socket("/ticks", task(ticks));
+    match options.upstream {
+        Some(address) => drop(tokio::spawn(upstream(listen(address)?, open))),
+        None => {
+            let serve = task(move |socket| virtual_stream(socket, Arc::clone(&open)));
+            builder = builder.socket("/stream", serve);
+        }
+    }
+    for route in options.routes {
+        builder = builder.route(route);
+    }
     if let Some(guests) = options.judge {
         builder = builder.judge(move |request| judge(request, guests)).socket("/user", || Whose);
     }
@@ -133,6 +148,8 @@ fn judge_credentials(shown: &str) -> Verdict {
 struct Options {
     listen: SocketAddr,
     plain: Option<SocketAddr>,
+    upstream: Option<SocketAddr>,
+    routes: Vec<Route>,
     assets: String,
     origins: Vec<String>,
     topics: u32,
@@ -146,6 +163,8 @@ impl Options {
         let mut options = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
             plain: None,
+            upstream: None,
+            routes: Vec::new(),
             assets: "packages/tabmux/dist".into(),
             origins: Vec::new(),
             topics: 0,
@@ -157,6 +176,11 @@ impl Options {
             match name.as_str() {
                 "--listen" => options.listen = value.parse()?,
                 "--plain" => options.plain = Some(value.parse()?),
+                "--upstream" => options.upstream = Some(value.parse()?),
+                "--route" => {
+                    let (prefix, upstream) = value.split_once('=').ok_or("--route PREFIX=URL")?;
+                    options.routes.push(Route::new(prefix, upstream));
+                }
                 "--assets" => options.assets = value,
                 "--allow-origin" => options.origins.push(value),
                 "--topics" => options.topics = value.parse()?,
@@ -185,30 +209,90 @@ impl OpenStreams {
     }
 }
 
-async fn stream(mut socket: TaskSocket, open: Arc<OpenStreams>) {
-    let name = query(socket.target(), "name").unwrap_or("?").to_owned();
-    let pause = query(socket.target(), "every").and_then(|ms| ms.parse().ok()).unwrap_or(20);
+/// What carries a stream.
+trait Line {
+    async fn next(&mut self) -> Option<OwnedPayload>;
+    async fn send(&mut self, message: OwnedPayload) -> Outcome<()>;
+}
+
+impl Line for TaskSocket {
+    async fn next(&mut self) -> Option<OwnedPayload> {
+        Self::next(self).await
+    }
+
+    async fn send(&mut self, message: OwnedPayload) -> Outcome<()> {
+        Ok(Self::send(self, message).await?)
+    }
+}
+
+/// A WebSocket of a client that knows nothing of tabmux: here the gateway.
+impl Line for WebSocketStream<TcpStream> {
+    async fn next(&mut self) -> Option<OwnedPayload> {
+        loop {
+            match StreamExt::next(self).await?.ok()? {
+                Message::Text(text) => return Some(text.as_str().to_owned().into()),
+                Message::Binary(bytes) => return Some(bytes.to_vec().into()),
+                // The library answers it.
+                Message::Close(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+    }
+
+    async fn send(&mut self, message: OwnedPayload) -> Outcome<()> {
+        let message = match message {
+            OwnedPayload::Text(text) => Message::text(text),
+            OwnedPayload::Binary(bytes) => Message::binary(bytes),
+        };
+        Ok(SinkExt::send(self, message).await?)
+    }
+}
+
+/// Serves streams to the gateway.
+async fn upstream(listener: TcpListener, open: Arc<OpenStreams>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let open = Arc::clone(&open);
+        tokio::spawn(async move {
+            let mut target = String::new();
+            let accepted = accept_hdr_async(stream, |request: &Request, response: Response| {
+                target = request.uri().to_string();
+                Ok(response)
+            });
+            if let Ok(socket) = accepted.await {
+                serve_stream(socket, &target, &open).await;
+            }
+        });
+    }
+}
+
+async fn virtual_stream(socket: TaskSocket, open: Arc<OpenStreams>) {
+    let target = socket.target().to_owned();
+    serve_stream(socket, &target, &open).await;
+}
+
+async fn serve_stream(mut line: impl Line, target: &str, open: &OpenStreams) {
+    let name = query(target, "name").unwrap_or("?").to_owned();
+    let pause = query(target, "every").and_then(|ms| ms.parse().ok()).unwrap_or(20);
     open.add(&name);
-    let (sent, received) = exchange(&mut socket, &name, Duration::from_millis(pause)).await;
+    let (sent, received) = exchange(&mut line, &name, Duration::from_millis(pause)).await;
     open.remove(&name);
     println!("closed: stream {name} after {sent} down and {received} up");
 }
 
 /// Sends and receives until the socket is closed; how many it were.
-async fn exchange(socket: &mut TaskSocket, name: &str, pause: Duration) -> (u64, u64) {
+async fn exchange(line: &mut impl Line, name: &str, pause: Duration) -> (u64, u64) {
     let (mut sent, mut received) = (0, 0);
     let mut ended = false;
     let mut clock = interval(pause);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            message = socket.next() => {
+            message = line.next() => {
                 let Some(message) = message else { return (sent, received) };
                 let text = text_of(&message);
                 if text == "end" {
                     ended = true;
                     // Where that fails, what came before the close is still to be read.
-                    let _ = socket.send(format!("t {sent} {received}").into()).await;
+                    let _ = line.send(format!("t {sent} {received}").into()).await;
                 } else if text == "go" {
                     ended = false;
                 } else {
@@ -216,7 +300,7 @@ async fn exchange(socket: &mut TaskSocket, name: &str, pause: Duration) -> (u64,
                 }
             }
             _ = clock.tick(), if !ended => {
-                match socket.send(numbered('d', sent + 1)).await {
+                match line.send(numbered('d', sent + 1)).await {
                     Ok(()) => sent += 1,
                     Err(_) => ended = true,
                 }
@@ -273,7 +357,7 @@ async fn ticks(mut socket: TaskSocket) {
     }
 }
 
-async fn plain(listener: tokio::net::TcpListener) {
+async fn plain(listener: TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(async move {
             let Ok(mut socket) = accept_async(stream).await else { return };

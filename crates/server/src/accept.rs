@@ -257,7 +257,8 @@ impl Front {
     /// the request. If too many keep to themselves what they want, the oldest goes.
     fn greet(&mut self, stream: Fresh, peer: SocketAddr, ear: usize) {
         let Ear { door, has_header, speaks_tls, .. } = self.ears[ear];
-        let caller = Caller { ear, peer, door, is_hidden: false, began: Instant::now() };
+        let (began, is_encrypted) = (Instant::now(), speaks_tls);
+        let caller = Caller { ear, peer, door, is_hidden: false, is_encrypted, began };
         if !matches!(self.when(), When::Now) {
             self.make_room();
         }
@@ -325,7 +326,12 @@ impl Front {
                 (0..gone).for_each(|_| admission.count(Cause::Http, None));
                 let pulse = Arc::new(Pulse::new());
                 let stream = Replay::new(bytes, stream);
-                let serves = self.ears[caller.ear].web.serve(stream, peer, Arc::clone(&pulse));
+                let serves = self.ears[caller.ear].web.serve(
+                    stream,
+                    caller.peer,
+                    caller.is_encrypted,
+                    Arc::clone(&pulse),
+                );
                 self.http.put(client, pulse, serves);
                 return;
             }

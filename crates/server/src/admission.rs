@@ -23,7 +23,7 @@ use tabmux_core::session::{Farewell, User, Visitor};
 pub(crate) use self::{
     cause::Cause,
     quota::Quota,
-    tickets::{Approach, Asking, Guest, Stub, Ticket, Tickets},
+    tickets::{Approach, Asking, File, Guest, Stub, Ticket, Tickets},
 };
 use crate::{histogram::Histogram, logs::Rare, ws::upgrade::Refusal};
 
@@ -150,6 +150,11 @@ impl Admission {
         self.tickets.seat(&self.quota(), user, asking)
     }
 
+    /// Takes an open file for a connection to an upstream, if there is one left.
+    pub(crate) fn take_file(&self) -> Option<File> {
+        self.tickets.take_file(&self.quota())
+    }
+
     pub(crate) const fn tickets(&self) -> &Arc<Tickets> {
         &self.tickets
     }
@@ -243,6 +248,7 @@ mod tests {
     fn quota() -> Quota {
         Quota {
             links: 10,
+            files: usize::MAX,
             links_per_ip: 2,
             links_per_user: 2,
             per_second: 0,
@@ -405,11 +411,28 @@ mod tests {
     #[test]
     fn descriptors_bound_what_is_let_in() {
         let wide = Quota { links: 65_536, handshakes: 4_096, http: 4_096, ..quota() };
-        assert_eq!(wide.within(1 << 20, 40), wide);
+        let (files, quota) = (1_040_312, wide.within(1 << 20, 40));
+        assert_eq!(quota, Quota { files, ..wide });
+        assert_eq!(quota.beside_upstreams(), quota);
         let Quota { links, handshakes, http, .. } = wide.within(1_024, 40);
         assert_eq!((links, handshakes, http), (831, 123, 30));
+        assert_eq!(wide.within(1_024, 40).beside_upstreams().links, 207);
         let Quota { links, handshakes, http, .. } = wide.within(10, 40);
         assert_eq!((links, handshakes, http), (1, 2, 2));
+    }
+
+    #[test]
+    fn links_and_upstream_connections_share_the_open_files() {
+        let (door, now) = door(Quota { files: 3, ..quota() });
+        let _link = door.let_in(now, None, None).unwrap();
+        let files = [door.take_file(), door.take_file()].map(Option::unwrap);
+        assert!(door.take_file().is_none());
+        assert_eq!(door.let_in(now, None, None).err().unwrap().status, 503);
+        drop(files);
+        let _another = door.let_in(now, None, None).unwrap();
+        let _file = door.take_file().unwrap();
+        assert!(door.take_file().is_none());
+        assert_eq!(door.refused(Cause::Links), 1);
     }
 
     #[test]

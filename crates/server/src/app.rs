@@ -69,8 +69,38 @@ pub(crate) struct Opening {
     pub(crate) inflates: bool,
 }
 
-/// Headers that are kept of a request.
-type Headers = Vec<(Box<str>, Box<[u8]>)>;
+/// Headers that are kept of a request, with their names in lower case.
+pub(crate) type Headers = Vec<(Box<str>, Box<[u8]>)>;
+
+/// The way by which a request came.
+#[derive(Clone, Copy)]
+pub(crate) struct Way {
+    /// Who is at the other end, or who a trusted proxy there says that it speaks for.
+    pub(crate) peer: Option<IpAddr>,
+    /// The stream of a link may not tell the peer's address.
+    pub(crate) is_hidden: bool,
+    /// It is TLS of this server.
+    pub(crate) is_encrypted: bool,
+}
+
+/// What is known of a request that opens no link.
+pub(crate) struct Glimpse {
+    pub(crate) whose: Whose,
+    /// The client's address.
+    pub(crate) address: Option<IpAddr>,
+    /// What the request tells other servers.
+    pub(crate) headers: Headers,
+}
+
+/// Whose a browser is, by a request of it.
+pub(crate) enum Whose {
+    /// This user's, or nobody's.
+    User(Option<String>),
+    /// Credentials tell it, and the request has none.
+    Undecided,
+    /// The browser may have no link.
+    Refused,
+}
 
 /// A client whose origin, address and rate are good.
 pub(crate) struct Candidate {
@@ -131,10 +161,10 @@ impl App {
     pub(crate) async fn judge(
         &self,
         offer: &Offer<'_>,
-        peer: Option<IpAddr>,
+        way: Way,
         parts: impl FnOnce() -> Parts,
     ) -> Result<Ticket, Refusal> {
-        match self.approach(offer, peer, true, parts)? {
+        match self.approach(offer, way, parts)? {
             Step::Admitted(ticket) => Ok(ticket),
             Step::Judge(case) => self.decide(case).await,
         }
@@ -155,19 +185,17 @@ impl App {
         }
     }
 
-    /// Does what needs no waiting. `is_hidden` says that the stream of the link may not tell the
-    /// client's address.
+    /// Does what needs no waiting.
     ///
     /// # Errors
     /// What the client is told by HTTP.
     pub(crate) fn approach(
         &self,
         offer: &Offer<'_>,
-        peer: Option<IpAddr>,
-        is_hidden: bool,
+        way: Way,
         parts: impl FnOnce() -> Parts,
     ) -> Result<Step, Refusal> {
-        match self.look(offer, peer, is_hidden, parts)? {
+        match self.look(offer, way, parts)? {
             Known::Whole(candidate) => Ok(Step::Admitted(self.admit(candidate)?)),
             Known::Case(case) => Ok(Step::Judge(case)),
         }
@@ -206,8 +234,7 @@ impl App {
     fn look(
         &self,
         offer: &Offer<'_>,
-        peer: Option<IpAddr>,
-        is_hidden: bool,
+        Way { peer, is_hidden, is_encrypted }: Way,
         parts: impl FnOnce() -> Parts,
     ) -> Result<Known, Refusal> {
         let settings = self.control.desk.settings();
@@ -216,7 +243,8 @@ impl App {
         let proxies = &settings.proxies;
         let client = peer.map(|peer| proxies.client(peer, offer.forwarded.iter().copied()));
         let is_proxied = peer.is_some_and(|peer| proxies.trusts(peer.to_canonical()));
-        let request = LinkRequest { headers: &offer.headers, client, proxied: is_proxied };
+        let headers = &offer.headers;
+        let request = LinkRequest { headers, client, proxied: is_proxied, is_encrypted };
         let user = match &self.names {
             Names::No | Names::Judge(_) => None,
             Names::User(user_of) => {
@@ -247,10 +275,10 @@ impl App {
     pub(crate) async fn identify(
         &self,
         offer: &Offer<'_>,
-        peer: Option<IpAddr>,
+        way: Way,
         parts: impl FnOnce() -> Parts,
     ) -> Result<Result<IdentityTag, crate::Refusal>, Refusal> {
-        let (user, shown) = match self.look(offer, peer, true, parts)? {
+        let (user, shown) = match self.look(offer, way, parts)? {
             Known::Whole(Candidate { user, shown, .. }) => (user, shown),
             Known::Case(case) => {
                 let client = case.candidate.client;
@@ -277,6 +305,41 @@ impl App {
             (Names::User(_) | Names::Judge(_), None) => IdentityTag::Nobody,
             (Names::User(_) | Names::Judge(_), Some(tag)) => IdentityTag::User(tag),
         }))
+    }
+
+    /// Looks at a request that opens no link, as it looks at one that does. The request takes a
+    /// place in the limits of its address and of the second, and no place of a link.
+    ///
+    /// # Errors
+    /// What the client is told by HTTP.
+    pub(crate) async fn glimpse(
+        &self,
+        offer: &Offer<'_>,
+        way: Way,
+        parts: impl FnOnce() -> Parts,
+    ) -> Result<Glimpse, Refusal> {
+        let known = self.look(offer, way, parts)?;
+        let (whose, address, is_proxied) = match known {
+            Known::Whole(Candidate { user, client, is_proxied, .. }) => {
+                (Whose::User(user), client, is_proxied)
+            }
+            Known::Case(case) => {
+                let Candidate { client, is_proxied, .. } = case.candidate;
+                let answer = case.ask().await.map_err(|trouble| self.unjudged(trouble, client))?;
+                let whose = match answer.verdict {
+                    Ok(admitted) if admitted.is_undecided() => Whose::Undecided,
+                    Ok(admitted) => Whose::User(admitted.name().map(str::to_owned)),
+                    Err(_) => {
+                        self.admission.count(Cause::Judged, client);
+                        Whose::Refused
+                    }
+                };
+                (whose, client, is_proxied)
+            }
+        };
+        let (headers, is_encrypted) = (&offer.headers, way.is_encrypted);
+        let request = LinkRequest { headers, client: address, proxied: is_proxied, is_encrypted };
+        Ok(Glimpse { whose, address, headers: self.gateway.look(&request) })
     }
 
     /// Carries out what the application said of a case.
@@ -405,7 +468,8 @@ mod tests {
             sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
         let Some(Ok((offer, _))) = upgrade::parse(head, 0) else { panic!("no offer") };
         let parts = || http::Request::new(()).into_parts().0;
-        match app.approach(&offer, None, false, parts) {
+        let way = Way { peer: None, is_hidden: false, is_encrypted: false };
+        match app.approach(&offer, way, parts) {
             Ok(Step::Judge(case)) => case,
             Ok(Step::Admitted(_)) => panic!("nobody was asked"),
             Err(refusal) => panic!("{}", refusal.text),

@@ -25,7 +25,7 @@ pub(crate) use self::topics::check_rules;
 pub use self::{
     jwt::JwtConfig,
     listen::{Listen, ListenAddress, listen_address},
-    route::{Parked, Route},
+    route::{Cookies, Parked, Route},
     tls::TlsConfig,
     topics::{Access, Slow, TopicRule, UnknownTopics},
 };

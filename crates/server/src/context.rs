@@ -109,7 +109,8 @@ impl Ctx<'_> {
     ///
     /// Two codes are never written on a WebSocket, and stand for what its page sees. After 1005 it
     /// sees a clean close without a code. After 1006 it sees what it would of a connection that
-    /// broke: `wasClean` is false. Neither has a reason.
+    /// broke: `wasClean` is false. Neither has a reason. With 1006, `reason` becomes the text of an
+    /// `error` event that comes before; without one there is no such event.
     pub fn close(&mut self, code: u16, reason: &str) {
         // The only error is that it is not open.
         let _ = self.registry.close(self.at.now, self.socket, code, reason);

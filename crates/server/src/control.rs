@@ -110,7 +110,7 @@ impl Control {
         config.check()?;
         let settings = Arc::new(Settings::new(config)?);
         let rules = self.fanout.desk.prepare(config)?;
-        let quota = descriptors::quota(&config.limits, self.mailboxes.len());
+        let quota = descriptors::quota(config, self.mailboxes.len());
         self.desk.admission.set_quota(quota);
         self.fanout.desk.set(rules);
         *self.desk.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use crate::{admission::Quota, config::Limits};
+use crate::{Config, admission::Quota, config::Limits};
 
 /// What the process holds besides connections: standard streams, listeners, the runtime's epoll,
 /// files being read; and for each shard its epoll and its waker.
@@ -28,13 +28,15 @@ pub(crate) fn limit() -> Option<u64> {
     }
 }
 
-/// What the door may let in, within the limit of open files.
-pub(crate) fn quota(limits: &Limits, shards: usize) -> Quota {
-    let wanted = Quota::new(limits);
+/// What the door may let in, within the limit of open files. With routes, upstream connections have
+/// a share of them.
+pub(crate) fn quota(config: &Config, shards: usize) -> Quota {
+    let wanted = Quota::new(&config.limits);
     let Some(files) = limit() else {
         return wanted;
     };
     let quota = wanted.within(files, OWN + EACH_SHARD * shards);
+    let quota = if config.route.is_empty() { quota } else { quota.beside_upstreams() };
     let Quota { links, .. } = quota;
     if links == wanted.links {
         info!("at most {links} links; the limit of open files is {files}");

@@ -13,6 +13,7 @@ use axum::{
 
 use crate::{
     app::App,
+    gateway::show,
     hosts::Door,
     ws::upgrade::{CORP, NOSNIFF},
 };
@@ -32,6 +33,7 @@ pub(crate) async fn dress(
     let refusal = app.check_host(host, door, None).err().filter(|_| !is_nameless);
     let mut response = match refusal {
         Some(refusal) => refusal.into_response(),
+        None if show::is_shown(&app, request.headers()) => show::serve(app, request).await,
         None => next.run(request).await,
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

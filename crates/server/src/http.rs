@@ -118,8 +118,8 @@ async fn open_link(State(app): State<Arc<App>>, request: Request) -> Response {
 
 /// Returns what the answer says, and the link's place in the limits.
 async fn accept(app: &App, parts: &Parts) -> Result<(Handshaken, Ticket), Refusal> {
-    let (peer, offer) = handshake::offer(app, parts)?;
-    let ticket = app.judge(&offer, peer, || handshake::without_upgrade(parts)).await?;
+    let (way, offer) = handshake::offer(app, parts)?;
+    let ticket = app.judge(&offer, way, || handshake::without_upgrade(parts)).await?;
     let deflate = offer.deflate.only_if(app.config.deflate.enabled);
     Ok((Handshaken::new(offer.accept, deflate), ticket))
 }

@@ -93,8 +93,9 @@ pub use self::{
     broker::{Broker, BrokerError, BrokerFuture, Delivery, Feed},
     builder::Builder,
     config::{
-        Access, ApiKey, ApiKeyFile, Config, Deflate, JwtConfig, Limits, Listen, ListenAddress,
-        LogLevel, Parked, Route, Slow, TlsConfig, TopicRule, UnknownTopics, listen_address,
+        Access, ApiKey, ApiKeyFile, Config, Cookies, Deflate, JwtConfig, Limits, Listen,
+        ListenAddress, LogLevel, Parked, Route, Slow, TlsConfig, TopicRule, UnknownTopics,
+        listen_address,
     },
     context::Ctx,
     credit::HeldCredit,

@@ -59,6 +59,7 @@ pub(crate) fn text(
     page.head(NumberKind::Gauge, name, "1, with the version of the server.");
     page.sample(name, Some(("version", env!("CARGO_PKG_VERSION"))), 1);
     page.gateway(gateway);
+    page.tickets(gateway);
     for Counter { name, help, read } in counters {
         page.one(NumberKind::Counter, name, help, read());
     }
@@ -142,6 +143,15 @@ impl Page {
                 self.line(format_args!("{name}{{route=\"{prefix}\",reason=\"{reason}\"}} {count}"));
             }
         }
+    }
+
+    /// What became of tickets, by which browsers show their cookies.
+    fn tickets(&mut self, gateway: &Gateway) {
+        let (count, fates) = gateway.tickets();
+        let help = "Tickets that count: sockets that wait for the browser to show its cookies.";
+        self.one(NumberKind::Gauge, "tabmux_tickets", help, count);
+        let help = "Tickets, by what became of them.";
+        self.labelled("tabmux_tickets_total", help, "fate", &fates);
     }
 
     /// The process, by the names that every Prometheus client gives; what the system does not

@@ -76,6 +76,11 @@ impl SocketSender {
         mailbox.push(Mail::Word(Word::Post(post)), 0)
     }
 
+    /// Has the hub show a ticket at the path of the socket, which is about to open.
+    pub(crate) fn send_ticket(&self, ticket: &str) -> Result<(), SendError> {
+        self.post(Command::Ticket(ticket.into()))
+    }
+
     fn post(&self, command: Command) -> Result<(), SendError> {
         let mailbox = self.mailbox.upgrade().ok_or(SendError::Closed)?;
         let post = Post { socket: self.socket, command };

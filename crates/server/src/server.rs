@@ -20,7 +20,7 @@ use crate::{
     control::Desk,
     descriptors,
     face::dress,
-    gateway::Gateway,
+    gateway::{Gateway, show},
     hosts::Door,
     http,
     identity::Identity,
@@ -78,7 +78,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let mut names = Names::No;
         let desk = |shards: usize, tickets: &Arc<Tickets>| {
-            let quota = descriptors::quota(&config.limits, shards);
+            let quota = descriptors::quota(&config, shards);
             let admission = Arc::new(Admission::new(quota, Arc::clone(tickets)));
             let room = match namer {
                 Namer::No => None,
@@ -104,6 +104,7 @@ impl Server {
         let admission = Arc::clone(&control.desk.admission);
         let answering = Arc::new(Semaphore::new(admission.quota().handshakes));
         let api = api::Counts::default();
+        gateway.set_door(Arc::clone(&admission));
         let app = App { config, control, admission, names, shards, files, api, gateway, answering };
         Ok(Self { app: Arc::new(app) })
     }
@@ -139,6 +140,14 @@ impl Server {
     pub fn router(&self) -> Router {
         let app = Arc::clone(&self.app);
         http::router(Arc::clone(&app)).route_layer(from_fn_with_state((app, Door::APP), dress))
+    }
+
+    /// Puts in front of an app what takes the tickets of routes ([`Cookies::Open`]), which come to
+    /// paths of the app. [`run`](Self::run) does it by itself.
+    ///
+    /// [`Cookies::Open`]: crate::Cookies::Open
+    pub fn with_tickets(&self, app: Router) -> Router {
+        app.layer(from_fn_with_state(Arc::clone(&self.app), show::among_others))
     }
 
     /// Returns what serves the folder given to [`Builder::site`](crate::Builder::site), and `404`

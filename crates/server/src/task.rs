@@ -6,7 +6,7 @@ use std::{fmt, future::poll_fn, net::IpAddr, sync::Arc};
 
 use tabmux_core::{
     OwnedPayload,
-    session::Visitor,
+    session::{SendError, Visitor},
     wire::{Payload, SessionId, TabId, close},
 };
 use tokio::sync::mpsc;
@@ -172,10 +172,14 @@ impl Opening {
         self.socket.session()
     }
 
-    /// Returns the values of a header that the server keeps, by its name in lower case.
-    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let kept = self.visitor.as_ref().map_or(&[][..], |visitor| kept_headers(visitor));
-        kept.iter().filter(move |(key, _)| &**key == name).map(|(_, value)| &**value)
+    /// Returns the headers that the server keeps of the link, with their names in lower case.
+    pub(crate) fn kept_headers(&self) -> &[(Box<str>, Box<[u8]>)] {
+        self.visitor.as_ref().map_or(&[][..], |visitor| kept_headers(visitor))
+    }
+
+    /// Has the hub show a ticket at the path of the socket.
+    pub(crate) fn send_ticket(&self, ticket: &str) -> Result<(), SendError> {
+        self.socket.send_ticket(ticket)
     }
 
     /// Returns what is kept of who opened the link.

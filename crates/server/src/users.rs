@@ -11,6 +11,8 @@ pub struct LinkRequest<'a> {
     pub(crate) client: Option<IpAddr>,
     /// It came through a trusted proxy.
     pub(crate) proxied: bool,
+    /// It came over TLS of this server.
+    pub(crate) is_encrypted: bool,
 }
 
 /// Names the user of a request, if it has one. A refusal if it names two.
@@ -71,7 +73,8 @@ mod tests {
     fn a_header_that_a_trusted_proxy_sets_names_the_user() {
         let user = |value: &[u8], proxied| {
             let headers = [("host", &b"a"[..]), ("x-User", value)];
-            let request = LinkRequest { headers: &headers, client: None, proxied };
+            let request =
+                LinkRequest { headers: &headers, client: None, proxied, is_encrypted: false };
             by_header("X-USER".to_owned())(&request).unwrap()
         };
         assert_eq!(user(b" ann ", true).as_deref(), Some("ann"));
@@ -84,7 +87,8 @@ mod tests {
     #[test]
     fn all_values_of_a_header_are_there_in_order() {
         let headers = [("X-User", &b"ann"[..]), ("host", b"a"), ("x-user", b"\xff")];
-        let request = LinkRequest { headers: &headers, client: None, proxied: true };
+        let request =
+            LinkRequest { headers: &headers, client: None, proxied: true, is_encrypted: false };
         assert_eq!(request.values("x-USER").collect::<Vec<_>>(), [&b"ann"[..], b"\xff"]);
         assert_eq!(request.values("cookie").count(), 0);
     }

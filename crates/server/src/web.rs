@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 use tracing::debug;
 
-use crate::{patience::Patient, pulse::Pulse, replay::Replay};
+use crate::{handshake::Encrypted, patience::Patient, pulse::Pulse, replay::Replay};
 
 /// The most that a connection buffers of requests.
 const BUFFER: usize = 64 << 10;
@@ -32,17 +32,21 @@ impl Web {
         Self { router, builder, patience, end: watch::Sender::new(()) }
     }
 
-    /// Serves a connection to its end.
+    /// Serves a connection to its end. `is_encrypted` says that it speaks TLS.
     pub(crate) fn serve(
         &self,
         stream: Replay,
         peer: SocketAddr,
+        is_encrypted: bool,
         pulse: Arc<Pulse>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let router = self.router.clone();
         let stream = TokioIo::new(Patient::new(stream, self.patience, Arc::clone(&pulse)));
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
+            if is_encrypted {
+                request.extensions_mut().insert(Encrypted);
+            }
             let answer = router.clone().call(request.map(Body::new));
             let pulse = Arc::clone(&pulse);
             async move {

@@ -59,8 +59,8 @@ async fn ask(
     app: &App,
     parts: &axum::http::request::Parts,
 ) -> Result<(Handshaken, Vec<u8>), Refusal> {
-    let (peer, offer) = handshake::offer(app, parts)?;
-    let answer = app.identify(&offer, peer, || handshake::without_upgrade(parts)).await?;
+    let (way, offer) = handshake::offer(app, parts)?;
+    let answer = app.identify(&offer, way, || handshake::without_upgrade(parts)).await?;
     let mut frames = Vec::new();
     match answer {
         Ok(identity) => {
@@ -82,9 +82,9 @@ fn text(identity: &IdentityTag) -> String {
     }
 }
 
-/// Tells the answer, and gives the client time to close. The place is free when the connection is
+/// Tells an answer, and gives the client time to close. The place is free when the connection is
 /// over.
-async fn tell(upgraded: Upgraded, frames: &[u8], _place: OwnedSemaphorePermit) {
+pub(crate) async fn tell(upgraded: Upgraded, frames: &[u8], _place: OwnedSemaphorePermit) {
     let mut stream = TokioIo::new(upgraded);
     let telling = async {
         stream.write_all(frames).await?;
@@ -95,6 +95,6 @@ async fn tell(upgraded: Upgraded, frames: &[u8], _place: OwnedSemaphorePermit) {
         stream.shutdown().await
     };
     if let Ok(Err(error)) = timeout(PATIENCE, telling).await {
-        debug!("nobody was told whose a browser is: {error}");
+        debug!("a client left before its answer: {error}");
     }
 }

@@ -229,6 +229,7 @@ impl World {
             }
             hub::Output::ReleaseLinkLock
             | hub::Output::AskWho
+            | hub::Output::ShowTicket { .. }
             | hub::Output::TakeTag { .. }
             | hub::Output::WatchTab { .. }
             | hub::Output::DropTab { .. }

@@ -108,6 +108,7 @@ frame_types! {
         Server CREDENTIALS = 0x4d,
         Server DISMISSED = 0x4e,
         Server COMING = 0x4f,
+        Server TICKET = 0x50,
         Server REJECTED = 0xd5,
         Server REPLY_TEXT = 0xd6,
         Server REPLY_BINARY = 0xd7,

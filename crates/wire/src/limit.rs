@@ -35,7 +35,7 @@ pub const MAX_WELCOME_TABS: usize = 1024;
 
 // The limits below hold since version 2.
 
-/// Largest size of the ticket in OPEN_TICKET, in bytes.
+/// Largest size of the ticket in OPEN_TICKET and TICKET, in bytes.
 pub const MAX_TICKET: usize = 128;
 /// Largest size of the name of a request's method, in bytes.
 pub const MAX_METHOD: usize = 256;

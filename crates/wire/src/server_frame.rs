@@ -6,7 +6,7 @@ use crate::{
     Subscribed, TabId, Term, TopicId, Unsubscribed, Welcome,
     codec::{Put, Reader},
     frame_type::{RELIABLE, Sender, may_be_from, server as code},
-    limit::{MAX_MESSAGE_TEXT, MAX_PROTOCOL, MAX_REASON, MAX_TARGET},
+    limit::{MAX_MESSAGE_TEXT, MAX_PATH, MAX_PROTOCOL, MAX_REASON, MAX_TARGET, MAX_TICKET},
 };
 
 /// A frame that a server sends to a hub.
@@ -94,6 +94,13 @@ pub enum ServerFrame<'a> {
     Coming {
         /// Size of the frame that follows, in bytes.
         bytes: u64,
+    },
+    /// TICKET: the hub must show a ticket beside the link, at a socket's path. Since version 2.
+    Ticket {
+        /// The text that the hub shows.
+        ticket: &'a str,
+        /// Path and query of the socket.
+        path: &'a str,
     },
     /// OPENED: a virtual socket is open.
     Opened {
@@ -260,6 +267,10 @@ impl<'a> ServerFrame<'a> {
             code::CREDENTIALS => Self::Credentials(Standing::read(r)?),
             code::DISMISSED => Self::Dismissed(Dismissed::read(r)?),
             code::COMING => Self::Coming { bytes: r.u64()? },
+            code::TICKET => Self::Ticket {
+                ticket: r.name(MAX_TICKET, "ticket")?,
+                path: r.rest_str(MAX_PATH, "path")?,
+            },
             code => Self::Unknown { code, lane: None, body: r.rest() },
         })
     }
@@ -390,6 +401,10 @@ impl<'a> ServerFrame<'a> {
             Self::Credentials(standing) => standing.write(out),
             Self::Dismissed(dismissed) => dismissed.write(out),
             Self::Coming { bytes } => out.put_u64(*bytes),
+            Self::Ticket { ticket, path } => {
+                out.put_bytes(ticket.as_bytes());
+                out.extend_from_slice(path.as_bytes());
+            }
             Self::Opened { .. }
             | Self::Data { .. }
             | Self::Close { .. }
@@ -468,7 +483,8 @@ impl<'a> ServerFrame<'a> {
             | Self::Denied(_)
             | Self::Credentials(_)
             | Self::Dismissed(_)
-            | Self::Coming { .. } => {}
+            | Self::Coming { .. }
+            | Self::Ticket { .. } => {}
         }
     }
 
@@ -507,6 +523,7 @@ impl<'a> ServerFrame<'a> {
             Self::Credentials(_) => code::CREDENTIALS,
             Self::Dismissed(_) => code::DISMISSED,
             Self::Coming { .. } => code::COMING,
+            Self::Ticket { .. } => code::TICKET,
             Self::Rejected(_) => code::REJECTED,
             Self::Reply(Reply { payload: Payload::Text(_), .. }) => code::REPLY_TEXT,
             Self::Reply(Reply { payload: Payload::Binary(_), .. }) => code::REPLY_BINARY,
@@ -555,7 +572,8 @@ impl<'a> ServerFrame<'a> {
             | Self::Denied(_)
             | Self::Credentials(_)
             | Self::Dismissed(_)
-            | Self::Coming { .. } => None,
+            | Self::Coming { .. }
+            | Self::Ticket { .. } => None,
         }
     }
 }

@@ -48,6 +48,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Vec<Engine>, Op
     let mut options = Options {
         engine: Engine::Chromium,
         tier: None,
+        gateway: false,
         seed: 1,
         duration: Duration::from_secs(60),
         only: Vec::new(),
@@ -60,6 +61,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Vec<Engine>, Op
                 let engine = Engine::named(&value);
                 engines.push(engine.ok_or_else(|| format!("there is no engine {value}"))?);
             }
+            "--gateway" => options.gateway = value == "true",
             "--tier" => options.tier = Some(value),
             "--seed" => options.seed = number()?,
             "--seconds" => options.duration = Duration::from_secs(number()?),

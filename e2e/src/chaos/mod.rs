@@ -29,6 +29,8 @@ pub struct Options {
     pub engine: Engine,
     /// How the hub is hosted. The page library chooses if it is not given.
     pub tier: Option<String>,
+    /// Sockets go through the gateway to a server that knows nothing of tabmux.
+    pub gateway: bool,
     /// The seed from which everything is drawn.
     pub seed: u64,
     /// How long the run lasts.
@@ -44,7 +46,9 @@ impl Options {
         let seconds = self.duration.as_secs();
         let tier = self.tier.as_ref().map(|tier| format!(" --tier {tier}")).unwrap_or_default();
         let only: String = self.only.iter().map(|name| format!(" --only {name}")).collect();
-        format!("cargo xtask chaos --engine {engine} --seed {seed} --seconds {seconds}{tier}{only}")
+        let more = if self.gateway { " --gateway" } else { "" };
+        let draw = format!("--engine {engine} --seed {seed} --seconds {seconds}");
+        format!("cargo xtask chaos {draw}{tier}{more}{only}")
     }
 }
 
@@ -93,7 +97,7 @@ const STEPS: u64 = 8;
 impl Run {
     fn start(options: &Options) -> Result<Self> {
         Ok(Self {
-            world: World::start(options.engine, options.tier.clone())?,
+            world: World::start(options.engine, options.tier.clone(), options.gateway)?,
             draw: Draw::new(options.seed),
             start: Instant::now(),
             actions: Vec::new(),

@@ -13,7 +13,7 @@ use crate::{
     chaos::{action::Action, check::Told, draw::Draw},
     engine::{Engine, Session},
     pages::PageServer,
-    paths,
+    paths, ports,
     proxy::{Proxy, Weather},
     server::{LinkServer, Program},
 };
@@ -57,9 +57,10 @@ const TOPICS: u32 = 2;
 
 impl World {
     /// Starts everything, with no tab.
-    pub(super) fn start(engine: Engine, tier: Option<String>) -> Result<Self> {
+    pub(super) fn start(engine: Engine, tier: Option<String>, gateway: bool) -> Result<Self> {
         let pages = PageServer::start(paths::assets()?)?;
-        let program = Program::Numbers { topics: TOPICS, plain: None };
+        let upstream = if gateway { Some(ports::free()?) } else { None };
+        let program = Program::Numbers { topics: TOPICS, plain: None, upstream };
         let server = LinkServer::start(program, &[pages.origin()])?;
         let proxy = Proxy::watching(server.port())?;
         let session = Session::start_for_crashes(engine)?;

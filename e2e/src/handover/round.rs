@@ -56,7 +56,7 @@ impl Bench {
     pub(super) fn start(engine: Engine, tier: Tier, hides: bool) -> Result<Self> {
         let pages = PageServer::start(paths::assets()?)?;
         let plain = ports::free()?;
-        let program = Program::Numbers { topics: 0, plain: Some(plain) };
+        let program = Program::Numbers { topics: 0, plain: Some(plain), upstream: None };
         let server = LinkServer::start(program, &[pages.origin()])?;
         let proxy = match tier {
             Tier::None => Proxy::start(plain)?,

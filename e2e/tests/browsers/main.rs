@@ -14,6 +14,7 @@ mod deadlines;
 mod demo;
 mod elections;
 mod examples;
+mod gateway;
 mod isolated;
 mod judged;
 mod last_resort;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         mirror::TESTS,
         rules::TESTS,
         examples::TESTS,
+        gateway::TESTS,
         rooms::TESTS,
         parity::TESTS,
         topics::TESTS,

@@ -60,6 +60,7 @@ export interface Shell {
   sendShown(attempt: number, bytes: Uint8Array): void;
   closeLink(attempt: number, code: number, reason: string): void;
   askWho(): void;
+  showTicket(ticket: string, path: string): void;
   takeTag(tag: string): void;
   watchTab(tab: bigint): void;
   dropTab(tab: bigint): void;
@@ -127,6 +128,7 @@ function instantiate(shell?: Shell): Exports {
     close_link: (attempt: number, code: number, reason: number) =>
       to.closeLink(attempt, code, text(reason)),
     ask_who: () => to.askWho(),
+    show_ticket: (ticket: number, path: number) => to.showTicket(text(ticket), text(path)),
     take_tag: (tag: number) => to.takeTag(text(tag)),
     watch_tab: (tab: bigint) => to.watchTab(BigInt.asUintN(64, tab)),
     drop_tab: (tab: bigint) => to.dropTab(BigInt.asUintN(64, tab)),

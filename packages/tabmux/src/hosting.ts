@@ -409,6 +409,18 @@ export class Host implements RelayShell, Shell {
     }
   }
 
+  /** Shows a ticket by a WebSocket whose cookies are those of a native socket of this path. */
+  showTicket(ticket: string, path: string): void {
+    try {
+      const { protocol, host } = new URL(this.#address[0] ?? '');
+      const short = new WebSocket(`${protocol}//${host}${path}`, ['tabmux.ticket', ticket]);
+      // A WebSocket that nobody listens to may be collected before it is open.
+      short.onclose = () => undefined;
+    } catch {
+      // The worker's own policy forbids it: the server refuses the socket, and says what it lacks.
+    }
+  }
+
   sendLink(attempt: number, data: string | Uint8Array): void {
     if (attempt === this.#attempt) this.#link?.send(data as Uint8Array<ArrayBuffer>);
   }

@@ -540,6 +540,7 @@ async fn a_gateway_serves_the_sockets_of_its_routes_and_logs_no_query() {
     let route = format!("/chat/=ws://{}", backend.local_addr().unwrap());
     let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
     command.args(["gateway", "--listen", "127.0.0.1:0", "--log", "trace", "--route", &route]);
+    command.args(["--cookies", "link"]);
     command.kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (child, address) = listening(command).await;

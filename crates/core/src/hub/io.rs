@@ -284,6 +284,15 @@ pub enum Output {
     /// Ask the server whose the browser is now: by a WebSocket to `/tabmux/who`, which says one
     /// thing.
     AskWho,
+    /// Show a ticket to the server, by a WebSocket to a path of the link's host that ends at once.
+    /// The browser sends the cookies with it that a native socket of that path would have. The hub
+    /// is not told how it went: the server asks again.
+    ShowTicket {
+        /// The ticket: the second sub-protocol of the WebSocket. The first is `tabmux.ticket`.
+        ticket: String,
+        /// Path and query of the socket. The path begins with a slash.
+        path: String,
+    },
     /// The hub knows whose its link is. Take the lock of its key and tag, if nobody has it, and
     /// post nothing before that is known. Tell if another hub has it, also when it takes it later.
     /// The lock is given back with that of the link. From now on the tag is shown to the server.

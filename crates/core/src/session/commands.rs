@@ -228,7 +228,8 @@ impl Registry {
     /// application gets its `SocketClosed`.
     ///
     /// The code is one from 1000 to 4999; a longer reason than 123 bytes is cut. 1005 closes it
-    /// without a code, and 1006 as if its connection broke; neither has a reason.
+    /// without a code, and 1006 as if its connection broke; neither has a reason. With 1006, the
+    /// reason is the text of an `error` event that comes before.
     ///
     /// # Errors
     /// [`SendError::Closed`] when it is not open.
@@ -246,6 +247,25 @@ impl Registry {
                 session.close_socket(fx, tab, socket, code, reason);
             }
             if is_open { Ok(()) } else { Err(SendError::Closed) }
+        })
+    }
+
+    /// Asks the hub of a socket that is about to open to show a ticket at the path of the socket.
+    /// The hub opens a WebSocket there, with the cookies that a native socket would have. If the
+    /// session has no link, or one of version 1, nothing happens.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] when no question for the socket is open.
+    pub fn send_ticket(
+        &mut self,
+        now: Timestamp,
+        socket: SocketRef,
+        ticket: &str,
+        path: &str,
+    ) -> Result<(), SendError> {
+        let SocketRef { session, tab, socket } = socket;
+        self.command(now, session, |session, fx| {
+            session.send_ticket(fx, (tab, socket), ticket, path)
         })
     }
 

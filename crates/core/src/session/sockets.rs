@@ -127,6 +127,24 @@ impl Session {
         self.send_close(fx, alias, socket, close::ABNORMAL, "");
     }
 
+    /// Asks the hub to show a ticket at the path of a socket that is about to open. Without a link
+    /// nothing is sent, nor on one of version 1.
+    pub(super) fn send_ticket(
+        &mut self,
+        fx: &mut Effects,
+        (tab, socket): (Alias, SocketId),
+        ticket: &str,
+        path: &str,
+    ) -> Result<(), SendError> {
+        let Some(Socket::Opening(_)) = self.socket(tab, socket) else {
+            return Err(SendError::Closed);
+        };
+        if self.version > 1 {
+            self.send_frame(fx, &ServerFrame::Ticket { ticket, path });
+        }
+        Ok(())
+    }
+
     /// Takes a message of a tab. On a socket that is not open it is ignored, since a close may be
     /// under way. A page that sends what it has no credit for loses the socket, and no other
     /// notices.
@@ -231,6 +249,11 @@ impl Session {
         let Some(state) = self.take_socket(fx, tab, socket) else {
             return;
         };
+        if code == close::ABNORMAL && !reason.is_empty() {
+            let id = self.tabs.get(tab).map(|tab| tab.id);
+            let what = if self.version > 1 { ErrorCode::Failed } else { ErrorCode::Rejected };
+            self.send_error(fx, what, id, Some(socket), reason);
+        }
         let (code, reason) = match code {
             close::NO_STATUS | close::ABNORMAL => (code, ""),
             code => (code.clamp(1000, 4999), cut(reason, MAX_REASON)),

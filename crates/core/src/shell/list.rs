@@ -99,6 +99,8 @@ macro_rules! shell_methods {
             close_link = "closeLink"(attempt: u32, code: u16, reason: &str);
             /// Asks the server whose the browser is.
             ask_who = "askWho"();
+            /// Shows a ticket to the server, at a path of the link's host.
+            show_ticket = "showTicket"(ticket: &str, path: &str);
             /// Takes the lock of the key and this tag, and tells if another hub has it.
             take_tag = "takeTag"(tag: &str);
             /// Tells the hub when the lock of this tab is free.

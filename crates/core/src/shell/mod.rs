@@ -354,6 +354,7 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
         shell.output(&output);
         match output {
             Output::AskWho => shell.ask_who(),
+            Output::ShowTicket { ticket, path } => shell.show_ticket(&ticket, &path),
             Output::TakeTag { tag } => shell.take_tag(&tag),
             Output::RequestLinkLock => shell.request_lock(),
             Output::ReleaseLinkLock => shell.release_lock(),

@@ -34,6 +34,11 @@ pub(super) fn write(bytes: &mut Vec<u8>, output: &Output) {
             put(bytes, 11, attempt.0.into());
             bytes.put_bytes(frame);
         }
+        Output::ShowTicket { ticket, path } => {
+            bytes.push(12);
+            bytes.put_bytes(ticket.as_bytes());
+            bytes.put_bytes(path.as_bytes());
+        }
         // The others are for tests and metrics: a shell throws them away.
         Output::Event(Event::LinkDown(why)) => {
             bytes.push(8);

@@ -189,3 +189,27 @@ fn a_refused_socket_fails_with_the_text_and_counts_once() {
         assert_eq!(bench.all_posted(1), [error, closed]);
     }
 }
+
+#[test]
+fn a_ticket_is_shown_if_it_may_be_a_sub_protocol_and_has_a_path() {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, ATTACH);
+    bench.connect();
+    bench.take();
+    let long = "a".repeat(128);
+    for (ticket, path, is_shown) in [
+        ("once_-9", "/chat?room=1", true),
+        (&*long, "/", true),
+        ("on ce", "/", false),
+        ("on,ce", "/", false),
+        ("once", "//elsewhere/chat", true),
+        ("once", "chat", false),
+        ("once", "", false),
+    ] {
+        bench.server(&ServerFrame::Ticket { ticket, path });
+        let shown = Output::ShowTicket { ticket: ticket.to_owned(), path: path.to_owned() };
+        assert_eq!(bench.outputs.contains(&shown), is_shown, "{ticket} {path}");
+        bench.take();
+        assert_eq!(bench.hub.state(), LinkState::Connected);
+    }
+}

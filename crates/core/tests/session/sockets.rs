@@ -6,7 +6,7 @@ use tabmux_core::{
     wire::{Alias, ErrorCode, Payload, Rejected, ServerFrame, SocketId, TabId},
 };
 
-use super::support::{Server, close, closed, frame, open, text};
+use super::support::{Server, close, closed, frame, frames, open, text};
 
 #[test]
 fn open_asks_the_application() {
@@ -139,16 +139,29 @@ fn a_socket_closed_before_it_was_accepted_fails() {
 
 #[test]
 fn the_application_closes_without_a_code_or_as_if_the_connection_broke() {
-    for (code, clean) in [(1005, true), (1006, false)] {
+    for (code, clean, reason) in [(1005, true, "unseen"), (1006, false, "")] {
         let mut server = Server::new();
         let socket = server.socket(1);
-        server.registry.close(server.now, socket, code, "unseen").unwrap();
+        server.registry.close(server.now, socket, code, reason).unwrap();
         let outputs = server.drain();
         let (tab, number, reason) = (Alias(1), SocketId(1), "");
         assert_eq!(frame(&outputs), ServerFrame::Close { tab, socket: number, code, reason });
         let told = Output::SocketClosed { socket, code, reason: String::new(), clean };
         assert!(outputs.contains(&told), "{outputs:?}");
     }
+}
+
+#[test]
+fn a_connection_that_broke_for_a_reason_is_an_error_before_its_close() {
+    let mut server = Server::new();
+    let socket = server.socket(1);
+    server.registry.close(server.now, socket, 1006, "broke the rules").unwrap();
+    let outputs = server.drain();
+    let (tab, number) = (Alias(1), SocketId(1));
+    let [error, close] = &frames(&outputs)[..] else { panic!("{outputs:?}") };
+    let ServerFrame::Error { socket, message, .. } = error else { panic!("{error:?}") };
+    assert_eq!((*socket, *message), (Some(number), "broke the rules"));
+    assert_eq!(*close, ServerFrame::Close { tab, socket: number, code: 1006, reason: "" });
 }
 
 #[test]

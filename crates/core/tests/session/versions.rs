@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tabmux_core::{
-    session::{Answer, Denial, DenialCode, Output},
+    session::{Answer, Ask, Denial, DenialCode, Output, SendError},
     wire::{
         Alias, Denied, ErrorCode, Hello, HubFrame, HubId, IdentityTag, LaneCount, Payload,
         Position, Present, Publish, Recover, RefusedReason, Rejected, Request, Resume, ServerFrame,
@@ -160,4 +160,39 @@ fn frames_that_the_server_does_not_act_on_are_counted_and_ignored() {
     let outputs = server.say(1, &HubFrame::Ping { nonce: 1 });
     let lanes = vec![LaneCount { lane: 1, count: 4 }];
     assert_eq!(frames(&outputs)[0], ServerFrame::Ack { lanes });
+}
+
+/// The frames of a ticket for a socket whose question is open.
+fn ticket(newest: u32) -> Vec<Output> {
+    let mut server = Server::new();
+    server.open(1);
+    server.say(1, &speaking(1, newest, None));
+    server.say(1, &attach(1));
+    let outputs = server.say(1, &open_with(1, 1, 0));
+    let [Output::Ask { ask, what: Ask::Open { socket, .. } }] = outputs[..] else {
+        panic!("not asked: {outputs:?}")
+    };
+    server.registry.send_ticket(server.now, socket, "once", "/a").unwrap();
+    let told = server.drain();
+    server.registry.answer(server.now, ask, Answer::Open { protocol: "" }).unwrap();
+    server.drain();
+    let late = server.registry.send_ticket(server.now, socket, "once", "/a");
+    assert_eq!((late, server.drain()), (Err(SendError::Closed), vec![]));
+    told
+}
+
+#[test]
+fn a_hub_of_version_2_is_told_of_a_ticket_while_its_socket_waits() {
+    assert_eq!(frame(&ticket(2)), ServerFrame::Ticket { ticket: "once", path: "/a" });
+    assert_eq!(ticket(1), []);
+}
+
+#[test]
+fn a_session_without_a_link_is_told_of_no_ticket() {
+    let mut server = Server::new();
+    let socket = server.opening(1);
+    server.cut(1);
+    server.drain();
+    assert_eq!(server.registry.send_ticket(server.now, socket, "once", "/a"), Ok(()));
+    assert_eq!(server.drain(), []);
 }

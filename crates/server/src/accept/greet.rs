@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::{
     admission::{Cause, Ticket},
-    app::{App, Case, Opening, Step},
+    app::{App, Case, Opening, Step, Way},
     hosts::Door,
     incoming::{Fresh, Incoming},
     logs::rarely,
@@ -42,6 +42,8 @@ pub(crate) struct Caller {
     pub(super) door: Door,
     /// The stream does not tell who the peer is.
     pub(super) is_hidden: bool,
+    /// The connection speaks TLS of this server.
+    pub(super) is_encrypted: bool,
     /// When the connection was accepted.
     pub(crate) began: Instant,
 }
@@ -53,6 +55,14 @@ pub(super) struct Before {
     pub(super) has_header: bool,
     /// The handshake of TLS.
     pub(super) speaks_tls: bool,
+}
+
+impl Caller {
+    /// Returns the way by which its request came.
+    const fn way(&self) -> Way {
+        let Self { peer, is_hidden, is_encrypted, .. } = *self;
+        Way { peer: Some(peer.ip()), is_hidden, is_encrypted }
+    }
 }
 
 /// A connection, and what is known of it so far.
@@ -278,8 +288,7 @@ pub(super) fn look(bytes: &[u8], seen: usize, caller: Caller, app: &App) -> Firs
         Some(Ok((mut offer, len))) => {
             offer.deflate = offer.deflate.only_if(app.config.deflate.enabled);
             let named = app.check_host(Some(offer.host), caller.door, client);
-            let step = named
-                .and_then(|()| app.approach(&offer, client, caller.is_hidden, || parts(&offer)));
+            let step = named.and_then(|()| app.approach(&offer, caller.way(), || parts(&offer)));
             match step {
                 Ok(step) => {
                     let (response, inflates) = (offer.response(), offer.deflate.is_on());

@@ -6,6 +6,8 @@ use crate::config::Limits;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
     pub(crate) links: usize,
+    /// Open files that links and upstream connections share.
+    pub(crate) files: usize,
     /// 0 for no limit.
     pub(crate) links_per_ip: u32,
     /// 0 for no limit.
@@ -24,6 +26,7 @@ impl Quota {
     pub(crate) const fn new(limits: &Limits) -> Self {
         Self {
             links: limits.links,
+            files: usize::MAX,
             links_per_ip: limits.links_per_ip,
             links_per_user: limits.links_per_user,
             per_second: limits.handshakes_per_s,
@@ -42,7 +45,13 @@ impl Quota {
         // In a storm many are in their handshakes at once; for HTTP a few do.
         let handshakes = self.handshakes.min((spare / 8).max(2));
         let http = self.http.min((spare / 32).max(2));
-        let links = self.links.min(spare.saturating_sub(handshakes + http).max(1));
-        Self { links, handshakes, http, ..self }
+        let files = spare.saturating_sub(handshakes + http).max(1);
+        Self { links: self.links.min(files), files, handshakes, http, ..self }
+    }
+
+    /// As much of it as leaves three of four open files to upstream connections.
+    #[must_use]
+    pub(crate) fn beside_upstreams(self) -> Self {
+        Self { links: self.links.min((self.files / 4).max(1)), ..self }
     }
 }

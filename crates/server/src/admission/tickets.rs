@@ -38,6 +38,9 @@ pub(crate) struct Ticket {
     handshake: Option<Box<Handshake>>,
 }
 
+/// The open file of a connection to an upstream, given back when it is dropped.
+pub(crate) struct File(Arc<Tickets>);
+
 /// What is left of a ticket when a shard has taken its link; to be given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stub {
@@ -60,6 +63,8 @@ pub(super) type Peer = u32;
 
 struct State {
     links: usize,
+    /// Connections to upstreams, which take open files as links do.
+    upstreams: usize,
     peers: Crowd,
     people: People,
     /// Until when the links of a second are given away.
@@ -69,7 +74,7 @@ struct State {
 impl Tickets {
     pub(crate) fn new(now: Instant) -> Self {
         let (peers, people) = (Crowd::default(), People::default());
-        let state = State { links: 0, peers, people, booked: now };
+        let state = State { links: 0, upstreams: 0, peers, people, booked: now };
         Self { state: Mutex::new(state), hasher: RandomState::new() }
     }
 
@@ -116,6 +121,17 @@ impl Tickets {
             client @ IpAddr::V4(_) => client,
         };
         Some((self.hasher.hash_one(client) as u32).max(NOBODY + 1))
+    }
+
+    /// Takes an open file for a connection to an upstream, if there is one left.
+    pub(super) fn take_file(self: &Arc<Self>, quota: &Quota) -> Option<File> {
+        let mut state = self.state();
+        if !state.has_file(quota) {
+            return None;
+        }
+        state.upstreams += 1;
+        drop(state);
+        Some(File(Arc::clone(self)))
     }
 
     /// Takes a place back.
@@ -203,6 +219,12 @@ impl Asking {
     }
 }
 
+impl Drop for File {
+    fn drop(&mut self) {
+        self.0.state().upstreams -= 1;
+    }
+}
+
 impl Drop for Asking {
     fn drop(&mut self) {
         self.tickets.state().people.end_question();
@@ -265,7 +287,7 @@ impl Approach {
         visitor: Visitor,
     ) -> Result<Ticket, Cause> {
         let mut state = self.tickets.state();
-        if state.links >= quota.links {
+        if !state.has_room(quota) {
             return Err(Cause::Links);
         }
         state.links += 1;
@@ -318,6 +340,16 @@ struct Seat {
 }
 
 impl State {
+    /// Returns true if there is room for a link.
+    const fn has_room(&self, quota: &Quota) -> bool {
+        self.links < quota.links && self.has_file(quota)
+    }
+
+    /// Returns true if there is an open file left.
+    const fn has_file(&self, quota: &Quota) -> bool {
+        self.links + self.upstreams < quota.files
+    }
+
     /// Takes a link's place, and one of its user.
     fn take_place(
         &mut self,
@@ -325,7 +357,7 @@ impl State {
         user: Option<&str>,
         peer: Option<Peer>,
     ) -> Result<Seat, Cause> {
-        if self.links >= quota.links {
+        if !self.has_room(quota) {
             return Err(Cause::Links);
         }
         let per_user = quota.links_per_user;

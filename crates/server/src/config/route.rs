@@ -21,6 +21,10 @@ pub struct Route {
     /// server's own. Default: all those that may open links.
     #[serde(default)]
     pub allow_origins: Option<Vec<String>>,
+    /// Which request of the browser it is whose headers the upstream gets, its cookies among them:
+    /// `"open"` or `"link"`. Default: `"open"`.
+    #[serde(default)]
+    pub cookies: Cookies,
     /// Request headers of the browser that are passed on besides `Cookie`, `Origin`, `User-Agent`,
     /// `Accept-Language` and `Authorization`. Default: none.
     #[serde(default)]
@@ -52,6 +56,21 @@ pub struct Route {
     /// The name that the certificate of a `wss:` upstream must have. Default: its host.
     #[serde(default)]
     pub server_name: Option<String>,
+}
+
+/// Which request of the browser it is whose headers an upstream gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Cookies {
+    /// That of a short WebSocket to the path of the socket, which the browser opens before the
+    /// socket opens: its cookies are those of a native socket. It needs another round trip, and
+    /// WebSockets of the path that offer `tabmux.ticket` must reach the gateway.
+    #[default]
+    Open,
+    /// That of the newest link. Cookies with another path than `/` or `/tabmux` are missing, and a
+    /// cookie that changed since the link opened is the old one.
+    Link,
 }
 
 /// How long a socket whose page is in the back/forward cache keeps its connection.
@@ -103,6 +122,7 @@ impl Route {
             prefix: prefix.into(),
             upstreams: vec![upstream.into()],
             allow_origins: None,
+            cookies: Cookies::Open,
             headers: Vec::new(),
             open_timeout_ms: open_timeout(),
             sockets: sockets(),
@@ -125,6 +145,13 @@ impl Route {
     #[must_use]
     pub fn allow_origins(mut self, origins: Vec<String>) -> Self {
         self.allow_origins = Some(origins);
+        self
+    }
+
+    /// Sets which request of the browser it is whose headers the upstream gets.
+    #[must_use]
+    pub const fn cookies(mut self, cookies: Cookies) -> Self {
+        self.cookies = cookies;
         self
     }
 

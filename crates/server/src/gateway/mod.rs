@@ -8,11 +8,18 @@ mod pipe;
 mod places;
 mod refused;
 mod route;
+pub(crate) mod show;
 mod target;
+mod tickets;
 mod tls;
 mod upstream;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::http::{HeaderName, header};
 use tokio::{sync::watch, time::timeout};
@@ -22,10 +29,17 @@ pub use self::{
     dial::request_head,
     target::{BadTarget, Target},
 };
-use self::{places::Places, refused::Counts, route::RouteState};
-use crate::{Config, Error, routes::Factory, task_opening, users::LinkRequest};
+use self::{places::Places, refused::Counts, route::RouteState, tickets::Tickets};
+use crate::{
+    Config, Cookies, Error,
+    admission::{Admission, File},
+    app::{Headers, Whose},
+    routes::Factory,
+    task_opening,
+    users::LinkRequest,
+};
 
-/// The request headers of a link that every route passes on.
+/// The request headers that every route passes on.
 const PASSED_ON: [HeaderName; 5] = [
     header::COOKIE,
     header::ORIGIN,
@@ -43,8 +57,12 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// All routes to other servers.
 pub(crate) struct Gateway {
     routes: Vec<Arc<RouteState>>,
-    /// The headers of a link's request that are kept.
+    /// The headers of a request that some route passes on.
     kept: Vec<HeaderName>,
+    /// Some route passes on what links say, which is then kept for each of them.
+    keeps_for_links: bool,
+    /// Some route has browsers show tickets.
+    makes_tickets: bool,
     shared: Arc<Shared>,
 }
 
@@ -52,8 +70,18 @@ pub(crate) struct Gateway {
 struct Shared {
     places: Arc<Places>,
     refused: Counts,
+    tickets: Tickets,
+    /// Tells whether there is an open file left.
+    door: OnceLock<Arc<Admission>>,
     /// True when upstream connections are to be closed.
     stop: watch::Sender<bool>,
+}
+
+/// What an upstream is told of a browser.
+#[derive(Default)]
+pub(crate) struct Visit<'a> {
+    headers: Cow<'a, [(Box<str>, Box<[u8]>)]>,
+    address: Option<IpAddr>,
 }
 
 /// The handlers of the sockets that routes serve.
@@ -83,6 +111,8 @@ impl Gateway {
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.upstream_per_browser, limits.upstream_per_user)),
             refused: Counts::default(),
+            tickets: Tickets::default(),
+            door: OnceLock::new(),
             stop: watch::Sender::new(false),
         });
         let mut kept = PASSED_ON.to_vec();
@@ -99,21 +129,50 @@ impl Gateway {
         }
         kept.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         kept.dedup();
-        Ok(Self { routes, kept, shared })
+        let uses = |cookies| config.route.iter().any(|route| route.cookies == cookies);
+        let (keeps_for_links, makes_tickets) = (uses(Cookies::Link), uses(Cookies::Open));
+        Ok(Self { routes, kept, keeps_for_links, makes_tickets, shared })
     }
 
-    /// Returns what a link's request tells upstreams. Without routes it is nothing.
-    pub(crate) fn keep(&self, request: &LinkRequest<'_>) -> Vec<(Box<str>, Box<[u8]>)> {
-        let mut kept = Vec::new();
-        if self.routes.is_empty() {
-            return kept;
-        }
+    /// Returns what a link's request tells upstreams. It is nothing if no route passes that on.
+    pub(crate) fn keep(&self, request: &LinkRequest<'_>) -> Headers {
+        if self.keeps_for_links { self.look(request) } else { Headers::new() }
+    }
+
+    /// Returns what a request tells upstreams.
+    pub(crate) fn look(&self, request: &LinkRequest<'_>) -> Headers {
+        let mut kept = Headers::new();
         let proxied = PROXIED.into_iter().filter(|_| request.proxied);
         for name in self.kept.iter().map(HeaderName::as_str).chain(proxied) {
             kept.extend(request.values(name).map(|value| (name.into(), value.into())));
         }
+        let is_told = kept.iter().any(|(name, _)| &**name == PROTO);
+        if request.is_encrypted && !is_told {
+            kept.push((PROTO.into(), (*b"https").into()));
+        }
         kept.shrink_to_fit();
         kept
+    }
+
+    /// Returns true if some route has browsers show tickets.
+    pub(crate) const fn makes_tickets(&self) -> bool {
+        self.makes_tickets
+    }
+
+    /// Takes a ticket that somebody shows at a target. Returns false if no socket waits for it.
+    fn show(&self, ticket: &str, target: &str, whose: &Whose, visit: Visit<'static>) -> bool {
+        self.shared.tickets.show(ticket, target, whose, visit)
+    }
+
+    /// Returns how many tickets count, and what became of tickets.
+    pub(crate) fn tickets(&self) -> (usize, Vec<(&'static str, u64)>) {
+        (self.shared.tickets.len(), self.shared.tickets.counts().into())
+    }
+
+    /// Names the door, which counts open files.
+    pub(crate) fn set_door(&self, door: Arc<Admission>) {
+        // There is one for each server.
+        let _ = self.shared.door.set(door);
     }
 
     /// Returns the handlers of the routes.
@@ -155,6 +214,14 @@ impl Gateway {
     }
 }
 
+impl Shared {
+    /// Takes the open file of a connection. Without a door nobody counts them.
+    fn take_file(&self) -> Result<Option<File>, Refused> {
+        let Some(door) = self.door.get() else { return Ok(None) };
+        door.take_file().map(Some).ok_or(Refused::Files)
+    }
+}
+
 impl RouteTable {
     /// Returns what makes the handler of a path. It is the raw path of an OPEN; its dot segments
     /// are resolved before a route is chosen.
@@ -166,5 +233,18 @@ impl RouteTable {
             }
             Err(_) => self.bad.as_ref(),
         }
+    }
+}
+
+impl Visit<'_> {
+    /// Returns the values of a header, by its name in lower case.
+    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let found = self.headers.iter().filter(move |(key, _)| &**key == name);
+        found.map(|(_, value)| &**value)
+    }
+
+    /// Returns the first value of a header, by its name in lower case.
+    fn value(&self, name: &str) -> Option<&[u8]> {
+        self.values(name).next()
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{
     Error, Message,
-    error::CapacityError,
+    error::{CapacityError, ProtocolError},
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 use tracing::debug;
@@ -27,6 +27,9 @@ use crate::{Ended, TaskSocket};
 /// What tungstenite makes of a close frame whose code may not be sent. The browser's WebSocket
 /// fails the connection then.
 const BAD_CLOSE: &str = "Protocol violation";
+
+/// What the page reads of an upstream whose messages are none.
+const BROKE_RULES: &str = "the server behind this path broke the rules of WebSocket";
 
 /// A virtual socket and its upstream.
 struct Pipe {
@@ -201,7 +204,9 @@ impl Pipe {
             End::Upstream(frame) => {
                 match frame {
                     None => self.socket.close(close::NO_STATUS, ""),
-                    Some(frame) if is_bad(&frame) => self.socket.close(close::ABNORMAL, ""),
+                    Some(frame) if is_bad(&frame) => {
+                        self.socket.close(close::ABNORMAL, BROKE_RULES);
+                    }
                     Some(frame) => self.socket.close(frame.code.into(), &frame.reason),
                 }
                 self.finish().await;
@@ -212,6 +217,12 @@ impl Pipe {
                     Error::Capacity(CapacityError::MessageTooLong { .. }) => {
                         (close::TOO_BIG, "the server sent a message larger than its limit")
                     }
+                    // A browser says `error` of a connection that it fails, and not of one that
+                    // breaks.
+                    Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                        (close::ABNORMAL, "")
+                    }
+                    Error::Protocol(_) | Error::Utf8(_) => (close::ABNORMAL, BROKE_RULES),
                     _ => (close::ABNORMAL, ""),
                 };
                 self.socket.close(code, reason);

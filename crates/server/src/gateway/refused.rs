@@ -31,6 +31,12 @@ pub(crate) enum Refused {
     Status(u16),
     /// The upstream broke the rules of the handshake.
     Garbage(String),
+    /// The browser showed no ticket in time.
+    Unshown(Duration),
+    /// The browser is of another user than the session.
+    OtherUser,
+    /// The server has as many open files as it may.
+    Files,
     /// The server is about to end.
     Draining,
     /// The tab has gone.
@@ -43,7 +49,7 @@ pub(super) struct Counts([AtomicU64; Refused::REASONS.len()]);
 
 impl Refused {
     /// All reasons, as metrics name them.
-    pub(crate) const REASONS: [&str; 11] = [
+    pub(crate) const REASONS: [&str; 14] = [
         "target",
         "origin",
         "upstream_per_browser",
@@ -55,6 +61,9 @@ impl Refused {
         "garbage",
         "draining",
         "gone",
+        "unshown",
+        "other_user",
+        "files",
     ];
 
     /// Returns the place of the reason in [`REASONS`](Self::REASONS).
@@ -71,6 +80,9 @@ impl Refused {
             Self::Garbage(_) => 8,
             Self::Draining => 9,
             Self::Gone => 10,
+            Self::Unshown(_) => 11,
+            Self::OtherUser => 12,
+            Self::Files => 13,
         }
     }
 }
@@ -109,6 +121,15 @@ impl fmt::Display for Refused {
             Self::Garbage(why) => {
                 write!(f, "the server behind this path did not open a WebSocket: {why}")
             }
+            Self::Unshown(wait) => write!(
+                f,
+                "the gateway did not see the browser's cookies within {} s: have your proxy \
+                 send it the WebSockets of this path that offer tabmux.ticket, or set cookies = \
+                 \"link\"",
+                wait.as_secs()
+            ),
+            Self::OtherUser => f.write_str("the browser is of another user than the connection"),
+            Self::Files => f.write_str("the server has as many open files as it may"),
             Self::Draining => f.write_str("the server is about to end"),
             Self::Gone => f.write_str("the tab has gone"),
         }

@@ -13,14 +13,14 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::{
-    Counts, HOST, Numbers, PASSED_ON, PROTO, Refused, Shared, Target,
+    Counts, HOST, Numbers, PASSED_ON, PROTO, Refused, Shared, Target, Visit,
     dial::{self, Dialled, Wanted},
     pipe,
     places::Place,
     tls::Tls,
     upstream::{Pool, Seat, Upstream},
 };
-use crate::{Opening, Parked, Route, logs::rarely, origin::Origins};
+use crate::{Cookies, Opening, Parked, Route, admission::File, logs::rarely, origin::Origins};
 
 /// A route in force.
 pub(super) struct RouteState {
@@ -35,6 +35,7 @@ pub(super) struct RouteState {
     /// How long the connection of a parked page is kept; for ever if `None`.
     parked: Option<Duration>,
     tls: Option<Tls>,
+    cookies: Cookies,
     shared: Arc<Shared>,
     open: AtomicU32,
     opened: AtomicU64,
@@ -46,6 +47,7 @@ pub(super) struct RouteState {
 struct Places {
     route: Arc<RouteState>,
     _place: Place,
+    _file: Option<File>,
 }
 
 /// Serves a virtual socket by a WebSocket of an upstream.
@@ -107,6 +109,7 @@ impl RouteState {
                 Parked::Millis(millis) => Some(Duration::from_millis(millis)),
             },
             tls,
+            cookies: route.cookies,
             shared: Arc::clone(shared),
             open: AtomicU32::new(0),
             opened: AtomicU64::new(0),
@@ -152,51 +155,73 @@ impl RouteState {
         if !opening.protocols().iter().all(|protocol| dial::is_token(protocol)) {
             return Err(Refused::Protocols);
         }
-        if let Some(origins) = &self.origins {
-            let host = opening.header(HOST).or_else(|| opening.header("host"));
-            if !origins.allow(opening.header("origin"), host.unwrap_or(b"")) {
-                return Err(Refused::Origin);
-            }
-        }
         let places = self.take(opening)?;
-        self.watch_upstreams();
         let stop = self.shared.stop.subscribe();
-        let wanted = self.wanted(opening, target, longest);
-        let dialling = timeout(self.open_timeout, self.dial(&wanted));
         let dialled = tokio::select! {
-            dialled = dialling => dialled.unwrap_or(Err(Refused::Slow(self.open_timeout)))?,
+            dialled = self.reach(opening, target, longest) => dialled?,
             () = pipe::stopped(stop) => return Err(Refused::Draining),
             () = opening.gone() => return Err(Refused::Gone),
         };
         Ok((places, dialled))
     }
 
+    /// Learns what the upstream is to be told of the browser, and dials.
+    async fn reach(
+        &self,
+        opening: &Opening,
+        target: Target,
+        longest: usize,
+    ) -> Result<Dialled, Refused> {
+        let visit = match self.cookies {
+            Cookies::Open => self.shared.tickets.ask(opening, &target).await?,
+            Cookies::Link => {
+                Visit { headers: opening.kept_headers().into(), address: opening.address() }
+            }
+        };
+        if let Some(origins) = &self.origins {
+            let host = visit.value(HOST).or_else(|| visit.value("host"));
+            if !origins.allow(visit.value("origin"), host.unwrap_or(b"")) {
+                return Err(Refused::Origin);
+            }
+        }
+        self.watch_upstreams();
+        let wanted = self.wanted(&visit, opening.protocols(), target, longest);
+        let dialled = timeout(self.open_timeout, self.dial(&wanted)).await;
+        dialled.unwrap_or(Err(Refused::Slow(self.open_timeout)))
+    }
+
     /// Takes the socket's place in all limits.
     fn take(self: &Arc<Self>, opening: &Opening) -> Result<Places, Refused> {
         let place = self.shared.places.take(opening.session(), opening.shared_visitor())?;
+        let file = self.shared.take_file()?;
         let more = |open: u32| (self.limit == 0 || open < self.limit).then_some(open + 1);
         match self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Ok(Places { route: Arc::clone(self), _place: place }),
+            Ok(_) => Ok(Places { route: Arc::clone(self), _place: place, _file: file }),
             Err(_) => Err(Refused::Route(self.limit)),
         }
     }
 
     /// Returns what the upstream is asked for.
-    fn wanted(&self, opening: &Opening, target: Target, longest: usize) -> Wanted {
+    fn wanted(
+        &self,
+        visit: &Visit<'_>,
+        protocols: &[String],
+        target: Target,
+        longest: usize,
+    ) -> Wanted {
         let names = PASSED_ON.iter().chain(&self.headers);
         let mut headers = Vec::new();
         for name in names {
-            headers
-                .extend(opening.headers(name.as_str()).map(|value| (name.clone(), value.into())));
+            headers.extend(visit.values(name.as_str()).map(|value| (name.clone(), value.into())));
         }
         let mut forwarded = |name, value: Option<Vec<u8>>| {
             headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
         };
-        let said = |name| opening.header(name).map(<[u8]>::to_vec);
-        forwarded("x-forwarded-for", opening.address().map(|it| it.to_string().into_bytes()));
+        let said = |name| visit.value(name).map(<[u8]>::to_vec);
+        forwarded("x-forwarded-for", visit.address.map(|it| it.to_string().into_bytes()));
         forwarded(PROTO, Some(said(PROTO).unwrap_or_else(|| b"http".to_vec())));
         forwarded(HOST, said(HOST).or_else(|| said("host")));
-        let protocols = opening.protocols().join(", ");
+        let protocols = protocols.join(", ");
         Wanted { target, prefix: self.stem().len(), headers, protocols, longest }
     }
 

@@ -120,6 +120,8 @@ pub(crate) enum Command {
         code: u16,
         reason: String,
     },
+    /// Have the hub show this ticket at the path of the socket.
+    Ticket(Box<str>),
     /// Call the handler's `writable`.
     Poke,
     /// The handler has dealt with a message whose credit it held.
@@ -139,6 +141,7 @@ impl Post {
         let own = match &self.command {
             Command::Send(payload) => payload.len(),
             Command::Close { reason, .. } => reason.len(),
+            Command::Ticket(ticket) => ticket.len(),
             Command::Poke | Command::GiveBack { .. } => 0,
             Command::Answer { decision: Decision::Accept { protocol }, .. } => protocol.len(),
             Command::Answer { decision: Decision::Reject { message, .. }, .. } => message.len(),

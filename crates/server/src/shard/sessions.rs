@@ -413,6 +413,10 @@ impl Sessions {
                     sent => sent,
                 }
             }
+            Command::Ticket(ticket) => match self.sockets.get(&socket) {
+                Some(it) => registry.send_ticket(at.now, socket, &ticket, &it.target),
+                None => Ok(()),
+            },
             Command::Poke => {
                 self.call(at, socket, |handler, ctx| handler.writable(ctx));
                 Ok(())

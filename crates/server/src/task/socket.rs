@@ -216,6 +216,11 @@ impl TaskSocket {
         if outgoing.is_parked == parked { Poll::Ready(()) } else { outgoing.wait(context) }
     }
 
+    /// Has the hub show a ticket at the path of the socket, which is about to open.
+    pub(crate) fn send_ticket(&self, ticket: &str) -> Result<(), SendError> {
+        self.reader.half.0.sender.send_ticket(ticket)
+    }
+
     /// Returns how many bytes a message may have.
     pub(crate) fn longest(&self) -> usize {
         self.reader.half.0.shared.longest

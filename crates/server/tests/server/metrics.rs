@@ -31,7 +31,7 @@ const NAMES: [&str; 79] = [
     "tabmux_deliveries_total counter",
     "tabmux_draining gauge",
     "tabmux_gateway_refused_total counter",
-    "tabmux_gateway_refused_total{reason} 11",
+    "tabmux_gateway_refused_total{reason} 14",
     "tabmux_handshake_seconds histogram",
     "tabmux_handshakes gauge",
     "tabmux_hellos_refused_total counter",
@@ -76,6 +76,8 @@ const NAMES: [&str; 79] = [
     "tabmux_tabs_refused_total counter",
     "tabmux_tabs_set_aside_total counter",
     "tabmux_tabs_stalled_total counter",
+    "tabmux_tickets gauge",
+    "tabmux_tickets_total counter",
     "tabmux_topics gauge",
     "tabmux_uptime_seconds gauge",
     // Of labels.
@@ -90,6 +92,7 @@ const NAMES: [&str; 79] = [
     "tabmux_refused_total{reason} 19",
     "tabmux_sessions_ended_total{reason} 2",
     "tabmux_sessions_resumed_total{reason} 2",
+    "tabmux_tickets_total{fate} 5",
 ];
 
 /// A page, each line of which was understood.

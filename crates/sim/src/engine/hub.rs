@@ -377,6 +377,7 @@ impl Watch {
             | Output::ShowCredentials(..)
             | Output::CloseLink { .. }
             | Output::AskWho
+            | Output::ShowTicket { .. }
             | Output::TakeTag { .. }
             | Output::WatchTab { .. } => {}
         }

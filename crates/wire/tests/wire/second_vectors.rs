@@ -114,6 +114,7 @@ fn server_control() -> Vec<Vector> {
         Vector::new("for a while", dismissed(Some(60_000))),
         Vector::new("for good", dismissed(None)),
         Vector::new("a mebibyte", ServerFrame::Coming { bytes: 1 << 20 }),
+        Vector::new("for /chat", ServerFrame::Ticket { ticket: "once", path: "/chat?room=1" }),
     ]
 }
 

@@ -87,7 +87,7 @@ function tell(trace, otherSeed) {
   const recorded = [];
   const shell = {
     requestLock() {}, releaseLock() {}, openLink() {}, sendLink() {}, sendShown() {}, closeLink() {},
-    askWho() {}, takeTag() {}, watchTab() {}, dropTab() {}, log() {},
+    askWho() {}, showTicket() {}, takeTag() {}, watchTab() {}, dropTab() {}, log() {},
     post(_, kind, numbers, data) {
       // As worker.ts makes it.
       const message = kind === FAILED ? [kind] : [kind, 1n, ...numbers];

@@ -132,6 +132,7 @@ impl Mux {
                 base.answered(now, nonce);
             }
             ServerFrame::Coming { bytes } => self.announced(base, bytes),
+            ServerFrame::Ticket { ticket, path } => show_ticket(base, ticket, path),
             ServerFrame::Credentials(standing) => self.credentials_stand(now, base, &standing),
             // Frames that this release does not act on, and types of later versions.
             ServerFrame::Reply(_)
@@ -530,4 +531,14 @@ const fn may_come(connection: &Connection, frame: &ServerFrame<'_>) -> bool {
             | ServerFrame::Fenced { .. }
     );
     answers_hello || matches!(connection, Connection::Connected(_))
+}
+
+/// Has the shell show a ticket. One that no sub-protocol could be, and one for no path, is dropped:
+/// the server refuses the socket in the end.
+fn show_ticket(base: &mut Base, ticket: &str, path: &str) {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if ticket.bytes().all(fits) && path.starts_with('/') {
+        let (ticket, path) = (ticket.to_owned(), path.to_owned());
+        base.order(Output::ShowTicket { ticket, path });
+    }
 }

@@ -186,6 +186,7 @@ impl<'a> ToAll<'a> {
             | ServerFrame::Credentials(_)
             | ServerFrame::Dismissed(_)
             | ServerFrame::Coming { .. }
+            | ServerFrame::Ticket { .. }
             | ServerFrame::Opened { .. }
             | ServerFrame::Data { .. }
             | ServerFrame::Close { .. }

@@ -5,7 +5,7 @@ use tabmux_server::{Config, Parked, Server};
 use tokio::io::AsyncReadExt;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use super::world::{Backend, TAB, closed, connected, opened, tab};
+use super::world::{Backend, TAB, closed, connected, opened, route, tab};
 use crate::support::{Hub, Running, claim, frame, hello, say_hello_on, soon};
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn pings_of_an_upstream_are_answered() {
     use futures_util::{SinkExt, StreamExt};
     use tokio_tungstenite::tungstenite::Message;
     let backend = Backend::start().await;
-    let server = Running::start(Server::builder().gateway("/chat", backend.url())).await;
+    let server = Running::start(Server::builder().route(route("/chat", backend.url()))).await;
     let (_hub, mut conn) = connected(&server, &backend).await;
     conn.ws.send(Message::Ping("x".into())).await.unwrap();
     let answer = soon("a pong", conn.ws.next()).await.unwrap().unwrap();

@@ -4,7 +4,7 @@ use tabmux_core::wire::Payload;
 use tabmux_server::Server;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
-use super::world::{Backend, TAB, closed, connected, opened, rejected, tab};
+use super::world::{Backend, TAB, closed, connected, failed, opened, rejected, route, tab};
 use crate::support::{Hub, Running, soon};
 
 /// A socket of the tab that has nothing to do with what ends.
@@ -38,7 +38,7 @@ async fn an_upstream_that_refuses_fails_the_socket_with_its_status() {
 #[tokio::test]
 async fn an_upstream_that_is_down_fails_the_socket_and_its_address_is_told_to_nobody() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let builder = Server::builder().gateway("/chat", format!("ws://127.0.0.1:{port}"));
+    let builder = Server::builder().route(route("/chat", format!("ws://127.0.0.1:{port}")));
     let server = Running::start(builder).await;
     let mut hub = tab(&server).await;
     hub.ask(TAB, 1, "/chat", &[]).await;
@@ -113,6 +113,8 @@ async fn what_a_browser_would_not_take_ends_the_socket_as_it_would_there() {
         let mut conn = backend.conn().await;
         opened(&mut hub).await;
         conn.ws.get_mut().write_all(bytes).await.unwrap();
+        // A native socket has an `error` first.
+        assert!(failed(&mut hub).await.contains("broke the rules"), "{bytes:?}");
         assert_eq!(closed(&mut hub).await, (1006, String::new()), "{bytes:?}");
     }
     still_there(&mut hub, &mut neighbour).await;

@@ -5,6 +5,7 @@ mod hostile;
 mod limits;
 mod pressure;
 mod requests;
+mod tickets;
 #[cfg(feature = "wss")]
 mod tls;
 mod upstreams;

@@ -2,7 +2,7 @@
 
 use tabmux_server::{Admitted, Config, Server};
 
-use super::world::{Backend, TAB, opened, rejected, tab, tab_with};
+use super::world::{Backend, TAB, opened, rejected, route, tab, tab_with};
 use crate::support::{Running, metric};
 
 #[tokio::test]
@@ -47,8 +47,8 @@ async fn messages_that_come_with_the_upgrade_are_not_lost() {
 async fn a_base_takes_the_place_of_the_prefix_and_the_longest_prefix_counts() {
     let (outer, inner) = (Backend::start().await, Backend::start().await);
     let builder = Server::builder()
-        .gateway("/", outer.url())
-        .gateway("/chat", format!("{}/v1/", inner.url()));
+        .route(route("/", outer.url()))
+        .route(route("/chat", format!("{}/v1/", inner.url())));
     let server = Running::start(builder).await;
     let mut hub = tab(&server).await;
     let mut conns = Vec::new();
@@ -184,7 +184,7 @@ async fn a_route_may_be_for_some_origins_alone() {
 async fn a_handler_of_the_server_itself_comes_first() {
     let backend = Backend::start().await;
     let server = Running::start(crate::support::demo::install(
-        Server::builder().gateway("/", backend.url()),
+        Server::builder().route(route("/", backend.url())),
     ))
     .await;
     let mut hub = tab(&server).await;

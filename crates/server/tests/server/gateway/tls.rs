@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tabmux_server::{Route, Server};
+use tabmux_server::Server;
 use tokio::net::TcpListener;
 use tokio_rustls::{
     TlsAcceptor,
@@ -15,7 +15,7 @@ use tokio_rustls::{
 };
 use tokio_tungstenite::{accept_async, tungstenite::Message};
 
-use super::world::{TAB, opened, rejected, tab};
+use super::world::{TAB, opened, rejected, route, tab};
 use crate::support::{Running, folder, soon};
 
 /// What accepts TLS as `name`, and the certificate (PEM) of its authority.
@@ -44,8 +44,8 @@ async fn an_upstream_may_have_its_own_authority_and_another_name() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("wss://{}", listener.local_addr().unwrap());
     let builder = Server::builder()
-        .route(Route::new("/chat/", &url).ca_file(&path).server_name("app.internal"))
-        .route(Route::new("/wrong/", &url).ca_file(&path));
+        .route(route("/chat/", &url).ca_file(&path).server_name("app.internal"))
+        .route(route("/wrong/", &url).ca_file(&path));
     let server = Running::start(builder).await;
     let mut hub = tab(&server).await;
     hub.ask(TAB, 1, "/chat/", &[]).await;

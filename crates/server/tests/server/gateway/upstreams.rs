@@ -1,15 +1,15 @@
 //! Several servers behind one path, and other ways to one.
 
-use tabmux_server::{Route, Server};
+use tabmux_server::Server;
 use tokio::net::TcpListener;
 
-use super::world::{Backend, Conn, TAB, connected, opened, tab};
+use super::world::{Backend, Conn, TAB, connected, opened, route, tab};
 use crate::support::{Running, soon};
 
 #[tokio::test]
 async fn sockets_go_to_the_server_with_the_fewest() {
     let (one, two) = (Backend::start().await, Backend::start().await);
-    let route = Route::new("/chat/", one.url()).upstream(two.url());
+    let route = route("/chat/", one.url()).upstream(two.url());
     let server = Running::start(Server::builder().route(route)).await;
     let mut hub = tab(&server).await;
     let mut conns = Vec::new();
@@ -25,7 +25,7 @@ async fn a_server_that_is_down_is_passed_over_and_taken_again_when_it_is_back() 
     let (down, up) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Backend::start().await);
     let address = down.local_addr().unwrap();
     drop(down);
-    let route = Route::new("/chat/", format!("ws://{address}")).upstream(up.url()).health_ms(10);
+    let route = route("/chat/", format!("ws://{address}")).upstream(up.url()).health_ms(10);
     let server = Running::start(Server::builder().route(route)).await;
     let mut hub = tab(&server).await;
     let mut conns = Vec::new();
@@ -90,7 +90,7 @@ async fn connections_come_from_the_source_addresses_in_turn() {
 async fn a_name_is_resolved() {
     let backend = Backend::start().await;
     let url = format!("ws://localhost:{}", backend.address.port());
-    let server = Running::start(Server::builder().gateway("/chat/", url)).await;
+    let server = Running::start(Server::builder().route(route("/chat/", url))).await;
     let (_hub, conn) = connected(&server, &backend).await;
     let host = format!("localhost:{}", backend.address.port());
     assert_eq!(conn.header("host"), Some(&*host));
@@ -104,7 +104,7 @@ async fn an_upstream_may_be_a_unix_socket() {
     let path = crate::support::folder("gateway-unix").join("app.sock");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let url = format!("unix:{}:/v1", path.display());
-    let server = Running::start(Server::builder().gateway("/chat", url)).await;
+    let server = Running::start(Server::builder().route(route("/chat", url))).await;
     let mut hub = tab(&server).await;
     hub.ask(TAB, 1, "/chat/room", &[]).await;
     let (stream, _) = soon("a connection", listener.accept()).await.unwrap();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use tabmux_core::wire::{Alias, Rejected, ServerFrame};
-use tabmux_server::{Builder, Route, Server};
+use tabmux_server::{Builder, Cookies, Route, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -60,7 +60,7 @@ impl Backend {
         build: impl FnOnce(Builder) -> Builder,
         change: impl FnOnce(Route) -> Route,
     ) -> Running {
-        let route = change(Route::new("/chat/", self.url()));
+        let route = change(route("/chat/", self.url()));
         Running::start(build(Server::builder()).route(route)).await
     }
 
@@ -81,6 +81,11 @@ impl Backend {
         stream.write_all(bytes).await.unwrap();
         (stream, head)
     }
+}
+
+/// A route whose upstreams get the headers of the link, so that no ticket is shown.
+pub(super) fn route(prefix: &str, upstream: impl Into<String>) -> Route {
+    Route::new(prefix, upstream).cookies(Cookies::Link)
 }
 
 /// Reads the head of a request.
@@ -181,6 +186,14 @@ pub(super) async fn rejected(hub: &mut Hub) -> String {
     match frame(&hub.next().await) {
         ServerFrame::Rejected(Rejected { message, .. }) => message.to_owned(),
         other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// The text of the `error` that comes next.
+pub(super) async fn failed(hub: &mut Hub) -> String {
+    match frame(&hub.next().await) {
+        ServerFrame::Error { socket: Some(_), message, .. } => message.to_owned(),
+        other => panic!("no error: {other:?}"),
     }
 }
 

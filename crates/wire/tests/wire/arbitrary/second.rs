@@ -54,6 +54,8 @@ fn control() -> impl Strategy<Value = ServerFrame<'static>> {
             ServerFrame::Dismissed(Dismissed { tab: TabId(tab), retry_ms, message })
         }),
         number().prop_map(|bytes| ServerFrame::Coming { bytes }),
+        (text(1..=64), text(0..=64))
+            .prop_map(|(ticket, path)| ServerFrame::Ticket { ticket, path }),
     ]
 }
 
