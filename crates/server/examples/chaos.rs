@@ -25,7 +25,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt, StreamExt};
 use tabmux_core::{OwnedPayload, wire::Payload};
 use tabmux_server::{
     Admitted, Ctx, Handshake, Refusal, Route, Server, ServerHandle, SocketHandler, Target,
@@ -362,7 +362,7 @@ async fn plain(listener: TcpListener) {
         tokio::spawn(async move {
             let Ok(mut socket) = accept_async(stream).await else { return };
             let mut tick = now();
-            while socket.send(Message::text(format!("k {tick}"))).await.is_ok() {
+            while SinkExt::send(&mut socket, Message::text(format!("k {tick}"))).await.is_ok() {
                 tick += 1;
                 at(tick).await;
             }
