@@ -78,7 +78,8 @@ proptest! {
     fn every_input_is_read_as_it_was_written(
         (a, b) in (numbers(), numbers()),
         (now, small) in (numbers(), any::<u32>()),
-        text in ".{0,40}",
+        // A query is not written as it was.
+        text in "[^?]{0,40}",
         bytes in any::<Vec<u8>>(),
     ) {
         let now = Timestamp::from_micros(now);

@@ -231,7 +231,9 @@ impl Recording {
         let mut n = self.tabs.get(&tab).map_or(0, |tab| tab.said) + 1;
         n += u64::from(self.rng.one_in(30));
         let message = match choice {
-            0..3 => TabMessage::Open { n, socket, path: "/p?q", protocols: vec!["one", "two"] },
+            0..3 => {
+                TabMessage::Open { n, socket, path: "/path?s3cret", protocols: vec!["one", "two"] }
+            }
             3..6 => TabMessage::Send { n, socket, payload: Payload::Text(&text) },
             6 => TabMessage::Send { n, socket, payload: Payload::Binary(&large) },
             7 => TabMessage::Close { n, socket, code: 3001, reason: &text },

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tabmux_core::{
+    OwnedPayload,
     hub::{HubMessage, Output},
     trace::Entry,
 };
@@ -10,6 +11,7 @@ use tabmux_trace::{
     record::record,
     replay::{Line, ReplayError, replay},
 };
+use tabmux_wire::HubFrame;
 
 const STEPS: u64 = 2500;
 
@@ -64,6 +66,22 @@ fn a_digest_that_differs_is_found_where_it_is() {
     let whole = record(2, 50);
     replay(&whole, |line| entries += u64::from(matches!(line, Line::Told(_)))).unwrap();
     assert_eq!(entry, entries + 50, "the last entry, of which 50 are digests");
+}
+
+#[test]
+fn a_trace_holds_no_query_of_a_socket_and_is_replayed_without() {
+    let trace = record(2, STEPS);
+    let holds = |text: &[u8]| trace.windows(text.len()).any(|part| part == text);
+    assert!(holds(b"/path?xxxxxx") && !holds(b"s3cret"));
+    let mut opened = 0;
+    replay(&trace, |line| {
+        if let Line::Ordered(Output::SendLink { payload: OwnedPayload::Binary(frame), .. }) = line {
+            let frame = HubFrame::decode(frame);
+            opened += u32::from(matches!(frame, Ok(HubFrame::Open { path: "/path?xxxxxx", .. })));
+        }
+    })
+    .unwrap();
+    assert!(opened > 0);
 }
 
 #[test]

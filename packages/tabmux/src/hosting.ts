@@ -73,6 +73,8 @@ export class Host implements RelayShell, Shell {
   readonly #locks: LockManager | undefined;
   #linkLock: LinkLock | undefined;
   #link: WebSocket | undefined;
+  /** The last question whose the browser is. */
+  #who: WebSocket | undefined;
   /** Where the next link goes: a URL, and sub-protocols behind it. Nobody writes it down. */
   #address: string[];
   /** What a page told last of who its user is. Nobody writes it down either. */
@@ -400,9 +402,11 @@ export class Host implements RelayShell, Shell {
     const told = (text: string): void => this.call((hub, now) => hub.who?.(now, text) ?? -1);
     try {
       const { href, search } = new URL(this.#shown(this.#address[0]));
-      const who = new WebSocket(new URL('who' + search, href));
+      const who = this.#who = new WebSocket(new URL('who' + search, href));
       who.onmessage = ({ data }) => (said = `${data}`);
-      who.onclose = ({ code }) => told(said || (code === REFUSED ? 'refused' : ''));
+      // One that comes after the hub gave up on it tells nothing of now.
+      who.onclose = ({ code }) =>
+        this.#who === who && told(said || (code === REFUSED ? 'refused' : ''));
     } catch {
       // Firefox and WebKit throw when the worker's own policy forbids the connection.
       queueMicrotask(() => told(''));

@@ -110,6 +110,8 @@ export interface HubPort extends Life, Session {
   _news: number;
   /** The reason that the hub gave last, before a cause was found. */
   _raw?: string;
+  /** Why the hub is refused for good, if it is. */
+  _refusal?: string | false;
   /** Whose the link is, as names have it. Missing where the server knows no users. */
   _user: string | undefined;
   /** The tag that the page gave. */
@@ -197,7 +199,8 @@ function begin(
 
 /** Adds a socket, a client, or a subscription `of` a client, whose user is that of the client. */
 export function addPeer(hub: HubPort, _receive: Receive, _wish?: Wish, of?: Peer): Peer {
-  const _doubt = of?._doubt ?? (hub._asks && hub._phase < Phase.New ? Doubt.New : Doubt.None);
+  const _doubt = of?._doubt ??
+    (hub._asks && (hub._claim || hub._phase < Phase.New) ? Doubt.New : Doubt.None);
   const peer: Peer = { _hub: hub, _number: 0, _receive, _wish, _heard: 0, _doubt };
   join(hub, peer);
   return peer;
@@ -245,10 +248,13 @@ function sayNow({ _hub, _number }: Peer, kind: Said[0], size: number, rest: unkn
 
 function attach(hub: HubPort, tab: bigint): void {
   hub._up = hub._isAsking = false;
-  post(hub, [PageKind.Attach, tab, hub._config, hub._claim + left(hub), ...hub._heardTo]);
+  // The next hub is not to ask a server that refused the one before for good.
+  const claim = hub._refusal ? '!' + hub._refusal : hub._claim + left(hub);
+  post(hub, [PageKind.Attach, tab, hub._config, claim, ...hub._heardTo]);
   hub._peers.forEach((peer) => {
-    // What was asked when the page was told to wait is no answer for what came meanwhile.
-    if (!hub._waited) peer._doubt = Doubt.None;
+    // What was asked when the page was told to wait is no answer for what came meanwhile. And a
+    // hub asks for no page that shows a part in its session.
+    if (!hub._waited && !hub._claim) peer._doubt = Doubt.None;
     subscribe(peer);
   });
   hub._waited = false;
@@ -379,6 +385,7 @@ function hear(hub: HubPort, message: HubMessage): void {
   } else if (message[0] === HubKind.State) {
     const [, , state, tabs, reason] = message;
     if (state !== LinkState.Connected && hub._isMux) hub._up = false;
+    hub._refusal = state === LinkState.Refused && reason;
     const mine = (hub._news += 1);
     const say = (text: string): void => {
       if (mine !== hub._news) return;

@@ -85,8 +85,8 @@ impl<S: Shell, T: Tape> ShellHub<S, T> {
         tag: &str,
     ) -> HubConfig {
         let mode = if mux { Mode::Mux } else { Mode::Mirror };
-        // What people call the link of a tabmux server has no secret in it, nor has its trace.
-        let url = if mux { url.split('?').next().unwrap_or_default() } else { url };
+        // What people call a link has no secret in it, nor has its trace.
+        let url = url.split('?').next().unwrap_or_default();
         HubConfig { asks, asks_who, tag: tag.to_owned(), ..HubConfig::new(mode, HubId(hub), url) }
     }
 

@@ -3,6 +3,7 @@
 
 use tabmux_wire::{DecodeError, Payload, Position, Put, Reader, SocketId, TabId};
 
+use super::without_query;
 use crate::{
     Timestamp,
     hub::{AskId, AttemptId, Input, Rules, SubscriptionId, TabMessage},
@@ -40,10 +41,17 @@ const RENEW: u8 = 29;
 /// What an input consists of, besides its kind.
 type Fields<'a> = ([u64; 5], [&'a [u8]; 2]);
 
+/// What an input has in another form than the trace.
+#[derive(Default)]
+struct Made {
+    path: String,
+    names: Vec<u8>,
+}
+
 pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
-    let mut names = Vec::new();
+    let mut made = Made::default();
     let (kind, (numbers, texts)) = match input {
-        Input::TabMessage { tab: TabId(tab), message } => said(*tab, message, &mut names),
+        Input::TabMessage { tab: TabId(tab), message } => said(*tab, message, &mut made),
         Input::TabLockGranted { tab } => (TAB_LOCK_GRANTED, number(tab.0)),
         Input::LinkLockGranted => (LINK_LOCK_GRANTED, number(0)),
         Input::LinkOpened { attempt, protocol, extensions } => {
@@ -81,7 +89,7 @@ pub(super) fn write(bytes: &mut Vec<u8>, now: Timestamp, input: &Input<'_>) {
 }
 
 /// The same of what a tab said. `names` is where its sub-protocols are put.
-fn said<'a>(tab: u64, message: &TabMessage<'a>, names: &'a mut Vec<u8>) -> (u8, Fields<'a>) {
+fn said<'a>(tab: u64, message: &TabMessage<'a>, made: &'a mut Made) -> (u8, Fields<'a>) {
     match message {
         TabMessage::Attach { claim, last0, last } => {
             (ATTACH, ([tab, *last0, *last, 0, 0], [claim.as_bytes(), &[]]))
@@ -93,9 +101,11 @@ fn said<'a>(tab: u64, message: &TabMessage<'a>, names: &'a mut Vec<u8>) -> (u8, 
         TabMessage::Logout => (LOGOUT, number(tab)),
         TabMessage::Renew => (RENEW, number(tab)),
         TabMessage::Open { n, socket, path, protocols } => {
+            let Made { path: shown, names } = made;
+            *shown = without_query(path).into_owned();
             protocols.iter().for_each(|name| names.put_bytes(name.as_bytes()));
             let numbers = [tab, *n, socket.0.into(), 0, 0];
-            (OPEN, (numbers, [path.as_bytes(), names.as_slice()]))
+            (OPEN, (numbers, [shown.as_bytes(), names.as_slice()]))
         }
         TabMessage::Send { n, socket, payload } => {
             let numbers = [tab, *n, socket.0.into(), is_text(payload), 0];

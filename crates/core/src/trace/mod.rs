@@ -2,7 +2,8 @@
 //!
 //! A hub is a function of its configuration, its seed and its inputs. A trace holds these, and
 //! after each step a digest of all that the hub ordered so far: whoever replays it, natively or in
-//! wasm, sees at which step the orders differ. A trace holds what users sent and received.
+//! wasm, sees at which step the orders differ. A trace holds what users sent and received. It holds
+//! no credentials, no cookie, and no query of an address or of a socket's path.
 //!
 //! # Format
 //!
@@ -24,12 +25,23 @@ mod head;
 mod input;
 mod output;
 
+use std::borrow::Cow;
+
 use tabmux_wire::{DecodeError, Put, Reader};
 
 use crate::{
     Timestamp,
     hub::{HubConfig, Input, Output},
 };
+
+/// Returns the path of a socket with an `x` for each byte of its query, which may hold a secret.
+/// The length counts, since paths have a limit and frames are measured.
+fn without_query(path: &str) -> Cow<'_, str> {
+    match path.split_once('?') {
+        Some((path, query)) => Cow::Owned(format!("{path}?{}", "x".repeat(query.len()))),
+        None => Cow::Borrowed(path),
+    }
+}
 
 /// The first bytes of a trace.
 pub const MAGIC: [u8; 12] = *b"tabmux-trace";

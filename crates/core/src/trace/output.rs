@@ -1,7 +1,8 @@
 //! Outputs to bytes, for the digest.
 
-use tabmux_wire::{Put, TabId};
+use tabmux_wire::{HubFrame, Put, TabId};
 
+use super::without_query;
 use crate::{
     OwnedPayload,
     hub::{Event, HubMessage, Output, PortMessage},
@@ -14,7 +15,7 @@ pub(super) fn write(bytes: &mut Vec<u8>, output: &Output) {
         Output::OpenLink { attempt } => put(bytes, 2, attempt.0.into()),
         Output::SendLink { attempt, payload } => {
             put(bytes, 3, attempt.0.into());
-            put_payload(bytes, payload);
+            put_payload(bytes, without_secrets(payload).as_ref().unwrap_or(payload));
         }
         Output::CloseLink { attempt, code, reason } => {
             put(bytes, 4, attempt.0.into());
@@ -66,6 +67,20 @@ fn put_post(bytes: &mut Vec<u8>, tabs: &[TabId], message: &HubMessage) {
     }
     if let Some(data) = data {
         put_payload(bytes, &data);
+    }
+}
+
+/// Returns a frame that opens a socket as the trace has its path, so that the digest is that of a
+/// replay. `None` for all others.
+fn without_secrets(payload: &OwnedPayload) -> Option<OwnedPayload> {
+    let OwnedPayload::Binary(frame) = payload else { return None };
+    match HubFrame::decode(frame) {
+        Ok(HubFrame::Open { up, socket, credit, path, protocols, ticket }) => {
+            let path = &without_query(path);
+            let frame = HubFrame::Open { up, socket, credit, path, protocols, ticket };
+            Some(OwnedPayload::Binary(frame.to_bytes()))
+        }
+        _ => None,
     }
 }
 

@@ -39,6 +39,50 @@ fn a_hub_that_was_refused_for_good_dials_when_another_tab_attaches() {
     assert_eq!(dials(&bench), 1);
 }
 
+/// A new hub whose first tab was told by the one before that it is refused for good.
+fn refused_before() -> Bench {
+    let mut bench = Bench::new(Mode::Mux);
+    bench.tab(1, TabMessage::Attach { claim: "!tabmux: log in, please", last0: 0, last: 0 });
+    bench
+}
+
+#[test]
+fn the_hub_after_one_that_was_refused_for_good_does_not_dial() {
+    let mut bench = refused_before();
+    bench.pass(Duration::from_secs(3600));
+    bench.tab(2, TabMessage::Attach { claim: "!tabmux: log in, please", last0: 0, last: 0 });
+    assert!(dials(&bench) == 0 && !bench.outputs.contains(&Output::RequestLinkLock));
+    assert_eq!(bench.hub.state(), LinkState::Refused);
+    for tab in [1, 2] {
+        let told = bench.posted(tab).into_iter().any(|message| match message {
+            HubMessage::State { state: LinkState::Refused, reason, .. } => {
+                reason == "tabmux: log in, please"
+            }
+            _ => false,
+        });
+        assert!(told, "tab {tab} is told why");
+    }
+}
+
+#[test]
+fn it_dials_when_a_page_is_loaded_and_when_one_asks() {
+    let claim = format!("{}1 2", "0".repeat(64));
+    for act in [
+        |bench: &mut Bench, _: &str| bench.tab(2, ATTACH),
+        |bench: &mut Bench, _: &str| bench.tab(1, TabMessage::Reconnect),
+        // One that was away, and was told nothing.
+        |bench: &mut Bench, claim: &str| {
+            bench.tab(2, TabMessage::Attach { claim, last0: 0, last: 0 });
+        },
+    ] {
+        let mut bench = refused_before();
+        act(&mut bench, &claim);
+        assert!(bench.outputs.contains(&Output::RequestLinkLock));
+        bench.grant_and_open();
+        assert_eq!(dials(&bench), 1);
+    }
+}
+
 #[test]
 fn a_refused_hub_is_not_woken_by_the_network_nor_by_what_a_tab_opens() {
     let mut bench = refused();

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A user, as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity(pub NonZeroU64);
 
 impl Identity {
@@ -256,6 +256,14 @@ impl Browser {
     /// Returns the pages that live, with their numbers.
     pub fn pages(&self) -> impl Iterator<Item = (u32, &Page)> {
         self.actors.iter().filter_map(|(number, actor)| Some((*number, actor.page()?)))
+    }
+
+    /// Returns all pages, to be changed.
+    pub fn pages_mut(&mut self) -> impl Iterator<Item = &mut Page> {
+        self.actors.values_mut().filter_map(|actor| match &mut actor.kind {
+            Kind::Page(page) => Some(&mut **page),
+            Kind::Shared { .. } | Kind::Dedicated { .. } => None,
+        })
     }
 
     /// Returns the pages for which the server has room, and that have its build.

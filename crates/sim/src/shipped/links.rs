@@ -74,6 +74,10 @@ pub struct Link {
     pub answered_at: Timestamp,
     /// True if the worker heard that the link is open.
     pub was_opened: bool,
+    /// True if the worker has heard something on the link.
+    pub was_heard: bool,
+    /// The time when the worker dialled.
+    pub dialled: Timestamp,
     /// True if the link broke under way, and not because there was no network at the dial.
     pub was_lost: bool,
     /// The sub-protocol that the server chose.
@@ -96,7 +100,7 @@ pub struct Link {
     swallows: bool,
     /// The time before which nothing arrives.
     pub stalled_until: Timestamp,
-    /// The user of the link, once the dial has reached the server.
+    /// The user who was logged in when the worker dialled.
     pub identity: Option<Identity>,
     /// The HELLO of the link, once it has arrived.
     pub hello: Option<Hello>,
@@ -112,6 +116,8 @@ impl Network {
             url: url.to_owned(),
             answered_at: Timestamp::default(),
             was_opened: false,
+            was_heard: false,
+            dialled: Timestamp::default(),
             was_lost: false,
             protocol: "",
             farewell: "",
@@ -212,8 +218,10 @@ impl World {
         }
         let asked_for = if to == Peer::Plain { address } else { url };
         let link = self.network.open(at, socket, to, asked_for);
-        if let Some(it) = self.network.links.get_mut(&link).filter(|_| !protocols.is_empty()) {
-            it.protocol = PROTOCOL;
+        if let Some(it) = self.network.links.get_mut(&link) {
+            // A browser sends the cookies of the moment in which it dials.
+            (it.dialled, it.identity) = (self.now, self.browsers[at.0].identity(at.0));
+            it.protocol = if protocols.is_empty() { "" } else { PROTOCOL };
         }
         let when = self.now + self.browsers[at.0].link_latency();
         self.put(when, Delivery::Arrive { link });
@@ -227,8 +235,7 @@ impl World {
             return Ok(());
         };
         let (browser, at) = (&mut self.browsers[link.at.0], link.at);
-        let identity = browser.identity(at.0);
-        link.identity = identity;
+        let identity = link.identity;
         let entropy = std::array::from_fn(|_| browser.rng.next().to_le_bytes()[0]);
         let latency = browser.link_latency();
         if browser.offline {
@@ -374,6 +381,9 @@ impl World {
         let Some((at, socket)) = self.socket_of(id) else {
             return Ok(());
         };
+        if let Some(link) = self.network.links.get_mut(&id) {
+            link.was_heard = true;
+        }
         let (what, text, bytes) = match message {
             Message::Text(text) => ("text", text.clone(), 0),
             Message::Bytes(bytes) => ("bytes", hex(bytes), bytes.len()),
@@ -436,6 +446,7 @@ impl World {
             return Ok(());
         };
         link.worker_open = false;
+        let is_unanswered = link.to == Peer::Who && !link.was_heard;
         let (socket, farewell) = (link.socket, if clean { link.farewell } else { "" });
         let given = [
             Given::Number(socket.into()),
@@ -444,6 +455,9 @@ impl World {
             Given::Text(farewell.to_owned()),
             Given::Flag(clean),
         ];
+        if is_unanswered {
+            self.nobody_can_tell(at.0);
+        }
         self.run_task(at, &Task::new("link", given))
     }
 

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod storm;
 pub mod topics;
 mod transition;
+pub mod users;
 pub mod views;
 pub mod waits;
 mod workers;

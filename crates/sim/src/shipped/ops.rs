@@ -128,6 +128,9 @@ impl World {
             }
             Op::Tell(told) => {
                 self.acts_on_one_hub(at, &told)?;
+                if self.is_unanswered(at.0) {
+                    self.nobody_can_tell(at.0);
+                }
                 let users = self.plan.names_users().then_some(&self.owners);
                 let Self { browsers, reference, feed, parts, seen, builds, plan, .. } = self;
                 let shares = browsers[at.0].traits.tiers != Tiers::Direct;

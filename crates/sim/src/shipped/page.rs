@@ -8,7 +8,7 @@ use tabmux_core::{
     wire::{HubId, Position, SessionId, TabId},
 };
 
-use super::{browser::Identity, plan::Doors, topics::Subscription, views::View};
+use super::{browser::Identity, plan::Doors, topics::Subscription, users::Users, views::View};
 use crate::{
     engine::op::Told,
     invariant::{
@@ -50,6 +50,8 @@ pub struct Page {
     pub born: Timestamp,
     /// Its virtual sockets, including closed ones.
     pub sockets: BTreeMap<u32, SocketState>,
+    /// The users that each socket may have. A socket that is not here may have any user.
+    pub users: BTreeMap<u32, Users>,
     /// The time when the page or its machine last stood still.
     pub away_at: Timestamp,
     /// The time when it was last uncertain whether the server has room for the page.
@@ -134,6 +136,7 @@ impl Page {
             options,
             born,
             sockets: BTreeMap::new(),
+            users: BTreeMap::new(),
             away_at: born,
             unsure_at: born,
             doors,
@@ -234,7 +237,7 @@ impl Page {
                     format!("{tab} was told that messages to all tabs are missing, and none is")
                 })
             }
-            "opened" => self.opened(k, reference),
+            "opened" => self.opened(k, reference, owners),
             "message" => {
                 self.is_open(k, told)?;
                 self.is_part_of(reference.session_of(self.tab, k), parts)?;
@@ -311,7 +314,13 @@ impl Page {
         })
     }
 
-    fn opened(&mut self, k: u32, reference: &mut Reference) -> Checked {
+    fn opened(
+        &mut self,
+        k: u32,
+        reference: &mut Reference,
+        owners: Option<&BTreeMap<SessionId, Option<Identity>>>,
+    ) -> Checked {
+        owners.map_or(Ok(()), |it| self.is_of_who_was_there(k, reference, it))?;
         match self.sockets.get_mut(&k) {
             Some(state @ SocketState::Connecting) => {
                 *state = SocketState::Open;

@@ -14,6 +14,9 @@ const COUNT: usize = 300;
 /// Longest time between two transitions, in milliseconds.
 const PAUSE_MS: u64 = 1000;
 
+/// How often cookies change in runs with users: some change theirs every few seconds.
+const LOG_INS: [u64; 3] = [8, 25, 80];
+
 macro_rules! transitions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// One transition, which is a thing that happens.
@@ -225,6 +228,9 @@ pub struct Plan {
     pub special: Special,
     /// The servers of the run. If there are both, each page draws its own.
     pub doors: Doors,
+    /// The cookie of a browser changes before one step of so many, if that is the special fault of
+    /// the run.
+    pub log_in_every: u64,
 }
 
 impl Plan {
@@ -255,7 +261,8 @@ impl Plan {
             19 | 20 => Special::Crowds,
             _ => Special::None,
         };
-        Self { steps, browsers, special, doors }
+        let log_in_every = LOG_INS[Rng::of_part(seed, u64::MAX - 1).index(LOG_INS.len())];
+        Self { steps, browsers, special, doors, log_in_every }
     }
 
     /// Returns the number of tabs that the server allows in a session.

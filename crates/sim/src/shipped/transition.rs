@@ -34,8 +34,6 @@ const TABS: usize = 5;
 const CROWD: usize = 8;
 /// Largest number of subscriptions of one page.
 const SUBSCRIPTIONS: usize = 4;
-/// Number of users of one browser. The second of them is nobody.
-const USERS: u64 = 4;
 /// Largest number of builds in one run.
 const BUILDS: usize = 3;
 /// The beginning of the name of the link's lock.
@@ -47,6 +45,7 @@ impl World {
         let Some(step) = self.plan.steps.get(number).copied() else {
             return Ok(());
         };
+        self.cookies_change(step.dice);
         let mut rng = Rng::new(step.dice);
         let at = rng.index(self.browsers.len());
         match step.what {
@@ -121,21 +120,6 @@ impl World {
         let storage = storage.unwrap_or_default();
         storage.borrow_mut().clear();
         browser.areas.push(Area { storage, ..area });
-    }
-
-    /// Logs in another user, one who was there before, or nobody.
-    fn change_user(&mut self, at: usize, rng: &mut Rng) {
-        if self.plan.special == Special::Users {
-            let user = rng.below(USERS);
-            let browser = &mut self.browsers[at];
-            if user != browser.user {
-                let before = browser.identity(at);
-                self.disowned.extend(
-                    self.owners.iter().filter(|(_, it)| **it == before).map(|(id, _)| (at, *id)),
-                );
-                browser.user = user;
-            }
-        }
     }
 
     fn link_suffers(&mut self, what: Transition, rng: &mut Rng) {
@@ -408,6 +392,7 @@ impl World {
         let (tag, tab) = (page.tag, page.tab);
         let options = format!(r#"{{"mode":"mux",{}"#, &page.options[1..]).replace(",}", "}");
         self.reference.page_asks(tab, number);
+        self.socket_is_wanted(at, number);
         self.must_connect(at, Wanted::Socket(number));
         self.must_have_room(at, number);
         self.app(at, "open", &format!(r#"[{number},"/s/{tag}/{number}",{options}]"#))

@@ -50,6 +50,8 @@ use crate::{
 const MANY_ATTACHES: u32 = 12;
 /// The kind of the message by which a hub says that a tab is attached.
 const ATTACHED: &str = "11";
+/// The kind of the message by which a hub sends a tab to the hub of another user.
+const ELSEWHERE: &str = "27";
 /// The beginning of a list of several messages that a port carries together.
 const SEVERAL: &str = "[93,[";
 /// More steps than any run takes, unless it repeats something for ever.
@@ -559,8 +561,8 @@ impl Task {
         Self { name, given: given.into_iter().collect() }
     }
 
-    /// Returns the hub that posts this to a page with this tag, on a port, the bus or as a worker,
-    /// and whether it says that the page is attached. Messages by storage are left out.
+    /// Returns the hub that posts this to a page with this tag, other than by storage, and whether
+    /// the page is attached. A hub that sends the page elsewhere says nothing of a session.
     fn speaker(&self, tag: u32) -> Option<(HubId, bool)> {
         let ("message" | "broadcast" | "fromWorker", Some(Given::Text(data))) =
             (self.name, self.given.get(1))
@@ -578,15 +580,13 @@ impl Task {
         // Several messages that a port carries together all come from one hub.
         let said = said.strip_prefix(SEVERAL).unwrap_or(said);
         // The last field in a frame of the bus is the name of the host, not of a hub.
-        let names = said.match_indices(",\"n").filter(|(at, _)| {
-            let kind = said[..*at].rsplit_once('[');
-            kind.is_some_and(|(_, kind)| kind.parse::<u8>().is_ok())
-        });
-        let (at, mark) = names.into_iter().next()?;
+        let is_kind = |(_, kind): (&str, &str)| kind.parse::<u8>().is_ok();
+        let is_hub = |(at, _): &(usize, &str)| said[..*at].rsplit_once('[').is_some_and(is_kind);
+        let (at, mark) = said.match_indices(",\"n").find(is_hub)?;
         let (name, _) = said[at + mark.len()..].split_once('"')?;
         let hub = u64::from_str_radix(name, 16).ok()?;
-        let attached = format!("[{ATTACHED},\"n{name}\"");
-        Some((HubId(hub), said.contains(&attached)))
+        let says = |kind: &str| said.contains(&format!("[{kind},\"n{name}\""));
+        (!says(ELSEWHERE)).then(|| (HubId(hub), says(ATTACHED)))
     }
 }
 

@@ -86,6 +86,38 @@ test('a socket of who has logged in goes to that user, and the others stay', asy
   await other.expect(PageKind.Whose);
 });
 
+/** The page leaves for the back/forward cache and is back, and `act` runs before it attaches. */
+async function back(worker: ReturnType<typeof lastWorker>, act: () => unknown): Promise<void> {
+  browser.page('pagehide', true);
+  await worker.expect(PageKind.Park);
+  browser.page('pageshow', true);
+  act();
+  // What it says before it attaches again is said to a hub for which it is away.
+  let message = await worker.next();
+  while (message[0] !== PageKind.Attach) message = await worker.next();
+}
+
+test('a socket that a page opens as it returns from the cache is asked about', async () => {
+  const { url, worker } = await of('ann');
+  await back(worker, () => mux(url + 'one'));
+  worker.attached(HUB);
+  worker.resume(HUB);
+  await worker.expect(PageKind.Whose);
+  worker.post(HUB, HubKind.User, 1, 'bob');
+  await worker.settled(HUB);
+  assert.equal(lastWorker().name, `${worker.name}#bob`);
+});
+
+test('a topic of a client that came as its page returned is asked about as well', async () => {
+  const { url, worker } = await of('ann');
+  await back(worker, () => connect(url).topic('prices'));
+  worker.attached(HUB);
+  worker.resume(HUB);
+  await worker.expect(PageKind.Whose);
+  worker.post(HUB, HubKind.User, 1, 'ann');
+  assert.equal((await worker.expect(PageKind.Subscribe))[2], 'prices');
+});
+
 test('a client that comes later hears nothing before it is known whose it is', async () => {
   const { url, worker } = await of('ann');
   const client = connect(url);
@@ -166,6 +198,36 @@ test('when the link is of another user, sockets close, and topics tell a gap', a
   assert.equal((await error).message, 'tabmux: the user changed');
   assert.deepEqual(gaps, [{ epoch: 1, offset: 5 }]);
   assert.equal(client.status.user, 'ann');
+});
+
+test('a page that was refused for good tells the next hub, until it asks for a link', async () => {
+  const { client, worker } = await of('ann');
+  worker.post(HUB, HubKind.Lost, 'tabmux: log in');
+  worker.post(HUB, HubKind.State, LinkState.Refused, 1, 'tabmux: log in');
+  await worker.settled(HUB);
+  worker.post(8n, HubKind.Resync);
+  assert.equal((await worker.expect(PageKind.Attach))[3].split(',')[0], '!tabmux: log in');
+  worker.attached(8n, 1, LinkState.Refused);
+  worker.post(8n, HubKind.State, LinkState.Refused, 1, 'tabmux: log in');
+  await worker.settled(8n);
+  assert.equal(client.status.reason, 'tabmux: log in');
+  client.reconnect();
+  await worker.expect(PageKind.Reconnect);
+  worker.post(8n, HubKind.State, LinkState.Connecting, 1, '');
+  worker.post(9n, HubKind.Resync);
+  assert.equal((await worker.expect(PageKind.Attach))[3].split(',')[0], '');
+});
+
+test('after a final refusal another identity has a hub that dials', async () => {
+  const { url, worker } = await of('ann', { identity: 'ann' });
+  worker.post(HUB, HubKind.State, LinkState.Refused, 1, 'tabmux: log in');
+  await worker.settled(HUB);
+  connect(url, { identity: 'bob' });
+  const other = lastWorker();
+  assert.ok(other !== worker && other.name.endsWith('#bob'), other.name);
+  const [, , { tag }, claim] = await other.expect(PageKind.Attach);
+  assert.equal(tag, 'bob');
+  assert.ok(!claim.startsWith('!'), claim);
 });
 
 test('logout() asks the hub for the end of the session, and leaves no claim', async () => {

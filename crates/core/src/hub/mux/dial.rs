@@ -83,6 +83,7 @@ impl Mux {
     }
 
     fn open_link(&mut self, now: Timestamp, base: &mut Base) {
+        self.is_hearsay = false;
         self.connection = Connection::Dialling { until: now + base.config.dial_timeout };
         base.open_link();
     }

@@ -78,6 +78,16 @@ impl Mux {
         self.renewal = Renewal::default();
     }
 
+    /// Called when the first tab of this hub was told by the hub before that the server refused it
+    /// for good, or that a page logged out. The refusal holds until a page is loaded, or asks.
+    pub(super) fn stay_refused(&mut self, now: Timestamp, base: &mut Base, reason: &str) {
+        self.fail(now, base, reason.to_owned(), Next::Never);
+        self.is_hearsay = true;
+        if reason == LOGGED_OUT {
+            self.renewal = Renewal::default();
+        }
+    }
+
     /// Called when the server said that a frame of so many bytes comes.
     pub(super) fn announced(&self, base: &mut Base, bytes: u64) {
         if let (Some(heartbeat), Connection::Connected(connected)) =

@@ -58,6 +58,8 @@ pub(super) struct Mux {
     identity: Identity,
     /// When a tab is asked for its credentials.
     renewal: Renewal,
+    /// True if no server refused this hub: a tab told that the one before was refused for good.
+    is_hearsay: bool,
 }
 
 /// When to dial again after a link that failed.
@@ -103,6 +105,7 @@ impl Mux {
             no_room_at: None,
             identity: Identity::default(),
             renewal: Renewal::default(),
+            is_hearsay: false,
         }
     }
 
@@ -300,9 +303,13 @@ impl Machine for Mux {
         self.history.tab_came(now);
         self.consider_claim(own);
         self.consider_claim(found);
+        let refusal = Claim::refusal(has.claim);
         match &mut self.connection {
-            Connection::Denied if is_back => {}
-            Connection::Idle | Connection::Denied => self.dial(now, base),
+            Connection::Denied if refusal.is_some() || is_back && !self.is_hearsay => {}
+            Connection::Idle | Connection::Denied => match refusal {
+                Some(reason) => self.stay_refused(now, base, reason),
+                None => self.dial(now, base),
+            },
             Connection::Handshaking { .. } => self.send_attach(base, tab),
             Connection::Connected(connected) => {
                 connected.linger_until = None;

@@ -4,6 +4,9 @@ use tabmux_wire::{Alias, SessionId, Term, Token};
 
 use crate::hub::text::{Part, add_hex};
 
+/// What stands before the reason, in the place of a claim, where a tab was refused for good.
+const REFUSED: char = '!';
+
 /// What a tab shows to a hub, so that it may go on with a session: the tab's own, or one that the
 /// tab has found where others left word of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,12 @@ impl Claim {
     pub(in crate::hub) fn both(text: &str) -> [Option<Self>; 2] {
         let (own, found) = text.split_once(',').unwrap_or((text, ""));
         [Self::read(own), Self::read(found)]
+    }
+
+    /// Returns why the tab was refused for good, if the hub before told it so. Such a tab claims
+    /// no session.
+    pub(in crate::hub) fn refusal(text: &str) -> Option<&str> {
+        text.strip_prefix(REFUSED)
     }
 
     /// What a tab kept; nothing if it is no such text. Up to the space it may be another tab's.
@@ -78,6 +87,13 @@ mod tests {
         assert_eq!(Claim::both(&format!("{text},{left}")), [Some(claim), Some(found)]);
         assert_eq!(Claim::both(&format!(",{left}")), [None, Some(found)]);
         assert_eq!(Claim::both(&format!("{text},undefined")), [Some(claim), None]);
+    }
+
+    #[test]
+    fn a_tab_that_was_refused_shows_why_and_claims_nothing() {
+        assert_eq!(Claim::refusal("!log in, please"), Some("log in, please"));
+        assert_eq!(Claim::both("!log in, please"), [None, None]);
+        assert_eq!(Claim::refusal(&"0".repeat(65)), None);
     }
 
     #[test]
