@@ -253,11 +253,12 @@ async fn upstream(listener: TcpListener, open: Arc<OpenStreams>) {
         let open = Arc::clone(&open);
         tokio::spawn(async move {
             let mut target = String::new();
-            let accepted = accept_hdr_async(stream, |request: &Request, response: Response| {
+            #[expect(clippy::result_large_err, reason = "the type is the library's")]
+            let note = |request: &Request, response: Response| {
                 target = request.uri().to_string();
                 Ok(response)
-            });
-            if let Ok(socket) = accepted.await {
+            };
+            if let Ok(socket) = accept_hdr_async(stream, note).await {
                 serve_stream(socket, &target, &open).await;
             }
         });
@@ -278,7 +279,7 @@ async fn serve_stream(mut line: impl Line, target: &str, open: &OpenStreams) {
     println!("closed: stream {name} after {sent} down and {received} up");
 }
 
-/// Sends and receives until the socket is closed; how many it were.
+/// Sends and receives until the socket is closed. Returns how many messages went down and up.
 async fn exchange(line: &mut impl Line, name: &str, pause: Duration) -> (u64, u64) {
     let (mut sent, mut received) = (0, 0);
     let mut ended = false;

@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn descriptors_bound_what_is_let_in() {
         let wide = Quota { links: 65_536, handshakes: 4_096, http: 4_096, ..quota() };
-        let (files, quota) = (1_040_312, wide.within(1 << 20, 40));
+        let (files, quota) = ((1 << 20) - 40 - 2 * 4_096, wide.within(1 << 20, 40));
         assert_eq!(quota, Quota { files, ..wide });
         assert_eq!(quota.beside_upstreams(), quota);
         let Quota { links, handshakes, http, .. } = wide.within(1_024, 40);

@@ -77,10 +77,13 @@ struct Shared {
     stop: watch::Sender<bool>,
 }
 
+/// A name and its value.
+type Header = (Box<str>, Box<[u8]>);
+
 /// What an upstream is told of a browser.
 #[derive(Default)]
 pub(crate) struct Visit<'a> {
-    headers: Cow<'a, [(Box<str>, Box<[u8]>)]>,
+    headers: Cow<'a, [Header]>,
     address: Option<IpAddr>,
 }
 

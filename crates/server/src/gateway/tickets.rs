@@ -90,10 +90,9 @@ impl Tickets {
                 if let Err(SendError::Closed) = opening.send_ticket(&ticket.name) {
                     return Err(Refused::Gone);
                 }
-                match timeout(LIFE / TELLS, &mut shown).await {
-                    Ok(Ok(visit)) => return visit,
-                    // The sender is dropped with the ticket alone.
-                    Ok(Err(_)) | Err(_) => {}
+                // The sender is dropped with the ticket alone.
+                if let Ok(Ok(visit)) = timeout(LIFE / TELLS, &mut shown).await {
+                    return visit;
                 }
             }
             self.count(Fate::Expired);

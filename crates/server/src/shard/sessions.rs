@@ -1,6 +1,7 @@
 //! A shard's registry and its handlers.
 
 mod events;
+mod refusals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use tabmux_core::{
 };
 use tokio::{runtime::Handle, sync::futures::OwnedNotified};
 
+use self::refusals::{BROKER_RETRY, FULL_RETRY, denial_code};
 use super::{
     entropy::Entropy,
     errands,
@@ -41,12 +43,6 @@ use crate::{
 
 /// The close code of a socket whose handler failed (RFC 6455 section 7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
-
-/// When a hub may ask again for a topic that is one too many for the server.
-const FULL_RETRY: Duration = Duration::from_secs(60);
-
-/// When a hub may ask again for a topic that the broker could not join.
-const BROKER_RETRY: Duration = Duration::from_secs(5);
 
 /// The bytes of the longest HELLO: a link that has not said it belongs to nobody, who could pay for
 /// parts of a message.
@@ -588,15 +584,5 @@ impl Drop for Sessions {
     fn drop(&mut self) {
         let stats = self.registry.stats();
         self.home.board.publish(self.home.index, stats.without_population());
-    }
-}
-
-/// Returns the code of a handler's refusal. One that handlers have no right to is none.
-fn denial_code(code: u16) -> DenialCode {
-    if (3_000..=4_999).contains(&code) {
-        DenialCode::Application(code)
-    } else {
-        rarely!(error, "a handler refused a socket with {code}; its codes are from 3000 to 4999");
-        ErrorCode::Rejected.into()
     }
 }
