@@ -151,14 +151,15 @@ async fn a_reader_that_is_dropped_gives_back_the_credit_of_what_it_did_not_read(
     })
     .await;
     let (writer, reader) = soon("the halves", halves.recv()).await.unwrap();
-    let text = "x".repeat(60 << 10);
-    for _ in 0..4 {
+    // Credit is given in halves of the first credit, so each message takes one half.
+    let text = "x".repeat((128 << 10) - 64);
+    for _ in 0..2 {
         hub.send(TAB, 1, Payload::Text(&text)).await;
     }
     hub.quiet().await;
     assert_eq!(hub.given.get(&(TAB, 1)), None);
     drop(reader);
-    let whole = 4 * ((60 << 10) + 64);
+    let whole = 2 * (128 << 10);
     let gets_it_back = async {
         while hub.given.get(&(TAB, 1)) != Some(&whole) {
             writer.send("there").await.unwrap();
