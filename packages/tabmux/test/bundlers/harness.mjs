@@ -129,10 +129,12 @@ export async function openTab(browser, url) {
   return tab;
 }
 
-/** Waits until this expression is true in the tab. */
+/** Waits until this expression is true in the tab. `app` is there once the page's script ran. */
 export async function until(tab, expression) {
+  // An expression that throws ends the wait, and a page may load its script late.
+  const loaded = expression.includes('app.') ? `globalThis.app && (${expression})` : expression;
   // By a timer: a tab in the background draws no frames.
-  await tab.waitForFunction(expression, { polling: 50, timeout: PATIENCE_MS }).catch(async (error) => {
+  await tab.waitForFunction(loaded, { polling: 50, timeout: PATIENCE_MS }).catch(async (error) => {
     const state = await tab.evaluate('`${app.error} ${app.heard} ${app.socket?.readyState}`')
       .catch(String);
     assert.fail(`${expression}: ${error.message}; app: ${state}; console: ${tab.lines}`);
