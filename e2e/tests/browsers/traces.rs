@@ -147,6 +147,6 @@ fn replay(trace: &Trace) -> Result<String> {
     }
     fs::remove_file(&file).map_err(|error| error.to_string())?;
     let log = String::from_utf8_lossy(&ran.stdout).into_owned();
-    equal("compared", log.contains(": the same"), true)?;
+    equal("compared", log.contains("the same as in the recording"), true)?;
     Ok(log)
 }
