@@ -314,7 +314,6 @@ const hubOf = ({ _id, _script }: HubPort, user: string): HubPort | undefined =>
 
 /** Goes to the hub of this user with all there is, or to that of anybody. */
 function goTo(hub: HubPort, user: string): void {
-  if (user && hub._identity && user !== hub._identity) return fail(hub, CHANGED);
   if (user && hub._user && user !== hub._user) lose(hub, CHANGED, 0);
   if (user) isOf(hub, user);
   // Sockets that were lost may have been all that this page had.
@@ -329,6 +328,7 @@ function goTo(hub: HubPort, user: string): void {
 function isOf(hub: HubPort, user: string): void {
   const before = hub._user;
   if (before === user) return;
+  if (hub._identity && user !== hub._identity) return fail(hub, CHANGED);
   hub._user = user;
   if (before) {
     hub._peers.forEach(({ _wish, _receive }, number) => {

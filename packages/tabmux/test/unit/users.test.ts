@@ -171,6 +171,24 @@ test('a page with an identity goes to the hub that has the link of its user', as
   assert.equal(client.status.user, 'ann');
 });
 
+test('a page with an identity fails when the link of a hub of anybody is of another user', async () => {
+  const { client, worker } = await of('ann', { identity: 'ann' });
+  worker.post(HUB, HubKind.Elsewhere, '');
+  await event(browser.listeners, 'worker');
+  const other = lastWorker();
+  await other.expect(PageKind.Attach);
+  other.attached(8n);
+  other.post(8n, HubKind.User, 0, 'ann');
+  other.resume(8n, 0, 0);
+  await other.settled(8n);
+  assert.equal(client.status.state, 'connected');
+  other.post(8n, HubKind.Lost, 'tabmux: the user changed');
+  other.post(8n, HubKind.User, 0, 'bob');
+  await other.expect(PageKind.Bye);
+  const { state, reason } = client.status;
+  assert.deepEqual([state, reason], ['closed', 'tabmux: the user changed']);
+});
+
 test('when the link is of another user, sockets close, and topics tell a gap', async () => {
   const { url, client, worker } = await of('nobody.', { worker: './w.js' });
   const topic = client.topic('prices');
