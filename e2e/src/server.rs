@@ -58,6 +58,8 @@ pub struct LinkServer {
     port: u16,
     origins: Vec<String>,
     process: RefCell<Option<Group>>,
+    /// The secrets of identity tags, if there are any: the first makes tags.
+    secrets: RefCell<Vec<&'static str>>,
     log: Log,
 }
 
@@ -69,6 +71,7 @@ impl LinkServer {
             port: ports::free()?,
             origins: origins.to_vec(),
             process: RefCell::new(None),
+            secrets: RefCell::default(),
             log: Log::default(),
         };
         server.restart()?;
@@ -127,6 +130,8 @@ impl LinkServer {
             command.args(["--allow-origin", origin]);
         }
         command.env("TABMUX_API_KEY", API_KEY);
+        let names = ["TABMUX_IDENTITY_SECRET", "TABMUX_IDENTITY_SECRET_OLD"];
+        command.envs(names.iter().zip(self.secrets.borrow().iter()));
         command.current_dir(paths::root());
         let takes_commands = matches!(self.program, Program::Figures);
         command.stdin(if takes_commands { Stdio::piped() } else { Stdio::null() });
@@ -140,6 +145,14 @@ impl LinkServer {
             let answer = self.get("/healthz")?;
             wait::equal("status of /healthz", answer.status, 200)
         })
+    }
+
+    /// Starts the server again with these secrets of identity tags: the first makes tags, and those
+    /// of the second count.
+    pub fn restart_with_secrets(&self, secrets: &[&'static str]) -> Result<()> {
+        self.kill();
+        self.secrets.replace(secrets.to_vec());
+        self.restart()
     }
 
     fn command(&self) -> Result<Command> {

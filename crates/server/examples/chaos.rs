@@ -11,7 +11,8 @@
 //! With `--judge true` links are for who has the cookie `user`, with `--judge guests` for others as
 //! well. `/user` answers each message by the user of its link, and passes on what follows `all:`
 //! to all tabs of the browser. `log out` ends all that the user has open. Where the link's address
-//! has the query `credentials`, links are for who shows `NAME for SECONDS`.
+//! has the query `credentials`, links are for who shows `NAME for SECONDS`. The secrets of identity
+//! tags are `TABMUX_IDENTITY_SECRET` and `TABMUX_IDENTITY_SECRET_OLD`, as those of `tabmux serve`.
 //!
 //! What must not be is a line on stdout that begins with `fault:`. `--plain ADDR` serves ticks to
 //! WebSockets that know nothing of tabmux, and `--upstream ADDR` serves streams to them. `--route
@@ -69,6 +70,11 @@ async fn main() -> Outcome<()> {
     }
     for origin in options.origins {
         builder = builder.allow_origin(origin);
+    }
+    let secret = |name: &str| std::env::var(name).ok().map(String::into_bytes);
+    if let Some(first) = secret("TABMUX_IDENTITY_SECRET") {
+        let old = secret("TABMUX_IDENTITY_SECRET_OLD");
+        builder = builder.identity_secrets(&first, old.as_deref());
     }
     let server = builder.build()?;
     SERVER.get_or_init(|| server.handle());

@@ -44,7 +44,7 @@ fn notes(context: &mut Context<'_>) -> Outcome {
         text.as_str().is_some_and(|text| text.contains("refused: log in"))
     })?;
     // A refusal is told over a link that ends right after it.
-    wait::until("no link is left", SOON, || equal("links", rooms.stat("links")?, 0))
+    Ok(wait::until("no link is left", SOON, || equal("links", rooms.stat("links")?, 0))?)
 }
 
 /// Windows, since browsers slow down the timers of tabs that nobody sees.

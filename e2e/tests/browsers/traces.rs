@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("what a worker records replays natively to the same orders", replays),
     Test::new("the worker of a tab that leads records a trace too", leader),
     Test::new("a hub that trapped leaves its trace", trapped),
+    Test::new("a trace holds no cookie, no credentials and no query", secrets),
     Test::new("a trace ends at its limit and says so, and none is made unasked", limited),
 ];
 
@@ -103,6 +104,40 @@ fn limited(context: &mut Context<'_>) -> Outcome {
     equal("full", trace.full, true)?;
     equal("within its limit", trace.bytes.len() <= 1024, true)?;
     replay(&trace)?;
+    Ok(())
+}
+
+fn secrets(context: &mut Context<'_>) -> Outcome {
+    let server = context.judged_server()?;
+    let plain = context.plain_server()?;
+    let tab = context.tab()?;
+    context.run(&tab, "void (document.cookie = 'user=s3cret-cookie; path=/')")?;
+    let local = |url: String| url.replace("127.0.0.1", "localhost");
+    let url = local(server.url("/user?token=s3cret-query"));
+    let endpoint = local(server.url("/tabmux/ws?credentials&token=s3cret-address"));
+    let worker = "worker: '/tabmux/worker.js?trace'";
+    let by_cookie = format!("{{ {worker} }}");
+    let shown = format!(
+        "{{ {worker}, endpoint: '{endpoint}', key: 'a user',
+           credentials: async () => 's3cret-credentials for 600' }}"
+    );
+    for (name, options) in [("cookie", by_cookie), ("shown", shown)] {
+        context.run(&tab, format!("T.mux('{name}', '{url}', {options})"))?;
+        context.run(&tab, format!("await T.until('{name}', 'open')"))?;
+    }
+    let mirrored = local(plain.url("/numbers?token=s3cret-mirror"));
+    let options = format!("{{ mode: 'mirror', {worker} }}");
+    context.run(&tab, format!("T.shared('mirror', '{mirrored}', [], {options})"))?;
+    context.run(&tab, "await T.until('mirror', 'open')")?;
+    let traces: [Trace; 3] = traces(context, &tab)?;
+    for trace in &traces {
+        equal("empty", trace.bytes.is_empty(), false)?;
+        let text = String::from_utf8_lossy(&trace.bytes);
+        if let Some(at) = text.find("s3cret") {
+            let part: String = text[at..].chars().take(40).collect();
+            return Err(format!("the trace of {} holds {part}", trace.hub).into());
+        }
+    }
     Ok(())
 }
 

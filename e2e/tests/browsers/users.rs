@@ -53,6 +53,12 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("users: a page from the cache, where a tab leads", |context| {
         away(context, LEADER, Away::Cached)
     }),
+    Test::new("users: a page from the cache opens a socket as it returns", |context| {
+        opened_on_return(context, SHARED)
+    }),
+    Test::new("users: a page from the cache opens a socket, where a tab leads", |context| {
+        opened_on_return(context, LEADER)
+    }),
     Test::new("users: a page that thaws hears nothing of who came after", |context| {
         away(context, SHARED, Away::Frozen)
     }),
@@ -64,6 +70,12 @@ pub(crate) const TESTS: &[Test] = &[
     }),
     Test::new("users: a page of an earlier user, where a tab leads", |context| {
         page_of_another(context, LEADER)
+    }),
+    Test::new("users: a tag of an earlier secret goes on", |context| {
+        another_secret(context, SHARED)
+    }),
+    Test::new("users: a tag of an earlier secret, where a tab leads", |context| {
+        another_secret(context, LEADER)
     }),
     Test::new("users: logout() ends the session in all tabs", |context| {
         end_of_session(context, SHARED)
@@ -342,8 +354,14 @@ fn away(context: &mut Context<'_>, options: &'static str, how: Away) -> Outcome 
     // The first one leads, where a tab does.
     let stays = stage.tab(context)?;
     let tab = stage.tab(context)?;
-    context.run(&tab, format!("T.mux('socket', '{}', {options})", stage.url("/user")))?;
-    context.run(&tab, "await T.until('socket', 'open')")?;
+    match how {
+        // No engine keeps a page that has a socket of the browser.
+        Away::Cached => {
+            context.run(&tab, format!("T.mux('socket', '{}', {options})", stage.url("/user")))?;
+            context.run(&tab, "await T.until('socket', 'open')")?;
+        }
+        Away::Frozen => stage.open(context, &tab, "socket", "ann")?,
+    }
     let ann = user_of(context, &tab)?;
     match how {
         Away::Cached => context.browser.navigate(&tab, &context.pages.url("blank.html"))?,
@@ -370,10 +388,50 @@ fn away(context: &mut Context<'_>, options: &'static str, how: Away) -> Outcome 
         return Err(Stop::Skipped("the engine did not keep the page".into()));
     }
     equal("end", end_of(context, &tab, "socket")?, json!(["error", "close", 1006]))?;
+    if how == Away::Frozen {
+        let native = end_of(context, &tab, "native socket")?[2].clone();
+        equal("end of the native one", native, json!(1006))?;
+    }
     equal("user", another(context, &tab, &ann)?, bob)?;
     context.run(&tab, "await T.state('client', 'connected')")?;
     stage.say(context, &new, "socket", "now")?;
     equal("messages", context.run(&tab, "await T.messages('client')")?, json!(["now"]))?;
+    Ok(())
+}
+
+fn opened_on_return(context: &mut Context<'_>, options: &'static str) -> Outcome {
+    if context.engine == Engine::Firefox {
+        return Err(Stop::Skipped("Firefox keeps no page that holds a lock".into()));
+    }
+    let home = fresh(context, "ann")?;
+    let stage = Stage::set(context, options)?;
+    // The first one leads, where a tab does.
+    let stays = stage.tab(context)?;
+    let tab = stage.tab(context)?;
+    let plain = stage.plain.url("/whose").replace("127.0.0.1", "localhost");
+    let ours = stage.url("/user");
+    context.run(
+        &tab,
+        format!(
+            "void addEventListener('pageshow', () => {{
+               T.mux('socket', '{ours}', {options});
+               T.native('native socket', '{plain}');
+             }})"
+        ),
+    )?;
+    context.browser.navigate(&tab, &context.pages.url("blank.html"))?;
+    log_in(context, &home, "bob")?;
+    context.browser.back(&tab)?;
+    if context.run(&tab, "!T.has('client')")? == json!(true) {
+        return Err(Stop::Skipped("the engine did not keep the page".into()));
+    }
+    for name in ["socket", "native socket"] {
+        context.run(&tab, format!("await T.until('{name}', 'open')"))?;
+    }
+    stage.whose(context, &tab, "socket", "bob")?;
+    // What was there stays with the link of Ann.
+    equal("user", user_of(context, &tab)?, user_of(context, &stays)?)?;
+    stage.links(2)?;
     Ok(())
 }
 
@@ -414,6 +472,37 @@ fn page_of_another(context: &mut Context<'_>, options: &'static str) -> Outcome 
     stage.links(0)?;
     Ok(())
 }
+
+fn another_secret(context: &mut Context<'_>, options: &'static str) -> Outcome {
+    fresh(context, "ann")?;
+    let stage = Stage::set(context, options)?;
+    stage.server.restart_with_secrets(&[OLD_SECRET])?;
+    let tab = stage.tab(context)?;
+    let ann = user_of(context, &tab)?;
+    stage.server.restart_with_secrets(&[NEW_SECRET, OLD_SECRET])?;
+    let again = |context: &mut Context<'_>| -> Result<()> {
+        context.run(&tab, "T.get('client').reconnect()")?;
+        stage.links(1)?;
+        context.run(&tab, "await T.state('client', 'connected')").map(drop)
+    };
+    again(context)?;
+    equal("user of the old tag", user_of(context, &tab)?, ann.clone())?;
+    // HTML of before has the old tag too.
+    let old = context.tab()?;
+    let options = options.replace('}', &format!(", identity: {ann} }}"));
+    context.run(&old, format!("T.client('client', '{}', {options})", stage.url("/")))?;
+    context.run(&old, "await T.state('client', 'connected')")?;
+    equal("user of the old page", user_of(context, &old)?, ann.clone())?;
+    context.browser.close(&old)?;
+    stage.server.restart_with_secrets(&[NEW_SECRET])?;
+    again(context)?;
+    let new = another(context, &tab, &ann)?;
+    equal("user of the new tag", new.is_string(), true)?;
+    Ok(())
+}
+
+const OLD_SECRET: &str = "the earlier secret of the tags";
+const NEW_SECRET: &str = "the later secret of the tags";
 
 fn end_of_session(context: &mut Context<'_>, options: &'static str) -> Outcome {
     fresh(context, "ann")?;

@@ -328,16 +328,12 @@ export class Host implements RelayShell, Shell {
   /** Takes the lock of the key and this tag. Nobody hears of a session before it is held. */
   takeTag(tag: string): void {
     this.#tag = tag;
-    if (!this.#locks) return;
-    let isKnown = false;
     this.#waits += 1;
     this.#releaseTag = takeTagLock(this.#locks, this.config.lock + '#' + tag, (isMine) => {
       // What was to be posted is of a session that ends, and all tabs hear where to go.
-      if (!isMine && !isKnown) this.#waiting = [];
-      if (!isKnown) this.#goOn();
-      isKnown = true;
-      if (!isMine) this.#taken();
-    });
+      if (!isMine) this.#waiting = [];
+      this.#goOn();
+    }, () => this.#taken());
   }
 
   /** Another hub has the lock of the key and tag. */

@@ -14,7 +14,10 @@ const ASK = 'who?';
 /** The answer of a hub whose names hold no tag: it has the link of the tag in the lock's name. */
 const UNNAMED = '#';
 
-/** How long a hub waits for the lock where it cannot ask who holds it. */
+/**
+ * How long a hub waits for the lock where it cannot ask which hub holds it. How long one without
+ * locks asks before it answers: of two that ask, the one whose names hold the tag stays.
+ */
 const UNASKED_MS = 500;
 
 /** What the hub hears of its lock. */
@@ -38,19 +41,15 @@ export interface LinkLock {
 
 const now = (): number => performance.now();
 
-/** Asks for the lock. Without locks it is granted: then the server alone sees to one link. */
+/** Asks for the lock. Without locks it is granted, and hubs of one user find each other by asking. */
 export function takeLinkLock(
   locks: LockManager | undefined,
   name: string,
   events: LinkLockEvents,
 ): LinkLock {
-  const link = { isStolen: false, release: (): void => undefined };
-  if (!locks) {
-    queueMicrotask(() => events.granted(false));
-    return link;
-  }
   const script = self.location.href;
   const channel = openChannel(name);
+  const link = { isStolen: false, release: (): void => undefined };
   const inquiry = asker();
   let wasGranted = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -62,7 +61,7 @@ export function takeLinkLock(
     events.granted(again);
   };
 
-  const lock = wantLock(locks, name, true, (order) => {
+  const lock = locks && wantLock(locks, name, true, (order) => {
     if (order === Order.Take) {
       clearTimeout(timer);
       stop(inquiry);
@@ -84,7 +83,7 @@ export function takeLinkLock(
       timer = setTimeout(() => act(wake(inquiry, now())), waits(inquiry));
     }
     if (step === Step.Ask) channel?.postMessage(ASK);
-    else if (step === Step.Rob) lock._rob(inquire);
+    else if (step === Step.Rob) lock?._rob(inquire);
     else if (step === Step.Move) events.moved();
     else if (step === Step.Share && (!wasGranted || link.isStolen)) grant();
   };
@@ -92,11 +91,11 @@ export function takeLinkLock(
   if (channel) {
     channel.onmessage = ({ data }: MessageEvent<unknown>) => {
       if (typeof data !== 'string') return ignore();
-      if (lock._wanted._lock === Lock.Held) {
+      if (lock ? lock._wanted._lock === Lock.Held : data === ASK) {
         if (data === ASK) channel.postMessage(script);
       } else if (data === UNNAMED) {
         events.taken();
-      } else if (data !== ASK) {
+      } else if (lock && data !== ASK) {
         act(answer(inquiry, data === script, now()));
       }
     };
@@ -104,21 +103,27 @@ export function takeLinkLock(
   link.release = () => {
     clearTimeout(timer);
     channel?.close();
-    lock._release();
+    lock?._release();
   };
-  inquire();
+  if (lock) inquire();
+  else {
+    channel?.postMessage(ASK);
+    queueMicrotask(grant);
+  }
   return link;
 }
 
 /**
- * Takes the lock `name` of a key and tag, for a hub whose names hold no tag, if nobody has it.
- * Calls `told` once that is known, and again if another hub robs this one. Returns what gives it
- * back.
+ * Takes the lock `name` of a key and tag, for a hub whose names hold no tag, if no hub has it.
+ * Calls `told` once that is known, and `taken` if another hub has it, or robs this one later.
+ * Without locks it is taken at once, and a hub that says that it has the link takes it away.
+ * Returns the function that gives it back.
  */
 export function takeTagLock(
-  locks: LockManager,
+  locks: LockManager | undefined,
   name: string,
   told: (isMine: boolean) => void,
+  taken: () => void,
 ): () => void {
   const channel = openChannel(name);
   let isKnown = false;
@@ -126,9 +131,10 @@ export function takeTagLock(
   let letGo = (): void => undefined;
   const tell = (isMine: boolean): void => {
     if (isOver) return;
+    if (!isKnown) told(isMine);
     isKnown = true;
     isOver = !isMine;
-    told(isMine);
+    if (isOver) taken();
   };
   const release = (): void => {
     if (!isKnown) tell(true);
@@ -136,12 +142,18 @@ export function takeTagLock(
     channel?.close();
     letGo();
   };
+  const since = now();
   if (channel) {
     channel.onmessage = ({ data }: MessageEvent<unknown>) => {
-      if (data === ASK && isKnown) channel.postMessage(UNNAMED);
+      if (data !== ASK) return locks || data === UNNAMED || tell(false);
+      if (isKnown && (locks || now() - since > UNASKED_MS)) channel.postMessage(UNNAMED);
     };
   }
-  locks.request(name, { ifAvailable: true }, (lock) => {
+  if (!locks) {
+    tell(true);
+    channel?.postMessage(ASK);
+  }
+  locks?.request(name, { ifAvailable: true }, (lock) => {
     if (isOver || !lock) return tell(false);
     tell(true);
     return new Promise<void>((resolve) => (letGo = resolve));

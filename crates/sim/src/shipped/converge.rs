@@ -288,8 +288,8 @@ impl World {
         let refuses = matches!(self.plan.special, Special::Refuses(_));
         match traits.tiers {
             _ if refuses => false,
-            // Without locks nothing tells which hub has the link of a user.
-            _ if self.plan.names_users() && !traits.locks => false,
+            // Without locks and channels nothing tells which hub has the link of a user.
+            Tiers::Storage if self.plan.names_users() && !traits.locks => false,
             Tiers::Any | Tiers::Leader | Tiers::Storage => true,
             Tiers::Direct => false,
             Tiers::Mixed => traits.locks,
