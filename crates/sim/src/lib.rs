@@ -23,6 +23,8 @@
 //!   of it at once, late or never; it stalls;
 //! - the server restarts without its sessions, drains, closes and refuses sockets, answers late,
 //!   and is shown claims that are forged;
+//! - in a third of the runs, half of the sockets need a ticket, which comes late, never, again, or
+//!   from another user;
 //! - half of the runs have a special fault besides ([`shipped::plan::Special`]).
 //!
 //! Requests of tabs have no page API yet. [`requests`] draws them by themselves, with a scripted

@@ -13,6 +13,9 @@ use crate::{
     },
 };
 
+/// The reason of a socket that the application refused.
+const REFUSED: &str = "refused";
+
 /// Everything that was sent on all sockets.
 #[derive(Debug, Default)]
 pub struct Reference {
@@ -72,12 +75,15 @@ impl Reference {
         self.sockets.insert((tab, socket), Socket::default());
     }
 
-    /// Called when a page is told that its socket is open.
+    /// Called when a page is told that its socket is open. The application must have opened it.
     pub fn page_opens(&mut self, tab: TabId, socket: u32) -> Checked {
         let it = self.get(tab, socket)?;
         NothingLost.unless(!it.opened, || format!("{tab} socket {socket} was opened twice"))?;
         it.opened = true;
-        Ok(())
+        let app = it.app;
+        OnlyWhatWasAsked.unless(!matches!(app, App::Unknown | App::Lost(REFUSED)), || {
+            format!("{tab} socket {socket} was opened, and is {app:?} at its other end")
+        })
     }
 
     /// Called when a page sends a message. Returns the number of the message.
@@ -183,7 +189,7 @@ impl Reference {
 
     /// Called when the application refuses a socket.
     pub fn app_refuses(&mut self, tab: TabId, socket: u32) -> Checked {
-        self.get(tab, socket)?.app = App::Lost("refused");
+        self.get(tab, socket)?.app = App::Lost(REFUSED);
         Ok(())
     }
 

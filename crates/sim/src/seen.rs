@@ -56,6 +56,14 @@ sights! {
     Moved = "a tab that went to the hub of another user",
     /// A page was attached to two hubs at once.
     TwoHubs = "a page at the hubs of two users",
+    /// A hub showed a ticket, and its socket went on.
+    Ticket = "a ticket that was shown",
+    /// Another user showed a ticket.
+    StrangeTicket = "a ticket of another user",
+    /// A hub showed a ticket that had been shown, or that came too late.
+    SpentTicket = "a ticket that no longer counts",
+    /// A socket was refused because nobody showed its ticket.
+    UnshownTicket = "a ticket that nobody showed",
     /// A tab found no room at the server.
     NoRoom = "a tab too many",
     /// A socket was refused because its tab has reached the limit of sockets.

@@ -1,6 +1,8 @@
 //! The server: the real registry, and a small application that answers each message with one of its
 //! own.
 
+mod opening;
+mod tickets;
 mod wanted;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -8,13 +10,18 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
-        Answer, AnswerError, AskId, Denial, Event, LinkDown, LinkId, Registry, SendError,
-        SessionConfig, SessionEnd, SocketRef, Topics,
+        AskId, Event, LinkDown, LinkId, Registry, SendError, SessionConfig, SessionEnd, SocketRef,
+        Topics,
     },
-    wire::{ErrorCode, HubId, Payload, ServerFrame, SessionId, TabId, Term},
+    wire::{HubId, Payload, ServerFrame, SessionId, TabId, Term},
 };
 
-pub use self::wanted::Wanted;
+use self::{opening::Opening, tickets::Tickets};
+pub use self::{
+    opening::Question,
+    tickets::{Shown, Unshown},
+    wanted::Wanted,
+};
 use crate::{
     credit::CREDIT,
     invariant::{
@@ -57,6 +64,8 @@ pub struct Server {
     gone: BTreeMap<(SessionId, TabId), &'static str>,
     /// Questions for sockets that the application has not answered yet.
     opening: BTreeMap<AskId, Opening>,
+    /// Questions for sockets whose ticket nobody has shown yet.
+    tickets: Tickets,
     /// Questions for topics that are not answered yet, and the time of the answer. `None` means
     /// never.
     wanted: BTreeMap<AskId, (Wanted, Option<Timestamp>)>,
@@ -86,17 +95,6 @@ pub struct Socket {
     pending: u64,
 }
 
-/// An open question for a socket.
-#[derive(Debug)]
-struct Opening {
-    at: SocketRef,
-    tab: TabId,
-    number: u32,
-    asked: Timestamp,
-    /// The time when the question is answered. `None` means never.
-    due: Option<Timestamp>,
-}
-
 impl Server {
     /// Returns a server that has just started. `serial` must be larger than that of any session
     /// before. `limits` are the limits of tabs in a session and of sockets in a tab.
@@ -116,6 +114,7 @@ impl Server {
             ended: BTreeMap::new(),
             gone: BTreeMap::new(),
             opening: BTreeMap::new(),
+            tickets: Tickets::default(),
             wanted: BTreeMap::new(),
             lost: Vec::new(),
         }
@@ -126,33 +125,10 @@ impl Server {
         self.last_session
     }
 
-    /// Answers the question for a socket, which has this number in the page. Some sockets are
-    /// refused, which depends on the tab alone. Some questions are answered late, twice or never.
-    pub fn open(
-        &mut self,
-        now: Timestamp,
-        reference: &mut Reference,
-        ask: AskId,
-        at: SocketRef,
-        (tab, number): (TabId, u32),
-    ) -> Checked {
-        let dice = now.as_micros() ^ tab.0;
-        let due = match dice % 16 {
-            0 => None,
-            1..=3 => Some(now + Duration::from_secs(1 + dice / 16 % LATE_S)),
-            _ => Some(now),
-        };
-        self.opening.insert(ask, Opening { at, tab, number, asked: now, due });
-        self.answer_due(now, reference)?;
-        if dice % 16 == 4 {
-            self.is_over(now, ask)?;
-        }
-        Ok(())
-    }
-
     /// Called when the registry or the application has something due.
     pub fn timer(&mut self, now: Timestamp, reference: &mut Reference) -> Checked {
         self.answer_due(now, reference)?;
+        self.tell_of_tickets(now, reference)?;
         self.registry.handle_timeout(now);
         Ok(())
     }
@@ -160,6 +136,7 @@ impl Server {
     /// Returns the time of the next timeout of either.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let opening = self.opening.values().filter_map(|it| it.due);
+        let opening = opening.chain(self.tickets.next_wake());
         let due = opening.chain(self.wanted.values().filter_map(|(_, due)| *due)).min();
         let wake = self.registry.poll_timeout().map(|(wake, _)| wake);
         due.into_iter().chain(wake).min()
@@ -169,7 +146,7 @@ impl Server {
         let is_due = |it: &Opening| it.due.is_some_and(|due| due <= now);
         while let Some((&ask, _)) = self.opening.iter().find(|(_, it)| is_due(it)) {
             if let Some(it) = self.opening.remove(&ask) {
-                self.answer(now, reference, ask, &it)?;
+                self.answer(now, reference, it.question())?;
             }
         }
         let is_due = |due: &Option<Timestamp>| due.is_some_and(|due| due <= now);
@@ -179,52 +156,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-
-    fn answer(
-        &mut self,
-        now: Timestamp,
-        reference: &mut Reference,
-        ask: AskId,
-        &Opening { at, tab, number, .. }: &Opening,
-    ) -> Checked {
-        let unlucky = (tab.0 ^ u64::from(number)).is_multiple_of(16);
-        let deny = |message| {
-            Answer::Deny(Denial { code: ErrorCode::Rejected.into(), message, retry: None })
-        };
-        let answer = if reference.is_elsewhere(tab, at.session) {
-            deny("nobody wants it any more")
-        } else if unlucky {
-            reference.app_refuses(tab, number)?;
-            deny("the dice said so")
-        } else {
-            reference.app_opens(tab, number, at.session)?;
-            self.sockets.insert(at, Socket { tab, number, pending: 0 });
-            Answer::Open { protocol: "" }
-        };
-        let taken = self.registry.answer(now, ask, answer);
-        NoError.unless(taken.is_ok(), || format!("{ask:?} is not over, and: {taken:?}"))
-    }
-
-    /// Called when a question is withdrawn that was not answered.
-    pub fn withdrawn(&mut self, now: Timestamp, reference: &mut Reference, ask: AskId) -> Checked {
-        if self.wanted.remove(&ask).is_some() {
-            return self.is_over(now, ask);
-        }
-        let Some(it) = self.opening.remove(&ask) else {
-            return NoError.broken(format!("{ask:?} is not open, and was withdrawn"));
-        };
-        let is_overdue = now.saturating_since(it.asked) >= self.registry.config().ask_timeout;
-        if is_overdue && !reference.is_elsewhere(it.tab, it.at.session) {
-            reference.app_refuses(it.tab, it.number)?;
-        }
-        self.is_over(now, ask)
-    }
-
-    /// Checks that an answer to a question that is over is reported as such.
-    fn is_over(&mut self, now: Timestamp, ask: AskId) -> Checked {
-        let taken = self.registry.answer(now, ask, Answer::Open { protocol: "" });
-        NoError.unless(taken == Err(AnswerError::Late), || format!("{ask:?} is over: {taken:?}"))
     }
 
     /// Called when the application receives a message, to which it sends an answer.
@@ -482,7 +413,8 @@ impl Server {
     pub fn agrees(&self) -> Checked {
         let stats = self.registry.stats();
         let linked = self.sessions.values().filter(|session| session.stage.is_ok()).count();
-        let told = (linked, self.sockets.len() + self.opening.len());
+        let waiting = self.opening.len() + self.tickets.len();
+        let told = (linked, self.sockets.len() + waiting);
         let says = (stats.sessions.held - stats.sessions.detached, stats.sockets.open);
         NoError.unless(told == says, || {
             format!("the registry told of {told:?}, counts {says:?}: {stats:?}")
@@ -532,7 +464,8 @@ impl Server {
 
     /// Returns true if nothing waits to be sent.
     pub fn is_idle(&self) -> bool {
-        self.opening.is_empty() && self.sockets.values().all(|socket| socket.pending == 0)
+        let is_asked = !self.opening.is_empty() || self.tickets.len() > 0;
+        !is_asked && self.sockets.values().all(|socket| socket.pending == 0)
     }
 
     /// Removes sessions that ended without an event, because they contained nothing.

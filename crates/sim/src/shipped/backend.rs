@@ -12,6 +12,7 @@ use super::{
     browser::Life,
     hubs::key,
     links::Peer,
+    tickets::GATED,
     workers::PARKED,
     world::{Delivery, World},
 };
@@ -22,7 +23,7 @@ use crate::{
         Invariant::{DeadTabsLeave, NoError, NoSpinning, NothingLost, OneUser},
     },
     rng::Rng,
-    server::{Wanted, text},
+    server::{Question, Wanted, text},
 };
 
 /// Longest time for which a link stalls. News that a frozen page goes on, and of what it has read,
@@ -68,14 +69,15 @@ impl World {
         server.agrees()?;
         server.see(&mut self.seen);
         self.serial = server.serial();
-        let wake = server.next_wake().map(|wake| wake.max(self.now));
+        let (unshown, wake) = (server.take_unshown(), server.next_wake());
+        let wake = wake.map(|wake| wake.max(self.now));
         if server.wake_at != wake {
             server.wake_at = wake;
             if let Some(wake) = wake {
                 self.put(wake, Delivery::ServerTimer);
             }
         }
-        Ok(())
+        unshown.iter().try_for_each(|it| self.may_be_unshown(it))
     }
 
     fn server_output(&mut self, output: session::Output) -> Checked {
@@ -90,7 +92,14 @@ impl World {
                 let Some(number) = path.rsplit('/').next().and_then(|it| it.parse().ok()) else {
                     return NoError.broken(format!("{tab} wants a socket at {path}"));
                 };
-                server.open(now, reference, ask, socket, (key(tab), number))?;
+                let (at, tab, asked) = (socket, key(tab), now);
+                let question = Question { ask, at, tab, number, asked };
+                if path.starts_with(GATED) {
+                    let owner = self.owners.get(&at.session).copied().flatten();
+                    server.want_ticket(now, question, &path, owner.map(|it| it.0.get()))?;
+                } else {
+                    server.open(now, reference, question)?;
+                }
             }
             session::Output::SocketMessage { socket, payload } => {
                 server.message(now, reference, socket, text(&payload))?;
@@ -273,7 +282,8 @@ impl World {
     }
 }
 
-fn tag(key: TabId) -> u32 {
+/// Returns the tag of a page, by the name that the oracle has for its tab.
+pub(super) fn tag(key: TabId) -> u32 {
     u32::try_from(key.0).unwrap_or(0)
 }
 

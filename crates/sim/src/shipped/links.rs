@@ -3,23 +3,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU64,
     time::Duration,
 };
 
 use tabmux_core::{
     Timestamp,
     session::{Input, LinkId},
-    wire::{
-        Hello as HelloFrame, HubFrame, HubId, NEWEST_VERSION, OLDEST_VERSION, Resume, ServerFrame,
-        Token, Welcome, close,
-    },
+    wire::{HubFrame, Resume, ServerFrame, Welcome, close},
 };
 
 use super::{
     browser::Identity,
     message::Message,
     plain::{PLAIN_URL, PROTOCOL, offered},
+    tickets::{TICKET, Told},
     world::{Delivery, Task, World},
 };
 use crate::{
@@ -49,6 +46,8 @@ pub struct Network {
     pub links: BTreeMap<u64, Link>,
     /// The secrets in addresses that hubs dialled.
     pub secrets: BTreeSet<String>,
+    /// The tickets that hubs were told of, by name.
+    pub tickets: BTreeMap<String, Told>,
     last: u64,
 }
 
@@ -59,6 +58,8 @@ pub enum Peer {
     Tabmux,
     /// A tabmux server that answers only who the browser's user is.
     Who,
+    /// A tabmux server to which a hub shows a ticket.
+    Ticket,
     /// Any other WebSocket server.
     Plain,
 }
@@ -80,6 +81,8 @@ pub struct Link {
     pub dialled: Timestamp,
     /// True if the link broke under way, and not because there was no network at the dial.
     pub was_lost: bool,
+    /// The sub-protocols by which a hub shows a ticket.
+    pub offered: String,
     /// The sub-protocol that the server chose.
     protocol: &'static str,
     /// The reason with which the server closed the link.
@@ -108,9 +111,22 @@ pub struct Link {
     down: Lane,
 }
 
+impl Peer {
+    /// Returns true if a worker connects to it beside its link, and only for a moment.
+    const fn is_beside(self) -> bool {
+        matches!(self, Self::Who | Self::Ticket)
+    }
+}
+
 impl Network {
-    fn open(&mut self, at: (usize, u32), socket: u32, to: Peer, url: &str) -> u64 {
+    /// Returns the next number of a link.
+    pub(super) const fn next(&mut self) -> u64 {
         self.last += 1;
+        self.last
+    }
+
+    fn open(&mut self, at: (usize, u32), socket: u32, to: Peer, url: &str) -> u64 {
+        let id = self.next();
         let link = Link {
             to,
             url: url.to_owned(),
@@ -119,6 +135,7 @@ impl Network {
             was_heard: false,
             dialled: Timestamp::default(),
             was_lost: false,
+            offered: String::new(),
             protocol: "",
             farewell: "",
             at,
@@ -134,8 +151,8 @@ impl Network {
             up: Lane::default(),
             down: Lane::default(),
         };
-        self.links.insert(self.last, link);
-        self.last
+        self.links.insert(id, link);
+        id
     }
 
     fn find(&self, at: (usize, u32), socket: u32) -> Option<u64> {
@@ -186,6 +203,7 @@ impl World {
         let to = match address {
             WHO_URL => Peer::Who,
             _ if address.starts_with(PLAIN_URL) => Peer::Plain,
+            _ if protocols.starts_with(TICKET) => Peer::Ticket,
             _ => Peer::Tabmux,
         };
         let is_tag = match shown {
@@ -196,20 +214,21 @@ impl World {
             Peer::Plain => protocols == offered(address),
             Peer::Tabmux => address == LINK_URL && protocols.is_empty() && is_tag,
             Peer::Who => self.plan.names_users() && protocols.is_empty() && is_tag,
+            Peer::Ticket => self.may_show(at.0, url, protocols),
         };
         NoError.unless(is_right, || format!("{at:?} dials {url} with {protocols:?}"))?;
         let open = self.network.held_by(at);
         let open = open.iter().map(|id| &self.network.links[id]);
-        let open = open.filter(|it| !it.closing && it.to != Peer::Who).count();
+        let open = open.filter(|it| !it.closing && !it.to.is_beside()).count();
         // A worker of exclusive sockets has one link for each, and so has a page that found no hub.
         let actor = self.browsers[at.0].actors.get(&at.1);
         let is_hub = actor.is_none_or(|it| it.page().is_none() && !it.is_exclusive);
-        OneLink.unless(!is_hub || open == 0 || to == Peer::Who, || {
+        OneLink.unless(!is_hub || open == 0 || to.is_beside(), || {
             format!("{at:?} dials, and has {open} links open")
         })?;
         // The question for the user is asked while the link is open, when the hub has not noticed
-        // yet that there is no network. It ends by itself.
-        if is_hub && to != Peer::Who {
+        // yet that there is no network. It ends by itself, as a ticket does.
+        if is_hub && !to.is_beside() {
             self.hub_dials(at, address, if shown.is_some() { "" } else { query })?;
         }
         self.network.sweep();
@@ -223,7 +242,10 @@ impl World {
             (it.dialled, it.identity) = (self.now, self.browsers[at.0].identity(at.0));
             it.protocol = if protocols.is_empty() { "" } else { PROTOCOL };
         }
-        let when = self.now + self.browsers[at.0].link_latency();
+        let mut when = self.now + self.browsers[at.0].link_latency();
+        if to == Peer::Ticket {
+            when = when + self.ticket_suffers(link, protocols);
+        }
         self.put(when, Delivery::Arrive { link });
         self.put(self.now + DIAL, Delivery::DialIsOver { link, at });
         Ok(())
@@ -245,6 +267,9 @@ impl World {
         if link.to == Peer::Plain {
             self.plain_arrives(id);
             return Ok(());
+        }
+        if link.to == Peer::Ticket && self.server.is_some() {
+            return self.ticket_arrives(id);
         }
         let when = link.down(now, latency);
         if link.to == Peer::Who && self.server.is_some() {
@@ -364,11 +389,17 @@ impl World {
             server.sent(LinkId(id), &bytes)?;
         }
         if let Some(link) = self.network.links.get_mut(&id) {
-            if let Ok(ServerFrame::Welcome(Welcome { session, token, term, .. })) =
-                ServerFrame::decode(&bytes)
-            {
-                let resume = Resume { session, token, term, have0: None };
-                self.resumes.insert(session, (resume, link.at.0));
+            match ServerFrame::decode(&bytes) {
+                Ok(ServerFrame::Welcome(Welcome { session, token, term, .. })) => {
+                    let resume = Resume { session, token, term, have0: None };
+                    self.resumes.insert(session, (resume, link.at.0));
+                }
+                Ok(ServerFrame::Ticket { ticket, path }) => {
+                    let (path, browser) = (path.to_owned(), link.at.0);
+                    let told = Told { path, browser, suffered: false };
+                    self.network.tickets.entry(ticket.to_owned()).or_insert(told);
+                }
+                Ok(_) | Err(_) => {}
             }
             let latency = self.browsers[link.at.0].link_latency();
             let (when, at) = (link.down(self.now, latency), link.at);
@@ -416,7 +447,7 @@ impl World {
             let code = match (link.to, code) {
                 (Peer::Plain, 0) => close::NO_STATUS,
                 (Peer::Plain, code) => code,
-                (Peer::Tabmux | Peer::Who, _) => close::NORMAL,
+                (Peer::Tabmux | Peer::Who | Peer::Ticket, _) => close::NORMAL,
             };
             self.put(when, Delivery::ServerHears { link: id });
             let when = when + latency;
@@ -472,55 +503,6 @@ impl World {
             return Ok(());
         }
         self.server_input(Input::LinkClosed { link: LinkId(id) })
-    }
-
-    /// Lets a stranger claim a session, with another token or as another user.
-    pub(crate) fn forge(&mut self, rng: &mut Rng) -> Checked {
-        let lives = |it: &&(Resume, usize)| {
-            self.server.as_ref().is_some_and(|server| server.has(it.0.session))
-        };
-        let all = self.resumes.values().filter(lives).copied().collect::<Vec<_>>();
-        let Some((mut resume, browser)) = rng.pick(&all) else {
-            return Ok(());
-        };
-        let mut identity = self.owners.get(&resume.session).copied().flatten();
-        let is_token = rng.one_in(2);
-        if is_token {
-            resume.token = Token(resume.token.0.map(|byte| byte ^ 1));
-            if let Some(server) = &mut self.server {
-                server.forged += 1;
-            }
-        } else {
-            identity = NonZeroU64::new(browser as u64 * 1000 + 500).map(Identity);
-        }
-        self.network.last += 1;
-        let link = LinkId(self.network.last);
-        let entropy = std::array::from_fn(|_| rng.next().to_le_bytes()[0]);
-        let (mut bytes, hub) = (Vec::new(), HubId(rng.next()));
-        let hello = HelloFrame {
-            min_version: OLDEST_VERSION,
-            // A session is closed to hubs that do not speak its version.
-            max_version: NEWEST_VERSION,
-            hub,
-            resume: Some(resume),
-            credentials: "",
-        };
-        HubFrame::Hello(hello).encode(&mut bytes);
-        let visitor = identity.map(Identity::visitor);
-        self.server_input(Input::LinkOpened { link, entropy, visitor })?;
-        let refused = |world: &Self| {
-            let server = world.server.as_ref();
-            server.map_or(0, |it| {
-                let sessions = it.registry.stats().sessions;
-                if is_token { sessions.forged } else { sessions.foreign }
-            })
-        };
-        let before = refused(self);
-        self.server_input(Input::LinkMessage { link, bytes: &bytes })?;
-        if refused(self) > before {
-            self.seen.add(if is_token { Sight::ForgedToken } else { Sight::ForgedUser });
-        }
-        self.server_input(Input::LinkClosed { link })
     }
 
     /// Makes a link swallow everything that is sent on it. Neither end is told.

@@ -4,6 +4,7 @@
 mod backend;
 pub mod browser;
 mod converge;
+mod forge;
 pub mod hubs;
 pub mod links;
 pub mod locks;
@@ -13,6 +14,7 @@ pub mod page;
 pub mod plain;
 pub mod plan;
 pub mod storm;
+pub mod tickets;
 pub mod topics;
 mod transition;
 pub mod users;

@@ -8,6 +8,7 @@ use super::{
     locks::{Agent, Call, News, Wish},
     plan::{Special, Tiers},
     storm::Deed,
+    tickets::TICKET,
     views::FIRST,
     world::{Delivery, Task, World},
 };
@@ -177,6 +178,7 @@ impl World {
     fn is_no_storm(&mut self, at: (usize, u32), op: &Op) -> Checked {
         let deed = match op {
             Op::Dial { url, .. } if url.starts_with(WHO_URL) => Deed::Who,
+            Op::Dial { protocols, .. } if protocols.starts_with(TICKET) => Deed::Ticket,
             Op::Dial { .. } => Deed::Dial,
             Op::Lock { .. } => Deed::Lock,
             Op::Broadcast { .. } => Deed::Channel,

@@ -17,6 +17,9 @@ const PAUSE_MS: u64 = 1000;
 /// How often cookies change in runs with users: some change theirs every few seconds.
 const LOG_INS: [u64; 3] = [8, 25, 80];
 
+/// In one run of so many, some sockets need a ticket.
+const TICKETS: u64 = 3;
+
 macro_rules! transitions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// One transition, which is a thing that happens.
@@ -231,6 +234,8 @@ pub struct Plan {
     /// The cookie of a browser changes before one step of so many, if that is the special fault of
     /// the run.
     pub log_in_every: u64,
+    /// True if some sockets need a ticket.
+    pub tickets: bool,
 }
 
 impl Plan {
@@ -262,7 +267,8 @@ impl Plan {
             _ => Special::None,
         };
         let log_in_every = LOG_INS[Rng::of_part(seed, u64::MAX - 1).index(LOG_INS.len())];
-        Self { steps, browsers, special, doors, log_in_every }
+        let tickets = Rng::of_part(seed, u64::MAX - 2).one_in(TICKETS);
+        Self { steps, browsers, special, doors, log_in_every, tickets }
     }
 
     /// Returns the number of tabs that the server allows in a session.

@@ -16,6 +16,8 @@ pub enum Deed {
     Dial,
     /// A worker asks the server for the user of its browser.
     Who,
+    /// A worker shows a ticket.
+    Ticket,
     /// A realm requests a lock.
     Lock,
     /// A client reports its status.
@@ -33,6 +35,8 @@ impl Deed {
             Self::Dial => 80,
             // A hub asks once a second, and once more at once after it was started anew.
             Self::Who => 65,
+            // A server tells six times of the tickets of a socket.
+            Self::Ticket => 400,
             Self::Lock => 240,
             Self::Status => 400,
             Self::Channel => 6000,

@@ -395,7 +395,8 @@ impl World {
         self.socket_is_wanted(at, number);
         self.must_connect(at, Wanted::Socket(number));
         self.must_have_room(at, number);
-        self.app(at, "open", &format!(r#"[{number},"/s/{tag}/{number}",{options}]"#))
+        let path = self.path_of(tag, number);
+        self.app(at, "open", &format!(r#"[{number},"{path}",{options}]"#))
     }
 
     /// Lets a page send the next numbered message on a socket.

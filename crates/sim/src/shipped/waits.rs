@@ -89,7 +89,7 @@ impl World {
     }
 
     /// Returns the time since which a browser has a link that works, or `None` if it has none now.
-    fn well_since(&self, browser: usize) -> Option<Timestamp> {
+    pub(super) fn well_since(&self, browser: usize) -> Option<Timestamp> {
         let server = self.server.as_ref().is_some_and(|server| !server.draining);
         let links = self.network.links.values().filter(|it| it.at.0 == browser);
         let mut links = links.filter(|it| it.to == Peer::Tabmux && it.worker_open);
