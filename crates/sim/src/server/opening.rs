@@ -19,7 +19,7 @@ use crate::{
 pub struct Question {
     /// The registry's name for the question.
     pub ask: AskId,
-    /// The socket.
+    /// The socket that is about to open.
     pub at: SocketRef,
     /// The tab that wants the socket.
     pub tab: TabId,
@@ -120,7 +120,7 @@ impl Server {
 }
 
 impl Opening {
-    /// Returns the question.
+    /// Returns the question that is not answered yet.
     pub(super) const fn question(&self) -> &Question {
         &self.question
     }
