@@ -81,6 +81,11 @@ impl SocketSender {
         self.post(Command::Ticket(ticket.into()))
     }
 
+    /// Charges the browser so many bytes that are kept for the socket, which is about to open.
+    pub(crate) fn keep_for_opening(&self, bytes: usize) -> Result<(), SendError> {
+        self.post(Command::Keep(bytes))
+    }
+
     fn post(&self, command: Command) -> Result<(), SendError> {
         let mailbox = self.mailbox.upgrade().ok_or(SendError::Closed)?;
         let post = Post { socket: self.socket, command };

@@ -182,6 +182,12 @@ impl Opening {
         self.socket.send_ticket(ticket)
     }
 
+    /// Charges the browser so many bytes that are kept for the socket until it opens, in place of
+    /// what was charged before.
+    pub(crate) fn keep(&self, bytes: usize) -> Result<(), SendError> {
+        self.socket.keep_for_opening(bytes)
+    }
+
     /// Returns what is kept of who opened the link.
     pub(crate) fn shared_visitor(&self) -> Option<Arc<Visitor>> {
         self.visitor.clone()

@@ -269,6 +269,22 @@ impl Registry {
         })
     }
 
+    /// Charges the bytes that the application keeps for a socket that is about to open, such as its
+    /// ticket, to the browser that wants it. They count in place of what was charged before, until
+    /// the socket opens or its question ends.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] when no question for the socket is open.
+    pub fn keep_for_opening(
+        &mut self,
+        now: Timestamp,
+        socket: SocketRef,
+        bytes: usize,
+    ) -> Result<(), SendError> {
+        let SocketRef { session, tab, socket } = socket;
+        self.command(now, session, |session, fx| session.keep_for_opening(fx, (tab, socket), bytes))
+    }
+
     /// The application has dealt with messages of a socket that cost so much
     /// ([`message_cost`](tabmux_wire::message_cost)): the tab may send as much again. To be said
     /// once for each message that came; what is said of a socket that is not open is ignored.

@@ -69,6 +69,7 @@ impl Session {
             credit: Credit::new(credit),
             path: u16::try_from(path.len()).unwrap_or(u16::MAX),
             protocols: texts.sum::<usize>() as u32,
+            kept: 0,
         };
         self.set_socket(fx, alias, socket, Socket::Opening(Box::new(opening)));
     }
@@ -142,6 +143,22 @@ impl Session {
         if self.version > 1 {
             self.send_frame(fx, &ServerFrame::Ticket { ticket, path });
         }
+        Ok(())
+    }
+
+    /// Charges what the application keeps for a socket that is about to open.
+    pub(super) fn keep_for_opening(
+        &mut self,
+        fx: &mut Effects,
+        (tab, socket): (Alias, SocketId),
+        bytes: usize,
+    ) -> Result<(), SendError> {
+        let Some(Socket::Opening(opening)) = self.socket_mut(tab, socket) else {
+            return Err(SendError::Closed);
+        };
+        let (before, kept) = (opening.kept as usize, u32::try_from(bytes).unwrap_or(u32::MAX));
+        opening.kept = kept;
+        self.ledger.charge(fx, Charge::Asks, before, kept as usize);
         Ok(())
     }
 

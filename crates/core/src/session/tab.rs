@@ -83,6 +83,8 @@ pub(super) struct Opening {
     pub(super) path: u16,
     /// The memory of the sub-protocols that it offers.
     pub(super) protocols: u32,
+    /// The bytes that the application said it keeps for the question.
+    pub(super) kept: u32,
 }
 
 /// A request that waits for its last reply.
@@ -108,7 +110,10 @@ impl Socket {
             Self::Opening(opening) => SocketCost {
                 record: SOCKET + usize::from(opening.path),
                 credit: 0,
-                ask: ASK + size_of::<Opening>() + opening.protocols as usize,
+                ask: ASK
+                    + size_of::<Opening>()
+                    + opening.protocols as usize
+                    + opening.kept as usize,
             },
             Self::Open { credit, path } => {
                 SocketCost { record: SOCKET + usize::from(*path), credit: credit.held(), ask: 0 }

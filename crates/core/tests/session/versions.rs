@@ -188,6 +188,23 @@ fn a_hub_of_version_2_is_told_of_a_ticket_while_its_socket_waits() {
 }
 
 #[test]
+fn what_is_kept_for_a_socket_is_charged_to_its_browser_until_it_opens() {
+    let mut server = Server::new();
+    let socket = server.opening(1);
+    let charged = |server: &Server| server.registry.stats().charged.asks;
+    let before = charged(&server);
+    for bytes in [5000, 700] {
+        server.registry.keep_for_opening(server.now, socket, bytes).unwrap();
+        assert_eq!(charged(&server), before + bytes);
+    }
+    server.cut(1);
+    server.drain();
+    server.pass(server.registry.config().ask_timeout);
+    let late = server.registry.keep_for_opening(server.now, socket, 1);
+    assert_eq!((late, charged(&server)), (Err(SendError::Closed), 0));
+}
+
+#[test]
 fn a_session_without_a_link_is_told_of_no_ticket() {
     let mut server = Server::new();
     let socket = server.opening(1);

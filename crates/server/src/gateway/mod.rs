@@ -246,6 +246,12 @@ impl Visit<'_> {
         found.map(|(_, value)| &**value)
     }
 
+    /// Returns the bytes of the headers.
+    fn bytes(&self) -> usize {
+        let one = |(name, value): &Header| size_of::<Header>() + name.len() + value.len();
+        self.headers.iter().map(one).sum()
+    }
+
     /// Returns the first value of a header, by its name in lower case.
     fn value(&self, name: &str) -> Option<&[u8]> {
         self.values(name).next()

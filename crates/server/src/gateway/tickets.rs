@@ -27,6 +27,9 @@ const TELLS: u32 = 3;
 const TICKETS: u32 = 2;
 /// How long a socket waits for its hub at most.
 const WAIT: Duration = LIFE.saturating_mul(TICKETS);
+/// What a ticket takes beside its texts: its place in the table, twice because the table grows by
+/// half, and the channel by which its headers come.
+const TICKET: usize = 2 * (size_of::<(Box<str>, Waiting)>() + 1) + 128;
 /// Random bytes of a ticket.
 const BYTES: usize = 16;
 
@@ -86,12 +89,17 @@ impl Tickets {
     ) -> Result<Visit<'static>, Refused> {
         for _ in 0..TICKETS {
             let (ticket, mut shown) = self.make(target.path(), opening.user())?;
+            let names = ticket.name.len() + target.path().len();
+            let user = opening.user().map_or(0, str::len);
+            opening.keep(TICKET + names + user).map_err(|_| Refused::Gone)?;
             for _ in 0..TELLS {
                 if let Err(SendError::Closed) = opening.send_ticket(&ticket.name) {
                     return Err(Refused::Gone);
                 }
                 // The sender is dropped with the ticket alone.
                 if let Ok(Ok(visit)) = timeout(LIFE / TELLS, &mut shown).await {
+                    let bytes = visit.as_ref().map_or(0, Visit::bytes);
+                    opening.keep(bytes).map_err(|_| Refused::Gone)?;
                     return visit;
                 }
             }

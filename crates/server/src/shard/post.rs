@@ -122,6 +122,8 @@ pub(crate) enum Command {
     },
     /// Have the hub show this ticket at the path of the socket.
     Ticket(Box<str>),
+    /// Charge the browser so many bytes that are kept for the socket, which is about to open.
+    Keep(usize),
     /// Call the handler's `writable`.
     Poke,
     /// The handler has dealt with a message whose credit it held.
@@ -142,7 +144,7 @@ impl Post {
             Command::Send(payload) => payload.len(),
             Command::Close { reason, .. } => reason.len(),
             Command::Ticket(ticket) => ticket.len(),
-            Command::Poke | Command::GiveBack { .. } => 0,
+            Command::Keep(_) | Command::Poke | Command::GiveBack { .. } => 0,
             Command::Answer { decision: Decision::Accept { protocol }, .. } => protocol.len(),
             Command::Answer { decision: Decision::Reject { message, .. }, .. } => message.len(),
             Command::Answer { decision: Decision::Later, .. } => 0,

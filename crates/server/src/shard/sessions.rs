@@ -413,6 +413,7 @@ impl Sessions {
                 Some(it) => registry.send_ticket(at.now, socket, &ticket, &it.target),
                 None => Ok(()),
             },
+            Command::Keep(bytes) => registry.keep_for_opening(at.now, socket, bytes),
             Command::Poke => {
                 self.call(at, socket, |handler, ctx| handler.writable(ctx));
                 Ok(())

@@ -221,6 +221,11 @@ impl TaskSocket {
         self.reader.half.0.sender.send_ticket(ticket)
     }
 
+    /// Charges the browser so many bytes that are kept for the socket, which is about to open.
+    pub(crate) fn keep_for_opening(&self, bytes: usize) -> Result<(), SendError> {
+        self.reader.half.0.sender.keep_for_opening(bytes)
+    }
+
     /// Returns how many bytes a message may have.
     pub(crate) fn longest(&self) -> usize {
         self.reader.half.0.shared.longest

@@ -8,7 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 use tabmux_core::wire::{Alias, HubFrame, Payload, ServerFrame, SocketId, TabId, Upstream};
-use tabmux_server::{Config, Error, Limits, Listen, Listeners, Server, TlsConfig};
+use tabmux_server::{Builder, Config, Error, Limits, Listen, Listeners, Server, TlsConfig};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -21,7 +21,10 @@ use super::{
 };
 
 /// A certificate for a name, in files, and itself.
-fn certificate(folder: &std::path::Path, name: &str) -> (TlsConfig, CertificateDer<'static>) {
+pub(crate) fn certificate(
+    folder: &std::path::Path,
+    name: &str,
+) -> (TlsConfig, CertificateDer<'static>) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([name.to_owned()]).unwrap();
     let files: [PathBuf; 2] = ["pem", "key"].map(|ending| folder.join(format!("{name}.{ending}")));
@@ -32,17 +35,25 @@ fn certificate(folder: &std::path::Path, name: &str) -> (TlsConfig, CertificateD
 }
 
 fn start(config: Config) -> (Running, Vec<String>) {
+    start_with(config, super::support::demo::install)
+}
+
+/// The same with other handlers.
+pub(crate) fn start_with(
+    config: Config,
+    install: impl FnOnce(Builder) -> Builder,
+) -> (Running, Vec<String>) {
     let config = config.listen(vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()]);
     let listeners = Listeners::open(&config).unwrap();
     let addresses = listeners.addresses();
     let text = addresses[0].strip_prefix("https://").unwrap().trim_end_matches('/');
     let address = text.parse().unwrap();
-    let builder = super::support::demo::install(Server::builder().config(config));
+    let builder = install(Server::builder().config(config));
     (Running::start_on(builder, listeners, address), addresses)
 }
 
 /// A client that trusts these.
-fn trusting(roots: &[CertificateDer<'static>], protocols: &[&[u8]]) -> ClientConfig {
+pub(crate) fn trusting(roots: &[CertificateDer<'static>], protocols: &[&[u8]]) -> ClientConfig {
     let mut store = RootCertStore::empty();
     roots.iter().for_each(|root| store.add(root.clone()).unwrap());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -53,7 +64,7 @@ fn trusting(roots: &[CertificateDer<'static>], protocols: &[&[u8]]) -> ClientCon
     config
 }
 
-async fn dial(
+pub(crate) async fn dial(
     address: SocketAddr,
     name: &str,
     config: ClientConfig,
@@ -64,7 +75,7 @@ async fn dial(
 }
 
 /// Reads up to the end of a head.
-async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
         text.push(soon("a head", stream.read_u8()).await.unwrap());
@@ -73,7 +84,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 /// The payload of the next frame.
-async fn message(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+pub(crate) async fn message(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     assert_eq!(soon("a frame", stream.read_u8()).await.unwrap(), 0x82);
     let len = match stream.read_u8().await.unwrap() {
         126 => stream.read_u16().await.unwrap().into(),

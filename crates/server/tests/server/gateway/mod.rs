@@ -1,5 +1,7 @@
 //! Virtual sockets that another server serves. What is checked there is checked at that server.
 
+#[cfg(feature = "tls")]
+mod encrypted;
 mod ends;
 mod hostile;
 mod limits;

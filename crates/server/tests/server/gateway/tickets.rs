@@ -10,7 +10,7 @@ use tokio_tungstenite::{
     tungstenite::{Error as WsError, Message, client::IntoClientRequest},
 };
 
-use super::world::{Backend, TAB, opened, rejected, tab, tab_with};
+use super::world::{Backend, Conn, TAB, opened, rejected, tab, tab_with};
 use crate::support::{Hub, Running, claim, frame, hello, metric, say_hello_on, soon};
 
 /// A server with a route from `/chat/`, before whose sockets tickets are shown.
@@ -194,6 +194,27 @@ async fn a_browser_has_as_many_tickets_as_upstreams() {
     hub.close(TAB, 1, 1000, "").await;
     let gone = async { while show(server.address, &tickets[0], &[]).await.unwrap() != 1008 {} };
     soon("the end of the ticket", gone).await;
+}
+
+#[tokio::test]
+async fn a_browser_is_charged_for_its_tickets_and_for_the_headers_that_it_shows() {
+    let backend = Backend::start().await;
+    let server = open(&backend, |it| it).await;
+    let charged = async || metric(server.address, "tabmux_charged_bytes{kind=\"asks\"}").await;
+    let mut hub = tab(&server).await;
+    assert_eq!(charged().await as u32, 0);
+    hub.ask(TAB, 1, "/chat/", &[]).await;
+    let ticket = told(&mut hub).await;
+    let before = charged().await;
+    let cookie = format!("a={}", "x".repeat(3000));
+    assert_eq!(show(server.address, &ticket, &[("cookie", &*cookie)]).await.unwrap(), 1000);
+    // The upstream has not answered yet, so the headers are kept.
+    let stream = backend.stream().await;
+    let grows = async { while charged().await < before + 2000.0 {} };
+    soon("the charge for the headers", grows).await;
+    let _conn = Conn::accept(stream).await;
+    opened(&mut hub).await;
+    assert_eq!(charged().await as u32, 0);
 }
 
 #[tokio::test]
