@@ -44,8 +44,6 @@ export interface Life {
   readonly _config: HubConfig;
   /** How often it was sent to the hub of another user. */
   _moves: number;
-  /** Whether it was told to wait, while the hub asks whose the browser is. */
-  _waited?: boolean;
   readonly _isMux: boolean;
   readonly _tiers: Tier[] | undefined;
   /** What clients show. */
@@ -283,7 +281,6 @@ function receive(life: Life, message: HubMessage): void {
   } else if (kind === HubKind.Loading || kind === HubKind.Wait) {
     if (!life._phase) return;
     const what = message.at(-1) as string;
-    life._waited ||= kind === HubKind.Wait;
     expect(life, what ? Deadline.Load : Deadline.Attach);
     if (what) show(life, message, LinkState.Connecting, 0, what);
   } else if (kind === HubKind.Moved) {

@@ -41,7 +41,7 @@ export interface LinkLock {
 
 const now = (): number => performance.now();
 
-/** Asks for the lock. Without locks it is granted, and hubs of one user find each other by asking. */
+/** Asks for the lock. Without locks it is granted, and hubs of one user find each other. */
 export function takeLinkLock(
   locks: LockManager | undefined,
   name: string,

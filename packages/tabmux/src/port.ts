@@ -251,13 +251,7 @@ function attach(hub: HubPort, tab: bigint): void {
   // The next hub is not to ask a server that refused the one before for good.
   const claim = hub._refusal ? '!' + hub._refusal : hub._claim + left(hub);
   post(hub, [PageKind.Attach, tab, hub._config, claim, ...hub._heardTo]);
-  hub._peers.forEach((peer) => {
-    // What was asked when the page was told to wait is no answer for what came meanwhile. And a
-    // hub asks for no page that shows a part in its session.
-    if (!hub._waited && !hub._claim) peer._doubt = Doubt.None;
-    subscribe(peer);
-  });
-  hub._waited = false;
+  hub._peers.forEach(subscribe);
 }
 
 function subscribe({ _hub, _number, _wish, _doubt }: Peer): void {

@@ -52,7 +52,8 @@ fn builder() -> Builder {
     Server::builder().config(config).socket("/who", || Who).judge(judge)
 }
 
-fn showing<'a>(hello: &HubFrame<'a>, credentials: &'a str) -> HubFrame<'a> {
+/// Returns a HELLO that shows these credentials.
+pub(crate) fn showing<'a>(hello: &HubFrame<'a>, credentials: &'a str) -> HubFrame<'a> {
     let HubFrame::Hello(hello) = hello.clone() else { panic!("no HELLO") };
     HubFrame::Hello(Hello { credentials, ..hello })
 }
@@ -78,7 +79,11 @@ async fn denied(address: SocketAddr, credentials: &str) -> (RefusedReason, Optio
 
 /// Renews the credentials of a link. Returns whether they were accepted, when they expire, and the
 /// text.
-async fn renew(hub: &mut Hub, request: u64, credentials: &str) -> (bool, Option<u64>, String) {
+pub(crate) async fn renew(
+    hub: &mut Hub,
+    request: u64,
+    credentials: &str,
+) -> (bool, Option<u64>, String) {
     hub.say(&HubFrame::Credentials { request, credentials }).await;
     match frame(&hub.next().await) {
         ServerFrame::Credentials(Standing { request: of, accepted, expires_ms, message }) => {

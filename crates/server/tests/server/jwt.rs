@@ -30,7 +30,10 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer},
 };
 
-use super::support::{Hub, Running, claim, frame, hello, say_hello_on};
+use super::{
+    credentials::{renew, showing},
+    support::{Hub, Running, claim, frame, hello, say_hello_on},
+};
 
 struct Quiet;
 
@@ -238,6 +241,32 @@ async fn the_address_of_a_link_may_have_the_token() {
     hub.say(&hello()).await;
     assert!(matches!(frame(&hub.next().await), ServerFrame::Welcome(_)));
     assert_eq!(server.handle.users().await, ["ann"]);
+}
+
+#[tokio::test]
+async fn a_token_in_hello_names_the_user_and_is_renewed_on_the_link() {
+    let checker = checker(|config| config.leeway_s = 0);
+    let server = Running::start(Server::builder().jwt(checker)).await;
+    let dial = || Hub::dial_at(server.address, "?credentials", &[]);
+    let mut hub = dial().await.unwrap();
+    hub.say(&showing(&hello(), &token(&json!({ "exp": in_seconds(60) })))).await;
+    assert!(matches!(frame(&hub.next().await), ServerFrame::Welcome(_)));
+    let told = hub.next().await;
+    let ServerFrame::Credentials(it) = frame(&told) else { panic!("{told:?}") };
+    assert!(it.expires_ms.is_some_and(|ms| (50_000..=60_000).contains(&ms)), "{it:?}");
+    let (accepted, expires, _) = renew(&mut hub, 1, &token(&json!({}))).await;
+    assert!(accepted && expires.is_some_and(|ms| ms > 590_000), "{expires:?}");
+    let refused = renew(&mut hub, 2, &token(&json!({ "sub": "bob" }))).await;
+    assert_eq!((refused.0, &*refused.2), (false, "these credentials are of another user"));
+    assert!(refused.1.is_some_and(|ms| ms > 590_000), "the earlier token goes on to count");
+    assert!(!renew(&mut hub, 3, "nonsense").await.0);
+    assert_eq!(server.handle.users().await, ["ann"]);
+    let mut hub = dial().await.unwrap();
+    hub.say(&showing(&hello(), &token(&json!({ "exp": in_seconds(-1) })))).await;
+    let told = hub.next().await;
+    let ServerFrame::Denied(denied) = frame(&told) else { panic!("{told:?}") };
+    assert_eq!((denied.code, denied.retry_ms), (RefusedReason::Denied, None));
+    assert_eq!(denied.message, "the token has expired; get another one");
 }
 
 #[tokio::test]

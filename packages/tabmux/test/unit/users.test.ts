@@ -108,6 +108,24 @@ test('a socket that a page opens as it returns from the cache is asked about', a
   assert.equal(lastWorker().name, `${worker.name}#bob`);
 });
 
+test('so is one of a page that left before it had a part in the session', async () => {
+  const url = server();
+  connect(url);
+  const worker = lastWorker();
+  await worker.expect(PageKind.Attach);
+  worker.attached(HUB);
+  worker.post(HUB, HubKind.User, 0, 'ann');
+  await worker.settled(HUB);
+  await back(worker, () => mux(url + 'one'));
+  worker.attached(HUB);
+  worker.post(HUB, HubKind.User, 0, 'ann');
+  worker.resume(HUB, 0, 0);
+  await worker.expect(PageKind.Whose);
+  worker.post(HUB, HubKind.User, 1, 'bob');
+  await worker.settled(HUB);
+  assert.equal(lastWorker().name, `${worker.name}#bob`);
+});
+
 test('a topic of a client that came as its page returned is asked about as well', async () => {
   const { url, worker } = await of('ann');
   await back(worker, () => connect(url).topic('prices'));
@@ -171,7 +189,7 @@ test('a page with an identity goes to the hub that has the link of its user', as
   assert.equal(client.status.user, 'ann');
 });
 
-test('a page with an identity fails when the link of a hub of anybody is of another user', async () => {
+test('a page with an identity fails when its shared link becomes another user\'s', async () => {
   const { client, worker } = await of('ann', { identity: 'ann' });
   worker.post(HUB, HubKind.Elsewhere, '');
   await event(browser.listeners, 'worker');
