@@ -354,7 +354,11 @@ impl<S: Service> EventLoop<S> {
                 self.tell_memory(now, id);
                 !self.charge(now, id, len + self.inflated) && (len == buffer.len() || ending)
             }
-            Ok(None) => false,
+            Ok(None) => {
+                // A part of a TLS record may have come.
+                self.tell_memory(now, id);
+                false
+            }
             Ok(Some(_)) | Err(_) => {
                 self.lose(now, id);
                 false

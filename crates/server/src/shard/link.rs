@@ -82,7 +82,7 @@ impl Link {
     /// and once when there is none any more.
     /// `more` is held elsewhere.
     pub(super) fn news_of_memory(&mut self, more: usize) -> Option<usize> {
-        let held = self.decoder.held() + self.out.held() + more;
+        let held = self.stream.held() + self.decoder.held() + self.out.held() + more;
         let told = std::mem::replace(&mut self.told, held > 0);
         (told || held > 0).then_some(held)
     }

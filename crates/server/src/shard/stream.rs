@@ -185,6 +185,17 @@ impl Stream {
         }
     }
 
+    /// Returns the bytes that a layer below keeps.
+    pub(super) const fn held(&self) -> usize {
+        match &self.io {
+            Socket::Tcp(_) => 0,
+            #[cfg(unix)]
+            Socket::Unix(_) => 0,
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.held(),
+        }
+    }
+
     /// Tells the peer that nothing more comes.
     pub(super) fn end(&mut self) -> io::Result<()> {
         match &mut self.io {

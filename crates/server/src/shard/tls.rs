@@ -15,11 +15,22 @@ const RECORD: usize = 16 << 10;
 pub(super) struct TlsStream {
     stream: TcpStream,
     session: Box<ServerConnection>,
+    /// Bytes that came since the last whole record. Less than 4 KiB of the next record may have
+    /// come with that one and are not among them: each session has a buffer of that size.
+    partial: usize,
+    /// Encrypted bytes that the kernel has not taken.
+    unsent: usize,
 }
 
 impl TlsStream {
     pub(super) const fn new(stream: TcpStream, session: Box<ServerConnection>) -> Self {
-        Self { stream, session }
+        Self { stream, session, partial: 0, unsent: 0 }
+    }
+
+    /// Returns the bytes that are kept of a record that has not come whole, and of one that the
+    /// kernel has not taken.
+    pub(super) const fn held(&self) -> usize {
+        self.partial + self.unsent
     }
 
     pub(super) const fn get(&self) -> &TcpStream {
@@ -50,7 +61,7 @@ impl TlsStream {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     match self.session.read_tls(&mut self.stream) {
                         Ok(0) => return Ok(filled),
-                        Ok(_) => self.take_in()?,
+                        Ok(len) => self.take_in(len)?,
                         Err(error) if error.kind() == ErrorKind::Interrupted => {}
                         Err(error) if error.kind() == ErrorKind::WouldBlock && filled > 0 => {
                             return Ok(filled);
@@ -65,8 +76,10 @@ impl TlsStream {
         }
     }
 
-    fn take_in(&mut self) -> io::Result<()> {
+    fn take_in(&mut self, len: usize) -> io::Result<()> {
         let taken = self.session.process_new_packets();
+        let is_whole = taken.as_ref().is_ok_and(|state| state.plaintext_bytes_to_read() > 0);
+        self.partial = if is_whole { 0 } else { self.partial + len };
         // An answer to a peer that changes its keys, or an alert.
         let pushed = if self.session.wants_write() { self.push() } else { Ok(()) };
         taken.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
@@ -80,6 +93,7 @@ impl TlsStream {
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.push()?;
         let len = self.session.writer().write(&bytes[..bytes.len().min(RECORD)])?;
+        self.unsent = len;
         match self.push() {
             Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
             // What the kernel did not take waits for the next event.
@@ -96,11 +110,12 @@ impl TlsStream {
     pub(super) fn push(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             match self.session.write_tls(&mut self.stream) {
-                Ok(_) => {}
+                Ok(len) => self.unsent = self.unsent.saturating_sub(len),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        self.unsent = 0;
         Ok(())
     }
 

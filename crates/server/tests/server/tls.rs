@@ -1,6 +1,6 @@
 //! TLS in the process.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
@@ -246,6 +246,26 @@ async fn who_does_not_finish_a_handshake_is_let_go_and_counted() {
         let name = format!("tabmux_refused_total{{reason=\"{reason}\"}}");
         assert_eq!(metric(metrics, &name).await, 1.0, "{reason}");
     }
+}
+
+#[tokio::test]
+async fn a_record_that_does_not_come_whole_is_charged_to_its_link() {
+    let (tls, root) = certificate(&folder("tls-partial"), "localhost");
+    let (server, _) = start(Config::default().tls(vec![tls]));
+    let config = trusting(&[root], &[b"http/1.1"]);
+    let mut stream = dial(server.address, "localhost", config).await.unwrap();
+    link(&mut stream).await;
+    let (mut tcp, mut session) = stream.into_inner();
+    let (up, socket) = (Upstream { tab: Alias(1), n: 2 }, SocketId(1));
+    let payload = Payload::Text(&"x".repeat(12_000));
+    let data = HubFrame::Data { up, socket, payload }.to_bytes();
+    session.writer().write_all(&masked(&data)).unwrap();
+    let mut record = Vec::new();
+    session.write_tls(&mut record).unwrap();
+    tcp.write_all(&record[..10_000]).await.unwrap();
+    server.stats(|stats| (10_000..13_000).contains(&stats.charged.links)).await;
+    tcp.write_all(&record[10_000..]).await.unwrap();
+    server.stats(|stats| stats.charged.links == 0).await;
 }
 
 #[test]
