@@ -1,12 +1,14 @@
 //! One browser session: tabs, navigation and scripts, whatever protocol the driver speaks.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use crate::{Result, Stop, process};
 
 /// Carries commands to a browser. W3C WebDriver and Marionette have the same commands with the
 /// same parameters; they differ in names and in framing.
-pub trait Transport {
+pub trait Transport: fmt::Debug {
     /// Runs one command and returns its value.
     fn call(&mut self, command: Command, parameters: Value) -> Result<Value>;
 
@@ -24,7 +26,7 @@ pub trait Transport {
 }
 
 /// One command in the words of both protocols.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Command {
     /// HTTP method in W3C WebDriver.
     pub method: &'static str,
@@ -35,7 +37,7 @@ pub struct Command {
 }
 
 /// How a new page is opened.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A tab of the current window.
     Tab,
@@ -49,6 +51,7 @@ pub struct Tab(String);
 
 /// A running browser. One tab, *home*, stays open and blank for as long as the session lives:
 /// a session without tabs would end.
+#[derive(Debug)]
 pub struct Browser {
     transport: Box<dyn Transport>,
     home: Tab,

@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// One run of one test in one engine.
+#[derive(Debug)]
 pub struct Context<'a> {
     /// The engine of the browser.
     pub engine: Engine,

@@ -87,6 +87,7 @@ impl fmt::Display for Engine {
 
 /// A running browser with all its processes and an empty profile of its own. All of it is removed
 /// on drop.
+#[derive(Debug)]
 pub struct Session {
     /// The browser with its tabs.
     pub browser: Browser,
@@ -399,6 +400,7 @@ fn all_folders() -> PathBuf {
 }
 
 /// The folder of one session's profile and logs.
+#[derive(Debug)]
 struct Folder(PathBuf);
 
 impl Folder {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::Result;
 
 /// Status and body of an answer.
+#[derive(Debug)]
 pub struct Answer {
     /// The status code of the answer.
     pub status: u16,

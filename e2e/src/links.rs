@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// All links so far, each named by its index, in the order in which they were opened.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct History {
     links: Vec<Link>,
     faults: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Seen {
     pub fenced: usize,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Link {
     up: Tap,
     down: Tap,
@@ -59,7 +59,7 @@ struct Link {
     over: bool,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     /// The server has not granted the link a session yet.
     #[default]
@@ -71,7 +71,7 @@ enum Stage {
     Granted(Grant),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Grant {
     session: SessionId,
     term: Term,
@@ -189,6 +189,7 @@ impl History {
         Ok(())
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few frames concern a link's end")]
     fn read_down(&mut self, name: usize, unread: &dyn Fn(usize) -> u64) -> Result<()> {
         while let Some((at, item)) = self.links[name].down.next()? {
             let link = &mut self.links[name];

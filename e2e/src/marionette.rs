@@ -20,6 +20,7 @@ use crate::{
 };
 
 /// A session with a Firefox that was started with `--marionette`.
+#[derive(Debug)]
 pub struct Marionette {
     stream: TcpStream,
     last_id: u64,

@@ -25,18 +25,20 @@ use crate::{
 };
 
 /// The server to which agents report, and which serves the first page of every tab.
+#[derive(Debug)]
 pub struct Agents {
     port: u16,
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     agents: BTreeMap<String, Agent>,
     answers: BTreeMap<u64, Value>,
 }
 
 /// The state of one tab.
+#[derive(Debug)]
 struct Agent {
     /// The channel for scripts. Sending fails if the page is gone.
     scripts: Sender<String>,
@@ -76,6 +78,7 @@ impl Agents {
 }
 
 /// The harness's end of a session with agents.
+#[derive(Debug)]
 pub struct MiniBrowser {
     agents: Agents,
     /// The process group of the browser.

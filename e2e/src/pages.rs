@@ -34,11 +34,13 @@ pub fn known_host() -> Option<String> {
 }
 
 /// A static file server; it ends on drop.
+#[derive(Debug)]
 pub struct PageServer {
     port: u16,
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     assets: PathBuf,
     stopped: AtomicBool,

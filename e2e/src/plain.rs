@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{Result, paths, process::Group, wait};
 
 /// The running server. It reports every connection, frame and close, and obeys commands.
+#[derive(Debug)]
 pub struct PlainServer {
     port: u16,
     commands: ChildStdin,

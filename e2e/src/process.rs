@@ -22,6 +22,7 @@ use signal_hook::{
 use crate::{Result, wait};
 
 /// A child process and everything it started.
+#[derive(Debug)]
 pub struct Group {
     child: Child,
     leader: Pid,

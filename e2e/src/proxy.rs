@@ -33,11 +33,13 @@ pub enum Weather {
 }
 
 /// The proxy. It ends on drop, with every connection.
+#[derive(Debug)]
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     target: u16,
     state: Mutex<State>,
@@ -48,14 +50,14 @@ struct Shared {
 
 /// The history of links and the connections. One lock guards both, so that it is known which bytes
 /// are unread.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Watch {
     history: History,
     /// The connection of each link, while anything of it is read.
     pairs: Vec<Weak<Pair>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     weather: Weather,
     pairs: Vec<Arc<Pair>>,
@@ -67,6 +69,7 @@ struct State {
 }
 
 /// One connection: the stream of the browser and the stream of the server.
+#[derive(Debug)]
 struct Pair {
     browser: TcpStream,
     server: TcpStream,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{Result, http, paths, ports, process::Group, wait};
 
 /// The app on a port of its own, with a database that lives as long as this value.
+#[derive(Debug)]
 pub struct Rooms {
     port: u16,
     database: PathBuf,

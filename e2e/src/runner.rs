@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A test and its name.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Test {
     name: &'static str,
     run: Steps,

@@ -53,6 +53,7 @@ pub enum Program {
 }
 
 /// A server on a free port, which stays the same when the server is started again.
+#[derive(Debug)]
 pub struct LinkServer {
     program: Program,
     port: u16,
@@ -285,7 +286,7 @@ impl LinkServer {
 }
 
 /// The lines a process has written so far.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {

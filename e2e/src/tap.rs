@@ -10,7 +10,7 @@ use tungstenite::protocol::frame::{
 use crate::Result;
 
 /// Splits the bytes of a connection into items.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Tap {
     /// Bytes that are not a whole item yet.
     bytes: Vec<u8>,
@@ -78,7 +78,9 @@ impl Tap {
         let item = match header.opcode {
             OpCode::Data(Data::Binary) => Item::Message(payload.collect()),
             OpCode::Control(Control::Close) => Item::Close,
-            other => return Err(format!("a frame of the type {other}")),
+            other @ (OpCode::Data(_) | OpCode::Control(_)) => {
+                return Err(format!("a frame of the type {other}"));
+            }
         };
         self.take(end);
         Ok(Some(item))

@@ -11,6 +11,7 @@ use crate::{
 };
 
 /// What a driver can do to crash a tab.
+#[derive(Debug)]
 pub enum Crash {
     /// Loading this address crashes the tab's process, and the session goes on.
     Page(&'static str),
@@ -19,6 +20,7 @@ pub enum Crash {
 }
 
 /// A session of chromedriver or WebKitWebDriver.
+#[derive(Debug)]
 pub struct WebDriver {
     driver: SocketAddr,
     session: String,

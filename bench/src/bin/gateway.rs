@@ -2,6 +2,7 @@
 //! that echoes. A browser has fifteen tabs: one link at tabmux, fifteen WebSockets at the others.
 //! docs/benchmarks.md says what is measured.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a benchmark looks at few of many kinds")]
 #![forbid(unsafe_code)]
 
 use std::{

@@ -24,15 +24,16 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// Writes lines to stderr from a thread of its own. Lines that stderr does not accept are lost, and
 /// counted in `tabmux_log_lines_lost_total`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Stderr(Arc<Shared>);
 
+#[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,

@@ -8,6 +8,8 @@
 //! cargo run --release -p tabmux-client --example many -- ws://127.0.0.1:3000 2000 bench/0 10
 //! ```
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "an example looks at few of many kinds")]
+
 use std::{
     error::Error,
     fs,

@@ -188,7 +188,19 @@ impl Admission {
                 (429, "too many links of this user", Hint { first: 30, spread: 30 })
             }
             Cause::Links => (503, "the server is at its limit of links", Hint::BUSY),
-            _ => (503, "the server is busy", Hint::BUSY),
+            Cause::Rate
+            | Cause::Handshakes
+            | Cause::Silent
+            | Cause::Http
+            | Cause::Host
+            | Cause::Tls
+            | Cause::Origin
+            | Cause::Malformed
+            | Cause::UserHeader
+            | Cause::Judged
+            | Cause::Judging
+            | Cause::JudgeTimeout
+            | Cause::JudgeFailed => (503, "the server is busy", Hint::BUSY),
         };
         let drawn = mix(self.hints.fetch_add(1, Ordering::Relaxed)) % spread;
         Refusal { retry_after: Some(first + drawn), ..Refusal::new(status, text) }

@@ -194,6 +194,7 @@ impl Jwt {
 const FOREVER: Duration = Duration::from_secs(1_000 * 366 * 86_400);
 
 impl JwtError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library adds kinds")]
     fn of(kind: &ErrorKind) -> Self {
         match kind {
             ErrorKind::InvalidSignature => Self::Forged,

@@ -353,9 +353,12 @@ fn bind(address: SocketAddr, key: &'static str, only_v6: bool) -> Result<TcpList
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    open().map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => Error::AddressInUse { address, key },
-        _ => Error::Listen { address, source },
+    open().map_err(|source| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            Error::AddressInUse { address, key }
+        } else {
+            Error::Listen { address, source }
+        }
     })
 }
 

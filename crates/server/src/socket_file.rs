@@ -38,13 +38,14 @@ impl SocketFile {
         };
         open().map_err(|source: io::Error| {
             let path = path.display();
-            match source.kind() {
-                io::ErrorKind::AddrInUse => Error::Config(format!(
+            Error::Config(if source.kind() == io::ErrorKind::AddrInUse {
+                format!(
                     "listen: unix:{path} is already in use; stop the other program or choose \
                      another path"
-                )),
-                _ => Error::Config(format!("listen: cannot listen on unix:{path}: {source}")),
-            }
+                )
+            } else {
+                format!("listen: cannot listen on unix:{path}: {source}")
+            })
         })
     }
 }

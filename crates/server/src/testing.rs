@@ -391,6 +391,7 @@ impl TestServer {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few frames concern a handler")]
     fn frame(&mut self, bytes: &[u8]) {
         let frame = match ServerFrame::decode(bytes) {
             Ok(frame) => frame,

@@ -1,5 +1,6 @@
 //! What clients show of who they are is in no log, in no metric and in no numbers.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of many kinds")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{

@@ -35,6 +35,8 @@
 //! to the last byte: no randomness but the seed's, no wall clock, no thread within a run.
 
 #![deny(unsafe_code)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a model looks at few of many kinds")]
+#![expect(missing_debug_implementations, reason = "the engine of scripts and its realms have none")]
 
 pub mod credentials;
 pub mod credit;

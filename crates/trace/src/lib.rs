@@ -2,6 +2,7 @@
 //! browser. [`record`](mod@record) makes traces from seeds, to compare the native build with the
 //! WebAssembly build. The format is that of `tabmux_core::trace`.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a tool looks at few of many kinds")]
 #![forbid(unsafe_code)]
 
 pub mod record;

@@ -58,10 +58,8 @@ impl Bench {
         let plain = ports::free()?;
         let program = Program::Numbers { topics: 0, plain: Some(plain), upstream: None };
         let server = LinkServer::start(program, &[pages.origin()])?;
-        let proxy = match tier {
-            Tier::None => Proxy::start(plain)?,
-            _ => Proxy::watching(server.port())?,
-        };
+        let proxy =
+            if tier == Tier::None { Proxy::start(plain)? } else { Proxy::watching(server.port())? };
         let session = match hides {
             true => Session::start_for_hidden_crashes(engine)?,
             false => Session::start_for_crashes(engine)?,
@@ -85,10 +83,8 @@ impl Bench {
 
     pub(super) fn round(&mut self, death: Death) -> Result<Seen> {
         let leader = self.streaming(Kind::Tab)?;
-        let follower = match death {
-            Death::Reloaded => leader.clone(),
-            _ => self.follower(&leader)?,
-        };
+        let follower =
+            if death == Death::Reloaded { leader.clone() } else { self.follower(&leader)? };
         if death == Death::WorkerCrashed {
             // What is left in its process is the worker alone.
             self.session.browser.close(&leader)?;

@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p tabmux-e2e --test browsers -- --list` prints the names.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of many kinds")]
+
 use std::process::ExitCode;
 
 use tabmux_e2e::runner;

@@ -1,5 +1,6 @@
 //! Tests of the app over HTTP and with native clients.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of many kinds")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{

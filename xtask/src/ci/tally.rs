@@ -50,8 +50,12 @@ impl Tally {
     pub(super) fn detail(&self, count: Count) -> String {
         match count {
             Count::One => String::new(),
-            _ if self.failed > 0 => format!("{} of {}, ", self.failed, self.failed + self.passed),
-            _ => format!("{}, ", self.passed),
+            Count::CargoTest | Count::NodeTest | Count::Summary if self.failed == 0 => {
+                format!("{}, ", self.passed)
+            }
+            Count::CargoTest | Count::NodeTest | Count::Summary => {
+                format!("{} of {}, ", self.failed, self.failed + self.passed)
+            }
         }
     }
 }

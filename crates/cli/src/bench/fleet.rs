@@ -131,6 +131,7 @@ impl Speech {
 }
 
 /// Many links on one thread. They do something only while one of its methods runs.
+#[derive(Debug)]
 pub struct Fleet {
     plan: Plan,
     clock: Clock,

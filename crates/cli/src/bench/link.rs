@@ -14,6 +14,7 @@ use super::{
     tally::{Tally, count},
 };
 
+#[derive(Debug)]
 pub(super) struct Link {
     pub(super) stream: TcpStream,
     pub(super) state: State,
@@ -26,7 +27,7 @@ pub(super) struct Link {
 }
 
 /// Received frames of lane 0, which a hub acknowledges.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Received {
     count: u64,
     acknowledged: u64,
@@ -51,6 +52,7 @@ pub(super) enum State {
 }
 
 /// The last publications that the link has received.
+#[derive(Debug)]
 enum Heard {
     /// The number of the last publication. It is 0 before the first.
     Plain(u64),
@@ -271,6 +273,7 @@ impl Link {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few frames concern a benchmark")]
     fn frame(
         &mut self,
         frame: &ServerFrame<'_>,

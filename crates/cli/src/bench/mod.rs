@@ -19,11 +19,13 @@ mod tally;
 
 pub use self::{
     fleet::{Fleet, Plan, Retry, Speech, Topics, need_files},
-    options::Options,
+    options::{Options, Url},
     process::Process,
     progress::Progress,
     publisher::{Answer, Form, Publisher},
-    report::Report,
+    report::{
+        ClientCost, Deliveries, Latency, Links, Publications, Report, ServerCost, Subscriptions,
+    },
     run::run,
     tally::{Reasons, Tally},
 };

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 const LONG: Duration = Duration::from_secs(2);
 
 /// The progress of one phase.
+#[derive(Debug)]
 pub struct Progress {
     name: String,
     start: Instant,

@@ -35,6 +35,7 @@ pub struct Answer {
 }
 
 /// A connection to publish on. It is made anew when the server has closed it.
+#[derive(Debug)]
 pub struct Publisher {
     address: SocketAddr,
     form: Form,

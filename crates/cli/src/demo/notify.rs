@@ -17,7 +17,7 @@ impl SocketHandler for Notify {
                 let told = json!({ "kind": "notification", "text": text, "from": from });
                 ctx.broadcast_text(&told.to_string())
             }
-            _ => {
+            Message::Text(_) | Message::Binary(_) => {
                 let message = format!("send text of at most {LONGEST} characters");
                 ctx.send_text(&json!({ "kind": "error", "message": message }).to_string())
             }

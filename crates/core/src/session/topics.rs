@@ -421,10 +421,11 @@ mod tests {
         }
         let mut previous = |name| {
             let frame = topics.publish(name, Payload::Text("")).frame.unwrap();
-            match ServerFrame::decode(&frame.bytes).unwrap() {
-                ServerFrame::Publication { previous, position, .. } => (previous, position.offset),
-                other => panic!("no publication: {other:?}"),
-            }
+            let frame = ServerFrame::decode(&frame.bytes).unwrap();
+            let ServerFrame::Publication { previous, position, .. } = frame else {
+                panic!("no publication: {frame:?}")
+            };
+            (previous, position.offset)
         };
         assert_eq!(previous("a"), (0, 1));
         assert_eq!(previous("b"), (0, 2));

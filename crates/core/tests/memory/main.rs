@@ -1,6 +1,7 @@
 //! What a registry charges, held against what the allocator says. All charges must be right within
 //! a factor of 1.25.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of many kinds")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../session/support.rs"]

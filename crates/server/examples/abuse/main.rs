@@ -15,6 +15,8 @@
 //! `--short` does the same with fewer clients and smaller limits. `--only TEXT` runs the cases
 //! whose name contains the text. Behind them come those of a slow judge (`judge`).
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "an example looks at few of many kinds")]
+
 mod cases;
 mod client;
 mod judge;

@@ -262,7 +262,7 @@ async fn read_first(
         bytes.extend_from_slice(&buffer[..len]);
         match look(bytes, seen, caller, app) {
             First::Unknown => {}
-            first => return Ok(first),
+            first @ (First::Other | First::Link(_) | First::Refused(_)) => return Ok(first),
         }
     }
 }

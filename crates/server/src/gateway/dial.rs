@@ -147,12 +147,13 @@ pub(super) fn is_token(text: &str) -> bool {
 
 /// Returns what an upstream did wrong in its handshake.
 fn why(error: &Error) -> String {
-    match error {
-        Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
-            "it chose none of the sub-protocols".to_owned()
-        }
-        Error::Protocol(ProtocolError::HandshakeIncomplete) => "it ended the connection".to_owned(),
-        other => other.to_string(),
+    let Error::Protocol(fault) = error else { return error.to_string() };
+    if matches!(fault, ProtocolError::SecWebSocketSubProtocolError(_)) {
+        "it chose none of the sub-protocols".to_owned()
+    } else if matches!(fault, ProtocolError::HandshakeIncomplete) {
+        "it ended the connection".to_owned()
+    } else {
+        error.to_string()
     }
 }
 

@@ -186,6 +186,7 @@ impl Pipe {
     }
 
     /// Closes the one that is still open.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library adds errors")]
     async fn end(mut self, end: End) {
         match end {
             End::Tab => {

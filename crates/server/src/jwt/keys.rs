@@ -263,6 +263,7 @@ fn set(bytes: &[u8]) -> Result<Arc<[Key]>, String> {
     Ok(keys)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library adds kinds")]
 fn of_set(jwk: &Jwk) -> Option<Key> {
     let algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,

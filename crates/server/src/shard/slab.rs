@@ -55,7 +55,7 @@ impl<T> Slab<T> {
         let slot = self.slot(place(id))?;
         match &mut slot.state {
             State::Used(value) if uses(id) == slot.uses => Some(value),
-            _ => None,
+            State::Used(_) | State::Free(_) => None,
         }
     }
 
@@ -84,7 +84,7 @@ impl<T> Slab<T> {
         let slot = self.chunks.get(place / CHUNK)?.get(place % CHUNK)?;
         match &slot.state {
             State::Used(value) if slot.uses == uses(id) => Some(value),
-            _ => None,
+            State::Used(_) | State::Free(_) => None,
         }
     }
 

@@ -226,7 +226,7 @@ impl Parts {
         match header.opcode {
             Opcode::Text => self.message = Some(Growing::new(Kind::Text, header.deflated)),
             Opcode::Binary => self.message = Some(Growing::new(Kind::Binary, header.deflated)),
-            _ => {}
+            Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {}
         }
         self.frame = Some(Frame { header, taken: 0 });
         if header.len == 0 { self.end() } else { Ok(None) }

@@ -102,7 +102,7 @@ impl Inflater {
         let mut end = END.as_slice();
         match step(state, &mut end, &mut self.out, limit)? {
             Step::End if end.is_empty() => Ok(()),
-            _ => Err(Fault::Deflate),
+            Step::End | Step::More => Err(Fault::Deflate),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a server charges its browsers, held against what the allocator says: the attacks that no
 //! counter saw. All charges must be right within a factor of 1.25. Besides, what a gateway holds.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of many kinds")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../server/raw.rs"]

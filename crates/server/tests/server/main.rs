@@ -1,5 +1,6 @@
 //! A real server on a real port, and hubs that speak the wire format to it.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of many kinds")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broker;

@@ -8,7 +8,7 @@ mod forge;
 pub mod hubs;
 pub mod links;
 pub mod locks;
-mod message;
+pub mod message;
 mod ops;
 pub mod page;
 pub mod plain;

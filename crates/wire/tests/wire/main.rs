@@ -1,5 +1,6 @@
 //! The wire format seen from outside: bytes to frames and back.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of many kinds")]
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail the test, which clippy.toml cannot tell from other code"
