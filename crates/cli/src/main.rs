@@ -178,7 +178,7 @@ fn check(file: &Path, stderr: Stderr) -> Result<(), Error> {
     let config = with_environment(Config::from_file(file)?);
     log::start(LogLevel::Warn, LogFormat::default(), stderr);
     look_for_scripts(config.assets.as_deref());
-    builder(config).build()?;
+    builder(config)?.build()?;
     print(format!("{}: good\n", file.display()).as_bytes()).map_err(std::io::Error::other)?;
     Ok(())
 }
@@ -211,7 +211,7 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
     let level = log::start(config.log, arguments.log_format, stderr);
     raise_descriptor_limit();
     let assets = config.assets.clone();
-    let mut builder = builder(config.clone());
+    let mut builder = builder(config.clone())?;
     if let Some(folder) = &arguments.demo {
         builder = demo::install(builder).site(folder);
     }
@@ -250,19 +250,46 @@ async fn serve(arguments: Serve, stderr: Stderr) -> Result<(), Error> {
 }
 
 /// Returns the builder of a server with this configuration and the settings of the environment.
-fn builder(config: Config) -> Builder {
+///
+/// # Errors
+/// When a secret of the environment is too short, or there are others in the configuration.
+fn builder(config: Config) -> Result<Builder, Error> {
+    let has_files = !config.identity_secret_files.is_empty();
     let help = "Lines of the log that were lost because stderr did not take them.";
     let builder = Server::builder().config(config).scripts(SCRIPTS).counter(
         "tabmux_log_lines_lost_total",
         help,
         lost_lines,
     );
-    let Ok(secret) = std::env::var("TABMUX_IDENTITY_SECRET") else {
-        return builder;
-    };
-    let old = std::env::var("TABMUX_IDENTITY_SECRET_OLD").ok();
-    builder.identity_secrets(secret.as_bytes(), old.as_deref().map(str::as_bytes))
+    match (secret("TABMUX_IDENTITY_SECRET")?, secret("TABMUX_IDENTITY_SECRET_OLD")?) {
+        (None, None) => Ok(builder),
+        (Some(_), _) | (None, Some(_)) if has_files => Err(Error::Config(
+            "identity secrets are in the environment and in identity_secret_files: remove one"
+                .to_owned(),
+        )),
+        (None, Some(_)) => Err(Error::Config(
+            "TABMUX_IDENTITY_SECRET_OLD needs TABMUX_IDENTITY_SECRET beside it".to_owned(),
+        )),
+        (Some(first), old) => Ok(builder.identity_secrets(&first, old.as_deref())),
+    }
 }
+
+/// Returns a secret of the environment. White space at the end is not part of it, as in a file.
+///
+/// # Errors
+/// When it is too short.
+fn secret(name: &str) -> Result<Option<Vec<u8>>, Error> {
+    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    let secret = value.as_encoded_bytes().trim_ascii_end();
+    if secret.len() < SHORTEST_SECRET {
+        let message = format!("{name} must have at least {SHORTEST_SECRET} bytes");
+        return Err(Error::Config(message));
+    }
+    Ok(Some(secret.to_vec()))
+}
+
+/// The shortest identity secret, in bytes.
+const SHORTEST_SECRET: usize = 16;
 
 /// Logs a warning if scripts are missing.
 fn look_for_scripts(folder: Option<&Path>) {

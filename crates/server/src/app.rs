@@ -291,7 +291,20 @@ impl App {
                     }
                     Ok(_) | Err(_) => answer,
                 };
-                match answer.verdict.and_then(Admitted::decided) {
+                let is_outdated = match &answer.verdict {
+                    Ok(admitted) => {
+                        admitted.name().is_some_and(|name| answer.asking.is_outdated(name))
+                    }
+                    Err(_) => false,
+                };
+                // The user was ended meanwhile: the answer is one of before.
+                let answer = if is_outdated {
+                    case.ask().await.map_err(|trouble| self.unjudged(trouble, client))?
+                } else {
+                    answer
+                };
+                let verdict = answer.verdict.and_then(Admitted::decided);
+                match verdict.and_then(Admitted::unexpired) {
                     Ok(admitted) => (admitted.name().map(str::to_owned), case.candidate.shown),
                     Err(refusal) => {
                         self.admission.count(Cause::Judged, client);

@@ -317,6 +317,9 @@ impl Builder {
     #[cfg(feature = "jwt")]
     fn with_tokens(self) -> Result<Self, Error> {
         match (&self.judge, &self.config.jwt) {
+            (None, Some(_)) if self.config.user_header.is_some() => Err(Error::Config(
+                "user_header and [jwt] both name users: remove one of them".to_owned(),
+            )),
             (None, Some(config)) => {
                 let jwt = crate::jwt::Jwt::new(config)?;
                 Ok(self.jwt(jwt))

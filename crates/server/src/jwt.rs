@@ -34,6 +34,10 @@ use crate::{Admitted, Error, Handshake, Refusal, Verdict};
 const MAX_TOKEN: usize = tabmux_core::wire::MAX_CREDENTIALS;
 /// When a client may try again whose token could not be checked.
 const RETRY: Duration = Duration::from_secs(5);
+/// The same where the key may be newer than the ones that were fetched less than a minute ago.
+const RETRY_NEW_KEY: Duration = Duration::from_secs(20);
+/// The longest leeway, in seconds.
+const MOST_LEEWAY: u64 = 86_400;
 
 /// Checks tokens.
 pub struct Jwt {
@@ -64,8 +68,8 @@ pub struct Claims {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JwtError {
-    /// It is no token, or is signed in a way that none of the keys is for: the client is at fault,
-    /// or the login service.
+    /// It is no token, has no `exp`, or is signed in a way that none of the keys is for: the client
+    /// is at fault, or the login service.
     Malformed,
     /// The signature is not of one of the keys: as before.
     Forged,
@@ -75,6 +79,9 @@ pub enum JwtError {
     Early,
     /// `aud` or `iss` is another, or the user is not named: the token is for something else.
     Foreign,
+    /// The token names a key that is not known, and the login service was asked for its keys less
+    /// than a minute ago. The key may be newer.
+    NewKey,
     /// The keys could not be fetched: the login service, or the network, is at fault.
     NoKeys,
 }
@@ -87,6 +94,10 @@ impl Jwt {
     pub fn new(config: &JwtConfig) -> Result<Self, Error> {
         if config.user_claim.is_empty() {
             return Err(Error::Config("jwt.user_claim must not be empty".to_owned()));
+        }
+        if config.leeway_s > MOST_LEEWAY {
+            let message = format!("jwt.leeway_s must be at most {MOST_LEEWAY}");
+            return Err(Error::Config(message));
         }
         Ok(Self {
             keys: Keys::new(config)?,
@@ -114,6 +125,7 @@ impl Jwt {
         let key = key.map_err(|trouble| match trouble {
             NoKey::Unknown => JwtError::Forged,
             NoKey::Mismatch => JwtError::Malformed,
+            NoKey::Later => JwtError::NewKey,
             NoKey::Unreachable => JwtError::NoKeys,
         })?;
         let mut rules = Validation::new(key.algorithm);
@@ -200,6 +212,8 @@ impl JwtError {
             ErrorKind::InvalidSignature => Self::Forged,
             ErrorKind::ExpiredSignature => Self::Expired,
             ErrorKind::ImmatureSignature => Self::Early,
+            // Each token must expire, whoever it is for.
+            ErrorKind::MissingRequiredClaim(claim) if claim == "exp" => Self::Malformed,
             ErrorKind::InvalidIssuer
             | ErrorKind::InvalidAudience
             | ErrorKind::InvalidSubject
@@ -214,6 +228,7 @@ impl From<JwtError> for Refusal {
     fn from(error: JwtError) -> Self {
         match error {
             JwtError::NoKeys => Self::retry_after(RETRY, error.to_string()),
+            JwtError::NewKey => Self::retry_after(RETRY_NEW_KEY, error.to_string()),
             JwtError::Malformed
             | JwtError::Forged
             | JwtError::Expired
@@ -231,6 +246,7 @@ impl fmt::Display for JwtError {
             Self::Expired => "the token has expired; get another one",
             Self::Early => "the token does not count yet; a clock is wrong",
             Self::Foreign => "the token is not for this server",
+            Self::NewKey => "the token names a key that this server does not know yet; try later",
             Self::NoKeys => "tokens cannot be checked now: the login service gives no keys",
         })
     }

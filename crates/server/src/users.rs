@@ -60,8 +60,13 @@ pub(crate) fn by_header(name: String) -> UserOf {
         if request.values(&name).nth(1).is_some() {
             return Err(Refusal::new(400, &format!("the header {name} came twice")));
         }
-        let user = request.header(&name).filter(|user| !user.is_empty());
-        Ok(user.map(str::to_owned))
+        let user = request.header(&name);
+        if user.is_none() && request.values(&name).next().is_some() {
+            // As nobody it would share the link of everybody else of such a name.
+            let fault = format!("the header {name} has bytes that are not ASCII");
+            return Err(Refusal::new(400, &fault));
+        }
+        Ok(user.filter(|user| !user.is_empty()).map(str::to_owned))
     })
 }
 
@@ -75,12 +80,14 @@ mod tests {
             let headers = [("host", &b"a"[..]), ("x-User", value)];
             let request =
                 LinkRequest { headers: &headers, client: None, proxied, is_encrypted: false };
-            by_header("X-USER".to_owned())(&request).unwrap()
+            by_header("X-USER".to_owned())(&request).map_err(|refusal| refusal.status)
         };
-        assert_eq!(user(b" ann ", true).as_deref(), Some("ann"));
-        assert_eq!(user(b" ann ", false), None);
-        for value in [&b""[..], b"\xff", "ä".as_bytes()] {
-            assert_eq!(user(value, true), None);
+        assert_eq!(user(b" ann ", true), Ok(Some("ann".to_owned())));
+        assert_eq!(user(b" ann ", false), Ok(None));
+        assert_eq!(user(b"", true), Ok(None));
+        for value in [&b"\xff"[..], "ä".as_bytes()] {
+            assert_eq!(user(value, true), Err(400));
+            assert_eq!(user(value, false), Ok(None));
         }
     }
 

@@ -160,6 +160,30 @@ async fn check_reports_errors_of_a_configuration_and_starts_nothing() {
 }
 
 #[tokio::test]
+async fn secrets_of_the_environment_are_checked_as_those_of_files_are() {
+    const FIRST: &str = "TABMUX_IDENTITY_SECRET";
+    const OLD: &str = "TABMUX_IDENTITY_SECRET_OLD";
+    let file = folder("secrets").join("tabmux.toml");
+    let long = "sixteen bytes or more";
+    for (text, set, expected) in [
+        ("", vec![(FIRST, long), (OLD, long)], ""),
+        ("", vec![(FIRST, "")], "TABMUX_IDENTITY_SECRET must have at least 16 bytes"),
+        ("", vec![(FIRST, "ends in white\n\n\n\n")], "TABMUX_IDENTITY_SECRET must have"),
+        ("", vec![(FIRST, long), (OLD, "short")], "TABMUX_IDENTITY_SECRET_OLD must have"),
+        ("", vec![(OLD, long)], "needs TABMUX_IDENTITY_SECRET beside it"),
+        ("identity_secret_files = [\"a\"]", vec![(FIRST, long)], "remove one"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tabmux"));
+        let output = command.args(["check", "--config"]).arg(&file).envs(set).output();
+        let output = soon("the end", output).await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), expected.is_empty(), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let (is_good, script) = run(&["completions", shell]).await;

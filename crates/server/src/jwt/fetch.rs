@@ -34,7 +34,8 @@ impl Source {
         let config = Agent::config_builder()
             .timeout_global(Some(PATIENCE))
             .https_only(!is_local)
-            .max_redirects(REDIRECTS)
+            // A redirect of this machine could lead to another one, in clear.
+            .max_redirects(if is_local { 0 } else { REDIRECTS })
             .tls_config(tls.build());
         Ok(Self { url: url.to_owned(), agent: config.build().into() })
     }

@@ -39,6 +39,8 @@ pub(super) struct Key {
 pub(super) enum NoKey {
     /// None has the id that the token names.
     Unknown,
+    /// The same, and the source was asked less than a minute ago: the key may be newer.
+    Later,
     /// The key is for another algorithm.
     Mismatch,
     /// There are no keys, and none can be fetched.
@@ -150,24 +152,36 @@ impl Fetched {
                 Ok(key)
             }
             Err(NoKey::Mismatch) => Err(NoKey::Mismatch),
-            Err(NoKey::Unknown | NoKey::Unreachable) => {
-                self.ask_again(now).await;
-                match self.state().keys(Instant::now(), self.keep) {
+            Err(NoKey::Unknown | NoKey::Later | NoKey::Unreachable) => {
+                // A client that leaves ends its own question, and not the one to the source.
+                let fetched = Arc::clone(self);
+                let asked = tokio::spawn(async move { fetched.ask_again(now).await }).await;
+                let found = match self.state().keys(Instant::now(), self.keep) {
                     Some(keys) => pick(&keys, id, algorithm),
                     None => Err(NoKey::Unreachable),
+                };
+                match found {
+                    Err(NoKey::Unknown) if asked.is_ok_and(|was_asked| !was_asked) => {
+                        Err(NoKey::Later)
+                    }
+                    found => found,
                 }
             }
         }
     }
 
     /// Fetches the keys, unless they were asked for since `since` or less than a minute before.
-    async fn ask_again(&self, since: Instant) {
+    /// Returns false if they were asked for before `since` alone.
+    async fn ask_again(&self, since: Instant) -> bool {
         let _turn = self.turn.lock().await;
         let now = Instant::now();
         {
             let mut state = self.state();
-            if state.tried.is_some_and(|tried| tried >= since) || !state.may_ask(now) {
-                return;
+            if state.tried.is_some_and(|tried| tried >= since) {
+                return true;
+            }
+            if !state.may_ask(now) {
+                return false;
             }
             state.tried = Some(now);
         }
@@ -182,6 +196,7 @@ impl Fetched {
             }
             Err(error) => rarely!(warn, "no keys of jwt.jwks_url: {error}"),
         }
+        true
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -273,8 +288,8 @@ fn of_set(jwk: &Jwk) -> Option<Key> {
         AlgorithmParameters::OctetKeyPair(it) if it.curve == EllipticCurve::Ed25519 => {
             Algorithm::EdDSA
         }
-        AlgorithmParameters::OctetKey(_) => Algorithm::HS256,
-        // Other curves, and kinds of keys that the library may come to know.
+        AlgorithmParameters::OctetKey(it) if bytes_of(&it.value) >= SHORTEST => Algorithm::HS256,
+        // Short secrets, other curves, and kinds of keys that the library may come to know.
         _ => return None,
     };
     let common = &jwk.common;
@@ -287,6 +302,11 @@ fn of_set(jwk: &Jwk) -> Option<Key> {
     }
     let key = DecodingKey::from_jwk(jwk).ok()?;
     Some(Key { id: common.key_id.clone(), algorithm, key })
+}
+
+/// Returns the bytes that a text in base64url stands for.
+fn bytes_of(text: &str) -> usize {
+    text.trim_end_matches('=').len() * 3 / 4
 }
 
 impl fmt::Debug for Keys {
@@ -318,7 +338,11 @@ mod tests {
 
     /// A key set of secrets with these ids.
     fn secrets(ids: &[&str]) -> Vec<u8> {
-        let key = |id: &&str| format!(r#"{{"kty":"oct","kid":"{id}","k":"c2VjcmV0"}}"#);
+        let key = |id: &&str| {
+            format!(
+                r#"{{"kty":"oct","kid":"{id}","k":"YSBzZWNyZXQgb2YgbW9yZSB0aGFuIHRoaXJ0eS10d28gYnl0ZXM"}}"#
+            )
+        };
         let keys = ids.iter().map(key).collect::<Vec<_>>().join(",");
         format!(r#"{{"keys":[{keys}]}}"#).into_bytes()
     }
@@ -354,6 +378,7 @@ mod tests {
     }
 
     const KEEP: Duration = Duration::from_secs(3_600);
+    const MOMENT: Duration = Duration::from_millis(1);
 
     async fn find(keys: &Keys, id: &str) -> Result<(), NoKey> {
         let found = keys.find(Some(id), Algorithm::HS256).await.map(|_| ());
@@ -378,17 +403,20 @@ mod tests {
         let (keys, service) = service(&["a"]);
         assert_eq!(find(&keys, "a").await, Ok(()));
         service.says(Some(secrets(&["b"])));
+        advance(MOMENT).await;
         for _ in 0..10 {
-            assert_eq!(find(&keys, "b").await, Err(NoKey::Unknown));
+            assert_eq!(find(&keys, "b").await, Err(NoKey::Later));
         }
         assert_eq!(service.fetches(), 1);
         advance(REST).await;
+        assert_eq!(find(&keys, "c").await, Err(NoKey::Unknown));
+        advance(MOMENT).await;
         for _ in 0..10 {
             assert_eq!(find(&keys, "b").await, Ok(()));
-            assert_eq!(find(&keys, "c").await, Err(NoKey::Unknown));
+            assert_eq!(find(&keys, "c").await, Err(NoKey::Later));
         }
         assert_eq!(service.fetches(), 2);
-        assert_eq!(find(&keys, "a").await, Err(NoKey::Unknown), "the service took it back");
+        assert_eq!(find(&keys, "a").await, Err(NoKey::Later), "the service took it back");
     }
 
     #[tokio::test(start_paused = true)]
@@ -398,7 +426,8 @@ mod tests {
         service.says(Some(secrets(&["b"])));
         advance(FRESH).await;
         assert_eq!(find(&keys, "a").await, Ok(()), "nobody waits");
-        assert_eq!(find(&keys, "a").await, Err(NoKey::Unknown));
+        advance(MOMENT).await;
+        assert_eq!(find(&keys, "a").await, Err(NoKey::Later));
         assert_eq!(find(&keys, "b").await, Ok(()));
         assert_eq!(service.fetches(), 2);
     }
@@ -417,6 +446,23 @@ mod tests {
         assert_eq!(find(&keys, "a").await, Err(NoKey::Unreachable));
         service.says(Some(secrets(&["a"])));
         advance(REST).await;
+        assert_eq!(find(&keys, "a").await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_come_although_the_client_that_needed_them_left() {
+        let ask = || {
+            let answer = async {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                Ok(secrets(&["a"]))
+            };
+            Box::pin(answer) as Pin<Box<_>>
+        };
+        let keys = Arc::new(Keys::fetched(Box::new(ask), KEEP));
+        let its = Arc::clone(&keys);
+        let leaves = tokio::spawn(async move { find(&its, "a").await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        leaves.abort();
         assert_eq!(find(&keys, "a").await, Ok(()));
     }
 
@@ -443,13 +489,14 @@ mod tests {
     fn keys_for_something_else_are_left_out() {
         let set_of = |key: &str| set(format!(r#"{{"keys":[{key}]}}"#).as_bytes());
         for key in [
-            r#"{"kty":"oct","k":"c2VjcmV0","use":"enc"}"#,
-            r#"{"kty":"oct","k":"c2VjcmV0","alg":"HS512"}"#,
+            r#"{"kty":"oct","k":"c2VjcmV0"}"#,
+            r#"{"kty":"oct","k":"YSBzZWNyZXQgb2YgbW9yZSB0aGFuIHRoaXJ0eS10d28gYnl0ZXM","use":"enc"}"#,
+            r#"{"kty":"oct","k":"YSBzZWNyZXQgb2YgbW9yZSB0aGFuIHRoaXJ0eS10d28gYnl0ZXM","alg":"HS512"}"#,
             r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}"#,
         ] {
             assert!(set_of(key).is_err(), "{key}");
         }
-        assert!(set_of(r#"{"kty":"oct","k":"c2VjcmV0","use":"sig","alg":"HS256"}"#).is_ok());
+        assert!(set_of(r#"{"kty":"oct","k":"YSBzZWNyZXQgb2YgbW9yZSB0aGFuIHRoaXJ0eS10d28gYnl0ZXM","use":"sig","alg":"HS256"}"#).is_ok());
     }
 
     #[test]

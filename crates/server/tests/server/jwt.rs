@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use axum::{Router, routing::get};
+use axum::{Router, response::Redirect, routing::get};
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header, encode,
     jwk::{Jwk, JwkSet},
@@ -139,7 +139,7 @@ async fn a_token_counts_from_nbf_to_exp_with_leeway() {
     assert_eq!(check(json!({ "exp": in_seconds(-90) })).await, Err(JwtError::Expired));
     assert!(check(json!({ "nbf": in_seconds(30) })).await.is_ok());
     assert_eq!(check(json!({ "nbf": in_seconds(90) })).await, Err(JwtError::Early));
-    assert_eq!(check(json!({ "exp": null })).await, Err(JwtError::Foreign), "it never expires");
+    assert_eq!(check(json!({ "exp": null })).await, Err(JwtError::Malformed), "it never expires");
     let exp = in_seconds(600);
     let until = jwt.verify(&token(&json!({ "exp": exp }))).await.unwrap().until;
     let wanted = UNIX_EPOCH + Duration::from_secs(u64::try_from(exp).unwrap() + 60);
@@ -354,6 +354,47 @@ async fn a_key_set_is_fetched_from_its_address() {
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     service.abort();
+}
+
+#[tokio::test]
+async fn a_key_set_of_this_machine_is_fetched_from_no_other_address() {
+    let there = Router::new().route("/keys", get(|| async { key_set() }));
+    let there = serve(there).await;
+    let here = get(move || async move { Redirect::temporary(&there) });
+    let mut config = JwtConfig::default();
+    config.jwks_url = Some(serve(Router::new().route("/keys", here)).await);
+    let jwt = Jwt::new(&config).unwrap();
+    let key = EncodingKey::from_ec_pem(EC).unwrap();
+    let good = sign(Algorithm::ES256, Some("two"), &key, &claims(&json!({})));
+    assert_eq!(user(&jwt, &good).await, Err(JwtError::NoKeys));
+}
+
+/// Serves this until the test ends. Returns the address of its `/keys`.
+async fn serve(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    url
+}
+
+#[test]
+fn one_setting_names_users_and_a_leeway_is_at_most_a_day() {
+    let file = File::new(SECRET);
+    let path = file.0.to_str().unwrap();
+    for (text, fault) in [
+        (
+            format!(
+                "user_header = \"X-User\"\ntrusted_proxies = [\"127.0.0.1\"]\n[jwt]\nsecret_file = {path:?}\n"
+            ),
+            "both name users",
+        ),
+        (format!("[jwt]\nsecret_file = {path:?}\nleeway_s = 86401\n"), "leeway_s must be at most"),
+    ] {
+        let config = File::new(text.as_bytes());
+        let config = Config::from_file(&config.0).unwrap();
+        let error = Server::builder().config(config).build().unwrap_err().to_string();
+        assert!(error.contains(fault), "{error}");
+    }
 }
 
 #[tokio::test]

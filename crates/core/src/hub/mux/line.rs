@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Why a page has no link after a `logout()`.
-const LOGGED_OUT: &str = "tabmux: logged out";
+pub(super) const LOGGED_OUT: &str = "tabmux: logged out";
 
 impl Mux {
     /// Called when the network came or went, and when there is a reason to look.

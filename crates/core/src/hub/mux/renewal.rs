@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tabmux_wire::{Feature, HubFrame, Standing, WelcomeTail};
 
-use super::Mux;
+use super::{Mux, line::LOGGED_OUT};
 use crate::{
     Timestamp,
     hub::{
@@ -142,7 +142,10 @@ impl Mux {
             }
             Connection::Denied => {
                 base.ask(now, Ask::Address);
-                self.look_for_others(now, base);
+                // After a log-out the hub asks when a page wants it, and never by itself.
+                if self.reason != LOGGED_OUT {
+                    self.look_for_others(now, base);
+                }
             }
             Connection::Connected(_)
             | Connection::Idle
