@@ -1,6 +1,8 @@
 //! What a handler can do while it is called.
 
 use std::{fmt, net::IpAddr, sync::Arc};
+#[cfg(unix)]
+use std::{io, os::fd::RawFd};
 
 use tabmux_core::{
     session::{Registry, SendError, SocketRef, Stats, Visitor},
@@ -9,11 +11,16 @@ use tabmux_core::{
 
 use tokio::sync::futures::OwnedNotified;
 
+#[cfg(unix)]
+use crate::shard::streams::Watch;
 use crate::{
     HeldCredit, Params, PublishError, ServerHandle, SocketSender,
     handler::kept_headers,
     routes::Routes,
-    shard::{home::Home, service::Moment},
+    shard::{
+        home::Home,
+        service::{Moment, Ready},
+    },
 };
 
 /// The socket that a handler serves, and its surroundings.
@@ -29,6 +36,8 @@ pub struct Ctx<'a> {
     pub(crate) credit: u64,
     /// There was no room for a publication: done when there may be some.
     pub(crate) room: Option<OwnedNotified>,
+    /// What happened to the stream that the handler has watched, if that is why it is called.
+    pub(crate) ready: Ready,
 }
 
 // Headers hold secrets.
@@ -133,6 +142,16 @@ impl Ctx<'_> {
     /// Gives credit back that was kept.
     pub(crate) fn return_credit(&mut self, cost: u64) {
         self.registry.give_back(self.at.now, self.socket, cost);
+    }
+
+    /// Has the shard watch a stream for this handler, whose `writable` is called when something
+    /// happens to it.
+    ///
+    /// # Errors
+    /// Returns an error if the system cannot watch the stream.
+    #[cfg(unix)]
+    pub(crate) fn watch(&self, fd: RawFd) -> io::Result<Watch> {
+        self.home.streams.watch(self.socket, fd)
     }
 
     /// What the tab may send before it has to wait for credit.

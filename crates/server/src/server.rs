@@ -251,11 +251,13 @@ impl Server {
             shards.drain(SLICES - slice, SPREAD);
             let next = start + step * (slice + 1);
             if timeout_at(next, streams.wait_for(gone)).await.is_ok() {
+                shards.close_streams();
                 return gateway.close().await;
             }
         }
         shards.close_links();
         let _ = timeout_at(Instant::now() + LAST_WAIT, streams.wait_for(gone)).await;
+        shards.close_streams();
         gateway.close().await;
     }
 }

@@ -11,7 +11,7 @@ use tabmux_core::{
 };
 use tokio::sync::mpsc;
 
-use self::socket::Shared;
+pub(crate) use self::socket::Shared;
 pub use self::socket::{Ended, TaskReader, TaskSocket, TaskWriter};
 use crate::{
     CloseInfo, Ctx, Decision, OpenAnswer, OpenRequest, ServerHandle, SocketHandler,
@@ -89,7 +89,7 @@ type Run = dyn Fn(Opening) + Send + Sync;
 
 enum State {
     New(Arc<Run>),
-    Running { inbox: mpsc::UnboundedSender<OwnedPayload>, shared: Arc<Shared> },
+    Running { inbox: Inbox, shared: Arc<Shared> },
     Ended,
 }
 
@@ -123,7 +123,32 @@ impl fmt::Debug for TaskHandler {
     }
 }
 
+/// Where the handler of a task puts messages.
+type Inbox = mpsc::UnboundedSender<OwnedPayload>;
+
 impl Opening {
+    /// Begins to open a socket. Returns in addition where its handler puts messages, and what both
+    /// share.
+    pub(crate) fn begin(ctx: &Ctx<'_>, request: &OpenRequest<'_>) -> (Self, Inbox, Arc<Shared>) {
+        let (inbox, messages) = mpsc::unbounded_channel();
+        // Half of the credit: so much is always taken before the tab has to wait.
+        let shared = Arc::new(Shared::new(ctx.first_credit().div_ceil(2), ctx.longest_message()));
+        let (sender, tab, target) = (ctx.sender(), request.tab, request.target.into());
+        let socket = TaskSocket::new(sender, messages, Arc::clone(&shared), tab, target);
+        let params = request.params();
+        let params = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let opening = Self {
+            answer: request.answer_later(),
+            socket,
+            protocols: request.protocols.to_vec(),
+            visitor: ctx.shared_visitor(),
+            address: request.address(),
+            params: params.collect(),
+            server: ctx.server(),
+        };
+        (opening, inbox, shared)
+    }
+
     /// Returns path and query.
     pub fn target(&self) -> &str {
         self.socket.target()
@@ -231,24 +256,9 @@ impl SocketHandler for TaskHandler {
         let State::New(run) = std::mem::replace(&mut self.0, State::Ended) else {
             return Decision::reject("the handler serves another socket");
         };
-        let (inbox, messages) = mpsc::unbounded_channel();
-        // Half of the credit: so much is always taken before the tab has to wait.
-        let shared = Arc::new(Shared::new(ctx.first_credit().div_ceil(2), ctx.longest_message()));
-        self.0 = State::Running { inbox, shared: Arc::clone(&shared) };
-        let (sender, tab, target) = (ctx.sender(), request.tab, request.target.into());
-        let socket = TaskSocket::new(sender, messages, shared, tab, target);
-        let (answer, protocols) = (request.answer_later(), request.protocols.to_vec());
-        let params = request.params();
-        let params = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        run(Opening {
-            answer,
-            socket,
-            protocols,
-            visitor: ctx.shared_visitor(),
-            address: request.address(),
-            params: params.collect(),
-            server: ctx.server(),
-        });
+        let (opening, inbox, shared) = Opening::begin(ctx, request);
+        self.0 = State::Running { inbox, shared };
+        run(opening);
         Decision::Later
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{HeaderName, HeaderValue, Request, header};
+use axum::http::{HeaderName, HeaderValue, Request, Response, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -52,10 +52,20 @@ pub(super) struct Wanted {
 }
 
 /// A WebSocket that an upstream has opened.
-pub(super) struct Dialled {
-    pub(super) stream: Ws,
+pub(super) struct Dialled<T> {
+    pub(super) stream: T,
     pub(super) protocol: Option<String>,
     pub(super) seat: Seat,
+}
+
+/// A WebSocket that can be opened on a stream.
+pub(super) trait Upgraded: Sized {
+    /// Has an upstream open a WebSocket.
+    fn open(
+        stream: Stream,
+        seat: Seat,
+        wanted: &Wanted,
+    ) -> impl Future<Output = Result<Dialled<Self>, Refused>> + Send;
 }
 
 /// A stream to an upstream.
@@ -96,31 +106,47 @@ pub(super) async fn reach(upstream: &Upstream, pool: &Pool) -> io::Result<()> {
     connect(upstream, pool, None).await.map(drop)
 }
 
-/// Has an upstream open a WebSocket.
-pub(super) async fn handshake(
-    stream: Stream,
-    seat: Seat,
-    wanted: &Wanted,
-) -> Result<Dialled, Refused> {
-    let request = request(&seat.0, wanted)?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ)
-        .write_buffer_size(WRITE)
-        .max_message_size(Some(wanted.longest))
-        .max_frame_size(Some(wanted.longest));
-    match client_async_with_config(request, stream, Some(config)).await {
-        Ok((stream, response)) => {
-            let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
-            let protocol = protocol.and_then(|it| it.to_str().ok()).map(str::to_owned);
-            Ok(Dialled { stream, protocol, seat })
+impl Upgraded for Ws {
+    async fn open(stream: Stream, seat: Seat, wanted: &Wanted) -> Result<Dialled<Self>, Refused> {
+        let (request, config) = (request(&seat.0, wanted)?, wanted.config());
+        match client_async_with_config(request, stream, Some(config)).await {
+            Ok((stream, response)) => Ok(Dialled::new(stream, &response, seat)),
+            Err(error) => Err(refused(&seat, error)),
         }
-        Err(Error::Http(response)) => Err(Refused::Status(response.status().as_u16())),
-        Err(Error::Io(error)) => {
+    }
+}
+
+impl<T> Dialled<T> {
+    /// Returns a WebSocket that an upstream has opened by this response.
+    pub(super) fn new<B>(stream: T, response: &Response<B>, seat: Seat) -> Self {
+        let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
+        let protocol = protocol.and_then(|it| it.to_str().ok()).map(str::to_owned);
+        Self { stream, protocol, seat }
+    }
+}
+
+impl Wanted {
+    /// Returns the limits and buffers of the WebSocket.
+    pub(super) fn config(&self) -> WebSocketConfig {
+        WebSocketConfig::default()
+            .read_buffer_size(READ)
+            .write_buffer_size(WRITE)
+            .max_message_size(Some(self.longest))
+            .max_frame_size(Some(self.longest))
+    }
+}
+
+/// Returns why an upstream opened no WebSocket.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library adds errors")]
+pub(super) fn refused(seat: &Seat, error: Error) -> Refused {
+    match error {
+        Error::Http(response) => Refused::Status(response.status().as_u16()),
+        Error::Io(error) => {
             let authority = seat.0.authority();
             rarely!(warn, "the upstream {authority} ended a connection unasked: {error}");
-            Err(Refused::Garbage("it ended the connection".to_owned()))
+            Refused::Garbage("it ended the connection".to_owned())
         }
-        Err(error) => Err(Refused::Garbage(why(&error))),
+        error => Refused::Garbage(why(&error)),
     }
 }
 
@@ -158,7 +184,7 @@ fn why(error: &Error) -> String {
 }
 
 /// Returns the request that opens a WebSocket.
-fn request(upstream: &Upstream, wanted: &Wanted) -> Result<Request<()>, Refused> {
+pub(super) fn request(upstream: &Upstream, wanted: &Wanted) -> Result<Request<()>, Refused> {
     let garbage = |what: &str| Refused::Garbage(what.to_owned());
     let authority = upstream.authority();
     let path = match &upstream.base {

@@ -1,9 +1,13 @@
 //! Virtual sockets that another server serves: each is one ordinary WebSocket there.
 //!
-//! A socket is a task (`route`). It dials (`dial`), opens the socket once the upstream has opened,
-//! and carries messages both ways (`pipe`).
+//! A task dials (`route`, `dial`), and opens the socket once the upstream has opened. Then the
+//! shard of the socket carries messages both ways itself (`direct`). If an upstream of the route
+//! speaks TLS, the task does (`pipe`), and so it does where the system has no file descriptors.
 
 mod dial;
+#[cfg(unix)]
+mod direct;
+mod ends;
 mod pipe;
 mod places;
 mod refused;
@@ -13,6 +17,8 @@ mod target;
 mod tickets;
 mod tls;
 mod upstream;
+#[cfg(unix)]
+mod wire;
 
 use std::{
     borrow::Cow,
@@ -24,6 +30,8 @@ use std::{
 use axum::http::{HeaderName, header};
 use tokio::{sync::watch, time::timeout};
 
+#[cfg(unix)]
+use self::direct::Direct;
 pub(crate) use self::refused::Refused;
 pub use self::{
     dial::request_head,
@@ -182,6 +190,11 @@ impl Gateway {
     pub(crate) fn table(&self) -> RouteTable {
         let mut routes = self.routes.iter().map(|route| {
             let (route, served) = (Arc::clone(route), Arc::clone(route));
+            #[cfg(unix)]
+            if route.is_plain() {
+                let factory: Factory = Box::new(move || Box::new(Direct::new(&served)));
+                return (route, factory);
+            }
             let handlers = task_opening(move |opening| route::serve(Arc::clone(&served), opening));
             let factory: Factory = Box::new(move || Box::new(handlers()));
             (route, factory)

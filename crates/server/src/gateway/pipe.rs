@@ -9,27 +9,20 @@ use std::{
 
 use futures_core::Stream as _;
 use futures_sink::Sink as _;
-use tabmux_core::{OwnedPayload, wire::close};
+use tabmux_core::OwnedPayload;
 use tokio::{
     sync::watch,
     time::{Sleep, sleep, timeout},
 };
-use tokio_tungstenite::tungstenite::{
-    Error, Message,
-    error::{CapacityError, ProtocolError},
-    protocol::{CloseFrame, frame::coding::CloseCode},
-};
+use tokio_tungstenite::tungstenite::{Error, Message, protocol::CloseFrame};
 use tracing::debug;
 
-use super::{LAST_WAIT, dial::Ws};
-use crate::{Ended, TaskSocket};
-
-/// What tungstenite makes of a close frame whose code may not be sent. The browser's WebSocket
-/// fails the connection then.
-const BAD_CLOSE: &str = "Protocol violation";
-
-/// What the page reads of an upstream whose messages are none.
-const BROKE_RULES: &str = "the server behind this path broke the rules of WebSocket";
+use super::{
+    LAST_WAIT,
+    dial::Ws,
+    ends::{Closes, End, Goodbye},
+};
+use crate::TaskSocket;
 
 /// A virtual socket and its upstream.
 struct Pipe {
@@ -48,20 +41,6 @@ struct Patience {
     limit: Duration,
     /// Runs out while the page is there.
     since: Option<Pin<Box<Sleep>>>,
-}
-
-/// What ended one of the two.
-enum End {
-    /// The virtual socket is closed.
-    Tab,
-    /// The upstream closed, with code and reason.
-    Upstream(Option<CloseFrame>),
-    /// The upstream broke, or broke the rules.
-    Broken(Error),
-    /// The page has been in the back/forward cache for too long.
-    Parked,
-    /// The server is about to end.
-    Stopped,
 }
 
 /// Carries messages both ways until one of the two closes, and closes the other.
@@ -186,55 +165,16 @@ impl Pipe {
     }
 
     /// Closes the one that is still open.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the library adds errors")]
     async fn end(mut self, end: End) {
-        match end {
-            End::Tab => {
-                let close = self.socket.ended().map_or_else(going_away, to_close);
-                self.close_upstream(close).await;
-            }
-            End::Parked => {
-                // What a page sees whose own connection did not outlive the cache.
-                self.socket.close(close::ABNORMAL, "");
-                self.close_upstream(going_away()).await;
-            }
-            End::Stopped => {
-                self.socket.close(close::GOING_AWAY, "");
-                self.close_upstream(going_away()).await;
-            }
-            End::Upstream(frame) => {
-                match frame {
-                    None => self.socket.close(close::NO_STATUS, ""),
-                    Some(frame) if is_bad(&frame) => {
-                        self.socket.close(close::ABNORMAL, BROKE_RULES);
-                    }
-                    Some(frame) => self.socket.close(frame.code.into(), &frame.reason),
-                }
-                self.finish().await;
-            }
-            End::Broken(error) => {
-                debug!("an upstream broke: {error}");
-                let (code, reason) = match &error {
-                    Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-                        (close::TOO_BIG, "the server sent a message larger than its limit")
-                    }
-                    // A browser says `error` of a connection that it fails, and not of one that
-                    // breaks.
-                    Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                        (close::ABNORMAL, "")
-                    }
-                    Error::Protocol(_) | Error::Utf8(_) => (close::ABNORMAL, BROKE_RULES),
-                    _ => (close::ABNORMAL, ""),
-                };
-                self.socket.close(code, reason);
-                let code = match error {
-                    Error::Capacity(_) => CloseCode::Size,
-                    Error::Utf8(_) => CloseCode::Invalid,
-                    Error::Protocol(_) => CloseCode::Protocol,
-                    _ => return,
-                };
-                self.close_upstream(Some(CloseFrame { code, reason: "".into() })).await;
-            }
+        let tab = || self.socket.ended().map(|ended| (ended.code, ended.reason));
+        let Closes { tab, upstream } = end.closes(tab);
+        if let Some((code, reason)) = tab {
+            self.socket.close(code, &reason);
+        }
+        match upstream {
+            Goodbye::Say(frame) => self.close_upstream(frame).await,
+            Goodbye::Hear => self.finish().await,
+            Goodbye::None => {}
         }
     }
 
@@ -269,27 +209,10 @@ impl Pipe {
     }
 }
 
-fn to_upstream(message: OwnedPayload) -> Message {
+/// Returns a message as an upstream gets it.
+pub(super) fn to_upstream(message: OwnedPayload) -> Message {
     match message {
         OwnedPayload::Text(text) => Message::text(text),
         OwnedPayload::Binary(bytes) => Message::binary(bytes),
     }
-}
-
-/// Returns the close frame that says how a virtual socket ended; `None` for one without a code.
-fn to_close(ended: Ended) -> Option<CloseFrame> {
-    match ended.code {
-        close::NO_STATUS => None,
-        // Browsers say this of a page that goes.
-        close::ABNORMAL => going_away(),
-        code => Some(CloseFrame { code: code.into(), reason: ended.reason.into() }),
-    }
-}
-
-fn going_away() -> Option<CloseFrame> {
-    Some(CloseFrame { code: CloseCode::Away, reason: "".into() })
-}
-
-fn is_bad(frame: &CloseFrame) -> bool {
-    frame.code == CloseCode::Protocol && frame.reason.as_str() == BAD_CLOSE
 }

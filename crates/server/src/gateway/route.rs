@@ -14,13 +14,15 @@ use tracing::debug;
 
 use super::{
     Counts, HOST, Numbers, PASSED_ON, PROTO, Refused, Shared, Target, Visit,
-    dial::{self, Dialled, Wanted},
+    dial::{self, Dialled, Upgraded, Wanted, Ws},
     pipe,
     places::Place,
     tls::Tls,
     upstream::{Pool, Seat, Upstream},
 };
-use crate::{Cookies, Opening, Parked, Route, admission::File, logs::rarely, origin::Origins};
+use crate::{
+    Cookies, Opening, Parked, Route, TaskSocket, admission::File, logs::rarely, origin::Origins,
+};
 
 /// A route in force.
 pub(super) struct RouteState {
@@ -44,34 +46,65 @@ pub(super) struct RouteState {
 }
 
 /// The places of a socket in all limits, given back when this is dropped.
-struct Places {
+pub(super) struct Places {
     route: Arc<RouteState>,
     _place: Place,
     _file: Option<File>,
+    /// The place at the upstream.
+    seat: Option<Seat>,
 }
 
 /// Serves a virtual socket by a WebSocket of an upstream.
 pub(super) async fn serve(route: Arc<RouteState>, opening: Opening) {
+    let Some((opened, socket)) = open::<Ws>(&route, opening).await else { return };
+    let (stop, parked) = (route.shared.stop.subscribe(), route.parked);
+    drop(route);
+    pipe::carry(socket.accept(), opened.stream, stop, parked).await;
+    drop(opened.places);
+}
+
+/// A WebSocket of an upstream, and its places in all limits.
+pub(super) struct Opened<T> {
+    pub(super) stream: T,
+    pub(super) places: Places,
+}
+
+/// A virtual socket whose upstream is open, and the sub-protocol that this chose.
+pub(super) struct Accepted {
+    opening: Opening,
+    protocol: Option<String>,
+}
+
+impl Accepted {
+    /// Opens the virtual socket.
+    pub(super) fn accept(self) -> TaskSocket {
+        match self.protocol {
+            Some(protocol) => self.opening.accept_protocol(protocol),
+            None => self.opening.accept(),
+        }
+    }
+}
+
+/// Opens the WebSocket of a virtual socket. If that fails, refuses the socket and returns nothing.
+pub(super) async fn open<T: Upgraded>(
+    route: &Arc<RouteState>,
+    opening: Opening,
+) -> Option<(Opened<T>, Accepted)> {
     let longest = opening.longest_message();
-    let dialled = Box::pin(route.open(&opening, longest)).await;
-    let (places, Dialled { stream, protocol, seat }) = match dialled {
-        Ok(dialled) => dialled,
+    match Box::pin(route.open(&opening, longest)).await {
+        Ok((mut places, Dialled { stream, protocol, seat })) => {
+            route.opened.fetch_add(1, Ordering::Relaxed);
+            places.seat = Some(seat);
+            Some((Opened { stream, places }, Accepted { opening, protocol }))
+        }
         Err(refused) => {
             route.shared.refused.add(&refused);
             route.refused.add(&refused);
             debug!("no socket on {}: {refused}", route.prefix);
-            return opening.reject(refused.to_string());
+            opening.reject(refused.to_string());
+            None
         }
-    };
-    route.opened.fetch_add(1, Ordering::Relaxed);
-    let socket = match protocol {
-        Some(protocol) => opening.accept_protocol(protocol),
-        None => opening.accept(),
-    };
-    let (stop, parked) = (route.shared.stop.subscribe(), route.parked);
-    drop(route);
-    pipe::carry(socket, stream, stop, parked).await;
-    drop((places, seat));
+    }
 }
 
 impl RouteState {
@@ -123,6 +156,12 @@ impl RouteState {
         self.prefix.trim_end_matches('/')
     }
 
+    /// Returns true if a shard can read and write all upstreams itself: none speaks TLS.
+    #[cfg(unix)]
+    pub(super) const fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
     pub(super) fn headers(&self) -> &[HeaderName] {
         &self.headers
     }
@@ -145,11 +184,11 @@ impl RouteState {
     }
 
     /// Opens the WebSocket of a virtual socket.
-    async fn open(
+    async fn open<T: Upgraded>(
         self: &Arc<Self>,
         opening: &Opening,
         longest: usize,
-    ) -> Result<(Places, Dialled), Refused> {
+    ) -> Result<(Places, Dialled<T>), Refused> {
         let target = Target::parse(opening.target()).map_err(Refused::Target)?;
         // Nothing else goes into a line of the request.
         if !opening.protocols().iter().all(|protocol| dial::is_token(protocol)) {
@@ -166,12 +205,12 @@ impl RouteState {
     }
 
     /// Learns what the upstream is to be told of the browser, and dials.
-    async fn reach(
+    async fn reach<T: Upgraded>(
         &self,
         opening: &Opening,
         target: Target,
         longest: usize,
-    ) -> Result<Dialled, Refused> {
+    ) -> Result<Dialled<T>, Refused> {
         let visit = match self.cookies {
             Cookies::Open => self.shared.tickets.ask(opening, &target).await?,
             Cookies::Link => {
@@ -196,7 +235,7 @@ impl RouteState {
         let file = self.shared.take_file()?;
         let more = |open: u32| (self.limit == 0 || open < self.limit).then_some(open + 1);
         match self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Ok(Places { route: Arc::clone(self), _place: place, _file: file }),
+            Ok(_) => Ok(Places { route: Arc::clone(self), _place: place, _file: file, seat: None }),
             Err(_) => Err(Refused::Route(self.limit)),
         }
     }
@@ -226,13 +265,13 @@ impl RouteState {
     }
 
     /// Dials the upstreams until one takes the connection.
-    async fn dial(&self, wanted: &Wanted) -> Result<Dialled, Refused> {
+    async fn dial<T: Upgraded>(&self, wanted: &Wanted) -> Result<Dialled<T>, Refused> {
         for upstream in self.pool.order() {
             let seat = Seat::new(&upstream);
             match dial::connect(&upstream, &self.pool, self.tls.as_ref()).await {
                 Ok(stream) => {
                     upstream.mark(true);
-                    return dial::handshake(stream, seat, wanted).await;
+                    return T::open(stream, seat, wanted).await;
                 }
                 Err(error) => {
                     upstream.mark(false);
@@ -262,6 +301,18 @@ impl RouteState {
                 }
             });
         });
+    }
+}
+
+impl Places {
+    /// Returns how long the connection of a parked page is kept; for ever if `None`.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.route.parked
+    }
+
+    /// Returns true if all connections to upstreams are to be closed.
+    pub(super) fn is_stopped(&self) -> bool {
+        *self.route.shared.stop.borrow()
     }
 }
 

@@ -14,6 +14,8 @@ use tabmux_core::{
     wire::HubFrame,
 };
 
+#[cfg(unix)]
+use super::streams::Streams;
 use super::{
     board::Board,
     fanout::Fanout,
@@ -75,7 +77,7 @@ impl Alone {
     ) -> io::Result<Self> {
         let room = Arc::default();
         let (mut polls, mailboxes) = open_mailboxes(1, config.limits.inbox_bytes, &room)?;
-        let _poll = polls.remove(0);
+        let poll = polls.remove(0);
         let mailbox = Arc::clone(&mailboxes[0]);
         mailbox.begin();
         let tickets = Arc::new(Tickets::new(Instant::now()));
@@ -97,6 +99,8 @@ impl Alone {
             board,
             fanout,
             control: Arc::clone(&control),
+            #[cfg(unix)]
+            streams: Arc::new(Streams::new(poll.registry().try_clone()?)),
         };
         let session = SessionConfig { ask_subscriptions: true, ..config.session(1) };
         let mut sessions = Sessions::new(home, Arc::new(routes), session);
@@ -104,7 +108,7 @@ impl Alone {
         if !sessions.opened(now, LINK, Some(&Arc::new(visitor)), None) {
             return Err(io::Error::other("the system has no random bytes"));
         }
-        Ok(Self { sessions, mailbox, control, client: Client(address), now, _poll })
+        Ok(Self { sessions, mailbox, control, client: Client(address), now, _poll: poll })
     }
 
     pub(crate) const fn control(&self) -> &Arc<Control> {

@@ -29,6 +29,11 @@ use super::{
     slab::{Slab, place},
     stream::Stream,
 };
+#[cfg(unix)]
+use super::{
+    service::{Moment, Ready},
+    streams::is_stream,
+};
 use crate::{
     Handshake,
     admission::Stub,
@@ -222,6 +227,12 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn on_event(&mut self, now: Timestamp, event: &Event) {
+        #[cfg(unix)]
+        if is_stream(event.token()) {
+            let at = Moment { now, clients: &self.links };
+            self.service.stream_ready(at, event.token(), Ready::of(event));
+            return self.carry_out(now);
+        }
         let Some(link) = self.links.at(event.token().0) else {
             return;
         };

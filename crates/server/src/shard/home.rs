@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(unix)]
+use super::streams::Streams;
 use super::{board::Board, fanout::Fanout, mailbox::Mailbox, node::Node, post::Word};
 use crate::control::Control;
 
@@ -13,4 +15,7 @@ pub(crate) struct Home {
     pub(crate) board: Arc<Board>,
     pub(crate) fanout: Arc<Fanout>,
     pub(crate) control: Arc<Control>,
+    /// Streams that handlers have watched.
+    #[cfg(unix)]
+    pub(crate) streams: Arc<Streams>,
 }

@@ -31,6 +31,8 @@ pub(crate) mod service;
 mod sessions;
 mod slab;
 mod stream;
+#[cfg(unix)]
+pub(crate) mod streams;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -48,6 +50,8 @@ use tabmux_core::session::{MAX_SHARDS, SessionConfig};
 use tokio::{runtime::Handle, sync::watch};
 use tracing::error;
 
+#[cfg(unix)]
+use self::streams::Streams;
 use self::{
     board::Board,
     event_loop::{EventLoop, WAKER},
@@ -116,15 +120,27 @@ impl Shards {
         let credentials = control.desk.room.is_some();
         let session =
             SessionConfig { users, credentials, ask_subscriptions: true, ..config.session(count) };
-        let begin = |(index, poll)| {
+        let begin = |(index, poll): (usize, Poll)| {
+            #[cfg(unix)]
+            let streams = Arc::new(Streams::new(poll.registry().try_clone()?));
             let (mailbox, board) = (Arc::clone(&mailboxes[index]), Arc::clone(&board));
             let fanout = Arc::clone(&fanout);
             let control = Arc::clone(&control);
-            let home = Home { index, node, mailbox, board: Arc::clone(&board), fanout, control };
+            let home = Home {
+                index,
+                node,
+                mailbox,
+                board: Arc::clone(&board),
+                fanout,
+                control,
+                #[cfg(unix)]
+                streams,
+            };
             let sessions = Sessions::new(home, Arc::clone(&routes), session.clone());
-            EventLoop::new(index, poll, sessions, Arc::clone(&mailboxes), board, threshold)
+            let mailboxes = Arc::clone(&mailboxes);
+            Ok(EventLoop::new(index, poll, sessions, mailboxes, board, threshold))
         };
-        let idle = polls.into_iter().enumerate().map(begin).collect();
+        let idle = polls.into_iter().enumerate().map(begin).collect::<io::Result<_>>()?;
         Ok(Self { mailboxes, board, fanout, control, idle: Mutex::new(idle) })
     }
 
@@ -183,6 +199,12 @@ impl Shards {
 
     pub(crate) fn close_links(&self) {
         self.tell(|| Word::CloseLinks);
+    }
+
+    /// Has handlers close the streams that shards watch for them.
+    pub(crate) fn close_streams(&self) {
+        #[cfg(unix)]
+        self.tell(|| Word::CloseStreams);
     }
 
     /// Streams of links, those that are closing included.

@@ -46,6 +46,9 @@ pub(crate) enum Word {
     },
     /// Close what is left.
     CloseLinks,
+    /// Have handlers close the streams that they have watched.
+    #[cfg(unix)]
+    CloseStreams,
 }
 
 /// What the application does with users, browsers and tabs.

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
+use mio::{Token, event::Event};
 use tabmux_core::{
     Timestamp,
     session::{Encoded, LinkId, Pace, Visitor},
@@ -71,6 +72,9 @@ pub(crate) trait Service: Send + 'static {
     /// after the next message.
     fn word(&mut self, now: Timestamp, word: Self::Word, clients: &dyn Clients) -> bool;
 
+    /// Called when something happened to a stream that the service has watched beside the links.
+    fn stream_ready(&mut self, _at: Moment<'_>, _token: Token, _ready: Ready) {}
+
     /// The server is gone: close everything.
     fn stop(&mut self, now: Timestamp);
 
@@ -113,4 +117,23 @@ pub(crate) enum Order {
     Seat { link: LinkId, visitor: Arc<Visitor>, was_pending: bool },
     /// Close a link after what was sent before. It must not be named again.
     Close { link: LinkId, code: u16, reason: Cow<'static, str> },
+}
+
+/// What happened to the stream of a handler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// There may be something to read.
+    pub(crate) to_read: bool,
+    /// The other end will write no more, or the stream is broken. No later event tells of it.
+    pub(crate) is_ending: bool,
+    /// The server closes the streams of all handlers.
+    pub(crate) is_stopped: bool,
+}
+
+impl Ready {
+    /// Returns what an event tells of a stream.
+    pub(super) fn of(event: &Event) -> Self {
+        let is_ending = event.is_read_closed() || event.is_error();
+        Self { to_read: event.is_readable() || is_ending, is_ending, is_stopped: false }
+    }
 }

@@ -2,6 +2,8 @@
 
 mod events;
 mod refusals;
+#[cfg(unix)]
+mod streams;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(unix)]
+use mio::Token;
 use tabmux_core::{
     OwnedPayload, Timestamp,
     session::{
@@ -31,7 +35,7 @@ use super::{
     mailbox::Mail,
     post::{Command, JoinAnswer, Post, Word},
     rights::Rights,
-    service::{Clients, Moment, Order, Service},
+    service::{Clients, Moment, Order, Ready, Service},
 };
 use crate::{
     BrokerError, CloseInfo, Ctx, Decision, Handshake, OpenRequest, SocketHandler,
@@ -298,8 +302,8 @@ impl Sessions {
         let mounted = self.sockets.get_mut(&socket)?;
         let (registry, home, routes) = (&mut self.registry, &self.home, &*self.routes);
         let Mounted { handler, tab, target } = mounted;
-        let mut ctx =
-            Ctx { registry, home, routes, at, socket, tab: *tab, target, credit: 0, room: None };
+        let (tab, credit, room, ready) = (*tab, 0, None, Ready::default());
+        let mut ctx = Ctx { registry, home, routes, at, socket, tab, target, credit, room, ready };
         // The handler is dropped after a panic, and the registry is not left in the middle of a
         // call: every `Ctx` method returns before the handler goes on.
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut **handler, &mut ctx)));
@@ -539,8 +543,15 @@ impl Service for Sessions {
                 self.registry.drain(now, slices, Duration::ZERO, spread);
             }
             Word::CloseLinks => self.registry.shutdown(now),
+            #[cfg(unix)]
+            Word::CloseStreams => self.close_streams(at),
         }
         false
+    }
+
+    #[cfg(unix)]
+    fn stream_ready(&mut self, at: Moment<'_>, token: Token, ready: Ready) {
+        self.stream_is_ready(at, token, ready);
     }
 
     fn stop(&mut self, now: Timestamp) {

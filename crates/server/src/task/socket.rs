@@ -105,7 +105,7 @@ struct Whole {
 
 /// What the handler and its task share.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// What messages cost that the task took and whose credit was not given back.
     taken: AtomicU64,
     /// How much of that is given back together.
@@ -486,7 +486,7 @@ impl Shared {
     }
 
     /// Notes how the socket ended.
-    pub(super) fn ended(&self, ended: Ended) {
+    pub(crate) fn ended(&self, ended: Ended) {
         let mut outgoing = self.outgoing();
         outgoing.end = End::Closed(ended);
         outgoing.wake_up();
