@@ -73,7 +73,7 @@ struct Pipe {
     ws: Ws,
     places: Places,
     /// The message that the tab is to take next.
-    next: Option<OwnedPayload>,
+    next: Option<Message>,
     /// Something was written and is not out.
     is_unflushed: bool,
     /// What messages of the tab cost that are not out. The tab may send as much again once they
@@ -145,6 +145,7 @@ impl SocketHandler for Direct {
             Ok(watch) => {
                 let (next, is_unflushed, owed, patience) = (None, false, 0, None);
                 let pipe = Pipe { watch, ws: stream, places, next, is_unflushed, owed, patience };
+                ctx.ready.is_stopped = pipe.places.is_stopped();
                 self.state = State::Open(Box::new(pipe));
                 self.park(ctx);
                 self.go_on(ctx);
@@ -254,7 +255,7 @@ impl Pipe {
     /// Goes on in both directions as far as possible. Returns what ended one of them.
     fn go_on(&mut self, ctx: &mut Ctx<'_>) -> Option<End> {
         let ready = std::mem::take(&mut ctx.ready);
-        if ready.is_stopped || self.places.is_stopped() {
+        if ready.is_stopped {
             return Some(End::Stopped);
         }
         if ready.to_read {
@@ -273,7 +274,8 @@ impl Pipe {
         let mut heard = 0;
         while heard < TURN {
             if let Some(message) = self.next.take() {
-                match ctx.send(message.as_payload()) {
+                let Some(payload) = payload(&message) else { continue };
+                match ctx.send(payload) {
                     Ok(()) => {}
                     // `writable` comes again when there is room.
                     Err(SendError::Full) => {
@@ -285,11 +287,8 @@ impl Pipe {
                 }
             }
             let message = match self.ws.read() {
-                Ok(Message::Text(text)) => OwnedPayload::Text(text.as_str().to_owned()),
-                Ok(Message::Binary(bytes)) => OwnedPayload::Binary(bytes.to_vec()),
                 Ok(Message::Close(frame)) => return Some(End::Upstream(frame)),
-                // Pings were answered.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+                Ok(message) => message,
                 Err(error) => return is_done(Err(error)).err().map(End::Broken),
             };
             heard += MESSAGE + message.len();
@@ -307,6 +306,15 @@ impl Pipe {
         }
         drop(watch);
         spawn_close(ws, places, goodbye);
+    }
+}
+
+/// Returns what of a message is for the tab. Pings of an upstream were answered already.
+fn payload(message: &Message) -> Option<Payload<'_>> {
+    match message {
+        Message::Text(text) => Some(Payload::Text(text.as_str())),
+        Message::Binary(bytes) => Some(Payload::Binary(bytes)),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => None,
     }
 }
 

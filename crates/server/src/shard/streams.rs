@@ -1,7 +1,7 @@
 //! Streams beside the links that handlers have their shard watch.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     io,
     os::fd::RawFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,9 +21,11 @@ pub(crate) struct Streams {
 
 #[derive(Default)]
 struct Watched {
-    sockets: BTreeMap<usize, SocketRef>,
-    /// Number of streams so far. No token is used again, so that a late event finds nothing.
-    count: usize,
+    /// By the number in the token.
+    sockets: Vec<Option<SocketRef>>,
+    /// Numbers that are free. An event that comes late for the stream before has the next handler
+    /// of the number look in vain.
+    free: VecDeque<usize>,
 }
 
 /// A stream that is watched until this is dropped.
@@ -46,21 +48,24 @@ impl Streams {
     /// Returns an error if the system cannot watch it.
     pub(crate) fn watch(self: &Arc<Self>, socket: SocketRef, fd: RawFd) -> io::Result<Watch> {
         let mut watched = self.watched();
-        let token = STREAM + watched.count;
-        self.registry.register(&mut SourceFd(&fd), Token(token), BOTH)?;
-        watched.count += 1;
-        watched.sockets.insert(token, socket);
-        Ok(Watch { streams: Arc::clone(self), token: Token(token), fd })
+        let place = watched.free.front().copied().unwrap_or(watched.sockets.len());
+        let token = Token(STREAM + place);
+        self.registry.register(&mut SourceFd(&fd), token, BOTH)?;
+        match watched.free.pop_front() {
+            Some(place) => watched.sockets[place] = Some(socket),
+            None => watched.sockets.push(Some(socket)),
+        }
+        Ok(Watch { streams: Arc::clone(self), token, fd })
     }
 
     /// Returns the socket whose handler has the stream of this token.
     pub(super) fn socket(&self, token: Token) -> Option<SocketRef> {
-        self.watched().sockets.get(&token.0).copied()
+        self.watched().sockets.get(place(token)).copied().flatten()
     }
 
     /// Returns the sockets whose handlers have streams.
     pub(super) fn sockets(&self) -> Vec<SocketRef> {
-        self.watched().sockets.values().copied().collect()
+        self.watched().sockets.iter().flatten().copied().collect()
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -69,6 +74,11 @@ impl Streams {
 }
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// Returns the number of a stream.
+const fn place(token: Token) -> usize {
+    token.0 & !STREAM
+}
 
 /// Returns true if the token is that of a handler's stream.
 pub(super) const fn is_stream(token: Token) -> bool {
@@ -85,7 +95,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.streams.watched().sockets.remove(&self.token.0);
         let _ = self.streams.registry.deregister(&mut SourceFd(&self.fd));
+        let (mut watched, place) = (self.streams.watched(), place(self.token));
+        watched.sockets[place] = None;
+        watched.free.push_back(place);
     }
 }
