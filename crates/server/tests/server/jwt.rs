@@ -381,14 +381,11 @@ async fn serve(router: Router) -> String {
 fn one_setting_names_users_and_a_leeway_is_at_most_a_day() {
     let file = File::new(SECRET);
     let path = file.0.to_str().unwrap();
+    let header = "user_header = \"X-User\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let tokens = format!("[jwt]\nsecret_file = {path:?}\n");
     for (text, fault) in [
-        (
-            format!(
-                "user_header = \"X-User\"\ntrusted_proxies = [\"127.0.0.1\"]\n[jwt]\nsecret_file = {path:?}\n"
-            ),
-            "both name users",
-        ),
-        (format!("[jwt]\nsecret_file = {path:?}\nleeway_s = 86401\n"), "leeway_s must be at most"),
+        (format!("{header}{tokens}"), "both name users"),
+        (format!("{tokens}leeway_s = 86401\n"), "leeway_s must be at most"),
     ] {
         let config = File::new(text.as_bytes());
         let config = Config::from_file(&config.0).unwrap();
