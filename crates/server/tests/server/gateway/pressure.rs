@@ -15,7 +15,7 @@ use crate::support::{Hub, frame, soon};
 const CHUNK: usize = 64 << 10;
 /// What may be on its way: buffers of the system, and what the gateway holds.
 const HELD: usize = 24 << 20;
-const ALL: usize = 64 << 20;
+const ALL: usize = 200 << 20;
 
 /// Sends numbered chunks, and counts what the system took.
 async fn flood(mut conn: Conn, sent: Arc<AtomicUsize>) {
