@@ -2,9 +2,15 @@
 // sub-protocols, and how each connection ends. Six are the libraries' own, seven are small ones of
 // ours that speak as much of the protocol as the tests need.
 
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
+import { connect, createServer as createTcpServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { initTRPC } from '@trpc/server';
 import { applyWSSHandler } from '@trpc/server/adapters/ws';
 import { Aedes } from 'aedes';
@@ -99,15 +105,14 @@ async function servers() {
   socketIo.on('connection', (socket) => socket.on('ask', (what, reply) => reply(`re: ${what}`)));
   const engine = createServer();
   socketIo.attach(engine);
-  const aedes = await Aedes.createBroker();
+  const broker = await (existsSync(MOSQUITTO) ? mosquitto() : aedes());
   return {
     graphql: graphql(),
     phoenix: messages(phoenix),
     stomp: messages(stomp, (offered) => [...offered].find((name) => name === 'v12.stomp')),
     centrifuge: messages(centrifuge),
     socketio: (request, socket, head) => engine.emit('upgrade', request, socket, head),
-    mqtt: connections((socket) => aedes.handle(createWebSocketStream(socket)), (offered) =>
-      [...offered][0]),
+    mqtt: broker.serve,
     rxjs: messages((text, say) => say(JSON.stringify({ re: JSON.parse(text) }))),
     reconnecting: messages(echoOrEnd),
     partysocket: messages(echoOrEnd),
@@ -117,12 +122,71 @@ async function servers() {
     cable: connections(cable, (offered) => [...offered][0]),
     close() {
       socketIo.close();
-      aedes.close();
+      broker.close();
       // A document has a timer, and nothing else ends it.
       for (const document of yjs.docs.values()) document.destroy();
     },
   };
 }
+
+/** Debian's package `mosquitto` puts the broker here. */
+const MOSQUITTO = '/usr/sbin/mosquitto';
+
+/**
+ * The broker of Debian. Its own WebSockets do not start on every machine, so `ws` carries them to its
+ * port for TCP.
+ */
+async function mosquitto() {
+  const port = await freePort();
+  const folder = await mkdtemp(join(tmpdir(), 'tabmux-mosquitto-'));
+  const config = join(folder, 'mosquitto.conf');
+  await writeFile(config, `listener ${port} 127.0.0.1\nallow_anonymous true\n`);
+  const child = spawn(MOSQUITTO, ['-c', config], { stdio: 'ignore' });
+  const ended = once(child, 'exit');
+  for (let tries = 0; !(await listens(port)); tries += 1) {
+    if (tries === 100) throw new Error('mosquitto does not listen');
+    await new Promise((wake) => setTimeout(wake, 50));
+  }
+  return {
+    serve: connections((socket) => {
+      const [stream, broker] = [createWebSocketStream(socket), connect(port, '127.0.0.1')];
+      for (const [from, to] of [[stream, broker], [broker, stream]]) {
+        from.pipe(to);
+        from.on('error', () => to.destroy());
+        from.on('close', () => to.destroy());
+      }
+    }, (offered) => [...offered][0]),
+    async close() {
+      child.kill();
+      await ended;
+      await rm(folder, { recursive: true });
+    },
+  };
+}
+
+/** The broker of npm, where Debian's is not installed. */
+async function aedes() {
+  const broker = await Aedes.createBroker();
+  const serve = connections((socket) => broker.handle(createWebSocketStream(socket)), (offered) =>
+    [...offered][0]);
+  return { serve, close: () => broker.close() };
+}
+
+/** Returns a port on which nobody listens. */
+async function freePort() {
+  const server = createTcpServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** Returns true if somebody listens on a port. */
+const listens = (port) => new Promise((told) => {
+  const socket = connect(port, '127.0.0.1', () => (socket.destroy(), told(true)));
+  socket.on('error', () => told(false));
+});
 
 /** Calls `connected` for each WebSocket. */
 function connections(connected, handleProtocols = () => false) {

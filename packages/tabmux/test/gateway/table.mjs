@@ -15,7 +15,7 @@ const LIBRARIES = {
   stompjs: ['exclusive', 'a small one'],
   centrifuge: ['exclusive', 'a small one'],
   'Socket.IO': ['exclusive', 'its own (socket.io)'],
-  'MQTT.js': ['exclusive', 'aedes'],
+  'MQTT.js': ['exclusive', 'mosquitto behind ws, where Debian\'s package is installed, else aedes'],
   rxjs: ['mirror; exclusive for requests', 'a small one'],
   'reconnecting-websocket': ['mirror', 'a small one'],
   partysocket: ['mirror', 'a small one'],
