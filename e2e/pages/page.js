@@ -98,8 +98,8 @@ const T = {
   },
 
   /** Subscribes a client to a topic. */
-  topic: (name, client, topic) => {
-    const it = T.get(client).topic(topic);
+  topic: (name, client, topic, options) => {
+    const it = T.get(client).topic(topic, options);
     const record = makeRecord(name, it);
     it.on('message', ({ data }) => note(record, { type: 'message', data: describe(data) }));
     it.on('gap', () => note(record, { type: 'gap' }));

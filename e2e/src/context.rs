@@ -52,6 +52,11 @@ impl<'a> Context<'a> {
         self.start(Program::TwoTabs)
     }
 
+    /// Starts the server that keeps what is published, and no session without a link.
+    pub fn history_server(&mut self) -> Result<Rc<LinkServer>> {
+        self.start(Program::History)
+    }
+
     /// Starts the server whose judge admits browsers with the cookie `user`.
     pub fn judged_server(&mut self) -> Result<Rc<LinkServer>> {
         self.start(Program::Judged)

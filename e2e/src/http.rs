@@ -52,6 +52,18 @@ pub fn post_with_key(
         .map_err(|error| format!("POST http://{address}{path}: {error}"))
 }
 
+/// Reads from an API that needs a key.
+pub fn get_with_key(
+    address: SocketAddr,
+    path: &str,
+    key: &str,
+    timeout: Duration,
+) -> Result<Answer> {
+    let header = format!("authorization: Bearer {key}\r\n");
+    exchange(address, "GET", path, &header, None, timeout)
+        .map_err(|error| format!("GET http://{address}{path}: {error}"))
+}
+
 /// Reads the head of a request, to its empty line.
 pub(crate) fn read_head(stream: &TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);

@@ -26,6 +26,8 @@ pub enum Program {
     Users,
     /// The same, with room for two tabs of a browser.
     TwoTabs,
+    /// The same, with history of topics and without sessions that outlive their link.
+    History,
     /// The server of protocol version 1, as `tabmux serve --demo`.
     Version1,
     /// The example `chaos` with a judge that admits browsers with the cookie `user`.
@@ -176,6 +178,10 @@ impl LinkServer {
                 command = Command::new(paths::server_binary()?);
                 command.args(["serve", "--demo", "--config", "e2e/two-tabs.toml"]);
             }
+            Program::History => {
+                command = Command::new(paths::server_binary()?);
+                command.args(["serve", "--demo", "--config", "e2e/history.toml"]);
+            }
             Program::Figures => command = Command::new(paths::figures_binary()?),
             Program::Judged => {
                 command = Command::new(paths::numbers_binary()?);
@@ -235,6 +241,14 @@ impl LinkServer {
         let timeout = Duration::from_secs(5);
         let answer = http::post_with_key(self.address(), path, API_KEY, &body, timeout)?;
         wait::equal("status of publish", answer.status, 200)
+    }
+
+    /// Returns where a topic is, as JSON that a page may go on from.
+    pub fn position(&self, topic: &str) -> Result<Value> {
+        let path = format!("/tabmux/api/position?topic={topic}");
+        let answer = http::get_with_key(self.address(), &path, API_KEY, Duration::from_secs(5))?;
+        wait::equal("status of position", answer.status, 200)?;
+        answer.json()
     }
 
     /// Waits until the server counts `wanted` subscriptions.

@@ -19,6 +19,7 @@ use libfuzzer_sys::{
 };
 use tabmux_core::{
     Timestamp,
+    feed::{Keep, Recalled},
     session::{
         Admitted, Answer, AnswerError, Ask, AskId, Denial, Encoded, Farewell, Input, Joined,
         LinkId, Output, Publication, Registry, SessionConfig, SlowPolicy, SocketRef, TopicFrame,
@@ -120,6 +121,8 @@ impl Shell {
             ask_subscriptions: dice.arbitrary()?,
             ask_bytes: 64,
             requests: dice.arbitrary()?,
+            history: dice.arbitrary()?,
+            recall_bytes: 64,
             ..SessionConfig::default()
         };
         let now = Timestamp::from_millis(1_000);
@@ -340,6 +343,16 @@ impl Shell {
         Ok(())
     }
 
+    /// Returns the answer to a question what came of a topic.
+    fn recall(&mut self, ask: &Ask) -> Option<Recalled> {
+        match ask {
+            Ask::Recall { topic, since, bytes } => {
+                Some(self.topics.recall(self.now, topic, *since, *bytes))
+            }
+            _ => None,
+        }
+    }
+
     /// Answers a question: one that is open, in a way that fits or not, or one that is over.
     fn answer(&mut self, dice: &mut Unstructured<'_>) -> Result<()> {
         if let Some(over) = self.over.filter(|_| dice.ratio(1, 8).unwrap_or_default()) {
@@ -355,15 +368,20 @@ impl Shell {
         let kind = dice.int_in_range(0..=7_u8)?;
         let who = visitor(dice)?.unwrap_or_else(|| Visitor::Admitted(Admitted::default()));
         let who = Arc::new(who);
+        let recalled = self.recall(&ask);
         let answer = match (&ask, kind) {
             (_, 0) => Answer::Deny(denial),
-            (Ask::Open { .. } | Ask::Request { .. } | Ask::Connect { .. }, 1)
+            (Ask::Open { .. } | Ask::Request { .. } | Ask::Connect { .. } | Ask::Recall { .. }, 1)
             | (Ask::Subscribe { .. }, 2..) => {
                 Answer::Allow
             }
             (Ask::Subscribe { .. } | Ask::Join { .. }, 1) | (Ask::Open { .. }, 2..) => {
                 Answer::Open { protocol: "" }
             }
+            (Ask::Recall { .. }, 2..) => match &recalled {
+                Some(recalled) => Answer::Recalled(recalled),
+                None => Answer::Deny(denial),
+            },
             (Ask::Connect { .. }, 2..) => Answer::Admit(&who),
             (Ask::Request { .. }, 2..) => {
                 let payload = Payload::Text(&TEXT[..dice.int_in_range(0..=TEXT.len())?]);
@@ -438,7 +456,9 @@ impl Shell {
 
     fn publish(&mut self, dice: &mut Unstructured<'_>) -> Result<()> {
         let payload = Payload::Text(&TEXT[..dice.int_in_range(0..=TEXT.len())?]);
-        let numbered = self.topics.publish(NAMES[dice.int_in_range(0..=2)?], payload);
+        let name = NAMES[dice.int_in_range(0..=2)?];
+        let keep = Keep { count: 3, bytes: 256, age: Duration::from_secs(60) };
+        let numbered = self.topics.publish_kept(self.now, name, keep, payload);
         if let Some(TopicFrame { topic, bytes, meter }) = numbered.frame {
             let frame = Encoded::new(bytes.into(), None).of_topic(topic, numbered.previous);
             let frame = frame.charged_to(&meter);
@@ -529,7 +549,8 @@ impl Shell {
 
     /// Returns how many of the questions are for topics, which the topics pay for.
     fn joins(&self) -> usize {
-        self.asks.values().filter(|ask| matches!(ask, Ask::Join { .. })).count()
+        let of_topic = |ask: &&Ask| matches!(ask, Ask::Join { .. } | Ask::Recall { .. });
+        self.asks.values().filter(of_topic).count()
     }
 
     /// All links break, and everything runs out.

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    Broadcasts, BrowserEvent, ConnectError, OpenError, Socket, Topic,
+    Broadcasts, BrowserEvent, ConnectError, OpenError, Position, Socket, Topic,
     credentials::Source,
     destination::Destination,
     driver::{Command, Driver},
@@ -202,11 +202,30 @@ impl Client {
         Socket::opened(socket, shared, self.commands.clone()).await
     }
 
-    /// Subscribes to a topic. The first event tells the topic's position.
+    /// Subscribes to a topic, from now on. The first event tells the topic's position.
     pub fn subscribe(&self, name: &str) -> Topic {
+        self.subscribe_from(name, None)
+    }
+
+    /// Subscribes to a topic that the application left at a position. Everything after that comes,
+    /// or is told as [`TopicEvent::Gap`](crate::TopicEvent::Gap).
+    ///
+    /// ```no_run
+    /// # async fn run(client: tabmux_client::Client, last: tabmux_client::Position) {
+    /// let mut prices = client.subscribe_since("prices", last);
+    /// while let Some(event) = prices.next().await {
+    ///     println!("{event:?}");
+    /// }
+    /// # }
+    /// ```
+    pub fn subscribe_since(&self, name: &str, since: Position) -> Topic {
+        self.subscribe_from(name, Some(since))
+    }
+
+    fn subscribe_from(&self, name: &str, since: Option<Position>) -> Topic {
         let (number, inbox) = (self.number(), Inbox::new());
         let (name, commands) = (name.to_owned(), self.commands.clone());
-        let command = Command::Subscribe { topic: number, name, inbox: inbox.clone() };
+        let command = Command::Subscribe { topic: number, name, since, inbox: inbox.clone() };
         if self.commands.send(command).is_err() {
             inbox.end();
         }

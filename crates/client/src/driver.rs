@@ -6,7 +6,7 @@ use tabmux_core::{
     OwnedPayload, Timestamp,
     hub::{AskId, AttemptId, Input, LinkState},
     session::Secret,
-    wire::{Payload, close},
+    wire::{Payload, Position, close},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Subscribe {
         topic: u32,
         name: String,
+        since: Option<Position>,
         inbox: Inbox<TopicEvent>,
     },
     Unsubscribe {
@@ -178,9 +179,9 @@ impl Driver {
             Command::Close { socket, code, reason } => {
                 self.machine.close(now, socket, code, reason);
             }
-            Command::Subscribe { topic, name, inbox } => {
+            Command::Subscribe { topic, name, since, inbox } => {
                 self.topics.insert(topic, inbox);
-                self.machine.subscribe(now, topic, &name);
+                self.machine.subscribe(now, topic, &name, since);
             }
             Command::Unsubscribe { topic } => {
                 if self.topics.remove(&topic).is_some() {

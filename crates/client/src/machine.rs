@@ -186,9 +186,15 @@ impl Machine {
         self.carry_out(now);
     }
 
-    pub(crate) fn subscribe(&mut self, now: Timestamp, topic: u32, name: &str) {
+    pub(crate) fn subscribe(
+        &mut self,
+        now: Timestamp,
+        topic: u32,
+        name: &str,
+        since: Option<Position>,
+    ) {
         let subscription = SubscriptionId(topic);
-        self.tab(now, TabMessage::Subscribe { subscription, name, since: None });
+        self.tab(now, TabMessage::Subscribe { subscription, name, since });
         self.carry_out(now);
     }
 

@@ -1,6 +1,6 @@
-//! Every state machine of tabmux, of both ends: the [`hub`] that runs in the browser and the
-//! [`session`] half of the server. The same code runs compiled to wasm, in the server and in the
-//! simulator.
+//! Every state machine of tabmux, of both ends: the [`hub`] that runs in the browser, the
+//! [`session`] half of the server, and the [`feed`] of a broker in memory. The same code runs
+//! compiled to wasm, in the server and in the simulator.
 //!
 //! # The run loop
 //!
@@ -76,6 +76,7 @@
 #![warn(missing_debug_implementations, missing_docs)]
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
+pub mod feed;
 pub mod hub;
 mod payload;
 pub mod session;

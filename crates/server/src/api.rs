@@ -12,7 +12,7 @@ use std::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{ConnectInfo, FromRequest, Request, State},
+    extract::{ConnectInfo, FromRequest, Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -43,6 +43,13 @@ struct Item {
 struct Published {
     epoch: u64,
     offset: u64,
+}
+
+/// The query of a request about one topic.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OfTopic {
+    topic: String,
 }
 
 /// A refusal: a status, a text, and where the request stood.
@@ -172,9 +179,46 @@ pub(crate) async fn publish(State(app): State<Arc<App>>, request: Request) -> Re
     answer
 }
 
-/// What was published, and whether it was a batch.
+/// `GET /tabmux/api/position?topic=NAME`.
+pub(crate) async fn position(
+    State(app): State<Arc<App>>,
+    topic: Result<Query<OfTopic>, QueryRejection>,
+    request: Request,
+) -> Response {
+    // A body cannot be shared between threads, so the request goes before anything is awaited.
+    let checked = check_key(&app, &request);
+    drop(request);
+    let found = match checked {
+        Ok(()) => find(&app, topic).await,
+        Err(fault) => Err(fault),
+    };
+    let answer = match found {
+        Ok(Position { epoch, offset }) => Json(Published { epoch, offset }).into_response(),
+        Err(fault) => fault.into_response(),
+    };
+    app.api.count(answer.status());
+    answer
+}
+
+async fn find(app: &App, topic: Result<Query<OfTopic>, QueryRejection>) -> Result<Position, Fault> {
+    let Ok(Query(OfTopic { topic })) = topic else {
+        let text = "the query must be topic=NAME, percent-encoded";
+        return Err(Fault::new(StatusCode::BAD_REQUEST, text).of("topic"));
+    };
+    app.shards.fanout().position(&topic).await.map_err(|error| Fault::from(error).of("topic"))
+}
+
+/// Returns what was published, and whether it was a batch.
 async fn carry_out(app: &App, request: Request) -> Result<(bool, Vec<Published>), Fault> {
     // Before the body is read: for who has no key, the server holds nothing.
+    check_key(app, &request)?;
+    let body = receive(app, request).await?;
+    let (many, items) = read(app, &body)?;
+    Ok((many, publish_all(app, items).await?))
+}
+
+/// Checks the key of a request, and tells the log of one that is wrong.
+fn check_key(app: &App, request: &Request) -> Result<(), Fault> {
     let settings = app.control.desk.settings();
     authorize(&settings.api_keys, request.headers()).inspect_err(|_| {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
@@ -187,10 +231,7 @@ async fn carry_out(app: &App, request: Request) -> Result<(bool, Vec<Published>)
             },
         );
         rarely!(warn, %client, "a request of the API had no key, or a wrong one");
-    })?;
-    let body = receive(app, request).await?;
-    let (many, items) = read(app, &body)?;
-    Ok((many, publish_all(app, items).await?))
+    })
 }
 
 async fn receive(app: &App, request: Request) -> Result<Bytes, Fault> {

@@ -27,7 +27,7 @@ pub use self::{
     listen::{Listen, ListenAddress, listen_address},
     route::{Cookies, Parked, Route},
     tls::TlsConfig,
-    topics::{Access, Slow, TopicRule, UnknownTopics},
+    topics::{Access, Slow, TopicHistory, TopicRule, UnknownTopics},
 };
 use crate::Error;
 
@@ -257,6 +257,11 @@ keys! {
             "tabmux_account_subscriptions_refused_total";
         /// Topics of the server that are subscribed to. Default: 250,000.
         topics: usize = own(250_000), "tabmux_subscriptions_refused_total", "tabmux_topics";
+        /// Bytes of memory that the history of all topics takes, of those whose rule has `history`.
+        /// Beyond it the topic of which the most is kept loses its oldest publications.
+        /// Default: 64 MiB.
+        history_bytes: usize = own(64 << 20),
+            "tabmux_history_bytes", "tabmux_history_evicted_total";
         /// Bytes of publications that may wait for one hub to read; then the topic's rule acts.
         /// Default: 1 MiB.
         backlog_bytes: usize = core(backlog_bytes),

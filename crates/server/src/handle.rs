@@ -87,6 +87,32 @@ impl ServerHandle {
         fanout.publish(topic, message).await
     }
 
+    /// Returns where a topic is now. A page that is rendered with what the topic was until then
+    /// goes on from there: give it the position, and let it say
+    /// `client.topic(name, { since: position })`. Then it hears what was published since.
+    ///
+    /// ```no_run
+    /// # use tabmux_server::{PublishError, ServerHandle};
+    /// # async fn render(server: &ServerHandle) -> Result<String, PublishError> {
+    /// // The position comes first. What is published while the state is read may then come twice,
+    /// // and is not missed.
+    /// let position = server.position("room/5").await?;
+    /// let state = "…";
+    /// # Ok(format!("{state} {position:?}"))
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`PublishError::Name`]; [`PublishError::Broker`] when the broker cannot tell, or not within
+    /// `broker_timeout_ms`; [`PublishError::Closed`] when the server is gone.
+    pub async fn position(&self, topic: &str) -> Result<Position, PublishError> {
+        let fanout = {
+            let control = self.control.upgrade().ok_or(PublishError::Closed)?;
+            Arc::clone(&control.fanout)
+        };
+        fanout.position(topic).await
+    }
+
     /// Returns the identity tag of a user. An application that writes it into its HTML spares the
     /// page the question whose it is. Returns nothing when the server knows no users, or is gone.
     pub fn identity(&self, user: &str) -> Option<String> {

@@ -36,6 +36,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/tabmux/ws", any(open_link))
         .route("/tabmux/who", any(who::serve))
         .route("/tabmux/api/publish", post(api::publish).layer(body_limit(&app)))
+        .route("/tabmux/api/position", get(api::position))
         .route("/tabmux/healthz", get(health))
         .route("/tabmux/livez", get(life));
     if app.config.stats && app.config.metrics_listen.is_none() {
@@ -185,7 +186,7 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let text = metrics::text(
         app.shards.board(),
         (&app.admission, app.room()),
-        shared,
+        (shared, app.shards.fanout().keeping()),
         &app.shards.fanout().broker_failures(),
         &app.api,
         (&app.gateway, &app.files.counters),

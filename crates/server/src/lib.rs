@@ -94,8 +94,8 @@ pub use self::{
     builder::Builder,
     config::{
         Access, ApiKey, ApiKeyFile, Config, Cookies, Deflate, JwtConfig, Limits, Listen,
-        ListenAddress, LogLevel, Parked, Route, Slow, TlsConfig, TopicRule, UnknownTopics,
-        listen_address,
+        ListenAddress, LogLevel, Parked, Route, Slow, TlsConfig, TopicHistory, TopicRule,
+        UnknownTopics, listen_address,
     },
     context::Ctx,
     credit::HeldCredit,
@@ -115,6 +115,7 @@ pub use self::{
 };
 pub use tabmux_core::{
     OwnedPayload as OwnedMessage,
+    feed::{Keeping, Kept, Recalled},
     session::{SendError, SessionInfo, SocketRef, Stats, User},
     wire::{Payload as Message, Position, SessionId, TabId, message_cost},
 };

@@ -5,7 +5,10 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use tabmux_core::session::{NumberKind, Stats};
+use tabmux_core::{
+    feed::Keeping,
+    session::{NumberKind, Stats},
+};
 
 use crate::{
     admission::{Admission, Cause},
@@ -28,11 +31,12 @@ pub(crate) struct Counter {
     pub(crate) read: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// Returns the numbers of this moment. `shared` is the memory that browsers share.
+/// Returns the numbers of this moment. `shared` is the memory that browsers share, and `keeping`
+/// the history of topics.
 pub(crate) fn text(
     board: &Board,
     (admission, room): (&Admission, Option<&Room>),
-    shared: usize,
+    (shared, keeping): (usize, Keeping),
     broker: &[(&str, u64)],
     api: &api::Counts,
     (gateway, counters): (&Gateway, &[Counter]),
@@ -41,6 +45,7 @@ pub(crate) fn text(
     page.stats(&board.stats());
     let help = "Memory of topics and of publications that browsers share, each counted once.";
     page.one(NumberKind::Gauge, "tabmux_shared_bytes", help, shared);
+    page.history(keeping);
     let help = "Times that a link was read later, for limits.messages_per_s or bytes_per_s.";
     page.one(NumberKind::Counter, "tabmux_link_pauses_total", help, board.pauses());
     let help = "From a publication, or another thing that a shard is sent, to the writes for it.";
@@ -86,6 +91,16 @@ impl Page {
             }
             self.sample(metric, number.label, number.sample);
         }
+    }
+
+    fn history(&mut self, keeping: Keeping) {
+        use NumberKind::{Counter, Gauge};
+        let help = "Memory of the history of topics.";
+        self.one(Gauge, "tabmux_history_bytes", help, keeping.bytes);
+        let help = "Publications that are kept for browsers that are away.";
+        self.one(Gauge, "tabmux_history_publications", help, keeping.publications);
+        let help = "Publications that were dropped because limits.history_bytes was reached.";
+        self.one(Counter, "tabmux_history_evicted_total", help, keeping.evicted);
     }
 
     fn door(&mut self, admission: &Admission) {

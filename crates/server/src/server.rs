@@ -16,7 +16,7 @@ use crate::{
     admission::{Admission, Tickets},
     api,
     app::{App, Files, Names},
-    broker::{Broker, MemoryBroker},
+    broker::Broker,
     control::Desk,
     descriptors,
     face::dress,
@@ -97,7 +97,7 @@ impl Server {
         };
         let broker = match broker {
             Some(broker) => broker,
-            None => Arc::new(MemoryBroker::new(config.limits.topics)?),
+            None => Arc::new(topics.memory_broker(&config)?),
         };
         let shards = Shards::new(&config, routes, (broker, topics), desk)?;
         let control = Arc::clone(shards.control());

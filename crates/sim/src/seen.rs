@@ -98,6 +98,10 @@ sights! {
     Replaced = "a publication replaced for a slow reader",
     /// A subscription ended because its hub did not read.
     Slow = "a subscription that ended as slow",
+    /// A hub that was away got a publication that it had missed.
+    Recovered = "a publication for a hub that was away",
+    /// A hub missed publications that were not kept any more.
+    Overrun = "a gap in what a hub that was away gets",
 }
 
 /// The set of all sights of a run.

@@ -3,6 +3,7 @@
 
 mod opening;
 mod tickets;
+mod told;
 mod wanted;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -16,7 +17,7 @@ use tabmux_core::{
     wire::{HubId, Payload, ServerFrame, SessionId, TabId, Term},
 };
 
-use self::{opening::Opening, tickets::Tickets};
+use self::{opening::Opening, tickets::Tickets, told::Told};
 pub use self::{
     opening::Question,
     tickets::{Shown, Unshown},
@@ -69,6 +70,7 @@ pub struct Server {
     /// Questions for topics that are not answered yet, and the time of the answer. `None` means
     /// never.
     wanted: BTreeMap<AskId, (Wanted, Option<Timestamp>)>,
+    told: Told,
     /// Lost sockets whose reason was not checked yet.
     lost: Vec<(SocketRef, TabId, u32)>,
 }
@@ -116,6 +118,7 @@ impl Server {
             opening: BTreeMap::new(),
             tickets: Tickets::default(),
             wanted: BTreeMap::new(),
+            told: Told::default(),
             lost: Vec::new(),
         }
     }
@@ -256,7 +259,8 @@ impl Server {
 
     /// Checks a frame that goes out on a link. The link must be the last one of its session, unless
     /// the frame says that it is not.
-    pub fn sent(&self, link: LinkId, bytes: &[u8]) -> Checked {
+    pub fn sent(&mut self, link: LinkId, bytes: &[u8]) -> Checked {
+        self.told.server_says(link, bytes)?;
         let Some(session) = self.links.get(&link) else { return Ok(()) };
         let stage = self.sessions.get(session).map(|session| session.stage);
         let last_word = matches!(ServerFrame::decode(bytes), Ok(ServerFrame::Fenced { .. }));
@@ -445,6 +449,8 @@ impl Server {
             (topics.dropped_gap, Sight::Dropped),
             (topics.dropped_replaced, Sight::Replaced),
             (topics.slow_subscriptions, Sight::Slow),
+            (topics.recovered, Sight::Recovered),
+            (topics.recovery_gaps, Sight::Overrun),
         ] {
             if count > 0 {
                 seen.add(sight);
@@ -514,6 +520,8 @@ fn config((tabs, sockets): (u32, u32), users: bool) -> SessionConfig {
         absent_bytes: 300,
         credit_bytes: CREDIT,
         ask_subscriptions: true,
+        history: true,
+        recall_bytes: 300,
         ..SessionConfig::default()
     }
 }

@@ -40,6 +40,14 @@ impl Feed {
         self.0.get(name)?.get(&(at.epoch, at.offset)).copied()
     }
 
+    /// Returns the position of one of the last publications of a topic, or for most dice none.
+    pub(crate) fn earlier(&self, name: &str, dice: u64) -> Option<Position> {
+        let back = usize::try_from(dice / 3 % 8).unwrap_or(0);
+        let topic = self.0.get(name).filter(|_| dice.is_multiple_of(3))?;
+        let (&(epoch, offset), _) = topic.iter().nth_back(back)?;
+        Some(Position { epoch, offset })
+    }
+
     /// Returns the position of the last publication of a topic.
     pub fn last(&self, name: &str) -> Option<Position> {
         let (&(epoch, offset), _) = self.0.get(name)?.last_key_value()?;

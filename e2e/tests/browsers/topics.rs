@@ -5,6 +5,7 @@ use tabmux_e2e::{
     Result,
     browser::Tab,
     context::{Context, RECONNECT, SOON},
+    proxy::{Proxy, Weather},
     runner::Test,
     server::LinkServer,
     wait::equal,
@@ -16,6 +17,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("topics: the tabs that asked get what is published, over one link", two_of_three),
     Test::new("topics: the last tab that listens ends the subscription", last_listener),
     Test::new("topics: the server is started again, and what was missed is a gap", restarted),
+    Test::new("topics: what is published while the link is cut comes, with no gap", missed),
+    Test::new("topics: a page goes on from where it was rendered", rendered),
     Test::new("topics: a trap of the hub is followed from where the tab left off", trapped),
     Test::new("topics: a tab that was in the back/forward cache goes on", cached),
     Test::new("topics: a name that is too long is refused, and costs nobody else", refused),
@@ -82,15 +85,72 @@ fn restarted(context: &mut Context<'_>) -> Outcome {
     for tab in &tabs {
         subscribe(context, tab, "prices", "prices")?;
     }
+    server.publish("prices", "before")?;
+    for tab in &tabs {
+        expect(context, tab, "prices", &["before"])?;
+        subscribe(context, tab, "quiet", "quiet")?;
+    }
     server.kill();
     server.restart()?;
-    server.wait_for_subscriptions(1, RECONNECT)?;
-    server.publish("prices", "after")?;
+    server.wait_for_subscriptions(2, RECONNECT)?;
+    for topic in ["prices", "quiet"] {
+        server.publish(topic, "after")?;
+    }
     for tab in &tabs {
         context.run(tab, "await T.until('prices', 'gap')")?;
-        expect(context, tab, "prices", &["after"])?;
+        expect(context, tab, "prices", &["before", "after"])?;
+        // Nothing was published there before.
+        expect(context, tab, "quiet", &["after"])?;
+        equal("gaps", context.run(tab, "T.count('quiet', 'gap')")?, json!(0))?;
     }
     one_link(&server, 2)?;
+    Ok(())
+}
+
+/// The session ends with the link, so the history alone has what is published meanwhile.
+fn missed(context: &mut Context<'_>) -> Outcome {
+    let server = context.history_server()?;
+    let proxy = Proxy::start(server.port())?;
+    let tabs = context.tabs(2)?;
+    for tab in &tabs {
+        let url = format!("http://127.0.0.1:{}/", proxy.port());
+        context.run(tab, format!("T.client('client', '{url}')"))?;
+        subscribe(context, tab, "prices", "prices")?;
+    }
+    let texts = (0..100).map(|number| number.to_string()).collect::<Vec<_>>();
+    server.publish("prices", &texts[0])?;
+    for tab in &tabs {
+        expect(context, tab, "prices", &[&texts[0]])?;
+    }
+    proxy.set(Weather::Refusing);
+    equal("links cut", proxy.cut(), 1)?;
+    for text in &texts[1..] {
+        server.publish("prices", text)?;
+    }
+    proxy.set(Weather::Fair);
+    let texts = texts.iter().map(String::as_str).collect::<Vec<_>>();
+    for tab in &tabs {
+        expect(context, tab, "prices", &texts)?;
+        equal("gaps", context.run(tab, "T.count('prices', 'gap')")?, json!(0))?;
+    }
+    equal("recovered", server.stat("publications_recovered")?, 99)?;
+    Ok(())
+}
+
+/// The second tab comes late: its browser's hub has all since the first one came.
+fn rendered(context: &mut Context<'_>) -> Outcome {
+    let server = context.history_server()?;
+    let tabs = context.tabs(2)?;
+    let since = server.position("prices")?;
+    server.publish("prices", "1")?;
+    server.publish("prices", "2")?;
+    connect_all(context, &server, &tabs)?;
+    for tab in &tabs {
+        context.run(tab, format!("T.topic('prices', 'client', 'prices', {{ since: {since} }})"))?;
+        expect(context, tab, "prices", &["1", "2"])?;
+        equal("gaps", context.run(tab, "T.count('prices', 'gap')")?, json!(0))?;
+    }
+    equal("recovered", server.stat("publications_recovered")?, 2)?;
     Ok(())
 }
 
@@ -137,13 +197,16 @@ fn cached(context: &mut Context<'_>) -> Outcome {
     context.run(&tabs[1], "await ready")?;
     // The page comes out of the cache, or is loaded again: either way it goes on.
     if context.run(&tabs[1], "T.has('prices')")? == json!(true) {
-        context.run(&tabs[1], "await T.until('prices', 'gap')")?;
+        expect(context, &tabs[1], "prices", &["meanwhile"])?;
+        equal("gaps", context.run(&tabs[1], "T.count('prices', 'gap')")?, json!(0))?;
+        server.publish("prices", "after")?;
+        expect(context, &tabs[1], "prices", &["meanwhile", "after"])?;
     } else {
         connect(context, &server, &tabs[1])?;
         subscribe(context, &tabs[1], "prices", "prices")?;
+        server.publish("prices", "after")?;
+        expect(context, &tabs[1], "prices", &["after"])?;
     }
-    server.publish("prices", "after")?;
-    expect(context, &tabs[1], "prices", &["after"])?;
     expect(context, &tabs[0], "prices", &["meanwhile", "after"])?;
     one_link(&server, 2)?;
     Ok(())

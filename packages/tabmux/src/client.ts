@@ -106,6 +106,17 @@ export interface Position {
   readonly offset: number;
 }
 
+/** The second argument of `topic`. */
+export interface TopicOptions {
+  /**
+   * The last position that the page has, for example that of the state with which it was rendered.
+   * Everything after it comes as `message`, or is told as `gap`. Without it: from now on.
+   */
+  since?: Position | undefined;
+  /** Closes the topic. */
+  signal?: AbortSignal | undefined;
+}
+
 /** What a topic tells its listeners. */
 export interface TopicEvents<D = string | Uint8Array> {
   /** A publication. */
@@ -137,9 +148,9 @@ export interface Listenable<Events> {
 export interface Topic<D = string | Uint8Array> extends Listenable<TopicEvents<D>>, Disposable {
   readonly name: string;
   /**
-   * Where the topic was when it was subscribed: everything after it comes as `message`, or is told
-   * as `gap`. Rejects when the topic is refused, when the client is closed before, and where there
-   * is no hub.
+   * Where the topic goes on for this page: everything after it comes as `message`, or is told as
+   * `gap`. With `since` that is `since`, or where a gap ends that comes first. Rejects when the
+   * topic is refused, when the client is closed before, and where there is no hub.
    */
   readonly ready: Promise<Position>;
   /** Ends it. */
@@ -152,10 +163,10 @@ export interface Client<S extends Schema = RawSchema>
   extends Listenable<ClientEvents<S['message']>>, Disposable {
   /** The same object until something in it changes. */
   readonly status: Status;
-  /** Subscribes to a topic, whose name has 1 to 256 bytes. The signal closes it. */
+  /** Subscribes to a topic, whose name has 1 to 256 bytes. */
   topic<N extends TopicName<S>>(
     name: N,
-    options?: { signal?: AbortSignal | undefined },
+    options?: TopicOptions,
   ): Topic<NonNullable<S['topics']>[N & keyof S['topics']]>;
   /**
    * The link is closed and dialled again, also where the server refused it for good, or ended this
@@ -239,10 +250,10 @@ export function connect(
       return JSON.stringify(last) === JSON.stringify(status) ? last as Status : (last = status);
     },
     on: listenTo(target, decode),
-    topic(name: string, options?: { signal?: AbortSignal | undefined }) {
+    topic(name: string, options?: TopicOptions) {
       if (typeof name !== 'string') fault(MISSING);
       const why = peer?._hub._reason ?? reason;
-      return makeTopic(peer, name, why, decode, left.signal, options?.signal);
+      return makeTopic(peer, name, options?.since, why, decode, left.signal, options?.signal);
     },
     reconnect: () => order(peer?._hub),
     logout: () => logOut(peer?._hub),
@@ -263,12 +274,13 @@ export function connect(
 function makeTopic(
   client: Peer | undefined,
   name: string,
+  since: Position | undefined,
   reason: string,
   decode: Decode | undefined,
   ...signals: (AbortSignal | undefined)[]
 ): Topic {
   const target = new EventTarget();
-  const wish: Wish = [PageKind.Subscribe, name, -1, 0];
+  const wish: Wish = [PageKind.Subscribe, name, since?.epoch ?? -1, since?.offset ?? 0];
   let settle: [resolve: (position: Position) => void, reject: (error: Error) => void];
   let peer: Peer | undefined;
   const left = new AbortController();

@@ -1,7 +1,7 @@
 export { connect } from './client.js';
 export type {
   Client, ClientEvents, ConnectOptions, Decode, DecodeOptions, Listenable, Position, RawSchema,
-  Schema, Status, Topic, TopicEvents, TopicName,
+  Schema, Status, Topic, TopicEvents, TopicName, TopicOptions,
 } from './client.js';
 export type { SharingOptions } from './port.js';
 export { SharedWebSocket } from './socket.js';

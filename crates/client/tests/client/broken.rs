@@ -118,6 +118,9 @@ async fn a_server_that_is_started_again_ends_sockets_and_topics_tell_a_gap() {
     let mut topic = client.subscribe("prices");
     let first = soon("the topic", topic.next()).await;
     assert!(matches!(first, Some(TopicEvent::Subscribed { .. })), "{first:?}");
+    server.handle.publish("prices", Message::Text("41")).await.unwrap();
+    let event = soon("a publication", topic.next()).await;
+    assert!(matches!(event, Some(TopicEvent::Message { .. })), "{event:?}");
     let address = server.address;
     server.end().await;
     let server = Running::start_at(builder(), address).await;

@@ -1,7 +1,7 @@
 //! Topics, and messages to all tabs.
 
 use tabmux_client::{BrowserEvent, TopicEvent};
-use tabmux_server::{Message, Server, task};
+use tabmux_server::{Config, Message, Server, TopicHistory, TopicRule, task};
 
 use super::support::{Network, Running, soon};
 
@@ -46,6 +46,53 @@ async fn a_topic_goes_on_over_a_link_that_breaks() {
     let event = next(&mut topic).await;
     let TopicEvent::Message { message, .. } = event else { panic!("{event:?}") };
     assert_eq!(message, "meanwhile".into());
+}
+
+#[tokio::test]
+async fn a_topic_goes_on_from_a_position() {
+    let rule = TopicRule::new("prices").history(TopicHistory::default());
+    let server = Running::start(Server::builder().topic(rule)).await;
+    let since = server.handle.position("prices").await.unwrap();
+    for text in ["1", "2"] {
+        server.handle.publish("prices", Message::Text(text)).await.unwrap();
+    }
+    let client = server.client();
+    let mut topic = client.subscribe_since("prices", since);
+    assert_eq!(next(&mut topic).await, TopicEvent::Subscribed { position: since });
+    // A second one goes on from the history of the client.
+    let mut late = client.subscribe_since("prices", since);
+    for topic in [&mut topic, &mut late] {
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            let event = next(topic).await;
+            if let TopicEvent::Message { message, .. } = event {
+                heard.push(message);
+            } else {
+                assert_eq!(event, TopicEvent::Subscribed { position: since });
+            }
+        }
+        assert_eq!(heard, ["1".into(), "2".into()]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_while_a_server_forgets_the_session_is_recovered() {
+    let rule = TopicRule::new("prices").history(TopicHistory::default());
+    let config = Config::default().detached_ms(0).topics(vec![rule]);
+    let server = Running::start(Server::builder().config(config)).await;
+    let network = Network::to(server.address).await;
+    let client = network.client();
+    let mut topic = client.subscribe("prices");
+    assert!(matches!(next(&mut topic).await, TopicEvent::Subscribed { .. }));
+    network.cut();
+    for number in 0..100 {
+        server.handle.publish("prices", Message::Text(&number.to_string())).await.unwrap();
+    }
+    for number in 0..100 {
+        let event = next(&mut topic).await;
+        let TopicEvent::Message { message, .. } = event else { panic!("{event:?}") };
+        assert_eq!(message, number.to_string().as_str().into());
+    }
 }
 
 #[tokio::test]

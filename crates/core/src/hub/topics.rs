@@ -10,7 +10,7 @@ use super::{
     base::{Base, Subscription},
     io::{Event, HubMessage, SubscriptionId, WakeReason},
     link::LONGEST_HINT,
-    resume::{Hearing, History},
+    resume::{Cache, Hearing, History},
     text::text,
 };
 use crate::Timestamp;
@@ -29,6 +29,8 @@ struct Topic {
     state: State,
     /// Where the topic was when this hub last heard of it.
     last: Option<Position>,
+    /// What the hub heard last.
+    cache: Cache,
     /// In the order of their numbers, so that tabs with the same number get one message.
     listeners: Vec<Listener>,
     /// The session has it, and a tab that has not attached yet may want it.
@@ -189,11 +191,17 @@ impl Topics {
             return;
         }
         topic.state = State::Subscribed { request, topic: subscribed.topic };
-        let continues = subscribed.recovered && topic.last.is_some();
-        let missed = !continues && topic.last != Some(subscribed.position);
-        if !continues {
-            topic.last = Some(subscribed.position);
-            topic.reach(subscribed.position);
+        let position = subscribed.position;
+        let before = topic.last.map(|last| in_epoch_of(last, position));
+        let continues = subscribed.recovered && before.is_some();
+        let missed = !continues && before != Some(position);
+        if let Some(before) = before.filter(|_| continues) {
+            if topic.last != Some(before) {
+                topic.cache.begin(before);
+            }
+            topic.last = Some(before);
+        } else {
+            topic.goes_on_at(position);
         }
         topic.welcome(base, missed, &History::Off);
     }
@@ -212,7 +220,11 @@ impl Topics {
         });
         let topic = &mut self.topics[at];
         topic.state = State::Subscribed { request: 0, topic: listed.topic };
-        let before = topic.last.replace(listed.position);
+        let before = topic.last.map(|last| in_epoch_of(last, listed.position));
+        if before != Some(listed.position) {
+            topic.cache.begin(listed.position);
+        }
+        topic.last = Some(listed.position);
         // They may be ahead of it, in a session that this hub had lost: what came comes again.
         for listener in &mut topic.listeners {
             before.into_iter().for_each(|before| listener.hearing.was_at(before));
@@ -290,7 +302,7 @@ impl Topics {
             return;
         };
         let (mut news, mut missed) = (true, false);
-        if let Some(last) = topic.last {
+        if let Some(last) = topic.last.map(|last| in_epoch_of(last, position)) {
             news = last.epoch != position.epoch || last.offset < position.offset;
             missed = last.epoch != position.epoch || last.offset != previous;
         }
@@ -298,17 +310,33 @@ impl Topics {
             return;
         }
         topic.last = Some(position);
+        // Not for those who were there already.
+        let before = Position { offset: previous, ..position };
         if missed {
-            // Not for those who were there already.
-            let before = Position { offset: previous, ..position };
+            topic.cache.begin(before);
             topic.reach(before);
             topic.post_gap(base, before);
         }
+        topic.cache.begin_if_new(before);
+        topic.cache.push(position, payload.into());
         topic.reach(position);
         topic.post(base, |subscription| {
             let payload = payload.into();
             HubMessage::Publication { subscription, position, payload }
         });
+        self.bound_caches(base.config.held_bytes);
+    }
+
+    /// Drops publications that are kept for late tabs, as far as there are too many.
+    fn bound_caches(&mut self, limit: usize) {
+        let mut bytes = self.topics.iter().map(|topic| topic.cache.bytes()).sum::<usize>();
+        while bytes > limit
+            && let Some(topic) = self.topics.iter_mut().max_by_key(|topic| topic.cache.bytes())
+        {
+            bytes -= topic.cache.bytes();
+            topic.cache.drop_first();
+            bytes += topic.cache.bytes();
+        }
     }
 
     pub(super) fn gap(&mut self, base: &mut Base, topic: TopicId, position: Position) {
@@ -317,8 +345,7 @@ impl Topics {
             topic.last.is_none_or(|it| it.epoch != position.epoch || it.offset < position.offset)
         };
         if let Some(topic) = self.by_id(topic).filter(is_news) {
-            topic.last = Some(position);
-            topic.reach(position);
+            topic.goes_on_at(position);
             topic.post_gap(base, position);
         }
     }
@@ -375,7 +402,16 @@ impl Topics {
 impl Topic {
     fn new(name: &str, last: Option<Position>) -> Self {
         let (name, listeners) = (name.to_owned(), Vec::new());
-        Self { name, state: State::Unknown, last, listeners, kept: false }
+        let mut cache = Cache::default();
+        last.into_iter().for_each(|last| cache.begin(last));
+        Self { name, state: State::Unknown, last, cache, listeners, kept: false }
+    }
+
+    /// Called when the hub goes on at a position, and nobody knows what came before.
+    fn goes_on_at(&mut self, position: Position) {
+        self.last = Some(position);
+        self.cache.begin(position);
+        self.reach(position);
     }
 
     fn has_listeners(&self) -> bool {
@@ -406,7 +442,8 @@ impl Topic {
             return;
         };
         for Listener { number, tab, hearing } in &mut self.listeners {
-            for told in hearing.is_subscribed(*number, *topic, position, missed, history) {
+            let kept = (&self.cache, history);
+            for told in hearing.is_subscribed(*number, *topic, position, missed, kept) {
                 base.post(*tab, told);
             }
         }
@@ -414,9 +451,15 @@ impl Topic {
 
     /// Called when a tab that was away hears the topic again.
     fn welcome_back(&mut self, base: &mut Base, back: TabId, history: &History) {
+        let topic = match self.state {
+            State::Subscribed { topic, .. } => Some(topic),
+            State::Unknown | State::Asked { .. } | State::Later { .. } => None,
+        };
         for listener in self.listeners.iter_mut().filter(|it| it.tab == back) {
-            if let Some(position) = listener.hearing.comes_back(self.last) {
-                base.post(back, HubMessage::Gap { subscription: listener.number, position });
+            if let Some(missed) = listener.hearing.comes_back(self.last) {
+                for told in missed.told(listener.number, topic, (&self.cache, history)) {
+                    base.post(back, told);
+                }
             }
         }
         self.welcome(base, false, history);
@@ -436,4 +479,10 @@ impl Topic {
             }
         }
     }
+}
+
+/// Returns a position as it stands beside another one: nothing yet is the same place in every
+/// epoch.
+const fn in_epoch_of(one: Position, other: Position) -> Position {
+    if one.offset == 0 { Position { epoch: other.epoch, offset: 0 } } else { one }
 }

@@ -14,7 +14,7 @@ use super::{
     state::SessionPlace,
     topic_table::TopicPlace,
 };
-use crate::{OwnedPayload, Timestamp};
+use crate::{OwnedPayload, Timestamp, feed::Recalled};
 
 /// The number of a question. A registry gives a number again after 4,294,967,296 questions at the
 /// earliest.
@@ -88,6 +88,19 @@ pub enum Ask {
         /// The topic's name.
         topic: Arc<str>,
     },
+    /// What came of a topic after a position? It is asked only if
+    /// [`SessionConfig::history`](super::SessionConfig::history) is set, for a browser that
+    /// subscribes and left the topic there, and it lives as long as the subscription. A denial
+    /// tells the browser that publications are missing up to where the topic is.
+    Recall {
+        /// The topic's name.
+        topic: Arc<str>,
+        /// The last position that the browser has.
+        since: Position,
+        /// How many bytes of publications are wanted. The registry asks again for those that
+        /// follow.
+        bytes: usize,
+    },
 }
 
 /// Credentials of a user. `Debug` does not print them.
@@ -130,6 +143,9 @@ pub enum Answer<'a> {
         /// What becomes of publications for a browser that is behind.
         policy: SlowPolicy,
     },
+    /// Answers [`Ask::Recall`]. There is nothing in it up to where the topic was when the question
+    /// came only if there is no more.
+    Recalled(&'a Recalled),
     /// Answers every question: no.
     Deny(Denial<'a>),
 }
@@ -202,6 +218,7 @@ pub(super) enum Asker {
     Request(SocketRef),
     Subscribe(SessionPlace),
     Join(TopicPlace),
+    Recall(SessionPlace),
 }
 
 /// A question that is open.

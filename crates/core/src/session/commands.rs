@@ -41,7 +41,9 @@ impl Registry {
             Asker::Connect(link) => self.connect_answered(ask, link, answer),
             Asker::Renewal(link) => self.renewal_answered(ask, link, answer),
             Asker::Open(_) | Asker::Request(_) => self.tab_answered(ask, asker, answer),
-            Asker::Subscribe(_) | Asker::Join(_) => self.topic_answered(ask, asker, answer),
+            Asker::Subscribe(_) | Asker::Join(_) | Asker::Recall(_) => {
+                self.topic_answered(ask, asker, answer)
+            }
         }
     }
 
@@ -86,12 +88,14 @@ impl Registry {
                 | Asker::Open(_)
                 | Asker::Request(_)
                 | Asker::Subscribe(_)
-                | Asker::Join(_),
+                | Asker::Join(_)
+                | Asker::Recall(_),
                 Answer::Admit(_)
                 | Answer::Open { .. }
                 | Answer::Reply { .. }
                 | Answer::Allow
                 | Answer::Joined { .. }
+                | Answer::Recalled(_)
                 | Answer::Deny(_),
             ) => return Err(AnswerError::Unfit),
         }
@@ -123,6 +127,13 @@ impl Registry {
                 fx.asks.close(ask);
                 topics.join(fx, sessions, at, Joined { id, position, policy });
             }
+            (Asker::Recall(place), Answer::Recalled(_) | Answer::Deny(_)) => {
+                fx.asks.close(ask);
+                let recalled = if let Answer::Recalled(it) = answer { Some(it) } else { None };
+                if let Some(session) = sessions.get_mut(place) {
+                    session.recalled(fx, topics, ask, recalled);
+                }
+            }
             (Asker::Join(at), Answer::Deny(denial)) => {
                 fx.asks.close(ask);
                 topics.refuse(fx, sessions, at, &Refusal::from(denial));
@@ -133,12 +144,14 @@ impl Registry {
                 | Asker::Open(_)
                 | Asker::Request(_)
                 | Asker::Subscribe(_)
-                | Asker::Join(_),
+                | Asker::Join(_)
+                | Asker::Recall(_),
                 Answer::Admit(_)
                 | Answer::Open { .. }
                 | Answer::Reply { .. }
                 | Answer::Allow
                 | Answer::Joined { .. }
+                | Answer::Recalled(_)
                 | Answer::Deny(_),
             ) => return Err(AnswerError::Unfit),
         }

@@ -95,6 +95,11 @@ config! {
     credentials: bool = false;
     /// Whether the shell is asked for each subscription.
     ask_subscriptions: bool = false;
+    /// Whether the shell is asked what came of a topic while a browser was away. Without it, a
+    /// browser that left a topic elsewhere is told that publications are missing.
+    history: bool = false;
+    /// Bytes of publications that the shell is asked for at a time, for a browser that was away.
+    recall_bytes: usize = 32 << 10;
     /// Unacknowledged bytes of one lane, told in WELCOME. A message is refused with
     /// [`SendError::Full`](super::SendError::Full) if it would be more, publications wait.
     lane_bytes: usize = 256 << 10;

@@ -56,7 +56,11 @@ impl Registry {
         let answer = match answer {
             Answer::Admit(visitor) => Ok(visitor),
             Answer::Deny(denial) => Err(denial),
-            Answer::Open { .. } | Answer::Reply { .. } | Answer::Allow | Answer::Joined { .. } => {
+            Answer::Open { .. }
+            | Answer::Reply { .. }
+            | Answer::Allow
+            | Answer::Joined { .. }
+            | Answer::Recalled(_) => {
                 return Err(AnswerError::Unfit);
             }
         };

@@ -125,7 +125,11 @@ impl Registry {
         let visitor = match answer {
             Answer::Admit(visitor) => Ok(visitor),
             Answer::Deny(denial) => Err(denial.message),
-            Answer::Open { .. } | Answer::Reply { .. } | Answer::Allow | Answer::Joined { .. } => {
+            Answer::Open { .. }
+            | Answer::Reply { .. }
+            | Answer::Allow
+            | Answer::Joined { .. }
+            | Answer::Recalled(_) => {
                 return Err(AnswerError::Unfit);
             }
         };

@@ -217,6 +217,10 @@ impl Kept {
             Self::Shared(frame) => frame.origin(),
             Self::Own(bytes) => match ServerFrame::decode(bytes) {
                 Ok(ServerFrame::Gap { topic, position }) => Some((topic, position)),
+                // One that the hub had missed.
+                Ok(ServerFrame::Publication { topic, position, previous, .. }) => {
+                    Some((topic, Position { offset: previous, ..position }))
+                }
                 _ => None,
             },
         }

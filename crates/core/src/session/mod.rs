@@ -42,6 +42,7 @@ mod people;
 mod places;
 mod pressure;
 mod publication;
+mod recovery;
 mod requests;
 mod resume;
 mod sockets;
@@ -82,8 +83,8 @@ pub use self::{
         SessionStats, SocketStats, Stats, TabStats, TopicStats,
     },
     topics::{
-        BadTopicName, Interest, Joined, MAX_SHARDS, Numbered, Placed, Shards, TooManyTopics,
-        TopicFrame, TopicLog, Topics, check_topic_name,
+        BadTopicName, Interest, Joined, MAX_SHARDS, Numbered, Shards, TopicFrame, Topics,
+        check_topic_name,
     },
     visitor::{Admitted, Farewell, User, Visitor},
 };

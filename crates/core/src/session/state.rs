@@ -19,6 +19,7 @@ use super::{
     lane::Lane,
     ledger::{Charge, ENTRY, Ledger, SESSION},
     list::List,
+    recovery::Recoveries,
     subscriptions::{Subscription, Wishes},
     tab::{Presence, Share, Socket, SocketCost, Tab},
     table,
@@ -87,6 +88,8 @@ pub(super) struct Slow {
     pub(super) stalled: Vec<(Alias, Timestamp)>,
     /// Publications that are not counted yet.
     pub(super) backlog: Backlog,
+    /// Topics of which the hub gets what it missed.
+    pub(super) recoveries: Recoveries,
     /// The memory that is charged for all this.
     charged: usize,
 }
@@ -95,7 +98,8 @@ impl Slow {
     /// Returns the memory that it takes.
     fn cost(&self) -> usize {
         let stalled = self.stalled.capacity() * size_of::<(Alias, Timestamp)>();
-        size_of::<Self>() + self.backlog.cost() + self.waiting.len() * ENTRY + stalled
+        let queues = self.backlog.cost() + self.recoveries.cost();
+        size_of::<Self>() + queues + self.waiting.len() * ENTRY + stalled
     }
 }
 
@@ -331,7 +335,7 @@ impl Session {
         slow.stalled.retain(|(tab, _)| slow.waiting.has_tab(*tab));
         slow.crowded &= !slow.waiting.is_empty();
         slow.crowded_absent &= !slow.waiting.is_empty();
-        if slow.waiting.is_empty() && slow.backlog.is_empty() {
+        if slow.waiting.is_empty() && slow.backlog.is_empty() && slow.recoveries.is_empty() {
             self.ledger.charge(fx, Charge::Waiting, slow.charged, 0);
             self.slow = None;
         } else {
@@ -380,6 +384,7 @@ impl Session {
         fx.stats.memory.queued_bytes -= self.unwritten;
         fx.stats.memory.kept_bytes -= self.kept;
         self.withdraw_wishes(fx);
+        self.drop_recoveries(fx);
         let place = self.place();
         self.ledger.charge(fx, Charge::Topics, self.subscriptions_cost(), 0);
         for subscription in &self.subscriptions {

@@ -320,6 +320,17 @@ stats! {
             /// The hub was told of the gap.
             dropped_gap: reason "drop";
         }
+        gauge "tabmux_recoveries" "Subscriptions whose browser gets what it missed." {
+            recovering as "recoveries";
+        }
+        counter "tabmux_publications_recovered_total"
+            "Publications sent to browsers that had missed them, one for each link." {
+            recovered as "publications_recovered";
+        }
+        counter "tabmux_recovery_gaps_total"
+            "Times that a browser which asked for what it missed was told of a gap." {
+            recovery_gaps;
+        }
     }
 
     /// Memory that hubs take.

@@ -269,7 +269,7 @@ impl Session {
             account.add(Count::Subscriptions);
         }
         if topics.enter(fx, at, self.place(), since) {
-            self.send_subscribed(fx, topics, at, request, since);
+            self.answer_subscribe(fx, topics, at, request, since);
         }
     }
 
@@ -302,7 +302,7 @@ impl Session {
     ) {
         let subscription = self.subscriptions.iter().find(|it| it.topic == at);
         if let Some(&Subscription { request, .. }) = subscription {
-            self.send_subscribed(fx, topics, at, request, since);
+            self.answer_subscribe(fx, topics, at, request, since);
         }
     }
 
@@ -312,7 +312,7 @@ impl Session {
         self.slow.as_ref().is_some_and(|it| !it.backlog.is_empty()) || !self.has_room(fx)
     }
 
-    fn has_room(&self, fx: &Effects) -> bool {
+    pub(super) fn has_room(&self, fx: &Effects) -> bool {
         self.unwritten <= fx.config.window_bytes && self.lane0.bytes() <= fx.config.lane_bytes
     }
 
@@ -354,8 +354,16 @@ impl Session {
         goes_on
     }
 
-    /// Gives a hub that has read, or acknowledged, what waits for it, as far as there is room.
+    /// Gives a hub that has read, or acknowledged, what waits for it, as far as there is room. Then
+    /// it gets more of what it missed.
     pub(super) fn release(&mut self, fx: &mut Effects, topics: &TopicTable) {
+        self.release_backlog(fx, topics);
+        if self.recovers() {
+            self.pull(fx, topics);
+        }
+    }
+
+    fn release_backlog(&mut self, fx: &mut Effects, topics: &TopicTable) {
         while self.has_room(fx) {
             let Some(slow) = &mut self.slow else {
                 return;
@@ -367,14 +375,7 @@ impl Session {
             };
             fx.stats.memory.queued_bytes -= before - slow.backlog.bytes();
             match entry {
-                Entry::Publication { frame, .. } => {
-                    let taken = self.lane0.push_shared(Arc::clone(&frame));
-                    self.ledger.charge(fx, Charge::Lanes, 0, taken);
-                    self.kept += frame.len();
-                    fx.stats.memory.kept_bytes += frame.len();
-                    fx.stats.topics.deliveries += 1;
-                    self.send_kept(fx, vec![Kept::Shared(frame)]);
-                }
+                Entry::Publication { frame, .. } => self.deliver(fx, frame),
                 Entry::Gap { topic, offset } => self.send_gap(fx, topics, topic, offset),
             }
         }
@@ -394,6 +395,9 @@ impl Session {
             firsts.entry(id).or_insert(before);
         }
         let waiting = self.slow.as_ref().map(|slow| slow.backlog.firsts()).unwrap_or_default();
+        let topics_had = self.subscriptions.iter().map(|it| it.topic);
+        let recovered = topics_had.filter_map(|it| Some((it, self.recovered_to(it)?)));
+        let recovered = recovered.collect::<BTreeMap<_, _>>();
         let mut listed = Vec::with_capacity(self.subscriptions.len());
         for subscription in &mut self.subscriptions {
             let Some(topic) = topics.get(subscription.topic) else {
@@ -406,7 +410,8 @@ impl Session {
             let kept = firsts.get(&id).copied();
             let waits = waiting.get(&subscription.topic);
             let waits = waits.map(|&offset| Position { offset, ..position });
-            let position = kept.or(waits).unwrap_or(position);
+            let recovered = recovered.get(&subscription.topic).copied();
+            let position = kept.or(waits).or(recovered).unwrap_or(position);
             listed.push((id, position, Arc::clone(&topic.name)));
         }
         for (topic, position, name) in listed {
@@ -416,12 +421,14 @@ impl Session {
         }
     }
 
-    /// Forgets subscriptions of a link that is gone to topics that are not joined yet. The hub asks
-    /// again, and another hub may ask from elsewhere, with the same number: it would take the
-    /// answer to the one before for its own.
+    /// Forgets subscriptions of a link that is gone to topics that are not joined yet, and those of
+    /// which it is not known yet what the hub missed. The hub asks again, and another hub may ask
+    /// from elsewhere, with the same number: it would take the answer to the one before for its
+    /// own.
     pub(super) fn forget_unjoined(&mut self, fx: &mut Effects, topics: &mut TopicTable) {
         let places = self.subscriptions.iter().map(|subscription| subscription.topic);
-        for at in places.filter(|at| topics.joined(*at).is_none()).collect::<Vec<_>>() {
+        let unjoined = places.filter(|at| topics.joined(*at).is_none()).collect::<Vec<_>>();
+        for at in unjoined.into_iter().chain(self.unanswered()) {
             self.end_subscription(fx, topics, at);
         }
     }
@@ -443,6 +450,7 @@ impl Session {
         let subscription = self.subscriptions.swap_remove(index);
         self.ledger.charge(fx, Charge::Topics, before, self.subscriptions_cost());
         self.drop_backlog(fx, at);
+        self.drop_recovery(fx, at);
         fx.stats.topics.subscriptions -= 1;
         if let Some(account) = self.ledger.account() {
             account.remove(Count::Subscriptions);
@@ -469,7 +477,8 @@ impl Session {
 
     /// Answers a SUBSCRIBE of what is subscribed already. While the topic is being joined, the
     /// one answer that is due names the latest request. What waits of the topic lies before the
-    /// position that is told now, so it goes, and the hub hears that it is not all.
+    /// position that is told now, so it goes: the hub gets it from the history, or hears that it is
+    /// not all.
     fn answer_again(
         &mut self,
         fx: &mut Effects,
@@ -481,9 +490,11 @@ impl Session {
         if let Some(it) = self.subscriptions.iter_mut().find(|it| it.topic == at) {
             it.request = request;
         }
+        self.drop_recovery(fx, at);
         let dropped = self.drop_backlog(fx, at);
         fx.stats.topics.dropped_gap += dropped;
-        self.send_subscribed(fx, topics, at, request, since.filter(|_| dropped == 0));
+        let since = since.filter(|_| dropped == 0 || fx.config.history);
+        self.answer_subscribe(fx, topics, at, request, since);
     }
 
     /// Takes what waits of a topic out of the backlog. Returns how many publications that was.
@@ -496,27 +507,6 @@ impl Session {
         fx.stats.memory.queued_bytes -= before - slow.backlog.bytes();
         self.tidy_slow(fx);
         dropped
-    }
-
-    /// Tells the hub where a topic is that it has, if that is known.
-    fn send_subscribed(
-        &mut self,
-        fx: &mut Effects,
-        topics: &TopicTable,
-        at: TopicPlace,
-        request: u64,
-        since: Option<Position>,
-    ) {
-        let Some(topic) = topics.get(at) else {
-            return;
-        };
-        if let Some(Joined { id, position, .. }) = topic.joined() {
-            // Without history, nothing was missed only if there was nothing.
-            let recovered = since == Some(position);
-            let name = &*topic.name;
-            let subscribed = Subscribed { request, topic: id, recovered, position, name };
-            self.send_frame(fx, &ServerFrame::Subscribed(subscribed));
-        }
     }
 
     fn send_unsubscribed(

@@ -262,7 +262,8 @@ impl TopicTable {
             let Some(session) = sessions.get_mut(place) else {
                 continue;
             };
-            if session.is_behind(fx) || is_pressed && fx.drops_publications_of(session) {
+            let is_slow = session.is_behind(fx) || session.recovers();
+            if is_slow || is_pressed && fx.drops_publications_of(session) {
                 slow.push(place);
                 continue;
             }
@@ -280,9 +281,7 @@ impl TopicTable {
             let Some(session) = sessions.get_mut(place) else {
                 continue;
             };
-            // Until the subscription ends, if it does.
-            let mut held = publications.iter().map(|it| session.hold(fx, self, at, policy, it));
-            held.all(|goes_on| goes_on);
+            session.take_aside(fx, self, at, policy, publications);
         }
     }
 }

@@ -13,50 +13,20 @@ use super::{
     ledger::{ARC, ENTRY},
     publication::Share,
 };
-
-/// Topics that nobody wants and that are remembered all the same.
-const MAX_LEFT: usize = 16_384;
+use crate::{
+    Timestamp,
+    feed::{Keep, Keeping, Mark, Placed, Recalled, TooManyTopics, TopicLog},
+};
 
 /// Shards that a topic can name.
 pub const MAX_SHARDS: usize = 256;
 
 /// All topics of a server that has one node: where they are, and which shards want them.
 ///
-/// Offsets are drawn from one counter, so those of one topic have holes; a publication names the
-/// one before it. There is no history: what a topic remembers is where it is.
+/// It is a broker in memory ([`TopicLog`]) with the shards of its one node.
 pub struct Topics {
     log: TopicLog,
     interest: Interest,
-}
-
-/// Where topics are: numbers publications. It is what a broker has, and knows no shards.
-pub struct TopicLog {
-    epoch: u64,
-    limit: usize,
-    /// The last offset that was given out.
-    offset: u64,
-    topics: BTreeMap<Arc<str>, Mark>,
-    /// Topics that nobody wants any more, the one that was left first first. They are kept while
-    /// there is room, so that who comes back learns that nothing was missed.
-    left: BTreeMap<u64, Arc<str>>,
-}
-
-/// Where a topic is.
-struct Mark {
-    offset: u64,
-    /// Its key in `left`, which is the number of leavings before; 0 while somebody wants it.
-    left: u64,
-}
-
-/// A publication that a log has numbered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
-    /// Its place.
-    pub position: Position,
-    /// The place of the one before it.
-    pub previous: Position,
-    /// True if somebody wants the topic.
-    pub is_wanted: bool,
 }
 
 /// Which shards of a node want which topics.
@@ -121,10 +91,6 @@ pub struct TopicFrame {
     pub meter: Arc<Meter>,
 }
 
-/// The server has as many topics as it may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyTopics;
-
 /// Why a name is not one of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadTopicName;
@@ -137,19 +103,19 @@ impl fmt::Debug for Topics {
 
 impl Topics {
     /// No topics, in an epoch that no earlier run of the server had. At most `limit` topics are
-    /// wanted at a time.
+    /// wanted at a time. What is kept of them takes 64 MiB at most.
     pub fn new(epoch: u64, limit: usize) -> Self {
-        Self { log: TopicLog::new(epoch, limit), interest: Interest::default() }
+        Self { log: TopicLog::new(epoch, limit, 64 << 20), interest: Interest::default() }
     }
 
     /// How many topics are wanted, or remembered.
     pub fn len(&self) -> usize {
-        self.log.topics.len()
+        self.log.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.log.topics.is_empty()
+        self.log.is_empty()
     }
 
     /// Returns the meter of all topics.
@@ -176,88 +142,49 @@ impl Topics {
         }
     }
 
-    /// Numbers a publication, and encodes it if anybody wants it.
+    /// Numbers a publication, and encodes it if anybody wants it. Nothing of it is kept.
     pub fn publish(&mut self, name: &str, payload: Payload<'_>) -> Numbered {
-        let Placed { position, previous, .. } = self.log.publish(name);
+        self.publish_kept(Timestamp::default(), name, Keep::NOTHING, payload)
+    }
+
+    /// Numbers a publication, keeps it as long as `keep` says, and encodes it if anybody wants it.
+    pub fn publish_kept(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        keep: Keep,
+        payload: Payload<'_>,
+    ) -> Numbered {
+        let Placed { position, previous, .. } = self.log.publish(now, name, keep, payload);
         let wanted = self.interest.deliver(name, position, previous, payload);
         let (frame, shards) = wanted.unzip();
         Numbered { position, previous, frame, shards: shards.unwrap_or_default() }
     }
 
+    /// Returns what came of a topic after a position: the first `bytes` of it.
+    pub fn recall(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        since: Position,
+        bytes: usize,
+    ) -> Recalled {
+        self.log.recall(now, name, since, bytes)
+    }
+
+    /// Returns where a topic is.
+    pub fn position(&mut self, name: &str) -> Position {
+        self.log.position(name)
+    }
+
+    /// Returns how much is kept of all topics.
+    pub const fn keeping(&self) -> Keeping {
+        self.log.keeping()
+    }
+
     /// The shards that would get a publication now.
     pub fn shards(&self, name: &str) -> Shards {
         self.interest.shards(name)
-    }
-}
-
-impl fmt::Debug for TopicLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopicLog").field("epoch", &self.epoch).finish_non_exhaustive()
-    }
-}
-
-impl TopicLog {
-    /// Makes an empty log, of an epoch that no earlier run of the server had. At most `limit`
-    /// topics are wanted at a time.
-    pub const fn new(epoch: u64, limit: usize) -> Self {
-        Self { epoch, limit, offset: 0, topics: BTreeMap::new(), left: BTreeMap::new() }
-    }
-
-    /// Notes that a topic is wanted. Returns where it is.
-    ///
-    /// # Errors
-    /// When there are too many.
-    pub fn join(&mut self, name: &Arc<str>) -> Result<Position, TooManyTopics> {
-        if !self.topics.contains_key(name) {
-            if self.topics.len() >= self.limit && !self.forget_oldest() {
-                return Err(TooManyTopics);
-            }
-            let mark = Mark { offset: self.offset, left: 0 };
-            self.topics.insert(Arc::clone(name), mark);
-        }
-        let mark = self.topics.get_mut(name).ok_or(TooManyTopics)?;
-        self.left.remove(&mark.left);
-        mark.left = 0;
-        Ok(Position { epoch: self.epoch, offset: mark.offset })
-    }
-
-    /// Notes that a topic is wanted no more.
-    pub fn leave(&mut self, name: &str) {
-        let Some((name, _)) = self.topics.get_key_value(name) else {
-            return;
-        };
-        let name = Arc::clone(name);
-        let key = self.left.last_key_value().map_or(1, |(last, _)| last + 1);
-        if let Some(mark) = self.topics.get_mut(&name)
-            && mark.left == 0
-        {
-            mark.left = key;
-            self.left.insert(key, name);
-            if self.left.len() > MAX_LEFT {
-                self.forget_oldest();
-            }
-        }
-    }
-
-    /// Numbers a publication.
-    pub fn publish(&mut self, name: &str) -> Placed {
-        self.offset += 1;
-        let position = Position { epoch: self.epoch, offset: self.offset };
-        let Some(mark) = self.topics.get_mut(name) else {
-            return Placed { position, previous: position, is_wanted: false };
-        };
-        let previous = std::mem::replace(&mut mark.offset, self.offset);
-        let previous = Position { offset: previous, ..position };
-        Placed { position, previous, is_wanted: mark.left == 0 }
-    }
-
-    /// Forgets the topic that was left first. Returns false if there is none.
-    fn forget_oldest(&mut self) -> bool {
-        let Some((_, oldest)) = self.left.pop_first() else {
-            return false;
-        };
-        self.topics.remove(&oldest);
-        true
     }
 }
 
@@ -373,14 +300,6 @@ impl Shards {
     }
 }
 
-impl fmt::Display for TooManyTopics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the server is at its limit of topics")
-    }
-}
-
-impl std::error::Error for TooManyTopics {}
-
 impl fmt::Display for BadTopicName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the name of a topic has 1 to {MAX_TOPIC_NAME} bytes")
@@ -392,6 +311,7 @@ impl std::error::Error for BadTopicName {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feed::MAX_LEFT;
 
     fn position(offset: u64) -> Position {
         Position { epoch: 9, offset }
@@ -454,7 +374,7 @@ mod tests {
             let id = topics.join(0, &Arc::from(number.to_string())).unwrap().topic;
             topics.leave(0, id);
         }
-        assert_eq!((topics.len(), topics.log.left.len()), (MAX_LEFT, MAX_LEFT));
+        assert_eq!(topics.len(), MAX_LEFT);
         assert_eq!(topics.interest.names.len(), 0);
     }
 

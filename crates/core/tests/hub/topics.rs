@@ -240,6 +240,115 @@ fn each_tab_is_told_a_gap_by_where_it_left_the_topic_itself() {
 }
 
 #[test]
+fn a_late_tab_gets_what_it_missed_from_the_hub() {
+    let mut bench = Bench::with_topic();
+    bench.publication(5, 6);
+    bench.publication(6, 8);
+    bench.tab(2, ATTACH);
+    bench.tab(3, ATTACH);
+    bench.take();
+    bench.subscribe_since(2, FIRST, "prices", Some(at(5)));
+    assert_eq!(bench.heard(2), [told(FIRST, 5, true), news(FIRST, 6), news(FIRST, 8)]);
+    bench.subscribe_since(3, FIRST, "prices", Some(at(7)));
+    assert_eq!(bench.heard(3), [told(FIRST, 7, true), news(FIRST, 8)]);
+    assert_eq!(bench.asked(), [""; 0]);
+    bench.publication(8, 9);
+    assert_eq!((bench.heard(2), bench.heard(3)), (vec![news(FIRST, 9)], vec![news(FIRST, 9)]));
+}
+
+#[test]
+fn a_late_tab_from_before_a_gap_hears_of_a_gap() {
+    let mut bench = Bench::with_topic();
+    bench.publication(5, 6);
+    bench.publication(7, 8);
+    bench.tab(2, ATTACH);
+    bench.tab(3, ATTACH);
+    bench.take();
+    bench.subscribe_since(2, FIRST, "prices", Some(at(6)));
+    assert_eq!(bench.heard(2), [told(FIRST, 8, false), gap(FIRST, 8)]);
+    bench.subscribe_since(3, FIRST, "prices", Some(at(7)));
+    assert_eq!(bench.heard(3), [told(FIRST, 7, true), news(FIRST, 8)]);
+}
+
+#[test]
+fn the_topic_of_which_a_hub_keeps_the_most_pays() {
+    // Four publications of 34 bytes fit.
+    let config =
+        HubConfig { held_bytes: 140, ..HubConfig::new(Mode::Mux, HubId(1), "ws://server/") };
+    let mut bench = Bench::with(config);
+    bench.tab(1, ATTACH);
+    bench.connect();
+    bench.subscribe(1, FIRST, "prices");
+    bench.subscribed(1, false, at(5));
+    (6..12).for_each(|offset| bench.publication(offset - 1, offset));
+    bench.tab(2, ATTACH);
+    bench.tab(3, ATTACH);
+    bench.take();
+    bench.subscribe_since(2, FIRST, "prices", Some(at(6)));
+    assert_eq!(bench.heard(2), [told(FIRST, 11, false), gap(FIRST, 11)]);
+    bench.subscribe_since(3, FIRST, "prices", Some(at(7)));
+    let expected = [8, 9, 10, 11].map(|offset| news(FIRST, offset));
+    assert_eq!(bench.heard(3)[1..], expected);
+}
+
+#[test]
+fn a_tab_that_goes_on_from_a_position_has_the_server_asked_from_there() {
+    let mut bench = Bench::connected();
+    bench.subscribe_since(1, FIRST, "prices", Some(at(5)));
+    assert_eq!(bench.asked(), ["prices 1 5"]);
+    bench.subscribed(1, true, at(7));
+    bench.publication(5, 6);
+    bench.publication(6, 7);
+    assert_eq!(bench.heard(1), [told(FIRST, 5, true), news(FIRST, 6), news(FIRST, 7)]);
+}
+
+#[test]
+fn what_came_while_the_link_was_away_comes_in_order_and_without_a_gap() {
+    let mut bench = Bench::with_topic();
+    bench.reconnect();
+    bench.take();
+    bench.subscribed(2, true, at(7));
+    bench.publication(5, 6);
+    bench.publication(6, 7);
+    assert_eq!(bench.heard(1), [news(FIRST, 6), news(FIRST, 7)]);
+}
+
+#[test]
+fn nothing_yet_is_no_gap_on_another_server() {
+    let mut bench = Bench::connected();
+    bench.subscribe(1, FIRST, "prices");
+    let elsewhere = Position { epoch: 3, offset: 0 };
+    bench.subscribed(1, false, elsewhere);
+    bench.reconnect();
+    bench.take();
+    bench.subscribed(2, true, at(0));
+    assert_eq!(bench.heard(1), []);
+    bench.tab(2, ATTACH);
+    bench.subscribe_since(2, FIRST, "prices", Some(elsewhere));
+    assert_eq!(bench.heard(2), [told(FIRST, 0, true)]);
+    bench.take();
+    bench.publication(0, 4);
+    assert_eq!((bench.heard(1), bench.heard(2)), (vec![news(FIRST, 4)], vec![news(FIRST, 4)]));
+}
+
+#[test]
+fn a_tab_that_had_more_than_its_hub_hears_of_a_gap_on_another_server() {
+    let mut bench = Bench::connected();
+    let elsewhere = |offset| Position { epoch: 3, offset };
+    bench.subscribe(1, FIRST, "prices");
+    bench.subscribed(1, false, elsewhere(0));
+    bench.tab(2, ATTACH);
+    bench.subscribe_since(2, FIRST, "prices", Some(elsewhere(9)));
+    bench.reconnect();
+    bench.take();
+    bench.subscribed(2, true, at(0));
+    assert_eq!((bench.heard(1), bench.heard(2)), (vec![], vec![gap(FIRST, 0)]));
+    bench.tab(3, ATTACH);
+    bench.subscribe_since(3, FIRST, "prices", Some(elsewhere(9)));
+    assert_eq!(bench.heard(3), [told(FIRST, 0, false), gap(FIRST, 0)]);
+}
+
+#[test]
 fn an_answer_to_an_earlier_request_is_ignored() {
     let mut bench = Bench::connected();
     bench.subscribe(1, FIRST, "prices");
@@ -317,7 +426,7 @@ fn nothing_is_posted_to_a_parked_tab_and_the_server_is_told_when_nobody_else_lis
     bench.unsubscribe(2, FIRST);
     assert_eq!(bench.asked(), ["no prices"]);
     bench.tab(1, ATTACH);
-    assert_eq!(bench.heard(1), [gap(FIRST, 6)]);
+    assert_eq!(bench.heard(1), [news(FIRST, 6)]);
     assert_eq!(bench.asked(), ["prices 2 6"]);
     bench.subscribed(2, true, at(6));
     bench.publication(6, 7);
@@ -359,7 +468,7 @@ fn a_tab_that_lost_messages_while_it_was_doubted_is_told_of_a_gap() {
 }
 
 #[test]
-fn what_waited_for_a_doubted_tab_that_then_parked_comes_before_its_gap() {
+fn what_waited_for_a_doubted_tab_that_then_parked_comes_before_what_it_missed() {
     let mut bench = Bench::with_topic();
     bench.tab(2, ATTACH);
     bench.subscribe(2, FIRST, "prices");
@@ -369,11 +478,11 @@ fn what_waited_for_a_doubted_tab_that_then_parked_comes_before_its_gap() {
     bench.publication(6, 7);
     bench.take();
     bench.tab(1, ATTACH);
-    assert_eq!(bench.heard(1), [news(FIRST, 6), gap(FIRST, 7)]);
+    assert_eq!(bench.heard(1), [news(FIRST, 6), news(FIRST, 7)]);
 }
 
 #[test]
-fn a_tab_that_was_doubted_while_it_waited_hears_where_it_began_before_its_gap() {
+fn a_tab_that_was_doubted_while_it_waited_hears_where_it_began_before_what_it_missed() {
     let mut bench = Bench::connected();
     bench.tab(2, ATTACH);
     bench.subscribe(1, FIRST, "prices");
@@ -384,7 +493,7 @@ fn a_tab_that_was_doubted_while_it_waited_hears_where_it_began_before_its_gap() 
     bench.publication(5, 6);
     bench.take();
     bench.tab(1, ATTACH);
-    assert_eq!(bench.heard(1), [told(FIRST, 5, false), gap(FIRST, 6)]);
+    assert_eq!(bench.heard(1), [told(FIRST, 5, false), news(FIRST, 6)]);
 }
 
 #[test]
@@ -422,7 +531,7 @@ fn a_tab_that_says_again_what_it_wants_hears_what_it_may_have_missed() {
     bench.take();
     bench.tab(1, ATTACH);
     bench.subscribe_since(1, FIRST, "prices", Some(at(6)));
-    assert_eq!(bench.heard(1), [told(FIRST, 7, false), gap(FIRST, 7)]);
+    assert_eq!(bench.heard(1), [told(FIRST, 6, true), news(FIRST, 7)]);
 }
 
 #[test]

@@ -173,9 +173,10 @@ impl Known {
                 Output::Ask { ask, what: Ask::Connect { .. } } => {
                     assert!(self.connecting.insert(ask));
                 }
-                Output::Ask { what: Ask::Subscribe { .. } | Ask::Request { .. }, .. } => {
-                    unreachable!("not configured")
-                }
+                Output::Ask {
+                    what: Ask::Subscribe { .. } | Ask::Request { .. } | Ask::Recall { .. },
+                    ..
+                } => unreachable!("not configured"),
                 Output::Withdrawn(ask) => {
                     let of_topic = self.wanted.iter().any(|(wanted, _)| *wanted == ask);
                     self.wanted.retain(|(wanted, _)| *wanted != ask);

@@ -14,6 +14,7 @@ mod limits;
 mod liveness;
 mod pace;
 mod people;
+mod recovery;
 mod requests;
 mod resume;
 mod rights;

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tabmux_core::wire::{Payload, Position};
+use tabmux_core::{
+    feed::{Keeping, Recalled},
+    wire::{Payload, Position},
+};
 use tokio::time::timeout;
 
 use super::{Broker, BrokerError, BrokerFuture, Feed};
@@ -26,10 +29,10 @@ pub(crate) struct Guarded {
 }
 
 /// What a call came to.
-pub(crate) type Outcome = Result<Position, Trouble>;
+pub(crate) type Outcome<T = Position> = Result<T, Trouble>;
 
 /// What a call comes to later.
-pub(crate) type Later = std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub(crate) type Later<T = Position> = std::pin::Pin<Box<dyn Future<Output = Outcome<T>> + Send>>;
 
 /// Why a call came to nothing.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl Guarded {
 
     /// Joins a topic. Returns what that comes to if it is known at once; else the future.
     pub(crate) fn join(self: &Arc<Self>, topic: &Arc<str>) -> Result<Outcome, Later> {
-        self.call(|broker| broker.join(topic))
+        self.begin(|broker| broker.join(topic))
     }
 
     /// Publishes a message. Returns what that comes to if it is known at once; else the future.
@@ -95,7 +98,27 @@ impl Guarded {
         topic: &str,
         message: Payload<'_>,
     ) -> Result<Outcome, Later> {
-        self.call(|broker| broker.publish(topic, message))
+        self.begin(|broker| broker.publish(topic, message))
+    }
+
+    /// Asks what came of a topic after a position. Returns nothing if the broker keeps no history.
+    pub(crate) fn recall(
+        self: &Arc<Self>,
+        topic: &str,
+        since: Position,
+        bytes: usize,
+    ) -> Option<Result<Outcome<Recalled>, Later<Recalled>>> {
+        self.call(|broker| broker.recall(topic, since, bytes))
+    }
+
+    /// Asks where a topic is. Returns nothing if the broker cannot tell.
+    pub(crate) fn position(self: &Arc<Self>, topic: &str) -> Option<Result<Outcome, Later>> {
+        self.call(|broker| broker.position(topic))
+    }
+
+    /// Returns how much history the broker keeps.
+    pub(crate) fn keeping(&self) -> Keeping {
+        catch_unwind(AssertUnwindSafe(|| self.broker.keeping())).unwrap_or_default()
     }
 
     /// Leaves a topic.
@@ -105,12 +128,32 @@ impl Guarded {
         }
     }
 
-    fn call(
+    /// Makes a call that every broker offers.
+    fn begin<T: Send + 'static>(
         self: &Arc<Self>,
-        begin: impl FnOnce(&dyn Broker) -> BrokerFuture<Position>,
-    ) -> Result<Outcome, Later> {
-        let begun = catch_unwind(AssertUnwindSafe(|| begin(&*self.broker)));
-        let Ok(mut future) = begun else { return Ok(Err(self.fails(Failure::Panicked))) };
+        begin: impl FnOnce(&dyn Broker) -> BrokerFuture<T>,
+    ) -> Result<Outcome<T>, Later<T>> {
+        match catch_unwind(AssertUnwindSafe(|| begin(&*self.broker))) {
+            Ok(future) => self.carry_out(future),
+            Err(_) => Ok(Err(self.fails(Failure::Panicked))),
+        }
+    }
+
+    /// Makes a call that a broker may offer. Returns nothing if it does not.
+    fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        begin: impl FnOnce(&dyn Broker) -> Option<BrokerFuture<T>>,
+    ) -> Option<Result<Outcome<T>, Later<T>>> {
+        match catch_unwind(AssertUnwindSafe(|| begin(&*self.broker))) {
+            Ok(future) => Some(self.carry_out(future?)),
+            Err(_) => Some(Ok(Err(self.fails(Failure::Panicked)))),
+        }
+    }
+
+    fn carry_out<T: Send + 'static>(
+        self: &Arc<Self>,
+        mut future: BrokerFuture<T>,
+    ) -> Result<Outcome<T>, Later<T>> {
         match self.poll(&mut future, &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => {
                 discard(future);
@@ -128,14 +171,10 @@ impl Guarded {
         }
     }
 
-    fn poll(
-        &self,
-        future: &mut BrokerFuture<Position>,
-        context: &mut Context<'_>,
-    ) -> Poll<Outcome> {
+    fn poll<T>(&self, future: &mut BrokerFuture<T>, context: &mut Context<'_>) -> Poll<Outcome<T>> {
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(position))) => Poll::Ready(Ok(position)),
+            Ok(Poll::Ready(Ok(outcome))) => Poll::Ready(Ok(outcome)),
             Ok(Poll::Ready(Err(error))) => {
                 self.count(Failure::Refused);
                 Poll::Ready(Err(Trouble::Refused(error)))
@@ -162,6 +201,6 @@ impl Guarded {
 }
 
 /// Drops a future, which may panic when it is dropped. Its outcome is known, so that is no failure.
-fn discard(future: BrokerFuture<Position>) {
+fn discard<T>(future: BrokerFuture<T>) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
 }

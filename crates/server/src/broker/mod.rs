@@ -8,7 +8,10 @@ mod memory;
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use tabmux_core::wire::{Payload, Position};
+use tabmux_core::{
+    feed::{Keeping, Recalled},
+    wire::{Payload, Position},
+};
 
 pub(crate) use self::{
     guarded::{Failure, Guarded, Later, Outcome, Trouble},
@@ -49,6 +52,29 @@ pub trait Broker: Send + Sync + 'static {
     /// Publishes a message. The future is done when the broker has the message, and says where it
     /// is in its topic. It does not wait for any browser.
     fn publish(&self, topic: &str, message: Payload<'_>) -> BrokerFuture<Position>;
+
+    /// Returns what came of a topic after a position: the first `bytes` of it, and at least one
+    /// publication if there is one. It is called for browsers that were away, for topics that were
+    /// joined. `None`, as by default: this broker keeps no history, and such browsers are told that
+    /// publications are missing.
+    ///
+    /// An answer has all that was delivered before the call.
+    fn recall(&self, topic: &str, since: Position, bytes: usize) -> Option<BrokerFuture<Recalled>> {
+        let _ = (topic, since, bytes);
+        None
+    }
+
+    /// Returns where a topic is, which need not be joined. `None`, as by default: this broker
+    /// cannot tell.
+    fn position(&self, topic: &str) -> Option<BrokerFuture<Position>> {
+        let _ = topic;
+        None
+    }
+
+    /// Returns how much history is kept, for `/metrics`. By default nothing.
+    fn keeping(&self) -> Keeping {
+        Keeping::default()
+    }
 }
 
 /// Where a broker's deliveries go.

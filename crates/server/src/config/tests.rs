@@ -6,7 +6,7 @@ use std::{
 use super::{keys::Key, *};
 
 /// What of a registry has no key.
-const FIXED: [&str; 14] = [
+const FIXED: [&str; 16] = [
     "links",
     "users",
     "window_bytes",
@@ -21,6 +21,8 @@ const FIXED: [&str; 14] = [
     "requests",
     "credentials",
     "ask_subscriptions",
+    "history",
+    "recall_bytes",
 ];
 
 /// The configuration as a table of TOML.

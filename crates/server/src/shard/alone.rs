@@ -30,7 +30,6 @@ use super::{
 use crate::{
     Config,
     admission::{Admission, Quota, Tickets},
-    broker::MemoryBroker,
     control::{Control, Desk},
     routes::Routes,
     settings::Settings,
@@ -82,7 +81,7 @@ impl Alone {
         mailbox.begin();
         let tickets = Arc::new(Tickets::new(Instant::now()));
         let board = Arc::new(Board::new(1, Arc::clone(&tickets)));
-        let broker = Arc::new(MemoryBroker::new(config.limits.topics)?);
+        let broker = Arc::new(topics.memory_broker(config)?);
         let fanout = Fanout::new(config, Arc::clone(&mailboxes), room, broker, topics);
         let admission = Arc::new(Admission::new(Quota::new(&config.limits), tickets));
         let control = Arc::new(Control {
@@ -102,7 +101,7 @@ impl Alone {
             #[cfg(unix)]
             streams: Arc::new(Streams::new(poll.registry().try_clone()?)),
         };
-        let session = SessionConfig { ask_subscriptions: true, ..config.session(1) };
+        let session = SessionConfig { ask_subscriptions: true, history: true, ..config.session(1) };
         let mut sessions = Sessions::new(home, Arc::new(routes), session);
         let now = Timestamp::from_micros(0);
         if !sessions.opened(now, LINK, Some(&Arc::new(visitor)), None) {

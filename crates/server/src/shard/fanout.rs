@@ -12,6 +12,7 @@ use std::{
 
 use tabmux_core::{
     OwnedPayload,
+    feed::{Keeping, Recalled},
     session::{
         AskId, BadTopicName, Encoded, Interest, LONG_FRAME, Meter, Publication, SlowPolicy,
         TopicFrame, check_topic_name,
@@ -200,6 +201,47 @@ impl Fanout {
             self.tell_left(state, name);
         }
         answer
+    }
+
+    /// A shard asks what came of a topic after a position. Returns the answer if it is known at
+    /// once, which is nothing if the history cannot be had; else it goes to the shard's inbox.
+    pub(crate) fn recall(
+        &self,
+        shard: usize,
+        ask: AskId,
+        (name, since, bytes): (&str, Position, usize),
+    ) -> Option<Option<Recalled>> {
+        match self.broker.recall(name, since, bytes) {
+            None => Some(None),
+            Some(Ok(outcome)) => Some(outcome.ok()),
+            Some(Err(future)) => {
+                let mailbox = Arc::clone(&self.mailboxes[shard]);
+                tokio::spawn(async move {
+                    let answer = future.await.ok();
+                    mailbox.force(Mail::Word(Word::Recalled((ask, answer))), bytes);
+                });
+                None
+            }
+        }
+    }
+
+    /// Returns where a topic is.
+    ///
+    /// # Errors
+    /// As for [`ServerHandle::position`](crate::ServerHandle::position).
+    pub(crate) async fn position(&self, name: &str) -> Result<Position, PublishError> {
+        check_topic_name(name).map_err(|BadTopicName| PublishError::Name)?;
+        let public = self.desk.rules().public_name(name);
+        match self.broker.position(public.as_deref().unwrap_or(name)) {
+            Some(Ok(outcome)) => outcome.map_err(PublishError::from),
+            Some(Err(future)) => future.await.map_err(PublishError::from),
+            None => Err(PublishError::Broker("this broker tells no positions".to_owned())),
+        }
+    }
+
+    /// Returns how much history the broker keeps.
+    pub(crate) fn keeping(&self) -> Keeping {
+        self.broker.keeping()
     }
 
     /// A shard wants a topic no more.

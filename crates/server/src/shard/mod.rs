@@ -26,6 +26,7 @@ pub(crate) mod mailbox;
 pub(crate) mod node;
 mod outgoing;
 pub(crate) mod post;
+mod recall;
 mod rights;
 pub(crate) mod service;
 mod sessions;
@@ -118,8 +119,13 @@ impl Shards {
         let threshold = config.deflate.threshold_bytes;
         let users = control.desk.identity.is_some();
         let credentials = control.desk.room.is_some();
-        let session =
-            SessionConfig { users, credentials, ask_subscriptions: true, ..config.session(count) };
+        let session = SessionConfig {
+            users,
+            credentials,
+            ask_subscriptions: true,
+            history: true,
+            ..config.session(count)
+        };
         let begin = |(index, poll): (usize, Poll)| {
             #[cfg(unix)]
             let streams = Arc::new(Streams::new(poll.registry().try_clone()?));

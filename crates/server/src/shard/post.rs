@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tabmux_core::{
     OwnedPayload,
+    feed::Recalled,
     session::{AskId, Farewell, Joined, Publication, SessionInfo, SlowPolicy, SocketRef},
     wire::{SessionId, TabId},
 };
@@ -23,6 +24,8 @@ pub(crate) enum Word {
         ask: AskId,
         answer: JoinAnswer,
     },
+    /// The broker has answered what came of a topic.
+    Recalled((AskId, Option<Recalled>)),
     /// The judge has answered whose a link is.
     Judged {
         ask: AskId,

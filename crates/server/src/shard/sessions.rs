@@ -24,7 +24,7 @@ use tabmux_core::{
 };
 use tokio::{runtime::Handle, sync::futures::OwnedNotified};
 
-use self::refusals::{BROKER_RETRY, FULL_RETRY, denial_code};
+use self::refusals::{BROKER_RETRY, FULL_RETRY, denial_code, refuse_request};
 use super::{
     entropy::Entropy,
     errands,
@@ -34,6 +34,7 @@ use super::{
     lookout::Lookout,
     mailbox::Mail,
     post::{Command, JoinAnswer, Post, Word},
+    recall,
     rights::Rights,
     service::{Clients, Moment, Order, Ready, Service},
 };
@@ -150,18 +151,16 @@ impl Sessions {
                 self.open_socket(at, ask, socket, tab, (path, protocols));
             }
             Ask::Join { topic } => self.join_topic(at.now, ask, &topic),
+            Ask::Recall { topic, since, bytes } => {
+                recall::ask(&mut self.registry, (&self.home, at.now), ask, (&topic, since, bytes));
+            }
             Ask::Connect { link, renews, visitor, credentials } => {
                 let Self { judging, registry, home, .. } = self;
                 let known = (visitor, credentials);
                 judging.ask(registry, (home, at.now), ask, (link, renews), known);
             }
             // No handler takes requests, and the registry tells hubs so.
-            Ask::Request { .. } => {
-                let (code, message) =
-                    (ErrorCode::Unsupported.into(), "this server takes no requests");
-                let denial = Denial { code, message, retry: None };
-                let _ = self.registry.answer(at.now, ask, Answer::Deny(denial));
-            }
+            Ask::Request { .. } => refuse_request(&mut self.registry, at.now, ask),
             Ask::Subscribe { session, topic, renews, .. } => {
                 let Self { rights, registry, home, .. } = self;
                 rights.ask(registry, (home, at.now), ask, (session, renews), &topic);
@@ -528,6 +527,7 @@ impl Service for Sessions {
             Word::Publication(publication) => return self.collect(now, publication),
             Word::Post(post) => self.carry_out_post(at, post),
             Word::Joined { ask, answer } => self.joined(now, ask, answer),
+            Word::Recalled(it) => recall::answered(&mut self.registry, now, &it),
             Word::Judged { ask, answer } => {
                 let Self { judging, registry, home, .. } = self;
                 judging.answered(registry, (home, now), ask, answer);

@@ -6,13 +6,17 @@ mod pattern;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tabmux_core::{
+    feed::Keep,
     session::{SlowPolicy, Visitor},
     wire::MAX_TOPIC_NAME,
 };
 
 pub use self::hook::TopicRequest;
 pub(crate) use self::{hook::Hook, pattern::Pattern};
-use crate::{Access, Config, Error, Slow, UnknownTopics, config::check_rules, identity::Secret};
+use crate::{
+    Access, Config, Error, Slow, UnknownTopics, broker::MemoryBroker, config::check_rules,
+    identity::Secret,
+};
 
 /// What stands between the name of a topic and its signature.
 const SEPARATOR: char = '~';
@@ -29,6 +33,7 @@ pub(crate) struct Rules {
 struct Rule {
     pattern: Pattern,
     slow: SlowPolicy,
+    keep: Keep,
     subscribe: Access,
 }
 
@@ -82,7 +87,8 @@ impl Rules {
                 Slow::KeepLatest => SlowPolicy::KeepLatest,
                 Slow::DropWithGap => SlowPolicy::DropWithGap,
             };
-            rules.push(Rule { pattern, slow, subscribe });
+            let keep = rule.history.map_or(Keep::NOTHING, |history| history.keep());
+            rules.push(Rule { pattern, slow, keep, subscribe });
         }
         Ok(Self { rules, unknown: config.unknown_topics, secret: secret.cloned() })
     }
@@ -90,6 +96,11 @@ impl Rules {
     /// Returns what becomes of a topic's publications for a browser that is behind.
     pub(crate) fn slow(&self, name: &str) -> SlowPolicy {
         self.find(name).map_or(SlowPolicy::default(), |(rule, _)| rule.slow)
+    }
+
+    /// Returns how much is kept of a topic.
+    pub(crate) fn keep(&self, name: &str) -> Keep {
+        self.find(name).map_or(Keep::NOTHING, |(rule, _)| rule.keep)
     }
 
     /// Returns whether a browser may have a topic.
@@ -183,6 +194,19 @@ impl TopicDesk {
     /// As [`new`](Self::new).
     pub(crate) fn prepare(&self, config: &Config) -> Result<Arc<Rules>, Error> {
         Ok(Arc::new(Rules::new(config, self.secret.as_ref(), self.hook.is_some())?))
+    }
+
+    /// Makes a broker in memory, which keeps what the rules of the moment say.
+    ///
+    /// # Errors
+    /// When the system has no random bytes.
+    pub(crate) fn memory_broker(
+        self: &Arc<Self>,
+        config: &Config,
+    ) -> std::io::Result<MemoryBroker> {
+        let desk = Arc::clone(self);
+        let policy = Box::new(move |name: &str| desk.rules().keep(name));
+        MemoryBroker::new(config.limits.topics, config.limits.history_bytes, policy)
     }
 
     /// Replaces the rules. Shards look at the subscriptions that there are when they are told to.

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The numbers of `/tabmux/stats`. Their names are for ever: programs read them.
-const NUMBERS: [&str; 63] = [
+const NUMBERS: [&str; 66] = [
     "absent_full",
     "account_full",
     "asks",
@@ -54,8 +54,11 @@ const NUMBERS: [&str; 63] = [
     "parked",
     "protocol_errors",
     "publications",
+    "publications_recovered",
     "queue_full",
     "queued_bytes",
+    "recoveries",
+    "recovery_gaps",
     "refused",
     "resumed",
     "sessions",

@@ -14,6 +14,7 @@ mod gateway;
 mod halves;
 mod handlers;
 mod held;
+mod history;
 mod http;
 mod identity;
 mod judge;

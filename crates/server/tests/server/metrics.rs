@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::support::{Hub, Running, get};
 
 /// Names are for ever: dashboards and alerts have them.
-const NAMES: [&str; 82] = [
+const NAMES: [&str; 88] = [
     "process_cpu_seconds_total counter",
     "process_max_fds gauge",
     "process_open_fds gauge",
@@ -35,6 +35,9 @@ const NAMES: [&str; 82] = [
     "tabmux_handshake_seconds histogram",
     "tabmux_handshakes gauge",
     "tabmux_hellos_refused_total counter",
+    "tabmux_history_bytes gauge",
+    "tabmux_history_evicted_total counter",
+    "tabmux_history_publications gauge",
     "tabmux_http_connections gauge",
     "tabmux_judge_answers_total counter",
     "tabmux_judge_answers_total{from} 2",
@@ -50,9 +53,12 @@ const NAMES: [&str; 82] = [
     "tabmux_messages_out_total counter",
     "tabmux_messages_refused_total counter",
     "tabmux_publications_dropped_total counter",
+    "tabmux_publications_recovered_total counter",
     "tabmux_publications_total counter",
     "tabmux_publish_to_write_seconds histogram",
     "tabmux_queued_bytes gauge",
+    "tabmux_recoveries gauge",
+    "tabmux_recovery_gaps_total counter",
     "tabmux_refused_total counter",
     "tabmux_route_opened_total counter",
     "tabmux_route_refused_total counter",

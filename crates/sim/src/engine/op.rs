@@ -92,3 +92,25 @@ impl Told {
         }
     }
 }
+
+/// Moves news that a topic is ready before what its listeners tell. A browser carries out the jobs
+/// of promises between two listeners of an event, and so between the messages of a batch. The
+/// engine carries them out behind all listeners.
+pub(super) fn in_turn(mut ops: Vec<Op>) -> Vec<Op> {
+    let of_topic = |op: &Op, kinds: &[&str]| match op {
+        Op::Tell(told) if told.first().is_some_and(|it| kinds.contains(&it.text())) => {
+            told.get(1).and_then(Told::number)
+        }
+        _ => None,
+    };
+    for index in 0..ops.len() {
+        if let Some(topic) = of_topic(&ops[index], &["ready"]) {
+            let earlier = ops[..index].iter();
+            let mut heard = earlier.map(|op| of_topic(op, &["publication", "gap"]));
+            if let Some(first) = heard.position(|of| of == Some(topic)) {
+                ops[first..=index].rotate_right(1);
+            }
+        }
+    }
+    ops
+}

@@ -46,8 +46,8 @@ export default ({ SharedWebSocket, connect }, tell) => {
     reconnect(k) {
       (sockets.get(k) ?? client).reconnect();
     },
-    subscribe(k, name) {
-      const topic = client.topic(name);
+    subscribe(k, name, since) {
+      const topic = client.topic(name, { since });
       topics.set(k, topic);
       topic.ready.then(
         ({ epoch, offset }) => tell('ready', k, epoch, offset),

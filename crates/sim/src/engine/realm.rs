@@ -17,7 +17,7 @@ use rquickjs::{
 use super::{
     code::Code,
     hub::{Arg, CallError, NativeHub, methods},
-    op::{Op, Told},
+    op::{Op, Told, in_turn},
     scripts::Scripts,
 };
 use crate::rng::Rng;
@@ -294,7 +294,7 @@ impl Realm {
         for text in self.rejected.take() {
             self.host.push(Op::Uncaught { text: format!("(in promise) {text}") });
         }
-        self.host.ops.take()
+        in_turn(self.host.ops.take())
     }
 
     /// Returns the runtime of the realm's engine.

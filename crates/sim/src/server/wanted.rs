@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use tabmux_core::{
     Timestamp,
+    feed::Keep,
     session::{Answer, AskId, Encoded, Joined, Publication, SlowPolicy, TopicFrame},
-    wire::{Payload, SessionId, TopicId},
+    wire::{Payload, Position, SessionId, TopicId},
 };
 
 use super::{LATE_S, Server};
@@ -23,6 +24,8 @@ use crate::{
 pub enum Wanted {
     /// The broker is asked for the position of this topic.
     Join(Arc<str>),
+    /// The broker is asked what came of this topic after a position.
+    Recall(Arc<str>, Position, usize),
     /// The application is asked whether a browser may subscribe. It always may.
     Subscription(SessionId),
 }
@@ -38,6 +41,8 @@ impl Server {
     ) -> Checked {
         let dice = match &wanted {
             Wanted::Join(name) => now.as_micros() ^ name.len() as u64,
+            // This one is always answered: a server that keeps all must never tell a gap.
+            Wanted::Recall(..) => 1 + (now.as_micros() / 3) % 31,
             Wanted::Subscription(SessionId(id)) => (now.as_micros() / 7) ^ u64::from(id[15]),
         };
         let due = match dice % 32 {
@@ -54,12 +59,18 @@ impl Server {
     }
 
     pub(super) fn answer_wanted(&mut self, now: Timestamp, ask: AskId, wanted: &Wanted) -> Checked {
+        let recalled;
         let answer = match wanted {
             Wanted::Subscription(_) => Answer::Allow,
+            Wanted::Recall(name, since, bytes) => {
+                recalled = self.topics.recall(now, name, *since, *bytes);
+                Answer::Recalled(&recalled)
+            }
             Wanted::Join(name) => {
                 let Ok(Joined { topic, position }) = self.topics.join(0, name) else {
                     return Limits.broken("there are too many topics");
                 };
+                self.told.joined(name, topic);
                 let policy = match &**name {
                     "latest" => SlowPolicy::KeepLatest,
                     "gap" => SlowPolicy::DropWithGap,
@@ -79,7 +90,8 @@ impl Server {
 
     /// Publishes the next text of a topic.
     pub fn publish(&mut self, now: Timestamp, feed: &mut Feed, name: &'static str) {
-        let numbered = self.topics.publish(name, Payload::Text(&feed.next(name)));
+        let text = feed.next(name);
+        let numbered = self.topics.publish_kept(now, name, keep(name), Payload::Text(&text));
         let position = numbered.position;
         feed.published(name, position);
         if let Some(TopicFrame { topic, bytes, .. }) = numbered.frame {
@@ -87,5 +99,15 @@ impl Server {
             let frame = Arc::new(Encoded::new(bytes.into(), None).of_topic(topic, previous));
             self.registry.publish(now, &[Publication { topic, position, frame }]);
         }
+    }
+}
+
+/// Returns how much is kept of a topic: all, so little that browsers miss some of it, or nothing.
+fn keep(name: &str) -> Keep {
+    let all = Keep { count: usize::MAX, bytes: usize::MAX, age: Duration::from_secs(1 << 20) };
+    match name {
+        "recover" => all,
+        "latest" => Keep { count: 3, ..all },
+        _ => Keep::NOTHING,
     }
 }

@@ -112,6 +112,9 @@ impl World {
             session::Output::Ask { ask, what: Ask::Join { topic } } => {
                 server.want(now, reference, ask, Wanted::Join(topic))?;
             }
+            session::Output::Ask { ask, what: Ask::Recall { topic, since, bytes } } => {
+                server.want(now, reference, ask, Wanted::Recall(topic, since, bytes))?;
+            }
             session::Output::Ask { ask, what: Ask::Subscribe { session, .. } } => {
                 server.want(now, reference, ask, Wanted::Subscription(session))?;
             }

@@ -376,6 +376,7 @@ impl World {
         };
         if let Some(server) = &mut self.server {
             server.reading = Some(LinkId(id));
+            server.hub_says(LinkId(id), bytes);
         }
         self.server_input(Input::LinkMessage { link: LinkId(id), bytes })?;
         if let Some(server) = &mut self.server {
@@ -385,7 +386,7 @@ impl World {
     }
 
     pub(crate) fn send_down(&mut self, id: u64, bytes: Vec<u8>) -> Checked {
-        if let Some(server) = &self.server {
+        if let Some(server) = &mut self.server {
             server.sent(LinkId(id), &bytes)?;
         }
         if let Some(link) = self.network.links.get_mut(&id) {

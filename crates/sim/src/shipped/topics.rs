@@ -22,9 +22,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Returns the subscription of a page that has heard nothing of the topic.
-    pub const fn new(name: &'static str) -> Self {
-        Self { name, ready: false, last: None, disturbed: false, asked_twice: false }
+    /// Returns the subscription of a page that has heard the topic up to `since`.
+    pub const fn new(name: &'static str, since: Option<Position>) -> Self {
+        // A page tells a gap at its own position when the link becomes that of another user, which
+        // may be before the topic is subscribed.
+        let asked_twice = since.is_some();
+        Self { name, ready: false, last: since, disturbed: false, asked_twice }
     }
 
     /// Called when the page's hub or its link has changed.
@@ -38,7 +41,7 @@ impl Subscription {
             return Err("it was ready twice".to_owned());
         }
         self.ready = true;
-        self.last = self.last.max(Some(position));
+        self.last.get_or_insert(position);
         Ok(())
     }
 
@@ -47,7 +50,11 @@ impl Subscription {
         let right = match self.last {
             None => false,
             Some(last) if last.epoch == position.epoch && position <= last => self.asked_twice,
-            Some(last) => last.epoch != position.epoch || feed.any_after(self.name, last, position),
+            // Nothing yet is the same place in every epoch: something must be missing.
+            Some(last) => {
+                let elsewhere = last.epoch != position.epoch && last.offset > 0;
+                elsewhere || feed.any_after(self.name, last, position)
+            }
         };
         if !right && !self.disturbed {
             let last = self.last;
@@ -66,6 +73,8 @@ impl Subscription {
         let before = Position { offset: position.offset.saturating_sub(1), ..position };
         // A subscription whose first answer was lost begins here.
         let last = self.last.unwrap_or(before);
+        // Nothing yet is the same place in every epoch.
+        let last = if last.offset == 0 { Position { offset: 0, ..position } } else { last };
         if last.epoch != position.epoch {
             return Err(format!("a publication at {position:?} behind {last:?}"));
         }

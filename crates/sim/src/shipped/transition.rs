@@ -2,6 +2,8 @@
 
 use std::{rc::Rc, time::Duration};
 
+use tabmux_core::wire::Position;
+
 use super::{
     browser::{Area, Kind, Life},
     locks::{Agent, Wish},
@@ -434,9 +436,14 @@ impl World {
         };
         page.subscriptions_made += 1;
         let number = page.subscriptions_made;
-        page.subscriptions.insert(number, Subscription::new(name));
+        // Some pages go on from where the topic was when they were rendered.
+        let since = self.feed.earlier(name, u64::from(number) + page.tab.0);
+        page.subscriptions.insert(number, Subscription::new(name, since));
         self.must_connect(at, Wanted::Subscription(number));
-        self.app(at, "subscribe", &format!(r#"[{number},"{name}"]"#))
+        let since = since.map_or_else(String::new, |Position { epoch, offset }| {
+            format!(r#",{{"epoch":{epoch},"offset":{offset}}}"#)
+        });
+        self.app(at, "subscribe", &format!(r#"[{number},"{name}"{since}]"#))
     }
 
     fn application(&mut self, what: Transition, rng: &mut Rng) -> Checked {

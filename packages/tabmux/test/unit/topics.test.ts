@@ -64,6 +64,34 @@ test('a tab that leaves before it hears of a gap asks again from where it was', 
   assert.deepEqual([again.slice(2), all], [['prices', 7, 5], []]);
 });
 
+test('a topic goes on from the position that the page has', async () => {
+  const [client, worker] = await connected();
+  const topic = client.topic('prices', { since: { epoch: 7, offset: 5 } });
+  const all = told(topic);
+  const [, number, name, ...since] = await worker.expect(PageKind.Subscribe);
+  assert.deepEqual([name, since], ['prices', [7, 5]]);
+  worker.post(1n, HubKind.Subscribed, number, 7, 5);
+  worker.post(1n, HubKind.Publication, number, 7, 6, 'a');
+  assert.deepEqual(await topic.ready, { epoch: 7, offset: 5 });
+  while (!all[0]) await settled();
+  assert.deepEqual(all, [['a', { epoch: 7, offset: 6 }]]);
+  client.close();
+});
+
+test('a page that leaves before a topic is subscribed asks again from its position', async () => {
+  const [client, worker] = await connected();
+  const all = told(client.topic('prices', { since: { epoch: 7, offset: 5 } }));
+  const [, number] = await worker.expect(PageKind.Subscribe);
+  // The gap up to there comes too late.
+  worker.post(1n, HubKind.Subscribed, number, 7, 8);
+  await settled();
+  worker.post(2n, HubKind.Resync);
+  await worker.expect(PageKind.Attach);
+  const again = await worker.expect(PageKind.Subscribe);
+  assert.deepEqual([again.slice(2), all], [['prices', 7, 5], []]);
+  client.close();
+});
+
 test('a topic: subscribe, ready, messages, gaps, close', async () => {
   const [client, worker] = await connected();
   const topic = client.topic('prices');

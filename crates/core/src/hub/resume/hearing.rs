@@ -2,8 +2,11 @@
 
 use tabmux_wire::{Position, TopicId};
 
-use super::{History, Past};
-use crate::hub::io::{HubMessage, SubscriptionId};
+use super::{Cache, History, Past};
+use crate::{
+    feed::is_same_place,
+    hub::io::{HubMessage, SubscriptionId},
+};
 
 /// How far one subscription of a tab is with its topic.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,10 +54,10 @@ impl Hearing {
         };
     }
 
-    /// Called when the tab is back, while the hub is at `last`. Returns up to where the tab missed
-    /// something, if it did. What a topic that is not subscribed now went on without the tab, the
+    /// Called when the tab is back, while the hub is at `last`. Returns what the tab missed, if it
+    /// missed something. What a topic that is not subscribed now went on without the tab, the
     /// next SUBSCRIBED tells.
-    pub(in crate::hub) fn comes_back(&mut self, last: Option<Position>) -> Option<Position> {
+    pub(in crate::hub) fn comes_back(&mut self, last: Option<Position>) -> Option<Missed> {
         match *self {
             Self::AwayWaits(since) => *self = Self::Waits(since),
             Self::Away(Some(since)) if last.is_some_and(|last| is_after(since, last)) => {
@@ -62,7 +65,8 @@ impl Hearing {
             }
             Self::Away(since) => {
                 *self = Self::Hears;
-                return last.filter(|_| since != last);
+                let at_same_place = |at| since.is_some_and(|since| is_same_place(since, at));
+                return last.filter(|at| !at_same_place(*at)).map(|to| Missed { since, to });
             }
             Self::Waits(_) | Self::Hears | Self::Ahead(_) => {}
         }
@@ -96,14 +100,22 @@ impl Hearing {
         topic: TopicId,
         position: Position,
         missed: bool,
-        history: &History,
+        (cache, history): (&Cache, &History),
     ) -> Vec<HubMessage> {
         let since = match *self {
             Self::Waits(since) => since,
             Self::Hears if missed => return vec![HubMessage::Gap { subscription, position }],
+            // The hub had nothing yet when the server began another epoch, and the tab had more.
+            Self::Ahead(since) if since.epoch != position.epoch => {
+                *self = Self::Hears;
+                return vec![HubMessage::Gap { subscription, position }];
+            }
             Self::Hears | Self::Ahead(_) | Self::AwayWaits(_) | Self::Away(_) => return Vec::new(),
         };
         *self = Self::Hears;
+        // Nothing yet is the same place in every epoch.
+        let since =
+            since.map(|it| if it.offset == 0 { Position { offset: 0, ..position } } else { it });
         // Where the tab goes on, and what it has not heard after that.
         let (start, rest) = match since {
             None => (position, Vec::new()),
@@ -112,28 +124,57 @@ impl Hearing {
                 *self = Self::Ahead(since);
                 (since, Vec::new())
             }
-            Some(since) => match history.publications(topic, since) {
-                Some(mut rest) => {
-                    // The topic was subscribed anew since, and went on elsewhere.
-                    if rest.last().map(Past::position) != Some(position) {
-                        rest.push(Past::Gap(position));
-                    }
-                    (since, rest)
-                }
-                None => (position, vec![Past::Gap(position)]),
-            },
+            Some(since) => {
+                let missed = Missed { since: Some(since), to: position };
+                let known = missed.known(topic, cache, history);
+                let start = if known.is_some() { since } else { position };
+                (start, known.unwrap_or_else(|| vec![Past::Gap(position)]))
+            }
         };
         let recovered = since == Some(start);
         let mut told = vec![HubMessage::Subscribed { subscription, position: start, recovered }];
-        for past in rest {
-            told.push(match past {
-                Past::Publication(position, payload) => {
-                    HubMessage::Publication { subscription, position, payload }
-                }
-                Past::Gap(position) => HubMessage::Gap { subscription, position },
-            });
-        }
+        told.extend(rest.into_iter().map(|past| past.told(subscription)));
         told
+    }
+}
+
+/// What a tab has not heard of its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Missed {
+    /// The last position of the tab. `None` if it is not known what the tab heard.
+    since: Option<Position>,
+    /// Where the hub is.
+    to: Position,
+}
+
+impl Missed {
+    /// Returns what the tab is told.
+    pub(in crate::hub) fn told(
+        self,
+        subscription: SubscriptionId,
+        topic: Option<TopicId>,
+        (cache, history): (&Cache, &History),
+    ) -> Vec<HubMessage> {
+        let known = match topic {
+            Some(topic) => self.known(topic, cache, history),
+            None => self.since.and_then(|since| cache.after(since)),
+        };
+        let past = known.unwrap_or_else(|| vec![Past::Gap(self.to)]);
+        past.into_iter().map(|past| past.told(subscription)).collect()
+    }
+
+    /// Returns all that came, gaps included, if that is known.
+    fn known(self, topic: TopicId, cache: &Cache, history: &History) -> Option<Vec<Past>> {
+        let since = self.since?;
+        let known = cache.after(since);
+        known.or_else(|| {
+            let mut rest = history.publications(topic, since)?;
+            // The topic was subscribed anew since, and went on elsewhere.
+            if rest.last().map(Past::position) != Some(self.to) {
+                rest.push(Past::Gap(self.to));
+            }
+            Some(rest)
+        })
     }
 }
 

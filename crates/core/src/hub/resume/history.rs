@@ -5,7 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use tabmux_wire::{Payload, Position, ServerFrame, TopicId};
 
-use crate::{OwnedPayload, Timestamp};
+use crate::{
+    OwnedPayload, Timestamp,
+    hub::io::{HubMessage, SubscriptionId},
+};
 
 /// How long a tab that attached may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,6 +43,16 @@ impl Past {
     pub(in crate::hub) const fn position(&self) -> Position {
         match self {
             Self::Publication(position, _) | Self::Gap(position) => *position,
+        }
+    }
+
+    /// Returns the message that tells a tab.
+    pub(in crate::hub) fn told(self, subscription: SubscriptionId) -> HubMessage {
+        match self {
+            Self::Publication(position, payload) => {
+                HubMessage::Publication { subscription, position, payload }
+            }
+            Self::Gap(position) => HubMessage::Gap { subscription, position },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a tab missed while it was away, and what it is told of that when it is back.
 
+mod cache;
 mod claim;
 mod hearing;
 mod held;
@@ -9,6 +10,7 @@ mod missed;
 
 use self::history::Past;
 pub(super) use self::{
+    cache::Cache,
     claim::Claim,
     hearing::Hearing,
     held::Held,

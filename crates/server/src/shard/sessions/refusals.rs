@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use tabmux_core::{session::DenialCode, wire::ErrorCode};
+use tabmux_core::{
+    Timestamp,
+    session::{Answer, AskId, Denial, DenialCode, Registry},
+    wire::ErrorCode,
+};
 
 use crate::logs::rarely;
 
@@ -11,6 +15,13 @@ pub(super) const FULL_RETRY: Duration = Duration::from_secs(60);
 
 /// When a hub may ask again for a topic that the broker could not join.
 pub(super) const BROKER_RETRY: Duration = Duration::from_secs(5);
+
+/// Refuses a request of a tab.
+pub(super) fn refuse_request(registry: &mut Registry, now: Timestamp, ask: AskId) {
+    let (code, message) = (ErrorCode::Unsupported.into(), "this server takes no requests");
+    // The question is open.
+    let _ = registry.answer(now, ask, Answer::Deny(Denial { code, message, retry: None }));
+}
 
 /// Returns the code of a handler's refusal. One that handlers have no right to is none.
 pub(super) fn denial_code(code: u16) -> DenialCode {
