@@ -45,7 +45,8 @@ pub enum Program {
         /// A port for streams, to which the gateway passes sockets on.
         upstream: Option<u16>,
     },
-    /// The same with a gateway to the plain server at this port, for the path `/whose`.
+    /// The same with a gateway to the plain server at this port, for the path `/whose` and for
+    /// those below `/parked`, each of which has its own setting of that name.
     Gateway {
         /// The port of the plain server.
         upstream: u16,
@@ -194,6 +195,13 @@ impl LinkServer {
             Program::Gateway { upstream, judges } => {
                 command = Command::new(paths::numbers_binary()?);
                 command.arg("--route").arg(format!("/whose=ws://127.0.0.1:{upstream}"));
+                for parked in ["keep", "close", "500"] {
+                    let route = format!("/parked/{parked}=ws://127.0.0.1:{upstream}");
+                    command.arg("--route").arg(route);
+                    if parked != "keep" {
+                        command.args(["--parked", parked]);
+                    }
+                }
                 if judges {
                     command.args(["--judge", "guests"]);
                 }

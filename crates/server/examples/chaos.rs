@@ -29,7 +29,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use tabmux_core::{OwnedPayload, wire::Payload};
 use tabmux_server::{
-    Admitted, Ctx, Handshake, Refusal, Route, Server, ServerHandle, SocketHandler, Target,
+    Admitted, Ctx, Handshake, Parked, Refusal, Route, Server, ServerHandle, SocketHandler, Target,
     TaskSocket, Verdict, listen, task,
 };
 use tokio::{
@@ -186,6 +186,15 @@ impl Options {
                 "--route" => {
                     let (prefix, upstream) = value.split_once('=').ok_or("--route PREFIX=URL")?;
                     options.routes.push(Route::new(prefix, upstream));
+                }
+                // How long the last route keeps the connection of a parked page.
+                "--parked" => {
+                    let parked = match &*value {
+                        "close" => Parked::Close,
+                        millis => Parked::Millis(millis.parse()?),
+                    };
+                    let route = options.routes.pop().ok_or("--parked before --route")?;
+                    options.routes.push(route.parked(parked));
                 }
                 "--assets" => options.assets = value,
                 "--allow-origin" => options.origins.push(value),

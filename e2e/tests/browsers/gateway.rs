@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use serde_json::json;
 use tabmux_e2e::{
-    Result,
+    Result, Stop,
     browser::Tab,
     context::{Context, SOON},
+    engine::Engine,
     plain::PlainServer,
     runner::Test,
     server::LinkServer,
@@ -21,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("gateway: a cookie that changed since the link opened is the new one", renewed),
     Test::new("gateway: a socket that another user would open is that user's", another_user),
     Test::new("gateway: a link of another user opens no socket", another_user_with_a_key),
+    Test::new("gateway: a route says what becomes of a page in the back/forward cache", parked),
 ];
 
 /// A gateway, and the server behind it, which knows nothing of tabmux.
@@ -37,7 +39,18 @@ impl Stage {
 
     /// Opens a socket through the gateway, under the name of the pages' host.
     fn open(&self, context: &mut Context<'_>, tab: &Tab, name: &str, options: &str) -> Result<()> {
-        let url = format!("ws://localhost:{}/whose", self.gateway.port());
+        self.open_at(context, tab, name, ("/whose", options))
+    }
+
+    /// Opens a socket at another path.
+    fn open_at(
+        &self,
+        context: &mut Context<'_>,
+        tab: &Tab,
+        name: &str,
+        (path, options): (&str, &str),
+    ) -> Result<()> {
+        let url = format!("ws://localhost:{}{path}", self.gateway.port());
         context.run(tab, format!("T.mux('{name}', '{url}', {options})")).map(drop)
     }
 
@@ -126,5 +139,46 @@ fn another_user_with_a_key(context: &mut Context<'_>) -> Outcome {
         equal("numbers", stage.gateway.metrics("other_user")?.len(), 3)
     })?;
     log_in(context, &tab, "", "/")?;
+    Ok(())
+}
+
+/// A page that a route gives up, at once or after a while, sees at its return what it would of a
+/// connection of its own. Another route keeps the connection, and what comes meanwhile.
+fn parked(context: &mut Context<'_>) -> Outcome {
+    let stage = Stage::set(context, false)?;
+    let tab = context.tab()?;
+    let options = match context.engine {
+        Engine::WebKit => {
+            let why = "it freezes a worker whose only page goes into the back/forward cache";
+            return Err(Stop::Skipped(why.to_owned()));
+        }
+        Engine::Chromium => "{}",
+        // It caches no page that has to do with a lock.
+        Engine::Firefox => "{ bfcache: 'prefer' }",
+    };
+    for name in ["keep", "close", "500"] {
+        stage.open_at(context, &tab, name, (&format!("/parked/{name}"), options))?;
+        context.run(&tab, format!("await T.until('{name}', 'open')"))?;
+    }
+    context.browser.navigate(&tab, &context.pages.url("blank.html"))?;
+    for closed in stage.plain.wait_for("close", 2)? {
+        equal("code at the server", closed["code"].clone(), json!(1001))?;
+    }
+    stage.plain.command(&json!({ "send": "meanwhile" }))?;
+    context.browser.back(&tab)?;
+    context.run(&tab, "await ready")?;
+    let is_restored = context.run(&tab, "T.has('keep')")? == json!(true);
+    if context.engine == Engine::Chromium {
+        equal("out of the cache", is_restored, true)?;
+    }
+    if is_restored {
+        for name in ["close", "500"] {
+            let code = format!("await T.until('{name}', 'close').then(([{{ code }}]) => code)");
+            equal("code in the page", context.run(&tab, code)?, json!(1006))?;
+        }
+        let heard = context.run(&tab, "await T.messages('keep', 1)")?;
+        equal("messages", heard, json!(["meanwhile"]))?;
+        equal("closes", context.run(&tab, "T.count('keep', 'close')")?, json!(0))?;
+    }
     Ok(())
 }
