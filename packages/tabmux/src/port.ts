@@ -112,6 +112,8 @@ export interface HubPort extends Life, Session {
   _raw?: string;
   /** Why the hub is refused for good, if it is. */
   _refusal?: string | false;
+  /** The address and the credentials that a hub was told last. */
+  _told?: string;
   /** Whose the link is, as names have it. Missing where the server knows no users. */
   _user: string | undefined;
   /** The tag that the page gave. */
@@ -427,6 +429,8 @@ async function answer(hub: HubPort, id: number, what: number): Promise<void> {
   try {
     if (!what) address = await hub._address?.() ?? [];
     shown += await ask(hub._credentials) ?? '';
+    // The server refused this for good. Only something else is of use, perhaps that of another tab.
+    if (hub._told === (hub._told = address + shown)) failure = hub._refusal || '';
   } catch (error) {
     failure = `${error}`;
   }

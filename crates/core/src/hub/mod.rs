@@ -297,10 +297,17 @@ impl Hub {
             self.base.event(Event::Overflow(tab));
             self.machine.tab_overflowed(now, &mut self.base, tab);
         }
+        // A tab that is asked knows how the link is.
+        self.tell_news(fresh);
         while let Some((what, why)) = self.base.ask_next(now) {
             self.machine.answered(now, &mut self.base, what, Err(&why));
         }
         self.base.flush(now);
+        self.tell_news(fresh);
+    }
+
+    /// Tells the tabs how the link is, if that has changed.
+    fn tell_news(&mut self, fresh: Option<TabId>) {
         let (state, reason) = self.machine.state();
         let news = (state, self.tabs());
         if news == self.told {

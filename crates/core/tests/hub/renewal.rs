@@ -279,3 +279,25 @@ fn a_page_that_is_back_hears_why_its_user_was_sent_away_and_nothing_is_dialled()
     bench.tab(3, ATTACH);
     assert_eq!(asked(&mut bench).len(), 1);
 }
+
+#[test]
+fn a_tab_hears_of_the_new_dial_before_it_is_asked_for_the_address() {
+    let mut bench = hub(&[1]);
+    answer(&mut bench, Ok(true));
+    bench.grant_and_open();
+    denied(&mut bench);
+    bench.take();
+    bench.tab(1, TabMessage::Reconnect);
+    let place = |wanted: fn(&HubMessage) -> bool| {
+        let is_it = |output: &Output| match output {
+            Output::PostToTab { message, .. } | Output::PostToTabs { message, .. } => {
+                wanted(message)
+            }
+            _ => false,
+        };
+        bench.outputs.iter().position(is_it)
+    };
+    let news = place(|it| matches!(it, HubMessage::State { state: LinkState::Connecting, .. }));
+    let question = place(|it| matches!(it, HubMessage::Ask { .. }));
+    assert!(news.is_some() && news < question, "{:?}", bench.outputs);
+}

@@ -6,7 +6,7 @@ import { after, afterEach, test } from 'node:test';
 import { FakeSocket } from './native.js';
 import { SharedWebSocket, connect } from '../../src/index.js';
 import type { Given, SharedWebSocketOptions } from '../../src/index.js';
-import { HubKind, PageKind } from '../../src/protocol.js';
+import { HubKind, LinkState, PageKind } from '../../src/protocol.js';
 import { FakeWorker, event, failure, install, lastWorker, tidy } from './rig.js';
 
 install();
@@ -51,6 +51,23 @@ test('a function is asked anew each time', async () => {
   const { worker } = await asked(() => `${TOKEN}${(n += 1)}`);
   worker.post(7n, HubKind.Ask, 4, 0);
   assert.deepEqual((await worker.expect(PageKind.Answer))[2], [`${TOKEN}2`]);
+});
+
+test('what the server refused for good is told to no other hub', async () => {
+  let token = 'one';
+  const { worker } = await asked(() => `${TOKEN}${token}`);
+  worker.post(7n, HubKind.Lost, 'tabmux: log in');
+  worker.post(7n, HubKind.State, LinkState.Refused, 1, 'tabmux: log in');
+  worker.post(8n, HubKind.Resync);
+  await worker.expect(PageKind.Attach);
+  worker.attached(8n, 1, LinkState.Refused);
+  const answer = async (): Promise<unknown> => {
+    worker.post(8n, HubKind.Ask, 4, 0);
+    return (await worker.expect(PageKind.Answer))[3];
+  };
+  assert.equal(await answer(), 'tabmux: log in');
+  token = 'two';
+  assert.equal(await answer(), '');
 });
 
 test('what a function returned is in no name and in no error', async () => {
