@@ -126,6 +126,44 @@ async fn an_upstream_that_does_not_read_holds_its_page_up_and_others_go_on() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_page_sends_to_a_slow_upstream_arrives_whole_and_little_is_held() {
+    const UP: u32 = 100 << 20;
+    const CHUNKS: u32 = UP / CHUNK as u32;
+    let backend = Backend::start().await;
+    let server = backend.behind().await;
+    let (mut hub, mut conn) = connected(&server, &backend).await;
+    let read = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&read);
+    let reading = tokio::spawn(async move {
+        for expected in 0..CHUNKS {
+            let Some(Ok(Message::Binary(bytes))) = conn.ws.next().await else {
+                panic!("chunk {expected} does not come")
+            };
+            assert_eq!(bytes[..4], expected.to_be_bytes());
+            counted.fetch_add(CHUNK, Ordering::Relaxed);
+            // The page is always ahead.
+            tokio::task::yield_now().await;
+        }
+    });
+    let cost = tabmux_server::message_cost(CHUNK);
+    let (mut spent, mut number) = (0_u64, 0_u32);
+    while number < CHUNKS {
+        let credit = (256 << 10) + hub.given.get(&(TAB, 1)).copied().unwrap_or(0);
+        if spent + cost > credit {
+            hub.quiet().await;
+            continue;
+        }
+        let chunk = [&number.to_be_bytes()[..], &[0; CHUNK - 4]].concat();
+        hub.send(TAB, 1, Payload::Binary(&chunk)).await;
+        (spent, number) = (spent + cost, number + 1);
+        let held =
+            number as usize * CHUNK - read.load(Ordering::Relaxed).min(number as usize * CHUNK);
+        assert!(held < HELD, "{held} bytes are held");
+    }
+    soon("the last chunk", reading).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_tab_that_closes_while_its_upstream_does_not_read_leaves_nothing_behind() {
     let backend = Backend::start().await;
