@@ -73,7 +73,7 @@ pub struct HubConfig {
     pub topics: usize,
     /// Bytes kept for a tab that is parked; bytes of lane 0 kept for tabs that are about to attach,
     /// of which half a lane's limit is enough; and bytes of the last publications of all topics,
-    /// kept for tabs that come late or were away. 256 KiB each.
+    /// kept for tabs that say where they left a topic. 256 KiB each.
     pub held_bytes: usize,
     /// The first credit of a virtual socket: what the server may send on it before the tab, which
     /// has then heard half of it, gives more. 128 KiB.

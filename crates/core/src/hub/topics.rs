@@ -451,15 +451,11 @@ impl Topic {
 
     /// Called when a tab that was away hears the topic again.
     fn welcome_back(&mut self, base: &mut Base, back: TabId, history: &History) {
-        let topic = match self.state {
-            State::Subscribed { topic, .. } => Some(topic),
-            State::Unknown | State::Asked { .. } | State::Later { .. } => None,
-        };
         for listener in self.listeners.iter_mut().filter(|it| it.tab == back) {
-            if let Some(missed) = listener.hearing.comes_back(self.last) {
-                for told in missed.told(listener.number, topic, (&self.cache, history)) {
-                    base.post(back, told);
-                }
+            // Its browser may have dropped what was posted before it went, so nobody but its page
+            // knows where it is. A publication that is told before that could hide an earlier one.
+            if let Some(position) = listener.hearing.comes_back(self.last) {
+                base.post(back, HubMessage::Gap { subscription: listener.number, position });
             }
         }
         self.welcome(base, false, history);

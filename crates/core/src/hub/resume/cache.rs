@@ -1,4 +1,4 @@
-//! The last publications of a topic, for tabs that come late or were away.
+//! The last publications of a topic, for tabs that say where they left it.
 
 use std::collections::VecDeque;
 

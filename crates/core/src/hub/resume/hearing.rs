@@ -54,10 +54,10 @@ impl Hearing {
         };
     }
 
-    /// Called when the tab is back, while the hub is at `last`. Returns what the tab missed, if it
-    /// missed something. What a topic that is not subscribed now went on without the tab, the
+    /// Called when the tab is back, while the hub is at `last`. Returns up to where the tab missed
+    /// something, if it did. What a topic that is not subscribed now went on without the tab, the
     /// next SUBSCRIBED tells.
-    pub(in crate::hub) fn comes_back(&mut self, last: Option<Position>) -> Option<Missed> {
+    pub(in crate::hub) fn comes_back(&mut self, last: Option<Position>) -> Option<Position> {
         match *self {
             Self::AwayWaits(since) => *self = Self::Waits(since),
             Self::Away(Some(since)) if last.is_some_and(|last| is_after(since, last)) => {
@@ -66,7 +66,7 @@ impl Hearing {
             Self::Away(since) => {
                 *self = Self::Hears;
                 let at_same_place = |at| since.is_some_and(|since| is_same_place(since, at));
-                return last.filter(|at| !at_same_place(*at)).map(|to| Missed { since, to });
+                return last.filter(|at| !at_same_place(*at));
             }
             Self::Waits(_) | Self::Hears | Self::Ahead(_) => {}
         }
@@ -125,7 +125,7 @@ impl Hearing {
                 (since, Vec::new())
             }
             Some(since) => {
-                let missed = Missed { since: Some(since), to: position };
+                let missed = Missed { since, to: position };
                 let known = missed.known(topic, cache, history);
                 let start = if known.is_some() { since } else { position };
                 (start, known.unwrap_or_else(|| vec![Past::Gap(position)]))
@@ -140,32 +140,17 @@ impl Hearing {
 
 /// What a tab has not heard of its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) struct Missed {
-    /// The last position of the tab. `None` if it is not known what the tab heard.
-    since: Option<Position>,
+struct Missed {
+    /// The last position of the tab, as the tab says.
+    since: Position,
     /// Where the hub is.
     to: Position,
 }
 
 impl Missed {
-    /// Returns what the tab is told.
-    pub(in crate::hub) fn told(
-        self,
-        subscription: SubscriptionId,
-        topic: Option<TopicId>,
-        (cache, history): (&Cache, &History),
-    ) -> Vec<HubMessage> {
-        let known = match topic {
-            Some(topic) => self.known(topic, cache, history),
-            None => self.since.and_then(|since| cache.after(since)),
-        };
-        let past = known.unwrap_or_else(|| vec![Past::Gap(self.to)]);
-        past.into_iter().map(|past| past.told(subscription)).collect()
-    }
-
     /// Returns all that came, gaps included, if that is known.
     fn known(self, topic: TopicId, cache: &Cache, history: &History) -> Option<Vec<Past>> {
-        let since = self.since?;
+        let since = self.since;
         let known = cache.after(since);
         known.or_else(|| {
             let mut rest = history.publications(topic, since)?;
