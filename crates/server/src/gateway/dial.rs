@@ -131,6 +131,8 @@ impl Wanted {
         WebSocketConfig::default()
             .read_buffer_size(READ)
             .write_buffer_size(WRITE)
+            // More than a tab may have on its way. Pongs beyond it take the place of each other.
+            .max_write_buffer_size(WRITE + 2 * self.longest + (1 << 20))
             .max_message_size(Some(self.longest))
             .max_frame_size(Some(self.longest))
     }

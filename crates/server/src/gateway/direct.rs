@@ -236,15 +236,15 @@ impl Pipe {
         let written = self.ws.write(to_upstream(message));
         match is_done(written) {
             Ok(_) => self.flush(ctx),
-            // Reading tells more about the end.
-            Err(_) => true,
+            // Reading tells more about the end. Until then the tab may send no more.
+            Err(_) => false,
         }
     }
 
     /// Writes what is not out. Returns true if nothing is left.
     fn flush(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        // Reading tells more about the end.
-        let is_out = is_done(self.ws.flush()).unwrap_or(true);
+        // Reading tells more about the end. What could not be written is kept until then.
+        let is_out = is_done(self.ws.flush()).unwrap_or(false);
         self.is_unflushed = !is_out;
         if is_out && self.owed > 0 {
             ctx.return_credit(std::mem::take(&mut self.owed));
@@ -258,6 +258,7 @@ impl Pipe {
         if ready.is_stopped {
             return Some(End::Stopped);
         }
+        self.ws.get_mut().begin_turn();
         if ready.to_read {
             self.ws.get_mut().has_news(ready.is_ending);
         }
@@ -289,13 +290,25 @@ impl Pipe {
             let message = match self.ws.read() {
                 Ok(Message::Close(frame)) => return Some(End::Upstream(frame)),
                 Ok(message) => message,
-                Err(error) => return is_done(Err(error)).err().map(End::Broken),
+                Err(error) => {
+                    let end = is_done(Err(error)).err().map(End::Broken);
+                    if end.is_none() && self.ws.get_ref().is_starved() {
+                        self.call_again(ctx);
+                    }
+                    return end;
+                }
             };
             heard += MESSAGE + message.len();
             self.next = Some(message);
         }
-        self.watch.again();
+        self.call_again(ctx);
         None
+    }
+
+    /// Has the handler called in the next turn, although nothing happens to the stream.
+    fn call_again(&self, ctx: &Ctx<'_>) {
+        // An error means that the shard is gone.
+        let _ = ctx.sender().poke();
     }
 
     /// Leaves the upstream to a task that says goodbye.

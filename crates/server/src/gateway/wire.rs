@@ -31,7 +31,15 @@ pub(super) struct Wire {
     is_drained: bool,
     /// The other end has ended the stream. No event may follow, so each read asks the system.
     is_ending: bool,
+    /// Bytes that a shard may still read in this turn. Fragments of a message, which may be empty,
+    /// end no read of the WebSocket, so their number must have a limit here.
+    left: usize,
+    /// A read was refused in this turn, since there were no such bytes left.
+    is_starved: bool,
 }
+
+/// Bytes that a shard reads of an upstream in one turn.
+const TURN_BYTES: usize = 256 << 10;
 
 enum Io {
     /// A task has it.
@@ -52,7 +60,9 @@ impl Wire {
             #[cfg(feature = "wss")]
             Stream::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
-        Ok(Self { io, waits_to_write: false, is_drained: false, is_ending: false })
+        let (waits_to_write, is_drained, is_ending) = (false, false, false);
+        let (left, is_starved) = (TURN_BYTES, false);
+        Ok(Self { io, waits_to_write, is_drained, is_ending, left, is_starved })
     }
 
     /// Called when a task gives the stream to a shard.
@@ -82,6 +92,16 @@ impl Wire {
         Ok(())
     }
 
+    /// Called when a shard begins to look at the stream.
+    pub(super) const fn begin_turn(&mut self) {
+        (self.left, self.is_starved) = (TURN_BYTES, false);
+    }
+
+    /// Returns true if there may be more to read, for which this turn has no room.
+    pub(super) const fn is_starved(&self) -> bool {
+        self.is_starved
+    }
+
     /// Called when there may be something to read.
     pub(super) const fn has_news(&mut self, is_ending: bool) {
         self.is_drained = false;
@@ -104,6 +124,11 @@ impl Wire {
 
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let is_watched = matches!(self.io, Io::WatchedTcp(_) | Io::WatchedUnix(_));
+        if is_watched && self.left == 0 && (self.is_ending || !self.is_drained) {
+            self.is_starved = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let read = match &mut self.io {
             Io::Tcp(stream) => stream.try_read(buffer),
             Io::Unix(stream) => stream.try_read(buffer),
@@ -116,6 +141,7 @@ impl Read for Wire {
         };
         let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
         self.waits_to_write &= !read.as_ref().is_err_and(would_block);
+        self.left = self.left.saturating_sub(read.as_ref().map_or(0, |len| *len));
         self.is_drained = match &read {
             Ok(len) => (1..buffer.len()).contains(len),
             Err(error) => would_block(error),

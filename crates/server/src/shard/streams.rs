@@ -85,14 +85,6 @@ pub(super) const fn is_stream(token: Token) -> bool {
     token.0 & STREAM != 0 && token.0 != usize::MAX
 }
 
-impl Watch {
-    /// Has `writable` called again, in the next turn, although nothing happens.
-    pub(crate) fn again(&self) {
-        // The stream is registered, so there is nothing that could fail.
-        let _ = self.streams.registry.reregister(&mut SourceFd(&self.fd), self.token, BOTH);
-    }
-}
-
 impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.streams.registry.deregister(&mut SourceFd(&self.fd));

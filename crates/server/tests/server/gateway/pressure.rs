@@ -7,7 +7,13 @@ use std::sync::{
 
 use futures_util::{SinkExt, StreamExt};
 use tabmux_core::wire::{Payload, ServerFrame};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
 use super::world::{Backend, Conn, TAB, connected, opened, tab};
 use crate::support::{Hub, frame, soon};
@@ -162,6 +168,64 @@ async fn what_a_page_sends_to_a_slow_upstream_arrives_whole_and_little_is_held()
         assert!(held < HELD, "{held} bytes are held");
     }
     soon("the last chunk", reading).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_may_send_no_more_to_an_upstream_that_ended_the_connection() {
+    let backend = Backend::start().await;
+    let server = backend.behind().await;
+    let mut hub = tab(&server).await;
+    // The tab takes nothing, so the end of the upstream stays behind its message.
+    hub.ask_with(TAB, 1, "/chat/", 0).await;
+    let mut conn = backend.conn().await;
+    opened(&mut hub).await;
+    conn.send("before the end").await;
+    drop(conn);
+    // It asserts that little is held.
+    fill(&mut hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_behind_each_other_all_come_while_the_upstream_does_not_read() {
+    const MESSAGES: usize = 5_000;
+    let backend = Backend::start().await;
+    let server = backend.behind().await;
+    let (mut hub, mut conn) = connected(&server, &backend).await;
+    fill(&mut hub).await;
+    for _ in 0..MESSAGES {
+        conn.ws.feed(Message::text("")).await.unwrap();
+    }
+    conn.ws.flush().await.unwrap();
+    let mut heard = 0;
+    while heard < MESSAGES {
+        let bytes = hub.next().await;
+        heard += usize::from(matches!(frame(&bytes), ServerFrame::Data { .. }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_sends_parts_without_end_leaves_others_their_turn() {
+    let backend = Backend::start().await;
+    let server = backend.behind().await;
+    let (mut hub, mut conn) = connected(&server, &backend).await;
+    hub.ask(TAB, 2, "/chat/", &[]).await;
+    let mut other = backend.conn().await;
+    opened(&mut hub).await;
+    let part = |opcode| Message::Frame(Frame::message(Vec::new(), OpCode::Data(opcode), false));
+    let flooding = tokio::spawn(async move {
+        let _ = conn.ws.send(part(Data::Text)).await;
+        while conn.ws.feed(part(Data::Continue)).await.is_ok() {}
+    });
+    for _ in 0..100 {
+        other.send("meanwhile").await;
+        loop {
+            let bytes = hub.next().await;
+            if let ServerFrame::Data { payload: Payload::Text("meanwhile"), .. } = frame(&bytes) {
+                break;
+            }
+        }
+    }
+    flooding.abort();
 }
 
 #[tokio::test]
