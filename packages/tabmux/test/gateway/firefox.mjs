@@ -110,6 +110,9 @@ class Session {
 
   newPage() {
     return this.alone(async () => {
+      // The tab of the last command may be closed, and no command works there.
+      const [home] = await this.command('WebDriver:GetWindowHandles', {});
+      await this.switchTo(home);
       const { handle } = await this.command('WebDriver:NewWindow', { type: 'tab', focus: false });
       return new Page(this, handle);
     });
